@@ -1,0 +1,6 @@
+"""``python -m skyflowctl`` is the same command as ``skyflowctl``."""
+
+from skyflowctl.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Time: the clock as something that can be replaced, RFC 3339 texts, durations."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_UNIT_SECONDS = (86_400, 3_600, 60, 1)
+
+
+class Clock(Protocol):
+    """Where the current time comes from."""
+
+    def now(self) -> datetime:
+        """Return the current time as an aware datetime in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a scale that never goes back, for measuring spans."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return the current time as an aware datetime in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds on a scale that never goes back, for measuring spans."""
+        return time.monotonic()
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return ``2026-11-22T15:04:05Z``, with milliseconds only when there are any."""
+    utc = moment.astimezone(UTC)
+    digits = "milliseconds" if utc.microsecond >= 1000 else "seconds"
+    return utc.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Return the aware UTC datetime that an RFC 3339 text names.
+
+    Raises:
+        ValueError: the text is no RFC 3339 time, or names no offset from UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} names no offset from UTC")
+    return moment.astimezone(UTC)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the span that a text such as ``90d``, ``20m`` or ``1h30m`` names.
+
+    Units are d, h, m and s, each at most once, largest first.
+
+    Raises:
+        ValueError: the text has another form, or is empty.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(f"{text!r} is no duration (examples: 90d, 12h, 20m, 1h30m, 30s)")
+    counts = [int(group or 0) for group in match.groups()]
+    return timedelta(
+        seconds=sum(count * unit for count, unit in zip(counts, _UNIT_SECONDS, strict=True))
+    )
+
+
+def format_duration(span: timedelta) -> str:
+    """Return the shortest text that :func:`parse_duration` reads back as this span."""
+    rest = int(span.total_seconds())
+    parts = []
+    for unit, letter in zip(_UNIT_SECONDS, "dhms", strict=True):
+        count, rest = divmod(rest, unit)
+        if count:
+            parts.append(f"{count}{letter}")
+    return "".join(parts) or "0s"

@@ -1,0 +1,1 @@
+"""The secrets engine: pure logic over a storage and a token service."""

@@ -1,0 +1,1 @@
+"""One file per API path of the engine: its fields, its help and its handlers."""

@@ -1,0 +1,142 @@
+"""What can go wrong, as values: every failure a user sees is a list of problems.
+
+A problem says what happened, why, and how to fix it. An error class fixes the exit
+code; ``skyflowctl.cli`` is the one place that turns errors into text or JSON.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Self
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command: documented, tested, never given a new meaning."""
+
+    OK = 0
+    UNEXPECTED = 1
+    CHANGES = 2
+    PARTIAL = 3
+    NOT_PERMITTED = 4
+    REFUSED = 5
+    UNHEALTHY = 6
+    USAGE = 64
+    INVALID = 65
+    UNREACHABLE = 69
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A position in a file; ``pointer`` is the JSON pointer of the value there.
+
+    Lines and columns count from 1; a part that is unknown is None.
+    """
+
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    pointer: str | None = None
+
+    def __str__(self) -> str:
+        parts = [self.file or ""]
+        parts += [str(number) for number in (self.line, self.column) if number is not None]
+        return ":".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. No field ever holds a secret.
+
+    Args:
+        code: stable kebab-case word for programs, such as ``unknown-key``.
+        summary: what happened, in one line.
+        why: the cause, in one line; empty when the summary says it all.
+        fix: what the reader can do, in one line.
+        where: the position in the user's file, when there is one.
+    """
+
+    code: str
+    summary: str
+    why: str = ""
+    fix: str = ""
+    where: Where | None = None
+
+
+class SkyflowctlError(Exception):
+    """Base of every error that is shown to a user; carries one or more problems."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+    default_code: ClassVar[str] = "unexpected"
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        why: str = "",
+        fix: str = "",
+        code: str = "",
+        where: Where | None = None,
+    ) -> None:
+        super().__init__(summary)
+        self.problems: tuple[Problem, ...] = (
+            Problem(code or self.default_code, summary, why, fix, where),
+        )
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Self:
+        """Return one error that carries all of these problems (at least one)."""
+        listed = tuple(problems)
+        error = cls(listed[0].summary)
+        error.problems = listed
+        return error
+
+
+class PartlyDone(SkyflowctlError):
+    """Some of the work is done; the same command finishes it."""
+
+    exit_code = ExitCode.PARTIAL
+    default_code = "partly-done"
+
+
+class NotPermitted(SkyflowctlError):
+    """Nobody is logged in, or the login may not do this."""
+
+    exit_code = ExitCode.NOT_PERMITTED
+    default_code = "not-permitted"
+
+
+class Refused(SkyflowctlError):
+    """A safety gate, or a lost check-and-set, stopped the command; nothing was written."""
+
+    exit_code = ExitCode.REFUSED
+    default_code = "refused"
+
+
+class Unhealthy(SkyflowctlError):
+    """The command worked, and what it looked at is not well."""
+
+    exit_code = ExitCode.UNHEALTHY
+    default_code = "unhealthy"
+
+
+class UsageError(SkyflowctlError):
+    """The command line is wrong, or names no target."""
+
+    exit_code = ExitCode.USAGE
+    default_code = "usage"
+
+
+class InvalidInput(SkyflowctlError):
+    """The manifest or a credential is invalid."""
+
+    exit_code = ExitCode.INVALID
+    default_code = "invalid"
+
+
+class Unreachable(SkyflowctlError):
+    """The server does not answer, or is sealed."""
+
+    exit_code = ExitCode.UNREACHABLE
+    default_code = "unreachable"

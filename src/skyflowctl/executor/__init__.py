@@ -1,0 +1,1 @@
+"""Carries a plan out: concurrent, in stages, resumable; reports events."""

@@ -1,0 +1,1 @@
+"""``mounts.yaml``: reading with positions, checking, frozen values. Only here: yaml, jsonschema."""

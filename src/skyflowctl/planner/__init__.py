@@ -1,0 +1,1 @@
+"""Manifest and live state in, plan out. Pure: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""References to secrets, one file per scheme."""

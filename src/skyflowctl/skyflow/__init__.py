@@ -1,0 +1,1 @@
+"""Skyflow's side: service accounts, minting, the token service and its emulator."""

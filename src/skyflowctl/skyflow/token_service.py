@@ -1,0 +1,67 @@
+"""The port to a Skyflow token service, and how an exchange can fail.
+
+Implementations: :class:`skyflowctl.skyflow.http_exchange.HttpTokenService` for the
+real one and the emulator, :class:`skyflowctl.skyflow.emulator.InProcessTokenService`
+for dry runs without sockets. Both pass ``tests/contract/test_token_service.py``.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyflowctl.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A token service's good answer: status 200 with a token in it."""
+
+    access_token: Secret
+    token_type: str
+    request_id: str
+
+
+class TokenServiceRefused(Exception):
+    """The service answered and says no, or answered what is no token.
+
+    Args:
+        status: its HTTP status.
+        message: its own words, one line, at most 500 characters.
+        request_id: its ``x-request-id``, empty when it sent none.
+    """
+
+    def __init__(self, status: int, message: str, request_id: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.request_id = request_id
+
+
+class TokenServiceUnreachable(Exception):
+    """No answer: connection, TLS, redirect elsewhere, or the deadline passed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TokenService(Protocol):
+    """Exchanges a signed assertion for a bearer token."""
+
+    async def exchange(
+        self, token_uri: str, assertion: Secret, scope: str | None, *, deadline: float
+    ) -> Exchange:
+        """Post the assertion to the service that ``token_uri`` names.
+
+        Args:
+            token_uri: the credential's tokenURI, already checked against the allow-list.
+            assertion: the signed JWT.
+            scope: ``role:<id>``, or None for a token without scope.
+            deadline: seconds that the whole exchange may take.
+
+        Raises:
+            TokenServiceRefused: the service said no. Never retried.
+            TokenServiceUnreachable: there was no answer in time.
+        """
+
+    async def aclose(self) -> None:
+        """Close its connections."""

@@ -1,0 +1,1 @@
+"""Signals for operators; a no-op unless it is configured."""

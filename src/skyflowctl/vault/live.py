@@ -1,0 +1,79 @@
+"""The server's live state as frozen values, as far as a plan needs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyflowctl.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMount:
+    """One entry of ``sys/mounts``. Lists that the server leaves out are empty."""
+
+    path: str
+    type: str
+    description: str
+    options: Mapping[str, str]
+    passthrough_request_headers: tuple[str, ...]
+    audit_non_hmac_request_keys: tuple[str, ...]
+    audit_non_hmac_response_keys: tuple[str, ...]
+    plugin_version: str
+    running_plugin_version: str
+    running_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveConfig:
+    """A mount's config as the engine tells it; ``raw`` is the whole answer."""
+
+    configured: bool
+    client_id: str
+    key_id: str
+    description: str
+    tags: tuple[str, ...]
+    version: int
+    credential_version: int
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRole:
+    """A role as the engine tells it. ``ctx_required`` is effective."""
+
+    name: str
+    role_ids: tuple[str, ...]
+    description: str
+    tags: tuple[str, ...]
+    ctx_required: bool
+    ctx_pattern: str
+    ctx_probe: str | Mapping[str, Any]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEngine:
+    """What one mount of ours holds. ``history`` maps a credential version to its
+    key id; None when it was not asked for, or the engine has no history."""
+
+    config: LiveConfig
+    roles: Mapping[str, LiveRole]
+    history: Mapping[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """What was read from one server, in 2 + 2N requests for N mounts.
+
+    Args:
+        mounts: every secrets mount, by path without trailing slash.
+        engines: by path, the mounts that were asked for and exist with our type.
+        audited_headers: header name in lower case to whether it is hashed; None
+            when this login may not read them.
+        problems: by path, why a mount's engine could not be read.
+    """
+
+    mounts: Mapping[str, LiveMount]
+    engines: Mapping[str, LiveEngine]
+    audited_headers: Mapping[str, bool] | None
+    problems: Mapping[str, Problem] = field(default_factory=dict)
