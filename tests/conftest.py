@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
-
 from support.bao import running_bao
 
 
@@ -21,3 +21,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for tool in mark.args:
             if shutil.which(tool) is None:
                 pytest.skip(f"needs the system tool {tool}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a failed run: the tool that it needs must be installed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("SKYFLOWCTL_TEST_NO_SKIPS"):
+        return
+    if reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped and why: a skip is never silent."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section("skipped")
+        for report in skipped:
+            terminalreporter.write_line(f"{report.nodeid}: {report.longrepr[2]}")

@@ -1,0 +1,45 @@
+# demo: the main job, on an embedded stack. test: everything. Both need only Python 3.11+, pip, make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   set up, start the dev stack, apply examples/mounts.yaml, mint every token"
+	@echo "make test   set up, then every check and test"
+	@echo "make check  the static checks alone"
+	@echo "make bench  speed against named peers, as ratios"
+	@echo "make clean  stop the dev stack and remove what was generated"
+
+# venv --without-pip and pip --python work where Debian's python3-venv is missing.
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements/dev.txt
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: check
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	-@[ ! -x $(BIN)/skyflowctl ] || $(BIN)/skyflowctl dev down
+	rm -rf $(VENV) .skyflowctl .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,33 @@
+"""TLS for the dev stack: a CA that signs one certificate and is then forgotten."""
+
+from pathlib import Path
+
+from skyflowctl.devstack.layout import DevLayout, write_private
+
+
+def ensure_certificates(layout: DevLayout) -> None:
+    """Make CA, server certificate and CA bundle, unless they are already there.
+
+    The CA's key is never written: nothing else can be signed with it later.
+    """
+    if not layout.bundle.exists():
+        _issue(layout)
+
+
+def _issue(layout: DevLayout) -> None:
+    import trustme
+
+    authority = trustme.CA(organization_name="skyflowctl dev stack")
+    issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    write_private(layout.private_key, issued.private_key_pem.bytes().decode())
+    chain = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
+    layout.certificate.write_text(chain)
+    root = authority.cert_pem.bytes().decode()
+    layout.ca.write_text(root)
+    layout.bundle.write_text(_public_roots() + "\n" + root)
+
+
+def _public_roots() -> str:
+    import certifi
+
+    return Path(certifi.where()).read_text()

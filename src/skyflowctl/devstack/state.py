@@ -1,0 +1,85 @@
+"""What the dev stack remembers between commands: ``dev.json``. It holds no secret."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+from skyflowctl.devstack.layout import DevLayout, write_private
+from skyflowctl.devstack.processes import ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the stack and the loopback port that it serves on."""
+
+    process: ProcessRecord
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Its address, as clients name it."""
+        return f"https://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class DevState:
+    """The stack's parts; a part is None before its first start.
+
+    Args:
+        server: the OpenBao server.
+        emulator: the Skyflow emulator.
+        cluster_id: the server's own id, by which it is recognised; new at each start,
+            because the server keeps its data in memory.
+    """
+
+    server: Part | None = None
+    emulator: Part | None = None
+    cluster_id: str = ""
+
+    def with_server(self, part: Part, cluster_id: str) -> "DevState":
+        """Return the state with this server."""
+        return replace(self, server=part, cluster_id=cluster_id)
+
+    def with_emulator(self, part: Part) -> "DevState":
+        """Return the state with this emulator."""
+        return replace(self, emulator=part)
+
+
+def load_state(layout: DevLayout) -> DevState:
+    """Return what was saved, or an empty state when nothing (readable) is there."""
+    try:
+        saved = json.loads(layout.state.read_text())
+        return DevState(
+            server=_part(saved["server"]),
+            emulator=_part(saved["emulator"]),
+            cluster_id=str(saved["cluster_id"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return DevState()
+
+
+def save_state(layout: DevLayout, state: DevState) -> None:
+    """Write the state, whole or not at all."""
+    write_private(layout.state, json.dumps(asdict(state), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def locked(layout: DevLayout) -> Iterator[None]:
+    """Hold the folder's lock: two commands never start or stop parts at once."""
+    with layout.lock.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _part(saved: dict[str, object] | None) -> Part | None:
+    if saved is None:
+        return None
+    process = saved["process"]
+    if not isinstance(process, dict):
+        raise TypeError("no process in the saved part")
+    return Part(
+        process=ProcessRecord(int(process["pid"]), float(process["started"])),
+        port=int(str(saved["port"])),
+    )
