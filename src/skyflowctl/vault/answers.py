@@ -1,0 +1,164 @@
+"""What typed calls answer besides the live state: frozen values parsed from replies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skyflowctl.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Creds:
+    """A bearer token read through the server. ``ttl`` is whole seconds."""
+
+    access_token: Secret
+    token_type: str
+    expires_at: str
+    ttl: int
+    key_id: str
+    credential_version: int
+    request_id: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], request_id: str) -> "Creds":
+        """Return the token in the data of a reply to ``creds/<role>``."""
+        return cls(
+            access_token=Secret(str(data["access_token"])),
+            token_type=str(data.get("token_type", "Bearer")),
+            expires_at=str(data.get("expires_at", "")),
+            ttl=whole(data.get("ttl")),
+            key_id=str(data.get("key_id", "")),
+            credential_version=whole(data.get("credential_version")),
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RoleProof:
+    """Whether one role minted with a credential; ``status`` 0: no answer."""
+
+    ok: bool
+    status: int
+    message: str
+    request_id: str
+    latency_ms: float
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What ``config/verify`` proved, role by role. Without roles one key "" stands
+    for the exchange without scope, where the engine reports one."""
+
+    key_id: str
+    credential_version: int
+    version: int
+    roles: Mapping[str, RoleProof]
+
+    @property
+    def ok(self) -> bool:
+        """True when every role minted."""
+        return all(proof.ok for proof in self.roles.values())
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "VerifyReport":
+        """Return the report in the data of a reply."""
+        roles = data.get("roles") or {}
+        return cls(
+            key_id=str(data.get("key_id", "")),
+            credential_version=whole(data.get("credential_version")),
+            version=whole(data.get("version")),
+            roles={name: _proof(raw) for name, raw in roles.items()},
+        )
+
+
+def _proof(raw: Mapping[str, Any]) -> RoleProof:
+    return RoleProof(
+        ok=bool(raw.get("ok")),
+        status=whole(raw.get("status")),
+        message=str(raw.get("message") or ""),
+        request_id=str(raw.get("request_id") or ""),
+        latency_ms=float(raw.get("latency_ms") or 0.0),
+        expires_at=str(raw.get("expires_at") or ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """A mount's own health answer. ``raw`` is all of it; the token service's part is
+    ``reachable`` None when the engine did not ask it (nothing is configured)."""
+
+    healthy: bool
+    configuration_status: str
+    key_id: str
+    reachable: bool | None
+    latency_ms: float | None
+    status: int
+    error: str
+    raw: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        """One of ok, unconfigured, refused, token_service_unreachable."""
+        if self.healthy:
+            return "ok"
+        if self.reachable is None:
+            return "unconfigured"
+        return "refused" if self.reachable else "token_service_unreachable"
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "EngineHealth":
+        """Return the health in the data of a reply."""
+        service = data.get("token_service") or {}
+        reachable = service.get("reachable")
+        latency = service.get("latency_ms")
+        return cls(
+            healthy=bool(data.get("healthy")),
+            configuration_status=str(data.get("configuration_status", "")),
+            key_id=str(data.get("key_id") or ""),
+            reachable=None if reachable is None else bool(reachable),
+            latency_ms=None if latency is None else float(latency),
+            status=whole(service.get("status")),
+            error=str(service.get("error") or ""),
+            raw=data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """One node's ``sys/health``, asked without a token's rights."""
+
+    initialized: bool
+    sealed: bool
+    standby: bool
+    version: str
+    cluster_id: str
+    cluster_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the cluster, as its active node lists it."""
+
+    hostname: str
+    api_address: str
+    active: bool
+    version: str
+    last_echo: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One secrets plugin of the catalog. ``version`` is empty for an unversioned one."""
+
+    name: str
+    version: str
+    builtin: bool
+    sha256: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+
+
+def whole(value: Any) -> int:
+    """Return a JSON number as an int; what is absent is 0."""
+    return int(value) if value is not None and value != "" else 0

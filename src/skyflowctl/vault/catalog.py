@@ -1,0 +1,95 @@
+"""The server's plugin catalog: which secrets plugins it knows, by name and version."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.failures import NotFound
+from skyflowctl.vault.transport import Transport
+
+_ROOT = "sys/plugins/catalog"
+
+
+class Catalog:
+    """Secrets plugins of one server. Every method raises ``failures.VaultError``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def register(
+        self,
+        name: str,
+        *,
+        sha256: str,
+        command: str,
+        version: str,
+        args: Sequence[str] = (),
+        env: Sequence[str] = (),
+    ) -> None:
+        """Write a catalog entry. The server checks neither digest nor start here.
+
+        Args:
+            name: the plugin's, which is the mount type.
+            sha256: hex digest of the file.
+            command: the file's name in the server's plugin directory.
+            version: semantic, with a leading ``v``.
+            args: arguments of the process.
+            env: ``NAME=value`` texts; they are never read back, so no secrets.
+        """
+        body: dict[str, Any] = {"sha256": sha256, "command": command, "version": version}
+        if args:
+            body["args"] = list(args)
+        if env:
+            body["env"] = list(env)
+        self._transport.request("POST", f"{_ROOT}/secret/{name}", body=body, idempotent=True)
+
+    def list(self) -> tuple[CatalogEntry, ...]:
+        """Return every secrets plugin, built-in ones too, in one request."""
+        data = self._transport.request("GET", _ROOT, idempotent=True).data or {}
+        detailed = data.get("detailed") or ()
+        return tuple(_entry(raw) for raw in detailed if raw.get("type") == "secret")
+
+    def read(self, name: str, version: str) -> CatalogEntry | None:
+        """Return one entry with its command and arguments, or None."""
+        params = {"version": version} if version else None
+        try:
+            reply = self._transport.request(
+                "GET", f"{_ROOT}/secret/{name}", params=params, idempotent=True
+            )
+        except NotFound:
+            return None
+        return _entry(reply.data or {})
+
+    def delete(self, name: str, version: str) -> bool:
+        """Remove an entry and return whether it is gone.
+
+        The server answers well also where it removed nothing, so this reads back.
+        """
+        params = {"version": version} if version else None
+        self._transport.request("DELETE", f"{_ROOT}/secret/{name}", params=params, idempotent=True)
+        return all((entry.name, entry.version) != (name, version) for entry in self.list())
+
+    def reload(self, name: str, *, every_node: bool = True) -> None:
+        """Restart the plugin's processes, on this node or on all of them."""
+        body: dict[str, Any] = {"plugin": name}
+        self._reload(body, every_node)
+
+    def reload_mounts(self, paths: Sequence[str], *, every_node: bool = True) -> None:
+        """Restart the processes of these mounts only."""
+        self._reload({"mounts": [f"{path}/" for path in paths]}, every_node)
+
+    def _reload(self, body: dict[str, Any], every_node: bool) -> None:
+        if every_node:
+            body["scope"] = "global"
+        self._transport.request("PUT", "sys/plugins/reload/backend", body=body, idempotent=True)
+
+
+def _entry(raw: Mapping[str, Any]) -> CatalogEntry:
+    return CatalogEntry(
+        name=str(raw.get("name", "")),
+        version=str(raw.get("version") or ""),
+        builtin=bool(raw.get("builtin")),
+        sha256=str(raw.get("sha256") or ""),
+        command=str(raw.get("command") or ""),
+        args=tuple(raw.get("args") or ()),
+    )

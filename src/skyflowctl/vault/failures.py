@@ -1,0 +1,246 @@
+"""How a request to the server can fail, each with what to say and which exit code.
+
+A server says little: a status and a list of texts. The texts that matter were measured
+on OpenBao 2.7.2. No error here ever holds a request's body or a response's data.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from skyflowctl import errors
+
+_MAX_TEXT = 500
+
+
+class VaultError(errors.SkyflowctlError):
+    """Base of every failed request.
+
+    Attributes:
+        status: the HTTP status; 0 when there was no answer.
+        messages: the server's own texts, in one line each.
+        method: of the request.
+        path: of the request, below ``/v1/``.
+        request_id: the server's id of the request, when it told one.
+    """
+
+    default_code = "server-error"
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        why: str = "",
+        fix: str = "",
+        code: str = "",
+        status: int = 0,
+        messages: tuple[str, ...] = (),
+        method: str = "",
+        path: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(summary, why=why, fix=fix, code=code)
+        self.status = status
+        self.messages = messages
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+
+    def says(self, text: str) -> bool:
+        """Whether one of the server's texts contains this one."""
+        return any(text in message for message in self.messages)
+
+
+class Forbidden(VaultError, errors.NotPermitted):
+    """403: the token is dead, or its policies do not allow this."""
+
+    default_code = "forbidden"
+
+
+class NotFound(VaultError):
+    """404. Without a text the path is served and holds nothing."""
+
+    default_code = "not-found"
+
+    @property
+    def empty(self) -> bool:
+        """True when the path exists and simply has nothing in it."""
+        return not self.messages
+
+
+class PluginMissing(NotFound):
+    """404 ``backend is nil``: the mount is known, its plugin does not run on that node."""
+
+    default_code = "plugin-missing"
+
+
+class NotMounted(NotFound):
+    """404 ``no handler for route``: nothing is mounted there."""
+
+    default_code = "not-mounted"
+
+
+class BadRequest(VaultError, errors.InvalidInput):
+    """400, 405, 412, 413: what was sent is wrong, by the server's or the engine's rules."""
+
+    default_code = "bad-request"
+
+
+class Conflict(VaultError, errors.Refused):
+    """409: it exists, or a check-and-set was lost. Nothing was written."""
+
+    default_code = "conflict"
+
+
+class TokenServiceFailed(VaultError, errors.Unhealthy):
+    """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""
+
+    default_code = "token-service-failed"
+
+    @property
+    def refused(self) -> bool:
+        """True when the token service answered and said no; False when it did not answer."""
+        return self.status == 502
+
+
+class ServerUnreachable(VaultError, errors.Unreachable):
+    """No answer in time, and surely nothing was done."""
+
+    default_code = "unreachable"
+
+
+class OutcomeUnknown(ServerUnreachable):
+    """No answer, or none to rely on: the server may have done it or not."""
+
+    default_code = "outcome-unknown"
+
+
+class Sealed(VaultError, errors.Unreachable):
+    """The server is sealed or not initialised."""
+
+    default_code = "sealed"
+
+
+class Busy(VaultError, errors.Unreachable):
+    """429 until the deadline: a quota, or a node that lags behind."""
+
+    default_code = "busy"
+
+
+class RedirectRefused(VaultError, errors.Refused):
+    """The answer was a redirect to a host that the user never named."""
+
+    default_code = "redirect-refused"
+
+
+class SilentlyIgnored(VaultError):
+    """The server answered well and kept other values than those it was sent."""
+
+    default_code = "silently-ignored"
+
+
+HEALTH_STATES: Mapping[type[VaultError], str] = {
+    PluginMissing: "plugin_missing",
+    NotFound: "not_mounted",
+    Forbidden: "forbidden",
+    Sealed: "sealed",
+}
+
+
+def health_state(error: VaultError) -> str:
+    """Return the health state (DESIGN.md section 3) that a failed engine request means."""
+    if isinstance(error, TokenServiceFailed):
+        return "refused" if error.refused else "token_service_unreachable"
+    if isinstance(error, BadRequest) and error.says("mount not configured"):
+        return "unconfigured"
+    for kind, state in HEALTH_STATES.items():
+        if isinstance(error, kind):
+            return state
+    return "unreachable"
+
+
+def server_texts(body: Any) -> tuple[str, ...]:
+    r"""Return the texts of an error body, each as one line of at most 500 characters.
+
+    Go joins several errors as ``1 error occurred:\n\t* permission denied\n\n``; the
+    frame is dropped.
+    """
+    listed = body.get("errors") if isinstance(body, Mapping) else None
+    if listed is None and isinstance(body, Mapping) and isinstance(body.get("data"), Mapping):
+        listed = [body["data"]["error"]] if "error" in body["data"] else []
+    return tuple(_one_line(str(text)) for text in listed or ())
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip().removeprefix("* ") for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.endswith("occurred:")]
+    return "; ".join(kept)[:_MAX_TEXT]
+
+
+def failure(
+    status: int, messages: tuple[str, ...], *, method: str, path: str, request_id: str = ""
+) -> VaultError:
+    """Return the error that a bad answer stands for."""
+    kind = _kind(status, "\n".join(messages))
+    request = f"{method} v1/{path}"
+    return kind(
+        f"{_SUMMARIES.get(kind, 'the server failed')}: {request}",
+        why=f"the server answered {status}" + (f": {'; '.join(messages)}" if messages else ""),
+        fix=_FIXES.get(kind, "see the server's log for this request, then run the command again"),
+        status=status,
+        messages=messages,
+        method=method,
+        path=path,
+        request_id=request_id,
+    )
+
+
+def _kind(status: int, text: str) -> type[VaultError]:
+    if status == 404:
+        return _not_found_kind(text)
+    if _is_token_service(status, text):
+        return TokenServiceFailed
+    if status in {501, 503} and "namespace" not in text:
+        return Sealed if status == 501 or "sealed" in text else ServerUnreachable
+    return _KINDS.get(status, BadRequest if 400 <= status < 500 else VaultError)
+
+
+def _not_found_kind(text: str) -> type[VaultError]:
+    if "backend is nil" in text:
+        return PluginMissing
+    return NotMounted if "no handler for route" in text else NotFound
+
+
+def _is_token_service(status: int, text: str) -> bool:
+    return (status == 502 and "token service" in text) or (status == 503 and "skyflow:" in text)
+
+
+_KINDS: dict[int, type[VaultError]] = {
+    401: Forbidden,
+    403: Forbidden,
+    409: Conflict,
+    429: Busy,
+}
+_SUMMARIES: dict[type[VaultError], str] = {
+    Forbidden: "not permitted",
+    NotFound: "nothing is there",
+    PluginMissing: "the engine does not run on the node that answered",
+    NotMounted: "nothing is mounted there",
+    BadRequest: "the server refused the request",
+    Conflict: "it was changed by someone else, or exists already",
+    TokenServiceFailed: "Skyflow's token service gave no token",
+    ServerUnreachable: "the server has no active node",
+    Sealed: "the server is sealed",
+    Busy: "the server asks for fewer requests",
+}
+_FIXES: dict[type[VaultError], str] = {
+    Forbidden: "use a token that is alive and whose policies allow this path",
+    NotFound: "check the path's spelling, the namespace and the address",
+    PluginMissing: "install the plugin file on every node, then reload the plugin",
+    NotMounted: "check the mount's name and the namespace, or create it with 'skyflowctl apply'",
+    BadRequest: "correct what the server names, then run the command again",
+    Conflict: "look at the live state with 'skyflowctl plan', then run the command again",
+    TokenServiceFailed: "see 'skyflowctl health'; the message above is the token service's own",
+    ServerUnreachable: "wait for the cluster to elect a leader, then run the command again",
+    Sealed: "unseal the server, then run the command again",
+    Busy: "lower --parallelism, or raise the server's rate limit quota",
+}

@@ -1,0 +1,313 @@
+"""Typed calls to the server, once for every transport.
+
+Paths of mounts are written without a trailing slash (``skyflow/order``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from skyflowctl.secret import Secret
+from skyflowctl.vault import parsing, reading
+from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
+from skyflowctl.vault.catalog import Catalog
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    SilentlyIgnored,
+)
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.transport import Reply, Transport, WrapInfo
+
+_CAPABILITY_CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
+
+
+class Gateway:
+    """The server as the rest of skyflowctl sees it.
+
+    Every method raises :class:`skyflowctl.vault.failures.VaultError`. Writes may be
+    repeated: one whose reply was lost is sent again or compared with what is live.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.catalog = Catalog(transport)
+
+    @property
+    def requests_made(self) -> int:
+        """How many requests were made so far; resent ones count once."""
+        return self.transport.requests_made
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.transport.close()
+
+    # The live state ------------------------------------------------------------
+
+    def read_live_state(
+        self, paths: Sequence[str], plugin_name: str, *, parallelism: int = 8
+    ) -> LiveState:
+        """Read what a plan needs, in exactly 2 + 2N requests.
+
+        N counts the asked paths that are mounted with the plugin's type; an engine
+        without ``key_info`` on its role list costs one more request a role. A mount
+        that cannot be read is in ``problems``; only a failure that concerns the whole
+        server is raised.
+
+        Args:
+            paths: the mounts whose engine is read.
+            plugin_name: the mount type that is ours.
+            parallelism: how many requests run at once.
+        """
+        return reading.live_state(self.transport, paths, plugin_name, parallelism)
+
+    def with_history(self, state: LiveState, paths: Sequence[str]) -> LiveState:
+        """Return the state with the credential history of these mounts, one request each.
+
+        The history stays None on an engine that has none.
+        """
+        engines = dict(state.engines)
+        for path in paths:
+            if path in engines:
+                engines[path] = replace(engines[path], history=self.read_history(path))
+        return replace(state, engines=engines)
+
+    def read_history(self, path: str) -> Mapping[int, str] | None:
+        """Return key ids by credential version; None when the engine has no history."""
+        try:
+            reply = self._read("LIST", f"{path}/config/history")
+        except NotFound as error:
+            return {} if error.empty else None
+        except BadRequest:
+            return None
+        return parsing.history(reply.data or {})
+
+    # Mounts --------------------------------------------------------------------
+
+    def list_mounts(self) -> Mapping[str, LiveMount]:
+        """Return every secrets mount by path."""
+        return reading.mounts(self.transport)
+
+    def read_mount(self, path: str) -> LiveMount | None:
+        """Return one mount's entry, or None when nothing is mounted there."""
+        try:
+            reply = self._read("GET", f"sys/mounts/{path}")
+        except BadRequest as error:
+            if error.says("No secret engine mount"):
+                return None
+            raise
+        return parsing.mount(path, reply.data or {})
+
+    def enable_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
+        """Mount a secrets engine and return what the server made of it.
+
+        Args:
+            path: where.
+            fields: ``type``, ``description``, ``options``, and flat, as for
+                :meth:`tune_mount`, what the API keeps under ``config``.
+
+        Raises:
+            SilentlyIgnored: the server took the request and not all of its values.
+            BadRequest: the path is in use, the type is unknown, the plugin is broken.
+        """
+        try:
+            self._write("POST", f"sys/mounts/{path}", parsing.enable_body(fields), False)
+        except OutcomeUnknown:
+            return self._enable_again(path, fields)
+        return self._confirmed(path, fields)
+
+    def _enable_again(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
+        """Enable after a lost reply: what is mounted there now is ours if it is equal."""
+        live = self.read_mount(path)
+        if live is not None:
+            return self._confirmed(path, fields)
+        try:
+            self._write("POST", f"sys/mounts/{path}", parsing.enable_body(fields), False)
+        except BadRequest as error:
+            if not error.says("path is already in use"):
+                raise
+        return self._confirmed(path, fields)
+
+    def tune_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
+        """Change a mount in place and return its entry as it is afterwards.
+
+        Args:
+            path: of the mount.
+            fields: ``description``, ``options`` (merged key by key; "" removes one),
+                ``plugin_version``, ``passthrough_request_headers``,
+                ``audit_non_hmac_request_keys``, ``audit_non_hmac_response_keys`` …
+
+        Raises:
+            SilentlyIgnored: the server took the request and not all of its values.
+        """
+        self._write("POST", f"sys/mounts/{path}/tune", fields)
+        return self._confirmed(path, fields)
+
+    def disable_mount(self, path: str) -> None:
+        """Remove a mount and all it holds; a missing one is no error."""
+        self._write("DELETE", f"sys/mounts/{path}", None)
+
+    def _confirmed(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
+        """Read a mount back and compare: servers accept what they then ignore."""
+        live = self.read_mount(path)
+        ignored = ["path"] if live is None else parsing.ignored_fields(live, fields)
+        if live is None or ignored:
+            raise SilentlyIgnored(
+                f"the server accepted and ignored {', '.join(ignored)}: {path}",
+                why="it does not change these fields in place, or does not know them",
+                fix="check the server's version, or change the field as its manual says",
+                path=f"sys/mounts/{path}",
+            )
+        return live
+
+    def put_audited_header(self, name: str, *, hmac: bool) -> None:
+        """Have a request header written to the audit log, hashed or in plain."""
+        self._write("PUT", f"sys/config/auditing/request-headers/{name}", {"hmac": hmac})
+
+    def list_audited_headers(self) -> Mapping[str, bool] | None:
+        """Return header names in lower case to whether they are hashed; None: not permitted."""
+        return reading.audited_headers(self.transport)
+
+    # The engine: config --------------------------------------------------------
+
+    def read_config(self, path: str) -> LiveConfig:
+        """Return a mount's config; an unconfigured one has ``configured`` False."""
+        return reading.config(self.transport, path)
+
+    def write_config(
+        self, path: str, fields: Mapping[str, Any], *, cas: int | None = None
+    ) -> Mapping[str, Any]:
+        """Patch a mount's config and return the engine's answer (new versions).
+
+        Args:
+            path: of the mount.
+            fields: what to change; ``credentials_json`` as a :class:`Secret`.
+            cas: the version that must be live; 0: none yet; None: no check.
+
+        Raises:
+            Conflict: the check was lost, and the live config is not what was sent.
+            TokenServiceFailed: the engine tried the credential, and it does not mint.
+        """
+        body = _with_cas(fields, cas)
+        try:
+            return self._write("POST", f"{path}/config", body).data or {}
+        except Conflict:
+            live = self.read_config(path)
+            if not parsing.config_equals(live, fields):
+                raise
+            return live.raw
+
+    def verify_config(self, path: str, candidate: Secret | None = None) -> VerifyReport:
+        """Mint once for every role, with a candidate credential or with the live one."""
+        body = {} if candidate is None else {"credentials_json": candidate}
+        return VerifyReport.parse(self._write("POST", f"{path}/config/verify", body).data or {})
+
+    # The engine: roles ---------------------------------------------------------
+
+    def list_roles(self, path: str) -> Mapping[str, LiveRole]:
+        """Return a mount's roles by name."""
+        return reading.roles(self.transport, path)
+
+    def read_role(self, path: str, name: str) -> LiveRole | None:
+        """Return one role, or None when there is none of that name."""
+        return reading.role(self.transport, path, name)
+
+    def write_role(
+        self, path: str, name: str, fields: Mapping[str, Any], *, cas: int | None = None
+    ) -> Mapping[str, Any]:
+        """Patch or create a role and return the engine's answer (``version``).
+
+        Raises:
+            Conflict: the check was lost, and the live role is not what was sent.
+        """
+        try:
+            return self._write("POST", f"{path}/roles/{name}", _with_cas(fields, cas)).data or {}
+        except Conflict:
+            live = self.read_role(path, name)
+            if live is None or not parsing.role_equals(live, fields):
+                raise
+            return {"version": live.version}
+
+    def delete_role(self, path: str, name: str) -> None:
+        """Remove a role; a missing one is no error."""
+        self._write("DELETE", f"{path}/roles/{name}", None)
+
+    # The engine: tokens and health ---------------------------------------------
+
+    def creds(self, path: str, role: str, ctx: str | Mapping[str, Any] | None = None) -> Creds:
+        """Read a token: a string ctx as a query parameter, an object ctx as a JSON body."""
+        reply = self._creds(path, role, ctx, None)
+        return Creds.parse(reply.data or {}, reply.request_id)
+
+    def wrapped_creds(
+        self, path: str, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str
+    ) -> WrapInfo:
+        """Have a token minted and kept by the server behind a single-use wrapping token."""
+        wrapped = self._creds(path, role, ctx, wrap_ttl).wrap_info
+        if wrapped is None:
+            raise SilentlyIgnored(
+                "the server did not wrap the answer",
+                why="something between here and it dropped the X-Vault-Wrap-TTL header",
+                fix="name the server's own address",
+                path=f"{path}/creds/{role}",
+            )
+        return wrapped
+
+    def _creds(
+        self, path: str, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str | None
+    ) -> Reply:
+        where = f"{path}/creds/{role}"
+        if ctx is None or isinstance(ctx, str):
+            params = None if ctx is None else {"ctx": ctx}
+            return self.transport.request(
+                "GET", where, params=params, idempotent=True, wrap_ttl=wrap_ttl
+            )
+        return self.transport.request(
+            "POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl
+        )
+
+    def health(self, path: str, *, refresh: bool = False) -> EngineHealth:
+        """Return a mount's health as the node that was asked sees it."""
+        params = {"refresh": "true"} if refresh else None
+        reply = self.transport.request("GET", f"{path}/health", params=params, idempotent=True)
+        return EngineHealth.parse(reply.data or {})
+
+    # The server ----------------------------------------------------------------
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id; a request only when no reply has named it yet."""
+        return self.transport.cluster_id or self.server_health().cluster_id
+
+    def server_health(self) -> ServerHealth:
+        """Return the asked node's state, also when it is sealed or a standby."""
+        codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
+        reply = self.transport.request("GET", "sys/health", params=codes, idempotent=True)
+        return parsing.server_health(reply.body)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the cluster's nodes; one without HA answers with none."""
+        reply = self._read("GET", "sys/ha-status")
+        return tuple(parsing.node(raw) for raw in (reply.data or {}).get("nodes") or ())
+
+    def capabilities(self, paths: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return what this token may do at each path (``read``, ``deny``, ``root`` …)."""
+        found: dict[str, tuple[str, ...]] = {}
+        for start in range(0, len(paths), _CAPABILITY_CHUNK):
+            chunk = list(paths[start : start + _CAPABILITY_CHUNK])
+            data = self._write("POST", "sys/capabilities-self", {"paths": chunk}).data or {}
+            found |= {path: tuple(data.get(path) or ()) for path in chunk}
+        return found
+
+    def _read(self, method: str, path: str) -> Reply:
+        return self.transport.request(method, path, idempotent=True)
+
+    def _write(
+        self, method: str, path: str, body: Mapping[str, Any] | None, idempotent: bool = True
+    ) -> Reply:
+        return self.transport.request(method, path, body=body, idempotent=idempotent)
+
+
+def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:
+    return dict(fields) if cas is None else {**fields, "cas": cas}

@@ -1,0 +1,130 @@
+"""The port to a server: one request, one reply, and no rule about retries above it.
+
+:class:`skyflowctl.vault.hvac_transport.HvacTransport` talks to a real server,
+:class:`skyflowctl.vault.memory_transport.MemoryTransport` is a server inside this
+process; ``tests/contract/test_gateway.py`` holds both to the same behaviour.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from skyflowctl.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class WrapInfo:
+    """A response that the server keeps behind a single-use wrapping token."""
+
+    token: Secret
+    accessor: str
+    ttl: int
+    creation_time: str
+    creation_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A good answer (status below 300). Its repr shows no body: there may be a token in it.
+
+    Args:
+        status: the HTTP status.
+        data: the body's ``data``; None when there is none (204, or a wrapped answer).
+        body: the whole body; empty for 204.
+        headers: response headers, names in lower case.
+        request_id: the server's id of the request, as in its audit log; a 204 has none.
+        warnings: the server's own.
+        wrap_info: set when the answer was asked for wrapped.
+    """
+
+    status: int
+    data: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    request_id: str = ""
+    warnings: tuple[str, ...] = ()
+    wrap_info: WrapInfo | None = None
+
+
+class Transport(Protocol):
+    """Sends requests to one server (one cluster) with one token."""
+
+    @property
+    def requests_made(self) -> int:
+        """How many calls of :meth:`request` there were; a resend is not counted again."""
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id as replies named it; empty before the first that does."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool,
+        wrap_ttl: str | None = None,
+        fresh: bool = False,
+    ) -> Reply:
+        """Send one request and return its good answer.
+
+        Args:
+            method: GET, LIST, POST, PUT or DELETE.
+            path: below ``/v1/``.
+            body: JSON fields; a :class:`Secret` value is revealed only while encoding.
+            params: query parameters (a server drops them on writes).
+            headers: further request headers.
+            idempotent: whether it may be sent again although the server may already
+                have done it. A read is.
+            wrap_ttl: ask for the answer wrapped, for so long (``5m``).
+            fresh: read what the leader knows now, not what a standby knew before;
+                without it only this transport's own writes are sure to be seen.
+
+        Raises:
+            VaultError: the answer is no good one, or there is none; see ``failures``.
+        """
+
+    def close(self) -> None:
+        """Close its connections."""
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """Return the JSON text of a request body, with secrets revealed."""
+    return json.dumps(body, default=_reveal, ensure_ascii=False).encode()
+
+
+def _reveal(value: object) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def make_reply(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
+    """Return the reply that a server's parsed body and headers stand for."""
+    data = body.get("data")
+    wrap = body.get("wrap_info")
+    return Reply(
+        status=status,
+        data=data if isinstance(data, Mapping) else None,
+        body=body,
+        headers={name.lower(): value for name, value in headers.items()},
+        request_id=str(body.get("request_id") or ""),
+        warnings=tuple(body.get("warnings") or ()),
+        wrap_info=_wrap_info(wrap) if wrap else None,
+    )
+
+
+def _wrap_info(raw: Mapping[str, Any]) -> WrapInfo:
+    return WrapInfo(
+        token=Secret(str(raw["token"])),
+        accessor=str(raw.get("accessor", "")),
+        ttl=int(raw.get("ttl", 0)),
+        creation_time=str(raw.get("creation_time", "")),
+        creation_path=str(raw.get("creation_path", "")),
+    )
