@@ -1,0 +1,75 @@
+"""The credential rule: when a plan replaces a mount's key, and when it must not.
+
+Three tools of this field share one bug: they write the declared credential back over
+a rotated one. Here a key that was live before is never written again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Mount
+from skyflowctl.planner import notes
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.planner.plan import Change
+from skyflowctl.vault.live import LiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about one mount's credential.
+
+    Args:
+        replace: write the manifest's credential over the live one.
+        changes: its identity before and after, when it is replaced.
+        warning: why it is not replaced although it is another one, or unknown.
+    """
+
+    replace: bool = False
+    changes: tuple[Change, ...] = ()
+    warning: Problem | None = None
+
+
+def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
+    """Tell whether the mount runs on this credential.
+
+    An engine with the basic API may keep the client to itself; the key decides then.
+    """
+    return live.key_id == wanted.key_id and live.client_id in ("", wanted.client_id)
+
+
+def judge(
+    mount: Mount,
+    live: LiveConfig,
+    wanted: CredentialIdentity,
+    history: Mapping[int, str] | None,
+    *,
+    insisted: bool,
+) -> Verdict:
+    """Decide about a configured mount.
+
+    Args:
+        mount: the manifest's mount.
+        live: its config as it is.
+        wanted: the identity of the manifest's credential.
+        history: key ids by credential version; None when the engine keeps none.
+        insisted: the caller named this mount in ``--replace-credential``.
+    """
+    if is_live(live, wanted):
+        return Verdict()
+    if history is not None and wanted.key_id in history.values():
+        return Verdict(warning=notes.rotated_past(mount, live, wanted))
+    if history is None and not insisted:
+        return Verdict(warning=notes.replacement_withheld(mount, live, wanted))
+    return Verdict(replace=True, changes=identity_changes(live, wanted))
+
+
+def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:
+    """Return a credential's change as its identity, which is all a plan ever shows."""
+    before = {"client_id": live.client_id, "key_id": live.key_id} if live else {}
+    after = {"client_id": wanted.client_id, "key_id": wanted.key_id}
+    return tuple(
+        Change(name, before.get(name) or None, value)
+        for name, value in after.items()
+        if before.get(name) != value
+    )

@@ -1,0 +1,123 @@
+"""The part of a plan that speaks to a mount's engine: its roles and its config."""
+
+from dataclasses import dataclass
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Manifest, Mount, Role
+from skyflowctl.planner import credential, fields, notes
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.planner.plan import Action, ActionType, Change, Kind
+from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveRole
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a mount's credential in the manifest.
+
+    Args:
+        identity: None when the reference led nowhere, or there is no reference.
+        why: why it led nowhere, for the warning.
+        insisted: the caller named the mount in ``--replace-credential``.
+    """
+
+    identity: CredentialIdentity | None = None
+    why: str = ""
+    insisted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What one object needs: at most one action, and warnings."""
+
+    action: Action | None = None
+    warnings: tuple[Problem, ...] = ()
+
+
+def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Action]:
+    """Return what makes the mount's roles as the manifest says, in its order."""
+    roles = live.roles if live else {}
+    planned = (_role(manifest, mount, role, roles.get(role.name)) for role in mount.roles)
+    return [action for action in planned if action]
+
+
+def unmanaged_roles(mount: Mount, live: LiveEngine | None) -> list[Problem]:
+    """Return a warning for every role of the mount that the manifest does not name."""
+    known = {role.name for role in mount.roles}
+    names = sorted(set(live.roles) - known) if live else []
+    return [notes.unmanaged_role(mount, name) for name in names]
+
+
+def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
+    """Return what makes the mount's config, with its credential, as the manifest says."""
+    if live is None or not live.config.configured:
+        return _first_config(manifest, mount, key)
+    changes = fields.differences(
+        fields.live_config(live.config), fields.wanted_config(manifest, mount)
+    )
+    if mount.credentials is None:
+        return Outline(_config_update(mount, live.config, changes))
+    if key.identity is None:
+        action = _config_update(mount, live.config, changes)
+        return Outline(action, (notes.unresolved(mount, key.why),))
+    verdict = credential.judge(
+        mount, live.config, key.identity, live.history, insisted=key.insisted
+    )
+    action = _config_update(mount, live.config, changes, verdict)
+    return Outline(action, (verdict.warning,) if verdict.warning else ())
+
+
+def _role(manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None) -> Action | None:
+    path = f"{mount.path}/roles/{role.name}"
+    wanted = fields.wanted_role(manifest, role)
+    if live is None:
+        changes = fields.all_new(wanted)
+        return Action(ActionType.CREATE, Kind.ROLE, mount.name, path, changes, wanted, cas=0)
+    changes = fields.differences(fields.live_role(live), wanted)
+    if not changes:
+        return None
+    body = fields.as_body(changes)
+    if "ctx_pattern" in body:
+        # A pattern implies "required" unless that was said; a role made by other
+        # hands may not have said it, so a new pattern brings the word along.
+        body["ctx_required"] = wanted["ctx_required"]
+    cas = live.version or None
+    return Action(ActionType.UPDATE, Kind.ROLE, mount.name, path, changes, body, cas)
+
+
+def _first_config(manifest: Manifest, mount: Mount, key: Key) -> Outline:
+    if mount.credentials is None:
+        return Outline(warnings=(notes.no_credential(mount),))
+    wanted = fields.wanted_config(manifest, mount)
+    shown = credential.identity_changes(None, key.identity) if key.identity else ()
+    action = Action(
+        ActionType.CREATE,
+        Kind.CONFIG,
+        mount.name,
+        f"{mount.path}/config",
+        shown + fields.all_new(wanted),
+        wanted,
+        cas=0,
+        needs_credential=True,
+    )
+    return Outline(action, () if key.identity else (notes.unresolved(mount, key.why),))
+
+
+def _config_update(
+    mount: Mount,
+    live: LiveConfig,
+    changes: tuple[Change, ...],
+    verdict: credential.Verdict = credential.Verdict(),
+) -> Action | None:
+    if not changes and not verdict.replace:
+        return None
+    return Action(
+        ActionType.REPLACE_CREDENTIAL if verdict.replace else ActionType.UPDATE,
+        Kind.CONFIG,
+        mount.name,
+        f"{mount.path}/config",
+        verdict.changes + changes,
+        fields.as_body(changes),
+        # An engine with the basic API counts no versions, and takes no cas.
+        cas=live.version or None,
+        needs_credential=verdict.replace,
+    )

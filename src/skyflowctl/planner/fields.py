@@ -1,0 +1,149 @@
+"""What every managed field should hold, and when two values of one are the same.
+
+The names are those of the server's and the engine's APIs, so that a change can be
+sent as it stands: a plan's ``body`` is a subset of these.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from skyflowctl.manifest.model import Manifest, Mount, Role
+from skyflowctl.planner.plan import Change
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
+
+MANAGED_BY = "skyflowctl"
+AUDITED_HEADERS = ("X-Skyflowctl-Run", "Application-Source")
+PLAIN_RESPONSE_KEYS = ("credential_version", "expires_at", "key_id")
+
+_HEADER_LISTS = frozenset({"passthrough_request_headers"})
+_SETS = _HEADER_LISTS | {
+    "audit_non_hmac_request_keys",
+    "audit_non_hmac_response_keys",
+    "role_ids",
+    "tags",
+}
+
+
+def managed_tag(manifest_id: str) -> str:
+    """Return the tag that marks a role or config as this manifest's."""
+    return f"managed-by:{MANAGED_BY}/{manifest_id}"
+
+
+def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
+    """Return a mount's own fields; those of ``options`` under dotted names."""
+    return {
+        "description": mount.description,
+        "options.managed_by": MANAGED_BY,
+        "options.manifest": manifest.id,
+        "passthrough_request_headers": list(AUDITED_HEADERS),
+        "audit_non_hmac_request_keys": ["ctx"] if mount.plain_ctx else [],
+        "audit_non_hmac_response_keys": list(PLAIN_RESPONSE_KEYS),
+    }
+
+
+def live_mount(mount: LiveMount) -> dict[str, Any]:
+    """Return the same fields as they are on the server."""
+    return {
+        "description": mount.description,
+        "options.managed_by": mount.options.get("managed_by"),
+        "options.manifest": mount.options.get("manifest"),
+        "passthrough_request_headers": list(mount.passthrough_request_headers),
+        "audit_non_hmac_request_keys": list(mount.audit_non_hmac_request_keys),
+        "audit_non_hmac_response_keys": list(mount.audit_non_hmac_response_keys),
+    }
+
+
+def wanted_role(manifest: Manifest, role: Role) -> dict[str, Any]:
+    """Return a role's fields. ``ctx_required`` is the effective value, always sent as such."""
+    return {
+        "role_ids": [role.role_id],
+        "description": role.description,
+        "tags": _with_mark(role.tags, manifest.id),
+        "ctx_required": role.ctx.required,
+        "ctx_pattern": role.ctx.pattern,
+        "ctx_probe": _plain(role.ctx.probe),
+    }
+
+
+def live_role(role: LiveRole) -> dict[str, Any]:
+    """Return the same fields as they are in the engine."""
+    return {
+        "role_ids": list(role.role_ids),
+        "description": role.description,
+        "tags": list(role.tags),
+        "ctx_required": role.ctx_required,
+        "ctx_pattern": role.ctx_pattern,
+        "ctx_probe": _plain(role.ctx_probe),
+    }
+
+
+def wanted_config(manifest: Manifest, mount: Mount) -> dict[str, Any]:
+    """Return a config's fields, all but the credential."""
+    return {
+        "description": mount.description,
+        "tags": _with_mark(mount.tags, manifest.id),
+    }
+
+
+def live_config(config: LiveConfig) -> dict[str, Any]:
+    """Return the same fields as they are in the engine."""
+    return {"description": config.description, "tags": list(config.tags)}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return a change for every wanted field whose live value is another one."""
+    return tuple(
+        Change(name, before.get(name), value)
+        for name, value in after.items()
+        if not same(name, before.get(name), value)
+    )
+
+
+def all_new(after: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the changes of creating an object; empty fields are not worth a line."""
+    return tuple(
+        Change(name, None, value) for name, value in after.items() if value not in ("", [], False)
+    )
+
+
+def same(name: str, left: Any, right: Any) -> bool:
+    """Tell whether two values of a field mean the same.
+
+    Lists are sets to us, header names have no case, and a field that the server
+    leaves out is an empty one.
+    """
+    if name in _SETS:
+        return _as_set(name, left) == _as_set(name, right)
+    return bool(_comparable(left) == _comparable(right))
+
+
+def as_body(changes: Iterable[Change]) -> dict[str, Any]:
+    """Return the patch that makes these changes; dotted names become nested again."""
+    body: dict[str, Any] = {}
+    for change in changes:
+        outer, dot, inner = change.field.partition(".")
+        if dot:
+            body.setdefault(outer, {})[inner] = change.after
+        else:
+            body[outer] = change.after
+    return body
+
+
+def _as_set(name: str, values: Sequence[str] | None) -> frozenset[str]:
+    listed = values or ()
+    return frozenset(value.lower() if name in _HEADER_LISTS else value for value in listed)
+
+
+def _comparable(value: Any) -> Any:
+    """Make empty values alike, and keep ``true`` apart from ``1``, which Python does not."""
+    if isinstance(value, Mapping) and value:
+        return frozenset((key, _comparable(inner)) for key, inner in value.items())
+    return (isinstance(value, bool) and value, value or None)
+
+
+def _with_mark(tags: Sequence[str], manifest_id: str) -> list[str]:
+    return [*tags, managed_tag(manifest_id)]
+
+
+def _plain(probe: str | Mapping[str, Any]) -> str | dict[str, Any]:
+    return probe if isinstance(probe, str) else dict(probe)

@@ -1,0 +1,95 @@
+"""The part of a plan that speaks of the server: audited headers and the mounts themselves."""
+
+from collections.abc import Iterable, Mapping
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner import fields, notes
+from skyflowctl.planner.plan import Action, ActionType, Change, Kind
+from skyflowctl.vault.live import LiveMount
+
+
+def header_actions(audited: Mapping[str, bool]) -> list[Action]:
+    """Return what makes the two request headers appear, unhashed, in the audit log."""
+    actions = []
+    for name in fields.AUDITED_HEADERS:
+        hashed = audited.get(name.lower())
+        if hashed is False:
+            continue
+        kind = ActionType.CREATE if hashed is None else ActionType.UPDATE
+        path = f"sys/config/auditing/request-headers/{name}"
+        changes = (Change("hmac", hashed, False),)
+        actions.append(Action(kind, Kind.AUDITED_HEADER, "", path, changes, {"hmac": False}))
+    return actions
+
+
+def blocked(manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount]) -> Problem | None:
+    """Return why nothing may be done at a mount's path, or None."""
+    present = live.get(mount.path)
+    if present is None:
+        other = _neighbour(mount.path, live)
+        return notes.path_in_use(mount, other) if other else None
+    if present.type != manifest.plugin.name:
+        return notes.type_differs(mount, manifest.plugin.name, present)
+    owner = present.options.get("manifest", "")
+    if owner and owner != manifest.id:
+        return notes.owned_by_other(mount, owner)
+    return None
+
+
+def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> list[Action]:
+    """Return what makes the mount itself as the manifest says: one action, or two with
+    an upgrade, which is shown apart because it restarts the mount's engine."""
+    wanted = fields.wanted_mount(manifest, mount)
+    if live is None:
+        return [_create(manifest, mount, fields.all_new(wanted))]
+    actions = []
+    changes = fields.differences(fields.live_mount(live), wanted)
+    if changes:
+        path = f"sys/mounts/{mount.path}/tune"
+        body = fields.as_body(changes)
+        actions.append(Action(ActionType.UPDATE, Kind.MOUNT, mount.name, path, changes, body))
+    return actions + _upgrade(mount, manifest.plugin.version, live)
+
+
+def unmanaged(manifest: Manifest, live: Iterable[LiveMount]) -> list[Problem]:
+    """Return a warning for every mount that carries our marks and is not in the manifest."""
+    known = {mount.path for mount in manifest.mounts}
+    ours = (
+        mount.path
+        for mount in live
+        if mount.options.get("managed_by") == fields.MANAGED_BY
+        and mount.options.get("manifest") == manifest.id
+    )
+    return notes.unmanaged_mounts(sorted(set(ours) - known), manifest.id)
+
+
+def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Action:
+    changes = (Change("type", None, manifest.plugin.name), *changes)
+    if manifest.plugin.version:
+        changes += (Change("plugin_version", None, manifest.plugin.version),)
+    path = f"sys/mounts/{mount.path}"
+    body = fields.as_body(changes)
+    return Action(ActionType.CREATE, Kind.MOUNT, mount.name, path, changes, body)
+
+
+def _upgrade(mount: Mount, wanted: str | None, live: LiveMount) -> list[Action]:
+    """An upgrade that was tuned but not reloaded (a killed run) still counts as one."""
+    if not wanted:
+        return []
+    changes = []
+    if live.plugin_version != wanted:
+        changes.append(Change("plugin_version", live.plugin_version or None, wanted))
+    elif live.running_plugin_version not in ("", wanted):
+        changes.append(Change("running_plugin_version", live.running_plugin_version, wanted))
+    path = f"sys/mounts/{mount.path}/tune"
+    body = {"plugin_version": wanted}
+    kind = ActionType.PLUGIN_UPGRADE
+    return [Action(kind, Kind.MOUNT, mount.name, path, tuple(changes), body)] if changes else []
+
+
+def _neighbour(path: str, live: Iterable[str]) -> str | None:
+    for other in sorted(live):
+        if path.startswith(f"{other}/") or other.startswith(f"{path}/"):
+            return other
+    return None

@@ -1,0 +1,135 @@
+"""The warnings of a plan: what the reader should know and no action will change."""
+
+from collections.abc import Iterable
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Mount
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.vault.live import LiveConfig, LiveMount
+
+BLOCKING = frozenset({"engine-unreadable", "owned-by-other", "path-in-use", "type-differs"})
+"""Codes that say: this mount was left out, so an apply is not complete without it."""
+
+
+def headers_unreadable() -> Problem:
+    """Nobody can tell whether the audit log will show a run's id."""
+    return Problem(
+        "audited-headers-unreadable",
+        "the audited request headers are left as they are",
+        "this login may not read sys/config/auditing/request-headers",
+        "grant read and update (with sudo) there, to find runs in the audit log",
+    )
+
+
+def type_differs(mount: Mount, wanted: str, live: LiveMount) -> Problem:
+    """Another engine sits at the path; a mount is never recreated."""
+    return Problem(
+        "type-differs",
+        f"{mount.path} is left alone: a mount of type {live.type!r} is there, not {wanted!r}",
+        "a mount's type cannot be changed in place, and skyflowctl recreates no mount",
+        f"give {mount.name} another path_prefix or name, or move the other mount away",
+        mount.where,
+    )
+
+
+def path_in_use(mount: Mount, other: str) -> Problem:
+    """The server allows no mount above or below another one."""
+    return Problem(
+        "path-in-use",
+        f"{mount.path} cannot be mounted: {other} is a mount already",
+        "a server keeps no mount above or below another one",
+        f"give {mount.name} another path_prefix or name",
+        mount.where,
+    )
+
+
+def owned_by_other(mount: Mount, owner: str) -> Problem:
+    """Two manifests must not pull at one mount."""
+    return Problem(
+        "owned-by-other",
+        f"{mount.path} is left alone: it belongs to the manifest {owner!r}",
+        "its option `manifest` names that owner, and one mount has one manifest",
+        f"remove {mount.name} from one of the two, or set the option `manifest` anew by hand",
+        mount.where,
+    )
+
+
+def engine_unreadable(mount: Mount, problem: Problem) -> Problem:
+    """The mount is there, and its engine does not say what it holds."""
+    return Problem(
+        "engine-unreadable",
+        f"roles and config of {mount.path} are left alone: {problem.summary}",
+        problem.why,
+        problem.fix,
+        mount.where,
+    )
+
+
+def unmanaged_mounts(paths: Iterable[str], manifest_id: str) -> list[Problem]:
+    """Mounts that this manifest made once and no longer names."""
+    return [
+        Problem(
+            "unmanaged-mount",
+            f"{path} was made by this manifest and is not in it any more",
+            f"its option `manifest` says {manifest_id!r}; nothing is removed for being absent",
+            "put it back into the manifest, or disable the mount by hand",
+        )
+        for path in paths
+    ]
+
+
+def unmanaged_role(mount: Mount, role: str) -> Problem:
+    """A role nobody declared; applications may read it all the same."""
+    return Problem(
+        "unmanaged-role",
+        f"{mount.path}/roles/{role} is not in the manifest",
+        "nothing is removed for being absent",
+        "add it to the manifest, or delete it by hand",
+        mount.where,
+    )
+
+
+def unresolved(mount: Mount, why: str) -> Problem:
+    """The manifest's credential cannot be looked at from here."""
+    text = mount.credentials.text if mount.credentials else ""
+    return Problem(
+        "credential-unresolved",
+        f"the credential of {mount.name} ({text}) could not be resolved",
+        why or "the reference leads to nothing that can be read here",
+        "provide it: until then nobody can tell whether the live credential is this one",
+        mount.credentials.where if mount.credentials else mount.where,
+    )
+
+
+def no_credential(mount: Mount) -> Problem:
+    """A config cannot begin without a credential."""
+    return Problem(
+        "no-credential",
+        f"{mount.path} stays unconfigured: the manifest names no credential for {mount.name}",
+        "the first write of a config needs one",
+        f"add `credentials:` to {mount.name}",
+        mount.where,
+    )
+
+
+def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """The manifest is the one that is old; its key is never written back."""
+    return Problem(
+        "rotated-past",
+        f"{mount.path} was rotated past the manifest: it runs on key {live.key_id}",
+        f"the manifest's key {wanted.key_id} was live before, and is never written back",
+        f"point the credentials of {mount.name} at the live key",
+        mount.where,
+    )
+
+
+def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """Without a history nobody can tell a new key from an old one."""
+    running = f"key {live.key_id}" if live.key_id else "a key that it does not name"
+    return Problem(
+        "replacement-withheld",
+        f"{mount.path} runs on {running}, not on the manifest's {wanted.key_id}",
+        "this engine keeps no history, so the manifest's key may be one from before a rotation",
+        f"if it is the newer one: --replace-credential {mount.name}",
+        mount.where,
+    )
