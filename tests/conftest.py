@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from support.bao import running_bao
+from support.keys import service_account_text, signing_rsa_key  # noqa: F401
 
 
 @pytest.fixture(scope="session")

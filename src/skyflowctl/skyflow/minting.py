@@ -1,0 +1,201 @@
+"""Minting: a signed assertion goes out, a bearer token comes back.
+
+The claims are those that the vendor's SDKs make (``tests/contract`` holds ours to
+them): ``iss``, ``key``, ``aud``, ``sub``, ``exp`` and, when asked, ``ctx``; no ``iat``
+and no ``jti``. The answer names no lifetime, so it is read from the token's own ``exp``.
+"""
+
+import json
+import math
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from skyflowctl.clock import Clock
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.service_account import ServiceAccount
+from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
+from skyflowctl.skyflow.token_service import (
+    Exchange,
+    TokenService,
+    TokenServiceRefused,
+    TokenServiceUnreachable,
+)
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, check_token_uri
+
+__all__ = [
+    "NO_TOKEN",
+    "InvalidKey",
+    "MintedToken",
+    "Minter",
+    "MintingCredential",
+    "SigningKey",
+    "assertion_claims",
+    "expiry_of",
+    "sign",
+]
+
+ASSERTION_LIFETIME = timedelta(hours=1)
+NO_TOKEN = "answer holds no usable token"  # noqa: S105 - a message, no password
+
+
+def _encoded(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _compact(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+_HEADER = _encoded(_compact({"alg": "RS256", "typ": "JWT"}))
+
+
+@dataclass(frozen=True, slots=True)
+class MintingCredential:
+    """A service account with its key ready to sign."""
+
+    account: ServiceAccount
+    key: SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class MintedToken:
+    """A fresh bearer token.
+
+    Args:
+        access_token: the bearer.
+        token_type: the service's word for it, ``Bearer``.
+        expires_at: the token's own ``exp``; nothing can end it earlier.
+        key_id: the key that signed the assertion.
+        request_id: the token service's id of the exchange; empty when it named none.
+        latency_ms: how long the exchange took, in milliseconds.
+    """
+
+    access_token: Secret
+    token_type: str
+    expires_at: datetime
+    key_id: str
+    request_id: str
+    latency_ms: float
+
+
+def assertion_claims(
+    account: ServiceAccount, ctx: str | Mapping[str, Any] | None, now: datetime
+) -> dict[str, Any]:
+    """Return the claims of an assertion that is valid for one hour.
+
+    Args:
+        account: who asks; its tokenURI is the audience.
+        ctx: goes into the token verbatim; None leaves the claim out.
+        now: the current time.
+    """
+    claims: dict[str, Any] = {
+        "iss": account.client_id,
+        "key": account.key_id,
+        "aud": account.token_uri,
+        "sub": account.client_id,
+        "exp": int((now + ASSERTION_LIFETIME).timestamp()),
+    }
+    if ctx is not None:
+        claims["ctx"] = ctx if isinstance(ctx, str) else dict(ctx)
+    return claims
+
+
+def sign(claims: Mapping[str, Any], key: SigningKey) -> Secret:
+    """Return the claims as a compact RS256 JWT."""
+    signed_part = f"{_HEADER}.{_encoded(_compact(claims))}"
+    return Secret(f"{signed_part}.{_encoded(key.sign(signed_part.encode()))}")
+
+
+def expiry_of(token: Secret) -> datetime:
+    """Return the time that a token's own ``exp`` names; the signature is not verified.
+
+    Raises:
+        ValueError: it is no JWT, or has no usable ``exp``; the text repeats nothing.
+    """
+    try:
+        _, payload, _ = token.reveal().split(".")
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        exp = claims["exp"]
+        if isinstance(exp, bool) or not isinstance(exp, int | float) or not math.isfinite(exp):
+            raise TypeError
+        return datetime.fromtimestamp(exp, UTC)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+        raise ValueError("the token has no readable exp") from None
+
+
+class Minter:
+    """Mints tokens through one token service.
+
+    Args:
+        service: where assertions are exchanged.
+        clock: the time for ``exp`` and for measuring.
+        deadline: seconds that one mint may take.
+        allowed_hosts: ``host:port`` of the services that may see an assertion.
+    """
+
+    def __init__(
+        self,
+        service: TokenService,
+        clock: Clock,
+        *,
+        deadline: float = 10.0,
+        allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._deadline = deadline
+        self._allowed_hosts = allowed_hosts
+
+    async def mint(
+        self,
+        credential: MintingCredential,
+        role_id: str | None,
+        ctx: str | Mapping[str, Any] | None,
+    ) -> MintedToken:
+        """Exchange a fresh assertion for a token of one role.
+
+        Args:
+            credential: who asks.
+            role_id: the Skyflow role; None asks for a token without scope.
+            ctx: the context to bind into the token, or None.
+
+        Raises:
+            TokenServiceRefused: the service said no, or answered what is no token.
+            TokenServiceUnreachable: no answer in time, or the tokenURI's host is not
+                allowed (nothing was sent then).
+        """
+        account = credential.account
+        self._check_host(account.token_uri)
+        assertion = sign(assertion_claims(account, ctx, self._clock.now()), credential.key)
+        scope = None if role_id is None else f"role:{role_id}"
+        started = self._clock.monotonic()
+        answer = await self._service.exchange(
+            account.token_uri, assertion, scope, deadline=self._deadline
+        )
+        latency_ms = (self._clock.monotonic() - started) * 1000
+        return _minted(answer, account.key_id, latency_ms)
+
+    def _check_host(self, token_uri: str) -> None:
+        try:
+            check_token_uri(token_uri, self._allowed_hosts)
+        except ValueError as error:
+            raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent") from None
+
+
+def _minted(answer: Exchange, key_id: str, latency_ms: float) -> MintedToken:
+    try:
+        expires_at = expiry_of(answer.access_token)
+    except ValueError:
+        raise TokenServiceRefused(200, NO_TOKEN, answer.request_id) from None
+    return MintedToken(
+        access_token=answer.access_token,
+        token_type=answer.token_type,
+        expires_at=expires_at,
+        key_id=key_id,
+        request_id=answer.request_id,
+        latency_ms=latency_ms,
+    )

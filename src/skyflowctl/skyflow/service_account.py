@@ -1,0 +1,159 @@
+"""A service account's credential: read it, say everything that is wrong, normalise it.
+
+What is stored or sent afterwards is always :meth:`ServiceAccount.to_json`: camelCase
+names, canonical PKCS#8, nothing else. Every client that reads such files takes that
+form; each takes different other ones.
+"""
+
+import json
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.credential_fields import read_fields
+from skyflowctl.skyflow.findings import Finding, Findings, InvalidCredential
+from skyflowctl.skyflow.pem import normalise
+from skyflowctl.skyflow.signing_key import InvalidKey
+from skyflowctl.skyflow.strict_json import read_object
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, check_token_uri
+from skyflowctl.skyflow.validity import check_validity
+
+__all__ = [
+    "Finding",
+    "InvalidCredential",
+    "ServiceAccount",
+    "load_trusted",
+    "parse_service_account",
+]
+
+_NEW_KEY = "create a new key for the service account in Skyflow Studio"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """One credential in normal form.
+
+    Args:
+        client_id: the service account's id.
+        client_name: its name; empty when the file has none.
+        key_id: the id of this key.
+        token_uri: where assertions are exchanged.
+        private_key: PKCS#8 PEM with lines of 64 characters.
+        key_valid_after: start of the key's validity, if the file says so.
+        key_valid_before: its end, if the file says so.
+    """
+
+    client_id: str
+    client_name: str
+    key_id: str
+    token_uri: str
+    private_key: Secret
+    key_valid_after: datetime | None = None
+    key_valid_before: datetime | None = None
+
+    def to_json(self) -> Secret:
+        """Return the credential as one line of JSON with Skyflow's own field names."""
+        fields = {
+            "clientID": self.client_id,
+            "clientName": self.client_name,
+            "tokenURI": self.token_uri,
+            "keyID": self.key_id,
+            "privateKey": self.private_key.reveal(),
+        }
+        if self.key_valid_after:
+            fields["keyValidAfterTime"] = rfc3339(self.key_valid_after)
+        if self.key_valid_before:
+            fields["keyValidBeforeTime"] = rfc3339(self.key_valid_before)
+        return Secret(json.dumps(fields, separators=(",", ":")))
+
+
+def parse_service_account(
+    text: str, *, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS, now: datetime
+) -> tuple[ServiceAccount, tuple[Finding, ...]]:
+    """Check a credential in full and return it in normal form, with warnings.
+
+    Args:
+        text: the credential file's content.
+        allowed_hosts: ``host:port`` of the token services that may be named.
+        now: the time against which the key's validity is judged.
+
+    Raises:
+        InvalidCredential: with every error that could be found; no finding holds a
+            part of the credential.
+    """
+    findings = Findings()
+    fields = read_fields(read_object(text, findings), findings)
+    _check_host(fields.get("tokenURI"), allowed_hosts, findings)
+    pem = _check_key(fields.get("privateKey"), findings)
+    after, before = check_validity(fields, findings, now)
+    findings.raise_errors()
+    account = ServiceAccount(
+        client_id=fields["clientID"],
+        client_name=fields.get("clientName", ""),
+        key_id=fields["keyID"],
+        token_uri=fields["tokenURI"],
+        private_key=pem,
+        key_valid_after=after,
+        key_valid_before=before,
+    )
+    return account, findings.warnings()
+
+
+def load_trusted(text: str) -> ServiceAccount:
+    """Return a credential that :meth:`ServiceAccount.to_json` wrote, without a new lint.
+
+    Raises:
+        InvalidCredential: it is not in that form (a damaged store).
+    """
+    try:
+        stored = json.loads(text)
+        return ServiceAccount(
+            client_id=stored["clientID"],
+            client_name=stored["clientName"],
+            key_id=stored["keyID"],
+            token_uri=stored["tokenURI"],
+            private_key=Secret(stored["privateKey"]),
+            key_valid_after=_moment(stored, "keyValidAfterTime"),
+            key_valid_before=_moment(stored, "keyValidBeforeTime"),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # "from None": the cause's text can quote what was stored.
+        message = "the stored credential is damaged"
+        damaged = Finding("stored-credential", "error", message, "write the credential again")
+        raise InvalidCredential((damaged,)) from None
+
+
+def _moment(stored: Mapping[str, Any], name: str) -> datetime | None:
+    return parse_rfc3339(stored[name]) if name in stored else None
+
+
+def _check_host(uri: str | None, allowed_hosts: AbstractSet[str], findings: Findings) -> None:
+    if uri is None:
+        return
+    try:
+        check_token_uri(uri, allowed_hosts)
+    except ValueError as error:
+        fix = "use the tokenURI of the downloaded file, or name the host as allowed on purpose"
+        findings.error("token-uri", f"tokenURI {error}", fix)
+
+
+def _check_key(text: str | None, findings: Findings) -> Secret:
+    if text is None:
+        return Secret("")
+    try:
+        key = normalise(Secret(text))
+    except InvalidKey as error:
+        fix = f"copy the file again without editing it, or {_NEW_KEY}"
+        findings.error(error.code, error.reason, fix)
+        return Secret("")
+    if key.was_pkcs1:
+        message = "privateKey is PKCS#1 (RSA PRIVATE KEY); it was converted to PKCS#8"
+        findings.warning("key-pkcs1", message, "nothing to do here; other clients refuse PKCS#1")
+    if key.was_reflowed:
+        message = "privateKey had other line ends or line lengths than PEM; they were restored"
+        findings.warning("key-layout", message, "use the downloaded file as it is")
+    return key.pem

@@ -1,0 +1,60 @@
+"""Which token services may see an assertion: the tokenURI's one accepted form.
+
+An assertion is as good as the key for an hour, so it goes only to hosts that somebody
+named: the two that Skyflow's documentation has, or those in the plugin's catalog entry.
+"""
+
+import re
+from collections.abc import Set as AbstractSet
+
+TOKEN_PATH = "/v1/auth/sa/oauth/token"  # noqa: S105 - a path, no password
+SKYFLOW_HOSTS: frozenset[str] = frozenset(
+    {"manage.skyflowapis.com:443", "manage.skyflowapis-preview.com:443"}
+)
+
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]"
+_FORM = re.compile(rf"https://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?{TOKEN_PATH}")
+
+
+def token_host(uri: str) -> str:
+    """Return ``host:port``, in lower case, of a tokenURI in the accepted form.
+
+    Raises:
+        ValueError: the URI has another form; the text says what is wrong with it and
+            never repeats a part of it.
+    """
+    match = _FORM.fullmatch(uri)
+    if match is None:
+        raise ValueError(_what_is_wrong(uri))
+    return f"{match['host'].lower()}:{match['port'] or 443}"
+
+
+def check_token_uri(uri: str, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS) -> None:
+    """Accept a tokenURI, or say why not.
+
+    Args:
+        uri: the credential's tokenURI.
+        allowed_hosts: ``host:port`` of every token service that may be asked.
+
+    Raises:
+        ValueError: the form is wrong or the host is not among them. The text reads on
+            after "tokenURI" and repeats no part of the URI.
+    """
+    if token_host(uri) not in allowed_hosts:
+        known = ", ".join(sorted(allowed_hosts)) or "none"
+        raise ValueError(f"names a host that is not allowed (allowed: {known})")
+
+
+def _what_is_wrong(uri: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", uri) or "\\" in uri:
+        return "holds blanks, backslashes, control or non-ASCII characters"
+    if not uri.startswith("https://"):
+        return "is not an https:// URL"
+    if "?" in uri or "#" in uri:
+        return "holds a query or a fragment"
+    host, slash, path = uri.removeprefix("https://").partition("/")
+    if "@" in host:
+        return "holds a user name or password"
+    if slash + path != TOKEN_PATH:
+        return f"has another path than {TOKEN_PATH}"
+    return "names no valid host and port"
