@@ -1,0 +1,173 @@
+"""How a function becomes a command: its extra facts, its option groups, its help page."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.main import get_command
+
+from skyflowctl.cli import help as pages
+from skyflowctl.cli.options import COMMON_PANEL, OptionGroup
+from skyflowctl.cli.table import Row
+from skyflowctl.errors import ExitCode
+
+F = TypeVar("F", bound=Callable[..., None])
+_FACTS = "__skyflowctl_command__"
+_PANEL_ORDER = ("Arguments", COMMON_PANEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a command's help says beyond its docstring and options.
+
+    Args:
+        examples: pairs of a command line to copy and what it does.
+        exits: the exit codes it can end with, besides 1, 64, 130 and 143, which every
+            command has.
+        env: rows of ``help.ENVIRONMENT`` that matter besides those shown at options.
+    """
+
+    examples: Sequence[tuple[str, str]]
+    exits: Sequence[ExitCode]
+    env: Sequence[str] = ()
+
+
+def command(
+    *,
+    examples: Sequence[tuple[str, str]],
+    exits: Sequence[ExitCode] = (),
+    env: Sequence[str] = (),
+) -> Callable[[F], F]:
+    """Mark a function as the command that a row of ``table.py`` names.
+
+    The function's docstring is the help text. Its parameters are typer's, plus
+    parameters annotated with an :class:`OptionGroup`.
+    """
+
+    def mark(function: F) -> F:
+        setattr(function, _FACTS, Facts(examples, (ExitCode.OK, *exits), env))
+        return function
+
+    return mark
+
+
+def load(row: Row) -> "Command":
+    """Import a row's module and return its command."""
+    module = import_module(f"skyflowctl.cli.commands.{row.module}")
+    function = getattr(module, row.attribute)
+    builder = typer.Typer(add_completion=False, rich_markup_mode=None)
+    builder.command(
+        row.name.rpartition(" ")[2],
+        cls=Command,
+        help=inspect.getdoc(function),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )(spread_groups(function))
+    built = get_command(builder)
+    assert isinstance(built, Command)
+    built.facts = getattr(function, _FACTS)
+    built.row = row
+    return built
+
+
+def spread_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function whose option groups are spread into single options."""
+    groups: dict[str, tuple[type[Any], list[str]]] = {}
+    spread: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, OptionGroup):
+            members = _members(kind)
+            groups[parameter.name] = (kind, [member.name for member in members])
+            spread += members
+        else:
+            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def gathered(**values: Any) -> None:
+        for name, (kind, members) in groups.items():
+            values[name] = kind(**{member: values.pop(member) for member in members})
+        function(**values)
+
+    gathered.__name__ = function.__name__
+    gathered.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]  # inspect reads it
+    gathered.__annotations__ = {}
+    return gathered
+
+
+def _members(group: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    members = []
+    for field in fields(group):
+        hint = hints[field.name]
+        assert get_origin(hint) is Annotated, f"{group.__name__}.{field.name}"
+        assert len(get_args(hint)) == 2, f"{group.__name__}.{field.name}"
+        members.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hint,
+            )
+        )
+    return members
+
+
+class Command(TyperCommand):
+    """A command whose help page has examples, panels and its exit codes."""
+
+    facts: Facts
+    row: Row
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page into typer's formatter."""
+        page = pages.new_page()
+        ctx.color = pages.wants_color()
+        self._opening(ctx, page)
+        for panel, rows in self._panels(ctx).items():
+            page.heading(panel)
+            page.rows(rows)
+        if self.facts.env:
+            page.heading("Environment")
+            page.rows([(name, pages.ENVIRONMENT[name]) for name in self.facts.env])
+        page.heading("Exit codes")
+        page.rows([(str(code), pages.EXIT_CODES[code]) for code in self._codes()])
+        formatter.write(page.text())
+
+    def _codes(self) -> list[int]:
+        every = {ExitCode.UNEXPECTED, ExitCode.USAGE}
+        return sorted(int(code) for code in {*self.facts.exits, *every})
+
+    def _opening(self, ctx: Any, page: pages.Page) -> None:
+        page.paragraph(f"{self.row.summary}.")
+        page.heading("Usage")
+        pieces = " ".join(self.collect_usage_pieces(ctx))
+        page.line(f"  skyflowctl {self.row.name} {pieces}")
+        page.heading("Examples")
+        for line, note in self.facts.examples:
+            page.example(line, note)
+        for block in (self.help or "").split("\n\n"):
+            page.line()
+            page.paragraph(block)
+
+    def _panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        found: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, TyperArgument):
+                row = (parameter.make_metavar(ctx), parameter.help or "")
+                found.setdefault("Arguments", []).append(row)
+            elif isinstance(parameter, TyperOption) and not parameter.hidden:
+                panel = str(parameter.rich_help_panel or COMMON_PANEL)
+                found.setdefault(panel, []).append(_option_row(parameter, ctx))
+        first = {panel: found.pop(panel) for panel in _PANEL_ORDER if panel in found}
+        return first | found
+
+
+def _option_row(parameter: TyperOption, ctx: Any) -> tuple[str, str]:
+    names = sorted(parameter.opts, key=len)
+    flags = ", ".join(names) if len(names[0]) == 2 else "    " + ", ".join(names)
+    takes_value = not parameter.is_flag and not parameter.count
+    metavar = f" {parameter.make_metavar(ctx=ctx)}" if takes_value else ""
+    return flags + metavar, parameter.help or ""

@@ -1,0 +1,29 @@
+"""``skyflowctl version``."""
+
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import OutputOptions
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.version import __version__, semver
+
+
+@command(
+    examples=[
+        ("skyflowctl version", "the version"),
+        ("skyflowctl version -o json", "for programs, with the plugin's form of it"),
+        ("skyflowctl --version", "the same line, a little faster"),
+    ],
+)
+def version(output: OutputOptions) -> None:
+    """Print the version of skyflowctl, and the semantic version that the engine's
+    plugin reports to a server."""
+    run_command("version", output, _work, _view)
+
+
+def _work(_: Run) -> Result:
+    return Result({"version": __version__, "plugin_version": semver()})
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    terminal.line(f"skyflowctl {result.data['version']}")

@@ -1,0 +1,218 @@
+"""Help that needs no typer: the root and group pages, and the topics.
+
+All text comes from the static table and from here, so ``skyflowctl --help`` costs
+little more than starting Python.
+"""
+
+import os
+import shutil
+import sys
+
+from skyflowctl.cli.table import GROUPS, children
+
+TAGLINE = "Short-lived Skyflow tokens through OpenBao or Vault."
+USAGE = "skyflowctl COMMAND [OPTIONS]"
+
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected: a fault of skyflowctl itself",
+    2: "changes are pending (only with --detailed-exitcode)",
+    3: "partly done; the same command finishes it",
+    4: "not authenticated, or not permitted",
+    5: "refused by a safety gate or a lost check-and-set; nothing was written",
+    6: "unhealthy: a bad finding (health: also sealed or unreachable)",
+    64: "wrong usage, or no target named",
+    65: "the manifest or a credential is invalid",
+    69: "the server is unreachable or sealed",
+    130: "interrupted (SIGINT)",
+    143: "terminated (SIGTERM)",
+}
+
+ENVIRONMENT = {
+    "SKYFLOWCTL_FILE": "the manifest, when -f is not given (else ./mounts.yaml)",
+    "BAO_ADDR, VAULT_ADDR": "the server's address",
+    "BAO_TOKEN, VAULT_TOKEN": "the login; belongs to the address from the environment",
+    "BAO_NAMESPACE, VAULT_NAMESPACE": "the namespace",
+    "BAO_CACERT, VAULT_CACERT": "a file with the CA certificates to trust",
+    "BAO_CAPATH, VAULT_CAPATH": "a folder with CA certificates",
+    "BAO_CLIENT_CERT, BAO_CLIENT_KEY": "a client certificate and its key",
+    "BAO_TLS_SERVER_NAME": "the name that the server's certificate must have",
+    "BAO_SKIP_VERIFY": "true: do not check the server's certificate",
+    "BAO_CLIENT_TIMEOUT": "seconds that one request may take (default 60s)",
+    "BAO_MAX_RETRIES": "how often a failed read is asked again (default 2)",
+    "BAO_TOKEN_PATH": "where the token file is (else ~/.vault-token)",
+    "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
+    "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
+    "NO_COLOR, FORCE_COLOR": "never, or always, use colour",
+}
+
+TOPICS = {
+    "exit-codes": "What each exit code means",
+    "environment": "The environment variables that are read",
+    "output": "The JSON envelope of -o json",
+}
+
+_OUTPUT = """\
+stdout holds data only; notices, warnings, progress and errors go to stderr.
+With `-o json` every command prints one object, also when it fails:
+
+  format_version  "1.0"; new keys may come, known ones keep their meaning
+  command         the command's name, such as "mount list"
+  run_id          this run's id; the server's audit log shows it as the request
+                  header X-Skyflowctl-Run
+  status          ok, changes, partial, refused, unhealthy or error
+  data            the command's own data; {} when it failed
+  errors          a list of {code, summary, why, fix, where}
+
+Commands that stream print one object per line: the first has the type
+"version", the last the type "result" and the whole envelope.
+The JSON Schemas are in schemas/output of the package.
+"""
+
+
+def wants_color(stream: object = None) -> bool:
+    """Tell whether help on this stream (default: stdout) may use colour.
+
+    NO_COLOR wins over FORCE_COLOR, which wins over TERM=dumb and over a stream that
+    is no terminal.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in {"", "0"}:
+        return True
+    if os.environ.get("TERM") == "dumb":
+        return False
+    isatty = getattr(stream or sys.stdout, "isatty", None)
+    return bool(isatty and isatty())
+
+
+def help_width() -> int:
+    """Return the columns that help may use: the terminal's, at most 100, at least 40."""
+    return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
+
+
+class Page:
+    """Collects the lines of a help page; styles them only when colour is wanted."""
+
+    def __init__(self, *, color: bool, width: int) -> None:
+        self._color = color
+        self.width = width
+        self._lines: list[str] = []
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+    def line(self, text: str = "") -> None:
+        """Add one line as it is."""
+        self._lines.append(text)
+
+    def heading(self, text: str) -> None:
+        """Add an empty line and a heading."""
+        self._lines += ["", self._paint(text, "1")]
+
+    def paragraph(self, text: str, indent: str = "") -> None:
+        """Add text that is wrapped to the width."""
+        self._lines += wrap(text, self.width, indent)
+
+    def example(self, command: str, note: str) -> None:
+        """Add a note and, under it, a command line to copy."""
+        if note:
+            self._lines.append("  " + self._paint(f"# {note}", "2"))
+        self._lines.append("  " + self._paint(command, "36"))
+
+    def rows(self, pairs: "list[tuple[str, str]]", limit: int = 30) -> None:
+        """Add aligned pairs: a name, and a text wrapped beside it."""
+        left = min(max((len(name) for name, _ in pairs), default=0), limit) + 4
+        for name, text in pairs:
+            wrapped = wrap(text, self.width, " " * left) or [""]
+            first = wrapped[0][left:]
+            if len(name) + 4 > left:
+                self._lines.append("  " + self._paint(name, "32"))
+                self._lines += wrapped
+                continue
+            gap = " " * (left - 2 - len(name))
+            self._lines.append(f"  {self._paint(name, '32')}{gap}{first}".rstrip())
+            self._lines += wrapped[1:]
+
+    def text(self) -> str:
+        """Return the page, ending in a newline."""
+        return "\n".join(self._lines) + "\n"
+
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Break text at spaces into indented lines of at most ``width`` columns."""
+    lines: list[str] = []
+    current = ""
+    for word in text.split():
+        candidate = f"{current} {word}" if current else indent + word
+        if current and len(candidate) > width:
+            lines.append(current)
+            candidate = indent + word
+        current = candidate
+    return [*lines, current] if current else lines
+
+
+def root_page(page: Page) -> str:
+    """Return the page of ``skyflowctl --help``."""
+    page.paragraph(TAGLINE)
+    page.heading("Usage")
+    page.line(f"  {USAGE}")
+    page.heading("Examples")
+    page.example("skyflowctl dev up", "a complete stack on this machine")
+    page.example("skyflowctl apply", "bring the server to what mounts.yaml says")
+    page.example("skyflowctl creds order order-producer --ctx order:ORD-42", "mint a token")
+    _command_rows(page, "")
+    page.heading("Options")
+    page.rows([("-h, --help", "Show this page."), ("--version", "Print the version.")])
+    page.heading("More")
+    page.rows(
+        [("COMMAND --help", "examples, options, exit codes of one command")]
+        + [(f"help {name}", text) for name, text in TOPICS.items()]
+    )
+    return page.text()
+
+
+def group_page(group: str, page: Page) -> str:
+    """Return the page of a group such as ``skyflowctl mount --help``."""
+    page.paragraph(f"{GROUPS[group]}.")
+    page.heading("Usage")
+    page.line(f"  skyflowctl {group} COMMAND [OPTIONS]")
+    _command_rows(page, group)
+    page.heading("More")
+    page.rows([(f"{group} COMMAND --help", "examples, options, exit codes of one command")])
+    return page.text()
+
+
+def _command_rows(page: Page, group: str) -> None:
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for word, summary, panel in children(group):
+        panels.setdefault(panel, []).append((word, summary))
+    for panel, pairs in panels.items():
+        page.heading(panel)
+        page.rows(pairs)
+
+
+def topic_page(topic: str, page: Page) -> str:
+    """Return the page of a topic: a key of ``TOPICS``."""
+    page.paragraph(f"{TOPICS[topic]}.")
+    page.line()
+    if topic == "exit-codes":
+        page.rows([(str(code), text) for code, text in EXIT_CODES.items()])
+        page.line()
+        page.paragraph("A code never gets another meaning. `exec` returns its child's own code.")
+    elif topic == "environment":
+        page.rows(list(ENVIRONMENT.items()))
+        page.line()
+        page.paragraph(
+            "BAO_X is read before VAULT_X; one that is set but empty still wins. A flag wins"
+            " over the environment. Address, namespace and token always come from one source."
+        )
+    else:
+        for line in _OUTPUT.splitlines():
+            page.line(line)
+    return page.text()
+
+
+def new_page() -> Page:
+    """Return an empty page for this terminal."""
+    return Page(color=wants_color(), width=help_width())

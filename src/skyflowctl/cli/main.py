@@ -1,0 +1,47 @@
+"""The entry point. What can be answered from static text is answered before typer loads."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process, and exit with its code."""
+    args = sys.argv[1:]
+    page = quick_page(args)
+    if page is None:
+        from skyflowctl.cli.app import run
+
+        run(args)
+    try:
+        sys.stdout.write(page)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from skyflowctl.cli.streams import drop_stdout
+
+        drop_stdout()
+
+
+def quick_page(args: list[str]) -> str | None:
+    """Return the page that these arguments ask for, if it is a static one, else None."""
+    if args == ["--version"]:
+        from skyflowctl.version import __version__
+
+        return f"skyflowctl {__version__}\n"
+    if args and args[-1] not in {"-h", "--help"} and args[0] != "help":
+        return None
+    return _help_page(args)
+
+
+def _help_page(args: list[str]) -> str | None:
+    from skyflowctl.cli import help as pages
+    from skyflowctl.cli.table import GROUPS
+
+    words = [word for word in args if word not in {"-h", "--help", "help"}]
+    if not words:
+        return pages.root_page(pages.new_page())
+    if len(words) > 1:
+        return None
+    if words[0] in GROUPS:
+        return pages.group_page(words[0], pages.new_page())
+    if args[0] == "help" and words[0] in pages.TOPICS:
+        return pages.topic_page(words[0], pages.new_page())
+    return None

@@ -1,0 +1,212 @@
+"""Options that several commands share: single ones, and groups as frozen dataclasses.
+
+A command takes a group by annotating one parameter with it; ``command.py`` spreads the
+group's fields into options and hands the command one value.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import typer
+
+from skyflowctl.cli.render.terminal import Terminal
+
+TARGET_PANEL = "Target"
+OUTPUT_PANEL = "Output"
+COMMON_PANEL = "Options"
+
+
+def option(*names: str, help: str, env: str = "", panel: str = COMMON_PANEL, **more: Any) -> Any:  # noqa: A002 - typer's word
+    """Return a typer option whose help names its environment variables.
+
+    Args:
+        names: the flags.
+        help: one line.
+        more: other arguments of ``typer.Option``.
+        env: shown beside the flag; read by whoever resolves the value, not by typer,
+            because a target's parts must all come from one source.
+        panel: the heading in the command's help.
+    """
+    text = f"{help} [env: {env}]" if env else help
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+class OptionGroup:
+    """Base of dataclasses whose fields are annotated options."""
+
+    panel: ClassVar[str] = COMMON_PANEL
+
+
+MountArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MOUNT",
+        help="A mount's name; with a slash in it, its path.",
+        show_default=False,
+    ),
+]
+RoleArgument = Annotated[
+    str, typer.Argument(metavar="ROLE", help="A role of the mount.", show_default=False)
+]
+FileOption = Annotated[
+    list[str] | None,
+    option(
+        "-f",
+        "--file",
+        help="The manifest; repeat to merge several, - is stdin. Default: ./mounts.yaml.",
+        env="SKYFLOWCTL_FILE",
+        metavar="PATH",
+    ),
+]
+ParallelismOption = Annotated[
+    int,
+    option(
+        "-p", "--parallelism", help="Requests at once (default 10).", metavar="N", min=1, max=64
+    ),
+]
+YesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask; never permits a deletion.", is_flag=True)
+]
+NoInputOption = Annotated[
+    bool, option("--no-input", help="Never ask: refuse instead (exit 5).", is_flag=True)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions(OptionGroup):
+    """The server, as the flags name it. Unset fields come from the environment."""
+
+    address: Annotated[
+        str | None,
+        option(
+            "--address",
+            help="The server's address.",
+            env="BAO_ADDR, VAULT_ADDR",
+            panel=TARGET_PANEL,
+            metavar="URL",
+        ),
+    ] = None
+    namespace: Annotated[
+        str | None,
+        option(
+            "-n",
+            "--namespace",
+            help="The namespace.",
+            env="BAO_NAMESPACE, VAULT_NAMESPACE",
+            panel=TARGET_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        option(
+            "--token-file",
+            help="A file with the token, - is stdin; a token is never an argument.",
+            env="BAO_TOKEN, VAULT_TOKEN",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    ca_cert: Annotated[
+        str | None,
+        option(
+            "--ca-cert",
+            help="A file with the CA certificates to trust.",
+            env="BAO_CACERT, VAULT_CACERT",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    client_cert: Annotated[
+        str | None,
+        option(
+            "--client-cert",
+            help="A client certificate.",
+            env="BAO_CLIENT_CERT",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    client_key: Annotated[
+        str | None,
+        option(
+            "--client-key",
+            help="The client certificate's key.",
+            env="BAO_CLIENT_KEY",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    tls_server_name: Annotated[
+        str | None,
+        option(
+            "--tls-server-name",
+            help="The name that the server's certificate must have.",
+            env="BAO_TLS_SERVER_NAME",
+            panel=TARGET_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
+    timeout: Annotated[
+        str | None,
+        option(
+            "--timeout",
+            help="How long one request may take, such as 30s (default 60s).",
+            env="BAO_CLIENT_TIMEOUT",
+            panel=TARGET_PANEL,
+            metavar="SPAN",
+        ),
+    ] = None
+    dev: Annotated[
+        bool,
+        option("--dev", help="Start or reuse the dev stack.", panel=TARGET_PANEL, is_flag=True),
+    ] = False
+    context: Annotated[
+        str | None,
+        option(
+            "-c",
+            "--context",
+            help="A target saved under this name.",
+            panel=TARGET_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions(OptionGroup):
+    """The form of the output, for every command."""
+
+    format: Annotated[
+        Literal["table", "json"],
+        option("-o", "--output", help="table or json (default table).", panel=OUTPUT_PANEL),
+    ] = "table"
+    no_color: Annotated[
+        bool,
+        option("--no-color", help="No colour.", env="NO_COLOR", panel=OUTPUT_PANEL, is_flag=True),
+    ] = False
+    quiet: Annotated[
+        bool,
+        option("-q", "--quiet", help="No notices and warnings.", panel=OUTPUT_PANEL, is_flag=True),
+    ] = False
+    verbose: Annotated[
+        int,
+        option(
+            "-v",
+            "--verbose",
+            help="More about what happens.",
+            env="SKYFLOWCTL_DEBUG",
+            panel=OUTPUT_PANEL,
+            count=True,
+        ),
+    ] = 0
+
+    def terminal(self) -> Terminal:
+        """Return the terminal that these options ask for."""
+        return Terminal(quiet=self.quiet, verbosity=self.verbose, no_color=self.no_color)
+
+
+def debug_asked() -> bool:
+    """Tell whether SKYFLOWCTL_DEBUG asks for tracebacks."""
+    return os.environ.get("SKYFLOWCTL_DEBUG", "0") not in {"", "0"}

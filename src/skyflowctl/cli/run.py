@@ -1,0 +1,208 @@
+"""The one place where a command's work becomes output and an exit code.
+
+A command hands :func:`run_command` its work and its view. Whatever the work raises is
+caught here, once, and said in the form that was asked for: three lines for people, the
+envelope for programs.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from skyflowctl.cli.envelope import EventStream, Result, envelope, status_of, to_json
+from skyflowctl.cli.render.problems import show_problems, show_warnings
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.render.text import without_long_words
+from skyflowctl.cli.streams import drop_stdout
+from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+
+if TYPE_CHECKING:
+    from skyflowctl.cli.options import OutputOptions
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. A BaseException, as KeyboardInterrupt is, so nothing swallows it."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One command's run, as its work sees it.
+
+    Args:
+        id: sent with every request, and found again in the server's audit log.
+        command: its full name, such as ``mount list``.
+        terminal: for notices and progress; the data itself is returned, not printed.
+        json: the output is JSON; ``streaming`` then writes it as events.
+    """
+
+    id: str
+    command: str
+    terminal: Terminal
+    clock: Clock
+    json: bool
+    stream: EventStream | None = None
+
+    def notice(self, text: str) -> None:
+        """Tell the person something on stderr."""
+        self.terminal.note(text)
+
+    def warn(self, problem: Problem) -> None:
+        """Show a warning on stderr in three lines."""
+        show_warnings([problem], self.terminal)
+
+    def events(self) -> EventStream | None:
+        """Open the stream of NDJSON events, or return None when text was asked for.
+
+        The result of the work then becomes the stream's last line.
+        """
+        if self.json and self.stream is None:
+            self.stream = EventStream(self.terminal.out, self.command, self.id)
+        return self.stream
+
+
+Work = Callable[[Run], Result]
+View = Callable[[Result, Terminal], None]
+
+
+def run_command(name: str, output: "OutputOptions", work: Work, view: View) -> NoReturn:
+    """Do a command's work, show its result, and leave with its exit code.
+
+    Raises:
+        SystemExit: always, with the code of DESIGN's table.
+    """
+    run = Run(
+        new_run_id(),
+        name,
+        output.terminal(),
+        SystemClock(),
+        output.format == "json",
+    )
+    result, failed = _result_of(run, work)
+    try:
+        _show(run, result, None if failed else view)
+        run.terminal.out.flush()
+    except BrokenPipeError:
+        # The reader of the data has what it wanted; the work's own code still stands.
+        drop_stdout()
+    sys.exit(int(result.exit_code))
+
+
+def _result_of(run: Run, work: Work) -> tuple[Result, bool]:
+    """Return the work's result, or its failure as one, and whether it is a failure."""
+    try:
+        with _sigterm_raises():
+            return work(run), False
+    except BaseException as error:  # noqa: BLE001 - the one catch site
+        return failure(error, run.terminal), True
+
+
+def failure(error: BaseException, terminal: Terminal) -> Result:
+    """Return what an exception means to the user.
+
+    Raises:
+        BaseException: the error itself, when it asks Python to exit or to stop a
+            generator, which is nobody's failure.
+    """
+    if isinstance(error, SkyflowctlError):
+        if terminal.verbosity > 1:
+            _show_traceback(error, terminal)
+        return _failed(error.exit_code, *error.problems)
+    if isinstance(error, KeyboardInterrupt):
+        return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT")
+    if isinstance(error, Terminated):
+        return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM")
+    if isinstance(error, (SystemExit, GeneratorExit)):
+        raise error
+    return _unexpected(error, terminal)
+
+
+def _failed(code: int, *problems: Problem) -> Result:
+    return Result({}, status_of(code), code, problems)
+
+
+def _stopped(code: ExitCode, word: str, cause: str) -> Result:
+    fix = "run the same command again: it goes on where this run stopped"
+    return _failed(code, Problem(word, f"the command was {word}", f"{cause} arrived", fix))
+
+
+def _unexpected(error: BaseException, terminal: Terminal) -> Result:
+    debug = terminal.verbosity > 0 or os.environ.get("SKYFLOWCTL_DEBUG", "0") not in {"", "0"}
+    if debug:
+        _show_traceback(error, terminal)
+    fix = "please report it, with the traceback above" if debug else "run it again with -v"
+    why = f"{type(error).__name__}{_place(error)}"
+    return _failed(
+        ExitCode.UNEXPECTED,
+        Problem("unexpected", "skyflowctl met an error it did not expect", why, fix),
+    )
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    path = trace.tb_frame.f_code.co_filename.replace(os.sep, "/")
+    return f" in {'/'.join(path.split('/')[-2:])}:{trace.tb_lineno}"
+
+
+def _show_traceback(error: BaseException, terminal: Terminal) -> None:
+    """Write where an error came from: no locals, and no long word of any message."""
+    import traceback
+
+    for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
+        terminal.alert(line)
+    terminal.alert(f"{type(error).__name__}: {without_long_words(str(error))}")
+    if error.__cause__ is not None:
+        terminal.alert("caused by:")
+        _show_traceback(error.__cause__, terminal)
+
+
+def _show(run: Run, result: Result, view: View | None) -> None:
+    if run.json:
+        whole = envelope(run.command, run.id, result.status, result.data, result.problems)
+        if run.stream is not None:
+            run.stream.result(whole)
+        else:
+            run.terminal.raw(to_json(whole) + "\n")
+    elif view is not None:
+        view(result, run.terminal)
+        # What was found comes before what is wrong with it, also where both share a screen.
+        run.terminal.out.flush()
+    show_warnings(result.warnings, run.terminal)
+    show_problems(result.problems, run.terminal)
+
+
+def new_run_id(now_ms: int | None = None) -> str:
+    """Return 16 characters: the time in milliseconds, sortable, and 30 random bits."""
+    moment = int(time.time() * 1000) if now_ms is None else now_ms
+    number = (moment << 30) | (int.from_bytes(os.urandom(4)) & 0x3FFFFFFF)
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -5, -5))
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Within this block SIGTERM raises :class:`Terminated` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _raise_terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,80 @@
+"""Every command in one static table: what exists, said without importing any of it.
+
+A command's module is imported when that command is called, and only then: importing
+all of them would triple the start-up. To add a command, add a row here (see
+``docs/contributing.md``). Only named tuples, because help is printed from this table
+before anything heavier is loaded.
+"""
+
+from collections import namedtuple
+from collections.abc import Iterator
+
+Row = namedtuple("Row", "name summary module attribute panel")  # noqa: PYI024 - typing costs 8 ms
+Row.__doc__ = """One command.
+
+Args:
+    name: the words after ``skyflowctl``, such as ``mount list``.
+    summary: one line, in the imperative.
+    module: below ``skyflowctl.cli.commands``.
+    attribute: the decorated function in that module.
+    panel: the heading under which the root help lists the command or its group.
+"""
+
+_MANIFEST = "Manifest to server"
+_READ = "Look and read"
+_SERVER = "Server and machine"
+_SELF = "About skyflowctl"
+
+GROUPS = {
+    "mount": "List and show the mounts of product lines",
+    "config": "Show and verify a mount's credential",
+    "role": "List and show the roles of a mount",
+    "plugin": "Build, register and list the engine's plugin",
+    "dev": "A complete stack on this machine: OpenBao, engine, emulator",
+}
+
+COMMANDS = (
+    Row("init", "Write a first mounts.yaml to start from", "init", "init", _MANIFEST),
+    Row("validate", "Check the manifest without any server", "validate", "validate", _MANIFEST),
+    Row("schema", "Print the manifest's JSON Schema", "schema", "schema", _MANIFEST),
+    Row("plan", "Show what apply would change", "plan", "plan", _MANIFEST),
+    Row("apply", "Change the server to what the manifest says", "apply", "apply", _MANIFEST),
+    Row("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
+    Row("health", "Ask every mount whether it can mint", "health", "health", _READ),
+    Row("creds", "Mint a bearer token for one role", "creds", "creds", _READ),
+    Row("mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ),
+    Row("mount show", "Show one mount as the server has it", "mount", "mount_show", _READ),
+    Row("config show", "Show a mount's config, never its key", "config", "config_show", _READ),
+    Row("config verify", "Mint once per role with the live key", "config", "config_verify", _READ),
+    Row("role list", "List the roles of a mount", "role", "role_list", _READ),
+    Row("role show", "Show one role of a mount", "role", "role_show", _READ),
+    Row("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
+    Row("plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER),
+    Row("plugin list", "Catalog and running versions", "plugin", "plugin_list", _SERVER),
+    Row("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
+    Row("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),
+    Row("dev status", "Show what runs and where", "dev", "dev_status", _SERVER),
+    Row("dev env", "Print exports for bao, hvac and the SDK", "dev", "dev_env", _SERVER),
+    Row("dev logs", "Show the logs of the dev stack", "dev", "dev_logs", _SERVER),
+    Row("dev reset", "Stop it and delete what it generated", "dev", "dev_reset", _SERVER),
+    Row("completion", "Print a completion script for a shell", "completion", "completion", _SELF),
+    Row("help", "Explain a command or a topic", "help", "help_command", _SELF),
+    Row("version", "Print the version", "version", "version", _SELF),
+)
+
+
+def find(name: str) -> Row | None:
+    """Return the row of the command with this full name, or None."""
+    return next((row for row in COMMANDS if row.name == name), None)
+
+
+def children(group: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (word, summary, panel) of what is directly below a group, in table order."""
+    seen = set()
+    for row in COMMANDS:
+        first, _, rest = row.name.partition(" ")
+        if group and first == group and rest:
+            yield rest, row.summary, "Commands"
+        elif not group and first not in seen:
+            seen.add(first)
+            yield first, GROUPS.get(first, row.summary), row.panel
