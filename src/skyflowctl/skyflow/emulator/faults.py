@@ -1,0 +1,101 @@
+"""Faults on request: what the next exchanges meet instead of an honest answer."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+HTML_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Proxy</body></html>"
+
+
+class FaultKind(StrEnum):
+    """What happens to an exchange."""
+
+    STATUS = "status"
+    """An error with ``status``, ``message`` and ``headers`` (429, 500, a redirect)."""
+
+    HANG = "hang"
+    """No answer; the connection stays open until the caller gives up."""
+
+    DRIP = "drip"
+    """The honest answer, one byte every ``seconds``."""
+
+    DELAY = "delay"
+    """The honest answer, whole, after ``seconds``."""
+
+    HTML = "html"
+    """Status 200 with a web page, as proxies and login portals send it."""
+
+    EMPTY = "empty"
+    """Status 200 with ``{}``."""
+
+    RESET = "reset"
+    """The connection is reset without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault and for how many exchanges it lasts.
+
+    Args:
+        kind: what happens.
+        count: for how many exchanges; 0: until the faults are cleared.
+        status: the HTTP status of ``STATUS``.
+        message: the message of ``STATUS``.
+        headers: further reply headers of ``STATUS`` (``retry-after``, ``location``).
+        seconds: the wait of ``DELAY``, or between two bytes of ``DRIP``; with the
+            other kinds a wait before the fault.
+        client_id: hits only this account's exchanges; empty: everybody's.
+    """
+
+    kind: FaultKind
+    count: int = 1
+    status: int = 500
+    message: str = "fault injected"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    client_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.seconds < 0:
+            raise ValueError("count and seconds must not be negative")
+        if not 300 <= self.status <= 599:
+            raise ValueError("status must be 300 to 599")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fault as the control API writes it."""
+        return asdict(self)
+
+
+class FaultQueue:
+    """The faults to come, first in first out per account."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Queue a fault behind those that are there."""
+        self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Drop every fault; the next exchange is honest."""
+        self._faults.clear()
+
+    def pending(self) -> tuple[Fault, ...]:
+        """Return what is queued, each with the count that is left."""
+        return tuple(self._faults)
+
+    def take(self, client_id: str) -> Fault | None:
+        """Return the fault that hits this account's exchange now, and count it."""
+        for index, fault in enumerate(self._faults):
+            if fault.client_id in ("", client_id):
+                self._consume(index)
+                return fault
+        return None
+
+    def _consume(self, index: int) -> None:
+        fault = self._faults[index]
+        if fault.count == 1:
+            del self._faults[index]
+        elif fault.count > 1:
+            self._faults[index] = replace(fault, count=fault.count - 1)
