@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from support.bao import running_bao
+from support.stack import running_stack
 from support.keys import service_account_text, signing_rsa_key  # noqa: F401
 
 
@@ -15,6 +16,13 @@ def bao():
     """One real OpenBao server for the session. Use own mount paths; leave the rest alone."""
     with running_bao() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """One dev stack for the session with examples/mounts.yaml applied. Leave it as it is."""
+    with running_stack(apply=True) as running:
+        yield running
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

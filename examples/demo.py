@@ -1,0 +1,82 @@
+"""What ``make demo`` runs: skyflowctl's own commands, each shown before it runs.
+
+Nothing here is special. Copy any line that starts with ``$`` into a terminal.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+MANIFEST = "examples/mounts.yaml"
+BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
+
+
+def main() -> int:
+    """Start the stack, apply the manifest, mint every role's token, say what to try next."""
+    for command in (
+        ["dev", "up", "-f", MANIFEST],
+        ["apply", "--dev", "-f", MANIFEST, "-y"],
+        ["health", "--dev", "-f", MANIFEST],
+    ):
+        show(command)
+        code = subprocess.run(["skyflowctl", *command], check=False).returncode
+        if code:
+            return code
+    failures = mint_every_role()
+    print_next_steps()
+    return 1 if failures else 0
+
+
+def show(command: list[str]) -> None:
+    """Print a command as a person would type it."""
+    print(f"\n{BOLD}$ skyflowctl {shlex.join(command)}{PLAIN}", flush=True)
+
+
+def mint_every_role() -> int:
+    """Read one token for every role through the server; return how many reads failed."""
+    failures = 0
+    mounts = output_of(["mount", "list", "--dev", "-f", MANIFEST])["mounts"]
+    for mount in mounts:
+        for role in output_of(["role", "list", mount["name"], "--dev", "-f", MANIFEST])["roles"]:
+            failures += not mint(mount["name"], role)
+    return failures
+
+
+def mint(mount: str, role: dict) -> bool:
+    """Read one token, with the ctx that the role's own check uses, and say what came."""
+    command = ["creds", mount, role["name"], "--dev"]
+    if role["ctx_probe"]:
+        command += ["--ctx", role["ctx_probe"]]
+    show(command)
+    token = output_of(command)
+    if not token:
+        return False
+    shown = token["access_token"][:24]
+    print(f"  {shown}{DIM}… valid {token['ttl']} s, key {token['key_id'][:8]}{PLAIN}")
+    return True
+
+
+def output_of(command: list[str]) -> dict:
+    """Run a command with ``-o json`` and return its data; empty when it failed."""
+    done = subprocess.run(
+        ["skyflowctl", *command, "-o", "json"], check=False, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout)["data"] if done.returncode == 0 else {}
+
+
+def print_next_steps() -> None:
+    """Name three commands that show more, and how to end it all."""
+    print(f"""
+{BOLD}The stack stays up. Three things to try:{PLAIN}
+  source .venv/bin/activate && eval "$(skyflowctl dev env)"
+  bao read skyflow/order/creds/order-producer ctx=order:ORD-42
+  skyflowctl status -f {MANIFEST}
+{DIM}skyflowctl dev down{PLAIN} ends it.""")
+
+
+if __name__ == "__main__":
+    if not Path(MANIFEST).exists():
+        sys.exit(f"run this from the folder that holds {MANIFEST}")
+    sys.exit(main())

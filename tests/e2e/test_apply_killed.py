@@ -1,0 +1,87 @@
+"""apply killed by SIGKILL after each of its writes in turn: the next run finishes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from support.stack import REPO, Stack, running_stack
+
+pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("killed")]
+
+MANIFEST = """\
+version: 1
+manifest: kill-test
+mounts:
+  order:
+    description: Order orchestration
+    credentials: {file: credentials/order.json}
+    roles:
+      order-producer:
+        role_ids: [skyflow-role-order-prod]
+        ctx: {required: true, pattern: "order:*", probe: "order:probe"}
+      order-reader: {role_ids: [skyflow-role-order-read]}
+  payment:
+    credentials: {file: credentials/payment.json}
+    roles:
+      payment-engine: {role_ids: [skyflow-role-payment]}
+"""
+# 2 audited headers, then a mount, its roles and its config, twice.
+WRITES = 2 + (1 + 2 + 1) + (1 + 1 + 1)
+MOUNTS = {"skyflow/order": 2, "skyflow/payment": 1}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    manifest = tmp_path_factory.mktemp("killed") / "mounts.yaml"
+    manifest.write_text(MANIFEST)
+    with running_stack(manifest) as running:
+        yield running
+
+
+def killed_apply(stack: Stack, writes: int) -> int:
+    done = subprocess.run(
+        [sys.executable, "-m", "support.killed", str(writes), "--", "apply", "-y", "-p", "1"],
+        env={**stack.environ, **stack.exports, "PYTHONPATH": str(REPO / "tests")},
+        cwd=stack.folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode
+
+
+def start_over(stack: Stack) -> None:
+    for path in MOUNTS:
+        stack.bao("secrets", "disable", path)
+    for header in ("X-Skyflowctl-Run", "Application-Source"):
+        stack.bao("delete", f"sys/config/auditing/request-headers/{header}")
+
+
+def read(stack: Stack, *words: str) -> dict:
+    return json.loads(stack.bao(words[0], "-format=json", *words[1:]).stdout)
+
+
+@pytest.mark.timeout(240)
+def test_every_kill_is_finished_by_the_next_run(stack: Stack) -> None:
+    for writes in range(1, WRITES + 1):
+        start_over(stack)
+        code = killed_apply(stack, writes)
+        assert code == -signal.SIGKILL, f"after write {writes}: exit {code}"
+        finished = stack.json("apply", "-y")["data"]["summary"]
+        assert finished["delete"] == 0
+        assert stack.json("plan", "--detailed-exitcode")["data"]["actions"] == []
+        for path, roles in MOUNTS.items():
+            config = read(stack, "read", f"{path}/config")["data"]
+            assert (config["version"], config["credential_version"]) == (1, 1), writes
+            listed = read(stack, "list", "-detailed", f"{path}/roles")["data"]["key_info"]
+            assert [info["version"] for info in listed.values()] == [1] * roles, writes
+
+
+def test_an_unkilled_apply_makes_exactly_that_many_writes(stack: Stack) -> None:
+    start_over(stack)
+    assert killed_apply(stack, WRITES + 1) == 0

@@ -1,0 +1,37 @@
+"""``python -m support.killed N -- ARGS``: skyflowctl, killed by SIGKILL after its Nth write.
+
+A real SIGKILL of a real process; only the moment is chosen, by counting the good
+answers to writes at the transport.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from skyflowctl.vault.hvac_transport import HvacTransport
+
+
+def die_after(writes: int) -> None:
+    original = HvacTransport.request
+    done = 0
+
+    def counted(self, method, path, **arguments):
+        nonlocal done
+        reply = original(self, method, path, **arguments)
+        if method in {"POST", "PUT", "DELETE"}:
+            done += 1
+            if done == writes:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return reply
+
+    HvacTransport.request = counted
+
+
+if __name__ == "__main__":
+    die_after(int(sys.argv[1]))
+    sys.argv = ["skyflowctl", *sys.argv[3:]]
+    from skyflowctl.cli.main import main
+
+    main()
