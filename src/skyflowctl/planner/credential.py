@@ -20,12 +20,12 @@ class Verdict:
     """What to do about one mount's credential.
 
     Args:
-        replace: write the manifest's credential over the live one.
+        replace: the manifest's credential, to be written over the live one; or None.
         changes: its identity before and after, when it is replaced.
         warning: why it is not replaced although it is another one, or unknown.
     """
 
-    replace: bool = False
+    replace: CredentialIdentity | None = None
     changes: tuple[Change, ...] = ()
     warning: Problem | None = None
 
@@ -61,7 +61,7 @@ def judge(
         return Verdict(warning=notes.rotated_past(mount, live, wanted))
     if history is None and not insisted:
         return Verdict(warning=notes.replacement_withheld(mount, live, wanted))
-    return Verdict(replace=True, changes=identity_changes(live, wanted))
+    return Verdict(replace=wanted, changes=identity_changes(live, wanted))
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

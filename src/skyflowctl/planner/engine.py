@@ -98,6 +98,7 @@ def _first_config(manifest: Manifest, mount: Mount, key: Key) -> Outline:
         wanted,
         cas=0,
         needs_credential=True,
+        credential=key.identity,
     )
     return Outline(action, () if key.identity else (notes.unresolved(mount, key.why),))
 
@@ -108,10 +109,10 @@ def _config_update(
     changes: tuple[Change, ...],
     verdict: credential.Verdict = credential.Verdict(),
 ) -> Action | None:
-    if not changes and not verdict.replace:
+    if not changes and verdict.replace is None:
         return None
     return Action(
-        ActionType.REPLACE_CREDENTIAL if verdict.replace else ActionType.UPDATE,
+        ActionType.REPLACE_CREDENTIAL if verdict.replace is not None else ActionType.UPDATE,
         Kind.CONFIG,
         mount.name,
         f"{mount.path}/config",
@@ -119,5 +120,6 @@ def _config_update(
         fields.as_body(changes),
         # An engine with the basic API counts no versions, and takes no cas.
         cas=live.version or None,
-        needs_credential=verdict.replace,
+        needs_credential=verdict.replace is not None,
+        credential=verdict.replace,
     )

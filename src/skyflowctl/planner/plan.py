@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from skyflowctl.errors import Problem
+from skyflowctl.planner.identity import CredentialIdentity
 
 
 class ActionType(StrEnum):
@@ -54,6 +55,8 @@ class Action:
         body: the fields to send (a patch), without any secret.
         cas: the version that must still be live; 0: it must not exist; None: no check.
         needs_credential: the executor adds the mount's credential to the body.
+        credential: which one the plan saw; another one is refused. None: it could not
+            be resolved then.
     """
 
     action: ActionType
@@ -64,6 +67,7 @@ class Action:
     body: Mapping[str, Any] = field(default_factory=dict)
     cas: int | None = None
     needs_credential: bool = False
+    credential: CredentialIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)

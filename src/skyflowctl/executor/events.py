@@ -1,0 +1,44 @@
+"""What a run tells while it runs, for a progress display. Sent from several threads,
+one at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skyflowctl.errors import Problem
+from skyflowctl.planner.plan import Action
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStarted:
+    """An action is on its way to the server."""
+
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDone:
+    """An action is done, after so many milliseconds."""
+
+    action: Action
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFailed:
+    """An action failed, after so many milliseconds."""
+
+    action: Action
+    milliseconds: float
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSkipped:
+    """An action was not begun."""
+
+    action: Action
+    problem: Problem
+
+
+Event = ActionStarted | ActionDone | ActionFailed | ActionSkipped
+Listener = Callable[[Event], None]

@@ -1,0 +1,48 @@
+"""Where an apply gets a mount's credential from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One service-account credential, ready to be sent.
+
+    Args:
+        identity: which one it is.
+        json: the normalised credential, as the engine's ``credentials_json`` takes it.
+    """
+
+    identity: CredentialIdentity
+    json: Secret
+
+
+class CredentialSource(Protocol):
+    """Gives the credentials of a manifest's mounts; called from several threads.
+
+    Implementations: ``skyflowctl.operations.credentials.ManifestCredentials``, and the
+    dev stack's own, which resolves no reference at all.
+    """
+
+    def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:
+        """Tell which credential a mount should have, and keep nothing of it.
+
+        Args:
+            mount: the manifest's name of the mount.
+            live: the credential that the mount runs on. The engine has checked that
+                one, so a source may spare itself a full check of the same.
+
+        Raises:
+            SkyflowctlError: there is none, or it cannot be read here.
+            InvalidInput: it was read, and is no valid credential.
+        """
+
+    def resolve(self, mount: str) -> Credential:
+        """Return a mount's credential, checked in full.
+
+        Raises:
+            SkyflowctlError: as for :meth:`identify`.
+        """

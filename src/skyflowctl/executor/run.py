@@ -1,0 +1,154 @@
+"""Carry out a plan: stage by stage, many mounts at once, each on its own.
+
+A stage begins when the one before it has ended everywhere. A mount whose action failed
+takes no part in later stages; the others go on. There is nothing to resume from but
+the server itself: the same command run again plans what is left.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.executor.events import (
+    ActionDone,
+    ActionFailed,
+    ActionSkipped,
+    ActionStarted,
+    Event,
+    Listener,
+)
+from skyflowctl.executor.outcome import Outcome, Result
+from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.proof import prove
+from skyflowctl.executor.recording import WriteRecorder
+from skyflowctl.executor.steps import carry_out, mount_path
+from skyflowctl.executor.stop import Stop
+from skyflowctl.planner.plan import Action, Kind, Plan
+from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.gateway import Gateway
+
+_Numbered = tuple[int, Action]
+
+
+def execute(
+    plan: Plan,
+    gateway: Gateway,
+    credentials: CredentialSource,
+    *,
+    parallelism: int = 10,
+    on_event: Listener | None = None,
+    stop: Stop | None = None,
+    verify: bool = False,
+) -> Outcome:
+    """Carry out a plan and return what became of each action; no failure is raised.
+
+    Args:
+        plan: what to do.
+        gateway: the server, real or in memory.
+        credentials: where a config's credential comes from, only when it is written.
+        parallelism: how many actions run at once.
+        on_event: told of every step, from worker threads, one call at a time.
+        stop: asked before every action; those that have begun are finished.
+        verify: afterwards have every mount mint once per role with its live
+            credential, where its roles or config were changed.
+    """
+    run = _Run(gateway, credentials, on_event or _ignore, stop or Stop())
+    numbered = list(enumerate(plan.actions))
+    with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+        for kind in Kind:
+            units = _units([pair for pair in numbered if pair[1].kind is kind])
+            list(pool.map(run.unit, units))
+        results = tuple(run.results[index] for index, _ in numbered)
+        paths = _to_prove(results) if verify and not run.stop.asked else ()
+        proofs = dict(zip(paths, pool.map(lambda path: prove(gateway, path), paths), strict=True))
+    return Outcome(results, proofs, interrupted=run.stop.asked)
+
+
+class _Run:
+    """One run's state; every method may be called from any worker thread."""
+
+    def __init__(
+        self, gateway: Gateway, credentials: CredentialSource, listener: Listener, stop: Stop
+    ) -> None:
+        self._gateway = gateway
+        self._credentials = credentials
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._failed: dict[str, Kind] = {}
+        self.stop = stop
+        self.results: dict[int, Result] = {}
+
+    def unit(self, actions: Sequence[_Numbered]) -> None:
+        """Do the actions of one unit in order."""
+        for index, action in actions:
+            result = self._one(action)
+            with self._lock:
+                self.results[index] = result
+                if result.result != "done" and action.mount:
+                    self._failed.setdefault(action.mount, action.kind)
+
+    def _one(self, action: Action) -> Result:
+        reason = self._reason_to_skip(action)
+        if reason:
+            self._tell(ActionSkipped(action, reason))
+            return Result(action, "skipped", problem=reason)
+        self._tell(ActionStarted(action))
+        started = time.monotonic()
+        recorder = WriteRecorder(self._gateway.transport)
+        try:
+            carry_out(action, Gateway(recorder), self._credentials)
+        except SkyflowctlError as error:
+            return self._failure(action, error, _since(started))
+        spent = _since(started)
+        self._tell(ActionDone(action, spent))
+        return Result(action, "done", recorder.request_id, spent)
+
+    def _reason_to_skip(self, action: Action) -> Problem | None:
+        if self.stop.asked:
+            return Problem("interrupted", "not begun: the run was interrupted")
+        with self._lock:
+            failed = self._failed.get(action.mount)
+        # Roles do not depend on each other; an upgrade does on the mount's other fields.
+        if failed and (failed is not action.kind or failed is Kind.MOUNT):
+            return Problem("mount-failed", f"not begun: an earlier step on {action.mount} failed")
+        return None
+
+    def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> Result:
+        problem = error.problems[0]
+        self._tell(ActionFailed(action, spent, problem))
+        request_id = error.request_id if isinstance(error, VaultError) else ""
+        return Result(action, "failed", request_id, spent, problem, ExitCode(error.exit_code))
+
+    def _tell(self, event: Event) -> None:
+        with self._lock:
+            self._listener(event)
+
+
+def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
+    """Return what may run side by side: roles one by one, a mount's own actions together,
+    because an upgrade must follow the tuning of the same mount."""
+    units: dict[str, list[_Numbered]] = defaultdict(list)
+    for index, action in actions:
+        name = action.mount if action.kind is Kind.MOUNT else str(index)
+        units[name].append((index, action))
+    return list(units.values())
+
+
+def _to_prove(results: Sequence[Result]) -> tuple[str, ...]:
+    touched = (
+        mount_path(result.action)
+        for result in results
+        if result.result == "done" and result.action.kind in (Kind.ROLE, Kind.CONFIG)
+    )
+    return tuple(dict.fromkeys(touched))
+
+
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)
+
+
+def _ignore(_event: Event) -> None:
+    """Listen to nothing."""

@@ -1,0 +1,49 @@
+"""Stopping in order: the first signal lets what has begun finish, the second does not."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Whether a run should begin nothing new, and which signal said so (0: none did)."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.signal = 0
+
+    def ask(self, number: int = 0) -> None:
+        """Ask the run to stop; the first asking signal is remembered."""
+        self.signal = self.signal or number
+        self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """True as soon as anybody asked."""
+        return self._event.is_set()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a request to stop, as long as the block runs.
+
+    A second signal raises KeyboardInterrupt, so that a hanging server can be left.
+    Works in the main thread only, as Python's signal handling does.
+    """
+    stop = Stop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.ask(number)
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,324 @@
+"""Carrying out a plan: stages, failures, resumption, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+from support import planning as p
+from support.fake_server import FakeCredentials, FakeServer
+
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
+from skyflowctl.executor.run import execute
+from skyflowctl.executor.stop import Stop, stop_on_signals
+from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
+from skyflowctl.planner.plan import Kind
+from skyflowctl.vault.failures import failure
+from skyflowctl.vault.gateway import Gateway
+
+
+@pytest.fixture
+def server():
+    return FakeServer()
+
+
+def plan_for(server, what, number=1):
+    gateway = Gateway(server)
+    live = gateway.read_live_state([m.path for m in what.mounts], "skyflow")
+    keys = p.identities(what, number)
+    live = gateway.with_history(live, mounts_to_ask_history(what, live, keys))
+    return make_plan(what, live, keys)
+
+
+def apply(server, what, number=1, **more):
+    plan = plan_for(server, what, number)
+    return execute(plan, Gateway(server), FakeCredentials(number), **more)
+
+
+THREE = p.manifest(*(p.mount(n, roles=(p.role("a"), p.role("b"))) for n in ("order", "pay", "buy")))
+
+
+def refuse(server, path, status=403, message="permission denied"):
+    def hook(method, asked):
+        if method == "POST" and asked == path:
+            raise failure(status, (message,), method=method, path=asked, request_id="rX")
+
+    server.hook = hook
+
+
+def test_everything_is_written_once_and_the_next_plan_is_empty(server):
+    outcome = apply(server, THREE)
+    assert (outcome.status, outcome.exit_code) == ("ok", ExitCode.OK)
+    assert len(server.writes()) == 2 + 3 + 6 + 3
+    assert plan_for(server, THREE).empty
+
+
+def test_results_stand_in_the_plans_order_whatever_ran_first(server):
+    plan = plan_for(server, THREE)
+    outcome = execute(plan, Gateway(server), FakeCredentials(), parallelism=7)
+    assert tuple(result.action for result in outcome.results) == plan.actions
+
+
+def test_a_stage_begins_when_the_one_before_has_ended(server):
+    apply(server, THREE, parallelism=8)
+    kinds = [
+        "header" if "auditing" in path else "role" if "/roles/" in path else path.rpartition("/")[2]
+        for _, path in server.writes()
+    ]
+    mounts = [kind for kind in kinds if kind in ("order", "pay", "buy")]
+    assert kinds == ["header"] * 2 + mounts + ["role"] * 6 + ["config"] * 3
+    assert len(mounts) == 3
+
+
+def test_parallelism_is_used_and_is_a_limit(server):
+    together, most, lock = set(), [0], threading.Lock()
+    meeting = threading.Barrier(3, timeout=20)
+
+    def hook(method, path):
+        if "/roles/" in path and method == "POST":
+            with lock:
+                together.add(path)
+                most[0] = max(most[0], len(together))
+            meeting.wait()
+            with lock:
+                together.discard(path)
+
+    server.hook = hook
+    assert apply(server, THREE, parallelism=3).status == "ok"
+    assert most[0] == 3
+
+
+def test_a_failed_mount_stops_only_its_own_later_stages(server):
+    refuse(server, "skyflow/pay/roles/a")
+    outcome = apply(server, THREE)
+    by_path = {result.action.path: result for result in outcome.results}
+    assert by_path["skyflow/pay/roles/a"].result == "failed"
+    assert by_path["skyflow/pay/roles/a"].request_id == "rX"
+    assert by_path["skyflow/pay/roles/b"].result == "done"
+    assert by_path["skyflow/pay/config"].result == "skipped"
+    assert by_path["skyflow/pay/config"].problem.code == "mount-failed"
+    assert by_path["skyflow/order/config"].result == "done"
+    assert (outcome.status, outcome.exit_code) == ("partial", ExitCode.PARTIAL)
+
+
+def test_the_same_command_finishes_what_failed(server):
+    refuse(server, "skyflow/pay")
+    refuse(server, "sys/mounts/skyflow/pay")
+    assert apply(server, THREE).status == "partial"
+    server.hook = lambda method, path: None
+    rest = apply(server, THREE)
+    assert rest.status == "ok"
+    assert {result.action.mount for result in rest.results} == {"pay"}
+    assert plan_for(server, THREE).empty
+
+
+@pytest.mark.parametrize("number", range(1, 15))
+def test_killed_after_each_write_in_turn_the_next_run_finishes(server, number):
+    """What a killed process leaves is what had been written; nothing else is kept."""
+
+    class Killed(BaseException):
+        pass
+
+    left = [number]
+
+    def after(method, path):
+        if method not in ("GET", "LIST"):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+    server.after = after
+    with pytest.raises(Killed):
+        apply(server, THREE, parallelism=1)
+    server.after = lambda method, path: None
+    assert apply(server, THREE).status == "ok"
+    assert plan_for(server, THREE).empty
+    assert all(role["version"] == 1 for roles in server.roles.values() for role in roles.values())
+    assert all(config["version"] == 1 for config in server.configs.values())
+
+
+def test_when_nothing_is_done_the_failures_own_code_counts(server):
+    apply(server, p.manifest())
+    server.mounts["skyflow/order"]["description"] = "x"
+    refuse(server, "sys/mounts/skyflow/order/tune")
+    outcome = apply(server, p.manifest())
+    assert (outcome.status, outcome.exit_code) == ("error", ExitCode.NOT_PERMITTED)
+
+
+def test_request_ids_of_writes_are_kept(server):
+    outcome = apply(server, p.manifest())
+    assert all(result.request_id.startswith("r") for result in outcome.results)
+    assert len({result.request_id for result in outcome.results}) == len(outcome.results)
+
+
+class TestCredential:
+    def test_it_is_resolved_only_where_it_is_written(self, server):
+        apply(server, THREE)
+        server.configs["skyflow/pay"]["description"] = "x"
+        source = FakeCredentials()
+        outcome = execute(plan_for(server, THREE), Gateway(server), source)
+        assert outcome.status == "ok"
+        assert source.resolved == []
+
+    def test_one_that_moved_since_the_plan_is_refused_and_not_sent(self, server):
+        plan = plan_for(server, p.manifest())
+        outcome = execute(plan, Gateway(server), FakeCredentials(number=2))
+        (failed,) = outcome.failures
+        assert failed.problem.code == "credential-moved"
+        assert failed.exit_code is ExitCode.REFUSED
+        assert ("POST", "skyflow/order/config") not in server.writes()
+
+    def test_one_that_the_plan_could_not_see_is_refused(self, server):
+        live = Gateway(server).read_live_state(["skyflow/order"], "skyflow")
+        plan = make_plan(p.manifest(), live, {})
+        outcome = execute(plan, Gateway(server), FakeCredentials())
+        assert [result.problem.code for result in outcome.failures] == ["credential-moved"]
+
+    def test_one_that_cannot_be_resolved_fails_its_mount_only(self, server):
+        plan = plan_for(server, THREE)
+        outcome = execute(plan, Gateway(server), FakeCredentials(missing=frozenset({"pay"})))
+        assert [result.action.path for result in outcome.failures] == ["skyflow/pay/config"]
+        assert server.configs["skyflow/order"]["key_id"] == "key-order-1"
+
+    def test_a_new_key_replaces_the_live_one(self, server):
+        apply(server, p.manifest())
+        outcome = apply(server, p.manifest(), 2)
+        assert [r.action.action.value for r in outcome.results] == ["replace_credential"]
+        assert server.configs["skyflow/order"]["key_id"] == "key-order-2"
+        assert plan_for(server, p.manifest(), 2).empty
+
+
+class TestCheckAndSet:
+    def change_before_write(self, server, **fields):
+        apply(server, p.manifest())
+        server.roles["skyflow/order"]["writer"]["description"] = "x"
+        plan = plan_for(server, p.manifest())
+        server.roles["skyflow/order"]["writer"] |= {"version": 9, **fields}
+        return execute(plan, Gateway(server), FakeCredentials())
+
+    def test_a_lost_one_is_refused(self, server):
+        outcome = self.change_before_write(server, description="somebody else's")
+        assert outcome.failures[0].exit_code is ExitCode.REFUSED
+        assert server.roles["skyflow/order"]["writer"]["description"] == "somebody else's"
+
+    def test_one_that_was_lost_to_the_same_values_is_done(self, server):
+        outcome = self.change_before_write(server, description="the writer")
+        assert outcome.status == "ok"
+
+
+class TestUpgrade:
+    def test_the_mount_is_tuned_reloaded_and_read_back(self, server):
+        apply(server, p.manifest(version="v1.0.0"))
+        outcome = apply(server, p.manifest(version="v1.1.0"))
+        assert outcome.status == "ok"
+        assert ("PUT", "sys/plugins/reload/backend") in server.writes()
+        assert server.mounts["skyflow/order"]["running_plugin_version"] == "v1.1.0"
+
+    def test_it_waits_for_the_mounts_other_fields(self, server):
+        apply(server, p.manifest(version="v1.0.0"))
+        server.mounts["skyflow/order"]["description"] = "x"
+        refuse(server, "sys/mounts/skyflow/order/tune")
+        outcome = apply(server, p.manifest(version="v1.1.0"))
+        assert [result.result for result in outcome.results] == ["failed", "skipped"]
+
+    def test_a_reload_that_changes_nothing_is_a_failure(self, server):
+        apply(server, p.manifest(version="v1.0.0"))
+
+        def after(method, path):
+            if path == "sys/plugins/reload/backend":
+                server.mounts["skyflow/order"]["running_plugin_version"] = "v1.0.0"
+
+        server.after = after
+        outcome = apply(server, p.manifest(version="v1.1.0"))
+        assert [r.problem.code for r in outcome.failures] == ["upgrade-not-running"]
+        assert not plan_for(server, p.manifest(version="v1.1.0")).empty
+
+
+class TestEvents:
+    def test_every_action_is_told_from_start_to_end(self, server):
+        refuse(server, "skyflow/pay/roles/a")
+        events = []
+        outcome = apply(server, THREE, on_event=events.append)
+        kinds = {
+            kind: [e.action for e in events if isinstance(e, kind)]
+            for kind in (ActionStarted, ActionDone, ActionFailed, ActionSkipped)
+        }
+        assert len(kinds[ActionStarted]) == len(kinds[ActionDone]) + len(kinds[ActionFailed])
+        assert [a.path for a in kinds[ActionFailed]] == ["skyflow/pay/roles/a"]
+        assert [a.path for a in kinds[ActionSkipped]] == ["skyflow/pay/config"]
+        assert len(kinds[ActionDone]) == sum(r.result == "done" for r in outcome.results)
+
+    def test_they_come_one_at_a_time(self, server):
+        inside = threading.Lock()
+
+        def listen(event):
+            assert inside.acquire(blocking=False)
+            inside.release()
+
+        assert apply(server, THREE, parallelism=8, on_event=listen).status == "ok"
+
+
+class TestInterruption:
+    def test_what_has_begun_is_finished_and_the_rest_is_reported(self, server):
+        stop = Stop()
+
+        def after(method, path):
+            if path == "sys/mounts/skyflow/order" and method == "POST":
+                stop.ask(signal.SIGTERM)
+
+        server.after = after
+        outcome = apply(server, THREE, parallelism=1, stop=stop)
+        done = [r.action.path for r in outcome.results if r.result == "done"]
+        assert done[-1] == "sys/mounts/skyflow/order"
+        assert outcome.interrupted
+        skipped = [r for r in outcome.results if r.result == "skipped"]
+        assert {r.problem.code for r in skipped} == {"interrupted"}
+        assert len(done) + len(skipped) == len(outcome.results)
+        server.after = lambda method, path: None
+        assert apply(server, THREE).status == "ok"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_asks_to_stop_and_a_second_one_does_not_wait(self, number):
+        before = signal.getsignal(number)
+        with stop_on_signals() as stop:
+            assert not stop.asked
+            os.kill(os.getpid(), number)
+            assert stop.asked
+            assert stop.signal == number
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is before
+
+
+class TestProof:
+    def test_touched_mounts_are_verified_when_asked(self, server):
+        apply(server, THREE)
+        server.roles["skyflow/pay"]["a"]["description"] = "x"
+        outcome = apply(server, THREE, verify=True)
+        assert list(outcome.proofs) == ["skyflow/pay"]
+        assert outcome.proofs["skyflow/pay"].ok
+
+    def test_not_otherwise(self, server):
+        assert apply(server, THREE).proofs == {}
+
+    def test_an_engine_without_verification_is_no_failure(self, server):
+        refuse(server, "skyflow/order/config/verify", 404, "unsupported path")
+        outcome = apply(server, p.manifest(), verify=True)
+        assert outcome.status == "ok"
+        assert isinstance(outcome.proofs["skyflow/order"], Problem)
+
+
+def test_an_empty_plan_asks_for_nothing(server):
+    apply(server, THREE)
+    plan = plan_for(server, THREE)
+    before = server.requests_made
+    outcome = execute(plan, Gateway(server), FakeCredentials(), verify=True)
+    assert (outcome.status, outcome.results) == ("ok", ())
+    assert server.requests_made == before
+
+
+def test_the_order_of_kinds_is_the_order_of_stages():
+    assert list(Kind) == [Kind.AUDITED_HEADER, Kind.MOUNT, Kind.ROLE, Kind.CONFIG]
