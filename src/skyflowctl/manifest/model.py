@@ -55,11 +55,24 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class RotationRule:
-    """When a mount's credential is due, and where its successor comes from."""
+    """When a mount's credential is due, and where its successor comes from.
+
+    Args:
+        max_age: an older credential is due.
+        renew_before: one that expires within this span is due.
+        source: ``reference``: what ``credentials`` names; ``generate``: Skyflow makes
+            one, asked with ``operator_token`` for ``account_id``.
+        retire_margin: how long the old credential outlives its last token.
+        operator_token: where a Skyflow operator's bearer token is found.
+        account_id: the Skyflow account; empty without ``generate``.
+    """
 
     max_age: timedelta | None = None
     renew_before: timedelta | None = None
     source: Literal["reference", "generate"] = "reference"
+    retire_margin: timedelta | None = None
+    operator_token: Reference | None = None
+    account_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

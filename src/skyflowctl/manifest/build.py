@@ -1,0 +1,123 @@
+"""From a checked tree to the frozen manifest. Nothing is checked here any more."""
+
+from datetime import timedelta
+from pathlib import Path as FilePath
+from typing import Any, Literal, cast
+
+from skyflowctl.clock import parse_duration
+from skyflowctl.manifest.model import (
+    CtxRule,
+    Manifest,
+    Mount,
+    Plugin,
+    Reference,
+    Role,
+    RotationRule,
+)
+from skyflowctl.manifest.nodes import Node, Path, at_key, at_value, child, entries, plain
+from skyflowctl.manifest.rules import DEFAULT_PREFIX, mount_path
+
+
+def build(root: Node, files: tuple[str, ...]) -> Manifest:
+    """Return the manifest that a tree without problems says."""
+    return Manifest(
+        id=_text(child(root, "manifest")),
+        plugin=_plugin(child(root, "plugin")),
+        path_prefix=_text(child(root, "defaults", "path_prefix")) or DEFAULT_PREFIX,
+        mounts=tuple(_mount(root, name, node) for name, node in entries(child(root, "mounts"))),
+        files=files,
+    )
+
+
+def _plugin(node: Node | None) -> Plugin:
+    return Plugin(
+        name=_text(child(node, "name")) or "skyflow",
+        version=_text(child(node, "version")) or None,
+    )
+
+
+def _mount(root: Node, name: str, node: Node) -> Mount:
+    path: Path = ("mounts", name)
+    defaults = child(root, "defaults")
+    return Mount(
+        name=name,
+        path=mount_path(root, name),
+        description=_text(child(node, "description")),
+        tags=tuple(dict.fromkeys((*_texts(child(defaults, "tags")), *_texts(child(node, "tags"))))),
+        protect=_flag(child(node, "protect")),
+        plain_ctx=_flag(child(node, "audit", "plain_ctx") or child(defaults, "audit", "plain_ctx")),
+        credentials=_reference(child(node, "credentials"), (*path, "credentials")),
+        rotation=_rotation(node, child(defaults, "rotation"), (*path, "rotation")),
+        roles=tuple(
+            _role(role_name, role, (*path, "roles", role_name))
+            for role_name, role in entries(child(node, "roles"))
+        ),
+        where=at_key(node, path),
+    )
+
+
+def _rotation(mount: Node, default: Node | None, path: Path) -> RotationRule:
+    own = child(mount, "rotation")
+
+    def span(key: str) -> timedelta | None:
+        node = child(own, key) or child(default, key)
+        return parse_duration(_text(node)) if node else None
+
+    return RotationRule(
+        max_age=span("max_age"),
+        renew_before=span("renew_before"),
+        source=cast("Literal['reference', 'generate']", _text(child(own, "source")) or "reference"),
+        retire_margin=span("retire_margin"),
+        operator_token=_reference(child(own, "operator_token"), (*path, "operator_token")),
+        account_id=_text(child(own, "account_id")),
+    )
+
+
+def _role(name: str, node: Node, path: Path) -> Role:
+    return Role(
+        name=name,
+        role_id=_texts(child(node, "role_ids"))[0],
+        description=_text(child(node, "description")),
+        tags=_texts(child(node, "tags")),
+        ctx=_ctx(child(node, "ctx")),
+        where=at_key(node, path),
+    )
+
+
+def _ctx(node: Node | None) -> CtxRule:
+    pattern = _text(child(node, "pattern"))
+    required, probe = child(node, "required"), child(node, "probe")
+    return CtxRule(
+        required=_flag(required) if required else bool(pattern),
+        pattern=pattern,
+        probe=cast("str | dict[str, Any]", plain(probe)) if probe else "",
+    )
+
+
+def _reference(node: Node | None, path: Path) -> Reference | None:
+    for scheme, target in entries(node):
+        where = at_value(target, (*path, scheme))
+        if scheme == "file":
+            name = _text(target)
+            absolute = str(FilePath(target.source.folder, FilePath(name).expanduser()))
+            return Reference("file", (absolute,), f"file: {name}", where)
+        if scheme == "keyring":
+            service, username = _text(child(target, "service")), _text(child(target, "username"))
+            text = f"keyring: {service}, {username}"
+            return Reference("keyring", (service, username), text, at_key(target, (*path, scheme)))
+        return Reference("env", (_text(target),), f"env: {_text(target)}", where)
+    return None
+
+
+def _text(node: Node | None) -> str:
+    return node.value if node is not None and isinstance(node.value, str) else ""
+
+
+def _texts(node: Node | None) -> tuple[str, ...]:
+    if node is None or not isinstance(node.value, list):
+        return ()
+    return tuple(_text(item) for item in node.value)
+
+
+def _flag(node: Node | None) -> bool:
+    return node is not None and node.value is True

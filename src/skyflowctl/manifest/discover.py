@@ -1,0 +1,28 @@
+"""Which manifest files a command reads when the user names none."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+VARIABLE = "SKYFLOWCTL_FILE"
+DEFAULT = "mounts.yaml"
+
+
+def default_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files of ``-f``, else of $SKYFLOWCTL_FILE, else ``mounts.yaml``.
+
+    The last one is returned also when it is missing: reading it says so.
+    """
+    if flag_values:
+        return tuple(flag_values)
+    named = environ.get(VARIABLE, "")
+    return (named,) if named else (DEFAULT,)
+
+
+def existing_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the same, but nothing when none was named and there is no ``mounts.yaml``.
+
+    For commands that can do without a manifest.
+    """
+    files = default_files(flag_values, environ)
+    was_named = bool(flag_values or environ.get(VARIABLE))
+    return files if was_named or Path(DEFAULT).is_file() else ()

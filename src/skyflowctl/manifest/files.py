@@ -1,0 +1,105 @@
+"""From a file's name to its text: size, encoding, characters. Says what is wrong and where."""
+
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+from skyflowctl.errors import InvalidInput, Where
+from skyflowctl.manifest.nodes import Source
+
+MAX_BYTES = 16 * 1024 * 1024
+STDIN = "-"
+
+_NOT_YAML_TEXT = re.compile(
+    "[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufefe\\uff00-\\ufffd\\U00010000-\\U0010ffff]"
+)
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+
+
+def read_manifest(name: str) -> tuple[Source, str]:
+    """Return a manifest file's source and text; ``-`` is standard input.
+
+    Raises:
+        InvalidInput: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
+    """
+    if name == STDIN:
+        source = Source("<stdin>", str(Path.cwd()))
+        return source, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), source.name)
+    source = Source(name, str(Path(name).absolute().parent))
+    return source, _decode(_read_file(name), name)
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        # Not blocking, so that a pipe under this name is refused instead of waited for.
+        with open(name, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - opener
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _unreadable(name, "it is no regular file")
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"there is no manifest {name}",
+            fix="name it with -f FILE, or write a first one with: skyflowctl init",
+            code="manifest-not-found",
+            where=Where(name),
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, getattr(error, "strerror", None) or "its name is none") from None
+
+
+def _open_without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _unreadable(name: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"cannot read the manifest {name}",
+        why=why,
+        fix="check its name and permissions",
+        code="manifest-unreadable",
+        where=Where(name),
+    )
+
+
+def _decode(raw: bytes, name: str) -> str:
+    if len(raw) > MAX_BYTES:
+        raise InvalidInput(
+            f"{name} is larger than {MAX_BYTES // 1024 // 1024} MiB",
+            fix="split it, and give the parts with several -f",
+            code="manifest-too-large",
+            where=Where(name),
+        )
+    if raw.startswith(_WIDE_MARKS):
+        raise _not_utf8(name, 1, 1, "it is UTF-16 or UTF-32")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8-sig", errors="replace")
+        raise _not_utf8(name, *_position(before), "a byte here is no UTF-8") from None
+    bad = _NOT_YAML_TEXT.search(text)
+    if bad:
+        line, column = _position(text[: bad.start()])
+        raise InvalidInput(
+            f"a control character (U+{ord(bad[0]):04X}) is not allowed in YAML",
+            fix="remove it, or write it as an escape inside double quotes",
+            code="bad-character",
+            where=Where(name, line, column),
+        )
+    return text
+
+
+def _not_utf8(name: str, line: int, column: int, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"{name} is no UTF-8 text",
+        why=why,
+        fix="save it as UTF-8",
+        code="bad-encoding",
+        where=Where(name, line, column),
+    )
+
+
+def _position(before: str) -> tuple[int, int]:
+    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return len(lines), len(lines[-1]) + 1

@@ -1,0 +1,64 @@
+"""``${NAME}`` and ``${NAME:-default}`` in the manifest's texts, from the environment."""
+
+import re
+from collections.abc import Mapping
+
+_USE = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
+_INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-(?P<value>.*))?", re.DOTALL)
+_SECRET_NAME = re.compile(
+    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|APIKEY|(?:^|_)(?:\w*KEYS?|PWD|CREDS?|PIN)(?:_|$)"
+)
+_FORMS = "${NAME} or ${NAME:-default}; a literal ${ is written $${"
+
+
+class BadInterpolation(Exception):
+    """A use that cannot be replaced. No message holds a variable's value."""
+
+    def __init__(self, code: str, summary: str, fix: str, why: str = "") -> None:
+        super().__init__(summary)
+        self.code = code
+        self.summary = summary
+        self.why = why
+        self.fix = fix
+
+
+def interpolate(text: str, environ: Mapping[str, str]) -> str:
+    """Return the text with every use replaced, and ``$${`` turned into ``${``.
+
+    Raises:
+        BadInterpolation: a malformed use, an unset variable without default, a value
+            that is no text, or a name that looks like a secret's: secrets enter a
+            manifest as references only.
+    """
+    return _USE.sub(lambda match: _replacement(match, environ), text)
+
+
+def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    if match["inside"] is None:
+        return "${"
+    inside = _INSIDE.fullmatch(match["inside"]) if match["end"] else None
+    if inside is None:
+        raise BadInterpolation("bad-interpolation", "a ${...} has another form", f"write {_FORMS}")
+    name = inside["name"]
+    if _SECRET_NAME.search(name.upper()):
+        raise BadInterpolation(
+            "secret-interpolation",
+            f"${{{name}}} looks like a secret, and a manifest holds none",
+            f"refer to it instead, as in credentials: {{env: {name}}}",
+            "its value would end in plans and logs",
+        )
+    return _value(name, environ, inside["value"] if inside["default"] else None)
+
+
+def _value(name: str, environ: Mapping[str, str], default: str | None) -> str:
+    value = environ.get(name)
+    if default is not None and not value:
+        return default
+    if value is None:
+        fix = f"set it, or give a default: ${{{name}:-default}}"
+        raise BadInterpolation("unset-variable", f"the variable {name} is not set", fix)
+    if not value.isprintable():
+        raise BadInterpolation(
+            "bad-variable", f"the value of {name} is no line of text", f"set {name} to plain text"
+        )
+    return value

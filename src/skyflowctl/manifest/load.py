@@ -1,0 +1,98 @@
+"""From manifest files to a checked manifest: every problem at once, each at its place."""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.manifest.build import build
+from skyflowctl.manifest.files import read_manifest
+from skyflowctl.manifest.merge import merge
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.manifest.nodes import Node, Path
+from skyflowctl.manifest.rules import check_privacy, check_rules
+from skyflowctl.manifest.schema_problems import check_schema
+from skyflowctl.manifest.yaml_tree import read_tree
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedManifest:
+    """A valid manifest, and what its reader should know besides."""
+
+    manifest: Manifest
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> LoadedManifest:
+    """Read, merge and check manifest files; a later file wins.
+
+    Nothing is resolved: no reference is followed, no server asked.
+
+    Args:
+        files: their paths, at least one; ``-`` is standard input.
+        environ: the variables for ``${NAME}``.
+
+    Raises:
+        InvalidInput: with every problem, in the order of the files and lines.
+    """
+    with _collector_paused():
+        root = _read(files, environ)
+        return LoadedManifest(build(root, tuple(files)), check_privacy(root))
+
+
+def _read(files: Sequence[str], environ: Mapping[str, str]) -> Node:
+    problems: list[Problem] = []
+    refused: set[Path] = set()
+    roots: list[Node] = []
+    names: list[str] = []
+    for file in files:
+        try:
+            source, text = read_manifest(file)
+        except InvalidInput as error:
+            problems += error.problems
+            names.append(file)
+            continue
+        names.append(source.name)
+        tree = read_tree(text, source, environ)
+        problems += tree.problems
+        refused |= tree.refused
+        if tree.root is not None:
+            roots.append(tree.root)
+    if len(roots) == len(files):
+        root = merge(roots)
+        problems += _check(root, refused)
+        if not problems:
+            return root
+    raise InvalidInput.of(_in_order(problems, names))
+
+
+def _check(root: Node, refused: set[Path]) -> list[Problem]:
+    problems, about = check_schema(root, refused)
+    return problems + check_rules(root, refused | about)
+
+
+def _in_order(problems: Sequence[Problem], names: Sequence[str]) -> list[Problem]:
+    def place(problem: Problem) -> tuple[int, int, int, str]:
+        where = problem.where
+        if where is None:
+            return len(names), 0, 0, problem.code
+        file = names.index(where.file) if where.file in names else len(names)
+        return file, where.line or 0, where.column or 0, problem.code
+
+    return sorted(dict.fromkeys(problems), key=place)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking the growing tree again and again.
+
+    For 1,000 mounts it takes two thirds of the time, and there are no cycles to find.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,249 @@
+"""What no schema can say: rules between values. Pure; each adds problems, none raises.
+
+A rule looks at a tree that may be half wrong: what the schema refused is skipped, so
+that one run tells everything.
+"""
+
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import timedelta
+
+from skyflowctl.clock import parse_duration
+from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
+from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.nodes import (
+    Node,
+    Path,
+    at_key,
+    at_value,
+    child,
+    entries,
+    locate,
+    plain,
+    text_of,
+)
+from skyflowctl.manifest.schema_problems import is_below
+from skyflowctl.manifest.wording import shown
+
+DEFAULT_PREFIX = "skyflow"
+# The server's own mounts (sys/mounts refuses them) and the tree below which no
+# secrets engine can be.
+RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "audit"})
+OWNERSHIP_TAG = "managed-by:"
+
+Finding = tuple[Path, Problem]
+
+
+def check_rules(root: Node, refused: AbstractSet[Path]) -> list[Problem]:
+    """Return every problem between values, except about what was refused before."""
+    found = [finding for rule in _RULES for finding in rule(root)]
+    return [problem for path, problem in found if not is_below(path, refused)]
+
+
+def mount_path(root: Node, name: str) -> str:
+    """Return the path of a mount: its own, or the prefix and its name."""
+    own = text_of(child(root, "mounts", name, "path"))
+    prefix = text_of(child(root, "defaults", "path_prefix"))
+    return own or f"{prefix or DEFAULT_PREFIX}/{name}"
+
+
+def _path_source(root: Node, name: str) -> tuple[Path, Where]:
+    """Return what decides about a mount's path, and its position."""
+    path: Path = ("mounts", name, "path")
+    node = child(root, "mounts", name, "path")
+    if node is not None:
+        return path, at_value(node, path)
+    return path[:2], locate(root, path[:2])
+
+
+def _reserved_paths(root: Node) -> Iterator[Finding]:
+    prefix = child(root, "defaults", "path_prefix")
+    found: list[tuple[Path, Node | None]] = [(("defaults", "path_prefix"), prefix)]
+    found += [
+        (("mounts", name, "path"), child(mount, "path"))
+        for name, mount in entries(child(root, "mounts"))
+    ]
+    for path, node in found:
+        first = (text_of(node) or "").split("/")[0]
+        if node is not None and first.lower() in RESERVED:
+            why = f"{shown(first)}/ belongs to the server itself"
+            fix = "choose another path, such as skyflow/NAME"
+            summary = f"the path {shown(text_of(node) or '')} is reserved"
+            yield path, Problem("reserved-path", summary, why, fix, at_value(node, path))
+
+
+def _overlapping_paths(root: Node) -> Iterator[Finding]:
+    owner: dict[str, str] = {}
+    for name, _ in entries(child(root, "mounts")):
+        path = mount_path(root, name)
+        about, where = _path_source(root, name)
+        if path in owner:
+            summary = f"the mounts {shown(owner[path])} and {shown(name)} have the same path"
+            why = f"both are at {shown(path)}"
+            yield about, Problem("same-path", summary, why, "give one another path", where)
+        owner.setdefault(path, name)
+    for path, name in owner.items():
+        above = next((part for part in _parents(path) if part in owner), None)
+        if above is not None:
+            about, where = _path_source(root, name)
+            summary = f"the path of {shown(name)} lies inside the mount {shown(owner[above])}"
+            why = f"{shown(path)} is below {shown(above)}, and the server refuses that"
+            yield about, Problem("overlapping-path", summary, why, "move one of them", where)
+
+
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    for length in range(1, len(parts)):
+        yield "/".join(parts[:length])
+
+
+def _ownership_tags(root: Node) -> Iterator[Finding]:
+    for path, node in _all_tags(root):
+        items = node.value if node is not None and isinstance(node.value, list) else []
+        for index, item in enumerate(items):
+            if (text_of(item) or "").startswith(OWNERSHIP_TAG):
+                where = at_value(item, (*path, index))
+                why = "skyflowctl marks with it what a manifest created"
+                summary = f"tags that start with {OWNERSHIP_TAG} are reserved"
+                yield (
+                    (*path, index),
+                    Problem("reserved-tag", summary, why, "remove it", where),
+                )
+
+
+def _all_tags(root: Node) -> Iterator[tuple[Path, Node | None]]:
+    yield ("defaults", "tags"), child(root, "defaults", "tags")
+    for path, mount in _mounts(root):
+        yield (*path, "tags"), child(mount, "tags")
+    for path, role in _roles(root):
+        yield (*path, "tags"), child(role, "tags")
+
+
+def _mounts(root: Node) -> Iterator[tuple[Path, Node]]:
+    for name, mount in entries(child(root, "mounts")):
+        yield ("mounts", name), mount
+
+
+def _roles(root: Node) -> Iterator[tuple[Path, Node]]:
+    for path, mount in _mounts(root):
+        for name, role in entries(child(mount, "roles")):
+            yield (*path, "roles", name), role
+
+
+def _ctx_rules(root: Node) -> Iterator[Finding]:
+    for path, role in _roles(root):
+        ctx = child(role, "ctx")
+        if ctx is not None and isinstance(ctx.value, dict):
+            yield from _ctx_rule((*path, "ctx"), ctx)
+
+
+def _ctx_rule(path: Path, ctx: Node) -> Iterator[Finding]:
+    required, pattern, probe = child(ctx, "required"), child(ctx, "pattern"), child(ctx, "probe")
+    said = required.value if required is not None else None
+    try:
+        rule = CtxRule.of(said if isinstance(said, bool) else None, text_of(pattern) or "")
+    except InvalidCtx as error:
+        yield _ctx_finding(path, "pattern", pattern or ctx, "bad-ctx-pattern", error.reason)
+        return
+    if probe is None and rule.needs_probe():
+        fix = 'add one that satisfies the rule, such as probe: "order:probe"'
+        why = "without one, health and verify cannot mint for this role"
+        summary = "a role whose ctx is required or has a pattern needs a probe"
+        yield path, Problem("missing-probe", summary, why, fix, at_key(ctx, path))
+    elif probe is not None:
+        yield from _probe(path, probe, rule)
+
+
+def _probe(path: Path, probe: Node, rule: CtxRule) -> Iterator[Finding]:
+    try:
+        check_probe(rule, plain(probe))
+    except InvalidCtx as error:
+        yield _ctx_finding(path, "probe", probe, "bad-ctx-probe", error.reason)
+
+
+def _ctx_finding(path: Path, key: str, node: Node, code: str, reason: str) -> Finding:
+    about = (*path, key)
+    fix = {
+        "pattern": 'write text with at most one * at its start and one at its end, as "order:*"',
+        "probe": "give a probe that satisfies the role's own rule",
+    }[key]
+    summary = f"the ctx {key} is refused"
+    return about, Problem(code, summary, reason, fix, at_value(node, about))
+
+
+def _rotation(root: Node) -> Iterator[Finding]:
+    default = child(root, "defaults", "rotation")
+    if default is not None:
+        yield from _spans(("defaults", "rotation"), default, default)
+    for path, mount in _mounts(root):
+        own = child(mount, "rotation")
+        if own is not None and isinstance(own.value, dict):
+            yield from _spans((*path, "rotation"), own, default)
+            yield from _source((*path, "rotation"), own)
+
+
+def _spans(path: Path, own: Node, default: Node | None) -> Iterator[Finding]:
+    age = child(own, "max_age")
+    if _span(age) == timedelta(0) and age is not None:
+        about = (*path, "max_age")
+        where = at_value(age, about)
+        yield about, Problem("bad-duration", "max_age must not be 0", "", "use 90d", where)
+    longest = _span(age or child(default, "max_age"))
+    early = child(own, "renew_before")
+    before = _span(early or child(default, "renew_before"))
+    if longest is not None and before is not None and longest and before >= longest:
+        about = (*path, "renew_before" if early else "max_age")
+        summary = "renew_before must be shorter than max_age"
+        why = "every credential would be due at once"
+        where = at_value(early or age or own, about)
+        yield about, Problem("bad-duration", summary, why, "use 14d and 90d", where)
+
+
+def _span(node: Node | None) -> timedelta | None:
+    try:
+        return parse_duration(text_of(node) or "")
+    except (ValueError, OverflowError):
+        return None
+
+
+def _source(path: Path, rotation: Node) -> Iterator[Finding]:
+    generates = text_of(child(rotation, "source")) == "generate"
+    for key in ("operator_token", "account_id"):
+        node = child(rotation, key)
+        about = (*path, key)
+        if generates and node is None:
+            summary = f"rotation.source generate needs {key}"
+            where = at_key(rotation, path)
+            yield about, Problem("missing-key", summary, "", f"add {key}", where)
+        elif not generates and node is not None:
+            summary = f"{key} is used only with source: generate"
+            fix = "add source: generate, or remove it"
+            where = at_key(node, about)
+            yield about, Problem("unused-key", summary, "", fix, where)
+
+
+_RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (
+    _reserved_paths,
+    _overlapping_paths,
+    _ownership_tags,
+    _ctx_rules,
+    _rotation,
+)
+
+
+def check_privacy(root: Node) -> tuple[Problem, ...]:
+    """Return a warning for every place that opens the ctx to readers of the audit log."""
+    places: list[tuple[Path, Node | None]] = [(("defaults",), child(root, "defaults"))]
+    places += list(_mounts(root))
+    warning = Problem(
+        "plain-ctx",
+        "every ctx will be readable in the audit log",
+        "plain_ctx is true, and a ctx may name a person",
+        "keep it false unless the readers of that log may see it",
+    )
+    return tuple(
+        replace(warning, where=at_value(node, (*path, "audit", "plain_ctx")))
+        for path, place in places
+        if (node := child(place, "audit", "plain_ctx")) is not None and node.value is True
+    )

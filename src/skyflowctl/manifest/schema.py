@@ -1,0 +1,112 @@
+"""The published JSON Schema: where it is, and the validator made from it."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_NAME = "mounts.schema.json"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# In the wheel beside the code; in an editable install at the repository's top.
+_PLACES = (_PACKAGE / "schemas" / _NAME, _PACKAGE.parents[1] / "schemas" / _NAME)
+
+
+@cache
+def schema_text() -> str:
+    """Return the schema as it is published."""
+    place = next((place for place in _PLACES if place.is_file()), _PLACES[0])
+    return place.read_text(encoding="utf-8")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the schema with every reference put in place (it has no recursive one).
+
+    Looking references up anew for each value is a third of jsonschema's time.
+    """
+    whole = json.loads(schema_text())
+    expanded: dict[str, Any] = _expand(whole, whole["$defs"])
+    return expanded
+
+
+def _expand(part: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_expand(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    own = {
+        key: value if key == "examples" else _expand(value, definitions)
+        for key, value in part.items()
+        if key not in ("$ref", "$defs")
+    }
+    if "$ref" in part:
+        target = definitions[part["$ref"].removeprefix("#/$defs/")]
+        return {**_expand(target, definitions), **own}
+    return own
+
+
+class Violation(NamedTuple):
+    """One place where data breaks the schema.
+
+    Args:
+        keyword: the schema keyword that says no.
+        path: to the value.
+        instance: the value; with ``of_name``, the name of an entry of the value.
+        limit: what the keyword asks for.
+        rule: the schema object that holds the keyword.
+        missing: the key that is missing, with the keyword ``required``.
+        of_name: it is about an entry's name.
+    """
+
+    keyword: str
+    path: tuple[str | int, ...]
+    instance: Any
+    limit: Any
+    rule: Mapping[str, Any]
+    missing: str = ""
+    of_name: bool = False
+
+
+def violations(data: Any) -> Iterator[Violation]:
+    """Yield everything in the data that breaks the schema."""
+    for error in _validator().iter_errors(data):
+        yield Violation(
+            keyword=error.validator,
+            path=tuple(error.absolute_path),
+            instance=error.instance,
+            limit=error.validator_value,
+            rule=error.schema,
+            # jsonschema gives each missing key an error of its own, named in its message.
+            missing=error.message.split("'")[1] if error.validator == "required" else "",
+            of_name="propertyNames" in error.relative_schema_path,
+        )
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator, validators
+
+    make: Any = validators.extend  # untyped in the stubs
+    return make(Draft202012Validator, {"pattern": _pattern})(_asserted(schema()))
+
+
+def _asserted(part: Any) -> Any:
+    """Drop the examples: validating walks over every keyword, also those that say nothing."""
+    if isinstance(part, dict):
+        return {key: _asserted(value) for key, value in part.items() if key != "examples"}
+    return part
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # JSON Schema's $ is the very end; Python's also matches before a last newline.
+    return re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern, re.ASCII)
+
+
+def _pattern(_: object, pattern: str, instance: object, rule: object) -> Iterator[Exception]:  # noqa: ARG001 - jsonschema calls it with four
+    from jsonschema import ValidationError
+
+    if isinstance(instance, str) and not _compiled(pattern).search(instance):
+        yield ValidationError("another form")

@@ -1,0 +1,219 @@
+"""What breaks the schema, in words: one problem for each, at its place in the file."""
+
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+
+from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.nodes import Node, Path, at_key, descend, locate, plain
+from skyflowctl.manifest.schema import Violation, violations
+from skyflowctl.manifest.wording import CREDENTIAL_KEYS, did_you_mean, listed, shown
+
+_REFERENCES = frozenset({"credentials", "operator_token"})
+_TYPE_NAMES = {
+    "string": "text",
+    "object": "a map",
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+}
+_INLINE = (
+    "refer to it, as in credentials: {file: PATH}; if a real credential stood here, replace it"
+)
+
+
+def check_schema(root: Node, refused: AbstractSet[Path]) -> tuple[list[Problem], set[Path]]:
+    """Return the problems and the paths that they are about.
+
+    Args:
+        root: the merged tree.
+        refused: paths about which a problem has been said; nothing is said again
+            about them or what is below.
+    """
+    found = [
+        finding
+        for error in violations(plain(root))
+        if not is_below(error.path, refused)
+        for finding in _problems(error, error.path, root)
+        if finding[0] not in refused
+    ]
+    inline = {path for path, problem in found if problem.code == "inline-credential"}
+    told = [
+        problem
+        for path, problem in found
+        if problem.code == "inline-credential" or path not in inline
+    ]
+    return told, {path for path, _ in found}
+
+
+def is_below(path: Path, refused: AbstractSet[Path]) -> bool:
+    """Tell whether a path, or one above it, is among the refused."""
+    return any(path[:length] in refused for length in range(len(path) + 1))
+
+
+def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
+    if error.keyword == "additionalProperties":
+        yield from _unknown_keys(error, path, root)
+    elif error.of_name:
+        yield _bad_name(error, path, root)
+    elif error.keyword == "required":
+        where = locate(root, path)
+        fix = f"add {error.missing}"
+        summary = f"{_name(path)} has no {error.missing}"
+        yield (*path, error.missing), Problem("missing-key", summary, "", fix, where)
+    elif error.keyword == "not":
+        where = _key_of(root, path)
+        yield path, _unsupported(error, path, where)
+    else:
+        code, summary, why, fix = _words(error, path)
+        yield path, Problem(code, summary, why, fix, locate(root, path))
+
+
+def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
+    known = error.rule["properties"]
+    unknown = [key for key in error.instance if key not in known]
+    if any(key in CREDENTIAL_KEYS for key in unknown):
+        summary = f"{_name(path)} holds a credential itself"
+        why = "a manifest is read by many and kept in version control"
+        where = locate(root, path)
+        yield path, Problem("inline-credential", summary, why, _INLINE, where)
+        return
+    for key in unknown:
+        near = did_you_mean(key, known)
+        why = f"known here: {listed(sorted(known))}"
+        fix = near or "remove it"
+        summary = f'unknown key "{shown(key)}" in {_name(path)}'
+        where = _key_of(root, (*path, key))
+        yield (*path, key), Problem("unknown-key", summary, why, fix, where)
+
+
+def _bad_name(error: Violation, path: Path, root: Node) -> tuple[Path, Problem]:
+    key = str(error.instance)
+    kind = "role" if path and path[-1] == "roles" else "mount"
+    where = _key_of(root, (*path, key))
+    summary = f'"{shown(key)}" is no name for a {kind}'
+    fix = f"use {error.rule['x-expected']}"
+    return (*path, key), Problem("bad-name", summary, "", fix, where)
+
+
+def _unsupported(error: Violation, path: Path, where: Where) -> Problem:
+    key = path[-1]
+    is_scheme = len(path) > 1 and path[-2] in _REFERENCES
+    what = f"the reference {key}" if is_scheme else f'"{key}"'
+    fix = "use file, env or keyring" if is_scheme else f"remove {key}"
+    description = str(error.rule["description"]).rstrip(".")
+    return Problem(
+        "unsupported-section",
+        f"{what} is not supported by this version of skyflowctl",
+        f"{description}: a name that a later version knows",
+        fix,
+        where,
+    )
+
+
+def _key_of(root: Node, path: Path) -> Where:
+    node = descend(root, path)
+    return at_key(node, path) if node else locate(root, path)
+
+
+_Words = tuple[str, str, str, str]
+
+
+def _words(error: Violation, path: Path) -> _Words:
+    writer = _WRITERS.get(error.keyword)
+    if writer is None:
+        return "bad-value", f"{_name(path)} is not as the schema wants it", "", "see the schema"
+    return writer(error, path)
+
+
+def _type(error: Violation, path: Path) -> _Words:
+    wanted = error.limit
+    options = [wanted] if isinstance(wanted, str) else list(wanted)
+    expected = " or ".join(_TYPE_NAMES[option] for option in options)
+    value = error.instance
+    if _is_reference(path):
+        return "inline-credential", f"{_name(path)} must be a reference", "", _INLINE
+    if value is None:
+        return "empty-value", f"{_name(path)} is empty", "", f"give {expected}, or remove the key"
+    summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
+    if options[0] == "string" and isinstance(value, bool | int | float):
+        return "quote-it", summary, "", _how_to_quote(value, error)
+    if options == ["boolean"]:
+        return "bad-type", summary, "", "write true or false, without quotes"
+    fix = f"write it as {expected}"
+    return "bad-type", summary, "", fix
+
+
+def _how_to_quote(value: object, error: Violation) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "duration" in error.rule.get("x-expected", ""):
+        return f"give it a unit: {text}d, {text}h or {text}m"
+    return f'quote it: "{text}"'
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    return "text" if isinstance(value, str) else "a map" if isinstance(value, dict) else "a list"
+
+
+def _bad_form(error: Violation, path: Path) -> _Words:
+    expected = str(error.rule.get("x-expected", "another form"))
+    code = "bad-duration" if "duration" in expected else "bad-value"
+    if (path and path[-1] == "path") or path[-1:] == ("path_prefix",):
+        code = "bad-path"
+    if path == ("manifest",):
+        code = "bad-name"
+    return code, f'{_name(path)} cannot be "{shown(str(error.instance))}"', "", f"use {expected}"
+
+
+def _const(error: Violation, path: Path) -> _Words:
+    wanted = error.limit
+    why = f"this version of skyflowctl reads format {wanted}"
+    return "bad-version", f"{_name(path)} must be {wanted}", why, f"write {path[-1]}: {wanted}"
+
+
+def _enum(error: Violation, path: Path) -> _Words:
+    options = [str(option) for option in error.limit]
+    fix = did_you_mean(str(error.instance), options) or f"write {' or '.join(options)}"
+    return "bad-value", f"{_name(path)} must be {' or '.join(options)}", "", fix
+
+
+def _size(error: Violation, path: Path) -> _Words:
+    limit = error.limit
+    if path and path[-1] == "role_ids":
+        fix = "give one role id; make a role of its own for each further use"
+        return "one-role-id", f"{_name(path)} must have exactly one role id", "", fix
+    if _is_reference(path):
+        return "bad-reference", f"{_name(path)} must name exactly one place", "", "keep one of them"
+    if not error.instance:
+        return "empty-value", f"{_name(path)} is empty", "", "give it a value, or remove the key"
+    bound = "at most" if error.keyword.startswith("max") else "at least"
+    unit = "characters" if isinstance(error.instance, str) else "entries"
+    summary = f"{_name(path)} may have {bound} {limit} {unit}"
+    return "bad-length", summary, "", "shorten it" if bound == "at most" else "give more"
+
+
+def _unique(_: Violation, path: Path) -> _Words:
+    return "repeated-item", f"{_name(path)} holds an entry twice", "", "keep it once"
+
+
+_WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
+    "type": _type,
+    "pattern": _bad_form,
+    "const": _const,
+    "enum": _enum,
+    "uniqueItems": _unique,
+    **dict.fromkeys(
+        ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), _size
+    ),
+}
+
+
+def _is_reference(path: Path) -> bool:
+    return bool(path) and path[-1] in _REFERENCES
+
+
+def _name(path: Path) -> str:
+    return ".".join(shown(str(part)) for part in path) if path else "the manifest"

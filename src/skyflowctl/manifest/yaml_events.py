@@ -1,0 +1,78 @@
+"""The YAML parser: libyaml where it is built in, PyYAML's own otherwise; events only.
+
+Composing a document is left to ``yaml_tree``: libyaml's composer recurses in C and
+crashes the process on 200,000 nested lists (tried with PyYAML 6.0.3).
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import yaml
+
+# PyYAML's stubs give the classes of events, but not what each of them carries.
+Event: TypeAlias = Any
+
+_WORDS = {
+    "that cannot start any token": ("a tab or a reserved character stands here",
+                                    "indent with spaces; quote texts that start with @ or `"),
+    "mapping values are not allowed": ("a ': ' stands where none can be",
+                                       "quote the text, or check the indentation above"),
+    "could not find expected ':'": ("a ':' is missing after a key", "write KEY: VALUE"),
+    "did not find expected key": ("no key stands here", "check the indentation and the quotes"),
+    "did not find expected '-' indicator": ("a list item must start with '- '",
+                                            "check the indentation"),
+    "unexpected end of stream": ("a quoted text does not end", "add the closing quote"),
+    "did not find expected ',' or": ("a ',' or the closing bracket is missing",
+                                     "check the brackets"),
+    "unknown escape": ("an escape in double quotes is unknown",
+                       "write \\\\ for a backslash, or use single quotes"),
+}  # fmt: skip
+
+
+class SyntaxProblem(Exception):
+    """The text is no YAML. ``line`` and ``column`` count from 1."""
+
+    def __init__(self, line: int, column: int, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.line = line
+        self.column = column
+        self.why = why
+        self.fix = fix
+
+
+def _parser(text: str) -> Any:
+    if yaml.__with_libyaml__:
+        from yaml import cyaml
+
+        return cyaml.CParser(text)  # type: ignore[attr-defined]  # missing in the stubs
+    return yaml.SafeLoader(text)
+
+
+def parse(text: str) -> Iterator[Event]:
+    """Yield the document's events, the stream's end last.
+
+    Raises:
+        SyntaxProblem: at the first place that is no YAML; nothing of the text is quoted.
+    """
+    try:
+        next_event = _parser(text).get_event
+        while True:
+            event = next_event()
+            yield event
+            if type(event) is yaml.StreamEndEvent:
+                return
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise SyntaxProblem(line, column, *_explain(error.problem or "")) from None
+    except yaml.YAMLError:
+        raise SyntaxProblem(1, 1, "it cannot be read as YAML", "check the file") from None
+
+
+def _explain(problem: str) -> tuple[str, str]:
+    for part, words in _WORDS.items():
+        if part in problem:
+            return words
+    # The parser's other texts name YAML's own terms; a quoted part could be the user's.
+    known = problem.split("'", maxsplit=1)[0].split('"', maxsplit=1)[0].strip()
+    return known or "it cannot be read as YAML", "check the line and the one above it"

@@ -1,0 +1,311 @@
+"""From YAML text to a tree with positions, with everything dubious said at its place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import yaml
+
+from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.interpolate import BadInterpolation, interpolate
+from skyflowctl.manifest.nodes import Node, Path, Source, pointer
+from skyflowctl.manifest.scalars import Ambiguous, resolve
+from skyflowctl.manifest.wording import looks_like_credential, shown
+from skyflowctl.manifest.yaml_events import Event, SyntaxProblem, parse
+
+MAX_DEPTH = 40
+MAX_NODES = 1_000_000
+_PLAIN_STYLES = (None, "")
+_STANDARD_TAGS = {
+    yaml.ScalarEvent: ("!", "tag:yaml.org,2002:str"),
+    yaml.SequenceStartEvent: ("!", "tag:yaml.org,2002:seq"),
+    yaml.MappingStartEvent: ("!", "tag:yaml.org,2002:map"),
+}
+_MERGE = "<<"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What one file says. ``refused`` are the paths that a problem was said about."""
+
+    root: Node | None
+    problems: tuple[Problem, ...]
+    refused: frozenset[Path]
+
+
+class _Stop(Exception):
+    """Reading on makes no sense; the problem is noted."""
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A map or list that is still open."""
+
+    line: int
+    column: int
+    anchor: str | None
+    nodes_before: int
+    items: list[Node] | None = None
+    entries: dict[str, Node] = field(default_factory=dict)
+    merged: dict[str, Node] = field(default_factory=dict)
+    key: str | None = None
+    key_line: int = 0
+    key_column: int = 0
+    is_key: bool = False
+    skip_value: bool = False
+
+    def wants_key(self) -> bool:
+        return self.items is None and self.key is None and not self.skip_value
+
+    def last_part(self) -> str | int | None:
+        return len(self.items) if self.items is not None else self.key
+
+
+def read_tree(text: str, source: Source, environ: Mapping[str, str]) -> Tree:
+    """Read one document. Never raises for what the text holds: problems are returned."""
+    builder = _Builder(source, environ)
+    try:
+        builder.run(text)
+    except SyntaxProblem as error:
+        where = Where(source.name, error.line, error.column)
+        problem = Problem("yaml-syntax", "this is no YAML", error.why, error.fix, where)
+        builder.problems.append(problem)
+        builder.root = None
+    except _Stop:
+        builder.root = None
+    return Tree(builder.root, tuple(builder.problems), frozenset(builder.refused))
+
+
+class _Builder:
+    """Puts events together to a tree; iterative, so that depth costs no stack."""
+
+    def __init__(self, source: Source, environ: Mapping[str, str]) -> None:
+        self.source = source
+        self.environ = environ
+        self.problems: list[Problem] = []
+        self.refused: set[Path] = set()
+        self.root: Node | None = None
+        self._frames: list[_Frame] = []
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._nodes = 0
+        self._documents = 0
+
+    def run(self, text: str) -> None:
+        handlers = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._document,
+        }
+        for event in parse(text):
+            handler = handlers.get(type(event))
+            if handler:
+                handler(event)
+        self._check_root()
+
+    # -- events --
+
+    def _document(self, event: Event) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            fix = "keep one document in a file, and give several files with several -f"
+            self._stop("several-documents", "a second document starts here", fix, event)
+
+    def _open(self, event: Event) -> None:
+        self._check_tag(event)
+        if len(self._frames) >= MAX_DEPTH:
+            self._stop("too-deep", f"more than {MAX_DEPTH} levels", "no manifest needs that", event)
+        mark = event.start_mark
+        frame = _Frame(mark.line + 1, mark.column + 1, event.anchor, self._count(1, event) - 1)
+        if type(event) is yaml.SequenceStartEvent:
+            frame.items = []
+        if self._frames and self._frames[-1].wants_key():
+            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event)
+            frame.is_key = True
+        self._frames.append(frame)
+
+    def _close(self, event: Event) -> None:
+        frame = self._frames.pop()
+        value = frame.items if frame.items is not None else {**frame.merged, **frame.entries}
+        node = Node(value, self.source, frame.line, frame.column)
+        if frame.is_key:
+            self._frames[-1].skip_value = True
+            return
+        self._remember(frame.anchor, node, self._nodes - frame.nodes_before)
+        self._add(node, event)
+
+    def _scalar(self, event: Event) -> None:
+        self._count(1, event)
+        frame = self._frames[-1] if self._frames else None
+        if frame is not None and frame.wants_key():
+            self._key(event, frame)
+            return
+        mark = event.start_mark
+        node = Node(self._value(event), self.source, mark.line + 1, mark.column + 1)
+        if event.anchor:
+            self._remember(event.anchor, node, 1)
+        self._add(node, event)
+
+    def _alias(self, event: Event) -> None:
+        known = self._anchors.get(event.anchor)
+        if known is None:
+            fix = "define it before its use, and outside of what uses it; or quote the text"
+            self._stop("unknown-alias", "this alias names no finished anchor", fix, event)
+        node, size = known
+        self._count(size, event)
+        if self._frames and self._frames[-1].wants_key():
+            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event)
+            self._frames[-1].skip_value = True
+            return
+        self._add(node, event)
+
+    # -- putting together --
+
+    def _add(self, node: Node, event: Event) -> None:
+        if not self._frames:
+            self.root = node
+            return
+        frame = self._frames[-1]
+        if frame.skip_value:
+            frame.skip_value = False
+        elif frame.items is not None:
+            frame.items.append(node)
+        elif frame.key == _MERGE:
+            self._merge(frame, node, event)
+        elif frame.key is not None:
+            frame.entries[frame.key] = node._replace(
+                key_line=frame.key_line, key_column=frame.key_column
+            )
+        frame.key = None
+
+    def _merge(self, frame: _Frame, node: Node, event: Event) -> None:
+        maps = node.value if isinstance(node.value, list) else [node]
+        for part in maps:
+            if not isinstance(part.value, dict):
+                self._problem("bad-merge", "<< takes only maps", "write <<: *NAME", event)
+                return
+            for key, value in part.value.items():
+                frame.merged.setdefault(key, value)
+
+    def _key(self, event: Event, frame: _Frame) -> None:
+        mark = event.start_mark
+        frame.key, frame.key_line, frame.key_column = event.value, mark.line + 1, mark.column + 1
+        if event.value == _MERGE and event.style in _PLAIN_STYLES:
+            return
+        self._check_key_text(event)
+        first = frame.entries.get(event.value)
+        if first is not None:
+            self._problem(
+                "duplicate-key",
+                f'the key "{shown(event.value)}" is given twice',
+                "remove one of them",
+                event,
+                f"it already stands on line {first.key_line}",
+            )
+
+    def _check_key_text(self, event: Event) -> None:
+        if looks_like_credential(event.value):
+            self._refuse_credential(event)
+        elif event.style in _PLAIN_STYLES and not _is_text(event.value):
+            summary = f'the key "{shown(event.value)}" is no text to every YAML reader'
+            self._refuse("quote-it", summary, f'quote it: "{shown(event.value)}"', event)
+
+    def _value(self, event: Event) -> str | int | float | bool | None:
+        self._check_tag(event)
+        text: str = event.value
+        if event.style in _PLAIN_STYLES and event.tag is None:
+            try:
+                value = resolve(text)
+            except Ambiguous:
+                self._refuse_ambiguous(text, event)
+                return text
+            if not isinstance(value, str):
+                return value
+        if "${" in text:
+            text = self._interpolated(text, event)
+        if looks_like_credential(text):
+            self._refuse_credential(event)
+        return text
+
+    def _interpolated(self, text: str, event: Event) -> str:
+        try:
+            return interpolate(text, self.environ)
+        except BadInterpolation as error:
+            self._refuse(error.code, error.summary, error.fix, event, error.why)
+            return text
+
+    def _remember(self, anchor: str | None, node: Node, size: int) -> None:
+        if anchor:
+            self._anchors[anchor] = node, size
+
+    # -- what is wrong --
+
+    def _check_root(self) -> None:
+        root = self.root
+        if root is None or root.value is None:
+            where = Where(self.source.name, 1, 1)
+            fix = "write a first one with: skyflowctl init"
+            self.problems.append(Problem("empty-manifest", "the file is empty", "", fix, where))
+            raise _Stop
+        if not isinstance(root.value, dict):
+            where = Where(self.source.name, root.line, root.column, "")
+            fix = "start with: version: 1"
+            problem = Problem("not-a-map", "a manifest is a map of keys", "", fix, where)
+            self.problems.append(problem)
+            raise _Stop
+
+    def _check_tag(self, event: Event) -> None:
+        if event.tag is not None and event.tag not in _STANDARD_TAGS[type(event)]:
+            fix = "remove it; quote what is to be text"
+            self._refuse("yaml-tag", "YAML tags are not used in a manifest", fix, event)
+
+    def _refuse_ambiguous(self, text: str, event: Event) -> None:
+        is_switch = text.lower() in ("yes", "no", "on", "off")
+        quoted = f'quote it: "{shown(text)}"'
+        fix = f"write true or false for a switch; for text, {quoted}" if is_switch else quoted
+        why = "some readers take it as text, others as a switch, a date or a number"
+        self._refuse("quote-it", f"{shown(text)} is ambiguous in YAML", fix, event, why)
+
+    def _refuse_credential(self, event: Event) -> None:
+        self._refuse(
+            "inline-credential",
+            "a key, token or credential stands in the manifest itself",
+            "move it to a file of its own, refer to it (credentials: {file: PATH}), "
+            "and replace it: it has been seen",
+            event,
+            "a manifest is read by many and kept in version control",
+        )
+
+    def _path(self) -> Path:
+        parts = (frame.last_part() for frame in self._frames)
+        return tuple(part for part in parts if part is not None)
+
+    def _refuse(self, code: str, summary: str, fix: str, event: Event, why: str = "") -> None:
+        self.refused.add(self._path())
+        self._problem(code, summary, fix, event, why)
+
+    def _problem(self, code: str, summary: str, fix: str, event: Event, why: str = "") -> None:
+        mark = event.start_mark
+        where = Where(self.source.name, mark.line + 1, mark.column + 1, pointer(self._path()))
+        self.problems.append(Problem(code, summary, why, fix, where))
+
+    def _stop(self, code: str, summary: str, fix: str, event: Event) -> NoReturn:
+        self._problem(code, summary, fix, event)
+        raise _Stop
+
+    def _count(self, nodes: int, event: Event) -> int:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            fix = "split it, or use fewer aliases"
+            self._stop("too-large", f"more than {MAX_NODES:,} values, aliases included", fix, event)
+        return self._nodes
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return isinstance(resolve(text), str)
+    except Ambiguous:
+        return False
