@@ -1,0 +1,54 @@
+"""``python -m skyflowctl.plugin``: what a server starts, usually through a launcher."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from skyflowctl.plugin.backend import EngineFactory
+from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServer, read_handshake
+from skyflowctl.plugin.host import run
+from skyflowctl.plugin.logs import install_logs
+from skyflowctl.plugin.settings import PluginSettings, parse_arguments
+
+_LOG = logging.getLogger("skyflowctl.plugin")
+
+
+def engine_factory(settings: PluginSettings) -> EngineFactory:
+    """Return what makes one mount's engine: each has its own connections and limits."""
+    from skyflowctl.clock import SystemClock
+    from skyflowctl.engine.engine import Engine, EngineSettings
+    from skyflowctl.skyflow.http_exchange import HttpTokenService
+    from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+    engine_settings = EngineSettings(
+        allowed_hosts=SKYFLOW_HOSTS | settings.allow_hosts,
+        credentials_directory=settings.credentials_directory,
+    )
+    clock = SystemClock()
+    return lambda storage: Engine(storage, HttpTokenService(), engine_settings, clock)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    make_factory: Callable[[PluginSettings], EngineFactory] = engine_factory,
+) -> int:
+    """Run the plugin; returns only when it cannot start, with exit code 1."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    install_logs()
+    settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        handshake = read_handshake(os.environ)
+        run(handshake, make_factory(settings), shared=settings.shared)
+    except NotStartedByServer as error:
+        sys.stderr.write(f"{error}\n")
+    except HandshakeError as error:
+        _LOG.error("%s", error)
+    except Exception as error:  # noqa: BLE001 - said in the form that a server's log shows
+        _LOG.exception("the plugin could not start: %s", error)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The backend service: one engine instance per mount, found by its multiplex id."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from skyflowctl.engine.contract import EngineError, Reply, Request, Storage, StorageError
+from skyflowctl.plugin.messages import message_type
+from skyflowctl.plugin.translate import (
+    constant_reply,
+    from_error,
+    from_existence,
+    from_existence_error,
+    from_reply,
+    to_request,
+)
+from skyflowctl.plugin.transport import Service
+from skyflowctl.version import semver
+
+_LOG = logging.getLogger(__name__)
+_ID = "multiplex_id"
+_LOGICAL = 1
+_CLOSE_SECONDS = 1.0
+
+_Empty = message_type("Empty")
+_SetupReply = message_type("SetupReply")
+
+
+class HostedEngine(Protocol):
+    """What the host needs of an engine; :class:`skyflowctl.engine.engine.Engine` is one."""
+
+    async def handle(self, request: Request) -> Reply:
+        """Answer one request."""
+
+    async def exists(self, request: Request) -> bool | None:
+        """Say whether there is something at the path; None when it has no such notion."""
+
+    def invalidate(self, key: str) -> None:
+        """Forget what was cached of a storage key."""
+
+    def special_paths(self) -> tuple[str, ...]:
+        """Return the storage prefixes that are declared for seal wrapping."""
+
+    async def aclose(self) -> None:
+        """Release what the engine holds."""
+
+
+class MountStorage(Storage, Protocol):
+    """A mount's storage with its connection."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+EngineFactory = Callable[[Storage], HostedEngine]
+Connect = Callable[[int], Awaitable[MountStorage]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    engine: HostedEngine
+    storage: MountStorage
+
+
+class Backend:
+    """All mounts of this process.
+
+    Args:
+        make_engine: makes the engine of one mount.
+        connect: opens the storage behind a broker id.
+    """
+
+    def __init__(self, make_engine: EngineFactory, connect: Connect) -> None:
+        self._make_engine = make_engine
+        self._connect = connect
+        self._instances: dict[str, _Instance] = {}
+
+    @property
+    def mounts(self) -> int:
+        """How many mounts are set up."""
+        return len(self._instances)
+
+    def services(self) -> list[Service]:
+        """Return the gRPC services that this object answers."""
+        backend = Service("pb.Backend")
+        for name, function, request, reply in (
+            ("Setup", self.setup, "SetupArgs", "SetupReply"),
+            ("Initialize", self._initialize, "Empty", "InitializeReply"),
+            ("Type", self._type, "Empty", "TypeReply"),
+            ("SpecialPaths", self._special_paths, "Empty", "SpecialPathsReply"),
+            ("HandleRequest", self.handle_request, "HandleRequestArgs", "HandleRequestReply"),
+            ("HandleExistenceCheck", self.check, "ExistenceCheckArgs", "ExistenceCheckReply"),
+            ("InvalidateKey", self._invalidate, "InvalidateKeyArgs", "Empty"),
+            ("Cleanup", self.clean_up, "Empty", "Empty"),
+        ):
+            backend.unary(name, function, message_type(request), message_type(reply))
+        version = Service("logical.PluginVersion")
+        version.unary("Version", self._version, _Empty, message_type("VersionReply"))
+        return [backend, version]
+
+    async def setup(self, message: Any, metadata: Mapping[str, str]) -> Any:
+        """Make the instance of a mount; at registration there is one without storage."""
+        try:
+            storage = await self._connect(message.broker_id)
+        except (OSError, TimeoutError) as error:
+            _LOG.error("no connection to the server's storage: %s", type(error).__name__)
+            return _SetupReply(err="skyflow: no connection to the server's storage")
+        await self.clean_up(None, metadata)
+        engine = self._make_engine(storage)
+        self._instances[metadata.get(_ID, "")] = _Instance(engine, storage)
+        return _SetupReply()
+
+    async def clean_up(self, _message: Any, metadata: Mapping[str, str]) -> Any:
+        """Drop a mount's instance; the server asks for it more than once."""
+        instance = self._instances.pop(metadata.get(_ID, ""), None)
+        if instance:
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await instance.engine.aclose()
+            except Exception:  # noqa: BLE001 - the mount goes away in any case
+                _LOG.exception("an engine did not close")
+            instance.storage.close()
+        return _Empty()
+
+    async def handle_request(self, message: Any, metadata: Mapping[str, str]) -> Any:
+        """Answer one operation; whatever goes wrong becomes a reply, never a gRPC error."""
+        reply = constant_reply(message.request.operation)
+        if reply is not None:
+            return reply
+        try:
+            instance = self._instance(metadata)
+            return from_reply(await instance.engine.handle(to_request(message.request)))
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            _log_unexpected(error)
+            return from_error(error)
+
+    async def check(self, message: Any, metadata: Mapping[str, str]) -> Any:
+        """Answer an existence check, which comes before the server's access decision."""
+        try:
+            instance = self._instance(metadata)
+            return from_existence(await instance.engine.exists(to_request(message.request)))
+        except Exception as error:  # noqa: BLE001 - as above
+            _log_unexpected(error)
+            return from_existence_error(error)
+
+    def _instance(self, metadata: Mapping[str, str]) -> _Instance:
+        instance = self._instances.get(metadata.get(_ID, ""))
+        if instance is None:
+            raise EngineError(503, "skyflow: this mount is being reloaded; try again")
+        return instance
+
+    async def _invalidate(self, message: Any, metadata: Mapping[str, str]) -> Any:
+        instance = self._instances.get(metadata.get(_ID, ""))
+        if instance:
+            instance.engine.invalidate(message.key)
+        return _Empty()
+
+    async def _special_paths(self, _message: Any, metadata: Mapping[str, str]) -> Any:
+        instance = self._instances.get(metadata.get(_ID, ""))
+        wrapped = instance.engine.special_paths() if instance else ()
+        paths = message_type("Paths")(seal_wrap_storage=wrapped)
+        return message_type("SpecialPathsReply")(paths=paths)
+
+    async def _type(self, _message: Any, _metadata: Mapping[str, str]) -> Any:
+        return message_type("TypeReply")(type=_LOGICAL)
+
+    async def _initialize(self, _message: Any, _metadata: Mapping[str, str]) -> Any:
+        return message_type("InitializeReply")()
+
+    async def _version(self, _message: Any, _metadata: Mapping[str, str]) -> Any:
+        return message_type("VersionReply")(plugin_version=semver())
+
+
+def _log_unexpected(error: Exception) -> None:
+    if not isinstance(error, EngineError | StorageError):
+        _LOG.error("a request failed unexpectedly", exc_info=error)

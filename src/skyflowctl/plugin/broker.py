@@ -1,0 +1,42 @@
+"""go-plugin's broker: where the server listens for each mount's storage."""
+
+import asyncio
+from typing import Any
+
+_WAIT_SECONDS = 5.0
+
+
+class Broker:
+    """Matches the ids that a mount's set-up names with the addresses that are announced.
+
+    Announcement and set-up come over different calls, in either order.
+    """
+
+    def __init__(self) -> None:
+        self._addresses: dict[int, asyncio.Future[str]] = {}
+        self.known_sockets: set[str] = set()
+
+    def _slot(self, broker_id: int) -> asyncio.Future[str]:
+        loop = asyncio.get_running_loop()
+        return self._addresses.setdefault(broker_id, loop.create_future())
+
+    def announce(self, info: Any) -> None:
+        """Take one announcement (a ``ConnInfo`` message) of the server."""
+        if info.network != "unix":
+            return
+        slot = self._slot(info.service_id)
+        if not slot.done():
+            slot.set_result(info.address)
+            self.known_sockets.add(info.address)
+
+    async def address(self, broker_id: int) -> str:
+        """Return the unix socket behind an id.
+
+        Raises:
+            TimeoutError: nothing was announced within 5 seconds.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                return await asyncio.shield(self._slot(broker_id))
+        finally:
+            self._addresses.pop(broker_id, None)

@@ -1,0 +1,217 @@
+"""Builds the launcher: the one file that a server's plugin directory and catalog know."""
+
+import hashlib
+import importlib.util
+import os
+import py_compile
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.plugin import launcher
+from skyflowctl.version import __version__
+
+Module = tuple[str, str]
+
+# Whole packages that the plugin imports. ``google`` is shared by many distributions.
+_LIBRARIES = (
+    "_cffi_backend",
+    "cffi",
+    "cryptography",
+    "google._upb",
+    "google.protobuf",
+    "grpclib",
+    "h11",
+    "h2",
+    "hpack",
+    "hyperframe",
+    "multidict",
+)
+# The part of this package that runs in a server; the command line is not in there.
+_OWN = (
+    "skyflowctl",
+    "skyflowctl.clock",
+    "skyflowctl.engine",
+    "skyflowctl.errors",
+    "skyflowctl.plugin",
+    "skyflowctl.secret",
+    "skyflowctl.skyflow",
+    "skyflowctl.telemetry",
+    "skyflowctl.version",
+)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+# What would end a quoted word of the shell, or the Python string around it.
+_UNQUOTABLE = re.compile(r"['\\\n\x00]")
+
+_TEMPLATE = """\
+#!/bin/sh
+''':'
+# skyflowctl {version}: a launcher made by `skyflowctl plugin build`. Do not edit: its
+# sha256 is in the server's plugin catalog. The lines for sh find the interpreter,
+# whose path may be longer than the kernel reads from a first line.
+if [ ! -x '{python}' ]; then
+  echo '{{"@level":"error","@message":"the plugin does not start: {python} is missing"}}' >&2
+  exit 1
+fi
+exec '{python}' -I -S -B "$0" "$@"
+'''
+{source}
+
+if __name__ == "__main__":
+    sys.exit(launch({modules}, "{digest}"))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLauncher:
+    """A launcher in a plugin directory.
+
+    Args:
+        path: the script.
+        sha256: of the script; what the catalog entry needs.
+        digest: over every module that the script lets the plugin import.
+        python: the interpreter that it runs.
+    """
+
+    path: Path
+    sha256: str
+    digest: str
+    python: str
+
+
+def build_launcher(
+    plugin_dir: Path, name: str = "skyflow", *, python: str = sys.executable
+) -> BuiltLauncher:
+    """Write a launcher for this installation into a server's plugin directory.
+
+    The script appears at once and whole, mode 0755; an older one of the same name is
+    replaced. All modules are compiled first, so that nobody writes compiled files later.
+
+    Args:
+        plugin_dir: an existing folder; the server allows no folders below it.
+        name: the script's file name.
+        python: the interpreter, with the plugin's libraries installed.
+
+    Raises:
+        InvalidInput: the folder, the name or the interpreter's path cannot be used.
+        Refused: a library is missing, or its compiled files cannot be written.
+    """
+    _check(plugin_dir, name, python)
+    modules = find_modules()
+    _compile(modules)
+    digest = launcher.digest(modules)
+    text = _render(modules, digest, python)
+    path = plugin_dir / name
+    _write(path, text)
+    return BuiltLauncher(path, hashlib.sha256(text.encode()).hexdigest(), digest, python)
+
+
+def find_modules() -> tuple[Module, ...]:
+    """Return what the plugin may import: dotted names with their folder or file.
+
+    Raises:
+        Refused: a library of the plugin is not installed.
+    """
+    return tuple(_find(name) for name in (*_LIBRARIES, *_OWN))
+
+
+def _find(name: str) -> Module:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        raise Refused(
+            f"the plugin cannot be built: {name} is not installed",
+            why="the plugin's libraries are an extra of this package",
+            fix="pip install 'skyflowctl[plugin]'",
+            code="plugin-library-missing",
+        )
+    # Of skyflowctl itself only parts are covered, so its own file stands for it.
+    if spec.submodule_search_locations and name != "skyflowctl":
+        return name, str(Path(next(iter(spec.submodule_search_locations))))
+    return name, str(spec.origin)
+
+
+def _check(plugin_dir: Path, name: str, python: str) -> None:
+    if not plugin_dir.is_dir():
+        raise InvalidInput(
+            f"{plugin_dir} is no folder",
+            fix="name the server's plugin_directory",
+            code="plugin-directory",
+        )
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} is no name for a plugin",
+            why="a name has lower-case letters, digits, dots, dashes and underscores",
+            code="plugin-name",
+        )
+    if not os.path.isabs(python) or _UNQUOTABLE.search(python):  # noqa: PTH117 - a str
+        raise InvalidInput(
+            f"the interpreter's path {python!r} cannot be used",
+            why="it is not absolute, or has a quote, a backslash or a line break in it",
+            fix="install skyflowctl in another folder",
+            code="plugin-interpreter",
+        )
+
+
+def _compile(modules: tuple[Module, ...]) -> None:
+    for _, path in modules:
+        for source in launcher.covered_files(path):
+            if source.endswith(".py") and not _is_compiled(Path(source)):
+                _compile_one(source)
+
+
+def _is_compiled(source: Path) -> bool:
+    """Tell whether Python would use the compiled file as it is."""
+    try:
+        head = Path(importlib.util.cache_from_source(str(source))).read_bytes()[:16]
+    except OSError:
+        return False
+    state = source.stat()
+    stamp = (int(state.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+    size = (state.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+    return head == importlib.util.MAGIC_NUMBER + bytes(4) + stamp + size
+
+
+def _compile_one(source: str) -> None:
+    try:
+        py_compile.compile(source, doraise=True)
+    except OSError as error:
+        raise Refused(
+            f"the plugin cannot be built: no compiled file for {source}",
+            why=f"{error.filename}: {error.strerror}; written later, it would change the digest",
+            fix="build as the user who owns the installation",
+            code="plugin-not-compiled",
+        ) from error
+
+
+def _render(modules: tuple[Module, ...], digest: str, python: str) -> str:
+    source = Path(launcher.__file__).read_text(encoding="utf-8")
+    return _TEMPLATE.format(
+        version=__version__,
+        python=python,
+        source=source.strip(),
+        modules="(\n" + "".join(_lines(modules)) + "    )",
+        digest=digest,
+    )
+
+
+def _lines(modules: tuple[Module, ...]) -> Iterator[str]:
+    return (f"        {module!r},\n" for module in modules)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        os.close(descriptor)
+        Path(temporary).write_text(text, encoding="utf-8")
+        Path(temporary).chmod(0o755)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

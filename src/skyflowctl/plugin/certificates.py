@@ -1,0 +1,108 @@
+"""Mutual TLS with the server: the plugin's own certificate and the two TLS contexts.
+
+The server's certificate is ECDSA on P-521, which gRPC's usual TLS library refuses;
+the standard library's ``ssl`` (OpenSSL) takes it, in both directions.
+"""
+
+import os
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from skyflowctl.secret import Secret
+
+SERVER_NAME = "localhost"
+# Pinned by the server for this process's life only, which may well be years.
+_LIFETIME = timedelta(days=30 * 365)
+_CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """A self-signed certificate and its key, made anew by every process."""
+
+    der: bytes
+    pem: Secret
+
+
+def make_certificate() -> OwnCertificate:
+    """Return a new P-256 certificate for ``localhost``; ``pem`` holds key and certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+            ),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = Secret((private + certificate.public_bytes(Encoding.PEM)).decode())
+    return OwnCertificate(certificate.public_bytes(Encoding.DER), pem)
+
+
+def _usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,
+        key_agreement=True,
+        key_cert_sign=True,
+        content_commitment=False,
+        data_encipherment=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def server_context(own: OwnCertificate, host_certificate: str) -> ssl.SSLContext:
+    """Return the context of the plugin's listener, which accepts only this server.
+
+    Raises:
+        ssl.SSLError: ``host_certificate`` is no PEM certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _with_peer(context, own, host_certificate)
+
+
+def client_context(own: OwnCertificate, host_certificate: str) -> ssl.SSLContext:
+    """Return the context with which the plugin calls the server's storage."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _with_peer(context, own, host_certificate)
+
+
+def _with_peer(
+    context: ssl.SSLContext, own: OwnCertificate, host_certificate: str
+) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=host_certificate)
+    context.set_alpn_protocols(["h2"])
+    _load_own(context, own)
+    return context
+
+
+def _load_own(context: ssl.SSLContext, own: OwnCertificate) -> None:
+    # ``load_cert_chain`` reads only files; this one lives in memory, never on a disk.
+    descriptor = os.memfd_create("plugin-certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, own.pem.reveal().encode())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

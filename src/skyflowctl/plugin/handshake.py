@@ -1,0 +1,92 @@
+"""How a server starts the plugin: the variables it sets and the one line it reads."""
+
+import secrets
+import tempfile
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_COOKIE = ("VAULT_BACKEND_PLUGIN", "6669da05-b1c8-4f49-97d9-c8e5bed98e20")
+_CORE_PROTOCOL = 1
+_APP_PROTOCOL = 5
+# A unix socket's address holds 108 bytes on Linux, the closing NUL included.
+_SOCKET_PATH_LIMIT = 107
+
+
+class HandshakeError(Exception):
+    """The plugin cannot serve whoever started it; the message says why."""
+
+
+class NotStartedByServer(HandshakeError):
+    """A person, not a server, started the plugin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the server asked for.
+
+    Args:
+        host_certificate: PEM of the server's own certificate, the only peer accepted.
+        socket_dir: where the plugin makes its socket.
+        socket_group: group that may also connect (name or number); empty for none.
+        tells_multiplexing: the server wants the line's seventh field.
+    """
+
+    host_certificate: str
+    socket_dir: Path
+    socket_group: str = ""
+    tells_multiplexing: bool = False
+
+
+def read_handshake(environ: Mapping[str, str]) -> Handshake:
+    """Return what the server put into the environment.
+
+    Raises:
+        NotStartedByServer: the server's cookie is missing.
+        HandshakeError: the server speaks another protocol, or no mutual TLS.
+    """
+    name, value = _COOKIE
+    if environ.get(name) != value:
+        raise NotStartedByServer(
+            "this program is the skyflow secrets engine; it is started by an OpenBao or "
+            "Vault server that has it in its plugin catalog, never by hand"
+        )
+    if str(_APP_PROTOCOL) not in environ.get("PLUGIN_PROTOCOL_VERSIONS", "").split(","):
+        raise HandshakeError(f"the server does not speak plugin protocol {_APP_PROTOCOL}")
+    certificate = environ.get("PLUGIN_CLIENT_CERT", "")
+    if not certificate:
+        raise HandshakeError("the server offers no mutual TLS (PLUGIN_CLIENT_CERT is not set)")
+    return Handshake(
+        host_certificate=certificate,
+        socket_dir=Path(environ.get("PLUGIN_UNIX_SOCKET_DIR") or tempfile.gettempdir()),
+        socket_group=environ.get("PLUGIN_UNIX_SOCKET_GROUP", ""),
+        tells_multiplexing=bool(environ.get("PLUGIN_MULTIPLEX_GRPC")),
+    )
+
+
+def new_socket_path(directory: Path, pid: int) -> Path:
+    """Return a short, unused socket path whose name tells which process made it.
+
+    Raises:
+        HandshakeError: the folder is missing, or its path too long for a socket.
+    """
+    if not directory.is_dir():
+        raise HandshakeError(f"the folder for the plugin's socket, {directory}, does not exist")
+    path = directory / f"sky{pid}-{secrets.token_hex(3)}"
+    if len(bytes(path)) > _SOCKET_PATH_LIMIT:
+        raise HandshakeError(
+            f"{path} is too long for a unix socket ({_SOCKET_PATH_LIMIT} bytes); "
+            "set PLUGIN_UNIX_SOCKET_DIR to a shorter folder"
+        )
+    return path
+
+
+def handshake_line(socket_path: Path, certificate_der: bytes, *, with_multiplexing: bool) -> str:
+    """Return the one line that the server reads from the plugin's standard output."""
+    certificate = b64encode(certificate_der).rstrip(b"=").decode()
+    fields = [str(_CORE_PROTOCOL), str(_APP_PROTOCOL), "unix", str(socket_path), "grpc"]
+    fields.append(certificate)
+    if with_multiplexing:
+        fields.append("false")
+    return "|".join(fields)

@@ -1,0 +1,85 @@
+"""The plugin process: handshake, mutual TLS, one gRPC server, until nobody needs it."""
+
+import asyncio
+import os
+import shutil
+import ssl
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from skyflowctl.plugin.backend import Backend, EngineFactory, MountStorage
+from skyflowctl.plugin.broker import Broker
+from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
+from skyflowctl.plugin.control import control_services
+from skyflowctl.plugin.handshake import Handshake, handshake_line, new_socket_path
+from skyflowctl.plugin.life import Life, sweep_sockets
+from skyflowctl.plugin.storage import BrokerStorage
+from skyflowctl.plugin.transport import HostServer
+
+
+def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> NoReturn:
+    """Serve until the server is done; never returns.
+
+    Args:
+        handshake: what the server asked for.
+        make_engine: makes the engine of one mount.
+        shared: whether one process may serve several mounts.
+
+    Raises:
+        HandshakeError: there is no place for the socket.
+    """
+    socket_path = new_socket_path(handshake.socket_dir, os.getpid())
+    sweep_sockets(handshake.socket_dir)
+    asyncio.run(_serve(handshake, make_engine, socket_path, shared=shared))
+    raise AssertionError("the plugin process ends by itself")
+
+
+async def _serve(
+    handshake: Handshake, make_engine: EngineFactory, socket_path: Path, *, shared: bool
+) -> None:
+    own = make_certificate()
+    broker = Broker()
+    context = client_context(own, handshake.host_certificate)
+    backend = Backend(make_engine, partial(_connect, broker, context))
+    life = Life(socket_path, lambda: backend.mounts)
+    life.handle_signals()
+    server = HostServer(
+        [
+            *backend.services(),
+            *control_services(broker, shared=shared, on_shutdown=life.end),
+        ],
+        on_made=life.connected,
+        on_lost=lambda: life.host_lost(broker.known_sockets),
+    )
+    await _listen(server, handshake, socket_path, server_context(own, handshake.host_certificate))
+    _say(handshake_line(socket_path, own.der, with_multiplexing=handshake.tells_multiplexing))
+    await life.watch()
+
+
+async def _listen(
+    server: HostServer, handshake: Handshake, socket_path: Path, context: ssl.SSLContext
+) -> None:
+    previous = os.umask(0o177)
+    try:
+        await server.start(path=str(socket_path), ssl=context)
+    finally:
+        os.umask(previous)
+    if handshake.socket_group:
+        group = handshake.socket_group
+        shutil.chown(socket_path, group=int(group) if group.isdigit() else group)
+        socket_path.chmod(0o660)
+
+
+def _say(line: str) -> None:
+    """Print the handshake; what anything prints later goes to standard error."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+
+
+async def _connect(broker: Broker, context: ssl.SSLContext, broker_id: int) -> MountStorage:
+    storage = BrokerStorage(await broker.address(broker_id), context)
+    await storage.connect()
+    return storage

@@ -1,0 +1,175 @@
+"""What runs before the plugin: a clean environment, then a check of every file it may import.
+
+This module is also text: ``plugin build`` writes it, with its findings, into a launcher
+script, and the digest is then part of what the catalog's sha256 covers. So it uses the
+standard library alone and imports nothing of this package.
+
+Covered are the modules of the distributions that the plugin imports: sources, compiled
+files that this interpreter would load instead of them, and native libraries; a file
+that was added, removed or changed is found, and nothing outside them can be imported.
+``site`` does not run, so no ``.pth`` file does. Not covered are the interpreter itself,
+its standard library, the system's libraries, and a change made between the check and
+the import; whoever can change those owns the machine. Keep them, and the folders that
+are covered, writable for root only.
+"""
+
+# ruff: noqa: PTH113, PTH123
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+# The server's own environment is handed to every plugin: its seal key may be in it.
+ALLOWED = frozenset(
+    {
+        "PLUGIN_PROTOCOL_VERSIONS",
+        "PLUGIN_CLIENT_CERT",
+        "PLUGIN_MIN_PORT",
+        "PLUGIN_MAX_PORT",
+        "PLUGIN_UNIX_SOCKET_DIR",
+        "PLUGIN_UNIX_SOCKET_GROUP",
+        "PLUGIN_MULTIPLEX_GRPC",
+        "VAULT_BACKEND_PLUGIN",
+        "VAULT_VERSION",
+        "VAULT_PLUGIN_AUTOMTLS_ENABLED",
+        "VAULT_PLUGIN_METADATA_MODE",
+        "BAO_VERSION",
+        "BAO_PLUGIN_AUTOMTLS_ENABLED",
+        "BAO_PLUGIN_METADATA_MODE",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "TMPDIR",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+    }
+)
+_SUFFIXES = (".py", ".pyc", *EXTENSION_SUFFIXES)
+_CACHED = f".{sys.implementation.cache_tag}.pyc"
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return only the variables that the plugin needs."""
+    return {name: value for name, value in environ.items() if name in ALLOWED}
+
+
+def covered_files(path: str) -> Iterator[str]:
+    """Yield, in a fixed order, every file below a package that an import could load.
+
+    Args:
+        path: a package's folder, or one module's file.
+    """
+    if os.path.isfile(path):
+        yield path
+        folder, _, file = path.rpartition("/")
+        cached = f"{folder}/__pycache__/{file.removesuffix('.py')}{_CACHED}"
+        if os.path.isfile(cached):
+            yield cached
+        return
+    suffix: str | tuple[str, ...] = _CACHED if path.endswith("/__pycache__") else _SUFFIXES
+    with os.scandir(path) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_dir():
+            yield from covered_files(entry.path)
+        elif entry.name.endswith(suffix):
+            yield entry.path
+
+
+def digest(modules: Sequence[Sequence[str]]) -> str:
+    """Return one sha256 over the names and contents of all covered files.
+
+    Args:
+        modules: pairs of a module's dotted name and its folder or file.
+
+    Raises:
+        OSError: a file or folder is missing or cannot be read.
+    """
+    total = hashlib.sha256()
+    for name, path in modules:
+        base = len(path.rpartition("/")[0])
+        for file in covered_files(path):
+            with open(file, "rb", buffering=0) as opened:
+                content = opened.read()
+            total.update(f"{name}\0{file[base:]}\0{len(content)}\0".encode())
+            total.update(content)
+    return total.hexdigest()
+
+
+class CoveredOnly:
+    """An import hook that finds the covered modules, and stops what is not covered.
+
+    A package of which only parts are covered (``google.protobuf``) has only these.
+    """
+
+    def __init__(self, modules: Sequence[Sequence[str]]) -> None:
+        self._roots = {name.partition(".")[0]: _root(name, path) for name, path in modules}
+        self._parts = tuple(name for name, _ in modules if "." in name)
+        self._partly = {name.partition(".")[0] for name in self._parts}
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - given by the import system
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find a covered package; refuse an uncovered part of one."""
+        top, _, rest = name.partition(".")
+        if top in self._roots and not rest:
+            return PathFinder.find_spec(name, [self._roots[top]], target)
+        if top in self._partly and not self._covers(name):
+            raise ModuleNotFoundError(f"{name} is not part of the plugin", name=name)
+        return None
+
+    def _covers(self, name: str) -> bool:
+        return any(name == part or name.startswith(part + ".") for part in self._parts)
+
+
+def _root(name: str, path: str) -> str:
+    """Return the folder in which the import of a module's first name has to look."""
+    return path.rsplit("/", 1 + name.count(".") + path.endswith("/__init__.py"))[0]
+
+
+def refuse(message: str) -> int:
+    """Say in one line of the server's log why the plugin does not start; the exit code."""
+    line = {
+        "@level": "error",
+        "@message": message,
+        "@module": "skyflowctl.plugin.launcher",
+        "@timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
+    }
+    sys.stderr.write(json.dumps(line) + "\n")
+    return 1
+
+
+def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
+    """Start the plugin if its files are those that the launcher was built with."""
+    if clean_environment(os.environ) != dict(os.environ):
+        # A process shows the environment of its start for ever, so it starts anew.
+        command = [sys.executable, "-I", "-S", "-B", *sys.argv]
+        os.execve(sys.executable, command, clean_environment(os.environ))  # noqa: S606
+    try:
+        found = digest(modules)
+    except OSError as error:
+        return refuse(f"the plugin does not start: {error.filename}: {error.strerror}")
+    if found != expected:
+        return refuse(
+            "the plugin does not start: its files are not those that its launcher was built "
+            f"with (digest {found[:16]}, expected {expected[:16]}); after an intended change "
+            "run `skyflowctl plugin build` and register it again"
+        )
+    finder: Any = CoveredOnly(modules)
+    sys.meta_path.insert(0, finder)
+    from skyflowctl.plugin.__main__ import main
+
+    return main()

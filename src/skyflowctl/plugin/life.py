@@ -1,0 +1,110 @@
+"""When this process ends, and what it removes then."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+_CHECK_SECONDS = 2.0
+_CONNECT_SECONDS = 60.0
+_IDLE_SECONDS = 10.0
+
+
+class Life:
+    """Ends the process as soon as nobody needs it, without waiting for anything.
+
+    A server that was killed tells nobody, and one whose mount failed may forget its
+    process. So the process ends when the server's connection is lost, when its
+    parent is gone, when nobody connected for a minute, and when it has served no
+    mount for ten seconds; a server starts it again on demand.
+
+    Args:
+        socket_path: the plugin's own socket.
+        mounts: tells how many mounts are set up.
+    """
+
+    def __init__(self, socket_path: Path, mounts: Callable[[], int]) -> None:
+        self._socket_path = socket_path
+        self._mounts = mounts
+        self._parent = os.getppid()
+        self._connected = False
+
+    def connected(self) -> None:
+        """Note that the server has connected."""
+        self._connected = True
+
+    def host_lost(self, host_sockets: set[str]) -> NoReturn:
+        """End because the connection is gone, and remove the sockets the server left.
+
+        A server that stops in order calls Shutdown first; one that was killed leaves
+        its own listeners' files behind, which nobody else knows.
+        """
+        for path in host_sockets:
+            _unlink_socket(Path(path))
+        self.end()
+
+    def end(self) -> NoReturn:
+        """End the process at once; other mounts of the server wait for exactly this."""
+        self._socket_path.unlink(missing_ok=True)
+        os._exit(0)
+
+    def handle_signals(self) -> None:
+        """End the process on SIGTERM."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.end)
+
+    async def watch(self) -> NoReturn:
+        """Look regularly whether anybody still needs this process."""
+        loop = asyncio.get_running_loop()
+        needed_at = loop.time()
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            if os.getppid() != self._parent:
+                self.end()
+            if self._mounts():
+                needed_at = loop.time()
+            allowed = _IDLE_SECONDS if self._connected else _CONNECT_SECONDS
+            if loop.time() - needed_at > allowed:
+                self.end()
+
+
+def _unlink_socket(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_socket():
+            path.unlink()
+
+
+def sweep_sockets(directory: Path) -> None:
+    """Remove the sockets of plugin processes that were killed.
+
+    A socket goes only if the process that its name tells is gone and nobody listens.
+    """
+    for path in directory.glob("sky[0-9]*-*"):
+        pid = path.name[3:].partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)) and not _listens(path):
+            _unlink_socket(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True

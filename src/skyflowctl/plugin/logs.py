@@ -1,0 +1,70 @@
+"""The plugin's log: one JSON object per line on standard error, as a server reads it.
+
+An exception is logged as its type and the place it came from; its text is left out,
+because a text may quote what a caller sent.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from types import TracebackType
+
+_LEVELS = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warn",
+    logging.ERROR: "error",
+    logging.CRITICAL: "error",
+}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as the JSON line that a plugin host logs again at its level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        entry = {
+            "@level": _LEVELS.get(record.levelno, "info"),
+            "@message": record.getMessage(),
+            "@module": record.name,
+            "@timestamp": _timestamp(record.created),
+        }
+        if record.exc_info and record.exc_info[0]:
+            entry["exception"] = record.exc_info[0].__name__
+            entry["at"] = _places(record.exc_info[2])
+        return json.dumps(entry)
+
+
+def _timestamp(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1_000_000):06d}Z"
+
+
+def _places(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)[-4:]
+    return " > ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
+
+
+class _OwnWordsOnly(logging.Filter):
+    """Masks the message of other libraries, which may quote what went over the wire."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("skyflowctl"):
+            record.msg, record.args = "a problem in a library", ()
+        return True
+
+
+def install_logs(level: int = logging.INFO) -> None:
+    """Send every log record of this process to standard error as JSON."""
+    logging.raiseExceptions = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(_OwnWordsOnly())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("skyflowctl").setLevel(level)
+    # grpclib tells of every cancelled call; a cancelled call is normal here.
+    logging.getLogger("grpclib").setLevel(logging.ERROR)

@@ -1,0 +1,97 @@
+"""The gRPC server: what of grpclib's classes the plugin extends is only here."""
+
+from asyncio import BaseTransport
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from grpclib.const import Cardinality, Handler
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.protocol import H2Protocol
+from grpclib.server import Server, Stream
+from h2.settings import SettingCodes
+
+# The library's 100 would let one mount's slow requests block another's in a shared process.
+_MAX_STREAMS = 10_000
+
+UnaryFunction = Callable[[Any, Mapping[str, str]], Awaitable[Any]]
+
+
+class Service:
+    """The methods of one gRPC service, by name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._methods: dict[str, Handler] = {}
+
+    def unary(self, method: str, function: UnaryFunction, request: Any, reply: Any) -> None:
+        """Serve ``method``: ``function`` gets the message and the call's metadata."""
+
+        async def serve(stream: Stream[Any, Any]) -> None:
+            message = await stream.recv_message()
+            metadata: Any = stream.metadata or {}
+            await stream.send_message(await function(message, metadata))
+
+        self.stream(method, serve, request, reply, Cardinality.UNARY_UNARY)
+
+    def stream(
+        self,
+        method: str,
+        function: Callable[[Stream[Any, Any]], Awaitable[None]],
+        request: Any,
+        reply: Any,
+        cardinality: Cardinality,
+    ) -> None:
+        """Serve ``method`` with a function that reads and writes the stream itself."""
+        path = f"/{self._name}/{method}"
+        self._methods[path] = Handler(function, cardinality, request, reply)
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        return self._methods
+
+
+class _HostConnection(H2Protocol):
+    """The server's connection; tells when it is made and when it is gone."""
+
+    on_made: Callable[[], None]
+    on_lost: Callable[[], None]
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        settings: dict[SettingCodes | int, int] = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: _MAX_STREAMS
+        }
+        self.connection._connection.update_settings(settings)  # noqa: SLF001
+        self.connection.flush()
+        self.on_made()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.on_lost()
+        super().connection_lost(exc)
+
+
+class HostServer(Server):
+    """A gRPC server for one client, the host process.
+
+    Args:
+        services: what it serves.
+        on_made: called when the host has connected.
+        on_lost: called when that connection is gone, before its calls are cancelled.
+    """
+
+    def __init__(
+        self,
+        services: list[Service],
+        *,
+        on_made: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(services, codec=ProtoCodec())
+        self._on_made = on_made
+        self._on_lost = on_lost
+
+    def _protocol_factory(self) -> H2Protocol:
+        plain = super()._protocol_factory()
+        connection = _HostConnection(plain.handler, plain.config, plain.h2_config)
+        connection.on_made = self._on_made
+        connection.on_lost = self._on_lost
+        return connection
