@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 from support.bao import running_bao
-from support.stack import running_stack
+from support.https import local_ca  # noqa: F401
 from support.keys import service_account_text, signing_rsa_key  # noqa: F401
+from support.stack import running_stack
 
 
 @pytest.fixture(scope="session")

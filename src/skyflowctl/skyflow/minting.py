@@ -19,6 +19,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.skyflow.service_account import ServiceAccount
 from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
 from skyflowctl.skyflow.token_service import (
+    NO_TOKEN,
     Exchange,
     TokenService,
     TokenServiceRefused,
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 ASSERTION_LIFETIME = timedelta(hours=1)
-NO_TOKEN = "answer holds no usable token"  # noqa: S105 - a message, no password
 
 
 def _encoded(data: bytes) -> str:

@@ -34,6 +34,7 @@ def read_object(text: str, findings: Findings) -> dict[str, Any]:
     _check_text(text, findings)
     findings.raise_errors()
     value = _read(text, findings)
+    findings.raise_errors()
     if not isinstance(value, dict):
         findings.error(*_not_an_object(value))
     findings.raise_errors()

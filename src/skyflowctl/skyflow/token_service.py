@@ -10,6 +10,9 @@ from typing import Protocol
 
 from skyflowctl.secret import Secret
 
+# The message of a refusal when the answer was good in form and held no token.
+NO_TOKEN = "answer holds no usable token"  # noqa: S105 - a message, no password
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:

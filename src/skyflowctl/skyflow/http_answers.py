@@ -1,0 +1,104 @@
+"""What a token service's HTTP answer means: a token, a refusal, or a wrong address."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.http_connection import MAXIMUM_BODY, Answer
+from skyflowctl.skyflow.token_service import (
+    NO_TOKEN,
+    Exchange,
+    TokenServiceRefused,
+    TokenServiceUnreachable,
+)
+
+_MAXIMUM_MESSAGE = 500
+_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+_BEARER = re.compile(r"[\x21-\x7e]+")
+
+
+def read_answer(answer: Answer, token_uri: str) -> Exchange:
+    """Return the token that an answer holds.
+
+    Args:
+        answer: the reply to the exchange.
+        token_uri: what was asked, for naming where a redirect leads.
+
+    Raises:
+        TokenServiceRefused: a status of 400 or more, or no token.
+        TokenServiceUnreachable: a redirect; it is never followed, for whoever gets the
+            assertion can mint for an hour.
+    """
+    request_id = one_line(answer.header(b"x-request-id"))[:128]
+    if 300 <= answer.status < 400:
+        raise TokenServiceUnreachable(_redirect(answer, token_uri))
+    if answer.truncated:
+        size = f"answer is larger than {MAXIMUM_BODY // 1024} KiB"
+        raise TokenServiceRefused(answer.status, size, request_id)
+    body = _json_object(answer.body)
+    if answer.status != 200:
+        message = NO_TOKEN if answer.status < 300 else _message(answer, body)
+        raise TokenServiceRefused(answer.status, message, request_id)
+    return _token(body, request_id)
+
+
+def one_line(text: str) -> str:
+    """Return the text as one printable line of at most 500 characters, without tokens."""
+    shown = "".join(char if char.isprintable() else " " for char in _JWT.sub("***", text))
+    return " ".join(shown.split())[:_MAXIMUM_MESSAGE].rstrip()
+
+
+def _token(body: dict[str, Any], request_id: str) -> Exchange:
+    # The vendor's SDK takes both spellings, so a service may send either.
+    token = body.get("accessToken", body.get("access_token"))
+    kind = body.get("tokenType", body.get("token_type")) or "Bearer"
+    if not isinstance(token, str) or not _BEARER.fullmatch(token) or not isinstance(kind, str):
+        raise TokenServiceRefused(200, NO_TOKEN, request_id)
+    return Exchange(Secret(token), one_line(kind), request_id)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _message(answer: Answer, body: dict[str, Any]) -> str:
+    error = body.get("error")
+    nested = error.get("message") if isinstance(error, dict) else error
+    for candidate in (nested, body.get("message")):
+        if isinstance(candidate, str) and one_line(candidate):
+            return one_line(candidate)
+    return ("" if body else _first_words(answer)) or _standard_words(answer.status)
+
+
+def _first_words(answer: Answer) -> str:
+    """Return the first line of a page or text that somebody on the way has sent."""
+    if not answer.header(b"content-type").lower().startswith("text/"):
+        return ""
+    text = _TAG.sub("\n", answer.body.decode("utf-8", "replace"))
+    return next((one_line(line) for line in text.splitlines() if one_line(line)), "")
+
+
+def _standard_words(status: int) -> str:
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"HTTP {status}"
+
+
+def _redirect(answer: Answer, token_uri: str) -> str:
+    location = answer.header(b"location")
+    try:
+        target = urlsplit(urljoin(token_uri, location)).netloc if location else ""
+    except ValueError:
+        target = ""
+    # Without a user name: a redirect could carry a password.
+    host = one_line(target.rpartition("@")[2])[:255] or "nowhere"
+    return f"HTTP {answer.status} redirects to {host}; redirects are refused"

@@ -1,0 +1,157 @@
+"""The token service over HTTPS: keep-alive, real cancellation, no redirects.
+
+A request is sent again only where the service cannot have acted on it in a way that
+matters: no connection came about, or a connection that had been kept was closed before
+a byte of an answer came. A refusal is final.
+"""
+
+import asyncio
+import functools
+import json
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import h11
+
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.http_answers import read_answer
+from skyflowctl.skyflow.http_connect import ConnectFailed, open_connection
+from skyflowctl.skyflow.http_connection import Answer, ConnectionBroken, HttpConnection
+from skyflowctl.skyflow.http_pool import Pool
+from skyflowctl.skyflow.proxies import proxy_for
+from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachable
+from skyflowctl.version import __version__
+
+_GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_PAUSE_SECONDS = 0.1
+
+
+def default_context() -> ssl.SSLContext:
+    """Return a verifying TLS context; OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class HttpTokenService:
+    """A :class:`TokenService` behind HTTPS. Belongs to one event loop.
+
+    Args:
+        environ: where the proxy variables are read; the process's own by default.
+        context: makes the TLS context when it is first needed (20 ms of CPU).
+        slots: connections per host; further exchanges wait, within their deadline.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] | None = None,
+        context: Callable[[], ssl.SSLContext] = default_context,
+        slots: int = 64,
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._make_context = context
+        self._context: ssl.SSLContext | None = None
+        self._slots = slots
+        self._pools: dict[tuple[str, int], Pool] = {}
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open, in use or idle."""
+        return sum(pool.open_connections for pool in self._pools.values())
+
+    async def exchange(
+        self, token_uri: str, assertion: Secret, scope: str | None, *, deadline: float
+    ) -> Exchange:
+        """Post the assertion to the service that ``token_uri`` names.
+
+        The deadline, in seconds, covers everything: a free slot, DNS, connecting, TLS,
+        and the whole answer.
+
+        Raises:
+            TokenServiceRefused: the service said no. Never retried.
+            TokenServiceUnreachable: there was no answer in time, or a redirect.
+        """
+        try:
+            async with asyncio.timeout(deadline):
+                answer = await self._post(token_uri, _body(assertion, scope))
+        except TimeoutError:
+            reason = f"no answer from {urlsplit(token_uri).netloc} within {deadline:g} s"
+            raise TokenServiceUnreachable(reason) from None
+        return read_answer(answer, token_uri)
+
+    async def aclose(self) -> None:
+        """Close its connections and wait until they are."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    async def _post(self, token_uri: str, body: bytes) -> Answer:
+        request, host, port = _request(token_uri, len(body))
+        pool = self._pool(host, port)
+        try:
+            return await _attempt(pool, request, body, fresh=False)
+        except ConnectFailed as error:
+            if not error.passing:
+                raise TokenServiceUnreachable(error.reason) from None
+            await asyncio.sleep(_PAUSE_SECONDS)
+        except _StaleConnection:
+            pass
+        try:
+            return await _attempt(pool, request, body, fresh=True)
+        except ConnectFailed as error:
+            raise TokenServiceUnreachable(error.reason) from None
+
+    def _pool(self, host: str, port: int) -> Pool:
+        pool = self._pools.get((host, port))
+        if pool is None:
+            connect = functools.partial(self._connect, host, port)
+            pool = self._pools[host, port] = Pool(f"{host}:{port}", connect, self._slots)
+        return pool
+
+    async def _connect(self, host: str, port: int) -> HttpConnection:
+        if self._context is None:
+            self._context = self._make_context()
+        try:
+            proxy = proxy_for(host, port, self._environ)
+        except ValueError as error:
+            raise ConnectFailed(str(error), passing=False) from None
+        return await open_connection(host, port, self._context, proxy)
+
+
+class _StaleConnection(Exception):
+    """A kept connection turned out to be closed by the other side."""
+
+
+async def _attempt(pool: Pool, request: h11.Request, body: bytes, *, fresh: bool) -> Answer:
+    async with pool.connection(fresh=fresh) as connection:
+        try:
+            return await connection.send(request, body)
+        except ConnectionBroken as error:
+            if error.untouched and connection.uses > 1:
+                raise _StaleConnection from None
+            raise TokenServiceUnreachable(f"{pool.name}: {error.reason}") from None
+
+
+def _body(assertion: Secret, scope: str | None) -> bytes:
+    fields = {"grant_type": _GRANT_TYPE, "assertion": assertion.reveal()}
+    if scope is not None:
+        fields["scope"] = scope
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _request(token_uri: str, length: int) -> tuple[h11.Request, str, int]:
+    """Return the request's head, and the host (without brackets) and port to ask."""
+    parts = urlsplit(token_uri)
+    headers = [
+        ("host", parts.netloc),
+        ("content-type", "application/json"),
+        ("content-length", str(length)),
+        ("accept", "application/json"),
+        ("accept-encoding", "identity"),
+        ("user-agent", f"skyflowctl/{__version__}"),
+    ]
+    request = h11.Request(method="POST", target=parts.path, headers=headers)
+    return request, parts.hostname or "", parts.port or 443
