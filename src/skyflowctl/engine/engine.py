@@ -1,0 +1,136 @@
+"""The secrets engine of one mount: requests in, replies or errors out.
+
+Two hosts run it: the plugin process of a real server, and the in-process server of a dry
+run. It knows neither. What it needs comes in: storage, a token service, a clock.
+"""
+
+import logging
+
+from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.engine.contract import (
+    EngineError,
+    Operation,
+    Reply,
+    Request,
+    Storage,
+    StorageError,
+)
+from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.help import help_reply
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.paths.config import ConfigPath
+from skyflowctl.engine.paths.creds import CredsPath
+from skyflowctl.engine.paths.health import HealthPath
+from skyflowctl.engine.paths.history import HistoryPath
+from skyflowctl.engine.paths.roles import RolesPath
+from skyflowctl.engine.paths.verify import VerifyPath
+from skyflowctl.engine.records import CREDENTIAL_PREFIX
+from skyflowctl.engine.routing import NAME, Router
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.engine.store import MountStore
+from skyflowctl.engine.verification import Verifier
+from skyflowctl.skyflow.minting import Minter
+from skyflowctl.skyflow.token_service import TokenService
+
+__all__ = ["Engine", "EngineSettings"]
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One mount.
+
+    Args:
+        storage: the mount's own.
+        token_service: the mount's own; :meth:`aclose` closes it.
+        settings: the same for all mounts of a host.
+        clock: where the time comes from.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        token_service: TokenService,
+        settings: EngineSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        settings, clock = settings or EngineSettings(), clock or SystemClock()
+        minter = Minter(
+            token_service,
+            clock,
+            deadline=settings.mint_deadline,
+            allowed_hosts=settings.allowed_hosts,
+        )
+        exchanges = Exchanges(minter, settings.max_in_flight)
+        self._store = MountStore(storage)
+        self._token_service = token_service
+        mount = Mount(self._store, exchanges, Verifier(exchanges), settings, clock)
+        self._health = HealthPath(mount)
+        self._router = _router(mount, self._health)
+
+    async def handle(self, request: Request) -> Reply:
+        """Answer one request; a cancellation cancels its exchanges.
+
+        Raises:
+            EngineError: a bad answer with its status.
+            StorageError: the storage said no, in its own words.
+        """
+        try:
+            if request.operation is Operation.HELP:
+                return self._help(request.path)
+            action, call = self._router.resolve(request)
+            return await action.handler(call)
+        except (EngineError, StorageError):
+            raise
+        except Exception as error:  # noqa: BLE001 - an unexpected text may hold anything
+            # The type alone: the text or the traceback could show a value.
+            _log.error("unexpected %s while answering a request", type(error).__name__)  # noqa: TRY400
+            raise EngineError(500, "internal error") from None
+
+    async def exists(self, request: Request) -> bool | None:
+        """Tell whether a write would create or update; None where that is no question.
+
+        Raises:
+            StorageError: the storage said no.
+        """
+        name = request.path.removeprefix("roles/")
+        try:
+            if request.path == "config":
+                return (await self._store.config()).record.configured
+            if name == request.path or not NAME.fullmatch(name):
+                return None
+            return await self._store.role(name) is not None
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the write itself will tell what is wrong
+            _log.error("unexpected %s in an existence check", type(error).__name__)  # noqa: TRY400
+            return None
+
+    def invalidate(self, key: str) -> None:
+        """Forget what was read from this storage key, because another node wrote it."""
+        self._store.invalidate(key)
+
+    def special_paths(self) -> tuple[str, ...]:
+        """Return the storage prefixes that hold credentials, for seal wrapping."""
+        return (CREDENTIAL_PREFIX,)
+
+    async def aclose(self) -> None:
+        """End what runs by itself and close the connections; more than once is no error."""
+        await self._health.aclose()
+        await self._token_service.aclose()
+
+    def _help(self, path: str) -> Reply:
+        path = path.removesuffix("/")
+        return Reply(help_reply(self._router, self._router.match(path) if path else None))
+
+
+def _router(mount: Mount, health: HealthPath) -> Router:
+    paths = (
+        ConfigPath(mount),
+        VerifyPath(mount),
+        HistoryPath(mount),
+        RolesPath(mount),
+        CredsPath(mount),
+        health,
+    )
+    return Router(tuple(route for path in paths for route in path.routes()))

@@ -1,0 +1,79 @@
+"""Exchanges with the token service on behalf of one mount: limited, and told plainly."""
+
+from dataclasses import dataclass
+
+from skyflowctl.engine.contract import EngineError
+from skyflowctl.engine.ctx import Ctx
+from skyflowctl.engine.masking import mask_ctx
+from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
+from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an exchange gave no token; nothing in it repeats the ctx.
+
+    Args:
+        status: the token service's own status; 0 when it did not answer.
+        message: its words, or why there was no answer.
+        request_id: its id of the exchange; empty when it named none.
+    """
+
+    status: int
+    message: str
+    request_id: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """True when the service answered."""
+        return self.status > 0
+
+    def text(self) -> str:
+        """Return the one line that says all of it."""
+        if not self.refused:
+            return f"skyflow: {self.message}"
+        suffix = f" (request id {self.request_id})" if self.request_id else ""
+        return f"token service refused: {self.status} {self.message}{suffix}"
+
+    def error(self, suffix: str = "") -> EngineError:
+        """Return the answer to the request that needed the token: 502 or 503."""
+        return EngineError(502 if self.refused else 503, self.text() + suffix)
+
+
+class MintFailed(Exception):
+    """There is no token; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text())
+        self.failure = failure
+
+
+class Exchanges:
+    """Mints for one mount, at most ``limit`` at a time; more are turned away at once."""
+
+    def __init__(self, minter: Minter, limit: int) -> None:
+        self._minter = minter
+        self._limit = limit
+        self._in_flight = 0
+
+    async def mint(
+        self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
+    ) -> MintedToken:
+        """Return a fresh token.
+
+        Raises:
+            MintFailed: there is none.
+        """
+        if self._in_flight >= self._limit:
+            raise MintFailed(Failure(0, "too many exchanges in flight on this mount"))
+        self._in_flight += 1
+        try:
+            return await self._minter.mint(credential, role_id, ctx)
+        except TokenServiceRefused as error:
+            message, request_id = mask_ctx(error.message, ctx), mask_ctx(error.request_id, ctx)
+            # "from None": the cause's text may repeat the ctx.
+            raise MintFailed(Failure(error.status, message, request_id)) from None
+        except TokenServiceUnreachable as error:
+            raise MintFailed(Failure(0, mask_ctx(error.reason, ctx))) from None
+        finally:
+            self._in_flight -= 1

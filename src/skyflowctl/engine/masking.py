@@ -1,0 +1,68 @@
+"""Keeps a ctx, and anything that looks like a token, out of the token service's words.
+
+The service's message goes into errors that are logged, and a ctx may name a person. A
+message that repeats the ctx, in whatever usual spelling, is masked.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, quote_plus
+
+from skyflowctl.engine.ctx import Ctx
+
+MASK = "***"
+WITHHELD = "(its message repeats the ctx and is withheld)"
+_JWT = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,2}")
+# A shorter ctx is found by chance in any text; a message with it is not worth saving.
+_SHORT = 4
+
+
+def mask_ctx(message: str, ctx: Ctx | None) -> str:
+    """Return the message without any spelling of the ctx or of a token."""
+    message = _JWT.sub(MASK, message)
+    if ctx is None:
+        return message
+    # Longest first, so that no spelling is broken by a shorter one inside it.
+    for text in sorted(set(_spellings(ctx)), key=len, reverse=True):
+        found = _loosely(text)
+        if len(text) < _SHORT and found.search(message):
+            return WITHHELD
+        message = _without_cut_end(found.sub(MASK, message), text)
+    return message
+
+
+def _loosely(text: str) -> re.Pattern[str]:
+    """Find the text in any case and with other blanks between its words."""
+    return re.compile(r"\s+".join(map(re.escape, text.split())), re.IGNORECASE)
+
+
+def _without_cut_end(message: str, text: str) -> str:
+    """Mask the start of the text where the message was cut off in the middle of it."""
+    lower, bare = message.rstrip(".\u2026 ").lower(), text.lower()
+    for length in range(min(len(bare), len(lower)), _SHORT - 1, -1):
+        if lower.endswith(bare[:length]):
+            return message[: len(lower) - length] + MASK
+    return message
+
+
+def _spellings(ctx: Ctx) -> Iterator[str]:
+    for text in _texts(ctx):
+        yield from (text, quote(text), quote(text, safe=""), quote_plus(text))
+        yield from (html.escape(text), repr(text)[1:-1])
+        yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+
+
+def _texts(ctx: Ctx) -> Iterator[str]:
+    if isinstance(ctx, str):
+        yield ctx
+        return
+    yield from _whole(ctx)
+    for value in ctx.values():
+        yield value if isinstance(value, str) else json.dumps(value)
+
+
+def _whole(ctx: Mapping[str, str | int | float | bool]) -> Iterator[str]:
+    yield json.dumps(dict(ctx))
+    yield json.dumps(dict(ctx), separators=(",", ":"))

@@ -1,0 +1,20 @@
+"""What the paths of one mount work with."""
+
+from dataclasses import dataclass
+
+from skyflowctl.clock import Clock
+from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.engine.store import MountStore
+from skyflowctl.engine.verification import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount: its store, its way to the token service, its settings and its clock."""
+
+    store: MountStore
+    exchanges: Exchanges
+    verifier: Verifier
+    settings: EngineSettings
+    clock: Clock

@@ -1,0 +1,203 @@
+"""``config``: the mount's credential and what is known about it."""
+
+from dataclasses import replace
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.engine import revisions
+from skyflowctl.engine.candidate import FILE, INLINE, Candidate, check_sources, read_candidate
+from skyflowctl.engine.contract import Operation, Reply
+from skyflowctl.engine.fields import Field, Kind
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.records import ConfigRecord
+from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.store import Config
+
+CREDENTIALS_TYPE = "service_account"
+SECRET_LIMIT = 65_536
+
+CREDENTIAL_FIELD = Field(
+    INLINE,
+    Kind.SECRET,
+    "The service-account credential as JSON text. Never shown again.",
+    limit=SECRET_LIMIT,
+)
+CAS_FIELD = Field(
+    "cas",
+    Kind.INTEGER,
+    "Write only if this is the live version; 0: only if there is none yet. Else 409.",
+)
+_WRITE_FIELDS = (
+    CREDENTIAL_FIELD,
+    Field(
+        FILE,
+        Kind.TEXT,
+        "Absolute path, on the server, of a credential file in this mount's own folder; it is "
+        "read once, now, and its content is stored.",
+        limit=4096,
+    ),
+    Field("description", Kind.TEXT, "What the mount is for."),
+    Field("tags", Kind.TEXTS, "Labels of the mount, such as env:prod."),
+    Field(
+        "validate_credentials",
+        Kind.BOOLEAN,
+        "Mint for every role before a new credential is taken.",
+        default=True,
+    ),
+    CAS_FIELD,
+    Field(
+        "rotation_id",
+        Kind.TEXT,
+        "The id of a rotation: opens it or goes on with it; empty closes it.",
+        limit=128,
+    ),
+)
+_DESCRIPTION = """\
+Holds one Skyflow service-account credential, which is never shown again. A write is a
+patch: what it does not name stays, and "" or [] clears. The first write needs a
+credential. A new credential is accepted only if it can mint for every role for which
+the live one can. Deleting is the cut-off: the live credential and every kept one are
+destroyed, and only the history's words stay."""
+
+
+class ConfigPath:
+    """Answers ``config``."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        actions = {
+            Operation.READ: Action(self.read, "Read the config, without the credential."),
+            Operation.UPDATE: Action(
+                self.write, "Write the config; absent fields stay.", _WRITE_FIELDS
+            ),
+            Operation.DELETE: Action(self.delete, "Destroy every credential.", (CAS_FIELD,)),
+        }
+        return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)
+
+    async def read(self, call: Call) -> Reply:  # noqa: ARG002 - all handlers look alike
+        """Answer what is configured."""
+        return Reply(_public(await self._mount.store.config()))
+
+    async def write(self, call: Call) -> Reply:
+        """Patch the config; the order of its puts leaves the old or the new state, never half.
+
+        Raises:
+            EngineError: 400, 409 for a lost check-and-set, 502 or 503 for a credential
+                that does not mint.
+        """
+        check_sources(call.values, self._mount.settings)
+        async with self._mount.store.writing("config"):
+            config = await self._mount.store.load_config()
+            revisions.check_cas(config.record, call.values.get("cas"))
+            candidate = await self._candidate(call)
+            if candidate is None:
+                config.usable()
+                record = self._patched(config.record, call)
+                await self._mount.store.put_config(record)
+                return _written(record, ())
+            return await self._write_credential(config, candidate, call)
+
+    async def delete(self, call: Call) -> Reply:
+        """Cut the mount off; run again, it finishes what a kill interrupted.
+
+        Raises:
+            EngineError: 409, another version is live than the caller expects.
+        """
+        store = self._mount.store
+        async with store.writing("config"):
+            record = (await store.load_config()).record
+            revisions.check_cas(record, call.values.get("cas"))
+            if record.configured:
+                record = revisions.cut_off(record, self._mount.clock.now())
+                await store.put_config(record)
+            await store.keep_credentials(())
+        return _written(record, ()) if record.version else Reply()
+
+    async def _candidate(self, call: Call) -> Candidate | None:
+        return await read_candidate(
+            call.values,
+            call.request.mount_point,
+            self._mount.settings,
+            self._mount.clock.now(),
+        )
+
+    async def _write_credential(self, config: Config, candidate: Candidate, call: Call) -> Reply:
+        store, account = self._mount.store, candidate.credential.account
+        record = self._patched(config.record, call)
+        live = config.credential
+        if live is not None and live.account == account:
+            # Nothing new: not minted again, and the credential's version stays.
+            if call.values.get("rotation_id"):
+                record = revisions.rotated_to(record, account.key_id)
+            await store.put_config(record)
+            return _written(record, candidate.warnings)
+        warnings = candidate.warnings
+        if call.values.get("validate_credentials", True):
+            roles = await store.roles()
+            warnings += await self._mount.verifier.accept(candidate.credential, live, roles)
+        record = self._with_candidate(record, candidate, call)
+        entry = record.history[-1]
+        await store.put_credential(entry.slot, account)
+        await store.put_config(record)
+        await store.keep_credentials(revisions.kept_slots(record))
+        return _written(record, warnings)
+
+    def _patched(self, record: ConfigRecord, call: Call) -> ConfigRecord:
+        now = self._mount.clock.now()
+        patched = revisions.with_fields(record, call.values, now)
+        rotation_id = call.values.get("rotation_id")
+        if rotation_id is None:
+            return patched
+        return revisions.with_rotation(patched, rotation_id, call.request.display_name, now)
+
+    def _with_candidate(
+        self, record: ConfigRecord, candidate: Candidate, call: Call
+    ) -> ConfigRecord:
+        account = candidate.credential.account
+        if not call.values.get("rotation_id"):
+            # Whoever writes a credential outside of it has ended the rotation.
+            record = replace(record, rotation=None)
+        record = revisions.with_credential(
+            record, account, call.request.display_name, self._mount.clock.now()
+        )
+        return revisions.rotated_to(record, account.key_id)
+
+
+def _written(record: ConfigRecord, warnings: tuple[str, ...]) -> Reply:
+    live = record.live
+    data = {
+        "version": record.version,
+        "credential_version": record.credential_version,
+        "client_id": live.client_id if live else "",
+        "key_id": live.key_id if live else "",
+        "warnings": list(warnings),
+    }
+    return Reply(data, warnings)
+
+
+def _public(config: Config) -> dict[str, Any]:
+    record = config.record
+    account = config.credential.account if config.credential else None
+    times = (
+        ("key_valid_after", account.key_valid_after if account else None),
+        ("key_valid_before", account.key_valid_before if account else None),
+        ("credential_updated", record.credential_updated),
+        ("last_updated", record.last_updated),
+    )
+    return {
+        "credentials_configured": account is not None,
+        "credentials_type": CREDENTIALS_TYPE if account else "",
+        "client_id": account.client_id if account else "",
+        "client_name": account.client_name if account else "",
+        "key_id": account.key_id if account else "",
+        "token_uri": account.token_uri if account else "",
+        "description": record.description,
+        "tags": list(record.tags),
+        "version": record.version,
+        "credential_version": record.credential_version,
+        "rotation": record.rotation.public() if record.rotation else None,
+        **{name: rfc3339(moment) if moment else None for name, moment in times},
+    }

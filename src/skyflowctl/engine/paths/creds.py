@@ -1,0 +1,78 @@
+"""``creds``: a bearer token for a role. Never writes, so every node answers itself."""
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.ctx import InvalidCtx
+from skyflowctl.engine.exchanges import MintFailed
+from skyflowctl.engine.fields import Field, Kind
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.skyflow.minting import MintedToken
+
+_FIELDS = (
+    Field(
+        "ctx",
+        Kind.CTX,
+        "The context to bind into the token: a string; in a JSON body also a flat object.",
+    ),
+)
+_DESCRIPTION = """\
+Mints a Skyflow bearer token for the role, with the ctx that is given. There is no lease:
+Skyflow's bearers cannot be revoked; expires_at is the token's own."""
+
+
+class CredsPath:
+    """Answers ``creds/<name>``."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        actions = {
+            Operation.READ: Action(self.mint, "Mint a token.", _FIELDS),
+            Operation.UPDATE: Action(self.mint, "Mint a token with a ctx object.", _FIELDS),
+        }
+        return (
+            Route(
+                "creds/{name}",
+                "Bearer tokens of a role.",
+                _DESCRIPTION,
+                actions,
+                segment="The role's name.",
+            ),
+        )
+
+    async def mint(self, call: Call) -> Reply:
+        """Answer a fresh token.
+
+        Raises:
+            EngineError: 400 for what is not configured or a broken ctx rule, 502 when
+                the token service refuses, 503 when it does not answer.
+        """
+        config = await self._mount.store.config()
+        credential = config.usable()
+        role = await self._mount.store.role(call.segment)
+        if role is None:
+            raise EngineError(400, "unknown role")
+        ctx = call.values.get("ctx")
+        try:
+            role.rule().check(ctx)
+        except InvalidCtx as error:
+            raise EngineError(400, f"ctx: {error.reason}") from None
+        try:
+            token = await self._mount.exchanges.mint(credential, role.role_ids[0], ctx)
+        except MintFailed as error:
+            raise error.failure.error() from None
+        return Reply(self._public(token, config.record.credential_version))
+
+    def _public(self, token: MintedToken, credential_version: int) -> dict[str, object]:
+        left = token.expires_at - self._mount.clock.now()
+        return {
+            "access_token": token.access_token.reveal(),
+            "token_type": token.token_type,
+            "expires_at": rfc3339(token.expires_at),
+            "ttl": max(0, int(left.total_seconds())),
+            "key_id": token.key_id,
+            "credential_version": credential_version,
+        }

@@ -1,0 +1,144 @@
+"""``health``: does this mount mint, as far as this node can tell."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.exchanges import Failure
+from skyflowctl.engine.fields import Field, Kind
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.paths.config import CREDENTIALS_TYPE
+from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.single_flight import SingleFlight
+from skyflowctl.engine.store import Config
+from skyflowctl.engine.verification import RoleCheck
+
+_FIELDS = (
+    Field("refresh", Kind.BOOLEAN, "Probe now, whatever is cached.", default=False),
+    Field("fail", Kind.BOOLEAN, "Answer 503 when unhealthy.", default=False),
+)
+_DESCRIPTION = """\
+Mints once per role, as config/verify does, and remembers the result for a while. The
+answer is 200 with healthy=false for a mount that does not mint, and 503 with fail=true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one probe found; it is believed for a while, and only for its generation."""
+
+    generation: int
+    monotonic: float
+    time: datetime
+    config: Config
+    checks: tuple[tuple[str, RoleCheck], ...] = ()
+
+    def first_failure(self) -> tuple[str, Failure] | None:
+        """Return the role and failure that tell the mount's state; a refusal first."""
+        failed = [(name, check.failure) for name, check in self.checks if check.failure]
+        failed.sort(key=lambda entry: not entry[1].refused)
+        return failed[0] if failed else None
+
+    def state(self) -> str:
+        """Return ok, unconfigured, refused or token_service_unreachable."""
+        if self.config.credential is None:
+            return "unconfigured"
+        failed = self.first_failure()
+        if failed is None:
+            return "ok"
+        return "refused" if failed[1].refused else "token_service_unreachable"
+
+
+class HealthPath:
+    """Answers ``health``; remembers the last probe."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+        self._last: Probe | None = None
+        self._flight: SingleFlight[Probe] = SingleFlight()
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        action = Action(self.read, "Tell whether the mount mints.", _FIELDS)
+        return (Route("health", "The mount's health.", _DESCRIPTION, {Operation.READ: action}),)
+
+    async def read(self, call: Call) -> Reply:
+        """Answer the mount's health.
+
+        Raises:
+            EngineError: 503 with ``fail=true``, what is wrong.
+        """
+        probe = None if call.values.get("refresh") else self._believed()
+        if probe is None:
+            # The key keeps a run apart that began before the last change.
+            probe = await self._flight.run(self._mount.store.generation, self._probe)
+        if call.values.get("fail") and probe.state() != "ok":
+            raise EngineError(503, f"skyflow: {probe.state()}{_detail(probe, ': ')}")
+        return Reply(_public(probe))
+
+    async def aclose(self) -> None:
+        """End a probe that is under way."""
+        await self._flight.aclose()
+
+    def _believed(self) -> Probe | None:
+        last, mount = self._last, self._mount
+        if last is None or last.generation != mount.store.generation:
+            return None
+        age = mount.clock.monotonic() - last.monotonic
+        return last if age < mount.settings.health_ttl else None
+
+    async def _probe(self) -> Probe:
+        mount = self._mount
+        generation = mount.store.generation
+        config = await mount.store.config()
+        checks: dict[str, RoleCheck] = {}
+        if config.credential is not None:
+            checks = await mount.verifier.check(config.credential, await mount.store.roles())
+        probe = Probe(
+            generation,
+            mount.clock.monotonic(),
+            mount.clock.now(),
+            config,
+            tuple(checks.items()),
+        )
+        self._last = probe
+        return probe
+
+
+def _detail(probe: Probe, before: str = "") -> str:
+    failed = probe.first_failure()
+    if failed is None:
+        return ""
+    name, failure = failed
+    role = f" [role {name}]" if name else ""
+    return f"{before}{failure.text()}{role}"
+
+
+def _public(probe: Probe) -> dict[str, Any]:
+    config, state = probe.config, probe.state()
+    credential = config.credential
+    return {
+        "healthy": state == "ok",
+        "configuration_status": state,
+        "credentials_type": CREDENTIALS_TYPE if credential else "",
+        "key_id": credential.account.key_id if credential else "",
+        "credential_version": config.record.credential_version,
+        "version": config.record.version,
+        "timestamp": rfc3339(probe.time),
+        "token_service": _token_service(probe),
+    }
+
+
+def _token_service(probe: Probe) -> dict[str, Any]:
+    """Tell how the service answered; ``reachable`` None means that it was not asked."""
+    failed = probe.first_failure()
+    answered = [check for _, check in probe.checks if not check.failure or check.failure.refused]
+    latencies = [check.latency_ms for check in answered if check.latency_ms is not None]
+    status = failed[1].status if failed else 200
+    return {
+        "reachable": bool(answered) if probe.checks else None,
+        "latency_ms": max(latencies, default=None),
+        "status": status if probe.checks else 0,
+        "error": _detail(probe),
+    }

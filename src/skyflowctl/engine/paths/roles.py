@@ -1,0 +1,154 @@
+"""``roles``: the uses of a mount, each mapped to one Skyflow role."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
+from skyflowctl.engine.fields import Field, Kind
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.records import RoleRecord
+from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
+
+# A blank would make one scope of two.
+_ROLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+_CAS = Field(
+    "cas",
+    Kind.INTEGER,
+    "Only if this is the role's version; 0: only if there is no such role. Else 409.",
+)
+_FIELDS = (
+    Field("role_ids", Kind.TEXTS, "The id of the Skyflow role: exactly one."),
+    Field("description", Kind.TEXT, "What the role is for."),
+    Field("tags", Kind.TEXTS, "Labels of the role."),
+    Field(
+        "ctx_required",
+        Kind.BOOLEAN,
+        "A token needs a ctx. A pattern implies it unless this is false.",
+        clearable=True,
+    ),
+    Field(
+        "ctx_pattern",
+        Kind.TEXT,
+        "What a ctx must be as a whole, case-sensitive; * at either end stands for any text.",
+        limit=512,
+    ),
+    Field(
+        "ctx_probe",
+        Kind.CTX,
+        "The ctx with which the role is tried out; it must satisfy the role's own rule.",
+        clearable=True,
+    ),
+    Field("force", Kind.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
+    _CAS,
+)
+_DESCRIPTION = """\
+A role names one Skyflow role and says which ctx its tokens may carry. A write is a
+patch: what it does not name stays, and "" or [] clears. A role whose ctx is required or
+has a pattern needs a probe, with which credentials are tried out before they are taken."""
+_PATCHED = ("role_ids", "description", "tags", "ctx_required", "ctx_pattern", "ctx_probe")
+
+
+class RolesPath:
+    """Answers ``roles`` and ``roles/<name>``."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        listing = Action(
+            self.list, "List the roles; key_info has every role's fields.", PAGE_FIELDS
+        )
+        one = {
+            Operation.READ: Action(self.read, "Read a role."),
+            Operation.UPDATE: Action(self.write, "Write a role; absent fields stay.", _FIELDS),
+            Operation.DELETE: Action(self.delete, "Delete a role.", (_CAS,)),
+        }
+        return (
+            Route("roles", "The roles of this mount.", _DESCRIPTION, {Operation.LIST: listing}),
+            Route("roles/{name}", "One role.", _DESCRIPTION, one, segment="The role's name."),
+        )
+
+    async def list(self, call: Call) -> Reply:
+        """Answer the names, and every role's fields in ``key_info``."""
+        store = self._mount.store
+        roles = await store.roles(page(await store.role_names(), call.values))
+        if not roles:
+            return Reply()
+        info = {name: role.public() for name, role in roles.items()}
+        return Reply({"keys": list(roles), "key_info": info})
+
+    async def read(self, call: Call) -> Reply:
+        """Answer one role, or nothing."""
+        role = await self._mount.store.role(call.segment)
+        return Reply(role.public() if role else None)
+
+    async def write(self, call: Call) -> Reply:
+        """Create or patch a role.
+
+        Raises:
+            EngineError: 400 for a broken rule, 409 if it exists or has another version.
+        """
+        store = self._mount.store
+        async with store.writing("role"):
+            role = await store.load_role(call.segment)
+            _check_cas(role, call.values.get("cas"))
+            if role is not None and not call.values.get("force", True):
+                raise EngineError(409, "the role exists already")
+            changed = _patched(role, call.values, self._mount.clock.now())
+            await store.put_role(call.segment, changed)
+        return Reply({"version": changed.version})
+
+    async def delete(self, call: Call) -> Reply:
+        """Delete a role; one that is not there is no error.
+
+        Raises:
+            EngineError: 409, it has another version than the caller expects.
+        """
+        store = self._mount.store
+        async with store.writing("role"):
+            if "cas" in call.values:
+                _check_cas(await store.load_role(call.segment), call.values["cas"])
+            await store.delete_role(call.segment)
+        return Reply()
+
+
+def _check_cas(role: RoleRecord | None, expected: int | None) -> None:
+    if expected is not None and expected != (role.version if role else 0):
+        raise EngineError(409, "check-and-set failed: another version of the role is live")
+
+
+def _patched(role: RoleRecord | None, values: Mapping[str, Any], now: datetime) -> RoleRecord:
+    fields: dict[str, Any] = {"role_ids": ()}
+    if role is not None:
+        fields = {name: getattr(role, name) for name in _PATCHED}
+    fields |= {name: values[name] for name in _PATCHED if name in values}
+    if fields.get("ctx_probe") is None:
+        fields["ctx_probe"] = ""
+    changed = RoleRecord(
+        version=role.version + 1 if role else 1,
+        created=role.created if role else now,
+        last_updated=now,
+        **fields,
+    )
+    _check_role(changed)
+    return changed
+
+
+def _check_role(role: RoleRecord) -> None:
+    if len(role.role_ids) != 1:
+        raise EngineError(400, "role_ids: exactly one is needed")
+    if not _ROLE_ID.fullmatch(role.role_ids[0]):
+        raise EngineError(400, "role_ids: an id has letters, digits, . _ and - only")
+    try:
+        rule = CtxRule.of(role.ctx_required, role.ctx_pattern)
+    except InvalidCtx as error:
+        raise EngineError(400, f"ctx_pattern: {error.reason}") from None
+    try:
+        check_probe(rule, role.ctx_probe)
+    except InvalidCtx as error:
+        raise EngineError(400, f"ctx_probe: {error.reason}") from None

@@ -1,0 +1,66 @@
+"""``config/verify``: try the live credential, or a candidate, for every role."""
+
+from skyflowctl.engine.candidate import Candidate, read_candidate
+from skyflowctl.engine.contract import Operation, Reply
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.paths.config import CREDENTIAL_FIELD
+from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.store import Config
+from skyflowctl.skyflow.minting import MintingCredential
+
+_DESCRIPTION = """\
+Mints once per role, with the role's probe ctx, and throws the tokens away; a mount
+without roles gets one exchange without scope, told under an empty name. Nothing is
+written, so the node that is asked answers itself: without a candidate it uses the very
+credential that creds uses on that node."""
+
+
+class VerifyPath:
+    """Answers ``config/verify``."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        action = Action(
+            self.verify, "Mint once per role and tell what happened.", (CREDENTIAL_FIELD,)
+        )
+        return (
+            Route(
+                "config/verify",
+                "Try out a credential.",
+                _DESCRIPTION,
+                {Operation.UPDATE: action},
+            ),
+        )
+
+    async def verify(self, call: Call) -> Reply:
+        """Answer, role by role, whether the credential mints.
+
+        Raises:
+            EngineError: 400, the candidate is none, or nothing is configured.
+        """
+        store, settings = self._mount.store, self._mount.settings
+        now = self._mount.clock.now()
+        candidate = await read_candidate(call.values, "", settings, now)
+        config = await store.config()
+        credential = candidate.credential if candidate else config.usable()
+        checks = await self._mount.verifier.check(credential, await store.roles())
+        data = {
+            "key_id": credential.account.key_id,
+            "credential_version": _stored_version(config, credential),
+            "version": config.record.version,
+            "roles": {name: check.public() for name, check in checks.items()},
+        }
+        return Reply(data, _warnings(candidate))
+
+
+def _stored_version(config: Config, tried: MintingCredential) -> int:
+    """Return the live credential's version if that is what was tried, else 0."""
+    live = config.credential
+    return config.record.credential_version if live and live.account == tried.account else 0
+
+
+def _warnings(candidate: Candidate | None) -> tuple[str, ...]:
+    return candidate.warnings if candidate else ()

@@ -1,0 +1,203 @@
+"""What a mount stores, as frozen values with their JSON forms.
+
+A stored record is read leniently (unknown keys are dropped, later ones get defaults),
+so that an older engine can run beside a newer one during an upgrade.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, Self, TypeVar
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.engine.ctx import Ctx, CtxRule
+
+_Record = TypeVar("_Record")
+
+CONFIG_KEY = "config"
+CREDENTIAL_PREFIX = "credential/"
+ROLE_PREFIX = "role/"
+WAL_PREFIX = "wal/"
+
+KEPT_CREDENTIALS = 3
+# Keeps the record far below the storage's entry limit; by then a key is long expired.
+HISTORY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One credential version: who it was, and whether its credential is still stored.
+
+    Args:
+        slot: the name below ``credential/`` under which it is, or was, stored.
+    """
+
+    credential_version: int
+    client_id: str
+    key_id: str
+    written_at: datetime
+    written_by: str
+    description: str
+    kept: bool
+    slot: str
+
+    def public(self) -> dict[str, Any]:
+        """Return the fields that a request may see."""
+        return {
+            "credential_version": self.credential_version,
+            "client_id": self.client_id,
+            "key_id": self.key_id,
+            "written_at": rfc3339(self.written_at),
+            "written_by": self.written_by,
+            "description": self.description,
+            "kept": self.kept,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRecord:
+    """The rotation that opened last: its intent, and what became of it.
+
+    Args:
+        id: the caller's own id, by which it knows its success again.
+        from_key: the key id that was live when it was opened; empty for none.
+        to_key: the key id that it made live; empty until then.
+        by: the login that opened it.
+    """
+
+    id: str
+    from_key: str
+    to_key: str
+    started: datetime
+    by: str
+    state: Literal["open", "committed", "retired"] = "open"
+    cut_over_at: datetime | None = None
+    old_tokens_valid_until: datetime | None = None
+
+    def public(self) -> dict[str, Any]:
+        """Return the fields that a request may see."""
+        return {
+            "id": self.id,
+            "from": self.from_key,
+            "to": self.to_key,
+            "started": rfc3339(self.started),
+            "by": self.by,
+            "state": self.state,
+            "cut_over_at": _text(self.cut_over_at),
+            "old_tokens_valid_until": _text(self.old_tokens_valid_until),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRecord:
+    """A mount's config without its credential.
+
+    Args:
+        version: grows with every write; 0 when nothing was ever written.
+        credential_version: the last one that was given out.
+        configured: a credential is live: the history's last entry.
+        history: oldest first.
+    """
+
+    version: int = 0
+    credential_version: int = 0
+    configured: bool = False
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    last_updated: datetime | None = None
+    credential_updated: datetime | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    rotation: RotationRecord | None = None
+
+    @property
+    def live(self) -> HistoryEntry | None:
+        """The entry of the live credential."""
+        return self.history[-1] if self.configured else None
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return _dump(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Return the record that :meth:`to_bytes` stored."""
+        stored = _known(cls, json.loads(raw))
+        history = (_dated(HistoryEntry, entry, "written_at") for entry in stored.pop("history", ()))
+        rotation = stored.pop("rotation", None)
+        stored["tags"] = tuple(stored.get("tags", ()))
+        if rotation:
+            rotation = _dated(
+                RotationRecord, rotation, "started", "cut_over_at", "old_tokens_valid_until"
+            )
+        record = _dated(cls, stored, "last_updated", "credential_updated")
+        return replace(record, history=tuple(history), rotation=rotation or None)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """A role: a use of the mount, mapped to one Skyflow role id.
+
+    Args:
+        ctx_required: None when it was never said; a pattern then implies it.
+        ctx_probe: the ctx with which the role is tried out; empty for none.
+    """
+
+    role_ids: tuple[str, ...]
+    version: int
+    created: datetime
+    last_updated: datetime
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    ctx_required: bool | None = None
+    ctx_pattern: str = ""
+    ctx_probe: Ctx = ""
+
+    def rule(self) -> CtxRule:
+        """Return what the role asks of ctx."""
+        return CtxRule.of(self.ctx_required, self.ctx_pattern)
+
+    def public(self) -> dict[str, Any]:
+        """Return the fields that a request may see; ``ctx_required`` is the effective one."""
+        probe = self.ctx_probe
+        return {
+            "role_ids": list(self.role_ids),
+            "description": self.description,
+            "tags": list(self.tags),
+            "ctx_required": self.rule().required,
+            "ctx_pattern": self.ctx_pattern,
+            "ctx_probe": probe if isinstance(probe, str) else dict(probe),
+            "version": self.version,
+            "created": rfc3339(self.created),
+            "last_updated": rfc3339(self.last_updated),
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form."""
+        return _dump(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Return the record that :meth:`to_bytes` stored."""
+        stored = _known(cls, json.loads(raw))
+        stored["tags"] = tuple(stored.get("tags", ()))
+        stored["role_ids"] = tuple(stored["role_ids"])
+        return _dated(cls, stored, "created", "last_updated")
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, default=rfc3339, separators=(",", ":")).encode()
+
+
+def _known(record: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: stored[name] for name in record.__dataclass_fields__ if name in stored}  # type: ignore[attr-defined]
+
+
+def _dated(record: type[_Record], stored: Mapping[str, Any], *dates: str) -> _Record:
+    values = _known(record, stored)
+    values |= {name: parse_rfc3339(values[name]) for name in dates if values.get(name)}
+    return record(**values)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return rfc3339(moment) if moment else None

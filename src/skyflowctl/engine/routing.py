@@ -1,0 +1,149 @@
+"""Which paths a mount has, and which operations each answers.
+
+A route is declared with its fields and its texts; matching a request, the help and the
+OpenAPI document all read the same declaration.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
+from skyflowctl.engine.fields import Field, Kind, parse_fields
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+_BAD_SEGMENT = {
+    "name": "a name has 1 to 63 lower-case letters, digits, _ and -, the first no _ or -",
+    "version": "a version is a number from 1",
+}
+_FORMS = {"name": NAME, "version": NUMBER}
+
+PAGE_FIELDS = (
+    Field("list", Kind.BOOLEAN, "The server's own mark of a list request; has no effect."),
+    Field("after", Kind.TEXT, "Start behind this key."),
+    Field("limit", Kind.INTEGER, "At most this many keys; 0 means all."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was understood.
+
+    Args:
+        request: as it came.
+        values: the fields that were given, parsed.
+        segment: the variable part of the path (a role's name, a version), or empty.
+    """
+
+    request: Request
+    values: Mapping[str, Any]
+    segment: str = ""
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One operation of a path: who answers it, what it takes, what it is for."""
+
+    handler: Handler
+    summary: str
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of a mount.
+
+    Args:
+        template: such as ``roles/{name}``; at most one variable part, the last.
+        summary: what the path is, in one line.
+        description: the longer help.
+        actions: by operation; a write is declared once, as ``UPDATE``.
+        segment: what the variable part means, for help.
+    """
+
+    template: str
+    summary: str
+    description: str
+    actions: Mapping[Operation, Action]
+    segment: str = ""
+
+    @property
+    def variable(self) -> str:
+        """The name of the variable part, or empty."""
+        _, brace, rest = self.template.partition("{")
+        return rest.removesuffix("}") if brace else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and the path's variable part."""
+
+    route: Route
+    segment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """All routes of a mount."""
+
+    routes: tuple[Route, ...]
+    _fixed: dict[str, Route] = field(init=False, repr=False)
+    _variable: dict[str, Route] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        fixed = {route.template: route for route in self.routes if not route.variable}
+        variable = {
+            route.template.partition("{")[0]: route for route in self.routes if route.variable
+        }
+        object.__setattr__(self, "_fixed", fixed)
+        object.__setattr__(self, "_variable", variable)
+
+    def match(self, path: str) -> Match:
+        """Return the route of a path, its variable part checked; never folded.
+
+        Raises:
+            EngineError: 404 for a path that no route has, 400 for a bad name.
+        """
+        route = self._fixed.get(path)
+        if route is not None:
+            return Match(route)
+        folder, slash, segment = path.rpartition("/")
+        route = self._variable.get(folder + slash)
+        if route is None or not segment:
+            raise EngineError(404, "unsupported path")
+        if not _FORMS[route.variable].fullmatch(segment):
+            raise EngineError(400, _BAD_SEGMENT[route.variable])
+        return Match(route, segment)
+
+    def resolve(self, request: Request) -> tuple[Action, Call]:
+        """Return who answers a request, and the request understood.
+
+        Raises:
+            EngineError: 404 or 405 for what does not exist, 400 for bad fields.
+        """
+        operation = request.operation
+        # Only lists may end in a slash: another path than the policy's must not pass for it.
+        listed = operation is Operation.LIST
+        match = self.match(request.path.removesuffix("/") if listed else request.path)
+        if operation is Operation.CREATE:
+            operation = Operation.UPDATE
+        action = match.route.actions.get(operation)
+        if action is None:
+            raise EngineError(405, "unsupported operation")
+        # Only a write has a body; parameters of all others come as text.
+        query = operation is not Operation.UPDATE
+        values = parse_fields(action.fields, request.data, query=query)
+        return action, Call(request, values, match.segment)
+
+
+def page(keys: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a list request asks for by ``after`` and ``limit``."""
+    after, limit = values.get("after", ""), values.get("limit", 0)
+    chosen = [key for key in keys if key > after]
+    return chosen[:limit] if limit else chosen

@@ -1,0 +1,25 @@
+"""What whoever runs the engine decides, the same for all of its mounts."""
+
+from dataclasses import dataclass
+
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """The settings that the catalog entry's arguments give.
+
+    Args:
+        allowed_hosts: ``host:port`` of every token service that may see an assertion.
+        credentials_directory: below it, in a folder of the mount's own, files may be
+            named by ``credentials_file_path``; None switches that field off.
+        mint_deadline: seconds that one exchange may take.
+        max_in_flight: exchanges of one mount at a time; more are turned away.
+        health_ttl: seconds for which a health probe is believed.
+    """
+
+    allowed_hosts: frozenset[str] = SKYFLOW_HOSTS
+    credentials_directory: str | None = None
+    mint_deadline: float = 10.0
+    max_in_flight: int = 64
+    health_ttl: float = 30.0

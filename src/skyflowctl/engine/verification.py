@@ -1,0 +1,128 @@
+"""The one check of a credential: mint once for every role, and throw the tokens away.
+
+Config writes, ``config/verify`` and health ask here, so they never disagree.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.engine.ctx import Ctx
+from skyflowctl.engine.exchanges import Exchanges, Failure, MintFailed
+from skyflowctl.engine.records import RoleRecord
+from skyflowctl.skyflow.minting import MintingCredential
+
+# The name under which the exchange of a mount without roles is told: no role has it.
+NO_ROLE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCheck:
+    """What became of minting for one role; ``failure`` None means that it worked."""
+
+    failure: Failure | None = None
+    request_id: str = ""
+    latency_ms: float | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when there was a token."""
+        return self.failure is None
+
+    def public(self) -> dict[str, Any]:
+        """Return the fields that a request may see; status 0 means no answer."""
+        failure = self.failure
+        return {
+            "ok": self.ok,
+            "status": failure.status if failure else 200,
+            "message": failure.message if failure else "",
+            "request_id": failure.request_id if failure else self.request_id,
+            "latency_ms": self.latency_ms,
+            "expires_at": rfc3339(self.expires_at) if self.expires_at else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Tries credentials.
+
+    Args:
+        exchanges: the mount's.
+        parallel: exchanges of one check at a time.
+        seconds: how long one check may take in all.
+    """
+
+    exchanges: Exchanges
+    parallel: int = 8
+    seconds: float = 25.0
+
+    async def check(
+        self, credential: MintingCredential, roles: Mapping[str, RoleRecord]
+    ) -> dict[str, RoleCheck]:
+        """Mint for each role with its probe; with no role, once without scope."""
+        results: dict[str, RoleCheck] = {}
+        gate = asyncio.Semaphore(self.parallel)
+
+        async def one(name: str, role_id: str | None, ctx: Ctx | None) -> None:
+            async with gate:
+                results[name] = await self._try(credential, role_id, ctx)
+
+        try:
+            async with asyncio.timeout(self.seconds), asyncio.TaskGroup() as group:
+                for name, role in roles.items():
+                    group.create_task(one(name, role.role_ids[0], role.ctx_probe or None))
+                if not roles:
+                    group.create_task(one(NO_ROLE, None, None))
+        except TimeoutError:
+            # The roles that were not reached get their entry below.
+            pass
+        late = RoleCheck(Failure(0, f"not checked within {self.seconds:g} s"))
+        return {name: results.get(name, late) for name in roles or [NO_ROLE]}
+
+    async def _try(
+        self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
+    ) -> RoleCheck:
+        try:
+            token = await self.exchanges.mint(credential, role_id, ctx)
+        except MintFailed as error:
+            return RoleCheck(error.failure)
+        return RoleCheck(None, token.request_id, round(token.latency_ms, 1), token.expires_at)
+
+    async def accept(
+        self,
+        candidate: MintingCredential,
+        live: MintingCredential | None,
+        roles: Mapping[str, RoleRecord],
+    ) -> tuple[str, ...]:
+        """Accept a candidate that can do what the live credential can; return warnings.
+
+        It must mint for at least one role, and for every role that the live credential
+        can mint for. A role that neither can is a warning.
+
+        Raises:
+            EngineError: 502 or 503, why the candidate is not accepted.
+        """
+        checks = await self.check(candidate, roles)
+        failed = {name: check.failure for name, check in checks.items() if check.failure}
+        fatal = [name for name, failure in failed.items() if not failure.refused]
+        if not fatal and len(failed) == len(checks):
+            fatal = list(failed)
+        if not fatal and failed and live:
+            before = await self.check(live, {name: roles[name] for name in failed})
+            # Where the live one got no answer nobody knows: the safe side is to refuse.
+            fatal = [
+                name
+                for name, check in before.items()
+                if check.failure is None or not check.failure.refused
+            ]
+        if fatal:
+            raise failed[fatal[0]].error(_of_role(fatal[0]))
+        return tuple(f"{failure.text()}{_of_role(name)}" for name, failure in failed.items())
+
+
+def _of_role(name: str) -> str:
+    return f" [role {name}]" if name else ""
