@@ -16,6 +16,8 @@ SIGNS = {
 }
 """One character per kind of action, at the start of its line."""
 
+_SELF_EXPLAINING = frozenset({ActionType.REPLACE_CREDENTIAL, ActionType.PLUGIN_UPGRADE})
+
 
 def lines(plan: Plan) -> list[str]:
     """Return the whole plan: its actions, its warnings, its summary."""
@@ -30,7 +32,7 @@ def title(action: Action) -> str:
     """Return one action in one line, without its changes."""
     words = action.action.value.replace("_", " ")
     kind = action.kind.value.replace("_", " ")
-    what = "" if action.action is ActionType.REPLACE_CREDENTIAL else f" {kind}"
+    what = "" if action.action in _SELF_EXPLAINING else f" {kind}"
     return f"{SIGNS[action.action]} {words}{what} {place(action)}"
 
 
@@ -61,7 +63,9 @@ def summary_line(plan: Plan) -> str:
     """Return the counts in one line."""
     counts = plan.summary()
     if plan.empty:
-        return f"Nothing to do: {counts['unchanged']} objects are as the manifest says."
+        number = counts["unchanged"]
+        what = "1 object is" if number == 1 else f"{number} objects are"
+        return f"Nothing to do: {what} as the manifest says."
     named = [f"{counts[name]} to {name}" for name in ("create", "update", "delete")]
     return f"Plan: {', '.join(named)}, {counts['unchanged']} unchanged."
 

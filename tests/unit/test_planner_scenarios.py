@@ -1,0 +1,61 @@
+"""Plans as their reader sees them: tests/scenarios/plan/<case>/{mounts.yaml, live.json, plan.txt}.
+
+``live.json`` writes down what the server holds, and beside it what the plan is also told:
+``identities`` ([client id, key id] of each resolved credential, null for one that was not),
+``reasons`` and ``replace_credential``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.planning import live_from_json, simulate
+
+from skyflowctl.manifest.load import load_manifest
+from skyflowctl.planner.diff import make_plan
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.planner.text import lines
+
+CASES = sorted((Path(__file__).parent.parent / "scenarios" / "plan").iterdir())
+
+
+def planned(case: Path):
+    raw = json.loads((case / "live.json").read_text())
+    manifest = load_manifest([str(case / "mounts.yaml")], environ={}).manifest
+    keys = {
+        name: CredentialIdentity(*pair) if pair else None
+        for name, pair in raw["identities"].items()
+    }
+
+    def plan_of(live):
+        return make_plan(
+            manifest,
+            live,
+            keys,
+            replace_credential=frozenset(raw.get("replace_credential", ())),
+            reasons=raw.get("reasons"),
+        )
+
+    return plan_of, live_from_json(raw), keys
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_plan_reads_as_written_down(case):
+    plan_of, live, _ = planned(case)
+    assert "\n".join(lines(plan_of(live))) + "\n" == (case / "plan.txt").read_text()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_after_it_there_is_nothing_left_to_do(case):
+    plan_of, live, keys = planned(case)
+    first = plan_of(live)
+    if any(action.needs_credential and not keys[action.mount] for action in first.actions):
+        pytest.fail("not appliable") if case.name != "unconfigured-and-unresolved" else None
+        return
+    assert plan_of(simulate(first.actions, live, keys)).empty
+
+
+def test_there_are_enough_cases():
+    assert len(CASES) >= 20
