@@ -1,0 +1,236 @@
+"""hvac's adapter with what it lacks: own TLS settings, unix sockets, failures told apart.
+
+This module imports hvac and requests (150 ms), so it is imported when a server is first
+asked, and by nothing else.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+import urllib3
+from hvac.adapters import RawAdapter
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+
+from skyflowctl.vault.target import UNIX_SCHEME, Target
+
+_POOL = 64
+_CONNECT_SECONDS = 10.0
+
+
+class NotSent(Exception):
+    """The request never left: no connection. ``lasting``: trying again won't help."""
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.lasting = lasting
+
+
+class Lost(Exception):
+    """The request was sent and no answer came back."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _TlsAdapter(HTTPAdapter):
+    """Keeps 64 connections, and checks a certificate for another name when told to."""
+
+    def __init__(self, server_name: str) -> None:
+        self._server_name = server_name
+        super().__init__(pool_connections=8, pool_maxsize=_POOL)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._server_name:
+            kwargs |= {"server_hostname": self._server_name, "assert_hostname": self._server_name}
+        super().init_poolmanager(*args, **kwargs)
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def _new_conn(self) -> socket.socket:
+        found = socket.socket(socket.AF_UNIX)
+        try:
+            found.settimeout(_CONNECT_SECONDS)
+            found.connect(self._path)
+        except OSError as error:
+            found.close()
+            raise NewConnectionError(self, error.strerror or "no connection") from error
+        return found
+
+
+class _UnixPool(HTTPConnectionPool):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", maxsize=_POOL)
+        self._path = path
+
+    def _new_conn(self) -> _UnixConnection:
+        return _UnixConnection(self._path)
+
+
+class _UnixAdapter(HTTPAdapter):
+    """Sends every request through one unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._pool = _UnixPool(path)
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
+
+
+class Connection:
+    """One pool of connections to the addresses of a target, with and without its token."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._session = _session(target)
+        self._adapters: dict[tuple[str, bool], RawAdapter] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def send(
+        self,
+        address: str,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        seconds: float,
+        with_token: bool = True,
+    ) -> requests.Response:
+        """Send one request once and return whatever answer comes, redirects included.
+
+        Args:
+            address: of the node, one that the target names.
+            method: the HTTP method.
+            path: below ``/v1/``, not yet quoted.
+            headers: besides those of login and namespace.
+            params: query parameters.
+            content: the JSON body.
+            seconds: the longest wait for the answer.
+            with_token: False for questions that need no login.
+
+        Raises:
+            NotSent: there was no connection.
+            Lost: there was one, and no answer.
+        """
+        adapter = self._adapter(address, with_token)
+        try:
+            return adapter.request(  # type: ignore[no-any-return]
+                method,
+                "v1/" + quote(path, safe="/"),
+                headers=dict(headers),
+                params=params,
+                data=content,
+                timeout=(min(_CONNECT_SECONDS, seconds), seconds),
+            )
+        except requests.exceptions.RequestException as error:
+            raise _told_apart(error) from None
+        except (OSError, HTTPError, http.client.HTTPException) as error:
+            raise Lost(type(error).__name__) from None
+
+    def _adapter(self, address: str, with_token: bool) -> RawAdapter:
+        found = self._adapters.get((address, with_token))
+        if found is None:
+            token = self._target.token if with_token else None
+            found = RawAdapter(
+                base_uri=_base(address),
+                token=token.reveal() if token else None,
+                session=self._session,
+                verify=self._session.verify,
+                proxies=get_environ_proxies(_base(address)),
+                namespace=(self._target.namespace or None) if with_token else None,
+                allow_redirects=False,
+                ignore_exceptions=True,
+            )
+            self._adapters[address, with_token] = found
+        return found
+
+
+def _base(address: str) -> str:
+    return "http://localhost" if urlsplit(address).scheme == UNIX_SCHEME else address
+
+
+def _session(target: Target) -> requests.Session:
+    """Return a session that reads nothing from the environment by itself.
+
+    requests would take CA bundles, proxies and passwords (netrc) from there, and
+    drops ``verify`` given to hvac in favour of the session's.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = _verify(target)
+    if target.client_cert:
+        session.cert = (target.client_cert, target.client_key or target.client_cert)
+    if target.skip_verify:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    socket_path = urlsplit(target.address).path
+    if urlsplit(target.address).scheme == UNIX_SCHEME:
+        session.mount("http://localhost", _UnixAdapter(socket_path))
+    else:
+        session.mount("https://", _TlsAdapter(target.tls_server_name))
+        session.mount("http://", _TlsAdapter(""))
+    return session
+
+
+def _verify(target: Target) -> bool | str:
+    """Return the CA bundle: the target's, else the system's (SSL_CERT_FILE), else certifi's."""
+    if target.skip_verify:
+        return False
+    own = target.ca_cert or target.ca_path
+    return own or ssl.get_default_verify_paths().cafile or True
+
+
+def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
+    """Return whether the request was sent. Texts of requests hold the URL with its ctx."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return NotSent(_tls_reason(error), lasting=True)
+    if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema)):
+        return NotSent("the proxy that the environment names cannot be used", lasting=True)
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return NotSent("no connection in time")
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return _connection_failed(getattr(error.args[0], "reason", None) if error.args else None)
+    timed_out = isinstance(error, requests.exceptions.Timeout)
+    return Lost("no answer in time" if timed_out else type(error).__name__)
+
+
+def _connection_failed(cause: object) -> NotSent | Lost:
+    if isinstance(cause, NameResolutionError):
+        return NotSent("its name cannot be resolved")
+    if isinstance(cause, NewConnectionError):
+        refused = "refused" in str(cause).lower()
+        return NotSent("connection refused" if refused else "no route to it")
+    return Lost("the connection was closed before the answer")
+
+
+def _tls_reason(error: Exception) -> str:
+    text = str(error)
+    for known in ("self-signed certificate", "unable to get local issuer", "has expired"):
+        if known in text:
+            return f"its certificate cannot be verified: {known}"
+    if "match" in text and "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is for another name"
+    return "no TLS connection: the certificate or the protocol does not fit"

@@ -1,0 +1,69 @@
+"""Consistent reads through a standby: the index headers of OpenBao 2.7.
+
+Standbys serve reads and lag behind by up to a second. Every answer carries the raft index
+it is at least as new as; sent back with ``forward-active-node`` a standby that is not there
+yet forwards the read to the leader. An index far in the future makes it forward always
+(measured: the leader ignores it, another cluster's index has no effect). Servers that do
+not know the headers ignore them.
+"""
+
+import base64
+import binascii
+import json
+import threading
+
+INDEX_HEADER = "X-Vault-Index"
+MODE_HEADER = "X-Vault-Inconsistent"
+_FORWARD = "forward-active-node"
+_FUTURE = 2**62
+
+
+class ConsistencyIndex:
+    """The newest index seen, of one cluster. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cluster = ""
+        self._value = 0
+
+    @property
+    def cluster(self) -> str:
+        """The id of the cluster that answered last; empty before the first answer."""
+        return self._cluster
+
+    def learn_cluster(self, cluster: str) -> None:
+        """Note a cluster's id; an index of another cluster means nothing there."""
+        with self._lock:
+            if cluster and cluster != self._cluster:
+                self._cluster, self._value = cluster, 0
+
+    def observe(self, header: str | None) -> None:
+        """Note an answer's index header; one that has another form is left out."""
+        found = _decode(header) if header else None
+        if found is None:
+            return
+        self.learn_cluster(found[0])
+        with self._lock:
+            if found[0] == self._cluster:
+                self._value = max(self._value, found[1])
+
+    def headers(self, *, fresh: bool) -> dict[str, str]:
+        """Return the request headers that ask for an answer at least this new.
+
+        Args:
+            fresh: ask for what the leader knows now.
+        """
+        with self._lock:
+            cluster, value = self._cluster, self._value
+        if not cluster:
+            return {}
+        text = json.dumps({"cluster": cluster, "value": str(_FUTURE if fresh else value)})
+        return {INDEX_HEADER: base64.b64encode(text.encode()).decode(), MODE_HEADER: _FORWARD}
+
+
+def _decode(header: str) -> tuple[str, int] | None:
+    try:
+        raw = json.loads(base64.b64decode(header, validate=True))
+        return str(raw["cluster"]), int(raw["value"])
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,387 @@
+"""A real server, through hvac: retries, consistent reads, redirects only to named hosts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from skyflowctl.errors import UsageError
+from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
+from skyflowctl.vault.failures import (
+    Busy,
+    OutcomeUnknown,
+    RedirectRefused,
+    ServerUnreachable,
+    VaultError,
+    failure,
+    server_texts,
+)
+from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
+from skyflowctl.vault.target import Target, check_address
+from skyflowctl.vault.transport import Reply, encode_body, make_reply
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.connection import Connection
+
+RUN_HEADER = "X-Skyflowctl-Run"
+SOURCE_HEADER = "Application-Source"
+_NOT_A_SERVER = "the answer is not that of an OpenBao or Vault server"
+_MAX_HOPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request as it is sent, however often."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None
+    content: bytes | None
+    headers: Mapping[str, str]
+    idempotent: bool
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """How one try ended: a reply, or why not. ``hurry``: the next address, at once."""
+
+    verdict: Verdict
+    error: VaultError | None = None
+    reply: Reply | None = None
+    asked_pause: float | None = None
+    hurry: bool = False
+    limited: bool = False
+
+
+class HvacTransport:
+    """A transport to one cluster with the token of its target. Safe for threads.
+
+    Besides the requests it is asked for it makes one: ``sys/health``, without a token,
+    before the first fresh read, to learn the cluster's id.
+
+    Args:
+        target: where, and as whom.
+        run_id: this command's id, sent with every request and found in the audit log.
+        application_source: what the caller calls itself in the audit log.
+        timeout: seconds that one request may take with all its retries.
+        local: ask this node alone: no forwarding to the leader for fresher answers.
+        monotonic: the clock, replaceable in tests.
+        sleep: waits, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        run_id: str,
+        application_source: str = "skyflowctl",
+        timeout: float = 30.0,
+        local: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._target = target
+        self._always = {RUN_HEADER: run_id, SOURCE_HEADER: application_source}
+        self._timeout = timeout
+        self._local = local
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._addresses = (target.address, *target.nodes)
+        self._current = 0
+        self._reached = False
+        self._index = ConsistencyIndex()
+        self._lock = threading.Lock()
+        self._learning = threading.Lock()
+        self._made = 0
+        self._opened: Connection | None = None
+
+    @property
+    def requests_made(self) -> int:
+        """How many calls of :meth:`request` there were; a resend is not counted again."""
+        return self._made
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id as replies named it; empty before the first that does."""
+        return self._index.cluster
+
+    def close(self) -> None:
+        """Close its connections."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened:
+            opened.close()
+
+    def at_node(self, address: str) -> HvacTransport:
+        """Return a transport that asks one node of the cluster alone.
+
+        Raises:
+            RedirectRefused: the user never named this address, so it gets no token.
+        """
+        if address not in self._addresses:
+            raise _unnamed(address, "GET", "", "it is listed by the cluster, not by you")
+        return HvacTransport(
+            replace(self._target, address=address, nodes=()),
+            run_id=self._always[RUN_HEADER],
+            application_source=self._always[SOURCE_HEADER],
+            timeout=self._timeout,
+            local=True,
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool,
+        wrap_ttl: str | None = None,
+        fresh: bool = False,
+    ) -> Reply:
+        """Send one request and return its good answer; see :class:`Transport`."""
+        with self._lock:
+            self._made += 1
+        call = _Call(
+            method=method,
+            path=path,
+            params=params,
+            content=None if body is None else encode_body(body),
+            headers=self._request_headers(headers, wrap_ttl, has_body=body is not None),
+            idempotent=idempotent,
+            fresh=fresh and not self._local,
+        )
+        if call.fresh and not self._index.cluster:
+            self._learn_cluster()
+        return self._persist(call)
+
+    def _request_headers(
+        self, given: Mapping[str, str] | None, wrap_ttl: str | None, *, has_body: bool
+    ) -> dict[str, str]:
+        headers = {**self._always, **(given or {})}
+        if has_body:
+            headers["Content-Type"] = "application/json"
+        if wrap_ttl:
+            headers["X-Vault-Wrap-TTL"] = wrap_ttl
+        return headers
+
+    def _persist(self, call: _Call) -> Reply:
+        """Send until there is an answer to rely on, or time or patience is over."""
+        now = self._monotonic()
+        patience = Patience(deadline=now + self._timeout, started=now)
+        while True:
+            patience.tries += 1
+            done = self._try(call, patience)
+            if done.reply is not None:
+                return done.reply
+            error = done.error or failure(0, (), method=call.method, path=call.path)
+            if done.verdict is Verdict.FINAL or not self._again(call, done, patience):
+                raise error
+            pause = 0.0 if done.hurry else patience.pause(done.asked_pause)
+            if not patience.allows(self._monotonic(), pause):
+                raise error
+            self._sleep(pause)
+
+    def _again(self, call: _Call, done: _Try, patience: Patience) -> bool:
+        """Whether this outcome may be tried again, by what is known about the request."""
+        if done.verdict is Verdict.UNKNOWN and not call.idempotent:
+            raise _unknown(call, done.error)
+        if done.verdict is Verdict.REDIRECT:
+            if not call.idempotent:
+                raise _unknown(call, done.error)
+            return patience.redirect_allowed(self._monotonic())
+        return patience.few_left if done.limited else True
+
+    def _try(self, call: _Call, patience: Patience) -> _Try:
+        """Send once, following redirects to named hosts."""
+        from skyflowctl.vault.connection import Lost, NotSent
+
+        number = self._current
+        address = self._addresses[number]
+        for _ in range(_MAX_HOPS):
+            try:
+                done, location = self._send(address, call, patience)
+            except NotSent as gone:
+                return self._not_sent(call, number, address, gone)
+            except Lost as lost:
+                self._next_address(number)
+                return _Try(Verdict.UNKNOWN, _no_answer(call, address, lost.reason))
+            if location is None:
+                return self._settled(done, number)
+            if location not in self._addresses:
+                return _Try(Verdict.REDIRECT, _unnamed(location, call.method, call.path))
+            address = location
+        return _Try(Verdict.UNKNOWN, _no_answer(call, address, "it redirects in a circle"))
+
+    def _send(self, address: str, call: _Call, patience: Patience) -> tuple[_Try, str | None]:
+        """Send to one address: how it ended, and the origin a redirect names."""
+        answer = self._connection().send(
+            address,
+            call.method,
+            call.path,
+            headers={**call.headers, **self._consistency(call)},
+            params=call.params,
+            content=call.content,
+            seconds=max(0.1, patience.deadline - self._monotonic()),
+        )
+        self._reached = True
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        self._index.observe(headers.get(INDEX_HEADER.lower()))
+        if 300 <= answer.status_code < 400:
+            return _Try(Verdict.REDIRECT), _origin(headers.get("location", ""), address)
+        return self._read(call, answer.status_code, _parsed(answer), headers), None
+
+    def _consistency(self, call: _Call) -> dict[str, str]:
+        return {} if self._local else self._index.headers(fresh=call.fresh)
+
+    def _read(self, call: _Call, status: int, body: Any, headers: Mapping[str, str]) -> _Try:
+        """Return what an answer means."""
+        texts = server_texts(body)
+        if body is None or (status == 404 and not {"errors", "request_id"} & body.keys()):
+            texts = (_NOT_A_SERVER,)
+        verdict = judge(status, texts)
+        if verdict is Verdict.DONE and body is not None:
+            return _Try(verdict, reply=make_reply(status, body, headers))
+        request_id = str(body.get("request_id") or "") if body else ""
+        error = failure(status, texts, method=call.method, path=call.path, request_id=request_id)
+        if verdict is Verdict.DONE:
+            return _Try(Verdict.FINAL, error)
+        return _Try(
+            verdict,
+            error,
+            asked_pause=retry_after(headers),
+            limited=verdict is Verdict.UNKNOWN and not _is_election(texts),
+        )
+
+    def _settled(self, done: _Try, number: int) -> _Try:
+        """Turn to another node after one that is sealed or has no leader, if there is one."""
+        if done.verdict is not Verdict.NOT_APPLIED or isinstance(done.error, Busy):
+            return done
+        self._next_address(number)
+        sealed = done.error is not None and done.error.status == 503 and done.error.says("sealed")
+        if sealed and len(self._addresses) == 1:
+            return replace(done, verdict=Verdict.FINAL)
+        return replace(done, limited=sealed)
+
+    def _not_sent(self, call: _Call, number: int, address: str, gone: Exception) -> _Try:
+        """No connection: try the next address; before the first success only once each."""
+        reason = getattr(gone, "reason", "no connection")
+        error = _no_connection(call, address, reason)
+        self._next_address(number)
+        last = number + 1 >= len(self._addresses)
+        if getattr(gone, "lasting", False) or (last and not self._reached):
+            return _Try(Verdict.FINAL, error)
+        return _Try(Verdict.NOT_APPLIED, error, hurry=not last)
+
+    def _next_address(self, number: int) -> None:
+        """Turn to the address after this one, unless another thread already has."""
+        with self._lock:
+            if self._current == number:
+                self._current = (number + 1) % len(self._addresses)
+
+    def _learn_cluster(self) -> None:
+        """Ask the node which cluster it is of; without an answer reads are as usual."""
+        from skyflowctl.vault.connection import Lost, NotSent
+
+        with self._learning:
+            if self._index.cluster:
+                return
+            try:
+                answer = self._connection().send(
+                    self._addresses[self._current],
+                    "GET",
+                    "sys/health",
+                    headers={},
+                    params={"standbyok": "true"},
+                    seconds=min(5.0, self._timeout),
+                    with_token=False,
+                )
+            except (NotSent, Lost):
+                return
+            body = _parsed(answer)
+            self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
+
+    def _connection(self) -> Connection:
+        from skyflowctl.vault.connection import Connection
+
+        with self._lock:
+            if self._opened is None:
+                self._opened = Connection(self._target)
+            return self._opened
+
+
+def _parsed(answer: Any) -> dict[str, Any] | None:
+    """Return an answer's JSON object, {} for a good one without body, else None."""
+    if not answer.content:
+        return {} if answer.status_code < 300 else None
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _is_election(texts: tuple[str, ...]) -> bool:
+    return any("leadership lost" in text for text in texts)
+
+
+def _origin(location: str, address: str) -> str:
+    """Return the scheme, host and port that a Location header names."""
+    parts = urlsplit(location)
+    if not parts.netloc:
+        return address
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        return check_address(f"{parts.scheme}://{host}")
+    except UsageError:
+        return f"{parts.scheme}://{host}"
+
+
+def _no_connection(call: _Call, address: str, reason: str) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"cannot reach the server at {address}",
+        why=reason,
+        fix="check the address, the network and that the server runs",
+        method=call.method,
+        path=call.path,
+    )
+
+
+def _no_answer(call: _Call, address: str, reason: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"no answer from {address}: {call.method} v1/{call.path}",
+        why=reason,
+        fix="run the same command again: it continues where this one stopped",
+        method=call.method,
+        path=call.path,
+    )
+
+
+def _unknown(call: _Call, cause: VaultError | None) -> OutcomeUnknown:
+    """Return the error for a request that may have been done, and may not be sent twice."""
+    why = cause.problems[0].why if cause else ""
+    return OutcomeUnknown(
+        f"it is not known whether the server did it: {call.method} v1/{call.path}",
+        why=why,
+        fix="run the same command again: it compares with what is live first",
+        status=cause.status if cause else 0,
+        messages=cause.messages if cause else (),
+        method=call.method,
+        path=call.path,
+    )
+
+
+def _unnamed(origin: str, method: str, path: str, why: str = "") -> RedirectRefused:
+    return RedirectRefused(
+        f"refused to send the token to {origin}",
+        why=why or f"{method} v1/{path} was redirected there, and you never named that host",
+        fix="if it is a node of your cluster, name it in SKYFLOWCTL_NODES, or use its address",
+        method=method,
+        path=path,
+    )

@@ -1,0 +1,313 @@
+"""Which server, as whom: address, namespace and token as one bundle from one source.
+
+The order is flags, then the environment (``BAO_*`` before ``VAULT_*``), then the current
+context. A token never travels to an address that came from another source, except when
+both were named by flag in the same call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from skyflowctl.errors import Problem, UsageError
+from skyflowctl.secret import Secret
+from skyflowctl.vault import token_files
+
+Source = Literal["flags", "environment", "context"]
+UNIX_SCHEME = "unix"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFlags:
+    """What the command line says about the server; None: the flag was not given.
+
+    ``token_file`` is a path, or ``-`` for standard input; a token itself is no flag.
+    ``nodes`` are further addresses of the same cluster that may see the token.
+    """
+
+    address: str | None = None
+    namespace: str | None = None
+    token_file: str | None = None
+    ca_cert: str | None = None
+    ca_path: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    tls_server_name: str | None = None
+    skip_verify: bool | None = None
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEntry:
+    """A named target that the user stored. Its token is None when nobody logged in."""
+
+    name: str
+    address: str
+    namespace: str = ""
+    token: Secret | None = None
+    ca_cert: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server and the login for it.
+
+    Args:
+        address: ``https://host:port``, ``http://…`` or ``unix:///path``, no trailing slash.
+        namespace: empty for the root.
+        token: None when the source has none.
+        source: where address and token came from.
+        ca_cert: a PEM file; empty: the system's roots.
+        ca_path: a directory of PEM files.
+        client_cert: a PEM file for mutual TLS, with ``client_key``.
+        client_key: its private key's file.
+        tls_server_name: the name that the server's certificate must have, if not the host.
+        skip_verify: the server's certificate is not checked.
+        nodes: further addresses of this cluster that the user named.
+        warnings: what the user should be told about this choice.
+    """
+
+    address: str
+    namespace: str
+    token: Secret | None
+    source: Source
+    ca_cert: str = ""
+    ca_path: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    tls_server_name: str = ""
+    skip_verify: bool = False
+    nodes: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    def with_token(self, token: Secret) -> "Target":
+        """Return this target with another login."""
+        return replace(self, token=token)
+
+
+def resolve_target(
+    flags: TargetFlags, environ: Mapping[str, str], context: ContextEntry | None = None
+) -> Target:
+    """Return the one target that flags, environment and current context name.
+
+    Reads the token's file, or runs the user's token helper, when the source needs it.
+
+    Args:
+        flags: from the command line.
+        environ: the process environment.
+        context: the user's current context, when one is chosen.
+
+    Raises:
+        UsageError: nothing names a server, or what names it is malformed.
+    """
+    source, address = _address(flags, environ, context)
+    checked = check_address(address)
+    named = tuple(check_address(node) for node in _nodes(source, flags, environ, context))
+    settings = _tls(source, flags, environ, context)
+    _check_files(settings)
+    skip_verify = _skip_verify(source, flags, environ)
+    return Target(
+        address=checked,
+        namespace=_namespace(source, flags, environ, context),
+        token=_token(source, flags, environ, context),
+        source=source,
+        skip_verify=skip_verify,
+        nodes=named,
+        warnings=_warnings(checked, skip_verify),
+        **settings,
+    )
+
+
+def variable(environ: Mapping[str, str], name: str) -> str | None:
+    """Return ``BAO_<name>``, else ``VAULT_<name>``. A BAO one that is empty still wins."""
+    for prefix in ("BAO_", "VAULT_"):
+        if prefix + name in environ:
+            return environ[prefix + name]
+    return None
+
+
+def check_address(address: str) -> str:
+    """Return an address in its one form.
+
+    Raises:
+        UsageError: it is no http, https or unix URL of a server, or holds a password.
+    """
+    try:
+        parts = urlsplit(address.strip())
+        port = parts.port
+    except ValueError:
+        raise _bad_address("", "its host or its port is malformed") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise _bad_address("", "it holds a user name, a query or a fragment")
+    if parts.scheme == UNIX_SCHEME and parts.path and not parts.netloc:
+        return f"unix://{parts.path}"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise _bad_address(address, "it is no URL such as https://bao.example.com:8200")
+    if parts.path.strip("/"):
+        raise _bad_address(address, "it has a path; skyflowctl adds /v1 itself")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != default else "")
+
+
+def _bad_address(address: str, why: str) -> UsageError:
+    shown = f": {quote(address, safe=':/[].-_~%')}" if address else ""
+    return UsageError(
+        f"the server's address cannot be used{shown}",
+        why=why,
+        fix="give it as --address https://HOST:PORT, or in BAO_ADDR",
+        code="bad-address",
+    )
+
+
+def _address(
+    flags: TargetFlags, environ: Mapping[str, str], context: ContextEntry | None
+) -> tuple[Source, str]:
+    if flags.address is not None:
+        return "flags", flags.address
+    from_environment = variable(environ, "ADDR")
+    if from_environment:
+        return "environment", from_environment
+    if context is not None:
+        return "context", context.address
+    raise UsageError(
+        "no server is named",
+        why="there is no --address, BAO_ADDR, VAULT_ADDR or current context",
+        fix="set BAO_ADDR, give --address, or try it on a local server with --dev",
+        code="no-target",
+    )
+
+
+def _namespace(
+    source: Source,
+    flags: TargetFlags,
+    environ: Mapping[str, str],
+    context: ContextEntry | None,
+) -> str:
+    if flags.namespace is not None:
+        return flags.namespace.strip("/")
+    if source == "environment":
+        return (variable(environ, "NAMESPACE") or "").strip("/")
+    return context.namespace.strip("/") if source == "context" and context else ""
+
+
+def _token(
+    source: Source,
+    flags: TargetFlags,
+    environ: Mapping[str, str],
+    context: ContextEntry | None,
+) -> Secret | None:
+    if flags.token_file is not None:
+        return token_files.read_token_file(flags.token_file)
+    if source == "environment":
+        return _environment_token(environ)
+    return context.token if source == "context" and context else None
+
+
+def _environment_token(environ: Mapping[str, str]) -> Secret | None:
+    given = variable(environ, "TOKEN")
+    if given:
+        return token_files.checked_token(given, "the environment")
+    return token_files.stored_token(environ)
+
+
+def _nodes(
+    source: Source,
+    flags: TargetFlags,
+    environ: Mapping[str, str],
+    context: ContextEntry | None,
+) -> tuple[str, ...]:
+    if flags.nodes:
+        return flags.nodes
+    if source == "environment":
+        listed = environ.get("SKYFLOWCTL_NODES", "").split(",")
+        return tuple(node.strip() for node in listed if node.strip())
+    return context.nodes if source == "context" and context else ()
+
+
+def _tls(
+    source: Source,
+    flags: TargetFlags,
+    environ: Mapping[str, str],
+    context: ContextEntry | None,
+) -> dict[str, str]:
+    """Return the TLS files. A client certificate is a login and stays with its source.
+
+    Whom to trust is no secret: the environment's CA also serves an address that came
+    from elsewhere with no CA of its own.
+    """
+    inherits = source == "environment"
+    own_ca = context.ca_cert if source == "context" and context else ""
+    ca_cert = flags.ca_cert if flags.ca_cert is not None else own_ca
+    trusts = bool(ca_cert) or flags.ca_path is not None
+    return {
+        "ca_cert": ca_cert or _inherited(environ, "CACERT", None, not trusts),
+        "ca_path": _inherited(environ, "CAPATH", flags.ca_path, not trusts),
+        "client_cert": _inherited(environ, "CLIENT_CERT", flags.client_cert, inherits),
+        "client_key": _inherited(environ, "CLIENT_KEY", flags.client_key, inherits),
+        "tls_server_name": _inherited(environ, "TLS_SERVER_NAME", flags.tls_server_name, inherits),
+    }
+
+
+def _check_files(settings: Mapping[str, str]) -> None:
+    for name in ("ca_cert", "ca_path", "client_cert", "client_key"):
+        if settings[name] and not Path(settings[name]).exists():
+            raise UsageError(
+                f"there is no such file: {settings[name]}",
+                why=f"it is named as the connection's {name}",
+                fix="correct the flag or the environment variable that names it",
+                code="missing-tls-file",
+            )
+
+
+def _inherited(environ: Mapping[str, str], name: str, flag: str | None, inherits: bool) -> str:
+    if flag is not None:
+        return flag
+    return (variable(environ, name) or "") if inherits else ""
+
+
+def _skip_verify(source: Source, flags: TargetFlags, environ: Mapping[str, str]) -> bool:
+    if flags.skip_verify is not None:
+        return flags.skip_verify
+    text = variable(environ, "SKIP_VERIFY") if source == "environment" else None
+    if not text:
+        return False
+    known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+    if text.lower() not in known:
+        raise UsageError(
+            "BAO_SKIP_VERIFY has no truth value",
+            why="it is none of 1, t, true, 0, f, false",
+            fix="unset it, and name the server's CA in BAO_CACERT",
+        )
+    return known[text.lower()]
+
+
+def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
+    found = []
+    if skip_verify and address.startswith("https:"):
+        found.append(
+            Problem(
+                "tls-not-verified",
+                "the server's certificate is not checked",
+                "SKIP_VERIFY or its flag is set: whoever answers gets the token",
+                "name the server's CA with --ca-cert or BAO_CACERT instead",
+            )
+        )
+    host = urlsplit(address).hostname or ""
+    if address.startswith("http:") and not _is_loopback(host):
+        found.append(
+            Problem(
+                "not-encrypted",
+                f"the connection to {host} is not encrypted",
+                "the address begins with http://, so the token can be read on the way",
+                "use https://",
+            )
+        )
+    return tuple(found)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
