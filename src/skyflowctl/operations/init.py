@@ -1,0 +1,96 @@
+"""``init``: a first manifest to start from, and its credentials kept out of git."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.manifest.starter import starter_text
+from skyflowctl.secretrefs.exposure import work_tree
+from skyflowctl.version import semver
+
+_IGNORED = "credentials/"
+_SAME = {"credentials", "/credentials", "credentials/", "/credentials/"}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What ``init`` did.
+
+    Args:
+        manifest: the file that was written.
+        replaced: it was there before, and ``force`` was given.
+        ignore_file: the ``.gitignore`` that now has ``credentials/``; None when there
+            is no git work tree, or it had that line.
+    """
+
+    manifest: Path
+    replaced: bool
+    ignore_file: Path | None
+
+    def done(self) -> tuple[str, ...]:
+        """Return what was done, one line for each step."""
+        lines = [f"{'replaced' if self.replaced else 'wrote'} {self.manifest}"]
+        if self.ignore_file:
+            lines.append(f"added {_IGNORED} to {self.ignore_file}")
+        return tuple(lines)
+
+
+def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
+    """Write a starter manifest.
+
+    Args:
+        path: where; its folder must exist.
+        force: replace a file that is there.
+
+    Raises:
+        Refused: the file is there, and ``force`` is not given. Nothing was written.
+        InvalidInput: it cannot be written there.
+    """
+    manifest = Path(path)
+    was_there = os.path.lexists(manifest)
+    if was_there and not force:
+        raise Refused(
+            f"{manifest} is there already",
+            why="init never overwrites what you wrote",
+            fix="name another file with -f, or replace it with --force",
+            code="file-exists",
+        )
+    try:
+        _write(manifest, starter_text(semver()), replace=was_there)
+        return Started(manifest, was_there, _ignore_credentials(manifest.absolute().parent))
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write {error.filename or manifest}",
+            why=error.strerror or type(error).__name__,
+            fix="check the folder and its permissions",
+            code="not-writable",
+        ) from None
+
+
+def _write(path: Path, text: str, *, replace: bool) -> None:
+    if not replace:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        return
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as written:
+        written.write(text)
+    temporary = Path(written.name)
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+def _ignore_credentials(folder: Path) -> Path | None:
+    if work_tree(folder) is None:
+        return None
+    ignore_file = folder / ".gitignore"
+    text = ignore_file.read_text(encoding="utf-8") if ignore_file.exists() else ""
+    if _SAME & {line.strip() for line in text.splitlines()}:
+        return None
+    gap = "" if not text or text.endswith("\n") else "\n"
+    with ignore_file.open("a", encoding="utf-8") as file:
+        file.write(f"{gap}{_IGNORED}\n")
+    return ignore_file

@@ -1,0 +1,8 @@
+"""``schema``: the JSON Schema of the manifest, for editors and other tools."""
+
+from skyflowctl.manifest.schema import schema_text
+
+
+def schema() -> str:
+    """Return the text of the published schema, as it is shipped."""
+    return schema_text()

@@ -1,0 +1,211 @@
+"""``validate``: everything that can be known about a manifest without a server."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from skyflowctl.clock import Clock
+from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.manifest.load import load_manifest
+from skyflowctl.manifest.model import Manifest, Reference
+from skyflowctl.secret import Secret
+from skyflowctl.secretrefs import env, file
+from skyflowctl.secretrefs.exposure import in_version_control, wider_than_owner
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.skyflow.service_account import (
+    Finding,
+    InvalidCredential,
+    ServiceAccount,
+    parse_service_account,
+)
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What was found.
+
+    Args:
+        manifest: the manifest; None when it cannot be read.
+        resolved: how many references were followed to a secret.
+        problems: errors, in the order of the files and lines; then exit 65.
+        warnings: what should be looked at, in the same order.
+    """
+
+    manifest: Manifest | None
+    resolved: int
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def valid(self) -> bool:
+        """True when there is no error."""
+        return not self.problems
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of ``mounts``, ``roles``, ``references`` and ``resolved``."""
+        mounts = self.manifest.mounts if self.manifest else ()
+        return {
+            "mounts": len(mounts),
+            "roles": sum(len(mount.roles) for mount in mounts),
+            "references": len(_references(self.manifest)) if self.manifest else 0,
+            "resolved": self.resolved,
+        }
+
+
+def validate(
+    files: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    clock: Clock,
+    allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
+    resolve: bool = True,
+) -> Validation:
+    """Check manifest files, and the credentials that ``file`` and ``env`` lead to.
+
+    Args:
+        files: as for :func:`skyflowctl.manifest.load.load_manifest`.
+        environ: for ``${NAME}`` and for ``env`` references.
+        clock: the time against which a key's validity is judged.
+        allowed_hosts: token services, as ``host:port``, that a credential may name.
+        resolve: False against the dev stack, where no reference is ever followed.
+    """
+    try:
+        loaded = load_manifest(files, environ=environ)
+    except InvalidInput as error:
+        return Validation(None, 0, error.problems, ())
+    check = _Check(environ, clock.now(), allowed_hosts)
+    if resolve:
+        check.run(loaded.manifest)
+    order = _order(loaded.manifest.files)
+    return Validation(
+        manifest=loaded.manifest,
+        resolved=check.resolved,
+        problems=tuple(sorted(check.problems, key=order)),
+        warnings=tuple(sorted((*loaded.warnings, *check.warnings), key=order)),
+    )
+
+
+def _order(files: Sequence[str]) -> Callable[[Problem], tuple[int, int, int]]:
+    def place(problem: Problem) -> tuple[int, int, int]:
+        where = problem.where
+        if where is None:
+            return len(files), 0, 0
+        file = files.index(where.file) if where.file in files else len(files)
+        return file, where.line or 0, where.column or 0
+
+    return place
+
+
+class _Check:
+    """Follows a manifest's references and collects what there is to say about them."""
+
+    def __init__(
+        self, environ: Mapping[str, str], now: datetime, allowed_hosts: AbstractSet[str]
+    ) -> None:
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.resolved = 0
+        self._environ = environ
+        self._now = now
+        self._allowed_hosts = allowed_hosts
+        self._parsed: dict[Secret, tuple[ServiceAccount | None, tuple[Finding, ...]]] = {}
+        self._users: dict[tuple[str, object], str] = {}
+
+    def run(self, manifest: Manifest) -> None:
+        for mount in manifest.mounts:
+            if mount.credentials:
+                self._credential(mount.name, mount.credentials)
+            if mount.rotation.operator_token:
+                self._read(mount.rotation.operator_token)
+        self._exposure(manifest)
+
+    def _credential(self, mount: str, reference: Reference) -> None:
+        secret = self._read(reference)
+        if secret is None:
+            return
+        account, findings = self._parse(secret)
+        for finding in findings:
+            summary = f"the credential of {mount}: {finding.message}"
+            problem = Problem(finding.code, summary, "", finding.fix, reference.where)
+            (self.problems if finding.level == "error" else self.warnings).append(problem)
+        if account is not None:
+            self._shared(mount, reference, account)
+
+    def _read(self, reference: Reference) -> Secret | None:
+        try:
+            if reference.scheme == "file":
+                secret = file.read(reference.target[0])
+            elif reference.scheme == "env":
+                secret = env.read(reference.target[0], self._environ)
+            else:
+                return None
+        except UnresolvedReference as error:
+            for problem in error.problems:
+                is_unset = problem.code == "reference-unset"
+                placed = replace(problem, where=reference.where)
+                (self.warnings if is_unset else self.problems).append(placed)
+            return None
+        self.resolved += 1
+        return secret
+
+    def _parse(self, secret: Secret) -> tuple[ServiceAccount | None, tuple[Finding, ...]]:
+        if secret not in self._parsed:
+            try:
+                self._parsed[secret] = parse_service_account(
+                    secret.reveal(), allowed_hosts=self._allowed_hosts, now=self._now
+                )
+            except InvalidCredential as error:
+                self._parsed[secret] = None, error.findings
+        return self._parsed[secret]
+
+    def _shared(self, mount: str, reference: Reference, account: ServiceAccount) -> None:
+        for mark in (("key id", account.key_id), ("key", account.private_key)):
+            other = self._users.setdefault(mark, mount)
+            if other != mount:
+                self.warnings.append(
+                    Problem(
+                        "shared-credential",
+                        f"the mounts {other} and {mount} use the same {mark[0]}",
+                        "a leak or a rotation of one touches the other",
+                        "give each mount a service account of its own",
+                        reference.where,
+                    )
+                )
+                return
+
+    def _exposure(self, manifest: Manifest) -> None:
+        files = [
+            one
+            for one in _references(manifest)
+            if one.scheme == "file" and Path(one.target[0]).is_file()
+        ]
+        for reference in files:
+            mode = wider_than_owner(reference.target[0])
+            if mode:
+                summary = f"{reference.target[0]} has mode {mode}"
+                why = "others on this machine may use it"
+                fix = f"chmod 600 {reference.target[0]}"
+                problem = Problem("file-mode", summary, why, fix, reference.where)
+                self.warnings.append(problem)
+        self.warnings += _versioned(files)
+
+
+def _versioned(files: Sequence[Reference]) -> Iterator[Problem]:
+    seen = in_version_control({reference.target[0] for reference in files})
+    for reference in files:
+        path = reference.target[0]
+        if path in seen:
+            summary = f"{path} lies in a git work tree and is not ignored"
+            fix = "add its folder to .gitignore; if it was ever committed, replace the key"
+            yield Problem("file-in-git", summary, "", fix, reference.where)
+
+
+def _references(manifest: Manifest) -> list[Reference]:
+    found: list[Reference] = []
+    for mount in manifest.mounts:
+        named = (mount.credentials, mount.rotation.operator_token)
+        found += [reference for reference in named if reference is not None]
+    return found

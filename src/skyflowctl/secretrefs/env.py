@@ -1,0 +1,33 @@
+"""``env``: a secret in an environment variable."""
+
+import os
+from collections.abc import Mapping
+
+from skyflowctl.secret import Secret
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
+
+
+def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
+    """Return a variable's value.
+
+    Args:
+        name: the variable's name.
+        environ: where it is looked up; this process's environment by default.
+
+    Raises:
+        UnresolvedReference: it is not set (``reference-unset``), or blank.
+    """
+    value = (os.environ if environ is None else environ).get(name)
+    if value is None:
+        raise UnresolvedReference(
+            f"the environment variable {name} is not set",
+            fix=f"set {name} to the content of the credential file",
+            code="reference-unset",
+        )
+    if not value.strip():
+        raise UnresolvedReference(
+            f"the environment variable {name} is empty",
+            fix=f"set {name} to the content of the credential file",
+            code="reference-empty",
+        )
+    return Secret(value)

@@ -1,0 +1,71 @@
+"""``file``: a secret in a file on this machine."""
+
+import os
+import stat
+
+from skyflowctl.secret import Secret
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
+
+MAX_BYTES = 64 * 1024
+
+
+def read(path: str) -> Secret:
+    """Return a file's text.
+
+    Args:
+        path: absolute; the manifest's loader has put its own folder in front.
+
+    Raises:
+        UnresolvedReference: there is no such file, or it is no regular file, not
+            readable, larger than 64 KiB, empty, or no UTF-8 text.
+    """
+    raw = _content(path)
+    if len(raw) > MAX_BYTES:
+        raise UnresolvedReference(
+            f"{path} is larger than {MAX_BYTES // 1024} KiB",
+            why="no credential is that large",
+            fix="check the reference's path",
+        )
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        # "from None": the cause holds the file's bytes.
+        raise UnresolvedReference(
+            f"{path} is no UTF-8 text", fix="use the file as it was downloaded"
+        ) from None
+    if not text.strip():
+        raise UnresolvedReference(
+            f"{path} is empty", fix="put the credential into it", code="reference-empty"
+        )
+    return Secret(text)
+
+
+def _content(path: str) -> bytes:
+    try:
+        # Not blocking: a pipe under this name is refused instead of waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnresolvedReference(
+            f"there is no file {path}",
+            fix="put the credential there, or correct the reference",
+            code="reference-missing",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None)) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _unreadable(path, "it is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - an open descriptor
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: str, why: str | None) -> UnresolvedReference:
+    return UnresolvedReference(
+        f"cannot read {path}",
+        why=why or "its name cannot be used",
+        fix="check its permissions and the reference's path",
+    )
