@@ -18,9 +18,13 @@ from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
 TOKEN_URI = "https://manage.skyflowapis.com/v1/auth/sa/oauth/token"
 
 
-@functools.cache
 def rsa_key(name: str = "first", bits: int = 2048) -> rsa.RSAPrivateKey:
     """One key per name and size in this process: generating one takes 50 ms and more."""
+    return _generate(name, bits)
+
+
+@functools.cache
+def _generate(name: str, bits: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
