@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
-
 from support.bao import BaoServer
 from support.plugin import copy_source, mounted, register, wait_for, write_probe
 

@@ -13,6 +13,8 @@ class ProbeEngine:
     """Answers by the first word of the path; ``kv/`` is a plain store."""
 
     def __init__(self, storage: Storage) -> None:
+        if "PROBE_FAILS" in os.environ:
+            raise RuntimeError("as asked")
         self.storage = storage
         self.cancelled = 0
         self.waiting = 0

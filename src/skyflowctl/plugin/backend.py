@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.engine.contract import EngineError, Reply, Request, Storage, StorageError
+from skyflowctl.plugin.broker import NoStorage
 from skyflowctl.plugin.messages import message_type
 from skyflowctl.plugin.translate import (
     constant_reply,
@@ -23,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _ID = "multiplex_id"
 _LOGICAL = 1
 _CLOSE_SECONDS = 1.0
+_NO_SETUP = "skyflow: the mount could not be set up; the server's log has the place"
 
 _Empty = message_type("Empty")
 _SetupReply = message_type("SetupReply")
@@ -102,15 +104,24 @@ class Backend:
 
     async def setup(self, message: Any, metadata: Mapping[str, str]) -> Any:
         """Make the instance of a mount; at registration there is one without storage."""
-        try:
-            storage = await self._connect(message.broker_id)
-        except (OSError, TimeoutError) as error:
-            _LOG.error("no connection to the server's storage: %s", type(error).__name__)
-            return _SetupReply(err="skyflow: no connection to the server's storage")
         await self.clean_up(None, metadata)
-        engine = self._make_engine(storage)
-        self._instances[metadata.get(_ID, "")] = _Instance(engine, storage)
+        try:
+            instance = await self._make_instance(message.broker_id)
+        except NoStorage as error:
+            return _SetupReply(err=f"skyflow: {error}")
+        except Exception:  # noqa: BLE001 - an exception would not name the plugin
+            _LOG.exception("a mount could not be set up")
+            return _SetupReply(err=_NO_SETUP)
+        self._instances[metadata.get(_ID, "")] = instance
         return _SetupReply()
+
+    async def _make_instance(self, broker_id: int) -> _Instance:
+        storage = await self._connect(broker_id)
+        try:
+            return _Instance(self._make_engine(storage), storage)
+        except BaseException:
+            storage.close()
+            raise
 
     async def clean_up(self, _message: Any, metadata: Mapping[str, str]) -> Any:
         """Drop a mount's instance; the server asks for it more than once."""

@@ -6,6 +6,10 @@ from typing import Any
 _WAIT_SECONDS = 5.0
 
 
+class NoStorage(Exception):
+    """The server's storage cannot be reached; the message says why."""
+
+
 class Broker:
     """Matches the ids that a mount's set-up names with the addresses that are announced.
 
@@ -33,10 +37,15 @@ class Broker:
         """Return the unix socket behind an id.
 
         Raises:
-            TimeoutError: nothing was announced within 5 seconds.
+            NoStorage: nothing was announced within 5 seconds.
         """
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 return await asyncio.shield(self._slot(broker_id))
+        except TimeoutError:
+            raise NoStorage(
+                "the server announced no socket for this mount's storage; its TMPDIR may be "
+                "missing, or too long for the path of a unix socket"
+            ) from None
         finally:
             self._addresses.pop(broker_id, None)
