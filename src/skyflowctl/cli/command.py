@@ -143,7 +143,8 @@ class Command(TyperCommand):
     def _opening(self, ctx: Any, page: pages.Page) -> None:
         page.paragraph(f"{self.row.summary}.")
         page.heading("Usage")
-        pieces = " ".join(self.collect_usage_pieces(ctx))
+        given = [one for one in self.get_params(ctx) if isinstance(one, TyperArgument)]
+        pieces = " ".join([*(one.make_metavar(ctx) for one in given), "[OPTIONS]"])
         page.line(f"  skyflowctl {self.row.name} {pieces}")
         page.heading("Examples")
         for line, note in self.facts.examples:
@@ -170,4 +171,5 @@ def _option_row(parameter: TyperOption, ctx: Any) -> tuple[str, str]:
     flags = ", ".join(names) if len(names[0]) == 2 else "    " + ", ".join(names)
     takes_value = not parameter.is_flag and not parameter.count
     metavar = f" {parameter.make_metavar(ctx=ctx)}" if takes_value else ""
-    return flags + metavar, parameter.help or ""
+    text = "Show this page." if "--help" in names else parameter.help or ""
+    return flags + metavar, text

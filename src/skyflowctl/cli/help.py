@@ -5,10 +5,13 @@ little more than starting Python.
 """
 
 import os
+import re
 import shutil
 import sys
 
 from skyflowctl.cli.table import GROUPS, children
+
+_WORD = re.compile(r"\[[^\]]*\]\S*|\S+")
 
 TAGLINE = "Short-lived Skyflow tokens through OpenBao or Vault."
 USAGE = "skyflowctl COMMAND [OPTIONS]"
@@ -41,6 +44,7 @@ ENVIRONMENT = {
     "BAO_CLIENT_TIMEOUT": "seconds that one request may take (default 60s)",
     "BAO_MAX_RETRIES": "how often a failed read is asked again (default 2)",
     "BAO_TOKEN_PATH": "where the token file is (else ~/.vault-token)",
+    "SKYFLOWCTL_NODES": "further addresses of the same cluster, with commas between",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
     "NO_COLOR, FORCE_COLOR": "never, or always, use colour",
@@ -140,10 +144,10 @@ class Page:
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Break text at spaces into indented lines of at most ``width`` columns."""
+    """Break text at spaces, but not within brackets, into lines of at most ``width`` columns."""
     lines: list[str] = []
     current = ""
-    for word in text.split():
+    for word in _WORD.findall(text):
         candidate = f"{current} {word}" if current else indent + word
         if current and len(candidate) > width:
             lines.append(current)

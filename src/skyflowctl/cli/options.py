@@ -4,7 +4,6 @@ A command takes a group by annotating one parameter with it; ``command.py`` spre
 group's fields into options and hands the command one value.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -118,6 +117,16 @@ class TargetOptions(OptionGroup):
             metavar="PATH",
         ),
     ] = None
+    ca_path: Annotated[
+        str | None,
+        option(
+            "--ca-path",
+            help="A folder with CA certificates to trust.",
+            env="BAO_CAPATH, VAULT_CAPATH",
+            panel=TARGET_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
     client_cert: Annotated[
         str | None,
         option(
@@ -148,6 +157,26 @@ class TargetOptions(OptionGroup):
             metavar="NAME",
         ),
     ] = None
+    skip_verify: Annotated[
+        bool,
+        option(
+            "--tls-skip-verify",
+            help="Do not check the server's certificate.",
+            env="BAO_SKIP_VERIFY",
+            panel=TARGET_PANEL,
+            is_flag=True,
+        ),
+    ] = False
+    nodes: Annotated[
+        list[str] | None,
+        option(
+            "--node",
+            help="Another address of the same cluster, which may see the token; repeatable.",
+            env="SKYFLOWCTL_NODES",
+            panel=TARGET_PANEL,
+            metavar="URL",
+        ),
+    ] = None
     timeout: Annotated[
         str | None,
         option(
@@ -162,16 +191,6 @@ class TargetOptions(OptionGroup):
         bool,
         option("--dev", help="Start or reuse the dev stack.", panel=TARGET_PANEL, is_flag=True),
     ] = False
-    context: Annotated[
-        str | None,
-        option(
-            "-c",
-            "--context",
-            help="A target saved under this name.",
-            panel=TARGET_PANEL,
-            metavar="NAME",
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +224,3 @@ class OutputOptions(OptionGroup):
     def terminal(self) -> Terminal:
         """Return the terminal that these options ask for."""
         return Terminal(quiet=self.quiet, verbosity=self.verbose, no_color=self.no_color)
-
-
-def debug_asked() -> bool:
-    """Tell whether SKYFLOWCTL_DEBUG asks for tracebacks."""
-    return os.environ.get("SKYFLOWCTL_DEBUG", "0") not in {"", "0"}

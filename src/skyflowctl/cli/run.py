@@ -148,13 +148,14 @@ def _unexpected(error: BaseException, terminal: Terminal) -> Result:
 
 
 def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
+    """Return where in our own code an exception passed last."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if name.startswith("skyflowctl."):
+            place = f" in {name}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    path = trace.tb_frame.f_code.co_filename.replace(os.sep, "/")
-    return f" in {'/'.join(path.split('/')[-2:])}:{trace.tb_lineno}"
+    return place
 
 
 def _show_traceback(error: BaseException, terminal: Terminal) -> None:

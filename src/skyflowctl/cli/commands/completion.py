@@ -1,0 +1,38 @@
+"""``skyflowctl completion``."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import OutputOptions
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+
+ShellArgument = Annotated[
+    Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
+]
+
+
+@command(
+    examples=[
+        ("source <(skyflowctl completion bash)", "for this bash session"),
+        ("skyflowctl completion zsh > ~/.zfunc/_skyflowctl", "for zsh, from a folder of fpath"),
+        ("skyflowctl completion fish > ~/.config/fish/completions/skyflowctl.fish", "for fish"),
+    ],
+)
+def completion(shell: ShellArgument, output: OutputOptions) -> None:
+    """Print a script that completes commands and options. It is static: completing starts
+    no skyflowctl and asks no server. Nothing is installed; print it anew after an upgrade."""
+
+    def work(_: Run) -> Result:
+        from skyflowctl.cli.completion import script_for
+
+        return Result({"shell": shell, "script": script_for(shell)})
+
+    run_command("completion", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    terminal.raw(result.data["script"])

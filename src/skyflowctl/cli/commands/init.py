@@ -1,0 +1,44 @@
+"""``skyflowctl init``."""
+
+from typing import Annotated
+
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import OutputOptions, option
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+PathOption = Annotated[
+    str, option("-f", "--file", help="Where to write (default mounts.yaml).", metavar="PATH")
+]
+ForceOption = Annotated[bool, option("--force", help="Replace a file that is there.", is_flag=True)]
+
+
+@command(
+    examples=[
+        ("skyflowctl init", "write ./mounts.yaml"),
+        ("skyflowctl init -f shop/mounts.yaml", "write it elsewhere"),
+        ("skyflowctl init && skyflowctl validate", "start, then see what is missing"),
+    ],
+    exits=[ExitCode.REFUSED, ExitCode.INVALID],
+)
+def init(
+    output: OutputOptions, file: PathOption = "mounts.yaml", force: ForceOption = False
+) -> None:
+    """Write a first manifest with one mount and one role, every line explained. In a git
+    work tree the folder for credentials is added to .gitignore. Nothing is overwritten."""
+
+    def work(_: Run) -> Result:
+        from skyflowctl.operations.init import init as start
+
+        started = start(file, force=force)
+        return Result({"manifest": str(started.manifest), "done": list(started.done())})
+
+    run_command("init", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    for line in result.data["done"]:
+        terminal.line(line)
+    terminal.note(f"next: edit it, then skyflowctl validate -f {result.data['manifest']}")

@@ -1,0 +1,94 @@
+"""``skyflowctl mount``: what is mounted."""
+
+from dataclasses import asdict
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
+_STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
+
+
+@command(
+    examples=[
+        ("skyflowctl mount list", "mounts of the manifest and of the server, side by side"),
+        ("skyflowctl mount list --dev", "on the dev stack"),
+        ("skyflowctl mount list -o json | jq -r '.data.mounts[].path'", "only the paths"),
+    ],
+    exits=_EXITS,
+)
+def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = None) -> None:
+    """List the mounts of our type on the server, and those of the manifest where there is
+    one: mounted, absent (only in the manifest) or undeclared (only on the server)."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.mounts import list_mounts
+
+        loaded = wiring.optional_manifest(file, run)
+        manifest = loaded.manifest if loaded else None
+        prefix = manifest.path_prefix if manifest else wiring.DEFAULT_PREFIX
+        with wiring.open_gateway(target, run) as gateway:
+            rows = list_mounts(gateway, manifest, prefix=prefix)
+        return Result({"mounts": [asdict(row) for row in rows]})
+
+    run_command("mount list", output, work, _view_list)
+
+
+def _view_list(result: Result, terminal: Terminal) -> None:
+    rows: list[list[Piece]] = [
+        [
+            one["name"],
+            one["path"],
+            Styled(one["state"], _STATE_STYLE[one["state"]]),
+            one["version"],
+            one["description"],
+        ]
+        for one in result.data["mounts"]
+    ]
+    if rows:
+        terminal.table(["NAME", "PATH", "STATE", "VERSION", "DESCRIPTION"], rows)
+    else:
+        terminal.note("no mounts")
+
+
+@command(
+    examples=[
+        ("skyflowctl mount show order", "the mount of the manifest's name"),
+        ("skyflowctl mount show skyflow/order", "the mount at this path"),
+        ("skyflowctl mount show order -o json", "for programs, with every field"),
+    ],
+    exits=_EXITS,
+)
+def mount_show(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    file: FileOption = None,
+) -> None:
+    """Show one mount as the server has it: its settings, the plugin that runs it, its
+    config without the credential, and its roles."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.mounts import show_mount
+
+        path = wiring.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            detail = show_mount(gateway, path)
+        data = {**asdict(detail.mount), "config": dict(detail.config.raw)}
+        return Result({"name": mount, **data, "roles": sorted(detail.roles)})
+
+    run_command("mount show", output, work, _view_show)
+
+
+def _view_show(result: Result, terminal: Terminal) -> None:
+    config = result.data["config"]
+    own = [(name, value) for name, value in result.data.items() if name not in {"config", "name"}]
+    terminal.line(Styled(result.data["path"], "bold"))
+    terminal.fields(own, "  ")
+    terminal.line(Styled("config", "bold"))
+    terminal.fields(config.items(), "  ")

@@ -1,0 +1,96 @@
+"""``skyflowctl role``: the roles of a mount."""
+
+from dataclasses import asdict
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    FileOption,
+    MountArgument,
+    OutputOptions,
+    RoleArgument,
+    TargetOptions,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
+
+
+@command(
+    examples=[
+        ("skyflowctl role list order", "every role of the mount order"),
+        ("skyflowctl role list skyflow/order --dev", "on the dev stack, by path"),
+        ("skyflowctl role list order -o json | jq -r '.data.roles[].name'", "only names"),
+    ],
+    exits=_EXITS,
+)
+def role_list(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    file: FileOption = None,
+) -> None:
+    """List the roles of a mount with the Skyflow role and the ctx rule of each."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.roles import list_roles
+
+        path = wiring.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            roles = list_roles(gateway, path)
+        listed = [asdict(roles[name]) for name in sorted(roles)]
+        return Result({"mount": mount, "path": path, "roles": listed})
+
+    run_command("role list", output, work, _view_list)
+
+
+def _view_list(result: Result, terminal: Terminal) -> None:
+    rows = [
+        [one["name"], ", ".join(one["role_ids"]), _rule(one), one["description"]]
+        for one in result.data["roles"]
+    ]
+    if rows:
+        terminal.table(["ROLE", "SKYFLOW ROLE", "CTX", "DESCRIPTION"], rows)
+    else:
+        terminal.note("no roles")
+
+
+def _rule(role: dict[str, object]) -> str:
+    if role["ctx_pattern"]:
+        return str(role["ctx_pattern"])
+    return "required" if role["ctx_required"] else "optional"
+
+
+@command(
+    examples=[
+        ("skyflowctl role show order order-producer", "one role in full"),
+        ("skyflowctl role show skyflow/order order-producer", "by path"),
+        ("skyflowctl role show order order-producer -o json", "for programs"),
+    ],
+    exits=_EXITS,
+)
+def role_show(
+    mount: MountArgument,
+    role: RoleArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    file: FileOption = None,
+) -> None:
+    """Show one role: the Skyflow role that its tokens have, its ctx rule, its version."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.roles import show_role
+
+        path = wiring.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            found = show_role(gateway, path, role)
+        return Result({"mount": mount, "path": path, "role": asdict(found)})
+
+    run_command("role show", output, work, _view_show)
+
+
+def _view_show(result: Result, terminal: Terminal) -> None:
+    terminal.fields(result.data["role"].items())

@@ -1,0 +1,47 @@
+"""``skyflowctl validate``."""
+
+import os
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import FileOption, OutputOptions
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+
+@command(
+    examples=[
+        ("skyflowctl validate", "check ./mounts.yaml and the credentials it names"),
+        ("skyflowctl validate -f base.yaml -f prod.yaml", "merge two files, then check"),
+        ("skyflowctl validate -f - < mounts.yaml", "from standard input"),
+        ("skyflowctl validate -o json | jq '.errors[].where'", "positions, for programs"),
+    ],
+    exits=[ExitCode.INVALID],
+)
+def validate(output: OutputOptions, file: FileOption = None) -> None:
+    """Check the manifest and every credential that a file or a variable holds, without a
+    server. All problems are listed at once, each with file, line and column; a variable
+    that is not set is a warning."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.validate import validate as check
+
+        found = check(wiring.manifest_files(file), environ=os.environ, clock=run.clock)
+        data = {"valid": found.valid, **found.counts()}
+        if found.valid:
+            return Result(data, warnings=found.warnings)
+        return Result(data, "error", ExitCode.INVALID, found.problems, found.warnings)
+
+    run_command("validate", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    data = result.data
+    if data["valid"]:
+        counts = f"{data['mounts']} mounts, {data['roles']} roles"
+        terminal.line(
+            Styled("valid", "green"),
+            f": {counts}, {data['resolved']} of {data['references']} references resolved",
+        )

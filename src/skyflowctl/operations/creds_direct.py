@@ -1,0 +1,179 @@
+"""A token past the server and past our own minter, through the vendor's SDK.
+
+It answers one question: whose fault is a failure? So nothing of our minting is used
+here but the checks that keep the assertion from going where it must not.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+from skyflowctl.engine.ctx import Ctx, CtxRule, InvalidCtx
+from skyflowctl.engine.masking import mask_ctx
+from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.minting import expiry_of
+from skyflowctl.skyflow.service_account import ServiceAccount
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, check_token_uri
+
+_TIMEOUT_SECONDS = 10.0
+_MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class DirectToken:
+    """What the SDK got from the token service."""
+
+    access_token: Secret
+    token_type: str
+    expires_at: datetime
+    key_id: str
+
+
+def mint_direct(
+    account: ServiceAccount,
+    role_id: str,
+    ctx: Ctx | None,
+    rule: CtxRule,
+    *,
+    allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
+) -> DirectToken:
+    """Exchange a credential with the real token service through the vendor's SDK.
+
+    Args:
+        account: the credential, linted.
+        role_id: the one Skyflow role to ask for.
+        ctx: checked against ``rule`` here, because no engine does it on this way.
+        rule: of the role.
+        allowed_hosts: ``host:port`` of the token services that may see an assertion.
+
+    Raises:
+        InvalidInput: the ctx breaks the rule, or the tokenURI is not allowed.
+        Unhealthy: the token service refused, redirected or did not answer.
+    """
+    _check(account, ctx, rule, allowed_hosts)
+    options: dict[str, Any] = {"role_ids": [role_id]}
+    if ctx is not None:
+        options["ctx"] = ctx if isinstance(ctx, str) else dict(ctx)
+    try:
+        text, kind = _through_sdk(account, options)
+    except Exception as error:  # noqa: BLE001 - the SDK documents none of what it raises
+        raise _refused(error, ctx) from None
+    token = Secret(text)
+    try:
+        return DirectToken(token, kind or "Bearer", expiry_of(token), account.key_id)
+    except ValueError as error:
+        raise Unhealthy(
+            "the token service answered with something that is no token",
+            why=str(error),
+            fix="check what stands between here and the token service",
+        ) from None
+
+
+def _check(
+    account: ServiceAccount, ctx: Ctx | None, rule: CtxRule, hosts: AbstractSet[str]
+) -> None:
+    try:
+        check_token_uri(account.token_uri, hosts)
+    except ValueError as error:
+        raise InvalidInput(
+            f"the credential's tokenURI {error}",
+            why="an assertion is as good as the key for an hour",
+            fix="use the credential as Skyflow gave it out",
+            code="token-uri",
+        ) from None
+    try:
+        rule.check(ctx)
+    except InvalidCtx as error:
+        raise InvalidInput(
+            "the role refuses this ctx", why=error.reason, fix="give another --ctx", code="bad-ctx"
+        ) from None
+
+
+def _through_sdk(account: ServiceAccount, options: Mapping[str, Any]) -> tuple[str, str]:
+    """Let the SDK mint with a client that follows no redirect, and without a word of log."""
+    with warnings.catch_warnings():
+        # The SDK calls datetime.utcnow, which warns from Python 3.12 on.
+        warnings.simplefilter("ignore")
+        sdk: Any = import_module("skyflow.service_account._utils")
+        quiet = import_module("skyflow.utils.enums").LogLevel.OFF
+        logger = import_module("skyflow.utils.logger").Logger(quiet)
+        with _no_redirects(sdk):
+            token, kind = sdk.generate_bearer_token_from_creds(
+                account.to_json().reveal(), dict(options), logger
+            )
+    return str(token), str(kind)
+
+
+@contextlib.contextmanager
+def _no_redirects(sdk: Any) -> Iterator[None]:
+    """Give the SDK an HTTP client of ours while this block runs.
+
+    Its own follows a 307 and posts the signed assertion again, wherever that leads. The
+    client is no parameter of the public function, so the class that makes it is replaced;
+    the SDK's version is pinned, and a test with a redirecting server holds this.
+    """
+    import httpx
+    from skyflow.generated.rest.client import Skyflow
+
+    with httpx.Client(follow_redirects=False, timeout=_TIMEOUT_SECONDS) as client:
+
+        class PinnedAuthClient:
+            def __init__(self, url: str) -> None:
+                self._url = url
+
+            def get_auth_api(self) -> Any:
+                made = Skyflow(base_url=self._url, token="", httpx_client=client)
+                return made.authentication
+
+        original = sdk.AuthClient
+        sdk.AuthClient = PinnedAuthClient
+        try:
+            yield
+        finally:
+            sdk.AuthClient = original
+
+
+def _refused(error: BaseException, ctx: Ctx | None) -> Unhealthy:
+    """Return what the SDK hides: it replaces the service's own words by its own."""
+    cause = error.__context__ or error
+    status = getattr(cause, "status_code", None)
+    if isinstance(status, int):
+        return _answered(status, cause, ctx)
+    return Unhealthy(
+        "the vendor's SDK got no token",
+        why=f"{type(cause).__name__}: no usable answer from the token service",
+        fix="check the network, the proxy and SSL_CERT_FILE; then Skyflow's status page",
+        code="token-service-unreachable",
+    )
+
+
+def _answered(status: int, cause: BaseException, ctx: Ctx | None) -> Unhealthy:
+    if 300 <= status < 400:
+        return Unhealthy(
+            f"the token service answered {status}, a redirect, which was not followed",
+            why="a token service never redirects; something between here and it does",
+            fix="check the proxy and the name resolution of the tokenURI's host",
+            code="redirect-refused",
+        )
+    headers = {str(k).lower(): str(v) for k, v in (getattr(cause, "headers", None) or {}).items()}
+    request_id = headers.get("x-request-id", "")
+    why = _message(getattr(cause, "body", None), ctx)
+    return Unhealthy(
+        f"the token service refused the credential or the role: status {status}",
+        why=why + (f" (request id {request_id})" if request_id else ""),
+        fix="the engine and the server had no part in this: look at the key and its roles",
+        code="token-service-refused",
+    )
+
+
+def _message(body: Any, ctx: Ctx | None) -> str:
+    error = body.get("error") if isinstance(body, Mapping) else None
+    inner = error.get("message") if isinstance(error, Mapping) else error
+    text = " ".join(str(inner or body or "no message").split())
+    return mask_ctx(text, ctx)[:_MAX_MESSAGE]

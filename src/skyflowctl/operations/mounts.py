@@ -1,0 +1,115 @@
+"""Mounts as a person asks for them: listed against the manifest, or one in full."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from skyflowctl.errors import UsageError
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.vault.failures import NotMounted
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
+
+
+@dataclass(frozen=True, slots=True)
+class MountRow:
+    """One line of the list.
+
+    Args:
+        name: the manifest's, else the path below the prefix.
+        path: where it is, or would be.
+        state: ``absent``: only the manifest has it; ``undeclared``: only the server
+            has it, next to a manifest; else ``mounted``.
+        version: of the plugin that runs it; empty where it is not mounted.
+    """
+
+    name: str
+    path: str
+    state: Literal["mounted", "absent", "undeclared"]
+    description: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountDetail:
+    """A mount as the server and its engine tell it."""
+
+    mount: LiveMount
+    config: LiveConfig
+    roles: Mapping[str, LiveRole]
+
+
+def list_mounts(
+    gateway: Gateway, manifest: Manifest | None, *, prefix: str
+) -> tuple[MountRow, ...]:
+    """Return the mounts of our type and those of the manifest, by path; one request."""
+    kind = manifest.plugin.name if manifest else "skyflow"
+    live = {path: one for path, one in gateway.list_mounts().items() if one.type == kind}
+    declared = {mount.path: mount for mount in manifest.mounts} if manifest else {}
+    rows = []
+    for path in sorted({*live, *declared}):
+        one, wanted = live.get(path), declared.get(path)
+        name = wanted.name if wanted else path.removeprefix(f"{prefix}/")
+        rows.append(_row(name, path, one, declared=bool(wanted) or manifest is None))
+    return tuple(rows)
+
+
+def _row(name: str, path: str, live: LiveMount | None, *, declared: bool) -> MountRow:
+    if live is None:
+        return MountRow(name, path, "absent", "", "")
+    state: Literal["mounted", "undeclared"] = "mounted" if declared else "undeclared"
+    return MountRow(name, path, state, live.description, live.running_plugin_version)
+
+
+def show_mount(gateway: Gateway, path: str) -> MountDetail:
+    """Return a mount, its config and its roles; three requests.
+
+    Raises:
+        UsageError: nothing is mounted there.
+    """
+    with naming_mount(path):
+        live = gateway.read_mount(path)
+        if live is None:
+            raise no_such_mount(path)
+        return MountDetail(live, gateway.read_config(path), gateway.list_roles(path))
+
+
+@contextmanager
+def naming_mount(path: str) -> Iterator[None]:
+    """Within this block a request to a path without a mount is a wrong name, exit 64."""
+    try:
+        yield
+    except NotMounted as error:
+        raise no_such_mount(path) from error
+
+
+def no_such_mount(path: str) -> UsageError:
+    """Return the error for a name on the command line that no mount has."""
+    return UsageError(
+        f"nothing is mounted at {path}",
+        why="the server has no mount of that path in this namespace",
+        fix="'skyflowctl mount list' names what is there; 'skyflowctl apply' mounts the manifest",
+        code="not-mounted",
+    )
+
+
+def mount_path(name: str, prefix: str) -> str:
+    """Return the path that a MOUNT argument means.
+
+    Args:
+        name: with a slash it is a path already, else a name below the prefix.
+        prefix: the manifest's ``path_prefix``, or what stands in for it.
+
+    Raises:
+        UsageError: the name is empty, or no part of a path could look like it.
+    """
+    cleaned = name.strip("/")
+    parts: Sequence[str] = cleaned.split("/")
+    if not cleaned or any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
+        raise UsageError(
+            "MOUNT is no name and no path",
+            why="it is empty, or has an empty part, a dot part or control characters",
+            fix="give a name such as order, or a path such as skyflow/order",
+        )
+    return cleaned if "/" in name else "/".join(filter(None, (prefix.strip("/"), cleaned)))

@@ -1,0 +1,179 @@
+"""The engine's plugin in a server's catalog: registered after a proof, and listed."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.gateway import Gateway
+
+PROBE_VERSION = "v0.0.0-skyflowctl.probe"
+"""A version that no plugin reports: a live one is refused under it, a dead one is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One catalog entry to write; ``command`` is a file name in the plugin directory."""
+
+    name: str
+    version: str
+    command: str
+    sha256: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMount:
+    """What one mount really runs."""
+
+    path: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginList:
+    """Catalog entries of a name, and the mounts of that type."""
+
+    entries: tuple[CatalogEntry, ...]
+    mounts: tuple[RunningMount, ...]
+
+
+def register_plugin(gateway: Gateway, wanted: Registration) -> bool:
+    """Write a catalog entry once the server has shown that the plugin starts.
+
+    A server stores an entry without starting it, and starts it to compare versions only
+    when it can: registered under a wrong version, a live plugin is refused with the
+    version that it reports, and a dead one is stored without a word (measured).
+
+    Returns:
+        False when the very same entry was there already.
+
+    Raises:
+        Unhealthy: the server could not start the plugin.
+        InvalidInput: the plugin reports another version than the one given.
+    """
+    present = gateway.catalog.read(wanted.name, wanted.version)
+    _prove_start(gateway, wanted)
+    _write(gateway, wanted, wanted.version)
+    return present is None or not _same(present, wanted)
+
+
+def _prove_start(gateway: Gateway, wanted: Registration) -> None:
+    try:
+        _write(gateway, wanted, PROBE_VERSION)
+    except BadRequest as error:
+        if not error.says("did not match"):
+            raise
+        if not error.says(f"({wanted.version})"):
+            raise InvalidInput(
+                f"the plugin is not {wanted.version}",
+                why="; ".join(error.messages),
+                fix="give the version that the plugin reports with --version",
+                code="wrong-version",
+            ) from None
+        return
+    gateway.catalog.delete(wanted.name, PROBE_VERSION)
+    raise Unhealthy(
+        f"the server cannot start the plugin {wanted.command}",
+        why="it accepted a wrong version, which a running plugin would have denied",
+        fix="see the server's log; is the interpreter in the launcher on every node?",
+        code="plugin-does-not-start",
+    )
+
+
+def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
+    gateway.catalog.register(
+        wanted.name,
+        sha256=wanted.sha256,
+        command=wanted.command,
+        version=version,
+        args=wanted.args,
+        env=wanted.env,
+    )
+
+
+def _same(present: CatalogEntry, wanted: Registration) -> bool:
+    return (present.sha256, present.command, present.args) == (
+        wanted.sha256,
+        wanted.command,
+        wanted.args,
+    )
+
+
+def list_plugins(gateway: Gateway, name: str) -> PluginList:
+    """Return the catalog's entries of a name and what its mounts run; two requests."""
+    entries = tuple(entry for entry in gateway.catalog.list() if entry.name == name)
+    running = tuple(
+        RunningMount(path, live.running_plugin_version, live.running_sha256)
+        for path, live in sorted(gateway.list_mounts().items())
+        if live.type == name
+    )
+    return PluginList(entries, running)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a launcher, in hex.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InvalidInput(
+            f"the plugin file cannot be read: {path}",
+            why=error.strerror or type(error).__name__,
+            fix="build it with 'skyflowctl plugin build'",
+            code="no-plugin-file",
+        ) from None
+
+
+def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
+    """Return ``NAME=value`` texts for the plugin's environment.
+
+    Raises:
+        InvalidInput: one has no ``=`` or no name.
+    """
+    for pair in pairs:
+        name, mark, _ = pair.partition("=")
+        if not mark or not name.isidentifier():
+            raise InvalidInput(
+                "an --env is not of the form NAME=value",
+                why="the catalog takes names of letters, digits and _",
+                fix="for example --env SSL_CERT_FILE=/etc/ssl/skyflow.pem; never a secret",
+            )
+    return tuple(pairs)
+
+
+def plugin_arguments(
+    *, shared: bool, allow_hosts: Sequence[str], credentials_directory: str | None
+) -> tuple[str, ...]:
+    """Return the arguments of the plugin's process, as ``plugin/settings.py`` reads them.
+
+    Raises:
+        InvalidInput: a host has no port, or the directory is not absolute.
+    """
+    arguments = ["--shared"] if shared else []
+    for host in allow_hosts:
+        name, _, port = host.rpartition(":")
+        if not name or not port.isdecimal():
+            raise InvalidInput(
+                f"--allow-host {host} is not HOST:PORT",
+                why="the engine compares host and port exactly",
+                fix="for example --allow-host 127.0.0.1:8443",
+            )
+        arguments.append(f"--allow-host={host}")
+    if credentials_directory is not None:
+        if not credentials_directory.startswith("/"):
+            raise InvalidInput(
+                "--credentials-directory is not absolute",
+                why="it is a folder on the server, which has no current folder of yours",
+                fix="for example --credentials-directory /etc/openbao/credentials",
+            )
+        arguments.append(f"--credentials-directory={credentials_directory}")
+    return tuple(arguments)

@@ -1,0 +1,36 @@
+"""The roles of a mount, all or one."""
+
+from collections.abc import Mapping
+
+from skyflowctl.errors import UsageError
+from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveRole
+
+
+def list_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole]:
+    """Return a mount's roles by name.
+
+    Raises:
+        UsageError: nothing is mounted there.
+    """
+    with naming_mount(path):
+        return gateway.list_roles(path)
+
+
+def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
+    """Return one role.
+
+    Raises:
+        UsageError: nothing is mounted there, or the mount has no such role.
+    """
+    with naming_mount(path):
+        role = gateway.read_role(path, name)
+    if role is None:
+        raise UsageError(
+            f"{path} has no role {name}",
+            why="the engine answered that there is none",
+            fix=f"'skyflowctl role list {path}' names its roles",
+            code="no-such-role",
+        )
+    return role
