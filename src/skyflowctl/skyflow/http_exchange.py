@@ -24,7 +24,7 @@ from skyflowctl.skyflow.proxies import proxy_for
 from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachable
 from skyflowctl.version import __version__
 
-_GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _PAUSE_SECONDS = 0.1
 
 
@@ -136,7 +136,7 @@ async def _attempt(pool: Pool, request: h11.Request, body: bytes, *, fresh: bool
 
 
 def _body(assertion: Secret, scope: str | None) -> bytes:
-    fields = {"grant_type": _GRANT_TYPE, "assertion": assertion.reveal()}
+    fields = {"grant_type": GRANT_TYPE, "assertion": assertion.reveal()}
     if scope is not None:
         fields["scope"] = scope
     return json.dumps(fields, separators=(",", ":")).encode()
