@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from support.bao import running_bao
+from support.emulator import emulator  # noqa: F401
 from support.https import local_ca  # noqa: F401
 from support.keys import service_account_text, signing_rsa_key  # noqa: F401
 from support.stack import running_stack

@@ -7,6 +7,8 @@ from typing import Any
 
 HTML_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Proxy</body></html>"
 
+_LONGEST_WAIT = 3_600
+
 
 class FaultKind(StrEnum):
     """What happens to an exchange."""
@@ -57,8 +59,8 @@ class Fault:
     client_id: str = ""
 
     def __post_init__(self) -> None:
-        if self.count < 0 or self.seconds < 0:
-            raise ValueError("count and seconds must not be negative")
+        if self.count < 0 or not 0 <= self.seconds <= _LONGEST_WAIT:
+            raise ValueError("count must not be negative, seconds must be 0 to 3600")
         if not 300 <= self.status <= 599:
             raise ValueError("status must be 300 to 599")
 

@@ -1,0 +1,106 @@
+"""Which part of the emulator answers a request."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.emulator.control import ControlApi
+from skyflowctl.skyflow.emulator.data_plane import read_vault
+from skyflowctl.skyflow.emulator.exchange import new_request_id
+from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest
+from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
+from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.skyflow.emulator.token_endpoint import TOKEN_PATH, token_reply
+
+CONTROL_PREFIX = "_emu"
+_VAULT_HOST_SUFFIX = ".vault.skyflowapis.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The emulator behind its HTTP server.
+
+    Args:
+        state: accounts, keys, settings, faults, log.
+        control: the control API.
+        control_token: what opens it.
+        own_uris: the token URIs under which this server is reached.
+    """
+
+    state: EmulatorState
+    control: ControlApi
+    control_token: Secret
+    own_uris: frozenset[str]
+
+    def open_session(self) -> Callable[[HttpRequest], Awaitable[HttpReply]]:
+        """Return what answers the requests of one new connection."""
+        self.state.counters.connections += 1
+        return _Session(self).answer
+
+
+class _Session:
+    """One connection: knows whether an exchange was asked for on it before."""
+
+    def __init__(self, application: Application) -> None:
+        self._app = application
+        self._exchanged = False
+
+    async def answer(self, request: HttpRequest) -> HttpReply:
+        request_id = new_request_id()
+        try:
+            return await self._route(request, request_id)
+        except Refusal as refusal:
+            return refusal_reply(self._app.state.now(), request_id, refusal)
+
+    async def _route(self, request: HttpRequest, request_id: str) -> HttpReply:
+        if request.target == TOKEN_PATH:
+            return self._token(request, request_id)
+        url = urlsplit(request.target)
+        segments = _segments(url.path)
+        match segments:
+            case [prefix, *rest] if prefix == CONTROL_PREFIX:
+                self._demand_control_token(request)
+                body = await self._app.control.answer(request.method, rest, request.body)
+            case ["v1", "vaults", vault_id, resource]:
+                body = read_vault(
+                    self._app.state,
+                    request.method,
+                    vault_id,
+                    resource,
+                    authorization=request.headers.get("authorization", ""),
+                    query=parse_qs(url.query),
+                    body=request.body,
+                )
+            case _:
+                return json_reply(self._app.state.now(), request_id, {}, 404)
+        return json_reply(self._app.state.now(), request_id, body)
+
+    def _token(self, request: HttpRequest, request_id: str) -> HttpReply:
+        if request.method != "POST":
+            raise Refusal(405, "The token endpoint takes POST.")
+        if not self._exchanged:
+            self._exchanged = True
+            self._app.state.counters.token_connections += 1
+        return token_reply(self._app.state, self._app.own_uris, request.body, request_id)
+
+    def _demand_control_token(self, request: HttpRequest) -> None:
+        expected = f"Bearer {self._app.control_token.reveal()}"
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode("latin-1"), expected.encode()):
+            raise Refusal(401, "The control API needs its token.")
+
+
+def _segments(path: str) -> list[str]:
+    """Split a path; a first segment that names a vault host is dropped.
+
+    The vendor SDK builds its vault address as ``https://{cluster_id}.vault.skyflowapis.com``.
+    With ``cluster_id="127.0.0.1:PORT/x"`` the host becomes the emulator's, and that
+    ending the first segment of the path.
+    """
+    segments = [unquote(segment) for segment in path.split("/") if segment]
+    if segments and segments[0].endswith(_VAULT_HOST_SUFFIX):
+        del segments[0]
+    return segments

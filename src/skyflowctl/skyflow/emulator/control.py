@@ -1,0 +1,219 @@
+"""The control API below ``/_emu/``: accounts, keys, vaults, settings, faults, log.
+
+For the dev stack and tests; every request needs the control token. The bodies are what
+:class:`skyflowctl.skyflow.emulator.client.EmulatorControl` sends.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.skyflow.emulator import snapshot
+from skyflowctl.skyflow.emulator.accounts import AccountKey
+from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
+from skyflowctl.skyflow.emulator.fields import Fields
+from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
+from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.state import Counters, EmulatorState
+
+KEY_LIFETIME = timedelta(days=365)
+"""How long a generated key is valid; the files that Skyflow issues span one year."""
+
+_LONGEST = 10 * 365 * 86_400
+
+
+class ControlApi:
+    """Answers control requests.
+
+    Args:
+        state: what is controlled.
+        token_uri: the tokenURI written into generated credentials.
+        save: called after every change that must outlive a restart.
+    """
+
+    def __init__(
+        self, state: EmulatorState, token_uri: str, save: Callable[[EmulatorState], None]
+    ) -> None:
+        self._state = state
+        self._token_uri = token_uri
+        self._save = save
+
+    async def answer(self, method: str, path: list[str], body: bytes) -> dict[str, Any]:
+        """Answer one request; ``path`` holds the segments behind ``/_emu/``.
+
+        Raises:
+            Refusal: 400 for a bad body, 404 for an unknown path, account or key.
+        """
+        fields = Fields.parse(body)
+        match path:
+            case ["accounts", client_id]:
+                return self._account(method, client_id, fields)
+            case ["accounts", client_id, "keys"] if method == "POST":
+                return await self._add_key(client_id, fields)
+            case ["accounts", client_id, "keys", key_id] if method == "DELETE":
+                return self._delete_key(client_id, key_id)
+            case ["vaults", vault_id]:
+                return self._vault(method, vault_id, fields)
+            case _:
+                return self._other(method, "/".join(path), fields)
+
+    def _other(self, method: str, path: str, fields: Fields) -> dict[str, Any]:
+        answers: dict[tuple[str, str], Callable[[Fields], dict[str, Any]]] = {
+            ("GET", "state"): self._show_state,
+            ("PUT", "settings"): self._change_settings,
+            ("POST", "faults"): self._add_fault,
+            ("DELETE", "faults"): self._clear_faults,
+            ("GET", "log"): self._show_log,
+            ("DELETE", "log"): self._clear_log,
+            ("GET", "counters"): self._show_counters,
+            ("DELETE", "counters"): self._clear_counters,
+        }
+        answer = answers.get((method, path))
+        if answer is None:
+            raise Refusal(404, "The control API has no such path.")
+        result = answer(fields)
+        fields.done()
+        return result
+
+    def _account(self, method: str, client_id: str, fields: Fields) -> dict[str, Any]:
+        if method == "PUT":
+            self._put_account(client_id, fields)
+        elif method == "DELETE":
+            self._known(client_id)
+            del self._state.accounts[client_id]
+            self._save(self._state)
+            return {}
+        elif method != "GET":
+            raise Refusal(405, "An account takes GET, PUT and DELETE.")
+        self._known(client_id)
+        return snapshot.account_json(self._state.accounts[client_id])
+
+    def _put_account(self, client_id: str, fields: Fields) -> None:
+        name, role_ids = fields.text("name"), fields.texts("role_ids")
+        enforce_ctx = fields.flag("enforce_ctx")
+        fields.done()
+        self._state.put_account(client_id, name=name, role_ids=role_ids, enforce_ctx=enforce_ctx)
+        self._save(self._state)
+
+    async def _add_key(self, client_id: str, fields: Fields) -> dict[str, Any]:
+        """Register a given public key, or make a key pair and return the credential."""
+        self._known(client_id)
+        key_id = fields.text("key_id") or secrets.token_hex(16)
+        if "public_key" in fields:
+            self._register(client_id, snapshot.read_key_fields(key_id, fields))
+            return {"keyID": key_id}
+        now = self._state.now().replace(microsecond=0)
+        valid_after = fields.moment("valid_after", now)
+        valid_before = fields.moment("valid_before", now + KEY_LIFETIME)
+        fields.done()
+        # A thread: making a key takes a moment in which exchanges must go on.
+        private = await asyncio.to_thread(generate_key)
+        self._known(client_id)
+        key = AccountKey(key_id, public_pem(private), valid_after, valid_before)
+        self._register(client_id, key)
+        return self._credentials(client_id, key, private_pem(private).reveal())
+
+    def _register(self, client_id: str, key: AccountKey) -> None:
+        try:
+            self._state.put_key(client_id, key)
+        except ValueError as error:
+            raise Refusal(400, "The field public_key is no RSA public key in PEM.") from error
+        self._save(self._state)
+
+    def _credentials(self, client_id: str, key: AccountKey, pem: str) -> dict[str, Any]:
+        credentials = {
+            "clientID": client_id,
+            "clientName": self._state.accounts[client_id].name,
+            "tokenURI": self._token_uri,
+            "keyID": key.key_id,
+            "privateKey": pem,
+            "keyAlgorithm": "KEY_ALG_RSA_2048",
+        }
+        if key.valid_after is not None:
+            credentials["keyValidAfterTime"] = rfc3339(key.valid_after)
+        if key.valid_before is not None:
+            credentials["keyValidBeforeTime"] = rfc3339(key.valid_before)
+        return credentials
+
+    def _delete_key(self, client_id: str, key_id: str) -> dict[str, Any]:
+        self._known(client_id)
+        try:
+            self._state.delete_key(client_id, key_id)
+        except KeyError as error:
+            raise Refusal(404, "The account has no such key.") from error
+        self._save(self._state)
+        return {}
+
+    def _known(self, client_id: str) -> None:
+        if client_id not in self._state.accounts:
+            raise Refusal(404, "There is no such account.")
+
+    def _vault(self, method: str, vault_id: str, fields: Fields) -> dict[str, Any]:
+        if method == "PUT":
+            self._state.vaults[vault_id] = snapshot.read_vault_fields(vault_id, fields)
+        elif method == "DELETE":
+            self._state.vaults.pop(vault_id, None)
+        else:
+            raise Refusal(405, "A vault takes PUT and DELETE.")
+        self._save(self._state)
+        return {}
+
+    def _show_state(self, _fields: Fields) -> dict[str, Any]:
+        return {
+            **snapshot.to_json(self._state),
+            "clock_offset": self._state.clock_offset,
+            "faults": [fault.to_json() for fault in self._state.faults.pending()],
+            "token_uri": self._token_uri,
+        }
+
+    def _change_settings(self, fields: Fields) -> dict[str, Any]:
+        lifetime = fields.whole("token_lifetime", self._state.token_lifetime)
+        if not 1 <= lifetime <= _LONGEST:
+            raise Refusal(400, "The field token_lifetime must be 1 second to 10 years.")
+        offset = fields.number("clock_offset", self._state.clock_offset)
+        if not -_LONGEST <= offset <= _LONGEST:
+            raise Refusal(400, "The field clock_offset must lie within 10 years.")
+        fields.done()
+        self._state.token_lifetime = lifetime
+        self._state.clock_offset = offset
+        self._save(self._state)
+        return {"token_lifetime": lifetime, "clock_offset": offset}
+
+    def _add_fault(self, fields: Fields) -> dict[str, Any]:
+        try:
+            fault = Fault(
+                kind=FaultKind(fields.text("kind")),
+                count=fields.whole("count", 1),
+                status=fields.whole("status", 500),
+                message=fields.text("message", "fault injected"),
+                headers=fields.text_mapping("headers"),
+                seconds=fields.number("seconds", 0.0),
+                client_id=fields.text("client_id"),
+            )
+        except ValueError as error:
+            raise Refusal(400, f"No such fault: {error}.") from error
+        fields.done()
+        self._state.faults.add(fault)
+        return {}
+
+    def _clear_faults(self, _fields: Fields) -> dict[str, Any]:
+        self._state.faults.clear()
+        return {}
+
+    def _show_log(self, _fields: Fields) -> dict[str, Any]:
+        return {"exchanges": [record.to_json() for record in self._state.log]}
+
+    def _clear_log(self, _fields: Fields) -> dict[str, Any]:
+        self._state.log.clear()
+        return {}
+
+    def _show_counters(self, _fields: Fields) -> dict[str, Any]:
+        return asdict(self._state.counters)
+
+    def _clear_counters(self, _fields: Fields) -> dict[str, Any]:
+        self._state.counters = Counters()
+        return {}

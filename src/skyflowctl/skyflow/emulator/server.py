@@ -1,0 +1,110 @@
+"""The emulator as a process: HTTPS, a state folder, a clean end on SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skyflowctl.skyflow.emulator.application import Application
+from skyflowctl.skyflow.emulator.control import ControlApi
+from skyflowctl.skyflow.emulator.folder import StateFolder
+from skyflowctl.skyflow.emulator.http_server import HttpServer
+from skyflowctl.skyflow.emulator.token_endpoint import TOKEN_PATH
+
+_HTTPS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How the emulator is reached.
+
+    Args:
+        state_dir: its folder.
+        certificate: PEM file with the certificate, for ``name`` and ``localhost``.
+        private_key: PEM file with the certificate's key.
+        host: the address it listens on.
+        port: the port; 0 picks a free one. Java and Node clients drop the port of a
+            tokenURI and reach only 443 (measured with Node SDK v2).
+        name: the host name in generated credentials.
+    """
+
+    state_dir: Path
+    certificate: Path
+    private_key: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    name: str = "127.0.0.1"
+
+
+async def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; print one JSON line as soon as requests are taken.
+
+    Raises:
+        OSError: the port is taken, or a certificate file cannot be read.
+        ValueError: a file in the state folder is damaged.
+    """
+    stopped = _stop_event()
+    folder = StateFolder(settings.state_dir)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # The audience names the port, so the port comes before the application.
+    listener = socket.create_server((settings.host, settings.port), family=family)
+    port = listener.getsockname()[1]
+    server = HttpServer(_application(settings, folder, port).open_session)
+    await server.start(listener, _tls(settings))
+    _announce(settings, folder, port)
+    try:
+        await stopped.wait()
+    finally:
+        await server.stop()
+
+
+def token_uris(settings: ServerSettings, port: int) -> tuple[str, ...]:
+    """Return the token URIs of this server; the first one is written into credentials."""
+    hosts = dict.fromkeys((settings.name, "localhost", "127.0.0.1"))
+    suffixes = ("", f":{_HTTPS_PORT}") if port == _HTTPS_PORT else (f":{port}",)
+    return tuple(f"https://{host}{suffix}{TOKEN_PATH}" for host in hosts for suffix in suffixes)
+
+
+def _application(settings: ServerSettings, folder: StateFolder, port: int) -> Application:
+    state = folder.load()
+    uris = token_uris(settings, port)
+    return Application(
+        state=state,
+        control=ControlApi(state, uris[0], folder.save),
+        control_token=folder.control_token(),
+        own_uris=frozenset(uris),
+    )
+
+
+def _tls(settings: ServerSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.certificate, settings.private_key)
+    return context
+
+
+def _announce(settings: ServerSettings, folder: StateFolder, port: int) -> None:
+    ready: dict[str, Any] = {
+        "ready": True,
+        "address": f"https://{settings.name}:{port}",
+        "port": port,
+        "token_uri": token_uris(settings, port)[0],
+        "pid": os.getpid(),
+    }
+    folder.write_ready(ready)
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+
+
+def _stop_event() -> asyncio.Event:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped

@@ -1,0 +1,90 @@
+"""``POST /v1/auth/sa/oauth/token``: the exchange over HTTP, faults included."""
+
+import json
+from dataclasses import replace
+
+from skyflowctl.skyflow.emulator.exchange import (
+    TOKEN_TYPE,
+    begin_exchange,
+    exchange_token,
+    log_failure,
+)
+from skyflowctl.skyflow.emulator.faults import HTML_PAGE, Fault, FaultKind
+from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply
+from skyflowctl.skyflow.emulator.refusal import Refusal, error_body
+from skyflowctl.skyflow.emulator.replies import headers, json_reply, refusal_reply
+from skyflowctl.skyflow.emulator.rules import TokenRequest
+from skyflowctl.skyflow.emulator.state import EmulatorState
+
+TOKEN_PATH = "/v1/auth/sa/oauth/token"  # noqa: S105 - a path, no token
+_DRIP_SECONDS = 0.1
+_DELIVERIES = {FaultKind.HANG: Delivery.HANG, FaultKind.RESET: Delivery.RESET}
+
+
+def token_reply(
+    state: EmulatorState, own_uris: frozenset[str], raw: bytes, request_id: str
+) -> HttpReply:
+    """Answer one exchange. Its Authorization header does not matter: SDKs send bogus ones."""
+    try:
+        request = _read(raw)
+    except Refusal as refusal:
+        begin_exchange(state, None)
+        state.counters.refused += 1
+        log_failure(state, None, request_id, refusal.status, refusal.message)
+        return refusal_reply(state.now(), request_id, refusal)
+    fault = begin_exchange(state, request.assertion)
+    if fault is None:
+        return _honest(state, own_uris, request, request_id)
+    if fault.kind in (FaultKind.DELAY, FaultKind.DRIP):
+        return _late(fault, _honest(state, own_uris, request, request_id))
+    return _faulty(state, fault, request, request_id)
+
+
+def _read(raw: bytes) -> TokenRequest:
+    try:
+        body = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "The request body is no JSON.") from error
+    if not isinstance(body, dict):
+        raise Refusal(400, "The request body is no JSON object.")
+    return TokenRequest(body.get("grant_type"), body.get("assertion"), body.get("scope"))
+
+
+def _honest(
+    state: EmulatorState, own_uris: frozenset[str], request: TokenRequest, request_id: str
+) -> HttpReply:
+    try:
+        token = exchange_token(state, request, own_uris, request_id)
+    except Refusal as refusal:
+        return refusal_reply(state.now(), request_id, refusal)
+    answer = {"accessToken": token, "tokenType": TOKEN_TYPE}
+    return json_reply(state.now(), request_id, answer)
+
+
+def _late(fault: Fault, reply: HttpReply) -> HttpReply:
+    if fault.kind is FaultKind.DELAY:
+        return replace(reply, seconds=fault.seconds)
+    return replace(reply, delivery=Delivery.DRIP, seconds=fault.seconds or _DRIP_SECONDS)
+
+
+def _faulty(
+    state: EmulatorState, fault: Fault, request: TokenRequest, request_id: str
+) -> HttpReply:
+    reply = _fault_reply(state, fault, request_id)
+    answered = reply.delivery is Delivery.WHOLE
+    log_failure(state, request.assertion, request_id, reply.status if answered else 0, fault.kind)
+    return replace(reply, seconds=fault.seconds)
+
+
+def _fault_reply(state: EmulatorState, fault: Fault, request_id: str) -> HttpReply:
+    if fault.kind in _DELIVERIES:
+        return HttpReply(200, delivery=_DELIVERIES[fault.kind])
+    if fault.kind is FaultKind.EMPTY:
+        return json_reply(state.now(), request_id, {})
+    if fault.kind is FaultKind.HTML:
+        page = headers(state.now(), request_id, "text/html; charset=utf-8")
+        return HttpReply(200, HTML_PAGE.encode(), page)
+    body = error_body(fault.status, fault.message)
+    reply = json_reply(state.now(), request_id, body, fault.status)
+    extra = {name.lower(): value for name, value in fault.headers.items()}
+    return replace(reply, headers={**reply.headers, **extra})
