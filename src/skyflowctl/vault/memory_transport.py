@@ -1,0 +1,132 @@
+"""The in-process server as a transport: no socket, so it works without any network."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.engine.engine import Engine
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.engine.storage import MemoryStorage
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.token_service import TokenService
+from skyflowctl.vault import seeding
+from skyflowctl.vault.failures import failure, server_texts
+from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.vault.memory_server import MemoryServer, Question
+from skyflowctl.vault.transport import Reply, encode_body, make_reply
+from skyflowctl.version import semver
+
+_T = TypeVar("_T")
+
+
+class MemoryTransport:
+    """A transport to a server inside this process that hosts the real engine.
+
+    Requests may come from several threads; the server and its engines run on one event
+    loop in a thread of their own.
+
+    Args:
+        token_service: where the engines mint; called on that loop.
+        settings: of every engine.
+        plugin_name: the mount type that is hosted.
+        clock: of every engine.
+    """
+
+    def __init__(
+        self,
+        token_service: TokenService,
+        settings: EngineSettings,
+        *,
+        plugin_name: str = "skyflow",
+        clock: Clock | None = None,
+    ) -> None:
+        self._token_service = token_service
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._storages: dict[str, MemoryStorage] = {}
+        self._engines: list[Engine] = []
+        self._server = MemoryServer(plugin_name, semver(), self._make_engine)
+        self._lock = threading.Lock()
+        self._made = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def requests_made(self) -> int:
+        """How many requests there were."""
+        return self._made
+
+    @property
+    def cluster_id(self) -> str:
+        """This server's own id, made anew for each."""
+        return self._server.cluster_id
+
+    def seed(self, state: LiveState, credential_for: Callable[[str, LiveConfig], Secret]) -> None:
+        """Take over a real server's mounts, with their versions, before the first request.
+
+        Args:
+            state: what was read there.
+            credential_for: returns, for a mount path and its live config, the normalised
+                credential JSON that stands for the live credential; its client id and
+                key id must be the live ones.
+        """
+        self._run(self._seed(state, credential_for))
+
+    async def _seed(
+        self, state: LiveState, credential_for: Callable[[str, LiveConfig], Secret]
+    ) -> None:
+        for path, engine in state.engines.items():
+            credential = credential_for(path, engine.config) if engine.config.configured else None
+            self._storages[path] = MemoryStorage()
+            await seeding.seed_storage(self._storages[path], engine, credential, self._clock.now())
+        seeding.seed_server(self._server, state)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool,  # noqa: ARG002 - nothing gets lost on the way here
+        wrap_ttl: str | None = None,
+        fresh: bool = False,  # noqa: ARG002 - there is one node
+    ) -> Reply:
+        """Answer one request; see :class:`skyflowctl.vault.transport.Transport`."""
+        with self._lock:
+            self._made += 1
+        sent = {**(headers or {}), **({"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {})}
+        plain = {} if body is None else json.loads(encode_body(body))
+        question = Question(method, path, plain, params or {}, sent)
+        status, answer = self._run(self._server.answer(question))
+        if status >= 300:
+            raise failure(status, server_texts(answer), method=method, path=path)
+        return make_reply(status, answer, {})
+
+    def close(self) -> None:
+        """End the engines, their token service and the loop."""
+        if self._loop.is_closed():
+            return
+        self._run(self._aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _aclose(self) -> None:
+        for engine in self._engines:
+            await engine.aclose()
+        await self._token_service.aclose()
+
+    def _make_engine(self, path: str) -> Engine:
+        storage = self._storages.pop(path, None) or MemoryStorage()
+        engine = Engine(storage, self._token_service, self._settings, self._clock)
+        self._engines.append(engine)
+        return engine
+
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -1,0 +1,117 @@
+"""A live state written into the in-process server, so that a dry run starts from it."""
+
+from datetime import datetime
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.engine.contract import Storage
+from skyflowctl.engine.records import (
+    CONFIG_KEY,
+    CREDENTIAL_PREFIX,
+    ROLE_PREFIX,
+    ConfigRecord,
+    HistoryEntry,
+    RoleRecord,
+)
+from skyflowctl.secret import Secret
+from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.memory_server import MemoryServer, Refusal
+
+_SLOT = "seeded"
+
+
+async def seed_storage(
+    storage: Storage, engine: LiveEngine, credential: Secret | None, now: datetime
+) -> None:
+    """Store what a mount's engine told, with the versions that it told.
+
+    Args:
+        storage: the mount's own, empty.
+        engine: the live config and roles.
+        credential: stands for the live credential, when one is configured.
+        now: the time of what the live state does not date.
+    """
+    if engine.config.version or credential is not None:
+        record = _config_record(engine.config, now, configured=credential is not None)
+        await storage.put(CONFIG_KEY, record.to_bytes())
+    if credential is not None:
+        await storage.put(CREDENTIAL_PREFIX + _SLOT, credential.reveal().encode())
+    for name, role in engine.roles.items():
+        await storage.put(ROLE_PREFIX + name, _role_record(role, now).to_bytes())
+
+
+def _config_record(config: LiveConfig, now: datetime, *, configured: bool) -> ConfigRecord:
+    written = _dated(config, "credential_updated", now)
+    live = HistoryEntry(
+        credential_version=config.credential_version,
+        client_id=config.client_id,
+        key_id=config.key_id,
+        written_at=written,
+        written_by="",
+        description=config.description,
+        kept=True,
+        slot=_SLOT,
+    )
+    return ConfigRecord(
+        version=config.version,
+        credential_version=config.credential_version,
+        configured=configured,
+        description=config.description,
+        tags=config.tags,
+        last_updated=_dated(config, "last_updated", now),
+        credential_updated=written if configured else None,
+        history=(live,) if configured else (),
+    )
+
+
+def _dated(config: LiveConfig, name: str, now: datetime) -> datetime:
+    text = config.raw.get(name)
+    return parse_rfc3339(str(text)) if text else now
+
+
+def _role_record(role: LiveRole, now: datetime) -> RoleRecord:
+    return RoleRecord(
+        role_ids=role.role_ids,
+        version=role.version,
+        created=now,
+        last_updated=now,
+        description=role.description,
+        tags=role.tags,
+        ctx_required=role.ctx_required,
+        ctx_pattern=role.ctx_pattern,
+        ctx_probe=role.ctx_probe,
+    )
+
+
+def seed_server(server: MemoryServer, state: LiveState) -> None:
+    """Mount what is mounted live; types that are not ours only hold their place."""
+    server.audited_headers.update(state.audited_headers or {})
+    for path, mount in state.mounts.items():
+        if path in server.mounts:
+            continue
+        if mount.type == server.plugin_name and mount.plugin_version:
+            server.catalog.setdefault((mount.type, mount.plugin_version), {})
+        _mount(server, path, mount)
+
+
+def _mount(server: MemoryServer, path: str, mount: LiveMount) -> None:
+    hosted = mount.type == server.plugin_name
+    body = {
+        "type": mount.type if hosted else "kv",
+        "description": mount.description,
+        "options": dict(mount.options),
+        "config": {
+            "passthrough_request_headers": mount.passthrough_request_headers,
+            "audit_non_hmac_request_keys": mount.audit_non_hmac_request_keys,
+            "audit_non_hmac_response_keys": mount.audit_non_hmac_response_keys,
+            "plugin_version": mount.plugin_version if hosted else "",
+        },
+    }
+    try:
+        server.enable(path, body)
+    except Refusal:
+        return  # below a system mount of this server's own
+    entry = server.mounts[path].entry
+    entry["type"] = mount.type
+    entry["plugin_version"] = mount.plugin_version
+    entry["running_plugin_version"] = mount.running_plugin_version
+    entry["running_sha256"] = mount.running_sha256
