@@ -191,11 +191,11 @@ class FakeCredentials:
 
     def identify(self, mount, live):
         """The identity of the mount's n-th credential."""
-        from skyflowctl.errors import InvalidInput
+        from skyflowctl.secretrefs.unresolved import UnresolvedReference
         from support.planning import identity
 
         if mount in self.missing:
-            raise InvalidInput("there is no file", why="no such file", code="reference-unresolved")
+            raise UnresolvedReference("there is no file", why="no such file")
         return identity(mount, self.number)
 
     def resolve(self, mount):

@@ -36,7 +36,8 @@ class CredentialSource(Protocol):
                 one, so a source may spare itself a full check of the same.
 
         Raises:
-            SkyflowctlError: there is none, or it cannot be read here.
+            skyflowctl.secretrefs.unresolved.UnresolvedReference: there is none, or it
+                cannot be read here.
             InvalidInput: it was read, and is no valid credential.
         """
 
@@ -44,5 +45,5 @@ class CredentialSource(Protocol):
         """Return a mount's credential, checked in full.
 
         Raises:
-            SkyflowctlError: as for :meth:`identify`.
+            InvalidInput: as for :meth:`identify`.
         """

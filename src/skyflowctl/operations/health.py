@@ -1,0 +1,180 @@
+"""``health``: does every mount give tokens, on every node?"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from skyflowctl.errors import ExitCode
+from skyflowctl.operations.targets import Named, mounted
+from skyflowctl.vault.answers import EngineHealth, Node
+from skyflowctl.vault.failures import Sealed, VaultError, health_state
+from skyflowctl.vault.gateway import Gateway
+
+STATES = (
+    "ok",
+    "unconfigured",
+    "refused",
+    "token_service_unreachable",
+    "forbidden",
+    "not_mounted",
+    "plugin_missing",
+    "sealed",
+    "unreachable",
+)
+"""Every state, from well to worst."""
+
+Connect = Callable[[Node], Gateway | None]
+"""Opens a gateway to one node; None when that node's address was never named by the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountHealth:
+    """One mount as one node sees it.
+
+    Args:
+        name: the manifest's name; empty: the row is about the server itself.
+        path: of the mount.
+        state: one of :data:`STATES`.
+        latency_ms: of the last probe of the token service, as the engine measured it;
+            without one, of the request for health; None when nobody answered.
+        detail: the cause in one line; empty when it is well.
+        node: which node was asked; empty: whichever answers at the address.
+    """
+
+    name: str
+    path: str
+    state: str
+    latency_ms: float | None
+    detail: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthResult:
+    """All rows, mount by mount and node by node.
+
+    ``unasked`` are nodes of the cluster that were left out, because their address was
+    not named and so must not see a token.
+    """
+
+    mounts: tuple[MountHealth, ...]
+    unasked: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """True when every mount is well on every node that was asked."""
+        return all(row.state == "ok" for row in self.mounts)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6 as soon as anything is not well."""
+        return ExitCode.OK if self.healthy else ExitCode.UNHEALTHY
+
+    def worst(self, path: str) -> str:
+        """Return a mount's worst state over the nodes."""
+        states = [row.state for row in self.mounts if row.path == path]
+        return max(states, key=STATES.index)
+
+
+def health(
+    gateway: Gateway,
+    mounts: Sequence[Named] | None,
+    *,
+    plugin_name: str = "skyflow",
+    prefix: str = "skyflow",
+    connect: Connect | None = None,
+    refresh: bool = False,
+    parallelism: int = 8,
+) -> HealthResult:
+    """Ask every mount for its health, on every node that may be asked.
+
+    A server that does not answer, or is sealed, is asked once and not per mount.
+    Nothing is raised for what is unwell; it is a row, and exit code 6.
+
+    Args:
+        gateway: the server.
+        mounts: which mounts; None: all of ``plugin_name`` that the server has.
+        plugin_name: the mount type that is ours.
+        prefix: left out of the names of mounts found on the server.
+        connect: opens a gateway to one node; None: only the given gateway is asked.
+        refresh: have the engine probe now instead of believing its last 30 seconds.
+        parallelism: how many requests run at once.
+    """
+    try:
+        _check_server(gateway)
+        if mounts is None:
+            mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
+    except VaultError as error:
+        unwell = mounts or (Named("", ""),)
+        return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
+    doors, unasked = _doors(gateway, connect)
+    asked = [(mount, node, door) for mount in mounts for node, door in doors]
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+            rows = pool.map(lambda one: _ask(one[0], one[1], one[2], refresh=refresh), asked)
+            return HealthResult(tuple(rows), unasked)
+    finally:
+        for _, door in doors:
+            if door is not gateway:
+                door.close()
+
+
+def mount_health(gateway: Gateway, mount: Named, *, refresh: bool = False) -> MountHealth:
+    """Ask one mount for its health at the gateway's own address."""
+    return _ask(mount, "", gateway, refresh=refresh)
+
+
+def _check_server(gateway: Gateway) -> None:
+    """Raise when no mount can answer, because the whole server cannot. Needs no login."""
+    server = gateway.server_health()
+    if server.sealed or not server.initialized:
+        word = "sealed" if server.initialized else "not initialised"
+        raise Sealed(f"the server is {word}", fix="unseal it, then run the command again")
+
+
+def _doors(
+    gateway: Gateway, connect: Connect | None
+) -> tuple[list[tuple[str, Gateway]], tuple[str, ...]]:
+    """Return a gateway for each node that may be asked, and the names of the others."""
+    nodes = _nodes(gateway) if connect else ()
+    if connect is None or len(nodes) < 2:
+        return [("", gateway)], ()
+    opened = [(_node_name(node), connect(node)) for node in nodes]
+    doors = [(name, door) for name, door in opened if door is not None]
+    unasked = tuple(name for name, door in opened if door is None)
+    return doors or [("", gateway)], unasked
+
+
+def _nodes(gateway: Gateway) -> Sequence[Node]:
+    """A login that may not list the nodes, and a server without any, are no failure."""
+    try:
+        return gateway.nodes()
+    except VaultError:
+        return ()
+
+
+def _node_name(node: Node) -> str:
+    return node.api_address or node.hostname
+
+
+def _ask(mount: Named, node: str, gateway: Gateway, *, refresh: bool) -> MountHealth:
+    started = time.monotonic()
+    try:
+        answer = gateway.health(mount.path, refresh=refresh)
+    except VaultError as error:
+        return _failed(mount, error, node)
+    spent = round((time.monotonic() - started) * 1000, 1)
+    return _answered(mount, answer, node, spent)
+
+
+def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> MountHealth:
+    latency = spent if answer.latency_ms is None else answer.latency_ms
+    detail = answer.error or ("no credential yet" if answer.state == "unconfigured" else "")
+    return MountHealth(mount.name, mount.path, answer.state, latency, detail, node)
+
+
+def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
+    problem = error.problems[0]
+    detail = problem.why or problem.summary
+    return MountHealth(mount.name, mount.path, health_state(error), None, detail, node)

@@ -1,0 +1,27 @@
+"""Which mounts a command is about: those of the manifest, or those that the server has."""
+
+from dataclasses import dataclass, field
+
+from skyflowctl.manifest.model import Manifest, RotationRule
+from skyflowctl.vault.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mount by the name that people use; ``rotation`` has no rule without a manifest."""
+
+    name: str
+    path: str
+    rotation: RotationRule = field(default_factory=RotationRule)
+
+
+def declared_mounts(manifest: Manifest) -> tuple[Named, ...]:
+    """Return the manifest's mounts in its order."""
+    return tuple(Named(mount.name, mount.path, mount.rotation) for mount in manifest.mounts)
+
+
+def mounted(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[Named, ...]:
+    """Return every mount of our type that the server has, by path; one request."""
+    live = gateway.list_mounts()
+    ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
+    return tuple(Named(path.removeprefix(f"{prefix}/"), path) for path in ours)
