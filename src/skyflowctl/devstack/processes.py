@@ -70,20 +70,14 @@ def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
         process.wait(patience)
 
 
-def running_below(folder: Path) -> list[ProcessRecord]:
-    """Return this user's processes whose command line names a file below ``folder``.
-
-    After kill -9 of the server its plugin processes can outlive it (measured); their
-    launcher's path is what still tells whose they were.
-    """
-    prefix = f"{folder}/"
+def running(command_matches: Callable[[Sequence[str]], bool]) -> list[ProcessRecord]:
+    """Return the running processes, this one excepted, whose command line matches."""
     own = psutil.Process().pid
-    found = []
-    for process in psutil.process_iter(["cmdline", "create_time"]):
-        words = process.info["cmdline"] or ()
-        if process.pid != own and any(word.startswith(prefix) for word in words):
-            found.append(ProcessRecord(process.pid, process.info["create_time"]))
-    return found
+    return [
+        ProcessRecord(process.pid, process.info["create_time"])
+        for process in psutil.process_iter(["cmdline", "create_time"])
+        if process.pid != own and command_matches(process.info["cmdline"] or ())
+    ]
 
 
 def wait_until(

@@ -1,0 +1,67 @@
+"""The stack's Skyflow emulator: starting it, and talking to it."""
+
+import sys
+from collections.abc import Mapping
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.ports import any_port
+from skyflowctl.devstack.processes import start_detached, wait_until
+from skyflowctl.devstack.server import START_SECONDS, not_ready
+from skyflowctl.devstack.state import Part
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
+
+
+def start_emulator(
+    layout: DevLayout, *, preferred_port: int | None, environ: Mapping[str, str]
+) -> Part:
+    """Start the emulator and wait until it answers.
+
+    Raises:
+        SkyflowctlError: it ended, or was not ready in time; its last log lines say why.
+    """
+    port = any_port(preferred_port)
+    record = start_detached(
+        [
+            sys.executable,
+            "-m",
+            "skyflowctl.skyflow.emulator",
+            state_option(layout),
+            f"--cert={layout.certificate}",
+            f"--key={layout.private_key}",
+            f"--port={port}",
+        ],
+        log=layout.emulator_log,
+        environ=environ,
+        cwd=layout.root,
+    )
+    part = Part(record, port)
+    if not wait_until(
+        lambda: answers(layout, part), alive=lambda: record.alive, seconds=START_SECONDS
+    ):
+        raise not_ready("the Skyflow emulator", layout.emulator_log, ended=not record.alive)
+    return part
+
+
+def state_option(layout: DevLayout) -> str:
+    """Return the argument by which this stack's emulator is told from others."""
+    return f"--state-dir={layout.emulator}"
+
+
+def control(layout: DevLayout, part: Part) -> EmulatorControl:
+    """Return the client of its control API.
+
+    Raises:
+        OSError: the emulator has not made its control token yet.
+    """
+    token = Secret((layout.emulator / "control-token").read_text().strip())
+    return EmulatorControl(part.address, token, layout.ca)
+
+
+def answers(layout: DevLayout, part: Part) -> bool:
+    """Return whether the emulator serves there."""
+    try:
+        control(layout, part).counters()
+    except (OSError, ValueError, EmulatorControlError):
+        return False
+    return True

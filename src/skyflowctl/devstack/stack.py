@@ -1,0 +1,121 @@
+"""The stack as a whole: its parts started in order, found again, and ended."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.devstack import emulator, server
+from skyflowctl.devstack.certificates import ensure_certificates
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.processes import ProcessRecord, running, stop
+from skyflowctl.devstack.state import DevState, Part, load_state, save_state
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedParts:
+    """What runs now, and which parts this call had to start (``openbao``, ``emulator``)."""
+
+    state: DevState
+    started: tuple[str, ...]
+
+
+def start_parts(
+    layout: DevLayout, find_binary: Callable[[], Path], environ: Mapping[str, str], on_step: OnStep
+) -> StartedParts:
+    """Start what does not run and reuse what does. Call it with the folder locked.
+
+    Raises:
+        SkyflowctlError: a part did not come up.
+    """
+    layout.create()
+    ensure_certificates(layout)
+    state = load_state(layout)
+    started = []
+    if not _serves(state.emulator, lambda part: emulator.answers(layout, part)):
+        on_step("starting the Skyflow emulator")
+        state = _start_emulator(layout, state, environ)
+        started.append("emulator")
+    if not _serves(state.server, lambda part: server.cluster_id(layout, part) != ""):
+        on_step("starting OpenBao")
+        state = _start_server(layout, state, find_binary(), environ)
+        started.append("openbao")
+    return StartedParts(state, tuple(started))
+
+
+def stop_parts(layout: DevLayout) -> tuple[str, ...]:
+    """End every process of the stack and return the names of the parts that ran.
+
+    Plugin processes that outlived a killed server are found by their launcher's path.
+    """
+    state = load_state(layout)
+    parts = {"openbao": state.server, "emulator": state.emulator}
+    ran = tuple(name for name, part in parts.items() if part and part.process.alive)
+    # The server first: it ends its plugins in order.
+    stop([part.process for part in parts.values() if part])
+    stop(leftovers(layout))
+    shutil.rmtree(layout.sockets, ignore_errors=True)
+    return ran
+
+
+def leftovers(layout: DevLayout) -> list[ProcessRecord]:
+    """Return this stack's processes that are still there, recorded or not.
+
+    A process counts by the exact words with which the stack starts it, so that an
+    editor or a pager on one of these files is left alone.
+    """
+
+    def ours(words: Sequence[str]) -> bool:
+        server = "server" in words and str(layout.server_config) in words
+        return server or emulator.state_option(layout) in words or _is_plugin(layout, words)
+
+    return running(ours)
+
+
+def plugin_processes(layout: DevLayout) -> list[ProcessRecord]:
+    """Return the processes of the engine, one for each mount.
+
+    After kill -9 of the server they can outlive it (measured); the launcher's path is
+    what still tells whose they were.
+    """
+    return running(lambda words: _is_plugin(layout, words))
+
+
+def _is_plugin(layout: DevLayout, words: Sequence[str]) -> bool:
+    return "-I" in words and any(word.startswith(f"{layout.plugins}/") for word in words)
+
+
+def _serves(part: Part | None, answers: Callable[[Part], bool]) -> bool:
+    return part is not None and part.process.alive and answers(part)
+
+
+def _start_emulator(layout: DevLayout, state: DevState, environ: Mapping[str, str]) -> DevState:
+    before = state.emulator
+    if before:
+        stop([before.process])
+    part = emulator.start_emulator(
+        layout, preferred_port=before.port if before else None, environ=environ
+    )
+    state = state.with_emulator(part)
+    save_state(layout, state)
+    return state
+
+
+def _start_server(
+    layout: DevLayout, state: DevState, binary: Path, environ: Mapping[str, str]
+) -> DevState:
+    before = state.server
+    if before:
+        stop([before.process])
+    stop(plugin_processes(layout))
+    part, cluster_id = server.start_server(
+        layout,
+        binary,
+        preferred_port=before.port if before else None,
+        environ=environ,
+    )
+    state = state.with_server(part, cluster_id)
+    save_state(layout, state)
+    return state

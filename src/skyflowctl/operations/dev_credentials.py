@@ -1,0 +1,39 @@
+"""The dev stack's stand-ins: against it no reference of a manifest is ever resolved."""
+
+import json
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.executor.ports import Credential
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.operations.dev_stack import account_credential
+from skyflowctl.planner.identity import CredentialIdentity
+
+
+class DevCredentials:
+    """Generated credentials instead of the manifest's own; a ``CredentialSource``.
+
+    Asking for one also gives the mount's account exactly the roles that the manifest
+    names, so a role that was added since ``dev up`` works at once.
+
+    Args:
+        layout: the dev folder of the server that answered.
+        manifest: whose mounts and roles the emulator's accounts follow.
+    """
+
+    def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
+        self._layout = layout
+        self._manifest = manifest
+
+    def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002 - the port's signature
+        """Return the generated credential's identity."""
+        return self.resolve(mount).identity
+
+    def resolve(self, mount: str) -> Credential:
+        """Return the generated credential.
+
+        Raises:
+            Unhealthy: the emulator does not run.
+        """
+        text = account_credential(self._layout, self._manifest, mount)
+        fields = json.loads(text.reveal())
+        return Credential(CredentialIdentity(fields["clientID"], fields["keyID"]), text)

@@ -1,0 +1,252 @@
+"""The dev stack brought to work: parts started, engine registered, accounts made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skyflowctl.devstack import emulator, server
+from skyflowctl.devstack.accounts import ensure_account
+from skyflowctl.devstack.binary import find_bao
+from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
+from skyflowctl.devstack.stack import (
+    leftovers,
+    plugin_processes,
+    start_parts,
+    stop_parts,
+)
+from skyflowctl.devstack.state import DevState, Part, load_state, locked
+from skyflowctl.errors import SkyflowctlError, Unhealthy
+from skyflowctl.operations.plugins import Registration, register_plugin
+from skyflowctl.plugin.build import build_launcher
+from skyflowctl.secret import Secret
+from skyflowctl.version import semver
+
+if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.target import Target
+
+DEFAULT_PLUGIN = "skyflow"
+OpenGateway = Callable[["Target"], "Gateway"]
+
+
+@dataclass(frozen=True, slots=True)
+class DevUp:
+    """A running dev stack.
+
+    Args:
+        layout: its folder.
+        state: its parts.
+        started: the parts that were started now; empty when all were reused.
+        registered: whether the engine was registered, or registered anew.
+        accounts: the mounts that have an account at the emulator now.
+    """
+
+    layout: DevLayout
+    state: DevState
+    started: tuple[str, ...]
+    registered: bool
+    accounts: tuple[str, ...]
+
+
+def bring_up(
+    environ: Mapping[str, str],
+    manifest: "Manifest | None",
+    open_gateway: OpenGateway,
+    on_step: Callable[[str], None],
+) -> DevUp:
+    """Start or reuse the stack, and give every mount of the manifest an account.
+
+    Raises:
+        SkyflowctlError: a part did not start, or the engine could not be registered.
+    """
+    layout = find_layout(environ)
+    layout.create()
+    with locked(layout):
+        parts = start_parts(layout, lambda: find_bao(environ), environ, on_step)
+        gateway = open_gateway(dev_target(layout, parts.state))
+        try:
+            registered = _ensure_engine(layout, parts.state, manifest, gateway, on_step)
+        finally:
+            gateway.close()
+        accounts = sync_accounts(layout, manifest) if manifest else ()
+    return DevUp(layout, parts.state, parts.started, registered, accounts)
+
+
+def dev_target(layout: DevLayout, state: DevState) -> "Target":
+    """Return the running server as a target, with its operator's token.
+
+    Raises:
+        Unhealthy: it does not run.
+    """
+    from skyflowctl.vault.target import Target
+
+    if state.server is None or not layout.operator_token.exists():
+        raise not_running()
+    return Target(
+        address=state.server.address,
+        namespace="",
+        token=Secret(layout.operator_token.read_text().strip()),
+        source="context",
+        ca_cert=str(layout.ca),
+    )
+
+
+def not_running() -> SkyflowctlError:
+    """Return the error of commands that need a running stack."""
+    return Unhealthy(
+        "the dev stack does not run",
+        fix="start it with 'skyflowctl dev up'",
+        code="dev-stack-down",
+    )
+
+
+def sync_accounts(layout: DevLayout, manifest: "Manifest") -> tuple[str, ...]:
+    """Give each mount's account exactly the roles that the manifest names now."""
+    for mount in manifest.mounts:
+        account_credential(layout, manifest, mount.name)
+    return tuple(mount.name for mount in manifest.mounts)
+
+
+def account_credential(layout: DevLayout, manifest: "Manifest", mount: str) -> Secret:
+    """Return the generated credential that stands in for a mount's own.
+
+    Raises:
+        Unhealthy: the emulator does not run.
+    """
+    from skyflowctl.skyflow.emulator.client import EmulatorControlError
+
+    part = load_state(layout).emulator
+    if part is None:
+        raise not_running()
+    roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
+    try:
+        return ensure_account(layout, part, mount, [role.role_id for role in roles])
+    except (OSError, EmulatorControlError) as error:
+        raise Unhealthy(
+            "the dev stack's emulator does not answer",
+            why=str(error),
+            fix="start it again with 'skyflowctl dev up'",
+            code="dev-emulator",
+        ) from error
+
+
+def _ensure_engine(
+    layout: DevLayout,
+    state: DevState,
+    manifest: "Manifest | None",
+    gateway: "Gateway",
+    on_step: Callable[[str], None],
+) -> bool:
+    """Register this installation's engine, unless the very same one is registered."""
+    name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
+    built = build_launcher(layout.plugins, name)
+    wanted = Registration(
+        name=name,
+        version=semver(),
+        command=name,
+        sha256=built.sha256,
+        args=_engine_arguments(state),
+        env=(f"SSL_CERT_FILE={layout.ca}",),
+    )
+    present = gateway.catalog.read(name, wanted.version)
+    if present and (present.sha256, present.args) == (wanted.sha256, wanted.args):
+        return False
+    on_step(f"registering the engine as {name} {wanted.version}")
+    register_plugin(gateway, wanted)
+    if present:
+        gateway.catalog.reload(name)
+    return True
+
+
+def _engine_arguments(state: DevState) -> tuple[str, ...]:
+    port = state.emulator.port if state.emulator else 0
+    return ("--only-host", f"127.0.0.1:{port}")
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """One part of the stack, as ``dev status`` shows it."""
+
+    name: str
+    state: str
+    pid: int | None
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevStatus:
+    """The whole stack: ``running`` is True when every part answers."""
+
+    layout: DevLayout
+    cluster_id: str
+    parts: tuple[PartStatus, ...]
+    plugin_processes: int
+
+    @property
+    def running(self) -> bool:
+        """Whether every part answers."""
+        return all(part.state == "running" for part in self.parts)
+
+
+def status(environ: Mapping[str, str]) -> DevStatus:
+    """Return what runs; asks each part, changes nothing."""
+    layout = find_layout(environ)
+    state = load_state(layout)
+    parts = (
+        _part_status("openbao", state.server, lambda part: bool(server.cluster_id(layout, part))),
+        _part_status("emulator", state.emulator, lambda part: emulator.answers(layout, part)),
+    )
+    return DevStatus(layout, state.cluster_id, parts, len(plugin_processes(layout)))
+
+
+def _part_status(name: str, part: Part | None, answers: Callable[[Part], bool]) -> PartStatus:
+    if part is None or not part.process.alive:
+        return PartStatus(name, "stopped", None, part.address if part else "")
+    state = "running" if answers(part) else "silent"
+    return PartStatus(name, state, part.process.pid, part.address)
+
+
+def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """End every process of the stack; return the parts that ran. Its files stay."""
+    layout = find_layout(environ)
+    if not layout.root.exists():
+        return ()
+    with locked(layout):
+        return stop_parts(layout)
+
+
+def reset(environ: Mapping[str, str]) -> DevLayout:
+    """End the stack and delete everything that it generated."""
+    import shutil
+
+    layout = find_layout(environ)
+    if layout.root.exists():
+        bring_down(environ)
+        if leftovers(layout):
+            raise Unhealthy("a process of the dev stack does not end", code="dev-leftover")
+        shutil.rmtree(layout.root)
+        if layout.root.parent.name == ".skyflowctl" and not any(layout.root.parent.iterdir()):
+            layout.root.parent.rmdir()
+    return layout
+
+
+def exports(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which bao, vault clients and Skyflow SDKs reach the stack.
+
+    Raises:
+        Unhealthy: it does not run.
+    """
+    layout = find_layout(environ)
+    target = dev_target(layout, load_state(layout))
+    token = target.token.reveal() if target.token else ""
+    named = {DEV_DIR_VARIABLE: str(layout.root)}
+    for prefix in ("BAO", "VAULT"):
+        named[f"{prefix}_ADDR"] = target.address
+        named[f"{prefix}_TOKEN"] = token
+        named[f"{prefix}_CACERT"] = str(layout.ca)
+        named[f"{prefix}_NAMESPACE"] = ""
+    # Public roots and the dev CA: the shell's other programs keep working.
+    named["SSL_CERT_FILE"] = str(layout.bundle)
+    named["REQUESTS_CA_BUNDLE"] = str(layout.bundle)
+    return named
