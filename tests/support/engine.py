@@ -3,11 +3,15 @@ that stands still, the emulator in process."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, StorageError
 from skyflowctl.engine.engine import Engine, EngineSettings
@@ -17,11 +21,20 @@ from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import Exchange, TokenServiceRefused
-
 from support.keys import credential, rsa_key, unsigned_token
 
 READONLY = "cannot write to readonly storage"
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
 
 
 class FrozenClock:
@@ -154,12 +167,10 @@ class Bench:
 
     async def fails(self, status: int, operation: str, path: str, **data: Any) -> str:
         """Make a call that must fail with this status; return the message."""
-        try:
-            reply = await self.call(operation, path, data)
-        except EngineError as error:
-            assert error.status == status, (error.status, error.message)
-            return error.message
-        raise AssertionError(f"no error but {reply}")
+        with pytest.raises(EngineError) as caught:
+            await self.call(operation, path, data)
+        assert caught.value.status == status, caught.value.message
+        return caught.value.message
 
     def key(self, *role_ids: str, enforce_ctx: bool = False, **changes: Any) -> str:
         """A new credential's text, which the emulator trusts with these roles."""

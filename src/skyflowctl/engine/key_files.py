@@ -64,10 +64,16 @@ def _read(directory: str, inside: list[str]) -> bytes:
 
 
 def _read_regular(descriptor: int) -> bytes:
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnreadableFile
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UnreadableFile
-    return content
+        # A read may be short; one byte too many tells that the file is too large.
+        content = b""
+        while len(content) <= MAX_BYTES:
+            chunk = os.read(descriptor, MAX_BYTES + 1 - len(content))
+            if not chunk:
+                return content
+            content += chunk
+    finally:
+        os.close(descriptor)
+    raise UnreadableFile

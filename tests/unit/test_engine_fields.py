@@ -1,0 +1,98 @@
+"""Declared fields: how values are read, and what is refused."""
+
+import pytest
+
+from skyflowctl.engine.contract import EngineError
+from skyflowctl.engine.fields import Field, Kind, parse_fields
+from skyflowctl.secret import Secret
+
+FIELDS = (
+    Field("text", Kind.TEXT, "a text", limit=20),
+    Field("flag", Kind.BOOLEAN, "a flag", clearable=True),
+    Field("number", Kind.INTEGER, "a number"),
+    Field("texts", Kind.TEXTS, "texts", limit=20),
+    Field("ctx", Kind.CTX, "a ctx", clearable=True),
+    Field("secret", Kind.SECRET, "a secret", limit=20),
+)
+
+
+def parse(query=False, **data):
+    return parse_fields(FIELDS, data, query=query)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("text", "", ""),
+        ("text", "two\nlines\tand", "two\nlines\tand"),
+        ("flag", True, True),
+        ("flag", "false", False),
+        ("flag", "", None),
+        ("number", 0, 0),
+        ("number", "12", 12),
+        ("texts", [], ()),
+        ("texts", "", ()),
+        ("texts", "a, b,a", ("a", "b")),
+        ("texts", ["b", "a", "b"], ("b", "a")),
+        ("ctx", {"a": 1}, {"a": 1}),
+        ("ctx", "", None),
+        ("secret", "s3", Secret("s3")),
+    ],
+)
+def test_values(name, raw, value):
+    assert parse(**{name: raw}) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("text", None),
+        ("text", 5),
+        ("text", "x" * 21),
+        ("text", "bell\x07"),
+        ("text", "\ud800"),
+        ("flag", 1),
+        ("flag", "True"),
+        ("flag", "yes"),
+        ("flag", None),
+        ("number", True),
+        ("number", 1.0),
+        ("number", -1),
+        ("number", "-1"),
+        ("number", "1e3"),
+        ("number", "٣"),
+        ("number", 10**18),
+        ("texts", {"a": 1}),
+        ("texts", [1]),
+        ("texts", ["a", ""]),
+        ("texts", "a,,b"),
+        ("texts", ["x" * 21]),
+        ("texts", [str(number) for number in range(65)]),
+        ("ctx", []),
+        ("secret", {"a": 1}),
+        ("secret", "x" * 21),
+        ("secret", "\udc00"),
+    ],
+)
+def test_refused(name, raw):
+    with pytest.raises(EngineError) as caught:
+        parse(**{name: raw})
+    assert caught.value.status == 400
+    assert caught.value.message.startswith(f"{name}: ")
+
+
+def test_an_unknown_field_is_named_only_if_it_looks_like_a_name():
+    with pytest.raises(EngineError, match=r"^unknown field: txet$"):
+        parse(txet="x")
+    with pytest.raises(EngineError, match=r"^unknown field$"):
+        parse(**{"order:42 Jane": "x"})
+
+
+def test_a_repeated_parameter():
+    with pytest.raises(EngineError, match="ctx: given more than once"):
+        parse(query=True, ctx=["a", "b"])
+
+
+def test_a_missing_required_field():
+    with pytest.raises(EngineError, match="needed: missing"):
+        parse_fields((Field("needed", Kind.TEXT, "x", required=True),), {}, query=False)
