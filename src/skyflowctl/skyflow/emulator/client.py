@@ -170,6 +170,8 @@ class EmulatorControl:
             connection.request(method, target, body=raw, headers=headers)
             reply = connection.getresponse()
             answer: dict[str, Any] = json.loads(reply.read())
+        except (http.client.HTTPException, ValueError) as error:
+            raise ConnectionError(f"{self._host}:{self._port} is no emulator") from error
         finally:
             connection.close()
         if reply.status != 200:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.answer_words import one_line, redirect_reason
 from skyflowctl.skyflow.emulator.exchange import (
     TOKEN_TYPE,
     begin_exchange,
@@ -17,6 +18,7 @@ from skyflowctl.skyflow.emulator.refusal import Refusal
 from skyflowctl.skyflow.emulator.rules import GRANT_TYPE, TokenRequest
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.token_service import (
+    NO_TOKEN,
     Exchange,
     TokenServiceRefused,
     TokenServiceUnreachable,
@@ -64,7 +66,7 @@ class InProcessTokenService:
         request_id = new_request_id()
         fault = begin_exchange(self.state, request.assertion)
         if fault is not None:
-            await self._suffer(fault, request, request_id, deadline)
+            await self._suffer(fault, request, token_uri, request_id, deadline)
         try:
             token = exchange_token(self.state, request, frozenset({token_uri}), request_id)
         except Refusal as refusal:
@@ -75,7 +77,12 @@ class InProcessTokenService:
         """Do nothing: there are no connections."""
 
     async def _suffer(
-        self, fault: Fault, request: TokenRequest, request_id: str, deadline: float
+        self,
+        fault: Fault,
+        request: TokenRequest,
+        token_uri: str,
+        request_id: str,
+        deadline: float,
     ) -> None:
         """Act out a fault; returns only from one that an honest answer follows."""
         endless = fault.kind in _UNANSWERED
@@ -88,9 +95,12 @@ class InProcessTokenService:
         log_failure(self.state, request.assertion, request_id, _status(fault), fault.kind)
         if fault.kind is FaultKind.RESET:
             raise TokenServiceUnreachable("the connection was reset")
-        if fault.kind is FaultKind.STATUS:
-            raise TokenServiceRefused(fault.status, fault.message, request_id)
-        raise TokenServiceRefused(200, "the answer holds no token", request_id)
+        if fault.kind is not FaultKind.STATUS:
+            raise TokenServiceRefused(200, NO_TOKEN, request_id)
+        if fault.status < 400:
+            location = fault.headers.get("location", "")
+            raise TokenServiceUnreachable(redirect_reason(fault.status, location, token_uri))
+        raise TokenServiceRefused(fault.status, one_line(fault.message), request_id)
 
 
 def _status(fault: Fault) -> int:
