@@ -1,7 +1,8 @@
 """From a checked tree to the frozen manifest. Nothing is checked here any more."""
 
+import os
 from datetime import timedelta
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from skyflowctl.clock import parse_duration
@@ -14,7 +15,8 @@ from skyflowctl.manifest.model import (
     Role,
     RotationRule,
 )
-from skyflowctl.manifest.nodes import Node, Path, at_key, at_value, child, entries, plain
+from skyflowctl.manifest.nodes import Node, at_key, at_value, child, entries, plain
+from skyflowctl.manifest.nodes import Path as TreePath
 from skyflowctl.manifest.rules import DEFAULT_PREFIX, mount_path
 
 
@@ -37,7 +39,7 @@ def _plugin(node: Node | None) -> Plugin:
 
 
 def _mount(root: Node, name: str, node: Node) -> Mount:
-    path: Path = ("mounts", name)
+    path: TreePath = ("mounts", name)
     defaults = child(root, "defaults")
     return Mount(
         name=name,
@@ -56,7 +58,7 @@ def _mount(root: Node, name: str, node: Node) -> Mount:
     )
 
 
-def _rotation(mount: Node, default: Node | None, path: Path) -> RotationRule:
+def _rotation(mount: Node, default: Node | None, path: TreePath) -> RotationRule:
     own = child(mount, "rotation")
 
     def span(key: str) -> timedelta | None:
@@ -73,7 +75,7 @@ def _rotation(mount: Node, default: Node | None, path: Path) -> RotationRule:
     )
 
 
-def _role(name: str, node: Node, path: Path) -> Role:
+def _role(name: str, node: Node, path: TreePath) -> Role:
     return Role(
         name=name,
         role_id=_texts(child(node, "role_ids"))[0],
@@ -94,12 +96,12 @@ def _ctx(node: Node | None) -> CtxRule:
     )
 
 
-def _reference(node: Node | None, path: Path) -> Reference | None:
+def _reference(node: Node | None, path: TreePath) -> Reference | None:
     for scheme, target in entries(node):
         where = at_value(target, (*path, scheme))
         if scheme == "file":
             name = _text(target)
-            absolute = str(FilePath(target.source.folder, FilePath(name).expanduser()))
+            absolute = _absolute(target.source.folder, name)
             return Reference("file", (absolute,), f"file: {name}", where)
         if scheme == "keyring":
             service, username = _text(child(target, "service")), _text(child(target, "username"))
@@ -107,6 +109,12 @@ def _reference(node: Node | None, path: Path) -> Reference | None:
             return Reference("keyring", (service, username), text, at_key(target, (*path, scheme)))
         return Reference("env", (_text(target),), f"env: {_text(target)}", where)
     return None
+
+
+def _absolute(folder: str, name: str) -> str:
+    # Not Path.expanduser: it raises for an unknown user; a file of that name may exist.
+    expanded = os.path.expanduser(name)  # noqa: PTH111
+    return os.path.normpath(Path(folder, expanded))
 
 
 def _text(node: Node | None) -> str:

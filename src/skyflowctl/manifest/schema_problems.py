@@ -1,12 +1,12 @@
 """What breaks the schema, in words: one problem for each, at its place in the file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.nodes import Node, Path, at_key, descend, locate, plain
 from skyflowctl.manifest.schema import Violation, violations
-from skyflowctl.manifest.wording import CREDENTIAL_KEYS, did_you_mean, listed, shown
+from skyflowctl.manifest.wording import CREDENTIAL_KEYS, MASK, did_you_mean, listed, shown
 
 _REFERENCES = frozenset({"credentials", "operator_token"})
 _TYPE_NAMES = {
@@ -64,13 +64,16 @@ def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, 
         where = _key_of(root, path)
         yield path, _unsupported(error, path, where)
     else:
+        if error.keyword == "uniqueItems":
+            path = (*path, _repeated(error.instance))
         code, summary, why, fix = _words(error, path)
         yield path, Problem(code, summary, why, fix, locate(root, path))
 
 
 def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
-    known = error.rule["properties"]
-    unknown = [key for key in error.instance if key not in known]
+    rules = error.rule["properties"]
+    known = [key for key, rule in rules.items() if not rule.get("x-unsupported")]
+    unknown = [key for key in error.instance if key not in rules]
     if any(key in CREDENTIAL_KEYS for key in unknown):
         summary = f"{_name(path)} holds a credential itself"
         why = "a manifest is read by many and kept in version control"
@@ -78,7 +81,7 @@ def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Pa
         yield path, Problem("inline-credential", summary, why, _INLINE, where)
         return
     for key in unknown:
-        near = did_you_mean(key, known)
+        near = did_you_mean(key, rules)
         why = f"known here: {listed(sorted(known))}"
         fix = near or "remove it"
         summary = f'unknown key "{shown(key)}" in {_name(path)}'
@@ -130,17 +133,17 @@ def _type(error: Violation, path: Path) -> _Words:
     options = [wanted] if isinstance(wanted, str) else list(wanted)
     expected = " or ".join(_TYPE_NAMES[option] for option in options)
     value = error.instance
-    if _is_reference(path):
-        return "inline-credential", f"{_name(path)} must be a reference", "", _INLINE
     if value is None:
         return "empty-value", f"{_name(path)} is empty", "", f"give {expected}, or remove the key"
+    if _is_reference(path):
+        return "bad-reference", f"{_name(path)} must be a reference", "", _INLINE
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
         return "quote-it", summary, "", _how_to_quote(value, error)
     if options == ["boolean"]:
         return "bad-type", summary, "", "write true or false, without quotes"
-    fix = f"write it as {expected}"
-    return "bad-type", summary, "", fix
+    example = f": [{shown(value)}]" if options == ["array"] and isinstance(value, str) else ""
+    return "bad-type", summary, "", f"write it as {expected}{example}"
 
 
 def _how_to_quote(value: object, error: Violation) -> str:
@@ -165,7 +168,9 @@ def _bad_form(error: Violation, path: Path) -> _Words:
         code = "bad-path"
     if path == ("manifest",):
         code = "bad-name"
-    return code, f'{_name(path)} cannot be "{shown(str(error.instance))}"', "", f"use {expected}"
+    value = shown(str(error.instance))
+    told = f'cannot be "{value}"' if value != MASK else "has a form that is not allowed"
+    return code, f"{_name(path)} {told}", "", f"use {expected}"
 
 
 def _const(error: Violation, path: Path) -> _Words:
@@ -192,11 +197,16 @@ def _size(error: Violation, path: Path) -> _Words:
     bound = "at most" if error.keyword.startswith("max") else "at least"
     unit = "characters" if isinstance(error.instance, str) else "entries"
     summary = f"{_name(path)} may have {bound} {limit} {unit}"
-    return "bad-length", summary, "", "shorten it" if bound == "at most" else "give more"
+    fix = "shorten it" if isinstance(error.instance, str) else "remove some"
+    return "bad-length", summary, "", fix if bound == "at most" else "give more"
+
+
+def _repeated(items: Sequence[object]) -> int:
+    return next(index for index, item in enumerate(items) if item in items[:index])
 
 
 def _unique(_: Violation, path: Path) -> _Words:
-    return "repeated-item", f"{_name(path)} holds an entry twice", "", "keep it once"
+    return "repeated-item", f"{_name(path[:-1])} holds an entry twice", "", "keep it once"
 
 
 _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
@@ -216,4 +226,4 @@ def _is_reference(path: Path) -> bool:
 
 
 def _name(path: Path) -> str:
-    return ".".join(shown(str(part)) for part in path) if path else "the manifest"
+    return ".".join(shown(str(part)) for part in path) if path else "the file"

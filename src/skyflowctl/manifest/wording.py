@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 _LONGEST = 64
 _KEY_BODY_RUN = re.compile(r"[A-Za-z0-9+/=]{24}")
-_MASK = "***"
+MASK = "***"
 
 _CREDENTIAL_SHAPES = re.compile(
     r"-----\s*BEGIN|PRIVATE KEY|BEGIN CERTIFICATE"
@@ -34,7 +34,7 @@ def looks_like_credential(text: str) -> bool:
 def shown(text: str) -> str:
     """Return what a message may quote: short, one line, nothing like a key's body."""
     if not text.isprintable() or _KEY_BODY_RUN.search(text) or looks_like_credential(text):
-        return _MASK
+        return MASK
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 

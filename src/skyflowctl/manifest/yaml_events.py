@@ -16,7 +16,7 @@ _WORDS = {
     "that cannot start any token": ("a tab or a reserved character stands here",
                                     "indent with spaces; quote texts that start with @ or `"),
     "mapping values are not allowed": ("a ': ' stands where none can be",
-                                       "quote the text, or check the indentation above"),
+                                       "quote the text, or look for a missing ':' above"),
     "could not find expected ':'": ("a ':' is missing after a key", "write KEY: VALUE"),
     "did not find expected key": ("no key stands here", "check the indentation and the quotes"),
     "did not find expected '-' indicator": ("a list item must start with '- '",
@@ -63,6 +63,8 @@ def parse(text: str) -> Iterator[Event]:
                 return
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if "end of stream" in (error.problem or "") and error.context_mark:
+            mark = error.context_mark  # where the quoted text starts that never ends
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise SyntaxProblem(line, column, *_explain(error.problem or "")) from None
     except yaml.YAMLError:
