@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
 
 import pytest
 from support.bao import BaoServer
-from support.plugin import copy_source, mounted, register, wait_for, write_probe
+from support.plugin import copy_source, mounted, register, send_only, wait_for, write_probe
 
 pytestmark = pytest.mark.real_server
 
@@ -89,7 +86,7 @@ def test_replies_larger_than_the_flow_control_window_in_parallel(probe: BaoServe
 
 
 def test_more_calls_at_once_than_the_librarys_limit(probe: BaoServer):
-    sockets = [_send(probe, "GET", f"probe/wait/{number}") for number in range(150)]
+    sockets = [send_only(probe, "GET", f"probe/wait/{number}") for number in range(150)]
     try:
         wait_for(lambda: _counts(probe)["waiting"] == 150)
         assert probe.api("GET", "probe/large/10")[0] == 200
@@ -101,7 +98,7 @@ def test_more_calls_at_once_than_the_librarys_limit(probe: BaoServer):
 
 def test_a_client_that_goes_away_cancels_its_request(probe: BaoServer):
     before = _counts(probe)["cancelled"]
-    connection = _send(probe, "GET", "probe/wait/now")
+    connection = send_only(probe, "GET", "probe/wait/now")
     wait_for(lambda: _counts(probe)["waiting"] == 1)
     connection.close()
     wait_for(lambda: _counts(probe)["cancelled"] == before + 1)
@@ -122,17 +119,6 @@ def _counts(server: BaoServer) -> dict:
     return server.api("GET", "probe/counts/x")[1]["data"]
 
 
-def _send(server: BaoServer, method: str, path: str, extra: str = "") -> ssl.SSLSocket:
-    """Send a request without waiting for its answer."""
-    where = urlsplit(server.address)
-    context = ssl.create_default_context(cafile=str(server.ca))
-    plain = socket.create_connection((where.hostname, where.port), timeout=30)
-    connection = context.wrap_socket(plain, server_hostname=where.hostname)
-    head = f"{method} /v1/{path} HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {server.token}\r\n"
-    connection.sendall(f"{head}Connection: close\r\n{extra}\r\n".encode())
-    return connection
-
-
 def _raw(server: BaoServer, method: str, path: str, extra: str) -> dict:
-    with _send(server, method, path, extra) as connection, connection.makefile("rb") as file:
+    with send_only(server, method, path, extra) as connection, connection.makefile("rb") as file:
         return json.loads(file.read().partition(b"\r\n\r\n")[2])

@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import skyflowctl
 from skyflowctl.version import semver
@@ -81,7 +84,12 @@ def register(
     return server.api("PUT", f"sys/plugins/catalog/secret/{name}", body)
 
 
-def register_skyflow(server: BaoServer, name: str = "skyflow", *, args: Sequence[str] = ()) -> Path:
+def register_skyflow(
+    server: BaoServer,
+    name: str = "skyflow",
+    *,
+    args: Sequence[str] = (),
+) -> Path:
     """Build the real plugin for this server and register it; its launcher's path."""
     sha256 = build_from(copy_source(server.folder / f"copy-{name}"), server.plugin_dir, name)
     status, body = register(server, name, sha256, args=args)
@@ -131,3 +139,14 @@ def wait_for(what: Callable[[], object], seconds: float = 20) -> None:
     while not what():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
+
+
+def send_only(server: BaoServer, method: str, path: str, extra: str = "") -> ssl.SSLSocket:
+    """Send a request and return the connection without waiting for the answer."""
+    where = urlsplit(server.address)
+    context = ssl.create_default_context(cafile=str(server.ca))
+    plain = socket.create_connection((where.hostname, where.port), timeout=30)
+    connection = context.wrap_socket(plain, server_hostname=where.hostname)
+    head = f"{method} /v1/{path} HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {server.token}\r\n"
+    connection.sendall(f"{head}Connection: close\r\n{extra}\r\n".encode())
+    return connection
