@@ -118,25 +118,25 @@ listener "tcp" {{
 api_addr = "{scheme}://127.0.0.1:{port}"
 cluster_addr = "https://127.0.0.1:{port + 1}"
 plugin_directory = "{folder / "plugins"}"
-seal "static" {{ 
-  current_key_id = "k1" 
-  current_key = "env://BAO_UNSEAL_KEY" 
+seal "static" {{
+  current_key_id = "k1"
+  current_key = "env://BAO_UNSEAL_KEY"
 }}
-audit "file" "main" {{ 
-  options {{ 
-    file_path = "{folder / "audit.log"}" 
-  }} 
+audit "file" "main" {{
+  options {{
+    file_path = "{folder / "audit.log"}"
+  }}
 }}
 initialize "boot" {{
   request "token" {{
     operation = "update"
     path = "auth/token/create-orphan"
     data = {{
-      id = {{ 
+      id = {{
         eval_type = "string"
         eval_source = "env"
         env_var = "BOOT_TOKEN"
-        require_present = true 
+        require_present = true
       }}
       policies = ["root"]
       no_default_policy = true
@@ -173,7 +173,8 @@ def running_bao(*, tls: bool = True, extra: str = "") -> Iterator[BaoServer]:
     token = "boot-" + secrets.token_hex(12)
     log = (folder / "server.log").open("wb")
     environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("BAO_", "VAULT_"))},
+        # A server's own variable wins over one of the same name in a catalog entry.
+        **{k: v for k, v in os.environ.items() if not k.startswith(("BAO_", "VAULT_", "SSL_CERT"))},
         "BAO_UNSEAL_KEY": secrets.token_hex(32),
         "BOOT_TOKEN": token,
         "PLUGIN_UNIX_SOCKET_DIR": str(folder / "s"),

@@ -26,6 +26,8 @@ from pathlib import Path
 
 from support.bao import _dev_certificate, bao_binary, free_port_pair
 
+# A server's own variable wins over one of the same name in a catalog entry.
+_DROPPED = ("BAO_", "VAULT_", "SSL_CERT")
 _CONFIG = """
 storage "raft" {{
   path = "{folder}/data"
@@ -132,7 +134,7 @@ class Cluster:
             )
         )
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("BAO_", "VAULT_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(_DROPPED)},
             "BAO_UNSEAL_KEY": self.unseal_key,
             "PLUGIN_UNIX_SOCKET_DIR": str(node.folder / "s"),
             "HOME": str(node.folder),

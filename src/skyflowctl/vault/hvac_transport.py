@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, encode_body, make_reply
+from skyflowctl.vault.transport import DEV_HEADER, Reply, encode_body, make_reply
 
 if TYPE_CHECKING:
     from skyflowctl.vault.connection import Connection
@@ -39,9 +39,9 @@ class _Call:
 
     method: str
     path: str
-    params: Mapping[str, str] | None
-    content: bytes | None
-    headers: Mapping[str, str]
+    params: Mapping[str, str] | None = field(repr=False)  # a ctx may be in there
+    content: bytes | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     idempotent: bool
     fresh: bool
 
@@ -98,6 +98,7 @@ class HvacTransport:
         self._lock = threading.Lock()
         self._learning = threading.Lock()
         self._made = 0
+        self._announced = ""
         self._opened: Connection | None = None
 
     @property
@@ -109,6 +110,11 @@ class HvacTransport:
     def cluster_id(self) -> str:
         """The cluster's id as replies named it; empty before the first that does."""
         return self._index.cluster
+
+    @property
+    def announced_dev_folder(self) -> str:
+        """What a dev server says of itself on every reply; empty from any other."""
+        return self._announced
 
     def close(self) -> None:
         """Close its connections."""
@@ -233,6 +239,7 @@ class HvacTransport:
         self._reached = True
         headers = {name.lower(): value for name, value in answer.headers.items()}
         self._index.observe(headers.get(INDEX_HEADER.lower()))
+        self._announced = self._announced or headers.get(DEV_HEADER.lower(), "")
         if 300 <= answer.status_code < 400:
             return _Try(Verdict.REDIRECT), _origin(headers.get("location", ""), address)
         return self._read(call, answer.status_code, _parsed(answer), headers), None
@@ -305,6 +312,7 @@ class HvacTransport:
             except (NotSent, Lost):
                 return
             body = _parsed(answer)
+            self._announced = answer.headers.get(DEV_HEADER, "")
             self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
 
     def _connection(self) -> Connection:

@@ -151,7 +151,7 @@ class MemoryServer:
         if hosted:
             wanted = (body.get("config") or {}).get("plugin_version") or self.plugin_version
             self._check_version(wanted)
-            entry |= {"plugin_version": wanted, "running_plugin_version": self.plugin_version}
+            entry |= {"plugin_version": wanted, "running_plugin_version": wanted}
         self.mounts[path] = Mounted(entry, self.make_engine(path) if hosted else None)
 
     def tune(self, path: str, body: Mapping[str, Any]) -> None:
@@ -169,6 +169,13 @@ class MemoryServer:
         merged = {**entry["options"], **(body.get("options") or {})}
         entry["options"] = {name: value for name, value in merged.items() if value}
         entry["config"] = _config({**entry["config"], **body})
+
+    def reload(self, body: Mapping[str, Any]) -> None:
+        """Start mounts anew, each in the version that it was tuned to."""
+        named = {path.strip("/") for path in body.get("mounts") or ()}
+        for path, mounted in self.mounts.items():
+            if path in named or mounted.entry["type"] == body.get("plugin"):
+                mounted.entry["running_plugin_version"] = mounted.entry["plugin_version"]
 
     def _check_version(self, version: str) -> None:
         if (self.plugin_name, version) not in self.catalog:
@@ -261,6 +268,7 @@ class _System:
         if path == "wrapping/unwrap":
             return self._unwrap(str(question.body.get("token", "")))
         if path == "plugins/reload/backend":
+            self._server.reload(question.body)
             return {"reload_id": str(uuid.uuid4())}
         raise Refusal(404, "unsupported path")
 

@@ -1,0 +1,300 @@
+"""What every transport's server answers to the typed calls, the in-process one included."""
+
+from __future__ import annotations
+
+import pytest
+from support.emulator import running_emulator
+from support.gateways import ROLE_IDS, Rig, identity, memory_rig, real_rig
+from support.keys import credential_text
+from support.plugin import copy_source
+
+from skyflowctl.secret import Secret
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Conflict,
+    NotMounted,
+    TokenServiceFailed,
+    health_state,
+)
+from skyflowctl.vault.transport import Reply
+
+FIELDS = {
+    "description": "Order orchestration",
+    "options": {"managed_by": "skyflowctl", "manifest": "shop"},
+    "passthrough_request_headers": ["Application-Source"],
+    "audit_non_hmac_request_keys": ["ctx"],
+    "audit_non_hmac_response_keys": ["expires_at", "key_id"],
+}
+
+
+@pytest.fixture(scope="module", params=["memory", "real"])
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """One rig of each kind for a module; tests use mounts of their own."""
+    if request.param == "memory":
+        made = memory_rig()
+        yield made
+        made.gateway.close()
+        return
+    bao = request.getfixturevalue("bao")
+    with running_emulator() as emulator:
+        made = real_rig(bao, emulator, copy_source(tmp_path_factory.mktemp("src")))
+        yield made
+        made.gateway.close()
+
+
+def test_a_mount_is_what_was_asked_for(rig: Rig):
+    path = rig.mount(**FIELDS)
+    live = rig.gateway.read_mount(path)
+    assert live == rig.gateway.list_mounts()[path]
+    assert (live.path, live.type, live.description) == (path, "skyflow", "Order orchestration")
+    assert live.options == {"managed_by": "skyflowctl", "manifest": "shop"}
+    assert live.passthrough_request_headers == ("Application-Source",)
+    assert live.audit_non_hmac_request_keys == ("ctx",)
+    assert set(live.audit_non_hmac_response_keys) == {"expires_at", "key_id"}
+    assert live.running_plugin_version.startswith("v")
+
+
+def test_tune_changes_what_it_names_and_merges_options(rig: Rig):
+    path = rig.mount(**FIELDS)
+    live = rig.gateway.tune_mount(
+        path,
+        {
+            "description": "new",
+            "options": {"manifest": "other", "managed_by": ""},
+            "audit_non_hmac_request_keys": [],
+        },
+    )
+    assert live.description == "new"
+    assert live.options == {"manifest": "other"}
+    assert live.audit_non_hmac_request_keys == ()
+    assert live.passthrough_request_headers == ("Application-Source",)
+
+
+def test_what_is_not_mounted_is_none(rig: Rig):
+    assert rig.gateway.read_mount("contract/none") is None
+    path = rig.mount()
+    rig.gateway.disable_mount(path)
+    assert rig.gateway.read_mount(path) is None
+    rig.gateway.disable_mount(path)
+
+
+def test_a_path_in_use_and_an_unknown_type_are_bad_requests(rig: Rig):
+    path = rig.mount()
+    for taken in (path, f"{path}/below"):
+        with pytest.raises(BadRequest) as caught:
+            rig.gateway.enable_mount(taken, {"type": rig.plugin})
+        assert caught.value.says("path is already in use")
+    with pytest.raises(BadRequest) as caught:
+        rig.gateway.enable_mount("contract/other", {"type": "nope"})
+    assert caught.value.says("plugin not found in the catalog")
+
+
+def test_a_new_mount_is_unconfigured_and_empty(rig: Rig):
+    path = rig.mount()
+    config = rig.gateway.read_config(path)
+    assert (config.configured, config.version, config.key_id) == (False, 0, "")
+    assert rig.gateway.list_roles(path) == {}
+    assert rig.gateway.read_role(path, "none") is None
+    assert rig.gateway.health(path).state == "unconfigured"
+    with pytest.raises(BadRequest) as caught:
+        rig.gateway.creds(path, "none")
+    assert health_state(caught.value) in {"unconfigured", "unreachable"}
+
+
+def test_config_and_credential_versions(rig: Rig):
+    path = rig.configured("reader")
+    first = rig.gateway.read_config(path)
+    assert (first.configured, first.version, first.credential_version) == (True, 1, 1)
+    written = rig.gateway.write_config(path, {"description": "d", "tags": ["a:b"]}, cas=1)
+    assert (written["version"], written["credential_version"]) == (2, 1)
+    live = rig.gateway.read_config(path)
+    assert (live.description, live.tags, live.key_id) == ("d", ("a:b",), first.key_id)
+    replacement = rig.new_credential()
+    assert rig.gateway.write_config(path, {"credentials_json": replacement}, cas=2)["version"] == 3
+    assert (rig.gateway.read_config(path).client_id, rig.gateway.read_config(path).key_id) == (
+        identity(replacement)
+    )
+
+
+def test_a_lost_check_is_ours_only_when_the_live_state_is_what_we_sent(rig: Rig):
+    path = rig.configured("reader")
+    rig.gateway.write_config(path, {"description": "mine"}, cas=1)
+    assert rig.gateway.write_config(path, {"description": "mine"}, cas=1)["version"] == 2
+    with pytest.raises(Conflict):
+        rig.gateway.write_config(path, {"description": "other"}, cas=1)
+    rig.gateway.write_role(path, "reader", {"description": "mine"}, cas=1)
+    assert rig.gateway.write_role(path, "reader", {"description": "mine"}, cas=1)["version"] == 2
+    with pytest.raises(Conflict):
+        rig.gateway.write_role(path, "reader", {"description": "other"}, cas=1)
+    credential = rig.new_credential()
+    rig.gateway.write_config(path, {"credentials_json": credential}, cas=2)
+    rig.gateway.write_config(path, {"credentials_json": credential}, cas=2)
+    with pytest.raises(Conflict):
+        rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=2)
+
+
+def test_roles_come_and_go(rig: Rig):
+    path = rig.mount()
+    fields = {
+        "role_ids": [ROLE_IDS[1]],
+        "description": "writer",
+        "tags": ["t:1"],
+        "ctx_pattern": "order:*",
+        "ctx_probe": "order:probe",
+    }
+    rig.gateway.write_role(path, "writer", fields, cas=0)
+    role = rig.gateway.read_role(path, "writer")
+    assert rig.gateway.list_roles(path) == {"writer": role}
+    assert (role.role_ids, role.tags, role.version) == ((ROLE_IDS[1],), ("t:1",), 1)
+    assert (role.ctx_required, role.ctx_pattern, role.ctx_probe) == (
+        True,
+        "order:*",
+        "order:probe",
+    )
+    rig.gateway.delete_role(path, "writer")
+    rig.gateway.delete_role(path, "writer")
+    assert rig.gateway.list_roles(path) == {}
+
+
+def test_tokens_with_each_form_of_ctx(rig: Rig):
+    path = rig.configured("reader")
+    for ctx in (None, "order:1", {"order": "1", "rush": True}):
+        creds = rig.gateway.creds(path, "reader", ctx)
+        assert creds.access_token.reveal().count(".") == 2
+        assert creds.key_id == rig.gateway.read_config(path).key_id
+        assert 0 < creds.ttl <= 3600
+        assert creds.request_id
+        assert creds.access_token.reveal() not in repr(creds)
+
+
+def test_a_wrapped_token_comes_out_once(rig: Rig):
+    path = rig.configured("reader")
+    wrapped = rig.gateway.wrapped_creds(path, "reader", None, "2m")
+    assert (wrapped.ttl, wrapped.creation_path) == (120, f"{path}/creds/reader")
+
+    def unwrap() -> Reply:
+        body = {"token": wrapped.token}
+        return rig.transport.request("POST", "sys/wrapping/unwrap", body=body, idempotent=False)
+
+    assert unwrap().data["access_token"].count(".") == 2
+    with pytest.raises(BadRequest):
+        unwrap()
+
+
+def test_a_broken_ctx_rule_is_said_and_not_echoed(rig: Rig):
+    path = rig.configured("reader")
+    rig.gateway.write_role(path, "reader", {"ctx_pattern": "order:*", "ctx_probe": "order:p"})
+    with pytest.raises(BadRequest) as caught:
+        rig.gateway.creds(path, "reader", "wrong-ctx-value")
+    problem = caught.value.problems[0]
+    assert "400" in problem.why
+    assert "wrong-ctx-value" not in str(problem)
+    with pytest.raises(BadRequest):
+        rig.gateway.creds(path, "unknown-role")
+
+
+def test_verify_proves_each_role_and_a_candidate(rig: Rig):
+    path = rig.configured("one", "two")
+    report = rig.gateway.verify_config(path)
+    assert set(report.roles) == {"one", "two"}
+    assert report.ok
+    assert report.key_id == rig.gateway.read_config(path).key_id
+    candidate = rig.new_credential()
+    assert rig.gateway.verify_config(path, candidate).key_id == identity(candidate)[1]
+    assert rig.gateway.read_config(path).version == 1
+
+
+def test_a_credential_that_does_not_mint_is_refused_and_health_says_so(rig: Rig):
+    path = rig.configured("reader")
+    rig.gateway.write_role(path, "reader", {"role_ids": ["r-unassigned"]})
+    health = rig.gateway.health(path, refresh=True)
+    assert (health.healthy, health.state, health.reachable) == (False, "refused", True)
+    with pytest.raises(TokenServiceFailed) as caught:
+        rig.gateway.creds(path, "reader")
+    assert caught.value.refused
+    assert health_state(caught.value) == "refused"
+
+
+def test_a_healthy_mount(rig: Rig):
+    path = rig.configured("reader")
+    health = rig.gateway.health(path)
+    assert (health.state, health.reachable) == ("ok", True)
+    assert health.latency_ms is not None
+
+
+def test_a_malformed_credential_is_a_bad_request_without_its_text(rig: Rig):
+    path = rig.mount()
+    text = credential_text(tokenURI="https://evil.example.com/v1/auth/sa/oauth/token")
+    with pytest.raises(BadRequest) as caught:
+        rig.gateway.write_config(path, {"credentials_json": Secret(text)})
+    assert "PRIVATE KEY" not in str(caught.value.problems)
+    assert not rig.gateway.read_config(path).configured
+
+
+def test_history_is_read_or_none(rig: Rig):
+    path = rig.configured("reader")
+    history = rig.gateway.read_history(path)
+    assert history is None or history[1] == rig.gateway.read_config(path).key_id
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_live_state_costs_two_requests_and_two_for_each_mount(rig: Rig, count: int):
+    paths = [rig.configured("a", "b", "c") for _ in range(count)]
+    foreign = f"contract/kv{count}"
+    rig.gateway.enable_mount(foreign, {"type": "kv"})
+    before = rig.gateway.requests_made
+    state = rig.gateway.read_live_state([*paths, "contract/none", foreign], rig.plugin)
+    assert rig.gateway.requests_made - before == 2 + 2 * count
+    assert set(state.engines) == set(paths)
+    assert not state.problems
+    for path in paths:
+        assert set(state.engines[path].roles) == {"a", "b", "c"}
+        assert state.engines[path].config == rig.gateway.read_config(path)
+        assert state.engines[path].roles == rig.gateway.list_roles(path)
+    rig.gateway.disable_mount(foreign)
+
+
+def test_history_is_asked_only_where_it_is_wanted(rig: Rig):
+    paths = [rig.configured("a") for _ in range(2)]
+    state = rig.gateway.read_live_state(paths, rig.plugin)
+    before = rig.gateway.requests_made
+    more = rig.gateway.with_history(state, paths[:1])
+    assert rig.gateway.requests_made - before == 1
+    assert more.engines[paths[1]] == state.engines[paths[1]]
+
+
+def test_audited_headers(rig: Rig):
+    rig.gateway.put_audited_header("X-Contract-Run", hmac=False)
+    rig.gateway.put_audited_header("X-Contract-Source", hmac=True)
+    headers = rig.gateway.list_audited_headers()
+    assert headers["x-contract-run"] is False
+    assert headers["x-contract-source"] is True
+    assert rig.gateway.read_live_state([], rig.plugin).audited_headers == headers
+
+
+def test_nothing_is_served_where_nothing_is_mounted(rig: Rig):
+    with pytest.raises(NotMounted) as caught:
+        rig.gateway.health("contract/nowhere")
+    assert health_state(caught.value) == "not_mounted"
+
+
+def test_the_server_says_who_it_is(rig: Rig):
+    health = rig.gateway.server_health()
+    assert health.initialized
+    assert not health.sealed
+    assert rig.gateway.cluster_id() == health.cluster_id != ""
+    assert rig.gateway.capabilities(["a/b", "c"]) == {"a/b": ("root",), "c": ("root",)}
+
+
+def test_the_catalog(rig: Rig):
+    catalog = rig.gateway.catalog
+    entry = next(entry for entry in catalog.list() if entry.name == rig.plugin)
+    assert not entry.builtin
+    assert catalog.read(rig.plugin, entry.version).command == rig.plugin
+    assert catalog.read("nope", "v1.0.0") is None
+    catalog.register(
+        "other", sha256="a" * 64, command=rig.plugin, version="v0.1.0", args=["--shared"]
+    )
+    assert catalog.read("other", "v0.1.0").args == ("--shared",)
+    assert catalog.delete("other", "v0.1.0")
+    assert catalog.read("other", "v0.1.0") is None
