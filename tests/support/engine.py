@@ -153,6 +153,15 @@ class Bench:
         more = {"mount_point": self.mount_point, "display_name": "token-alice", **more}
         return await self.engine.handle(Request(Operation(operation), path, data or {}, **more))
 
+    async def outcome(
+        self, operation: str, path: str, data: Mapping[str, Any]
+    ) -> Reply | EngineError:
+        """Make a call that may fail; return the reply or the error."""
+        try:
+            return await self.call(operation, path, data)
+        except EngineError as error:
+            return error
+
     async def read(self, path: str, **query: Any) -> Any:
         return (await self.call("read", path, query)).data
 

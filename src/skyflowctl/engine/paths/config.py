@@ -96,9 +96,11 @@ class ConfigPath:
             if candidate is None:
                 config.usable()
                 record = self._patched(config.record, call)
-                await self._mount.store.put_config(record)
+                await self._commit(config.record, record)
                 return _written(record, ())
-            return await self._write_credential(config, candidate, call)
+            record, warnings = await self._with_candidate(config, candidate, call)
+            await self._commit(config.record, record, candidate)
+        return _written(record, candidate.warnings + warnings)
 
     async def delete(self, call: Call) -> Reply:
         """Cut the mount off; run again, it finishes what a kill interrupted.
@@ -124,26 +126,39 @@ class ConfigPath:
             self._mount.clock.now(),
         )
 
-    async def _write_credential(self, config: Config, candidate: Candidate, call: Call) -> Reply:
-        store, account = self._mount.store, candidate.credential.account
-        record = self._patched(config.record, call)
-        live = config.credential
-        if live is not None and live.account == account:
-            # Nothing new: not minted again, and the credential's version stays.
-            if call.values.get("rotation_id"):
-                record = revisions.rotated_to(record, account.key_id)
-            await store.put_config(record)
-            return _written(record, candidate.warnings)
-        warnings = candidate.warnings
-        if call.values.get("validate_credentials", True):
-            roles = await store.roles()
-            warnings += await self._mount.verifier.accept(candidate.credential, live, roles)
-        record = self._with_candidate(record, candidate, call)
-        entry = record.history[-1]
-        await store.put_credential(entry.slot, account)
+    async def _commit(
+        self, before: ConfigRecord, record: ConfigRecord, candidate: Candidate | None = None
+    ) -> None:
+        """Store the credential if it is new, then the config, then drop what is not kept."""
+        store, entry = self._mount.store, record.history[-1]
+        if candidate is not None and entry != before.live:
+            await store.put_credential(entry.slot, candidate.credential.account)
         await store.put_config(record)
+        # Also what an earlier write left that was killed in between.
         await store.keep_credentials(revisions.kept_slots(record))
-        return _written(record, warnings)
+
+    async def _with_candidate(
+        self, config: Config, candidate: Candidate, call: Call
+    ) -> tuple[ConfigRecord, tuple[str, ...]]:
+        """Return the next record, and warnings; a credential that is live already is not new.
+
+        Raises:
+            EngineError: 502 or 503, the credential is not accepted.
+        """
+        live, account = config.credential, candidate.credential.account
+        record, rotating = self._patched(config.record, call), bool(call.values.get("rotation_id"))
+        if live is not None and live.account == account:
+            return (revisions.rotated_to(record, account.key_id) if rotating else record), ()
+        warnings: tuple[str, ...] = ()
+        if call.values.get("validate_credentials", True):
+            roles = await self._mount.store.roles()
+            warnings = await self._mount.verifier.accept(candidate.credential, live, roles)
+        if not rotating:
+            # Whoever writes a credential outside of it has ended the rotation.
+            record = replace(record, rotation=None)
+        now = self._mount.clock.now()
+        record = revisions.with_credential(record, account, call.request.display_name, now)
+        return revisions.rotated_to(record, account.key_id), warnings
 
     def _patched(self, record: ConfigRecord, call: Call) -> ConfigRecord:
         now = self._mount.clock.now()
@@ -152,18 +167,6 @@ class ConfigPath:
         if rotation_id is None:
             return patched
         return revisions.with_rotation(patched, rotation_id, call.request.display_name, now)
-
-    def _with_candidate(
-        self, record: ConfigRecord, candidate: Candidate, call: Call
-    ) -> ConfigRecord:
-        account = candidate.credential.account
-        if not call.values.get("rotation_id"):
-            # Whoever writes a credential outside of it has ended the rotation.
-            record = replace(record, rotation=None)
-        record = revisions.with_credential(
-            record, account, call.request.display_name, self._mount.clock.now()
-        )
-        return revisions.rotated_to(record, account.key_id)
 
 
 def _written(record: ConfigRecord, warnings: tuple[str, ...]) -> Reply:

@@ -1,0 +1,122 @@
+"""A write that is killed anywhere leaves the old state or the new one, never half."""
+
+import contextlib
+import json
+
+import pytest
+from support.engine import READONLY, Bench, scenario
+
+from skyflowctl.engine.contract import EngineError, Operation, Request, StorageError
+
+A = "skyflow-role-a"
+
+
+async def seen(engine):
+    """What a request may see of a mount, and whether its credential mints."""
+    config = (await engine.handle(Request(Operation.READ, "config"))).data
+    roles = (await engine.handle(Request(Operation.LIST, "roles"))).data
+    history = (await engine.handle(Request(Operation.LIST, "config/history"))).data
+    try:
+        creds = (await engine.handle(Request(Operation.READ, "creds/r1"))).data["key_id"]
+    except EngineError as error:
+        creds = error.message
+    return json.loads(json.dumps([config, roles, history, creds]))
+
+
+WRITES = {
+    "replace": ("update", "config", True, {"description": "new"}),
+    "rotate": ("update", "config", True, {"rotation_id": "rot-1"}),
+    "describe": ("update", "config", False, {"description": "new"}),
+    "cut off": ("delete", "config", False, {}),
+    "role": ("update", "roles/r1", False, {"description": "new"}),
+    "new role": ("update", "roles/r2", False, {"role_ids": [A]}),
+    "no role": ("delete", "roles/r1", False, {}),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@scenario
+async def test_dies_after_each_write(name):
+    operation, path, with_credential, body = WRITES[name]
+    bench = Bench()
+    await bench.configured(A)
+    for _ in range(2):
+        await bench.write("config", credentials_json=bench.key(A))
+    if with_credential:
+        body = body | {"credentials_json": bench.key(A)}
+    start = bench.storage.copy()
+    old = await seen(bench.restarted(start.copy()))
+    # A whole run tells the new state, and how many writes it takes.
+    whole = start.copy()
+    request = Request(Operation(operation), path, body, "skyflow/order/")
+    await bench.restarted(whole).handle(request)
+    writes = sum(what in ("put", "delete") for what, _ in whole.calls)
+    new = await seen(bench.restarted(whole.copy()))
+    assert old != new
+
+    states = []
+    for allowed in range(writes):
+        dying = start.copy()
+        dying.writes_left = allowed
+        with contextlib.suppress(StorageError):
+            await bench.restarted(dying).handle(request)
+        left = dying.copy()
+        now = await seen(bench.restarted(left))
+        assert now in (old, new), allowed
+        states.append(now == new)
+        # The same command again ends in the new state, but for its counters.
+        again = left.copy()
+        await bench.restarted(again).handle(request)
+        assert not [key for key in again.dump() if key.startswith("wal/")]
+        kept = {key for key in again.dump() if key.startswith("credential/")}
+        entries = (await seen(bench.restarted(again.copy())))[2]["key_info"].values()
+        assert len(kept) == sum(entry["kept"] for entry in entries)
+    # One commit point: once new, never old again.
+    assert states == sorted(states)
+    assert not states[0]
+
+
+@pytest.mark.parametrize("name", WRITES)
+@scenario
+async def test_a_standby_hears_the_storages_own_words_before_anything_else(name):
+    operation, path, with_credential, body = WRITES[name]
+    bench = Bench()
+    await bench.configured(A)
+    if with_credential:
+        body = body | {"credentials_json": bench.key(A)}
+    asked = bench.tokens.state.counters.exchanges
+    standby = bench.storage.copy()
+    standby.read_only = True
+    engine = bench.restarted(standby)
+    with pytest.raises(StorageError) as caught:
+        await engine.handle(Request(Operation(operation), path, body, "skyflow/order/"))
+    assert str(caught.value) == READONLY
+    assert [what for what, _ in standby.calls] == ["put"]
+    assert bench.tokens.state.counters.exchanges == asked
+
+
+@scenario
+async def test_reads_creds_health_and_verify_work_on_a_standby():
+    bench = Bench()
+    await bench.configured(A)
+    bench.storage.read_only = True
+    for operation, path in (
+        ("read", "config"),
+        ("read", "creds/r1"),
+        ("update", "creds/r1"),
+        ("read", "health"),
+        ("update", "config/verify"),
+    ):
+        assert (await bench.call(operation, path)).data
+
+
+@scenario
+async def test_a_refused_write_leaves_nothing_behind():
+    bench = Bench()
+    await bench.configured(A)
+    before = bench.storage.dump()
+    await bench.fails(409, "update", "config", description="x", cas=9)
+    await bench.fails(502, "update", "config", credentials_json=bench.key("other"))
+    await bench.fails(400, "update", "config", credentials_json="{}")
+    await bench.fails(400, "update", "roles/r1", role_ids=[])
+    assert bench.storage.dump() == before

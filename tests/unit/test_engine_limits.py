@@ -1,0 +1,210 @@
+"""Limits, deadlines and cancellation of a mount's exchanges."""
+
+import asyncio
+
+import pytest
+from support.engine import START, Bench, FrozenClock, ScriptedTokenService, scenario
+from support.keys import account
+
+from skyflowctl.engine.contract import EngineError
+from skyflowctl.engine.engine import EngineSettings
+from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.records import RoleRecord
+from skyflowctl.engine.verification import Verifier
+from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
+from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+
+A = "skyflow-role-a"
+
+
+class Gate:
+    """Holds every exchange until it is opened; counts."""
+
+    def __init__(self, tokens):
+        self.now = self.most = self.cancelled = 0
+        self.open = asyncio.Event()
+        tokens.answer = self
+
+    async def __call__(self, scope, assertion):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.now -= 1
+
+
+async def scripted(roles=1, **settings):
+    tokens = ScriptedTokenService()
+    bench = Bench(tokens=tokens, settings=EngineSettings(**settings))
+    await bench.configured(*[A] * roles)
+    return bench, tokens
+
+
+async def settle():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@scenario
+async def test_too_many_exchanges_are_turned_away_at_once():
+    bench, tokens = await scripted(max_in_flight=4)
+    gate = Gate(tokens)
+    running = [asyncio.create_task(bench.read("creds/r1")) for _ in range(4)]
+    await settle()
+    message = await bench.fails(503, "read", "creds/r1")
+    assert message == "skyflow: too many exchanges in flight on this mount"
+    gate.open.set()
+    assert len(await asyncio.gather(*running)) == 4
+    assert (await bench.read("creds/r1"))["access_token"]
+
+
+@scenario
+async def test_cancelling_a_request_cancels_its_exchange_and_frees_its_place():
+    bench, tokens = await scripted(max_in_flight=1)
+    gate = Gate(tokens)
+    for _ in range(3):
+        request = asyncio.create_task(bench.read("creds/r1"))
+        await settle()
+        assert gate.now == 1
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert gate.now == 0
+    assert gate.cancelled == 3
+
+
+@scenario
+async def test_cancelling_a_check_cancels_all_of_its_exchanges():
+    bench, tokens = await scripted(roles=12)
+    gate = Gate(tokens)
+    request = asyncio.create_task(bench.write("config/verify"))
+    await settle()
+    assert gate.now == 8
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert gate.now == 0
+
+
+@scenario
+async def test_a_cancelled_write_changes_nothing_and_frees_the_lock():
+    bench, tokens = await scripted()
+    gate = Gate(tokens)
+    request = asyncio.create_task(bench.write("config", credentials_json=bench.key()))
+    await settle()
+    assert gate.now == 1
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    tokens.answer = None
+    assert (await bench.write("config", description="x"))["credential_version"] == 1
+    assert not [key for key in bench.storage.dump() if key.startswith("wal/")]
+
+
+@scenario
+async def test_at_most_eight_exchanges_of_a_check_at_once():
+    bench, tokens = await scripted(roles=20)
+    gate = Gate(tokens)
+    request = asyncio.create_task(bench.write("config/verify"))
+    await settle()
+    gate.open.set()
+    roles = (await request)["roles"]
+    assert gate.most == 8
+    assert len(roles) == 20
+    assert all(role["ok"] for role in roles.values())
+
+
+@scenario
+async def test_a_check_ends_in_time_and_tells_what_it_did_not_reach():
+    tokens, clock = ScriptedTokenService(), FrozenClock()
+
+    async def answer(scope, assertion):
+        if scope != "role:fast":
+            await asyncio.Event().wait()
+
+    tokens.answer = answer
+    verifier = Verifier(Exchanges(Minter(tokens, clock), 64), parallel=2, seconds=0.2)
+    who = account()
+    credential = MintingCredential(who, SigningKey.trusted(who.private_key))
+    roles = {
+        name: RoleRecord((name,), 1, START, START) for name in ("fast", "slow", "never", "last")
+    }
+    checks = await verifier.check(credential, roles)
+    assert list(checks) == ["fast", "slow", "never", "last"]
+    assert [check.ok for check in checks.values()] == [True, False, False, False]
+    late = checks["last"].public()
+    assert (late["status"], late["message"]) == (0, "not checked within 0.2 s")
+    with pytest.raises(EngineError) as caught:
+        await verifier.accept(credential, None, roles)
+    assert caught.value.status == 503
+
+
+@scenario
+async def test_an_unreachable_service_never_accepts_a_credential():
+    bench, tokens = await scripted(roles=2)
+
+    async def answer(scope, assertion):
+        raise TokenServiceUnreachable("connection refused")
+
+    tokens.answer = answer
+    message = await bench.fails(503, "update", "config", credentials_json=bench.key())
+    assert message == "skyflow: connection refused [role r1]"
+    health = await bench.read("health")
+    assert health["configuration_status"] == "token_service_unreachable"
+    assert health["token_service"]["reachable"] is False
+    assert (await bench.read("config"))["credential_version"] == 1
+    assert await bench.fails(503, "read", "creds/r1") == "skyflow: connection refused"
+
+
+@scenario
+async def test_health_is_one_probe_for_all_and_outlives_one_waiter():
+    bench, tokens = await scripted()
+    gate = Gate(tokens)
+    asked = len(tokens.scopes)
+    waiters = [asyncio.create_task(bench.read("health")) for _ in range(10)]
+    await settle()
+    waiters[0].cancel()
+    await settle()
+    gate.open.set()
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(result["healthy"] for result in results[1:])
+    assert len(tokens.scopes) == asked + 1
+
+
+@scenario
+async def test_health_is_cancelled_with_its_last_waiter():
+    bench, tokens = await scripted()
+    gate = Gate(tokens)
+    waiter = asyncio.create_task(bench.read("health"))
+    await settle()
+    waiter.cancel()
+    await settle()
+    assert (gate.now, gate.cancelled) == (0, 1)
+
+
+@scenario
+async def test_closing_ends_a_probe():
+    bench, tokens = await scripted()
+    gate = Gate(tokens)
+    waiter = asyncio.create_task(bench.read("health"))
+    await settle()
+    await bench.engine.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert (gate.now, tokens.closed) == (0, 1)
+
+
+@scenario
+async def test_a_host_that_is_not_allowed_any_more_is_not_asked():
+    bench, tokens = await scripted()
+    bench.settings = EngineSettings(allowed_hosts=frozenset({"localhost:8443"}))
+    bench.engine = bench.restarted()
+    asked = len(tokens.scopes)
+    message = await bench.fails(503, "read", "creds/r1")
+    assert message.startswith("skyflow: tokenURI names a host that is not allowed")
+    assert len(tokens.scopes) == asked
