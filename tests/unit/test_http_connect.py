@@ -150,6 +150,28 @@ def test_the_context_is_made_once_and_only_when_needed(local_ca):
     assert made == [1]
 
 
+def test_a_handshake_that_hangs_ends_at_the_deadline_without_a_leak(local_ca):
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        uri = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/auth/sa/oauth/token"
+        async with server, client(local_ca) as service:
+            asking = [ask(service, uri, deadline=0.3) for _ in range(10)]
+            results = await asyncio.gather(*asking, return_exceptions=True)
+            assert all(isinstance(result, TokenServiceUnreachable) for result in results)
+            assert service.open_connections == 0
+            async with asyncio.timeout(5):
+                while len(asyncio.all_tasks()) > 1:
+                    await asyncio.sleep(0.005)
+
+    descriptors = open_descriptors()
+    asyncio.run(main())
+    assert open_descriptors() <= descriptors
+
+
 # --- proxies
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 
 import pytest
 from support.exchanging import (
@@ -167,6 +168,18 @@ def test_a_message_is_one_clean_line(local_ca, kind, body, message):
         local_ca, lambda call: call.answer(502, body, kind=kind), TokenServiceRefused
     )
     assert error.message == message
+
+
+@pytest.mark.parametrize(
+    "page", [b"<" * 65_000, b"<script" * 9_000, b"<!--" * 16_000, b"< >" * 20_000]
+)
+def test_a_hostile_page_costs_no_time(local_ca, page):
+    started = time.process_time()
+    error, _ = failure(
+        local_ca, lambda call: call.answer(502, page, kind="text/html"), TokenServiceRefused
+    )
+    assert len(error.message) <= 500
+    assert time.process_time() - started < 1
 
 
 def test_a_long_message_is_cut(local_ca):

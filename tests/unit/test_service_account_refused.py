@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization as form
@@ -169,9 +170,26 @@ def other_pem(kind: str) -> str:
         return pkcs1(ec.generate_private_key(ec.SECP256R1()))
     if kind == "1024 bits":
         return pkcs8(rsa_key("small", 1024))
+    if kind == "8192 bits":
+        return pkcs8(giant_key())
     if kind == "two keys":
         return pkcs8(key) * 2
     return pkcs8(wrong_exponent(key))
+
+
+def giant_key() -> rsa.RSAPrivateKey:
+    """A key's form of 8192 bits, with numbers that are no primes: made in no time."""
+    p, q = 2**4096 - 1, 2**4096 - 3
+    d = pow(65537, -1, (p - 1) * (q - 1) | 1)
+    return rsa.RSAPrivateNumbers(
+        p=p,
+        q=q,
+        d=d,
+        dmp1=d % (p - 1),
+        dmq1=d % (q - 1),
+        iqmp=pow(q, -1, p),
+        public_numbers=rsa.RSAPublicNumbers(65537, p * q),
+    ).private_key(unsafe_skip_rsa_key_validation=True)
 
 
 def wrong_exponent(key: rsa.RSAPrivateKey) -> rsa.RSAPrivateKey:
@@ -196,6 +214,7 @@ def wrong_exponent(key: rsa.RSAPrivateKey) -> rsa.RSAPrivateKey:
         ("EC", "key-not-rsa"),
         ("EC, old form", "key-not-rsa"),
         ("1024 bits", "key-too-small"),
+        ("8192 bits", "key-too-large"),
         ("two keys", "key-several"),
         ("wrong exponent", "key-broken"),
     ],
@@ -260,6 +279,23 @@ def everything_said(text: str) -> str:
     except InvalidCredential as error:
         findings, said = error.findings, f"{error} {error!r}"
     return " ".join([said, *(finding.message + finding.fix for finding in findings)])
+
+
+HOSTILE = {
+    "backslashes": "\\" * 30_000,
+    "beginnings": "-----BEGIN PRIVATE KEY-----" * 2_000,
+    "beginnings and ends": "-----BEGIN PRIVATE KEY-----A-----END" * 1_500,
+    "angles": "<" * 60_000,
+    "one long body": f"-----BEGIN PRIVATE KEY-----{'A' * 60_000}-----END PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_text_costs_no_time(what):
+    text = changed(privateKey=HOSTILE[what])
+    started = time.process_time()
+    refuse(text)
+    assert time.process_time() - started < 1
 
 
 def outcome(text: str) -> str:

@@ -4,9 +4,9 @@ import json
 import re
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.answer_words import one_line, redirect_reason
 from skyflowctl.skyflow.http_connection import MAXIMUM_BODY, Answer
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
@@ -15,9 +15,10 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceUnreachable,
 )
 
-_MAXIMUM_MESSAGE = 500
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
+# Each alternative stops at the next tag or takes the rest: linear on any page.
+_TAG = re.compile(
+    r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE
+)
 _BEARER = re.compile(r"[\x21-\x7e]+")
 
 
@@ -30,12 +31,12 @@ def read_answer(answer: Answer, token_uri: str) -> Exchange:
 
     Raises:
         TokenServiceRefused: a status of 400 or more, or no token.
-        TokenServiceUnreachable: a redirect; it is never followed, for whoever gets the
-            assertion can mint for an hour.
+        TokenServiceUnreachable: a redirect.
     """
     request_id = one_line(answer.header(b"x-request-id"))[:128]
     if 300 <= answer.status < 400:
-        raise TokenServiceUnreachable(_redirect(answer, token_uri))
+        location = answer.header(b"location")
+        raise TokenServiceUnreachable(redirect_reason(answer.status, location, token_uri))
     if answer.truncated:
         size = f"answer is larger than {MAXIMUM_BODY // 1024} KiB"
         raise TokenServiceRefused(answer.status, size, request_id)
@@ -44,12 +45,6 @@ def read_answer(answer: Answer, token_uri: str) -> Exchange:
         message = NO_TOKEN if answer.status < 300 else _message(answer, body)
         raise TokenServiceRefused(answer.status, message, request_id)
     return _token(body, request_id)
-
-
-def one_line(text: str) -> str:
-    """Return the text as one printable line of at most 500 characters, without tokens."""
-    shown = "".join(char if char.isprintable() else " " for char in _JWT.sub("***", text))
-    return " ".join(shown.split())[:_MAXIMUM_MESSAGE].rstrip()
 
 
 def _token(body: dict[str, Any], request_id: str) -> Exchange:
@@ -91,14 +86,3 @@ def _standard_words(status: int) -> str:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
-
-
-def _redirect(answer: Answer, token_uri: str) -> str:
-    location = answer.header(b"location")
-    try:
-        target = urlsplit(urljoin(token_uri, location)).netloc if location else ""
-    except ValueError:
-        target = ""
-    # Without a user name: a redirect could carry a password.
-    host = one_line(target.rpartition("@")[2])[:255] or "nowhere"
-    return f"HTTP {answer.status} redirects to {host}; redirects are refused"

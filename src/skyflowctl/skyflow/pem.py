@@ -5,16 +5,18 @@ fail in Node; PKCS#1 fails in Go), so what we store is always one canonical form
 """
 
 import re
-import textwrap
 from dataclasses import dataclass
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
 
 _BLOCK = re.compile(
-    r"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
+    r"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----"
+    r"(?P<body>(?:(?!-----).)*)-----END (?P=label)-----",
+    re.DOTALL,
 )
-_ESCAPED_LINE_END = re.compile(r"(?:\\+r)?\\+n|\\+r")
+# Bounded, as all patterns here: the text is a stranger's, and time grows with its square.
+_ESCAPED_LINE_END = re.compile(r"(?:\\{1,4}r)?\\{1,4}n|\\{1,4}r")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _PKCS8 = "PRIVATE KEY"
 _PKCS1 = "RSA PRIVATE KEY"
@@ -78,4 +80,4 @@ def _body(text: str) -> str:
     base64 = "".join(text.split())
     if not _BASE64.fullmatch(base64):
         raise InvalidKey("key-broken", "the private key holds characters that are not base64")
-    return "\n".join(textwrap.wrap(base64, 64))
+    return "\n".join(base64[start : start + 64] for start in range(0, len(base64), 64))

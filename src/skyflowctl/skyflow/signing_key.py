@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 MINIMUM_BITS = 2048
-# Above this, one signature takes longer than an exchange; no such key is ever issued.
-MAXIMUM_BITS = 8192
+# Skyflow issues 2048; checking a larger key than this stops the process for seconds.
+MAXIMUM_BITS = 4096
 
 
 class InvalidKey(ValueError):
@@ -45,7 +45,7 @@ class SigningKey:
         """Return the key after the full check: size, and that its parts belong together.
 
         Raises:
-            InvalidKey: it is no unencrypted RSA key of 2048 to 8192 bits, or broken.
+            InvalidKey: it is no unencrypted RSA key of 2048 to 4096 bits, or broken.
         """
         data = pem.reveal().encode()
         # The size comes first: checking a giant key would take minutes.
