@@ -26,7 +26,9 @@ class FakeServer:
         self.configs: dict[str, dict[str, Any]] = {}
         self.health: dict[str, Mapping[str, Any] | VaultError] = {}
         self.nodes: list[dict[str, Any]] | VaultError | None = None
+        self.server_health: dict[str, Any] | VaultError = {"initialized": True, "sealed": False}
         self.has_history = True
+        self.params: dict[str, list[Mapping[str, str]]] = {}
         self.log: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.hook: Callable[[str, str], None] = lambda method, path: None
         self.after: Callable[[str, str], None] = lambda method, path: None
@@ -55,10 +57,13 @@ class FakeServer:
             self.requests_made += 1
             number = self.requests_made
             self.log.append((method, path, body))
+            self.params.setdefault(path, []).append(params or {})
         self.hook(method, path)
         with self._lock:
             status, data = self._answer(method, path, dict(body or {}))
         self.after(method, path)
+        if path == "sys/health":
+            return make_reply(status, data, {})
         if status >= 300:
             texts = (str(data["error"]),) if data and "error" in data else ()
             raise failure(status, texts, method=method, path=path, request_id=f"r{number}")
@@ -90,6 +95,10 @@ class FakeServer:
                 entry = self.mounts[name.rstrip("/")]
                 entry["running_plugin_version"] = entry["plugin_version"]
             return 200, {}
+        if path == "health":
+            if isinstance(self.server_health, VaultError):
+                raise self.server_health
+            return 200, self.server_health
         if path == "ha-status":
             if isinstance(self.nodes, VaultError):
                 raise self.nodes

@@ -1,0 +1,253 @@
+"""``apply --dry-run`` and ``creds --dry-run``: the whole thing, on a stage in this process.
+
+What is run is the real planner, executor and engine; only the server and the token service
+are played. Nothing is written anywhere. The one connection is the reading of a server's
+live state, when a gateway is given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from skyflowctl.engine.ctx import Ctx
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
+from skyflowctl.executor.events import Listener
+from skyflowctl.executor.outcome import Outcome
+from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.run import execute
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.operations.health import HealthResult, health
+from skyflowctl.operations.plan import PlanResult, plan
+from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
+from skyflowctl.operations.targets import declared_mounts
+from skyflowctl.planner.diff import make_plan
+from skyflowctl.planner.plan import Plan
+from skyflowctl.vault.answers import Creds
+from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveState
+
+_NOTHING = LiveState({}, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """Whether one role gave a token in the dry run, and until when; never the token."""
+
+    mount: str
+    role: str
+    expires_at: str = ""
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunResult:
+    """A plan, and what its rehearsal proved.
+
+    Args:
+        planned: what a real apply would do.
+        outcome: what became of it on the stage.
+        seeded: it began from a server's live state; False: from an empty server.
+        throw_away: by mount name, why a throw-away key had to play its credential.
+        stand_ins: mounts whose live key was played by a throw-away one, because it is
+            another one than the manifest's.
+        minted: one entry for every role that was tried.
+        unproved: mounts that nothing was tried on, because the plan leaves them out or
+            they stay without a credential.
+        health: of the mounts that were tried.
+        left: how many actions a second plan had; 0, or something is wrong.
+    """
+
+    planned: PlanResult
+    outcome: Outcome
+    seeded: bool
+    throw_away: dict[str, str]
+    stand_ins: tuple[str, ...]
+    minted: tuple[Minted, ...]
+    unproved: tuple[str, ...]
+    health: HealthResult
+    left: int
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a real apply would end with; 6 if a role gives no token after it."""
+        if self.outcome.exit_code is not ExitCode.OK:
+            return self.outcome.exit_code
+        if self.planned.blocked or self.left:
+            return ExitCode.PARTIAL
+        failed = any(one.problem for one in self.minted)
+        return ExitCode.UNHEALTHY if failed else self.health.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class DryCreds:
+    """A token of the in-process token service. ``throw_away`` says why the credential had
+    to be played by a throw-away key; empty: it was the manifest's own."""
+
+    creds: Creds
+    throw_away: str
+
+
+def dry_run(
+    manifest: Manifest,
+    credentials: CredentialSource,
+    gateway: Gateway | None = None,
+    *,
+    parallelism: int = 10,
+    replace_credential: frozenset[str] = frozenset(),
+    on_event: Listener | None = None,
+) -> DryRunResult:
+    """Plan, apply on the stage, mint for every role, probe health, plan again.
+
+    Args:
+        manifest: what should be.
+        credentials: the source that a real apply would use.
+        gateway: the server whose live state is the beginning; it is only read. None:
+            an empty server.
+        parallelism: how many actions run at once.
+        replace_credential: as for :func:`skyflowctl.operations.plan.plan`.
+        on_event: told of every step of the apply.
+
+    Raises:
+        InvalidInput: a reference leads to what is no valid credential.
+        VaultError: the server as a whole cannot be read.
+    """
+    planned = _planned(manifest, credentials, gateway, parallelism, replace_credential)
+    cast = make_cast(manifest, credentials, planned.live)
+    with open_stage(manifest, cast, planned.live) as stage:
+        played = _with_stand_ins(planned.plan, cast)
+        outcome = execute(played, stage, cast, parallelism=parallelism, on_event=on_event)
+        tried, unproved = _tried(manifest, stage)
+        minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
+        probed = health(stage, declared_mounts(replace(manifest, mounts=tried)))
+        left = _left(planned, stage, cast)
+    return DryRunResult(
+        planned=planned,
+        outcome=outcome,
+        seeded=gateway is not None,
+        throw_away=dict(cast.unresolved),
+        stand_ins=cast.stand_ins,
+        minted=minted,
+        unproved=unproved,
+        health=probed,
+        left=left,
+    )
+
+
+def mint_dry(
+    manifest: Manifest,
+    mount: str,
+    role: str,
+    ctx: Ctx | None,
+    credentials: CredentialSource,
+) -> DryCreds:
+    """Mint one token for a role of the manifest, wholly in this process.
+
+    Args:
+        manifest: where mount and role are declared.
+        mount: the mount's name.
+        role: the role's name.
+        ctx: what a caller would send.
+        credentials: where the mount's credential comes from.
+
+    Raises:
+        UsageError: the manifest has no such mount, or it names no credential.
+        InvalidInput: the engine refuses the role or the ctx, or the credential is bad.
+    """
+    wanted = next((one for one in manifest.mounts if one.name == mount), None)
+    if wanted is None or wanted.credentials is None:
+        raise _cannot_mint(manifest, mount, known=wanted is not None)
+    alone = replace(manifest, mounts=(wanted,))
+    cast = make_cast(alone, credentials, _NOTHING)
+    with open_stage(alone, cast, _NOTHING) as stage:
+        made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
+        outcome = execute(made, stage, cast)
+        if outcome.failures:
+            problems = (result.problem for result in outcome.failures)
+            raise SkyflowctlError.of(problem for problem in problems if problem)
+        creds = stage.creds(wanted.path, role, ctx)
+    return DryCreds(creds, cast.unresolved.get(mount, ""))
+
+
+def _planned(
+    manifest: Manifest,
+    credentials: CredentialSource,
+    gateway: Gateway | None,
+    parallelism: int,
+    replace_credential: frozenset[str],
+) -> PlanResult:
+    """Plan from the server's live state, or from that of an empty stage."""
+    if gateway is not None:
+        return plan(
+            manifest,
+            gateway,
+            credentials,
+            parallelism=parallelism,
+            replace_credential=replace_credential,
+        )
+    nobody = Cast({}, {}, {}, ())
+    with open_stage(manifest, nobody, _NOTHING) as stage:
+        return plan(manifest, stage, credentials, replace_credential=replace_credential)
+
+
+def _with_stand_ins(made: Plan, cast: Cast) -> Plan:
+    """Let throw-away keys play what the plan could not resolve; the plan shown keeps its
+    warning about them."""
+    actions = tuple(
+        replace(action, credential=cast.manifest[action.mount].identity)
+        if action.needs_credential and action.credential is None
+        else action
+        for action in made.actions
+    )
+    return replace(made, actions=actions)
+
+
+def _tried(manifest: Manifest, stage: Gateway) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+    """Return the mounts that have a credential on the stage, and the names of the others."""
+    paths = [mount.path for mount in manifest.mounts]
+    engines = stage.read_live_state(paths, manifest.plugin.name).engines
+    ready = {path for path, engine in engines.items() if engine.config.configured}
+    tried = tuple(mount for mount in manifest.mounts if mount.path in ready)
+    return tried, tuple(mount.name for mount in manifest.mounts if mount.path not in ready)
+
+
+def _roles(mounts: Sequence[Mount]) -> list[tuple[Mount, str]]:
+    return [(mount, role.name) for mount in mounts for role in mount.roles]
+
+
+def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
+    probe = next(one.ctx.probe for one in mount.roles if one.name == role)
+    try:
+        creds = stage.creds(mount.path, role, probe or None)
+    except VaultError as error:
+        return Minted(mount.name, role, problem=error.problems[0])
+    return Minted(mount.name, role, creds.expires_at)
+
+
+def _left(planned: PlanResult, stage: Gateway, cast: Cast) -> int:
+    """Plan again. The stage knows nothing of the time before, so the server's own history
+    tells which keys were live once."""
+    manifest = planned.manifest
+    live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
+    engines = dict(live.engines)
+    for path, engine in planned.live.engines.items():
+        if path in engines and engine.history is not None:
+            engines[path] = replace(engines[path], history=engine.history)
+    identities = dict(planned.identities)
+    for action in _with_stand_ins(planned.plan, cast).actions:
+        if action.needs_credential:
+            identities[action.mount] = action.credential
+    live = replace(live, engines=engines, problems=planned.live.problems)
+    return len(make_plan(manifest, live, identities).actions)
+
+
+def _cannot_mint(manifest: Manifest, mount: str, *, known: bool) -> UsageError:
+    if known:
+        return UsageError(
+            f"{mount} has no credential in the manifest, so nothing can be minted",
+            fix=f"add `credentials:` to {mount}",
+            code="no-credential",
+        )
+    names = ", ".join(one.name for one in manifest.mounts)
+    return UsageError(
+        f"the manifest has no mount {mount!r}", fix=f"name one of {names}", code="unknown-mount"
+    )

@@ -1,0 +1,274 @@
+"""The dry run: the real planner, executor and engine on a stage without sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from support import planning as p
+from support.fake_server import FakeServer
+from support.keys import account
+
+from skyflowctl.errors import ExitCode, InvalidInput, UsageError
+from skyflowctl.executor.ports import Credential
+from skyflowctl.manifest.model import CtxRule
+from skyflowctl.operations.dry_run import dry_run, mint_dry
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.secret import Secret
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.gateway import Gateway
+
+PATTERN = CtxRule(required=True, pattern="order:*", probe="order:probe")
+WHAT = p.manifest(
+    p.mount("order", roles=(p.role("writer", ctx=PATTERN), p.role("reader"))),
+    p.mount("pay", roles=(p.role("risk", ctx=CtxRule(probe={"n": 1})),)),
+)
+
+
+class RealCredentials:
+    """Real keys; ``missing`` mounts have a reference that leads nowhere."""
+
+    def __init__(self, *missing: str, number: int = 1) -> None:
+        self.missing = missing
+        self.number = number
+
+    def identify(self, mount, live):
+        return self.resolve(mount).identity
+
+    def resolve(self, mount):
+        if mount in self.missing:
+            raise UnresolvedReference("nothing there", why="no such file")
+        who = p.identity(mount, self.number)
+        made = account(clientID=who.client_id, keyID=who.key_id)
+        return Credential(CredentialIdentity(made.client_id, made.key_id), made.to_json())
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Not even loopback: whoever connects or binds fails the test."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a dry run opened a connection")
+
+    for name in ("connect", "connect_ex", "bind"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+
+
+def applied(number: int = 1) -> FakeServer:
+    """A server on which the manifest was applied with the n-th credentials."""
+    from support.fake_server import FakeCredentials
+
+    from skyflowctl.executor.run import execute
+    from skyflowctl.planner.diff import make_plan
+
+    server = FakeServer()
+    live = Gateway(server).read_live_state([], "skyflow")
+    plan = make_plan(WHAT, live, p.identities(WHAT, number))
+    assert execute(plan, Gateway(server), FakeCredentials(number)).status == "ok"
+    server.log.clear()
+    return server
+
+
+def tokens(result):
+    return {(one.mount, one.role): one.problem for one in result.minted}
+
+
+class TestFromNothing:
+    def test_everything_is_applied_and_proved(self):
+        result = dry_run(WHAT, RealCredentials())
+        assert result.exit_code is ExitCode.OK
+        assert result.outcome.status == "ok"
+        assert tokens(result) == dict.fromkeys(
+            [("order", "writer"), ("order", "reader"), ("pay", "risk")]
+        )
+        assert all(one.expires_at.endswith("Z") for one in result.minted)
+        assert [row.state for row in result.health.mounts] == ["ok", "ok"]
+        assert (result.left, result.seeded, result.throw_away, result.unproved) == (
+            0,
+            False,
+            {},
+            (),
+        )
+
+    def test_a_throw_away_key_plays_what_cannot_be_resolved_and_it_is_said(self):
+        result = dry_run(WHAT, RealCredentials("pay"))
+        assert result.exit_code is ExitCode.OK
+        assert result.throw_away == {"pay": "no such file"}
+        assert len(result.minted) == 3
+        assert [w.code for w in result.planned.plan.warnings] == ["credential-unresolved"]
+        shown = json.dumps([c.after for a in result.planned.plan.actions for c in a.changes])
+        assert "throw-away" not in shown
+
+    def test_a_mount_without_a_credential_is_not_proved(self):
+        what = p.manifest(p.mount("order", credentials=None), p.mount("pay"))
+        result = dry_run(what, RealCredentials())
+        assert result.unproved == ("order",)
+        assert {one.mount for one in result.minted} == {"pay"}
+        assert result.exit_code is ExitCode.OK
+
+    def test_any_named_plugin_version_is_played(self):
+        result = dry_run(p.manifest(*WHAT.mounts, version="v7.0.0"), RealCredentials())
+        assert (result.exit_code, result.left) == (ExitCode.OK, 0)
+
+    def test_a_probe_that_its_own_rule_refuses_fails_the_role(self):
+        rule = CtxRule(required=True, pattern="order:*", probe="other:probe")
+        what = p.manifest(p.mount("order", roles=(p.role("writer", ctx=rule),)))
+        result = dry_run(what, RealCredentials())
+        assert result.outcome.status == "partial"
+        assert result.outcome.failures[0].action.path == "skyflow/order/roles/writer"
+        assert result.exit_code is ExitCode.PARTIAL
+
+    def test_two_mounts_may_share_a_service_account(self):
+        class Shared(RealCredentials):
+            def resolve(self, mount):
+                return super().resolve("order")
+
+        result = dry_run(WHAT, Shared())
+        assert result.exit_code is ExitCode.OK
+        assert len(tokens(result)) == 3
+
+    def test_an_invalid_credential_is_no_case_for_a_stand_in(self):
+        class Bad(RealCredentials):
+            def identify(self, mount, live):
+                raise InvalidInput("bad key")
+
+        with pytest.raises(InvalidInput):
+            dry_run(WHAT, Bad())
+
+
+class TestFromALiveServer:
+    def test_the_server_is_only_read(self):
+        server = applied()
+        server.roles["skyflow/order"].pop("reader")
+        result = dry_run(WHAT, RealCredentials(), Gateway(server))
+        assert server.writes() == []
+        assert [a.path for a in result.planned.plan.actions] == ["skyflow/order/roles/reader"]
+        assert result.seeded
+        assert result.exit_code is ExitCode.OK
+        assert result.left == 0
+
+    def test_nothing_to_do_is_proved_too(self):
+        result = dry_run(WHAT, RealCredentials(), Gateway(applied()))
+        assert result.planned.plan.empty
+        assert len(result.minted) == 3
+        assert (result.exit_code, result.stand_ins) == (ExitCode.OK, ())
+
+    def test_a_replacement_is_rehearsed_with_the_new_key(self):
+        result = dry_run(WHAT, RealCredentials(number=2), Gateway(applied()))
+        assert [a.action.value for a in result.planned.plan.actions] == ["replace_credential"] * 2
+        assert result.exit_code is ExitCode.OK
+        assert result.stand_ins == ("order", "pay")
+        assert result.left == 0
+
+    def test_a_mount_rotated_past_the_manifest_keeps_its_key(self):
+        server = applied(2)
+        for config in server.configs.values():
+            config["history"] = {1: config["key_id"].replace("-2", "-1"), 2: config["key_id"]}
+        result = dry_run(WHAT, RealCredentials(), Gateway(server))
+        assert result.planned.plan.empty
+        assert {w.code for w in result.planned.plan.warnings} == {"rotated-past"}
+        assert (result.exit_code, result.left) == (ExitCode.OK, 0)
+        assert result.stand_ins == ("order", "pay")
+
+    def test_an_unresolved_reference_leaves_a_configured_mount_as_it_is(self):
+        result = dry_run(WHAT, RealCredentials("pay"), Gateway(applied()))
+        assert result.planned.plan.empty
+        assert (result.exit_code, result.left) == (ExitCode.OK, 0)
+        assert result.stand_ins == ("pay",)
+
+    def test_roles_that_nobody_declared_do_not_stop_a_replacement(self):
+        server = applied()
+        other = {"role_ids": ["else"], "version": 1, "tags": [], "description": ""}
+        server.roles["skyflow/order"]["stranger"] = other
+        result = dry_run(WHAT, RealCredentials(number=2), Gateway(server))
+        assert result.exit_code is ExitCode.OK
+
+    def test_a_mount_of_another_manifest_is_left_out_and_said(self):
+        server = applied()
+        server.mounts["skyflow/pay"]["options"]["manifest"] = "other"
+        result = dry_run(WHAT, RealCredentials(), Gateway(server))
+        assert result.exit_code is ExitCode.PARTIAL
+        assert [one.code for one in result.planned.blocked] == ["owned-by-other"]
+
+    def test_an_upgrade_is_rehearsed(self):
+        server = applied()
+        for mount in server.mounts.values():
+            mount |= {"plugin_version": "v1.0.0", "running_plugin_version": "v1.0.0"}
+        what = p.manifest(*WHAT.mounts, version="v1.9.0")
+        result = dry_run(what, RealCredentials(), Gateway(server))
+        assert [a.action.value for a in result.planned.plan.actions] == ["plugin_upgrade"] * 2
+        assert (result.exit_code, result.left) == (ExitCode.OK, 0)
+
+
+class TestMint:
+    def test_a_token_with_its_ctx(self):
+        made = mint_dry(WHAT, "order", "writer", "order:ORD-42", RealCredentials())
+        assert made.throw_away == ""
+        assert made.creds.key_id == "key-order-1"
+        assert made.creds.ttl > 0
+        assert b"order:ORD-42" in payload(made.creds.access_token)
+
+    def test_an_object_as_ctx(self):
+        made = mint_dry(WHAT, "pay", "risk", {"purpose": "x"}, RealCredentials())
+        assert json.loads(payload(made.creds.access_token))["ctx"] == {"purpose": "x"}
+
+    def test_the_engines_own_rules_hold(self):
+        with pytest.raises(BadRequest) as caught:
+            mint_dry(WHAT, "order", "writer", "wrong", RealCredentials())
+        assert "wrong" not in repr(caught.value.problems)
+        with pytest.raises(BadRequest) as caught:
+            mint_dry(WHAT, "order", "nobody", None, RealCredentials())
+        assert "unknown role" in caught.value.problems[0].why
+
+    def test_a_throw_away_key_is_said(self):
+        made = mint_dry(WHAT, "order", "reader", None, RealCredentials("order"))
+        assert made.throw_away == "no such file"
+
+    def test_only_the_one_credential_is_resolved(self):
+        mint_dry(WHAT, "pay", "risk", None, RealCredentials("order"))
+
+    def test_mounts_that_cannot_mint_are_usage_errors(self):
+        with pytest.raises(UsageError, match="no mount 'nobody'"):
+            mint_dry(WHAT, "nobody", "writer", None, RealCredentials())
+        bare = p.manifest(p.mount("order", credentials=None))
+        with pytest.raises(UsageError, match="no credential"):
+            mint_dry(bare, "order", "writer", None, RealCredentials())
+
+
+def payload(token: Secret) -> bytes:
+    from base64 import urlsafe_b64decode
+
+    part = token.reveal().split(".")[1]
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+@pytest.mark.needs("unshare")
+def test_it_works_in_an_empty_network_namespace():
+    """Loopback is down in there, so that even a local socket would fail."""
+    script = textwrap.dedent(
+        """
+        from skyflowctl.operations.dry_run import dry_run
+        from skyflowctl.secretrefs.unresolved import UnresolvedReference
+        from support import planning as p
+
+        class Nothing:
+            def identify(self, mount, live): raise UnresolvedReference("none")
+            resolve = lambda self, mount: self.identify(mount, None)
+
+        result = dry_run(p.manifest(), Nothing())
+        print(int(result.exit_code), len(result.minted), result.health.healthy)
+        """
+    )
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.stdout == "0 1 True\n", done.stderr

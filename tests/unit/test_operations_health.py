@@ -1,0 +1,260 @@
+"""health and status: states, nodes, ages, and what they cost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support import planning as p
+from support.fake_server import FakeCredentials, FakeServer
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.errors import ExitCode
+from skyflowctl.executor.run import execute
+from skyflowctl.manifest.model import RotationRule
+from skyflowctl.operations.health import STATES, health
+from skyflowctl.operations.status import is_due, status
+from skyflowctl.operations.targets import Named, declared_mounts
+from skyflowctl.planner.diff import make_plan
+from skyflowctl.vault.answers import Node
+from skyflowctl.vault.failures import failure
+from skyflowctl.vault.gateway import Gateway
+
+TWO = p.manifest(p.mount("order"), p.mount("pay"))
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class FixedClock:
+    def now(self):
+        return NOW
+
+    def monotonic(self):
+        return 0.0
+
+
+@pytest.fixture
+def server():
+    server = FakeServer()
+    live = Gateway(server).read_live_state([], "skyflow")
+    plan = make_plan(TWO, live, p.identities(TWO))
+    assert execute(plan, Gateway(server), FakeCredentials()).status == "ok"
+    return server
+
+
+def states(result):
+    return {row.path: row.state for row in result.mounts}
+
+
+def fail(status, text):
+    return failure(status, (text,), method="GET", path="x")
+
+
+REFUSED = {"healthy": False, "token_service": {"reachable": True, "status": 401, "error": "no"}}
+SILENT = {"healthy": False, "token_service": {"reachable": False, "error": "timed out"}}
+
+
+class TestHealth:
+    def test_all_is_well(self, server):
+        result = health(Gateway(server), declared_mounts(TWO))
+        assert states(result) == {"skyflow/order": "ok", "skyflow/pay": "ok"}
+        assert (result.healthy, result.exit_code) == (True, ExitCode.OK)
+        assert all(row.latency_ms is not None and not row.detail for row in result.mounts)
+
+    @pytest.mark.parametrize(
+        ("answer", "state"),
+        [
+            ({"healthy": False, "token_service": {}}, "unconfigured"),
+            (REFUSED, "refused"),
+            (SILENT, "token_service_unreachable"),
+            (fail(403, "permission denied"), "forbidden"),
+            (fail(404, 'no handler for route "x"'), "not_mounted"),
+            (fail(404, "route entry found, but backend is nil"), "plugin_missing"),
+            (fail(503, "Vault is sealed"), "sealed"),
+            (fail(500, "internal error"), "unreachable"),
+        ],
+    )
+    def test_each_state_is_told_apart_and_is_exit_6(self, server, answer, state):
+        server.health["skyflow/pay"] = answer
+        result = health(Gateway(server), declared_mounts(TWO))
+        assert states(result) == {"skyflow/order": "ok", "skyflow/pay": state}
+        assert result.mounts[1].detail
+        assert result.exit_code is ExitCode.UNHEALTHY
+
+    @pytest.mark.parametrize(
+        ("server_says", "state"),
+        [({"initialized": True, "sealed": True}, "sealed"), ({"sealed": False}, "sealed")],
+    )
+    def test_a_sealed_server_is_asked_once(self, server, server_says, state):
+        server.server_health = server_says
+        before = server.requests_made
+        result = health(Gateway(server), declared_mounts(TWO))
+        assert set(states(result).values()) == {state}
+        assert server.requests_made == before + 1
+
+    def test_an_unreachable_server_is_asked_once(self, server):
+        server.server_health = failure(502, (), method="GET", path="sys/health")
+        before = server.requests_made
+        result = health(Gateway(server), declared_mounts(TWO))
+        assert set(states(result).values()) == {"unreachable"}
+        assert server.requests_made == before + 1
+        assert result.exit_code is ExitCode.UNHEALTHY
+
+    def test_without_names_the_server_tells_them(self, server):
+        result = health(Gateway(server), None)
+        assert [(row.name, row.path) for row in result.mounts] == [
+            ("order", "skyflow/order"),
+            ("pay", "skyflow/pay"),
+        ]
+
+    def test_without_names_and_without_a_server_one_row_says_so(self, server):
+        server.server_health = failure(502, (), method="GET", path="sys/health")
+        (row,) = health(Gateway(server), None).mounts
+        assert (row.name, row.path, row.state) == ("", "", "unreachable")
+
+    def test_refresh_is_passed_on(self, server):
+        health(Gateway(server), declared_mounts(TWO), refresh=True)
+        assert {one.get("refresh") for one in server.params["skyflow/order/health"]} == {"true"}
+
+
+class TestNodes:
+    def nodes(self, server, *names):
+        server.nodes = [{"hostname": n, "api_address": f"https://{n}"} for n in names]
+
+    def connect(self, server, *, broken=None, unnamed=None):
+        closed = []
+
+        def open_node(node: Node):
+            if node.hostname == unnamed:
+                return None
+            other = FakeServer()
+            other.mounts = server.mounts
+            if node.hostname == broken:
+                other.health["skyflow/pay"] = fail(404, "route entry found, but backend is nil")
+            other.close = lambda: closed.append(node.hostname)
+            return Gateway(other)
+
+        return open_node, closed
+
+    def test_a_node_without_the_plugin_is_found(self, server):
+        self.nodes(server, "n0", "n1", "n2")
+        connect, closed = self.connect(server, broken="n2")
+        result = health(Gateway(server), declared_mounts(TWO), connect=connect)
+        assert len(result.mounts) == 6
+        bad = [row for row in result.mounts if row.state != "ok"]
+        assert [(row.path, row.node, row.state) for row in bad] == [
+            ("skyflow/pay", "https://n2", "plugin_missing")
+        ]
+        assert result.worst("skyflow/pay") == "plugin_missing"
+        assert result.worst("skyflow/order") == "ok"
+        assert result.exit_code is ExitCode.UNHEALTHY
+        assert sorted(closed) == ["n0", "n1", "n2"]
+
+    def test_a_node_that_nobody_named_gets_no_token(self, server):
+        self.nodes(server, "n0", "n1")
+        connect, _ = self.connect(server, unnamed="n1")
+        result = health(Gateway(server), declared_mounts(TWO), connect=connect)
+        assert result.unasked == ("https://n1",)
+        assert {row.node for row in result.mounts} == {"https://n0"}
+
+    def test_a_login_that_may_not_list_nodes_asks_the_address(self, server):
+        server.nodes = fail(403, "permission denied")
+        connect, _ = self.connect(server)
+        result = health(Gateway(server), declared_mounts(TWO), connect=connect)
+        assert {row.node for row in result.mounts} == {""}
+
+    def test_one_node_is_no_cluster(self, server):
+        self.nodes(server, "n0")
+        connect, _ = self.connect(server)
+        result = health(Gateway(server), declared_mounts(TWO), connect=connect)
+        assert {row.node for row in result.mounts} == {""}
+
+
+def test_states_are_those_of_the_contract():
+    assert set(STATES) == {
+        "ok",
+        "unconfigured",
+        "refused",
+        "token_service_unreachable",
+        "plugin_missing",
+        "not_mounted",
+        "forbidden",
+        "sealed",
+        "unreachable",
+    }
+
+
+class TestStatus:
+    def one(self, server, mount=None, **more):
+        mount = mount or declared_mounts(TWO)[0]
+        (row,) = status(Gateway(server), [mount], clock=FixedClock(), **more)
+        return row
+
+    def test_it_costs_three_requests_a_mount(self, server):
+        before = server.requests_made
+        rows = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        assert [row.name for row in rows] == ["order", "pay"]
+        assert server.requests_made - before == 2 + 3 * 2
+
+    def test_a_mount_in_full(self, server):
+        server.mounts["skyflow/order"]["running_plugin_version"] = "v1.0.0"
+        server.configs["skyflow/order"] |= {
+            "credential_updated": rfc3339(NOW - timedelta(days=2)),
+            "key_valid_before": "2027-01-01T00:00:00Z",
+        }
+        row = self.one(server)
+        assert (row.engine_name, row.engine_version, row.health) == ("skyflow", "v1.0.0", "ok")
+        assert row.roles == ("writer",)
+        assert row.credential.key_id == "key-order-1"
+        assert row.credential.version == 1
+        assert row.credential.age_seconds == 2 * 86_400
+        assert row.credential.expires_at == "2027-01-01T00:00:00Z"
+        assert row.credential.due is False
+
+    def test_an_engine_that_tells_no_times_has_no_age(self, server):
+        credential = self.one(server).credential
+        assert (credential.age_seconds, credential.expires_at) == (None, "")
+
+    def test_due_is_by_the_mounts_own_rule(self, server):
+        server.configs["skyflow/order"]["credential_updated"] = rfc3339(NOW - timedelta(days=91))
+        rule = RotationRule(max_age=timedelta(days=90))
+        assert self.one(server, Named("order", "skyflow/order", rule)).credential.due
+
+    def test_nothing_there_and_another_type_there(self, server):
+        assert self.one(server, Named("x", "skyflow/x")).health == "not_mounted"
+        server.mounts["skyflow/order"]["type"] = "kv"
+        row = self.one(server)
+        assert (row.health, row.engine_name, row.credential) == ("not_mounted", "kv", None)
+
+    def test_an_unconfigured_mount_has_no_credential(self, server):
+        server.configs["skyflow/order"] = {}
+        server.health["skyflow/order"] = {"healthy": False, "token_service": {}}
+        row = self.one(server)
+        assert (row.health, row.credential) == ("unconfigured", None)
+
+    def test_an_unreadable_engine_says_why(self, server):
+        def hook(method, path):
+            if path == "skyflow/order/config":
+                raise failure(403, ("permission denied",), method=method, path=path)
+
+        server.hook = hook
+        row = self.one(server)
+        assert row.credential is None
+        assert row.problem.code == "forbidden"
+
+    def test_without_names_the_server_tells_them(self, server):
+        rows = status(Gateway(server), None, clock=FixedClock())
+        assert [(row.name, row.path) for row in rows] == [
+            ("order", "skyflow/order"),
+            ("pay", "skyflow/pay"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("age", "left", "due"),
+    [(90, 400, True), (89, 400, False), (1, 14, True), (1, 15, False), (None, None, False)],
+)
+def test_due_by_age_or_by_end(age, left, due):
+    rule = RotationRule(max_age=timedelta(days=90), renew_before=timedelta(days=14))
+    spans = [None if days is None else timedelta(days=days) for days in (age, left)]
+    assert is_due(rule, *spans) is due
+    assert is_due(RotationRule(), *spans) is False

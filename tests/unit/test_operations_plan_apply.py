@@ -1,0 +1,178 @@
+"""plan and apply as operations: what they ask of a server, and what they answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from support import planning as p
+from support.fake_server import FakeCredentials, FakeServer
+from support.keys import credential
+
+from skyflowctl.errors import ExitCode, InvalidInput, UsageError, Where
+from skyflowctl.manifest.model import Reference
+from skyflowctl.operations.apply import apply
+from skyflowctl.operations.credentials import ManifestCredentials
+from skyflowctl.operations.plan import plan
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.vault.gateway import Gateway
+
+TWO = p.manifest(p.mount("order"), p.mount("pay"))
+
+
+@pytest.fixture
+def server():
+    return FakeServer()
+
+
+def run(server, what, source=None, **more):
+    source = source or FakeCredentials()
+    gateway = Gateway(server)
+    return apply(plan(what, gateway, source, **more), gateway, source)
+
+
+class TestPlan:
+    def test_it_costs_two_requests_and_two_for_each_mount(self, server):
+        run(server, TWO)
+        before = server.requests_made
+        assert plan(TWO, Gateway(server), FakeCredentials()).plan.empty
+        assert server.requests_made - before == 2 + 2 * 2
+
+    def test_a_history_is_one_request_more_where_the_key_differs(self, server):
+        run(server, TWO)
+        before = server.requests_made
+        made = plan(TWO, Gateway(server), FakeCredentials(2))
+        assert server.requests_made - before == 2 + 2 * 2 + 2
+        assert [a.action.value for a in made.plan.actions] == ["replace_credential"] * 2
+
+    def test_it_writes_nothing(self, server):
+        plan(TWO, Gateway(server), FakeCredentials())
+        assert server.writes() == []
+
+    def test_a_mount_that_was_rotated_past_the_manifest_stays(self, server):
+        run(server, p.manifest())
+        run(server, p.manifest(), FakeCredentials(2))
+        made = plan(p.manifest(), Gateway(server), FakeCredentials(1))
+        assert made.plan.empty
+        assert [w.code for w in made.plan.warnings] == ["rotated-past"]
+
+    def test_an_engine_without_history_needs_to_be_told(self, server):
+        server.has_history = False
+        run(server, p.manifest())
+        source, gateway = FakeCredentials(2), Gateway(server)
+        assert plan(p.manifest(), gateway, source).plan.empty
+        told = plan(p.manifest(), gateway, source, replace_credential=frozenset({"order"}))
+        assert [a.action.value for a in told.plan.actions] == ["replace_credential"]
+
+    def test_replace_credential_must_name_a_mount(self, server):
+        with pytest.raises(UsageError, match="nobody"):
+            plan(TWO, Gateway(server), FakeCredentials(), replace_credential=frozenset({"nobody"}))
+        assert server.requests_made == 0
+
+    def test_an_unresolved_reference_is_a_warning_with_its_cause(self, server):
+        run(server, TWO)
+        made = plan(TWO, Gateway(server), FakeCredentials(missing=frozenset({"pay"})))
+        assert made.plan.empty
+        assert [(w.code, w.why) for w in made.plan.warnings] == [
+            ("credential-unresolved", "no such file")
+        ]
+
+    def test_invalid_credentials_are_reported_all_at_once(self, server):
+        class Bad(FakeCredentials):
+            def identify(self, mount, live):
+                raise InvalidInput(f"{mount} is bad")
+
+        with pytest.raises(InvalidInput) as caught:
+            plan(TWO, Gateway(server), Bad())
+        assert [one.summary for one in caught.value.problems] == ["order is bad", "pay is bad"]
+
+
+class TestApply:
+    def test_the_second_one_has_nothing_to_do(self, server):
+        assert run(server, TWO).exit_code is ExitCode.OK
+        again = run(server, TWO)
+        assert (again.status, again.exit_code, again.outcome.results) == ("ok", ExitCode.OK, ())
+
+    def test_a_mount_that_had_to_be_left_out_is_not_done(self, server):
+        run(server, TWO)
+        server.mounts["skyflow/pay"]["options"]["manifest"] = "other"
+        result = run(server, TWO)
+        assert (result.status, result.exit_code) == ("partial", ExitCode.PARTIAL)
+        assert [one.code for one in result.problems] == ["owned-by-other"]
+
+    def test_other_warnings_do_not_make_it_partial(self, server):
+        run(server, TWO)
+        assert run(server, p.manifest(p.mount("order"))).status == "ok"
+
+    def test_an_unresolved_reference_of_a_new_mount_is_an_error(self, server):
+        result = run(server, TWO, FakeCredentials(missing=frozenset({"pay"})))
+        assert result.exit_code is ExitCode.PARTIAL
+        assert [one.code for one in result.problems] == ["reference-unreadable"]
+        assert run(server, TWO).exit_code is ExitCode.OK
+
+
+class TestManifestCredentials:
+    @pytest.fixture
+    def file(self, tmp_path):
+        return tmp_path / "order.json"
+
+    def source(self, file):
+        where = Where("mounts.yaml", 7, 3)
+        reference = Reference("file", (str(file),), "file: order.json", where)
+        return ManifestCredentials(p.manifest(p.mount(credentials=reference)))
+
+    def write(self, file, **changes):
+        content = credential(**changes)
+        file.write_text(json.dumps(content))
+        return CredentialIdentity(content["clientID"], content["keyID"])
+
+    def test_identity_and_normalised_credential(self, file):
+        identity = self.write(file)
+        source = self.source(file)
+        assert source.identify("order", None) == identity
+        found = source.resolve("order")
+        assert found.identity == identity
+        assert set(json.loads(found.json.reveal())) >= {"clientID", "keyID", "privateKey"}
+        assert "keyAlgorithm" not in json.loads(found.json.reveal())
+
+    def test_it_is_read_anew_each_time(self, file):
+        first, source = self.write(file), self.source(file)
+        assert source.identify("order", None) == first
+        second = self.write(file)
+        assert source.resolve("order").identity == second != first
+
+    def test_the_live_credential_is_not_checked_again(self, file, monkeypatch):
+        identity = self.write(file)
+        source = self.source(file)
+        monkeypatch.setattr(
+            "skyflowctl.operations.credentials.parse_service_account",
+            lambda *_, **__: pytest.fail("parsed in full"),
+        )
+        assert source.identify("order", identity) == identity
+
+    def test_another_one_is_checked_in_full(self, file):
+        identity = self.write(file, privateKey="no key")
+        with pytest.raises(InvalidInput) as caught:
+            self.source(file).identify("order", dataclasses.replace(identity, key_id="other"))
+        (problem,) = caught.value.problems
+        assert (problem.where.line, problem.where.column) == (7, 3)
+        assert "order" in problem.summary
+
+    def test_a_missing_file_is_unresolved_at_its_place(self, file):
+        with pytest.raises(UnresolvedReference) as caught:
+            self.source(file).resolve("order")
+        assert caught.value.problems[0].where.line == 7
+        assert "file: order.json" in caught.value.problems[0].summary
+
+    def test_no_reference_is_unresolved(self):
+        source = ManifestCredentials(p.manifest(p.mount(credentials=None)))
+        with pytest.raises(UnresolvedReference):
+            source.resolve("order")
+
+    def test_no_part_of_a_bad_credential_is_repeated(self, file):
+        file.write_text('{"privateKey": "hidden-thing", "clientID": 5}')
+        with pytest.raises(InvalidInput) as caught:
+            self.source(file).identify("order", None)
+        assert "hidden-thing" not in repr(caught.value.problems)
