@@ -1,0 +1,207 @@
+"""The pure rules of the transport: what an answer means, indexes, errors and their states."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from skyflowctl.errors import ExitCode
+from skyflowctl.secret import Secret
+from skyflowctl.vault import failures, parsing
+from skyflowctl.vault.answers import EngineHealth
+from skyflowctl.vault.consistency import ConsistencyIndex
+from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
+from skyflowctl.vault.transport import encode_body, make_reply
+
+NO_LEADER = "local node not active but active cluster node not found"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "verdict"),
+    [
+        (200, "", Verdict.DONE),
+        (204, "", Verdict.DONE),
+        (307, "", Verdict.REDIRECT),
+        (400, "bad", Verdict.FINAL),
+        (403, "permission denied", Verdict.FINAL),
+        (404, "", Verdict.FINAL),
+        (409, "cas", Verdict.FINAL),
+        (412, "", Verdict.NOT_APPLIED),
+        (429, "", Verdict.NOT_APPLIED),
+        (500, NO_LEADER, Verdict.NOT_APPLIED),
+        (503, "no active Vault instance found", Verdict.NOT_APPLIED),
+        (503, "Vault is sealed", Verdict.NOT_APPLIED),
+        (500, "leadership lost while committing log", Verdict.UNKNOWN),
+        (500, "internal error", Verdict.UNKNOWN),
+        (502, "", Verdict.UNKNOWN),
+        (504, "", Verdict.UNKNOWN),
+        (502, "token service refused: 401 no", Verdict.FINAL),
+        (503, "skyflow: timed out", Verdict.FINAL),
+        (503, "API access to this namespace has been locked", Verdict.FINAL),
+        (501, "", Verdict.FINAL),
+    ],
+)
+def test_what_an_answer_says_about_the_request(status, text, verdict):
+    assert judge(status, (text,) if text else ()) is verdict
+
+
+def test_pauses_grow_to_a_second_and_the_server_may_ask_for_another():
+    patience = Patience(deadline=10.0, started=0.0)
+    pauses = []
+    for patience.tries in range(1, 9):
+        pauses.append(patience.pause(None))
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert patience.pause(retry_after({"retry-after": "3"})) == 3.0
+    assert retry_after({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}) is None
+    assert patience.allows(8.9, 1.0)
+    assert not patience.allows(9.1, 1.0)
+
+
+def header(cluster: str, value: object) -> str:
+    return base64.b64encode(json.dumps({"cluster": cluster, "value": value}).encode()).decode()
+
+
+def sent(index: ConsistencyIndex, *, fresh: bool = False) -> dict[str, str]:
+    headers = index.headers(fresh=fresh)
+    assert headers["X-Vault-Inconsistent"] == "forward-active-node"
+    return json.loads(base64.b64decode(headers["X-Vault-Index"]))
+
+
+def test_the_newest_index_of_one_cluster_is_sent():
+    index = ConsistencyIndex()
+    assert index.headers(fresh=True) == {}
+    index.observe(header("c1", "7"))
+    index.observe(header("c1", "5"))
+    assert sent(index) == {"cluster": "c1", "value": "7"}
+    assert int(sent(index, fresh=True)["value"]) > 2**60
+    index.observe(header("c2", "1"))
+    assert sent(index) == {"cluster": "c2", "value": "1"}
+    assert index.cluster == "c2"
+
+
+@pytest.mark.parametrize("bad", [None, "", "%%%", "e30=", base64.b64encode(b"[1]").decode()])
+def test_an_index_of_another_form_is_left_out(bad):
+    index = ConsistencyIndex()
+    index.observe(header("c1", "7"))
+    index.observe(bad)
+    assert sent(index) == {"cluster": "c1", "value": "7"}
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind", "code", "state"),
+    [
+        (403, "permission denied", failures.Forbidden, ExitCode.NOT_PERMITTED, "forbidden"),
+        (404, "", failures.NotFound, ExitCode.UNEXPECTED, "not_mounted"),
+        (
+            404,
+            'route entry found, but backend is nil: "x/"',
+            failures.PluginMissing,
+            ExitCode.UNEXPECTED,
+            "plugin_missing",
+        ),
+        (
+            404,
+            'no handler for route "x/". route entry not found.',
+            failures.NotMounted,
+            ExitCode.UNEXPECTED,
+            "not_mounted",
+        ),
+        (400, "mount not configured", failures.BadRequest, ExitCode.INVALID, "unconfigured"),
+        (409, "cas", failures.Conflict, ExitCode.REFUSED, "unreachable"),
+        (
+            502,
+            "token service refused: 401 no",
+            failures.TokenServiceFailed,
+            ExitCode.UNHEALTHY,
+            "refused",
+        ),
+        (
+            503,
+            "skyflow: timed out",
+            failures.TokenServiceFailed,
+            ExitCode.UNHEALTHY,
+            "token_service_unreachable",
+        ),
+        (503, "Vault is sealed", failures.Sealed, ExitCode.UNREACHABLE, "sealed"),
+        (501, "", failures.Sealed, ExitCode.UNREACHABLE, "sealed"),
+        (503, "no active", failures.ServerUnreachable, ExitCode.UNREACHABLE, "unreachable"),
+        (429, "", failures.Busy, ExitCode.UNREACHABLE, "unreachable"),
+        (500, "boom", failures.VaultError, ExitCode.UNEXPECTED, "unreachable"),
+        (413, "too large", failures.BadRequest, ExitCode.INVALID, "unreachable"),
+    ],
+)
+def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, state):
+    texts = (text,) if text else ()
+    error = failures.failure(status, texts, method="PUT", path="skyflow/order/config")
+    assert type(error) is kind
+    assert error.exit_code is code
+    assert failures.health_state(error) == state
+    problem = error.problems[0]
+    assert "PUT v1/skyflow/order/config" in problem.summary
+    assert str(status) in problem.why
+    assert text in problem.why
+    assert problem.fix
+    assert "\n" not in problem.summary + problem.why + problem.fix
+
+
+def test_the_servers_texts_are_single_lines_without_their_frame():
+    body = {"errors": ["1 error occurred:\n\t* permission denied\n\n", "x" * 900]}
+    assert failures.server_texts(body) == ("permission denied", "x" * 500)
+    assert failures.server_texts({"data": {"error": "broken rule"}}) == ("broken rule",)
+    assert failures.server_texts({"errors": []}) == failures.server_texts(None) == ()
+
+
+def test_secrets_are_revealed_only_in_the_encoded_body():
+    body = {"credentials_json": Secret("hidden"), "ctx": {"a": 1}}
+    assert json.loads(encode_body(body)) == {"credentials_json": "hidden", "ctx": {"a": 1}}
+    with pytest.raises(TypeError):
+        encode_body({"x": object()})
+    reply = make_reply(200, {"data": {"access_token": "hidden"}}, {"X-Y": "hidden"})
+    assert reply.data == {"access_token": "hidden"}
+    assert reply.headers == {"x-y": "hidden"}
+    assert "hidden" not in repr(reply)
+
+
+def test_what_a_server_ignored_is_found():
+    live = parsing.mount(
+        "a/",
+        {
+            "type": "skyflow",
+            "description": "d",
+            "options": {"manifest": "m"},
+            "config": {"audit_non_hmac_request_keys": ["ctx"]},
+        },
+    )
+    assert parsing.ignored_fields(live, {"description": "d", "options": {"manifest": "m"}}) == []
+    assert parsing.ignored_fields(live, {"audit_non_hmac_request_keys": ["ctx"]}) == []
+    asked = {
+        "type": "kv",
+        "description": None,
+        "options": {"manifest": "", "new": "1"},
+        "audit_non_hmac_request_keys": [],
+        "passthrough_request_headers": ["X"],
+    }
+    assert set(parsing.ignored_fields(live, asked)) == {
+        "type",
+        "description",
+        "options.manifest",
+        "options.new",
+        "audit_non_hmac_request_keys",
+        "passthrough_request_headers",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "state"),
+    [
+        ({"healthy": True, "token_service": {"reachable": True}}, "ok"),
+        ({"healthy": False}, "unconfigured"),
+        ({"healthy": False, "token_service": {"reachable": None}}, "unconfigured"),
+        ({"healthy": False, "token_service": {"reachable": True, "status": 401}}, "refused"),
+        ({"healthy": False, "token_service": {"reachable": False}}, "token_service_unreachable"),
+    ],
+)
+def test_an_engines_health_is_a_state(raw, state):
+    assert EngineHealth.parse(raw).state == state
