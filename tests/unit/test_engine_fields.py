@@ -67,7 +67,7 @@ def test_values(name, raw, value):
         ("texts", ["a", ""]),
         ("texts", "a,,b"),
         ("texts", ["x" * 21]),
-        ("texts", [str(number) for number in range(65)]),
+        ("texts", [str(number) for number in range(257)]),
         ("ctx", []),
         ("secret", {"a": 1}),
         ("secret", "x" * 21),

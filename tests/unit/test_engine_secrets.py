@@ -61,6 +61,20 @@ async def test_an_unexpected_error_shows_and_logs_its_type_alone(caplog):
 
 
 @scenario
+async def test_unexpected_errors_in_a_check_are_told_by_their_types(caplog):
+    bench = Bench(tokens=ScriptedTokenService())
+    await bench.configured(A, A)
+
+    async def answer(scope, assertion):
+        raise KeyError("hunter2")
+
+    bench.tokens.answer = answer
+    await bench.fails(500, "update", "config/verify")
+    assert "unexpected KeyError " in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@scenario
 async def test_an_error_has_no_cause_that_shows_values():
     bench = Bench(tokens=ScriptedTokenService())
     await bench.configured(A)

@@ -84,7 +84,7 @@ class Engine:
             raise
         except Exception as error:  # noqa: BLE001 - an unexpected text may hold anything
             # The type alone: the text or the traceback could show a value.
-            _log.error("unexpected %s while answering a request", type(error).__name__)  # noqa: TRY400
+            _log.error("unexpected %s while answering a request", _kind(error))  # noqa: TRY400
             raise EngineError(500, "internal error") from None
 
     async def exists(self, request: Request) -> bool | None:
@@ -103,7 +103,7 @@ class Engine:
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - the write itself will tell what is wrong
-            _log.error("unexpected %s in an existence check", type(error).__name__)  # noqa: TRY400
+            _log.error("unexpected %s in an existence check", _kind(error))  # noqa: TRY400
             return None
 
     def invalidate(self, key: str) -> None:
@@ -124,6 +124,13 @@ class Engine:
         return Reply(help_reply(self._router, self._router.match(path) if path else None))
 
 
+def _kind(error: BaseException) -> str:
+    """Return the type of an error, of a group's members, and nothing of their texts."""
+    if isinstance(error, BaseExceptionGroup):
+        return "+".join(sorted({_kind(member) for member in error.exceptions}))
+    return type(error).__name__
+
+
 def _router(mount: Mount, health: HealthPath) -> Router:
     paths = (
         ConfigPath(mount),
@@ -133,4 +140,4 @@ def _router(mount: Mount, health: HealthPath) -> Router:
         CredsPath(mount),
         health,
     )
-    return Router(tuple(route for path in paths for route in path.routes()))
+    return Router(route for path in paths for route in path.routes())

@@ -54,7 +54,7 @@ class Field:
     limit: int = 1024
 
 
-MAX_TEXTS = 64
+MAX_TEXTS = 256
 
 
 def parse_fields(

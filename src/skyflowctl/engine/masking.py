@@ -4,7 +4,6 @@ The service's message goes into errors that are logged, and a ctx may name a per
 message that repeats the ctx, in whatever usual spelling, is masked.
 """
 
-import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -48,9 +47,12 @@ def _without_cut_end(message: str, text: str) -> str:
 
 
 def _spellings(ctx: Ctx) -> Iterator[str]:
+    # Only for a failure: the module brings a table of some thousand entities.
+    from html import escape
+
     for text in _texts(ctx):
         yield from (text, quote(text), quote(text, safe=""), quote_plus(text))
-        yield from (html.escape(text), repr(text)[1:-1])
+        yield from (escape(text), repr(text)[1:-1])
         yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
 
 

@@ -6,7 +6,7 @@ OpenAPI document all read the same declaration.
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
@@ -88,21 +88,16 @@ class Match:
     segment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Router:
     """All routes of a mount."""
 
-    routes: tuple[Route, ...]
-    _fixed: dict[str, Route] = field(init=False, repr=False)
-    _variable: dict[str, Route] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        fixed = {route.template: route for route in self.routes if not route.variable}
-        variable = {
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        # A fixed path by itself, a variable one by the folder of its last part.
+        self._fixed = {route.template: route for route in self.routes if not route.variable}
+        self._variable = {
             route.template.partition("{")[0]: route for route in self.routes if route.variable
         }
-        object.__setattr__(self, "_fixed", fixed)
-        object.__setattr__(self, "_variable", variable)
 
     def match(self, path: str) -> Match:
         """Return the route of a path, its variable part checked; never folded.
