@@ -259,3 +259,10 @@ def test_cancelling_while_the_proxy_hangs_closes_the_connection(local_ca):
     descriptors = open_descriptors()
     asyncio.run(main())
     assert open_descriptors() <= descriptors
+
+
+def test_two_services_share_the_default_context_unless_the_roots_change(monkeypatch, tmp_path):
+    first = default_context()
+    assert default_context() is first
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "others.pem"))
+    assert default_context() is not first

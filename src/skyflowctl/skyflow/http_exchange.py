@@ -29,7 +29,16 @@ _PAUSE_SECONDS = 0.1
 
 
 def default_context() -> ssl.SSLContext:
-    """Return a verifying TLS context; OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR."""
+    """Return a verifying TLS context; OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR.
+
+    One process may serve many mounts, each with its own connections: they share one
+    context, for making one takes 20 ms of CPU.
+    """
+    return _context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.lru_cache(maxsize=4)
+def _context(_file: str | None, _directory: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -41,7 +50,7 @@ class HttpTokenService:
 
     Args:
         environ: where the proxy variables are read; the process's own by default.
-        context: makes the TLS context when it is first needed (20 ms of CPU).
+        context: gives the TLS context when it is first needed.
         slots: connections per host; further exchanges wait, within their deadline.
     """
 
