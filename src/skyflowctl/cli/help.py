@@ -46,6 +46,7 @@ ENVIRONMENT = {
     "BAO_TOKEN_PATH": "where the token file is (else ~/.vault-token)",
     "SKYFLOWCTL_NODES": "further addresses of the same cluster, with commas between",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
+    "SKYFLOWCTL_DEV_DIR": "the dev stack's folder (else ./.skyflowctl/dev)",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
     "NO_COLOR, FORCE_COLOR": "never, or always, use colour",
 }

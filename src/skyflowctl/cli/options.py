@@ -72,6 +72,16 @@ NoInputOption = Annotated[
 ]
 
 
+ReplaceCredentialOption = Annotated[
+    list[str] | None,
+    option(
+        "--replace-credential",
+        help="Replace this mount's key on an engine without history; repeatable.",
+        metavar="MOUNT",
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class TargetOptions(OptionGroup):
     """The server, as the flags name it. Unset fields come from the environment."""
@@ -221,6 +231,26 @@ class OutputOptions(OptionGroup):
         ),
     ] = 0
 
+    @property
+    def json(self) -> bool:
+        """True when the output is the JSON envelope."""
+        return self.format == "json"
+
     def terminal(self) -> Terminal:
         """Return the terminal that these options ask for."""
         return Terminal(quiet=self.quiet, verbosity=self.verbose, no_color=self.no_color)
+
+
+@dataclass(frozen=True, slots=True)
+class CredsOutputOptions(OutputOptions):
+    """The same with two more forms, for a token."""
+
+    format: Annotated[
+        Literal["table", "json", "env", "raw"],
+        option(
+            "-o",
+            "--output",
+            help="env: export lines for a shell; raw: the token alone (default table).",
+            panel=OUTPUT_PANEL,
+        ),
+    ] = "table"  # type: ignore[assignment]  # more forms than elsewhere, on purpose

@@ -85,7 +85,7 @@ def run_command(name: str, output: "OutputOptions", work: Work, view: View) -> N
         name,
         output.terminal(),
         SystemClock(),
-        output.format == "json",
+        output.json,
     )
     result, failed = _result_of(run, work)
     try:

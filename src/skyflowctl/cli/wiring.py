@@ -1,15 +1,13 @@
 """The composition root: options in, working parts out. Everything is imported late.
 
-Commands ask here for a gateway, a manifest or an answer from the person; nothing else in
-``cli`` knows how those are made.
+Commands ask here for a gateway, a source of credentials or an answer from the person;
+nothing else in ``cli`` knows how those are made.
 """
 
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.options import TargetOptions
@@ -17,100 +15,45 @@ from skyflowctl.cli.run import Run
 from skyflowctl.errors import Refused, UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.manifest.load import LoadedManifest
+    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.vault.answers import Node
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
-DEFAULT_PREFIX = "skyflow"
-# Exactly what nearly every manifest says, found without loading a YAML reader; any other
-# way to write it makes :func:`path_prefix` read the whole manifest.
-_DEFAULTS_BLOCK = re.compile(
-    r"^defaults:[ \t]*(?:#.*)?\n((?:[ \t].*\n|[ \t]*\n|#.*\n)*)", re.MULTILINE
-)
-_PREFIX_LINE = re.compile(
-    r"^[ \t]+path_prefix:[ \t]*([\"']?)([a-z0-9][a-z0-9_/-]*)\1[ \t]*(?:#.*)?$", re.MULTILINE
-)
 
+@contextmanager
+def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
+    """Connect to the chosen server for as long as the block runs.
 
-def manifest_files(flag_values: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the manifest's files for a command that cannot do without one."""
-    from skyflowctl.manifest.discover import default_files
-
-    return default_files(tuple(flag_values or ()), os.environ)
-
-
-def load_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest":
-    """Return the manifest that ``-f``, the environment or the folder names.
-
-    Its warnings are shown on stderr.
+    Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
 
     Raises:
-        InvalidInput: with every problem in it.
+        UsageError: no server is named, the flags contradict each other, or the span of
+            ``--timeout`` is none.
     """
-    from skyflowctl.manifest.load import load_manifest as load
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.hvac_transport import HvacTransport
 
-    loaded = load(manifest_files(flag_values), environ=os.environ)
-    for warning in loaded.warnings:
-        run.warn(warning)
-    return loaded
-
-
-def optional_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest | None":
-    """Return the same, or None when none was named and the folder has none."""
-    from skyflowctl.manifest.discover import existing_files
-
-    files = existing_files(tuple(flag_values or ()), os.environ)
-    return load_manifest(files, run) if files else None
-
-
-def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
-    """Return the path of a MOUNT argument: itself with a slash, else below the prefix.
-
-    Raises:
-        UsageError: it is no name and no path.
-        InvalidInput: a manifest was named and cannot be read.
-    """
-    from skyflowctl.operations.mounts import mount_path
-
-    prefix = "" if "/" in mount else path_prefix(flag_values)
-    return mount_path(mount, prefix)
-
-
-def path_prefix(flag_values: Sequence[str] | None = None) -> str:
-    """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
-    from skyflowctl.manifest.discover import existing_files
-
-    files = existing_files(tuple(flag_values or ()), os.environ)
-    if not files:
-        return DEFAULT_PREFIX
-    found = None if "-" in files else _scanned_prefix(files)
-    if found is None:
-        from skyflowctl.manifest.load import load_manifest as load
-
-        return load(files, environ=os.environ).manifest.path_prefix
-    return found
-
-
-def _scanned_prefix(files: Sequence[str]) -> str | None:
-    """Return the prefix that plain text shows beyond doubt, or None."""
+    target = choose_target(options, run)
+    gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=_timeout(options)))
     try:
-        texts = [Path(file).read_text(encoding="utf-8") for file in files]
-    except (OSError, UnicodeDecodeError):
-        return None
-    whole = "\n".join(texts)
-    if "path_prefix" not in whole:
-        return DEFAULT_PREFIX
-    blocks = _DEFAULTS_BLOCK.findall(whole + "\n")
-    lines = [match[1] for block in blocks for match in _PREFIX_LINE.findall(block)]
-    return lines[0] if len(lines) == whole.count("path_prefix") == 1 else None
+        yield gateway
+    finally:
+        gateway.close()
 
 
 def choose_target(options: TargetOptions, run: Run) -> "Target":
-    """Return the server and login that flags or environment name.
+    """Return the server and login that flags or environment name; ``--dev`` starts it.
 
     Raises:
-        UsageError: none is named, or the flags contradict each other.
+        UsageError: none is named, what names it is malformed, or ``--dev`` stands beside
+            another server.
     """
+    if options.dev:
+        from skyflowctl.cli.wiring_dev import dev_target
+
+        return dev_target(options, run)
     from skyflowctl.vault.target import TargetFlags, resolve_target
 
     flags = TargetFlags(
@@ -131,26 +74,47 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
     return target
 
 
-@contextmanager
-def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
-    """Connect to the chosen server for as long as the block runs.
+def credentials_for(manifest: "Manifest", gateway: "Gateway", run: Run) -> "CredentialSource":
+    """Return where credentials come from: the manifest, or the dev stack's stand-ins.
 
-    Nothing is sent before the first request.
+    The server that answers decides, not the way it was named: against the dev stack no
+    reference is ever resolved.
 
     Raises:
-        UsageError: none is named, the flags contradict each other, or the span of
-            ``--timeout`` is none.
+        Refused: it is a dev stack that is not known here.
     """
+    from skyflowctl.cli.wiring_dev import credential_source
+    from skyflowctl.operations.credentials import ManifestCredentials
+
+    source = credential_source(gateway, manifest)
+    if not isinstance(source, ManifestCredentials):
+        run.notice("the dev stack: generated credentials stand in for the manifest's")
+    return source
+
+
+def server_is_named(options: TargetOptions) -> bool:
+    """Tell whether flags or environment name a server at all."""
+    from skyflowctl.vault.target import variable
+
+    return options.dev or options.address is not None or bool(variable(os.environ, "ADDR"))
+
+
+def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
+    """Return how to ask one node of the cluster alone; a node that was never named: None."""
+    from skyflowctl.vault.failures import RedirectRefused
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
 
-    target = choose_target(options, run)
-    transport = HvacTransport(target, run_id=run.id, timeout=_timeout(options))
-    gateway = Gateway(transport)
-    try:
-        yield gateway
-    finally:
-        gateway.close()
+    def connect(node: "Node") -> "Gateway | None":
+        transport = gateway.transport
+        if not isinstance(transport, HvacTransport):
+            return None
+        try:
+            return Gateway(transport.at_node(node.api_address))
+        except RedirectRefused:
+            return None
+
+    return connect
 
 
 def _timeout(options: TargetOptions) -> float:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
@@ -33,7 +33,7 @@ def config_show(
     def work(run: Run) -> Result:
         from skyflowctl.operations.configs import show_config
 
-        path = wiring.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             config = show_config(gateway, path)
         return Result({"mount": mount, "path": path, **config.raw})
@@ -65,7 +65,7 @@ def config_verify(
     def work(run: Run) -> Result:
         from skyflowctl.operations.configs import verify_config
 
-        path = wiring.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             report = verify_config(gateway, path)
         data = {"mount": mount, "path": path, **asdict(report)}

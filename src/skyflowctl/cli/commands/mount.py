@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
@@ -29,9 +29,9 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
     def work(run: Run) -> Result:
         from skyflowctl.operations.mounts import list_mounts
 
-        loaded = wiring.optional_manifest(file, run)
+        loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
-        prefix = manifest.path_prefix if manifest else wiring.DEFAULT_PREFIX
+        prefix = manifest.path_prefix if manifest else manifests.DEFAULT_PREFIX
         with wiring.open_gateway(target, run) as gateway:
             rows = list_mounts(gateway, manifest, prefix=prefix)
         return Result({"mounts": [asdict(row) for row in rows]})
@@ -76,7 +76,7 @@ def mount_show(
     def work(run: Run) -> Result:
         from skyflowctl.operations.mounts import show_mount
 
-        path = wiring.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             detail = show_mount(gateway, path)
         data = {**asdict(detail.mount), "config": dict(detail.config.raw)}

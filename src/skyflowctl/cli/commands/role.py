@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
@@ -38,7 +38,7 @@ def role_list(
     def work(run: Run) -> Result:
         from skyflowctl.operations.roles import list_roles
 
-        path = wiring.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             roles = list_roles(gateway, path)
         listed = [asdict(roles[name]) for name in sorted(roles)]
@@ -84,7 +84,7 @@ def role_show(
     def work(run: Run) -> Result:
         from skyflowctl.operations.roles import show_role
 
-        path = wiring.resolve_path(mount, file)
+        path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             found = show_role(gateway, path, role)
         return Result({"mount": mount, "path": path, "role": asdict(found)})

@@ -2,7 +2,7 @@
 
 import os
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, OutputOptions
@@ -28,7 +28,7 @@ def validate(output: OutputOptions, file: FileOption = None) -> None:
     def work(run: Run) -> Result:
         from skyflowctl.operations.validate import validate as check
 
-        found = check(wiring.manifest_files(file), environ=os.environ, clock=run.clock)
+        found = check(manifests.manifest_files(file), environ=os.environ, clock=run.clock)
         data = {"valid": found.valid, **found.counts()}
         if found.valid:
             return Result(data, warnings=found.warnings)

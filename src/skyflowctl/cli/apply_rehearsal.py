@@ -1,0 +1,117 @@
+"""``apply --dry-run``: the real planner, executor and engine on a server in this process."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.envelope import Result, problem_json, status_of
+from skyflowctl.cli.options import TargetOptions
+from skyflowctl.cli.render.plan import action_json, plan_json, show_plan
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run
+from skyflowctl.errors import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.dry_run import DryRunResult
+
+
+def rehearse(
+    file: Sequence[str] | None,
+    target: TargetOptions,
+    run: Run,
+    parallelism: int,
+    replaced: frozenset[str],
+) -> Result:
+    """Carry out the whole apply on a stage, and return what that proved.
+
+    A server that is named is read for its live state and nothing else; with none the
+    stage begins empty, and that is said.
+
+    Raises:
+        InvalidInput: the manifest or a credential is invalid.
+        VaultError: the named server cannot be read.
+    """
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.dry_run import dry_run
+
+    manifest = manifests.load_manifest(file, run).manifest
+    named = wiring.server_is_named(target)
+    if not named:
+        run.notice("no server is named: the dry run begins with an empty one")
+    with wiring.open_gateway(target, run) if named else nullcontext() as gateway:
+        source = (
+            ManifestCredentials(manifest, clock=run.clock)
+            if gateway is None
+            else wiring.credentials_for(manifest, gateway, run)
+        )
+        done = dry_run(
+            manifest,
+            source,
+            gateway,
+            parallelism=parallelism,
+            replace_credential=replaced,
+        )
+    return _result(done)
+
+
+def _result(done: "DryRunResult") -> Result:
+    plan = done.planned.plan
+    actions = [
+        {**action_json(one.action), "result": one.result, "request_id": one.request_id}
+        for one in done.outcome.results
+    ]
+    data = {**plan_json(plan), "actions": actions, "dry_run": _proved(done)}
+    problems = _problems(done)
+    code = done.exit_code
+    changed = "ok" if plan.empty else "changes"
+    status = changed if code is ExitCode.OK else status_of(code)
+    return Result(data, status, code, problems, plan.warnings)  # type: ignore[arg-type]  # a Status
+
+
+def _proved(done: "DryRunResult") -> dict[str, Any]:
+    return {
+        "seeded": done.seeded,
+        "throw_away": dict(done.throw_away),
+        "stand_ins": list(done.stand_ins),
+        "minted": [
+            {
+                "mount": one.mount,
+                "role": one.role,
+                "ok": one.problem is None,
+                "expires_at": one.expires_at,
+                "problem": problem_json(one.problem) if one.problem else None,
+            }
+            for one in done.minted
+        ],
+        "unproved": list(done.unproved),
+        "health": [asdict(row) for row in done.health.mounts],
+        "left": done.left,
+    }
+
+
+def _problems(done: "DryRunResult") -> list[Problem]:
+    failed = [one.problem for one in done.outcome.failures if one.problem]
+    refused = [one.problem for one in done.minted if one.problem]
+    return [*failed, *done.planned.blocked, *refused]
+
+
+def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the plan, then what the rehearsal of it proved."""
+    show_plan(data, terminal)
+    proved = data["dry_run"]
+    minted = sum(one["ok"] for one in proved["minted"])
+    well = sum(row["state"] == "ok" for row in proved["health"])
+    begin = "the server's live state" if proved["seeded"] else "an empty server"
+    terminal.line(Styled("Dry run:", "bold"), f" applied in this process, from {begin}.")
+    terminal.line(f"  {minted} of {len(proved['minted'])} roles minted a token")
+    terminal.line(f"  {well} of {len(proved['health'])} mounts are healthy")
+    terminal.line(f"  a second plan has {proved['left']} changes")
+    for mount, reason in proved["throw_away"].items():
+        terminal.line(Styled("  throw-away key", "yellow"), f" for {mount}: {reason}")
+    for mount in proved["stand_ins"]:
+        terminal.line(Styled("  stand-in", "yellow"), f" for the live key of {mount}")
+    for mount in proved["unproved"]:
+        terminal.line(Styled("  not tried", "yellow"), f": {mount}")
+    terminal.line("Nothing was written.")

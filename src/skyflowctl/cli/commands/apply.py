@@ -1,0 +1,148 @@
+"""``skyflowctl apply``."""
+
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    FileOption,
+    NoInputOption,
+    OutputOptions,
+    ParallelismOption,
+    ReplaceCredentialOption,
+    TargetOptions,
+    YesOption,
+    option,
+)
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.apply import ApplyResult
+    from skyflowctl.operations.plan import PlanResult
+    from skyflowctl.vault.gateway import Gateway
+
+DryRunOption = Annotated[
+    bool,
+    option(
+        "--dry-run",
+        help="Carry it out on a server within this process; write nothing.",
+        is_flag=True,
+    ),
+]
+_RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
+
+
+@command(
+    examples=[
+        ("skyflowctl apply", "show the plan, ask, then do it"),
+        ("skyflowctl apply -y -o json", "in a pipeline"),
+        ("skyflowctl apply --dev -y", "on the dev stack"),
+        ("skyflowctl apply --dry-run", "prove it all on a server within this process"),
+    ],
+    exits=[
+        ExitCode.PARTIAL,
+        ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
+    ],
+)
+def apply(
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    file: FileOption = None,
+    parallelism: ParallelismOption = 10,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+    dry_run: DryRunOption = False,
+    replace_credential: ReplaceCredentialOption = None,
+) -> None:
+    """Show what would change, ask, and change it: stage by stage, many mounts at once. An
+    apply that was stopped or failed in part is finished by the same command."""
+
+    replaced = frozenset(replace_credential or ())
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.plan import plan
+
+        manifest = manifests.load_manifest(file, run).manifest
+        with wiring.open_gateway(target, run) as gateway:
+            source = wiring.credentials_for(manifest, gateway, run)
+            planned = plan(
+                manifest, gateway, source, parallelism=parallelism, replace_credential=replaced
+            )
+            _ask(planned, run, yes=yes, no_input=no_input)
+            return _carry_out(planned, gateway, source, run, parallelism)
+
+    def rehearse(run: Run) -> Result:
+        from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
+
+        return on_stage(file, target, run, parallelism, replaced)
+
+    run_command("apply", output, rehearse if dry_run else work, _view)
+
+
+def _ask(planned: "PlanResult", run: Run, *, yes: bool, no_input: bool) -> None:
+    """Show the plan on stderr and have it confirmed; an empty one needs no word."""
+    if planned.plan.empty:
+        return
+    from skyflowctl.cli.render.plan import plan_json, show_plan
+
+    if not run.terminal.quiet and not run.json:
+        show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
+    wiring.confirm("Do this?", run, yes=yes, no_input=no_input)
+
+
+def _carry_out(
+    planned: "PlanResult", gateway: "Gateway", source: Any, run: Run, parallelism: int
+) -> Result:
+    from skyflowctl.cli.render.progress import progress
+    from skyflowctl.executor.stop import stop_on_signals
+    from skyflowctl.operations.apply import apply as carry_out
+
+    with stop_on_signals() as stop, progress(len(planned.plan.actions), run.terminal) as listener:
+        done = carry_out(
+            planned, gateway, source, parallelism=parallelism, on_event=listener, stop=stop
+        )
+    code = done.exit_code
+    if done.outcome.interrupted:
+        terminated = stop.signal == signal.SIGTERM
+        code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+    return Result(_data(done), done.status, code, done.problems, planned.plan.warnings)
+
+
+def _data(done: "ApplyResult") -> dict[str, Any]:
+    from skyflowctl.cli.render.plan import action_json, plan_json
+
+    actions = [
+        {**action_json(one.action), "result": one.result, "request_id": one.request_id}
+        for one in done.outcome.results
+    ]
+    return {**plan_json(done.planned.plan), "actions": actions}
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    if "dry_run" in result.data:
+        from skyflowctl.cli.apply_rehearsal import show_rehearsal
+
+        show_rehearsal(result.data, terminal)
+        return
+    actions = result.data["actions"]
+    for one in actions:
+        if one["result"] != "done":
+            terminal.line(Styled(one["result"], _RESULT_STYLE[one["result"]]), f"  {one['path']}")
+    done = sum(one["result"] == "done" for one in actions)
+    if not actions:
+        unchanged = result.data["summary"]["unchanged"]
+        terminal.line(Styled("No changes.", "bold green"), f" {unchanged} objects are right.")
+    else:
+        style = "bold green" if done == len(actions) else "bold yellow"
+        terminal.line(Styled(f"Applied {done} of {len(actions)} changes.", style))

@@ -1,0 +1,155 @@
+"""``skyflowctl creds``: a token through the server, or past it to find a fault."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    CredsOutputOptions,
+    FileOption,
+    MountArgument,
+    RoleArgument,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, UsageError
+from skyflowctl.operations.creds import parse_ctx, read_creds, read_wrapped_creds
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.answers import Creds
+    from skyflowctl.vault.gateway import Gateway
+
+CtxOption = Annotated[
+    str | None,
+    option("--ctx", help="The context: text, or a flat JSON object.", metavar="CTX"),
+]
+WrapOption = Annotated[
+    str | None,
+    option(
+        "--wrap-ttl",
+        help="Leave the token at the server; print what opens it once, within this span.",
+        metavar="SPAN",
+    ),
+]
+DryRunOption = Annotated[
+    bool, option("--dry-run", help="Mint within this process, without any network.", is_flag=True)
+]
+DirectOption = Annotated[
+    bool,
+    option("--direct", help="Mint past the server, with the vendor's SDK.", is_flag=True),
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl creds order order-producer --ctx order:ORD-42", "a token, with its facts"),
+        ('eval "$(skyflowctl creds order order-producer -o env)"', "into this shell"),
+        ("skyflowctl creds order order-producer --wrap-ttl 5m", "to be handed on, opened once"),
+        ("skyflowctl creds order order-producer --dry-run", "would it work? no network needed"),
+        ("skyflowctl creds order order-producer --direct", "is it the server or Skyflow?"),
+    ],
+    exits=[
+        ExitCode.NOT_PERMITTED,
+        ExitCode.UNHEALTHY,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
+)
+def creds(
+    mount: MountArgument,
+    role: RoleArgument,
+    target: TargetOptions,
+    output: CredsOutputOptions,
+    *,
+    file: FileOption = None,
+    ctx: CtxOption = None,
+    wrap_ttl: WrapOption = None,
+    dry_run: DryRunOption = False,
+    direct: DirectOption = False,
+) -> None:
+    """Mint a bearer token for one role through the server, as an application does. It
+    lives about 60 minutes and can't be revoked. With --direct no audit entry exists."""
+
+    def work(run: Run) -> Result:
+        checked = parse_ctx(ctx)
+        if dry_run or direct:
+            _check_alone(target, wrap_ttl, both=dry_run and direct)
+            from skyflowctl.cli import creds_offline
+
+            past = creds_offline.direct if direct else creds_offline.dry_run
+            return Result(past(mount, role, checked, file, run))
+        path = manifests.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            if wrap_ttl is not None:
+                _check_wrap(wrap_ttl, output)
+                return Result(_wrapped(gateway, path, role, checked, wrap_ttl))
+            token = read_creds(gateway, path, role, checked)
+        return Result({"mount": mount, "role": role, **_token_json(token)})
+
+    run_command("creds", output, work, _VIEWS[output.format])
+
+
+def _check_alone(target: TargetOptions, wrap_ttl: str | None, *, both: bool) -> None:
+    if both:
+        raise UsageError("--dry-run and --direct exclude each other", fix="leave one of them out")
+    if target.dev or wrap_ttl is not None:
+        raise UsageError(
+            "--dry-run and --direct ask no server",
+            why="--dev names a server, and --wrap-ttl leaves the token at one",
+            fix="leave one of the two out",
+        )
+
+
+def _check_wrap(wrap_ttl: str, output: CredsOutputOptions) -> None:
+    if output.format == "env":
+        raise UsageError(
+            "-o env and --wrap-ttl exclude each other",
+            why="a wrapped token has no bearer to export yet",
+            fix="use -o raw or -o json, and unwrap it where it is needed",
+        )
+    wiring.span_seconds(wrap_ttl, "--wrap-ttl")
+
+
+def _token_json(token: "Creds") -> dict[str, Any]:
+    return {
+        "source": "vault",
+        "access_token": token.access_token.reveal(),
+        "token_type": token.token_type,
+        "expires_at": token.expires_at,
+        "ttl": token.ttl,
+        "key_id": token.key_id,
+        "request_id": token.request_id,
+    }
+
+
+def _wrapped(gateway: "Gateway", path: str, role: str, ctx: Any, wrap_ttl: str) -> dict[str, Any]:
+    wrapped = read_wrapped_creds(gateway, path, role, ctx, wrap_ttl)
+    return {
+        "wrap_token": wrapped.token.reveal(),
+        "wrap_accessor": wrapped.accessor,
+        "wrap_ttl": wrapped.ttl,
+        "creation_path": wrapped.creation_path,
+    }
+
+
+def _view_fields(result: Result, terminal: Terminal) -> None:
+    terminal.fields(result.data.items())
+
+
+def _view_raw(result: Result, terminal: Terminal) -> None:
+    token = result.data.get("access_token") or result.data["wrap_token"]
+    terminal.line(str(token))
+
+
+def _view_env(result: Result, terminal: Terminal) -> None:
+    import shlex
+
+    token, expiry = result.data["access_token"], result.data["expires_at"]
+    terminal.line(f"export SKYFLOW_BEARER_TOKEN={shlex.quote(token)}")
+    terminal.line(f"export SKYFLOW_BEARER_EXPIRES_AT={shlex.quote(expiry)}")
+
+
+_VIEWS = {"table": _view_fields, "json": _view_fields, "env": _view_env, "raw": _view_raw}

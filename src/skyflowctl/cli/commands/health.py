@@ -1,0 +1,88 @@
+"""``skyflowctl health``."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    FileOption,
+    OutputOptions,
+    ParallelismOption,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+MountsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
+]
+RefreshOption = Annotated[
+    bool, option("--refresh", help="Probe now; believe no cached answer.", is_flag=True)
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl health", "every mount of the manifest, or of the server"),
+        ("skyflowctl health order payment", "two of them"),
+        ("skyflowctl health --node https://bao-2:8200 --refresh", "a further node, probed now"),
+        ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
+    ],
+    exits=[ExitCode.UNHEALTHY, ExitCode.INVALID],
+)
+def health(
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    mounts: MountsArgument = None,
+    file: FileOption = None,
+    parallelism: ParallelismOption = 10,
+    refresh: RefreshOption = False,
+) -> None:
+    """Ask every mount, on every node that was named, whether it can mint. A mount that is
+    not ok, a sealed server and one that does not answer are all exit 6."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.health import health as ask
+
+        chosen = manifests.choose_mounts(mounts, file, run)
+        with wiring.open_gateway(target, run) as gateway:
+            found = ask(
+                gateway,
+                chosen.mounts,
+                plugin_name=chosen.plugin_name,
+                prefix=chosen.prefix,
+                connect=wiring.connect_node(gateway),
+                refresh=refresh,
+                parallelism=parallelism,
+            )
+        for node in found.unasked:
+            run.notice(f"not asked, because not named: {node} (name it with --node)")
+        data = {"mounts": [asdict(row) for row in found.mounts]}
+        return Result(data, "ok" if found.healthy else "unhealthy", found.exit_code)
+
+    run_command("health", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    rows = [
+        [
+            one["name"] or "(server)",
+            Styled(one["state"], "green" if one["state"] == "ok" else "bold red"),
+            "-" if one["latency_ms"] is None else f"{one['latency_ms']:.0f} ms",
+            one["node"],
+            one["detail"],
+        ]
+        for one in result.data["mounts"]
+    ]
+    if rows:
+        terminal.table(["MOUNT", "STATE", "LATENCY", "NODE", "DETAIL"], rows)
+    else:
+        terminal.note("no mounts")

@@ -1,0 +1,70 @@
+"""``skyflowctl plan``."""
+
+from typing import Annotated
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    FileOption,
+    OutputOptions,
+    ParallelismOption,
+    ReplaceCredentialOption,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+DetailedOption = Annotated[
+    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending.", is_flag=True)
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl plan", "what apply would do with ./mounts.yaml"),
+        ("skyflowctl plan --dev", "on the dev stack"),
+        ("skyflowctl plan --detailed-exitcode -q || echo drift", "in a nightly job"),
+        ("skyflowctl plan -o json | jq '.data.summary'", "for programs"),
+    ],
+    exits=[
+        ExitCode.CHANGES,
+        ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
+)
+def plan(
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    file: FileOption = None,
+    parallelism: ParallelismOption = 10,
+    detailed_exitcode: DetailedOption = False,
+    replace_credential: ReplaceCredentialOption = None,
+) -> None:
+    """Read the server and the manifest's credentials, and show field by field what apply
+    would change. Writes nothing. A credential is shown as its key id and then dropped."""
+    from skyflowctl.cli.render.plan import plan_json, show_plan
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.plan import plan as make
+
+        manifest = manifests.load_manifest(file, run).manifest
+        with wiring.open_gateway(target, run) as gateway:
+            planned = make(
+                manifest,
+                gateway,
+                wiring.credentials_for(manifest, gateway, run),
+                parallelism=parallelism,
+                replace_credential=frozenset(replace_credential or ()),
+            ).plan
+        data = plan_json(planned)
+        if planned.empty:
+            return Result(data, warnings=planned.warnings)
+        code = ExitCode.CHANGES if detailed_exitcode else ExitCode.OK
+        return Result(data, "changes", code, warnings=planned.warnings)
+
+    run_command("plan", output, work, lambda result, terminal: show_plan(result.data, terminal))

@@ -1,0 +1,104 @@
+"""``skyflowctl status``."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import FileOption, OutputOptions, ParallelismOption, TargetOptions
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.status import MountStatus
+
+MountsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
+]
+_NO_KEY: dict[str, Any] = {"key_id": "", "age_seconds": None, "expires_at": "", "due": False}
+
+
+@command(
+    examples=[
+        ("skyflowctl status", "every mount of the manifest, or of the server"),
+        ("skyflowctl status order", "one mount"),
+        ("skyflowctl status -o json | jq '.data.mounts[] | select(.credential.due)'", "due keys"),
+    ],
+    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+)
+def status(
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    mounts: MountsArgument = None,
+    file: FileOption = None,
+    parallelism: ParallelismOption = 10,
+) -> None:
+    """Show every mount: the engine and its version, its health, its roles, whose key is
+    live, how old it is, and whether the manifest's rotation rule says it is due."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.status import status as look
+
+        chosen = manifests.choose_mounts(mounts, file, run)
+        with wiring.open_gateway(target, run) as gateway:
+            found = look(
+                gateway,
+                chosen.mounts,
+                clock=run.clock,
+                plugin_name=chosen.plugin_name,
+                prefix=chosen.prefix,
+                parallelism=parallelism,
+            )
+        warnings = [one.problem for one in found if one.problem]
+        return Result({"mounts": [_json(one) for one in found]}, warnings=warnings)
+
+    run_command("status", output, work, _view)
+
+
+def _json(one: "MountStatus") -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "path": one.path,
+        "engine": {"name": one.engine_name, "version": one.engine_version},
+        "health": one.health,
+        "roles": list(one.roles),
+        "credential": asdict(one.credential) if one.credential else None,
+    }
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    rows = []
+    for one in result.data["mounts"]:
+        key = one["credential"] or _NO_KEY
+        rows.append(
+            [
+                one["name"],
+                one["path"],
+                one["engine"]["version"],
+                Styled(one["health"], "green" if one["health"] == "ok" else "bold red"),
+                str(len(one["roles"])),
+                key["key_id"],
+                _age(key["age_seconds"]),
+                Styled("due", "yellow") if key["due"] else key["expires_at"][:10],
+            ]
+        )
+    if rows:
+        headers = ["MOUNT", "PATH", "ENGINE", "HEALTH", "ROLES", "KEY", "AGE", "EXPIRES"]
+        terminal.table(headers, rows)
+    else:
+        terminal.note("no mounts")
+
+
+def _age(seconds: int | None) -> str:
+    if seconds is None:
+        return "-"
+    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{letter}"
+    return f"{seconds}s"

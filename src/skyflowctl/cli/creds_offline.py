@@ -1,0 +1,107 @@
+"""``creds`` without a server: a dry run within this process, or past it with the SDK."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli import manifests
+from skyflowctl.cli.run import Run
+from skyflowctl.clock import rfc3339
+from skyflowctl.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.engine.ctx import Ctx
+    from skyflowctl.manifest.model import Manifest, Mount, Role
+
+
+def dry_run(
+    mount: str, role: str, ctx: "Ctx | None", file: Sequence[str] | None, run: Run
+) -> dict[str, Any]:
+    """Return the data of a token that this process minted and checked by itself.
+
+    Raises:
+        UsageError: the manifest has no such mount or role.
+        InvalidInput: the engine refuses the ctx, or the credential is invalid.
+    """
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.dry_run import mint_dry
+
+    manifest = manifests.load_manifest(file, run).manifest
+    found, _ = _declared(manifest, mount, role)
+    source = ManifestCredentials(manifest, clock=run.clock)
+    made = mint_dry(manifest, found.name, role, ctx, source)
+    if made.throw_away:
+        run.notice(f"a throw-away key stands in: {made.throw_away}")
+    run.notice("a dry run: no token service but this process accepts this token")
+    return {
+        "mount": mount,
+        "role": role,
+        "source": "dry-run",
+        "access_token": made.creds.access_token.reveal(),
+        "token_type": made.creds.token_type,
+        "expires_at": made.creds.expires_at,
+        "ttl": made.creds.ttl,
+        "key_id": made.creds.key_id,
+        "request_id": made.creds.request_id,
+    }
+
+
+def direct(
+    mount: str, role: str, ctx: "Ctx | None", file: Sequence[str] | None, run: Run
+) -> dict[str, Any]:
+    """Return the data of a token that the vendor's SDK got, past the server and our minter.
+
+    Raises:
+        UsageError: the manifest has no such mount or role.
+        InvalidInput: the credential or the ctx cannot be used.
+        Unhealthy: the token service gave no token.
+    """
+    from skyflowctl.engine.ctx import CtxRule
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.creds_direct import mint_direct
+
+    manifest = manifests.load_manifest(file, run).manifest
+    found, wanted = _declared(manifest, mount, role)
+    account = ManifestCredentials(manifest, clock=run.clock).account(found.name)
+    rule = CtxRule.of(wanted.ctx.required, wanted.ctx.pattern)
+    run.warn(_NO_AUDIT)
+    token = mint_direct(account, wanted.role_id, ctx, rule)
+    left = (token.expires_at - run.clock.now()).total_seconds()
+    return {
+        "mount": mount,
+        "role": role,
+        "source": "direct",
+        "access_token": token.access_token.reveal(),
+        "token_type": token.token_type,
+        "expires_at": rfc3339(token.expires_at),
+        "ttl": max(0, int(left)),
+        "key_id": token.key_id,
+        "request_id": "",
+    }
+
+
+_NO_AUDIT = Problem(
+    "no-audit-entry",
+    "no server knows of this token",
+    "--direct goes past it, so no audit log has an entry",
+    "use it to find a fault, then ask through the server again",
+)
+
+
+def _declared(manifest: "Manifest", mount: str, role: str) -> "tuple[Mount, Role]":
+    """Return a mount and role of the manifest by the arguments that name them."""
+    found = next((one for one in manifest.mounts if mount.strip("/") in {one.name, one.path}), None)
+    if found is None:
+        raise _unknown("mount", mount, [one.name for one in manifest.mounts])
+    wanted = next((one for one in found.roles if one.name == role), None)
+    if wanted is None:
+        raise _unknown("role", role, [one.name for one in found.roles])
+    return found, wanted
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"the manifest has no {kind} {name}",
+        why=f"without a server only the manifest says which {kind}s there are",
+        fix=f"name one of: {', '.join(known) or 'none'}",
+        code=f"unknown-{kind}",
+    )

@@ -1,0 +1,141 @@
+"""Which manifest a command reads, and which path a MOUNT argument means."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.run import Run
+
+if TYPE_CHECKING:
+    from skyflowctl.manifest.load import LoadedManifest
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.targets import Named
+
+DEFAULT_PREFIX = "skyflow"
+DEFAULT_PLUGIN = "skyflow"
+# Exactly what nearly every manifest says, found without loading a YAML reader; any other
+# way to write it makes :func:`path_prefix` read the whole manifest.
+_DEFAULTS_BLOCK = re.compile(
+    r"^defaults:[ \t]*(?:#.*)?\n((?:[ \t].*\n|[ \t]*\n|#.*\n)*)", re.MULTILINE
+)
+_PREFIX_LINE = re.compile(
+    r"^[ \t]+path_prefix:[ \t]*([\"']?)([a-z0-9][a-z0-9_/-]*)\1[ \t]*(?:#.*)?$", re.MULTILINE
+)
+
+
+def manifest_files(flag_values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the manifest's files for a command that cannot do without one."""
+    from skyflowctl.manifest.discover import default_files
+
+    return default_files(tuple(flag_values or ()), os.environ)
+
+
+def load_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest":
+    """Return the manifest that ``-f``, the environment or the folder names.
+
+    Its warnings are shown on stderr.
+
+    Raises:
+        InvalidInput: with every problem in it.
+    """
+    from skyflowctl.manifest.load import load_manifest as load
+
+    loaded = load(manifest_files(flag_values), environ=os.environ)
+    for warning in loaded.warnings:
+        run.warn(warning)
+    return loaded
+
+
+def optional_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest | None":
+    """Return the same, or None when none was named and the folder has none."""
+    from skyflowctl.manifest.discover import existing_files
+
+    files = existing_files(tuple(flag_values or ()), os.environ)
+    return load_manifest(files, run) if files else None
+
+
+def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
+    """Return the path of a MOUNT argument: itself with a slash, else below the prefix.
+
+    Raises:
+        UsageError: it is no name and no path.
+        InvalidInput: a manifest was named and cannot be read.
+    """
+    from skyflowctl.operations.mounts import mount_path
+
+    prefix = "" if "/" in mount else path_prefix(flag_values)
+    return mount_path(mount, prefix)
+
+
+def path_prefix(flag_values: Sequence[str] | None = None) -> str:
+    """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
+    from skyflowctl.manifest.discover import existing_files
+
+    files = existing_files(tuple(flag_values or ()), os.environ)
+    if not files:
+        return DEFAULT_PREFIX
+    found = None if "-" in files else _scanned_prefix(files)
+    if found is None:
+        from skyflowctl.manifest.load import load_manifest as load
+
+        return load(files, environ=os.environ).manifest.path_prefix
+    return found
+
+
+def _scanned_prefix(files: Sequence[str]) -> str | None:
+    """Return the prefix that plain text shows beyond doubt, or None."""
+    try:
+        texts = [Path(file).read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeDecodeError):
+        return None
+    whole = "\n".join(texts)
+    if "path_prefix" not in whole:
+        return DEFAULT_PREFIX
+    blocks = _DEFAULTS_BLOCK.findall(whole + "\n")
+    lines = [match[1] for block in blocks for match in _PREFIX_LINE.findall(block)]
+    return lines[0] if len(lines) == whole.count("path_prefix") == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenMounts:
+    """The mounts that a command is about.
+
+    Args:
+        mounts: None: all of our type that the server has.
+        plugin_name: that type.
+        prefix: left out of names that only the server knows.
+        manifest: the manifest, where there is one.
+    """
+
+    mounts: "tuple[Named, ...] | None"
+    plugin_name: str
+    prefix: str
+    manifest: "Manifest | None"
+
+
+def choose_mounts(
+    names: Sequence[str] | None, flag_values: Sequence[str] | None, run: Run
+) -> ChosenMounts:
+    """Return the mounts that are named, else the manifest's, else the server's.
+
+    Raises:
+        UsageError: a name is no name and no path.
+        InvalidInput: the manifest is invalid.
+    """
+    from skyflowctl.operations.mounts import mount_path
+    from skyflowctl.operations.targets import Named, declared_mounts
+
+    loaded = optional_manifest(flag_values, run)
+    manifest = loaded.manifest if loaded else None
+    kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
+    prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
+    declared = declared_mounts(manifest) if manifest else None
+    if not names:
+        return ChosenMounts(declared, kind, prefix, manifest)
+    known = {mount.path: mount for mount in declared or ()}
+    paths = [(name, mount_path(name, prefix)) for name in names]
+    chosen = tuple(known.get(path) or Named(name, path) for name, path in paths)
+    return ChosenMounts(chosen, kind, prefix, manifest)

@@ -1,0 +1,80 @@
+"""A plan as people read it: + creates, ~ changes, - removes, field by field."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skyflowctl.cli.envelope import problem_json
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.render.text import show
+from skyflowctl.planner.plan import Action, Plan
+
+_SIGNS = {
+    "create": ("+", "green"),
+    "update": ("~", "yellow"),
+    "delete": ("-", "red"),
+    "replace_credential": ("~", "magenta"),
+    "plugin_upgrade": ("~", "blue"),
+}
+_WORDS = {
+    "replace_credential": " (new credential)",
+    "plugin_upgrade": " (plugin upgrade)",
+}
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan's data for JSON."""
+    return {
+        "actions": [action_json(action) for action in plan.actions],
+        "warnings": [problem_json(warning) for warning in plan.warnings],
+        "summary": plan.summary(),
+    }
+
+
+def action_json(action: Action) -> dict[str, Any]:
+    """Return one action's data for JSON."""
+    return {
+        "action": action.action.value,
+        "kind": action.kind.value,
+        "mount": action.mount,
+        "path": action.path,
+        "changes": [
+            {"field": one.field, "before": one.before, "after": one.after} for one in action.changes
+        ],
+    }
+
+
+def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write a plan's data as data."""
+    for action in data["actions"]:
+        _show_action(action, terminal)
+    if data["actions"]:
+        terminal.line()
+    terminal.line(*summary_pieces(data))
+
+
+def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
+    """Return the last line of a plan."""
+    counts = data["summary"]
+    if not data["actions"]:
+        return (Styled("No changes.", "bold green"), f" {counts['unchanged']} objects are right.")
+    return (
+        Styled("Plan:", "bold"),
+        f" {counts['create']} to create, {counts['update']} to update,",
+        f" {counts['delete']} to delete, {counts['unchanged']} unchanged.",
+    )
+
+
+def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
+    sign, style = _SIGNS[action["action"]]
+    title = f"{sign} {action['kind']} {action['path']}"
+    terminal.line(Styled(title, style), Styled(_WORDS.get(action["action"], ""), "dim"))
+    changes = action["changes"]
+    left = max((len(change["field"]) for change in changes), default=0)
+    for change in changes:
+        name = Styled(change["field"].ljust(left), "dim")
+        before, after = change["before"], change["after"]
+        if action["action"] == "create" and before is None:
+            terminal.line("    ", name, "  ", show(after))
+        else:
+            old, new = Styled(show(before), "red"), Styled(show(after), "green")
+            terminal.line("    ", name, "  ", old, " → ", new)

@@ -1,0 +1,95 @@
+"""What an apply does while it does it: a bar where a person watches, lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import safe
+from skyflowctl.executor.events import (
+    ActionDone,
+    ActionFailed,
+    ActionSkipped,
+    ActionStarted,
+    Event,
+    Listener,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_PAST = {
+    "create": "created",
+    "update": "updated",
+    "delete": "deleted",
+    "replace_credential": "replaced the credential of",
+    "plugin_upgrade": "upgraded",
+}
+
+
+@contextmanager
+def progress(total: int, terminal: Terminal) -> Iterator[Listener]:
+    """Show steps on stderr for as long as the block runs; nothing with ``--quiet``.
+
+    Yields:
+        What to call with every event, one call at a time.
+    """
+    if terminal.quiet:
+        yield _silent
+    elif terminal.interactive_err and total > 1:
+        with _bar(terminal) as bar:
+            yield _Bar(bar, total)
+    else:
+        yield lambda event: _line(event, terminal)
+
+
+def _silent(_event: Event) -> None:
+    """Show nothing."""
+
+
+def _line(event: Event, terminal: Terminal) -> None:
+    kind, path = event_text(event)
+    if isinstance(event, ActionDone):
+        terminal.note(Styled("  ok ", "green"), f"{kind} {path}", _took(event))
+    elif isinstance(event, ActionFailed):
+        terminal.note(Styled("  failed ", "red"), path, _took(event))
+    elif isinstance(event, ActionSkipped):
+        terminal.note(Styled("  skipped ", "yellow"), path)
+
+
+def _took(event: ActionDone | ActionFailed) -> Styled:
+    return Styled(f"  {event.milliseconds:.0f} ms", "dim")
+
+
+def event_text(event: Event) -> tuple[str, str]:
+    """Return what an event's action does, as a verb in the past, and its path."""
+    return _PAST[event.action.action.value], event.action.path
+
+
+def _bar(terminal: Terminal) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(file=terminal.err, no_color=terminal.no_color or None, highlight=False)
+    return Progress(
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+class _Bar:
+    """Moves a rich bar; the text beside it is the step that began last."""
+
+    def __init__(self, bar: Any, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ActionStarted):
+            self._bar.update(self._task, description=safe(event.action.path))
+        else:
+            self._bar.advance(self._task)
