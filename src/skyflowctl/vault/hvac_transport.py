@@ -22,7 +22,7 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import DEV_HEADER, Reply, encode_body, make_reply
+from skyflowctl.vault.transport import Reply, encode_body, make_reply
 
 if TYPE_CHECKING:
     from skyflowctl.vault.connection import Connection
@@ -98,7 +98,6 @@ class HvacTransport:
         self._lock = threading.Lock()
         self._learning = threading.Lock()
         self._made = 0
-        self._announced = ""
         self._opened: Connection | None = None
 
     @property
@@ -110,11 +109,6 @@ class HvacTransport:
     def cluster_id(self) -> str:
         """The cluster's id as replies named it; empty before the first that does."""
         return self._index.cluster
-
-    @property
-    def announced_dev_folder(self) -> str:
-        """What a dev server says of itself on every reply; empty from any other."""
-        return self._announced
 
     def close(self) -> None:
         """Close its connections."""
@@ -239,7 +233,6 @@ class HvacTransport:
         self._reached = True
         headers = {name.lower(): value for name, value in answer.headers.items()}
         self._index.observe(headers.get(INDEX_HEADER.lower()))
-        self._announced = self._announced or headers.get(DEV_HEADER.lower(), "")
         if 300 <= answer.status_code < 400:
             return _Try(Verdict.REDIRECT), _origin(headers.get("location", ""), address)
         return self._read(call, answer.status_code, _parsed(answer), headers), None
@@ -263,7 +256,7 @@ class HvacTransport:
             verdict,
             error,
             asked_pause=retry_after(headers),
-            limited=verdict is Verdict.UNKNOWN and not _is_election(texts),
+            limited=verdict is Verdict.UNKNOWN and not _may_be_election(status, texts),
         )
 
     def _settled(self, done: _Try, number: int) -> _Try:
@@ -312,7 +305,6 @@ class HvacTransport:
             except (NotSent, Lost):
                 return
             body = _parsed(answer)
-            self._announced = answer.headers.get(DEV_HEADER, "")
             self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
 
     def _connection(self) -> Connection:
@@ -335,8 +327,9 @@ def _parsed(answer: Any) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _is_election(texts: tuple[str, ...]) -> bool:
-    return any("leadership lost" in text for text in texts)
+def _may_be_election(status: int, texts: tuple[str, ...]) -> bool:
+    """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
+    return status in {502, 504} or any("leadership lost" in text for text in texts)
 
 
 def _origin(location: str, address: str) -> str:

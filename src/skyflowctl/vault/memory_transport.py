@@ -61,11 +61,6 @@ class MemoryTransport:
         return self._made
 
     @property
-    def announced_dev_folder(self) -> str:
-        """Empty: this server needs no folder."""
-        return ""
-
-    @property
     def cluster_id(self) -> str:
         """This server's own id, made anew for each."""
         return self._server.cluster_id

@@ -13,11 +13,6 @@ from typing import Any, Protocol
 from skyflowctl.secret import Secret
 
 
-# A dev server sends this with every reply: its folder, percent-encoded. Whoever reaches
-# it, by whatever way, can tell it from a real one without one request more.
-DEV_HEADER = "X-Skyflowctl-Dev"
-
-
 @dataclass(frozen=True, slots=True)
 class WrapInfo:
     """A response that the server keeps behind a single-use wrapping token."""
@@ -62,10 +57,6 @@ class Transport(Protocol):
     @property
     def cluster_id(self) -> str:
         """The cluster's id as replies named it; empty before the first that does."""
-
-    @property
-    def announced_dev_folder(self) -> str:
-        """What a dev server says of itself on every reply (``X-Skyflowctl-Dev``), or empty."""
 
     def request(
         self,
