@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from skyflowctl.clock import parse_duration
-from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
+from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe, is_printable
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.nodes import (
     Node,
@@ -110,6 +110,17 @@ def _ownership_tags(root: Node) -> Iterator[Finding]:
                     (*path, index),
                     Problem("reserved-tag", summary, why, "remove it", where),
                 )
+
+
+def _descriptions(root: Node) -> Iterator[Finding]:
+    for path, owner in (*_mounts(root), *_roles(root)):
+        node = child(owner, "description")
+        if node is not None and not is_printable(text_of(node) or ""):
+            about = (*path, "description")
+            why = "the engine refuses it: it can make a line look other than it is"
+            summary = "the description holds a character that does not print"
+            where = at_value(node, about)
+            yield about, Problem("bad-value", summary, why, "type it again", where)
 
 
 def _all_tags(root: Node) -> Iterator[tuple[Path, Node | None]]:
@@ -227,6 +238,7 @@ _RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (
     _reserved_paths,
     _overlapping_paths,
     _ownership_tags,
+    _descriptions,
     _ctx_rules,
     _rotation,
 )
