@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -281,16 +284,36 @@ class TestInterruption:
         assert apply(server, THREE).status == "ok"
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_asks_to_stop_and_a_second_one_does_not_wait(self, number):
+    def test_a_signal_asks_to_stop(self, number):
         before = signal.getsignal(number)
         with stop_on_signals() as stop:
             assert not stop.asked
             os.kill(os.getpid(), number)
             assert stop.asked
             assert stop.signal == number
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
         assert signal.getsignal(number) is before
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_second_signal_waits_for_nothing(self, number):
+        """Not even for a worker thread that a hanging server holds."""
+        script = textwrap.dedent(
+            """
+            import threading, time
+            from skyflowctl.executor.stop import stop_on_signals
+            with stop_on_signals() as stop:
+                threading.Thread(target=time.sleep, args=(60,)).start()
+                print("ready", flush=True)
+                while not stop.asked:
+                    time.sleep(0.01)
+                print("asked", flush=True)
+                time.sleep(60)
+            """
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+            for line in (b"ready\n", b"asked\n"):
+                assert child.stdout.readline() == line
+                child.send_signal(number)
+            assert child.wait(20) == -number
 
 
 class TestProof:

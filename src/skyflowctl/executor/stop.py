@@ -31,14 +31,16 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a request to stop, as long as the block runs.
 
-    A second signal raises KeyboardInterrupt, so that a hanging server can be left.
-    Works in the main thread only, as Python's signal handling does.
+    A second signal ends the process as if nobody had caught it: an exception would
+    still have to wait for worker threads that a hanging server holds. What they leave is
+    finished by the same command. Works in the main thread only, as Python's signal handling does.
     """
     stop = Stop()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.asked:
-            raise KeyboardInterrupt
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         stop.ask(number)
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}

@@ -69,7 +69,10 @@ class DryRunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a real apply would end with; 6 if a role gives no token after it."""
+        """What the rehearsed apply ended with; 6 if a role gives no token after it.
+
+        Throw-away keys make no difference here: see ``throw_away``.
+        """
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code
         if self.planned.blocked or self.left:
