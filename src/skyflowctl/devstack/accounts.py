@@ -1,7 +1,7 @@
 """Skyflow accounts of the dev stack: one for each mount, with exactly its roles."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from skyflowctl.devstack.emulator import control
 from skyflowctl.devstack.layout import DevLayout, write_private
@@ -25,15 +25,17 @@ def ensure_account(
     client_id = f"dev-{mount}"
     client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=sorted(set(role_ids)))
     path = layout.credential(mount)
-    if not _usable(path.read_text() if path.exists() else "", emulator):
+    known = client.account(client_id)["keys"]
+    if not _usable(path.read_text() if path.exists() else "", emulator, known):
         write_private(path, client.create_key(client_id).reveal())
     return Secret(path.read_text())
 
 
-def _usable(text: str, emulator: Part) -> bool:
-    """A credential serves as long as the emulator is where its tokenURI says."""
+def _usable(text: str, emulator: Part, known_keys: Container[str]) -> bool:
+    """A credential serves while the emulator knows its key, and is where its tokenURI says."""
     try:
-        uri = json.loads(text)["tokenURI"]
+        fields = json.loads(text)
+        uri, key_id = str(fields["tokenURI"]), str(fields["keyID"])
     except (ValueError, KeyError, TypeError):
         return False
-    return isinstance(uri, str) and uri.startswith(f"{emulator.address}/")
+    return uri.startswith(f"{emulator.address}/") and key_id in known_keys

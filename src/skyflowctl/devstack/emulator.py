@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.ports import any_port
-from skyflowctl.devstack.processes import start_detached, wait_until
+from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, not_ready
 from skyflowctl.devstack.state import Part
 from skyflowctl.secret import Secret
@@ -37,9 +37,9 @@ def start_emulator(
     )
     part = Part(record, port)
     if not wait_until(
-        lambda: answers(layout, part), alive=lambda: record.alive, seconds=START_SECONDS
+        lambda: answers(layout, part), alive=lambda: alive(record), seconds=START_SECONDS
     ):
-        raise not_ready("the Skyflow emulator", layout.emulator_log, ended=not record.alive)
+        raise not_ready("the Skyflow emulator", layout.emulator_log, ended=not alive(record))
     return part
 
 

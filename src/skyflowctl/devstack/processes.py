@@ -7,36 +7,30 @@ here ever signals a process that the dev stack did not start.
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from skyflowctl.devstack.state import ProcessRecord
 
 # psutil derives start times from boot time and clock ticks (10 ms).
 _SAME_START_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRecord:
-    """A started process: its pid, and its start in seconds since the epoch."""
-
-    pid: int
-    started: float
-
-    def process(self) -> psutil.Process | None:
-        """Return the running process, or None when it has ended."""
-        try:
-            found = psutil.Process(self.pid)
-            if abs(found.create_time() - self.started) > _SAME_START_SECONDS:
-                return None
-            return None if found.status() == psutil.STATUS_ZOMBIE else found
-        except psutil.NoSuchProcess:
+def find(record: ProcessRecord) -> psutil.Process | None:
+    """Return the running process of a record, or None when it has ended."""
+    try:
+        found = psutil.Process(record.pid)
+        if abs(found.create_time() - record.started) > _SAME_START_SECONDS:
             return None
+        return None if found.status() == psutil.STATUS_ZOMBIE else found
+    except psutil.NoSuchProcess:
+        return None
 
-    @property
-    def alive(self) -> bool:
-        """True while that very process runs."""
-        return self.process() is not None
+
+def alive(record: ProcessRecord) -> bool:
+    """Return whether that very process runs."""
+    return find(record) is not None
 
 
 def start_detached(
@@ -62,10 +56,10 @@ def start_detached(
 
 def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
     """End these processes: SIGTERM, then SIGKILL after ``patience`` seconds."""
-    running = [found for record in records if (found := record.process())]
-    for process in running:
+    ended_later = [found for record in records if (found := find(record))]
+    for process in ended_later:
         _signal(process.terminate)
-    for process in psutil.wait_procs(running, timeout=patience)[1]:
+    for process in psutil.wait_procs(ended_later, timeout=patience)[1]:
         _signal(process.kill)
         process.wait(patience)
 

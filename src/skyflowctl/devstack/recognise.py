@@ -8,6 +8,10 @@ from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
 from skyflowctl.devstack.state import load_state
 from skyflowctl.errors import Refused
 
+# On every reply of a dev server: its folder, percent-encoded. Whoever reaches the server,
+# by whatever way, can tell it from a real one.
+DEV_HEADER = "X-Skyflowctl-Dev"
+
 
 def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> DevLayout | None:
     """Return the dev folder of the server that answered, or None for a real server.

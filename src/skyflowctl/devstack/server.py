@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from skyflowctl.devstack.layout import DevLayout, write_private
 from skyflowctl.devstack.ports import server_port
-from skyflowctl.devstack.processes import start_detached, wait_until
+from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server_config import (
     BOOT_TOKEN_VARIABLE,
     UNSEAL_KEY_VARIABLE,
@@ -44,9 +43,9 @@ def start_server(
     )
     part = Part(record, port)
     if not wait_until(
-        lambda: cluster_id(layout, part) != "", alive=lambda: record.alive, seconds=START_SECONDS
+        lambda: cluster_id(layout, part) != "", alive=lambda: alive(record), seconds=START_SECONDS
     ):
-        raise not_ready("the OpenBao server", layout.server_log, ended=not record.alive)
+        raise not_ready("the OpenBao server", layout.server_log, ended=not alive(record))
     return part, cluster_id(layout, part)
 
 
@@ -77,26 +76,28 @@ def not_ready(what: str, log: Path, *, ended: bool) -> SkyflowctlError:
 
 
 def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's environment: without the caller's settings, with its secrets."""
-    kept = {
-        name: value for name, value in environ.items() if not name.startswith(("BAO_", "VAULT_"))
-    }
+    """Return the server's environment: without the caller's settings, with its secrets.
+
+    The engine inherits it, and it wins over the environment of a catalog entry
+    (measured), so the CA that the engine trusts is named here.
+    """
+    kept = {name: value for name, value in environ.items() if not _callers_own(name)}
     return kept | {
-        BOOT_TOKEN_VARIABLE: _ensure_secret(layout.operator_token, "dev."),
+        BOOT_TOKEN_VARIABLE: _ensure_secret(layout.operator_token, "dev-"),
         UNSEAL_KEY_VARIABLE: _ensure_secret(layout.unseal_key, ""),
         "HOME": str(layout.root),
+        "SSL_CERT_FILE": str(layout.ca),
         "PLUGIN_UNIX_SOCKET_DIR": str(layout.sockets),
         # Plugins and the server's own listeners put sockets here too; paths must be short.
         "TMPDIR": str(layout.sockets),
     }
 
 
+def _callers_own(name: str) -> bool:
+    return name.startswith(("BAO_", "VAULT_", "SSL_CERT_")) or name.lower().endswith("_proxy")
+
+
 def _ensure_secret(path: Path, prefix: str) -> str:
     if not path.exists():
         write_private(path, prefix + secrets.token_hex(32))
     return path.read_text().strip()
-
-
-def socket_folder_in_use(layout: DevLayout) -> bool:
-    """Return whether plugin sockets are left in the socket folder."""
-    return layout.sockets.is_dir() and any(os.scandir(layout.sockets))

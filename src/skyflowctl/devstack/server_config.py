@@ -3,10 +3,8 @@
 from urllib.parse import quote
 
 from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.recognise import DEV_HEADER
 
-# On every reply of a dev server: its folder, percent-encoded. Whoever reaches the server,
-# by whatever way, can tell it from a real one without one request more.
-DEV_HEADER = "X-Skyflowctl-Dev"
 BOOT_TOKEN_VARIABLE = "SKYFLOWCTL_DEV_BOOT_TOKEN"  # noqa: S105 - a name, not a token
 UNSEAL_KEY_VARIABLE = "SKYFLOWCTL_DEV_UNSEAL_KEY"
 

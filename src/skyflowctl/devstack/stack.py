@@ -8,8 +8,8 @@ from pathlib import Path
 from skyflowctl.devstack import emulator, server
 from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.devstack.processes import ProcessRecord, running, stop
-from skyflowctl.devstack.state import DevState, Part, load_state, save_state
+from skyflowctl.devstack.processes import alive, running, stop
+from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
 
 OnStep = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     """
     state = load_state(layout)
     parts = {"openbao": state.server, "emulator": state.emulator}
-    ran = tuple(name for name, part in parts.items() if part and part.process.alive)
+    ran = tuple(name for name, part in parts.items() if part and alive(part.process))
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
@@ -88,7 +88,7 @@ def _is_plugin(layout: DevLayout, words: Sequence[str]) -> bool:
 
 
 def _serves(part: Part | None, answers: Callable[[Part], bool]) -> bool:
-    return part is not None and part.process.alive and answers(part)
+    return part is not None and alive(part.process) and answers(part)
 
 
 def _start_emulator(layout: DevLayout, state: DevState, environ: Mapping[str, str]) -> DevState:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from skyflowctl.devstack.layout import DevLayout, write_private
-from skyflowctl.devstack.processes import ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """A started process: its pid, and its start in seconds since the epoch.
+
+    A pid alone can be another process's by now; with its start time it cannot.
+    """
+
+    pid: int
+    started: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from skyflowctl.devstack import emulator, server
 from skyflowctl.devstack.accounts import ensure_account
 from skyflowctl.devstack.binary import find_bao
 from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
+from skyflowctl.devstack.processes import alive
 from skyflowctl.devstack.stack import (
     leftovers,
     plugin_processes,
@@ -147,7 +148,6 @@ def _ensure_engine(
         command=name,
         sha256=built.sha256,
         args=_engine_arguments(state),
-        env=(f"SSL_CERT_FILE={layout.ca}",),
     )
     present = gateway.catalog.read(name, wanted.version)
     if present and (present.sha256, present.args) == (wanted.sha256, wanted.args):
@@ -161,7 +161,7 @@ def _ensure_engine(
 
 def _engine_arguments(state: DevState) -> tuple[str, ...]:
     port = state.emulator.port if state.emulator else 0
-    return ("--only-host", f"127.0.0.1:{port}")
+    return ("--allow-host", f"127.0.0.1:{port}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def status(environ: Mapping[str, str]) -> DevStatus:
 
 
 def _part_status(name: str, part: Part | None, answers: Callable[[Part], bool]) -> PartStatus:
-    if part is None or not part.process.alive:
+    if part is None or not alive(part.process):
         return PartStatus(name, "stopped", None, part.address if part else "")
     state = "running" if answers(part) else "silent"
     return PartStatus(name, state, part.process.pid, part.address)

@@ -1,0 +1,267 @@
+"""``skyflowctl dev``: a complete stack on this machine."""
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from skyflowctl.cli import manifests, wiring, wiring_dev
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    FileOption,
+    NoInputOption,
+    OutputOptions,
+    YesOption,
+    option,
+)
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.dev_stack import DevStatus, DevUp
+
+_ENV = ["SKYFLOWCTL_BAO", "SKYFLOWCTL_DEV_DIR"]
+_STATE_STYLES = {"running": "green", "silent": "yellow", "stopped": "red"}
+Log = Literal["openbao", "emulator", "audit"]
+
+
+@command(
+    examples=[
+        ("skyflowctl dev up", "start the stack, with an account for every mount of ./mounts.yaml"),
+        ("skyflowctl dev up -f examples/mounts.yaml", "for another manifest"),
+        ('eval "$(skyflowctl dev env)"', "then bao, skyflowctl, hvac and the SDK all reach it"),
+        ("SKYFLOWCTL_BAO=/opt/bao/bao skyflowctl dev up", "with a server binary of your own"),
+    ],
+    exits=[ExitCode.INVALID, ExitCode.UNHEALTHY],
+    env=_ENV,
+)
+def dev_up(output: OutputOptions, file: FileOption = None) -> None:
+    """Start OpenBao with the engine registered, and a Skyflow emulator beside it; what runs
+    already is reused. Everything lives in .skyflowctl/dev, keeps its ports, survives this
+    terminal, and uses generated credentials only: no reference of a manifest is resolved.
+    The server keeps its data in memory: after it ended, apply again."""
+
+    def work(run: Run) -> Result:
+        found = manifests.optional_manifest(file, run)
+        up = wiring_dev.bring_up(found.manifest if found else None, run)
+        return Result(_up_data(up))
+
+    run_command("dev up", output, work, _view_up)
+
+
+def _up_data(up: "DevUp") -> dict[str, Any]:
+    server, emulator = up.state.server, up.state.emulator
+    return {
+        "folder": str(up.layout.root),
+        "address": server.address if server else "",
+        "emulator": emulator.address if emulator else "",
+        "cluster_id": up.state.cluster_id,
+        "started": list(up.started),
+        "engine_registered": up.registered,
+        "accounts": list(up.accounts),
+    }
+
+
+def _view_up(result: Result, terminal: Terminal) -> None:
+    data = result.data
+    word = "started" if data["started"] else "already running"
+    terminal.line(Styled(f"dev stack {word}", "green"))
+    terminal.fields(
+        [
+            ("openbao", data["address"]),
+            ("emulator", data["emulator"]),
+            ("folder", data["folder"]),
+            ("accounts", ", ".join(data["accounts"]) or "none yet: name a manifest with -f"),
+        ],
+        "  ",
+    )
+    terminal.note("use it here with --dev, or in this shell: ", 'eval "$(skyflowctl dev env)"')
+
+
+@command(
+    examples=[
+        ("skyflowctl dev down", "stop it; its files stay for the next start"),
+        ("skyflowctl dev down -o json", "say which parts ran"),
+        ("skyflowctl dev reset -y", "stop it and delete its files as well"),
+    ],
+    env=_ENV[1:],
+)
+def dev_down(output: OutputOptions) -> None:
+    """Stop every process of the stack, also those that outlived a killed server. The
+    server's data are gone then; ports, keys and logs stay for the next start."""
+
+    def work(_: Run) -> Result:
+        from skyflowctl.operations import dev_stack
+
+        with wiring_dev.devstack_extra():
+            return Result({"stopped": list(dev_stack.bring_down(os.environ))})
+
+    run_command("dev down", output, work, _view_down)
+
+
+def _view_down(result: Result, terminal: Terminal) -> None:
+    stopped = result.data["stopped"]
+    terminal.line(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@command(
+    examples=[
+        ("skyflowctl dev status", "what runs, where, as which process"),
+        ("skyflowctl dev status -o json", "for programs"),
+        ("skyflowctl dev status -q || skyflowctl dev up", "start it only when it is not up"),
+    ],
+    exits=[ExitCode.UNHEALTHY],
+    env=_ENV[1:],
+)
+def dev_status(output: OutputOptions) -> None:
+    """Ask every part of the stack whether it answers; exit 6 when one does not."""
+
+    def work(_: Run) -> Result:
+        from skyflowctl.operations import dev_stack
+
+        with wiring_dev.devstack_extra():
+            found = dev_stack.status(os.environ)
+        if found.running:
+            return Result(_status_data(found))
+        return Result(_status_data(found), "unhealthy", ExitCode.UNHEALTHY)
+
+    run_command("dev status", output, work, _view_status)
+
+
+def _status_data(found: "DevStatus") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "running": found.running,
+        "folder": str(found.layout.root),
+        "cluster_id": found.cluster_id,
+        "parts": [asdict(part) for part in found.parts],
+        "plugin_processes": found.plugin_processes,
+    }
+
+
+def _view_status(result: Result, terminal: Terminal) -> None:
+    data = result.data
+    rows = [
+        (
+            part["name"],
+            Styled(part["state"], _STATE_STYLES[part["state"]]),
+            str(part["pid"] or "-"),
+            part["address"] or "-",
+        )
+        for part in data["parts"]
+    ]
+    terminal.table(["PART", "STATE", "PID", "ADDRESS"], rows)
+    terminal.line()
+    terminal.fields(
+        [("engine processes", data["plugin_processes"]), ("folder", data["folder"])],
+    )
+    if not data["running"]:
+        terminal.note("start it: skyflowctl dev up")
+
+
+@command(
+    examples=[
+        ('eval "$(skyflowctl dev env)"', "point this shell's programs at the stack"),
+        ("skyflowctl dev env", "look at the lines first: there is a token in them"),
+        ("skyflowctl dev env -o json | jq -r .data.env.BAO_ADDR", "one value, for a program"),
+    ],
+    exits=[ExitCode.UNHEALTHY],
+    env=_ENV[1:],
+)
+def dev_env(output: OutputOptions) -> None:
+    """Print shell exports with which bao, hvac, skyflowctl and the Skyflow SDK reach the
+    stack: address, operator token, and a CA bundle of the public roots and the dev CA."""
+
+    def work(_: Run) -> Result:
+        from skyflowctl.operations import dev_stack
+
+        with wiring_dev.devstack_extra():
+            return Result({"env": dev_stack.exports(os.environ)})
+
+    run_command("dev env", output, work, _view_env)
+
+
+def _view_env(result: Result, terminal: Terminal) -> None:
+    for name, value in result.data["env"].items():
+        terminal.raw(f"export {name}={shlex.quote(value)}\n")
+
+
+@command(
+    examples=[
+        ("skyflowctl dev logs", "the last lines of the server, where the engine logs too"),
+        ("skyflowctl dev logs audit -n 2", "the last request and its response"),
+        ("skyflowctl dev logs emulator -f", "follow, until Ctrl-C"),
+    ],
+    exits=[ExitCode.UNHEALTHY],
+    env=_ENV[1:],
+)
+def dev_logs(
+    output: OutputOptions,
+    part: Annotated[
+        Log,
+        typer.Argument(
+            metavar="[PART]",
+            help="openbao (the engine logs there too), emulator or audit.",
+            show_default=False,
+        ),
+    ] = "openbao",
+    *,
+    lines: Annotated[
+        int, option("-n", "--lines", help="How many lines (default 40).", metavar="N", min=0)
+    ] = 40,
+    follow: Annotated[
+        bool, option("-f", "--follow", help="Go on with what is added.", is_flag=True)
+    ] = False,
+) -> None:
+    """Print the end of a log of the stack, and what is added to it when following."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.devstack import logs
+        from skyflowctl.devstack.layout import find_layout
+
+        path = logs.path_of(find_layout(os.environ), part)
+        last = logs.tail(path, lines)
+        if not run.json:
+            for line in last:
+                run.terminal.line(line)
+            for line in logs.follow(path) if follow else ():
+                run.terminal.line(line)
+        return Result({"path": str(path), "lines": last})
+
+    run_command("dev logs", output, work, lambda *_: None)
+
+
+@command(
+    examples=[
+        ("skyflowctl dev reset", "after a question"),
+        ("skyflowctl dev reset -y", "without one"),
+        ("skyflowctl dev reset -y && skyflowctl dev up", "a fresh stack with new keys"),
+    ],
+    exits=[ExitCode.REFUSED, ExitCode.UNHEALTHY],
+    env=_ENV[1:],
+)
+def dev_reset(
+    output: OutputOptions, *, yes: YesOption = False, no_input: NoInputOption = False
+) -> None:
+    """Stop the stack and delete its folder: server data, keys, tokens and logs that it
+    generated. Nothing of yours is in there."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.devstack.layout import find_layout
+        from skyflowctl.operations import dev_stack
+
+        root = find_layout(os.environ).root
+        wiring.confirm(f"delete {root}?", run, yes=yes, no_input=no_input)
+        with wiring_dev.devstack_extra():
+            dev_stack.reset(os.environ)
+        return Result({"deleted": str(root)})
+
+    run_command("dev reset", output, work, _view_reset)
+
+
+def _view_reset(result: Result, terminal: Terminal) -> None:
+    terminal.line(f"deleted: {result.data['deleted']}")

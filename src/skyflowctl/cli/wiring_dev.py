@@ -1,0 +1,106 @@
+"""The dev stack's side of the composition root: ``--dev``, and recognising its server."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.run import Run
+from skyflowctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.cli.options import TargetOptions
+    from skyflowctl.devstack.layout import DevLayout
+    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.dev_stack import DevUp
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.target import Target
+
+_EXTRA = frozenset({"psutil", "trustme", "certifi", "grpclib"})
+
+
+@contextmanager
+def devstack_extra() -> Iterator[None]:
+    """Turn a missing library of the ``devstack`` extra into what to install.
+
+    Raises:
+        UsageError: a library that only the dev stack needs is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXTRA:
+            raise
+        raise UsageError(
+            "the dev stack is not installed",
+            why=f"{error.name} is missing",
+            fix="pip install 'skyflowctl[devstack]'",
+        ) from None
+
+
+def bring_up(manifest: "Manifest | None", run: Run) -> "DevUp":
+    """Start or reuse the dev stack, with progress on stderr."""
+    with devstack_extra():
+        from skyflowctl.operations.dev_stack import bring_up as start
+
+        return start(os.environ, manifest, lambda target: _gateway(target, run), run.notice)
+
+
+def dev_target(options: "TargetOptions", run: Run) -> "Target":
+    """Return the dev stack as a target, started if it does not run.
+
+    Raises:
+        UsageError: ``--dev`` stands beside flags that name another server.
+    """
+    for flag, value in (("--address", options.address), ("--token-file", options.token_file)):
+        if value is not None:
+            raise UsageError(
+                f"--dev and {flag} name two servers",
+                why="the dev stack has its own address and its own login",
+                fix=f"leave out one of the two: --dev or {flag}",
+                code="two-targets",
+            )
+    up = bring_up(None, run)
+    from skyflowctl.operations.dev_stack import dev_target as target_of
+
+    return target_of(up.layout, up.state)
+
+
+def credential_source(gateway: "Gateway", manifest: "Manifest") -> "CredentialSource":
+    """Return where the manifest's credentials come from on the server that answers.
+
+    On a dev server these are generated stand-ins, and no reference is resolved.
+
+    Raises:
+        Refused: it is a dev server whose folder is not known here.
+    """
+    layout = dev_layout(gateway)
+    if layout is None:
+        from skyflowctl.operations.credentials import ManifestCredentials
+
+        return ManifestCredentials(manifest)
+    with devstack_extra():
+        from skyflowctl.operations.dev_credentials import DevCredentials
+
+        return DevCredentials(layout, manifest)
+
+
+def dev_layout(gateway: "Gateway") -> "DevLayout | None":
+    """Return the dev folder of the server that answers, or None for a real one.
+
+    One request without a token's rights: ``sys/health``.
+    """
+    from skyflowctl.devstack.recognise import DEV_HEADER, recognise
+
+    codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
+    reply = gateway.transport.request("GET", "sys/health", params=codes, idempotent=True)
+    cluster_id = str(reply.body.get("cluster_id") or "")
+    return recognise(cluster_id, reply.headers.get(DEV_HEADER.lower(), ""), os.environ)
+
+
+def _gateway(target: "Target", run: Run) -> "Gateway":
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    return Gateway(HvacTransport(target, run_id=run.id))
