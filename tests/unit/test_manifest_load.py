@@ -332,6 +332,13 @@ def test_no_message_repeats_what_may_be_a_key(write, secret):
     assert not [problem for problem in told if any(part in repr(problem) for part in windows)]
 
 
+def test_a_secret_in_the_place_of_its_reference_is_not_repeated(write):
+    text = HEAD + "mounts: {a: {credentials: {env: 'hunter2!'}}, b: {credentials: hunter2!}}\n"
+    told = problems_of(write(text))
+    assert [problem.code for problem in told] == ["bad-value", "bad-reference"]
+    assert "hunter2" not in repr(told)
+
+
 def test_which_files_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert default_files(["a", "b"], {"SKYFLOWCTL_FILE": "c"}) == ("a", "b")

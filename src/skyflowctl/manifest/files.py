@@ -18,6 +18,11 @@ _NOT_YAML_TEXT = re.compile(
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
+def source_name(name: str) -> str:
+    """Return the name under which positions in a file are told."""
+    return "<stdin>" if name == STDIN else name
+
+
 def read_manifest(name: str) -> tuple[Source, str]:
     """Return a manifest file's source and text; ``-`` is standard input.
 
@@ -25,7 +30,7 @@ def read_manifest(name: str) -> tuple[Source, str]:
         InvalidInput: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
     """
     if name == STDIN:
-        source = Source("<stdin>", str(Path.cwd()))
+        source = Source(source_name(name), str(Path.cwd()))
         return source, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), source.name)
     source = Source(name, str(Path(name).absolute().parent))
     return source, _decode(_read_file(name), name)

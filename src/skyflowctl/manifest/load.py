@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import InvalidInput, Problem
 from skyflowctl.manifest.build import build
-from skyflowctl.manifest.files import read_manifest
+from skyflowctl.manifest.files import read_manifest, source_name
 from skyflowctl.manifest.merge import merge
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.manifest.nodes import Node, Path
@@ -45,15 +45,12 @@ def _read(files: Sequence[str], environ: Mapping[str, str]) -> Node:
     problems: list[Problem] = []
     refused: set[Path] = set()
     roots: list[Node] = []
-    names: list[str] = []
     for file in files:
         try:
             source, text = read_manifest(file)
         except InvalidInput as error:
             problems += error.problems
-            names.append(file)
             continue
-        names.append(source.name)
         tree = read_tree(text, source, environ)
         problems += tree.problems
         refused |= tree.refused
@@ -64,7 +61,7 @@ def _read(files: Sequence[str], environ: Mapping[str, str]) -> Node:
         problems += _check(root, refused)
         if not problems:
             return root
-    raise InvalidInput.of(_in_order(problems, names))
+    raise InvalidInput.of(_in_order(problems, [source_name(file) for file in files]))
 
 
 def _check(root: Node, refused: set[Path]) -> list[Problem]:

@@ -168,7 +168,8 @@ def _bad_form(error: Violation, path: Path) -> _Words:
         code = "bad-path"
     if path == ("manifest",):
         code = "bad-name"
-    value = shown(str(error.instance))
+    # What stands in a reference may be the secret itself, put there by mistake.
+    value = MASK if _REFERENCES & set(path) else shown(str(error.instance))
     told = f'cannot be "{value}"' if value != MASK else "has a form that is not allowed"
     return code, f"{_name(path)} {told}", "", f"use {expected}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from skyflowctl.clock import Clock
 from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import Manifest, Reference
 from skyflowctl.secret import Secret
@@ -79,7 +80,7 @@ def validate(
     check = _Check(environ, clock.now(), allowed_hosts)
     if resolve:
         check.run(loaded.manifest)
-    order = _order(loaded.manifest.files)
+    order = _order([source_name(file) for file in files])
     return Validation(
         manifest=loaded.manifest,
         resolved=check.resolved,
