@@ -227,19 +227,15 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
 
 
 def _left(planned: PlanResult, stage: Gateway, cast: Cast) -> int:
-    """Plan again. The stage knows nothing of the time before, so the server's own history
-    tells which keys were live once."""
+    """Plan again, and count. The stage's history begins with the rehearsal, so it is not
+    asked which keys were live once: what the first plan left alone stays so."""
     manifest = planned.manifest
     live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
-    engines = dict(live.engines)
-    for path, engine in planned.live.engines.items():
-        if path in engines and engine.history is not None:
-            engines[path] = replace(engines[path], history=engine.history)
     identities = dict(planned.identities)
     for action in _with_stand_ins(planned.plan, cast).actions:
         if action.needs_credential:
             identities[action.mount] = action.credential
-    live = replace(live, engines=engines, problems=planned.live.problems)
+    live = replace(live, problems=planned.live.problems)
     return len(make_plan(manifest, live, identities).actions)
 
 
