@@ -107,6 +107,14 @@ class TestConfig:
         assert len((await bench.list("config/history"))["keys"]) == 1
 
     @scenario
+    async def test_times_finer_than_what_is_stored_make_no_difference(self):
+        bench = Bench()
+        text = bench.key(keyValidAfterTime="2026-01-01T00:00:00.123456Z")
+        for version in (1, 2):
+            assert (await bench.write("config", credentials_json=text))["version"] == version
+        assert bench.tokens.state.counters.exchanges == 1
+
+    @scenario
     async def test_new_content_of_the_same_identity_keeps_the_credential_version(self):
         bench = Bench()
         text = await bench.configured(A)

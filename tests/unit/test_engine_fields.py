@@ -93,6 +93,12 @@ def test_a_repeated_parameter():
         parse(query=True, ctx=["a", "b"])
 
 
+def test_a_default_stands_for_what_was_not_given():
+    fields = (Field("flag", Kind.BOOLEAN, "x", default=True), Field("text", Kind.TEXT, "x"))
+    assert parse_fields(fields, {}, query=True) == {"flag": True}
+    assert parse_fields(fields, {"flag": "false"}, query=True) == {"flag": False}
+
+
 def test_a_missing_required_field():
     with pytest.raises(EngineError, match="needed: missing"):
         parse_fields((Field("needed", Kind.TEXT, "x", required=True),), {}, query=False)

@@ -1,10 +1,11 @@
 """A write that is killed anywhere leaves the old state or the new one, never half."""
 
+import asyncio
 import contextlib
 import json
 
 import pytest
-from support.engine import READONLY, Bench, scenario
+from support.engine import READONLY, Bench, WatchedStorage, scenario
 
 from skyflowctl.engine.contract import EngineError, Operation, Request, StorageError
 
@@ -58,11 +59,15 @@ async def test_dies_after_each_write(name):
     for allowed in range(writes):
         dying = start.copy()
         dying.writes_left = allowed
+        engine = bench.restarted(dying)
         with contextlib.suppress(StorageError):
-            await bench.restarted(dying).handle(request)
+            await engine.handle(request)
         left = dying.copy()
         now = await seen(bench.restarted(left))
         assert now in (old, new), allowed
+        # A process that lives on sees the same as a new one: no cache is left behind.
+        dying.writes_left = None
+        assert await seen(engine) == now
         states.append(now == new)
         # The same command again ends in the new state, but for its counters.
         again = left.copy()
@@ -74,6 +79,64 @@ async def test_dies_after_each_write(name):
     # One commit point: once new, never old again.
     assert states == sorted(states)
     assert not states[0]
+
+
+class StoppingStorage(WatchedStorage):
+    """Waits for ever in one call: before the value is stored, or after."""
+
+    def __init__(self, values, call, applied):
+        super().__init__(values)
+        self.call, self.applied = call, applied
+        self.reached = asyncio.Event()
+
+    async def put(self, key, value):
+        await self._stop_or(super().put(key, value))
+
+    async def delete(self, key):
+        await self._stop_or(super().delete(key))
+
+    async def _stop_or(self, work):
+        self.call -= 1
+        if self.call != -1 or self.applied:
+            await work
+        else:
+            work.close()
+        if self.call == -1:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("name", ["replace", "describe", "cut off", "role"])
+@scenario
+async def test_cancelled_in_each_write(name, applied):
+    operation, path, with_credential, body = WRITES[name]
+    bench = Bench()
+    await bench.configured(A)
+    if with_credential:
+        body = body | {"credentials_json": bench.key(A)}
+    start = bench.storage.dump()
+    request = Request(Operation(operation), path, body, "skyflow/order/")
+    whole = WatchedStorage(start)
+    await bench.restarted(whole).handle(request)
+    states = [
+        await seen(bench.restarted(WatchedStorage(start))),
+        await seen(bench.restarted(whole)),
+    ]
+    for call in range(sum(what in ("put", "delete") for what, _ in whole.calls)):
+        storage = StoppingStorage(start, call, applied)
+        engine = bench.restarted(storage)
+        await engine.handle(Request(Operation.READ, "config"))
+        task = asyncio.create_task(engine.handle(request))
+        await storage.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        now = await seen(engine)
+        assert now in states
+        assert now == await seen(bench.restarted(WatchedStorage(storage.dump())))
+        # The lock is free: the same write, asked again, is done.
+        await engine.handle(request)
 
 
 @pytest.mark.parametrize("name", WRITES)

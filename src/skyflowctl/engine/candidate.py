@@ -64,6 +64,11 @@ async def read_candidate(
         raise EngineError(400, NO_CREDENTIAL_FILE) from None
 
 
+def same_content(left: MintingCredential, right: MintingCredential) -> bool:
+    """Tell whether two credentials are the same to the last field, as they are stored."""
+    return left.account.to_json() == right.account.to_json()
+
+
 def _lint(text: Secret, settings: EngineSettings, now: datetime) -> Candidate:
     try:
         account, findings = parse_service_account(

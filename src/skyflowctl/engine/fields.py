@@ -6,7 +6,7 @@ read strictly here, and no message repeats a value.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -58,9 +58,11 @@ MAX_TEXTS = 256
 
 
 def parse_fields(
-    fields: Iterable[Field], data: Mapping[str, Any], *, query: bool
+    fields: Sequence[Field], data: Mapping[str, Any], *, query: bool
 ) -> dict[str, Any]:
-    """Return the values that were given, by field name, as their kinds' Python types.
+    """Return the values by field name, as their kinds' Python types.
+
+    A field that was not given is there only if it has a default.
 
     Args:
         fields: all that the operation knows.
@@ -77,7 +79,10 @@ def parse_fields(
     for field in known.values():
         if field.required and field.name not in data:
             raise EngineError(400, f"{field.name}: missing")
-    return {name: _value(known[name], value, query=query) for name, value in data.items()}
+    values: dict[str, Any] = {
+        field.name: field.default for field in fields if field.default is not None
+    }
+    return values | {name: _value(known[name], value, query=query) for name, value in data.items()}
 
 
 def _unknown(name: str) -> str:

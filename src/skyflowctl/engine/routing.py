@@ -34,7 +34,7 @@ class Call:
 
     Args:
         request: as it came.
-        values: the fields that were given, parsed.
+        values: the fields that were given, parsed, and the defaults of others.
         segment: the variable part of the path (a role's name, a version), or empty.
     """
 

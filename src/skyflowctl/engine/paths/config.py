@@ -1,17 +1,24 @@
 """``config``: the mount's credential and what is known about it."""
 
-from dataclasses import replace
 from typing import Any
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.engine import revisions
-from skyflowctl.engine.candidate import FILE, INLINE, Candidate, check_sources, read_candidate
+from skyflowctl.engine.candidate import (
+    FILE,
+    INLINE,
+    Candidate,
+    check_sources,
+    read_candidate,
+    same_content,
+)
 from skyflowctl.engine.contract import Operation, Reply
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
 from skyflowctl.engine.records import ConfigRecord
 from skyflowctl.engine.routing import Action, Call, Route
 from skyflowctl.engine.store import Config
+from skyflowctl.skyflow.minting import MintingCredential
 
 CREDENTIALS_TYPE = "service_account"
 SECRET_LIMIT = 65_536
@@ -95,12 +102,14 @@ class ConfigPath:
             candidate = await self._candidate(call)
             if candidate is None:
                 config.usable()
-                record = self._patched(config.record, call)
-                await self._commit(config.record, record)
-                return _written(record, ())
-            record, warnings = await self._with_candidate(config, candidate, call)
-            await self._commit(config.record, record, candidate)
-        return _written(record, candidate.warnings + warnings)
+            new = _if_new(candidate, config.credential)
+            warnings = candidate.warnings if candidate else ()
+            if new is not None and call.values["validate_credentials"]:
+                roles = await self._mount.store.roles()
+                warnings += await self._mount.verifier.accept(new, config.credential, roles)
+            record = self._next(config.record, candidate, new, call)
+            await self._commit(record, new)
+        return _written(record, warnings)
 
     async def delete(self, call: Call) -> Reply:
         """Cut the mount off; run again, it finishes what a kill interrupted.
@@ -126,47 +135,44 @@ class ConfigPath:
             self._mount.clock.now(),
         )
 
-    async def _commit(
-        self, before: ConfigRecord, record: ConfigRecord, candidate: Candidate | None = None
-    ) -> None:
+    async def _commit(self, record: ConfigRecord, new: MintingCredential | None) -> None:
         """Store the credential if it is new, then the config, then drop what is not kept."""
-        store, entry = self._mount.store, record.history[-1]
-        if candidate is not None and entry != before.live:
-            await store.put_credential(entry.slot, candidate.credential.account)
+        store = self._mount.store
+        if new is not None:
+            await store.put_credential(record.history[-1].slot, new.account)
         await store.put_config(record)
         # Also what an earlier write left that was killed in between.
         await store.keep_credentials(revisions.kept_slots(record))
 
-    async def _with_candidate(
-        self, config: Config, candidate: Candidate, call: Call
-    ) -> tuple[ConfigRecord, tuple[str, ...]]:
-        """Return the next record, and warnings; a credential that is live already is not new.
-
-        Raises:
-            EngineError: 502 or 503, the credential is not accepted.
-        """
-        live, account = config.credential, candidate.credential.account
-        record, rotating = self._patched(config.record, call), bool(call.values.get("rotation_id"))
-        if live is not None and live.account == account:
-            return (revisions.rotated_to(record, account.key_id) if rotating else record), ()
-        warnings: tuple[str, ...] = ()
-        if call.values.get("validate_credentials", True):
-            roles = await self._mount.store.roles()
-            warnings = await self._mount.verifier.accept(candidate.credential, live, roles)
-        if not rotating:
-            # Whoever writes a credential outside of it has ended the rotation.
-            record = replace(record, rotation=None)
-        now = self._mount.clock.now()
-        record = revisions.with_credential(record, account, call.request.display_name, now)
-        return revisions.rotated_to(record, account.key_id), warnings
-
-    def _patched(self, record: ConfigRecord, call: Call) -> ConfigRecord:
-        now = self._mount.clock.now()
-        patched = revisions.with_fields(record, call.values, now)
+    def _next(
+        self,
+        record: ConfigRecord,
+        candidate: Candidate | None,
+        new: MintingCredential | None,
+        call: Call,
+    ) -> ConfigRecord:
+        now, by = self._mount.clock.now(), call.request.display_name
         rotation_id = call.values.get("rotation_id")
-        if rotation_id is None:
-            return patched
-        return revisions.with_rotation(patched, rotation_id, call.request.display_name, now)
+        record = revisions.with_fields(record, call.values, now)
+        if rotation_id is not None:
+            record = revisions.with_rotation(record, rotation_id, by, now)
+        elif new is not None:
+            # Whoever replaces the credential outside of a rotation has ended it.
+            record = revisions.with_rotation(record, "", by, now)
+        if new is not None:
+            record = revisions.with_credential(record, new.account, by, now)
+        if candidate is not None and rotation_id:
+            record = revisions.rotated_to(record, candidate.credential.account.key_id)
+        return record
+
+
+def _if_new(
+    candidate: Candidate | None, live: MintingCredential | None
+) -> MintingCredential | None:
+    """Return the candidate's credential, or None if it is the live one to the last field."""
+    if candidate is None or (live is not None and same_content(live, candidate.credential)):
+        return None
+    return candidate.credential
 
 
 def _written(record: ConfigRecord, warnings: tuple[str, ...]) -> Reply:

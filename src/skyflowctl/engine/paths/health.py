@@ -69,11 +69,11 @@ class HealthPath:
         Raises:
             EngineError: 503 with ``fail=true``, what is wrong.
         """
-        probe = None if call.values.get("refresh") else self._believed()
+        probe = None if call.values["refresh"] else self._believed()
         if probe is None:
             # The key keeps a run apart that began before the last change.
             probe = await self._flight.run(self._mount.store.generation, self._probe)
-        if call.values.get("fail") and probe.state() != "ok":
+        if call.values["fail"] and probe.state() != "ok":
             raise EngineError(503, f"skyflow: {probe.state()}{_detail(probe, ': ')}")
         return Reply(_public(probe))
 

@@ -97,7 +97,7 @@ class RolesPath:
         async with store.writing("role"):
             role = await store.load_role(call.segment)
             _check_cas(role, call.values.get("cas"))
-            if role is not None and not call.values.get("force", True):
+            if role is not None and not call.values["force"]:
                 raise EngineError(409, "the role exists already")
             changed = _patched(role, call.values, self._mount.clock.now())
             await store.put_role(call.segment, changed)

@@ -1,6 +1,6 @@
 """``config/verify``: try the live credential, or a candidate, for every role."""
 
-from skyflowctl.engine.candidate import Candidate, read_candidate
+from skyflowctl.engine.candidate import Candidate, read_candidate, same_content
 from skyflowctl.engine.contract import Operation, Reply
 from skyflowctl.engine.mount import Mount
 from skyflowctl.engine.paths.config import CREDENTIAL_FIELD
@@ -59,7 +59,7 @@ class VerifyPath:
 def _stored_version(config: Config, tried: MintingCredential) -> int:
     """Return the live credential's version if that is what was tried, else 0."""
     live = config.credential
-    return config.record.credential_version if live and live.account == tried.account else 0
+    return config.record.credential_version if live and same_content(live, tried) else 0
 
 
 def _warnings(candidate: Candidate | None) -> tuple[str, ...]:
