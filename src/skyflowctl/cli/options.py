@@ -64,12 +64,8 @@ ParallelismOption = Annotated[
         "-p", "--parallelism", help="Requests at once (default 10).", metavar="N", min=1, max=64
     ),
 ]
-YesOption = Annotated[
-    bool, option("-y", "--yes", help="Do not ask; never permits a deletion.", is_flag=True)
-]
-NoInputOption = Annotated[
-    bool, option("--no-input", help="Never ask: refuse instead (exit 5).", is_flag=True)
-]
+YesOption = Annotated[bool, option("-y", "--yes", help="Do not ask; never permits a deletion.")]
+NoInputOption = Annotated[bool, option("--no-input", help="Never ask: refuse instead (exit 5).")]
 
 
 ReplaceCredentialOption = Annotated[
@@ -174,7 +170,6 @@ class TargetOptions(OptionGroup):
             help="Do not check the server's certificate.",
             env="BAO_SKIP_VERIFY",
             panel=TARGET_PANEL,
-            is_flag=True,
         ),
     ] = False
     nodes: Annotated[
@@ -199,7 +194,7 @@ class TargetOptions(OptionGroup):
     ] = None
     dev: Annotated[
         bool,
-        option("--dev", help="Start or reuse the dev stack.", panel=TARGET_PANEL, is_flag=True),
+        option("--dev", help="Start or reuse the dev stack.", panel=TARGET_PANEL),
     ] = False
 
 
@@ -213,11 +208,11 @@ class OutputOptions(OptionGroup):
     ] = "table"
     no_color: Annotated[
         bool,
-        option("--no-color", help="No colour.", env="NO_COLOR", panel=OUTPUT_PANEL, is_flag=True),
+        option("--no-color", help="No colour.", env="NO_COLOR", panel=OUTPUT_PANEL),
     ] = False
     quiet: Annotated[
         bool,
-        option("-q", "--quiet", help="No notices and warnings.", panel=OUTPUT_PANEL, is_flag=True),
+        option("-q", "--quiet", help="No notices and warnings.", panel=OUTPUT_PANEL),
     ] = False
     verbose: Annotated[
         int,

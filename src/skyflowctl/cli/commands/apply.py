@@ -31,7 +31,6 @@ DryRunOption = Annotated[
     option(
         "--dry-run",
         help="Carry it out on a server within this process; write nothing.",
-        is_flag=True,
     ),
 ]
 _RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}

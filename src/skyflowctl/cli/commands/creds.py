@@ -35,11 +35,11 @@ WrapOption = Annotated[
     ),
 ]
 DryRunOption = Annotated[
-    bool, option("--dry-run", help="Mint within this process, without any network.", is_flag=True)
+    bool, option("--dry-run", help="Mint within this process, without any network.")
 ]
 DirectOption = Annotated[
     bool,
-    option("--direct", help="Mint past the server, with the vendor's SDK.", is_flag=True),
+    option("--direct", help="Mint past the server, with the vendor's SDK."),
 ]
 
 

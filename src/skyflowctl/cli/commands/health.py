@@ -23,9 +23,7 @@ MountsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
 ]
-RefreshOption = Annotated[
-    bool, option("--refresh", help="Probe now; believe no cached answer.", is_flag=True)
-]
+RefreshOption = Annotated[bool, option("--refresh", help="Probe now; believe no cached answer.")]
 
 
 @command(

@@ -12,7 +12,7 @@ from skyflowctl.errors import ExitCode
 PathOption = Annotated[
     str, option("-f", "--file", help="Where to write (default mounts.yaml).", metavar="PATH")
 ]
-ForceOption = Annotated[bool, option("--force", help="Replace a file that is there.", is_flag=True)]
+ForceOption = Annotated[bool, option("--force", help="Replace a file that is there.")]
 
 
 @command(

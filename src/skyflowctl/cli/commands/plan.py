@@ -17,7 +17,7 @@ from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
 DetailedOption = Annotated[
-    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending.", is_flag=True)
+    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending.")
 ]
 
 

@@ -80,9 +80,7 @@ def plugin_register(
         str | None,
         option("--version", help="Its version (default: skyflowctl's own).", metavar="VERSION"),
     ] = None,
-    shared: Annotated[
-        bool, option("--shared", help="One process for all mounts.", is_flag=True)
-    ] = False,
+    shared: Annotated[bool, option("--shared", help="One process for all mounts.")] = False,
     allow_host: Annotated[
         list[str] | None,
         option(

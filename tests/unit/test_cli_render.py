@@ -1,0 +1,173 @@
+"""What people see: safe text, tables, fields, plans, progress, questions."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.render.plan import plan_json, show_plan
+from skyflowctl.cli.render.progress import progress
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import columns, safe, show, without_long_words
+from skyflowctl.errors import Problem
+from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
+from skyflowctl.planner.plan import Action, ActionType, Change, Kind, Plan
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def terminal(out=None, **options):
+    return Terminal(out=out or io.StringIO(), err=io.StringIO(), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain", "plain"),
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
+        ("\x1b[2J", "\\e[2J"),
+        ("\x07\x7f\x9b", "\\x07\\x7f\\x9b"),
+        ("x\u202ey\u2066\u200b", "x\\u202ey\\u2066\\u200b"),
+        ("Zürich 東京", "Zürich 東京"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_text_from_outside_cannot_act(given, shown):
+    assert safe(given) == shown
+
+
+def test_no_view_can_pass_an_escape_through():
+    one = terminal()
+    one.line("\x1b[2J", Styled("\x1b]0;x\x07", "red"))
+    one.table(["A\x1b"], [["\x1b[31m"]])
+    one.fields([("k\x1b", "v\x1b")])
+    one.note("\x1b")
+    one.alert("\x1b")
+    assert "\x1b" not in one.out.getvalue() + one.err.getvalue()
+
+
+def test_colour_is_only_for_people():
+    screen = Screen()
+    terminal(screen).line(Styled("x", "red"))
+    assert screen.getvalue() == "\x1b[31mx\x1b[0m\n"
+    screen = Screen()
+    terminal(screen, no_color=True).line(Styled("x", "red"))
+    assert screen.getvalue() == "x\n"
+    paper = io.StringIO()
+    terminal(paper).line(Styled("x", "red"))
+    assert paper.getvalue() == "x\n"
+
+
+def test_columns_are_aligned_also_with_wide_letters():
+    one = terminal()
+    one.table(["NAME", "X"], [["東京", "1"], ["abcdef", "2"], ["", "3"]])
+    assert one.out.getvalue().splitlines() == ["NAME    X", "東京    1", "abcdef  2", "-       3"]
+    assert columns("東京é") == 5
+
+
+def test_values_read_well():
+    assert show(None) == show("") == show([]) == "-"
+    assert (show(True), show(False), show(0)) == ("yes", "no", "0")
+    assert show(["a", "b"]) == "a, b"
+    assert show({"purpose": "x", "n": 1}) == "purpose=x, n=1"
+
+
+def test_long_words_of_unforeseen_messages_are_masked():
+    assert without_long_words("Invalid header 'hvs.CAESIJ1234567890abcdef'\n") == (
+        "Invalid header '***'\\n"
+    )
+
+
+def action(kind=Kind.ROLE, what=ActionType.UPDATE, path="skyflow/order/roles/a", changes=()):
+    return Action(what, kind, "order", path, tuple(changes))
+
+
+def test_a_plan_shows_signs_fields_and_counts():
+    plan = Plan(
+        (
+            action(
+                Kind.MOUNT, ActionType.CREATE, "skyflow/order", [Change("type", None, "skyflow")]
+            ),
+            action(changes=[Change("tags", ["a"], ["a", "b"]), Change("description", "old", "")]),
+            action(what=ActionType.DELETE),
+            action(Kind.CONFIG, ActionType.REPLACE_CREDENTIAL, "skyflow/order/config"),
+        ),
+        (Problem("w", "look"),),
+        3,
+    )
+    one = terminal()
+    show_plan(plan_json(plan), one)
+    assert one.out.getvalue().splitlines() == [
+        "+ mount skyflow/order",
+        "    type  skyflow",
+        "~ role skyflow/order/roles/a",
+        "    tags         a → a, b",
+        "    description  old → -",
+        "- role skyflow/order/roles/a",
+        "~ config skyflow/order/config (new credential)",
+        "",
+        "Plan: 1 to create, 2 to update, 1 to delete, 3 unchanged.",
+    ]
+
+
+def test_an_empty_plan_says_so():
+    one = terminal()
+    show_plan(plan_json(Plan((), (), 7)), one)
+    assert one.out.getvalue() == "No changes. 7 objects are right.\n"
+
+
+def events():
+    step = action(what=ActionType.CREATE)
+    return [
+        ActionStarted(step),
+        ActionDone(step, 12.3),
+        ActionFailed(step, 4.0, Problem("x", "no")),
+        ActionSkipped(step, Problem("x", "no")),
+    ]
+
+
+def test_progress_is_plain_lines_where_nobody_watches():
+    one = terminal()
+    with progress(3, one) as tell:
+        for event in events():
+            tell(event)
+    assert one.err.getvalue().splitlines() == [
+        "  ok created skyflow/order/roles/a  12 ms",
+        "  failed skyflow/order/roles/a  4 ms",
+        "  skipped skyflow/order/roles/a",
+    ]
+    assert one.out.getvalue() == ""
+
+
+def test_progress_is_silent_when_quiet():
+    one = terminal(quiet=True)
+    with progress(3, one) as tell:
+        for event in events():
+            tell(event)
+    assert one.err.getvalue() == ""
+
+
+def test_progress_is_a_bar_on_a_terminal():
+    one = Terminal(out=io.StringIO(), err=Screen())
+    with progress(3, one) as tell:
+        for event in events():
+            tell(event)
+        assert tell._bar.tasks[0].completed == 3
+    assert one.out.getvalue() == ""
+
+
+def test_results_are_immutable():
+    with pytest.raises(AttributeError):
+        Result({}).status = "error"
