@@ -14,7 +14,6 @@ from support.exchanging import (
     failure,
     give_token,
     hang,
-    open_descriptors,
     run_against,
 )
 from support.https import Call
@@ -313,81 +312,3 @@ def test_what_is_not_http_is_said(local_ca):
 
     error, _ = failure(local_ca, garbage, TokenServiceUnreachable)
     assert "not HTTP" in error.reason
-
-
-def test_a_kept_connection_that_the_service_closed_on_the_next_request_is_replaced(local_ca):
-    async def once_per_connection(call: Call) -> None:
-        if call.on_connection == 1:
-            await call.token()
-        else:
-            call.writer.transport.abort()
-
-    async def use(service, server):
-        for _ in range(5):
-            await ask(service, server.uri)
-        return server.connections, len(server.calls)
-
-    # Every exchange after the first meets a stale connection once, then a fresh one.
-    assert run_against(local_ca, once_per_connection, use) == (5, 9)
-
-
-def test_a_kept_connection_that_was_closed_while_idle_is_not_used_again(local_ca):
-    async def use(service, server):
-        await ask(service, server.uri)
-        for writer in list(server.open):
-            writer.transport.abort()
-        async with asyncio.timeout(5):
-            while service.open_connections:
-                await asyncio.sleep(0.005)
-        await ask(service, server.uri)
-        return [call.on_connection for call in server.calls]
-
-    assert run_against(local_ca, give_token, use) == [1, 1]
-
-
-def test_bytes_that_nobody_asked_for_end_a_kept_connection(local_ca):
-    async def use(service, server):
-        await ask(service, server.uri)
-        (writer,) = server.open
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        async with asyncio.timeout(5):
-            while service.open_connections:
-                await asyncio.sleep(0.005)
-        return (await ask(service, server.uri)).token_type
-
-    assert run_against(local_ca, give_token, use) == "Bearer"
-
-
-def test_cancelled_posts_leave_the_pool_whole(local_ca):
-    """Experiment 7: the trial that wedged another client's pool for good."""
-    hanging = True
-
-    async def script(call: Call) -> None:
-        await (hang(call) if hanging else call.token())
-
-    async def use(service, server):
-        nonlocal hanging
-        for _ in range(3):
-            posts = [asyncio.ensure_future(ask(service, server.uri)) for _ in range(60)]
-            wanted = len(server.calls) + 4
-            async with asyncio.timeout(20):
-                while len(server.calls) < wanted:
-                    await asyncio.sleep(0.005)
-            for post in posts:
-                post.cancel()
-            results = await asyncio.gather(*posts, return_exceptions=True)
-            assert all(isinstance(result, asyncio.CancelledError) for result in results)
-            assert service.open_connections == 0
-        hanging = False
-        await server.until_open(0)
-        good = await asyncio.gather(*(ask(service, server.uri) for _ in range(40)))
-        assert len(good) == 40
-        assert service.open_connections <= 8
-        await service.aclose()
-        await server.until_open(0)
-        await asyncio.sleep(0.05)
-        return len(asyncio.all_tasks())
-
-    descriptors = open_descriptors()
-    assert run_against(local_ca, script, use, slots=8) == 1
-    assert open_descriptors() <= descriptors
