@@ -26,10 +26,9 @@ def server(emulator: RunningEmulator):
     """A server whose own environment has a canary that no plugin may see."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CANARY, "seal-key-or-so")
-        # In the server's environment, which wins over the same name in a catalog entry.
-        patch.setenv("SSL_CERT_FILE", str(emulator.ca))
         with running_bao() as running:
-            register_skyflow(running, args=["--allow-host", emulator.host])
+            trust = f"SSL_CERT_FILE={emulator.ca}"
+            register_skyflow(running, args=["--allow-host", emulator.host], env=[trust])
             yield running
 
 

@@ -89,10 +89,11 @@ def register_skyflow(
     name: str = "skyflow",
     *,
     args: Sequence[str] = (),
+    env: Sequence[str] = (),
 ) -> Path:
     """Build the real plugin for this server and register it; its launcher's path."""
     sha256 = build_from(copy_source(server.folder / f"copy-{name}"), server.plugin_dir, name)
-    status, body = register(server, name, sha256, args=args)
+    status, body = register(server, name, sha256, args=args, env=env)
     assert status == 204, body
     return server.plugin_dir / name
 

@@ -10,7 +10,7 @@ from skyflowctl.plugin.backend import EngineFactory
 from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServer, read_handshake
 from skyflowctl.plugin.host import run
 from skyflowctl.plugin.logs import install_logs
-from skyflowctl.plugin.settings import PluginSettings, parse_arguments
+from skyflowctl.plugin.settings import ArgumentError, PluginSettings, parse_arguments
 
 _LOG = logging.getLogger("skyflowctl.plugin")
 
@@ -37,13 +37,13 @@ def main(
     """Run the plugin; returns only when it cannot start, with exit code 1."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     install_logs()
-    settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
+        settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         handshake = read_handshake(os.environ)
         run(handshake, make_factory(settings), shared=settings.shared)
     except NotStartedByServer as error:
         sys.stderr.write(f"{error}\n")
-    except HandshakeError as error:
+    except (ArgumentError, HandshakeError) as error:
         _LOG.error("%s", error)
     except Exception as error:  # noqa: BLE001 - said in the form that a server's log shows
         _LOG.exception("the plugin could not start: %s", error)

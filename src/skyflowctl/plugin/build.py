@@ -17,10 +17,10 @@ from skyflowctl.version import __version__
 
 Module = tuple[str, str]
 
-# Whole packages that the plugin imports. ``google`` is shared by many distributions.
+# Whole packages that the plugin imports; ``google`` is shared by many distributions, and
+# of cffi only the native part is needed. What is not listed here cannot be imported.
 _LIBRARIES = (
     "_cffi_backend",
-    "cffi",
     "cryptography",
     "google._upb",
     "google.protobuf",
@@ -94,7 +94,8 @@ def build_launcher(
     Args:
         plugin_dir: an existing folder; the server allows no folders below it.
         name: the script's file name.
-        python: the interpreter, with the plugin's libraries installed.
+        python: the interpreter that runs it, of this interpreter's version; the folders
+            of the libraries are written into the script, so it needs none of its own.
 
     Raises:
         InvalidInput: the folder, the name or the interpreter's path cannot be used.

@@ -5,16 +5,21 @@ the standard library's ``ssl`` (OpenSSL) takes it, in both directions.
 """
 
 import os
+import secrets
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
+from skyflowctl.plugin.der import self_signed
 from skyflowctl.secret import Secret
 
 SERVER_NAME = "localhost"
@@ -34,41 +39,16 @@ class OwnCertificate:
 def make_certificate() -> OwnCertificate:
     """Return a new P-256 certificate for ``localhost``; ``pem`` holds key and certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
     now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_usage(), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-            ),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
+    der = self_signed(
+        SERVER_NAME,
+        key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        lambda content: key.sign(content, ec.ECDSA(hashes.SHA256())),
+        serial=secrets.randbits(128) + 1,
+        valid=(now - _CLOCK_SKEW, now + _LIFETIME),
     )
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    pem = Secret((private + certificate.public_bytes(Encoding.PEM)).decode())
-    return OwnCertificate(certificate.public_bytes(Encoding.DER), pem)
-
-
-def _usage() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=True,
-        key_agreement=True,
-        key_cert_sign=True,
-        content_commitment=False,
-        data_encipherment=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return OwnCertificate(der, Secret(private.decode() + ssl.DER_cert_to_PEM_cert(der)))
 
 
 def server_context(own: OwnCertificate, host_certificate: str) -> ssl.SSLContext:

@@ -1,7 +1,6 @@
 """How a server starts the plugin: the variables it sets and the one line it reads."""
 
 import secrets
-import tempfile
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 _COOKIE = ("VAULT_BACKEND_PLUGIN", "6669da05-b1c8-4f49-97d9-c8e5bed98e20")
 _CORE_PROTOCOL = 1
 _APP_PROTOCOL = 5
+_TEMPORARY = "/tmp"  # noqa: S108 - where the server itself looks, if nothing else is named
 # A unix socket's address holds 108 bytes on Linux, the closing NUL included.
 _SOCKET_PATH_LIMIT = 107
 
@@ -59,7 +59,9 @@ def read_handshake(environ: Mapping[str, str]) -> Handshake:
         raise HandshakeError("the server offers no mutual TLS (PLUGIN_CLIENT_CERT is not set)")
     return Handshake(
         host_certificate=certificate,
-        socket_dir=Path(environ.get("PLUGIN_UNIX_SOCKET_DIR") or tempfile.gettempdir()),
+        socket_dir=Path(
+            environ.get("PLUGIN_UNIX_SOCKET_DIR") or environ.get("TMPDIR") or _TEMPORARY
+        ),
         socket_group=environ.get("PLUGIN_UNIX_SOCKET_GROUP", ""),
         tells_multiplexing=bool(environ.get("PLUGIN_MULTIPLEX_GRPC")),
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import ssl
 import sys
 from functools import partial
@@ -67,9 +66,16 @@ async def _listen(
     finally:
         os.umask(previous)
     if handshake.socket_group:
-        group = handshake.socket_group
-        shutil.chown(socket_path, group=int(group) if group.isdigit() else group)
+        os.chown(socket_path, -1, _group_id(handshake.socket_group))
         socket_path.chmod(0o660)
+
+
+def _group_id(group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    import grp
+
+    return grp.getgrnam(group).gr_gid
 
 
 def _say(line: str) -> None:

@@ -14,11 +14,8 @@ are covered, writable for root only.
 """
 
 # ruff: noqa: PTH113, PTH123
-import hashlib
-import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from types import ModuleType
@@ -95,6 +92,8 @@ def digest(modules: Sequence[Sequence[str]]) -> str:
     Raises:
         OSError: a file or folder is missing or cannot be read.
     """
+    import hashlib  # here, as the first of the two starts does without
+
     total = hashlib.sha256()
     for name, path in modules:
         base = len(path.rpartition("/")[0])
@@ -142,6 +141,9 @@ def _root(name: str, path: str) -> str:
 
 def refuse(message: str) -> int:
     """Say in one line of the server's log why the plugin does not start; the exit code."""
+    import json
+    import time
+
     line = {
         "@level": "error",
         "@message": message,

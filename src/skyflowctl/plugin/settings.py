@@ -1,8 +1,13 @@
 """The plugin's own arguments, which come from its entry in the server's catalog."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_USAGE = "[--allow-host HOST:PORT]… [--credentials-directory DIR] [--shared]"
+
+
+class ArgumentError(Exception):
+    """An argument of the catalog entry is wrong; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +26,44 @@ class PluginSettings:
     shared: bool = False
 
 
+def parse_arguments(arguments: Sequence[str]) -> PluginSettings:
+    """Return the settings that the arguments name (``--name value`` or ``--name=value``).
+
+    The standard library's parsers are not used: they cost every start of a plugin
+    8 ms, and a server shows their usage text only in its debug log.
+
+    Raises:
+        ArgumentError: an argument is unknown, or its value is missing or wrong.
+    """
+    hosts: set[str] = set()
+    directory, shared = None, False
+    rest = list(arguments)
+    while rest:
+        name, has_value, value = rest.pop(0).partition("=")
+        if name == "--shared" and not has_value:
+            shared = True
+            continue
+        if name not in ("--allow-host", "--credentials-directory"):
+            raise ArgumentError(f"unknown argument {name!r}; known are: {_USAGE}")
+        if not has_value:
+            if not rest:
+                raise ArgumentError(f"{name} needs a value")
+            value = rest.pop(0)
+        if name == "--allow-host":
+            hosts.add(_host_and_port(value))
+        else:
+            directory = _absolute(value)
+    return PluginSettings(frozenset(hosts), directory, shared)
+
+
 def _host_and_port(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or "/" in host or "@" in host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+        raise ArgumentError(f"--allow-host: {text!r} is not HOST:PORT")
     return f"{host.lower()}:{int(port)}"
 
 
 def _absolute(text: str) -> str:
     if not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no absolute path")
+        raise ArgumentError(f"--credentials-directory: {text!r} is no absolute path")
     return text
-
-
-def parse_arguments(arguments: Sequence[str]) -> PluginSettings:
-    """Return the settings that the arguments name; a wrong argument exits with 2."""
-    parser = argparse.ArgumentParser(
-        prog="skyflowctl.plugin",
-        description="The skyflow secrets engine, started by an OpenBao or Vault server.",
-    )
-    parser.add_argument(
-        "--allow-host",
-        metavar="HOST:PORT",
-        action="append",
-        default=[],
-        type=_host_and_port,
-        help="a token service that credentials may name, besides Skyflow's own (repeatable)",
-    )
-    parser.add_argument(
-        "--credentials-directory",
-        metavar="DIR",
-        type=_absolute,
-        help="allow credentials_file_path below DIR/<mount point>/",
-    )
-    parser.add_argument("--shared", action="store_true", help="serve all mounts from one process")
-    named = parser.parse_args(arguments)
-    return PluginSettings(frozenset(named.allow_host), named.credentials_directory, named.shared)

@@ -1,0 +1,273 @@
+"""The launcher: what it covers, what it refuses, and how it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import py_compile
+import shutil
+import stat
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+from support.plugin import build_from, copy_source
+
+from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.plugin import build, launcher
+from skyflowctl.plugin.launcher import ALLOWED, CoveredOnly, clean_environment, digest
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package with a module, a compiled file and a subfolder."""
+    folder = tmp_path / "pack"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "one.py").write_text("ONE = 1\n")
+    (folder / "sub" / "two.py").write_text("TWO = 2\n")
+    (folder / "data.txt").write_text("x")
+    py_compile.compile(str(folder / "one.py"))
+    return folder
+
+
+def _add(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"new")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pack: (pack / "one.py").write_text("ONE = 2\n"),
+        lambda pack: (pack / "sub" / "two.py").unlink(),
+        lambda pack: (pack / "one.py").rename(pack / "eleven.py"),
+        lambda pack: _add(pack / "three.py"),
+        lambda pack: _add(pack / f"one{EXTENSION_SUFFIXES[0]}"),
+        lambda pack: _add(pack / "one.so"),
+        lambda pack: _add(pack / "four.pyc"),
+        lambda pack: _add(pack / "five" / "__init__.py"),
+        lambda pack: _add(pack / "__pycache__" / f"one{launcher._CACHED}"),
+        lambda pack: shutil.rmtree(pack / "__pycache__"),
+    ],
+)
+def test_every_change_of_what_an_import_could_load_is_found(package: Path, change):
+    before = digest([("pack", str(package))])
+    change(package)
+    assert digest([("pack", str(package))]) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pack: (pack / "data.txt").write_text("y"),
+        lambda pack: _add(pack / "__pycache__" / "one.cpython-27.pyc"),
+        lambda pack: os.utime(pack / "one.py", (1, 1)),
+    ],
+)
+def test_what_this_interpreter_would_not_load_does_not_count(package: Path, change):
+    before = digest([("pack", str(package))])
+    change(package)
+    assert digest([("pack", str(package))]) == before
+
+
+def test_a_single_module_is_covered_with_its_compiled_file(package: Path):
+    module = str(package / "one.py")
+    assert len(list(launcher.covered_files(module))) == 2
+    before = digest([("pack.one", module)])
+    (package / "__pycache__" / f"one{launcher._CACHED}").write_bytes(b"other")
+    assert digest([("pack.one", module)]) != before
+
+
+def test_content_does_not_move_between_files_unnoticed(tmp_path: Path):
+    digests = set()
+    for number, contents in enumerate([("ab", "c"), ("a", "bc"), ("abc", "")]):
+        folder = tmp_path / str(number) / "pack"
+        folder.mkdir(parents=True)
+        for name, content in zip(("a.py", "b.py"), contents, strict=True):
+            (folder / name).write_text(content)
+        digests.add(digest([("pack", str(folder))]))
+    assert len(digests) == 3
+
+
+def test_the_environment_is_cut_down():
+    environ = {"SSL_CERT_FILE": "x", "BAO_UNSEAL_KEY": "secret", "https_proxy": "p", "PATH": "/bin"}
+    assert clean_environment(environ) == {"SSL_CERT_FILE": "x", "https_proxy": "p"}
+    assert not {name for name in ALLOWED if "KEY" in name or "TOKEN" in name}
+
+
+def test_only_covered_modules_are_found(package: Path):
+    finder = CoveredOnly(
+        [
+            ("whole", str(package / "whole")),
+            ("pack", str(package / "__init__.py")),
+            ("pack.one", str(package / "one.py")),
+            ("shared.sub", str(package / "shared" / "sub")),
+        ]
+    )
+    spec = finder.find_spec("pack")
+    assert spec is not None
+    assert spec.origin == str(package / "__init__.py")
+    assert finder.find_spec("pack.one") is None
+    assert finder.find_spec("shared.sub.deep") is None
+    assert finder.find_spec("json") is None
+    for name in ("pack.sub", "pack.oneself", "shared.other"):
+        with pytest.raises(ModuleNotFoundError):
+            finder.find_spec(name)
+
+
+def test_what_is_found_is_what_the_launcher_lists():
+    names = [name for name, _ in build.find_modules()]
+    assert {"skyflowctl.engine", "grpclib", "google.protobuf", "cryptography"} <= set(names)
+    assert not any(name.startswith(("skyflowctl.cli", "skyflowctl.vault")) for name in names)
+    assert all(Path(path).exists() for _, path in build.find_modules())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A copy of the package and a launcher for it: (source, launcher, sha256)."""
+    folder = tmp_path_factory.mktemp("built")
+    source = copy_source(folder)
+    (folder / "plugins").mkdir()
+    sha256 = build_from(source, folder / "plugins", "skyflow")
+    return source, folder / "plugins" / "skyflow", sha256
+
+
+def _run(path: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(path)], env=environ, text=True, capture_output=True, check=False, timeout=30
+    )
+
+
+def test_the_launcher_is_one_executable_file(built):
+    _, path, sha256 = built
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert [entry.name for entry in path.parent.iterdir()] == ["skyflow"]
+    compile(path.read_text(), "skyflow", "exec")
+
+
+def test_the_launcher_imports_what_it_covers_and_nothing_else(built):
+    _, path, _ = built
+    done = _run(path, {"SECRET": "x", "PYTHONPATH": "/nowhere", "PYTHONVERBOSE": "1"})
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "never by hand" in done.stderr
+    assert "import " not in done.stderr
+
+
+def test_a_changed_file_stops_the_launcher_with_one_json_line(built, tmp_path: Path):
+    source, _, _ = built
+    copy = tmp_path / "src"
+    shutil.copytree(source, copy)
+    build_from(copy, tmp_path, "changed")
+    assert "never by hand" in _run(tmp_path / "changed", {}).stderr
+    (copy / "skyflowctl" / "plugin" / "intruder.py").write_text("")
+    done = _run(tmp_path / "changed", {})
+    (line,) = done.stderr.splitlines()
+    entry = json.loads(line)
+    assert (done.returncode, done.stdout, entry["@level"]) == (1, "", "error")
+    assert "skyflowctl plugin build" in entry["@message"]
+
+
+def test_a_missing_package_stops_the_launcher_with_its_path(built, tmp_path: Path):
+    source, _, _ = built
+    copy = tmp_path / "src"
+    shutil.copytree(source, copy)
+    build_from(copy, tmp_path, "missing")
+    shutil.rmtree(copy / "skyflowctl" / "engine")
+    done = _run(tmp_path / "missing", {})
+    entry = json.loads(done.stderr)
+    assert done.returncode == 1
+    assert str(copy / "skyflowctl" / "engine") in entry["@message"]
+
+
+def test_building_twice_gives_the_same_file(built, tmp_path: Path):
+    source, path, sha256 = built
+    assert build_from(source, tmp_path, "skyflow") == sha256
+    assert (tmp_path / "skyflow").read_bytes() == path.read_bytes()
+
+
+def test_running_writes_no_compiled_file(built):
+    source, path, _ = built
+    before = sorted(source.rglob("*"))
+    _run(path, {})
+    assert sorted(source.rglob("*")) == before
+
+
+def test_an_interpreters_path_may_be_longer_than_a_first_line_can_hold(tmp_path: Path):
+    folder = tmp_path / ("x" * 140) / ("y" * 140)
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    python.symlink_to(sys.executable)
+    found = build.build_launcher(tmp_path, "long", python=str(python))
+    assert found.python == str(python)
+    assert "never by hand" in _run(found.path, {}).stderr
+
+
+def test_a_missing_interpreter_is_one_json_line(tmp_path: Path):
+    found = build.build_launcher(tmp_path, "gone", python=str(tmp_path / "absent" / "python"))
+    done = _run(found.path, {})
+    assert done.returncode == 1
+    assert "absent/python is missing" in json.loads(done.stderr)["@message"]
+
+
+@pytest.mark.parametrize("name", ["", "Skyflow", "../x", "a/b", ".hidden", "x" * 70])
+def test_a_bad_name_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(InvalidInput):
+        build.build_launcher(tmp_path, name)
+
+
+@pytest.mark.parametrize("python", ["python", "/a'b/python", "/a\\b/python", "/a\nb/python"])
+def test_a_bad_interpreter_is_refused(tmp_path: Path, python: str):
+    with pytest.raises(InvalidInput):
+        build.build_launcher(tmp_path, "skyflow", python=python)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path):
+    with pytest.raises(InvalidInput):
+        build.build_launcher(tmp_path / "absent")
+
+
+def test_a_missing_library_is_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "_LIBRARIES", ("no_such_library_here",))
+    with pytest.raises(Refused) as caught:
+        build.find_modules()
+    assert "skyflowctl[plugin]" in caught.value.problems[0].fix
+
+
+def test_only_stale_files_are_compiled(package: Path):
+    cached = package / "__pycache__" / f"one{launcher._CACHED}"
+    kept = cached.stat().st_ino
+    build._compile((("pack", str(package)),))
+    assert cached.stat().st_ino == kept
+    assert (package / "sub" / "__pycache__" / f"two{launcher._CACHED}").exists()
+    (package / "one.py").write_text("ONE = 1000\n")
+    build._compile((("pack", str(package)),))
+    assert cached.stat().st_ino != kept
+
+
+def test_a_folder_that_cannot_be_compiled_is_refused(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/root-owned/x.pyc")
+
+    monkeypatch.setattr("py_compile.compile", denied)
+    with pytest.raises(Refused) as caught:
+        build._compile((("pack", str(package)),))
+    assert "/root-owned/x.pyc" in caught.value.problems[0].why
+
+
+def test_the_lock_is_what_the_launcher_needs():
+    """Every distribution of the lock is covered, but for those only needed to build."""
+    lock = Path(__file__).parents[2] / "requirements" / "plugin.txt"
+    text = lock.read_text()
+    names = {line.partition("==")[0] for line in text.splitlines() if "==" in line[:40]}
+    known = {name.partition(".")[0].replace("google", "protobuf") for name in build._LIBRARIES}
+    assert names - known - {"cffi", "pycparser", "typing-extensions"} == set()
+    assert "://" not in text
+    assert text.count("--hash=sha256:") > len(names)
