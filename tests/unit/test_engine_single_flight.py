@@ -1,6 +1,7 @@
 """One run for all who ask at once; a cancelled waiter does not take the others along."""
 
 import asyncio
+import gc
 
 import pytest
 from support.engine import scenario
@@ -88,6 +89,25 @@ async def test_a_failure_reaches_everybody():
         *(flight.run("k", fail) for _ in range(3)), return_exceptions=True
     )
     assert [type(result) for result in results] == [LookupError] * 3
+
+
+@scenario
+async def test_a_failure_that_nobody_waits_for_is_not_logged(caplog):
+    flight, gate = SingleFlight(), asyncio.Event()
+
+    async def fail():
+        try:
+            await gate.wait()
+        finally:
+            raise LookupError("hunter2")
+
+    waiter = asyncio.create_task(flight.run("k", fail))
+    await settle()
+    waiter.cancel()
+    await settle()
+    gc.collect()
+    assert waiter.cancelled()
+    assert caplog.text == ""
 
 
 @scenario

@@ -34,13 +34,15 @@ class SingleFlight(Generic[T]):
         run = self._current
         if run is None or run.task.done() or run.key != key:
             run = self._current = _Run(key, asyncio.create_task(start()))
+            run.task.add_done_callback(_retrieved)
         run.waiting += 1
         try:
-            return await asyncio.shield(run.task)
+            await asyncio.wait([run.task])
         finally:
             run.waiting -= 1
             if run.waiting == 0:
                 self._leave(run)
+        return run.task.result()
 
     def _leave(self, run: _Run[T]) -> None:
         run.task.cancel()
@@ -53,3 +55,9 @@ class SingleFlight(Generic[T]):
         if run is not None:
             run.task.cancel()
             await asyncio.wait([run.task])
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    """Look at the failure: asyncio logs those that nobody looks at, with their text."""
+    if not task.cancelled():
+        task.exception()
