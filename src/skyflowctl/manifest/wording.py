@@ -39,7 +39,7 @@ def shown(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean "tags"?)``, or nothing when no known word is near."""
+    """Return ``did you mean "tags"?``, or nothing when no known word is near."""
     near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else ""
 
