@@ -31,8 +31,8 @@ class Stack:
     """A dev stack in a folder of its own, and ways to run commands against it."""
 
     folder: Path
-    environ: Mapping[str, str]
-    exports: dict[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(repr=False)
+    exports: dict[str, str] = field(default_factory=dict, repr=False)
 
     def cli(
         self, *args: str, check: int | None = 0, exported: bool = False, **extra: Any

@@ -34,13 +34,16 @@ def start_parts(
     ensure_certificates(layout)
     state = load_state(layout)
     started = []
+    server_serves = _serves(state.server, lambda part: server.cluster_id(layout, part) != "")
+    # Looked for first: without a server to start, nothing is started at all.
+    binary = None if server_serves else find_binary()
     if not _serves(state.emulator, lambda part: emulator.answers(layout, part)):
         on_step("starting the Skyflow emulator")
         state = _start_emulator(layout, state, environ)
         started.append("emulator")
-    if not _serves(state.server, lambda part: server.cluster_id(layout, part) != ""):
+    if binary is not None:
         on_step("starting OpenBao")
-        state = _start_server(layout, state, find_binary(), environ)
+        state = _start_server(layout, state, binary, environ)
         started.append("openbao")
     return StartedParts(state, tuple(started))
 
