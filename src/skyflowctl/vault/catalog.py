@@ -41,11 +41,13 @@ class Catalog:
             body["args"] = list(args)
         if env:
             body["env"] = list(env)
-        self._transport.request("POST", f"{_ROOT}/secret/{name}", body=body, idempotent=True)
+        self._transport.request(
+            "POST", f"{_ROOT}/secret/{name}", body=body, idempotent=True, fresh=True
+        )
 
     def list(self) -> tuple[CatalogEntry, ...]:
         """Return every secrets plugin, built-in ones too, in one request."""
-        data = self._transport.request("GET", _ROOT, idempotent=True).data or {}
+        data = self._transport.request("GET", _ROOT, idempotent=True, fresh=True).data or {}
         detailed = data.get("detailed") or ()
         return tuple(_entry(raw) for raw in detailed if raw.get("type") == "secret")
 
@@ -54,7 +56,7 @@ class Catalog:
         params = {"version": version} if version else None
         try:
             reply = self._transport.request(
-                "GET", f"{_ROOT}/secret/{name}", params=params, idempotent=True
+                "GET", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True
             )
         except NotFound:
             return None
@@ -66,7 +68,9 @@ class Catalog:
         The server answers well also where it removed nothing, so this reads back.
         """
         params = {"version": version} if version else None
-        self._transport.request("DELETE", f"{_ROOT}/secret/{name}", params=params, idempotent=True)
+        self._transport.request(
+            "DELETE", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True
+        )
         return all((entry.name, entry.version) != (name, version) for entry in self.list())
 
     def reload(self, name: str, *, every_node: bool = True) -> None:
@@ -81,7 +85,9 @@ class Catalog:
     def _reload(self, body: dict[str, Any], every_node: bool) -> None:
         if every_node:
             body["scope"] = "global"
-        self._transport.request("PUT", "sys/plugins/reload/backend", body=body, idempotent=True)
+        self._transport.request(
+            "PUT", "sys/plugins/reload/backend", body=body, idempotent=True, fresh=True
+        )
 
 
 def _entry(raw: Mapping[str, Any]) -> CatalogEntry:

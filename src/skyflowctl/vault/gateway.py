@@ -77,7 +77,7 @@ class Gateway:
     def read_history(self, path: str) -> Mapping[int, str] | None:
         """Return key ids by credential version; None when the engine has no history."""
         try:
-            reply = self._read("LIST", f"{path}/config/history")
+            reply = self._read("LIST", f"{path}/config/history", fresh=True)
         except NotFound as error:
             return {} if error.empty else None
         except BadRequest:
@@ -93,7 +93,7 @@ class Gateway:
     def read_mount(self, path: str) -> LiveMount | None:
         """Return one mount's entry, or None when nothing is mounted there."""
         try:
-            reply = self._read("GET", f"sys/mounts/{path}")
+            reply = self._read("GET", f"sys/mounts/{path}", fresh=True)
         except BadRequest as error:
             if error.says("No secret engine mount"):
                 return None
@@ -202,7 +202,8 @@ class Gateway:
     def verify_config(self, path: str, candidate: Secret | None = None) -> VerifyReport:
         """Mint once for every role, with a candidate credential or with the live one."""
         body = {} if candidate is None else {"credentials_json": candidate}
-        return VerifyReport.parse(self._write("POST", f"{path}/config/verify", body).data or {})
+        reply = self.transport.request("POST", f"{path}/config/verify", body=body, idempotent=True)
+        return VerifyReport.parse(reply.data or {})
 
     # The engine: roles ---------------------------------------------------------
 
@@ -296,17 +297,26 @@ class Gateway:
         found: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(paths), _CAPABILITY_CHUNK):
             chunk = list(paths[start : start + _CAPABILITY_CHUNK])
-            data = self._write("POST", "sys/capabilities-self", {"paths": chunk}).data or {}
+            body = {"paths": chunk}
+            reply = self.transport.request(
+                "POST", "sys/capabilities-self", body=body, idempotent=True
+            )
+            data = reply.data or {}
             found |= {path: tuple(data.get(path) or ()) for path in chunk}
         return found
 
-    def _read(self, method: str, path: str) -> Reply:
-        return self.transport.request(method, path, idempotent=True)
+    def _read(self, method: str, path: str, *, fresh: bool = False) -> Reply:
+        return self.transport.request(method, path, idempotent=True, fresh=fresh)
 
     def _write(
         self, method: str, path: str, body: Mapping[str, Any] | None, idempotent: bool = True
     ) -> Reply:
-        return self.transport.request(method, path, body=body, idempotent=idempotent)
+        """Write by what the leader knows: a standby checks a write against its own old view.
+
+        Measured: a plugin registered through the leader was for a moment ``not found in the
+        catalog`` when a mount was enabled through a standby.
+        """
+        return self.transport.request(method, path, body=body, idempotent=idempotent, fresh=True)
 
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class HvacTransport:
     """A transport to one cluster with the token of its target. Safe for threads.
 
     Besides the requests it is asked for it makes one: ``sys/health``, without a token,
-    before the first fresh read, to learn the cluster's id.
+    before the first fresh one, to learn the cluster's id.
 
     Args:
         target: where, and as whom.

@@ -81,8 +81,8 @@ class Transport(Protocol):
             idempotent: whether it may be sent again although the server may already
                 have done it. A read is.
             wrap_ttl: ask for the answer wrapped, for so long (``5m``).
-            fresh: read what the leader knows now, not what a standby knew before;
-                without it only this transport's own writes are sure to be seen.
+            fresh: answered by what the leader knows now, not by what a standby knew
+                before; without it only this transport's own writes are sure to be seen.
 
         Raises:
             VaultError: the answer is no good one, or there is none; see ``failures``.

@@ -1,0 +1,249 @@
+"""The gateway on a three-node cluster: consistent through a standby, and through a kill."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.emulator import RunningEmulator, running_emulator
+from support.plugin import build_from, copy_source
+
+from skyflowctl.secret import Secret
+from skyflowctl.vault.failures import (
+    NotFound,
+    OutcomeUnknown,
+    PluginMissing,
+    RedirectRefused,
+    VaultError,
+)
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.target import Target
+from skyflowctl.version import semver
+
+pytestmark = [pytest.mark.real_server, pytest.mark.cluster, pytest.mark.timeout(180)]
+
+SERVED_BY = "x-vault-raft-node-id"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster(shared_plugins=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[RunningEmulator]:
+    with running_emulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plugin(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> str:
+    """The engine on every node's own plugin directory, and in the catalog."""
+    source = copy_source(tmp_path_factory.mktemp("src"))
+    digests = {build_from(source, node.plugin_dir, "skyflow") for node in cluster.nodes}
+    assert len(digests) == 1, "the launcher must not depend on where it lies"
+    gateway_to(cluster, cluster.leader()).catalog.register(
+        "skyflow",
+        sha256=digests.pop(),
+        command="skyflow",
+        version=semver(),
+        args=["--allow-host", emulator.host],
+        env=[f"SSL_CERT_FILE={emulator.ca}"],
+    )
+    return "skyflow"
+
+
+def transport_to(cluster: Cluster, *nodes: ClusterNode, **options: object) -> HvacTransport:
+    target = Target(
+        address=nodes[0].address,
+        namespace="",
+        token=Secret(cluster.token),
+        source="flags",
+        ca_cert=str(cluster.ca),
+        nodes=tuple(node.address for node in nodes[1:]),
+    )
+    return HvacTransport(target, run_id="cluster", **options)
+
+
+def gateway_to(cluster: Cluster, *nodes: ClusterNode, **options: object) -> Gateway:
+    return Gateway(transport_to(cluster, *nodes, **options))
+
+
+def test_reads_after_writes_through_a_standby_are_consistent(cluster: Cluster):
+    standby = cluster.standbys()[0]
+    assert cluster.served_by(standby) == standby.name, "the standby must serve reads itself"
+    gateway = gateway_to(cluster, standby)
+    anomalies = 0
+    for number in range(50):
+        path = f"raw/{number}"
+        gateway.transport.request(
+            "POST", f"sys/mounts/{path}", body={"type": "kv"}, idempotent=False
+        )
+        listed = gateway.transport.request("GET", "sys/mounts", idempotent=True)
+        anomalies += f"{path}/" not in listed.data
+        body = {"value": str(number)}
+        gateway.transport.request("POST", f"{path}/x", body=body, idempotent=True)
+        stored = gateway.transport.request("GET", f"{path}/x", idempotent=True)
+        anomalies += stored.data != body
+    assert anomalies == 0
+    for number in range(50):
+        gateway.disable_mount(f"raw/{number}")
+
+
+def test_another_processes_writes_are_seen_by_fresh_reads(cluster: Cluster):
+    """Right after an apply another process plans, through a standby that lags behind."""
+    leader, standby = cluster.leader(), cluster.standbys()[0]
+    writer = gateway_to(cluster, leader)
+    writer.enable_mount("fresh", {"type": "kv"})
+    missed = 0
+    for number in range(50):
+        writer.tune_mount("fresh", {"description": str(number)})
+        state = gateway_to(cluster, standby).read_live_state(["fresh"], "kv")
+        missed += state.mounts["fresh"].description != str(number)
+    assert missed == 0
+    writer.disable_mount("fresh")
+
+
+def test_typed_writes_through_a_standby_work(cluster: Cluster):
+    gateway = gateway_to(cluster, cluster.standbys()[0])
+    live = gateway.enable_mount("through", {"type": "kv", "description": "a"})
+    assert live.description == "a"
+    assert gateway.tune_mount("through", {"description": "b"}).description == "b"
+    gateway.put_audited_header("X-Through", hmac=False)
+    assert gateway.list_audited_headers()["x-through"] is False
+    gateway.disable_mount("through")
+    assert gateway.read_mount("through") is None
+
+
+def test_the_cluster_lists_its_nodes(cluster: Cluster):
+    gateway = gateway_to(cluster, cluster.standbys()[0])
+    addresses = {node.address for node in cluster.nodes}
+    # A node that was started again is listed with its first echo to the leader.
+    wait_until(
+        lambda: {node.api_address for node in gateway.nodes()} == addresses, "a node is not listed"
+    )
+    active = [node.api_address for node in gateway.nodes() if node.active]
+    assert active == [cluster.leader().address]
+
+
+def test_a_redirect_goes_only_to_named_nodes(cluster: Cluster):
+    leader, standby = cluster.leader(), cluster.standbys()[0]
+    no_forwarding = {"X-Vault-No-Request-Forwarding": "true"}
+
+    def enable(transport: HvacTransport, path: str) -> None:
+        transport.request(
+            "POST",
+            f"sys/mounts/{path}",
+            body={"type": "kv"},
+            headers=no_forwarding,
+            idempotent=path == "idempotent",
+        )
+
+    alone = transport_to(cluster, standby, timeout=1)
+    with pytest.raises(RedirectRefused) as refused:
+        enable(alone, "idempotent")
+    assert leader.address in refused.value.problems[0].summary
+    with pytest.raises(OutcomeUnknown):
+        enable(alone, "once")
+    named = transport_to(cluster, standby, leader)
+    enable(named, "once")
+    assert "once" in Gateway(named).list_mounts()
+    Gateway(named).disable_mount("once")
+
+
+def test_idempotent_writes_outlive_the_leader(cluster: Cluster):
+    leader, standby = cluster.leader(), cluster.standbys()[0]
+    gateway = gateway_to(cluster, standby, timeout=60)
+    gateway.enable_mount("outlive", {"type": "kv"})
+    killer = threading.Timer(0.3, leader.kill)
+    killer.start()
+    started, count = time.monotonic(), 0
+    while time.monotonic() - started < 1.5 or killer.is_alive():
+        body = {"value": str(count)}
+        gateway.transport.request("PUT", f"outlive/{count}", body=body, idempotent=True)
+        count += 1
+    killer.join()
+    assert leader.process.poll() is not None
+    for number in range(count):
+        stored = gateway.transport.request("GET", f"outlive/{number}", idempotent=True)
+        assert stored.data == {"value": str(number)}
+    gateway.disable_mount("outlive")
+    cluster.start(leader)
+    cluster.wait_ready()
+
+
+def test_mounts_outlive_the_leader_without_loss_or_double(cluster: Cluster):
+    """Enabling is not idempotent: a lost answer is compared with what is mounted."""
+    leader, standby = cluster.leader(), cluster.standbys()[0]
+    gateway = gateway_to(cluster, standby, timeout=60)
+    killer = threading.Timer(0.2, leader.kill)
+    killer.start()
+    paths = [f"enabled/{number}" for number in range(60)]
+    for path in paths:
+        assert gateway.enable_mount(path, {"type": "kv", "description": path}).description == path
+    killer.join()
+    assert set(paths) <= set(gateway.list_mounts())
+    for path in paths:
+        gateway.disable_mount(path)
+    cluster.start(leader)
+    cluster.wait_ready()
+
+
+def test_the_engine_is_the_same_on_every_node(cluster: Cluster, plugin: str, emulator):
+    standby = cluster.standbys()[0]
+    gateway = gateway_to(cluster, standby)
+    gateway.enable_mount("engine", {"type": plugin})
+    before = emulator.control.counters()["exchanges"]
+    gateway.write_role("engine", "reader", {"role_ids": ["r-read"]}, cas=0)
+    gateway.write_config("engine", {"credentials_json": Secret(emulator.new_account("r-read"))})
+    assert emulator.control.counters()["exchanges"] == before + 1, "it minted exactly once"
+    assert gateway.read_config("engine").version == 1
+    assert set(gateway.list_roles("engine")) == {"reader"}
+    for node in cluster.nodes:
+        local = transport_to(cluster, node, local=True)
+        wait_until(lambda local=local: ready(local), f"no token through {node.name}", 20)
+        reply = local.request("GET", "engine/creds/reader", idempotent=True)
+        assert reply.headers[SERVED_BY] == node.name
+    body = {"role_ids": ["r-read"], "description": "by the standby itself"}
+    local = transport_to(cluster, standby, local=True)
+    reply = local.request("POST", "engine/roles/reader", body=body, idempotent=False)
+    assert (reply.data["version"], reply.headers[SERVED_BY]) == (2, cluster.leader().name)
+    before = emulator.control.counters()["exchanges"]
+    assert gateway.verify_config("engine").ok
+    assert emulator.control.counters()["exchanges"] == before + 1
+    gateway.disable_mount("engine")
+
+
+def ready(local: HvacTransport) -> bool:
+    """Whether this node's own engine has seen the config that was written elsewhere."""
+    try:
+        local.request("GET", "engine/creds/reader", idempotent=True)
+    except VaultError:
+        return False
+    return True
+
+
+def test_a_node_without_the_plugin_file_is_found(cluster: Cluster, plugin: str):
+    standby = cluster.standbys()[0]
+    launcher = standby.plugin_dir / plugin
+    hidden = launcher.rename(standby.folder / "elsewhere")
+    try:
+        gateway_to(cluster, cluster.leader()).enable_mount("half", {"type": plugin})
+        local = Gateway(transport_to(cluster, standby, local=True))
+
+        def missing() -> bool:
+            try:
+                local.health("half")
+            except NotFound as error:
+                return isinstance(error, PluginMissing)
+            return False
+
+        wait_until(missing, "the node's lack was not told", 20)
+    finally:
+        hidden.rename(launcher)
+    gateway_to(cluster, cluster.leader()).disable_mount("half")
