@@ -11,8 +11,9 @@ from skyflowctl.engine.engine import EngineSettings
 from skyflowctl.engine.exchanges import Exchanges
 from skyflowctl.engine.records import RoleRecord
 from skyflowctl.engine.verification import Verifier
+from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
-from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
 
 A = "skyflow-role-a"
 
@@ -158,6 +159,24 @@ async def test_an_unreachable_service_never_accepts_a_credential():
     assert health["token_service"]["reachable"] is False
     assert (await bench.read("config"))["credential_version"] == 1
     assert await bench.fails(503, "read", "creds/r1") == "skyflow: connection refused"
+
+
+@scenario
+async def test_a_live_credential_that_got_no_answer_counts_as_able():
+    bench, tokens = await scripted(roles=1)
+    await bench.write("roles/r2", role_ids=["skyflow-role-b"])
+    live = (await bench.read("config"))["key_id"]
+
+    async def answer(scope, assertion):
+        if scope == "role:skyflow-role-b":
+            if jwt.parse(assertion.reveal()).claims["key"] == live:
+                raise TokenServiceUnreachable("connection refused")
+            raise TokenServiceRefused(403, "no such role")
+
+    tokens.answer = answer
+    message = await bench.fails(502, "update", "config", credentials_json=bench.key())
+    assert message == "token service refused: 403 no such role [role r2]"
+    assert (await bench.read("config"))["key_id"] == live
 
 
 @scenario
