@@ -312,6 +312,17 @@ def test_fresh_reads_learn_the_cluster_once_and_without_the_token(server):
     assert (transport.requests_made, transport.cluster_id) == (3, "c1")
 
 
+def test_a_server_without_a_cluster_id_is_asked_for_it_once(server):
+    transport = transport_to(server)
+    read(transport, fresh=True)
+    read(transport, fresh=True)
+    assert [seen.path for seen in server.seen] == [
+        "/v1/sys/health?standbyok=true",
+        "/v1/a/b",
+        "/v1/a/b",
+    ]
+
+
 def test_one_node_alone_is_asked_without_forwarding(server):
     with scripted(OK) as node:
         transport = transport_to(server, node)

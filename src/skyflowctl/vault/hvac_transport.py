@@ -97,6 +97,7 @@ class HvacTransport:
         self._index = ConsistencyIndex()
         self._lock = threading.Lock()
         self._learning = threading.Lock()
+        self._asked_for_cluster = False
         self._made = 0
         self._opened: Connection | None = None
 
@@ -157,7 +158,7 @@ class HvacTransport:
             idempotent=idempotent,
             fresh=fresh and not self._local,
         )
-        if call.fresh and not self._index.cluster:
+        if call.fresh and not (self._index.cluster or self._asked_for_cluster):
             self._learn_cluster()
         return self._persist(call)
 
@@ -290,7 +291,7 @@ class HvacTransport:
         from skyflowctl.vault.connection import Lost, NotSent
 
         with self._learning:
-            if self._index.cluster:
+            if self._index.cluster or self._asked_for_cluster:
                 return
             try:
                 answer = self._connection().send(
@@ -304,6 +305,7 @@ class HvacTransport:
                 )
             except (NotSent, Lost):
                 return
+            self._asked_for_cluster = True
             body = _parsed(answer)
             self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
 

@@ -1,7 +1,6 @@
 """Reads of the live state: 2 requests for the server and 2 for each mount of ours."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from skyflowctl.errors import Problem
@@ -25,6 +24,8 @@ def live_state(
     transport: Transport, paths: Sequence[str], plugin_name: str, parallelism: int
 ) -> LiveState:
     """Read mounts, audited headers, and the engines of the asked paths."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
         headers = pool.submit(audited_headers, transport)
         mounted = mounts(transport)

@@ -6,7 +6,6 @@ BAO_TOKEN_PATH names, ``~/.vault-token``.
 
 import re
 import stat
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +101,8 @@ def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
     """Run ``<helper> get``: the token alone is on its stdout, nothing when it has none."""
     if not Path(helper).is_absolute():
         raise _helper_failed(helper, "its path is not absolute")
+    import subprocess
+
     try:
         done = subprocess.run(
             [helper, "get"],

@@ -1,0 +1,131 @@
+"""The in-process server takes over a live state, and goes on from there."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.gateways import ROLE_IDS, Rig, memory_rig
+from support.keys import credential
+
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.emulator import InProcessTokenService
+from skyflowctl.skyflow.service_account import load_trusted
+from skyflowctl.vault.failures import Conflict, TokenServiceFailed
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.vault.memory_transport import MemoryTransport
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = memory_rig()
+    yield made
+    made.gateway.close()
+    made.gateway.close()
+
+
+def stand_in(config: LiveConfig) -> Secret:
+    """A throw-away credential with the live one's identity."""
+    fields = credential(clientID=config.client_id, keyID=config.key_id)
+    return load_trusted(json.dumps(fields)).to_json()
+
+
+@pytest.fixture
+def live(rig: Rig) -> LiveState:
+    """A state with a configured mount at version 3, an empty one and a foreign one."""
+    path = "skyflow/order"
+    rig.gateway.enable_mount(path, {"type": rig.plugin, "options": {"manifest": "shop"}})
+    rig.gateway.write_role(path, "reader", {"role_ids": [ROLE_IDS[0]], "tags": ["a:b"]})
+    rig.gateway.write_role(
+        path, "writer", {"role_ids": [ROLE_IDS[1]], "ctx_pattern": "o:*", "ctx_probe": "o:p"}
+    )
+    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+    rig.gateway.write_config(path, {"description": "orders"}, cas=1)
+    rig.gateway.write_config(path, {"tags": ["t"]}, cas=2)
+    rig.gateway.enable_mount("skyflow/new", {"type": rig.plugin})
+    rig.gateway.enable_mount("kv", {"type": "kv", "description": "theirs"})
+    rig.gateway.put_audited_header("X-Skyflowctl-Run", hmac=False)
+    return rig.gateway.read_live_state(["skyflow/order", "skyflow/new"], rig.plugin)
+
+
+@pytest.fixture
+def seeded(live: LiveState) -> Iterator[Gateway]:
+    service = InProcessTokenService()
+
+    def credential_for(path: str, config: LiveConfig) -> Secret:
+        assert path == "skyflow/order"
+        text = stand_in(config)
+        service.trust(load_trusted(text.reveal()), ROLE_IDS)
+        return text
+
+    transport = MemoryTransport(service, EngineSettings())
+    transport.seed(live, credential_for)
+    gateway = Gateway(transport)
+    yield gateway
+    gateway.close()
+
+
+def test_the_seeded_state_is_the_live_one(live: LiveState, seeded: Gateway):
+    again = seeded.read_live_state(list(live.engines), "skyflow")
+    assert again.mounts == live.mounts
+    assert again.audited_headers == live.audited_headers
+    for path, engine in live.engines.items():
+        assert again.engines[path].roles == engine.roles
+        ours, theirs = again.engines[path].config, engine.config
+        for name in ("configured", "client_id", "key_id", "description", "tags", "version"):
+            assert getattr(ours, name) == getattr(theirs, name), name
+        assert ours.credential_version == theirs.credential_version
+
+
+def test_it_goes_on_with_the_live_versions(seeded: Gateway):
+    with pytest.raises(Conflict):
+        seeded.write_config("skyflow/order", {"description": "x"}, cas=1)
+    assert seeded.write_config("skyflow/order", {"description": "x"}, cas=3)["version"] == 4
+    assert seeded.write_role("skyflow/order", "reader", {"description": "y"}, cas=1)["version"] == 2
+    assert seeded.read_config("skyflow/new").version == 0
+
+
+def test_it_mints_with_the_stand_in(seeded: Gateway):
+    assert seeded.verify_config("skyflow/order").ok
+    assert seeded.creds("skyflow/order", "writer", "o:1").access_token
+    assert seeded.health("skyflow/order").state == "ok"
+
+
+def test_an_untrusted_credential_is_refused_as_by_the_real_service(seeded: Gateway):
+    untrusted = load_trusted(json.dumps(credential())).to_json()
+    with pytest.raises(TokenServiceFailed) as caught:
+        seeded.write_config("skyflow/order", {"credentials_json": untrusted}, cas=3)
+    assert caught.value.refused
+    assert seeded.read_config("skyflow/order").version == 3
+
+
+def test_it_opens_no_network_socket(rig: Rig, monkeypatch):
+    def refuse(*_args: object) -> None:
+        raise AssertionError("a socket was connected")
+
+    for name in ("connect", "connect_ex", "bind", "listen"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    path = rig.configured("reader")
+    assert rig.gateway.creds(path, "reader").access_token
+
+
+def test_many_threads_may_ask(rig: Rig):
+    path = rig.configured("reader")
+    with ThreadPoolExecutor(16) as pool:
+        creds = list(pool.map(lambda _: rig.gateway.creds(path, "reader"), range(64)))
+    assert len({one.request_id for one in creds}) == 64
+
+
+def test_nothing_shows_a_secret(rig: Rig):
+    secret = rig.new_credential()
+    key = json.loads(secret.reveal())["privateKey"][40:80]
+    path = rig.mount()
+    with pytest.raises(Conflict) as caught:
+        rig.gateway.write_config(path, {"credentials_json": secret}, cas=7)
+    assert key not in f"{caught.value.problems}{caught.value.__dict__}"
+    assert key not in repr(rig.transport)
