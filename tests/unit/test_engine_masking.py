@@ -43,6 +43,14 @@ def test_a_short_ctx_withholds_the_message():
     assert mask_ctx("role is unknown", "42") == "role is unknown"
 
 
+def test_a_short_ctx_does_not_hide_why_the_service_was_not_reached():
+    reason = "127.0.0.1:35453: its certificate is not trusted"
+    assert mask_ctx(reason, {"batch": 0}, own_words=True) == reason
+    assert mask_ctx("redirected to a-person.example", "a-person", own_words=True) == (
+        f"redirected to {MASK}.example"
+    )
+
+
 def test_objects_are_masked_value_by_value_and_as_a_whole():
     ctx = {"tenant": "globex", "level": 12345, "vip": True}
     assert "globex" not in mask_ctx(f"got {json.dumps(ctx)}", ctx)

@@ -74,6 +74,6 @@ class Exchanges:
             # "from None": the cause's text may repeat the ctx.
             raise MintFailed(Failure(error.status, message, request_id)) from None
         except TokenServiceUnreachable as error:
-            raise MintFailed(Failure(0, mask_ctx(error.reason, ctx))) from None
+            raise MintFailed(Failure(0, mask_ctx(error.reason, ctx, own_words=True))) from None
         finally:
             self._in_flight -= 1

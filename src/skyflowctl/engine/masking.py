@@ -18,16 +18,25 @@ _JWT = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,2}")
 _SHORT = 4
 
 
-def mask_ctx(message: str, ctx: Ctx | None) -> str:
-    """Return the message without any spelling of the ctx or of a token."""
+def mask_ctx(message: str, ctx: Ctx | None, *, own_words: bool = False) -> str:
+    """Return the message without any spelling of the ctx or of a token.
+
+    Args:
+        message: the token service's, or what we say of one that gave no answer.
+        ctx: what was sent.
+        own_words: the words are ours, so a short ctx in them is chance (``0`` in a
+            port number) and no reason to withhold why the service was not reached.
+    """
     message = _JWT.sub(MASK, message)
     if ctx is None:
         return message
     # Longest first, so that no spelling is broken by a shorter one inside it.
     for text in sorted(set(_spellings(ctx)), key=len, reverse=True):
         found = _loosely(text)
-        if len(text) < _SHORT and found.search(message):
-            return WITHHELD
+        if len(text) < _SHORT:
+            if not own_words and found.search(message):
+                return WITHHELD
+            continue
         message = _without_cut_end(found.sub(MASK, message), text)
     return message
 
