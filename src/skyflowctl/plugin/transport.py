@@ -4,8 +4,9 @@ from asyncio import BaseTransport
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from grpclib.const import Cardinality, Handler
+from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.proto import ProtoCodec
+from grpclib.exceptions import GRPCError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server, Stream
 from h2.settings import SettingCodes
@@ -49,6 +50,27 @@ class Service:
         return self._methods
 
 
+class _Methods(dict[str, Handler]):
+    """The served methods; a call of another one gets a proper "unimplemented".
+
+    The library's own answer to it lacks the content type, which the server takes for
+    a broken connection ("malformed header"), not for a method that is not there.
+    """
+
+    def get(self, path: str, default: Any = None) -> Any:
+        return super().get(path, default) or Handler(
+            _unimplemented, Cardinality.UNARY_UNARY, _Anything, _Anything
+        )
+
+
+class _Anything:
+    """Stands for the messages of a method that nobody serves."""
+
+
+async def _unimplemented(_stream: Stream[Any, Any]) -> None:
+    raise GRPCError(Status.UNIMPLEMENTED, "the plugin has no such method")
+
+
 class _HostConnection(H2Protocol):
     """The server's connection; tells when it is made and when it is gone."""
 
@@ -86,6 +108,7 @@ class HostServer(Server):
         on_lost: Callable[[], None],
     ) -> None:
         super().__init__(services, codec=ProtoCodec())
+        self._mapping = _Methods(self._mapping)
         self._on_made = on_made
         self._on_lost = on_lost
 
