@@ -47,8 +47,9 @@ def mint_every_role() -> int:
 def mint(mount: str, role: dict) -> bool:
     """Read one token, with the ctx that the role's own check uses, and say what came."""
     command = ["creds", mount, role["name"], "--dev"]
-    if role["ctx_probe"]:
-        command += ["--ctx", role["ctx_probe"]]
+    probe = role["ctx_probe"]
+    if probe:
+        command += ["--ctx", probe if isinstance(probe, str) else json.dumps(probe)]
     show(command)
     token = output_of(command)
     if not token:
