@@ -15,6 +15,7 @@ from skyflowctl.cli.envelope import EventStream, Result, to_json
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.run import new_run_id, run_command
+from skyflowctl.cli.table import COMMANDS
 from skyflowctl.errors import (
     ExitCode,
     InvalidInput,
@@ -80,6 +81,13 @@ def test_a_wrong_command_line_speaks_the_envelope_when_json_was_asked(asked):
     assert done.exit_code == 64
     assert (whole["command"], whole["status"], whole["data"]) == ("mount list", "error", {})
     assert whole["errors"][0]["code"] == "usage"
+
+
+@pytest.mark.parametrize("name", [row.name for row in COMMANDS])
+def test_every_command_speaks_the_envelope_when_it_fails(name):
+    done = invoke(*name.split(), "--no-such-flag", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["command"], whole["status"]) == (64, name, "error")
 
 
 def test_an_unknown_command_names_the_nearest():

@@ -126,9 +126,11 @@ class Command(TyperCommand):
         page = pages.new_page()
         ctx.color = pages.wants_color()
         self._opening(ctx, page)
-        for panel, rows in self._panels(ctx).items():
+        panels = self._panels(ctx)
+        longest = max(len(name) for rows in panels.values() for name, _ in rows)
+        for panel, rows in panels.items():
             page.heading(panel)
-            page.rows(rows)
+            page.rows(rows, longest)
         if self.facts.env:
             page.heading("Environment")
             page.rows([(name, pages.ENVIRONMENT[name]) for name in self.facts.env])

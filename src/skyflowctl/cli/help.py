@@ -13,6 +13,8 @@ from skyflowctl.cli.table import GROUPS, children
 
 _WORD = re.compile(r"\[[^\]]*\]\S*|\S+")
 
+_WIDEST_NAME = 30
+
 TAGLINE = "Short-lived Skyflow tokens through OpenBao or Vault."
 USAGE = "skyflowctl COMMAND [OPTIONS]"
 
@@ -125,9 +127,10 @@ class Page:
             self._lines.append("  " + self._paint(f"# {note}", "2"))
         self._lines.append("  " + self._paint(command, "36"))
 
-    def rows(self, pairs: "list[tuple[str, str]]", limit: int = 30) -> None:
-        """Add aligned pairs: a name, and a text wrapped beside it."""
-        left = min(max((len(name) for name, _ in pairs), default=0), limit) + 4
+    def rows(self, pairs: "list[tuple[str, str]]", at_least: int = 0) -> None:
+        """Add aligned pairs: a name of at least so many columns, and a text beside it."""
+        longest = max((len(name) for name, _ in pairs), default=0)
+        left = min(max(longest, at_least), _WIDEST_NAME) + 4
         for name, text in pairs:
             wrapped = wrap(text, self.width, " " * left) or [""]
             first = wrapped[0][left:]
@@ -192,9 +195,10 @@ def _command_rows(page: Page, group: str) -> None:
     panels: dict[str, list[tuple[str, str]]] = {}
     for word, summary, panel in children(group):
         panels.setdefault(panel, []).append((word, summary))
+    longest = max(len(word) for pairs in panels.values() for word, _ in pairs)
     for panel, pairs in panels.items():
         page.heading(panel)
-        page.rows(pairs)
+        page.rows(pairs, longest)
 
 
 def topic_page(topic: str, page: Page) -> str:

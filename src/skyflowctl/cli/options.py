@@ -204,7 +204,13 @@ class OutputOptions(OptionGroup):
 
     format: Annotated[
         Literal["table", "json"],
-        option("-o", "--output", help="table or json (default table).", panel=OUTPUT_PANEL),
+        option(
+            "-o",
+            "--output",
+            help="table or json (default table).",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
     ] = "table"
     no_color: Annotated[
         bool,
@@ -245,7 +251,8 @@ class CredsOutputOptions(OutputOptions):
         option(
             "-o",
             "--output",
-            help="env: export lines for a shell; raw: the token alone (default table).",
+            help="table, json, env (export lines) or raw (the token alone); default table.",
             panel=OUTPUT_PANEL,
+            metavar="FORM",
         ),
     ] = "table"  # type: ignore[assignment]  # more forms than elsewhere, on purpose

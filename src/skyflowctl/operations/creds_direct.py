@@ -120,6 +120,7 @@ def _no_redirects(sdk: Any) -> Iterator[None]:
     """
     import httpx
     from skyflow.generated.rest.client import Skyflow
+    from skyflow.utils.constants import OPTIONAL_TOKEN
 
     with httpx.Client(follow_redirects=False, timeout=_TIMEOUT_SECONDS) as client:
 
@@ -128,7 +129,7 @@ def _no_redirects(sdk: Any) -> Iterator[None]:
                 self._url = url
 
             def get_auth_api(self) -> Any:
-                made = Skyflow(base_url=self._url, token="", httpx_client=client)
+                made = Skyflow(base_url=self._url, token=OPTIONAL_TOKEN, httpx_client=client)
                 return made.authentication
 
         original = sdk.AuthClient

@@ -1,0 +1,144 @@
+"""``plugin register`` and ``list`` against a catalog that behaves as measured."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.operations.plugins import (
+    PROBE_VERSION,
+    Registration,
+    checked_pairs,
+    file_digest,
+    list_plugins,
+    plugin_arguments,
+    register_plugin,
+)
+from skyflowctl.plugin.settings import parse_arguments
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.failures import BadRequest
+
+WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
+
+
+class Catalog:
+    """Starts the plugin to compare versions; stores what it cannot start without a word."""
+
+    def __init__(self, reports: str | None) -> None:
+        self.reports = reports
+        self.entries: dict[str, CatalogEntry] = {}
+
+    def register(self, name, *, sha256, command, version, args=(), env=()):
+        if self.reports is not None and version != self.reports:
+            said = f"plugin reported version ({self.reports}) did not match requested ({version})"
+            raise BadRequest("no", messages=(said,))
+        self.entries[version] = CatalogEntry(name, version, False, sha256, command, tuple(args))
+
+    def read(self, name, version):
+        return self.entries.get(version)
+
+    def delete(self, name, version):
+        return self.entries.pop(version, None) is not None
+
+    def list(self):
+        return tuple(self.entries.values())
+
+
+def gateway(reports="v1.0.0", mounts=None):
+    return SimpleNamespace(catalog=Catalog(reports), list_mounts=lambda: mounts or {})
+
+
+def test_a_plugin_that_runs_is_registered_once():
+    server = gateway()
+    assert register_plugin(server, WANTED) is True
+    assert register_plugin(server, WANTED) is False
+    assert list(server.catalog.entries) == ["v1.0.0"]
+
+
+def test_another_digest_under_the_same_version_is_a_change():
+    server = gateway()
+    register_plugin(server, WANTED)
+    other = Registration("skyflow", "v1.0.0", "skyflow", "cd" * 32)
+    assert register_plugin(server, other) is True
+    assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
+
+
+def test_a_plugin_that_does_not_start_leaves_no_entry():
+    server = gateway(reports=None)
+    with pytest.raises(Unhealthy) as refused:
+        register_plugin(server, WANTED)
+    assert refused.value.problems[0].code == "plugin-does-not-start"
+    assert server.catalog.entries == {}
+
+
+def test_a_plugin_of_another_version_is_refused_with_its_own():
+    server = gateway(reports="v2.0.0")
+    with pytest.raises(InvalidInput) as refused:
+        register_plugin(server, WANTED)
+    assert "v2.0.0" in refused.value.problems[0].why
+    assert server.catalog.entries == {}
+
+
+def test_another_refusal_is_passed_on():
+    server = gateway()
+
+    def refuse(*_, **__):
+        raise BadRequest("no", messages=("missing SHA-256 value",))
+
+    server.catalog.register = refuse
+    with pytest.raises(BadRequest):
+        register_plugin(server, WANTED)
+
+
+def test_the_list_has_catalog_and_running_of_that_name_alone():
+    def mount(kind):
+        return SimpleNamespace(type=kind, running_plugin_version="v1.0.0", running_sha256="ab")
+
+    server = gateway(
+        mounts={"skyflow/b": mount("skyflow"), "kv": mount("kv"), "skyflow/a": mount("skyflow")}
+    )
+    register_plugin(server, WANTED)
+    found = list_plugins(server, "skyflow")
+    assert [one.path for one in found.mounts] == ["skyflow/a", "skyflow/b"]
+    assert [one.version for one in found.entries] == ["v1.0.0"]
+    assert list_plugins(server, "other").entries == ()
+
+
+def test_arguments_are_those_that_the_plugin_reads():
+    made = plugin_arguments(
+        shared=True, allow_hosts=["127.0.0.1:8443", "h:1"], credentials_directory="/etc/c"
+    )
+    settings = parse_arguments(made)
+    assert settings.shared
+    assert settings.credentials_directory == "/etc/c"
+    assert {"127.0.0.1:8443", "h:1"} <= settings.allow_hosts
+    assert plugin_arguments(shared=False, allow_hosts=[], credentials_directory=None) == ()
+
+
+@pytest.mark.parametrize("host", ["h", "h:", ":1", "h:x"])
+def test_a_host_without_a_port_is_refused(host):
+    with pytest.raises(InvalidInput):
+        plugin_arguments(shared=False, allow_hosts=[host], credentials_directory=None)
+
+
+def test_a_relative_directory_is_refused():
+    with pytest.raises(InvalidInput):
+        plugin_arguments(shared=False, allow_hosts=[], credentials_directory="etc")
+
+
+def test_pairs_are_checked():
+    assert checked_pairs(["A=b", "C="]) == ("A=b", "C=")
+    for bad in ("A", "=b", "A B=c"):
+        with pytest.raises(InvalidInput):
+            checked_pairs([bad])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidInput, match="skyflow"):
+        file_digest(tmp_path / "skyflow")
+
+
+def test_the_probe_version_is_one_that_a_catalog_takes():
+    assert PROBE_VERSION.startswith("v0.0.0-")
