@@ -378,6 +378,22 @@ def test_the_run_is_in_the_audit_log(bao: BaoServer):
 
 
 @pytest.mark.real_server
+def test_the_audit_log_counts_the_reads_of_a_live_state(bao: BaoServer):
+    gateway = Gateway(HvacTransport(target_of(bao), run_id="run-setup"))
+    gateway.put_audited_header("X-Skyflowctl-Run", hmac=False)
+    paths = [f"counted/{number}" for number in range(5)]
+    for path in paths:
+        gateway.enable_mount(path, {"type": "kv"})
+    run = f"run-counted-{time.monotonic_ns()}"
+    state = Gateway(HvacTransport(target_of(bao), run_id=run)).read_live_state(paths, "kv")
+    assert set(state.engines) == set(paths)
+    entries = [json.loads(line) for line in bao.audit_log.read_text().splitlines() if run in line]
+    assert sum(entry["type"] == "request" for entry in entries) == 2 + 2 * len(paths)
+    for path in paths:
+        gateway.disable_mount(path)
+
+
+@pytest.mark.real_server
 def test_the_certificate_is_checked_whatever_the_environment_says(bao: BaoServer, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bao.ca))
     monkeypatch.setenv("VAULT_CACERT", str(bao.ca))

@@ -13,9 +13,6 @@ from skyflowctl.errors import UsageError
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.failures import (
     Busy,
-    OutcomeUnknown,
-    RedirectRefused,
-    ServerUnreachable,
     VaultError,
     failure,
     server_texts,
@@ -23,6 +20,7 @@ from skyflowctl.vault.failures import (
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, make_reply
+from skyflowctl.vault.unanswered import no_answer, no_connection, unknown, unnamed_host
 
 if TYPE_CHECKING:
     from skyflowctl.vault.connection import Connection
@@ -123,9 +121,11 @@ class HvacTransport:
 
         Raises:
             RedirectRefused: the user never named this address, so it gets no token.
+            UsageError: it is no address.
         """
+        address = check_address(address)
         if address not in self._addresses:
-            raise _unnamed(address, "GET", "", "it is listed by the cluster, not by you")
+            raise unnamed_host("GET", "", address, "it is listed by the cluster, not by you")
         return HvacTransport(
             replace(self._target, address=address, nodes=()),
             run_id=self._always[RUN_HEADER],
@@ -192,10 +192,10 @@ class HvacTransport:
     def _again(self, call: _Call, done: _Try, patience: Patience) -> bool:
         """Whether this outcome may be tried again, by what is known about the request."""
         if done.verdict is Verdict.UNKNOWN and not call.idempotent:
-            raise _unknown(call, done.error)
+            raise unknown(call.method, call.path, done.error)
         if done.verdict is Verdict.REDIRECT:
             if not call.idempotent:
-                raise _unknown(call, done.error)
+                raise unknown(call.method, call.path, done.error)
             return patience.redirect_allowed(self._monotonic())
         return patience.few_left if done.limited else True
 
@@ -212,13 +212,17 @@ class HvacTransport:
                 return self._not_sent(call, number, address, gone)
             except Lost as lost:
                 self._next_address(number)
-                return _Try(Verdict.UNKNOWN, _no_answer(call, address, lost.reason))
+                return _Try(
+                    Verdict.UNKNOWN, no_answer(call.method, call.path, address, lost.reason)
+                )
             if location is None:
                 return self._settled(done, number)
             if location not in self._addresses:
-                return _Try(Verdict.REDIRECT, _unnamed(location, call.method, call.path))
+                return _Try(Verdict.REDIRECT, unnamed_host(call.method, call.path, location))
             address = location
-        return _Try(Verdict.UNKNOWN, _no_answer(call, address, "it redirects in a circle"))
+        return _Try(
+            Verdict.UNKNOWN, no_answer(call.method, call.path, address, "it redirects in a circle")
+        )
 
     def _send(self, address: str, call: _Call, patience: Patience) -> tuple[_Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
@@ -273,7 +277,7 @@ class HvacTransport:
     def _not_sent(self, call: _Call, number: int, address: str, gone: Exception) -> _Try:
         """No connection: try the next address; before the first success only once each."""
         reason = getattr(gone, "reason", "no connection")
-        error = _no_connection(call, address, reason)
+        error = no_connection(call.method, call.path, address, reason)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
         if getattr(gone, "lasting", False) or (last and not self._reached):
@@ -344,47 +348,3 @@ def _origin(location: str, address: str) -> str:
         return check_address(f"{parts.scheme}://{host}")
     except UsageError:
         return f"{parts.scheme}://{host}"
-
-
-def _no_connection(call: _Call, address: str, reason: str) -> ServerUnreachable:
-    return ServerUnreachable(
-        f"cannot reach the server at {address}",
-        why=reason,
-        fix="check the address, the network and that the server runs",
-        method=call.method,
-        path=call.path,
-    )
-
-
-def _no_answer(call: _Call, address: str, reason: str) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"no answer from {address}: {call.method} v1/{call.path}",
-        why=reason,
-        fix="run the same command again: it continues where this one stopped",
-        method=call.method,
-        path=call.path,
-    )
-
-
-def _unknown(call: _Call, cause: VaultError | None) -> OutcomeUnknown:
-    """Return the error for a request that may have been done, and may not be sent twice."""
-    why = cause.problems[0].why if cause else ""
-    return OutcomeUnknown(
-        f"it is not known whether the server did it: {call.method} v1/{call.path}",
-        why=why,
-        fix="run the same command again: it compares with what is live first",
-        status=cause.status if cause else 0,
-        messages=cause.messages if cause else (),
-        method=call.method,
-        path=call.path,
-    )
-
-
-def _unnamed(origin: str, method: str, path: str, why: str = "") -> RedirectRefused:
-    return RedirectRefused(
-        f"refused to send the token to {origin}",
-        why=why or f"{method} v1/{path} was redirected there, and you never named that host",
-        fix="if it is a node of your cluster, name it in SKYFLOWCTL_NODES, or use its address",
-        method=method,
-        path=path,
-    )
