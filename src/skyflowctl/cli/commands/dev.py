@@ -213,9 +213,7 @@ def dev_logs(
     lines: Annotated[
         int, option("-n", "--lines", help="How many lines (default 40).", metavar="N", min=0)
     ] = 40,
-    follow: Annotated[
-        bool, option("-f", "--follow", help="Go on with what is added.", is_flag=True)
-    ] = False,
+    follow: Annotated[bool, option("-f", "--follow", help="Go on with what is added.")] = False,
 ) -> None:
     """Print the end of a log of the stack, and what is added to it when following."""
 

@@ -1,18 +1,21 @@
 """``skyflowctl plugin``: the engine's launcher, and its place in the server's catalog."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
-from skyflowctl.cli.options import OutputOptions, TargetOptions, option
+from skyflowctl.cli.options import OptionGroup, OutputOptions, TargetOptions, option
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.plugins import Registration
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
@@ -54,6 +57,37 @@ def _view_build(result: Result, terminal: Terminal) -> None:
     terminal.note(f"register it: skyflowctl plugin register {result.data['path']}")
 
 
+@dataclass(frozen=True, slots=True)
+class EngineOptions(OptionGroup):
+    """What the plugin's process is allowed, written into its catalog entry."""
+
+    shared: Annotated[bool, option("--shared", help="One process for all mounts.")] = False
+    allow_host: Annotated[
+        list[str] | None,
+        option(
+            "--allow-host",
+            help="A further token service that credentials may name; repeatable.",
+            metavar="HOST:PORT",
+        ),
+    ] = None
+    credentials_directory: Annotated[
+        str | None,
+        option(
+            "--credentials-directory",
+            help="A folder on the server with credential files of its mounts.",
+            metavar="PATH",
+        ),
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        option(
+            "--env",
+            help="For the plugin's environment, never a secret; repeatable.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None
+
+
 @command(
     examples=[
         ("skyflowctl plugin register /etc/openbao/plugins/skyflow", "what build has written"),
@@ -73,6 +107,7 @@ def plugin_register(
         Path, typer.Argument(metavar="FILE", help="The launcher in the plugin directory.")
     ],
     target: TargetOptions,
+    engine: EngineOptions,
     output: OutputOptions,
     *,
     name: NameOption = "skyflow",
@@ -80,58 +115,41 @@ def plugin_register(
         str | None,
         option("--version", help="Its version (default: skyflowctl's own).", metavar="VERSION"),
     ] = None,
-    shared: Annotated[bool, option("--shared", help="One process for all mounts.")] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        option(
-            "--allow-host",
-            help="A further token service that credentials may name; repeatable.",
-            metavar="HOST:PORT",
-        ),
-    ] = None,
-    credentials_directory: Annotated[
-        str | None,
-        option(
-            "--credentials-directory",
-            help="A folder on the server with credential files of its mounts.",
-            metavar="PATH",
-        ),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        option(
-            "--env",
-            help="For the plugin's environment, never a secret; repeatable.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
 ) -> None:
     """Register a launcher in the server's catalog, after a proof that the server can start
     it: registered under a wrong version, a plugin that runs is refused at once."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.operations import plugins
-        from skyflowctl.version import semver
+        from skyflowctl.operations.plugins import register_plugin
 
-        wanted = plugins.Registration(
-            name=name,
-            version=version or semver(),
-            command=launcher.name,
-            sha256=plugins.file_digest(launcher),
-            args=plugins.plugin_arguments(
-                shared=shared,
-                allow_hosts=tuple(allow_host or ()),
-                credentials_directory=credentials_directory,
-            ),
-            env=plugins.checked_pairs(env or ()),
-        )
+        wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
-            changed = plugins.register_plugin(gateway, wanted)
+            changed = register_plugin(gateway, wanted)
         # Values of the environment are not repeated, as the server does not either.
         names = [pair.partition("=")[0] for pair in wanted.env]
         return Result({**asdict(wanted), "env": names, "changed": changed})
 
     run_command("plugin register", output, work, _view_register)
+
+
+def _registration(
+    launcher: Path, name: str, version: str | None, engine: EngineOptions
+) -> "Registration":
+    from skyflowctl.operations import plugins
+    from skyflowctl.version import semver
+
+    return plugins.Registration(
+        name=name,
+        version=version or semver(),
+        command=launcher.name,
+        sha256=plugins.file_digest(launcher),
+        args=plugins.plugin_arguments(
+            shared=engine.shared,
+            allow_hosts=tuple(engine.allow_host or ()),
+            credentials_directory=engine.credentials_directory,
+        ),
+        env=plugins.checked_pairs(engine.env or ()),
+    )
 
 
 def _view_register(result: Result, terminal: Terminal) -> None:
