@@ -254,12 +254,12 @@ def test_a_folder_that_cannot_be_compiled_is_refused(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def denied(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", "/root-owned/x.pyc")
+        raise PermissionError(13, "Permission denied", "/not-mine/x.pyc")
 
     monkeypatch.setattr("py_compile.compile", denied)
     with pytest.raises(Refused) as caught:
         build._compile((("pack", str(package)),))
-    assert "/root-owned/x.pyc" in caught.value.problems[0].why
+    assert "/not-mine/x.pyc" in caught.value.problems[0].why
 
 
 def test_the_lock_is_what_the_launcher_needs():
