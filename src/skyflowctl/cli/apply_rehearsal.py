@@ -23,6 +23,8 @@ def rehearse(
     run: Run,
     parallelism: int,
     replaced: frozenset[str],
+    *,
+    allow_hosts: Sequence[str] | None = None,
 ) -> Result:
     """Carry out the whole apply on a stage, and return what that proved.
 
@@ -33,7 +35,6 @@ def rehearse(
         InvalidInput: the manifest or a credential is invalid.
         VaultError: the named server cannot be read.
     """
-    from skyflowctl.operations.credentials import ManifestCredentials
     from skyflowctl.operations.dry_run import dry_run
 
     manifest = manifests.load_manifest(file, run).manifest
@@ -42,9 +43,9 @@ def rehearse(
         run.notice("no server is named: the dry run begins with an empty one")
     with wiring.open_gateway(target, run) if named else nullcontext() as gateway:
         source = (
-            ManifestCredentials(manifest, clock=run.clock)
+            wiring.manifest_credentials(manifest, run, allow_hosts)
             if gateway is None
-            else wiring.credentials_for(manifest, gateway, run)
+            else wiring.credentials_for(manifest, gateway, run, allow_hosts)
         )
         done = dry_run(
             manifest,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests
+from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.run import Run
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def dry_run(
-    mount: str, role: str, ctx: "Ctx | None", file: Sequence[str] | None, run: Run
+    mount: str,
+    role: str,
+    ctx: "Ctx | None",
+    file: Sequence[str] | None,
+    run: Run,
+    *,
+    allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return the data of a token that this process minted and checked by itself.
 
@@ -22,12 +28,11 @@ def dry_run(
         UsageError: the manifest has no such mount or role.
         InvalidInput: the engine refuses the ctx, or the credential is invalid.
     """
-    from skyflowctl.operations.credentials import ManifestCredentials
     from skyflowctl.operations.dry_run import mint_dry
 
     manifest = manifests.load_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)
-    source = ManifestCredentials(manifest, clock=run.clock)
+    source = wiring.manifest_credentials(manifest, run, allow_hosts)
     made = mint_dry(manifest, found.name, role, ctx, source)
     if made.throw_away:
         run.notice(f"a throw-away key stands in: {made.throw_away}")
@@ -46,7 +51,13 @@ def dry_run(
 
 
 def direct(
-    mount: str, role: str, ctx: "Ctx | None", file: Sequence[str] | None, run: Run
+    mount: str,
+    role: str,
+    ctx: "Ctx | None",
+    file: Sequence[str] | None,
+    run: Run,
+    *,
+    allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return the data of a token that the vendor's SDK got, past the server and our minter.
 
@@ -56,15 +67,15 @@ def direct(
         Unhealthy: the token service gave no token.
     """
     from skyflowctl.engine.ctx import CtxRule
-    from skyflowctl.operations.credentials import ManifestCredentials
     from skyflowctl.operations.creds_direct import mint_direct
 
     manifest = manifests.load_manifest(file, run).manifest
     found, wanted = _declared(manifest, mount, role)
-    account = ManifestCredentials(manifest, clock=run.clock).account(found.name)
+    source = wiring.manifest_credentials(manifest, run, allow_hosts)
+    account = source.account(found.name)
     rule = CtxRule.of(wanted.ctx.required, wanted.ctx.pattern)
     run.warn(_NO_AUDIT)
-    token = mint_direct(account, wanted.role_id, ctx, rule)
+    token = mint_direct(account, wanted.role_id, ctx, rule, allowed_hosts=source.allowed_hosts)
     left = (token.expires_at - run.clock.now()).total_seconds()
     return {
         "mount": mount,

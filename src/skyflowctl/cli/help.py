@@ -47,6 +47,7 @@ ENVIRONMENT = {
     "BAO_MAX_RETRIES": "how often a failed read is asked again (default 2)",
     "BAO_TOKEN_PATH": "where the token file is (else ~/.vault-token)",
     "SKYFLOWCTL_NODES": "further addresses of the same cluster, with commas between",
+    "SKYFLOWCTL_ALLOW_HOSTS": "further token services as HOST:PORT, with commas between",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
     "SKYFLOWCTL_DEV_DIR": "the dev stack's folder (else ./.skyflowctl/dev)",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",

@@ -68,6 +68,15 @@ YesOption = Annotated[bool, option("-y", "--yes", help="Do not ask; never permit
 NoInputOption = Annotated[bool, option("--no-input", help="Never ask: refuse instead (exit 5).")]
 
 
+AllowHostOption = Annotated[
+    list[str] | None,
+    option(
+        "--allow-host",
+        help="A further token service that credentials may name; repeatable.",
+        env="SKYFLOWCTL_ALLOW_HOSTS",
+        metavar="HOST:PORT",
+    ),
+]
 ReplaceCredentialOption = Annotated[
     list[str] | None,
     option(

@@ -6,7 +6,7 @@ nothing else in ``cli`` knows how those are made.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from skyflowctl.errors import Refused, UsageError
 if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.credentials import ManifestCredentials
     from skyflowctl.vault.answers import Node
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
@@ -74,22 +75,44 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
     return target
 
 
-def credentials_for(manifest: "Manifest", gateway: "Gateway", run: Run) -> "CredentialSource":
+def credentials_for(
+    manifest: "Manifest",
+    gateway: "Gateway",
+    run: Run,
+    allow_hosts: Sequence[str] | None = None,
+) -> "CredentialSource":
     """Return where credentials come from: the manifest, or the dev stack's stand-ins.
 
     The server that answers decides, not the way it was named: against the dev stack no
-    reference is ever resolved.
+    reference is ever resolved. ``allow_hosts`` are the values of ``--allow-host``.
 
     Raises:
         Refused: it is a dev stack that is not known here.
+        UsageError: a token service is not named as ``HOST:PORT``.
     """
     from skyflowctl.cli.wiring_dev import credential_source
     from skyflowctl.operations.credentials import ManifestCredentials
 
-    source = credential_source(gateway, manifest)
+    own = manifest_credentials(manifest, run, allow_hosts)
+    source = credential_source(gateway, manifest, own)
     if not isinstance(source, ManifestCredentials):
         run.notice("the dev stack: generated credentials stand in for the manifest's")
     return source
+
+
+def manifest_credentials(
+    manifest: "Manifest", run: Run, allow_hosts: Sequence[str] | None = None
+) -> "ManifestCredentials":
+    """Return the manifest's own references as the source of credentials.
+
+    Raises:
+        UsageError: a token service is not named as ``HOST:PORT``.
+    """
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.token_hosts import token_hosts
+
+    hosts = token_hosts(allow_hosts, os.environ)
+    return ManifestCredentials(manifest, allowed_hosts=hosts, clock=run.clock)
 
 
 def server_is_named(options: TargetOptions) -> bool:

@@ -67,19 +67,20 @@ def dev_target(options: "TargetOptions", run: Run) -> "Target":
     return target_of(up.layout, up.state)
 
 
-def credential_source(gateway: "Gateway", manifest: "Manifest") -> "CredentialSource":
+def credential_source(
+    gateway: "Gateway", manifest: "Manifest", own: "CredentialSource"
+) -> "CredentialSource":
     """Return where the manifest's credentials come from on the server that answers.
 
-    On a dev server these are generated stand-ins, and no reference is resolved.
+    On a dev server these are generated stand-ins, and no reference is resolved; on every
+    other it is ``own``.
 
     Raises:
         Refused: it is a dev server whose folder is not known here.
     """
     layout = dev_layout(gateway)
     if layout is None:
-        from skyflowctl.operations.credentials import ManifestCredentials
-
-        return ManifestCredentials(manifest)
+        return own
     with devstack_extra():
         from skyflowctl.operations.dev_credentials import DevCredentials
 

@@ -23,7 +23,8 @@ class ManifestCredentials:
 
     Args:
         manifest: whose references are followed.
-        allowed_hosts: ``host:port`` of the token services that a credential may name.
+        allowed_hosts: ``host:port`` of the token services that a credential may name; kept
+            as an attribute of that name.
         clock: against which a key's validity is judged.
     """
 
@@ -35,7 +36,7 @@ class ManifestCredentials:
         clock: Clock | None = None,
     ) -> None:
         self._mounts = {mount.name: mount for mount in manifest.mounts}
-        self._allowed_hosts = allowed_hosts
+        self.allowed_hosts = allowed_hosts
         self._clock = clock or SystemClock()
 
     def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:
@@ -74,7 +75,7 @@ class ManifestCredentials:
 
     def _parse(self, text: Secret) -> ServiceAccount:
         account, _ = parse_service_account(
-            text.reveal(), allowed_hosts=self._allowed_hosts, now=self._clock.now()
+            text.reveal(), allowed_hosts=self.allowed_hosts, now=self._clock.now()
         )
         return account
 

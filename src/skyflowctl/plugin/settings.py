@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skyflowctl.skyflow.token_uri import parse_host
+
 _USAGE = "[--allow-host HOST:PORT]… [--credentials-directory DIR] [--shared]"
 
 
@@ -57,10 +59,10 @@ def parse_arguments(arguments: Sequence[str]) -> PluginSettings:
 
 
 def _host_and_port(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or "/" in host or "@" in host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ArgumentError(f"--allow-host: {text!r} is not HOST:PORT")
-    return f"{host.lower()}:{int(port)}"
+    try:
+        return parse_host(text)
+    except ValueError as error:
+        raise ArgumentError(f"--allow-host: {error}") from None
 
 
 def _absolute(text: str) -> str:

@@ -13,7 +13,21 @@ SKYFLOW_HOSTS: frozenset[str] = frozenset(
 )
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]"
+_NAMED = re.compile(rf"(?P<host>{_HOST}):(?P<port>[1-9][0-9]{{0,4}})")
 _FORM = re.compile(rf"https://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?{TOKEN_PATH}")
+
+
+def parse_host(text: str) -> str:
+    """Return a further token service, named as ``HOST:PORT``, as an allow-list holds it.
+
+    Raises:
+        ValueError: it has another form; the port is never left out, because host and port
+            are compared exactly.
+    """
+    match = _NAMED.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return f"{match['host'].lower()}:{match['port']}"
 
 
 def token_host(uri: str) -> str:

@@ -8,6 +8,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
+    AllowHostOption,
     FileOption,
     NoInputOption,
     OutputOptions,
@@ -63,6 +64,7 @@ def apply(
     no_input: NoInputOption = False,
     dry_run: DryRunOption = False,
     replace_credential: ReplaceCredentialOption = None,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Show what would change, ask, and change it: stage by stage, many mounts at once. An
     apply that was stopped or failed in part is finished by the same command."""
@@ -74,7 +76,7 @@ def apply(
 
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
-            source = wiring.credentials_for(manifest, gateway, run)
+            source = wiring.credentials_for(manifest, gateway, run, allow_host)
             planned = plan(
                 manifest, gateway, source, parallelism=parallelism, replace_credential=replaced
             )
@@ -84,7 +86,7 @@ def apply(
     def rehearse(run: Run) -> Result:
         from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
 
-        return on_stage(file, target, run, parallelism, replaced)
+        return on_stage(file, target, run, parallelism, replaced, allow_hosts=allow_host)
 
     run_command("apply", output, rehearse if dry_run else work, _view)
 

@@ -6,6 +6,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
+    AllowHostOption,
     CredsOutputOptions,
     FileOption,
     MountArgument,
@@ -69,6 +70,7 @@ def creds(
     wrap_ttl: WrapOption = None,
     dry_run: DryRunOption = False,
     direct: DirectOption = False,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Mint a bearer token for one role through the server, as an application does. It
     lives about 60 minutes and can't be revoked. With --direct no audit entry exists."""
@@ -80,7 +82,7 @@ def creds(
             from skyflowctl.cli import creds_offline
 
             past = creds_offline.direct if direct else creds_offline.dry_run
-            return Result(past(mount, role, checked, file, run))
+            return Result(past(mount, role, checked, file, run, allow_hosts=allow_host))
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             if wrap_ttl is not None:

@@ -6,6 +6,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
+    AllowHostOption,
     FileOption,
     OutputOptions,
     ParallelismOption,
@@ -44,6 +45,7 @@ def plan(
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
     replace_credential: ReplaceCredentialOption = None,
+    allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show field by field what apply
     would change. Writes nothing. A credential is shown as its key id and then dropped."""
@@ -57,7 +59,7 @@ def plan(
             planned = make(
                 manifest,
                 gateway,
-                wiring.credentials_for(manifest, gateway, run),
+                wiring.credentials_for(manifest, gateway, run, allow_host),
                 parallelism=parallelism,
                 replace_credential=frozenset(replace_credential or ()),
             ).plan

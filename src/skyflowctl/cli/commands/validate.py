@@ -5,7 +5,7 @@ import os
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
-from skyflowctl.cli.options import FileOption, OutputOptions
+from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
@@ -20,15 +20,23 @@ from skyflowctl.errors import ExitCode
     ],
     exits=[ExitCode.INVALID],
 )
-def validate(output: OutputOptions, file: FileOption = None) -> None:
+def validate(
+    output: OutputOptions, *, file: FileOption = None, allow_host: AllowHostOption = None
+) -> None:
     """Check the manifest and every credential that a file or a variable holds, without a
     server. All problems are listed at once, each with file, line and column; a variable
     that is not set is a warning."""
 
     def work(run: Run) -> Result:
+        from skyflowctl.operations.token_hosts import token_hosts
         from skyflowctl.operations.validate import validate as check
 
-        found = check(manifests.manifest_files(file), environ=os.environ, clock=run.clock)
+        found = check(
+            manifests.manifest_files(file),
+            environ=os.environ,
+            clock=run.clock,
+            allowed_hosts=token_hosts(allow_host, os.environ),
+        )
         data = {"valid": found.valid, **found.counts()}
         if found.valid:
             return Result(data, warnings=found.warnings)

@@ -1,0 +1,35 @@
+"""Which token services a credential may name on this machine, besides Skyflow's own."""
+
+from collections.abc import Mapping, Sequence
+
+from skyflowctl.errors import UsageError
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, parse_host
+
+VARIABLE = "SKYFLOWCTL_ALLOW_HOSTS"
+
+
+def token_hosts(flags: Sequence[str] | None, environ: Mapping[str, str]) -> frozenset[str]:
+    """Return ``host:port`` of Skyflow's token services and of those that the user named.
+
+    The engine keeps its own list, in the plugin's catalog entry; this one is for what is
+    checked, or sent, from this machine.
+
+    Args:
+        flags: the values of ``--allow-host``; without any the variable counts.
+        environ: where SKYFLOWCTL_ALLOW_HOSTS may stand, commas between the hosts.
+
+    Raises:
+        UsageError: one of them is not ``HOST:PORT``.
+    """
+    origin, named = "--allow-host", [*(flags or ())]
+    if not named:
+        listed = environ.get(VARIABLE, "").split(",")
+        origin, named = VARIABLE, [host.strip() for host in listed if host.strip()]
+    try:
+        return SKYFLOW_HOSTS | {parse_host(host) for host in named}
+    except ValueError as error:
+        raise UsageError(
+            f"{origin}: {error}",
+            why="host and port are compared exactly with a credential's tokenURI",
+            fix="for example --allow-host tokens.example.com:443",
+        ) from None
