@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from skyflowctl.plugin.__main__ import main
+from skyflowctl.plugin.__main__ import engine_factory, main
 from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
 from skyflowctl.plugin.handshake import (
     HandshakeError,
@@ -91,9 +91,22 @@ def test_arguments_in_both_forms():
             "--shared",
             "--credentials-directory",
             "/keys",
+            "--only-host=127.0.0.1:8443",
         ]
     )
-    assert found == PluginSettings(frozenset({"a.example:443", "b:8443"}), "/keys", True)
+    assert found == PluginSettings(
+        frozenset({"a.example:443", "b:8443"}), "/keys", True, frozenset({"127.0.0.1:8443"})
+    )
+
+
+def test_only_host_shuts_out_the_real_token_services(monkeypatch: pytest.MonkeyPatch):
+    made = {}
+    monkeypatch.setattr(
+        "skyflowctl.engine.engine.Engine", lambda *parts: made.setdefault("settings", parts[2])
+    )
+    factory = engine_factory(parse_arguments(["--only-host", "127.0.0.1:8443"]))
+    factory(object())
+    assert made["settings"].allowed_hosts == {"127.0.0.1:8443"}
 
 
 @pytest.mark.parametrize(

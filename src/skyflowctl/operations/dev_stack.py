@@ -161,7 +161,7 @@ def _ensure_engine(
 
 def _engine_arguments(state: DevState) -> tuple[str, ...]:
     port = state.emulator.port if state.emulator else 0
-    return ("--allow-host", f"127.0.0.1:{port}")
+    return ("--only-host", f"127.0.0.1:{port}")
 
 
 @dataclass(frozen=True, slots=True)

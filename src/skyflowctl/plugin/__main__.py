@@ -23,7 +23,7 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
     from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
     engine_settings = EngineSettings(
-        allowed_hosts=SKYFLOW_HOSTS | settings.allow_hosts,
+        allowed_hosts=(settings.only_hosts or SKYFLOW_HOSTS) | settings.allow_hosts,
         credentials_directory=settings.credentials_directory,
     )
     clock = SystemClock()

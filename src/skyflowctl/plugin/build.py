@@ -40,7 +40,6 @@ _OWN = (
     "skyflowctl.plugin",
     "skyflowctl.secret",
     "skyflowctl.skyflow",
-    "skyflowctl.telemetry",
     "skyflowctl.version",
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")

@@ -1,1 +1,0 @@
-"""Signals for operators; a no-op unless it is configured."""
