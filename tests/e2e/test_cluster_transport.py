@@ -24,7 +24,12 @@ from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.version import semver
 
-pytestmark = [pytest.mark.real_server, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.real_server,
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("cluster"),
+    pytest.mark.timeout(180),
+]
 
 SERVED_BY = "x-vault-raft-node-id"
 
