@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from support.bao import BaoServer, running_bao
 from support.plugin import (
-    build_from,
     copy_source,
     mounted,
     processes_of,
@@ -160,14 +158,10 @@ def test_a_failed_mount_leaves_no_process(bao: BaoServer, source: Path):
     wait_for(lambda: not processes_of(bao, "failing"))
 
 
-def test_a_server_whose_sockets_cannot_be_made_is_told_so(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_server_whose_sockets_cannot_be_made_is_told_so(source: Path, tmp_path: Path):
     long = tmp_path / ("x" * 130)
     long.mkdir()
-    with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("TMPDIR", str(long))
-        server = stack.enter_context(running_bao())
+    with running_bao(environ={"TMPDIR": str(long)}) as server:
         register(server, "homeless", write_probe(source, server.plugin_dir, "homeless"))
         status, body = server.api("POST", "sys/mounts/one", {"type": "homeless"})
         assert status == 400
@@ -185,7 +179,6 @@ def test_a_wrong_version_is_found_by_registering(bao: BaoServer, source: Path):
 
 def test_a_killed_server_leaves_no_process_and_no_socket(source: Path, tmp_path: Path):
     with running_bao() as server:
-        broker = _broker_sockets()
         sha256 = write_probe(source, server.plugin_dir, "orphan")
         register(server, "orphan", sha256)
         server.api("POST", "sys/mounts/one", {"type": "orphan"})
@@ -195,32 +188,6 @@ def test_a_killed_server_leaves_no_process_and_no_socket(source: Path, tmp_path:
         server.process.wait(10)
         wait_for(lambda: not processes_of(server, "orphan"), seconds=5)
         assert list((server.folder / "s").iterdir()) == []
-    assert _broker_sockets() <= broker
-
-
-def _broker_sockets() -> set[str]:
-    return {str(path) for path in Path("/tmp").glob("plugin*") if path.is_socket()}
-
-
-def test_a_stopped_server_leaves_no_process_and_no_socket(source: Path):
-    with running_bao() as server:
-        sha256 = write_probe(source, server.plugin_dir, "sealed")
-        register(server, "sealed", sha256)
-        server.api("POST", "sys/mounts/one", {"type": "sealed"})
-        server.process.terminate()
-        server.process.wait(15)
-        wait_for(lambda: not processes_of(server, "sealed"), seconds=5)
-        assert list((server.folder / "s").iterdir()) == []
-
-
-def test_the_built_plugin_does_not_start_with_changed_files(bao: BaoServer, tmp_path: Path):
-    source = copy_source(tmp_path)
-    sha256 = build_from(source, bao.plugin_dir, "changed")
-    assert register(bao, "changed", sha256)[0] == 204
-    with (source / "skyflowctl" / "clock.py").open("a") as file:
-        file.write("# changed\n")
-    status, _ = bao.api("POST", "sys/mounts/changed", {"type": "changed"})
-    assert status == 400
-    log = (bao.folder / "server.log").read_text()
-    assert "its files are not those that its launcher was built with" in log
-    assert processes_of(bao, "changed") == []
+        # The server's own listeners for its plugins' brokers are in its TMPDIR.
+        left = [path for path in (server.folder / "t").iterdir() if path.is_socket()]
+        assert left == []

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,11 +161,14 @@ def _dev_certificate(folder: Path) -> tuple[Path, Path, Path]:
 
 
 @contextlib.contextmanager
-def running_bao(*, tls: bool = True, extra: str = "") -> Iterator[BaoServer]:
+def running_bao(
+    *, tls: bool = True, extra: str = "", environ: Mapping[str, str] | None = None
+) -> Iterator[BaoServer]:
     """Run a server in a short temporary folder (unix socket paths are limited)."""
     folder = Path(tempfile.mkdtemp(prefix="sfb"))
     (folder / "plugins").mkdir()
     (folder / "s").mkdir()
+    (folder / "t").mkdir()
     certificate = _dev_certificate(folder) if tls else None
     port = free_port_pair()
     config = folder / "bao.hcl"
@@ -178,7 +181,9 @@ def running_bao(*, tls: bool = True, extra: str = "") -> Iterator[BaoServer]:
         "BAO_UNSEAL_KEY": secrets.token_hex(32),
         "BOOT_TOKEN": token,
         "PLUGIN_UNIX_SOCKET_DIR": str(folder / "s"),
+        "TMPDIR": str(folder / "t"),
         "HOME": str(folder),
+        **(environ or {}),
     }
     process = subprocess.Popen(
         [bao_binary(), "server", "-config", str(config)],
