@@ -1,35 +1,35 @@
 """A mint of ours (key parsed once, connection kept) against the vendor SDK's.
 
+    python benchmarks/mint.py [ROUNDS]
+
 Both ask one emulator in another process, over TLS, in turns; CPU is this process's own.
-Fails when ours is not at least 40 times cheaper in CPU and 20 times faster. A server
-takes its own time and the machine's noise reaches both, so the ratios are what counts.
+Limits: ours costs at least 40 times less CPU and takes 20 times less time. See
+``_compare.py`` for what counts as missed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
 import certifi
+from _compare import Ratio, in_turns, judge, rounds_wanted, show_medians
 from support.emulator import running_emulator
 
 ROLE = "skyflow-role-order-prod"
 CTX = "order:ORD-42"
-ROUNDS = 7
-OURS_PER_ROUND = 150
-SDK_PER_ROUND = 6
-CPU_TARGET = 40
-WALL_TARGET = 20
+OURS_PER_ROUND = 100
+SDK_PER_ROUND = 4
+CPU_LIMIT = 40
+WALL_LIMIT = 20
 
 
 @dataclass(frozen=True)
@@ -82,24 +82,17 @@ def our_minting(text: str, host: str, runner: asyncio.Runner) -> Callable[[int],
     return lambda count: runner.run(several(count)) if count else runner.run(service.aclose())
 
 
-def compare(text: str, host: str) -> tuple[Cost, Cost]:
-    """Return the median costs (ours, the SDK's) over rounds that alternate."""
+def compare(text: str, host: str, rounds: int) -> tuple[list[Cost], list[Cost]]:
+    """Return the costs of every round (ours, the SDK's)."""
     with asyncio.Runner() as runner:
-        ours, sdk = our_minting(text, host, runner), sdk_minting(text)
-        ours(20)
-        sdk(2)
-        costs = [
-            (measure(ours, OURS_PER_ROUND), measure(sdk, SDK_PER_ROUND)) for _ in range(ROUNDS)
-        ]
+        ours = our_minting(text, host, runner)
+        cases = {
+            "ours": partial(measure, ours, OURS_PER_ROUND),
+            "sdk": partial(measure, sdk_minting(text), SDK_PER_ROUND),
+        }
+        found = in_turns(cases, rounds)
         ours(0)
-    return median([pair[0] for pair in costs]), median([pair[1] for pair in costs])
-
-
-def median(costs: list[Cost]) -> Cost:
-    return Cost(
-        statistics.median(cost.wall for cost in costs),
-        statistics.median(cost.cpu for cost in costs),
-    )
+    return found["ours"], found["sdk"]
 
 
 def main() -> int:
@@ -108,14 +101,21 @@ def main() -> int:
         bundle = Path(folder, "bundle.pem")
         bundle.write_text(Path(certifi.where()).read_text() + emulator.ca.read_text())
         os.environ["SSL_CERT_FILE"] = str(bundle)
-        ours, sdk = compare(emulator.new_account(ROLE), emulator.host)
-    cpu, wall = sdk.cpu / ours.cpu, sdk.wall / ours.wall
-    print(f"{'mint, ms each':<28}{'wall':>9}{'CPU':>9}")
-    print(f"{'skyflow SDK':<28}{sdk.wall:>9.2f}{sdk.cpu:>9.2f}")
-    print(f"{'skyflowctl, keep-alive':<28}{ours.wall:>9.2f}{ours.cpu:>9.2f}")
-    print(f"{'SDK / skyflowctl':<28}{wall:>8.1f}x{cpu:>8.1f}x")
-    print(f"{'target':<28}{f'>= {WALL_TARGET}x':>9}{f'>= {CPU_TARGET}x':>9}")
-    return 0 if cpu >= CPU_TARGET and wall >= WALL_TARGET else 1
+        ours, sdk = compare(emulator.new_account(ROLE), emulator.host, rounds_wanted())
+    show_medians(
+        "ms a mint",
+        {
+            "skyflow SDK, wall": [cost.wall for cost in sdk],
+            "skyflow SDK, CPU": [cost.cpu for cost in sdk],
+            "skyflowctl, wall": [cost.wall for cost in ours],
+            "skyflowctl, CPU": [cost.cpu for cost in ours],
+        },
+    )
+    ratios = [
+        Ratio("CPU", [c.cpu for c in sdk], [c.cpu for c in ours], at_least=CPU_LIMIT),
+        Ratio("wall", [c.wall for c in sdk], [c.wall for c in ours], at_least=WALL_LIMIT),
+    ]
+    return judge("skyflow SDK / skyflowctl, keep-alive", ratios)
 
 
 if __name__ == "__main__":

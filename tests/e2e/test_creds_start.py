@@ -1,0 +1,24 @@
+"""What a ``creds`` that works loads: a library more is paid at every token."""
+
+from __future__ import annotations
+
+import pytest
+from support.stack import Stack
+
+pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("stack")]
+NOT_NEEDED = {
+    "cryptography", "grpclib", "h11", "httpx", "jsonschema", "keyring", "psutil", "pydantic",
+    "rich", "skyflow", "trustme", "yaml",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["-o raw", "-o json", "-o env", "-o table", "--wrap-ttl 5m"])
+def test_a_token_through_the_server_loads_little(stack: Stack, form: str):
+    done = stack.cli(
+        "creds", "order", "order-producer", "--ctx", "order:ORD-42", *form.split(),
+        exported=True, env={"PYTHONPROFILEIMPORTTIME": "1"},
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
+    assert {"hvac", "typer", "skyflowctl"} <= loaded
+    assert not loaded & NOT_NEEDED
