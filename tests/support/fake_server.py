@@ -28,6 +28,7 @@ class FakeServer:
         self.nodes: list[dict[str, Any]] | VaultError | None = None
         self.server_health: dict[str, Any] | VaultError = {"initialized": True, "sealed": False}
         self.has_history = True
+        self.rights = ["root"]
         self.params: dict[str, list[Mapping[str, str]]] = {}
         self.log: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.hook: Callable[[str, str], None] = lambda method, path: None
@@ -38,7 +39,11 @@ class FakeServer:
 
     def writes(self) -> list[tuple[str, str]]:
         """The writes so far, as (method, path)."""
-        return [(method, path) for method, path, _ in self.log if method not in ("GET", "LIST")]
+        return [
+            (method, path)
+            for method, path, _ in self.log
+            if method not in ("GET", "LIST") and path != "sys/capabilities-self"
+        ]
 
     def request(
         self,
@@ -90,6 +95,8 @@ class FakeServer:
         if path.startswith("config/auditing/request-headers/"):
             self.headers[path.rpartition("/")[2]] = {"hmac": body["hmac"]}
             return 204, None
+        if path == "capabilities-self":
+            return 200, {name: self.rights for name in body["paths"]}
         if path == "plugins/reload/backend":
             for name in body["mounts"]:
                 entry = self.mounts[name.rstrip("/")]

@@ -47,6 +47,14 @@ class TestPlan:
         assert server.requests_made - before == 2 + 2 * 2 + 2
         assert [a.action.value for a in made.plan.actions] == ["replace_credential"] * 2
 
+    @pytest.mark.parametrize("rights", [["deny"], ["read", "update"], ["sudo", "create"]])
+    def test_headers_that_this_login_may_not_write_are_a_warning(self, server, rights):
+        server.rights = rights
+        made = plan(TWO, Gateway(server), FakeCredentials()).plan
+        assert "audited_header" not in {action.kind.value for action in made.actions}
+        assert [warning.code for warning in made.warnings] == ["audited-headers-unwritable"]
+        assert run(server, TWO).exit_code == 0
+
     def test_it_writes_nothing(self, server):
         plan(TWO, Gateway(server), FakeCredentials())
         assert server.writes() == []

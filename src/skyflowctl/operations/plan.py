@@ -1,15 +1,15 @@
 """``plan``: read the server, look at the credentials, compare. Writes nothing."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from skyflowctl.errors import InvalidInput, Problem, UsageError
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.notes import BLOCKING
-from skyflowctl.planner.plan import Plan
+from skyflowctl.planner.notes import BLOCKING, audited_headers_unwritable
+from skyflowctl.planner.plan import Kind, Plan
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -55,7 +55,8 @@ def plan(
 ) -> PlanResult:
     """Return what an apply would do, in 2 + 2N requests.
 
-    Each mount whose live key is not the manifest's costs one more, for its history.
+    Each mount whose live key is not the manifest's costs one more, for its history; so
+    do audited headers that are not there yet, for this login's rights.
 
     Args:
         manifest: what should be.
@@ -82,7 +83,31 @@ def plan(
         replace_credential=replace_credential,
         reasons=looked.reasons,
     )
-    return PlanResult(manifest, live, made, looked.identities)
+    return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities)
+
+
+def _within_rights(made: Plan, gateway: Gateway) -> Plan:
+    """Turn audited headers that this login may not write into a warning.
+
+    Everything else works without them, so their lack fails no apply. One request, and
+    only where the plan has such an action.
+    """
+    headers = [action for action in made.actions if action.kind is Kind.AUDITED_HEADER]
+    if not headers:
+        return made
+    rights = gateway.capabilities([action.path for action in headers])
+    if all(_may_write(rights[action.path]) for action in headers):
+        return made
+    return replace(
+        made,
+        actions=tuple(action for action in made.actions if action not in headers),
+        warnings=(*made.warnings, audited_headers_unwritable()),
+    )
+
+
+def _may_write(capabilities: Collection[str]) -> bool:
+    """The path is guarded by sudo besides update (measured on OpenBao 2.7.2)."""
+    return "root" in capabilities or {"sudo", "update"} <= set(capabilities)
 
 
 def _check_names(manifest: Manifest, names: frozenset[str]) -> None:

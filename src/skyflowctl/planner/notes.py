@@ -21,6 +21,16 @@ def headers_unreadable() -> Problem:
     )
 
 
+def audited_headers_unwritable() -> Problem:
+    """The audit log will not show a run's id, and this login cannot change that."""
+    return Problem(
+        "audited-headers-unwritable",
+        "the audited request headers are left as they are",
+        "this login may not write sys/config/auditing/request-headers",
+        "grant update and sudo there, to find runs in the audit log",
+    )
+
+
 def type_differs(mount: Mount, wanted: str, live: LiveMount) -> Problem:
     """Another engine sits at the path; a mount is never recreated."""
     return Problem(
