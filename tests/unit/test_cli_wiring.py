@@ -163,3 +163,15 @@ def test_where_nobody_can_answer_the_flag_is_named(stdin, no_input, json, monkey
         wiring.confirm("Do it?", run(json), yes=False, no_input=no_input)
     assert "--yes" in refused.value.problems[0].fix
     assert refused.value.exit_code == 5
+
+
+def test_a_mount_with_a_path_of_its_own_is_found_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mounts.yaml").write_text(
+        "version: 1\nmanifest: own\nmounts:\n"
+        "  order: {path: team/orders, roles: {a: {role_ids: [r]}}}\n"
+        "  payment: {roles: {a: {role_ids: [r]}}}\n"
+    )
+    assert manifests.resolve_path("order") == "team/orders"
+    assert manifests.resolve_path("payment") == "skyflow/payment"
+    assert manifests.resolve_path("other") == "skyflow/other"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.run import Run
+from skyflowctl.manifest.discover import existing_files
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
@@ -21,6 +22,8 @@ DEFAULT_PLUGIN = "skyflow"
 _DEFAULTS_BLOCK = re.compile(
     r"^defaults:[ \t]*(?:#.*)?\n((?:[ \t].*\n|[ \t]*\n|#.*\n)*)", re.MULTILINE
 )
+# A mount with a path of its own.
+_OWN_PATH = re.compile(r"""\bpath["']?[ \t]*:""")
 _PREFIX_LINE = re.compile(
     r"^[ \t]+path_prefix:[ \t]*([\"']?)([a-z0-9][a-z0-9_/-]*)\1[ \t]*(?:#.*)?$", re.MULTILINE
 )
@@ -51,14 +54,13 @@ def load_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifes
 
 def optional_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest | None":
     """Return the same, or None when none was named and the folder has none."""
-    from skyflowctl.manifest.discover import existing_files
-
     files = existing_files(tuple(flag_values or ()), os.environ)
     return load_manifest(files, run) if files else None
 
 
 def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
-    """Return the path of a MOUNT argument: itself with a slash, else below the prefix.
+    """Return the path of a MOUNT argument: itself with a slash, else where the manifest
+    has that mount, else below the manifest's ``path_prefix``, else below ``skyflow``.
 
     Raises:
         UsageError: it is no name and no path.
@@ -66,18 +68,23 @@ def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
     """
     from skyflowctl.operations.mounts import mount_path
 
-    prefix = "" if "/" in mount else path_prefix(flag_values)
-    return mount_path(mount, prefix)
+    if "/" in mount:
+        return mount_path(mount, "")
+    files = existing_files(tuple(flag_values or ()), os.environ)
+    prefix = _scanned_prefix(files) if files else DEFAULT_PREFIX
+    if prefix is not None:
+        return mount_path(mount, prefix)
+    from skyflowctl.manifest.load import load_manifest as load
+
+    manifest = load(files, environ=os.environ).manifest
+    declared = (one.path for one in manifest.mounts if one.name == mount)
+    return next(declared, None) or mount_path(mount, manifest.path_prefix)
 
 
 def path_prefix(flag_values: Sequence[str] | None = None) -> str:
     """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
-    from skyflowctl.manifest.discover import existing_files
-
     files = existing_files(tuple(flag_values or ()), os.environ)
-    if not files:
-        return DEFAULT_PREFIX
-    found = None if "-" in files else _scanned_prefix(files)
+    found = _scanned_prefix(files) if files else DEFAULT_PREFIX
     if found is None:
         from skyflowctl.manifest.load import load_manifest as load
 
@@ -86,12 +93,16 @@ def path_prefix(flag_values: Sequence[str] | None = None) -> str:
 
 
 def _scanned_prefix(files: Sequence[str]) -> str | None:
-    """Return the prefix that plain text shows beyond doubt, or None."""
+    """Return the prefix that plain text shows beyond doubt to hold for every mount, or None."""
+    if "-" in files:
+        return None
     try:
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
     except (OSError, UnicodeDecodeError):
         return None
     whole = "\n".join(texts)
+    if _OWN_PATH.search(whole):
+        return None
     if "path_prefix" not in whole:
         return DEFAULT_PREFIX
     blocks = _DEFAULTS_BLOCK.findall(whole + "\n")

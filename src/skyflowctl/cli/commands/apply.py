@@ -113,6 +113,8 @@ def _carry_out(
         done = carry_out(
             planned, gateway, source, parallelism=parallelism, on_event=listener, stop=stop
         )
+    if not planned.plan.empty:
+        run.notice(f"run {run.id}: the server's audit log shows this id at every request")
     code = done.exit_code
     if done.outcome.interrupted:
         terminated = stop.signal == signal.SIGTERM
