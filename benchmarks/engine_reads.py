@@ -4,8 +4,7 @@
 
 A dev stack of its own is started and ended (TLS, audit file, in-memory storage). The client is
 ``http.client`` with one kept connection a thread: 1, 4 and 8 threads. It runs on the same
-cores as server and plugin, and is itself bound to about one core, so with many threads the
-ratio says what this machine can do, not what the engine could. KV v2 is Go inside of the
+cores as server and plugin and takes up to 0.4 of a core itself. KV v2 is Go inside of the
 server; the engine is Python behind two gRPC calls a request. There is no limit to miss.
 """
 
