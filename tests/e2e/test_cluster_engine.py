@@ -14,6 +14,7 @@ from support.cluster_engine import (
     READ_ONLY,
     Tenant,
     audited,
+    fresh_gateway,
     new_tenant,
     register_engine,
     skyflowctl,
@@ -183,6 +184,23 @@ def test_a_new_credential_through_a_standby_is_soon_used_by_every_node(configure
             configured.wait_for_key(node, "reader")
         again = {configured.creds_key(node, "reader") for node in cluster.nodes for _ in range(5)}
         assert again == {configured.key_id}, "a node went back to the old key"
+
+
+def test_what_was_written_is_planned_upon_at_once_through_any_standby(configured: Tenant):
+    """A plan in a new process sees the last write, though standbys and caches lag behind."""
+    cluster = configured.cluster
+    leader, standbys = cluster.leader(), cluster.standbys()
+    stale = 0
+    for number in range(30):
+        body = {"description": str(number)}
+        assert configured.call(leader, "POST", "config", body)[0] == 200
+        assert configured.call(leader, "POST", "roles/reader", body)[0] == 200
+        gateway = fresh_gateway(cluster, standbys[number % 2])
+        engine = gateway.read_live_state([configured.path], "skyflow").engines[configured.path]
+        seen = {engine.config.description, engine.roles["reader"].description}
+        stale += seen != {str(number)}
+        gateway.close()
+    assert stale == 0
 
 
 @pytest.fixture

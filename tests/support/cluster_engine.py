@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skyflowctl.secret import Secret
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.target import Target
 from skyflowctl.version import semver
 from support.cluster import Cluster, ClusterNode, wait_until
 from support.emulator import RunningEmulator
@@ -93,6 +97,19 @@ def new_tenant(cluster: Cluster, emulator: RunningEmulator, name: str, *roles: s
         what = f"{node.name} has no {path}"
         wait_until(lambda node=node: tenant.call(node, "GET", "config")[0] == 200, what, 20)
     return tenant
+
+
+def fresh_gateway(cluster: Cluster, node: ClusterNode) -> Gateway:
+    """The gateway of a new process: nothing of the cluster's state is known to it."""
+    target = Target(
+        address=node.address,
+        namespace="",
+        token=Secret(cluster.token),
+        source="flags",
+        ca_cert=str(cluster.ca),
+        nodes=(),
+    )
+    return Gateway(HvacTransport(target, run_id="fresh"))
 
 
 def audited(node: ClusterNode, path: str) -> list[dict[str, Any]]:
