@@ -18,6 +18,7 @@ from skyflowctl.engine.contract import (
 from skyflowctl.engine.exchanges import Exchanges
 from skyflowctl.engine.help import help_reply
 from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.names import is_name
 from skyflowctl.engine.paths.config import ConfigPath
 from skyflowctl.engine.paths.creds import CredsPath
 from skyflowctl.engine.paths.health import HealthPath
@@ -25,7 +26,7 @@ from skyflowctl.engine.paths.history import HistoryPath
 from skyflowctl.engine.paths.roles import RolesPath
 from skyflowctl.engine.paths.verify import VerifyPath
 from skyflowctl.engine.records import CREDENTIAL_PREFIX
-from skyflowctl.engine.routing import NAME, Router
+from skyflowctl.engine.routing import Router
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.engine.store import MountStore
 from skyflowctl.engine.verification import Verifier
@@ -97,7 +98,7 @@ class Engine:
         try:
             if request.path == "config":
                 return (await self._store.config()).record.configured
-            if name == request.path or not NAME.fullmatch(name):
+            if name == request.path or not is_name(name):
                 return None
             return await self._store.role(name) is not None
         except StorageError:

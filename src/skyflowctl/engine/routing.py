@@ -11,12 +11,12 @@ from typing import Any
 
 from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
 from skyflowctl.engine.fields import Field, Kind, parse_fields
+from skyflowctl.engine.names import NAME, NAME_RULE
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 _BAD_SEGMENT = {
-    "name": "a name has 1 to 63 lower-case letters, digits, _ and -, the first no _ or -",
+    "name": NAME_RULE,
     "version": "a version is a number from 1",
 }
 _FORMS = {"name": NAME, "version": NUMBER}

@@ -138,6 +138,12 @@ class SilentlyIgnored(VaultError):
     default_code = "silently-ignored"
 
 
+class BadRoleName(VaultError, errors.UsageError):
+    """A role was named by what is no name; in a path it would lead elsewhere. Not sent."""
+
+    default_code = "bad-role-name"
+
+
 HEALTH_STATES: Mapping[type[VaultError], str] = {
     PluginMissing: "plugin_missing",
     NotFound: "not_mounted",

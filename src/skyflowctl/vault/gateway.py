@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parsing, reading
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
     BadRequest,
+    BadRoleName,
     Conflict,
     NotFound,
     OutcomeUnknown,
@@ -213,6 +215,7 @@ class Gateway:
 
     def read_role(self, path: str, name: str) -> LiveRole | None:
         """Return one role, or None when there is none of that name."""
+        _role_path(path, "roles", name)
         return reading.role(self.transport, path, name)
 
     def write_role(
@@ -223,8 +226,9 @@ class Gateway:
         Raises:
             Conflict: the check was lost, and the live role is not what was sent.
         """
+        where = _role_path(path, "roles", name)
         try:
-            return self._write("POST", f"{path}/roles/{name}", _with_cas(fields, cas)).data or {}
+            return self._write("POST", where, _with_cas(fields, cas)).data or {}
         except Conflict:
             live = self.read_role(path, name)
             if live is None or not parsing.role_equals(live, fields):
@@ -233,7 +237,7 @@ class Gateway:
 
     def delete_role(self, path: str, name: str) -> None:
         """Remove a role; a missing one is no error."""
-        self._write("DELETE", f"{path}/roles/{name}", None)
+        self._write("DELETE", _role_path(path, "roles", name), None)
 
     # The engine: tokens and health ---------------------------------------------
 
@@ -259,7 +263,7 @@ class Gateway:
     def _creds(
         self, path: str, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str | None
     ) -> Reply:
-        where = f"{path}/creds/{role}"
+        where = _role_path(path, "creds", role)
         if ctx is None or isinstance(ctx, str):
             params = None if ctx is None else {"ctx": ctx}
             return self.transport.request(
@@ -317,6 +321,21 @@ class Gateway:
         catalog`` when a mount was enabled through a standby.
         """
         return self.transport.request(method, path, body=body, idempotent=idempotent, fresh=True)
+
+
+def _role_path(path: str, branch: str, name: str) -> str:
+    """Return the path of one role; a name with a slash or dots would be another path.
+
+    Raises:
+        BadRoleName: it is no name.
+    """
+    if not is_name(name):
+        raise BadRoleName(
+            f"{ascii(name)[:80]} is no name of a role",
+            why=NAME_RULE,
+            fix=f"'skyflowctl role list {path}' names the roles of this mount",
+        )
+    return f"{path}/{branch}/{name}"
 
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:
