@@ -7,7 +7,7 @@ from typing import Literal
 
 from skyflowctl.errors import UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.vault.failures import NotMounted
+from skyflowctl.vault.failures import NotAnEngine, NotFound, NotMounted
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
 
@@ -33,10 +33,10 @@ class MountRow:
 
 @dataclass(frozen=True, slots=True)
 class MountDetail:
-    """A mount as the server and its engine tell it."""
+    """A mount as the server and its engine tell it; ``config`` None: it is no engine of ours."""
 
     mount: LiveMount
-    config: LiveConfig
+    config: LiveConfig | None
     roles: Mapping[str, LiveRole]
 
 
@@ -63,7 +63,8 @@ def _row(name: str, path: str, live: LiveMount | None, *, declared: bool) -> Mou
 
 
 def show_mount(gateway: Gateway, path: str) -> MountDetail:
-    """Return a mount, its config and its roles; three requests.
+    """Return a mount, its config and its roles; three requests. One of another kind is
+    returned without the two.
 
     Raises:
         UsageError: nothing is mounted there.
@@ -72,16 +73,23 @@ def show_mount(gateway: Gateway, path: str) -> MountDetail:
         live = gateway.read_mount(path)
         if live is None:
             raise no_such_mount(path)
-        return MountDetail(live, gateway.read_config(path), gateway.list_roles(path))
+        try:
+            return MountDetail(live, gateway.engine_config(path), gateway.list_roles(path))
+        except NotAnEngine:
+            return MountDetail(live, None, {})
 
 
 @contextmanager
 def naming_mount(path: str) -> Iterator[None]:
-    """Within this block a request to a path without a mount is a wrong name, exit 64."""
+    """Within this block a request to a path without an engine is a wrong name, exit 64."""
     try:
         yield
     except NotMounted as error:
         raise no_such_mount(path) from error
+    except NotFound as error:
+        if type(error) is NotFound:
+            raise NotAnEngine.at(path, cause=error) from error
+        raise
 
 
 def no_such_mount(path: str) -> UsageError:

@@ -11,21 +11,28 @@ from skyflowctl.vault.live import LiveRole
 def list_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole]:
     """Return a mount's roles by name.
 
+    One request; where the answer could also be another kind of mount's, a second one.
+
     Raises:
-        UsageError: nothing is mounted there.
+        UsageError: nothing is mounted there, or no engine of ours.
     """
     with naming_mount(path):
-        return gateway.list_roles(path)
+        roles = gateway.list_roles(path)
+        if not roles or not all(role.role_ids for role in roles.values()):
+            gateway.engine_config(path)
+    return roles
 
 
 def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
     """Return one role.
 
     Raises:
-        UsageError: nothing is mounted there, or the mount has no such role.
+        UsageError: nothing is mounted there, no engine of ours, or it has no such role.
     """
     with naming_mount(path):
         role = gateway.read_role(path, name)
+        if role is None or not role.role_ids:
+            gateway.engine_config(path)
     if role is None:
         raise UsageError(
             f"{path} has no role {name}",

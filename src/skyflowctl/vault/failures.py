@@ -5,7 +5,7 @@ on OpenBao 2.7.2. No error here ever holds a request's body or a response's data
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from skyflowctl import errors
 
@@ -57,8 +57,12 @@ class Forbidden(VaultError, errors.NotPermitted):
 
 
 class NotFound(VaultError):
-    """404. Without a text the path is served and holds nothing."""
+    """404. Without a text the path is served and holds nothing.
 
+    What a caller does not expect to be absent is a path that the user named wrongly.
+    """
+
+    exit_code: ClassVar[errors.ExitCode] = errors.ExitCode.USAGE
     default_code = "not-found"
 
     @property
@@ -70,6 +74,7 @@ class NotFound(VaultError):
 class PluginMissing(NotFound):
     """404 ``backend is nil``: the mount is known, its plugin does not run on that node."""
 
+    exit_code = errors.ExitCode.UNREACHABLE
     default_code = "plugin-missing"
 
 
@@ -77,6 +82,28 @@ class NotMounted(NotFound):
     """404 ``no handler for route``: nothing is mounted there."""
 
     default_code = "not-mounted"
+
+
+class NamespaceMissing(NotFound):
+    """404 ``namespace not found``."""
+
+    default_code = "no-such-namespace"
+
+
+class NotAnEngine(VaultError, errors.UsageError):
+    """Something answers at that path, and it is no engine for Skyflow."""
+
+    default_code = "not-an-engine"
+
+    @classmethod
+    def at(cls, path: str, *, cause: VaultError | None = None) -> "NotAnEngine":
+        """Return the error for a mount of another kind at this path."""
+        return cls(
+            f"no skyflow engine is at {path}",
+            why=cause.problems[0].why if cause else "what is mounted there is of another kind",
+            fix="'skyflowctl mount list' names the mounts of this kind",
+            path=path,
+        )
 
 
 class BadRequest(VaultError, errors.InvalidInput):
@@ -213,6 +240,8 @@ def _kind(status: int, text: str) -> type[VaultError]:
 def _not_found_kind(text: str) -> type[VaultError]:
     if "backend is nil" in text:
         return PluginMissing
+    if "namespace not found" in text:
+        return NamespaceMissing
     return NotMounted if "no handler for route" in text else NotFound
 
 
@@ -231,6 +260,7 @@ _SUMMARIES: dict[type[VaultError], str] = {
     NotFound: "nothing is there",
     PluginMissing: "the engine does not run on the node that answered",
     NotMounted: "nothing is mounted there",
+    NamespaceMissing: "the server has no such namespace",
     BadRequest: "the server refused the request",
     Conflict: "it was changed by someone else, or exists already",
     TokenServiceFailed: "Skyflow's token service gave no token",
@@ -243,6 +273,7 @@ _FIXES: dict[type[VaultError], str] = {
     NotFound: "check the path's spelling, the namespace and the address",
     PluginMissing: "install the plugin file on every node, then reload the plugin",
     NotMounted: "check the mount's name and the namespace, or create it with 'skyflowctl apply'",
+    NamespaceMissing: "correct --namespace or BAO_NAMESPACE; without one it is the root",
     BadRequest: "correct what the server names, then run the command again",
     Conflict: "look at the live state with 'skyflowctl plan', then run the command again",
     TokenServiceFailed: "see 'skyflowctl health'; the message above is the token service's own",

@@ -16,6 +16,7 @@ from skyflowctl.vault.failures import (
     BadRequest,
     BadRoleName,
     Conflict,
+    NotAnEngine,
     NotFound,
     OutcomeUnknown,
     SilentlyIgnored,
@@ -178,6 +179,23 @@ class Gateway:
         """Return a mount's config; an unconfigured one has ``configured`` False."""
         return reading.config(self.transport, path)
 
+    def engine_config(self, path: str) -> LiveConfig:
+        """Return a mount's config where the mount's type is not known to be ours.
+
+        Raises:
+            NotAnEngine: what answers at that path is something else (measured on kv: 404
+                without a text, or other fields).
+        """
+        try:
+            found = self.read_config(path)
+        except NotFound as error:
+            if type(error) is NotFound:
+                raise NotAnEngine.at(path, cause=error) from None
+            raise
+        if "credentials_configured" not in found.raw:
+            raise NotAnEngine.at(path)
+        return found
+
     def write_config(
         self, path: str, fields: Mapping[str, Any], *, cas: int | None = None
     ) -> Mapping[str, Any]:
@@ -244,6 +262,8 @@ class Gateway:
     def creds(self, path: str, role: str, ctx: str | Mapping[str, Any] | None = None) -> Creds:
         """Read a token: a string ctx as a query parameter, an object ctx as a JSON body."""
         reply = self._creds(path, role, ctx, None)
+        if "access_token" not in (reply.data or {}):
+            raise NotAnEngine.at(path)
         return Creds.parse(reply.data or {}, reply.request_id)
 
     def wrapped_creds(

@@ -75,7 +75,10 @@ def audited_headers(transport: Transport) -> dict[str, bool] | None:
 
 
 def config(transport: Transport, path: str) -> LiveConfig:
-    """Return a mount's config, whichever way its engine says that there is none."""
+    """Return a mount's config, whichever way its engine says that there is none.
+
+    An answer without content leaves ``raw`` empty: then it may be no engine at all.
+    """
     try:
         return parsing.config(_get(transport, f"{path}/config"))
     except NotFound as error:
@@ -84,6 +87,7 @@ def config(transport: Transport, path: str) -> LiveConfig:
     except BadRequest as error:
         if not error.says("mount not configured"):
             raise
+        return parsing.config({"credentials_configured": False})
     return parsing.config({})
 
 

@@ -8,7 +8,7 @@ from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
@@ -79,10 +79,22 @@ def mount_show(
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             detail = show_mount(gateway, path)
-        data = {**asdict(detail.mount), "config": dict(detail.config.raw)}
+        if detail.config is None:
+            run.warn(_not_an_engine(path, detail.mount.type))
+        config = dict(detail.config.raw) if detail.config else {}
+        data = {**asdict(detail.mount), "is_engine": detail.config is not None, "config": config}
         return Result({"name": mount, **data, "roles": sorted(detail.roles)})
 
     run_command("mount show", output, work, _view_show)
+
+
+def _not_an_engine(path: str, kind: str) -> Problem:
+    return Problem(
+        "not-an-engine",
+        f"no skyflow engine is at {path}",
+        f"the mount is of type {kind} and answers nothing that is a config",
+        "'skyflowctl mount list' names the mounts of this kind",
+    )
 
 
 def _view_show(result: Result, terminal: Terminal) -> None:

@@ -1,0 +1,84 @@
+"""Ordinary mistakes on the command line against a real server: the same code everywhere."""
+
+from __future__ import annotations
+
+import pytest
+from support.bao import BaoServer
+from support.cli import checked_data, checked_envelope, invoke
+
+KINDS = {"kv1": ("-version=1", "kv"), "kv2": ("-version=2", "kv")}
+
+
+@pytest.fixture(scope="module")
+def env(bao: BaoServer):
+    """The environment of a login, on a server with two mounts of another kind."""
+    for name, words in KINDS.items():
+        bao.bao("secrets", "enable", f"-path=mistakes/{name}", *words)
+    # Where an engine keeps its config, its roles and its creds, kv keeps what it is given.
+    for path in ("config", "roles/a", "creds/a"):
+        bao.bao("kv", "put", f"mistakes/kv1/{path}", "x=y")
+    yield {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.token, "BAO_CACERT": str(bao.ca)}
+    for name in KINDS:
+        bao.bao("secrets", "disable", f"mistakes/{name}")
+
+
+def failed(env, *words: str) -> tuple[int, str]:
+    """Exit code and the first error's code; its three lines are there."""
+    done = invoke(*words, "-o", "json", env=env)
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert all((error["summary"], error["why"], error["fix"])), error
+    return done.exit_code, error["code"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "show", "{}"),
+        ("config", "verify", "{}"),
+        ("role", "list", "{}"),
+        ("role", "show", "{}", "a"),
+        ("role", "show", "{}", "b"),
+        ("creds", "{}", "a"),
+        ("creds", "{}", "b"),
+    ],
+)
+def test_a_mount_of_another_kind_is_no_engine(env, kind, words):
+    words = [word.format(f"mistakes/{kind}") for word in words]
+    assert failed(env, *words) == (64, "not-an-engine")
+
+
+def test_verify_leaves_no_trace_in_another_kind_of_mount(env, bao):
+    failed(env, "config", "verify", "mistakes/kv1")
+    assert bao.api("GET", "mistakes/kv1/config/verify")[0] == 404
+
+
+def test_a_mount_of_another_kind_is_shown_and_said_to_be_one(env):
+    done = invoke("mount", "show", "mistakes/kv2", "-o", "json", env=env)
+    data = checked_data(done.stdout)
+    assert (done.exit_code, data["type"], data["is_engine"]) == (0, "kv", False)
+    assert "no skyflow engine is at mistakes/kv2" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["sys/x", "identity/x"])
+def test_the_servers_own_paths_are_no_engine(env, path):
+    for words in (("creds", path, "y"), ("config", "show", path), ("role", "list", path)):
+        assert failed(env, *words) == (64, "not-an-engine")
+
+
+def test_nothing_mounted_is_a_usage_error(env):
+    for words in (("creds", "none/x", "y"), ("config", "verify", "none/x"), ("mount", "show", "z")):
+        assert failed(env, *words) == (64, "not-mounted")
+
+
+def test_a_wrong_namespace_is_named(env):
+    for words in (
+        ("creds", "order", "y"),
+        ("config", "show", "order"),
+        ("role", "list", "order"),
+        ("mount", "list"),
+        ("mount", "show", "order"),
+        ("plugin", "list"),
+        ("status",),
+    ):
+        assert failed(env, *words, "-n", "nowhere") == (64, "no-such-namespace"), words
