@@ -192,8 +192,8 @@ class TestFromALiveServer:
         server = applied()
         server.mounts["skyflow/pay"]["options"]["manifest"] = "other"
         result = dry_run(WHAT, RealCredentials(), Gateway(server))
-        assert result.exit_code is ExitCode.PARTIAL
-        assert [one.code for one in result.planned.blocked] == ["owned-by-other"]
+        assert result.exit_code is ExitCode.REFUSED
+        assert [one.code for one in result.planned.plan.left_out] == ["owned-by-other"]
 
     def test_an_upgrade_is_rehearsed(self):
         server = applied()

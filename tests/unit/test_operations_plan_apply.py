@@ -10,7 +10,7 @@ from support import planning as p
 from support.fake_server import FakeCredentials, FakeServer
 from support.keys import credential
 
-from skyflowctl.errors import ExitCode, InvalidInput, UsageError, Where
+from skyflowctl.errors import ExitCode, InvalidInput, Refused, UsageError, Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.credentials import ManifestCredentials
@@ -103,12 +103,15 @@ class TestApply:
         again = run(server, TWO)
         assert (again.status, again.exit_code, again.outcome.results) == ("ok", ExitCode.OK, ())
 
-    def test_a_mount_that_had_to_be_left_out_is_not_done(self, server):
+    def test_a_mount_that_may_not_be_touched_refuses_the_whole(self, server):
         run(server, TWO)
         server.mounts["skyflow/pay"]["options"]["manifest"] = "other"
-        result = run(server, TWO)
-        assert (result.status, result.exit_code) == ("partial", ExitCode.PARTIAL)
-        assert [one.code for one in result.problems] == ["owned-by-other"]
+        server.roles["skyflow/order"]["writer"]["description"] = "x"
+        server.log.clear()
+        with pytest.raises(Refused) as caught:
+            run(server, TWO)
+        assert [one.code for one in caught.value.problems] == ["owned-by-other"]
+        assert server.writes() == []
 
     def test_other_warnings_do_not_make_it_partial(self, server):
         run(server, TWO)

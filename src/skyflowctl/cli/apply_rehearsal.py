@@ -12,6 +12,7 @@ from skyflowctl.cli.render.plan import action_json, plan_json, show_plan
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.planner.plan import LEFT_OUT
 
 if TYPE_CHECKING:
     from skyflowctl.operations.dry_run import DryRunResult
@@ -95,7 +96,8 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
 def _problems(done: "DryRunResult") -> list[Problem]:
     failed = [one.problem for one in done.outcome.failures if one.problem]
     refused = [one.problem for one in done.minted if one.problem]
-    return [*failed, *done.planned.blocked, *refused]
+    plan = done.planned.plan
+    return [*plan.left_out, *failed, *plan.unreadable, *refused]
 
 
 def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
@@ -106,6 +108,8 @@ def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
     well = sum(row["state"] == "ok" for row in proved["health"])
     begin = "the server's live state" if proved["seeded"] else "an empty server"
     terminal.line(Styled("Dry run:", "bold"), f" applied in this process, from {begin}.")
+    if LEFT_OUT & {warning["code"] for warning in data["warnings"]}:
+        terminal.line(Styled("  A real apply refuses this plan as a whole.", "bold red"))
     terminal.line(f"  {minted} of {len(proved['minted'])} roles minted a token")
     terminal.line(f"  {well} of {len(proved['health'])} mounts are healthy")
     terminal.line(f"  a second plan has {proved['left']} changes")

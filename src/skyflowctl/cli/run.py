@@ -181,7 +181,8 @@ def _show(run: Run, result: Result, view: View | None) -> None:
         view(result, run.terminal)
         # What was found comes before what is wrong with it, also where both share a screen.
         run.terminal.out.flush()
-    show_warnings(result.warnings, run.terminal)
+    told = frozenset(result.problems)
+    show_warnings([one for one in result.warnings if one not in told], run.terminal)
     show_problems(result.problems, run.terminal)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, Refused
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource
@@ -23,22 +23,32 @@ class ApplyResult:
     @property
     def status(self) -> Literal["ok", "partial", "error"]:
         """``ok`` only if every mount of the manifest is as it says."""
-        if self.outcome.status == "ok" and self.planned.blocked:
+        if self.outcome.status == "ok" and self.planned.plan.unreadable:
             return "partial"
         return self.outcome.status
 
     @property
     def exit_code(self) -> ExitCode:
         """0 when all is done, 3 when some is, else that of the first failure."""
-        if self.outcome.status == "ok" and self.planned.blocked:
+        if self.outcome.status == "ok" and self.planned.plan.unreadable:
             return ExitCode.PARTIAL
         return self.outcome.exit_code
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Why it is not all done: failures, then mounts that the plan had to leave out."""
+        """Why it is not all done: failures, then mounts that could not be read."""
         failed = (result.problem for result in self.outcome.failures)
-        return tuple(problem for problem in failed if problem) + self.planned.blocked
+        return tuple(problem for problem in failed if problem) + self.planned.plan.unreadable
+
+
+def refuse_left_out(planned: PlanResult) -> None:
+    """Refuse a plan that leaves mounts out, because they are not this manifest's to change.
+
+    Raises:
+        Refused: with one problem for each of these mounts.
+    """
+    if planned.plan.left_out:
+        raise Refused.of(planned.plan.left_out)
 
 
 def apply(
@@ -61,7 +71,11 @@ def apply(
         on_event: told of every step.
         stop: asked before every action.
         verify: have every touched mount mint once per role afterwards.
+
+    Raises:
+        Refused: mounts of the manifest may not be touched; nothing was written.
     """
+    refuse_left_out(planned)
     outcome = execute(
         planned.plan,
         gateway,

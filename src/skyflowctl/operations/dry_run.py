@@ -15,6 +15,7 @@ from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.plan import PlanResult, plan
 from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
@@ -69,13 +70,15 @@ class DryRunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the rehearsed apply ended with; 6 if a role gives no token after it.
+        """What a real apply would end with; 6 if a role gives no token after it.
 
         Throw-away keys make no difference here: see ``throw_away``.
         """
+        if self.planned.plan.left_out:
+            return ExitCode.REFUSED
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code
-        if self.planned.blocked or self.left:
+        if self.planned.plan.unreadable or self.left:
             return ExitCode.PARTIAL
         failed = any(one.problem for one in self.minted)
         return ExitCode.UNHEALTHY if failed else self.health.exit_code
@@ -153,8 +156,9 @@ def mint_dry(
         credentials: where the mount's credential comes from.
 
     Raises:
-        UsageError: the manifest has no such mount, or it names no credential.
-        InvalidInput: the engine refuses the role or the ctx, or the credential is bad.
+        UsageError: the manifest has no such mount, it names no credential, or the engine
+            refuses the role or the ctx.
+        InvalidInput: the credential is bad.
     """
     wanted = next((one for one in manifest.mounts if one.name == mount), None)
     if wanted is None or wanted.credentials is None:
@@ -167,7 +171,7 @@ def mint_dry(
         if outcome.failures:
             problems = (result.problem for result in outcome.failures)
             raise SkyflowctlError.of(problem for problem in problems if problem)
-        creds = stage.creds(wanted.path, role, ctx)
+        creds = read_creds(stage, wanted.path, role, ctx)
     return DryCreds(creds, cast.unresolved.get(mount, ""))
 
 

@@ -8,7 +8,7 @@ from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.notes import BLOCKING, audited_headers_unwritable
+from skyflowctl.planner.notes import audited_headers_unwritable
 from skyflowctl.planner.plan import Kind, Plan
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.vault.gateway import Gateway
@@ -30,11 +30,6 @@ class PlanResult:
     live: LiveState
     plan: Plan
     identities: Mapping[str, CredentialIdentity | None]
-
-    @property
-    def blocked(self) -> tuple[Problem, ...]:
-        """The warnings that mean: this mount was left out of the plan."""
-        return tuple(warning for warning in self.plan.warnings if warning.code in BLOCKING)
 
 
 @dataclass(frozen=True, slots=True)

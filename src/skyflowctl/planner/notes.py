@@ -7,9 +7,6 @@ from skyflowctl.manifest.model import Mount
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.vault.live import LiveConfig, LiveMount
 
-BLOCKING = frozenset({"engine-unreadable", "owned-by-other", "path-in-use", "type-differs"})
-"""Codes that say: this mount was left out, so an apply is not complete without it."""
-
 
 def headers_unreadable() -> Problem:
     """Nobody can tell whether the audit log will show a run's id."""

@@ -8,6 +8,12 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
 
+LEFT_OUT = frozenset({"owned-by-other", "path-in-use", "type-differs"})
+"""Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
+
+UNREADABLE = frozenset({"engine-unreadable"})
+"""Codes of warnings that say: nobody can tell what this mount needs. The others go on."""
+
 
 class ActionType(StrEnum):
     """What an action does."""
@@ -85,6 +91,16 @@ class Plan:
     def empty(self) -> bool:
         """True when there is nothing to do."""
         return not self.actions
+
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """The warnings for which an apply refuses to begin."""
+        return tuple(warning for warning in self.warnings if warning.code in LEFT_OUT)
+
+    @property
+    def unreadable(self) -> tuple[Problem, ...]:
+        """The warnings for which an apply is not complete."""
+        return tuple(warning for warning in self.warnings if warning.code in UNREADABLE)
 
     def summary(self) -> dict[str, int]:
         """Return the counts ``create``, ``update``, ``delete`` and ``unchanged``."""

@@ -62,12 +62,21 @@ def warning_lines(warnings: Iterable[Problem]) -> Iterator[str]:
 def summary_line(plan: Plan) -> str:
     """Return the counts in one line."""
     counts = plan.summary()
-    if plan.empty:
+    left = left_out_text(len(plan.left_out) + len(plan.unreadable))
+    if plan.empty and not left:
         number = counts["unchanged"]
         what = "1 object is" if number == 1 else f"{number} objects are"
         return f"Nothing to do: {what} as the manifest says."
     named = [f"{counts[name]} to {name}" for name in ("create", "update", "delete")]
-    return f"Plan: {', '.join(named)}, {counts['unchanged']} unchanged."
+    return f"Plan: {', '.join(named)}, {counts['unchanged']} unchanged.{left}"
+
+
+def left_out_text(number: int) -> str:
+    """Return the end of a summary line when mounts are left out; empty when none is."""
+    if not number:
+        return ""
+    what = "1 mount is" if number == 1 else f"{number} mounts are"
+    return f" {what} left out: see the messages."
 
 
 def _value(value: Any) -> str:

@@ -20,7 +20,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
     from skyflowctl.operations.apply import ApplyResult
@@ -80,7 +80,10 @@ def apply(
             planned = plan(
                 manifest, gateway, source, parallelism=parallelism, replace_credential=replaced
             )
-            _ask(planned, run, yes=yes, no_input=no_input)
+            try:
+                _ask(planned, run, yes=yes, no_input=no_input)
+            except Refused as error:
+                return _refused(planned, error)
             return _carry_out(planned, gateway, source, run, parallelism)
 
     def rehearse(run: Run) -> Result:
@@ -92,14 +95,30 @@ def apply(
 
 
 def _ask(planned: "PlanResult", run: Run, *, yes: bool, no_input: bool) -> None:
-    """Show the plan on stderr and have it confirmed; an empty one needs no word."""
-    if planned.plan.empty:
-        return
-    from skyflowctl.cli.render.plan import plan_json, show_plan
+    """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
+    Raises:
+        Refused: it leaves mounts out, or it was not confirmed.
+    """
+    from skyflowctl.cli.render.plan import plan_json, show_plan
+    from skyflowctl.operations.apply import refuse_left_out
+
+    if planned.plan.empty and not planned.plan.left_out:
+        return
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
+    refuse_left_out(planned)
     wiring.confirm("Do this?", run, yes=yes, no_input=no_input)
+
+
+def _refused(planned: "PlanResult", error: Refused) -> Result:
+    """Return the plan that was not begun, as data beside the reason."""
+    from skyflowctl.cli.render.plan import action_json, plan_json
+
+    begun_none = {"result": "skipped", "request_id": ""}
+    actions = [{**action_json(action), **begun_none} for action in planned.plan.actions]
+    data = {**plan_json(planned.plan), "actions": actions}
+    return Result(data, "refused", error.exit_code, error.problems, planned.plan.warnings)
 
 
 def _carry_out(
@@ -133,6 +152,8 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
 
 
 def _view(result: Result, terminal: Terminal) -> None:
+    if result.status == "refused" and "dry_run" not in result.data:
+        return  # the plan was shown before it was refused; the reasons follow
     if "dry_run" in result.data:
         from skyflowctl.cli.apply_rehearsal import show_rehearsal
 
@@ -143,7 +164,9 @@ def _view(result: Result, terminal: Terminal) -> None:
         if one["result"] != "done":
             terminal.line(Styled(one["result"], _RESULT_STYLE[one["result"]]), f"  {one['path']}")
     done = sum(one["result"] == "done" for one in actions)
-    if not actions:
+    if not actions and result.problems:
+        terminal.line(Styled("Nothing was changed.", "bold yellow"))
+    elif not actions:
         unchanged = result.data["summary"]["unchanged"]
         terminal.line(Styled("No changes.", "bold green"), f" {unchanged} objects are right.")
     else:

@@ -1,6 +1,6 @@
 """``skyflowctl plan``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
@@ -17,6 +17,9 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
+if TYPE_CHECKING:
+    from skyflowctl.planner.plan import Plan
+
 DetailedOption = Annotated[
     bool, option("--detailed-exitcode", help="Exit 2 when changes are pending.")
 ]
@@ -31,6 +34,7 @@ DetailedOption = Annotated[
     ],
     exits=[
         ExitCode.CHANGES,
+        ExitCode.PARTIAL,
         ExitCode.NOT_PERMITTED,
         ExitCode.REFUSED,
         ExitCode.INVALID,
@@ -48,8 +52,10 @@ def plan(
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show field by field what apply
-    would change. Writes nothing. A credential is shown as its key id and then dropped."""
-    from skyflowctl.cli.render.plan import plan_json, show_plan
+    would change. Writes nothing. A credential is shown as its key id and then dropped.
+    Mounts that may not be touched are warnings, and pending; a mount that can't be read
+    makes it partial."""
+    from skyflowctl.cli.render.plan import show_plan
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.plan import plan as make
@@ -63,10 +69,19 @@ def plan(
                 parallelism=parallelism,
                 replace_credential=frozenset(replace_credential or ()),
             ).plan
-        data = plan_json(planned)
-        if planned.empty:
-            return Result(data, warnings=planned.warnings)
-        code = ExitCode.CHANGES if detailed_exitcode else ExitCode.OK
-        return Result(data, "changes", code, warnings=planned.warnings)
+        return _result(planned, detailed=detailed_exitcode)
 
     run_command("plan", output, work, lambda result, terminal: show_plan(result.data, terminal))
+
+
+def _result(plan: "Plan", *, detailed: bool) -> Result:
+    """A plan that an apply would refuse is no empty one: it is not as the manifest says."""
+    from skyflowctl.cli.render.plan import plan_json
+
+    data = plan_json(plan)
+    if plan.unreadable:
+        return Result(data, "partial", ExitCode.PARTIAL, plan.unreadable, plan.warnings)
+    if plan.empty and not plan.left_out:
+        return Result(data, warnings=plan.warnings)
+    code = ExitCode.CHANGES if detailed else ExitCode.OK
+    return Result(data, "changes", code, warnings=plan.warnings)

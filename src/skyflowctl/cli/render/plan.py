@@ -6,7 +6,8 @@ from typing import Any
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import show
-from skyflowctl.planner.plan import Action, Plan
+from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
+from skyflowctl.planner.text import left_out_text
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -55,12 +56,15 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
 def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the last line of a plan."""
     counts = data["summary"]
-    if not data["actions"]:
+    codes = [warning["code"] for warning in data["warnings"]]
+    left = left_out_text(sum(code in LEFT_OUT | UNREADABLE for code in codes))
+    if not data["actions"] and not left:
         return (Styled("No changes.", "bold green"), f" {counts['unchanged']} objects are right.")
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
         f" {counts['delete']} to delete, {counts['unchanged']} unchanged.",
+        Styled(left, "bold yellow"),
     )
 
 

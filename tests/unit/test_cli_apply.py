@@ -1,0 +1,145 @@
+"""plan and apply from the command line on, against a server in this process."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from support.cli import checked_data, checked_envelope, invoke
+from support.fake_server import FakeCredentials, FakeServer
+
+from skyflowctl.cli import wiring
+from skyflowctl.vault.failures import failure
+from skyflowctl.vault.gateway import Gateway
+
+MANIFEST = """version: 1
+manifest: shop
+mounts:
+  order:
+    credentials: {env: ORDER_KEY}
+    roles:
+      writer: {role_ids: [skyflow-writer]}
+  pay:
+    credentials: {env: PAY_KEY}
+    roles:
+      reader: {role_ids: [skyflow-reader]}
+"""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server that every command of the test reaches, and the manifest beside it."""
+    server = FakeServer()
+
+    @contextmanager
+    def opened(*_):
+        yield Gateway(server)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(wiring, "server_is_named", lambda _: True)
+    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials())
+    (tmp_path / "mounts.yaml").write_text(MANIFEST)
+    return server
+
+
+@pytest.fixture
+def applied(server):
+    assert invoke("apply", "-y").exit_code == 0
+    server.log.clear()
+    return server
+
+
+def blocked(server, how):
+    entry = server.mounts["skyflow/pay"]
+    if how == "path-in-use":
+        del server.mounts["skyflow/pay"]
+        server.mounts["skyflow"] = {"type": "kv"}
+    elif how == "type-differs":
+        entry["type"] = "kv"
+    else:
+        entry["options"]["manifest"] = "other"
+
+
+def forbid(server, path):
+    def hook(method, asked):
+        if asked.startswith(path):
+            raise failure(403, ("permission denied",), method=method, path=asked)
+
+    server.hook = hook
+
+
+LEFT_OUT = ["owned-by-other", "type-differs", "path-in-use"]
+
+
+@pytest.mark.parametrize("how", LEFT_OUT)
+class TestMountsThatMayNotBeTouched:
+    def test_plan_never_says_that_all_is_right(self, applied, how):
+        blocked(applied, how)
+        shown = invoke("plan", "--detailed-exitcode")
+        assert shown.exit_code == 2
+        assert "No changes" not in shown.stdout
+        assert "1 mount is left out" in shown.stdout
+        assert shown.stderr.count("warning:") >= 1
+        whole = checked_envelope(invoke("plan", "-o", "json").stdout)
+        assert (whole["status"], whole["errors"]) == ("changes", [])
+        assert how in [one["code"] for one in whole["data"]["warnings"]]
+
+    def test_apply_refuses_as_a_whole_before_anything_is_written(self, applied, how):
+        blocked(applied, how)
+        applied.roles["skyflow/order"]["writer"]["description"] = "changed"
+        done = invoke("apply", "-y", "-o", "json")
+        assert (done.exit_code, applied.writes()) == (5, [])
+        whole = checked_envelope(done.stdout)
+        assert whole["status"] == "refused"
+        assert how in [one["code"] for one in whole["errors"]]
+        assert all(one["why"] and one["fix"] for one in whole["errors"])
+        actions = checked_data(done.stdout)["actions"]
+        assert "skyflow/order/roles/writer" in [one["path"] for one in actions]
+        assert {one["result"] for one in actions} == {"skipped"}
+
+    def test_apply_says_so_to_people_with_the_plan(self, applied, how):
+        blocked(applied, how)
+        applied.roles["skyflow/order"]["writer"]["description"] = "changed"
+        done = invoke("apply", "-y")
+        assert (done.exit_code, done.stdout) == (5, "")
+        assert "~ role skyflow/order/roles/writer" in done.stderr
+        assert "error:" in done.stderr
+        assert "No changes" not in done.stderr
+
+
+def test_a_mount_that_cannot_be_read_makes_the_plan_partial(applied):
+    forbid(applied, "skyflow/pay/")
+    done = invoke("plan", "--detailed-exitcode", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (3, "partial")
+    assert [one["code"] for one in whole["errors"]] == ["engine-unreadable"]
+    shown = invoke("plan")
+    assert (shown.exit_code, shown.stderr.count("skyflow/pay")) == (3, 2)
+    assert "No changes" not in shown.stdout
+
+
+def test_apply_does_the_other_mounts_and_is_partial(applied):
+    forbid(applied, "skyflow/pay/")
+    applied.roles["skyflow/order"]["writer"]["description"] = "changed"
+    done = invoke("apply", "-y", "-o", "json")
+    assert (done.exit_code, checked_envelope(done.stdout)["status"]) == (3, "partial")
+    assert applied.writes() == [("POST", "skyflow/order/roles/writer")]
+    again = invoke("apply", "-y")
+    assert again.exit_code == 3
+    assert "No changes" not in again.stdout
+
+
+def test_what_was_not_confirmed_is_in_the_data(server):
+    done = invoke("apply", "-o", "json")
+    assert (done.exit_code, server.writes()) == (5, [])
+    whole = checked_envelope(done.stdout)
+    assert (whole["status"], whole["errors"][0]["code"]) == ("refused", "needs-confirmation")
+    data = checked_data(done.stdout)
+    assert data["summary"]["create"] == len(data["actions"]) > 0
+
+
+def test_without_a_json_plan_people_see_it_once(server):
+    done = invoke("apply", "--no-input")
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert done.stderr.count("+ mount sys/mounts/skyflow/pay\n") == done.stderr.count("error:") == 1
