@@ -287,3 +287,12 @@ def test_nothing_shows_the_token(home):
     other = target.with_token(Secret("hidden-2"))
     assert token_of(other) == "hidden-2"
     assert "hidden-2" not in repr(other)
+
+
+@pytest.mark.parametrize("name", ["te\nam", "te\x00am", "te am", "t\x7f", "größe", "a\r\nX-Y: z"])
+def test_a_namespace_that_no_header_may_hold_is_refused_at_once(home, name):
+    environ = {**home, "BAO_ADDR": "https://env"}
+    for flags, more in ((TargetFlags(namespace=name), {}), (NO_FLAGS, {"BAO_NAMESPACE": name})):
+        with pytest.raises(UsageError) as caught:
+            resolve_target(flags, {**environ, **more})
+        assert caught.value.problems[0].code == "bad-namespace"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skyflowctl.errors import ExitCode
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
-from skyflowctl.vault.failures import Sealed, VaultError, health_state
+from skyflowctl.vault.failures import NamespaceMissing, Sealed, VaultError, health_state
 from skyflowctl.vault.gateway import Gateway
 
 STATES = (
@@ -90,7 +90,7 @@ def health(
     """Ask every mount for its health, on every node that may be asked.
 
     A server that does not answer, or is sealed, is asked once and not per mount.
-    Nothing is raised for what is unwell; it is a row, and exit code 6.
+    What is unwell is a row, and exit code 6.
 
     Args:
         gateway: the server.
@@ -100,6 +100,9 @@ def health(
         connect: opens a gateway to one node; None: only the given gateway is asked.
         refresh: have the engine probe now instead of believing its last 30 seconds.
         parallelism: how many requests run at once.
+
+    Raises:
+        NamespaceMissing: nothing is well or unwell in a namespace that does not exist.
     """
     try:
         _check_server(gateway)
@@ -175,6 +178,10 @@ def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> Mo
 
 
 def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
-    problem = error.problems[0]
+    if isinstance(error, NamespaceMissing):
+        raise error
+    problem, state = error.problems[0], health_state(error)
     detail = problem.why or problem.summary
-    return MountHealth(mount.name, mount.path, health_state(error), None, detail, node)
+    if state == "not_mounted":
+        detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
+    return MountHealth(mount.name, mount.path, state, None, detail, node)

@@ -126,7 +126,7 @@ class Connection:
             address: of the node, one that the target names.
             method: the HTTP method.
             path: below ``/v1/``, not yet quoted.
-            headers: besides those of login and namespace.
+            headers: besides that of the login.
             params: query parameters.
             content: the JSON body.
             seconds: the longest wait for the answer.
@@ -161,7 +161,6 @@ class Connection:
                 session=self._session,
                 verify=self._session.verify,
                 proxies=get_environ_proxies(_base(address)),
-                namespace=(self._target.namespace or None) if with_token else None,
                 allow_redirects=False,
                 ignore_exceptions=True,
             )

@@ -210,13 +210,19 @@ def _one_line(text: str) -> str:
 
 
 def failure(
-    status: int, messages: tuple[str, ...], *, method: str, path: str, request_id: str = ""
+    status: int,
+    messages: tuple[str, ...],
+    *,
+    method: str,
+    path: str,
+    request_id: str = "",
+    namespace: str = "",
 ) -> VaultError:
     """Return the error that a bad answer stands for."""
     kind = _kind(status, "\n".join(messages))
-    request = f"{method} v1/{path}"
+    about = namespace if kind is NamespaceMissing and namespace else f"{method} v1/{path}"
     return kind(
-        f"{_SUMMARIES.get(kind, 'the server failed')}: {request}",
+        f"{_SUMMARIES.get(kind, 'the server failed')}: {about}",
         why=f"the server answered {status}" + (f": {'; '.join(messages)}" if messages else ""),
         fix=_FIXES.get(kind, "see the server's log for this request, then run the command again"),
         status=status,

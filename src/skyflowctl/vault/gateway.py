@@ -9,7 +9,7 @@ from typing import Any
 
 from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.secret import Secret
-from skyflowctl.vault import parsing, reading
+from skyflowctl.vault import parsing, reading, rights
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
@@ -23,8 +23,6 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
 from skyflowctl.vault.transport import Reply, Transport, WrapInfo
-
-_CAPABILITY_CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
 
 
 class Gateway:
@@ -318,16 +316,7 @@ class Gateway:
 
     def capabilities(self, paths: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Return what this token may do at each path (``read``, ``deny``, ``root`` …)."""
-        found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(paths), _CAPABILITY_CHUNK):
-            chunk = list(paths[start : start + _CAPABILITY_CHUNK])
-            body = {"paths": chunk}
-            reply = self.transport.request(
-                "POST", "sys/capabilities-self", body=body, idempotent=True
-            )
-            data = reply.data or {}
-            found |= {path: tuple(data.get(path) or ()) for path in chunk}
-        return found
+        return rights.capabilities(self.transport, paths)
 
     def _read(self, method: str, path: str, *, fresh: bool = False) -> Reply:
         return self.transport.request(method, path, idempotent=True, fresh=fresh)

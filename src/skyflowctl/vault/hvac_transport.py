@@ -17,6 +17,7 @@ from skyflowctl.vault.failures import (
     failure,
     server_texts,
 )
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, make_reply
@@ -154,7 +155,7 @@ class HvacTransport:
             path=path,
             params=params,
             content=None if body is None else encode_body(body),
-            headers=self._request_headers(headers, wrap_ttl, has_body=body is not None),
+            headers=self._request_headers(path, headers, wrap_ttl, has_body=body is not None),
             idempotent=idempotent,
             fresh=fresh and not self._local,
         )
@@ -163,9 +164,17 @@ class HvacTransport:
         return self._persist(call)
 
     def _request_headers(
-        self, given: Mapping[str, str] | None, wrap_ttl: str | None, *, has_body: bool
+        self,
+        path: str,
+        given: Mapping[str, str] | None,
+        wrap_ttl: str | None,
+        *,
+        has_body: bool,
     ) -> dict[str, str]:
-        headers = {**self._always, **(given or {})}
+        headers = dict(self._always)
+        if self._target.namespace and not is_root_only(path):
+            headers[NAMESPACE_HEADER] = self._target.namespace
+        headers |= given or {}
         if has_body:
             headers["Content-Type"] = "application/json"
         if wrap_ttl:
@@ -254,7 +263,14 @@ class HvacTransport:
         if verdict is Verdict.DONE and body is not None:
             return _Try(verdict, reply=make_reply(status, body, headers))
         request_id = str(body.get("request_id") or "") if body else ""
-        error = failure(status, texts, method=call.method, path=call.path, request_id=request_id)
+        error = failure(
+            status,
+            texts,
+            method=call.method,
+            path=call.path,
+            request_id=request_id,
+            namespace=self._target.namespace,
+        )
         if verdict is Verdict.DONE:
             return _Try(Verdict.FINAL, error)
         return _Try(

@@ -9,6 +9,7 @@ from skyflowctl.vault.failures import (
     BadRequest,
     Busy,
     Forbidden,
+    NamespaceMissing,
     NotFound,
     Sealed,
     ServerUnreachable,
@@ -17,7 +18,7 @@ from skyflowctl.vault.failures import (
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
 from skyflowctl.vault.transport import Transport
 
-_WHOLE_SERVER = (Sealed, ServerUnreachable, Busy)
+_WHOLE_SERVER = (Sealed, ServerUnreachable, Busy, NamespaceMissing)
 
 
 def live_state(

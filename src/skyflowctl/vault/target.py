@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from skyflowctl.errors import Problem, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.vault import token_files
+from skyflowctl.vault.namespaces import check_namespace
 
 Source = Literal["flags", "environment", "context"]
 UNIX_SCHEME = "unix"
@@ -188,10 +189,10 @@ def _namespace(
     context: ContextEntry | None,
 ) -> str:
     if flags.namespace is not None:
-        return flags.namespace.strip("/")
+        return check_namespace(flags.namespace)
     if source == "environment":
-        return (variable(environ, "NAMESPACE") or "").strip("/")
-    return context.namespace.strip("/") if source == "context" and context else ""
+        return check_namespace(variable(environ, "NAMESPACE") or "")
+    return check_namespace(context.namespace) if source == "context" and context else ""
 
 
 def _token(

@@ -1,0 +1,44 @@
+"""What a login may do, asked before it is tried."""
+
+from collections.abc import Mapping, Sequence
+
+from skyflowctl.vault.failures import Forbidden
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
+from skyflowctl.vault.transport import Transport
+
+_CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
+
+
+def capabilities(transport: Transport, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what this token may do at each path (``read``, ``deny``, ``root`` …).
+
+    Paths that exist in the root namespace alone are asked for there: within another the
+    answer would be about a path of the same name that nobody serves. A login that may not
+    even ask there has no rights there.
+    """
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
+    found |= _asked(transport, [path for path in paths if not is_root_only(path)], {})
+    try:
+        at_root = [path for path in paths if is_root_only(path)]
+        found |= _asked(transport, at_root, {NAMESPACE_HEADER: ""})
+    except Forbidden:
+        return found
+    return found
+
+
+def _asked(
+    transport: Transport, paths: Sequence[str], headers: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for start in range(0, len(paths), _CHUNK):
+        chunk = list(paths[start : start + _CHUNK])
+        reply = transport.request(
+            "POST",
+            "sys/capabilities-self",
+            body={"paths": chunk},
+            headers=headers,
+            idempotent=True,
+        )
+        data = reply.data or {}
+        found |= {path: tuple(data.get(path) or ()) for path in chunk}
+    return found
