@@ -15,7 +15,7 @@ from support.https import server_context
 from support.keys import credential, unsigned_token
 
 from skyflowctl.engine.ctx import CtxRule
-from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.operations.creds import parse_ctx
 from skyflowctl.operations.creds_direct import mint_direct
 from skyflowctl.skyflow.service_account import load_trusted
@@ -154,8 +154,9 @@ def test_the_roles_own_rule_is_applied(serve):
     service = serve()
     rule = CtxRule.of(None, "order:*")
     for ctx in (None, "ticket:x", {"a": "b"}):
-        with pytest.raises(InvalidInput):
+        with pytest.raises(UsageError) as refused:
             mint(service, ctx, rule)
+        assert refused.value.problems[0].code == "bad-ctx"
     assert service.seen == []
     assert mint(service, "order:x", rule).token_type == "Bearer"
 
@@ -175,7 +176,7 @@ def test_a_ctx_is_text_or_an_object():
 
 @pytest.mark.parametrize("text", ["", "  ", "{", "{}", '{"a": [1]}', "a\nb", "x" * 513])
 def test_a_bad_ctx_is_refused_and_not_repeated(text):
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(UsageError) as refused:
         parse_ctx(text)
     problem = refused.value.problems[0]
     assert problem.code == "bad-ctx"

@@ -20,7 +20,6 @@ from skyflowctl.operations.dry_run import dry_run, mint_dry
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
-from skyflowctl.vault.failures import BadRequest
 from skyflowctl.vault.gateway import Gateway
 
 PATTERN = CtxRule(required=True, pattern="order:*", probe="order:probe")
@@ -218,12 +217,14 @@ class TestMint:
         assert json.loads(payload(made.creds.access_token))["ctx"] == {"purpose": "x"}
 
     def test_the_engines_own_rules_hold(self):
-        with pytest.raises(BadRequest) as caught:
+        with pytest.raises(UsageError) as caught:
             mint_dry(WHAT, "order", "writer", "wrong", RealCredentials())
+        assert caught.value.problems[0].code == "bad-ctx"
+        assert "pattern" in caught.value.problems[0].why
         assert "wrong" not in repr(caught.value.problems)
-        with pytest.raises(BadRequest) as caught:
+        with pytest.raises(UsageError) as caught:
             mint_dry(WHAT, "order", "nobody", None, RealCredentials())
-        assert "unknown role" in caught.value.problems[0].why
+        assert caught.value.problems[0].code == "no-such-role"
 
     def test_a_throw_away_key_is_said(self):
         made = mint_dry(WHAT, "order", "reader", None, RealCredentials("order"))

@@ -25,8 +25,8 @@ def dry_run(
     """Return the data of a token that this process minted and checked by itself.
 
     Raises:
-        UsageError: the manifest has no such mount or role.
-        InvalidInput: the engine refuses the ctx, or the credential is invalid.
+        UsageError: the manifest has no such mount or role, or the engine refuses the ctx.
+        InvalidInput: the credential is invalid.
     """
     from skyflowctl.operations.dry_run import mint_dry
 
@@ -62,8 +62,8 @@ def direct(
     """Return the data of a token that the vendor's SDK got, past the server and our minter.
 
     Raises:
-        UsageError: the manifest has no such mount or role.
-        InvalidInput: the credential or the ctx cannot be used.
+        UsageError: the manifest has no such mount or role, or the ctx cannot be used.
+        InvalidInput: the credential cannot be used.
         Unhealthy: the token service gave no token.
     """
     from skyflowctl.engine.ctx import CtxRule

@@ -1,13 +1,16 @@
 """A token through the server: the way that applications take, too."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from skyflowctl.engine.ctx import Ctx, InvalidCtx, check_ctx
-from skyflowctl.errors import InvalidInput
+from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.operations.roles import no_such_role
 from skyflowctl.vault.answers import Creds
+from skyflowctl.vault.failures import BadRequest
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import WrapInfo
 
@@ -16,11 +19,11 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
     """Return a fresh token of a role; one request.
 
     Raises:
-        UsageError: nothing is mounted there.
-        InvalidInput: the engine refuses the role or the ctx.
+        UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
+        InvalidInput: the mount has no credential.
         Unhealthy: the token service refused, or did not answer.
     """
-    with naming_mount(path):
+    with naming_mount(path), _naming_arguments(path, role):
         return gateway.creds(path, role, ctx)
 
 
@@ -30,17 +33,31 @@ def read_wrapped_creds(
     """Have a token minted and kept by the server; the answer opens it once.
 
     Raises:
-        UsageError: nothing is mounted there.
+        UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
     """
-    with naming_mount(path):
+    with naming_mount(path), _naming_arguments(path, role):
         return gateway.wrapped_creds(path, role, ctx, wrap_ttl)
+
+
+@contextmanager
+def _naming_arguments(path: str, role: str) -> Iterator[None]:
+    """Within this block a role or a ctx that the engine refuses is a wrong argument, exit 64."""
+    try:
+        yield
+    except BadRequest as error:
+        if error.says("unknown role"):
+            raise no_such_role(path, role) from error
+        reason = next((text for text in error.messages if text.startswith("ctx: ")), None)
+        if reason is not None:
+            raise bad_ctx(reason.removeprefix("ctx: ")) from error
+        raise
 
 
 def parse_ctx(text: str | None) -> Ctx | None:
     """Return the ctx that an argument means: text, or an object when it begins with ``{``.
 
     Raises:
-        InvalidInput: it begins with ``{`` and is no JSON object, or breaks the rules of
+        UsageError: it begins with ``{`` and is no JSON object, or breaks the rules of
             ctx. The message repeats nothing of it.
     """
     if text is None:
@@ -49,19 +66,24 @@ def parse_ctx(text: str | None) -> Ctx | None:
     try:
         return check_ctx(value)
     except InvalidCtx as error:
-        raise _bad_ctx(error.reason) from None
+        raise bad_ctx(error.reason) from None
 
 
 def _json_object(text: str) -> Mapping[str, Any]:
     try:
         parsed: Mapping[str, Any] = json.loads(text)
     except ValueError:
-        raise _bad_ctx("it begins with { and is no JSON object") from None
+        raise bad_ctx("it begins with { and is no JSON object") from None
     return parsed
 
 
-def _bad_ctx(reason: str) -> InvalidInput:
-    return InvalidInput(
+def bad_ctx(reason: str) -> UsageError:
+    """Return the error for a ctx that the rules of ctx, or the role's own, refuse.
+
+    Args:
+        reason: which rule; it holds nothing of the ctx.
+    """
+    return UsageError(
         "the ctx cannot be used",
         why=reason,
         fix='give text such as order:ORD-42, or a flat JSON object such as \'{"purpose":"x"}\'',

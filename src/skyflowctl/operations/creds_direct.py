@@ -16,6 +16,7 @@ from typing import Any
 from skyflowctl.engine.ctx import Ctx, CtxRule, InvalidCtx
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.operations.creds import bad_ctx
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.minting import expiry_of
 from skyflowctl.skyflow.service_account import ServiceAccount
@@ -53,7 +54,8 @@ def mint_direct(
         allowed_hosts: ``host:port`` of the token services that may see an assertion.
 
     Raises:
-        InvalidInput: the ctx breaks the rule, or the tokenURI is not allowed.
+        UsageError: the ctx breaks the rule.
+        InvalidInput: the tokenURI is not allowed.
         Unhealthy: the token service refused, redirected or did not answer.
     """
     _check(account, ctx, rule, allowed_hosts)
@@ -90,9 +92,7 @@ def _check(
     try:
         rule.check(ctx)
     except InvalidCtx as error:
-        raise InvalidInput(
-            "the role refuses this ctx", why=error.reason, fix="give another --ctx", code="bad-ctx"
-        ) from None
+        raise bad_ctx(error.reason) from None
 
 
 def _through_sdk(account: ServiceAccount, options: Mapping[str, Any]) -> tuple[str, str]:

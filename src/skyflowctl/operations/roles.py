@@ -34,10 +34,15 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
         if role is None or not role.role_ids:
             gateway.engine_config(path)
     if role is None:
-        raise UsageError(
-            f"{path} has no role {name}",
-            why="the engine answered that there is none",
-            fix=f"'skyflowctl role list {path}' names its roles",
-            code="no-such-role",
-        )
+        raise no_such_role(path, name)
     return role
+
+
+def no_such_role(path: str, name: str) -> UsageError:
+    """Return the error for a name on the command line that no role of a mount has."""
+    return UsageError(
+        f"{path} has no role {name}",
+        why="the engine answered that there is none",
+        fix=f"'skyflowctl role list {path}' names its roles",
+        code="no-such-role",
+    )

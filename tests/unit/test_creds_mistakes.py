@@ -1,0 +1,90 @@
+"""``creds``: the same mistake has the same code through the server, in a dry run and past it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.cli import checked_envelope, invoke
+from support.gateways import Rig, memory_rig
+from support.keys import credential_text
+
+from skyflowctl.errors import ExitCode, InvalidInput, UsageError
+from skyflowctl.operations.creds import read_creds, read_wrapped_creds
+
+MANIFEST = """version: 1
+manifest: shop
+mounts:
+  order:
+    credentials: {file: key.json}
+    roles:
+      writer:
+        role_ids: [r]
+        ctx: {pattern: "order:*", probe: "order:probe"}
+"""
+WAYS = {"server": (), "dry run": ("--dry-run",), "direct": ("--direct",)}
+
+
+@pytest.fixture(scope="module")
+def rig():
+    made = memory_rig()
+    yield made
+    made.gateway.close()
+
+
+@pytest.fixture(scope="module")
+def path(rig: Rig):
+    path = rig.configured()
+    fields = {"role_ids": ["r-read"], "ctx_pattern": "order:*", "ctx_probe": "order:probe"}
+    rig.gateway.write_role(path, "writer", fields)
+    return path
+
+
+READERS = [
+    lambda rig, path, role, ctx: read_creds(rig.gateway, path, role, ctx),
+    lambda rig, path, role, ctx: read_wrapped_creds(rig.gateway, path, role, ctx, "5m"),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_the_engines_refusals_of_arguments_are_usage_errors(rig, path, read):
+    with pytest.raises(UsageError) as refused:
+        read(rig, path, "nobody", None)
+    assert refused.value.problems[0].code == "no-such-role"
+    for ctx in (None, "ticket:secret", {"a": "secret"}):
+        with pytest.raises(UsageError) as refused:
+            read(rig, path, "writer", ctx)
+        problem = refused.value.problems[0]
+        assert (refused.value.exit_code, problem.code) == (ExitCode.USAGE, "bad-ctx")
+        assert all((problem.summary, problem.why, problem.fix))
+        assert "secret" not in repr(problem)
+
+
+def test_a_mount_without_a_credential_is_nobodys_wrong_argument(rig):
+    with pytest.raises(InvalidInput):
+        read_creds(rig.gateway, rig.mount(), "writer", None)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mounts.yaml").write_text(MANIFEST)
+    (tmp_path / "key.json").write_text(credential_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ctx", ["", "{", "[1]\n", "x" * 513])
+def test_a_ctx_that_is_none_is_refused_before_anything_is_asked(folder, way, ctx):
+    env = {"BAO_ADDR": "http://127.0.0.1:9"}
+    done = invoke("creds", "order", "writer", "--ctx", ctx, *WAYS[way], "-o", "json", env=env)
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, error["code"]) == (64, "bad-ctx")
+
+
+@pytest.mark.parametrize("way", ["dry run", "direct"])
+@pytest.mark.parametrize("ctx", ["ticket:1", json.dumps({"a": "b"})])
+def test_the_roles_rule_is_a_usage_error_without_a_server_too(folder, way, ctx):
+    done = invoke("creds", "order", "writer", "--ctx", ctx, *WAYS[way], "-o", "json")
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, error["code"]) == (64, "bad-ctx")
