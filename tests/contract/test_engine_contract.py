@@ -159,7 +159,7 @@ class TestConfig:
         assert (await bench.delete("config"))["version"] == 3
         assert {key.split("/")[0] for key in bench.storage.dump()} == {"config", "role"}
         config = await bench.read("config")
-        assert (config["credentials_configured"], config["description"]) == (False, "")
+        assert (config["credentials_configured"], config["description"]) == (False, "x")
         entries = (await bench.list("config/history"))["key_info"]
         assert [entry["kept"] for entry in entries.values()] == [False, False]
         assert await bench.fails(400, "read", "creds/r1") == "mount not configured"
@@ -328,6 +328,7 @@ class TestRoles:
             ({}, "role_ids"),
             ({"role_ids": []}, "role_ids"),
             ({"role_ids": [A, B]}, "role_ids"),
+            ({"role_ids": [A, A]}, "role_ids"),
             ({"role_ids": ["a role:b"]}, "role_ids"),
             ({"role_ids": [A], "ctx_required": True}, "ctx_probe"),
             ({"role_ids": [A], "ctx_pattern": "a*b*c", "ctx_probe": "x"}, "ctx_pattern"),

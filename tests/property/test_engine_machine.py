@@ -73,7 +73,7 @@ class Mount(RuleBasedStateMachine):
             return
         assert status == 200
         if model["credential"] is not None:
-            model.update(version=model["version"] + 1, credential=None, text="")
+            model.update(version=model["version"] + 1, credential=None)
 
     @rule(name=NAMES, role=st.none() | st.sampled_from(["r1", "r2"]), cas=CAS, force=st.booleans())
     def write_role(self, name, role, cas, force):

@@ -96,7 +96,7 @@ class FakeServer:
             self.headers[path.rpartition("/")[2]] = {"hmac": body["hmac"]}
             return 204, None
         if path == "capabilities-self":
-            return 200, {name: self.rights for name in body["paths"]}
+            return 200, dict.fromkeys(body["paths"], self.rights)
         if path == "plugins/reload/backend":
             for name in body["mounts"]:
                 entry = self.mounts[name.rstrip("/")]
@@ -176,6 +176,10 @@ class FakeServer:
             shown = {name: value for name, value in old.items() if name != "history"}
             return (200, shown) if old else (404, None)
         version = old.get("version", 0)
+        if method == "DELETE":
+            kept = {name: old[name] for name in ("credential_version", "history")}
+            self.configs[mount] = {**kept, "version": version + 1}
+            return 200, {"version": version + 1}
         if body.pop("cas", version) != version:
             return 409, {"error": "cas"}
         new = {**old, **body, "version": version + 1}
@@ -191,7 +195,7 @@ class FakeServer:
                 "credential_version": number,
                 "history": {**old.get("history", {}), number: parsed["keyID"]},
             }
-        elif not old:
+        elif not old.get("credentials_configured"):
             return 400, {"error": "the first config needs a credential"}
         self.configs[mount] = new
         return 200, {"version": new["version"]}

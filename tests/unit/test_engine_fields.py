@@ -1,5 +1,7 @@
 """Declared fields: how values are read, and what is refused."""
 
+import re
+
 import pytest
 
 from skyflowctl.engine.contract import EngineError
@@ -11,6 +13,8 @@ FIELDS = (
     Field("flag", Kind.BOOLEAN, "a flag", clearable=True),
     Field("number", Kind.INTEGER, "a number"),
     Field("texts", Kind.TEXTS, "texts", limit=20),
+    Field("labels", Kind.TEXTS, "labels", distinct=True),
+    Field("word", Kind.TEXT, "word", pattern=re.compile("[a-z]+")),
     Field("ctx", Kind.CTX, "a ctx", clearable=True),
     Field("secret", Kind.SECRET, "a secret", limit=20),
 )
@@ -32,8 +36,11 @@ def parse(query=False, **data):
         ("number", "12", 12),
         ("texts", [], ()),
         ("texts", "", ()),
-        ("texts", "a, b,a", ("a", "b")),
-        ("texts", ["b", "a", "b"], ("b", "a")),
+        ("texts", "a, b,a", ("a", "b", "a")),
+        ("labels", "a, b,a", ("a", "b")),
+        ("labels", ["b", "a", "b"], ("b", "a")),
+        ("word", "abc", "abc"),
+        ("word", "", ""),
         ("ctx", {"a": 1}, {"a": 1}),
         ("ctx", "", None),
         ("secret", "s3", Secret("s3")),
@@ -46,6 +53,8 @@ def test_values(name, raw, value):
 @pytest.mark.parametrize(
     ("name", "raw"),
     [
+        ("word", "a\nb"),
+        ("word", "A"),
         ("text", None),
         ("text", 5),
         ("text", "x" * 21),

@@ -43,6 +43,8 @@ class Field:
         default: what its absence means; None when absence means "as it was".
         clearable: ``""`` is accepted and means "no value" (parsed as None).
         limit: the most characters of a text, or of each text of a list.
+        distinct: a text that stands twice in a list counts once.
+        pattern: what a text must be as a whole; None: anything printable.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Field:
     default: bool | int | str | None = None
     clearable: bool = False
     limit: int = 1024
+    distinct: bool = False
+    pattern: re.Pattern[str] | None = None
 
 
 MAX_TEXTS = 256
@@ -105,6 +109,8 @@ def _text(field: Field, value: Any) -> str:
         raise EngineError(400, f"{field.name}: more than {field.limit} characters")
     if not is_printable(value.translate({10: None, 9: None})):
         raise EngineError(400, f"{field.name}: holds control characters")
+    if field.pattern and value and not field.pattern.fullmatch(value):
+        raise EngineError(400, f"{field.name}: has characters that are not allowed in it")
     return value
 
 
@@ -136,7 +142,7 @@ def _texts(field: Field, value: Any) -> tuple[str, ...]:
     texts = tuple(_text(field, part) for part in value)
     if not all(text.strip() for text in texts):
         raise EngineError(400, f"{field.name}: holds an empty entry")
-    return tuple(dict.fromkeys(texts))
+    return tuple(dict.fromkeys(texts)) if field.distinct else texts
 
 
 def _ctx(field: Field, value: Any) -> Ctx:

@@ -87,13 +87,15 @@ def rotated_to(record: ConfigRecord, key_id: str) -> ConfigRecord:
 
 
 def cut_off(record: ConfigRecord, now: datetime) -> ConfigRecord:
-    """Return the record of a mount without any credential; the history's words stay."""
-    return ConfigRecord(
+    """Return the record of a mount without any credential; all other words stay."""
+    return replace(
+        record,
+        configured=False,
         version=record.version + 1,
-        credential_version=record.credential_version,
         last_updated=now,
         credential_updated=now,
         history=tuple(replace(entry, kept=False) for entry in record.history),
+        rotation=None,
     )
 
 

@@ -86,10 +86,14 @@ class Verifier:
     async def _try(
         self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
     ) -> RoleCheck:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         try:
             token = await self.exchanges.mint(credential, role_id, ctx)
         except MintFailed as error:
-            return RoleCheck(error.failure)
+            # Without an answer there is no latency to tell.
+            spent = round((loop.time() - started) * 1000, 1) if error.failure.refused else None
+            return RoleCheck(error.failure, latency_ms=spent)
         return RoleCheck(None, token.request_id, round(token.latency_ms, 1), token.expires_at)
 
     async def accept(

@@ -1,5 +1,6 @@
 """``config``: the mount's credential and what is known about it."""
 
+import re
 from typing import Any
 
 from skyflowctl.clock import rfc3339
@@ -44,7 +45,7 @@ _WRITE_FIELDS = (
         limit=4096,
     ),
     Field("description", Kind.TEXT, "What the mount is for."),
-    Field("tags", Kind.TEXTS, "Labels of the mount, such as env:prod."),
+    Field("tags", Kind.TEXTS, "Labels of the mount, such as env:prod.", distinct=True),
     Field(
         "validate_credentials",
         Kind.BOOLEAN,
@@ -57,6 +58,7 @@ _WRITE_FIELDS = (
         Kind.TEXT,
         "The id of a rotation: opens it or goes on with it; empty closes it.",
         limit=128,
+        pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*"),
     ),
 )
 _DESCRIPTION = """\

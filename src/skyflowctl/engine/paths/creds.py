@@ -13,7 +13,8 @@ _FIELDS = (
     Field(
         "ctx",
         Kind.CTX,
-        "The context to bind into the token: a string; in a JSON body also a flat object.",
+        "The context to bind into the token: a string; in a JSON body also a flat object. The "
+        "server's audit log hashes strings only: a number in an object stands there in plain.",
     ),
 )
 _DESCRIPTION = """\

@@ -23,7 +23,7 @@ _CAS = Field(
 _FIELDS = (
     Field("role_ids", Kind.TEXTS, "The id of the Skyflow role: exactly one."),
     Field("description", Kind.TEXT, "What the role is for."),
-    Field("tags", Kind.TEXTS, "Labels of the role."),
+    Field("tags", Kind.TEXTS, "Labels of the role.", distinct=True),
     Field(
         "ctx_required",
         Kind.BOOLEAN,
