@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.keys import TOKEN_URI, credential, credential_text, pkcs1, pkcs8, rsa_key, stamp
 
-from skyflowctl.errors import ExitCode, InvalidInput, Refused
+from skyflowctl.errors import ExitCode, InvalidInput, Refused, UsageError
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.operations.init import init
 from skyflowctl.operations.validate import validate
@@ -271,9 +271,21 @@ def test_init_does_not_follow_a_link_that_leads_nowhere(tmp_path):
 
 
 def test_init_says_why_it_cannot_write(tmp_path):
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(UsageError) as caught:
         init(str(tmp_path / "none" / "mounts.yaml"))
     assert caught.value.problems[0].code == "not-writable"
+
+
+@pytest.mark.parametrize("name", ["-", "", "shop/", ".", "a\nb", "a\0b", "\x1b[31m"])
+@pytest.mark.parametrize("force", [False, True])
+def test_init_takes_no_odd_name(tmp_path, monkeypatch, name, force):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        init(name, force=force)
+    problem = caught.value.problems[0]
+    assert problem.code == "bad-file-name"
+    assert all((problem.why, problem.fix))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("before", [None, "", "*.log", "*.log\n"])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
     Registration,
@@ -16,7 +16,7 @@ from skyflowctl.operations.plugins import (
     plugin_arguments,
     register_plugin,
 )
-from skyflowctl.plugin.settings import parse_arguments
+from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest
 
@@ -117,26 +117,50 @@ def test_arguments_are_those_that_the_plugin_reads():
     assert plugin_arguments(shared=False, allow_hosts=[], credentials_directory=None) == ()
 
 
-@pytest.mark.parametrize("host", ["h", "h:", ":1", "h:x"])
-def test_a_host_without_a_port_is_refused(host):
-    with pytest.raises(InvalidInput):
-        plugin_arguments(shared=False, allow_hosts=[host], credentials_directory=None)
+HOSTS = ["h", "h:", ":1", "h:x", "h:0", "h:65536", "https://h:1", "a b:1", "h:1/x"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_that_the_plugin_would_refuse_is_refused_here(host):
+    for named in ({"allow_hosts": [host]}, {"allow_hosts": [], "only_hosts": [host]}):
+        with pytest.raises(UsageError) as refused:
+            plugin_arguments(shared=False, credentials_directory=None, **named)
+        flag = "--only-host" if "only_hosts" in named else "--allow-host"
+        assert flag in refused.value.problems[0].fix
+        with pytest.raises(ArgumentError):
+            parse_arguments([f"{flag}={host}"])
+
+
+def test_only_hosts_reach_the_plugin_as_they_compare():
+    made = plugin_arguments(
+        shared=False, allow_hosts=[], only_hosts=["LOCALHOST:1"], credentials_directory=None
+    )
+    assert parse_arguments(made).only_hosts == {"localhost:1"}
 
 
 def test_a_relative_directory_is_refused():
-    with pytest.raises(InvalidInput):
+    with pytest.raises(UsageError):
         plugin_arguments(shared=False, allow_hosts=[], credentials_directory="etc")
 
 
 def test_pairs_are_checked():
     assert checked_pairs(["A=b", "C="]) == ("A=b", "C=")
     for bad in ("A", "=b", "A B=c"):
-        with pytest.raises(InvalidInput):
+        with pytest.raises(UsageError):
             checked_pairs([bad])
 
 
+@pytest.mark.parametrize("name", ["API_KEY", "BAO_TOKEN", "db_password", "PRIVATE", "MY_CREDS"])
+def test_a_pair_that_looks_like_a_secret_is_refused_and_not_repeated(name):
+    with pytest.raises(UsageError) as refused:
+        checked_pairs(["SSL_CERT_FILE=/etc/ca.pem", f"{name}=hunter2"])
+    problem = refused.value.problems[0]
+    assert problem.code == "secret-env"
+    assert "hunter2" not in repr(problem)
+
+
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InvalidInput, match="skyflow"):
+    with pytest.raises(UsageError, match="skyflow"):
         file_digest(tmp_path / "skyflow")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.plugin import build_from, copy_source
 
-from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.errors import Refused, UsageError
 from skyflowctl.plugin import build, launcher
 from skyflowctl.plugin.launcher import ALLOWED, CoveredOnly, clean_environment, digest
 
@@ -217,18 +217,18 @@ def test_a_missing_interpreter_is_one_json_line(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["", "Skyflow", "../x", "a/b", ".hidden", "x" * 70])
 def test_a_bad_name_is_refused(tmp_path: Path, name: str):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(UsageError):
         build.build_launcher(tmp_path, name)
 
 
 @pytest.mark.parametrize("python", ["python", "/a'b/python", "/a\\b/python", "/a\nb/python"])
 def test_a_bad_interpreter_is_refused(tmp_path: Path, python: str):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(UsageError):
         build.build_launcher(tmp_path, "skyflow", python=python)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(UsageError):
         build.build_launcher(tmp_path / "absent")
 
 

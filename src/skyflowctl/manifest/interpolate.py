@@ -22,6 +22,11 @@ class BadInterpolation(Exception):
         self.fix = fix
 
 
+def looks_secret(name: str) -> bool:
+    """Tell whether a variable of this name would hold a secret."""
+    return _SECRET_NAME.search(name.upper()) is not None
+
+
 def interpolate(text: str, environ: Mapping[str, str]) -> str:
     """Return the text with every use replaced, and ``$${`` turned into ``${``.
 
@@ -40,7 +45,7 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
     if inside is None:
         raise BadInterpolation("bad-interpolation", "a ${...} has another form", f"write {_FORMS}")
     name = inside["name"]
-    if _SECRET_NAME.search(name.upper()):
+    if looks_secret(name):
         raise BadInterpolation(
             "secret-interpolation",
             f"${{{name}}} looks like a secret, and a manifest holds none",

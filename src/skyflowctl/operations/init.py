@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.errors import Refused, UsageError
 from skyflowctl.manifest.starter import starter_text
 from skyflowctl.secretrefs.exposure import work_tree
 from skyflowctl.version import semver
@@ -46,8 +46,9 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
 
     Raises:
         Refused: the file is there, and ``force`` is not given. Nothing was written.
-        InvalidInput: it cannot be written there.
+        UsageError: it cannot be written there, or is no name of a file.
     """
+    _check_name(path)
     manifest = Path(path)
     was_there = os.path.lexists(manifest)
     if was_there and not force:
@@ -61,12 +62,29 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
         _write(manifest, starter_text(semver()), replace=was_there)
         return Started(manifest, was_there, _ignore_credentials(manifest.absolute().parent))
     except OSError as error:
-        raise InvalidInput(
+        raise UsageError(
             f"cannot write {error.filename or manifest}",
             why=error.strerror or type(error).__name__,
             fix="check the folder and its permissions",
             code="not-writable",
         ) from None
+
+
+def _check_name(path: str) -> None:
+    if path == "-":
+        why = "- stands for standard input where a manifest is read, and init writes a file"
+    elif not path or path.endswith("/") or Path(path).is_dir():
+        why = "it is empty, or names a folder"
+    elif not path.isprintable():
+        why = "it holds a character that does not print"
+    else:
+        return
+    raise UsageError(
+        "-f is no name of a file to write",
+        why=why,
+        fix="for example -f mounts.yaml, or leave it out",
+        code="bad-file-name",
+    )
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
+from skyflowctl.manifest.interpolate import looks_secret
+from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest
 from skyflowctl.vault.gateway import Gateway
@@ -120,12 +122,12 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a launcher, in hex.
 
     Raises:
-        InvalidInput: it cannot be read.
+        UsageError: it cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InvalidInput(
+        raise UsageError(
             f"the plugin file cannot be read: {path}",
             why=error.strerror or type(error).__name__,
             fix="build it with 'skyflowctl plugin build'",
@@ -137,43 +139,58 @@ def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
     """Return ``NAME=value`` texts for the plugin's environment.
 
     Raises:
-        InvalidInput: one has no ``=`` or no name.
+        UsageError: one has no ``=`` or no name, or a name that looks like a secret's.
     """
     for pair in pairs:
         name, mark, _ = pair.partition("=")
         if not mark or not name.isidentifier():
-            raise InvalidInput(
+            raise UsageError(
                 "an --env is not of the form NAME=value",
                 why="the catalog takes names of letters, digits and _",
                 fix="for example --env SSL_CERT_FILE=/etc/ssl/skyflow.pem; never a secret",
+            )
+        if looks_secret(name):
+            raise UsageError(
+                f"--env {name} looks like a secret, and a catalog entry holds none",
+                why="it would stand on the command line and in the server's storage",
+                fix="name what is no secret; the engine takes credentials through its config",
+                code="secret-env",
             )
     return tuple(pairs)
 
 
 def plugin_arguments(
-    *, shared: bool, allow_hosts: Sequence[str], credentials_directory: str | None
+    *,
+    shared: bool,
+    allow_hosts: Sequence[str],
+    credentials_directory: str | None,
+    only_hosts: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the arguments of the plugin's process, as ``plugin/settings.py`` reads them.
 
     Raises:
-        InvalidInput: a host has no port, or the directory is not absolute.
+        UsageError: a host is not ``HOST:PORT``, or the directory is not absolute.
     """
     arguments = ["--shared"] if shared else []
-    for host in allow_hosts:
-        name, _, port = host.rpartition(":")
-        if not name or not port.isdecimal():
-            raise InvalidInput(
-                f"--allow-host {host} is not HOST:PORT",
-                why="the engine compares host and port exactly",
-                fix="for example --allow-host 127.0.0.1:8443",
-            )
-        arguments.append(f"--allow-host={host}")
+    arguments += [f"--allow-host={_host('--allow-host', host)}" for host in allow_hosts]
+    arguments += [f"--only-host={_host('--only-host', host)}" for host in only_hosts]
     if credentials_directory is not None:
         if not credentials_directory.startswith("/"):
-            raise InvalidInput(
+            raise UsageError(
                 "--credentials-directory is not absolute",
                 why="it is a folder on the server, which has no current folder of yours",
                 fix="for example --credentials-directory /etc/openbao/credentials",
             )
         arguments.append(f"--credentials-directory={credentials_directory}")
     return tuple(arguments)
+
+
+def _host(flag: str, text: str) -> str:
+    try:
+        return parse_host(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{flag}: {error}",
+            why="the engine compares host and port exactly",
+            fix=f"for example {flag} 127.0.0.1:8443",
+        ) from None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.errors import Refused, UsageError
 from skyflowctl.plugin import launcher
 from skyflowctl.version import __version__
 
@@ -97,7 +97,7 @@ def build_launcher(
             of the libraries are written into the script, so it needs none of its own.
 
     Raises:
-        InvalidInput: the folder, the name or the interpreter's path cannot be used.
+        UsageError: the folder, the name or the interpreter's path cannot be used.
         Refused: a library is missing, or its compiled files cannot be written.
     """
     _check(plugin_dir, name, python)
@@ -139,19 +139,21 @@ def _find(name: str) -> Module:
 
 def _check(plugin_dir: Path, name: str, python: str) -> None:
     if not plugin_dir.is_dir():
-        raise InvalidInput(
+        raise UsageError(
             f"{plugin_dir} is no folder",
+            why="a launcher goes into a folder that the server reads already",
             fix="name the server's plugin_directory",
             code="plugin-directory",
         )
     if not _NAME.fullmatch(name):
-        raise InvalidInput(
+        raise UsageError(
             f"{name!r} is no name for a plugin",
             why="a name has lower-case letters, digits, dots, dashes and underscores",
+            fix="for example --name skyflow",
             code="plugin-name",
         )
     if not os.path.isabs(python) or _UNQUOTABLE.search(python):  # noqa: PTH117 - a str
-        raise InvalidInput(
+        raise UsageError(
             f"the interpreter's path {python!r} cannot be used",
             why="it is not absolute, or has a quote, a backslash or a line break in it",
             fix="install skyflowctl in another folder",

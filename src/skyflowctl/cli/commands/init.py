@@ -21,7 +21,7 @@ ForceOption = Annotated[bool, option("--force", help="Replace a file that is the
         ("skyflowctl init -f shop/mounts.yaml", "write it elsewhere"),
         ("skyflowctl init && skyflowctl validate", "start, then see what is missing"),
     ],
-    exits=[ExitCode.REFUSED, ExitCode.INVALID],
+    exits=[ExitCode.REFUSED],
 )
 def init(
     output: OutputOptions, file: PathOption = "mounts.yaml", force: ForceOption = False
