@@ -194,6 +194,17 @@ class TestFromALiveServer:
         assert result.exit_code is ExitCode.REFUSED
         assert [one.code for one in result.planned.plan.left_out] == ["owned-by-other"]
 
+    def test_a_mount_that_was_cut_off_stays_so(self):
+        server = applied()
+        Gateway(server).transport.request("DELETE", "skyflow/pay/config", idempotent=True)
+        result = dry_run(WHAT, RealCredentials(), Gateway(server))
+        assert result.planned.plan.empty
+        assert (result.exit_code, result.left, result.unproved) == (ExitCode.OK, 0, ("pay",))
+        told = frozenset({"pay"})
+        again = dry_run(WHAT, RealCredentials(), Gateway(server), replace_credential=told)
+        assert (again.exit_code, again.left, again.unproved) == (ExitCode.OK, 0, ())
+        assert ("pay", "risk") in tokens(again)
+
     def test_an_upgrade_is_rehearsed(self):
         server = applied()
         for mount in server.mounts.values():

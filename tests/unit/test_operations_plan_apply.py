@@ -66,6 +66,17 @@ class TestPlan:
         assert made.plan.empty
         assert [w.code for w in made.plan.warnings] == ["rotated-past"]
 
+    def test_a_cut_off_is_not_undone(self, server):
+        run(server, p.manifest())
+        Gateway(server).transport.request("DELETE", "skyflow/order/config", idempotent=True)
+        before = server.requests_made
+        made = plan(p.manifest(), Gateway(server), FakeCredentials())
+        assert server.requests_made - before == 2 + 2 + 1
+        assert made.plan.empty
+        assert [w.code for w in made.plan.warnings] == ["cut-off-credential"]
+        assert run(server, p.manifest(), FakeCredentials(2)).exit_code == 0
+        assert server.configs["skyflow/order"]["key_id"] == "key-order-2"
+
     def test_an_engine_without_history_needs_to_be_told(self, server):
         server.has_history = False
         run(server, p.manifest())

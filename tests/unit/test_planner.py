@@ -257,6 +257,36 @@ class TestCredential:
         forced = plan(what, self.rotated(None), p.identities(what, 2), replace_credential=insisted)
         assert only(forced).action is ActionType.REPLACE_CREDENTIAL
 
+    def cut_off(self, history):
+        live = p.with_config(
+            self.rotated(history), PATH, configured=False, client_id="", key_id="", version=3
+        )
+        return p.with_config(live, PATH, description="", tags=())
+
+    def test_a_key_that_was_cut_off_is_never_written_back(self):
+        made = plan(live=self.cut_off({1: "key-order-1"}))
+        assert made.empty
+        assert codes(made) == ["cut-off-credential"]
+        assert "--replace-credential order" in made.warnings[0].fix
+
+    def test_unless_that_is_what_the_caller_says(self):
+        made = plan(live=self.cut_off({1: "key-order-1"}), replace_credential=frozenset({"order"}))
+        action = only(made)
+        assert (action.action, action.needs_credential, action.cas) == (ActionType.CREATE, True, 3)
+
+    @pytest.mark.parametrize("history", [{1: "key-order-0"}, {}, None])
+    def test_another_key_than_the_one_cut_off_is_taken(self, history):
+        action = only(plan(live=self.cut_off(history)))
+        assert (action.action, action.cas) == (ActionType.CREATE, 3)
+
+    def test_the_history_of_a_mount_that_was_cut_off_is_asked_for(self):
+        what = p.manifest()
+        live = self.cut_off(None)
+        assert mounts_to_ask_history(what, live, p.identities(what)) == (PATH,)
+        fresh = p.with_config(live, PATH, version=0)
+        assert mounts_to_ask_history(what, fresh, p.identities(what)) == ()
+        assert mounts_to_ask_history(what, live, {"order": None}) == ()
+
     def test_an_engine_that_names_no_client_is_known_by_its_key(self):
         assert plan(live=p.with_config(p.converged(p.manifest()), PATH, client_id="")).empty
 

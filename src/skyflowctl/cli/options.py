@@ -81,7 +81,7 @@ ReplaceCredentialOption = Annotated[
     list[str] | None,
     option(
         "--replace-credential",
-        help="Replace this mount's key on an engine without history; repeatable.",
+        help="Write this mount's key though there is no history, or it was cut off; repeatable.",
         metavar="MOUNT",
     ),
 ]

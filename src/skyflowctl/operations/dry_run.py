@@ -25,7 +25,7 @@ from skyflowctl.planner.plan import Plan
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveState
+from skyflowctl.vault.live import LiveEngine, LiveState
 
 _NOTHING = LiveState({}, {}, {})
 
@@ -231,16 +231,25 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
 
 
 def _left(planned: PlanResult, stage: Gateway, cast: Cast) -> int:
-    """Plan again, and count. The stage's history begins with the rehearsal, so it is not
-    asked which keys were live once: what the first plan left alone stays so."""
+    """Plan again, and count. The stage's history begins with the rehearsal; which keys
+    were live before that is known from the server."""
     manifest = planned.manifest
     live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
     identities = dict(planned.identities)
     for action in _with_stand_ins(planned.plan, cast).actions:
         if action.needs_credential:
             identities[action.mount] = action.credential
-    live = replace(live, problems=planned.live.problems)
+    live = replace(
+        live,
+        engines={path: _with_past(one, planned.live, path) for path, one in live.engines.items()},
+        problems=planned.live.problems,
+    )
     return len(make_plan(manifest, live, identities).actions)
+
+
+def _with_past(engine: LiveEngine, before: LiveState, path: str) -> LiveEngine:
+    past = before.engines.get(path)
+    return replace(engine, history=past.history if past else None)
 
 
 def _cannot_mint(manifest: Manifest, mount: str, *, known: bool) -> UsageError:

@@ -50,15 +50,16 @@ def plan(
 ) -> PlanResult:
     """Return what an apply would do, in 2 + 2N requests.
 
-    Each mount whose live key is not the manifest's costs one more, for its history; so
-    do audited headers that are not there yet, for this login's rights.
+    Each mount whose live key is not the manifest's, or that was cut off, costs one more,
+    for its history; so do audited headers that are not there yet, for this login's rights.
 
     Args:
         manifest: what should be.
         gateway: the server.
         credentials: tells each mount's credential.
         parallelism: how many requests run at once.
-        replace_credential: mounts whose key is replaced on an engine without history.
+        replace_credential: mounts whose key is written although the engine has no
+            history, or although it was cut off.
 
     Raises:
         InvalidInput: a reference was resolved to what is no valid credential.

@@ -12,7 +12,7 @@ from skyflowctl.manifest.model import Mount
 from skyflowctl.planner import notes
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Change
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.live import LiveConfig, LiveEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ def judge(
     if history is None and not insisted:
         return Verdict(warning=notes.replacement_withheld(mount, live, wanted))
     return Verdict(replace=wanted, changes=identity_changes(live, wanted))
+
+
+def was_cut_off(live: LiveEngine, wanted: CredentialIdentity) -> bool:
+    """Tell whether a mount without a credential had this one, until it was destroyed."""
+    return live.history is not None and wanted.key_id in live.history.values()
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

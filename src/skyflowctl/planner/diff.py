@@ -11,7 +11,7 @@ from skyflowctl.planner.engine import Key
 from skyflowctl.planner.fields import AUDITED_HEADERS
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, Kind, Plan
-from skyflowctl.vault.live import LiveState
+from skyflowctl.vault.live import LiveConfig, LiveState
 
 _STAGES = tuple(Kind)
 
@@ -49,8 +49,8 @@ def make_plan(
             their history (see :func:`mounts_to_ask_history`).
         identities: each mount's credential by mount name; None or absent: it could
             not be resolved.
-        replace_credential: names of mounts whose key is to be replaced although the
-            engine cannot tell whether it was live before.
+        replace_credential: names of mounts whose key is to be written although the
+            engine cannot tell whether it was live before, or it was cut off.
         reasons: by mount name, why a reference could not be resolved.
     """
     draft = _Draft()
@@ -71,17 +71,22 @@ def mounts_to_ask_history(
     live: LiveState,
     identities: Mapping[str, CredentialIdentity | None],
 ) -> tuple[str, ...]:
-    """Return the paths of the mounts that run on another key than the manifest's.
+    """Return the paths of the mounts that do not run on the manifest's key.
 
-    Only for these does a plan depend on the engine's history, one request each.
+    They run on another one, or had one and were cut off. Only for these does a plan
+    depend on the engine's history, one request each.
     """
     paths = []
     for mount in manifest.mounts:
         there = live.engines.get(mount.path)
         wanted = identities.get(mount.name)
-        if there and there.config.configured and wanted and not is_live(there.config, wanted):
+        if there and wanted and _has_past(there.config) and not is_live(there.config, wanted):
             paths.append(mount.path)
     return tuple(paths)
+
+
+def _has_past(config: LiveConfig) -> bool:
+    return config.configured or config.version > 0
 
 
 def _add_headers(draft: _Draft, live: LiveState) -> None:
@@ -109,10 +114,10 @@ def _add_mount(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState,
 
 def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState, key: Key) -> None:
     there = live.engines.get(mount.path)
-    has_config = mount.credentials is not None or (there is not None and there.config.configured)
-    draft.objects += len(mount.roles) + has_config
     draft.actions += engine.role_actions(manifest, mount, there)
     draft.warnings += engine.unmanaged_roles(mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
+    has_config = outline.action is not None or (there is not None and there.config.configured)
+    draft.objects += len(mount.roles) + has_config
     draft.actions += [outline.action] if outline.action else []
     draft.warnings += outline.warnings

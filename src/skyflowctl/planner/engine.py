@@ -50,7 +50,7 @@ def unmanaged_roles(mount: Mount, live: LiveEngine | None) -> list[Problem]:
 def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
     """Return what makes the mount's config, with its credential, as the manifest says."""
     if live is None or not live.config.configured:
-        return _first_config(manifest, mount, key)
+        return _first_config(manifest, mount, live, key)
     changes = fields.differences(
         fields.live_config(live.config), fields.wanted_config(manifest, mount)
     )
@@ -84,9 +84,11 @@ def _role(manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None) -
     return Action(ActionType.UPDATE, Kind.ROLE, mount.name, path, changes, body, cas)
 
 
-def _first_config(manifest: Manifest, mount: Mount, key: Key) -> Outline:
+def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
     if mount.credentials is None:
         return Outline(warnings=(notes.no_credential(mount),))
+    if live and key.identity and credential.was_cut_off(live, key.identity) and not key.insisted:
+        return Outline(warnings=(notes.cut_off(mount, key.identity),))
     wanted = fields.wanted_config(manifest, mount)
     shown = credential.identity_changes(None, key.identity) if key.identity else ()
     action = Action(
@@ -96,7 +98,8 @@ def _first_config(manifest: Manifest, mount: Mount, key: Key) -> Outline:
         f"{mount.path}/config",
         shown + fields.all_new(wanted),
         wanted,
-        cas=0,
+        # A mount that was cut off counts on; 0 is one that never had a config.
+        cas=live.config.version if live else 0,
         needs_credential=True,
         credential=key.identity,
     )

@@ -130,6 +130,18 @@ def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> 
     )
 
 
+def cut_off(mount: Mount, wanted: CredentialIdentity) -> Problem:
+    """The credential was destroyed on purpose; an apply must not undo that."""
+    return Problem(
+        "cut-off-credential",
+        f"{mount.path} stays unconfigured: its credential was cut off",
+        f"the manifest's key {wanted.key_id} was live before the cut-off, and is never written back",
+        f"point the credentials of {mount.name} at a new key; if the old one is meant: "
+        f"--replace-credential {mount.name}",
+        mount.where,
+    )
+
+
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
     """Without a history nobody can tell a new key from an old one."""
     running = f"key {live.key_id}" if live.key_id else "a key that it does not name"

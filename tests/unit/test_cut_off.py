@@ -1,0 +1,59 @@
+"""A mount that was cut off, on the in-process server with the real engine."""
+
+from __future__ import annotations
+
+import pytest
+from support import planning as p
+from support.gateways import memory_rig
+
+from skyflowctl.executor.ports import Credential
+from skyflowctl.manifest.model import CtxRule
+from skyflowctl.operations.apply import apply
+from skyflowctl.operations.plan import plan
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.skyflow.service_account import load_trusted
+
+WHAT = p.manifest(p.mount(roles=(p.role("writer", role_id="r-read", ctx=CtxRule()),)))
+
+
+class Source:
+    """Gives the credential that the manifest's reference leads to at present."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def identify(self, mount, live):
+        return self.resolve(mount).identity
+
+    def resolve(self, mount):
+        one = load_trusted(self.text.reveal())
+        return Credential(CredentialIdentity(one.client_id, one.key_id), self.text)
+
+
+@pytest.fixture
+def rig():
+    rig = memory_rig()
+    yield rig
+    rig.gateway.close()
+
+
+def test_apply_leaves_it_so_until_there_is_a_new_key_or_it_is_told_to(rig):
+    gateway, source = rig.gateway, Source(rig.new_credential())
+    assert apply(plan(WHAT, gateway, source), gateway, source).exit_code == 0
+    gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
+
+    made = plan(WHAT, gateway, source)
+    assert made.plan.empty
+    assert [warning.code for warning in made.plan.warnings] == ["cut-off-credential"]
+    assert apply(made, gateway, source).exit_code == 0
+    assert not gateway.read_config("skyflow/order").configured
+
+    told = plan(WHAT, gateway, source, replace_credential=frozenset({"order"}))
+    assert apply(told, gateway, source).exit_code == 0
+    assert gateway.read_config("skyflow/order").key_id == source.resolve("order").identity.key_id
+
+    gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
+    newer = Source(rig.new_credential())
+    assert apply(plan(WHAT, gateway, newer), gateway, newer).exit_code == 0
+    assert gateway.read_config("skyflow/order").credential_version == 3
+    assert plan(WHAT, gateway, newer).plan.empty
