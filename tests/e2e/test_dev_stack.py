@@ -166,6 +166,55 @@ def test_reset_deletes_what_was_generated(fresh: Stack) -> None:
     assert (fresh.dev / "secrets" / "operator.token").read_text() != old
 
 
+def foreign_folder(tmp_path: Path) -> tuple[Stack, Path]:
+    """A folder with a file of somebody's, named as the dev folder."""
+    folder = tmp_path / "project"
+    folder.mkdir(mode=0o755)
+    (folder / "precious.txt").write_text("mine")
+    environ = {**clean_environ(), "HOME": str(tmp_path), "SKYFLOWCTL_DEV_DIR": str(folder)}
+    return Stack(tmp_path, environ), folder
+
+
+@pytest.mark.parametrize("command", [["reset", "-y"], ["up"]])
+def test_a_folder_of_somebody_elses_is_refused_and_left_alone(
+    tmp_path: Path, command: list[str]
+) -> None:
+    stack, folder = foreign_folder(tmp_path)
+    done = stack.cli("dev", *command, check=5)
+    assert "is not a folder of the dev stack" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    stack.cli("dev", "down")
+    assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+
+
+def test_reset_of_nothing_says_so(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {**clean_environ(), "HOME": str(tmp_path)})
+    assert "there was no dev stack" in stack.cli("dev", "reset", "-y").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dev_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {**clean_environ(), "SKYFLOWCTL_DEV_DIR": "/dev/null/x"})
+    assert "cannot be made" in stack.cli("dev", "up", check=64).stderr
+
+
+def test_a_sealed_server_is_said_to_be_sealed(fresh: Stack) -> None:
+    fresh.bao("operator", "seal")
+    assert "sealed" in fresh.cli("dev", "status", check=6).stdout
+    assert "sealed" in fresh.cli("plan", check=69, exported=True).stderr
+    again = fresh.cli("dev", "up")
+    assert "starts empty" in again.stderr
+
+
+def test_a_damaged_certificate_is_said_with_the_way_out(fresh: Stack) -> None:
+    fresh.cli("dev", "down")
+    (fresh.dev / "tls" / "server.pem").write_text("damaged")
+    done = fresh.cli("dev", "up", check=1)
+    assert "dev reset" in done.stderr
+    assert "ready" not in done.stderr.partition("because:")[2].partition("fix:")[0]
+
+
 def test_logs_show_each_part(fresh: Stack) -> None:
     assert "core: vault is unsealed" in fresh.cli("dev", "logs", "openbao", "-n", "400").stdout
     assert fresh.cli("dev", "logs", "audit", "-n", "1").stdout.startswith("{")

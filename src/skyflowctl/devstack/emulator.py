@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.ports import any_port
 from skyflowctl.devstack.processes import alive, start_detached, wait_until
-from skyflowctl.devstack.server import START_SECONDS, not_ready
+from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
 from skyflowctl.devstack.state import Part
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
@@ -21,6 +21,7 @@ def start_emulator(
         SkyflowctlError: it ended, or was not ready in time; its last log lines say why.
     """
     port = any_port(preferred_port)
+    earlier = log_size(layout.emulator_log)
     record = start_detached(
         [
             sys.executable,
@@ -39,7 +40,9 @@ def start_emulator(
     if not wait_until(
         lambda: answers(layout, part), alive=lambda: alive(record), seconds=START_SECONDS
     ):
-        raise not_ready("the Skyflow emulator", layout.emulator_log, ended=not alive(record))
+        raise not_ready(
+            "the Skyflow emulator", layout.emulator_log, earlier, ended=not alive(record)
+        )
     return part
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyflowctl.errors import Refused, UsageError
+
 DEV_DIR_VARIABLE = "SKYFLOWCTL_DEV_DIR"
 
 # A unix socket's path holds at most 107 bytes; go-plugin appends about 25.
@@ -107,18 +109,57 @@ class DevLayout:
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"skyflowctl-{os.getuid()}-{digest}"
 
+    @property
+    def marker(self) -> Path:
+        """Says that the folder was made by the dev stack, and that all in it is its own."""
+        return self.root / ".skyflowctl-dev"
+
+    @property
+    def ours(self) -> bool:
+        """Whether the dev stack made this folder."""
+        return self.marker.is_file()
+
     def create(self) -> None:
-        """Make the folders, closed to other users, and keep git away from them."""
-        for folder in (self.root, *self._folders(), self.sockets):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-        ignore = self.root / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
+        """Make the folders, closed to other users, and keep git away from them.
+
+        Raises:
+            Refused: the folder is there already, with files that are not the dev stack's.
+            UsageError: it cannot be made.
+        """
+        try:
+            if not self.ours and self.root.exists() and any(self.root.iterdir()):
+                raise self.foreign()
+            _make_private(self.root)
+            # First of all, so that a start that is killed here can be gone on with.
+            self.marker.touch(mode=0o600)
+            for folder in (*self._folders(), self.sockets):
+                _make_private(folder)
+            (self.root / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise UsageError(
+                f"the dev stack's folder cannot be made: {self.root}",
+                why=error.strerror or type(error).__name__,
+                fix=f"run this in a folder that you may write, or name one in {DEV_DIR_VARIABLE}",
+                code="dev-folder",
+            ) from None
+
+    def foreign(self) -> Refused:
+        """Return the refusal to touch a folder that the dev stack did not make."""
+        return Refused(
+            f"{self.root} is not a folder of the dev stack",
+            why="it holds files and no .skyflowctl-dev, which dev up puts there",
+            fix=f"name an empty or a new folder in {DEV_DIR_VARIABLE}",
+            code="foreign-folder",
+        )
 
     def _folders(self) -> tuple[Path, ...]:
         names = ("secrets", "tls", "plugins", "logs", "emulator", "credentials")
         return tuple(self.root / name for name in names)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
 
 
 def find_layout(environ: Mapping[str, str], cwd: Path | None = None) -> DevLayout:

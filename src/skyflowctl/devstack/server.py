@@ -6,6 +6,7 @@ import secrets
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from skyflowctl.devstack.layout import DevLayout, write_private
 from skyflowctl.devstack.ports import server_port
@@ -19,7 +20,7 @@ from skyflowctl.devstack.state import Part
 from skyflowctl.errors import SkyflowctlError
 
 START_SECONDS = 30.0
-_LOG_TAIL_LINES = 12
+_LOG_TAIL_LINES = 6
 
 
 def start_server(
@@ -35,6 +36,7 @@ def start_server(
     """
     port = server_port(preferred_port)
     layout.server_config.write_text(server_config(layout, port))
+    earlier = log_size(layout.server_log)
     record = start_detached(
         [str(binary), "server", "-config", str(layout.server_config)],
         log=layout.server_log,
@@ -45,32 +47,56 @@ def start_server(
     if not wait_until(
         lambda: cluster_id(layout, part) != "", alive=lambda: alive(record), seconds=START_SECONDS
     ):
-        raise not_ready("the OpenBao server", layout.server_log, ended=not alive(record))
+        raise not_ready("the OpenBao server", layout.server_log, earlier, ended=not alive(record))
     return part, cluster_id(layout, part)
 
 
 def cluster_id(layout: DevLayout, part: Part) -> str:
     """Return the id of the cluster that serves there unsealed; empty when none does."""
+    status, body = _health(layout, part)
+    return str(body.get("cluster_id", "")) if status == 200 else ""
+
+
+def is_sealed(layout: DevLayout, part: Part) -> bool:
+    """Return whether a server answers there and is sealed."""
+    return _health(layout, part)[1].get("sealed") is True
+
+
+def _health(layout: DevLayout, part: Part) -> tuple[int, dict[str, Any]]:
+    """Return the status and body of the server's health; 0 and {} without an answer."""
     context = ssl.create_default_context(cafile=layout.ca)
     client = http.client.HTTPSConnection("127.0.0.1", part.port, timeout=5, context=context)
     try:
         client.request("GET", "/v1/sys/health")
         reply = client.getresponse()
         body = json.loads(reply.read())
-        return str(body.get("cluster_id", "")) if reply.status == 200 else ""
+        return reply.status, body if isinstance(body, dict) else {}
     except (OSError, ValueError, http.client.HTTPException):
-        return ""
+        return 0, {}
     finally:
         client.close()
 
 
-def not_ready(what: str, log: Path, *, ended: bool) -> SkyflowctlError:
-    """Return the error for a part that did not come up, with the end of its log."""
-    lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:] if log.exists() else []
+def log_size(log: Path) -> int:
+    """Return where a part that starts now will begin to write in its log, in bytes."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def not_ready(what: str, log: Path, start: int, *, ended: bool) -> SkyflowctlError:
+    """Return the error for a part that did not come up.
+
+    Args:
+        what: the part, for people.
+        log: its log, whose last lines are shown.
+        start: where in the log this start began, in bytes.
+        ended: whether the process has ended.
+    """
+    written = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in written.splitlines() if line.strip()]
     return SkyflowctlError(
         f"{what} {'ended at once' if ended else f'was not ready after {START_SECONDS:.0f} s'}",
-        why=" | ".join(line.strip() for line in lines) or "its log is empty",
-        fix=f"see {log}, mend the cause, then run 'skyflowctl dev up' again",
+        why=" | ".join(lines[-_LOG_TAIL_LINES:]) or "it logged nothing",
+        fix=f"see {log}; 'skyflowctl dev reset' starts over with new files",
         code="dev-stack-start",
     )
 

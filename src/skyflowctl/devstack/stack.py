@@ -39,11 +39,15 @@ def start_parts(
     binary = None if server_serves else find_binary()
     if not _serves(state.emulator, lambda part: emulator.answers(layout, part)):
         on_step("starting the Skyflow emulator")
-        state = _start_emulator(layout, state, environ)
+        before, state = state.emulator, _start_emulator(layout, state, environ)
+        _tell_moved("the emulator", before, state.emulator, on_step)
         started.append("emulator")
     if binary is not None:
         on_step("starting OpenBao")
-        state = _start_server(layout, state, binary, environ)
+        before, state = state.server, _start_server(layout, state, binary, environ)
+        _tell_moved("OpenBao", before, state.server, on_step)
+        if before is not None:
+            on_step("the server starts empty, for it keeps its data in memory: apply again")
         started.append("openbao")
     return StartedParts(state, tuple(started))
 
@@ -56,6 +60,8 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     state = load_state(layout)
     parts = {"openbao": state.server, "emulator": state.emulator}
     ran = tuple(name for name, part in parts.items() if part and alive(part.process))
+    if not ran and leftovers(layout):
+        ran = ("processes that dev.json does not name",)
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
@@ -88,6 +94,14 @@ def plugin_processes(layout: DevLayout) -> list[ProcessRecord]:
 
 def _is_plugin(layout: DevLayout, words: Sequence[str]) -> bool:
     return "-I" in words and any(word.startswith(f"{layout.plugins}/") for word in words)
+
+
+def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnStep) -> None:
+    if before and now and before.port != now.port:
+        on_step(
+            f"port {before.port} is taken, {what} is on {now.port} now: "
+            'run eval "$(skyflowctl dev env)" again'
+        )
 
 
 def _serves(part: Part | None, answers: Callable[[Part], bool]) -> bool:

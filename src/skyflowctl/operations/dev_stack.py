@@ -1,7 +1,7 @@
 """The dev stack brought to work: parts started, engine registered, accounts made."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.devstack import emulator, server
@@ -194,7 +194,7 @@ def status(environ: Mapping[str, str]) -> DevStatus:
     layout = find_layout(environ)
     state = load_state(layout)
     parts = (
-        _part_status("openbao", state.server, lambda part: bool(server.cluster_id(layout, part))),
+        _server_status(layout, state.server),
         _part_status("emulator", state.emulator, lambda part: emulator.answers(layout, part)),
     )
     return DevStatus(layout, state.cluster_id, parts, len(plugin_processes(layout)))
@@ -207,28 +207,41 @@ def _part_status(name: str, part: Part | None, answers: Callable[[Part], bool]) 
     return PartStatus(name, state, part.process.pid, part.address)
 
 
+def _server_status(layout: DevLayout, part: Part | None) -> PartStatus:
+    found = _part_status("openbao", part, lambda part: bool(server.cluster_id(layout, part)))
+    sealed = found.state == "silent" and part is not None and server.is_sealed(layout, part)
+    return replace(found, state="sealed") if sealed else found
+
+
 def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
     """End every process of the stack; return the parts that ran. Its files stay."""
     layout = find_layout(environ)
-    if not layout.root.exists():
+    if not layout.ours:
         return ()
     with locked(layout):
         return stop_parts(layout)
 
 
-def reset(environ: Mapping[str, str]) -> DevLayout:
-    """End the stack and delete everything that it generated."""
+def reset(environ: Mapping[str, str]) -> bool:
+    """End the stack and delete everything that it generated; False when there was nothing.
+
+    Raises:
+        Refused: the folder is not one that the dev stack made.
+    """
     import shutil
 
     layout = find_layout(environ)
     if layout.root.exists():
+        if not layout.ours:
+            raise layout.foreign()
         bring_down(environ)
         if leftovers(layout):
             raise Unhealthy("a process of the dev stack does not end", code="dev-leftover")
         shutil.rmtree(layout.root)
         if layout.root.parent.name == ".skyflowctl" and not any(layout.root.parent.iterdir()):
             layout.root.parent.rmdir()
-    return layout
+        return True
+    return False
 
 
 def exports(environ: Mapping[str, str]) -> dict[str, str]:

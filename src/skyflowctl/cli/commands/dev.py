@@ -13,7 +13,6 @@ from skyflowctl.cli.options import (
     FileOption,
     NoInputOption,
     OutputOptions,
-    YesOption,
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from skyflowctl.operations.dev_stack import DevStatus, DevUp
 
 _ENV = ["SKYFLOWCTL_BAO", "SKYFLOWCTL_DEV_DIR"]
-_STATE_STYLES = {"running": "green", "silent": "yellow", "stopped": "red"}
+_STATE_STYLES = {"running": "green", "sealed": "yellow", "silent": "yellow", "stopped": "red"}
 Log = Literal["openbao", "emulator", "audit"]
 
 
@@ -243,23 +242,30 @@ def dev_logs(
     env=_ENV[1:],
 )
 def dev_reset(
-    output: OutputOptions, *, yes: YesOption = False, no_input: NoInputOption = False
+    output: OutputOptions,
+    *,
+    yes: Annotated[
+        bool, option("-y", "--yes", help="Do not ask; only files of the dev stack are deleted.")
+    ] = False,
+    no_input: NoInputOption = False,
 ) -> None:
     """Stop the stack and delete its folder: server data, keys, tokens and logs that it
-    generated. Nothing of yours is in there."""
+    generated. A folder that the dev stack did not make is refused."""
 
     def work(run: Run) -> Result:
         from skyflowctl.devstack.layout import find_layout
         from skyflowctl.operations import dev_stack
 
-        root = find_layout(os.environ).root
-        wiring.confirm(f"delete {root}?", run, yes=yes, no_input=no_input)
+        layout = find_layout(os.environ)
+        if layout.ours:
+            wiring.confirm(f"Delete {layout.root}?", run, yes=yes, no_input=no_input)
         with wiring_dev.devstack_extra():
-            dev_stack.reset(os.environ)
-        return Result({"deleted": str(root)})
+            deleted = dev_stack.reset(os.environ)
+        return Result({"deleted": str(layout.root) if deleted else None})
 
     run_command("dev reset", output, work, _view_reset)
 
 
 def _view_reset(result: Result, terminal: Terminal) -> None:
-    terminal.line(f"deleted: {result.data['deleted']}")
+    deleted = result.data["deleted"]
+    terminal.line(f"deleted: {deleted}" if deleted else "there was no dev stack here")
