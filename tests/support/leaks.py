@@ -1,7 +1,8 @@
 """Searching outputs and files for secrets, in every form in which one leaks.
 
 Raw, JSON-escaped, base64 (at each of the three alignments), and for keys every window
-of 24 characters of the body, so that a wrapped, cut or re-indented key is found too.
+of 24 characters of the body and of its base64, so that a wrapped, cut or re-indented key
+is found too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 
 WINDOW = 24
 _RUNS = re.compile(rb"[A-Za-z0-9+/=_-]{%d,}" % WINDOW)
+_WRAPS = re.compile(rb"(\\+[nr]|\s)+")
 _PEM_FRAME = re.compile(r"-----(BEGIN|END) [A-Z ]+-----")
 _SHORTEST = 12
+# The algorithm header of every RSA key is the same text and no secret.
+_HEADER = 34
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,25 @@ class Needle:
 
 
 def needle(name: str, secret: str) -> Needle:
-    """Prepare a secret for searching. Key texts (PEM) are recognised by their frame."""
+    """Prepare a secret for searching. A key (PEM) is recognised by its frame."""
     assert len(secret) >= _SHORTEST, f"{name} is too short to search for"
     raw = secret.encode()
     forms = {raw, json.dumps(secret)[1:-1].encode()}
     forms |= {form for form in _base64_forms(raw) if len(form) >= _SHORTEST}
-    windows: set[bytes] = set()
-    if _PEM_FRAME.search(secret):
-        body = re.sub(r"\s+", "", _PEM_FRAME.sub("", secret.replace("\\n", "\n"))).encode()
-        windows = {body[i : i + WINDOW] for i in range(len(body) - WINDOW + 1)}
-        # The algorithm header of every RSA key is the same text and no secret.
-        windows -= {body[i : i + WINDOW] for i in range(34 - WINDOW + 1)}
-    return Needle(name, frozenset(forms), frozenset(windows))
+    windows = _key_windows(secret) if _PEM_FRAME.match(secret) else frozenset()
+    return Needle(name, frozenset(forms), windows)
+
+
+def _key_windows(pem: str) -> frozenset[bytes]:
+    """Every window of the key's body, and of base64 texts of it in its usual wrappings."""
+    lines = _PEM_FRAME.sub("", pem.replace("\\n", "\n")).strip()
+    body = re.sub(r"\s+", "", lines)
+    windows = set(_windows(body[_HEADER - WINDOW + 1 :].encode()))
+    inner = lines[_HEADER:]
+    for wrapped in (inner, json.dumps(inner)[1:-1], body[_HEADER:]):
+        for form in _base64_forms(wrapped.encode()):
+            windows.update(_windows(form))
+    return frozenset(windows)
 
 
 def _base64_forms(raw: bytes) -> Iterable[bytes]:
@@ -56,16 +67,18 @@ def find_leaks(haystacks: Mapping[str, bytes], needles: Iterable[Needle]) -> lis
     wanted = list(needles)
     found = []
     for where, text in haystacks.items():
-        runs = _windows_of(text)
+        joined = _WRAPS.sub(b"", text)
+        runs = _windows_of(text) | _windows_of(joined)
         for one in wanted:
-            if any(form in text for form in one.forms) or not runs.isdisjoint(one.windows):
+            whole = any(form in text or form in joined for form in one.forms)
+            if whole or not runs.isdisjoint(one.windows):
                 found.append(f"{where}: {one.name}")
     return found
 
 
 def _windows_of(text: bytes) -> set[bytes]:
-    windows: set[bytes] = set()
-    for source in (text, text.replace(b"\\n", b"").replace(b"\n", b"")):
-        for run in _RUNS.findall(source):
-            windows.update(run[i : i + WINDOW] for i in range(len(run) - WINDOW + 1))
-    return windows
+    return {window for run in _RUNS.findall(text) for window in _windows(run)}
+
+
+def _windows(run: bytes) -> Iterable[bytes]:
+    return (run[i : i + WINDOW] for i in range(len(run) - WINDOW + 1))

@@ -1,0 +1,196 @@
+"""Every command in every way it is called while its outputs are searched for secrets.
+
+Good calls and failing ones: an error is where a secret leaks most easily. ``dev`` calls
+run against a dev stack, ``own`` ones against a server of their own to which the
+manifest's real credential is sent, and ``last`` ones end a dev stack of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WRONG_CTX = "ctx-SECRET-wrong-7731"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call; ``shown`` is what its standard output may hold: nothing, a token, …"""
+
+    words: tuple[str, ...]
+    good: bool = True
+    where: str = "dev"
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.where}: {' '.join(self.words)}"
+
+
+def dev(*words: str) -> Call:
+    return Call(words)
+
+
+def own(*words: str) -> Call:
+    return Call((*words, "-f", "own/mounts.yaml"), where="own")
+
+
+def bare(*words: str) -> Call:
+    """Against the own server, for commands that read no manifest."""
+    return Call(words, where="own")
+
+
+def last(*words: str, shown: str = "") -> Call:
+    return Call(words, where="last", shown=shown)
+
+
+def token(call: Call) -> Call:
+    """A call whose job it is to print a token."""
+    return Call(call.words, call.good, call.where, "token")
+
+
+def bad(call: Call) -> Call:
+    """A call that must fail, by a decision of skyflowctl and not by a fault."""
+    return Call(call.words, good=False, where=call.where)
+
+
+_ORDER = ("creds", "order", "order-producer", "--ctx", "order:1")
+_OWN = ("creds", "ledger", "reader")
+_WRONG = ("--token-file", "own/wrong-token", "-v", "-v")
+_DIRECT = ("--direct", "--allow-host", "{host}")
+
+# A new command without a row fails the test.
+CALLS: dict[str, list[Call]] = {
+    "init": [dev("init", "-f", "new.yaml"), bad(dev("init", "-f", "own/mounts.yaml"))],
+    "validate": [
+        own("validate", "--allow-host", "{host}", "-v", "-v"),
+        bad(own("validate", "-v", "-v")),
+        bad(dev("validate", "-f", "own/bad.yaml")),
+        bad(dev("validate", "-f", "own/broken.yaml", "-v", "-v", "--allow-host", "{host}")),
+        bad(dev("validate", "-f", "own/broken.yaml", "-o", "json")),
+        bad(dev("validate", "-f", "own/ledger.json")),
+    ],
+    "schema": [dev("schema"), bad(dev("schema", "--nope"))],
+    "apply": [
+        dev("apply", "-y", "-v", "-v"),
+        last("apply", "-y", "-v", "-v"),
+        dev("apply", "--dry-run", "-o", "json"),
+        dev("apply", "--dry-run", "-f", "own/mounts.yaml", "-v", "-v"),
+        bad(own("apply", "--no-input", "--allow-host", "{host}")),
+        own("apply", "-y", "--allow-host", "{host}", "-v", "-v"),
+        own("apply", "-y", "--allow-host", "{host}", "-o", "json"),
+        bad(bare("apply", "-y", "-f", "own/broken.yaml", "-v", "-v")),
+        bad(dev("apply", "-y", "-f", "own/bad.yaml", "-v", "-v")),
+        bad(dev("apply", "-y", *_WRONG)),
+    ],
+    "plan": [
+        dev("plan"),
+        dev("plan", "-o", "json"),
+        own("plan", "--allow-host", "{host}", "-v", "-v"),
+        own("plan", "--allow-host", "{host}", "-o", "json"),
+        bad(bare("plan", "-f", "own/broken.yaml", "-o", "json")),
+        bad(dev("plan", "-v", "-v", "-f", "own/bad.yaml")),
+        bad(dev("plan", "-o", "json", "-f", "own/bad.yaml")),
+        bad(dev("plan", *_WRONG)),
+    ],
+    "status": [dev("status"), dev("status", "-o", "json"), bad(dev("status", *_WRONG))],
+    "health": [dev("health"), dev("health", "-o", "json"), bad(dev("health", *_WRONG))],
+    "creds": [
+        *(token(dev(*_ORDER, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
+        *(token(own(*_OWN, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
+        token(dev(*_ORDER, "--wrap-ttl", "60s", "-v", "-v")),
+        token(dev(*_ORDER, "--wrap-ttl", "60s", "-o", "json")),
+        token(dev(*_ORDER, "--dry-run", "-v", "-v")),
+        token(own(*_OWN, "--dry-run", "--allow-host", "{host}", "-o", "json")),
+        token(own(*_OWN, *_DIRECT, "-v", "-v")),
+        token(own(*_OWN, *_DIRECT, "-o", "json")),
+        bad(own(*_OWN, "--direct", "-v", "-v")),
+        bad(own(*_OWN, "--direct", "-o", "json")),
+        bad(dev(*_ORDER, "--direct", "-v", "-v")),
+        bad(dev("creds", "order", "order-producer", "--ctx", WRONG_CTX, "-v", "-v")),
+        bad(dev("creds", "order", "order-producer", "--ctx", WRONG_CTX, "-o", "json")),
+        bad(dev("creds", "order", "nobody")),
+        bad(dev(*_ORDER, *_WRONG)),
+    ],
+    "mount list": [
+        dev("mount", "list"),
+        bare("mount", "list", "-o", "json"),
+        bad(dev("mount", "list", *_WRONG)),
+    ],
+    "mount show": [
+        dev("mount", "show", "order", "-o", "json"),
+        bare("mount", "show", "ledger"),
+        bad(dev("mount", "show", "nobody")),
+    ],
+    "config show": [
+        dev("config", "show", "order"),
+        bare("config", "show", "ledger", "-o", "json"),
+        bad(dev("config", "show", "nobody")),
+    ],
+    "config verify": [
+        dev("config", "verify", "order"),
+        bare("config", "verify", "ledger", "-o", "json"),
+        bad(dev("config", "verify", "nobody")),
+    ],
+    "role list": [
+        dev("role", "list", "order"),
+        bare("role", "list", "ledger", "-o", "json"),
+        bad(dev("role", "list", "nobody")),
+    ],
+    "role show": [
+        dev("role", "show", "order", "order-producer", "-o", "json"),
+        bare("role", "show", "ledger", "reader"),
+        bad(dev("role", "show", "order", "nobody")),
+    ],
+    "plugin build": [
+        dev("plugin", "build", "{plugins}", "--name", "other", "-v", "-v"),
+        dev("plugin", "build", "{plugins}", "--name", "other", "-o", "json"),
+        bad(dev("plugin", "build", "own/mounts.yaml")),
+    ],
+    "plugin register": [
+        dev("plugin", "register", "{plugins}/other", "--name", "other", "-v", "-v"),
+        bad(dev("plugin", "register", "{plugins}/nobody", "-v", "-v")),
+        bad(dev("plugin", "register", "{plugins}/other", "--name", "other", *_WRONG)),
+    ],
+    "plugin list": [
+        dev("plugin", "list", "-o", "json"),
+        bare("plugin", "list"),
+        bad(dev("plugin", "list", *_WRONG)),
+    ],
+    "dev up": [
+        dev("dev", "up"),
+        dev("dev", "up", "-v", "-v", "-o", "json"),
+        bad(dev("dev", "up", "-f", "own/bad.yaml", "-v", "-v")),
+    ],
+    "dev env": [
+        last("dev", "env", "-v", "-v", shown="operator"),
+        last("dev", "env", "-o", "json", shown="operator"),
+        bad(dev("dev", "env", "--nope")),
+    ],
+    "dev logs": [
+        dev("dev", "logs", "openbao", "-n", "5000"),
+        dev("dev", "logs", "emulator", "-n", "5000"),
+        dev("dev", "logs", "audit", "-n", "5000"),
+        bad(dev("dev", "logs", "nobody")),
+    ],
+    "dev down": [
+        last("dev", "down", "-v", "-v"),
+        last("dev", "down", "-o", "json"),
+        bad(last("dev", "down", "--nope")),
+        bad(last("plan", "-v", "-v")),
+        bad(last("health", "-v", "-v")),
+    ],
+    "dev status": [
+        dev("dev", "status"),
+        dev("dev", "status", "-o", "json"),
+        bad(last("dev", "status", "-v", "-v")),
+    ],
+    "dev reset": [bad(last("dev", "reset", "--no-input")), last("dev", "reset", "-y", "-v", "-v")],
+    "completion": [dev("completion", "bash"), bad(dev("completion", "nobody"))],
+    "help": [dev("help", "exit-codes"), bad(dev("help", "nobody"))],
+    "version": [dev("version"), bad(dev("version", "--nope"))],
+}
+
+
+def calls(*places: str) -> list[Call]:
+    """The calls of these places, in the order of the table."""
+    return [call for listed in CALLS.values() for call in listed if call.where in places]
