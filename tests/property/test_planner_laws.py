@@ -114,7 +114,7 @@ def test_nothing_is_deleted_and_only_whole_mounts_are_new(manifest, live):
 
 @given(manifests(), servers(), st.integers(1, 2))
 @settings(max_examples=100, deadline=None)
-def test_no_key_is_written_that_was_live_before_or_may_have_been(manifest, live, number):
+def test_no_key_is_written_that_is_known_to_have_been_live(manifest, live, number):
     keys = p.identities(manifest, number)
     for action in make_plan(manifest, live, keys).actions:
         if not action.needs_credential:

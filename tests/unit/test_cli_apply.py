@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
 
 import pytest
@@ -143,3 +144,25 @@ def test_without_a_json_plan_people_see_it_once(server):
     done = invoke("apply", "--no-input")
     assert (done.exit_code, done.stdout) == (5, "")
     assert done.stderr.count("+ mount sys/mounts/skyflow/pay\n") == done.stderr.count("error:") == 1
+
+
+def test_what_the_engine_says_about_a_write_is_told(applied, monkeypatch):
+    answer = applied.request
+
+    def request(method, path, **more):
+        reply = answer(method, path, **more)
+        said = ("reader: it does not mint",) if method == "POST" else ()
+        return dataclasses.replace(reply, warnings=said)
+
+    monkeypatch.setattr(applied, "request", request)
+    applied.configs["skyflow/pay"]["description"] = "changed"
+    done = invoke("apply", "-y", "-o", "json")
+    assert done.exit_code == 0
+    (told,) = checked_data(done.stdout)["warnings"]
+    assert (told["code"], told["summary"]) == (
+        "engine-warning",
+        "skyflow/pay: reader: it does not mint",
+    )
+    applied.configs["skyflow/pay"]["description"] = "changed"
+    shown = invoke("apply", "-y")
+    assert shown.stderr.count("warning: skyflow/pay: reader: it does not mint") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -155,6 +156,82 @@ def test_request_ids_of_writes_are_kept(server):
     outcome = apply(server, p.manifest())
     assert all(result.request_id.startswith("r") for result in outcome.results)
     assert len({result.request_id for result in outcome.results}) == len(outcome.results)
+
+
+class TestWarnings:
+    """Of writes that were taken: the server's own, and the engine's in its data."""
+
+    def warn(self, server, path, *texts, data=()):
+        answer = server.request
+
+        def request(method, asked, **more):
+            reply = answer(method, asked, **more)
+            if (method, asked) != ("POST", path):
+                return reply
+            known = {**(reply.data or {}), **({"warnings": list(data)} if data else {})}
+            return dataclasses.replace(reply, warnings=texts, data=known)
+
+        server.request = request
+
+    @pytest.mark.parametrize(
+        ("texts", "data"),
+        [(("reader: it does not mint",), ()), ((), ("reader: it does not mint",))],
+    )
+    def test_they_are_in_the_actions_result_wherever_they_stand(self, server, texts, data):
+        self.warn(server, "skyflow/pay/config", *texts, data=data)
+        outcome = apply(server, THREE)
+        assert outcome.status == "ok"
+        (told,) = outcome.warnings
+        assert (told.code, told.summary) == (
+            "engine-warning",
+            "skyflow/pay: reader: it does not mint",
+        )
+        assert told.why
+        assert told.fix
+        (result,) = [one for one in outcome.results if one.warnings]
+        assert result.action.path == "skyflow/pay/config"
+
+    def test_one_that_stands_in_both_places_is_told_once_in_one_line(self, server):
+        self.warn(server, "skyflow/pay/roles/a", "two\n lines", data=("two lines",))
+        assert [one.summary for one in apply(server, THREE).warnings] == ["skyflow/pay: two lines"]
+
+    def test_those_about_mounts_are_the_servers(self, server):
+        self.warn(server, "sys/mounts/skyflow/pay", "careful")
+        (told,) = apply(server, THREE).warnings
+        assert (told.code, told.summary) == ("server-warning", "skyflow/pay: careful")
+
+
+class TestUnexpected:
+    """A defect of ours in one action must not hide what became of the others."""
+
+    def test_it_is_a_failed_action_and_its_text_is_not_shown(self, server):
+        def hook(method, path):
+            if method == "POST" and path == "skyflow/pay/roles/a":
+                raise ZeroDivisionError("hidden-thing")
+
+        server.hook = hook
+        events = []
+        outcome = apply(server, THREE, on_event=events.append)
+        (failed,) = outcome.failures
+        assert failed.action.path == "skyflow/pay/roles/a"
+        assert (failed.problem.code, failed.exit_code) == ("unexpected", ExitCode.UNEXPECTED)
+        assert "ZeroDivisionError" in failed.problem.why
+        assert "hidden-thing" not in repr(failed.problem)
+        assert outcome.exit_code is ExitCode.PARTIAL
+        assert [e.action.path for e in events if isinstance(e, ActionFailed)] == [
+            "skyflow/pay/roles/a"
+        ]
+
+    def test_also_in_the_proof_after_the_run(self, server):
+        def hook(method, path):
+            if path == "skyflow/pay/config/verify":
+                raise ZeroDivisionError("hidden-thing")
+
+        server.hook = hook
+        outcome = apply(server, THREE, verify=True)
+        assert outcome.status == "ok"
+        assert outcome.proofs["skyflow/pay"].code == "unexpected"
+        assert "hidden-thing" not in repr(outcome.proofs["skyflow/pay"])
 
 
 class TestCredential:

@@ -64,12 +64,18 @@ def _result(done: "DryRunResult") -> Result:
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
-    data = {**plan_json(plan), "actions": actions, "dry_run": _proved(done)}
+    warnings = plan.warnings + done.outcome.warnings
+    data = {
+        **plan_json(plan),
+        "actions": actions,
+        "warnings": [problem_json(warning) for warning in warnings],
+        "dry_run": _proved(done),
+    }
     problems = _problems(done)
     code = done.exit_code
     changed = "ok" if plan.empty else "changes"
     status = changed if code is ExitCode.OK else status_of(code)
-    return Result(data, status, code, problems, plan.warnings)  # type: ignore[arg-type]  # a Status
+    return Result(data, status, code, problems, warnings)  # type: ignore[arg-type]  # a Status
 
 
 def _proved(done: "DryRunResult") -> dict[str, Any]:

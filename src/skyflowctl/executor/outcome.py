@@ -22,6 +22,7 @@ class Result:
         request_id: the server's id of the write; empty when it told none (a 204).
         milliseconds: how long it took.
         problem: why it failed or was skipped.
+        warnings: what the server or the engine said about a write that it took.
         exit_code: that of the failure's class.
     """
 
@@ -31,6 +32,7 @@ class Result:
     milliseconds: float = 0.0
     problem: Problem | None = None
     exit_code: ExitCode = ExitCode.OK
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Outcome:
     def failures(self) -> tuple[Result, ...]:
         """The actions that failed by themselves; those skipped after them are not here."""
         return tuple(result for result in self.results if result.result == "failed")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What was said about the writes, action by action."""
+        return tuple(warning for result in self.results for warning in result.warnings)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -1,6 +1,7 @@
 """Proof that a mount serves: one mint per role with its live credential."""
 
 from skyflowctl.errors import Problem
+from skyflowctl.executor.problems import unexpected
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -16,3 +17,5 @@ def prove(gateway: Gateway, path: str) -> VerifyReport | Problem:
         return gateway.verify_config(path)
     except VaultError as error:
         return error.problems[0]
+    except Exception as error:  # noqa: BLE001 - what was applied must be told of
+        return unexpected(path, error).problems[0]

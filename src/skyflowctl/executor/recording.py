@@ -1,4 +1,4 @@
-"""A transport that remembers the request id of the last write sent through it."""
+"""A transport that remembers what the writes sent through it were answered besides."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,15 @@ _READS = frozenset({"GET", "LIST"})
 
 
 class WriteRecorder:
-    """Passes everything on; one is made for each action, so it needs no lock."""
+    """Passes everything on; one is made for each action, so it needs no lock.
+
+    ``request_id`` is that of the last write, ``warnings`` are those of all of them.
+    """
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
         self.request_id = ""
+        self.warnings: tuple[str, ...] = ()
 
     @property
     def requests_made(self) -> int:
@@ -50,7 +54,18 @@ class WriteRecorder:
         )
         if method not in _READS:
             self.request_id = reply.request_id
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
         return reply
 
     def close(self) -> None:
         """Do nothing: the connections are the inner transport's."""
+
+
+def _warnings(reply: Reply) -> tuple[str, ...]:
+    """Return the server's own, and those that the engine has in its data as well.
+
+    Each in one line. Only a real server has both; most are then there twice.
+    """
+    listed = (reply.data or {}).get("warnings")
+    texts = (*reply.warnings, *(listed if isinstance(listed, list | tuple) else ()))
+    return tuple(" ".join(str(text).split()) for text in texts)

@@ -22,6 +22,7 @@ from skyflowctl.executor.events import (
 )
 from skyflowctl.executor.outcome import Outcome, Result
 from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.problems import told, unexpected
 from skyflowctl.executor.proof import prove
 from skyflowctl.executor.recording import WriteRecorder
 from skyflowctl.executor.steps import carry_out, mount_path
@@ -102,9 +103,12 @@ class _Run:
             carry_out(action, Gateway(recorder), self._credentials)
         except SkyflowctlError as error:
             return self._failure(action, error, _since(started))
+        except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
+            return self._failure(action, unexpected(action.path, error), _since(started))
         spent = _since(started)
         self._tell(ActionDone(action, spent))
-        return Result(action, "done", recorder.request_id, spent)
+        warnings = tuple(told(action, text) for text in recorder.warnings)
+        return Result(action, "done", recorder.request_id, spent, warnings=warnings)
 
     def _reason_to_skip(self, action: Action) -> Problem | None:
         if self.stop.asked:

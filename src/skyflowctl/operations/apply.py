@@ -35,6 +35,11 @@ class ApplyResult:
         return self.outcome.exit_code
 
     @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The plan's, and what was said about the writes."""
+        return self.planned.plan.warnings + self.outcome.warnings
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """Why it is not all done: failures, then mounts that could not be read."""
         failed = (result.problem for result in self.outcome.failures)

@@ -135,7 +135,7 @@ def cut_off(mount: Mount, wanted: CredentialIdentity) -> Problem:
     return Problem(
         "cut-off-credential",
         f"{mount.path} stays unconfigured: its credential was cut off",
-        f"the manifest's key {wanted.key_id} was live before the cut-off, and is never written back",
+        f"the manifest's key {wanted.key_id} was live before it, and is never written back",
         f"point the credentials of {mount.name} at a new key; if the old one is meant: "
         f"--replace-credential {mount.name}",
         mount.where,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
     FileOption,
@@ -138,7 +138,7 @@ def _carry_out(
     if done.outcome.interrupted:
         terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-    return Result(_data(done), done.status, code, done.problems, planned.plan.warnings)
+    return Result(_data(done), done.status, code, done.problems, done.warnings)
 
 
 def _data(done: "ApplyResult") -> dict[str, Any]:
@@ -148,7 +148,8 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
-    return {**plan_json(done.planned.plan), "actions": actions}
+    warnings = [problem_json(warning) for warning in done.warnings]
+    return {**plan_json(done.planned.plan), "actions": actions, "warnings": warnings}
 
 
 def _view(result: Result, terminal: Terminal) -> None:
