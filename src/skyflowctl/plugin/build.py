@@ -1,19 +1,21 @@
 """Builds the launcher: the one file that a server's plugin directory and catalog know."""
 
+import argparse
 import hashlib
 import importlib.util
+import json
 import os
 import py_compile
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import Refused, SkyflowctlError, UsageError
 from skyflowctl.plugin import launcher
-from skyflowctl.version import __version__
+from skyflowctl.version import __version__, semver
 
 Module = tuple[str, str]
 
@@ -217,3 +219,32 @@ def _write(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build from the engine's own small environment, which has no command line in it.
+
+    Prints what ``skyflowctl plugin build -o json`` has in its data; errors go to stderr
+    in three lines. Returns the exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m skyflowctl.plugin.build",
+        description="Write the engine's launcher into a server's plugin directory.",
+    )
+    parser.add_argument("directory", type=Path, help="the server's plugin directory")
+    parser.add_argument("--name", default="skyflow", help="the plugin's name (default skyflow)")
+    given = parser.parse_args(arguments)
+    try:
+        built = build_launcher(given.directory, given.name)
+    except SkyflowctlError as error:
+        for problem in error.problems:
+            lines = f"error: {problem.summary}\nbecause: {problem.why}\nfix: {problem.fix}\n"
+            sys.stderr.write(lines)
+        return int(error.exit_code)
+    told = {**asdict(built), "path": str(built.path), "version": semver()}
+    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
