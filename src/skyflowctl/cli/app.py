@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from skyflowctl.cli import help as pages
+from skyflowctl.cli import streams
 from skyflowctl.cli.command import load
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.run import Run, run_command
@@ -64,6 +65,13 @@ class LazyGroup(TyperGroup):
             code = super().main(given, "skyflowctl", standalone_mode=False)
         except (TyperException, UsageError) as error:
             _fail(given, _usage_error(error))
+        except BrokenPipeError:
+            streams.drop_stdout()
+            sys.exit(0)
+        except OSError as error:
+            # Commands catch their own: what failed here is a page of help on its way out.
+            streams.drop_stdout()
+            _fail(given, streams.output_failed(error))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the catch site
             _fail(given, error)
         sys.exit(code or 0)

@@ -5,6 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
+    from skyflowctl.cli import streams
+
+    streams.open_standard_streams()
     args = sys.argv[1:]
     page = quick_page(args)
     if page is None:
@@ -15,9 +18,11 @@ def main() -> None:
         sys.stdout.write(page)
         sys.stdout.flush()
     except BrokenPipeError:
-        from skyflowctl.cli.streams import drop_stdout
-
-        drop_stdout()
+        streams.drop_stdout()
+    except OSError as error:
+        streams.drop_stdout()
+        problem = streams.output_failed(error).problems[0]
+        sys.exit(f"error: {problem.summary}\nbecause: {problem.why}\nfix: {problem.fix}")
 
 
 def quick_page(args: list[str]) -> str | None:

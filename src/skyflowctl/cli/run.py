@@ -20,7 +20,7 @@ from skyflowctl.cli.envelope import EventStream, Result, envelope, status_of, to
 from skyflowctl.cli.render.problems import show_problems, show_warnings
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.render.text import without_long_words
-from skyflowctl.cli.streams import drop_stdout
+from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 
@@ -88,13 +88,22 @@ def run_command(name: str, output: "OutputOptions", work: Work, view: View) -> N
         output.json,
     )
     result, failed = _result_of(run, work)
+    sys.exit(_write_out(run, result, None if failed else view))
+
+
+def _write_out(run: Run, result: Result, view: View | None) -> int:
+    """Show a result and return the process's exit code: the work's own, if it is not 0."""
     try:
-        _show(run, result, None if failed else view)
+        _show(run, result, view)
         run.terminal.out.flush()
     except BrokenPipeError:
         # The reader of the data has what it wanted; the work's own code still stands.
         drop_stdout()
-    sys.exit(int(result.exit_code))
+    except OSError as error:
+        drop_stdout()
+        show_problems(output_failed(error).problems, run.terminal)
+        return int(result.exit_code) or int(ExitCode.UNEXPECTED)
+    return int(result.exit_code)
 
 
 def _result_of(run: Run, work: Work) -> tuple[Result, bool]:

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from skyflowctl.cli.help import wants_color
 from skyflowctl.cli.render.text import columns, safe, show
+from skyflowctl.cli.streams import drop
 
 _CODES = {
     "bold": "1",
@@ -79,11 +80,11 @@ class Terminal:
     def note(self, *pieces: Piece) -> None:
         """Write one line to stderr; nothing with ``--quiet``."""
         if not self.quiet:
-            self._write(self.err, pieces)
+            self._write_err(pieces)
 
     def alert(self, *pieces: Piece) -> None:
         """Write one line to stderr, also with ``--quiet``."""
-        self._write(self.err, pieces)
+        self._write_err(pieces)
 
     def raw(self, text: str) -> None:
         """Write data of our own making, such as JSON or a script, as it is."""
@@ -115,6 +116,13 @@ class Terminal:
             if at + 1 < len(widths):
                 pieces.append(" " * (width - columns(_plain(cell)) + 2))
         self._write(self.out, pieces)
+
+    def _write_err(self, pieces: Sequence[Piece]) -> None:
+        """Write what is not data; a stderr that takes no more fails no command."""
+        try:
+            self._write(self.err, pieces)
+        except OSError:
+            drop(self.err)
 
     def _write(self, stream: TextIO, pieces: Sequence[Piece]) -> None:
         color = not self.no_color and wants_color(stream)
