@@ -189,4 +189,9 @@ def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:
     sys.stderr.flush()
     answer = sys.stdin.readline()
     if answer.strip().lower() not in {"y", "yes"}:
-        raise Refused("not confirmed", why="the answer was not yes", code="not-confirmed")
+        raise Refused(
+            "not confirmed",
+            why="the answer was not yes",
+            fix="run it again and answer y, or give --yes",
+            code="not-confirmed",
+        )

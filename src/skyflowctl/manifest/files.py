@@ -46,6 +46,7 @@ def _read_file(name: str) -> bytes:
     except FileNotFoundError:
         raise InvalidInput(
             f"there is no manifest {name}",
+            why="no file of that name is there; the default is ./mounts.yaml",
             fix="name it with -f FILE, or write a first one with: skyflowctl init",
             code="manifest-not-found",
             where=Where(name),
@@ -72,6 +73,7 @@ def _decode(raw: bytes, name: str) -> str:
     if len(raw) > MAX_BYTES:
         raise InvalidInput(
             f"{name} is larger than {MAX_BYTES // 1024 // 1024} MiB",
+            why="no manifest is that large",
             fix="split it, and give the parts with several -f",
             code="manifest-too-large",
             where=Where(name),
@@ -88,6 +90,7 @@ def _decode(raw: bytes, name: str) -> str:
         line, column = _position(text[: bad.start()])
         raise InvalidInput(
             f"a control character (U+{ord(bad[0]):04X}) is not allowed in YAML",
+            why="it does not print, and readers differ about it",
             fix="remove it, or write it as an escape inside double quotes",
             code="bad-character",
             where=Where(name, line, column),

@@ -14,7 +14,7 @@ _FORMS = "${NAME} or ${NAME:-default}; a literal ${ is written $${"
 class BadInterpolation(Exception):
     """A use that cannot be replaced. No message holds a variable's value."""
 
-    def __init__(self, code: str, summary: str, fix: str, why: str = "") -> None:
+    def __init__(self, code: str, summary: str, fix: str, why: str) -> None:
         super().__init__(summary)
         self.code = code
         self.summary = summary
@@ -43,7 +43,12 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
         return "${"
     inside = _INSIDE.fullmatch(match["inside"]) if match["end"] else None
     if inside is None:
-        raise BadInterpolation("bad-interpolation", "a ${...} has another form", f"write {_FORMS}")
+        raise BadInterpolation(
+            "bad-interpolation",
+            "a ${...} has another form",
+            f"write {_FORMS}",
+            "it does not end, or holds more than a name and a default",
+        )
     name = inside["name"]
     if looks_secret(name):
         raise BadInterpolation(
@@ -61,9 +66,13 @@ def _value(name: str, environ: Mapping[str, str], default: str | None) -> str:
         return default
     if value is None:
         fix = f"set it, or give a default: ${{{name}:-default}}"
-        raise BadInterpolation("unset-variable", f"the variable {name} is not set", fix)
+        why = "the environment of this command does not have it"
+        raise BadInterpolation("unset-variable", f"the variable {name} is not set", fix, why)
     if not value.isprintable():
         raise BadInterpolation(
-            "bad-variable", f"the value of {name} is no line of text", f"set {name} to plain text"
+            "bad-variable",
+            f"the value of {name} is no line of text",
+            f"set {name} to plain text",
+            "it holds a line break or another character that does not print",
         )
     return value

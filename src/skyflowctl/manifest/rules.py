@@ -199,7 +199,8 @@ def _spans(path: Path, own: Node, default: Node | None) -> Iterator[Finding]:
     if _span(age) == timedelta(0) and age is not None:
         about = (*path, "max_age")
         where = at_value(age, about)
-        yield about, Problem("bad-duration", "max_age must not be 0", "", "use 90d", where)
+        why = "every credential would be due at once"
+        yield about, Problem("bad-duration", "max_age must not be 0", why, "use 90d", where)
     longest = _span(age or child(default, "max_age"))
     early = child(own, "renew_before")
     before = _span(early or child(default, "renew_before"))
@@ -226,12 +227,14 @@ def _source(path: Path, rotation: Node) -> Iterator[Finding]:
         if generates and node is None:
             summary = f"rotation.source generate needs {key}"
             where = at_key(rotation, path)
-            yield about, Problem("missing-key", summary, "", f"add {key}", where)
+            why = "a new credential is made with them in the account that they name"
+            yield about, Problem("missing-key", summary, why, f"add {key}", where)
         elif not generates and node is not None:
             summary = f"{key} is used only with source: generate"
             fix = "add source: generate, or remove it"
             where = at_key(node, about)
-            yield about, Problem("unused-key", summary, "", fix, where)
+            why = "with source: reference the credential is taken from where it points"
+            yield about, Problem("unused-key", summary, why, fix, where)
 
 
 _RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (

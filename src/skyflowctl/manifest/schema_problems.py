@@ -20,6 +20,11 @@ _INLINE = (
     "refer to it, as in credentials: {file: PATH}; if a real credential stood here, replace it"
 )
 
+_NOT_THAT = "the schema of the manifest allows nothing else here"
+_NO_VALUE = "a key without a value says nothing"
+_NO_SECRETS = "a manifest says where a secret is, and never holds it"
+_SEE = "compare it with the output of: skyflowctl schema"
+
 
 def check_schema(root: Node, refused: AbstractSet[Path]) -> tuple[list[Problem], set[Path]]:
     """Return the problems and the paths that they are about.
@@ -59,7 +64,8 @@ def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, 
         where = locate(root, path)
         fix = f"add {error.missing}"
         summary = f"{_name(path)} has no {error.missing}"
-        yield (*path, error.missing), Problem("missing-key", summary, "", fix, where)
+        why = "the schema asks for it, and it has no default"
+        yield (*path, error.missing), Problem("missing-key", summary, why, fix, where)
     elif error.keyword == "not":
         where = _key_of(root, path)
         yield path, _unsupported(error, path, where)
@@ -95,7 +101,8 @@ def _bad_name(error: Violation, path: Path, root: Node) -> tuple[Path, Problem]:
     where = _key_of(root, (*path, key))
     summary = f'"{shown(key)}" is no name for a {kind}'
     fix = f"use {error.rule['x-expected']}"
-    return (*path, key), Problem("bad-name", summary, "", fix, where)
+    why = "it becomes a part of a path on the server"
+    return (*path, key), Problem("bad-name", summary, why, fix, where)
 
 
 def _unsupported(error: Violation, path: Path, where: Where) -> Problem:
@@ -124,7 +131,7 @@ _Words = tuple[str, str, str, str]
 def _words(error: Violation, path: Path) -> _Words:
     writer = _WRITERS.get(error.keyword)
     if writer is None:
-        return "bad-value", f"{_name(path)} is not as the schema wants it", "", "see the schema"
+        return "bad-value", f"{_name(path)} is not as the schema wants it", _NOT_THAT, _SEE
     return writer(error, path)
 
 
@@ -134,16 +141,18 @@ def _type(error: Violation, path: Path) -> _Words:
     expected = " or ".join(_TYPE_NAMES[option] for option in options)
     value = error.instance
     if value is None:
-        return "empty-value", f"{_name(path)} is empty", "", f"give {expected}, or remove the key"
+        fix = f"give {expected}, or remove the key"
+        return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
     if _is_reference(path):
-        return "bad-reference", f"{_name(path)} must be a reference", "", _INLINE
+        return "bad-reference", f"{_name(path)} must be a reference", _NO_SECRETS, _INLINE
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
-        return "quote-it", summary, "", _how_to_quote(value, error)
+        why = "without quotes YAML reads it as another kind of value"
+        return "quote-it", summary, why, _how_to_quote(value, error)
     if options == ["boolean"]:
-        return "bad-type", summary, "", "write true or false, without quotes"
+        return "bad-type", summary, _NOT_THAT, "write true or false, without quotes"
     example = f": [{shown(value)}]" if options == ["array"] and isinstance(value, str) else ""
-    return "bad-type", summary, "", f"write it as {expected}{example}"
+    return "bad-type", summary, _NOT_THAT, f"write it as {expected}{example}"
 
 
 def _how_to_quote(value: object, error: Violation) -> str:
@@ -171,7 +180,7 @@ def _bad_form(error: Violation, path: Path) -> _Words:
     # What stands in a reference may be the secret itself, put there by mistake.
     value = MASK if _REFERENCES & set(path) else shown(str(error.instance))
     told = f'cannot be "{value}"' if value != MASK else "has a form that is not allowed"
-    return code, f"{_name(path)} {told}", "", f"use {expected}"
+    return code, f"{_name(path)} {told}", _NOT_THAT, f"use {expected}"
 
 
 def _const(error: Violation, path: Path) -> _Words:
@@ -183,23 +192,26 @@ def _const(error: Violation, path: Path) -> _Words:
 def _enum(error: Violation, path: Path) -> _Words:
     options = [str(option) for option in error.limit]
     fix = did_you_mean(str(error.instance), options) or f"write {' or '.join(options)}"
-    return "bad-value", f"{_name(path)} must be {' or '.join(options)}", "", fix
+    return "bad-value", f"{_name(path)} must be {' or '.join(options)}", _NOT_THAT, fix
 
 
 def _size(error: Violation, path: Path) -> _Words:
     limit = error.limit
     if path and path[-1] == "role_ids":
         fix = "give one role id; make a role of its own for each further use"
-        return "one-role-id", f"{_name(path)} must have exactly one role id", "", fix
+        why = "a token is minted for one Skyflow role, and its users are told by it"
+        return "one-role-id", f"{_name(path)} must have exactly one role id", why, fix
     if _is_reference(path):
-        return "bad-reference", f"{_name(path)} must name exactly one place", "", "keep one of them"
+        summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
+        return "bad-reference", summary, why, "keep one of file, env and keyring"
     if not error.instance:
-        return "empty-value", f"{_name(path)} is empty", "", "give it a value, or remove the key"
+        fix = "give it a value, or remove the key"
+        return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
     bound = "at most" if error.keyword.startswith("max") else "at least"
     unit = "characters" if isinstance(error.instance, str) else "entries"
     summary = f"{_name(path)} may have {bound} {limit} {unit}"
     fix = "shorten it" if isinstance(error.instance, str) else "remove some"
-    return "bad-length", summary, "", fix if bound == "at most" else "give more"
+    return "bad-length", summary, _NOT_THAT, fix if bound == "at most" else "give more"
 
 
 def _repeated(items: Sequence[object]) -> int:
@@ -207,7 +219,8 @@ def _repeated(items: Sequence[object]) -> int:
 
 
 def _unique(_: Violation, path: Path) -> _Words:
-    return "repeated-item", f"{_name(path[:-1])} holds an entry twice", "", "keep it once"
+    why = "its entries are a set: a second one says nothing"
+    return "repeated-item", f"{_name(path[:-1])} holds an entry twice", why, "keep it once"
 
 
 _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {

@@ -23,6 +23,12 @@ _STANDARD_TAGS = {
 }
 _MERGE = "<<"
 
+_ONE_MANIFEST = "a file holds one manifest"
+_NO_KEY = "a list, a map or an alias stands in its place"
+_READERS_DIFFER = "some readers take it as text, others as a switch, a date or a number"
+_EMPTY = "it has nothing but blanks and comments"
+_NO_MAP = "this file holds a list or a single value"
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:
@@ -112,18 +118,21 @@ class _Builder:
         self._documents += 1
         if self._documents > 1:
             fix = "keep one document in a file, and give several files with several -f"
-            self._stop("several-documents", "a second document starts here", fix, event)
+            self._stop(
+                "several-documents", "a second document starts here", fix, event, _ONE_MANIFEST
+            )
 
     def _open(self, event: Event) -> None:
         self._check_tag(event)
         if len(self._frames) >= MAX_DEPTH:
-            self._stop("too-deep", f"more than {MAX_DEPTH} levels", "no manifest needs that", event)
+            summary, why = f"more than {MAX_DEPTH} levels", "no manifest needs that many"
+            self._stop("too-deep", summary, "close a bracket, or check the indentation", event, why)
         mark = event.start_mark
         frame = _Frame(mark.line + 1, mark.column + 1, event.anchor, self._count(1, event) - 1)
         if type(event) is yaml.SequenceStartEvent:
             frame.items = []
         if self._frames and self._frames[-1].wants_key():
-            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event)
+            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event, _NO_KEY)
             frame.is_key = True
         self._frames.append(frame)
 
@@ -153,11 +162,12 @@ class _Builder:
         known = self._anchors.get(event.anchor)
         if known is None:
             fix = "define it before its use, and outside of what uses it; or quote the text"
-            self._stop("unknown-alias", "this alias names no finished anchor", fix, event)
+            why = "an alias repeats what an anchor of that name held before it"
+            self._stop("unknown-alias", "this alias names no finished anchor", fix, event, why)
         node, size = known
         self._count(size, event)
         if self._frames and self._frames[-1].wants_key():
-            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event)
+            self._problem("bad-key", "a key must be plain text", "write KEY: VALUE", event, _NO_KEY)
             self._frames[-1].skip_value = True
             return
         self._add(node, event)
@@ -185,7 +195,8 @@ class _Builder:
         maps = node.value if isinstance(node.value, list) else [node]
         for part in maps:
             if not isinstance(part.value, dict):
-                self._problem("bad-merge", "<< takes only maps", "write <<: *NAME", event)
+                why = "it puts the entries of one map into another"
+                self._problem("bad-merge", "<< takes only maps", "write <<: *NAME", event, why)
                 return
             for key, value in part.value.items():
                 frame.merged.setdefault(key, value)
@@ -211,7 +222,8 @@ class _Builder:
             self._refuse_credential(event)
         elif event.style in _PLAIN_STYLES and not _is_text(event.value):
             summary = f'the key "{shown(event.value)}" is no text to every YAML reader'
-            self._refuse("quote-it", summary, f'quote it: "{shown(event.value)}"', event)
+            fix = f'quote it: "{shown(event.value)}"'
+            self._refuse("quote-it", summary, fix, event, _READERS_DIFFER)
 
     def _value(self, event: Event) -> str | int | float | bool | None:
         self._check_tag(event)
@@ -248,26 +260,26 @@ class _Builder:
         if root is None or root.value is None:
             where = Where(self.source.name, 1, 1)
             fix = "write a first one with: skyflowctl init"
-            self.problems.append(Problem("empty-manifest", "the file is empty", "", fix, where))
+            self.problems.append(Problem("empty-manifest", "the file is empty", _EMPTY, fix, where))
             raise _Stop
         if not isinstance(root.value, dict):
             where = Where(self.source.name, root.line, root.column, "")
             fix = "start with: version: 1"
-            problem = Problem("not-a-map", "a manifest is a map of keys", "", fix, where)
+            problem = Problem("not-a-map", "a manifest is a map of keys", _NO_MAP, fix, where)
             self.problems.append(problem)
             raise _Stop
 
     def _check_tag(self, event: Event) -> None:
         if event.tag is not None and event.tag not in _STANDARD_TAGS[type(event)]:
             fix = "remove it; quote what is to be text"
-            self._refuse("yaml-tag", "YAML tags are not used in a manifest", fix, event)
+            why = "the schema alone says what a value is, the same for every reader"
+            self._refuse("yaml-tag", "YAML tags are not used in a manifest", fix, event, why)
 
     def _refuse_ambiguous(self, text: str, event: Event) -> None:
         is_switch = text.lower() in ("yes", "no", "on", "off")
         quoted = f'quote it: "{shown(text)}"'
         fix = f"write true or false for a switch; for text, {quoted}" if is_switch else quoted
-        why = "some readers take it as text, others as a switch, a date or a number"
-        self._refuse("quote-it", f"{shown(text)} is ambiguous in YAML", fix, event, why)
+        self._refuse("quote-it", f"{shown(text)} is ambiguous in YAML", fix, event, _READERS_DIFFER)
 
     def _refuse_credential(self, event: Event) -> None:
         self._refuse(
@@ -283,24 +295,25 @@ class _Builder:
         parts = (frame.last_part() for frame in self._frames)
         return tuple(part for part in parts if part is not None)
 
-    def _refuse(self, code: str, summary: str, fix: str, event: Event, why: str = "") -> None:
+    def _refuse(self, code: str, summary: str, fix: str, event: Event, why: str) -> None:
         self.refused.add(self._path())
         self._problem(code, summary, fix, event, why)
 
-    def _problem(self, code: str, summary: str, fix: str, event: Event, why: str = "") -> None:
+    def _problem(self, code: str, summary: str, fix: str, event: Event, why: str) -> None:
         mark = event.start_mark
         where = Where(self.source.name, mark.line + 1, mark.column + 1, pointer(self._path()))
         self.problems.append(Problem(code, summary, why, fix, where))
 
-    def _stop(self, code: str, summary: str, fix: str, event: Event) -> NoReturn:
-        self._problem(code, summary, fix, event)
+    def _stop(self, code: str, summary: str, fix: str, event: Event, why: str) -> NoReturn:
+        self._problem(code, summary, fix, event, why)
         raise _Stop
 
     def _count(self, nodes: int, event: Event) -> int:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             fix = "split it, or use fewer aliases"
-            self._stop("too-large", f"more than {MAX_NODES:,} values, aliases included", fix, event)
+            summary = f"more than {MAX_NODES:,} values, aliases included"
+            self._stop("too-large", summary, fix, event, "no manifest needs that many")
         return self._nodes
 
 

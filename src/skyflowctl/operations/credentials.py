@@ -15,6 +15,9 @@ from skyflowctl.skyflow.service_account import ServiceAccount, parse_service_acc
 from skyflowctl.skyflow.strict_json import read_object
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
+NOT_AS_GIVEN_OUT = "a mount takes a service-account key just as Skyflow gave it out"
+"""Why a finding about a credential matters."""
+
 
 class ManifestCredentials:
     """Follows the manifest's own references, anew each time; nothing is kept.
@@ -88,6 +91,7 @@ def _follow(mount: Mount) -> Secret:
     if reference is None:
         raise UnresolvedReference(
             f"the manifest names no credential for {mount.name}",
+            why="what needs one cannot be done for this mount",
             fix=f"add `credentials:` to {mount.name}",
             code="no-credential",
             where=mount.where,
@@ -131,8 +135,9 @@ def _invalid(mount: Mount, error: InvalidCredential) -> InvalidInput:
         Problem(
             finding.code,
             f"the credential of {mount.name}: {finding.message}",
-            fix=finding.fix,
-            where=where,
+            NOT_AS_GIVEN_OUT,
+            finding.fix,
+            where,
         )
         for finding in error.findings
     )

@@ -256,10 +256,14 @@ def _cannot_mint(manifest: Manifest, mount: str, *, known: bool) -> UsageError:
     if known:
         return UsageError(
             f"{mount} has no credential in the manifest, so nothing can be minted",
+            why="a dry run signs with the manifest's key, or with a throw-away one in its place",
             fix=f"add `credentials:` to {mount}",
             code="no-credential",
         )
     names = ", ".join(one.name for one in manifest.mounts)
     return UsageError(
-        f"the manifest has no mount {mount!r}", fix=f"name one of {names}", code="unknown-mount"
+        f"the manifest has no mount {mount!r}",
+        why="without a server only the manifest says which mounts there are",
+        fix=f"name one of: {names or 'none'}",
+        code="unknown-mount",
     )

@@ -11,6 +11,7 @@ from skyflowctl.errors import InvalidInput, Problem
 from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import Manifest, Reference
+from skyflowctl.operations.credentials import NOT_AS_GIVEN_OUT
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import env, file
 from skyflowctl.secretrefs.exposure import in_version_control, wider_than_owner
@@ -130,7 +131,7 @@ class _Check:
         account, findings = self._parse(secret)
         for finding in findings:
             summary = f"the credential of {mount}: {finding.message}"
-            problem = Problem(finding.code, summary, "", finding.fix, reference.where)
+            problem = Problem(finding.code, summary, NOT_AS_GIVEN_OUT, finding.fix, reference.where)
             (self.problems if finding.level == "error" else self.warnings).append(problem)
         if account is not None:
             self._shared(mount, reference, account)
@@ -201,7 +202,8 @@ def _versioned(files: Sequence[Reference]) -> Iterator[Problem]:
         if path in seen:
             summary = f"{path} lies in a git work tree and is not ignored"
             fix = "add its folder to .gitignore; if it was ever committed, replace the key"
-            yield Problem("file-in-git", summary, "", fix, reference.where)
+            why = "the next commit of everything would publish it"
+            yield Problem("file-in-git", summary, why, fix, reference.where)
 
 
 def _references(manifest: Manifest) -> list[Reference]:

@@ -31,11 +31,16 @@ def read(path: str) -> Secret:
     except UnicodeDecodeError:
         # "from None": the cause holds the file's bytes.
         raise UnresolvedReference(
-            f"{path} is no UTF-8 text", fix="use the file as it was downloaded"
+            f"{path} is no UTF-8 text",
+            why="a credential is JSON, which is UTF-8 text",
+            fix="use the file as it was downloaded",
         ) from None
     if not text.strip():
         raise UnresolvedReference(
-            f"{path} is empty", fix="put the credential into it", code="reference-empty"
+            f"{path} is empty",
+            why="it holds nothing but blanks",
+            fix="put the credential into it",
+            code="reference-empty",
         )
     return Secret(text)
 
@@ -47,6 +52,7 @@ def _content(path: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise UnresolvedReference(
             f"there is no file {path}",
+            why="the reference leads there, relative to the manifest's folder",
             fix="put the credential there, or correct the reference",
             code="reference-missing",
         ) from None

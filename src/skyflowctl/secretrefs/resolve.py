@@ -27,6 +27,7 @@ def resolve(scheme: str, target: Sequence[str]) -> Secret:
     if reader is None:
         raise UnresolvedReference(
             f"the reference {scheme} is not supported by this version of skyflowctl",
+            why="only a later version can follow it",
             fix="use file, env or keyring",
             code="unsupported-reference",
         )

@@ -96,7 +96,11 @@ def creds(
 
 def _check_alone(target: TargetOptions, wrap_ttl: str | None, *, both: bool) -> None:
     if both:
-        raise UsageError("--dry-run and --direct exclude each other", fix="leave one of them out")
+        raise UsageError(
+            "--dry-run and --direct exclude each other",
+            why="one mints in this process, the other at the real token service",
+            fix="leave one of them out",
+        )
     if target.dev or wrap_ttl is not None:
         raise UsageError(
             "--dry-run and --direct ask no server",

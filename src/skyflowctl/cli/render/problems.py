@@ -7,7 +7,7 @@ from skyflowctl.errors import Problem
 
 
 def show_problems(problems: Sequence[Problem], terminal: Terminal) -> None:
-    """Write each problem in at most three lines, and a count when there are several."""
+    """Write each problem in three lines, and a count when there are several."""
     for problem in problems:
         _show(problem, "error", "bold red", terminal)
     if len(problems) > 1:
