@@ -47,7 +47,7 @@ def test_bad_manifest(case):
         assert f"{problem.where.line}:{problem.where.column}" == place
         assert fragment.replace(case.name, str(case)) in problem.summary
         assert problem.where.file == str(case)
-        assert problem.fix
+        assert all((problem.summary, problem.why, problem.fix)), problem
     assert caught.value.exit_code is ExitCode.INVALID
 
 

@@ -112,12 +112,22 @@ class _Run:
 
     def _reason_to_skip(self, action: Action) -> Problem | None:
         if self.stop.asked:
-            return Problem("interrupted", "not begun: the run was interrupted")
+            return Problem(
+                "interrupted",
+                "not begun: the run was interrupted",
+                "a signal asked it to stop, and what was under way was finished first",
+                "run the same command again: it goes on where this run stopped",
+            )
         with self._lock:
             failed = self._failed.get(action.mount)
         # Roles do not depend on each other; an upgrade does on the mount's other fields.
         if failed and (failed is not action.kind or failed is Kind.MOUNT):
-            return Problem("mount-failed", f"not begun: an earlier step on {action.mount} failed")
+            return Problem(
+                "mount-failed",
+                f"not begun: an earlier step on {action.mount} failed",
+                "this step builds upon that one",
+                "mend what the other error names, then run the same command again",
+            )
         return None
 
     def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> Result:

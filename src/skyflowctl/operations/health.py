@@ -133,7 +133,11 @@ def _check_server(gateway: Gateway) -> None:
     server = gateway.server_health()
     if server.sealed or not server.initialized:
         word = "sealed" if server.initialized else "not initialised"
-        raise Sealed(f"the server is {word}", fix="unseal it, then run the command again")
+        raise Sealed(
+            f"the server is {word}",
+            why=f"its own sys/health says that it is {word}",
+            fix="unseal it, then run the command again",
+        )
 
 
 def _doors(

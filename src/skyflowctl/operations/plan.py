@@ -111,6 +111,7 @@ def _check_names(manifest: Manifest, names: frozenset[str]) -> None:
     if unknown:
         raise UsageError(
             f"--replace-credential names no mount of the manifest: {', '.join(unknown)}",
+            why="a credential is replaced only where the manifest says by which",
             fix=f"name one of {', '.join(mount.name for mount in manifest.mounts)}",
         )
 
