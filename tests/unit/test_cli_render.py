@@ -146,7 +146,6 @@ def test_progress_is_plain_lines_where_nobody_watches():
     assert one.err.getvalue().splitlines() == [
         "  ok created skyflow/order/roles/a  12 ms",
         "  failed skyflow/order/roles/a  4 ms",
-        "  skipped skyflow/order/roles/a",
     ]
     assert one.out.getvalue() == ""
 
@@ -164,7 +163,7 @@ def test_progress_is_a_bar_on_a_terminal():
     with progress(3, one) as tell:
         for event in events():
             tell(event)
-        assert tell._bar.tasks[0].completed == 3
+        assert tell._show._bar.tasks[0].completed == 3
     assert one.out.getvalue() == ""
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,12 +28,15 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(on_first: Callable[[], None] | None = None) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a request to stop, as long as the block runs.
 
     A second signal ends the process as if nobody had caught it: an exception would
     still have to wait for worker threads that a hanging server holds. What they leave is
     finished by the same command. Works in the main thread only, as Python's signal handling does.
+
+    Args:
+        on_first: called once, at the first signal, to tell the person what happens now.
     """
     stop = Stop()
 
@@ -42,6 +45,8 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.ask(number)
+        if on_first:
+            on_first()
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -19,8 +19,9 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode, Refused
+from skyflowctl.errors import ExitCode, Problem, Refused
 
 if TYPE_CHECKING:
     from skyflowctl.operations.apply import ApplyResult
@@ -128,17 +129,32 @@ def _carry_out(
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
 
-    with stop_on_signals() as stop, progress(len(planned.plan.actions), run.terminal) as listener:
+    with (
+        progress(len(planned.plan.actions), run.terminal) as shown,
+        stop_on_signals(shown.stopping) as stop,
+    ):
         done = carry_out(
-            planned, gateway, source, parallelism=parallelism, on_event=listener, stop=stop
+            planned, gateway, source, parallelism=parallelism, on_event=shown, stop=stop
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")
-    code = done.exit_code
+    code, problems = done.exit_code, done.problems
     if done.outcome.interrupted:
         terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-    return Result(_data(done), done.status, code, done.problems, done.warnings)
+        problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
+    return Result(_data(done), done.status, code, problems, done.warnings)
+
+
+def _stopped(done: "ApplyResult", cause: str) -> Problem:
+    """Return what a signal left undone."""
+    left = sum(one.result == "skipped" for one in done.outcome.results)
+    return Problem(
+        "terminated" if cause == "SIGTERM" else "interrupted",
+        f"the apply was stopped: {counted(left, 'change')} not begun",
+        f"{cause} arrived; what had begun was finished",
+        "run the same command again: it goes on where this run stopped",
+    )
 
 
 def _data(done: "ApplyResult") -> dict[str, Any]:

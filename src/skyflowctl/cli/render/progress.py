@@ -1,15 +1,14 @@
 """What an apply does while it does it: a bar where a person watches, lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import safe
+from skyflowctl.cli.render.text import counted, safe
 from skyflowctl.executor.events import (
     ActionDone,
     ActionFailed,
-    ActionSkipped,
     ActionStarted,
     Event,
     Listener,
@@ -28,19 +27,46 @@ _PAST = {
 
 
 @contextmanager
-def progress(total: int, terminal: Terminal) -> Iterator[Listener]:
+def progress(total: int, terminal: Terminal) -> Iterator["Shown"]:
     """Show steps on stderr for as long as the block runs; nothing with ``--quiet``.
 
     Yields:
         What to call with every event, one call at a time.
     """
     if terminal.quiet:
-        yield _silent
+        yield Shown(_silent, terminal.note)
     elif terminal.interactive_err and total > 1:
         with _bar(terminal) as bar:
-            yield _Bar(bar, total)
+            yield Shown(_Bar(bar, total), lambda text: bar.console.print(text, markup=False))
     else:
-        yield lambda event: _line(event, terminal)
+        yield Shown(lambda event: _line(event, terminal), terminal.note)
+
+
+class Shown:
+    """Told of every event; knows how many requests are on their way.
+
+    Args:
+        show: shows one event.
+        say: writes one line beside what is shown.
+    """
+
+    def __init__(self, show: Listener, say: Callable[[str], None]) -> None:
+        self._show = show
+        self._say = say
+        self._under_way = 0
+
+    def __call__(self, event: Event) -> None:
+        """Count an event and show it."""
+        if isinstance(event, ActionStarted):
+            self._under_way += 1
+        elif isinstance(event, (ActionDone, ActionFailed)):
+            self._under_way -= 1
+        self._show(event)
+
+    def stopping(self) -> None:
+        """Say that the first signal came, and what a second one does."""
+        what = counted(self._under_way, "request")
+        self._say(f"finishing {what}; Ctrl-C again stops at once")
 
 
 def _silent(_event: Event) -> None:
@@ -53,8 +79,7 @@ def _line(event: Event, terminal: Terminal) -> None:
         terminal.note(Styled("  ok ", "green"), f"{kind} {path}", _took(event))
     elif isinstance(event, ActionFailed):
         terminal.note(Styled("  failed ", "red"), path, _took(event))
-    elif isinstance(event, ActionSkipped):
-        terminal.note(Styled("  skipped ", "yellow"), path)
+    # What was skipped is said once, in the result.
 
 
 def _took(event: ActionDone | ActionFailed) -> Styled:
