@@ -1,4 +1,4 @@
-"""Skyflow accounts of the dev stack: one for each mount, with exactly its roles."""
+"""Skyflow accounts of the dev stack: one for each mount, with its roles."""
 
 import json
 from collections.abc import Container, Iterable
@@ -7,12 +7,21 @@ from skyflowctl.devstack.emulator import control
 from skyflowctl.devstack.layout import DevLayout, write_private
 from skyflowctl.devstack.state import Part
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 
 
 def ensure_account(
-    layout: DevLayout, emulator: Part, mount: str, role_ids: Iterable[str]
+    layout: DevLayout, emulator: Part, mount: str, role_ids: Iterable[str], *, replace: bool
 ) -> Secret:
-    """Give a mount an account with these roles and no others, and return its credential.
+    """Return the credential of a mount's account, made if there is none.
+
+    Args:
+        layout: the dev folder.
+        emulator: where accounts are.
+        mount: whose account.
+        role_ids: the roles of a new account.
+        replace: give one that is there already exactly these roles; False: it keeps its
+            own, so that a mere look at another manifest changes nothing.
 
     The credential is generated at the first call and kept in the dev folder; a file
     that a manifest names is never touched.
@@ -23,12 +32,24 @@ def ensure_account(
     """
     client = control(layout, emulator)
     client_id = f"dev-{mount}"
-    client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=sorted(set(role_ids)))
+    if replace or not _exists(client, client_id):
+        roles = sorted(set(role_ids))
+        client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
     path = layout.credential(mount)
     known = client.account(client_id)["keys"]
     if not _usable(path.read_text() if path.exists() else "", emulator, known):
         write_private(path, client.create_key(client_id).reveal())
     return Secret(path.read_text())
+
+
+def _exists(client: EmulatorControl, client_id: str) -> bool:
+    try:
+        client.account(client_id)
+    except EmulatorControlError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
 
 
 def _usable(text: str, emulator: Part, known_keys: Container[str]) -> bool:

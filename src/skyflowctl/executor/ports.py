@@ -1,7 +1,7 @@
 """Where an apply gets a mount's credential from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
@@ -46,4 +46,16 @@ class CredentialSource(Protocol):
 
         Raises:
             InvalidInput: as for :meth:`identify`.
+        """
+
+
+@runtime_checkable
+class PreparesApply(Protocol):
+    """A credential source that has to be told before an apply writes, but not of a plan."""
+
+    def prepare_apply(self) -> None:
+        """Do what the credentials of this manifest need in order to mint.
+
+        Raises:
+            SkyflowctlError: it cannot be done; nothing was written to the server.
         """

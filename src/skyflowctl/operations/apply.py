@@ -6,7 +6,7 @@ from typing import Literal
 from skyflowctl.errors import ExitCode, Problem, Refused
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
-from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.ports import CredentialSource, PreparesApply
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.stop import Stop
 from skyflowctl.operations.plan import PlanResult
@@ -81,6 +81,8 @@ def apply(
         Refused: mounts of the manifest may not be touched; nothing was written.
     """
     refuse_left_out(planned)
+    if isinstance(credentials, PreparesApply):
+        credentials.prepare_apply()
     outcome = execute(
         planned.plan,
         gateway,

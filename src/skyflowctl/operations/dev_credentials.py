@@ -5,15 +5,15 @@ import json
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.dev_stack import account_credential
+from skyflowctl.operations.dev_stack import account_credential, sync_accounts
 from skyflowctl.planner.identity import CredentialIdentity
 
 
 class DevCredentials:
     """Generated credentials instead of the manifest's own; a ``CredentialSource``.
 
-    Asking for one also gives the mount's account exactly the roles that the manifest
-    names, so a role that was added since ``dev up`` works at once.
+    Asking for one makes an account that is missing and changes no other; only a real
+    apply gives the accounts the manifest's roles.
 
     Args:
         layout: the dev folder of the server that answered.
@@ -23,6 +23,16 @@ class DevCredentials:
     def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
         self._layout = layout
         self._manifest = manifest
+
+    def prepare_apply(self) -> None:
+        """Give each mount's account exactly the roles that the manifest names.
+
+        A role that was added since ``dev up`` so works at once.
+
+        Raises:
+            Unhealthy: the emulator does not run.
+        """
+        sync_accounts(self._layout, self._manifest)
 
     def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002 - the port's signature
         """Return the generated credential's identity."""

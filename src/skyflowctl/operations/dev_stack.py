@@ -97,6 +97,7 @@ def not_running() -> SkyflowctlError:
     """Return the error of commands that need a running stack."""
     return Unhealthy(
         "the dev stack does not run",
+        why="its processes have ended, or were never started in this folder",
         fix="start it with 'skyflowctl dev up'",
         code="dev-stack-down",
     )
@@ -105,12 +106,17 @@ def not_running() -> SkyflowctlError:
 def sync_accounts(layout: DevLayout, manifest: "Manifest") -> tuple[str, ...]:
     """Give each mount's account exactly the roles that the manifest names now."""
     for mount in manifest.mounts:
-        account_credential(layout, manifest, mount.name)
+        account_credential(layout, manifest, mount.name, replace=True)
     return tuple(mount.name for mount in manifest.mounts)
 
 
-def account_credential(layout: DevLayout, manifest: "Manifest", mount: str) -> Secret:
+def account_credential(
+    layout: DevLayout, manifest: "Manifest", mount: str, *, replace: bool = False
+) -> Secret:
     """Return the generated credential that stands in for a mount's own.
+
+    An account that is missing is made; ``replace`` gives one that is there the roles of
+    the manifest, and takes away all others.
 
     Raises:
         Unhealthy: the emulator does not run.
@@ -122,7 +128,8 @@ def account_credential(layout: DevLayout, manifest: "Manifest", mount: str) -> S
         raise not_running()
     roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
     try:
-        return ensure_account(layout, part, mount, [role.role_id for role in roles])
+        role_ids = [role.role_id for role in roles]
+        return ensure_account(layout, part, mount, role_ids, replace=replace)
     except (OSError, EmulatorControlError) as error:
         raise Unhealthy(
             "the dev stack's emulator does not answer",
@@ -236,7 +243,12 @@ def reset(environ: Mapping[str, str]) -> bool:
             raise layout.foreign()
         bring_down(environ)
         if leftovers(layout):
-            raise Unhealthy("a process of the dev stack does not end", code="dev-leftover")
+            raise Unhealthy(
+                "a process of the dev stack does not end",
+                why="it is still there after it was killed, so its files are kept",
+                fix="'skyflowctl dev status' names it; end it, then run the command again",
+                code="dev-leftover",
+            )
         shutil.rmtree(layout.root)
         if layout.root.parent.name == ".skyflowctl" and not any(layout.root.parent.iterdir()):
             layout.root.parent.rmdir()
@@ -251,7 +263,10 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
         Unhealthy: it does not run.
     """
     layout = find_layout(environ)
-    target = dev_target(layout, load_state(layout))
+    state = load_state(layout)
+    if not all(part and alive(part.process) for part in (state.server, state.emulator)):
+        raise not_running()
+    target = dev_target(layout, state)
     token = target.token.reveal() if target.token else ""
     named = {DEV_DIR_VARIABLE: str(layout.root)}
     for prefix in ("BAO", "VAULT"):
