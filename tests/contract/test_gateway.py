@@ -13,6 +13,7 @@ from skyflowctl.vault.failures import (
     BadRequest,
     Conflict,
     NotMounted,
+    PathInUse,
     TokenServiceFailed,
     health_state,
 )
@@ -78,11 +79,17 @@ def test_what_is_not_mounted_is_none(rig: Rig):
     rig.gateway.disable_mount(path)
 
 
-def test_a_path_in_use_and_an_unknown_type_are_bad_requests(rig: Rig):
+def test_a_path_that_somebody_mounted_alike_meanwhile_is_done(rig: Rig):
+    path = rig.mount(description="ours", options={"manifest": "shop"})
+    wanted = {"type": rig.plugin, "description": "ours", "options": {"manifest": "shop"}}
+    assert rig.gateway.enable_mount(path, wanted) == rig.gateway.read_mount(path)
+
+
+def test_a_path_in_use_and_an_unknown_type_are_refused(rig: Rig):
     path = rig.mount()
     for taken in (path, f"{path}/below"):
-        with pytest.raises(BadRequest) as caught:
-            rig.gateway.enable_mount(taken, {"type": rig.plugin})
+        with pytest.raises(PathInUse) as caught:
+            rig.gateway.enable_mount(taken, {"type": rig.plugin, "description": "other"})
         assert caught.value.says("path is already in use")
     with pytest.raises(BadRequest) as caught:
         rig.gateway.enable_mount("contract/other", {"type": "nope"})

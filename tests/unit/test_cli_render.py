@@ -8,6 +8,7 @@ import pytest
 
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.render.plan import plan_json, show_plan
+from skyflowctl.cli.render.problems import show_problems
 from skyflowctl.cli.render.progress import progress
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import columns, safe, show, without_long_words
@@ -170,3 +171,18 @@ def test_progress_is_a_bar_on_a_terminal():
 def test_results_are_immutable():
     with pytest.raises(AttributeError):
         Result({}).status = "error"
+
+
+def test_the_same_problem_is_said_once_with_its_count():
+    one = terminal()
+    same, other = Problem("x", "busy", "because", "wait"), Problem("x", "gone", "so", "look")
+    show_problems([same, other, same, same], one)
+    assert one.err.getvalue().splitlines() == [
+        "error: busy (3 times)",
+        "because: because",
+        "fix: wait",
+        "error: gone",
+        "because: so",
+        "fix: look",
+        "4 problems",
+    ]

@@ -341,6 +341,22 @@ class TestEvents:
         assert apply(server, THREE, parallelism=8, on_event=listen).status == "ok"
 
 
+class TestTwoAppliesAtOnce:
+    def test_a_plan_that_another_apply_has_carried_out_is_done(self, server):
+        late = plan_for(server, THREE)
+        assert apply(server, THREE).status == "ok"
+        outcome = execute(late, Gateway(server), FakeCredentials())
+        assert (outcome.status, outcome.failures) == ("ok", ())
+
+    def test_a_mount_of_another_kind_is_told_with_what_to_do(self, server):
+        late = plan_for(server, THREE)
+        server.mounts["skyflow/pay"] = {"type": "kv"}
+        outcome = execute(late, Gateway(server), FakeCredentials())
+        (failed,) = outcome.failures
+        assert (failed.action.mount, failed.problem.code) == ("pay", "path-in-use")
+        assert "another apply" in failed.problem.fix
+
+
 class TestInterruption:
     def test_what_has_begun_is_finished_and_the_rest_is_reported(self, server):
         stop = Stop()

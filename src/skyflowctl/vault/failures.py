@@ -118,6 +118,25 @@ class Conflict(VaultError, errors.Refused):
     default_code = "conflict"
 
 
+class PathInUse(Conflict):
+    """400 ``path is already in use``: a mount is there, or above or below it."""
+
+    default_code = "path-in-use"
+
+    @classmethod
+    def at(cls, path: str, cause: VaultError) -> "PathInUse":
+        """Return the error for a path that was free a moment before."""
+        return cls(
+            f"something else was mounted meanwhile: {path}",
+            why=cause.problems[0].why,
+            fix="if another apply is changing this server, run this one again when it has ended",
+            status=cause.status,
+            messages=cause.messages,
+            method=cause.method,
+            path=cause.path,
+        )
+
+
 class TokenServiceFailed(VaultError, errors.Unhealthy):
     """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""
 

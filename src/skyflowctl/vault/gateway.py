@@ -19,6 +19,7 @@ from skyflowctl.vault.failures import (
     NotAnEngine,
     NotFound,
     OutcomeUnknown,
+    PathInUse,
     SilentlyIgnored,
 )
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
@@ -111,13 +112,27 @@ class Gateway:
 
         Raises:
             SilentlyIgnored: the server took the request and not all of its values.
-            BadRequest: the path is in use, the type is unknown, the plugin is broken.
+            BadRequest: the type is unknown, the plugin is broken.
+            PathInUse: something else than what was sent is mounted there.
         """
         try:
             self._write("POST", f"sys/mounts/{path}", parsing.enable_body(fields), False)
         except OutcomeUnknown:
             return self._enable_again(path, fields)
+        except BadRequest as error:
+            return self._made_by_another(path, fields, error)
         return self._confirmed(path, fields)
+
+    def _made_by_another(
+        self, path: str, fields: Mapping[str, Any], error: BadRequest
+    ) -> LiveMount:
+        """Return what somebody mounted there meanwhile, if it is what was to be mounted."""
+        if not error.says("path is already in use"):
+            raise error
+        live = self.read_mount(path)
+        if live is None or parsing.ignored_fields(live, fields):
+            raise PathInUse.at(path, error) from None
+        return live
 
     def _enable_again(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
         """Enable after a lost reply: what is mounted there now is ours if it is equal."""
