@@ -3,125 +3,280 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.plugin import build_from, copy_source
 from support.stack import EXAMPLE, REPO, Stack, running_stack
+
+from skyflowctl.manifest.load import load_manifest
+from skyflowctl.planner import fields as planner_fields
+from skyflowctl.version import semver
 
 pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("drift")]
 
 MOUNT = "skyflow/order"
-ROLE = "order-producer"
+ROLE = f"{MOUNT}/roles/order-producer"
+TUNE = f"sys/mounts/{MOUNT}/tune"
+HEADERS = "sys/config/auditing/request-headers"
+MARK = "managed-by:skyflowctl/shop-platform"
+NEXT = "v99.0.0"
+# What counts or tells when, and so differs after a change and its mending.
+MOVING = {"version", "last_updated"}
 
-# Manifest property (as the schema names it) -> how to change the server behind its back:
-# (API path, body, the field that the plan must name).
-CHANGES: dict[str, list[tuple[str, dict[str, Any], str]]] = {
-    "mount.description": [
-        (f"sys/mounts/{MOUNT}/tune", {"description": "someone else's"}, "description"),
-        (f"{MOUNT}/config", {"description": "someone else's"}, "description"),
-    ],
-    "mount.tags": [(f"{MOUNT}/config", {"tags": ["env:wrong"]}, "tags")],
-    "mount.audit": [
-        (
-            f"sys/mounts/{MOUNT}/tune",
-            {"audit_non_hmac_request_keys": ["ctx"]},
-            "audit_non_hmac_request_keys",
-        ),
-        (
-            f"sys/mounts/{MOUNT}/tune",
-            {"audit_non_hmac_response_keys": ["key_id"]},
-            "audit_non_hmac_response_keys",
-        ),
-    ],
-    "manifest": [
-        (f"sys/mounts/{MOUNT}/tune", {"options": {"managed_by": ""}}, "options.managed_by"),
-        (
-            f"sys/mounts/{MOUNT}/tune",
-            {"passthrough_request_headers": ["X-Other"]},
-            "passthrough_request_headers",
-        ),
-    ],
-    "role.role_ids": [(f"{MOUNT}/roles/{ROLE}", {"role_ids": ["another-role"]}, "role_ids")],
-    "role.description": [(f"{MOUNT}/roles/{ROLE}", {"description": "other"}, "description")],
-    "role.tags": [(f"{MOUNT}/roles/{ROLE}", {"tags": ["other"]}, "tags")],
-    "role.ctx": [
-        (f"{MOUNT}/roles/{ROLE}", {"ctx_required": False}, "ctx_required"),
-        (f"{MOUNT}/roles/{ROLE}", {"ctx_pattern": "order:p*"}, "ctx_pattern"),
-        (f"{MOUNT}/roles/{ROLE}", {"ctx_probe": "order:other"}, "ctx_probe"),
-    ],
-}
+
+@dataclass(frozen=True)
+class Drift:
+    """One change behind skyflowctl's back.
+
+    Args:
+        covers: the property of the manifest whose live value it changes.
+        kind: what holds the field: ``mount``, ``role``, ``config``, ``header`` or ``plugin``.
+        field: the field that the plan must name, and it alone.
+        path: where the change is written.
+        body: what is written there; None: it is deleted.
+    """
+
+    covers: str
+    kind: str
+    field: str
+    path: str
+    body: dict[str, Any] | None = field(default_factory=dict)
+
+
+DRIFTS = [
+    Drift("mount.description", "mount", "description", TUNE, {"description": "other"}),
+    Drift("mount.audit.plain_ctx", "mount", "audit_non_hmac_request_keys", TUNE,
+          {"audit_non_hmac_request_keys": ["ctx"]}),
+    Drift("defaults.audit.plain_ctx", "mount", "audit_non_hmac_request_keys", TUNE,
+          {"audit_non_hmac_request_keys": ["ctx", "other"]}),
+    Drift("", "mount", "audit_non_hmac_response_keys", TUNE,
+          {"audit_non_hmac_response_keys": ["key_id", "access_token"]}),
+    Drift("", "mount", "passthrough_request_headers", TUNE,
+          {"passthrough_request_headers": ["X-Other"]}),
+    Drift("", "mount", "options.managed_by", TUNE, {"options": {"managed_by": ""}}),
+    Drift("manifest", "mount", "options.manifest", TUNE, {"options": {"manifest": ""}}),
+    Drift("mount.description", "config", "description", f"{MOUNT}/config",
+          {"description": "other"}),
+    Drift("mount.tags", "config", "tags", f"{MOUNT}/config", {"tags": ["env:prod", MARK]}),
+    Drift("defaults.tags", "config", "tags", f"{MOUNT}/config",
+          {"tags": ["product:order", MARK]}),
+    Drift("manifest", "config", "tags", f"{MOUNT}/config",
+          {"tags": ["env:prod", "product:order"]}),
+    Drift("role.role_ids", "role", "role_ids", ROLE, {"role_ids": ["another-role"]}),
+    Drift("role.description", "role", "description", ROLE, {"description": "other"}),
+    Drift("role.tags", "role", "tags", ROLE, {"tags": ["other", MARK]}),
+    Drift("manifest", "role", "tags", ROLE, {"tags": []}),
+    Drift("role.ctx.required", "role", "ctx_required", ROLE, {"ctx_required": False}),
+    Drift("role.ctx.pattern", "role", "ctx_pattern", ROLE, {"ctx_pattern": "order:p*"}),
+    Drift("role.ctx.probe", "role", "ctx_probe", ROLE, {"ctx_probe": "order:other"}),
+    *(Drift("", "header", "hmac", f"{HEADERS}/{name}", body)
+      for name in planner_fields.AUDITED_HEADERS
+      for body in ({"hmac": True}, None)),
+    Drift("plugin.version", "plugin", "plugin_version", TUNE, {"plugin_version": NEXT}),
+]  # fmt: skip
 # Properties that say how skyflowctl works, not what the server holds.
 NOT_LIVE = {
+    "version",  # of the format
+    "plugin.name",  # another type is another engine: a mount is left out, never changed
     "mount.path",  # which mount it is
+    "defaults.path_prefix",
     "mount.protect",  # a gate of deletions
     "mount.credentials",  # an identity, never written back: tests/scenarios/plan
-    "mount.rotation",  # when and from where rotate takes a key
-    "mount.roles",  # each role below
-    "role.consumers",  # refused until its issue
-}
+    *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
+      for name in ("max_age", "renew_before", "retire_margin")),
+    *(f"mount.rotation.{name}" for name in ("source", "operator_token", "account_id")),
+    "role.consumers",  # this and the next are refused until their issues
+    *("engines", "auth", "policies", "audit_devices", "quotas", "namespaces"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def applied() -> Iterator[Stack]:
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(EXAMPLE, apply=True) as stack:
+        register_next(stack, tmp_path_factory.mktemp("next"))
         yield stack
 
 
-def cases() -> list[tuple[str, dict[str, Any], str]]:
-    return [case for listed in CHANGES.values() for case in listed]
+def register_next(stack: Stack, folder: Path) -> None:
+    """A later version of the plugin in the catalog, so that a mount can be moved to it."""
+    source = copy_source(folder)
+    version = source / "skyflowctl" / "version.py"
+    text = re.sub(r'__version__ = "[^"]+"', f'__version__ = "{NEXT[1:]}"', version.read_text())
+    version.write_text(text)
+    sha256 = build_from(source, stack.dev / "plugins", "skyflow-next")
+    path = "sys/plugins/catalog/secret/skyflow"
+    args = call(stack, "GET", f"{path}?version={semver()}")["data"]["args"]
+    entry = {"sha256": sha256, "command": "skyflow-next", "version": NEXT, "args": args}
+    call(stack, "POST", path, entry)
+
+
+def call(stack: Stack, method: str, path: str, body: object = None) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{stack.exports['BAO_ADDR']}/v1/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"X-Vault-Token": stack.exports["BAO_TOKEN"]},
+    )
+    context = ssl.create_default_context(cafile=stack.exports["BAO_CACERT"])
+    with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+        raw = reply.read()
+    return json.loads(raw) if raw else {}
+
+
+def snapshot(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Everything that an apply could touch, of every mount; lists without their order."""
+    mounts = call(stack, "GET", "sys/mounts")["data"]
+    seen = {HEADERS: call(stack, "GET", HEADERS)["data"]["headers"]}
+    for path, entry in mounts.items():
+        seen[f"sys/mounts/{path}"] = entry
+        if entry["type"] != "skyflow":
+            continue
+        seen[f"{path}config"] = call(stack, "GET", f"{path}config")["data"]
+        for role in call(stack, "GET", f"{path}roles?list=true")["data"]["keys"]:
+            seen[f"{path}roles/{role}"] = call(stack, "GET", f"{path}roles/{role}")["data"]
+    return {path: plain(value) for path, value in seen.items()}
+
+
+def plain(value: Any) -> Any:
+    """Order and emptiness mean nothing in these: a list left out is an empty one."""
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items() if inner not in ([], None)}
+    return sorted(value) if isinstance(value, list) else value
+
+
+def touched_by(drift: Drift) -> str:
+    """The object of the snapshot that a change is made to."""
+    if drift.kind == "header":
+        return HEADERS
+    return f"sys/mounts/{MOUNT}/" if drift.path == TUNE else drift.path
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, set[str]]:
+    """The names that differ, by object; an object that is there only once differs whole."""
+    found = {}
+    for path in before.keys() | after.keys():
+        left, right = before.get(path, {}), after.get(path, {})
+        names = {name for name in left.keys() | right.keys() if left.get(name) != right.get(name)}
+        if names:
+            found[path] = names
+    return found
+
+
+def leaves(schema: dict[str, Any], node: dict[str, Any], at: str) -> Iterator[str]:
+    """Every property that a manifest can hold, as a dotted name; references are one each."""
+    while "$ref" in node:
+        at = "mount" if node["$ref"].endswith("/mount") else at
+        at = "role" if node["$ref"].endswith("/role") else at
+        if node["$ref"].endswith("/reference"):
+            yield at
+            return
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    inner = node.get("properties", {})
+    anything = node.get("additionalProperties")
+    if isinstance(anything, dict):
+        yield from leaves(schema, anything, at)
+    for name, child in inner.items():
+        yield from leaves(schema, child, f"{at}.{name}".lstrip("."))
+    if not inner and not isinstance(anything, dict):
+        yield at
 
 
 def test_every_property_of_the_schema_is_changed_here_or_not_live() -> None:
     schema = json.loads((REPO / "schemas" / "mounts.schema.json").read_text())
-
-    def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node:
-            target = node["$ref"].removeprefix("#/").split("/")
-            node = schema
-            for part in target:
-                node = node[part]
-        return node
-
-    def inner(node: dict[str, Any]) -> dict[str, Any]:
-        node = resolve(node)
-        values = list(node.get("patternProperties", {}).values())
-        extra = node.get("additionalProperties")
-        return resolve(values[0] if values else extra)
-
-    mount = inner(schema["properties"]["mounts"])
-    role = inner(mount["properties"]["roles"])
-    named = {f"mount.{name}" for name in mount["properties"]}
-    named |= {f"role.{name}" for name in role["properties"]}
-    assert named == (set(CHANGES) - {"manifest"}) | NOT_LIVE
+    covered = {drift.covers for drift in DRIFTS} - {""}
+    assert not covered & NOT_LIVE
+    assert set(leaves(schema, schema, "")) == covered | NOT_LIVE
 
 
-@pytest.mark.parametrize(("path", "body", "field"), cases())
+def test_every_field_that_the_planner_manages_is_changed_here() -> None:
+    manifest = load_manifest([str(EXAMPLE)], environ={}).manifest
+    mount = manifest.mounts[0]
+    managed = {
+        "mount": planner_fields.wanted_mount(manifest, mount).keys(),
+        "role": planner_fields.wanted_role(manifest, mount.roles[0]).keys(),
+        "config": planner_fields.wanted_config(manifest, mount).keys(),
+    }
+    for kind, names in managed.items():
+        assert {drift.field for drift in DRIFTS if drift.kind == kind} == set(names)
+
+
+def test_the_snapshot_sees_every_change(applied: Stack) -> None:
+    """Else "and nothing else" below would prove nothing."""
+    before = snapshot(applied)
+    assert len([path for path in before if path.endswith("/config")]) == 3
+    assert len([path for path in before if "/roles/" in path]) >= 9
+    for path in before:
+        changed = before | {path: before[path] | {"description": "x", "new": 1}}
+        assert set(difference(before, changed)) == {path}
+
+
+@pytest.mark.parametrize(
+    "drift",
+    DRIFTS,
+    ids=lambda drift: f"{drift.kind}-{drift.field}-{drift.covers or drift.path[-6:]}-{drift.body}",
+)
 def test_a_changed_field_is_one_action_and_apply_mends_it_alone(
-    applied: Stack, path: str, body: dict[str, Any], field: str
+    applied: Stack, drift: Drift
 ) -> None:
-    write(applied, path, body)
-    plan = applied.json("plan", "--detailed-exitcode", check=2)
+    before = snapshot(applied)
+    call(applied, "DELETE" if drift.body is None else "POST", drift.path, drift.body)
+    assert set(difference(before, snapshot(applied))) == {touched_by(drift)}
+    mended_alone(applied, drift.field, before, touched_by(drift))
+
+
+def test_a_running_version_that_differs_is_one_action_and_apply_mends_it_alone(
+    applied: Stack,
+) -> None:
+    """Tuned by hand to the next version, reloaded, and tuned back without a reload."""
+    before = snapshot(applied)
+    call(applied, "POST", TUNE, {"plugin_version": NEXT})
+    call(applied, "PUT", "sys/plugins/reload/backend", {"mounts": [f"{MOUNT}/"]})
+    call(applied, "POST", TUNE, {"plugin_version": semver()})
+    changed = difference(before, snapshot(applied))
+    assert changed[f"sys/mounts/{MOUNT}/"] == {"running_plugin_version", "running_sha256"}
+    mended_alone(applied, "running_plugin_version", before, f"sys/mounts/{MOUNT}/")
+
+
+def mended_alone(stack: Stack, name: str, before: dict[str, Any], touched: str) -> None:
+    plan = stack.json("plan", "--detailed-exitcode", check=2)
     assert plan["status"] == "changes"
     [action] = plan["data"]["actions"]
-    assert [change["field"] for change in action["changes"]] == [field]
-    done = applied.json("apply", "-y")["data"]
+    assert [change["field"] for change in action["changes"]] == [name]
+    done = stack.json("apply", "-y")["data"]
     assert [item["result"] for item in done["actions"]] == ["done"]
-    assert done["summary"]["update"] == 1
-    again = applied.json("plan", "--detailed-exitcode", check=0)
+    left = difference(before, snapshot(stack))
+    assert left.keys() <= {touched}
+    assert left.get(touched, set()) <= MOVING
+    again = stack.json("plan", "--detailed-exitcode", check=0)
     assert again["data"]["actions"] == []
 
 
-def write(stack: Stack, path: str, body: dict[str, Any]) -> None:
-    import ssl
-    import urllib.request
-
-    request = urllib.request.Request(
-        f"{stack.exports['BAO_ADDR']}/v1/{path}",
-        method="POST",
-        data=json.dumps(body).encode(),
-        headers={"X-Vault-Token": stack.exports["BAO_TOKEN"]},
-    )
-    context = ssl.create_default_context(cafile=stack.exports["BAO_CACERT"])
-    with urllib.request.urlopen(request, context=context, timeout=30):
-        return
+def test_a_mount_of_another_manifest_is_left_alone(applied: Stack) -> None:
+    """Its mark decides: plan says so, and apply refuses before it writes anything."""
+    drifted = f"{MOUNT}/roles/order-consumer-support"
+    before = snapshot(applied)
+    call(applied, "POST", TUNE, {"options": {"manifest": "another"}})
+    call(applied, "POST", "skyflow/payment/config", {"description": "a change to be mended"})
+    call(applied, "POST", drifted, {"description": "theirs now"})
+    try:
+        theirs = snapshot(applied)
+        plan = applied.json("plan", "--detailed-exitcode", check=2)
+        codes = [warning["code"] for warning in plan["data"]["warnings"]]
+        assert codes == ["owned-by-other"]
+        assert {action["mount"] for action in plan["data"]["actions"]} == {"payment"}
+        refused = applied.json("apply", "-y", check=5)
+        assert [error["code"] for error in refused["errors"]] == ["owned-by-other"]
+        assert difference(theirs, snapshot(applied)) == {}
+    finally:
+        call(applied, "POST", TUNE, {"options": {"manifest": "shop-platform"}})
+        applied.cli("apply", "-y", exported=True)
+    left = difference(before, snapshot(applied))
+    assert left.keys() <= {drifted, "skyflow/payment/config"}
+    assert all(names <= MOVING for names in left.values())
