@@ -82,3 +82,32 @@ def test_a_wrong_namespace_is_named(env):
         ("status",),
     ):
         assert failed(env, *words, "-n", "nowhere") == (64, "no-such-namespace"), words
+
+
+COMMANDS = (("creds", "order", "y"), ("role", "list", "order"), ("mount", "list"))
+
+
+def test_an_address_by_flag_without_a_token_is_told_from_a_bad_token(env, tmp_path):
+    named = {**env, "BAO_ADDR": None, "HOME": str(tmp_path)}
+    for words in COMMANDS:
+        found = failed(named, *words, "--address", env["BAO_ADDR"])
+        assert found == (4, "no-token"), words
+    done = invoke("mount", "list", "--address", env["BAO_ADDR"], env=named)
+    assert "no token was sent" in done.stderr
+    assert "--token-file" in done.stderr
+
+
+def test_no_login_in_the_environment_is_told_from_a_bad_token(env, tmp_path):
+    nobody = {**env, "BAO_TOKEN": None, "VAULT_TOKEN": None, "HOME": str(tmp_path)}
+    for words in COMMANDS:
+        assert failed(nobody, *words) == (4, "no-token"), words
+    assert failed({**nobody, "BAO_TOKEN": "dead"}, "mount", "list") == (4, "forbidden")
+
+
+def test_a_certificate_that_is_not_trusted_names_the_ca(env):
+    done = invoke("mount", "list", "-o", "json", env={**env, "BAO_CACERT": None})
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, error["code"]) == (69, "unreachable")
+    assert "certificate" in error["why"]
+    assert "--ca-cert" in error["fix"]
+    assert "BAO_CACERT" in error["fix"]

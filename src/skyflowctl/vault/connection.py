@@ -27,12 +27,16 @@ _CONNECT_SECONDS = 10.0
 
 
 class NotSent(Exception):
-    """The request never left: no connection. ``lasting``: trying again won't help."""
+    """The request never left: no connection. ``lasting``: trying again won't help.
 
-    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+    ``fix`` is what helps where it is not the network; else it is empty.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False, fix: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.lasting = lasting
+        self.fix = fix
 
 
 class Lost(Exception):
@@ -205,7 +209,8 @@ def _verify(target: Target) -> bool | str:
 def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
     """Return whether the request was sent. Texts of requests hold the URL with its ctx."""
     if isinstance(error, requests.exceptions.SSLError):
-        return NotSent(_tls_reason(error), lasting=True)
+        reason, fix = _tls_reason(error)
+        return NotSent(reason, lasting=True, fix=fix)
     if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema)):
         return NotSent("the proxy that the environment names cannot be used", lasting=True)
     if isinstance(error, requests.exceptions.ConnectTimeout):
@@ -225,11 +230,19 @@ def _connection_failed(cause: object) -> NotSent | Lost:
     return Lost("the connection was closed before the answer")
 
 
-def _tls_reason(error: Exception) -> str:
+_NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
+
+
+def _tls_reason(error: Exception) -> tuple[str, str]:
+    """Return why there is no TLS connection, and what to do about it."""
     text = str(error)
-    for known in ("self-signed certificate", "unable to get local issuer", "has expired"):
+    if "has expired" in text:
+        return "its certificate has expired", "renew the server's certificate; check the clock"
+    for known in ("self-signed certificate", "unable to get local issuer"):
         if known in text:
-            return f"its certificate cannot be verified: {known}"
+            return f"its certificate cannot be verified: {known}", _NAME_THE_CA
     if "match" in text and "CERTIFICATE_VERIFY_FAILED" in text:
-        return "its certificate is for another name"
-    return "no TLS connection: the certificate or the protocol does not fit"
+        fix = "use the address that it names, or give that name with --tls-server-name"
+        return "its certificate is for another name", fix
+    reason = "no TLS connection: the certificate or the protocol does not fit"
+    return reason, f"check that the server speaks TLS at this address; {_NAME_THE_CA}"

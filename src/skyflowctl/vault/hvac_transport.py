@@ -13,6 +13,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.failures import (
     Busy,
+    Forbidden,
     VaultError,
     failure,
     server_texts,
@@ -21,7 +22,13 @@ from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, make_reply
-from skyflowctl.vault.unanswered import no_answer, no_connection, unknown, unnamed_host
+from skyflowctl.vault.unanswered import (
+    no_answer,
+    no_connection,
+    no_token,
+    unknown,
+    unnamed_host,
+)
 
 if TYPE_CHECKING:
     from skyflowctl.vault.connection import Connection
@@ -271,6 +278,8 @@ class HvacTransport:
             request_id=request_id,
             namespace=self._target.namespace,
         )
+        if isinstance(error, Forbidden) and self._target.token is None:
+            error = no_token(error, self._target.source)
         if verdict is Verdict.DONE:
             return _Try(Verdict.FINAL, error)
         return _Try(
@@ -292,8 +301,8 @@ class HvacTransport:
 
     def _not_sent(self, call: _Call, number: int, address: str, gone: Exception) -> _Try:
         """No connection: try the next address; before the first success only once each."""
-        reason = getattr(gone, "reason", "no connection")
-        error = no_connection(call.method, call.path, address, reason)
+        reason, fix = getattr(gone, "reason", "no connection"), getattr(gone, "fix", "")
+        error = no_connection(call.method, call.path, address, reason, fix)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
         if getattr(gone, "lasting", False) or (last and not self._reached):

@@ -1,22 +1,60 @@
 """The errors of requests without an answer to rely on: not sent, lost, or redirected."""
 
+from collections.abc import Mapping
+
 from skyflowctl.vault.failures import (
+    Forbidden,
     OutcomeUnknown,
     RedirectRefused,
     ServerUnreachable,
     VaultError,
 )
+from skyflowctl.vault.target import Source
 
 
-def no_connection(method: str, path: str, address: str, reason: str) -> ServerUnreachable:
+def no_connection(
+    method: str, path: str, address: str, reason: str, fix: str = ""
+) -> ServerUnreachable:
     """Return the error for a request that never left."""
     return ServerUnreachable(
         f"cannot reach the server at {address}",
         why=reason,
-        fix="check the address, the network and that the server runs",
+        fix=fix or "check the address, the network and that the server runs",
         method=method,
         path=path,
     )
+
+
+def no_token(refusal: Forbidden, source: Source) -> Forbidden:
+    """Return the error for a request without a token that needs one.
+
+    Args:
+        refusal: what the server said.
+        source: where the target's address came from, which decides about the login.
+    """
+    return Forbidden(
+        f"no token was sent: {refusal.method} v1/{refusal.path}",
+        why=_WHY_NO_TOKEN[source],
+        fix=_TOKEN_FIXES[source],
+        code="no-token",
+        status=refusal.status,
+        messages=refusal.messages,
+        method=refusal.method,
+        path=refusal.path,
+        request_id=refusal.request_id,
+    )
+
+
+_WHY_NO_TOKEN: Mapping[Source, str] = {
+    "flags": "the login of the environment does not serve an address given by flag",
+    "environment": "there is no BAO_TOKEN, VAULT_TOKEN, token helper or token file",
+    "context": "nobody is logged in to the current context",
+}
+_TOKEN_FIXES: Mapping[Source, str] = {
+    "flags": "give --token-file as well, or name the server in BAO_ADDR instead",
+    "environment": "set BAO_TOKEN, log in with 'bao login', or give --token-file",
+    "context": "give --token-file",
+}
 
 
 def no_answer(method: str, path: str, address: str, reason: str) -> OutcomeUnknown:
