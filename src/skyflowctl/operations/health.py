@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from skyflowctl.errors import ExitCode
@@ -10,6 +9,7 @@ from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
 from skyflowctl.vault.failures import NamespaceMissing, Sealed, VaultError, health_state
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.workers import Workers
 
 STATES = (
     "ok",
@@ -114,7 +114,7 @@ def health(
     doors, unasked = _doors(gateway, connect)
     asked = [(mount, node, door) for mount in mounts for node, door in doors]
     try:
-        with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+        with Workers(parallelism) as pool:
             rows = pool.map(lambda one: _ask(one[0], one[1], one[2], refresh=refresh), asked)
             return HealthResult(tuple(rows), unasked)
     finally:

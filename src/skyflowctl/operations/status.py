@@ -1,7 +1,6 @@
 """``status``: what is mounted, on which engine, with which credential, and how it does."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +11,7 @@ from skyflowctl.operations.health import mount_health
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def status(
     paths = [mount.path for mount in mounts]
     live = gateway.read_live_state(paths, plugin_name, parallelism=parallelism)
     now = clock.now()
-    with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+    with Workers(parallelism) as pool:
         return tuple(pool.map(lambda mount: _one(gateway, mount, live, plugin_name, now), mounts))
 
 

@@ -25,9 +25,9 @@ def live_state(
     transport: Transport, paths: Sequence[str], plugin_name: str, parallelism: int
 ) -> LiveState:
     """Read mounts, audited headers, and the engines of the asked paths."""
-    from concurrent.futures import ThreadPoolExecutor
+    from skyflowctl.vault.workers import Workers
 
-    with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+    with Workers(parallelism) as pool:
         headers = pool.submit(audited_headers, transport)
         mounted = mounts(transport)
         wanted = [path for path in dict.fromkeys(paths) if path in mounted]

@@ -1,0 +1,84 @@
+"""Threads for requests side by side, which a person who presses Ctrl-C need not wait for.
+
+The standard pool joins its threads when a block is left and once more when Python ends, so
+that one mount that hangs holds back the whole command for as long as a request may take.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self, TypeVar
+
+_T = TypeVar("_T")
+_A = TypeVar("_A")
+
+
+class Workers:
+    """At most so many threads; used as a block.
+
+    When the block ends, what has not begun is dropped and what has begun is waited for.
+    When it is left by an interruption (Ctrl-C, SIGTERM), nothing is waited for: use it for
+    reads alone.
+
+    Args:
+        number: how many calls run at once; below 1 counts as 1.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = max(1, number)
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._futures: list[Future[object]] = []
+
+    def submit(self, work: Callable[..., _T], *arguments: object) -> Future[_T]:
+        """Have a call done; its result, or what it raised, is in the future."""
+        future: Future[_T] = Future()
+        self._futures.append(future)  # type: ignore[arg-type]  # only ever cancelled there
+        self._calls.put(partial(_do, future, work, arguments))
+        if len(self._threads) < self._number:
+            thread = threading.Thread(target=self._serve, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def map(self, work: Callable[[_A], _T], items: Iterable[_A]) -> list[_T]:
+        """Return the results for all items, in their order.
+
+        Raises:
+            Exception: what the first of them that failed raised.
+        """
+        futures = [self.submit(work, item) for item in items]
+        return [future.result() for future in futures]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        for future in self._futures:
+            future.cancel()
+        for _ in self._threads:
+            self._calls.put(None)
+        if kind is None or issubclass(kind, Exception):
+            for thread in self._threads:
+                thread.join()
+
+    def _serve(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def _do(future: Future[_T], work: Callable[..., _T], arguments: tuple[object, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work(*arguments))
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+        future.set_exception(error)
