@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from support.bao import BaoServer
 from support.cli import checked_data, checked_envelope, invoke
+from support.plugin import build_from, copy_source
+
+from skyflowctl.version import semver
 
 KINDS = {"kv1": ("-version=1", "kv"), "kv2": ("-version=2", "kv")}
 
@@ -111,3 +114,25 @@ def test_a_certificate_that_is_not_trusted_names_the_ca(env):
     assert "certificate" in error["why"]
     assert "--ca-cert" in error["fix"]
     assert "BAO_CACERT" in error["fix"]
+
+
+def test_registering_again_never_drops_arguments_in_silence(env, bao, tmp_path):
+    build_from(copy_source(tmp_path), bao.plugin_dir, "again")
+    words = ("plugin", "register", str(bao.plugin_dir / "again"), "--name", "again")
+    first = invoke(*words, "--only-host", "127.0.0.1:8443", "-o", "json", env=env)
+    assert first.exit_code == 0, first.stdout
+    assert checked_data(first.stdout)["changed"]
+    entry = f"sys/plugins/catalog/secret/again?version={semver()}"
+    assert failed(env, *words) == (5, "needs-confirmation")
+    asked = invoke(*words, env=env)
+    assert "args: --only-host=127.0.0.1:8443 -> none" in asked.stderr
+    assert bao.api("GET", entry)[1]["data"]["args"] == ["--only-host=127.0.0.1:8443"]
+    data = checked_data(invoke(*words, "-y", "-o", "json", env=env).stdout)
+    assert [one["field"] for one in data["changes"]] == ["args"]
+    assert not bao.api("GET", entry)[1]["data"]["args"]
+    same = invoke(*words, env=env)
+    assert "already registered" in same.stdout
+    pair = ("--env", "SSL_CERT_FILE=/etc/ca.pem")
+    assert "already registered" not in invoke(*words, *pair, env=env).stdout
+    assert failed(env, *words, "--env", "API_KEY=x") == (64, "secret-env")
+    bao.api("DELETE", entry)

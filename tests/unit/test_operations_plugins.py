@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
+from skyflowctl.errors import InvalidInput, Refused, Unhealthy, UsageError
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
     Registration,
@@ -21,6 +22,8 @@ from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest
 
 WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
+
+BARE = replace(WANTED, env=())
 
 
 class Catalog:
@@ -52,8 +55,8 @@ def gateway(reports="v1.0.0", mounts=None):
 
 def test_a_plugin_that_runs_is_registered_once():
     server = gateway()
-    assert register_plugin(server, WANTED) is True
-    assert register_plugin(server, WANTED) is False
+    assert {one.field for one in register_plugin(server, BARE)} == {"sha256", "command", "args"}
+    assert register_plugin(server, BARE) == ()
     assert list(server.catalog.entries) == ["v1.0.0"]
 
 
@@ -61,7 +64,42 @@ def test_another_digest_under_the_same_version_is_a_change():
     server = gateway()
     register_plugin(server, WANTED)
     other = Registration("skyflow", "v1.0.0", "skyflow", "cd" * 32)
-    assert register_plugin(server, other) is True
+    changes = {one.field: (one.before, one.after) for one in register_plugin(server, other)}
+    assert changes == {"sha256": ("ab" * 32, "cd" * 32), "args": ("--shared", "")}
+    assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
+
+
+def test_an_environment_is_never_the_same():
+    server = gateway()
+    register_plugin(server, WANTED)
+    again = register_plugin(server, replace(WANTED, env=("A=c", "B=d")))
+    assert [(one.field, one.after) for one in again] == [("env", "A B")]
+
+
+def refuse(changes):
+    raise Refused("no", why="the test says so", fix="none")
+
+
+@pytest.mark.parametrize("args", [(), ("--shared", "--allow-host=h:1"), ("--only-host=h:1",)])
+def test_other_arguments_are_asked_about_before_anything_is_written(args):
+    server = gateway()
+    register_plugin(server, BARE, refuse)
+    before = dict(server.catalog.entries)
+    with pytest.raises(Refused):
+        register_plugin(server, replace(BARE, args=args), refuse)
+    assert server.catalog.entries == before
+    asked = []
+    register_plugin(server, replace(BARE, args=args), asked.append)
+    assert [(one.field, one.before, one.after) for one in asked[0]] == [
+        ("args", "--shared", " ".join(args))
+    ]
+    assert server.catalog.entries["v1.0.0"].args == args
+
+
+def test_a_new_digest_alone_is_no_question():
+    server = gateway()
+    register_plugin(server, BARE)
+    register_plugin(server, replace(BARE, sha256="cd" * 32), refuse)
     assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
 
 

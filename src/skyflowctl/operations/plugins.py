@@ -1,7 +1,7 @@
 """The engine's plugin in a server's catalog: registered after a proof, and listed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,20 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryChange:
+    """One field of a catalog entry that a registration replaces by another value."""
+
+    field: str
+    before: str
+    after: str
+
+
+Confirm = Callable[[tuple[EntryChange, ...]], None]
+"""Called before anything is written when arguments that are registered would be others;
+raises to stop it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunningMount:
     """What one mount really runs."""
 
@@ -45,24 +59,37 @@ class PluginList:
     mounts: tuple[RunningMount, ...]
 
 
-def register_plugin(gateway: Gateway, wanted: Registration) -> bool:
+def register_plugin(
+    gateway: Gateway, wanted: Registration, confirm: Confirm | None = None
+) -> tuple[EntryChange, ...]:
     """Write a catalog entry once the server has shown that the plugin starts.
 
     A server stores an entry without starting it, and starts it to compare versions only
     when it can: registered under a wrong version, a live plugin is refused with the
     version that it reports, and a dead one is stored without a word (measured).
 
+    Args:
+        gateway: the server.
+        wanted: the entry.
+        confirm: asked before an entry of this version gets other arguments: what they
+            allow, such as a further token service, would be gone or new at the next start.
+
     Returns:
-        False when the very same entry was there already.
+        What is other than before; empty when the very same entry was there already. A
+        server never tells an entry's environment, so one that is given counts as a change.
 
     Raises:
+        Refused: ``confirm`` said no; nothing was written.
         Unhealthy: the server could not start the plugin.
         InvalidInput: the plugin reports another version than the one given.
     """
     present = gateway.catalog.read(wanted.name, wanted.version)
+    changes = _changes(present, wanted)
+    if present is not None and confirm is not None and present.args != wanted.args:
+        confirm(changes)
     _prove_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
-    return present is None or not _same(present, wanted)
+    return changes
 
 
 def _prove_start(gateway: Gateway, wanted: Registration) -> None:
@@ -99,12 +126,18 @@ def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
     )
 
 
-def _same(present: CatalogEntry, wanted: Registration) -> bool:
-    return (present.sha256, present.command, present.args) == (
-        wanted.sha256,
-        wanted.command,
-        wanted.args,
-    )
+def _changes(present: CatalogEntry | None, wanted: Registration) -> tuple[EntryChange, ...]:
+    old = present or CatalogEntry(wanted.name, "", builtin=False, sha256="")
+    shown = [
+        EntryChange("sha256", old.sha256, wanted.sha256),
+        EntryChange("command", old.command, wanted.command),
+        EntryChange("args", " ".join(old.args), " ".join(wanted.args)),
+    ]
+    found = [one for one in shown if one.before != one.after]
+    if wanted.env:
+        names = " ".join(pair.partition("=")[0] for pair in wanted.env)
+        found.append(EntryChange("env", "(never told)", names))
+    return tuple(found)
 
 
 def list_plugins(gateway: Gateway, name: str) -> PluginList:

@@ -9,7 +9,14 @@ import typer
 from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
-from skyflowctl.cli.options import OptionGroup, OutputOptions, TargetOptions, option
+from skyflowctl.cli.options import (
+    NoInputOption,
+    OptionGroup,
+    OutputOptions,
+    TargetOptions,
+    YesOption,
+    option,
+)
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
@@ -70,6 +77,14 @@ class EngineOptions(OptionGroup):
             metavar="HOST:PORT",
         ),
     ] = None
+    only_host: Annotated[
+        list[str] | None,
+        option(
+            "--only-host",
+            help="A token service instead of Skyflow's own; repeatable.",
+            metavar="HOST:PORT",
+        ),
+    ] = None
     credentials_directory: Annotated[
         str | None,
         option(
@@ -82,7 +97,7 @@ class EngineOptions(OptionGroup):
         list[str] | None,
         option(
             "--env",
-            help="For the plugin's environment, never a secret; repeatable.",
+            help="For the plugin's environment, never a secret; the server's own wins.",
             metavar="NAME=VALUE",
         ),
     ] = None
@@ -100,7 +115,7 @@ class EngineOptions(OptionGroup):
             "with an emulator as a further token service",
         ),
     ],
-    exits=[*_EXITS, ExitCode.UNHEALTHY],
+    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY],
 )
 def plugin_register(
     launcher: Annotated[
@@ -115,19 +130,30 @@ def plugin_register(
         str | None,
         option("--version", help="Its version (default: skyflowctl's own).", metavar="VERSION"),
     ] = None,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
 ) -> None:
     """Register a launcher in the server's catalog, after a proof that the server can start
-    it: registered under a wrong version, a plugin that runs is refused at once."""
+    it: registered under a wrong version, a plugin that runs is refused at once. The options
+    given are all that the entry then has: where it had other arguments, you are asked
+    first. A variable of the server's own environment wins over the same one of --env."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.operations.plugins import register_plugin
+        from skyflowctl.operations.plugins import EntryChange, register_plugin
+
+        def confirm(changes: tuple[EntryChange, ...]) -> None:
+            for one in changes:
+                run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
+            question = f"{wanted.name} {wanted.version} has other arguments. Replace them?"
+            wiring.confirm(question, run, yes=yes, no_input=no_input)
 
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
-            changed = register_plugin(gateway, wanted)
+            changes = register_plugin(gateway, wanted, confirm)
         # Values of the environment are not repeated, as the server does not either.
         names = [pair.partition("=")[0] for pair in wanted.env]
-        return Result({**asdict(wanted), "env": names, "changed": changed})
+        told = [asdict(one) for one in changes]
+        return Result({**asdict(wanted), "env": names, "changed": bool(told), "changes": told})
 
     run_command("plugin register", output, work, _view_register)
 
@@ -146,6 +172,7 @@ def _registration(
         args=plugins.plugin_arguments(
             shared=engine.shared,
             allow_hosts=tuple(engine.allow_host or ()),
+            only_hosts=tuple(engine.only_host or ()),
             credentials_directory=engine.credentials_directory,
         ),
         env=plugins.checked_pairs(engine.env or ()),
@@ -157,6 +184,9 @@ def _view_register(result: Result, terminal: Terminal) -> None:
     word = "registered" if data["changed"] else "already registered"
     terminal.line(Styled(word, "green"), f" {data['name']} {data['version']}")
     terminal.fields([(name, data[name]) for name in ("command", "sha256", "args", "env")], "  ")
+    for one in data["changes"]:
+        if one["before"]:
+            terminal.line(f"  {one['field']}: {one['before']} -> {one['after'] or 'none'}")
 
 
 @command(
