@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.cli import checked_envelope, invoke
+from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import Rig, memory_rig
 from support.keys import credential_text
 
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import ExitCode, InvalidInput, UsageError
 from skyflowctl.operations.creds import read_creds, read_wrapped_creds
 
@@ -88,3 +90,51 @@ def test_the_roles_rule_is_a_usage_error_without_a_server_too(folder, way, ctx):
     done = invoke("creds", "order", "writer", "--ctx", ctx, *WAYS[way], "-o", "json")
     error = checked_envelope(done.stdout)["errors"][0]
     assert (done.exit_code, error["code"]) == (64, "bad-ctx")
+
+
+@pytest.fixture
+def dev_stack(folder):
+    """What ``dev env`` exports for a stack of this folder; nothing runs."""
+    state = DevState(server=Part(ProcessRecord(1, 0.0), 18200), cluster_id="c")
+    root = folder / ".skyflowctl" / "dev"
+    root.mkdir(parents=True)
+    save_state(DevLayout(root), state)
+    return {"BAO_ADDR": "https://127.0.0.1:18200", "SKYFLOWCTL_DEV_DIR": str(root)}
+
+
+@pytest.mark.parametrize("address", ["BAO_ADDR", "VAULT_ADDR"])
+def test_direct_is_refused_where_the_dev_stack_is_the_server(dev_stack, address, monkeypatch):
+    monkeypatch.setattr("skyflowctl.secretrefs.file.read", forbidden)
+    named = {**dev_stack, "BAO_ADDR": None, address: dev_stack["BAO_ADDR"]}
+    done = invoke("creds", "order", "writer", "--ctx=order:x", "--direct", "-o", "json", env=named)
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, error["code"]) == (64, "dev-stack-named")
+
+
+def test_a_dry_run_follows_no_reference_where_the_dev_stack_is_the_server(dev_stack, monkeypatch):
+    monkeypatch.setattr("skyflowctl.secretrefs.file.read", forbidden)
+    words = ("creds", "order", "writer", "--ctx=order:x", "--dry-run", "-o", "json")
+    done = invoke(*words, env=dev_stack)
+    assert checked_data(done.stdout)["key_id"] == "throw-away-order"
+    assert "dev stack" in done.stderr
+
+
+def test_elsewhere_a_dry_run_signs_with_the_manifests_key(dev_stack, folder):
+    words = ("creds", "order", "writer", "--ctx=order:x", "--dry-run", "-o", "json")
+    key_id = json.loads((folder / "key.json").read_text())["keyID"]
+    for env in ({}, {**dev_stack, "BAO_ADDR": "https://127.0.0.1:18201"}):
+        assert checked_data(invoke(*words, env=env).stdout)["key_id"] == key_id
+
+
+def forbidden(*_):
+    raise AssertionError("a reference was followed")
+
+
+@pytest.mark.parametrize("way", ["--dry-run", "--direct"])
+@pytest.mark.parametrize("other", ["--dev", "--wrap-ttl=5m"])
+def test_only_flags_that_were_given_are_named(way, other):
+    done = invoke("creds", "order", "writer", way, other)
+    assert done.exit_code == 64
+    assert f"{way} and {other.partition('=')[0]} exclude each other" in done.stderr
+    left = {"--dry-run", "--direct", "--dev", "--wrap-ttl"} - {way, other.partition("=")[0]}
+    assert not any(flag in done.stderr for flag in left)

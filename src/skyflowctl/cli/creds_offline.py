@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli import manifests, wiring, wiring_dev
 from skyflowctl.cli.run import Run
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
@@ -32,7 +32,9 @@ def dry_run(
 
     manifest = manifests.load_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)
-    source = wiring.manifest_credentials(manifest, run, allow_hosts)
+    dev = wiring_dev.dev_stack_is_named()
+    own = wiring.manifest_credentials(manifest, run, allow_hosts)
+    source = wiring_dev.NoCredentials() if dev else own
     made = mint_dry(manifest, found.name, role, ctx, source)
     if made.throw_away:
         run.notice(f"a throw-away key stands in: {made.throw_away}")
@@ -62,13 +64,16 @@ def direct(
     """Return the data of a token that the vendor's SDK got, past the server and our minter.
 
     Raises:
-        UsageError: the manifest has no such mount or role, or the ctx cannot be used.
+        UsageError: the manifest has no such mount or role, the ctx cannot be used, or
+            the server that is named is the dev stack.
         InvalidInput: the credential cannot be used.
         Unhealthy: the token service gave no token.
     """
     from skyflowctl.engine.ctx import CtxRule
     from skyflowctl.operations.creds_direct import mint_direct
 
+    if wiring_dev.dev_stack_is_named():
+        raise wiring_dev.refuse_direct()
     manifest = manifests.load_manifest(file, run).manifest
     found, wanted = _declared(manifest, mount, role)
     source = wiring.manifest_credentials(manifest, run, allow_hosts)

@@ -11,9 +11,10 @@ from skyflowctl.errors import UsageError
 if TYPE_CHECKING:
     from skyflowctl.cli.options import TargetOptions
     from skyflowctl.devstack.layout import DevLayout
-    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.executor.ports import Credential, CredentialSource
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.dev_stack import DevUp
+    from skyflowctl.planner.identity import CredentialIdentity
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
@@ -109,6 +110,44 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
         )
     cluster_id = str(reply.body.get("cluster_id") or "")
     return recognise(cluster_id, reply.headers.get(DEV_HEADER.lower(), ""), os.environ)
+
+
+def dev_stack_is_named() -> bool:
+    """Tell whether the environment's server is the dev stack, as after ``dev env``."""
+    from skyflowctl.devstack.recognise import is_address_of_dev_stack
+    from skyflowctl.vault.target import variable
+
+    return is_address_of_dev_stack(variable(os.environ, "ADDR") or "", os.environ)
+
+
+class NoCredentials:
+    """References that are never followed, because the server that is named is the dev
+    stack; a ``CredentialSource`` whose every mount needs a throw-away key."""
+
+    def identify(self, mount: str, live: "CredentialIdentity | None") -> "CredentialIdentity":  # noqa: ARG002 - the port's signature
+        """Raise UnresolvedReference."""
+        return self.resolve(mount).identity
+
+    def resolve(self, mount: str) -> "Credential":
+        """Raise UnresolvedReference."""
+        from skyflowctl.secretrefs.unresolved import UnresolvedReference
+
+        raise UnresolvedReference(
+            f"the credential of {mount} is not looked at",
+            why="the dev stack is the server, and against it no reference is followed",
+            fix="unset BAO_ADDR and VAULT_ADDR to try your own credential",
+            code="dev-stack-named",
+        )
+
+
+def refuse_direct() -> UsageError:
+    """Return the error of ``creds --direct`` where the dev stack is the server."""
+    return UsageError(
+        "--direct is not for the dev stack",
+        why="it would use your real credential, and against the dev stack no reference is followed",
+        fix="unset BAO_ADDR and VAULT_ADDR, or leave out --direct",
+        code="dev-stack-named",
+    )
 
 
 def _gateway(target: "Target", run: Run) -> "Gateway":

@@ -13,6 +13,15 @@ from skyflowctl.errors import Refused
 DEV_HEADER = "X-Skyflowctl-Dev"
 
 
+def is_address_of_dev_stack(address: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether an address is that of the dev server that is known here.
+
+    Nothing is asked: for commands that make no request to the server that is named.
+    """
+    server = load_state(find_layout(environ)).server
+    return server is not None and address.rstrip("/") == server.address
+
+
 def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> DevLayout | None:
     """Return the dev folder of the server that answered, or None for a real server.
 

@@ -78,7 +78,7 @@ def creds(
     def work(run: Run) -> Result:
         checked = parse_ctx(ctx)
         if dry_run or direct:
-            _check_alone(target, wrap_ttl, both=dry_run and direct)
+            _check_alone(target, wrap_ttl, dry_run=dry_run, direct=direct)
             from skyflowctl.cli import creds_offline
 
             past = creds_offline.direct if direct else creds_offline.dry_run
@@ -94,18 +94,27 @@ def creds(
     run_command("creds", output, work, _VIEWS[output.format])
 
 
-def _check_alone(target: TargetOptions, wrap_ttl: str | None, *, both: bool) -> None:
-    if both:
+def _check_alone(
+    target: TargetOptions, wrap_ttl: str | None, *, dry_run: bool, direct: bool
+) -> None:
+    if dry_run and direct:
         raise UsageError(
             "--dry-run and --direct exclude each other",
             why="one mints in this process, the other at the real token service",
             fix="leave one of them out",
         )
-    if target.dev or wrap_ttl is not None:
+    way = "--direct" if direct else "--dry-run"
+    if target.dev:
         raise UsageError(
-            "--dry-run and --direct ask no server",
-            why="--dev names a server, and --wrap-ttl leaves the token at one",
-            fix="leave one of the two out",
+            f"{way} and --dev exclude each other",
+            why=f"{way} asks no server, and --dev names one",
+            fix=f"leave out {way} or --dev",
+        )
+    if wrap_ttl is not None:
+        raise UsageError(
+            f"{way} and --wrap-ttl exclude each other",
+            why=f"{way} asks no server, and a wrapped token is kept by one",
+            fix=f"leave out {way} or --wrap-ttl",
         )
 
 
