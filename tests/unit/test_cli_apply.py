@@ -166,3 +166,13 @@ def test_what_the_engine_says_about_a_write_is_told(applied, monkeypatch):
     applied.configs["skyflow/pay"]["description"] = "changed"
     shown = invoke("apply", "-y")
     assert shown.stderr.count("warning: skyflow/pay: reader: it does not mint") == 1
+
+
+def test_a_dry_run_says_nothing_about_throw_away_keys(server, monkeypatch):
+    """Their client ids have no real one's form, which the engine would warn about."""
+    nobody = FakeCredentials(missing=frozenset({"order", "pay"}))
+    monkeypatch.setattr(wiring, "credentials_for", lambda *_: nobody)
+    done = invoke("apply", "--dry-run", "-o", "json")
+    assert done.exit_code == 0
+    codes = {one["code"] for one in checked_data(done.stdout)["warnings"]}
+    assert codes == {"credential-unresolved"}

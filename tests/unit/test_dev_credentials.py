@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from support import planning as p
@@ -22,6 +23,7 @@ from skyflowctl.vault.failures import Sealed
 from skyflowctl.vault.gateway import Gateway
 
 PORT = 18443
+ORDER = accounts.account_id("order")
 
 
 class FakeControl:
@@ -72,16 +74,16 @@ BOTH, ONE = manifest("reader", "writer"), manifest("reader")
 class TestRoles:
     def test_a_plan_makes_what_is_missing(self, emulator, layout):
         plan(BOTH, Gateway(FakeServer()), DevCredentials(layout, BOTH))
-        assert emulator.roles == {"dev-order": ["skyflow-reader", "skyflow-writer"]}
-        assert emulator.keys == {"dev-order": ["key-0"]}
+        assert emulator.roles == {ORDER: ["skyflow-reader", "skyflow-writer"]}
+        assert emulator.keys == {ORDER: ["key-0"]}
 
     def test_a_plan_of_another_manifest_takes_no_role_away(self, emulator, layout):
         DevCredentials(layout, BOTH).prepare_apply()
         source = DevCredentials(layout, ONE)
         plan(ONE, Gateway(FakeServer()), source)
         source.resolve("order")
-        assert emulator.roles == {"dev-order": ["skyflow-reader", "skyflow-writer"]}
-        assert emulator.keys == {"dev-order": ["key-0"]}
+        assert emulator.roles == {ORDER: ["skyflow-reader", "skyflow-writer"]}
+        assert emulator.keys == {ORDER: ["key-0"]}
 
     def test_an_apply_gives_exactly_the_manifests_roles(self, emulator, layout):
         server, source = FakeServer(), DevCredentials(layout, BOTH)
@@ -89,7 +91,7 @@ class TestRoles:
         assert apply(plan(BOTH, gateway, source), gateway, source).exit_code == 0
         other = DevCredentials(layout, ONE)
         assert apply(plan(ONE, gateway, other), gateway, other).exit_code == 0
-        assert emulator.roles == {"dev-order": ["skyflow-reader"]}
+        assert emulator.roles == {ORDER: ["skyflow-reader"]}
 
     def test_an_emulator_that_fails_is_no_missing_account(self, emulator, layout, monkeypatch):
         def broken(_client_id):
@@ -99,6 +101,12 @@ class TestRoles:
         with pytest.raises(EmulatorControlError):
             accounts.ensure_account(layout, None, "order", [], replace=False)
         assert emulator.roles == {}
+
+
+def test_an_accounts_id_has_the_form_of_a_real_one():
+    """Else the engine warns at every apply."""
+    assert re.fullmatch(r"[0-9a-f]{32}", ORDER)
+    assert accounts.account_id("pay") != ORDER
 
 
 @pytest.mark.parametrize(

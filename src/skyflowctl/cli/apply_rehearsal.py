@@ -64,7 +64,7 @@ def _result(done: "DryRunResult") -> Result:
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
-    warnings = plan.warnings + done.outcome.warnings
+    warnings = (*plan.warnings, *_said(done))
     data = {
         **plan_json(plan),
         "actions": actions,
@@ -76,6 +76,12 @@ def _result(done: "DryRunResult") -> Result:
     changed = "ok" if plan.empty else "changes"
     status = changed if code is ExitCode.OK else status_of(code)
     return Result(data, status, code, problems, warnings)  # type: ignore[arg-type]  # a Status
+
+
+def _said(done: "DryRunResult") -> list[Problem]:
+    """What the engine said about writes, but for those of throw-away keys: nobody's they are."""
+    meant = (one for one in done.outcome.results if one.action.mount not in done.throw_away)
+    return [warning for result in meant for warning in result.warnings]
 
 
 def _proved(done: "DryRunResult") -> dict[str, Any]:

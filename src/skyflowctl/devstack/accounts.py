@@ -1,5 +1,6 @@
 """Skyflow accounts of the dev stack: one for each mount, with its roles."""
 
+import hashlib
 import json
 from collections.abc import Container, Iterable
 
@@ -31,7 +32,7 @@ def ensure_account(
         OSError: it does not answer.
     """
     client = control(layout, emulator)
-    client_id = f"dev-{mount}"
+    client_id = account_id(mount)
     if replace or not _exists(client, client_id):
         roles = sorted(set(role_ids))
         client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
@@ -40,6 +41,11 @@ def ensure_account(
     if not _usable(path.read_text() if path.exists() else "", emulator, known):
         write_private(path, client.create_key(client_id).reveal())
     return Secret(path.read_text())
+
+
+def account_id(mount: str) -> str:
+    """Return the client id of a mount's account: the same at each call, in a real one's form."""
+    return hashlib.sha256(f"skyflowctl dev stack {mount}".encode()).hexdigest()[:32]
 
 
 def _exists(client: EmulatorControl, client_id: str) -> bool:

@@ -13,7 +13,9 @@ def told(action: Action, text: str) -> Problem:
         f"{who}-warning",
         f"{path or action.path}: {text}",
         f"the {who} took the write to {action.path}, and said this about it",
-        f"'skyflowctl config verify {path}' shows each role" if who == "engine" else _SEE_LOG,
+        f"the write stands; 'skyflowctl config verify {path}' tries each role"
+        if who == "engine"
+        else _SEE_LOG,
     )
 
 
