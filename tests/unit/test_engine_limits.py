@@ -225,5 +225,16 @@ async def test_a_host_that_is_not_allowed_any_more_is_not_asked():
     bench.engine = bench.restarted()
     asked = len(tokens.scopes)
     message = await bench.fails(503, "read", "creds/r1")
-    assert message.startswith("skyflow: tokenURI names a host that is not allowed")
+    assert message.startswith("skyflow: tokenURI names a host that is not allowed: ")
+    assert "--allow-host manage.skyflowapis.com:443" in message
     assert len(tokens.scopes) == asked
+
+
+@scenario
+async def test_a_credential_for_another_host_is_refused_with_who_may_allow_it():
+    bench, _ = await scripted()
+    bench.settings = EngineSettings(allowed_hosts=frozenset({"localhost:8443"}))
+    bench.engine = bench.restarted()
+    message = await bench.fails(400, "update", "config", credentials_json=bench.key())
+    assert "not allowed: manage.skyflowapis.com:443 (allowed: localhost:8443)" in message
+    assert "add --allow-host to the plugin's catalog arguments" in message

@@ -48,7 +48,8 @@ def run(command: str, *more: str, env: dict[str, str] | None = None):
 def test_a_private_token_service_must_be_named(folder, command):
     refused = run(command)
     assert refused.exit_code == 65
-    assert "host that is not allowed" in refused.stdout
+    assert f"host that is not allowed: {HOST}" in refused.stdout
+    assert f"--allow-host {HOST}" in refused.stdout
     for done in (
         run(command, "--allow-host", "other.example.test:443", "--allow-host", HOST),
         run(command, env={"SKYFLOWCTL_ALLOW_HOSTS": f"other.example.test:443, {HOST}"}),

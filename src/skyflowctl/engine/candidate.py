@@ -10,8 +10,10 @@ from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.key_files import UnreadableFile, read_key_file
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.findings import Finding
 from skyflowctl.skyflow.minting import MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import InvalidCredential, parse_service_account
+from skyflowctl.skyflow.token_uri import HOST_NOT_ALLOWED
 
 INLINE = "credentials_json"
 FILE = "credentials_file_path"
@@ -69,13 +71,20 @@ def same_content(left: MintingCredential, right: MintingCredential) -> bool:
     return left.account.to_json() == right.account.to_json()
 
 
+def _told(finding: Finding) -> str:
+    """Return a finding as the engine says it: who may allow a host is its operator."""
+    if HOST_NOT_ALLOWED not in finding.message:
+        return finding.message
+    return f"{finding.message}; to allow it, add --allow-host to the plugin's catalog arguments"
+
+
 def _lint(text: Secret, settings: EngineSettings, now: datetime) -> Candidate:
     try:
         account, findings = parse_service_account(
             text.reveal(), allowed_hosts=settings.allowed_hosts, now=now
         )
     except InvalidCredential as error:
-        found = "; ".join(finding.message for finding in error.findings)
+        found = "; ".join(_told(finding) for finding in error.findings)
         raise EngineError(400, f"{INLINE}: {found}") from None
     # The lint has checked the key in full; once is enough, it costs 38 ms.
     key = SigningKey.trusted(account.private_key)

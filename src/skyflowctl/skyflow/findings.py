@@ -13,7 +13,7 @@ class Finding:
     Args:
         code: stable kebab-case word for programs, such as ``key-expired``.
         level: an error refuses the credential, a warning does not.
-        message: what was found, in one line, with no part of any value.
+        message: what was found, in one line, with no part of any value but a host's name.
         fix: what the reader can do, in one line.
     """
 

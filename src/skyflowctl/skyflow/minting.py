@@ -25,7 +25,7 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceRefused,
     TokenServiceUnreachable,
 )
-from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, check_token_uri
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowed, check_token_uri
 
 __all__ = [
     "NO_TOKEN",
@@ -182,6 +182,9 @@ class Minter:
     def _check_host(self, token_uri: str) -> None:
         try:
             check_token_uri(token_uri, self._allowed_hosts)
+        except HostNotAllowed as error:
+            hint = f"to allow it, give the engine or the command --allow-host {error.host}"
+            raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent; {hint}") from None
         except ValueError as error:
             raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent") from None
 

@@ -19,7 +19,7 @@ from skyflowctl.skyflow.findings import Finding, Findings, InvalidCredential
 from skyflowctl.skyflow.pem import normalise
 from skyflowctl.skyflow.signing_key import InvalidKey
 from skyflowctl.skyflow.strict_json import read_object
-from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, check_token_uri
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowed, check_token_uri
 from skyflowctl.skyflow.validity import check_validity
 
 __all__ = [
@@ -136,9 +136,11 @@ def _check_host(uri: str | None, allowed_hosts: AbstractSet[str], findings: Find
         return
     try:
         check_token_uri(uri, allowed_hosts)
-    except ValueError as error:
-        fix = "use the tokenURI of the downloaded file, or name the host as allowed on purpose"
+    except HostNotAllowed as error:
+        fix = f"use the downloaded file as it is, or allow this host: --allow-host {error.host}"
         findings.error("token-uri", f"tokenURI {error}", fix)
+    except ValueError as error:
+        findings.error("token-uri", f"tokenURI {error}", "use the downloaded file as it is")
 
 
 def _check_key(text: str | None, findings: Findings) -> Secret:

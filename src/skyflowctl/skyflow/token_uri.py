@@ -12,9 +12,26 @@ SKYFLOW_HOSTS: frozenset[str] = frozenset(
     {"manage.skyflowapis.com:443", "manage.skyflowapis-preview.com:443"}
 )
 
+HOST_NOT_ALLOWED = "names a host that is not allowed"
+
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]"
 _NAMED = re.compile(rf"(?P<host>{_HOST}):(?P<port>[1-9][0-9]{{0,4}})")
 _FORM = re.compile(rf"https://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?{TOKEN_PATH}")
+
+
+class HostNotAllowed(ValueError):
+    """A tokenURI of the accepted form names a service that nobody allowed.
+
+    Its text reads on after "tokenURI" and names the host, which is no secret.
+
+    Attributes:
+        host: ``host:port``, as an allow-list would hold it.
+    """
+
+    def __init__(self, host: str, allowed_hosts: AbstractSet[str]) -> None:
+        known = ", ".join(sorted(allowed_hosts)) or "none"
+        super().__init__(f"{HOST_NOT_ALLOWED}: {host} (allowed: {known})")
+        self.host = host
 
 
 def parse_host(text: str) -> str:
@@ -51,12 +68,13 @@ def check_token_uri(uri: str, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS) -
         allowed_hosts: ``host:port`` of every token service that may be asked.
 
     Raises:
-        ValueError: the form is wrong or the host is not among them. The text reads on
-            after "tokenURI" and repeats no part of the URI.
+        HostNotAllowed: the host is not among them.
+        ValueError: the form is wrong. The text reads on after "tokenURI" and repeats no
+            part of the URI.
     """
-    if token_host(uri) not in allowed_hosts:
-        known = ", ".join(sorted(allowed_hosts)) or "none"
-        raise ValueError(f"names a host that is not allowed (allowed: {known})")
+    host = token_host(uri)
+    if host not in allowed_hosts:
+        raise HostNotAllowed(host, allowed_hosts)
 
 
 def _what_is_wrong(uri: str) -> str:
