@@ -13,6 +13,7 @@ from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import ExitCode, InvalidInput, UsageError
 from skyflowctl.operations.creds import read_creds, read_wrapped_creds
+from skyflowctl.vault.failures import failure
 
 MANIFEST = """version: 1
 manifest: shop
@@ -53,13 +54,28 @@ def test_the_engines_refusals_of_arguments_are_usage_errors(rig, path, read):
     with pytest.raises(UsageError) as refused:
         read(rig, path, "nobody", None)
     assert refused.value.problems[0].code == "no-such-role"
+    assert refused.value.problems[0].fix == "name one of: writer"
     for ctx in (None, "ticket:secret", {"a": "secret"}):
         with pytest.raises(UsageError) as refused:
             read(rig, path, "writer", ctx)
         problem = refused.value.problems[0]
         assert (refused.value.exit_code, problem.code) == (ExitCode.USAGE, "bad-ctx")
         assert all((problem.summary, problem.why, problem.fix))
+        assert "the role asks for order:*" in problem.fix
         assert "secret" not in repr(problem)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_login_that_may_not_read_roles_is_told_less(rig, path, read, monkeypatch):
+    def forbidden(*_):
+        raise failure(403, ("permission denied",), method="GET", path="x")
+
+    monkeypatch.setattr(rig.gateway, "list_roles", forbidden)
+    monkeypatch.setattr(rig.gateway, "read_role", forbidden)
+    for role, ctx, code in (("nobody", None, "no-such-role"), ("writer", None, "bad-ctx")):
+        with pytest.raises(UsageError) as refused:
+            read(rig, path, role, ctx)
+        assert refused.value.problems[0].code == code
 
 
 def test_a_mount_without_a_credential_is_nobodys_wrong_argument(rig):

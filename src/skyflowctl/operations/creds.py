@@ -10,7 +10,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import naming_mount
 from skyflowctl.operations.roles import no_such_role
 from skyflowctl.vault.answers import Creds
-from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.failures import BadRequest, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import WrapInfo
 
@@ -23,7 +23,7 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
         InvalidInput: the mount has no credential.
         Unhealthy: the token service refused, or did not answer.
     """
-    with naming_mount(path), _naming_arguments(path, role):
+    with naming_mount(path), _naming_arguments(gateway, path, role):
         return gateway.creds(path, role, ctx)
 
 
@@ -35,22 +35,35 @@ def read_wrapped_creds(
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
     """
-    with naming_mount(path), _naming_arguments(path, role):
+    with naming_mount(path), _naming_arguments(gateway, path, role):
         return gateway.wrapped_creds(path, role, ctx, wrap_ttl)
 
 
 @contextmanager
-def _naming_arguments(path: str, role: str) -> Iterator[None]:
-    """Within this block a role or a ctx that the engine refuses is a wrong argument, exit 64."""
+def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
+    """Within this block a role or a ctx that the engine refuses is a wrong argument, exit 64.
+
+    What would be right is looked up only then; a login that may not read it is told less.
+    """
     try:
         yield
     except BadRequest as error:
         if error.says("unknown role"):
-            raise no_such_role(path, role) from error
+            raise no_such_role(gateway, path, role) from error
         reason = next((text for text in error.messages if text.startswith("ctx: ")), None)
         if reason is not None:
-            raise bad_ctx(reason.removeprefix("ctx: ")) from error
+            asked = _asked_ctx(gateway, path, role)
+            raise bad_ctx(reason.removeprefix("ctx: "), asked) from error
         raise
+
+
+def _asked_ctx(gateway: Gateway, path: str, role: str) -> str:
+    """Return the pattern that a role asks for, which is no secret; empty: it is not known."""
+    try:
+        found = gateway.read_role(path, role)
+    except VaultError:
+        return ""
+    return found.ctx_pattern if found else ""
 
 
 def parse_ctx(text: str | None) -> Ctx | None:
@@ -77,15 +90,19 @@ def _json_object(text: str) -> Mapping[str, Any]:
     return parsed
 
 
-def bad_ctx(reason: str) -> UsageError:
+def bad_ctx(reason: str, asked: str = "") -> UsageError:
     """Return the error for a ctx that the rules of ctx, or the role's own, refuse.
 
     Args:
         reason: which rule; it holds nothing of the ctx.
+        asked: the pattern that the role asks for, where it is known.
     """
+    fix = 'give text such as order:ORD-42, or a flat JSON object such as \'{"purpose":"x"}\''
+    if asked:
+        fix = f"give --ctx with a text of this form; the role asks for {asked}"
     return UsageError(
         "the ctx cannot be used",
         why=reason,
-        fix='give text such as order:ORD-42, or a flat JSON object such as \'{"purpose":"x"}\'',
+        fix=fix,
         code="bad-ctx",
     )

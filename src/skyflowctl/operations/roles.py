@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 
@@ -34,15 +35,22 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
         if role is None or not role.role_ids:
             gateway.engine_config(path)
     if role is None:
-        raise no_such_role(path, name)
+        raise no_such_role(gateway, path, name)
     return role
 
 
-def no_such_role(path: str, name: str) -> UsageError:
-    """Return the error for a name on the command line that no role of a mount has."""
+def no_such_role(gateway: Gateway, path: str, name: str) -> UsageError:
+    """Return the error for a name on the command line that no role of a mount has.
+
+    It names the roles that there are, where this login may list them; one request.
+    """
+    try:
+        names = ", ".join(sorted(gateway.list_roles(path)))
+    except VaultError:
+        names = ""
     return UsageError(
         f"{path} has no role {name}",
         why="the engine answered that there is none",
-        fix=f"'skyflowctl role list {path}' names its roles",
+        fix=f"name one of: {names}" if names else f"'skyflowctl role list {path}' names its roles",
         code="no-such-role",
     )
