@@ -40,7 +40,7 @@ def dry_run(
         run.notice(f"a throw-away key stands in: {made.throw_away}")
     run.notice("a dry run: no token service but this process accepts this token")
     return {
-        "mount": mount,
+        "mount": found.name,
         "role": role,
         "source": "dry-run",
         "access_token": made.creds.access_token.reveal(),
@@ -83,7 +83,7 @@ def direct(
     token = mint_direct(account, wanted.role_id, ctx, rule, allowed_hosts=source.allowed_hosts)
     left = (token.expires_at - run.clock.now()).total_seconds()
     return {
-        "mount": mount,
+        "mount": found.name,
         "role": role,
         "source": "direct",
         "access_token": token.access_token.reveal(),

@@ -81,6 +81,16 @@ def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
     return next(declared, None) or mount_path(mount, manifest.path_prefix)
 
 
+def mount_name(mount: str, path: str, flag_values: Sequence[str] | None = None) -> str:
+    """Return a mount's name for the output: the argument that is one, else the part of its
+    path below the prefix, else the path. A manifest is not loaded for it."""
+    if "/" not in mount:
+        return mount
+    files = existing_files(tuple(flag_values or ()), os.environ)
+    prefix = (_scanned_prefix(files) if files else None) or DEFAULT_PREFIX
+    return path.removeprefix(f"{prefix}/")
+
+
 def path_prefix(flag_values: Sequence[str] | None = None) -> str:
     """Return the manifest's ``path_prefix`` if there is a manifest, else ``skyflow``."""
     files = existing_files(tuple(flag_values or ()), os.environ)

@@ -22,14 +22,14 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
         raise UnresolvedReference(
             f"the environment variable {name} is not set",
             why="the environment of this command does not have it",
-            fix=f"set {name} to the content of the credential file",
+            fix=f"set {name} to the secret that the reference stands for",
             code="reference-unset",
         )
     if not value.strip():
         raise UnresolvedReference(
             f"the environment variable {name} is empty",
             why="it is set, and holds nothing but blanks",
-            fix=f"set {name} to the content of the credential file",
+            fix=f"set {name} to the secret that the reference stands for",
             code="reference-empty",
         )
     return Secret(value)

@@ -23,7 +23,7 @@ def read(path: str) -> Secret:
     if len(raw) > MAX_BYTES:
         raise UnresolvedReference(
             f"{path} is larger than {MAX_BYTES // 1024} KiB",
-            why="no credential is that large",
+            why="no credential and no token is that large",
             fix="check the reference's path",
         )
     try:
@@ -32,14 +32,14 @@ def read(path: str) -> Secret:
         # "from None": the cause holds the file's bytes.
         raise UnresolvedReference(
             f"{path} is no UTF-8 text",
-            why="a credential is JSON, which is UTF-8 text",
-            fix="use the file as it was downloaded",
+            why="credentials and tokens are UTF-8 text",
+            fix="use the file as it was given out",
         ) from None
     if not text.strip():
         raise UnresolvedReference(
             f"{path} is empty",
             why="it holds nothing but blanks",
-            fix="put the credential into it",
+            fix="put the secret into it",
             code="reference-empty",
         )
     return Secret(text)
@@ -53,7 +53,7 @@ def _content(path: str) -> bytes:
         raise UnresolvedReference(
             f"there is no file {path}",
             why="the reference leads there, relative to the manifest's folder",
-            fix="put the credential there, or correct the reference",
+            fix="put the secret there, or correct the reference",
             code="reference-missing",
         ) from None
     except (OSError, ValueError) as error:

@@ -174,10 +174,15 @@ def _address(
         return "environment", from_environment
     if context is not None:
         return "context", context.address
+    hidden = from_environment is not None and bool(environ.get("VAULT_ADDR"))
     raise UsageError(
         "no server is named",
-        why="there is no --address, BAO_ADDR, VAULT_ADDR or current context",
-        fix="set BAO_ADDR, give --address, or try it on a local server with --dev",
+        why="BAO_ADDR is set and empty, and it wins over VAULT_ADDR"
+        if hidden
+        else "there is no --address, BAO_ADDR, VAULT_ADDR or current context",
+        fix="unset BAO_ADDR, or set it to the server's address"
+        if hidden
+        else "set BAO_ADDR, give --address, or try it on a local server with --dev",
         code="no-target",
     )
 

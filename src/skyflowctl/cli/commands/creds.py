@@ -89,7 +89,8 @@ def creds(
                 _check_wrap(wrap_ttl, output)
                 return Result(_wrapped(gateway, path, role, checked, wrap_ttl))
             token = read_creds(gateway, path, role, checked)
-        return Result({"mount": mount, "role": role, **_token_json(token)})
+        name = manifests.mount_name(mount, path, file)
+        return Result({"mount": name, "role": role, **_token_json(token)})
 
     run_command("creds", output, work, _VIEWS[output.format])
 

@@ -1,13 +1,13 @@
 """``skyflowctl health``."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import Result, Status
 from skyflowctl.cli.options import (
     FileOption,
     OutputOptions,
@@ -17,7 +17,10 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.health import MountHealth
 
 MountsArgument = Annotated[
     list[str] | None,
@@ -64,9 +67,33 @@ def health(
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
         data = {"mounts": [asdict(row) for row in found.mounts]}
-        return Result(data, "ok" if found.healthy else "unhealthy", found.exit_code)
+        status: Status = "ok" if found.healthy else "unhealthy"
+        problems = [_problem(row) for row in found.mounts if row.state != "ok"]
+        return Result(data, status, found.exit_code, problems)
 
     run_command("health", output, work, _view)
+
+
+def _problem(row: "MountHealth") -> Problem:
+    node = f" on {row.node}" if row.node else ""
+    return Problem(
+        row.state.replace("_", "-"),
+        f"{row.path or 'the server'}{node} is not well: {row.state}",
+        row.detail or "the one who answered gave no reason",
+        _FIXES[row.state],
+    )
+
+
+_FIXES = {
+    "unconfigured": "give it a credential: 'skyflowctl apply' writes the manifest's",
+    "refused": "see 'skyflowctl config verify', and the key and its roles in Skyflow",
+    "token_service_unreachable": "check the server's way to the token service, and its proxy",
+    "forbidden": "use a token whose policies allow to read health",
+    "not_mounted": "check its name and the namespace, or create it with 'skyflowctl apply'",
+    "plugin_missing": "install the plugin file on every node, then reload the plugin",
+    "sealed": "unseal the server, then run the command again",
+    "unreachable": "check the address, the network and that the server runs",
+}
 
 
 def _view(result: Result, terminal: Terminal) -> None:

@@ -4,7 +4,7 @@ import os
 
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
@@ -37,7 +37,8 @@ def validate(
             clock=run.clock,
             allowed_hosts=token_hosts(allow_host, os.environ),
         )
-        data = {"valid": found.valid, **found.counts()}
+        warnings = [problem_json(one) for one in found.warnings]
+        data = {"valid": found.valid, **found.counts(), "warnings": warnings}
         if found.valid:
             return Result(data, warnings=found.warnings)
         return Result(data, "error", ExitCode.INVALID, found.problems, found.warnings)
