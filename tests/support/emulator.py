@@ -33,6 +33,7 @@ from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
 from skyflowctl.skyflow.emulator.rules import GRANT_TYPE
 from skyflowctl.skyflow.emulator.state import EmulatorState
+from support.tied import die_with_parent
 
 TOKEN_URI = "https://localhost:18443/v1/auth/sa/oauth/token"
 CLIENT_ID = "c" * 32
@@ -160,7 +161,7 @@ def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
     command = [sys.executable, "-m", "skyflowctl.skyflow.emulator"]
     command += ["--state-dir", str(folder / "state"), "--port", str(port)]
     command += ["--cert", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
     assert process.stdout
     readable, _, _ = select.select([process.stdout], [], [], 30)
     line = process.stdout.readline() if readable else b""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.tied import ended_with_us
+
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLE = REPO / "examples" / "mounts.yaml"
 BIN = Path(sys.executable).parent
@@ -96,14 +98,16 @@ def running_stack(manifest: Path | None = EXAMPLE, *, apply: bool = False) -> It
     """Run a dev stack in a short temporary folder; everything is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="sfs"))
     stack = Stack(folder, clean_environ() | {"HOME": str(folder)})
-    try:
-        if manifest is not None:
-            shutil.copy(manifest, folder / "mounts.yaml")
-        stack.cli("dev", "up")
-        stack.load_exports()
-        if apply:
-            stack.cli("apply", "-y", exported=True)
-        yield stack
-    finally:
-        stack.cli("dev", "down", check=None)
-        shutil.rmtree(folder, ignore_errors=True)
+    down = [str(BIN / "skyflowctl"), "dev", "down"]
+    with ended_with_us(down, environ=stack.environ, cwd=folder):
+        try:
+            if manifest is not None:
+                shutil.copy(manifest, folder / "mounts.yaml")
+            stack.cli("dev", "up")
+            stack.load_exports()
+            if apply:
+                stack.cli("apply", "-y", exported=True)
+            yield stack
+        finally:
+            stack.cli("dev", "down", check=None)
+            shutil.rmtree(folder, ignore_errors=True)
