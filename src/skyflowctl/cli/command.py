@@ -1,7 +1,8 @@
 """How a function becomes a command: its extra facts, its option groups, its help page."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from typer.main import get_command
 from skyflowctl.cli import help as pages
 from skyflowctl.cli.options import COMMON_PANEL, OptionGroup
 from skyflowctl.cli.table import Row
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, UsageError
 
 F = TypeVar("F", bound=Callable[..., None])
 _FACTS = "__skyflowctl_command__"
@@ -91,10 +92,36 @@ def spread_groups(function: Callable[..., None]) -> Callable[..., None]:
             values[name] = kind(**{member: values.pop(member) for member in members})
         function(**values)
 
-    gathered.__name__ = function.__name__
-    gathered.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]  # inspect reads it
-    gathered.__annotations__ = {}
-    return gathered
+    def checked(**values: Any) -> None:
+        files = values.get("file")
+        if not isinstance(files, str):  # init's, which is written
+            check_stdin(files, values.get("token_file"), os.environ)
+        gathered(**values)
+
+    checked.__name__ = function.__name__
+    checked.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]  # inspect reads it
+    checked.__annotations__ = {}
+    return checked
+
+
+def check_stdin(
+    files: Sequence[str] | None, token_file: str | None, environ: Mapping[str, str]
+) -> None:
+    """Refuse a command line on which two things are read from standard input.
+
+    Raises:
+        UsageError: the second would find nothing left, or a part of the first.
+    """
+    named = files or [environ.get("SKYFLOWCTL_FILE", "")]
+    readers = ["-f -"] * sum(name == "-" for name in named)
+    readers += ["--token-file -"] * [token_file].count("-")
+    if len(readers) > 1:
+        raise UsageError(
+            f"{' and '.join(readers)} both read standard input",
+            why="it can be read only once",
+            fix="give a file to all but one of them",
+            code="stdin-twice",
+        )
 
 
 def _members(group: type[Any]) -> list[inspect.Parameter]:

@@ -41,7 +41,7 @@ def _read_file(name: str) -> bytes:
         # Not blocking, so that a pipe under this name is refused instead of waited for.
         with open(name, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - opener
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _unreadable(name, "it is no regular file")
+                raise _unreadable(name, "it is no regular file", "pipe it in, with -f -")
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InvalidInput(
@@ -59,11 +59,11 @@ def _open_without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _unreadable(name: str, why: str) -> InvalidInput:
+def _unreadable(name: str, why: str, fix: str = "check its name and permissions") -> InvalidInput:
     return InvalidInput(
         f"cannot read the manifest {name}",
         why=why,
-        fix="check its name and permissions",
+        fix=fix,
         code="manifest-unreadable",
         where=Where(name),
     )
