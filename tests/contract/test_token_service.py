@@ -1,24 +1,26 @@
 """The port's contract, seen from minting: the same tests over HTTPS and in process.
 
 What a dry run proves holds for production only if the in-process service grants, refuses
-and fails as the one over the network does. The emulator's own rules, held the same way,
-are in ``test_emulator_token_service.py``.
+and fails as the one over the network does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.emulator import rsa_key
+from support.emulator import sign as sign_claims
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator import InProcessTokenService
+from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.skyflow.http_exchange import HttpTokenService
 from skyflowctl.skyflow.minting import (
@@ -71,6 +73,12 @@ class Subject:
 
         return self.run(use)
 
+    def exchange(self, scope: str | None = None, deadline: float = 5, **claims: object):
+        """One exchange of an assertion in which claims are changed."""
+        text = Secret(sign_claims(self.account.to_json().reveal(), **claims))
+        uri = self.account.token_uri
+        return self.run(lambda service: service.exchange(uri, text, scope, deadline=deadline))
+
     def assertion(self) -> Secret:
         claims = assertion_claims(self.account, None, datetime.now(UTC))
         return sign(claims, SigningKey.trusted(self.account.private_key))
@@ -88,13 +96,17 @@ def subject(request, emulator) -> Subject:
             account,
             emulator.control.add_fault,
         )
-    service = InProcessTokenService()
+    service = InProcessTokenService(EmulatorState(signing_key=rsa_key("emulator")))
     service.trust(account, ROLES)
     return Subject(lambda: service, account, service.state.faults.add)
 
 
 def claims_of(minted: MintedToken) -> dict:
-    payload = minted.access_token.reveal().split(".")[1]
+    return payload_of(minted.access_token)
+
+
+def payload_of(token: Secret) -> dict:
+    payload = token.reveal().split(".")[1]
     return json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
@@ -192,3 +204,108 @@ def test_closing_twice_is_no_error(subject):
         await service.aclose()
 
     subject.run(use)
+
+
+def test_a_token_says_who_may_do_what(subject):
+    got = subject.exchange("role:role-read", ctx="order:42")
+    claims = payload_of(got.access_token)
+    assert (claims["sub"], claims["roles"]) == (subject.account.client_id, ["role-read"])
+    assert claims["ctx"] == "order:42"
+    assert got.token_type == "Bearer"
+    assert got.request_id
+
+
+def test_without_scope_the_token_has_every_role(subject):
+    assert payload_of(subject.exchange().access_token)["roles"] == list(ROLES)
+
+
+@pytest.mark.parametrize(
+    ("scope", "claims", "status", "words"),
+    [
+        ("role:other", {}, 401, "not assigned"),
+        ("role-read", {}, 400, "wrong format"),
+        (None, {"key": "f" * 32}, 401, "key"),
+        (None, {"sub": "f" * 32}, 401, "issuer"),
+        (None, {"aud": "https://elsewhere.test/"}, 401, "audience"),
+        (None, {"exp": 1}, 401, "expired"),
+    ],
+)
+def test_a_refusal_carries_status_words_and_request_id(subject, scope, claims, status, words):
+    with pytest.raises(TokenServiceRefused) as caught:
+        subject.exchange(scope, **claims)
+    assert caught.value.status == status
+    assert words in caught.value.message
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 502, 503])
+def test_every_status_is_a_refusal_and_is_not_tried_again(subject, status):
+    subject.fault(FaultKind.STATUS, status=status, message="as told")
+    with pytest.raises(TokenServiceRefused) as caught:
+        subject.exchange()
+    assert (caught.value.status, caught.value.message) == (status, "as told")
+    assert subject.exchange()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_never_followed(subject, status):
+    subject.fault(FaultKind.STATUS, status=status, headers={"location": subject.account.token_uri})
+    with pytest.raises(TokenServiceUnreachable) as caught:
+        subject.exchange()
+    assert str(status) in caught.value.reason
+
+
+@pytest.mark.parametrize("kind", [FaultKind.HANG, FaultKind.DRIP])
+def test_the_deadline_covers_the_whole_answer(subject, kind):
+    subject.fault(kind)
+    started = time.monotonic()
+    with pytest.raises(TokenServiceUnreachable):
+        subject.exchange(deadline=0.5)
+    assert 0.4 < time.monotonic() - started < 5
+
+
+def test_a_reset_connection_is_unreachable(subject):
+    subject.fault(FaultKind.RESET, count=2)
+    with pytest.raises(TokenServiceUnreachable):
+        subject.exchange()
+
+
+def test_a_cancelled_exchange_ends_at_once_and_harms_no_later_one(subject):
+    async def scenario() -> None:
+        service = subject.open()
+        text = Secret(sign_claims(subject.account.to_json().reveal()))
+        try:
+            for _ in range(3):
+                subject.fault(FaultKind.HANG)
+                waiting = asyncio.create_task(
+                    service.exchange(subject.account.token_uri, text, None, deadline=30)
+                )
+                await asyncio.sleep(0.05)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            await clear(subject, service, text)
+        finally:
+            await service.aclose()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+async def clear(subject: Subject, service: TokenService, text: Secret) -> None:
+    """Exchange until an honest answer comes: a cancelled exchange may not have begun."""
+    for _ in range(4):
+        try:
+            got = await service.exchange(subject.account.token_uri, text, None, deadline=1)
+        except TokenServiceUnreachable:
+            continue
+        assert got.access_token
+        return
+    raise AssertionError("no exchange was answered")
+
+
+def test_a_mint_says_when_it_ends_and_by_which_key(subject):
+    minted = subject.mint("role-write", {"order": 42})
+    claims = claims_of(minted)
+    assert (claims["ctx"], claims["roles"]) == ({"order": 42}, ["role-write"])
+    assert minted.expires_at.timestamp() == claims["exp"]
+    assert minted.key_id == subject.account.key_id
