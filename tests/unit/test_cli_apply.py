@@ -176,3 +176,17 @@ def test_a_dry_run_says_nothing_about_throw_away_keys(server, monkeypatch):
     assert done.exit_code == 0
     codes = {one["code"] for one in checked_data(done.stdout)["warnings"]}
     assert codes == {"credential-unresolved"}
+
+
+def test_the_server_is_named_before_anything_is_changed(server):
+    shown = invoke("apply", "-y").stderr
+    assert shown.index("server: ") < shown.index("+ mount")
+    assert "server: " in invoke("plan").stderr
+
+
+def test_the_question_names_the_server_and_its_namespace(server, monkeypatch):
+    asked = []
+    monkeypatch.setattr(wiring, "server_name", lambda _: "https://bao:8200, namespace team")
+    monkeypatch.setattr(wiring, "confirm", lambda question, *_, **__: asked.append(question))
+    assert invoke("apply").exit_code == 0
+    assert asked == ["Apply 8 changes to https://bao:8200, namespace team?"]

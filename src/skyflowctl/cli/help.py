@@ -209,7 +209,7 @@ def topic_page(topic: str, page: Page) -> str:
     if topic == "exit-codes":
         page.rows([(str(code), text) for code, text in EXIT_CODES.items()])
         page.line()
-        page.paragraph("A code never gets another meaning. `exec` returns its child's own code.")
+        page.paragraph("A code never gets another meaning.")
     elif topic == "environment":
         page.rows(list(ENVIRONMENT.items()))
         page.line()

@@ -122,6 +122,14 @@ def server_is_named(options: TargetOptions) -> bool:
     return options.dev or options.address is not None or bool(variable(os.environ, "ADDR"))
 
 
+def server_name(gateway: "Gateway") -> str:
+    """Return the server that a gateway leads to, with its namespace, as people read it."""
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    transport = gateway.transport
+    return transport.server if isinstance(transport, HvacTransport) else "a server in this process"
+
+
 def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
     """Return how to ask one node of the cluster alone; a node that was never named: None."""
     from skyflowctl.vault.failures import RedirectRefused
@@ -187,7 +195,13 @@ def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    answer = sys.stdin.readline()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
+    if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
+        sys.stderr.write("\n")
     if answer.strip().lower() not in {"y", "yes"}:
         raise Refused(
             "not confirmed",

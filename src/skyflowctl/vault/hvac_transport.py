@@ -117,6 +117,12 @@ class HvacTransport:
         """The cluster's id as replies named it; empty before the first that does."""
         return self._index.cluster
 
+    @property
+    def server(self) -> str:
+        """The address and namespace that it was made for, as people read them."""
+        within = f", namespace {self._target.namespace}" if self._target.namespace else ""
+        return self._target.address + within
+
     def close(self) -> None:
         """Close its connections."""
         with self._lock:

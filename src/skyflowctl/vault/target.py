@@ -179,7 +179,7 @@ def _address(
         "no server is named",
         why="BAO_ADDR is set and empty, and it wins over VAULT_ADDR"
         if hidden
-        else "there is no --address, BAO_ADDR, VAULT_ADDR or current context",
+        else "there is no --address, BAO_ADDR or VAULT_ADDR",
         fix="unset BAO_ADDR, or set it to the server's address"
         if hidden
         else "set BAO_ADDR, give --address, or try it on a local server with --dev",

@@ -82,7 +82,7 @@ def apply(
                 manifest, gateway, source, parallelism=parallelism, replace_credential=replaced
             )
             try:
-                _ask(planned, run, yes=yes, no_input=no_input)
+                _ask(planned, wiring.server_name(gateway), run, yes=yes, no_input=no_input)
             except Refused as error:
                 return _refused(planned, error)
             return _carry_out(planned, gateway, source, run, parallelism)
@@ -95,7 +95,7 @@ def apply(
     run_command("apply", output, rehearse if dry_run else work, _view)
 
 
-def _ask(planned: "PlanResult", run: Run, *, yes: bool, no_input: bool) -> None:
+def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: bool) -> None:
     """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
     Raises:
@@ -106,10 +106,12 @@ def _ask(planned: "PlanResult", run: Run, *, yes: bool, no_input: bool) -> None:
 
     if planned.plan.empty and not planned.plan.left_out:
         return
+    run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
     refuse_left_out(planned)
-    wiring.confirm("Do this?", run, yes=yes, no_input=no_input)
+    question = f"Apply {counted(len(planned.plan.actions), 'change')} to {server}?"
+    wiring.confirm(question, run, yes=yes, no_input=no_input)
 
 
 def _refused(planned: "PlanResult", error: Refused) -> Result:

@@ -7,6 +7,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
@@ -49,7 +50,7 @@ def validate(
 def _view(result: Result, terminal: Terminal) -> None:
     data = result.data
     if data["valid"]:
-        counts = f"{data['mounts']} mounts, {data['roles']} roles"
+        counts = f"{counted(data['mounts'], 'mount')}, {counted(data['roles'], 'role')}"
         terminal.line(
             Styled("valid", "green"),
             f": {counts}, {data['resolved']} of {data['references']} references resolved",
