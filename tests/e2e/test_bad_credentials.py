@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.keys import TOKEN_URI, credential, pkcs8, rsa_key, stamp
 from support.leaks import find_leaks, needle
-from support.stack import BIN, clean_environ
+from support.stack import Stack, clean_environ
 
 MANIFEST = """\
 version: 1
@@ -149,16 +149,8 @@ KINDS: dict[str, tuple[Make, str]] = {
 
 
 def validate(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / "skyflowctl"), "validate", *more],
-        env={**clean_environ(), "HOME": str(folder)},
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
+    nowhere = Stack(folder, {**clean_environ(), "HOME": str(folder)})
+    return nowhere.cli("validate", *more, check=None)
 
 
 def write(folder: Path, content: str | bytes) -> None:

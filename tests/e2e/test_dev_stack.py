@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support.stack import BIN, EXAMPLE, Stack, clean_environ, running_stack
 
@@ -23,16 +22,6 @@ def fresh() -> Iterator[Stack]:
         yield stack
 
 
-def processes_of(stack: Stack) -> list[psutil.Process]:
-    """Every process whose command line names this stack's folder."""
-    mark = str(stack.dev) + "/"
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(mark in word for word in process.info["cmdline"] or ())
-    ]
-
-
 def pid_of(stack: Stack, part: str) -> int:
     return json.loads((stack.dev / "dev.json").read_text())[part]["process"]["pid"]
 
@@ -43,17 +32,17 @@ def ports(stack: Stack) -> tuple[int, int]:
 
 
 def test_up_again_reuses_everything_and_says_so(fresh: Stack) -> None:
-    before = sorted(process.pid for process in processes_of(fresh))
+    before = sorted(process.pid for process in fresh.processes())
     again = fresh.json("dev", "up")
-    assert sorted(process.pid for process in processes_of(fresh)) == before
+    assert sorted(process.pid for process in fresh.processes()) == before
     assert again["data"]["started"] == []
 
 
 def test_down_leaves_no_process_and_no_socket(fresh: Stack) -> None:
     fresh.cli("apply", "-y", exported=True)
-    assert len(processes_of(fresh)) >= 5
+    assert len(fresh.processes()) >= 5
     fresh.cli("dev", "down")
-    assert processes_of(fresh) == []
+    assert fresh.processes() == []
     assert not (fresh.dev / "run").exists()
 
 
@@ -62,7 +51,7 @@ def test_down_after_a_killed_part_leaves_nothing(fresh: Stack, part: str) -> Non
     fresh.cli("apply", "-y", exported=True)
     os.kill(pid_of(fresh, part), signal.SIGKILL)
     fresh.cli("dev", "down")
-    assert processes_of(fresh) == []
+    assert fresh.processes() == []
 
 
 def test_up_after_a_killed_server_starts_it_on_the_same_ports(fresh: Stack) -> None:
@@ -102,7 +91,7 @@ def test_two_at_once_start_one_stack(tmp_path: Path) -> None:
         for process in both:
             _, errors = process.communicate(timeout=90)
             assert process.returncode == 0, errors
-        servers = [p for p in processes_of(stack) if "server" in (p.info["cmdline"] or ())]
+        servers = [p for p in stack.processes() if "server" in (p.info["cmdline"] or ())]
         assert len(servers) == 1
     finally:
         stack.cli("dev", "down")
@@ -154,13 +143,13 @@ def test_a_vault_binary_is_refused_with_the_reason(tmp_path: Path) -> None:
     stack = Stack(tmp_path, {**clean_environ(), "HOME": str(tmp_path)})
     done = stack.cli("dev", "up", check=64, env={"SKYFLOWCTL_BAO": str(fake)})
     assert "HashiCorp Vault" in done.stderr
-    assert processes_of(stack) == []
+    assert stack.processes() == []
 
 
 def test_reset_deletes_what_was_generated(fresh: Stack) -> None:
     old = (fresh.dev / "secrets" / "operator.token").read_text()
     fresh.cli("dev", "reset", "-y")
-    assert processes_of(fresh) == []
+    assert fresh.processes() == []
     assert not fresh.dev.exists()
     fresh.cli("dev", "up")
     assert (fresh.dev / "secrets" / "operator.token").read_text() != old

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from support.stack import BIN, EXAMPLE, Stack, clean_environ, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("dev")]
+pytestmark = pytest.mark.real_server
 
 # The unchanged SDK with nothing but what "dev env" exports.
 SDK = """
@@ -27,18 +27,11 @@ print(kind, token.count("."))
 """
 
 
-def processes_of(stack: Stack) -> list[psutil.Process]:
-    """Every process whose command line names this stack's folder."""
-    mark = f"{stack.dev}/"
-    found = psutil.process_iter(["cmdline"])
-    return [one for one in found if any(mark in word for word in one.info["cmdline"] or ())]
-
-
 def plugins_of(stack: Stack) -> list[psutil.Process]:
     mark = f"{stack.dev}/plugins/"
     return [
         one
-        for one in processes_of(stack)
+        for one in stack.processes()
         if any(word.startswith(mark) for word in one.info["cmdline"])
     ]
 
@@ -51,7 +44,7 @@ def test_down_after_killed_plugins_leaves_nothing(how_many: str) -> None:
         for process in plugins if how_many == "all" else plugins[:1]:
             process.send_signal(signal.SIGKILL)
         stack.cli("dev", "down")
-        assert processes_of(stack) == []
+        assert stack.processes() == []
         assert not (stack.dev / "run").exists()
 
 
@@ -75,16 +68,16 @@ def test_the_stack_survives_the_end_of_its_terminal(tmp_path: Path) -> None:
         seen = b""
         while b"all-is-up" not in seen:
             seen += os.read(ours, 4096)
-        before = sorted(process.pid for process in processes_of(stack))
+        before = sorted(process.pid for process in stack.processes())
         os.close(ours)
         assert shell.wait(10) == -signal.SIGHUP
         assert len(before) >= 2
-        assert sorted(process.pid for process in processes_of(stack)) == before
+        assert sorted(process.pid for process in stack.processes()) == before
         assert json.loads(stack.cli("dev", "status", "-o", "json").stdout)["status"] == "ok"
         stack.cli("apply", "--dev", "-f", str(EXAMPLE), "-y")
     finally:
         stack.cli("dev", "down")
-    assert processes_of(stack) == []
+    assert stack.processes() == []
 
 
 def test_the_vendors_sdk_gets_a_token_with_what_dev_env_exports() -> None:

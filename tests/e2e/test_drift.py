@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,35 +110,22 @@ def register_next(stack: Stack, folder: Path) -> None:
     version.write_text(text)
     sha256 = build_from(source, stack.dev / "plugins", "skyflow-next")
     path = "sys/plugins/catalog/secret/skyflow"
-    args = call(stack, "GET", f"{path}?version={semver()}")["data"]["args"]
+    args = stack.api("GET", f"{path}?version={semver()}")["data"]["args"]
     entry = {"sha256": sha256, "command": "skyflow-next", "version": NEXT, "args": args}
-    call(stack, "POST", path, entry)
-
-
-def call(stack: Stack, method: str, path: str, body: object = None) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{stack.exports['BAO_ADDR']}/v1/{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"X-Vault-Token": stack.exports["BAO_TOKEN"]},
-    )
-    context = ssl.create_default_context(cafile=stack.exports["BAO_CACERT"])
-    with urllib.request.urlopen(request, context=context, timeout=30) as reply:
-        raw = reply.read()
-    return json.loads(raw) if raw else {}
+    stack.api("POST", path, entry)
 
 
 def snapshot(stack: Stack) -> dict[str, dict[str, Any]]:
     """Everything that an apply could touch, of every mount; lists without their order."""
-    mounts = call(stack, "GET", "sys/mounts")["data"]
-    seen = {HEADERS: call(stack, "GET", HEADERS)["data"]["headers"]}
+    mounts = stack.api("GET", "sys/mounts")["data"]
+    seen = {HEADERS: stack.api("GET", HEADERS)["data"]["headers"]}
     for path, entry in mounts.items():
         seen[f"sys/mounts/{path}"] = entry
         if entry["type"] != "skyflow":
             continue
-        seen[f"{path}config"] = call(stack, "GET", f"{path}config")["data"]
-        for role in call(stack, "GET", f"{path}roles?list=true")["data"]["keys"]:
-            seen[f"{path}roles/{role}"] = call(stack, "GET", f"{path}roles/{role}")["data"]
+        seen[f"{path}config"] = stack.api("GET", f"{path}config")["data"]
+        for role in stack.api("GET", f"{path}roles?list=true")["data"]["keys"]:
+            seen[f"{path}roles/{role}"] = stack.api("GET", f"{path}roles/{role}")["data"]
     return {path: plain(value) for path, value in seen.items()}
 
 
@@ -226,7 +211,7 @@ def test_a_changed_field_is_one_action_and_apply_mends_it_alone(
     applied: Stack, drift: Drift
 ) -> None:
     before = snapshot(applied)
-    call(applied, "DELETE" if drift.body is None else "POST", drift.path, drift.body)
+    applied.api("DELETE" if drift.body is None else "POST", drift.path, drift.body)
     assert set(difference(before, snapshot(applied))) == {touched_by(drift)}
     mended_alone(applied, drift.field, before, touched_by(drift))
 
@@ -236,9 +221,9 @@ def test_a_running_version_that_differs_is_one_action_and_apply_mends_it_alone(
 ) -> None:
     """Tuned by hand to the next version, reloaded, and tuned back without a reload."""
     before = snapshot(applied)
-    call(applied, "POST", TUNE, {"plugin_version": NEXT})
-    call(applied, "PUT", "sys/plugins/reload/backend", {"mounts": [f"{MOUNT}/"]})
-    call(applied, "POST", TUNE, {"plugin_version": semver()})
+    applied.api("POST", TUNE, {"plugin_version": NEXT})
+    applied.api("PUT", "sys/plugins/reload/backend", {"mounts": [f"{MOUNT}/"]})
+    applied.api("POST", TUNE, {"plugin_version": semver()})
     changed = difference(before, snapshot(applied))
     assert changed[f"sys/mounts/{MOUNT}/"] == {"running_plugin_version", "running_sha256"}
     mended_alone(applied, "running_plugin_version", before, f"sys/mounts/{MOUNT}/")
@@ -262,9 +247,9 @@ def test_a_mount_of_another_manifest_is_left_alone(applied: Stack) -> None:
     """Its mark decides: plan says so, and apply refuses before it writes anything."""
     drifted = f"{MOUNT}/roles/order-consumer-support"
     before = snapshot(applied)
-    call(applied, "POST", TUNE, {"options": {"manifest": "another"}})
-    call(applied, "POST", "skyflow/payment/config", {"description": "a change to be mended"})
-    call(applied, "POST", drifted, {"description": "theirs now"})
+    applied.api("POST", TUNE, {"options": {"manifest": "another"}})
+    applied.api("POST", "skyflow/payment/config", {"description": "a change to be mended"})
+    applied.api("POST", drifted, {"description": "theirs now"})
     try:
         theirs = snapshot(applied)
         plan = applied.json("plan", "--detailed-exitcode", check=2)
@@ -275,7 +260,7 @@ def test_a_mount_of_another_manifest_is_left_alone(applied: Stack) -> None:
         assert [error["code"] for error in refused["errors"]] == ["owned-by-other"]
         assert difference(theirs, snapshot(applied)) == {}
     finally:
-        call(applied, "POST", TUNE, {"options": {"manifest": "shop-platform"}})
+        applied.api("POST", TUNE, {"options": {"manifest": "shop-platform"}})
         applied.cli("apply", "-y", exported=True)
     left = difference(before, snapshot(applied))
     assert left.keys() <= {drifted, "skyflow/payment/config"}

@@ -13,7 +13,7 @@ import pytest
 from support.plugin import wait_for
 from support.stack import REPO
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("dev")]
+pytestmark = pytest.mark.real_server
 
 # What fixtures do, in a process of its own that is killed before any of them ends.
 RUN = """

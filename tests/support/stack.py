@@ -6,13 +6,17 @@ import contextlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from support.tied import ended_with_us
 
@@ -73,6 +77,25 @@ class Stack:
             timeout=60,
             check=check,
         )
+
+    def api(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """One plain API call with what ``dev env`` exports; its parsed answer."""
+        request = urllib.request.Request(
+            f"{self.exports['BAO_ADDR']}/v1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Vault-Token": self.exports["BAO_TOKEN"]},
+        )
+        context = ssl.create_default_context(cafile=self.exports["BAO_CACERT"])
+        with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+            raw = reply.read()
+        return json.loads(raw) if raw else {}
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process whose command line names this stack's folder."""
+        mark = f"{self.dev}/"
+        found = psutil.process_iter(["cmdline"])
+        return [one for one in found if any(mark in word for word in one.info["cmdline"] or ())]
 
     @property
     def dev(self) -> Path:
