@@ -19,7 +19,7 @@ from skyflowctl.operations.plugins import (
 )
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, failure
 
 WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
 
@@ -204,3 +204,41 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_probe_version_is_one_that_a_catalog_takes():
     assert PROBE_VERSION.startswith("v0.0.0-")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code", "words"),
+    [
+        (
+            failure(
+                500,
+                ("error while validating the command path: lstat /p/skyflow: no such file",),
+                method="POST",
+                path="x",
+            ),
+            UsageError,
+            "not-in-plugin-directory",
+            "plugin_directory",
+        ),
+        (
+            OutcomeUnknown("no answer", why="none in time"),
+            Unhealthy,
+            "plugin-does-not-answer",
+            "busy",
+        ),
+    ],
+)
+def test_a_file_elsewhere_and_a_plugin_that_hangs_are_told_apart(
+    monkeypatch, error, kind, code, words
+):
+    server = gateway()
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(server.catalog, "register", refuse)
+    with pytest.raises(kind) as caught:
+        register_plugin(server, BARE)
+    (problem,) = caught.value.problems
+    assert problem.code == code
+    assert words in problem.fix

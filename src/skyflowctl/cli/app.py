@@ -24,6 +24,9 @@ from skyflowctl.cli.table import GROUPS, children, find
 from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
+# Commands of the design that a person may have read about.
+_LATER = frozenset({"rotate", "audit", "exec", "doctor", "consumer", "context", "login", "logout"})
+
 
 class LazyGroup(TyperGroup):
     """The root, or a group such as ``mount``: knows its commands from the table alone."""
@@ -78,6 +81,13 @@ class LazyGroup(TyperGroup):
 
 
 def _refuse_unknown(prefix: str, word: str, known: list[str]) -> NoReturn:
+    if not prefix and word in _LATER:
+        raise UsageError(
+            f"'{word}' is not in this version",
+            why=f"skyflowctl {__version__} does not have this command yet",
+            fix="'skyflowctl --help' lists what it has",
+            code="not-in-this-version",
+        )
     near = get_close_matches(word, known, n=1)
     helped = f"skyflowctl {prefix} --help".replace("  ", " ")
     fix = f"did you mean '{near[0]}'?" if near else f"run '{helped}'"

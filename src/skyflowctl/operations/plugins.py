@@ -9,7 +9,7 @@ from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, VaultError
 from skyflowctl.vault.gateway import Gateway
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
@@ -116,14 +116,31 @@ def _prove_start(gateway: Gateway, wanted: Registration) -> None:
 
 
 def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
-    gateway.catalog.register(
-        wanted.name,
-        sha256=wanted.sha256,
-        command=wanted.command,
-        version=version,
-        args=wanted.args,
-        env=wanted.env,
-    )
+    try:
+        gateway.catalog.register(
+            wanted.name,
+            sha256=wanted.sha256,
+            command=wanted.command,
+            version=version,
+            args=wanted.args,
+            env=wanted.env,
+        )
+    except OutcomeUnknown as error:
+        raise Unhealthy(
+            f"the plugin {wanted.command} does not answer the server",
+            why=error.problems[0].why,
+            fix="see the server's log; one that hangs keeps the catalog busy until it ends",
+            code="plugin-does-not-answer",
+        ) from error
+    except VaultError as error:
+        if not error.says("validating the command path"):
+            raise
+        raise UsageError(
+            f"the server has no plugin file {wanted.command}",
+            why="; ".join(error.messages),
+            fix="copy it into the server's plugin_directory, on every node",
+            code="not-in-plugin-directory",
+        ) from None
 
 
 def _changes(present: CatalogEntry | None, wanted: Registration) -> tuple[EntryChange, ...]:

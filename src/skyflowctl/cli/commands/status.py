@@ -10,6 +10,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, OutputOptions, ParallelismOption, TargetOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
@@ -83,7 +84,7 @@ def _view(result: Result, terminal: Terminal) -> None:
                 one["engine"]["version"],
                 Styled(one["health"], "green" if one["health"] == "ok" else "bold red"),
                 str(len(one["roles"])),
-                key["key_id"],
+                _short(key["key_id"]),
                 _age(key["age_seconds"]),
                 Styled("due", "yellow") if key["due"] else key["expires_at"][:10],
             ]
@@ -91,8 +92,16 @@ def _view(result: Result, terminal: Terminal) -> None:
     if rows:
         headers = ["MOUNT", "PATH", "ENGINE", "HEALTH", "ROLES", "KEY", "AGE", "EXPIRES"]
         terminal.table(headers, rows)
+        unwell = sum(one["health"] != "ok" for one in result.data["mounts"])
+        if unwell:
+            terminal.note(f"{counted(unwell, 'mount')} not ok: 'skyflowctl health' says why")
     else:
         terminal.note("no mounts")
+
+
+def _short(key_id: str) -> str:
+    """Return enough of a key id to tell keys apart on 80 columns; JSON has all of it."""
+    return key_id if len(key_id) <= 9 else f"{key_id[:8]}…"
 
 
 def _age(seconds: int | None) -> str:

@@ -1,0 +1,46 @@
+"""What commands say about what is not there, and how a wide table fits."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from support.cli import checked_envelope, invoke
+
+from skyflowctl.cli.commands.status import _view
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.render.terminal import Terminal
+
+
+@pytest.mark.parametrize("word", ["rotate", "audit", "exec", "doctor", "context"])
+def test_a_command_of_a_later_version_is_said_to_be_one(word):
+    done = invoke(word, "-o", "json")
+    (problem,) = checked_envelope(done.stdout)["errors"]
+    assert (done.exit_code, problem["code"]) == (64, "not-in-this-version")
+
+
+def test_help_names_no_command_that_is_not_there():
+    assert "exec" not in invoke("help", "exit-codes").stdout
+
+
+def test_status_fits_80_columns_and_notes_what_is_not_well():
+    key = {
+        "key_id": "b35157b4b1de5138ff8851cec92ccdcd",
+        "age_seconds": 90,
+        "expires_at": "2027-11-22T00:00:00Z",
+        "due": False,
+    }
+    row = {
+        "name": "purchase",
+        "path": "skyflow/purchase",
+        "engine": {"name": "skyflow", "version": "v1.0.0"},
+        "health": "refused",
+        "roles": ["a", "b"],
+        "credential": key,
+    }
+    terminal = Terminal(out=io.StringIO(), err=io.StringIO())
+    _view(Result({"mounts": [row]}), terminal)
+    lines = terminal.out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "b35157b4…" in lines[1]
+    assert "1 mount not ok" in terminal.err.getvalue()
