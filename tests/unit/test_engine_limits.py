@@ -236,5 +236,5 @@ async def test_a_credential_for_another_host_is_refused_with_who_may_allow_it():
     bench.settings = EngineSettings(allowed_hosts=frozenset({"localhost:8443"}))
     bench.engine = bench.restarted()
     message = await bench.fails(400, "update", "config", credentials_json=bench.key())
-    assert "not allowed: manage.skyflowapis.com:443 (allowed: localhost:8443)" in message
+    assert "manage.skyflowapis.com" not in message
     assert "add --allow-host to the plugin's catalog arguments" in message

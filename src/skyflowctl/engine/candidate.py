@@ -72,10 +72,12 @@ def same_content(left: MintingCredential, right: MintingCredential) -> bool:
 
 
 def _told(finding: Finding) -> str:
-    """Return a finding as the engine says it: who may allow a host is its operator."""
+    """Return a finding as the engine says it: without the host, for no error of a request
+    repeats what was in it, and with the place where an operator may allow one."""
     if HOST_NOT_ALLOWED not in finding.message:
         return finding.message
-    return f"{finding.message}; to allow it, add --allow-host to the plugin's catalog arguments"
+    fix = "to allow it, add --allow-host to the plugin's catalog arguments"
+    return f"tokenURI {HOST_NOT_ALLOWED}; {fix}"
 
 
 def _lint(text: Secret, settings: EngineSettings, now: datetime) -> Candidate:
