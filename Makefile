@@ -28,8 +28,9 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py
 
+# By file: two workers on one module would start its servers twice.
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

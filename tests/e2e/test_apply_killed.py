@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from support.stack import REPO, Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("killed")]
+pytestmark = pytest.mark.real_server
 
 MANIFEST = """\
 version: 1

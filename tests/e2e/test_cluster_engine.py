@@ -26,7 +26,6 @@ from skyflowctl.version import semver
 pytestmark = [
     pytest.mark.real_server,
     pytest.mark.cluster,
-    pytest.mark.xdist_group("cluster"),
     pytest.mark.timeout(180),
 ]
 ROLES = ("reader", "writer", "third")

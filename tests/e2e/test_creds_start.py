@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.stack import Stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.real_server
 NOT_NEEDED = {
     "cryptography", "grpclib", "h11", "httpx", "jsonschema", "keyring", "psutil", "pydantic",
     "rich", "skyflow", "trustme", "yaml",

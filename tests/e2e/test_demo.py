@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.stack import REPO, Stack, clean_environ
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.real_server
 
 
 def run_demo(environ: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.stack import Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("dev")]
+pytestmark = pytest.mark.real_server
 
 CREDS = ("creds", "order", "order-producer", "--ctx", "order:ORD-42")
 

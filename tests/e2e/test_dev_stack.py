@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.stack import BIN, EXAMPLE, Stack, clean_environ, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("dev")]
+pytestmark = pytest.mark.real_server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from support.stack import Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("isolation")]
+pytestmark = pytest.mark.real_server
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.stack import Stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.real_server
 
 NAME = "team-blue"
 ALL = 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }'

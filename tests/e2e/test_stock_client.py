@@ -11,7 +11,7 @@ from ssl import create_default_context
 import pytest
 from support.stack import Stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.real_server
 
 
 def claims(token: str) -> dict:
