@@ -190,6 +190,7 @@ class TestRotationIntent:
             "state": "open",
             "cut_over_at": None,
             "old_tokens_valid_until": None,
+            "keys": [],
         }
 
     @scenario
@@ -211,11 +212,13 @@ class TestRotationIntent:
         assert (await bench.read("config"))["rotation"] is None
 
     @scenario
-    async def test_another_id_takes_over_and_an_empty_one_closes(self):
+    async def test_another_id_takes_over_knowingly_and_an_empty_one_closes(self):
         bench = Bench()
         await bench.configured(A)
         await bench.write("config", rotation_id="rot-1")
-        await bench.write("config", rotation_id="rot-2")
+        message = await bench.fails(409, "update", "config", rotation_id="rot-2")
+        assert "give cas" in message
+        await bench.write("config", rotation_id="rot-2", cas=2)
         assert (await bench.read("config"))["rotation"]["id"] == "rot-2"
         await bench.write("config", rotation_id="")
         assert (await bench.read("config"))["rotation"] is None
@@ -607,13 +610,16 @@ class TestPathsAndOperations:
             (404, "read", "roles/a/b"),
             (404, "read", "config/"),
             (404, "read", "roles/"),
-            (404, "update", "config/commit"),
+            (404, "update", "config/commits"),
+            (405, "read", "config/commit"),
+            (405, "read", "config/rollback"),
             (405, "list", "config"),
             (405, "read", "roles"),
             (405, "update", "health"),
             (405, "delete", "creds/r1"),
             (405, "read", "config/verify"),
-            (405, "delete", "config/history/1"),
+            (405, "update", "config/history/1"),
+            (405, "delete", "config/history"),
         ],
     )
     @scenario
@@ -640,6 +646,8 @@ class TestPathsAndOperations:
         assert set(document["paths"]) == {
             "/config",
             "/config/verify",
+            "/config/commit",
+            "/config/rollback",
             "/config/history/",
             "/config/history/{version}",
             "/roles/",

@@ -12,6 +12,24 @@ from skyflowctl.engine.contract import EngineError, Operation, Request, StorageE
 A = "skyflow-role-a"
 
 
+async def rotating():
+    """A mount with three credentials, of which an open rotation wrote the last."""
+    bench = Bench()
+    await bench.configured(A)
+    await bench.write("config", credentials_json=bench.key(A))
+    await bench.write("config", credentials_json=bench.key(A), rotation_id="rot-0")
+    return bench
+
+
+async def before(name):
+    """The mount on which a write is tried out, and the write's body."""
+    bench = await rotating()
+    _, _, with_credential, body = WRITES[name]
+    if name in ROTATED:
+        await bench.write("config/commit", rotation_id="rot-0")
+    return bench, body | ({"credentials_json": bench.key(A)} if with_credential else {})
+
+
 async def seen(engine):
     """What a request may see of a mount, and whether its credential mints."""
     config = (await engine.handle(Request(Operation.READ, "config"))).data
@@ -25,6 +43,10 @@ async def seen(engine):
 
 
 WRITES = {
+    "commit": ("update", "config/commit", False, {"rotation_id": "rot-0"}),
+    "roll back": ("update", "config/rollback", False, {"credential_version": 2}),
+    "destroy": ("delete", "config/history/2", False, {}),
+    "record": ("update", "config", False, {"rotation_id": "rot-0", "rotation_keys": ["k"]}),
     "replace": ("update", "config", True, {"description": "new"}),
     "rotate": ("update", "config", True, {"rotation_id": "rot-1"}),
     "describe": ("update", "config", False, {"description": "new"}),
@@ -35,16 +57,15 @@ WRITES = {
 }
 
 
+# Another rotation may open, and the old credential go, only once the last is committed.
+ROTATED = {"rotate", "destroy"}
+
+
 @pytest.mark.parametrize("name", WRITES)
 @scenario
 async def test_dies_after_each_write(name):
-    operation, path, with_credential, body = WRITES[name]
-    bench = Bench()
-    await bench.configured(A)
-    for _ in range(2):
-        await bench.write("config", credentials_json=bench.key(A))
-    if with_credential:
-        body = body | {"credentials_json": bench.key(A)}
+    operation, path = WRITES[name][:2]
+    bench, body = await before(name)
     start = bench.storage.copy()
     old = await seen(bench.restarted(start.copy()))
     # A whole run tells the new state, and how many writes it takes.
@@ -107,14 +128,11 @@ class StoppingStorage(WatchedStorage):
 
 
 @pytest.mark.parametrize("applied", [False, True])
-@pytest.mark.parametrize("name", ["replace", "describe", "cut off", "role"])
+@pytest.mark.parametrize("name", sorted({*WRITES} - {"rotate", "new role", "no role"}))
 @scenario
 async def test_cancelled_in_each_write(name, applied):
-    operation, path, with_credential, body = WRITES[name]
-    bench = Bench()
-    await bench.configured(A)
-    if with_credential:
-        body = body | {"credentials_json": bench.key(A)}
+    operation, path = WRITES[name][:2]
+    bench, body = await before(name)
     start = bench.storage.dump()
     request = Request(Operation(operation), path, body, "skyflow/order/")
     whole = WatchedStorage(start)
@@ -142,11 +160,8 @@ async def test_cancelled_in_each_write(name, applied):
 @pytest.mark.parametrize("name", WRITES)
 @scenario
 async def test_a_standby_hears_the_storages_own_words_before_anything_else(name):
-    operation, path, with_credential, body = WRITES[name]
-    bench = Bench()
-    await bench.configured(A)
-    if with_credential:
-        body = body | {"credentials_json": bench.key(A)}
+    operation, path = WRITES[name][:2]
+    bench, body = await before(name)
     asked = bench.tokens.state.counters.exchanges
     standby = bench.storage.copy()
     standby.read_only = True

@@ -128,7 +128,7 @@ async def test_a_check_ends_in_time_and_tells_what_it_did_not_reach():
             await asyncio.Event().wait()
 
     tokens.answer = answer
-    verifier = Verifier(Exchanges(Minter(tokens, clock), 64), parallel=2, seconds=0.2)
+    verifier = Verifier(Exchanges(Minter(tokens, clock), 64, clock), parallel=2, seconds=0.2)
     who = account()
     credential = MintingCredential(who, SigningKey.trusted(who.private_key))
     roles = {

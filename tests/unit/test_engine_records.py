@@ -55,7 +55,7 @@ def test_the_history_is_bounded():
     assert len(record.history) == HISTORY_LENGTH
     assert record.credential_version == HISTORY_LENGTH + 5
     assert [entry.kept for entry in record.history[-4:]] == [False, True, True, True]
-    assert revisions.kept_slots(record) == ["203", "204", "205"]
+    assert record.kept_slots() == ["203", "204", "205"]
 
 
 def _new_account():
@@ -68,7 +68,7 @@ def test_other_content_of_one_identity_gets_a_slot_of_its_own():
     for slot in ("1.1", "1.2"):
         record = revisions.with_credential(record, who, "alice", START)
         assert (record.credential_version, record.live.slot) == (1, slot)
-        assert revisions.kept_slots(record) == [slot]
+        assert record.kept_slots() == [slot]
 
 
 @scenario

@@ -24,6 +24,7 @@ from skyflowctl.engine.paths.creds import CredsPath
 from skyflowctl.engine.paths.health import HealthPath
 from skyflowctl.engine.paths.history import HistoryPath
 from skyflowctl.engine.paths.roles import RolesPath
+from skyflowctl.engine.paths.rotation import RotationPath
 from skyflowctl.engine.paths.verify import VerifyPath
 from skyflowctl.engine.records import CREDENTIAL_PREFIX
 from skyflowctl.engine.routing import Router
@@ -62,7 +63,7 @@ class Engine:
             deadline=settings.mint_deadline,
             allowed_hosts=settings.allowed_hosts,
         )
-        exchanges = Exchanges(minter, settings.max_in_flight)
+        exchanges = Exchanges(minter, settings.max_in_flight, clock)
         self._store = MountStore(storage)
         self._token_service = token_service
         mount = Mount(self._store, exchanges, Verifier(exchanges), settings, clock)
@@ -136,6 +137,7 @@ def _router(mount: Mount, health: HealthPath) -> Router:
     paths = (
         ConfigPath(mount),
         VerifyPath(mount),
+        RotationPath(mount),
         HistoryPath(mount),
         RolesPath(mount),
         CredsPath(mount),

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from skyflowctl.clock import Clock
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
+from skyflowctl.engine.lifetimes import TokenLifetimes
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
@@ -49,10 +51,15 @@ class MintFailed(Exception):
 
 
 class Exchanges:
-    """Mints for one mount, at most ``limit`` at a time; more are turned away at once."""
+    """Mints for one mount, at most ``limit`` at a time; more are turned away at once.
 
-    def __init__(self, minter: Minter, limit: int) -> None:
+    ``lifetimes`` learns from every token how long it lives.
+    """
+
+    def __init__(self, minter: Minter, limit: int, clock: Clock) -> None:
+        self.lifetimes = TokenLifetimes()
         self._minter = minter
+        self._clock = clock
         self._limit = limit
         self._in_flight = 0
 
@@ -68,7 +75,11 @@ class Exchanges:
             raise MintFailed(Failure(0, "too many exchanges in flight on this mount"))
         self._in_flight += 1
         try:
-            return await self._minter.mint(credential, role_id, ctx)
+            asked = self._clock.now()
+            token = await self._minter.mint(credential, role_id, ctx)
+            account = credential.account
+            self.lifetimes.note(account.client_id, account.key_id, token.expires_at - asked)
+            return token
         except TokenServiceRefused as error:
             message, request_id = mask_ctx(error.message, ctx), mask_ctx(error.request_id, ctx)
             # "from None": the cause's text may repeat the ctx.

@@ -62,8 +62,13 @@ class RotationRecord:
     Args:
         id: the caller's own id, by which it knows its success again.
         from_key: the key id that was live when it was opened; empty for none.
-        to_key: the key id that it made live; empty until then.
+        to_key: the key id that it makes live; it may be told before it is written, and is
+            empty until then.
         by: the login that opened it.
+        keys: the key ids that the token service listed before a new one was created;
+            empty where the rotation creates none.
+        old_token_seconds: how long a token of the old credential lives, as far as it was
+            known when the new one was written; 0 for unknown.
     """
 
     id: str
@@ -74,6 +79,8 @@ class RotationRecord:
     state: Literal["open", "committed", "retired"] = "open"
     cut_over_at: datetime | None = None
     old_tokens_valid_until: datetime | None = None
+    keys: tuple[str, ...] = ()
+    old_token_seconds: int = 0
 
     def public(self) -> dict[str, Any]:
         """Return the fields that a request may see."""
@@ -86,6 +93,7 @@ class RotationRecord:
             "state": self.state,
             "cut_over_at": _text(self.cut_over_at),
             "old_tokens_valid_until": _text(self.old_tokens_valid_until),
+            "keys": list(self.keys),
         }
 
 
@@ -115,6 +123,15 @@ class ConfigRecord:
         """The entry of the live credential."""
         return self.history[-1] if self.configured else None
 
+    def kept_slots(self) -> list[str]:
+        """Return the slots whose credentials stay stored."""
+        return [entry.slot for entry in self.history if entry.kept]
+
+    def entry(self, credential_version: int) -> HistoryEntry | None:
+        """Return the entry of one credential version, or None."""
+        wanted = (one for one in self.history if one.credential_version == credential_version)
+        return next(wanted, None)
+
     def to_bytes(self) -> bytes:
         """Return the stored form."""
         return _dump(asdict(self))
@@ -130,6 +147,7 @@ class ConfigRecord:
             rotation = _dated(
                 RotationRecord, rotation, "started", "cut_over_at", "old_tokens_valid_until"
             )
+            rotation = replace(rotation, keys=tuple(rotation.keys))
         record = _dated(cls, stored, "last_updated", "credential_updated")
         return replace(record, history=tuple(history), rotation=rotation or None)
 

@@ -11,7 +11,6 @@ from skyflowctl.engine.records import (
     KEPT_CREDENTIALS,
     ConfigRecord,
     HistoryEntry,
-    RotationRecord,
 )
 from skyflowctl.skyflow.service_account import ServiceAccount
 
@@ -28,21 +27,20 @@ def check_cas(record: ConfigRecord, expected: int | None) -> None:
         raise EngineError(409, "check-and-set failed: another version of the config is live")
 
 
+def check_credential_cas(record: ConfigRecord, expected: int | None) -> None:
+    """Accept the credential version that the caller expects to be live.
+
+    Raises:
+        EngineError: 409, another one is.
+    """
+    if expected is not None and expected != record.credential_version:
+        raise EngineError(409, "check-and-set failed: another credential version is live")
+
+
 def with_fields(record: ConfigRecord, values: Mapping[str, Any], now: datetime) -> ConfigRecord:
     """Return the record with the description and tags that were given."""
     given = {name: values[name] for name in ("description", "tags") if name in values}
     return replace(record, version=record.version + 1, last_updated=now, **given)
-
-
-def with_rotation(record: ConfigRecord, rotation_id: str, by: str, now: datetime) -> ConfigRecord:
-    """Return the record with this rotation open; an empty id closes it unseen."""
-    if not rotation_id:
-        return replace(record, rotation=None)
-    known = record.rotation
-    if known is not None and known.id == rotation_id:
-        return replace(record, rotation=replace(known, by=by))
-    from_key = record.live.key_id if record.live else ""
-    return replace(record, rotation=RotationRecord(rotation_id, from_key, "", now, by))
 
 
 def with_credential(
@@ -79,13 +77,6 @@ def with_credential(
     )
 
 
-def rotated_to(record: ConfigRecord, key_id: str) -> ConfigRecord:
-    """Return the record whose open rotation made this key live."""
-    if record.rotation is None:
-        return record
-    return replace(record, rotation=replace(record.rotation, to_key=key_id))
-
-
 def cut_off(record: ConfigRecord, now: datetime) -> ConfigRecord:
     """Return the record of a mount without any credential; all other words stay."""
     return replace(
@@ -99,9 +90,52 @@ def cut_off(record: ConfigRecord, now: datetime) -> ConfigRecord:
     )
 
 
-def kept_slots(record: ConfigRecord) -> list[str]:
-    """Return the slots whose credentials stay stored."""
-    return [entry.slot for entry in record.history if entry.kept]
+def way_back(record: ConfigRecord, wanted: int | None) -> HistoryEntry:
+    """Return the entry to roll back to; None: the one that was live before the current.
+
+    Raises:
+        EngineError: 400, the mount or the version has never been; 409, there is none
+            before, or its credential is destroyed.
+    """
+    if not record.history:
+        raise EngineError(400, "mount not configured")
+    if wanted is None:
+        # After a cut-off the last entry is the one that was live.
+        earlier = record.history[:-1] if record.configured else record.history
+        if not earlier:
+            raise EngineError(409, "there is no earlier credential")
+        entry: HistoryEntry | None = earlier[-1]
+    else:
+        entry = find_entry(record, wanted)
+    if entry is None or not entry.kept:
+        raise EngineError(409, "the credential of that version is destroyed")
+    return entry
+
+
+def find_entry(record: ConfigRecord, wanted: int) -> HistoryEntry | None:
+    """Return the entry of a version; None for one that the history has dropped.
+
+    Raises:
+        EngineError: 400, no credential has ever had that version.
+    """
+    if not 0 < wanted <= record.credential_version:
+        raise EngineError(400, "there is no such credential version")
+    return record.entry(wanted)
+
+
+def destroyed(record: ConfigRecord, entry: HistoryEntry, now: datetime) -> ConfigRecord:
+    """Return the record in which a credential is kept no more, under none of its versions.
+
+    A rollback stores a credential a second time; only the live one stays of it.
+    """
+    who = (entry.client_id, entry.key_id)
+    history = tuple(
+        replace(one, kept=False)
+        if one != record.live and (one.client_id, one.key_id) == who
+        else one
+        for one in record.history
+    )
+    return replace(record, version=record.version + 1, last_updated=now, history=history)
 
 
 def _next_slot(live: HistoryEntry) -> str:

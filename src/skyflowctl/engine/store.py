@@ -22,6 +22,13 @@ from skyflowctl.skyflow.minting import MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
+_UNREADABLE = "skyflow: the stored credential cannot be read on this node"
+
+
+def _ready(stored: bytes) -> MintingCredential:
+    """Return a stored credential ready to sign; its key was checked before it was stored."""
+    account = load_trusted(stored.decode())
+    return MintingCredential(account, SigningKey.trusted(account.private_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class MountStore:
                 if generation == self._generation:
                     self._config = config
                 return config
-        raise EngineError(503, "skyflow: the stored credential cannot be read on this node")
+        raise EngineError(503, _UNREADABLE)
 
     async def _read_config(self) -> Config | None:
         raw = await self._storage.get(CONFIG_KEY)
@@ -126,11 +133,21 @@ class MountStore:
         raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
         if raw is None:
             return None
-        account = load_trusted(raw.decode())
-        credential = MintingCredential(account, SigningKey.trusted(account.private_key))
+        credential = _ready(raw)
         if generation == self._generation:
             self._parsed = (slot, credential)
         return credential
+
+    async def kept_credential(self, slot: str) -> MintingCredential:
+        """Return a kept credential that is not the live one, for a rollback.
+
+        Raises:
+            EngineError: 503, it is missing although the config names it.
+        """
+        raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
+        if raw is None:
+            raise EngineError(503, _UNREADABLE)
+        return _ready(raw)
 
     async def role(self, name: str) -> RoleRecord | None:
         """Return a role, from the cache when it is warm; None when there is none."""
@@ -170,6 +187,17 @@ class MountStore:
     async def put_credential(self, slot: str, account: ServiceAccount) -> None:
         """Store a credential under a slot that no committed config names yet."""
         await self._put(CREDENTIAL_PREFIX + slot, account.to_json().reveal().encode())
+
+    async def commit(self, record: ConfigRecord, new: ServiceAccount | None = None) -> None:
+        """Store a new live credential, then the config, then drop what is not kept.
+
+        The config's put is the commit point. What is dropped is also what an earlier write
+        left that was killed in between.
+        """
+        if new is not None:
+            await self.put_credential(record.history[-1].slot, new)
+        await self.put_config(record)
+        await self.keep_credentials(record.kept_slots())
 
     async def keep_credentials(self, slots: Iterable[str]) -> None:
         """Destroy every stored credential but those in these slots."""

@@ -1,10 +1,12 @@
 """``config``: the mount's credential and what is known about it."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from skyflowctl.clock import rfc3339
-from skyflowctl.engine import revisions
+from skyflowctl.engine import revisions, rotations
 from skyflowctl.engine.candidate import (
     FILE,
     INLINE,
@@ -17,6 +19,7 @@ from skyflowctl.engine.contract import Operation, Reply
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
 from skyflowctl.engine.records import ConfigRecord
+from skyflowctl.engine.rotations import Intent
 from skyflowctl.engine.routing import Action, Call, Route
 from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintingCredential
@@ -34,6 +37,15 @@ CAS_FIELD = Field(
     "cas",
     Kind.INTEGER,
     "Write only if this is the live version; 0: only if there is none yet. Else 409.",
+)
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+ROTATION_FIELD = Field(
+    "rotation_id",
+    Kind.TEXT,
+    "The id of a rotation: opens it or goes on with it; empty closes it. Another one that is "
+    "open is taken over only with cas, and never once it has written its credential (409).",
+    limit=128,
+    pattern=ID_PATTERN,
 )
 _WRITE_FIELDS = (
     CREDENTIAL_FIELD,
@@ -53,12 +65,21 @@ _WRITE_FIELDS = (
         default=True,
     ),
     CAS_FIELD,
+    ROTATION_FIELD,
     Field(
-        "rotation_id",
+        "rotation_to",
         Kind.TEXT,
-        "The id of a rotation: opens it or goes on with it; empty closes it.",
+        "With rotation_id: the id of the key that the rotation will write; empty: none yet.",
         limit=128,
-        pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*"),
+        pattern=ID_PATTERN,
+    ),
+    Field(
+        "rotation_keys",
+        Kind.TEXTS,
+        "With rotation_id: the key ids that Skyflow lists before the rotation creates one.",
+        limit=128,
+        distinct=True,
+        pattern=ID_PATTERN,
     ),
 )
 _DESCRIPTION = """\
@@ -98,6 +119,7 @@ class ConfigPath:
                 that does not mint.
         """
         check_sources(call.values, self._mount.settings)
+        Intent.of(call.values)
         async with self._mount.store.writing("config"):
             config = await self._mount.store.load_config()
             revisions.check_cas(config.record, call.values.get("cas"))
@@ -105,13 +127,14 @@ class ConfigPath:
             if candidate is None:
                 config.usable()
             new = _if_new(candidate, config.credential)
+            # Before anything is minted: a rotation that may not go on is refused at once.
+            record = self._next(config.record, candidate, new, call)
             warnings = candidate.warnings if candidate else ()
             if new is not None and call.values["validate_credentials"]:
                 roles = await self._mount.store.roles()
                 warnings += await self._mount.verifier.accept(new, config.credential, roles)
-            record = self._next(config.record, candidate, new, call)
-            await self._commit(record, new)
-        return _written(record, warnings)
+            await self._mount.store.commit(record, new.account if new else None)
+        return written_reply(record, warnings)
 
     async def delete(self, call: Call) -> Reply:
         """Cut the mount off; run again, it finishes what a kill interrupted.
@@ -127,7 +150,7 @@ class ConfigPath:
                 record = revisions.cut_off(record, self._mount.clock.now())
                 await store.put_config(record)
             await store.keep_credentials(())
-        return _written(record, ()) if record.version else Reply()
+        return written_reply(record) if record.version else Reply()
 
     async def _candidate(self, call: Call) -> Candidate | None:
         return await read_candidate(
@@ -137,15 +160,6 @@ class ConfigPath:
             self._mount.clock.now(),
         )
 
-    async def _commit(self, record: ConfigRecord, new: MintingCredential | None) -> None:
-        """Store the credential if it is new, then the config, then drop what is not kept."""
-        store = self._mount.store
-        if new is not None:
-            await store.put_credential(record.history[-1].slot, new.account)
-        await store.put_config(record)
-        # Also what an earlier write left that was killed in between.
-        await store.keep_credentials(revisions.kept_slots(record))
-
     def _next(
         self,
         record: ConfigRecord,
@@ -154,18 +168,24 @@ class ConfigPath:
         call: Call,
     ) -> ConfigRecord:
         now, by = self._mount.clock.now(), call.request.display_name
-        rotation_id = call.values.get("rotation_id")
+        key_id = candidate.credential.account.key_id if candidate else ""
+        intent, old_life = Intent.of(call.values), self._token_life(record)
         record = revisions.with_fields(record, call.values, now)
-        if rotation_id is not None:
-            record = revisions.with_rotation(record, rotation_id, by, now)
+        if intent is not None:
+            record = rotations.opened(record, intent, by, now)
+            if key_id:
+                record = rotations.rotated_to(record, key_id, old_life)
         elif new is not None:
             # Whoever replaces the credential outside of a rotation has ended it.
-            record = revisions.with_rotation(record, "", by, now)
+            record = replace(record, rotation=None)
         if new is not None:
             record = revisions.with_credential(record, new.account, by, now)
-        if candidate is not None and rotation_id:
-            record = revisions.rotated_to(record, candidate.credential.account.key_id)
         return record
+
+    def _token_life(self, record: ConfigRecord) -> timedelta | None:
+        """Return the longest life seen of a token of the live credential."""
+        live, lifetimes = record.live, self._mount.exchanges.lifetimes
+        return lifetimes.longest(live.client_id, live.key_id) if live else None
 
 
 def _if_new(
@@ -177,7 +197,8 @@ def _if_new(
     return candidate.credential
 
 
-def _written(record: ConfigRecord, warnings: tuple[str, ...]) -> Reply:
+def written_reply(record: ConfigRecord, warnings: tuple[str, ...] = (), **more: Any) -> Reply:
+    """Return the answer to a write of the config: what is live after it."""
     live = record.live
     data = {
         "version": record.version,
@@ -186,7 +207,7 @@ def _written(record: ConfigRecord, warnings: tuple[str, ...]) -> Reply:
         "key_id": live.key_id if live else "",
         "warnings": list(warnings),
     }
-    return Reply(data, warnings)
+    return Reply({**data, **more}, warnings)
 
 
 def _public(config: Config) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """``config/history``: which credentials a mount has had."""
 
-from skyflowctl.engine.contract import Operation, Reply
+from skyflowctl.engine import revisions, rotations
+from skyflowctl.engine.contract import EngineError, Operation, Reply
 from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.paths.config import written_reply
 from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
 
 _DESCRIPTION = """\
 One entry per credential version: its key, when and by whom it was written, and whether
-the credential itself is still kept (the last three are). Never the credential."""
+the credential itself is still kept (the last three are). Never the credential. Deleting
+a version destroys its kept credential, under every version that holds it, and leaves its
+words; the live one is 409 (config itself has the cut-off), and so is the one that an open
+rotation has just replaced."""
 
 
 class HistoryPath:
@@ -19,6 +24,7 @@ class HistoryPath:
         """Return the routes of this module."""
         listing = Action(self.list, "List the credential versions.", PAGE_FIELDS)
         reading = Action(self.read, "Read one entry of the history.")
+        destroying = Action(self.destroy, "Destroy one kept credential, never the live one.")
         return (
             Route(
                 "config/history",
@@ -30,7 +36,7 @@ class HistoryPath:
                 "config/history/{version}",
                 "One credential this mount has had.",
                 _DESCRIPTION,
-                {Operation.READ: reading},
+                {Operation.READ: reading, Operation.DELETE: destroying},
                 segment="The credential version, a number from 1.",
             ),
         )
@@ -50,7 +56,25 @@ class HistoryPath:
 
     async def read(self, call: Call) -> Reply:
         """Answer one entry, or nothing."""
-        record = (await self._mount.store.config()).record
-        wanted = int(call.segment)
-        found = [entry for entry in record.history if entry.credential_version == wanted]
-        return Reply(found[-1].public() if found else None)
+        entry = (await self._mount.store.config()).record.entry(int(call.segment))
+        return Reply(entry.public() if entry else None)
+
+    async def destroy(self, call: Call) -> Reply:
+        """Destroy a kept credential; run again, it finishes what a kill interrupted.
+
+        Raises:
+            EngineError: 400 for a version that never was, 409 for the live one, and for
+                the way back of an open rotation.
+        """
+        store = self._mount.store
+        async with store.writing("config"):
+            record = (await store.load_config()).record
+            entry = revisions.find_entry(record, int(call.segment))
+            if entry is not None and entry == record.live:
+                raise EngineError(409, "this credential is the live one")
+            if entry is not None and entry.kept:
+                rotations.check_destroyable(record, entry)
+                record = revisions.destroyed(record, entry, self._mount.clock.now())
+                record = rotations.retired(record, entry)
+            await store.commit(record)
+        return written_reply(record)

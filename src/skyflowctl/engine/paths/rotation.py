@@ -1,0 +1,129 @@
+"""``config/commit`` and ``config/rollback``: how a replaced credential is settled."""
+
+from datetime import timedelta
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.engine import revisions, rotations
+from skyflowctl.engine.candidate import same_content
+from skyflowctl.engine.contract import Operation, Reply
+from skyflowctl.engine.fields import Field, Kind
+from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.paths.config import ID_PATTERN, written_reply
+from skyflowctl.engine.records import ConfigRecord
+from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.skyflow.minting import MintingCredential
+
+_COMMIT_FIELDS = (
+    Field(
+        "rotation_id",
+        Kind.TEXT,
+        "The rotation that is done; 409 if it is not this mount's or has written nothing.",
+        required=True,
+        limit=128,
+        pattern=ID_PATTERN,
+    ),
+)
+_COMMIT = """\
+Says that every node serves the new credential. From then on no token of the old one is
+minted: cut_over_at and old_tokens_valid_until are stored, the latter from the longest
+life of a token that this engine minted with the old credential, else one hour. Asked
+again for the same rotation it changes nothing."""
+_ROLLBACK_FIELDS = (
+    Field(
+        "credential_version",
+        Kind.INTEGER,
+        "The kept credential to make live; absent: the one that was live before the current.",
+    ),
+    Field(
+        "cas_credential_version",
+        Kind.INTEGER,
+        "Only if this credential version is live, else 409; edits of other fields don't count.",
+    ),
+)
+_ROLLBACK = """\
+Makes a kept credential live again, as a new credential version. It is tried out first,
+by the same rule as a new one. A destroyed one is 409. The rotation ends with it; one that
+recorded Skyflow's keys (rotation_keys) stays open with the key to be deleted there, until
+a write with an empty rotation_id closes it."""
+
+
+class RotationPath:
+    """Answers ``config/commit`` and ``config/rollback``."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of this module."""
+        commit = Action(self.commit, "Commit a rotation.", _COMMIT_FIELDS)
+        rollback = Action(self.rollback, "Make a kept credential live again.", _ROLLBACK_FIELDS)
+        return (
+            Route("config/commit", "The end of a rotation.", _COMMIT, {Operation.UPDATE: commit}),
+            Route(
+                "config/rollback",
+                "The way back to a kept credential.",
+                _ROLLBACK,
+                {Operation.UPDATE: rollback},
+            ),
+        )
+
+    async def commit(self, call: Call) -> Reply:
+        """Commit the open rotation.
+
+        Raises:
+            EngineError: 409, it is not this one, or it has written nothing.
+        """
+        store, now = self._mount.store, self._mount.clock.now
+        async with store.writing("config"):
+            before = (await store.load_config()).record
+            old_life = self._old_life(before)
+            record = rotations.committed(before, call.values["rotation_id"], old_life, now())
+            if record is not before:
+                await store.commit(record)
+        rotation = record.rotation
+        return written_reply(record, rotation=rotation.public() if rotation else None)
+
+    async def rollback(self, call: Call) -> Reply:
+        """Make a kept credential live; one that is live to the last field is a success.
+
+        Raises:
+            EngineError: 400 for a version that never was, 409 for a destroyed one or a
+                lost check-and-set, 502 or 503 for a credential that does not mint.
+        """
+        store, values = self._mount.store, call.values
+        async with store.writing("config"):
+            config = await store.load_config()
+            revisions.check_credential_cas(config.record, values.get("cas_credential_version"))
+            entry = revisions.way_back(config.record, values.get("credential_version"))
+            old = await store.kept_credential(entry.slot)
+            if config.credential is not None and same_content(old, config.credential):
+                await store.commit(config.record)
+                return written_reply(config.record, old_tokens_valid_until=None)
+            roles = await store.roles()
+            warnings = await self._mount.verifier.accept(old, config.credential, roles)
+            until = self._tokens_end(config.record)
+            record = self._restored(config.record, old, call.request.display_name)
+            await store.commit(record, old.account)
+        return written_reply(record, warnings, old_tokens_valid_until=until)
+
+    def _restored(self, before: ConfigRecord, old: MintingCredential, by: str) -> ConfigRecord:
+        now = self._mount.clock.now()
+        record = revisions.with_fields(before, {}, now)
+        record = revisions.with_credential(record, old.account, by, now)
+        return rotations.rolled_back(before, record)
+
+    def _old_life(self, record: ConfigRecord) -> timedelta | None:
+        """Return the longest life seen of a token of the credential that was rotated away."""
+        rotation, lifetimes = record.rotation, self._mount.exchanges.lifetimes
+        for entry in reversed(record.history):
+            if rotation is not None and entry.key_id == rotation.from_key:
+                return lifetimes.longest(entry.client_id, entry.key_id)
+        return None
+
+    def _tokens_end(self, record: ConfigRecord) -> str | None:
+        """Return until when tokens of the credential live that is live now."""
+        live, lifetimes = record.live, self._mount.exchanges.lifetimes
+        if live is None:
+            return None
+        life = lifetimes.longest(live.client_id, live.key_id)
+        return rfc3339(rotations.end_of_tokens(self._mount.clock.now(), life))
