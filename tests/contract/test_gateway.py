@@ -241,7 +241,79 @@ def test_a_malformed_credential_is_a_bad_request_without_its_text(rig: Rig):
 def test_history_is_read_or_none(rig: Rig):
     path = rig.configured("reader")
     history = rig.gateway.read_history(path)
-    assert history is None or history[1] == rig.gateway.read_config(path).key_id
+    live = rig.gateway.read_config(path)
+    assert set(history) == {1}
+    entry = history[1]
+    assert (entry.client_id, entry.key_id) == (live.client_id, live.key_id)
+    assert (entry.credential_version, entry.description, entry.kept) == (1, "", True)
+    assert entry.written_at == live.raw["credential_updated"]
+    kv = f"{path}-kv"
+    rig.gateway.enable_mount(kv, {"type": "kv"})
+    assert not rig.gateway.read_history(kv)
+    rig.gateway.disable_mount(kv)
+
+
+def rotated(rig: Rig) -> tuple[str, str, str]:
+    """A mount whose rotation rot-1 has written its credential; the old and the new key."""
+    path = rig.configured("reader")
+    old, new = rig.gateway.read_config(path).key_id, rig.new_credential()
+    rig.gateway.write_config(path, {"rotation_id": "rot-1", "rotation_keys": [old]}, cas=1)
+    fields = {"rotation_id": "rot-1", "credentials_json": new}
+    rig.gateway.write_config(path, fields, cas=2)
+    # A lost check is the rotation's own success.
+    assert rig.gateway.write_config(path, fields, cas=2)["version"] == 3
+    return path, old, identity(new)[1]
+
+
+def test_a_rotation_is_committed_and_retired(rig: Rig):
+    path, old, new = rotated(rig)
+    opened = rig.gateway.read_config(path).rotation
+    assert (opened.id, opened.from_key, opened.to_key, opened.keys) == ("rot-1", old, new, (old,))
+    assert (opened.state, opened.cut_over_at) == ("open", None)
+    done = rig.gateway.commit_rotation(path, "rot-1")
+    assert done == rig.gateway.commit_rotation(path, "rot-1")
+    assert done == rig.gateway.read_config(path).rotation
+    assert done.state == "committed"
+    assert done.cut_over_at < done.old_tokens_valid_until
+    for _ in range(2):
+        rig.gateway.delete_kept_credential(path, 1)
+    assert rig.gateway.read_config(path).rotation.state == "retired"
+    history = rig.gateway.read_history(path)
+    assert {number: one.kept for number, one in history.items()} == {1: False, 2: True}
+    with pytest.raises(Conflict) as caught:
+        rig.gateway.rollback_config(path, cas_credential_version=2)
+    assert caught.value.says("destroyed")
+
+
+def test_a_rotation_of_somebody_else_is_a_conflict(rig: Rig):
+    path, _, _ = rotated(rig)
+    with pytest.raises(Conflict):
+        rig.gateway.commit_rotation(path, "rot-2")
+    with pytest.raises(Conflict):
+        rig.gateway.write_config(path, {"rotation_id": "rot-2"}, cas=3)
+    for version in (1, 2):
+        with pytest.raises(Conflict):
+            rig.gateway.delete_kept_credential(path, version)
+    with pytest.raises(BadRequest):
+        rig.gateway.delete_kept_credential(path, 9)
+
+
+def test_a_rollback_goes_back_once(rig: Rig):
+    path, old, new = rotated(rig)
+    with pytest.raises(Conflict):
+        rig.gateway.rollback_config(path, cas_credential_version=1)
+    first = rig.gateway.rollback_config(path, cas_credential_version=2)
+    assert (first.credential_version, first.key_id, first.warnings) == (3, old, ())
+    assert first.old_tokens_valid_until
+    # Sent again after a lost reply: what it was to do is live.
+    again = rig.gateway.rollback_config(path, cas_credential_version=2)
+    assert (again.credential_version, again.key_id) == (3, old)
+    named = rig.gateway.rollback_config(path, cas_credential_version=2, credential_version=1)
+    assert named == again
+    assert rig.gateway.creds(path, "reader").key_id == old
+    assert rig.gateway.read_config(path).rotation.to_key == new
+    with pytest.raises(Conflict):
+        rig.gateway.rollback_config(path, cas_credential_version=2, credential_version=2)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

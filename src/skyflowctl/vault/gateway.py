@@ -9,7 +9,7 @@ from typing import Any
 
 from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.secret import Secret
-from skyflowctl.vault import parsing, reading, rights
+from skyflowctl.vault import parsing, reading, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
@@ -22,7 +22,15 @@ from skyflowctl.vault.failures import (
     PathInUse,
     SilentlyIgnored,
 )
-from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.live import (
+    HistoryEntry,
+    LiveConfig,
+    LiveMount,
+    LiveRole,
+    LiveRotation,
+    LiveState,
+)
+from skyflowctl.vault.rotating import RolledBack
 from skyflowctl.vault.transport import Reply, Transport, WrapInfo
 
 
@@ -73,18 +81,14 @@ class Gateway:
         engines = dict(state.engines)
         for path in paths:
             if path in engines:
-                engines[path] = replace(engines[path], history=self.read_history(path))
+                past = self.read_history(path)
+                keys = None if past is None else {n: one.key_id for n, one in past.items()}
+                engines[path] = replace(engines[path], history=keys)
         return replace(state, engines=engines)
 
-    def read_history(self, path: str) -> Mapping[int, str] | None:
-        """Return key ids by credential version; None when the engine has no history."""
-        try:
-            reply = self._read("LIST", f"{path}/config/history", fresh=True)
-        except NotFound as error:
-            return {} if error.empty else None
-        except BadRequest:
-            return None
-        return parsing.history(reply.data or {})
+    def read_history(self, path: str) -> Mapping[int, HistoryEntry] | None:
+        """Return entries by credential version; None when the engine has no history."""
+        return rotating.history(self.transport, path)
 
     # Mounts --------------------------------------------------------------------
 
@@ -237,6 +241,35 @@ class Gateway:
         body = {} if candidate is None else {"credentials_json": candidate}
         reply = self.transport.request("POST", f"{path}/config/verify", body=body, idempotent=True)
         return VerifyReport.parse(reply.data or {})
+
+    def commit_rotation(self, path: str, rotation_id: str) -> LiveRotation:
+        """Say that a rotation is done, and return it; again it answers the same.
+
+        Raises:
+            Conflict: the mount's rotation is another one, or it has written nothing.
+        """
+        return rotating.commit(self.transport, path, rotation_id)
+
+    def rollback_config(
+        self, path: str, *, cas_credential_version: int, credential_version: int | None = None
+    ) -> RolledBack:
+        """Make a kept credential live again, after the engine has tried it out.
+
+        ``cas_credential_version`` must be live: without it, a repeated rollback would go
+        forward again. ``credential_version`` None means the one before it.
+
+        Raises:
+            Conflict: another one is live, or what is wanted is destroyed.
+        """
+        return rotating.rollback(self.transport, path, credential_version, cas_credential_version)
+
+    def delete_kept_credential(self, path: str, credential_version: int) -> None:
+        """Destroy a kept credential; one that is destroyed already is no error.
+
+        Raises:
+            Conflict: it is the live one, or the way back of an open rotation.
+        """
+        rotating.destroy(self.transport, path, credential_version)
 
     # The engine: roles ---------------------------------------------------------
 

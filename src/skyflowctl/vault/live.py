@@ -24,8 +24,45 @@ class LiveMount:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveRotation:
+    """The rotation that opened last on a mount. Times are RFC 3339, None for not yet.
+
+    Args:
+        id: its opener's own id.
+        from_key: the key id that was live when it was opened; empty for none.
+        to_key: the key id that it makes live; empty while none is known.
+        state: ``open``, ``committed`` or ``retired``.
+        keys: the key ids that were listed before it created one; empty where it does not.
+    """
+
+    id: str
+    from_key: str
+    to_key: str
+    started: str
+    by: str
+    state: str
+    cut_over_at: str | None
+    old_tokens_valid_until: str | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One credential version that a mount has had; ``kept``: it can be rolled back to."""
+
+    credential_version: int
+    client_id: str
+    key_id: str
+    written_at: str
+    written_by: str
+    description: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """A mount's config as the engine tells it; ``raw`` is the whole answer."""
+    """A mount's config as the engine tells it; ``raw`` is the whole answer, ``rotation``
+    None without one, also on an engine that knows none."""
 
     configured: bool
     client_id: str
@@ -35,6 +72,7 @@ class LiveConfig:
     version: int
     credential_version: int
     raw: Mapping[str, Any] = field(default_factory=dict)
+    rotation: LiveRotation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.answers import Node, ServerHealth, whole
-from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRole, LiveRotation
 
 _MOUNT_ONLY = frozenset({"type", "description", "options", "config", "local", "seal_wrap"})
 _MOUNT_LISTS = (
@@ -77,6 +77,24 @@ def config(raw: Mapping[str, Any]) -> LiveConfig:
         version=whole(raw.get("version")),
         credential_version=whole(raw.get("credential_version")),
         raw=dict(raw),
+        rotation=rotation(raw.get("rotation")),
+    )
+
+
+def rotation(raw: Mapping[str, Any] | None) -> LiveRotation | None:
+    """Return a rotation as the engine tells it, or None for none."""
+    if not raw:
+        return None
+    return LiveRotation(
+        id=str(raw.get("id") or ""),
+        from_key=str(raw.get("from") or ""),
+        to_key=str(raw.get("to") or ""),
+        started=str(raw.get("started") or ""),
+        by=str(raw.get("by") or ""),
+        state=str(raw.get("state") or ""),
+        cut_over_at=raw.get("cut_over_at") or None,
+        old_tokens_valid_until=raw.get("old_tokens_valid_until") or None,
+        keys=texts(raw.get("keys")),
     )
 
 
@@ -94,13 +112,25 @@ def role(name: str, raw: Mapping[str, Any]) -> LiveRole:
     )
 
 
-def history(data: Mapping[str, Any]) -> dict[int, str]:
-    """Return key ids by credential version from a ``config/history`` list."""
+def history(data: Mapping[str, Any]) -> dict[int, HistoryEntry]:
+    """Return entries by credential version from a ``config/history`` list."""
     info = data.get("key_info") or {}
     return {
-        int(version): str((info.get(version) or {}).get("key_id") or "")
+        int(version): _entry(int(version), info.get(version) or {})
         for version in texts(data.get("keys"))
     }
+
+
+def _entry(version: int, raw: Mapping[str, Any]) -> HistoryEntry:
+    return HistoryEntry(
+        credential_version=version,
+        client_id=str(raw.get("client_id") or ""),
+        key_id=str(raw.get("key_id") or ""),
+        written_at=str(raw.get("written_at") or ""),
+        written_by=str(raw.get("written_by") or ""),
+        description=str(raw.get("description") or ""),
+        kept=bool(raw.get("kept")),
+    )
 
 
 def audited_headers(data: Mapping[str, Any]) -> dict[str, bool]:
@@ -157,7 +187,11 @@ def _config_field_equals(live: LiveConfig, name: str, value: Any) -> bool:
     if name == "credentials_json":
         return (live.client_id, live.key_id) == _identity(value)
     if name == "rotation_id":
-        return bool((live.raw.get("rotation") or {}).get("id") == value)
+        return (live.rotation.id if live.rotation else "") == (value or "")
+    if name == "rotation_to":
+        return live.rotation is not None and live.rotation.to_key == (value or "")
+    if name == "rotation_keys":
+        return live.rotation is not None and set(live.rotation.keys) == set(texts(value))
     if name == "tags":
         return set(live.tags) == set(texts(value))
     return name == "description" and live.description == (value or "")

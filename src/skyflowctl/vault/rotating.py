@@ -1,0 +1,105 @@
+"""The requests that settle a replaced credential: commit, way back, destruction.
+
+Each may be sent twice, because a reply may be lost, and then says what the first did.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skyflowctl.vault import parsing, reading
+from skyflowctl.vault.answers import whole
+from skyflowctl.vault.failures import BadRequest, Conflict, NotAnEngine, NotFound
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+from skyflowctl.vault.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What is live after a rollback.
+
+    Args:
+        version: the config's.
+        credential_version: the one that became live.
+        warnings: roles that neither credential can mint.
+        old_tokens_valid_until: until when tokens of the credential live that was
+            replaced; empty when nobody told.
+    """
+
+    version: int
+    credential_version: int
+    client_id: str
+    key_id: str
+    warnings: tuple[str, ...] = ()
+    old_tokens_valid_until: str = ""
+
+
+def history(transport: Transport, path: str) -> dict[int, HistoryEntry] | None:
+    """Return the credential versions of a mount; None when the engine has no history."""
+    try:
+        reply = transport.request("LIST", f"{path}/config/history", idempotent=True, fresh=True)
+    except NotFound as error:
+        return {} if error.empty else None
+    except BadRequest:
+        return None
+    return parsing.history(reply.data or {})
+
+
+def commit(transport: Transport, path: str, rotation_id: str) -> LiveRotation:
+    """Commit a rotation and return it as it stands then."""
+    data = _post(transport, f"{path}/config/commit", {"rotation_id": rotation_id})
+    done = parsing.rotation(data.get("rotation"))
+    if done is None:
+        raise NotAnEngine.at(path)
+    return done
+
+
+def rollback(transport: Transport, path: str, wanted: int | None, expected: int) -> RolledBack:
+    """Roll back from the expected credential version; a lost reply is settled by looking."""
+    body = {"cas_credential_version": expected}
+    if wanted is not None:
+        body["credential_version"] = wanted
+    try:
+        data = _post(transport, f"{path}/config/rollback", body)
+    except Conflict:
+        done = _done_already(transport, path, wanted, expected)
+        if done is None:
+            raise
+        return done
+    return RolledBack(
+        version=whole(data.get("version")),
+        credential_version=whole(data.get("credential_version")),
+        client_id=str(data.get("client_id") or ""),
+        key_id=str(data.get("key_id") or ""),
+        warnings=parsing.texts(data.get("warnings")),
+        old_tokens_valid_until=str(data.get("old_tokens_valid_until") or ""),
+    )
+
+
+def _done_already(
+    transport: Transport, path: str, wanted: int | None, expected: int
+) -> RolledBack | None:
+    """Return what is live if it is just what the rollback was to make of it."""
+    live = reading.config(transport, path)
+    past = history(transport, path) or {}
+    earlier = [version for version in past if version < expected]
+    aim = past.get(wanted if wanted is not None else max(earlier, default=0))
+    if not live.configured or aim is None or live.credential_version != expected + 1:
+        return None
+    if (aim.client_id, aim.key_id) != (live.client_id, live.key_id):
+        return None
+    return _as_live(live)
+
+
+def _as_live(live: LiveConfig) -> RolledBack:
+    return RolledBack(live.version, live.credential_version, live.client_id, live.key_id)
+
+
+def destroy(transport: Transport, path: str, version: int) -> None:
+    """Destroy one kept credential; one that is destroyed already is no error."""
+    where = f"{path}/config/history/{version}"
+    transport.request("DELETE", where, idempotent=True, fresh=True)
+
+
+def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return transport.request("POST", path, body=body, idempotent=True, fresh=True).data or {}
