@@ -32,7 +32,7 @@ def stack():
     [
         "version", "schema", "completion bash", "validate", "plan", "apply -y", "apply --dry-run",
         "status", "status order", "health", "health order skyflow/payment", "mount list",
-        "mount show order", "config show order", "config verify order", "role list order",
+        "mount show order", "config show order", "config verify order", "config history order", "role list order",
         "role show order order-producer", "plugin list", "dev status", "dev env", "dev logs -n 1",
         " ".join(CREDS), " ".join((*CREDS, "--wrap-ttl", "5m")), " ".join((*CREDS, "--dry-run")),
         "creds order order-producer --ctx order:x --dev",

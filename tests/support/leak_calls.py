@@ -126,6 +126,12 @@ CALLS: dict[str, list[Call]] = {
         bare("config", "show", "ledger", "-o", "json"),
         bad(dev("config", "show", "nobody")),
     ],
+    "config history": [
+        dev("config", "history", "order", "-v", "-v"),
+        bare("config", "history", "ledger", "-o", "json"),
+        bad(dev("config", "history", "nobody")),
+        bad(dev("config", "history", "order", *_WRONG)),
+    ],
     "config verify": [
         dev("config", "verify", "order"),
         bare("config", "verify", "ledger", "-o", "json"),

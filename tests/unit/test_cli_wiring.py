@@ -129,7 +129,7 @@ def test_no_server_is_a_usage_error_for_every_command_that_needs_one(folder):
     (folder / "mounts.yaml").write_text(FIRST + MOUNTS)
     for words in (
         "plan", "apply -y", "status", "health", "mount list", "mount show order",
-        "config show order", "config verify order", "role list order", "role show order a",
+        "config show order", "config history order", "config verify order", "role list order", "role show order a",
         "plugin list", "creds order producer",
     ):  # fmt: skip
         done = invoke(*words.split(), "-o", "json")

@@ -1,11 +1,21 @@
-"""A mount's config: shown without its credential, and proved by minting."""
+"""A mount's config: shown without its credential, with its past, and proved by minting."""
+
+from dataclasses import dataclass
 
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.mounts import naming_mount
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.failures import NotFound
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.live import HistoryEntry, LiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PastCredential:
+    """One credential version that a mount has had; ``live``: it is the one that mints."""
+
+    entry: HistoryEntry
+    live: bool
 
 
 def show_config(gateway: Gateway, path: str) -> LiveConfig:
@@ -16,6 +26,29 @@ def show_config(gateway: Gateway, path: str) -> LiveConfig:
     """
     with naming_mount(path):
         return gateway.engine_config(path)
+
+
+def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
+    """Return every credential version of a mount, the newest first; two requests.
+
+    Raises:
+        UsageError: nothing is mounted there, no engine of ours, or one without a history.
+    """
+    with naming_mount(path):
+        config = gateway.engine_config(path)
+        past = gateway.read_history(path)
+    if past is None:
+        raise UsageError(
+            f"the engine at {path} keeps no history",
+            why="it has no config/history; the engine of skyflowctl has",
+            fix=f"'skyflowctl config show {path}' shows the live credential",
+            code="no-history",
+        )
+    current = config.credential_version if config.configured else 0
+    return tuple(
+        PastCredential(past[version], live=version == current)
+        for version in sorted(past, reverse=True)
+    )
 
 
 def verify_config(gateway: Gateway, path: str) -> VerifyReport:

@@ -47,6 +47,56 @@ def _view_show(result: Result, terminal: Terminal) -> None:
 
 @command(
     examples=[
+        ("skyflowctl config history order", "which keys were live, since when, by whom"),
+        ("skyflowctl config history skyflow/order -o json", "for programs"),
+        (
+            "skyflowctl config history order -o json | jq '.data.history[] | select(.kept)'",
+            "what a rollback can go back to",
+        ),
+    ],
+    exits=_EXITS,
+)
+def config_history(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    file: FileOption = None,
+) -> None:
+    """List every credential version that a mount has had, the newest first: its key, when
+    and by whom it was written, and whether the engine still keeps the credential."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations import configs
+
+        path = manifests.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            past = configs.config_history(gateway, path)
+        listed = [{**asdict(one.entry), "live": one.live} for one in past]
+        return Result({"mount": mount, "path": path, "history": listed})
+
+    run_command("config history", output, work, _view_history)
+
+
+def _view_history(result: Result, terminal: Terminal) -> None:
+    rows: list[list[Piece]] = [
+        [
+            str(one["credential_version"]),
+            one["key_id"],
+            Styled("live", "green") if one["live"] else "kept" if one["kept"] else "destroyed",
+            one["written_at"],
+            one["written_by"] or "-",
+            one["description"],
+        ]
+        for one in result.data["history"]
+    ]
+    if rows:
+        terminal.table(["VERSION", "KEY", "STATE", "WRITTEN", "BY", "DESCRIPTION"], rows)
+    else:
+        terminal.note("no credential was ever written")
+
+
+@command(
+    examples=[
         ("skyflowctl config verify order", "mint once for every role, keep nothing"),
         ("skyflowctl config verify order -o json", "for programs, with request ids"),
         ("skyflowctl config verify skyflow/order || echo broken", "in a script"),
