@@ -1,10 +1,12 @@
 """Commit, rollback and destruction of credentials, as the design lays them down."""
 
+import asyncio
 import json
 
 import pytest
 from support.engine import Bench, scenario
 
+from skyflowctl.engine.contract import EngineError
 from skyflowctl.skyflow.token_service import TokenServiceUnreachable
 
 A, B = "skyflow-role-a", "skyflow-role-b"
@@ -126,6 +128,27 @@ class TestOneRotationAtATime:
             409, "update", "config", rotation_id="rot-2", credentials_json=other, cas=2
         )
         assert bench.tokens.state.counters.exchanges == asked
+
+    @scenario
+    async def test_of_ten_at_once_one_wins_with_and_without_cas(self):
+        for cas in ({"cas": 1}, {}):
+            bench = Bench()
+            await bench.configured(A)
+            keys = {f"rot-{n}": bench.key(A) for n in range(10)}
+            outcomes = await asyncio.gather(
+                *(
+                    bench.outcome(
+                        "update", "config", {"rotation_id": id_, "credentials_json": key, **cas}
+                    )
+                    for id_, key in keys.items()
+                )
+            )
+            lost = [one.status for one in outcomes if isinstance(one, EngineError)]
+            assert lost == [409] * 9
+            found = await rotation(bench)
+            live = (await bench.read("creds/r1"))["key_id"]
+            assert found["to"] == key_of(keys[found["id"]]) == live
+            assert await kept(bench) == {1, 2}
 
     @scenario
     async def test_one_rotation_writes_one_key(self):
