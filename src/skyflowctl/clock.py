@@ -65,14 +65,3 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(
         seconds=sum(count * unit for count, unit in zip(counts, _UNIT_SECONDS, strict=True))
     )
-
-
-def format_duration(span: timedelta) -> str:
-    """Return the shortest text that :func:`parse_duration` reads back as this span."""
-    rest = int(span.total_seconds())
-    parts = []
-    for unit, letter in zip(_UNIT_SECONDS, "dhms", strict=True):
-        count, rest = divmod(rest, unit)
-        if count:
-            parts.append(f"{count}{letter}")
-    return "".join(parts) or "0s"
