@@ -1,0 +1,152 @@
+"""What a rotation is told and what it tells, as frozen values."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.secret import Secret
+
+
+class Word(StrEnum):
+    """What became of one mount, as the JSON output says it."""
+
+    ROTATED = "rotated"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NOT_DUE = "not_due"
+    RETIRED = "retired"
+    WOULD_ROTATE = "would_rotate"
+
+
+class StepName(StrEnum):
+    """The steps, in the order in which they may come."""
+
+    RESUME = "resume"
+    INTENT = "intent"
+    CREATE_KEY = "create-key"
+    LINT = "lint"
+    PROVE = "prove"
+    NOTE = "note"
+    WRITE = "write"
+    VERIFY_NODES = "verify-nodes"
+    CANARY = "canary"
+    WATCH = "watch"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    DISCARD_KEY = "discard-key"
+    WAIT_FOR_OLD_TOKENS = "wait-for-old-tokens"
+    DELETE_OLD_KEY = "delete-old-key"
+    DESTROY_KEPT = "destroy-kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step that was made: how long it took, whether it was well, and what it found."""
+
+    name: StepName
+    ms: float
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredential:
+    """The credential to come, checked in full.
+
+    Args:
+        client_id: of the service account.
+        key_id: of the key.
+        json: the normalised credential, as the engine's ``credentials_json`` takes it.
+        warnings: what the lint said.
+    """
+
+    client_id: str
+    key_id: str
+    json: Secret
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to rotate.
+
+    Args:
+        watch: how long the new credential is watched on every node before the commit.
+        canaries: roles of which a token is read through ``creds``, after the write.
+        allow_different_account: take a credential of another service account.
+        no_rollback: take an engine that has no way back.
+        unverified_nodes: go on though there are nodes that nobody named.
+        stale_after: an open rotation that nobody has gone on with for so long is dead.
+        poll: how long servers without the index headers are polled for the new key.
+        retire_old: wait for the end of the old tokens, then retire the old key.
+        retire_margin: how long the old key outlives its last token.
+    """
+
+    watch: timedelta = timedelta()
+    canaries: tuple[str, ...] = ()
+    allow_different_account: bool = False
+    no_rollback: bool = False
+    unverified_nodes: bool = False
+    stale_after: timedelta = timedelta(seconds=10)
+    poll: timedelta = timedelta(seconds=30)
+    retire_old: bool = False
+    retire_margin: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOutcome:
+    """What became of one mount.
+
+    Args:
+        name: as the person said it.
+        path: of the mount.
+        result: one word.
+        from_key: the key that was live before; empty for none.
+        to_key: the key that was to be live; empty while none was known.
+        live_key_id: the key that is live now; empty for none or not known.
+        steps: what was done, in order.
+        old_tokens_valid_until: RFC 3339; empty when no token was replaced, or not known.
+        problems: why it is not ``rotated``; the first one is the cause.
+        warnings: what the reader should know.
+        serves: whether the mount mints at the end, as far as it was seen.
+        exit_code: what this mount alone would leave with.
+    """
+
+    name: str
+    path: str
+    result: Word
+    from_key: str = ""
+    to_key: str = ""
+    live_key_id: str = ""
+    steps: tuple[Step, ...] = ()
+    old_tokens_valid_until: str = ""
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    serves: bool = True
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """One key of a service account, as Skyflow lists it. Times RFC 3339, empty: not told."""
+
+    key_id: str
+    valid_after: str = ""
+    valid_before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One mount that is to be rotated.
+
+    Args:
+        name: as the person said it.
+        path: of the mount.
+        options: how.
+    """
+
+    name: str
+    path: str
+    options: Options = field(default_factory=Options)

@@ -1,0 +1,135 @@
+"""What a rotation needs from outside: new credentials, Skyflow's keys, the nodes, a listener."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyflowctl.clock import Clock
+from skyflowctl.rotation.model import KeyInfo, NewCredential, Step, StepName
+from skyflowctl.vault.answers import Node
+from skyflowctl.vault.gateway import Gateway
+
+
+class KeyService(Protocol):
+    """Skyflow's Management API, as far as keys go; ``skyflowctl.skyflow.management`` has one.
+
+    Every call raises ``skyflowctl.errors.SkyflowctlError`` when it is refused or unanswered.
+    """
+
+    def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
+        """Return the keys of a service account."""
+
+    def create_key(self, client_id: str) -> NewCredential:
+        """Have a key made for a service account; its private half is told this once."""
+
+    def delete_key(self, client_id: str, key_id: str) -> None:
+        """Delete a key; one that is deleted already is no error."""
+
+
+class FromReference(Protocol):
+    """The successor stands behind a reference; asked once for each rotation."""
+
+    def __call__(self) -> NewCredential:
+        """Return it, linted in full.
+
+        Raises:
+            InvalidInput: it was read, and is no valid credential; every finding at once.
+            UnresolvedReference: it cannot be read here.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The successor is to be created by Skyflow, for the account that is live."""
+
+    keys: KeyService
+
+
+Source = FromReference | Generated
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step of one mount has begun."""
+
+    mount: str
+    name: StepName
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step of one mount is over, well or not."""
+
+    mount: str
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a person who waits should know, such as why it waits."""
+
+    mount: str
+    text: str
+
+
+Event = StepStarted | StepDone | Notice
+Listener = Callable[[Event], None]
+"""Called from several threads when several mounts are rotated at once."""
+
+ConnectNode = Callable[[Node], Gateway | None]
+"""Opens a gateway to one node alone; None: that address was never named by the user."""
+
+
+def ignore(_event: Event) -> None:
+    """Tell nobody."""
+
+
+def go_on() -> bool:
+    """Never ask to stop."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside of a rotation.
+
+    Args:
+        gateway: the cluster; writes and fresh reads go to its leader.
+        connect: opens a gateway to one node; None: this server has no nodes of its own
+            (a server within this process).
+        clock: the time.
+        run_id: this command's, found in the audit log; a new rotation is named after it.
+        operator: how to delete keys at Skyflow; None: nobody named an operator token.
+        journal: notes on this machine which rotation this process is at.
+        listener: told of every step.
+        stopping: asked between steps; True: begin nothing new.
+        sleep: waits so many seconds.
+    """
+
+    gateway: Gateway
+    connect: ConnectNode | None
+    clock: Clock
+    run_id: str
+    sleep: Callable[[float], None]
+    operator: KeyService | None = None
+    journal: "Journal | None" = None
+    listener: Listener = ignore
+    stopping: Callable[[], bool] = go_on
+
+
+class Journal(Protocol):
+    """This machine's notes of open rotations: a cache that spares a wait, never the truth."""
+
+    def begin(self, path: str, rotation_id: str) -> None:
+        """Note that this process is at this rotation."""
+
+    def end(self, path: str) -> None:
+        """Forget it; the rotation is settled."""
+
+    def owner_alive(self, path: str, rotation_id: str) -> bool | None:
+        """Tell whether the process of this machine that began it still runs; None: unknown."""
+
+
+def names(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Return nodes as people know them."""
+    return tuple(node.api_address or node.hostname for node in nodes)
