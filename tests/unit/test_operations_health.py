@@ -13,7 +13,7 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import STATES, health
-from skyflowctl.operations.status import is_due, status
+from skyflowctl.operations.status import status
 from skyflowctl.operations.targets import Named, declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.answers import Node
@@ -247,14 +247,3 @@ class TestStatus:
             ("order", "skyflow/order"),
             ("pay", "skyflow/pay"),
         ]
-
-
-@pytest.mark.parametrize(
-    ("age", "left", "due"),
-    [(90, 400, True), (89, 400, False), (1, 14, True), (1, 15, False), (None, None, False)],
-)
-def test_due_by_age_or_by_end(age, left, due):
-    rule = RotationRule(max_age=timedelta(days=90), renew_before=timedelta(days=14))
-    spans = [None if days is None else timedelta(days=days) for days in (age, left)]
-    assert is_due(rule, *spans) is due
-    assert is_due(RotationRule(), *spans) is False

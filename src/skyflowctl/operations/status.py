@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from skyflowctl.clock import Clock, parse_rfc3339
+from skyflowctl.clock import Clock
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import mount_health
 from skyflowctl.operations.targets import Named, mounted
+from skyflowctl.rotation.due import due_reason, moment
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.workers import Workers
@@ -24,8 +25,8 @@ class CredentialStatus:
         version: the engine's credential version; 0 where it counts none.
         age_seconds: since it was made live; None when the engine does not tell.
         expires_at: RFC 3339, the end of the key's validity; empty: it has none.
-        due: by the manifest's rotation rule it is time for a new one; False without a
-            rule.
+        due: by the manifest's rotation rule it is time for a new one, counted from when
+            the key itself became valid; False without a rule.
     """
 
     client_id: str
@@ -115,7 +116,7 @@ def _one(
 def _credential(config: LiveConfig, rule: RotationRule, now: datetime) -> CredentialStatus | None:
     if not config.configured:
         return None
-    since, until = _moment(config, "credential_updated"), _moment(config, "key_valid_before")
+    since = moment(config, "credential_updated")
     age = now - since if since else None
     return CredentialStatus(
         client_id=config.client_id,
@@ -123,17 +124,5 @@ def _credential(config: LiveConfig, rule: RotationRule, now: datetime) -> Creden
         version=config.credential_version,
         age_seconds=int(age.total_seconds()) if age is not None else None,
         expires_at=str(config.raw.get("key_valid_before") or ""),
-        due=is_due(rule, age, until - now if until else None),
+        due=bool(due_reason(rule, config, now)),
     )
-
-
-def is_due(rule: RotationRule, age: timedelta | None, left: timedelta | None) -> bool:
-    """Tell whether a credential of this age, valid for so much longer, is to be replaced."""
-    too_old = rule.max_age is not None and age is not None and age >= rule.max_age
-    ends_soon = rule.renew_before is not None and left is not None and left <= rule.renew_before
-    return too_old or ends_soon
-
-
-def _moment(config: LiveConfig, name: str) -> datetime | None:
-    text = config.raw.get(name)
-    return parse_rfc3339(str(text)) if text else None

@@ -1,0 +1,77 @@
+"""Several mounts at once: each on its own, and one exit code for all."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.rotation.model import Job, MountOutcome, Word
+from skyflowctl.vault.workers import Workers
+
+Work = Callable[[Job], MountOutcome]
+
+
+def rotate_many(jobs: Sequence[tuple[Job, Work]], parallelism: int) -> tuple[MountOutcome, ...]:
+    """Do each mount's work, so many at once, and return the outcomes in the order of the jobs.
+
+    What one mount's work raises is that mount's failure; the others go on. Two jobs of one
+    path are one job, the first, because the second could only refuse for the first's sake.
+
+    Nothing that has begun is abandoned: to stop early, have ``World.stopping`` say so. Each
+    work then leaves at its next step, in order, and this function returns as usual.
+
+    Args:
+        jobs: the mounts, each with what is to be done with it.
+        parallelism: how many mounts at once.
+    """
+    first: dict[str, tuple[Job, Work]] = {}
+    for job, work in jobs:
+        first.setdefault(job.path, (job, work))
+    with Workers(parallelism) as pool:
+        futures = [pool.submit(_one, job, work) for job, work in first.values()]
+        try:
+            return tuple(future.result() for future in futures)
+        finally:
+            # An interruption that nobody turned into a request to stop: what writes is
+            # waited for all the same, and what has not begun does not begin.
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
+def exit_code(outcomes: Sequence[MountOutcome]) -> ExitCode:
+    """Return what a command about these mounts leaves with.
+
+    All well (also: none was due) is 0, and a mount that does not serve 6. Mounts that all
+    failed in the same way leave with that way's code, and a mixture is 3: some failed, all
+    serve, and the same command goes on.
+    """
+    codes = {outcome.exit_code for outcome in outcomes}
+    if ExitCode.UNHEALTHY in codes or not all(outcome.serves for outcome in outcomes):
+        return ExitCode.UNHEALTHY
+    if len(codes) > 1:
+        return ExitCode.PARTIAL
+    return codes.pop() if codes else ExitCode.OK
+
+
+def _one(job: Job, work: Work) -> MountOutcome:
+    try:
+        return work(job)
+    except SkyflowctlError as error:
+        return _failed(job, error.problems, ExitCode(error.exit_code))
+    except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
+        return _failed(job, (_unexpected(job, error),), ExitCode.UNEXPECTED)
+
+
+def _failed(job: Job, problems: tuple[Problem, ...], code: ExitCode) -> MountOutcome:
+    word = Word.REFUSED if code is ExitCode.REFUSED else Word.FAILED
+    return MountOutcome(job.name, job.path, word, problems=problems, exit_code=code)
+
+
+def _unexpected(job: Job, error: Exception) -> Problem:
+    """Return the problem of a fault of ours; its text may hold anything, so only its kind."""
+    return Problem(
+        "unexpected",
+        f"the work on {job.path} ended by a fault of skyflowctl",
+        f"{type(error).__name__} was raised where nothing should be",
+        f"'skyflowctl health {job.name}' says whether it serves; then run the same command again",
+    )
