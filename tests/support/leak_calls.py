@@ -132,6 +132,13 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("config", "history", "nobody")),
         bad(dev("config", "history", "order", *_WRONG)),
     ],
+    "config write": [
+        dev("config", "write", "order", "--description", "Orders", "-v", "-v"),
+        bare("config", "write", "ledger", "--tag", "env:test", "-o", "json"),
+        bad(dev("config", "write", "order", "--credentials", "own/ledger.json", "-v", "-v")),
+        bad(bare("config", "write", "ledger", "--credentials", "own/ledger.json", "-o", "json")),
+        bad(dev("config", "write", "order", "--clear-tags", *_WRONG)),
+    ],
     "config verify": [
         dev("config", "verify", "order"),
         bare("config", "verify", "ledger", "-o", "json"),

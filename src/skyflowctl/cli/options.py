@@ -77,6 +77,14 @@ AllowHostOption = Annotated[
         metavar="HOST:PORT",
     ),
 ]
+CredentialsOption = Annotated[
+    str | None,
+    option(
+        "--credentials",
+        help="Where the credential is: file:PATH, env:NAME or keyring:SERVICE/USERNAME.",
+        metavar="REF",
+    ),
+]
 ReplaceCredentialOption = Annotated[
     list[str] | None,
     option(

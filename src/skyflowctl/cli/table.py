@@ -27,7 +27,7 @@ _SELF = "About skyflowctl"
 
 GROUPS = {
     "mount": "List and show the mounts of product lines",
-    "config": "Show, verify and trace a mount's credential",
+    "config": "Show, verify, change and trace a mount's credential",
     "role": "List and show the roles of a mount",
     "plugin": "Build, register and list the engine's plugin",
     "dev": "A complete stack on this machine: OpenBao, engine, emulator",
@@ -46,6 +46,7 @@ COMMANDS = (
     Row("mount show", "Show one mount as the server has it", "mount", "mount_show", _READ),
     Row("config show", "Show a mount's config, never its key", "config", "config_show", _READ),
     Row("config history", "List the keys a mount has had", "config", "config_history", _READ),
+    Row("config write", "Change a mount's description or tags", "config", "config_write", _READ),
     Row("config verify", "Mint once per role with the live key", "config", "config_verify", _READ),
     Row("role list", "List the roles of a mount", "role", "role_list", _READ),
     Row("role show", "Show one role of a mount", "role", "role_show", _READ),

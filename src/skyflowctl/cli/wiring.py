@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.successors import Behind
     from skyflowctl.vault.answers import Node
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
@@ -113,6 +114,22 @@ def manifest_credentials(
 
     hosts = token_hosts(allow_hosts, os.environ)
     return ManifestCredentials(manifest, allowed_hosts=hosts, clock=run.clock)
+
+
+def credential_behind(
+    text: str, flag: str, run: Run, allow_hosts: Sequence[str] | None = None
+) -> "Behind":
+    """Return the credential behind a reference of the command line; not followed yet.
+
+    Raises:
+        UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
+    """
+    from skyflowctl.operations.successors import Behind, Linting
+    from skyflowctl.operations.token_hosts import token_hosts
+    from skyflowctl.operations.word_references import parse_reference
+
+    linting = Linting(token_hosts(allow_hosts, os.environ), run.clock)
+    return Behind(parse_reference(text, flag), "the new credential", linting)
 
 
 def server_is_named(options: TargetOptions) -> bool:

@@ -1,14 +1,29 @@
 """``skyflowctl config``: a mount's credential and metadata, never the key itself."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
-from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
+from skyflowctl.cli.envelope import Result, problem_json
+from skyflowctl.cli.options import (
+    AllowHostOption,
+    CredentialsOption,
+    FileOption,
+    MountArgument,
+    OutputOptions,
+    TargetOptions,
+    option,
+)
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyflowctl.operations.config_write import ConfigPatch
+    from skyflowctl.rotation.model import NewCredential
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 
@@ -93,6 +108,103 @@ def _view_history(result: Result, terminal: Terminal) -> None:
         terminal.table(["VERSION", "KEY", "STATE", "WRITTEN", "BY", "DESCRIPTION"], rows)
     else:
         terminal.note("no credential was ever written")
+
+
+DescriptionOption = Annotated[
+    str | None,
+    option("--description", help='What the mount is for; "" clears it.', metavar="TEXT"),
+]
+TagOption = Annotated[
+    list[str] | None,
+    option("--tag", help="All of the mount's tags, repeated; replaces those it has.", metavar="T"),
+]
+ClearTagsOption = Annotated[bool, option("--clear-tags", help="Remove every tag.")]
+
+
+@command(
+    examples=[
+        ('skyflowctl config write order --description "Order orchestration"', "describe a mount"),
+        ("skyflowctl config write order --tag env:prod --tag pci", "these are all its tags"),
+        ("skyflowctl config write order --clear-tags", "take all of them away"),
+        (
+            "skyflowctl config write order --credentials file:order.json",
+            "the first credential of a mount that has none",
+        ),
+    ],
+    exits=[*_EXITS, ExitCode.REFUSED],
+)
+def config_write(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    description: DescriptionOption = None,
+    tag: TagOption = None,
+    clear_tags: ClearTagsOption = False,
+    credentials: CredentialsOption = None,
+    allow_host: AllowHostOption = None,
+    file: FileOption = None,
+) -> None:
+    """Change what is named and keep the rest, unless somebody else changes the config
+    meanwhile (exit 5). A mount that has a credential gets another only by 'rotate', which
+    proves it first. What the manifest says, the next apply brings back."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations import config_write as write
+
+        tags = _tags(tag, clear=clear_tags)
+        new = _first_credential(credentials, allow_host, run)
+        patch = write.ConfigPatch(description, tags, new)
+        _something_to_write(patch)
+        path = manifests.resolve_path(mount, file)
+        with wiring.open_gateway(target, run) as gateway:
+            done = write.write_config(gateway, path, patch)
+        told = {"mount": mount, "path": path, "changed": list(done.changed)}
+        warnings = [problem_json(one) for one in done.warnings]
+        data = {**told, "config": dict(done.config.raw), "warnings": warnings}
+        return Result(data, warnings=done.warnings)
+
+    run_command("config write", output, work, _view_write)
+
+
+def _tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | None:
+    if clear and given:
+        raise UsageError(
+            "--tag and --clear-tags contradict each other",
+            why="one names the tags that the mount is to have, the other says none",
+            fix="leave out one of the two",
+            code="contradiction",
+        )
+    return () if clear else tuple(given) if given else None
+
+
+def _first_credential(
+    text: str | None, allow_hosts: "Sequence[str] | None", run: Run
+) -> "Callable[[], NewCredential] | None":
+    if text is None:
+        return None
+    return wiring.credential_behind(text, "--credentials", run, allow_hosts)
+
+
+def _something_to_write(patch: "ConfigPatch") -> None:
+    if patch.description is None and patch.tags is None and patch.credential is None:
+        raise UsageError(
+            "nothing to write",
+            why="no field of the config was named",
+            fix="give --description, --tag, --clear-tags or --credentials",
+            code="nothing-to-write",
+        )
+
+
+def _view_write(result: Result, terminal: Terminal) -> None:
+    data = result.data
+    if not data["changed"]:
+        terminal.line(Styled("No changes.", "bold green"), f" {data['path']} is so already.")
+        return
+    what = " and ".join(data["changed"])
+    terminal.line(Styled(f"Wrote {what}", "bold green"), f" of {data['path']}")
+    shown: dict[str, Any] = data["config"]
+    terminal.fields([(name, shown.get(name)) for name in ("key_id", "description", "tags")])
 
 
 @command(

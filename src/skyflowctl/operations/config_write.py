@@ -1,0 +1,94 @@
+"""``config write``: a mount's description and tags by hand, and a first credential."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skyflowctl.errors import Problem, Refused, UsageError
+from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.rotation.model import NewCredential
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPatch:
+    """What is to be changed; None is kept as it is.
+
+    Args:
+        description: "" clears it.
+        tags: () clears them.
+        credential: asked only once it is known that the mount has none.
+    """
+
+    description: str | None = None
+    tags: tuple[str, ...] | None = None
+    credential: Callable[[], NewCredential] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWritten:
+    """The config after the write; ``changed`` names the fields that were written."""
+
+    config: LiveConfig
+    changed: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritten:
+    """Patch a mount's config, if nobody else changes it meanwhile; three requests.
+
+    What is live already is not written again.
+
+    Raises:
+        UsageError: nothing is mounted there, or no engine of ours.
+        Refused: the mount has a credential, and another was given; or none at all.
+        Conflict: somebody else wrote meanwhile.
+    """
+    with naming_mount(path):
+        live = gateway.engine_config(path)
+    credential = _first_credential(path, live, patch)
+    fields = _fields(live, patch)
+    warnings = credential.warnings if credential else ()
+    if credential:
+        fields["credentials_json"] = credential.json
+    if fields:
+        # An engine with the basic API counts no versions, and takes no cas.
+        cas = live.version or (None if live.configured else 0)
+        gateway.write_config(path, fields, cas=cas)
+        live = gateway.engine_config(path)
+    changed = tuple("credential" if one == "credentials_json" else one for one in fields)
+    return ConfigWritten(live, changed, warnings)
+
+
+def _fields(live: LiveConfig, patch: ConfigPatch) -> dict[str, Any]:
+    wanted: Mapping[str, Any] = {
+        "description": patch.description,
+        "tags": None if patch.tags is None else list(patch.tags),
+    }
+    now = {"description": live.description, "tags": list(live.tags)}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if value is not None and (value != now[name] or not live.configured)
+    }
+
+
+def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> NewCredential | None:
+    if live.configured and patch.credential:
+        raise Refused(
+            f"{path} has a credential, and this would replace it unproved",
+            why=f"key {live.key_id} is live; config write gives a mount only its first one",
+            fix=f"'skyflowctl rotate {path} --credentials REF' proves the new one and can go back",
+            code="credential-is-live",
+        )
+    if patch.credential:
+        return patch.credential()
+    if not live.configured:
+        raise UsageError(
+            f"{path} has no credential",
+            why="the first write of a mount's config, and one after a cut-off, needs one",
+            fix="add --credentials REF, or describe the mount in the manifest and apply it",
+            code="not-configured",
+        )
+    return None

@@ -1,0 +1,50 @@
+"""References to secrets as a command line writes them: ``file:PATH``, ``env:NAME`` …"""
+
+from pathlib import Path
+
+from skyflowctl.errors import UsageError, Where
+from skyflowctl.manifest.model import Reference
+
+FORMS = "file:PATH, env:NAME or keyring:SERVICE/USERNAME"
+
+
+def parse_reference(text: str, flag: str) -> Reference:
+    """Return the reference that a flag's value is; a relative path is one from here.
+
+    A bare word that has a slash or ends in ``.json`` is a file's path.
+
+    Args:
+        text: the value. It is never repeated, because it may be the secret itself, given
+            by mistake.
+        flag: such as ``--credentials``, for messages.
+
+    Raises:
+        UsageError: it is none.
+    """
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme == "file" and rest:
+        return _file(rest, flag)
+    if colon and scheme == "env" and rest.isidentifier():
+        return Reference("env", (rest,), f"{flag} env:{rest}", Where())
+    if colon and scheme == "keyring":
+        service, _, username = rest.rpartition("/")
+        if service and username:
+            return Reference("keyring", (service, username), f"{flag} keyring:{rest}", Where())
+    if _is_path(text):
+        return _file(text, flag)
+    raise UsageError(
+        f"{flag} is no reference",
+        why="a secret is never an argument, only the place where it is found",
+        fix=f"give {FORMS}",
+        code="bad-reference",
+    )
+
+
+def _is_path(text: str) -> bool:
+    plain = text.isprintable() and len(text) < 1024 and not text.lstrip().startswith(("{", "-----"))
+    return plain and ("/" in text or text.endswith(".json"))
+
+
+def _file(path: str, flag: str) -> Reference:
+    absolute = Path(path).expanduser().absolute()
+    return Reference("file", (str(absolute),), f"{flag} {path}", Where())
