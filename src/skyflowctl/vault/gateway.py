@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parsing, reading, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
     BadRequest,
-    BadRoleName,
     Conflict,
     NotAnEngine,
     NotFound,
@@ -30,6 +28,7 @@ from skyflowctl.vault.live import (
     LiveRotation,
     LiveState,
 )
+from skyflowctl.vault.role_paths import role_path
 from skyflowctl.vault.rotating import RolledBack
 from skyflowctl.vault.transport import Reply, Transport, WrapInfo
 
@@ -271,6 +270,13 @@ class Gateway:
         """
         rotating.destroy(self.transport, path, credential_version)
 
+    def cut_off(self, path: str) -> None:
+        """Destroy a mount's live credential and every kept one, whatever their versions.
+
+        Sent again after a lost reply; the words of the history stay.
+        """
+        rotating.cut_off(self.transport, path)
+
     # The engine: roles ---------------------------------------------------------
 
     def list_roles(self, path: str) -> Mapping[str, LiveRole]:
@@ -279,7 +285,7 @@ class Gateway:
 
     def read_role(self, path: str, name: str) -> LiveRole | None:
         """Return one role, or None when there is none of that name."""
-        _role_path(path, "roles", name)
+        role_path(path, "roles", name)
         return reading.role(self.transport, path, name)
 
     def write_role(
@@ -290,7 +296,7 @@ class Gateway:
         Raises:
             Conflict: the check was lost, and the live role is not what was sent.
         """
-        where = _role_path(path, "roles", name)
+        where = role_path(path, "roles", name)
         try:
             return self._write("POST", where, _with_cas(fields, cas)).data or {}
         except Conflict:
@@ -301,7 +307,7 @@ class Gateway:
 
     def delete_role(self, path: str, name: str) -> None:
         """Remove a role; a missing one is no error."""
-        self._write("DELETE", _role_path(path, "roles", name), None)
+        self._write("DELETE", role_path(path, "roles", name), None)
 
     # The engine: tokens and health ---------------------------------------------
 
@@ -329,7 +335,7 @@ class Gateway:
     def _creds(
         self, path: str, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str | None
     ) -> Reply:
-        where = _role_path(path, "creds", role)
+        where = role_path(path, "creds", role)
         if ctx is None or isinstance(ctx, str):
             params = None if ctx is None else {"ctx": ctx}
             return self.transport.request(
@@ -378,21 +384,6 @@ class Gateway:
         catalog`` when a mount was enabled through a standby.
         """
         return self.transport.request(method, path, body=body, idempotent=idempotent, fresh=True)
-
-
-def _role_path(path: str, branch: str, name: str) -> str:
-    """Return the path of one role; a name with a slash or dots would be another path.
-
-    Raises:
-        BadRoleName: it is no name.
-    """
-    if not is_name(name):
-        raise BadRoleName(
-            f"{ascii(name)[:80]} is no name of a role",
-            why=NAME_RULE,
-            fix=f"'skyflowctl role list {path}' names the roles of this mount",
-        )
-    return f"{path}/{branch}/{name}"
 
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:

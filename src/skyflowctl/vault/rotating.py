@@ -101,5 +101,10 @@ def destroy(transport: Transport, path: str, version: int) -> None:
     transport.request("DELETE", where, idempotent=True, fresh=True)
 
 
+def cut_off(transport: Transport, path: str) -> None:
+    """Destroy every credential of a mount; one that has none is no error."""
+    transport.request("DELETE", f"{path}/config", idempotent=True, fresh=True)
+
+
 def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
     return transport.request("POST", path, body=body, idempotent=True, fresh=True).data or {}
