@@ -1,5 +1,6 @@
 """What a rotation is told and what it tells, as frozen values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -145,8 +146,11 @@ class Job:
         name: as the person said it.
         path: of the mount.
         options: how.
+        previous: returns the credential that is live now, as the way back on an engine
+            that keeps none; asked at most once. None: there is no such way back.
     """
 
     name: str
     path: str
     options: Options = field(default_factory=Options)
+    previous: Callable[[], NewCredential] | None = None

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from skyflowctl.clock import Clock
 from skyflowctl.rotation.model import KeyInfo, NewCredential, Step, StepName
+from skyflowctl.skyflow.token_service import TokenService
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.answers import Node
 from skyflowctl.vault.gateway import Gateway
 
@@ -104,6 +106,9 @@ class World:
         listener: told of every step.
         stopping: asked between steps; True: begin nothing new.
         sleep: waits so many seconds.
+        token_service: mints from this machine where an engine cannot try a candidate;
+            None: such an engine tries it when it is written.
+        token_hosts: ``host:port`` of the token services that it may ask.
     """
 
     gateway: Gateway
@@ -115,6 +120,8 @@ class World:
     journal: "Journal | None" = None
     listener: Listener = ignore
     stopping: Callable[[], bool] = go_on
+    token_service: TokenService | None = None
+    token_hosts: frozenset[str] = SKYFLOW_HOSTS
 
 
 class Journal(Protocol):
