@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import VaultError, failure
 from skyflowctl.vault.transport import Reply, make_reply
@@ -226,3 +227,22 @@ class FakeCredentials:
         self.resolved.append(mount)
         text = json.dumps({"clientID": who.client_id, "keyID": who.key_id, "privateKey": "k"})
         return Credential(who, Secret(text))
+
+
+class FakeReplacer:
+    """A replacer that only writes; ``calls`` is what it was asked: (word, mount, path, key)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str, str]] = []
+        self.says: tuple[Problem, ...] = ()
+
+    def replace(self, mount, path, credential, gateway):
+        """Write the credential, without any proof."""
+        self.calls.append(("replace", mount, path, credential.identity.key_id))
+        gateway.write_config(path, {"credentials_json": credential.json})
+        return self.says
+
+    def finish(self, mount, path, gateway):
+        """Note it."""
+        self.calls.append(("finish", mount, path, ""))
+        return self.says

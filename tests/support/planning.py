@@ -18,7 +18,14 @@ from skyflowctl.manifest.model import (
 )
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, ActionType, Kind
-from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.live import (
+    LiveConfig,
+    LiveEngine,
+    LiveMount,
+    LiveRole,
+    LiveRotation,
+    LiveState,
+)
 
 HERE = Where("mounts.yaml", 1, 1)
 HEADERS = {"x-skyflowctl-run": False, "application-source": False}
@@ -149,6 +156,8 @@ def _config(action: Action, live: LiveState, keys: Any) -> LiveState:
         }
     else:
         assert old.configured, "the first config needs a credential"
+    if action.action is ActionType.REPLACE_CREDENTIAL:
+        body["rotation"] = None
     new = dataclasses.replace(old, **body, version=old.version + 1)
     engine = dataclasses.replace(engine, config=new)
     return dataclasses.replace(live, engines={**live.engines, path: engine})
@@ -177,6 +186,21 @@ def with_config(live: LiveState, path: str, **changes: Any) -> LiveState:
     engine = live.engines[path]
     engine = dataclasses.replace(engine, config=dataclasses.replace(engine.config, **changes))
     return dataclasses.replace(live, engines={**live.engines, path: engine})
+
+
+def open_rotation(from_key: str, to_key: str, **more: Any) -> LiveRotation:
+    """A rotation that nobody has committed."""
+    return LiveRotation(
+        id=more.get("id", "run-1"),
+        from_key=from_key,
+        to_key=to_key,
+        started="2026-11-20T08:00:00Z",
+        by=more.get("by", "approle-ci"),
+        state=more.get("state", "open"),
+        cut_over_at=None,
+        old_tokens_valid_until=None,
+        keys=tuple(more.get("keys", ())),
+    )
 
 
 def with_history(live: LiveState, path: str, history: Mapping[int, str] | None) -> LiveState:
@@ -212,6 +236,8 @@ def _mount_from(path: str, raw: Mapping[str, Any]) -> LiveMount:
 
 def _engine_from(raw: Mapping[str, Any]) -> LiveEngine:
     config = {k: _frozen(v) for k, v in raw.get("config", {}).items()}
+    if "rotation" in config:
+        config["rotation"] = open_rotation(**config["rotation"])
     roles = {
         name: dataclasses.replace(
             LiveRole(name, (), "", (), False, "", "", 1),

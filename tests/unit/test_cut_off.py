@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import planning as p
+from support.fake_server import FakeReplacer
 from support.gateways import memory_rig
 
 from skyflowctl.executor.ports import Credential
@@ -39,21 +40,21 @@ def rig():
 
 def test_apply_leaves_it_so_until_there_is_a_new_key_or_it_is_told_to(rig):
     gateway, source = rig.gateway, Source(rig.new_credential())
-    assert apply(plan(WHAT, gateway, source), gateway, source).exit_code == 0
+    assert apply(plan(WHAT, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
 
     made = plan(WHAT, gateway, source)
     assert made.plan.empty
     assert [warning.code for warning in made.plan.warnings] == ["cut-off-credential"]
-    assert apply(made, gateway, source).exit_code == 0
+    assert apply(made, gateway, source, FakeReplacer()).exit_code == 0
     assert not gateway.read_config("skyflow/order").configured
 
     told = plan(WHAT, gateway, source, replace_credential=frozenset({"order"}))
-    assert apply(told, gateway, source).exit_code == 0
+    assert apply(told, gateway, source, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").key_id == source.resolve("order").identity.key_id
 
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
     newer = Source(rig.new_credential())
-    assert apply(plan(WHAT, gateway, newer), gateway, newer).exit_code == 0
+    assert apply(plan(WHAT, gateway, newer), gateway, newer, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").credential_version == 3
     assert plan(WHAT, gateway, newer).plan.empty

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from support import planning as p
-from support.fake_server import FakeServer
+from support.fake_server import FakeReplacer, FakeServer
 
 from skyflowctl.cli.wiring_dev import dev_layout
 from skyflowctl.devstack import accounts
@@ -88,9 +88,9 @@ class TestRoles:
     def test_an_apply_gives_exactly_the_manifests_roles(self, emulator, layout):
         server, source = FakeServer(), DevCredentials(layout, BOTH)
         gateway = Gateway(server)
-        assert apply(plan(BOTH, gateway, source), gateway, source).exit_code == 0
+        assert apply(plan(BOTH, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
         other = DevCredentials(layout, ONE)
-        assert apply(plan(ONE, gateway, other), gateway, other).exit_code == 0
+        assert apply(plan(ONE, gateway, other), gateway, other, FakeReplacer()).exit_code == 0
         assert emulator.roles == {ORDER: ["skyflow-reader"]}
 
     def test_an_emulator_that_fails_is_no_missing_account(self, emulator, layout, monkeypatch):

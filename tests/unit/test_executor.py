@@ -12,7 +12,7 @@ import threading
 
 import pytest
 from support import planning as p
-from support.fake_server import FakeCredentials, FakeServer
+from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
@@ -39,7 +39,7 @@ def plan_for(server, what, number=1):
 
 def apply(server, what, number=1, **more):
     plan = plan_for(server, what, number)
-    return execute(plan, Gateway(server), FakeCredentials(number), **more)
+    return execute(plan, Gateway(server), FakeCredentials(number), FakeReplacer(), **more)
 
 
 THREE = p.manifest(*(p.mount(n, roles=(p.role("a"), p.role("b"))) for n in ("order", "pay", "buy")))
@@ -62,7 +62,7 @@ def test_everything_is_written_once_and_the_next_plan_is_empty(server):
 
 def test_results_stand_in_the_plans_order_whatever_ran_first(server):
     plan = plan_for(server, THREE)
-    outcome = execute(plan, Gateway(server), FakeCredentials(), parallelism=7)
+    outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer(), parallelism=7)
     assert tuple(result.action for result in outcome.results) == plan.actions
 
 
@@ -239,13 +239,13 @@ class TestCredential:
         apply(server, THREE)
         server.configs["skyflow/pay"]["description"] = "x"
         source = FakeCredentials()
-        outcome = execute(plan_for(server, THREE), Gateway(server), source)
+        outcome = execute(plan_for(server, THREE), Gateway(server), source, FakeReplacer())
         assert outcome.status == "ok"
         assert source.resolved == []
 
     def test_one_that_moved_since_the_plan_is_refused_and_not_sent(self, server):
         plan = plan_for(server, p.manifest())
-        outcome = execute(plan, Gateway(server), FakeCredentials(number=2))
+        outcome = execute(plan, Gateway(server), FakeCredentials(number=2), FakeReplacer())
         (failed,) = outcome.failures
         assert failed.problem.code == "credential-moved"
         assert failed.exit_code is ExitCode.REFUSED
@@ -254,12 +254,14 @@ class TestCredential:
     def test_one_that_the_plan_could_not_see_is_refused(self, server):
         live = Gateway(server).read_live_state(["skyflow/order"], "skyflow")
         plan = make_plan(p.manifest(), live, {})
-        outcome = execute(plan, Gateway(server), FakeCredentials())
+        outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer())
         assert [result.problem.code for result in outcome.failures] == ["credential-moved"]
 
     def test_one_that_cannot_be_resolved_fails_its_mount_only(self, server):
         plan = plan_for(server, THREE)
-        outcome = execute(plan, Gateway(server), FakeCredentials(missing=frozenset({"pay"})))
+        outcome = execute(
+            plan, Gateway(server), FakeCredentials(missing=frozenset({"pay"})), FakeReplacer()
+        )
         assert [result.action.path for result in outcome.failures] == ["skyflow/pay/config"]
         assert server.configs["skyflow/order"]["key_id"] == "key-order-1"
 
@@ -271,13 +273,61 @@ class TestCredential:
         assert plan_for(server, p.manifest(), 2).empty
 
 
+class TestReplacing:
+    def carry_out(self, server, plan, **more):
+        replacer = FakeReplacer()
+        replacer.says = (Problem("said", "the old key lives on", "it does", "retire it"),)
+        return replacer, execute(plan, Gateway(server), FakeCredentials(2), replacer, **more)
+
+    def test_the_replacer_gets_the_credential_and_its_words_are_in_the_outcome(self, server):
+        apply(server, p.manifest())
+        replacer, outcome = self.carry_out(server, plan_for(server, p.manifest(), 2))
+        assert replacer.calls == [("replace", "order", "skyflow/order", "key-order-2")]
+        assert [one.code for one in outcome.warnings] == ["said"]
+
+    def test_a_first_credential_is_none_of_its_business(self, server):
+        replacer, outcome = self.carry_out(server, plan_for(server, p.manifest(), 2))
+        assert (outcome.status, replacer.calls) == ("ok", [])
+
+    def test_other_fields_are_written_before_it_and_without_the_credential(self, server):
+        apply(server, p.manifest())
+        server.configs["skyflow/order"]["description"] = "x"
+        plan = plan_for(server, p.manifest(), 2)
+        before = len(server.log)
+        self.carry_out(server, plan)
+        sent = [body for method, path, body in server.log[before:] if method == "POST"]
+        assert [sorted(body) for body in sent] == [["cas", "description"], ["credentials_json"]]
+
+    def test_a_config_that_was_written_after_the_plan_is_refused(self, server):
+        apply(server, p.manifest())
+        plan = plan_for(server, p.manifest(), 2)
+        server.configs["skyflow/order"]["version"] += 1
+        replacer, outcome = self.carry_out(server, plan)
+        assert outcome.failures[0].exit_code is ExitCode.REFUSED
+        assert outcome.failures[0].problem.code == "config-moved"
+        assert replacer.calls == []
+
+    def test_an_open_rotation_to_the_manifests_key_is_finished(self, server):
+        apply(server, p.manifest(), 2)
+        live = Gateway(server).read_live_state(["skyflow/order"], "skyflow")
+        rotation = p.open_rotation("key-order-1", "key-order-2")
+        plan = make_plan(
+            p.manifest(),
+            p.with_config(live, "skyflow/order", rotation=rotation),
+            p.identities(p.manifest(), 2),
+        )
+        replacer, outcome = self.carry_out(server, plan)
+        assert replacer.calls == [("finish", "order", "skyflow/order", "")]
+        assert outcome.status == "ok"
+
+
 class TestCheckAndSet:
     def change_before_write(self, server, **fields):
         apply(server, p.manifest())
         server.roles["skyflow/order"]["writer"]["description"] = "x"
         plan = plan_for(server, p.manifest())
         server.roles["skyflow/order"]["writer"] |= {"version": 9, **fields}
-        return execute(plan, Gateway(server), FakeCredentials())
+        return execute(plan, Gateway(server), FakeCredentials(), FakeReplacer())
 
     def test_a_lost_one_is_refused(self, server):
         outcome = self.change_before_write(server, description="somebody else's")
@@ -345,13 +395,13 @@ class TestTwoAppliesAtOnce:
     def test_a_plan_that_another_apply_has_carried_out_is_done(self, server):
         late = plan_for(server, THREE)
         assert apply(server, THREE).status == "ok"
-        outcome = execute(late, Gateway(server), FakeCredentials())
+        outcome = execute(late, Gateway(server), FakeCredentials(), FakeReplacer())
         assert (outcome.status, outcome.failures) == ("ok", ())
 
     def test_a_mount_of_another_kind_is_told_with_what_to_do(self, server):
         late = plan_for(server, THREE)
         server.mounts["skyflow/pay"] = {"type": "kv"}
-        outcome = execute(late, Gateway(server), FakeCredentials())
+        outcome = execute(late, Gateway(server), FakeCredentials(), FakeReplacer())
         (failed,) = outcome.failures
         assert (failed.action.mount, failed.problem.code) == ("pay", "path-in-use")
         assert "another apply" in failed.problem.fix
@@ -431,7 +481,7 @@ def test_an_empty_plan_asks_for_nothing(server):
     apply(server, THREE)
     plan = plan_for(server, THREE)
     before = server.requests_made
-    outcome = execute(plan, Gateway(server), FakeCredentials(), verify=True)
+    outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer(), verify=True)
     assert (outcome.status, outcome.results) == ("ok", ())
     assert server.requests_made == before
 

@@ -60,7 +60,7 @@ def no_network(monkeypatch):
 
 def applied(number: int = 1) -> FakeServer:
     """A server on which the manifest was applied with the n-th credentials."""
-    from support.fake_server import FakeCredentials
+    from support.fake_server import FakeCredentials, FakeReplacer
 
     from skyflowctl.executor.run import execute
     from skyflowctl.planner.diff import make_plan
@@ -68,7 +68,7 @@ def applied(number: int = 1) -> FakeServer:
     server = FakeServer()
     live = Gateway(server).read_live_state([], "skyflow")
     plan = make_plan(WHAT, live, p.identities(WHAT, number))
-    assert execute(plan, Gateway(server), FakeCredentials(number)).status == "ok"
+    assert execute(plan, Gateway(server), FakeCredentials(number), FakeReplacer()).status == "ok"
     server.log.clear()
     return server
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support import planning as p
-from support.fake_server import FakeCredentials, FakeServer
+from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import ExitCode
@@ -37,7 +37,7 @@ def server():
     server = FakeServer()
     live = Gateway(server).read_live_state([], "skyflow")
     plan = make_plan(TWO, live, p.identities(TWO))
-    assert execute(plan, Gateway(server), FakeCredentials()).status == "ok"
+    assert execute(plan, Gateway(server), FakeCredentials(), FakeReplacer()).status == "ok"
     return server
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from support import planning as p
-from support.fake_server import FakeCredentials, FakeServer
+from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.keys import credential
 
 from skyflowctl.errors import ExitCode, InvalidInput, Refused, UsageError, Where
@@ -30,7 +30,7 @@ def server():
 def run(server, what, source=None, **more):
     source = source or FakeCredentials()
     gateway = Gateway(server)
-    return apply(plan(what, gateway, source, **more), gateway, source)
+    return apply(plan(what, gateway, source, **more), gateway, source, FakeReplacer())
 
 
 class TestPlan:

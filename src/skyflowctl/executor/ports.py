@@ -1,10 +1,12 @@
-"""Where an apply gets a mount's credential from."""
+"""Where an apply gets a mount's credential from, and how it replaces one that is live."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
+from skyflowctl.vault.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +60,35 @@ class PreparesApply(Protocol):
 
         Raises:
             SkyflowctlError: it cannot be done; nothing was written to the server.
+        """
+
+
+class Replacer(Protocol):
+    """Replaces live credentials so that no request fails; called from several threads.
+
+    ``skyflowctl.operations.replacing.RotatingReplacer`` does it by a rotation. Both calls
+    may be repeated, also by another process, after a kill at any point.
+    """
+
+    def replace(
+        self, mount: str, path: str, credential: Credential, gateway: Gateway
+    ) -> tuple[Problem, ...]:
+        """Make a credential live that was never live before, and return warnings.
+
+        Args:
+            mount: the manifest's name of the mount.
+            path: of the mount; it has a live credential.
+            credential: checked in full.
+            gateway: the server.
+
+        Raises:
+            SkyflowctlError: it is not live at the end; the one before it is, where the
+                error does not say otherwise.
+        """
+
+    def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
+        """Finish what an earlier call began, which has made its credential live already.
+
+        Raises:
+            SkyflowctlError: as for :meth:`replace`.
         """

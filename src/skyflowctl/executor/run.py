@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.executor.events import (
@@ -21,11 +22,11 @@ from skyflowctl.executor.events import (
     Listener,
 )
 from skyflowctl.executor.outcome import Outcome, Result
-from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.ports import CredentialSource, Replacer
 from skyflowctl.executor.problems import told, unexpected
 from skyflowctl.executor.proof import prove
 from skyflowctl.executor.recording import WriteRecorder
-from skyflowctl.executor.steps import carry_out, mount_path
+from skyflowctl.executor.steps import Tools, carry_out, mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.planner.plan import Action, Kind, Plan
 from skyflowctl.vault.failures import VaultError
@@ -38,6 +39,7 @@ def execute(
     plan: Plan,
     gateway: Gateway,
     credentials: CredentialSource,
+    replacer: Replacer,
     *,
     parallelism: int = 10,
     on_event: Listener | None = None,
@@ -50,13 +52,15 @@ def execute(
         plan: what to do.
         gateway: the server, real or in memory.
         credentials: where a config's credential comes from, only when it is written.
+        replacer: how a live credential is replaced.
         parallelism: how many actions run at once.
         on_event: told of every step, from worker threads, one call at a time.
         stop: asked before every action; those that have begun are finished.
         verify: afterwards have every mount mint once per role with its live
             credential, where its roles or config were changed.
     """
-    run = _Run(gateway, credentials, on_event or _ignore, stop or Stop())
+    tools = Tools(gateway, credentials, replacer)
+    run = _Run(tools, on_event or _ignore, stop or Stop())
     numbered = list(enumerate(plan.actions))
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
         for kind in Kind:
@@ -71,11 +75,8 @@ def execute(
 class _Run:
     """One run's state; every method may be called from any worker thread."""
 
-    def __init__(
-        self, gateway: Gateway, credentials: CredentialSource, listener: Listener, stop: Stop
-    ) -> None:
-        self._gateway = gateway
-        self._credentials = credentials
+    def __init__(self, tools: Tools, listener: Listener, stop: Stop) -> None:
+        self._tools = tools
         self._listener = listener
         self._lock = threading.Lock()
         self._failed: dict[str, Kind] = {}
@@ -98,16 +99,16 @@ class _Run:
             return Result(action, "skipped", problem=reason)
         self._tell(ActionStarted(action))
         started = time.monotonic()
-        recorder = WriteRecorder(self._gateway.transport)
+        recorder = WriteRecorder(self._tools.gateway.transport)
         try:
-            carry_out(action, Gateway(recorder), self._credentials)
+            said = carry_out(action, replace(self._tools, gateway=Gateway(recorder)))
         except SkyflowctlError as error:
             return self._failure(action, error, _since(started))
         except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
             return self._failure(action, unexpected(action.path, error), _since(started))
         spent = _since(started)
         self._tell(ActionDone(action, spent))
-        warnings = tuple(told(action, text) for text in recorder.warnings)
+        warnings = (*said, *(told(action, text) for text in recorder.warnings))
         return Result(action, "done", recorder.request_id, spent, warnings=warnings)
 
     def _reason_to_skip(self, action: Action) -> Problem | None:

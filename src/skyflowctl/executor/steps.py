@@ -1,23 +1,40 @@
 """How each kind of action is carried out. Every step may be repeated without harm."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.errors import Refused, SkyflowctlError
-from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.errors import Problem, Refused, SkyflowctlError
+from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
 from skyflowctl.planner.plan import Action, ActionType, Kind
 from skyflowctl.vault.gateway import Gateway
 
-_Step = Callable[[Action, Gateway, CredentialSource], None]
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an action is carried out with.
+
+    Args:
+        gateway: the server.
+        credentials: where a config's credential comes from.
+        replacer: how one is made live in the place of another.
+    """
+
+    gateway: Gateway
+    credentials: CredentialSource
+    replacer: Replacer
 
 
-def carry_out(action: Action, gateway: Gateway, credentials: CredentialSource) -> None:
-    """Do one action.
+_Step = Callable[[Action, Tools], tuple[Problem, ...]]
+
+
+def carry_out(action: Action, tools: Tools) -> tuple[Problem, ...]:
+    """Do one action, and return what the reader should know besides the server's own words.
 
     Raises:
         SkyflowctlError: it is not done, or nobody can tell.
     """
-    _STEPS[action.kind](action, gateway, credentials)
+    return _STEPS[action.kind](action, tools)
 
 
 def mount_path(action: Action) -> str:
@@ -31,18 +48,20 @@ def mount_path(action: Action) -> str:
     return action.path.removesuffix("/config")
 
 
-def _audited_header(action: Action, gateway: Gateway, _credentials: CredentialSource) -> None:
-    gateway.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
+def _audited_header(action: Action, tools: Tools) -> tuple[Problem, ...]:
+    tools.gateway.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
+    return ()
 
 
-def _mount(action: Action, gateway: Gateway, _credentials: CredentialSource) -> None:
-    path = mount_path(action)
+def _mount(action: Action, tools: Tools) -> tuple[Problem, ...]:
+    path, gateway = mount_path(action), tools.gateway
     if action.action is ActionType.CREATE:
         gateway.enable_mount(path, action.body)
     elif action.action is ActionType.PLUGIN_UPGRADE:
         _upgrade(path, str(action.body["plugin_version"]), gateway)
     else:
         gateway.tune_mount(path, action.body)
+    return ()
 
 
 def _upgrade(path: str, version: str, gateway: Gateway) -> None:
@@ -60,19 +79,49 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
         )
 
 
-def _role(action: Action, gateway: Gateway, _credentials: CredentialSource) -> None:
+def _role(action: Action, tools: Tools) -> tuple[Problem, ...]:
     name = action.path.rpartition("/")[2]
-    gateway.write_role(mount_path(action), name, action.body, cas=action.cas)
+    tools.gateway.write_role(mount_path(action), name, action.body, cas=action.cas)
+    return ()
 
 
-def _config(action: Action, gateway: Gateway, credentials: CredentialSource) -> None:
+def _config(action: Action, tools: Tools) -> tuple[Problem, ...]:
+    credential = _resolved(action, tools.credentials) if action.needs_credential else None
+    if action.action is ActionType.REPLACE_CREDENTIAL:
+        return _replace(action, credential, tools)
     body: Mapping[str, Any] = action.body
-    if action.needs_credential:
-        credential = credentials.resolve(action.mount)
-        if credential.identity != action.credential:
-            raise _moved(action)
+    if credential is not None:
         body = {**body, "credentials_json": credential.json}
-    gateway.write_config(mount_path(action), body, cas=action.cas)
+    tools.gateway.write_config(mount_path(action), body, cas=action.cas)
+    return ()
+
+
+def _replace(action: Action, credential: Credential | None, tools: Tools) -> tuple[Problem, ...]:
+    """Write the other fields, then the credential: killed between, both are planned anew."""
+    path = mount_path(action)
+    if action.body:
+        tools.gateway.write_config(path, action.body, cas=action.cas)
+    elif action.cas is not None and tools.gateway.read_config(path).version != action.cas:
+        raise _written_meanwhile(path)
+    if credential is None:
+        return tools.replacer.finish(action.mount, path, tools.gateway)
+    return tools.replacer.replace(action.mount, path, credential, tools.gateway)
+
+
+def _resolved(action: Action, credentials: CredentialSource) -> Credential:
+    credential = credentials.resolve(action.mount)
+    if credential.identity != action.credential:
+        raise _moved(action)
+    return credential
+
+
+def _written_meanwhile(path: str) -> Refused:
+    return Refused(
+        f"the config of {path} is another one than the plan showed",
+        why="it was written after the plan was made, so its credential may be another one too",
+        fix="run the command again and look at the new plan",
+        code="config-moved",
+    )
 
 
 def _moved(action: Action) -> Refused:

@@ -6,7 +6,7 @@ from typing import Literal
 from skyflowctl.errors import ExitCode, Problem, Refused
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
-from skyflowctl.executor.ports import CredentialSource, PreparesApply
+from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.stop import Stop
 from skyflowctl.operations.plan import PlanResult
@@ -60,6 +60,7 @@ def apply(
     planned: PlanResult,
     gateway: Gateway,
     credentials: CredentialSource,
+    replacer: Replacer,
     *,
     parallelism: int = 10,
     on_event: Listener | None = None,
@@ -72,6 +73,7 @@ def apply(
         planned: from :func:`skyflowctl.operations.plan.plan`, on the same server.
         gateway: that server.
         credentials: the same source as for the plan; asked again where one is written.
+        replacer: how a live credential is replaced.
         parallelism: how many actions run at once.
         on_event: told of every step.
         stop: asked before every action.
@@ -87,6 +89,7 @@ def apply(
         planned.plan,
         gateway,
         credentials,
+        replacer,
         parallelism=parallelism,
         on_event=on_event,
         stop=stop,

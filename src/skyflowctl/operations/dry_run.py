@@ -19,6 +19,7 @@ from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.plan import PlanResult, plan
 from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
+from skyflowctl.operations.replacing import WritingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import Plan
@@ -121,7 +122,9 @@ def dry_run(
     cast = make_cast(manifest, credentials, planned.live)
     with open_stage(manifest, cast, planned.live) as stage:
         played = _with_stand_ins(planned.plan, cast)
-        outcome = execute(played, stage, cast, parallelism=parallelism, on_event=on_event)
+        outcome = execute(
+            played, stage, cast, WritingReplacer(), parallelism=parallelism, on_event=on_event
+        )
         tried, unproved = _tried(manifest, stage)
         minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
         probed = health(stage, declared_mounts(replace(manifest, mounts=tried)))
@@ -167,7 +170,7 @@ def mint_dry(
     cast = make_cast(alone, credentials, _NOTHING)
     with open_stage(alone, cast, _NOTHING) as stage:
         made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
-        outcome = execute(made, stage, cast)
+        outcome = execute(made, stage, cast, WritingReplacer())
         if outcome.failures:
             problems = (result.problem for result in outcome.failures)
             raise SkyflowctlError.of(problem for problem in problems if problem)

@@ -5,7 +5,7 @@ a rotated one. Here a key that was live before is never written again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
@@ -21,13 +21,15 @@ class Verdict:
 
     Args:
         replace: the manifest's credential, to be written over the live one; or None.
+        finish: the manifest's credential, live by a rotation that nobody has committed.
         changes: its identity before and after, when it is replaced.
-        warning: why it is not replaced although it is another one, or unknown.
+        warnings: why it is not replaced although it is another one, or unknown.
     """
 
     replace: CredentialIdentity | None = None
+    finish: CredentialIdentity | None = None
     changes: tuple[Change, ...] = ()
-    warning: Problem | None = None
+    warnings: tuple[Problem, ...] = ()
 
 
 def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
@@ -58,10 +60,28 @@ def judge(
     if is_live(live, wanted):
         return Verdict()
     if history is not None and wanted.key_id in history.values():
-        return Verdict(warning=notes.rotated_past(mount, live, wanted))
+        return Verdict(warnings=(notes.rotated_past(mount, live, wanted),))
     if history is None and not insisted:
-        return Verdict(warning=notes.replacement_withheld(mount, live, wanted))
+        return Verdict(warnings=(notes.replacement_withheld(mount, live, wanted),))
     return Verdict(replace=wanted, changes=identity_changes(live, wanted))
+
+
+def mind_rotation(
+    mount: Mount, live: LiveConfig, wanted: CredentialIdentity | None, verdict: Verdict
+) -> Verdict:
+    """Return the verdict with what an open rotation adds to it.
+
+    One that has made the manifest's own credential live is finished: an apply that was
+    killed may have begun it. Any other belongs to somebody who rotates, and is named.
+    """
+    rotation = live.rotation
+    if rotation is None or rotation.state != "open" or verdict.replace is not None:
+        return verdict
+    written = live.key_id == rotation.to_key != rotation.from_key
+    if written and wanted is not None and is_live(live, wanted):
+        return replace(verdict, finish=wanted, changes=(Change("rotation", "open", "committed"),))
+    note = notes.rotation_open(mount, rotation, written=written)
+    return replace(verdict, warnings=(*verdict.warnings, note))
 
 
 def was_cut_off(live: LiveEngine, wanted: CredentialIdentity) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner import credential, fields, notes
+from skyflowctl.planner.credential import Verdict
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, ActionType, Change, Kind
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveRole
@@ -54,16 +55,21 @@ def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, ke
     changes = fields.differences(
         fields.live_config(live.config), fields.wanted_config(manifest, mount)
     )
+    verdict = _verdict(mount, live, key)
+    return Outline(_config_update(mount, live.config, changes, verdict), verdict.warnings)
+
+
+def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
+    """Decide about the credential of a configured mount."""
     if mount.credentials is None:
-        return Outline(_config_update(mount, live.config, changes))
-    if key.identity is None:
-        action = _config_update(mount, live.config, changes)
-        return Outline(action, (notes.unresolved(mount, key.why),))
-    verdict = credential.judge(
-        mount, live.config, key.identity, live.history, insisted=key.insisted
-    )
-    action = _config_update(mount, live.config, changes, verdict)
-    return Outline(action, (verdict.warning,) if verdict.warning else ())
+        verdict = Verdict()
+    elif key.identity is None:
+        verdict = Verdict(warnings=(notes.unresolved(mount, key.why),))
+    else:
+        verdict = credential.judge(
+            mount, live.config, key.identity, live.history, insisted=key.insisted
+        )
+    return credential.mind_rotation(mount, live.config, key.identity, verdict)
 
 
 def _role(manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None) -> Action | None:
@@ -107,15 +113,13 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
 
 
 def _config_update(
-    mount: Mount,
-    live: LiveConfig,
-    changes: tuple[Change, ...],
-    verdict: credential.Verdict = credential.Verdict(),
+    mount: Mount, live: LiveConfig, changes: tuple[Change, ...], verdict: Verdict
 ) -> Action | None:
-    if not changes and verdict.replace is None:
+    rotated = verdict.replace or verdict.finish
+    if not changes and rotated is None:
         return None
     return Action(
-        ActionType.REPLACE_CREDENTIAL if verdict.replace is not None else ActionType.UPDATE,
+        ActionType.UPDATE if rotated is None else ActionType.REPLACE_CREDENTIAL,
         Kind.CONFIG,
         mount.name,
         f"{mount.path}/config",
@@ -124,5 +128,5 @@ def _config_update(
         # An engine with the basic API counts no versions, and takes no cas.
         cas=live.version or None,
         needs_credential=verdict.replace is not None,
-        credential=verdict.replace,
+        credential=rotated,
     )

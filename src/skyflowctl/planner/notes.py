@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRotation
 
 
 def headers_unreadable() -> Problem:
@@ -126,6 +126,19 @@ def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> 
         f"{mount.path} was rotated past the manifest: it runs on key {live.key_id}",
         f"the manifest's key {wanted.key_id} was live before, and is never written back",
         f"point the credentials of {mount.name} at the live key",
+        mount.where,
+    )
+
+
+def rotation_open(mount: Mount, rotation: LiveRotation, *, written: bool) -> Problem:
+    """Somebody's rotation was not ended; an apply neither commits it nor undoes it."""
+    by = f" by {rotation.by}" if rotation.by else ""
+    stands = f"its key {rotation.to_key} is live" if written else "it has made no key live"
+    return Problem(
+        "rotation-open",
+        f"a rotation of {mount.path} is not finished: {rotation.id}",
+        f"it was begun{by} at {rotation.started}, and {stands}",
+        f"if nobody is at it: 'skyflowctl rotate {mount.name}' finishes or undoes it",
         mount.where,
     )
 

@@ -60,7 +60,8 @@ class Action:
         changes: field by field, for people and for JSON.
         body: the fields to send (a patch), without any secret.
         cas: the version that must still be live; 0: it must not exist; None: no check.
-        needs_credential: the executor adds the mount's credential to the body.
+        needs_credential: the mount's credential is written; a ``replace_credential``
+            without it finishes the rotation that made the credential live.
         credential: which one the plan saw; another one is refused. None: it could not
             be resolved then.
     """

@@ -130,13 +130,15 @@ def _carry_out(
     from skyflowctl.cli.render.progress import progress
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
+    from skyflowctl.operations.replacing import WritingReplacer
 
+    replacer = WritingReplacer()
     with (
         progress(len(planned.plan.actions), run.terminal) as shown,
         stop_on_signals(shown.stopping) as stop,
     ):
         done = carry_out(
-            planned, gateway, source, parallelism=parallelism, on_event=shown, stop=stop
+            planned, gateway, source, replacer, parallelism=parallelism, on_event=shown, stop=stop
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")
