@@ -10,6 +10,7 @@ import functools
 import http.client
 import json
 import os
+import secrets
 import select
 import shutil
 import ssl
@@ -21,21 +22,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from skyflowctl.devstack.layout import write_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
 from skyflowctl.skyflow.emulator.rules import GRANT_TYPE
 from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.skyflow.management import ManagementApi
 from support.tied import die_with_parent
 
 TOKEN_URI = "https://localhost:18443/v1/auth/sa/oauth/token"
+ACCOUNT_ID = "e" * 32
 CLIENT_ID = "c" * 32
 KEY_ID = "a" * 32
 ROLES = ("role-read", "role-write")
@@ -99,6 +103,8 @@ class RunningEmulator:
     folder: Path
     port: int
     control: EmulatorControl
+    operator_token: Secret
+    account_id: str
 
     @property
     def address(self) -> str:
@@ -129,6 +135,17 @@ class RunningEmulator:
         client_id = os.urandom(16).hex()
         self.control.put_account(client_id, name="test", role_ids=roles, enforce_ctx=enforce_ctx)
         return self.control.create_key(client_id).reveal()
+
+    def management(self, token: Secret | None = None, **options: Any) -> ManagementApi:
+        """The client of its Management API; without a token the operator's own."""
+        return ManagementApi(
+            options.pop("host", self.host),
+            token or self.operator_token,
+            options.pop("account_id", self.account_id),
+            environ=options.pop("environ", {}),
+            context=self.tls,
+            **options,
+        )
 
     def stop(self) -> int:
         """SIGTERM, then wait: the exit code."""
@@ -161,6 +178,10 @@ def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
     command = [sys.executable, "-m", "skyflowctl.skyflow.emulator"]
     command += ["--state-dir", str(folder / "state"), "--port", str(port)]
     command += ["--cert", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
+    operator = Secret(f"operator-{secrets.token_hex(16)}")
+    write_private(folder / "operator.token", operator.reveal())
+    command += ["--operator-token-file", str(folder / "operator.token")]
+    command += ["--account-id", ACCOUNT_ID]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
     assert process.stdout
     readable, _, _ = select.select([process.stdout], [], [], 30)
@@ -173,7 +194,7 @@ def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
     ready = json.loads(line)
     token = Secret((folder / "state" / "control-token").read_text())
     control = EmulatorControl(ready["address"], token, folder / "ca.pem")
-    return RunningEmulator(process, folder, ready["port"], control)
+    return RunningEmulator(process, folder, ready["port"], control, operator, ACCOUNT_ID)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def test_a_form_body_is_refused(caller, credentials):
 
 def test_other_methods_and_paths(caller):
     assert caller.call("GET", TOKEN_PATH)[0] == 405
-    status, _, body = caller.call("GET", "/v1/serviceAccounts")
+    status, _, body = caller.call("GET", "/v1/nowhere")
     assert (status, body) == (404, {})
 
 

@@ -33,14 +33,14 @@ def read_answer(answer: Answer, token_uri: str) -> Exchange:
         TokenServiceRefused: a status of 400 or more, or no token.
         TokenServiceUnreachable: a redirect.
     """
-    request_id = one_line(answer.header(b"x-request-id"))[:128]
+    request_id = request_id_of(answer)
     if 300 <= answer.status < 400:
         location = answer.header(b"location")
         raise TokenServiceUnreachable(redirect_reason(answer.status, location, token_uri))
     if answer.truncated:
         size = f"answer is larger than {MAXIMUM_BODY // 1024} KiB"
         raise TokenServiceRefused(answer.status, size, request_id)
-    body = _json_object(answer.body)
+    body = json_object(answer.body)
     if answer.status != 200:
         message = NO_TOKEN if answer.status < 300 else _message(answer, body)
         raise TokenServiceRefused(answer.status, message, request_id)
@@ -56,7 +56,18 @@ def _token(body: dict[str, Any], request_id: str) -> Exchange:
     return Exchange(Secret(token), one_line(kind), request_id)
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def request_id_of(answer: Answer) -> str:
+    """Return the service's ``x-request-id``, fit to be shown; empty when it sent none."""
+    return one_line(answer.header(b"x-request-id"))[:128]
+
+
+def service_words(answer: Answer) -> str:
+    """Return in one line what an answer says: its own message, else its status."""
+    return _message(answer, json_object(answer.body))
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is; an empty one when it is anything else."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -32,6 +32,12 @@ def _settings(argv: Sequence[str] | None) -> ServerSettings:
         "--port", type=int, default=0, help="0: a free one; Node and Java clients need 443"
     )
     parser.add_argument("--name", default="127.0.0.1", help="host name in generated credentials")
+    parser.add_argument(
+        "--operator-token-file",
+        type=Path,
+        help="holds the bearer token that opens the Management API; without it none does",
+    )
+    parser.add_argument("--account-id", default="", help="X-SKYFLOW-ACCOUNT-ID of such calls")
     found = parser.parse_args(argv)
     return ServerSettings(
         state_dir=found.state_dir,
@@ -40,6 +46,8 @@ def _settings(argv: Sequence[str] | None) -> ServerSettings:
         host=found.host,
         port=found.port,
         name=found.name,
+        operator_token_file=found.operator_token_file,
+        account_id=found.account_id,
     )
 
 

@@ -15,12 +15,18 @@ class AccountKey:
         public_pem: the public key as PEM.
         valid_after: the key counts from here on; None: always.
         valid_before: the key counts until here; None: for ever.
+        known_from: until then the token service does not know it yet; None: known.
     """
 
     key_id: str
     public_pem: str
     valid_after: datetime | None = None
     valid_before: datetime | None = None
+    known_from: datetime | None = None
+
+    def is_known_at(self, moment: datetime) -> bool:
+        """Say whether the key has arrived at the token service."""
+        return self.known_from is None or self.known_from <= moment
 
     def is_valid_at(self, moment: datetime) -> bool:
         """Say whether the moment lies inside the key's validity."""

@@ -10,6 +10,7 @@ from skyflowctl.skyflow.emulator.control import ControlApi
 from skyflowctl.skyflow.emulator.data_plane import read_vault
 from skyflowctl.skyflow.emulator.exchange import new_request_id
 from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest
+from skyflowctl.skyflow.emulator.management import ManagementEndpoint
 from skyflowctl.skyflow.emulator.refusal import Refusal
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.state import EmulatorState
@@ -27,12 +28,14 @@ class Application:
         state: accounts, keys, settings, faults, log.
         control: the control API.
         control_token: what opens it.
+        management: the Management API.
         own_uris: the token URIs under which this server is reached.
     """
 
     state: EmulatorState
     control: ControlApi
     control_token: Secret
+    management: ManagementEndpoint
     own_uris: frozenset[str]
 
     def open_session(self) -> Callable[[HttpRequest], Awaitable[HttpReply]]:
@@ -64,6 +67,9 @@ class _Session:
             case [prefix, *rest] if prefix == CONTROL_PREFIX:
                 self._demand_control_token(request)
                 body = await self._app.control.answer(request.method, rest, request.body)
+            case ["v1", "serviceAccounts", *rest]:
+                query = parse_qs(url.query)
+                return await self._app.management.answer(request, rest, query, request_id)
             case ["v1", "vaults", vault_id, resource]:
                 body = read_vault(
                     self._app.state,

@@ -129,7 +129,7 @@ class EmulatorControl:
         self._call("PUT", ("settings",), {"clock_offset": seconds})
 
     def add_fault(self, fault: Fault) -> None:
-        """Queue a fault for the exchanges to come."""
+        """Queue a fault for the exchanges or management calls to come."""
         self._call("POST", ("faults",), fault.to_json())
 
     def reset_faults(self) -> None:
@@ -152,6 +152,38 @@ class EmulatorControl:
     def reset_counters(self) -> None:
         """Set every counter to zero."""
         self._call("DELETE", ("counters",))
+
+    def set_management(
+        self,
+        *,
+        operator_token: Secret | None = None,
+        account_id: str | None = None,
+        key_delay: float | None = None,
+    ) -> None:
+        """Change what the Management API demands, and how long its keys take to be known.
+
+        What is None stays as it is; everything is as at the start after a restart.
+        """
+        body = {
+            "operator_token": operator_token.reveal() if operator_token else None,
+            "account_id": account_id,
+            "key_delay": key_delay,
+        }
+        given = {name: value for name, value in body.items() if value is not None}
+        self._call("PUT", ("management",), given)
+
+    def management(self) -> dict[str, Any]:
+        """Return what the Management API demands; the operator's token as SHA-256 (hex)."""
+        return self._call("GET", ("management",))
+
+    def management_log(self) -> list[dict[str, Any]]:
+        """Return the management calls since the start or the last reset, oldest first."""
+        calls: list[dict[str, Any]] = self._call("GET", ("management", "log"))["calls"]
+        return calls
+
+    def reset_management_log(self) -> None:
+        """Empty the log of management calls."""
+        self._call("DELETE", ("management", "log"))
 
     def state(self) -> dict[str, Any]:
         """Return accounts, vaults, settings, queued faults and the tokenURI."""

@@ -4,24 +4,20 @@ For the dev stack and tests; every request needs the control token. The bodies a
 :class:`skyflowctl.skyflow.emulator.client.EmulatorControl` sends.
 """
 
-import asyncio
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
-from skyflowctl.clock import rfc3339
+from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import snapshot
 from skyflowctl.skyflow.emulator.accounts import AccountKey
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
+from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.fields import Fields
-from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
+from skyflowctl.skyflow.emulator.issuing import KeyIssuer
 from skyflowctl.skyflow.emulator.refusal import Refusal
 from skyflowctl.skyflow.emulator.state import Counters, EmulatorState
-
-KEY_LIFETIME = timedelta(days=365)
-"""How long a generated key is valid; the files that Skyflow issues span one year."""
 
 _LONGEST = 10 * 365 * 86_400
 
@@ -31,15 +27,15 @@ class ControlApi:
 
     Args:
         state: what is controlled.
-        token_uri: the tokenURI written into generated credentials.
+        issuer: makes keys.
         save: called after every change that must outlive a restart.
     """
 
     def __init__(
-        self, state: EmulatorState, token_uri: str, save: Callable[[EmulatorState], None]
+        self, state: EmulatorState, issuer: KeyIssuer, save: Callable[[EmulatorState], None]
     ) -> None:
         self._state = state
-        self._token_uri = token_uri
+        self._issuer = issuer
         self._save = save
 
     async def answer(self, method: str, path: list[str], body: bytes) -> dict[str, Any]:
@@ -71,6 +67,10 @@ class ControlApi:
             ("DELETE", "log"): self._clear_log,
             ("GET", "counters"): self._show_counters,
             ("DELETE", "counters"): self._clear_counters,
+            ("GET", "management"): self._show_management,
+            ("PUT", "management"): self._change_management,
+            ("GET", "management/log"): self._show_management_log,
+            ("DELETE", "management/log"): self._clear_management_log,
         }
         answer = answers.get((method, path))
         if answer is None:
@@ -106,16 +106,13 @@ class ControlApi:
         if "public_key" in fields:
             self._register(client_id, snapshot.read_key_fields(key_id, fields))
             return {"keyID": key_id}
-        now = self._state.now().replace(microsecond=0)
+        now, next_year = self._issuer.one_year()
         valid_after = fields.moment("valid_after", now)
-        valid_before = fields.moment("valid_before", now + KEY_LIFETIME)
+        valid_before = fields.moment("valid_before", next_year)
         fields.done()
-        # A thread: making a key takes a moment in which exchanges must go on.
-        private = await asyncio.to_thread(generate_key)
-        self._known(client_id)
-        key = AccountKey(key_id, public_pem(private), valid_after, valid_before)
-        self._register(client_id, key)
-        return self._credentials(client_id, key, private_pem(private).reveal())
+        return await self._issuer.issue(
+            client_id, key_id=key_id, valid_after=valid_after, valid_before=valid_before
+        )
 
     def _register(self, client_id: str, key: AccountKey) -> None:
         try:
@@ -123,21 +120,6 @@ class ControlApi:
         except ValueError as error:
             raise Refusal(400, "The field public_key is no RSA public key in PEM.") from error
         self._save(self._state)
-
-    def _credentials(self, client_id: str, key: AccountKey, pem: str) -> dict[str, Any]:
-        credentials = {
-            "clientID": client_id,
-            "clientName": self._state.accounts[client_id].name,
-            "tokenURI": self._token_uri,
-            "keyID": key.key_id,
-            "privateKey": pem,
-            "keyAlgorithm": "KEY_ALG_RSA_2048",
-        }
-        if key.valid_after is not None:
-            credentials["keyValidAfterTime"] = rfc3339(key.valid_after)
-        if key.valid_before is not None:
-            credentials["keyValidBeforeTime"] = rfc3339(key.valid_before)
-        return credentials
 
     def _delete_key(self, client_id: str, key_id: str) -> dict[str, Any]:
         self._known(client_id)
@@ -167,7 +149,7 @@ class ControlApi:
             **snapshot.to_json(self._state),
             "clock_offset": self._state.clock_offset,
             "faults": [fault.to_json() for fault in self._state.faults.pending()],
-            "token_uri": self._token_uri,
+            "token_uri": self._issuer.token_uri,
         }
 
     def _change_settings(self, fields: Fields) -> dict[str, Any]:
@@ -193,6 +175,8 @@ class ControlApi:
                 headers=fields.text_mapping("headers"),
                 seconds=fields.number("seconds", 0.0),
                 client_id=fields.text("client_id"),
+                target=FaultTarget(fields.text("target", FaultTarget.EXCHANGE)),
+                applied=fields.flag("applied"),
             )
         except ValueError as error:
             raise Refusal(400, f"No such fault: {error}.") from error
@@ -216,4 +200,34 @@ class ControlApi:
 
     def _clear_counters(self, _fields: Fields) -> dict[str, Any]:
         self._state.counters = Counters()
+        return {}
+
+    def _show_management(self, _fields: Fields) -> dict[str, Any]:
+        token = self._state.operator_token
+        digest = hashlib.sha256(token.reveal().encode()).hexdigest() if token else ""
+        return {
+            "account_id": self._state.account_id,
+            "operator_token_sha256": digest,
+            "key_delay": self._state.key_delay,
+        }
+
+    def _change_management(self, fields: Fields) -> dict[str, Any]:
+        """Change what the Management API demands and does, until the next start."""
+        token = fields.text("operator_token")
+        account_id = fields.text("account_id", self._state.account_id)
+        delay = fields.number("key_delay", self._state.key_delay)
+        if not 0 <= delay <= _LONGEST:
+            raise Refusal(400, "The field key_delay must be 0 seconds to 10 years.")
+        fields.done()
+        if token:
+            self._state.operator_token = Secret(token)
+        self._state.account_id = account_id
+        self._state.key_delay = delay
+        return self._show_management(fields)
+
+    def _show_management_log(self, _fields: Fields) -> dict[str, Any]:
+        return {"calls": [record.to_json() for record in self._state.management_log]}
+
+    def _clear_management_log(self, _fields: Fields) -> dict[str, Any]:
+        self._state.management_log.clear()
         return {}

@@ -35,9 +35,20 @@ class FaultKind(StrEnum):
     """The connection is reset without an answer."""
 
 
+class FaultTarget(StrEnum):
+    """What a fault hits: exchanges, every management call, or one kind of them."""
+
+    EXCHANGE = "exchange"
+    MANAGEMENT = "management"
+    CREATE_KEY = "create_key"
+    LIST_KEYS = "list_keys"
+    GET_KEY = "get_key"
+    DELETE_KEY = "delete_key"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault and for how many exchanges it lasts.
+    """One fault and for how many exchanges or calls it lasts.
 
     Args:
         kind: what happens.
@@ -47,7 +58,9 @@ class Fault:
         headers: further reply headers of ``STATUS`` (``retry-after``, ``location``).
         seconds: the wait of ``DELAY``, or between two bytes of ``DRIP``; with the
             other kinds a wait before the fault.
-        client_id: hits only this account's exchanges; empty: everybody's.
+        client_id: hits only what concerns this account; empty: everybody's.
+        target: what it hits.
+        applied: the call is carried out, and its answer lost; management calls only.
     """
 
     kind: FaultKind
@@ -57,12 +70,22 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     client_id: str = ""
+    target: FaultTarget = FaultTarget.EXCHANGE
+    applied: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 0 or not 0 <= self.seconds <= _LONGEST_WAIT:
             raise ValueError("count must not be negative, seconds must be 0 to 3600")
         if not 300 <= self.status <= 599:
             raise ValueError("status must be 300 to 599")
+        if self.applied and self.target is FaultTarget.EXCHANGE:
+            raise ValueError("only a management call can be applied and its answer lost")
+
+    def hits(self, client_id: str, target: FaultTarget) -> bool:
+        """Say whether it hits this: an exchange, or a management call of one kind."""
+        is_call = target is not FaultTarget.EXCHANGE
+        meant = self.target is target or (is_call and self.target is FaultTarget.MANAGEMENT)
+        return meant and self.client_id in ("", client_id)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fault as the control API writes it."""
@@ -87,10 +110,10 @@ class FaultQueue:
         """Return what is queued, each with the count that is left."""
         return tuple(self._faults)
 
-    def take(self, client_id: str) -> Fault | None:
-        """Return the fault that hits this account's exchange now, and count it."""
+    def take(self, client_id: str, target: FaultTarget = FaultTarget.EXCHANGE) -> Fault | None:
+        """Return the fault that hits this account's exchange or call now, and count it."""
         for index, fault in enumerate(self._faults):
-            if fault.client_id in ("", client_id):
+            if fault.hits(client_id, target):
                 self._consume(index)
                 return fault
         return None

@@ -127,7 +127,7 @@ def _signer(
     if account is None or claims.get("iss") != client_id:
         raise Refusal(401, "The assertion's issuer and subject are no known service account.")
     key = account.keys.get(_text(claims.get("key")))
-    if key is None:
+    if key is None or not key.is_known_at(now):
         raise Refusal(401, "The key is not known, or was deleted.")
     if not jwt.is_signed_by(assertion, read_public_key(key.public_pem)):
         raise Refusal(401, "The assertion's signature is not valid.")

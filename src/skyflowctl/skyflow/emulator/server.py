@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.application import Application
 from skyflowctl.skyflow.emulator.control import ControlApi
 from skyflowctl.skyflow.emulator.folder import StateFolder
 from skyflowctl.skyflow.emulator.http_server import HttpServer
+from skyflowctl.skyflow.emulator.issuing import KeyIssuer
+from skyflowctl.skyflow.emulator.management import ManagementEndpoint
 from skyflowctl.skyflow.emulator.token_endpoint import TOKEN_PATH
 
 _HTTPS_PORT = 443
@@ -32,6 +35,9 @@ class ServerSettings:
         port: the port; 0 picks a free one. Java and Node clients drop the port of a
             tokenURI and reach only 443 (measured with Node SDK v2).
         name: the host name in generated credentials.
+        operator_token_file: holds the bearer token that opens the Management API; None:
+            nothing opens it.
+        account_id: the Skyflow account that the Management API belongs to.
     """
 
     state_dir: Path
@@ -40,14 +46,16 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     name: str = "127.0.0.1"
+    operator_token_file: Path | None = None
+    account_id: str = ""
 
 
 async def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT; print one JSON line as soon as requests are taken.
 
     Raises:
-        OSError: the port is taken, or a certificate file cannot be read.
-        ValueError: a file in the state folder is damaged.
+        OSError: the port is taken, or a certificate or token file cannot be read.
+        ValueError: a file in the state folder is damaged, or the token file is empty.
     """
     stopped = _stop_event()
     folder = StateFolder(settings.state_dir)
@@ -73,13 +81,26 @@ def token_uris(settings: ServerSettings, port: int) -> tuple[str, ...]:
 
 def _application(settings: ServerSettings, folder: StateFolder, port: int) -> Application:
     state = folder.load()
+    state.operator_token = _operator_token(settings.operator_token_file)
+    state.account_id = settings.account_id
     uris = token_uris(settings, port)
+    issuer = KeyIssuer(state, uris[0], folder.save)
     return Application(
         state=state,
-        control=ControlApi(state, uris[0], folder.save),
+        control=ControlApi(state, issuer, folder.save),
+        management=ManagementEndpoint(state, issuer, folder.save),
         control_token=folder.control_token(),
         own_uris=frozenset(uris),
     )
+
+
+def _operator_token(path: Path | None) -> Secret | None:
+    if path is None:
+        return None
+    text = path.read_text().strip()
+    if not text:
+        raise ValueError(f"{path} holds no operator token")
+    return Secret(text)
 
 
 def _tls(settings: ServerSettings) -> ssl.SSLContext:

@@ -46,11 +46,13 @@ def account_json(account: Account) -> dict[str, Any]:
 
 def key_json(key: AccountKey) -> dict[str, Any]:
     """Return one key: its public half and its validity."""
-    return {
+    shown = {
         "public_key": key.public_pem,
         "valid_after": _time(key.valid_after),
         "valid_before": _time(key.valid_before),
     }
+    # Left out where there is none, so that an older emulator can read the file.
+    return shown if key.known_from is None else {**shown, "known_from": _time(key.known_from)}
 
 
 def vault_json(vault: GuardedVault) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def read_key_fields(key_id: str, fields: Fields) -> AccountKey:
         public_pem=fields.text("public_key"),
         valid_after=fields.moment("valid_after"),
         valid_before=fields.moment("valid_before"),
+        known_from=fields.moment("known_from"),
     )
     fields.done()
     return key

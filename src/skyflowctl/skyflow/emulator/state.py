@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from skyflowctl.clock import Clock, SystemClock, rfc3339
+from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey, GuardedVault
 from skyflowctl.skyflow.emulator.faults import FaultQueue
 from skyflowctl.skyflow.emulator.keys import (
@@ -18,6 +19,7 @@ from skyflowctl.skyflow.emulator.keys import (
     read_private_key,
     read_public_key,
 )
+from skyflowctl.skyflow.emulator.management_log import ManagementRecord
 from skyflowctl.skyflow.emulator.rules import Context
 
 if TYPE_CHECKING:
@@ -61,8 +63,9 @@ class Counters:
         exchanges: exchanges asked for.
         granted: exchanges that were answered with a token.
         refused: exchanges that the rules refused.
-        faults: exchanges that met an injected fault.
+        faults: exchanges and management calls that met an injected fault.
         data_requests: requests to the data plane.
+        management_requests: calls to the Management API.
     """
 
     connections: int = 0
@@ -72,6 +75,7 @@ class Counters:
     refused: int = 0
     faults: int = 0
     data_requests: int = 0
+    management_requests: int = 0
 
 
 class EmulatorState:
@@ -80,6 +84,12 @@ class EmulatorState:
     Args:
         clock: where the time comes from.
         signing_key: signs the tokens; None: made when the first token is issued.
+
+    Attributes:
+        operator_token: opens the Management API; None: nothing does.
+        account_id: the Skyflow account whose service accounts these are.
+        key_delay: seconds until the token service knows a key that the Management API
+            made.
     """
 
     def __init__(
@@ -94,6 +104,10 @@ class EmulatorState:
         self.faults = FaultQueue()
         self.counters = Counters()
         self.log: deque[ExchangeRecord] = deque(maxlen=_LOG_LENGTH)
+        self.operator_token: Secret | None = None
+        self.account_id = ""
+        self.key_delay = 0.0
+        self.management_log: deque[ManagementRecord] = deque(maxlen=_LOG_LENGTH)
 
     @cached_property
     def signing_key(self) -> RSAPrivateKey:

@@ -1,7 +1,6 @@
 """``POST /v1/auth/sa/oauth/token``: the exchange over HTTP, faults included."""
 
 import json
-from dataclasses import replace
 
 from skyflowctl.skyflow.emulator.exchange import (
     TOKEN_TYPE,
@@ -9,16 +8,15 @@ from skyflowctl.skyflow.emulator.exchange import (
     exchange_token,
     log_failure,
 )
-from skyflowctl.skyflow.emulator.faults import HTML_PAGE, Fault, FaultKind
+from skyflowctl.skyflow.emulator.fault_replies import false_reply, is_only_late, late_reply
+from skyflowctl.skyflow.emulator.faults import Fault
 from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply
-from skyflowctl.skyflow.emulator.refusal import Refusal, error_body
-from skyflowctl.skyflow.emulator.replies import headers, json_reply, refusal_reply
+from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.rules import TokenRequest
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 TOKEN_PATH = "/v1/auth/sa/oauth/token"  # noqa: S105 - a path, no token
-_DRIP_SECONDS = 0.1
-_DELIVERIES = {FaultKind.HANG: Delivery.HANG, FaultKind.RESET: Delivery.RESET}
 
 
 def token_reply(
@@ -35,8 +33,8 @@ def token_reply(
     fault = begin_exchange(state, request.assertion)
     if fault is None:
         return _honest(state, own_uris, request, request_id)
-    if fault.kind in (FaultKind.DELAY, FaultKind.DRIP):
-        return _late(fault, _honest(state, own_uris, request, request_id))
+    if is_only_late(fault):
+        return late_reply(fault, _honest(state, own_uris, request, request_id))
     return _faulty(state, fault, request, request_id)
 
 
@@ -61,30 +59,10 @@ def _honest(
     return json_reply(state.now(), request_id, answer)
 
 
-def _late(fault: Fault, reply: HttpReply) -> HttpReply:
-    if fault.kind is FaultKind.DELAY:
-        return replace(reply, seconds=fault.seconds)
-    return replace(reply, delivery=Delivery.DRIP, seconds=fault.seconds or _DRIP_SECONDS)
-
-
 def _faulty(
     state: EmulatorState, fault: Fault, request: TokenRequest, request_id: str
 ) -> HttpReply:
-    reply = _fault_reply(state, fault, request_id)
+    reply = false_reply(state, fault, request_id)
     answered = reply.delivery is Delivery.WHOLE
     log_failure(state, request.assertion, request_id, reply.status if answered else 0, fault.kind)
-    return replace(reply, seconds=fault.seconds)
-
-
-def _fault_reply(state: EmulatorState, fault: Fault, request_id: str) -> HttpReply:
-    if fault.kind in _DELIVERIES:
-        return HttpReply(200, delivery=_DELIVERIES[fault.kind])
-    if fault.kind is FaultKind.EMPTY:
-        return json_reply(state.now(), request_id, {})
-    if fault.kind is FaultKind.HTML:
-        page = headers(state.now(), request_id, "text/html; charset=utf-8")
-        return HttpReply(200, HTML_PAGE.encode(), page)
-    body = error_body(fault.status, fault.message)
-    reply = json_reply(state.now(), request_id, body, fault.status)
-    extra = {name.lower(): value for name, value in fault.headers.items()}
-    return replace(reply, headers={**reply.headers, **extra})
+    return reply

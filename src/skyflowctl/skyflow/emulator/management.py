@@ -1,0 +1,214 @@
+"""Skyflow's Management API, as far as the keys of service accounts go.
+
+``/v1/serviceAccounts/{ID}/keys``: create, list, read and delete, as in Skyflow's public
+API document ("Management API 2026.04"). Strict: an operator's bearer token and the
+account's id are demanded of every call.
+"""
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
+from skyflowctl.skyflow.emulator.fault_replies import false_reply, is_only_late, late_reply
+from skyflowctl.skyflow.emulator.faults import Fault, FaultTarget
+from skyflowctl.skyflow.emulator.fields import Fields
+from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply, HttpRequest
+from skyflowctl.skyflow.emulator.issuing import KEY_ALGORITHM, KeyIssuer
+from skyflowctl.skyflow.emulator.management_log import ManagementRecord
+from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
+from skyflowctl.skyflow.emulator.state import EmulatorState
+
+ACCOUNT_HEADER = "x-skyflow-account-id"
+
+Query = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: what it asks for, and of which account and key."""
+
+    target: FaultTarget | None
+    client_id: str
+    key_id: str
+    request: HttpRequest
+    query: Query
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of a call: its reply, and what the log says of it."""
+
+    reply: HttpReply
+    key_id: str = ""
+    applied: bool = False
+    message: str = ""
+
+
+class ManagementEndpoint:
+    """Answers calls to the Management API.
+
+    Args:
+        state: accounts, the operator's token, faults, log.
+        issuer: makes keys.
+        save: called after every change that must outlive a restart.
+    """
+
+    def __init__(
+        self, state: EmulatorState, issuer: KeyIssuer, save: Callable[[EmulatorState], None]
+    ) -> None:
+        self._state = state
+        self._issuer = issuer
+        self._save = save
+
+    async def answer(
+        self, request: HttpRequest, path: Sequence[str], query: Query, request_id: str
+    ) -> HttpReply:
+        """Answer one call, faults included; ``path``: behind ``/v1/serviceAccounts/``."""
+        call = _read(request, path, query, request_id)
+        self._state.counters.management_requests += 1
+        fault = self._take_fault(call)
+        if fault is None:
+            done = await self._carry_out(call)
+        elif is_only_late(fault):
+            done = await self._carry_out(call)
+            done = replace(done, reply=late_reply(fault, done.reply))
+        else:
+            done = await self._meet(fault, call)
+        self._log(call, done)
+        return done.reply
+
+    def _take_fault(self, call: _Call) -> Fault | None:
+        if call.target is None:
+            return None
+        fault = self._state.faults.take(call.client_id, call.target)
+        self._state.counters.faults += fault is not None
+        return fault
+
+    async def _meet(self, fault: Fault, call: _Call) -> _Done:
+        """Return a fault's reply, after the call was carried out if the fault says so."""
+        done = _Done(HttpReply(0))
+        if fault.applied:
+            done = await self._carry_out(call)
+        reply = false_reply(self._state, fault, call.request_id)
+        return replace(done, reply=reply, message=str(fault.kind))
+
+    async def _carry_out(self, call: _Call) -> _Done:
+        try:
+            self._admit(call.request)
+            key_id, body = await self._dispatch(call)
+        except Refusal as refusal:
+            reply = refusal_reply(self._state.now(), call.request_id, refusal)
+            return _Done(reply, message=refusal.message)
+        reply = json_reply(self._state.now(), call.request_id, body)
+        return _Done(reply, key_id, applied=True)
+
+    def _admit(self, request: HttpRequest) -> None:
+        """Demand the operator's token and account.
+
+        Which statuses Skyflow has here is known for the token alone (401).
+        """
+        token = self._state.operator_token
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not token or not hmac.compare_digest(given, f"Bearer {token.reveal()}".encode()):
+            raise Refusal(401, "Authentication failed. The bearer token is not valid.")
+        account_id = request.headers.get(ACCOUNT_HEADER, "")
+        if not account_id:
+            raise Refusal(400, "The header X-SKYFLOW-ACCOUNT-ID is missing.")
+        if account_id != self._state.account_id:
+            raise Refusal(403, "The bearer token has no permission in this account.")
+
+    async def _dispatch(self, call: _Call) -> tuple[str, dict[str, Any]]:
+        match call.target:
+            case FaultTarget.CREATE_KEY:
+                return await self._create(call)
+            case FaultTarget.LIST_KEYS:
+                return "", self._list(call)
+            case FaultTarget.GET_KEY:
+                return call.key_id, self._get(call)
+            case FaultTarget.DELETE_KEY:
+                return call.key_id, self._delete(call)
+            case _:
+                raise Refusal(404, "There is no such path, or it takes another method.")
+
+    async def _create(self, call: _Call) -> tuple[str, dict[str, Any]]:
+        Fields.parse(call.request.body).done()
+        valid_after, valid_before = self._issuer.one_year()
+        credentials = await self._issuer.issue(
+            call.client_id,
+            valid_after=valid_after,
+            valid_before=valid_before,
+            delay=self._state.key_delay,
+        )
+        return credentials["keyID"], credentials
+
+    def _list(self, call: _Call) -> dict[str, Any]:
+        if set(call.query.get("keyTypes", ())) - {"USER_MANAGED"}:
+            raise Refusal(400, "The only keyTypes is USER_MANAGED.")
+        return {"keys": [_shown(key) for key in self._account(call).keys.values()]}
+
+    def _get(self, call: _Call) -> dict[str, Any]:
+        if set(call.query.get("publicKeyType", ())) - {"TYPE_X509_PEM_FILE"}:
+            raise Refusal(400, "The only publicKeyType is TYPE_X509_PEM_FILE.")
+        key = self._account(call).keys.get(call.key_id)
+        if key is None:
+            raise Refusal(404, "The account has no such key.")
+        return {**_shown(key), "publicKeyData": key.public_pem}
+
+    def _delete(self, call: _Call) -> dict[str, Any]:
+        self._account(call)
+        try:
+            self._state.delete_key(call.client_id, call.key_id)
+        except KeyError as error:
+            raise Refusal(404, "The account has no such key.") from error
+        self._save(self._state)
+        return {"ID": call.client_id, "keyID": call.key_id}
+
+    def _account(self, call: _Call) -> Account:
+        account = self._state.accounts.get(call.client_id)
+        if account is None:
+            raise Refusal(404, "There is no such account.")
+        return account
+
+    def _log(self, call: _Call, done: _Done) -> None:
+        answered = done.reply.delivery in (Delivery.WHOLE, Delivery.DRIP)
+        self._state.management_log.append(
+            ManagementRecord(
+                time=self._state.now(),
+                operation=str(call.target or ""),
+                client_id=call.client_id,
+                key_id=done.key_id or call.key_id,
+                applied=done.applied,
+                status=done.reply.status if answered else 0,
+                message=done.message,
+                request_id=call.request_id,
+            )
+        )
+
+
+def _read(request: HttpRequest, path: Sequence[str], query: Query, request_id: str) -> _Call:
+    target: FaultTarget | None = None
+    client_id = key_id = ""
+    match (request.method, *path):
+        case ("POST", client_id, "keys"):
+            target = FaultTarget.CREATE_KEY
+        case ("GET", client_id, "keys"):
+            target = FaultTarget.LIST_KEYS
+        case ("GET", client_id, "keys", key_id):
+            target = FaultTarget.GET_KEY
+        case ("DELETE", client_id, "keys", key_id):
+            target = FaultTarget.DELETE_KEY
+    return _Call(target, client_id, key_id, request, query, request_id)
+
+
+def _shown(key: AccountKey) -> dict[str, Any]:
+    shown = {"keyID": key.key_id, "keyAlgorithm": KEY_ALGORITHM}
+    if key.valid_after is not None:
+        shown["validAfterTime"] = rfc3339(key.valid_after)
+    if key.valid_before is not None:
+        shown["validBeforeTime"] = rfc3339(key.valid_before)
+    return shown

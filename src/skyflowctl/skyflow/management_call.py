@@ -1,0 +1,158 @@
+"""One request to Skyflow's Management API: sent, or not, or nobody knows.
+
+The difference is what counts here: a request that never left may be sent again, one that
+may have arrived only if doing it twice does no harm.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.http_connect import ConnectFailed, open_connection
+from skyflowctl.skyflow.http_connection import Answer, ConnectionBroken
+from skyflowctl.skyflow.proxies import proxy_for
+from skyflowctl.version import __version__
+
+_ATTEMPTS = 4
+_FIRST_PAUSE = 0.25
+_ATTEMPT_SECONDS = 10.0
+_PASSING = frozenset({429, 500, 502, 503, 504})
+
+
+class Unsent(Exception):
+    """The request did not leave: no connection came about.
+
+    Args:
+        reason: why, in one line.
+        passing: another try may succeed.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.passing = passing
+
+
+class Unanswered(Exception):
+    """The request left, and no whole answer came: it may have been carried out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    Args:
+        method: GET, POST or DELETE; none of them has a body here.
+        target: path and query.
+        repeatable: carrying it out twice does no harm.
+    """
+
+    method: str
+    target: str
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where requests go, and as whom.
+
+    Args:
+        host: ``host:port``.
+        operator_token: the bearer token.
+        account_id: of the Skyflow account.
+        environ: where the proxy variables are read.
+        context: the TLS side.
+        deadline: seconds for a call with all its tries.
+    """
+
+    host: str
+    operator_token: Secret
+    account_id: str
+    environ: Mapping[str, str]
+    context: ssl.SSLContext
+    deadline: float
+
+    async def ask(self, call: Call) -> Answer:
+        """Return the answer to a call; try again where that is safe and can help.
+
+        Raises:
+            Unsent: every try failed before anything left.
+            Unanswered: the last try left and was not answered.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.deadline
+        for attempt in range(1, _ATTEMPTS + 1):
+            pause = _FIRST_PAUSE * 2 ** (attempt - 1)
+            last = attempt == _ATTEMPTS
+            try:
+                answer = await self._send(call, self._span(call, end - loop.time()))
+                pause = max(pause, _retry_after(answer))
+                if last or not _worth_another_try(call, answer) or loop.time() + pause >= end:
+                    return answer
+            except Unsent as error:
+                if last or not error.passing or loop.time() + pause >= end:
+                    raise
+            except Unanswered:
+                if last or not call.repeatable or loop.time() + pause >= end:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _span(self, call: Call, left: float) -> float:
+        """Return how long one try may take: a hanging one must leave time for another."""
+        return min(left, _ATTEMPT_SECONDS) if call.repeatable else left
+
+    async def _send(self, call: Call, seconds: float) -> Answer:
+        parts = urlsplit(f"https://{self.host}")
+        host, port = parts.hostname or "", parts.port or 443
+        sent = False
+        try:
+            async with asyncio.timeout(seconds):
+                proxy = proxy_for(host, port, self.environ)
+                connection = await open_connection(host, port, self.context, proxy)
+                try:
+                    sent = True
+                    return await connection.send(self._request(call), b"")
+                finally:
+                    connection.abort()
+        except ConnectFailed as error:
+            raise Unsent(error.reason, passing=error.passing) from None
+        except ValueError as error:
+            raise Unsent(str(error), passing=False) from None
+        except ConnectionBroken as error:
+            raise Unanswered(f"{self.host}: {error.reason}") from None
+        except TimeoutError:
+            kind = Unanswered if sent else Unsent
+            raise kind(f"no answer from {self.host} within {seconds:g} s") from None
+
+    def _request(self, call: Call) -> h11.Request:
+        headers = [
+            ("host", self.host.removesuffix(":443")),
+            ("authorization", f"Bearer {self.operator_token.reveal()}"),
+            ("x-skyflow-account-id", self.account_id),
+            ("accept", "application/json"),
+            ("accept-encoding", "identity"),
+            ("user-agent", f"skyflowctl/{__version__}"),
+        ]
+        if call.method != "GET":
+            headers.append(("content-length", "0"))
+        return h11.Request(method=call.method, target=call.target, headers=headers)
+
+
+def _worth_another_try(call: Call, answer: Answer) -> bool:
+    return call.repeatable and answer.status in _PASSING
+
+
+def _retry_after(answer: Answer) -> float:
+    """Return the seconds that a Retry-After header asks for; a date is not looked at."""
+    text = answer.header(b"retry-after").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
