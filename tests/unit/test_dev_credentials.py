@@ -11,14 +11,18 @@ from support.fake_server import FakeReplacer, FakeServer
 
 from skyflowctl.cli.wiring_dev import dev_layout
 from skyflowctl.devstack import accounts
-from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
-from skyflowctl.errors import ExitCode
+from skyflowctl.devstack.certificates import ensure_certificates
+from skyflowctl.devstack.layout import DevLayout, ensure_secret
+from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
+from skyflowctl.errors import ExitCode, Unhealthy
 from skyflowctl.operations.apply import apply
-from skyflowctl.operations.dev_credentials import DevCredentials
+from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
 from skyflowctl.operations.plan import plan
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow import management
 from skyflowctl.skyflow.emulator.client import EmulatorControlError
+from skyflowctl.skyflow.http_connection import Answer
+from skyflowctl.skyflow.management_call import Desk
 from skyflowctl.vault.failures import Sealed
 from skyflowctl.vault.gateway import Gateway
 
@@ -101,6 +105,92 @@ class TestRoles:
         with pytest.raises(EmulatorControlError):
             accounts.ensure_account(layout, None, "order", [], replace=False)
         assert emulator.roles == {}
+
+
+def stand_in(layout):
+    return json.loads(layout.credential("order").read_text())["keyID"]
+
+
+def rotated_and_retired(emulator, layout):
+    """Apply, rotate to a key that Skyflow made, and delete the stand-in's own there."""
+    server, source = FakeServer(), DevCredentials(layout, BOTH)
+    gateway = Gateway(server)
+    assert apply(plan(BOTH, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
+    emulator.keys[ORDER] = ["made-by-skyflow"]
+    fields = {"clientID": ORDER, "keyID": "made-by-skyflow", "tokenURI": "https://x"}
+    gateway.write_config("skyflow/order", {"credentials_json": Secret(json.dumps(fields))})
+    return server, gateway
+
+
+class TestRotatedPast:
+    def test_a_stand_in_whose_key_was_retired_is_never_replaced(self, emulator, layout):
+        server, gateway = rotated_and_retired(emulator, layout)
+        for _ in range(2):
+            source = DevCredentials(layout, BOTH)
+            found = plan(BOTH, gateway, source)
+            assert found.plan.actions == ()
+            assert [one.code for one in found.plan.warnings] == ["rotated-past"]
+            before = server.writes()
+            assert apply(found, gateway, source, FakeReplacer()).exit_code == 0
+            assert server.writes() == before
+        assert stand_in(layout) == "key-0"
+        assert emulator.keys == {ORDER: ["made-by-skyflow"]}
+
+    def test_a_server_that_starts_gets_stand_ins_that_mint(self, emulator, layout):
+        rotated_and_retired(emulator, layout)
+        accounts.forget_retired(layout, load_state(layout).emulator)
+        source, gateway = DevCredentials(layout, BOTH), Gateway(FakeServer())
+        assert apply(plan(BOTH, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
+        assert stand_in(layout) in emulator.keys[ORDER]
+
+    def test_stand_ins_that_mint_outlive_the_server(self, emulator, layout):
+        DevCredentials(layout, BOTH).resolve("order")
+        accounts.forget_retired(layout, load_state(layout).emulator)
+        assert stand_in(layout) == "key-0"
+        assert emulator.keys == {ORDER: ["key-0"]}
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"keyID": 7}'])
+    def test_a_damaged_stand_in_is_made_anew(self, emulator, layout, text):
+        DevCredentials(layout, BOTH).resolve("order")
+        layout.credential("order").write_text(text)
+        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-1"
+
+    def test_an_emulator_that_lost_everything_gets_a_new_key(self, emulator, layout):
+        DevCredentials(layout, BOTH).resolve("order")
+        emulator.roles.clear()
+        emulator.keys.clear()
+        layout.credential("order").write_text(
+            layout.credential("order").read_text().replace("key-0", "lost")
+        )
+        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-0"
+
+    def test_an_emulator_that_moved_gets_a_new_key(self, emulator, layout):
+        DevCredentials(layout, BOTH).resolve("order")
+        save_state(layout, DevState(emulator=Part(ProcessRecord(1, 1.0), PORT + 1)))
+        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-1"
+
+
+class TestManagement:
+    def test_it_is_the_dev_folders_own_emulator(self, layout, monkeypatch):
+        asked = []
+        monkeypatch.setattr(Desk, "ask", lambda desk, call: asked.append((desk, call)))
+        monkeypatch.setattr(management.asyncio, "run", lambda _: Answer(200, (), b"{}"))
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+        ensure_certificates(layout)
+        ensure_secret(layout.skyflow_operator_token, "dev-")
+        ensure_secret(layout.skyflow_account_id)
+        assert dev_management(layout).list_keys(ORDER) == ()
+        ((desk, _),) = asked
+        assert desk.host == f"127.0.0.1:{PORT}"
+        assert desk.operator_token.reveal() == layout.skyflow_operator_token.read_text()
+        assert desk.environ == {}
+        assert len(desk.context.get_ca_certs()) == 1
+
+    def test_without_a_token_the_stack_does_not_run(self, layout):
+        with pytest.raises(Unhealthy) as caught:
+            dev_management(layout)
+        assert "dev up" in caught.value.problems[0].fix
 
 
 def test_an_accounts_id_has_the_form_of_a_real_one():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Container, Iterable
+from typing import Any
 
 from skyflowctl.devstack.emulator import control
 from skyflowctl.devstack.layout import DevLayout, write_private
@@ -25,7 +26,9 @@ def ensure_account(
             own, so that a mere look at another manifest changes nothing.
 
     The credential is generated at the first call and kept in the dev folder; a file
-    that a manifest names is never touched.
+    that a manifest names is never touched. One whose key was deleted at the emulator is
+    kept too: the mount was rotated past it, and another stand-in would be written over
+    the live credential (see :func:`forget_retired`).
 
     Raises:
         EmulatorControlError: the emulator refused.
@@ -37,8 +40,9 @@ def ensure_account(
         roles = sorted(set(role_ids))
         client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
     path = layout.credential(mount)
-    known = client.account(client_id)["keys"]
-    if not _usable(path.read_text() if path.exists() else "", emulator, known):
+    text = path.read_text() if path.exists() else ""
+    # An account without any key is one that an emulator with a new folder was just told of.
+    if not _is_of(text, emulator) or not client.account(client_id)["keys"]:
         write_private(path, client.create_key(client_id).reveal())
     return Secret(path.read_text())
 
@@ -48,21 +52,52 @@ def account_id(mount: str) -> str:
     return hashlib.sha256(f"skyflowctl dev stack {mount}".encode()).hexdigest()[:32]
 
 
+def forget_retired(layout: DevLayout, emulator: Part) -> None:
+    """Drop the stand-ins whose keys the emulator does not know: none of them mints.
+
+    For a server that is about to start, and so has no mount that was rotated past them;
+    its mounts get new ones.
+
+    Raises:
+        EmulatorControlError: the emulator refused.
+        OSError: it does not answer.
+    """
+    client = control(layout, emulator)
+    for path in layout.credentials.glob("*.json"):
+        if _key_id(path.read_text()) not in _keys(client, account_id(path.stem)):
+            path.unlink()
+
+
 def _exists(client: EmulatorControl, client_id: str) -> bool:
+    return _account(client, client_id) is not None
+
+
+def _keys(client: EmulatorControl, client_id: str) -> Container[str]:
+    keys: Container[str] = (_account(client, client_id) or {}).get("keys", {})
+    return keys
+
+
+def _account(client: EmulatorControl, client_id: str) -> dict[str, Any] | None:
     try:
-        client.account(client_id)
+        return client.account(client_id)
     except EmulatorControlError as error:
         if error.status != 404:
             raise
-        return False
-    return True
+        return None
 
 
-def _usable(text: str, emulator: Part, known_keys: Container[str]) -> bool:
-    """A credential serves while the emulator knows its key, and is where its tokenURI says."""
+def _is_of(text: str, emulator: Part) -> bool:
+    """A credential is this emulator's while it is where its tokenURI says."""
+    return _field(text, "tokenURI").startswith(f"{emulator.address}/") and bool(_key_id(text))
+
+
+def _key_id(text: str) -> str:
+    return _field(text, "keyID")
+
+
+def _field(text: str, name: str) -> str:
+    """Return a field of a credential; empty when the text is none, or lacks it."""
     try:
-        fields = json.loads(text)
-        uri, key_id = str(fields["tokenURI"]), str(fields["keyID"])
+        return str(json.loads(text)[name])
     except (ValueError, KeyError, TypeError):
-        return False
-    return uri.startswith(f"{emulator.address}/") and key_id in known_keys
+        return ""

@@ -1,13 +1,16 @@
 """The stack's Skyflow emulator: starting it, and talking to it."""
 
+import contextlib
+import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.ports import any_port
 from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
 from skyflowctl.devstack.state import Part
+from skyflowctl.errors import Unhealthy
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 
@@ -21,6 +24,7 @@ def start_emulator(
         SkyflowctlError: it ended, or was not ready in time; its last log lines say why.
     """
     port = any_port(preferred_port)
+    ensure_secret(layout.skyflow_operator_token, "dev-operator-")
     earlier = log_size(layout.emulator_log)
     record = start_detached(
         [
@@ -31,6 +35,8 @@ def start_emulator(
             f"--cert={layout.certificate}",
             f"--key={layout.private_key}",
             f"--port={port}",
+            f"--operator-token-file={layout.skyflow_operator_token}",
+            f"--account-id={ensure_secret(layout.skyflow_account_id)}",
         ],
         log=layout.emulator_log,
         environ=environ,
@@ -59,6 +65,39 @@ def control(layout: DevLayout, part: Part) -> EmulatorControl:
     """
     token = Secret((layout.emulator / "control-token").read_text().strip())
     return EmulatorControl(part.address, token, layout.ca)
+
+
+@contextlib.contextmanager
+def failures_said() -> Iterator[None]:
+    """Turn what goes wrong between us and the emulator into what the reader can do.
+
+    Raises:
+        Unhealthy: the emulator does not answer, or refuses.
+    """
+    try:
+        yield
+    except (OSError, EmulatorControlError) as error:
+        raise Unhealthy(
+            "the dev stack's emulator does not answer",
+            why=str(error),
+            fix="start it again with 'skyflowctl dev up'",
+            code="dev-emulator",
+        ) from error
+
+
+def is_current(layout: DevLayout, part: Part) -> bool:
+    """Return whether it serves there, with a Management API that takes this folder's token.
+
+    An emulator that was started by an older skyflowctl has none.
+    """
+    try:
+        demanded = control(layout, part).management()
+        token = layout.skyflow_operator_token.read_bytes().strip()
+        account_id = layout.skyflow_account_id.read_text().strip()
+    except (OSError, ValueError, EmulatorControlError):
+        return False
+    wanted = (account_id, hashlib.sha256(token).hexdigest())
+    return (demanded["account_id"], demanded["operator_token_sha256"]) == wanted
 
 
 def answers(layout: DevLayout, part: Part) -> bool:

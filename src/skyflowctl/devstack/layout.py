@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,16 @@ class DevLayout:
     def unseal_key(self) -> Path:
         """The server's static seal key. Secret."""
         return self.root / "secrets" / "unseal.key"
+
+    @property
+    def skyflow_operator_token(self) -> Path:
+        """The token that opens the emulator's Management API, and nothing else. Secret."""
+        return self.root / "secrets" / "skyflow-operator.token"
+
+    @property
+    def skyflow_account_id(self) -> Path:
+        """The id of the emulator's Skyflow account, which such calls name."""
+        return self.root / "secrets" / "skyflow-account.id"
 
     @property
     def ca(self) -> Path:
@@ -96,9 +107,14 @@ class DevLayout:
         """What the emulator logs."""
         return self.root / "logs" / "emulator.log"
 
+    @property
+    def credentials(self) -> Path:
+        """Where the stand-ins of the mounts' credentials are. Secret."""
+        return self.root / "credentials"
+
     def credential(self, mount: str) -> Path:
         """The generated service-account key that stands in for a mount's own. Secret."""
-        return self.root / "credentials" / f"{mount}.json"
+        return self.credentials / f"{mount}.json"
 
     @property
     def sockets(self) -> Path:
@@ -167,6 +183,13 @@ def find_layout(environ: Mapping[str, str], cwd: Path | None = None) -> DevLayou
     named = environ.get(DEV_DIR_VARIABLE)
     root = Path(named) if named else (cwd or Path.cwd()) / ".skyflowctl" / "dev"
     return DevLayout(root.absolute())
+
+
+def ensure_secret(path: Path, prefix: str = "") -> str:
+    """Return the secret in a file, made up at the first call: the prefix and 64 hex digits."""
+    if not path.exists():
+        write_private(path, prefix + secrets.token_hex(32))
+    return path.read_text().strip()
 
 
 def write_private(path: Path, text: str) -> None:

@@ -2,13 +2,12 @@
 
 import http.client
 import json
-import secrets
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skyflowctl.devstack.layout import DevLayout, write_private
+from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.ports import server_port
 from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server_config import (
@@ -109,8 +108,8 @@ def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, 
     """
     kept = {name: value for name, value in environ.items() if not _callers_own(name)}
     return kept | {
-        BOOT_TOKEN_VARIABLE: _ensure_secret(layout.operator_token, "dev-"),
-        UNSEAL_KEY_VARIABLE: _ensure_secret(layout.unseal_key, ""),
+        BOOT_TOKEN_VARIABLE: ensure_secret(layout.operator_token, "dev-"),
+        UNSEAL_KEY_VARIABLE: ensure_secret(layout.unseal_key),
         "HOME": str(layout.root),
         "SSL_CERT_FILE": str(layout.ca),
         "PLUGIN_UNIX_SOCKET_DIR": str(layout.sockets),
@@ -121,9 +120,3 @@ def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, 
 
 def _callers_own(name: str) -> bool:
     return name.startswith(("BAO_", "VAULT_", "SSL_CERT_")) or name.lower().endswith("_proxy")
-
-
-def _ensure_secret(path: Path, prefix: str) -> str:
-    if not path.exists():
-        write_private(path, prefix + secrets.token_hex(32))
-    return path.read_text().strip()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.devstack import emulator, server
+from skyflowctl.devstack.accounts import forget_retired
 from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, running, stop
@@ -37,13 +38,14 @@ def start_parts(
     server_serves = _serves(state.server, lambda part: server.cluster_id(layout, part) != "")
     # Looked for first: without a server to start, nothing is started at all.
     binary = None if server_serves else find_binary()
-    if not _serves(state.emulator, lambda part: emulator.answers(layout, part)):
+    if not _serves(state.emulator, lambda part: emulator.is_current(layout, part)):
         on_step("starting the Skyflow emulator")
         before, state = state.emulator, _start_emulator(layout, state, environ)
         _tell_moved("the emulator", before, state.emulator, on_step)
         started.append("emulator")
     if binary is not None:
         on_step("starting OpenBao")
+        _forget_retired(layout, state.emulator)
         before, state = state.server, _start_server(layout, state, binary, environ)
         _tell_moved("OpenBao", before, state.server, on_step)
         if before is not None:
@@ -102,6 +104,13 @@ def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnSte
             f"port {before.port} is taken, {what} is on {now.port} now: "
             'run eval "$(skyflowctl dev env)" again'
         )
+
+
+def _forget_retired(layout: DevLayout, part: Part | None) -> None:
+    """A server that starts has no mount yet: each may have a stand-in that mints."""
+    if part is not None:
+        with emulator.failures_said():
+            forget_retired(layout, part)
 
 
 def _serves(part: Part | None, answers: Callable[[Part], bool]) -> bool:

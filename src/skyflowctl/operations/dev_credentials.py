@@ -1,12 +1,17 @@
 """The dev stack's stand-ins: against it no reference of a manifest is ever resolved."""
 
+import functools
 import json
+import ssl
 
 from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.state import load_state
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.dev_stack import account_credential, sync_accounts
+from skyflowctl.operations.dev_stack import account_credential, not_running, sync_accounts
 from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.management import ManagementApi
 
 
 class DevCredentials:
@@ -47,3 +52,24 @@ class DevCredentials:
         text = account_credential(self._layout, self._manifest, mount)
         fields = json.loads(text.reveal())
         return Credential(CredentialIdentity(fields["clientID"], fields["keyID"]), text)
+
+
+def dev_management(layout: DevLayout) -> ManagementApi:
+    """Return the Management API of the dev stack's emulator, with its own operator's token.
+
+    The host is the one in the dev folder's own state file, never one that a mount tells;
+    no reference of a manifest is resolved, and no proxy is asked.
+
+    Raises:
+        Unhealthy: the emulator was never started in this folder with a Management API.
+    """
+    part = load_state(layout).emulator
+    if part is None or not layout.skyflow_operator_token.exists():
+        raise not_running()
+    return ManagementApi(
+        f"127.0.0.1:{part.port}",
+        Secret(layout.skyflow_operator_token.read_text().strip()),
+        layout.skyflow_account_id.read_text().strip(),
+        environ={},
+        context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
+    )

@@ -121,22 +121,13 @@ def account_credential(
     Raises:
         Unhealthy: the emulator does not run.
     """
-    from skyflowctl.skyflow.emulator.client import EmulatorControlError
-
     part = load_state(layout).emulator
     if part is None:
         raise not_running()
     roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
-    try:
-        role_ids = [role.role_id for role in roles]
+    role_ids = [role.role_id for role in roles]
+    with emulator.failures_said():
         return ensure_account(layout, part, mount, role_ids, replace=replace)
-    except (OSError, EmulatorControlError) as error:
-        raise Unhealthy(
-            "the dev stack's emulator does not answer",
-            why=str(error),
-            fix="start it again with 'skyflowctl dev up'",
-            code="dev-emulator",
-        ) from error
 
 
 def _ensure_engine(
