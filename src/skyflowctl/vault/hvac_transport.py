@@ -118,6 +118,16 @@ class HvacTransport:
         return self._index.cluster
 
     @property
+    def newest_index(self) -> str:
+        """The newest raft index of any reply, as its header says it; empty: none told one."""
+        return self._index.newest
+
+    @property
+    def named_nodes(self) -> tuple[str, ...]:
+        """The addresses of nodes that the user named besides the target's own."""
+        return self._target.nodes
+
+    @property
     def server(self) -> str:
         """The address and namespace that it was made for, as people read them."""
         within = f", namespace {self._target.namespace}" if self._target.namespace else ""
@@ -132,6 +142,8 @@ class HvacTransport:
 
     def at_node(self, address: str) -> HvacTransport:
         """Return a transport that asks one node of the cluster alone.
+
+        A node that cannot be reached is told at once, and not waited for: the others serve.
 
         Raises:
             RedirectRefused: the user never named this address, so it gets no token.
@@ -291,7 +303,7 @@ class HvacTransport:
         return _Try(
             verdict,
             error,
-            asked_pause=retry_after(headers),
+            asked_pause=None if self._local and not texts else retry_after(headers),
             limited=verdict is Verdict.UNKNOWN and not _may_be_election(status, texts),
         )
 
@@ -311,7 +323,8 @@ class HvacTransport:
         error = no_connection(call.method, call.path, address, reason, fix)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
-        if getattr(gone, "lasting", False) or (last and not self._reached):
+        waits = self._reached and not self._local
+        if getattr(gone, "lasting", False) or (last and not waits):
             return _Try(Verdict.FINAL, error)
         return _Try(Verdict.NOT_APPLIED, error, hurry=not last)
 

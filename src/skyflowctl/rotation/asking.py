@@ -1,0 +1,122 @@
+"""Asking one node until it proves what it should, or patience is over."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from skyflowctl.rotation.findings import Door, Finding, State
+from skyflowctl.rotation.ports import World
+from skyflowctl.vault.workers import Workers
+
+IN_A_ROW = 5
+"""So many right answers, half a second apart, stand for one of known age."""
+_POLL_PAUSE = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_NOES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How asking one node has ended.
+
+    Args:
+        door: the way to it.
+        finding: its last answer.
+        proved: it has proved what it should.
+        absent: it is gone, so that it need not prove anything.
+        polled: it cannot say how new its answers are, and was asked repeatedly.
+    """
+
+    door: Door
+    finding: Finding
+    proved: bool = False
+    absent: bool = False
+    polled: bool = False
+
+    @property
+    def well(self) -> bool:
+        """True when this node stands in nobody's way."""
+        return self.proved or self.absent
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How nodes are asked.
+
+    Args:
+        world: its clock and how it waits.
+        patience: for a node that does not answer as it should yet.
+        poll: the same for one that cannot say how new its answers are.
+        is_gone: whether the cluster has given a node up.
+    """
+
+    world: World
+    patience: timedelta
+    poll: timedelta
+    is_gone: Callable[[Door], bool]
+
+    def everyone(self, doors: list[Door], look: Callable[[Door], Finding]) -> list[Settled]:
+        """Ask these nodes at once; when one has failed, the others are given up too."""
+        failed = threading.Event()
+
+        def one(door: Door) -> Settled:
+            settled = self.until_settled(door, look, failed)
+            if not settled.well:
+                failed.set()
+            return settled
+
+        with Workers(len(doors)) as pool:
+            return pool.map(one, doors)
+
+    def until_settled(
+        self, door: Door, look: Callable[[Door], Finding], given_up: threading.Event | None = None
+    ) -> Settled:
+        """Ask one node until it is settled.
+
+        Args:
+            door: the way to it.
+            look: one question.
+            given_up: set by another thread: its next answer is its last.
+        """
+        tally = _Tally()
+        started, waited = self.world.clock.monotonic(), 0.0
+        while True:
+            found = look(door)
+            tally.count(found)
+            if found.state is State.PROVED or tally.right >= IN_A_ROW:
+                return Settled(door, found, proved=True, polled=found.state is State.UNSURE)
+            if found.state is State.GONE and self.is_gone(door):
+                return Settled(door, found, absent=True)
+            # A clock that a test holds still must not make this endless.
+            spent = max(self.world.clock.monotonic() - started, waited)
+            late = spent >= self._limit(found).total_seconds()
+            if late or tally.noes >= _NOES or (given_up is not None and given_up.is_set()):
+                return Settled(door, found)
+            pause = tally.pause(found)
+            self.world.sleep(pause)
+            waited += pause
+
+    def _limit(self, found: Finding) -> timedelta:
+        """A node that answers without saying how new is polled for the time that was stated."""
+        return self.poll if found.state is State.UNSURE or found.unaged else self.patience
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What came in a row."""
+
+    tries: int = 0
+    right: int = 0
+    noes: int = 0
+
+    def count(self, found: Finding) -> None:
+        self.tries += 1
+        self.right = self.right + 1 if found.state is State.UNSURE else 0
+        self.noes = self.noes + 1 if found.state is State.NO else 0
+
+    def pause(self, found: Finding) -> float:
+        """Seconds until the next question: growing ones, or steady ones for a poll."""
+        if found.state is State.UNSURE:
+            return _POLL_PAUSE
+        return min(_FIRST_PAUSE * 2.0 ** min(self.tries - 1, 10), _LONGEST_PAUSE)

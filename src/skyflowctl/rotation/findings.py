@@ -1,0 +1,207 @@
+"""What one node's answer says about a credential that is to be live there, or gone."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from skyflowctl.vault import nodes as vault_nodes
+from skyflowctl.vault.answers import RoleProof, VerifyReport
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Busy,
+    Forbidden,
+    OutcomeUnknown,
+    RedirectRefused,
+    Sealed,
+    ServerUnreachable,
+    VaultError,
+)
+from skyflowctl.vault.gateway import Gateway
+
+_AGAIN = "mend what it says, then run the same command again"
+_BRING_BACK = "bring this node back, or take it out of the cluster; then run the same command again"
+_OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
+_PASSES_ON = "it passes the request on to another node instead of answering itself"
+NOT_CONFIGURED = "mount not configured"
+
+
+class State(Enum):
+    """How far one answer proves it."""
+
+    PROVED = "proved"
+    UNSURE = "right, but nobody knows how old the answer is"
+    NOT_YET = "not yet; it may come by itself"
+    NO = "the node says no"
+    GONE = "there is no node at this address, or a sealed one: it cannot mint"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer, judged.
+
+    Args:
+        state: how far it proves.
+        why: what the node said.
+        fix: what the reader can do if it stays so.
+        unaged: the node answered without saying how new its answer is.
+    """
+
+    state: State
+    why: str = ""
+    fix: str = _AGAIN
+    unaged: bool = False
+
+
+@dataclass(slots=True)
+class Door:
+    """The way to one node.
+
+    Args:
+        name: the node's address, or what the cluster calls it.
+        gateway: to that node alone, or to the server as a whole.
+        own: it leads to this node alone, and the node must answer itself.
+        only: the server has no other node, so that no answer is older than the last write.
+        identity: who the node says it is; None until it has answered once.
+    """
+
+    name: str
+    gateway: Gateway
+    own: bool = True
+    only: bool = False
+    identity: vault_nodes.Identity | None = None
+
+    def known(self) -> vault_nodes.Identity:
+        """Return who the node is; asked once.
+
+        Raises:
+            VaultError: it does not answer.
+        """
+        if self.identity is None or self.identity.sealed:
+            self.identity = vault_nodes.identify(self.gateway.transport)
+        return self.identity
+
+
+_SEALED = Finding(State.GONE, "it is sealed", "unseal it, then run the same command again")
+Look = Callable[[Door], Finding]
+"""One question to one node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a node is to prove: that this key is live there, and mints.
+
+    Args:
+        path: of the mount.
+        key_id: the key.
+        roles_may_fail: roles that no credential could mint before.
+        index: how new the answer must be; empty: nobody can tell.
+    """
+
+    path: str
+    key_id: str
+    roles_may_fail: Collection[str]
+    index: str
+
+
+def greet(door: Door) -> Finding:
+    """Have a node say who it is."""
+    try:
+        sealed = door.known().sealed
+    except VaultError as error:
+        return of_error(error)
+    return _SEALED if sealed else Finding(State.PROVED)
+
+
+def ask(door: Door, claim: Claim) -> Finding:
+    """Have a node mint for every role, and judge its answer."""
+    try:
+        identity = door.known() if door.own else None
+        if identity and identity.sealed:
+            return _SEALED
+        answer = vault_nodes.verify_at(
+            door.gateway.transport, claim.path, claim.index, itself=door.own
+        )
+    except VaultError as error:
+        return of_error(error)
+    if identity and answer.node_id != identity.node_id:
+        return Finding(State.NOT_YET, f"{answer.node_id or 'another node'} answered", _OWN_ADDRESS)
+    return _judged(answer.report, claim, certain=answer.reached or door.only)
+
+
+def _judged(report: VerifyReport, claim: Claim, *, certain: bool) -> Finding:
+    if report.key_id != claim.key_id:
+        held = f"its live key is {report.key_id}" if report.key_id else "it names no live key"
+        return Finding(State.NOT_YET, held, unaged=not certain)
+    failed = {
+        name: proof
+        for name, proof in report.roles.items()
+        if not proof.ok and name not in claim.roles_may_fail
+    }
+    if failed:
+        return _of_roles(failed)
+    if not report.roles:
+        return Finding(State.NO, "it has minted nothing")
+    return Finding(State.PROVED if certain else State.UNSURE)
+
+
+def _of_roles(failed: Mapping[str, RoleProof]) -> Finding:
+    """A token service that refuses will go on refusing; one that is unwell may recover."""
+    unwell = all(proof.status in {0, 429} or proof.status >= 500 for proof in failed.values())
+    name, proof = next(iter(failed.items()))
+    said = proof.message or "no answer from the token service"
+    return Finding(
+        State.NOT_YET if unwell else State.NO,
+        f"role {name}: {said}" if name else said,
+        "check that this node reaches the token service, then run the same command again",
+    )
+
+
+def of_error(error: VaultError) -> Finding:
+    """Judge what a node said instead of an answer, or that it said nothing."""
+    why = error.problems[0].why or error.problems[0].summary
+    if isinstance(error, RedirectRefused):
+        return Finding(State.NOT_YET, _PASSES_ON, _OWN_ADDRESS)
+    if isinstance(error, OutcomeUnknown):
+        return Finding(State.NOT_YET, f"it does not answer: {why}", _BRING_BACK)
+    if isinstance(error, Sealed) or (isinstance(error, ServerUnreachable) and not error.status):
+        return Finding(State.GONE, why, _BRING_BACK)
+    if isinstance(error, Busy) and not error.messages:
+        return Finding(State.NOT_YET, "it lags behind the cluster", _BRING_BACK)
+    if isinstance(error, (Busy, ServerUnreachable)) or error.status >= 500:
+        return Finding(State.NOT_YET, why)
+    return Finding(State.NO, why, error.problems[0].fix)
+
+
+def ask_creds(
+    door: Door, path: str, role: str, ctx: str | Mapping[str, Any] | None, index: str
+) -> Finding:
+    """Read a role's token at a node that must have no credential any more.
+
+    ``NO`` is said of a login that may not read tokens: that proves nothing.
+    """
+    try:
+        vault_nodes.try_creds_at(door.gateway.transport, path, role, ctx, index, itself=door.own)
+    except VaultError as error:
+        return _cut(error, door, index)
+    return Finding(State.NOT_YET, "it still gives tokens", _BRING_BACK)
+
+
+def ask_cut(door: Door, path: str, index: str) -> Finding:
+    """Have a node verify what it holds, where it must hold nothing any more."""
+    try:
+        vault_nodes.verify_at(door.gateway.transport, path, index, itself=door.own)
+    except VaultError as error:
+        return _cut(error, door, index)
+    return Finding(State.NOT_YET, "it still holds a credential", _BRING_BACK)
+
+
+def _cut(error: VaultError, door: Door, index: str) -> Finding:
+    if isinstance(error, BadRequest) and error.says(NOT_CONFIGURED):
+        # An error comes without an index; a node that knows the header has kept it.
+        aware = bool(index) and (not door.own or (door.identity or door.known()).indexed)
+        return Finding(State.PROVED if aware or door.only else State.UNSURE, NOT_CONFIGURED)
+    if isinstance(error, Forbidden):
+        return Finding(State.NO, error.problems[0].why, error.problems[0].fix)
+    found = of_error(error)
+    return Finding(State.NOT_YET, found.why, found.fix) if found.state is State.NO else found

@@ -1,0 +1,85 @@
+"""What is said of nodes that prove nothing, or that nobody may ask."""
+
+from collections.abc import Sequence
+
+from skyflowctl.errors import Problem
+from skyflowctl.rotation.asking import Settled
+from skyflowctl.rotation.findings import Finding
+from skyflowctl.rotation.ports import names
+from skyflowctl.vault.answers import Node
+from skyflowctl.vault.failures import VaultError
+
+UNVERIFIED = "--allow-unverified-nodes"
+_POLICY = 'path "sys/ha-status" { capabilities = ["read"] }'
+_EVERY_NODE = "a credential is proved on every node, and only hosts that you named see the token"
+
+
+def unnamed(nodes: Sequence[Node]) -> Problem:
+    """Nodes that the cluster lists and the user never named."""
+    listed = ", ".join(names(nodes))
+    return Problem(
+        "unnamed-nodes",
+        f"nodes of the cluster that were never named: {listed}",
+        why=_EVERY_NODE,
+        fix=f"name them with --node URL or in SKYFLOWCTL_NODES, or go on with {UNVERIFIED}",
+    )
+
+
+def unlisted(error: VaultError) -> Problem:
+    """The list of nodes may not be read."""
+    return Problem(
+        "nodes-unknown",
+        "it cannot be seen which nodes the cluster has",
+        why=f"sys/ha-status: {error.problems[0].why}",
+        fix=f"add to this login's policy: {_POLICY}, or go on with {UNVERIFIED}",
+    )
+
+
+def unheard(settled: Settled) -> Problem:
+    """A node that does not answer before anything is written."""
+    return Problem(
+        "node-unheard",
+        f"{settled.door.name} cannot be asked",
+        why=settled.finding.why,
+        fix=f"{settled.finding.fix}; or go on without it with {UNVERIFIED}",
+    )
+
+
+def other_cluster(name: str) -> Problem:
+    """A named address that leads elsewhere."""
+    return Problem(
+        "node-of-another-cluster",
+        f"{name} was named, and is a node of another cluster",
+        why="its cluster id is another one",
+        fix="take it out of --node and SKYFLOWCTL_NODES",
+    )
+
+
+def left_out(settled: Settled) -> Problem:
+    """A node that is gone: it mints nothing, and proves nothing either."""
+    return Problem(
+        "node-left-out",
+        f"{settled.door.name} was left out",
+        why=f"it cannot be asked ({settled.finding.why}), and the cluster does not list it now",
+        fix="nothing, if it is down; else see that it can be reached from here and run this again",
+    )
+
+
+def disagrees(name: str, finding: Finding, path: str, key_id: str) -> Problem:
+    """A node that does not prove what it should."""
+    return Problem(
+        "node-disagrees",
+        f"{name} does not prove that it mints with key {key_id}: {path}",
+        why=finding.why,
+        fix=finding.fix,
+    )
+
+
+def joined(nodes: Sequence[Node], path: str) -> Problem:
+    """Nodes that the cluster lists since a moment ago and nobody named."""
+    return Problem(
+        "node-disagrees",
+        f"nodes joined the cluster meanwhile and cannot be asked: {', '.join(names(nodes))}",
+        why=f"they were never named, and nothing is known of {path} there",
+        fix=f"name them with --node URL or in SKYFLOWCTL_NODES, or go on with {UNVERIFIED}",
+    )

@@ -1,0 +1,161 @@
+"""Questions to one node of a cluster alone, and whether that node itself has answered.
+
+``X-Vault-No-Request-Forwarding`` keeps a standby from passing a request on: what it cannot
+answer itself it redirects, and a redirect is never followed from here. Measured on OpenBao
+2.7.2: a standby answers a POST that stores nothing itself, with this header too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from skyflowctl.vault.answers import VerifyReport
+from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
+from skyflowctl.vault.failures import Forbidden
+from skyflowctl.vault.transport import Reply, Transport
+
+_ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
+_ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
+
+
+@runtime_checkable
+class ClusterTransport(Protocol):
+    """What a transport to a server of several nodes knows besides.
+
+    Attributes:
+        newest_index: the newest raft index of any reply, as a header; empty: none told one.
+        named_nodes: addresses of nodes that the user named besides the target's own.
+    """
+
+    @property
+    def newest_index(self) -> str:
+        """See above."""
+
+    @property
+    def named_nodes(self) -> tuple[str, ...]:
+        """See above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is, by its own words.
+
+    Args:
+        node_id: its raft id or host name, where the server is set up to send one.
+        cluster_id: of its cluster.
+        sealed: a sealed node mints nothing.
+        indexed: it tells how new its answers are (OpenBao 2.7).
+    """
+
+    node_id: str
+    cluster_id: str
+    sealed: bool
+    indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node's own ``config/verify``.
+
+    Args:
+        report: what was proved.
+        node_id: of the node that answered; empty when the server sends none.
+        reached: the answer is as new as the index that was asked for; False: not known.
+    """
+
+    report: VerifyReport
+    node_id: str
+    reached: bool
+
+
+def newest_index(transport: Transport) -> str:
+    """Return the newest index that this transport has seen; empty: its server has none."""
+    return transport.newest_index if isinstance(transport, ClusterTransport) else ""
+
+
+def named_nodes(transport: Transport) -> tuple[str, ...]:
+    """Return the nodes that the user named, listed by the cluster or not."""
+    return transport.named_nodes if isinstance(transport, ClusterTransport) else ()
+
+
+def identify(transport: Transport) -> Identity:
+    """Ask a node who it is, in two requests; ``sys/health`` is always answered at the spot.
+
+    Raises:
+        RedirectRefused: it answers no request itself.
+        VaultError: it does not answer.
+    """
+    codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
+    health = transport.request("GET", "sys/health", params=codes, idempotent=True)
+    sealed = bool(health.body.get("sealed")) or not health.body.get("initialized", True)
+    return Identity(
+        node_id=_node_id(health),
+        cluster_id=str(health.body.get("cluster_id") or ""),
+        sealed=sealed,
+        indexed=not sealed and _tells_index(transport),
+    )
+
+
+def _tells_index(transport: Transport) -> bool:
+    """Whether answers come with an index; a login that may not even look at itself: no."""
+    path = "auth/token/lookup-self"
+    try:
+        reply = transport.request("GET", path, headers=_ITSELF, idempotent=True)
+    except Forbidden:
+        return False
+    return INDEX_HEADER.lower() in reply.headers
+
+
+def verify_at(transport: Transport, path: str, index: str, *, itself: bool = True) -> NodeReport:
+    """Have one node mint once for every role with what it holds to be live.
+
+    Args:
+        transport: to that node alone.
+        path: of the mount.
+        index: the answer must be at least as new; empty: as it comes.
+        itself: the node may pass the request to no other.
+
+    Raises:
+        Busy: the node is not there yet.
+        VaultError: it does not answer, or its engine has nothing to verify.
+    """
+    headers = _headers(index, itself=itself)
+    reply = transport.request(
+        "POST", f"{path}/config/verify", body={}, headers=headers, idempotent=True
+    )
+    return NodeReport(
+        report=VerifyReport.parse(reply.data or {}),
+        node_id=_node_id(reply),
+        reached=reaches(reply.headers.get(INDEX_HEADER.lower(), ""), index),
+    )
+
+
+def try_creds_at(
+    transport: Transport,
+    path: str,
+    role: str,
+    ctx: str | Mapping[str, Any] | None,
+    index: str,
+    *,
+    itself: bool = True,
+) -> None:
+    """Read a role's token at one node, and drop it.
+
+    Raises:
+        BadRequest: ``mount not configured``, what is hoped for after a cut-off.
+        VaultError: anything else that kept it from giving one.
+    """
+    where, headers = f"{path}/creds/{role}", _headers(index, itself=itself)
+    if ctx is None or isinstance(ctx, str):
+        params = None if not ctx else {"ctx": ctx}
+        transport.request("GET", where, params=params, headers=headers, idempotent=True)
+    else:
+        transport.request("POST", where, body={"ctx": ctx}, headers=headers, idempotent=True)
+
+
+def _headers(index: str, *, itself: bool) -> dict[str, str]:
+    return {**(_ITSELF if itself else {}), **only_if_reached(index)}
+
+
+def _node_id(reply: Reply) -> str:
+    return next((reply.headers[name] for name in _ID_HEADERS if name in reply.headers), "")
