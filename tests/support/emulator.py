@@ -178,7 +178,7 @@ def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
     command = [sys.executable, "-m", "skyflowctl.skyflow.emulator"]
     command += ["--state-dir", str(folder / "state"), "--port", str(port)]
     command += ["--cert", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
-    operator = Secret(f"operator-{secrets.token_hex(16)}")
+    operator = Secret(f"opaque-{secrets.token_hex(16)}")
     write_private(folder / "operator.token", operator.reveal())
     command += ["--operator-token-file", str(folder / "operator.token")]
     command += ["--account-id", ACCOUNT_ID]

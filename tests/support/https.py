@@ -109,7 +109,7 @@ async def serving(script: Script, context: ssl.SSLContext) -> AsyncIterator[Loca
 async def _requests(state, script, reader, writer) -> None:
     for on_connection in range(1, 1_000_000):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
+        length = int(head.lower().partition("content-length: ")[2].partition("\r")[0] or 0)
         body = await reader.readexactly(length)
         call = Call(head, body, len(state.calls) + 1, on_connection, writer)
         state.calls.append(call)
