@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.emulator import Caller, rsa_key, running_emulator
+from support.emulator import Caller, rsa_key, running_emulator, start_emulator
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.secret import Secret
@@ -134,6 +134,12 @@ def test_what_is_not_there_is_a_404(emulator):
         ("POST", "faults", {"kind": "status", "status": 200}),
         ("POST", "faults", {"kind": "status", "headers": {"a": 1}}),
         ("POST", "faults", {"kind": "hang", "often": 2}),
+        ("POST", "faults", {"kind": "hang", "target": "nothing"}),
+        ("POST", "faults", {"kind": "hang", "applied": True}),
+        ("PUT", "management", {"operator_token": 7}),
+        ("PUT", "management", {"key_delay": -1}),
+        ("PUT", "management", {"token": "x"}),
+        ("GET", "management/log", {"since": 1}),
         ("PUT", "vaults/v", {"records": {"t": 1}}),
         ("PUT", "vaults/v", {"records": {"t": {"1": "x"}}}),
         ("PUT", "vaults/v", {"tokens": {"t": 1}}),
@@ -189,3 +195,26 @@ def test_settings_counters_log_and_their_resets():
         counters = own.control.counters()
         assert (counters["exchanges"], counters["granted"], counters["faults"]) == (2, 1, 1)
         assert [entry["status"] for entry in own.control.log()] == [200, 200]
+
+
+def test_management_is_logged_counted_and_set_back_by_a_restart():
+    with running_emulator() as own:
+        name = json.loads(own.new_account("role-read"))["clientID"]
+        own.control.set_management(account_id="other", key_delay=60)
+        own.management(account_id="other").create_key(name)
+        assert [one["operation"] for one in own.control.management_log()] == ["create_key"]
+        assert own.control.counters()["management_requests"] == 1
+        own.control.reset_management_log()
+        assert own.control.management_log() == []
+        own.stop()
+        again = start_emulator(own.folder, own.port)
+        try:
+            assert again.control.management()["account_id"] == again.account_id
+            assert again.control.management()["key_delay"] == 0
+            assert len(again.management().list_keys(name)) == 2
+            (late,) = [
+                key for key in again.control.account(name)["keys"].values() if "known_from" in key
+            ]
+            assert parse_rfc3339(late["known_from"]) > datetime.now(UTC)
+        finally:
+            again.stop()
