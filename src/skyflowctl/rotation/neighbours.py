@@ -78,6 +78,9 @@ Doors = Mapping[str, Gateway]
 States = Mapping[tuple[str, str], str]
 """A health state by the mount's path and the node's name."""
 
+Known = Callable[[str, str, str], None]
+"""Told a mount's path, a node's name and the state."""
+
 
 @contextmanager
 def doors(world: World) -> Iterator[Doors]:
@@ -107,19 +110,22 @@ def _ways(world: World) -> Iterator[tuple[str, Gateway]]:
 
 
 def health_states(
-    ways: Doors, paths: Sequence[str], known: Callable[[str, str, str], None]
+    ways: Doors, paths: Sequence[str], wanted: Callable[[], bool], known: Known
 ) -> States:
     """Have every mount probe its credential now, on every node; nothing is raised.
 
     Args:
         ways: the nodes.
         paths: the mounts.
+        wanted: asked before each; what is wanted no more is not asked, and "".
         known: told path, node and state as soon as there is one, from other threads; who
             cannot wait for all looks there.
     """
 
     def ask(one: tuple[str, str]) -> str:
         path, node = one
+        if not wanted():
+            return ""
         try:
             state = ways[node].health(path, refresh=True).state
         except VaultError as error:

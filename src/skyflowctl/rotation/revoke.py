@@ -118,7 +118,8 @@ class _Revocation:
         keys, ends = self._settle_keys(before, delete_keys=delete_keys)
         nodes = self._prove_nodes(before)
         proved_at = self._world.clock.now()
-        others = self._prove_others(before)
+        proved = {node.node for node in nodes if node.proved}
+        others = self._prove_others(before, proved)
         self._problems += words.of_keys(keys, self._job.name, delete_keys=delete_keys)
         config = before.config
         return RevokeOutcome(
@@ -188,7 +189,8 @@ class _Revocation:
         def known(path: str, node: str, state: str) -> None:
             before.states[path, node] = state
 
-        health_states(self._ways, before.paths, known)
+        # A node that stands still must not be waited for mount by mount, once it is late.
+        health_states(self._ways, before.paths, lambda: not self._cut_off_at, known)
 
     def _last_verify(self, before: _Before) -> None:
         """Learn how long a token lives that was minted until now."""
@@ -299,7 +301,8 @@ class _Revocation:
         try:
             with open_nodes(self._world, replace(self._job, options=options)) as nodes:
                 cuts = nodes.prove_cut_off(self._job.path, roles)
-                unasked = [name for name in self._listed() if name not in nodes.names]
+                there = dict.fromkeys((*self._ways, *self._listed()))
+                unasked = [name for name in there if name and name not in nodes.names]
                 said = nodes.warnings
         except SkyflowctlError as error:
             return (NodeCut("the server's nodes", problem=error.problems[0].summary),)
@@ -316,8 +319,13 @@ class _Revocation:
             return ()
         return names(listed) if len(listed) > 1 else ()
 
-    def _prove_others(self, before: _Before) -> tuple[OtherMount, ...]:
-        """See that the other mounts serve; one that did not before is not blamed."""
+    def _prove_others(self, before: _Before, proved: set[str]) -> tuple[OtherMount, ...]:
+        """See that the other mounts serve; one that did not before is not blamed.
+
+        A node that is not proved is named as such already, and may not answer at all.
+        """
+        self._ways = {name: way for name, way in self._ways.items() if name in proved}
+        self._ways = self._ways or {"": self._world.gateway}
         with self._recorder.step(StepName.PROVE_OTHERS) as found:
             paths = before.paths or self._paths_beside()
             others = self._compare(before, paths)
@@ -343,7 +351,7 @@ class _Revocation:
             return ()
 
     def _compare(self, before: _Before, paths: tuple[str, ...]) -> tuple[OtherMount, ...]:
-        after = health_states(self._ways, paths, _tell_nobody)
+        after = health_states(self._ways, paths, lambda: True, _tell_nobody)
         rows: dict[str, list[OtherMount]] = {}
         for (path, node), state in after.items():
             row = OtherMount(path, before.states.get((path, node), ""), state, node)
