@@ -163,7 +163,7 @@ class Rotation:
         supplied: Supplied,
         gateway: "Gateway",
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
-        steps = Steps(self.run.terminal, len(subjects))
+        steps = Steps(self.run.terminal, [one.named.name for one in subjects])
         with stop_on_signals(steps.stopping) as stop:
             world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
             outcomes = operation.carry_out(

@@ -13,7 +13,6 @@ from skyflowctl.cli.options import (
     NoInputOption,
     OutputOptions,
     TargetOptions,
-    YesOption,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 ReasonOption = Annotated[
     str | None,
     option("--reason", help="Why; printed for the incident file. Required.", metavar="TEXT"),
+]
+RevokeYesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask: this and the reason are the confirmation.")
 ]
 DeleteKeysOption = Annotated[
     bool,
@@ -82,12 +84,12 @@ class _Said:
 )
 def config_revoke(
     mount: MountArgument,
+    operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
-    operator: OperatorOptions,
     *,
     reason: ReasonOption = None,
-    yes: YesOption = False,
+    yes: RevokeYesOption = False,
     no_input: NoInputOption = False,
     allow_destroy: AllowDestroyOption = None,
     delete_keys: DeleteKeysOption = False,
@@ -131,7 +133,7 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     from skyflowctl.cli.rotate_options import RotateOptions
     from skyflowctl.cli.rotate_request import read_request
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
-    from skyflowctl.executor.stop import stop_on_signals
+    from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
 
     assert chosen.mounts  # one was named
@@ -141,16 +143,12 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     wishes = read_request([named.name], RotateOptions(), said.operator).wishes()
     supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
     _ask(run, said, subject, wiring.server_name(gateway))
-    steps = Steps(run.terminal, 1)
-    with stop_on_signals(steps.stopping) as stop:
-        world = rotation_world(gateway, run, stop, steps, supplied.token_hosts)
-        return revocation.revoke(
-            subject,
-            supplied.supply,
-            world,
-            reason=said.reason,
-            delete_keys=said.delete_keys,
-        )
+    steps = Steps(run.terminal, [named.name])
+    # No signal stops it in order: whatever instant it is killed at, run again it finishes.
+    world = rotation_world(gateway, run, Stop(), steps, supplied.token_hosts)
+    return revocation.revoke(
+        subject, supplied.supply, world, reason=said.reason, delete_keys=said.delete_keys
+    )
 
 
 def _look(gateway: "Gateway", named: "Named") -> "Subject":

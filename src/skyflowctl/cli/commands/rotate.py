@@ -15,7 +15,6 @@ from skyflowctl.cli.options import (
     OutputOptions,
     ParallelismOption,
     TargetOptions,
-    YesOption,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
@@ -26,6 +25,9 @@ from skyflowctl.errors import ExitCode
 MountsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MOUNT]...", help="Names or paths of mounts.", show_default=False),
+]
+RotateYesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a word more.")
 ]
 ToOption = Annotated[
     int | None,
@@ -55,15 +57,15 @@ _EXITS = [
     env=["XDG_STATE_HOME"],
 )
 def rotate(
-    target: TargetOptions,
-    output: OutputOptions,
     flags: RotateOptions,
     operator: OperatorOptions,
+    target: TargetOptions,
+    output: OutputOptions,
     *,
     mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
-    yes: YesOption = False,
+    yes: RotateYesOption = False,
     no_input: NoInputOption = False,
     allow_host: AllowHostOption = None,
 ) -> None:
@@ -97,9 +99,9 @@ def rotate(
 )
 def config_rollback(
     mount: MountArgument,
+    operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
-    operator: OperatorOptions,
     *,
     to: ToOption = None,
     file: FileOption = None,

@@ -12,7 +12,7 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation.model import MountOutcome, StepName, Word
 
 _KEY_COLUMNS = 12
-_WELL = {Word.ROTATED.value, Word.RETIRED.value, Word.WOULD_ROTATE.value, Word.NOT_DUE.value}
+_UNWELL = {Word.REFUSED.value, Word.FAILED.value}
 
 
 def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if one["from"] or one["to"]:
         facts = [("from", one["from"]), ("to", one["to"])]
-    if one["live_key_id"] not in {"", one["to"]} or one["result"] not in _WELL:
+    if one["live_key_id"] != one["to"] or one["result"] in _UNWELL:
         facts.append(("live", one["live_key_id"] or "not known"))
     if not one["serves"]:
         facts.append(("serves", "no: its live key mints for no role"))
