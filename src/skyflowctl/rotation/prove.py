@@ -33,11 +33,12 @@ def prove(run: Run, config: LiveConfig, new: NewCredential, *, fresh: bool) -> f
     """
     with run.step(StepName.PROVE) as found:
         live = live_report(run.gateway, run.path) if config.configured else None
-        candidate = _tried(run, new, FRESH_SECONDS if fresh else 0.0)
+        roles = live.roles if live else {}
+        candidate = _tried(run, new, roles, FRESH_SECONDS if fresh else 0.0)
         for role in run.job.options.canaries:
             if role not in candidate.roles:
                 raise wording.no_such_canary(run.path, role)
-        broken = judge(run, live.roles if live else {}, candidate.roles)
+        broken = judge(run, roles, candidate.roles)
         minted = sum(proof.ok for proof in candidate.roles.values())
         found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"
     return broken
@@ -68,18 +69,28 @@ def judge(run: Run, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof])
     return frozenset(failed)
 
 
-def _tried(run: Run, new: NewCredential, patience: float) -> VerifyReport:
-    """Try the candidate; again while it is not known yet."""
+def _tried(
+    run: Run, new: NewCredential, live: Mapping[str, RoleProof], patience: float
+) -> VerifyReport:
+    """Try the candidate; again while it may not be known everywhere yet."""
     clock = run.world.clock
     until = clock.monotonic() + patience
     told = False
     while True:
         report = run.gateway.verify_config(run.path, new.json)
-        unknown = any(not proof.ok and proof.status == 401 for proof in report.roles.values())
-        if not unknown or clock.monotonic() + PAUSE > until:
+        if not _may_be_unknown(report.roles, live) or clock.monotonic() + PAUSE > until:
             return report
         run.check_stop()
         if not told:
             run.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
             told = True
         run.world.sleep(PAUSE)
+
+
+def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:
+    """Whether a role got a 401 that may be the key's: a role that no key mints is not such."""
+    none = not any(proof.ok for proof in new.values())
+    return any(
+        not proof.ok and proof.status == 401 and (none or (name in live and live[name].ok))
+        for name, proof in new.items()
+    )

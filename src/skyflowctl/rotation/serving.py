@@ -45,12 +45,12 @@ def unclear(proof: RoleProof) -> bool:
 def broken_roles(gateway: Gateway, path: str) -> frozenset[str]:
     """Return the roles that may fail: the engine took the live credential although they did.
 
-    It takes one only if every role mints that the one before could mint. What fails
-    without a clear answer, or because the key is not known, is no such role.
+    It takes one only if every role mints that the one before could mint. A failure without
+    a clear answer tells nothing, and where no role mints it is the key that is refused:
+    the token service's status is 401 for both, a key and a role that it does not know.
     """
     report = live_report(gateway, path)
-    return frozenset(
-        name
-        for name, proof in (report.roles if report else {}).items()
-        if not proof.ok and not unclear(proof) and proof.status != 401
-    )
+    proofs = report.roles if report else {}
+    if not any(proof.ok for proof in proofs.values()):
+        return frozenset()
+    return frozenset(name for name, proof in proofs.items() if not proof.ok and not unclear(proof))
