@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from skyflowctl.cli.envelope import problem_json
+from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.render.text import counted, safe
 from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
 
 _AT_SKYFLOW = {
@@ -120,7 +121,12 @@ def _remains(remains: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
     _heading("What cannot be revoked", terminal)
     for one in remains:
         until = f"until {one['until']}" if one["until"] else "no end known"
-        terminal.line("  ", Styled(until, "yellow"), f"  {one['what']}")
+        left = len(until) + 4
+        room = max(30, terminal.width - left) if terminal.interactive_out else len(one["what"])
+        first, *more = wrap(safe(one["what"]), room) or [""]
+        terminal.line("  ", Styled(until, "yellow"), f"  {first}")
+        for line in more:
+            terminal.line(" " * left, line)
 
 
 def _heading(text: str, terminal: Terminal) -> None:
