@@ -60,7 +60,8 @@ def judge(
     if is_live(live, wanted):
         return Verdict()
     if history is not None and wanted.key_id in history.values():
-        return Verdict(warnings=(notes.rotated_past(mount, live, wanted),))
+        version = max(number for number, key in history.items() if key == wanted.key_id)
+        return Verdict(warnings=(notes.rotated_past(mount, live, wanted, version),))
     if history is None and not insisted:
         return Verdict(warnings=(notes.replacement_withheld(mount, live, wanted),))
     return Verdict(replace=wanted, changes=identity_changes(live, wanted))
