@@ -8,9 +8,11 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Word
+from skyflowctl.rotation.attempt import intend, new_attempt, undone_on_failure
+from skyflowctl.rotation.model import Job, Word
+from skyflowctl.rotation.run import Run
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.vault.failures import OutcomeUnknown, failure
+from skyflowctl.vault.failures import Conflict, OutcomeUnknown, failure
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 ENDS = {
@@ -101,13 +103,15 @@ def test_one_bad_answer(generate, name, applied):
 
 @pytest.mark.parametrize("generate", [False, True], ids=["reference", "generate"])
 @pytest.mark.parametrize("applied", [False, True], ids=["not done", "done"])
-def test_the_server_is_gone_from_one_request_on(generate, applied):
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_server_is_gone_from_one_request_on(generate, name, applied):
     for at in range(len(requests_of(generate))):
         with rig(A, B) as made:
             source = source_of(made, generate)
-            transport = failing(made, at, lost, applied=applied, times=9999)
+            transport = failing(made, at, FAULTS[name], applied=applied, times=9999)
             outcome = made.rotate(source, made.world(transport, operator=made.keys))
-            assert outcome.exit_code in ENDS - {ExitCode.OK}, (at, outcome)
+            # The token service that is down for good leaves nothing that serves.
+            assert outcome.exit_code in {*ENDS, ExitCode.UNHEALTHY} - {ExitCode.OK}, (at, outcome)
             made.serves()
             again = made.rotate(source, made.world(run_id="run-2", operator=made.keys))
             assert again.exit_code in {ExitCode.OK, ExitCode.REFUSED}, (at, outcome, again)
@@ -169,6 +173,93 @@ def test_a_late_write_cannot_make_a_deleted_key_live():
         with pytest.raises(Exception, match="changed by someone else"):
             made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
         assert made.serves() == made.old
+
+
+def test_a_write_that_arrives_just_before_the_key_is_deleted_is_too_late():
+    with rig() as made:
+        transport, late, refused = Requests(made.server), [], []
+
+        def before(number, method, path):
+            body = transport.seen[-1][2]
+            if "credentials_json" in body and path == f"{PATH}/config":
+                late.append(body)
+                raise lost(method, path)
+
+        def arrive(what):
+            if what == "delete":
+                with pytest.raises(Conflict):
+                    made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
+                refused.append(what)
+
+        transport.before, made.keys.before = before, arrive
+        made.rotate(made.generated(), made.world(transport))
+        assert refused == ["delete"]
+        assert made.serves() == made.old
+
+
+def test_the_key_of_a_silent_run_is_deleted_only_once_that_run_can_write_no_more():
+    with rig() as made:
+        new = made.keys.create_key(made.client)
+        record = {"rotation_id": "silent", "rotation_keys": [made.old]}
+        made.gateway.write_config(PATH, {**record, "rotation_to": new.key_id})
+        version, refused = made.config().version, []
+        made.clock.pass_seconds(60)
+
+        def wake_up(what):
+            if what == "delete":
+                body = {"rotation_id": "silent", "credentials_json": new.json}
+                with pytest.raises(Conflict):
+                    made.gateway.write_config(PATH, body, cas=version)
+                refused.append(what)
+
+        made.keys.before = wake_up
+        outcome = made.rotate(made.generated())
+        assert (outcome.result, refused) == (Word.ROTATED, ["delete"])
+        assert made.keys.deleted == [new.key_id]
+        assert made.serves() == outcome.to_key
+
+
+def test_a_key_that_a_node_may_still_use_is_not_deleted():
+    with rig() as made:
+        transport, seen = Requests(made.server), []
+
+        def before(number, method, path):
+            if path.endswith("/commit"):
+                raise ValueError("broken")
+            if path.endswith("/rollback"):
+                seen.append(path)
+            if path.endswith("/verify") and seen:
+                raise failure(500, ("internal error",), method=method, path=path)
+
+        transport.before = before
+        outcome = made.rotate(made.generated(), made.world(transport))
+        assert outcome.result is Word.ROLLED_BACK
+        assert made.keys.deleted == []
+        codes = [one.code for one in outcome.warnings]
+        assert "key-left-at-skyflow" in codes
+        # The record of it stays, and whoever comes next cleans up.
+        assert made.config().rotation.to_key == outcome.to_key
+        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Word.ROTATED
+        assert made.keys.deleted == [outcome.to_key]
+
+
+def test_what_is_live_is_never_deleted_nor_its_record_closed():
+    with rig() as made:
+        run = Run(Job("order", PATH), made.world())
+        attempt = new_attempt(run, made.config(), made.keys)
+        intend(run, attempt, {"rotation_keys": [made.old]})
+        new = made.keys.create_key(made.client)
+        attempt.key_id = new.key_id
+        body = {"rotation_id": attempt.id, "credentials_json": new.json}
+
+        def written_and_failed():
+            with undone_on_failure(run, attempt):
+                made.gateway.write_config(PATH, body)
+                raise ValueError("after the write")
+
+        pytest.raises(ValueError, written_and_failed)
+        assert made.serves() == new.key_id
+        assert made.config().rotation.id == attempt.id
 
 
 class Turns:

@@ -487,6 +487,15 @@ class TestPreview:
                 assert set(written) <= {f"{PATH}/config/verify"}
             assert "create" not in made.keys.calls
 
+    def test_of_an_open_rotation(self):
+        with rig() as made:
+            new = made.successor()
+            made.gateway.write_config(PATH, {"rotation_id": "x", "credentials_json": new.json})
+            before = made.config()
+            outcome = preview_mount(Job("order", PATH), None, made.world())
+            assert (outcome.result, outcome.to_key) == (Word.WOULD_ROTATE, new.key_id)
+            assert (outcome.from_key, made.config()) == (made.old, before)
+
     def test_it_refuses_what_the_rotation_would(self):
         with rig(A, B) as made:
             lacking = made.successor(A, clientID="d" * 32)

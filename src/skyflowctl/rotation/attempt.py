@@ -76,7 +76,9 @@ def _undo(run: Run, attempt: Attempt) -> None:
         live = run.look()
         if attempt.key_id and live.key_id != attempt.key_id:
             delete_created(run, attempt)
-        if live.rotation is not None and live.rotation.id == attempt.id:
+        known = live.rotation
+        # One that has written after all is not closed: the next run goes on with it.
+        if known is not None and known.id == attempt.id and known.to_key != live.key_id:
             close(run, live)
     except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
         if attempt.key_id:

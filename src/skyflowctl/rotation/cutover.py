@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
 from skyflowctl.rotation import wording
-from skyflowctl.rotation.attempt import Attempt, intend
+from skyflowctl.rotation.attempt import Attempt, intend, reason_of
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.patience import persist
 from skyflowctl.rotation.run import Ending, Run
@@ -136,6 +136,6 @@ def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
 
 
 def _unknown(run: Run, error: SkyflowctlError) -> Ending:
-    problem = wording.still_open(run.path, error, "the old credential or the new one")
+    problem = wording.still_open(run.path, reason_of(error), "the old credential or the new one")
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
     return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)

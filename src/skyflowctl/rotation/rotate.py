@@ -16,6 +16,7 @@ from skyflowctl.rotation.resume import (
     look,
 )
 from skyflowctl.rotation.run import Run, finished, opened_nodes
+from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.vault.live import LiveConfig
 
@@ -157,9 +158,11 @@ def _preview(run: Run, source: Source | None) -> Word:
     if seen.basic:
         return basic.preview(run, seen.config, source)
     if seen.written is not None:
-        run.to_key = seen.written.to_key
-        with opened_nodes(run) as nodes:
-            nodes.prove(run.path, run.to_key)
+        run.from_key, run.to_key = seen.written.from_key, seen.written.to_key
+        run.tell(f"rotation {seen.written.id} is open: a rotation would finish it, and no more")
+        with opened_nodes(run) as nodes, run.step(StepName.VERIFY_NODES) as found:
+            broken = broken_roles(run.gateway, run.path)
+            found.detail = str(nodes.prove(run.path, run.to_key, roles_may_fail=broken))
         return Word.WOULD_ROTATE
     if source is None:
         raise wording.no_source(run.path)

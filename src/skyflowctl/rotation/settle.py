@@ -2,6 +2,7 @@
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation import wording
+from skyflowctl.rotation.attempt import reason_of
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
 from skyflowctl.rotation.nodes import Nodes
@@ -79,7 +80,8 @@ def _commit(run: Run, written: Written) -> None:
         except VaultError as error:
             if not passing(error):
                 raise
-            problem = wording.still_open(run.path, error, f"the new key {written.to_key}")
+            live = f"the new key {written.to_key}"
+            problem = wording.still_open(run.path, reason_of(error), live)
             raise Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False) from error
         run.old_tokens_valid_until = done.old_tokens_valid_until or ""
         if done.old_tokens_valid_until:

@@ -56,27 +56,33 @@ def _restore(run: Run, written: Written) -> None:
                 ),
                 "the rollback",
             )
-        except SkyflowctlError as error:
+        except Exception as error:
             raise _not_restored(run, written, error) from error
         found.detail = f"key {done.key_id} is live again"
         run.old_tokens_valid_until = done.old_tokens_valid_until
     run.live_key_id = done.key_id
 
 
-def _not_restored(run: Run, written: Written, error: SkyflowctlError) -> Ending:
+def _not_restored(run: Run, written: Written, error: Exception) -> Ending:
     """Return the end of a run whose rollback did not happen."""
     try:
         live = run.look() if isinstance(error, Conflict) else None
-    except SkyflowctlError:
+    except Exception:  # noqa: BLE001 - then nobody knows what is live
         live = None
     if live is not None and live.credential_version != written.credential_version:
         problems = wording.overtaken(run.path, live.key_id).problems
         return Ending(Word.REFUSED, problems, ExitCode.REFUSED)
     if live is not None:
-        problem = wording.no_way_back(run.path, error)
+        problem = wording.no_way_back(run.path, _words_of(error))
     else:
-        problem = wording.still_open(run.path, error, f"the new key {written.to_key}")
+        new = f"the new key {written.to_key}"
+        problem = wording.still_open(run.path, reason_of(error), new)
     return Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False)
+
+
+def _words_of(error: Exception) -> str:
+    """Return the engine's own words for why there is none."""
+    return (isinstance(error, SkyflowctlError) and error.problems[0].why) or reason_of(error)
 
 
 def tidy(

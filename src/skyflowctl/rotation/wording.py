@@ -230,24 +230,22 @@ def unrecorded(path: str, client_id: str, key_ids: Iterable[str]) -> Problem:
     )
 
 
-def still_open(path: str, error: SkyflowctlError, live: str) -> Problem:
+def still_open(path: str, reason: str, live: str) -> Problem:
     """A rotation that could be neither finished nor undone now."""
-    first = error.problems[0]
     return Problem(
         "rotation-left-open",
         f"the rotation is left open: {path}",
-        f"{first.summary}; live is {live}",
+        f"{reason}; live is {live}",
         "run the same command again: it finishes the rotation or rolls it back",
     )
 
 
-def no_way_back(path: str, error: SkyflowctlError) -> Problem:
-    """The engine keeps nothing to go back to, or what it keeps does not mint."""
-    first = error.problems[0]
+def no_way_back(path: str, reason: str) -> Problem:
+    """The engine keeps nothing to go back to."""
     return Problem(
         "no-way-back",
         f"the new credential stays live, for there is no way back: {path}",
-        first.why or first.summary,
+        reason,
         "mend the cause, then run the same command again: it proves the nodes and commits",
     )
 
