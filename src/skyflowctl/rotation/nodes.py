@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
@@ -251,7 +251,8 @@ class Nodes:
             VaultError: the nodes cannot be listed any more.
         """
         index = index or vault_nodes.newest_index(self._world.gateway.transport)
-        claim = Claim(path, key_id, frozenset(roles_may_fail), index)
+        newest = cache(lambda: self._world.gateway.read_config(path).version)
+        claim = Claim(path, key_id, frozenset(roles_may_fail), index, newest)
         settled = self._everywhere(partial(findings.ask, claim=claim), path)
         bad = [one for one in settled if not one.well]
         if bad or all(one.absent for one in settled):

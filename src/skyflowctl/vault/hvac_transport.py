@@ -148,7 +148,8 @@ class HvacTransport:
     def at_node(self, address: str) -> HvacTransport:
         """Return a transport that asks one node of the cluster alone.
 
-        A node that cannot be reached is told at once, and not waited for: the others serve.
+        A node that cannot be reached, or is not as far as was asked, is told at once and
+        not waited for: the others serve.
 
         Raises:
             RedirectRefused: the user never named this address, so it gets no token.
@@ -303,12 +304,13 @@ class HvacTransport:
         )
         if isinstance(error, Forbidden) and self._target.token is None:
             error = no_token(error, self._target.source)
-        if verdict is Verdict.DONE:
+        lags_behind = isinstance(error, Busy) and not texts and self._local
+        if verdict is Verdict.DONE or lags_behind:
             return _Try(Verdict.FINAL, error)
         return _Try(
             verdict,
             error,
-            asked_pause=None if self._local and not texts else retry_after(headers),
+            asked_pause=retry_after(headers),
             limited=verdict is Verdict.UNKNOWN and not _may_be_election(status, texts),
         )
 
