@@ -257,7 +257,8 @@ def test_what_is_live_is_never_deleted_nor_its_record_closed():
                 made.gateway.write_config(PATH, body)
                 raise ValueError("after the write")
 
-        pytest.raises(ValueError, written_and_failed)
+        with pytest.raises(ValueError, match="after the write"):
+            written_and_failed()
         assert made.serves() == new.key_id
         assert made.config().rotation.id == attempt.id
 

@@ -355,7 +355,9 @@ class TestSomebodyElse:
             assert outcome.problems[0].code == "another-rotation"
             assert made.config().rotation.id == "other"
 
-    def test_a_later_write_is_touched_no_more(self):
+    @pytest.mark.parametrize("broken", [False, True])
+    def test_a_later_write_is_touched_no_more(self, broken):
+        """Found by the commit, or by the rollback when something else goes wrong."""
         with rig() as made:
             new, other = made.successor(), made.successor()
             transport = Requests(made.server)
@@ -363,6 +365,8 @@ class TestSomebodyElse:
             def before(number, method, path):
                 if path.endswith("/commit"):
                     made.gateway.write_config(PATH, {"credentials_json": other.json})
+                    if broken:
+                        raise ValueError("broken")
 
             transport.before = before
             outcome = made.rotate(lambda: new, made.world(transport))
