@@ -254,7 +254,7 @@ class Nodes:
         newest = cache(lambda: self._world.gateway.read_config(path).version)
         claim = Claim(path, key_id, frozenset(roles_may_fail), index, newest)
         settled = self._everywhere(partial(findings.ask, claim=claim), path)
-        bad = [one for one in settled if not one.well]
+        bad = [one for one in settled if not one.well and not one.given_up]
         if bad or all(one.absent for one in settled):
             raise NodeDisagrees.of(
                 wording.disagrees(one.door.name, one.finding, path, key_id)
