@@ -148,8 +148,7 @@ class HvacTransport:
     def at_node(self, address: str) -> HvacTransport:
         """Return a transport that asks one node of the cluster alone.
 
-        A node that cannot be reached, or is not as far as was asked, is told at once and
-        not waited for: the others serve.
+        A node that cannot be reached, or lags behind, is told at once and not waited for.
 
         Raises:
             RedirectRefused: the user never named this address, so it gets no token.
@@ -304,8 +303,8 @@ class HvacTransport:
         )
         if isinstance(error, Forbidden) and self._target.token is None:
             error = no_token(error, self._target.source)
-        lags_behind = isinstance(error, Busy) and not texts and self._local
-        if verdict is Verdict.DONE or lags_behind:
+        # A node asked alone that lags behind says so in 429 without a text.
+        if verdict is Verdict.DONE or (self._local and status == 429 and not texts):
             return _Try(Verdict.FINAL, error)
         return _Try(
             verdict,
@@ -330,8 +329,7 @@ class HvacTransport:
         error = no_connection(call.method, call.path, address, reason, fix)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
-        waits = self._reached and not self._local
-        if getattr(gone, "lasting", False) or (last and not waits):
+        if getattr(gone, "lasting", False) or (last and (self._local or not self._reached)):
             return _Try(Verdict.FINAL, error)
         return _Try(Verdict.NOT_APPLIED, error, hurry=not last)
 
