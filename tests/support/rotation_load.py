@@ -27,9 +27,6 @@ from skyflowctl.skyflow.emulator.client import EmulatorControl
 from support.stack import REPO, Stack
 
 CLIENTS = 8
-# Seconds between a client's reads, so that the commands under test get their share of a
-# small machine: eight clients make about 300 reads a second, on two cores.
-_PACE = 0.015
 _TIMEOUT = 30.0
 
 
@@ -85,6 +82,8 @@ class Readers:
         token: of the server.
         ca: its CA's file.
         clients: how many.
+        pace: seconds between a client's reads, so that the commands under test get their
+            share of a small machine: about 300 reads a second of eight clients.
     """
 
     doors: Sequence[Door]
@@ -92,6 +91,7 @@ class Readers:
     token: str = field(repr=False)
     ca: Path
     clients: int = CLIENTS
+    pace: float = 0.015
     reads: list[Read] = field(default_factory=list, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _threads: list[threading.Thread] = field(default_factory=list, repr=False)
@@ -130,7 +130,7 @@ class Readers:
             turn += 1
             if not read.status:
                 connection.close()
-            self._over.wait(_PACE)
+            self._over.wait(self.pace)
         connection.close()
 
     def _one(self, connection: http.client.HTTPSConnection, door: Door, wanted: Wanted) -> Read:
