@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
@@ -83,7 +83,7 @@ def _undo(run: Run, attempt: Attempt) -> None:
     except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
         if attempt.key_id:
             reason = f"it could not be deleted: {reason_of(error)}"
-            run.warn(wording.key_left(run.path, attempt.client_id, attempt.key_id, reason))
+            run.warn(words.key_left(run.path, attempt.client_id, attempt.key_id, reason))
 
 
 def delete_created(run: Run, attempt: Attempt) -> None:

@@ -5,7 +5,8 @@ names, and a run that was killed is seen only by the key that is live.
 """
 
 from skyflowctl.errors import ExitCode, Refused, SkyflowctlError
-from skyflowctl.rotation import basic_proof, basic_words, wording
+from skyflowctl.rotation import basic_proof, basic_words
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.ports import Generated, Source
 from skyflowctl.rotation.run import Ending, Run
@@ -47,7 +48,7 @@ def _prepared(
 ) -> tuple[NewCredential, NewCredential | None]:
     options = run.job.options
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         raise basic_words.cannot_generate(run.path)
     if run.job.previous is None and not options.no_rollback:
@@ -71,11 +72,11 @@ def _check(
     known = config.key_id or (previous.key_id if previous else "")
     account = config.client_id or (previous.client_id if previous else "")
     if new.key_id == known:
-        raise wording.unchanged(run.path, new.key_id)
+        raise words.unchanged(run.path, new.key_id)
     if previous and config.key_id and previous.key_id != config.key_id:
         raise basic_words.wrong_previous(run.path, config.key_id, previous.key_id)
     if account and account != new.client_id and not run.job.options.allow_different_account:
-        raise wording.other_account(run.path, account, new.client_id)
+        raise words.other_account(run.path, account, new.client_id)
 
 
 def _write(run: Run, new: NewCredential) -> None:
@@ -113,11 +114,11 @@ def _go_back(
     """
     if _never_taken(run, new, cause):
         assert isinstance(cause, SkyflowctlError)
-        raise wording.not_taken(run.path, cause) from cause
+        raise words.not_taken(run.path, cause) from cause
     problems = (
         cause.problems
         if isinstance(cause, SkyflowctlError)
-        else (wording.unexpected(run.path, cause),)
+        else (words.unexpected(run.path, cause),)
     )
     if previous is None:
         left = basic_words.left_live(run.path, new.key_id)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import Attempt, intend, reason_of
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.patience import persist
@@ -129,13 +129,13 @@ def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
 
 def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
     if isinstance(error, TokenServiceFailed):
-        return wording.not_taken(run.path, error)
+        return words.not_taken(run.path, error)
     if isinstance(error, Conflict):
-        return wording.at_work(run.path, live.rotation if live else None)
+        return words.at_work(run.path, live.rotation if live else None)
     return error
 
 
 def _unknown(run: Run, error: SkyflowctlError) -> Ending:
-    problem = wording.still_open(run.path, reason_of(error), "the old credential or the new one")
+    problem = words.still_open(run.path, reason_of(error), "the old credential or the new one")
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
     return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)

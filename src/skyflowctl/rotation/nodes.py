@@ -20,7 +20,7 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError
 from skyflowctl.rotation import findings
-from skyflowctl.rotation import node_wording as wording
+from skyflowctl.rotation import node_words as words
 from skyflowctl.rotation.asking import IN_A_ROW, Asking, Settled
 from skyflowctl.rotation.findings import Claim, Door, State
 from skyflowctl.rotation.model import Job
@@ -126,7 +126,7 @@ class Nodes:
         if self._listable and not self._doors and len(listed) < 2:
             self._doors = [self._whole(only=True)]
             return
-        self._refuse_or_warn([wording.unnamed(unnamed)] if unnamed else [])
+        self._refuse_or_warn([words.unnamed(unnamed)] if unnamed else [])
         self._greet()
         if not self._doors or not self._listable:
             self._doors.append(self._whole(only=False))
@@ -143,7 +143,7 @@ class Nodes:
         try:
             listed = self._world.gateway.nodes()
         except Forbidden as error:
-            self._refuse_or_warn([wording.unlisted(error)])
+            self._refuse_or_warn([words.unlisted(error)])
             return ()
         self._listable = True
         return listed
@@ -172,7 +172,7 @@ class Nodes:
         """Have every node say who it is; one that does not could not be proved later."""
         settled = self._asking.everyone(list(self._doors), findings.greet)
         silent = [one for one in settled if not one.well]
-        self._refuse_or_warn([wording.unheard(one) for one in silent])
+        self._refuse_or_warn([words.unheard(one) for one in silent])
         self._tell_absent(settled)
         for door in [*(one.door for one in silent), *self._strangers()]:
             self._doors.remove(door)
@@ -188,7 +188,7 @@ class Nodes:
             if who is None:
                 continue
             if who.cluster_id and who.cluster_id != cluster:
-                self._told[wording.other_cluster(door.name)] = None
+                self._told[words.other_cluster(door.name)] = None
                 strangers.append(door)
             elif who.node_id in seen:
                 strangers.append(door)
@@ -223,7 +223,7 @@ class Nodes:
         self._told |= dict.fromkeys(problems)
 
     def _tell_absent(self, settled: Iterable[Settled]) -> None:
-        self._told |= dict.fromkeys(wording.left_out(one) for one in settled if one.absent)
+        self._told |= dict.fromkeys(words.left_out(one) for one in settled if one.absent)
 
     # What they prove -------------------------------------------------------------
 
@@ -257,8 +257,7 @@ class Nodes:
         bad = [one for one in settled if not one.well and not one.given_up]
         if bad or all(one.absent for one in settled):
             raise NodeDisagrees.of(
-                wording.disagrees(one.door.name, one.finding, path, key_id)
-                for one in bad or settled
+                words.disagrees(one.door.name, one.finding, path, key_id) for one in bad or settled
             )
         self._tell_absent(settled)
         return Proof(
@@ -291,7 +290,7 @@ class Nodes:
             unnamed = self._admit(listed)
             newcomers = self._doors[before:]
         if unnamed and not self._lenient:
-            raise NodeDisagrees.of([wording.joined(unnamed, path)])
+            raise NodeDisagrees.of([words.joined(unnamed, path)])
         return newcomers
 
     def prove_cut_off(

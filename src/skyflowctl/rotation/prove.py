@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.patience import PAUSE
 from skyflowctl.rotation.run import Run
@@ -37,7 +37,7 @@ def prove(run: Run, config: LiveConfig, new: NewCredential, *, fresh: bool) -> f
         candidate = _tried(run, new, roles, FRESH_SECONDS if fresh else 0.0)
         for role in run.job.options.canaries:
             if role not in candidate.roles:
-                raise wording.no_such_canary(run.path, role)
+                raise words.no_such_canary(run.path, role)
         broken = judge(run, roles, candidate.roles)
         minted = sum(proof.ok for proof in candidate.roles.values())
         found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"
@@ -57,15 +57,15 @@ def judge(run: Run, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof])
     for name, proof in failed.items():
         before = live.get(name)
         if before is not None and before.ok and not unclear(proof):
-            raise wording.role_lost(run.path, name, proof)
+            raise words.role_lost(run.path, name, proof)
     for name, proof in failed.items():
         before = live.get(name)
         if unclear(proof) or (before is not None and unclear(before)):
-            raise wording.no_answer(run.path, name, proof)
+            raise words.no_answer(run.path, name, proof)
     if failed and len(failed) == len(new):
         name, proof = next(iter(failed.items()))
-        raise wording.mints_nothing(run.path, name, proof)
-    run.warn(*(wording.neither(run.path, name, proof) for name, proof in failed.items()))
+        raise words.mints_nothing(run.path, name, proof)
+    run.warn(*(words.neither(run.path, name, proof) for name, proof in failed.items()))
     return frozenset(failed)
 
 

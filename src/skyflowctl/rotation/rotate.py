@@ -1,7 +1,8 @@
 """The rotation of one mount: never without a credential that mints, never half."""
 
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import basic, wording
+from skyflowctl.rotation import basic
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import Attempt, intend, new_attempt, undone_on_failure
 from skyflowctl.rotation.cutover import write
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
@@ -56,7 +57,7 @@ def _rotate(run: Run, source: Source | None) -> Word:
     if seen.written is not None:
         return go_on(run, seen.written, keys)
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         return _generated(run, seen, source.keys)
     return _from_reference(run, seen, source, keys)
@@ -76,7 +77,7 @@ def _from_reference(run: Run, seen: Look, source: FromReference, keys: KeyServic
 
 def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
     if not seen.config.configured:
-        raise wording.nothing_live(run.path, run.job.name)
+        raise words.nothing_live(run.path, run.job.name)
     with opened_nodes(run) as nodes:
         config = discard_left_over(run, seen, keys)
         attempt = new_attempt(run, config, keys)
@@ -103,7 +104,7 @@ def _created(run: Run, attempt: Attempt, config: LiveConfig, keys: KeyService) -
     with run.step(StepName.LINT):
         run.warn(*new.warnings)
         if new.client_id != config.client_id:
-            raise wording.other_account(run.path, config.client_id, new.client_id)
+            raise words.other_account(run.path, config.client_id, new.client_id)
     return new
 
 
@@ -114,7 +115,7 @@ def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> 
     except SkyflowctlError:
         now = [key.key_id for key in keys.list_keys(attempt.client_id)]
         if strangers := [key for key in now if key not in before]:
-            run.warn(wording.unrecorded(run.path, attempt.client_id, strangers))
+            run.warn(words.unrecorded(run.path, attempt.client_id, strangers))
         raise
 
 
@@ -143,13 +144,13 @@ def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
         found.detail = f"key {new.key_id}"
         run.warn(*new.warnings)
         if (new.client_id, new.key_id) == (config.client_id, config.key_id):
-            raise wording.unchanged(run.path, new.key_id)
+            raise words.unchanged(run.path, new.key_id)
         for entry in reversed(list((seen.history or {}).values())):
             if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
-                raise wording.was_live_before(run.path, run.job.name, entry)
+                raise words.was_live_before(run.path, run.job.name, entry)
         other = config.configured and config.client_id and new.client_id != config.client_id
         if other and not run.job.options.allow_different_account:
-            raise wording.other_account(run.path, config.client_id, new.client_id)
+            raise words.other_account(run.path, config.client_id, new.client_id)
     return new
 
 
@@ -165,10 +166,10 @@ def _preview(run: Run, source: Source | None) -> Word:
             found.detail = str(nodes.prove(run.path, run.to_key, roles_may_fail=broken))
         return Word.WOULD_ROTATE
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         if not seen.config.configured:
-            raise wording.nothing_live(run.path, run.job.name)
+            raise words.nothing_live(run.path, run.job.name)
         source.keys.list_keys(seen.config.client_id)
     else:
         prove(run, seen.config, lint(run, seen, source), fresh=False)

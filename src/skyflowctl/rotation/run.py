@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
 from skyflowctl.rotation.nodes import Nodes, open_nodes
 from skyflowctl.rotation.ports import World
@@ -94,7 +94,7 @@ class Run:
             Refused: it was.
         """
         if self.world.stopping():
-            raise wording.stopped(self.path)
+            raise words.stopped(self.path)
 
     def begin(self, rotation_id: str) -> None:
         """Note on this machine that this process is at the rotation."""
@@ -158,7 +158,7 @@ def finished(run: Run, work: Callable[[], Word]) -> MountOutcome:
     except SkyflowctlError as error:
         return _bad(run, _before_the_write(error))
     except Exception as error:  # noqa: BLE001 - it must still be told what is live
-        problem = wording.unexpected(run.path, error)
+        problem = words.unexpected(run.path, error)
         return _bad(run, Ending(Word.FAILED, [problem], ExitCode.PARTIAL))
     run.settled()
     return run.outcome(word)
@@ -182,5 +182,5 @@ def _bad(run: Run, ending: Ending) -> MountOutcome:
         run.look()
     if serves(run.gateway, run.path):
         return run.outcome(ending.word, problems, code)
-    problems += (wording.serves_not(run.path),)
+    problems += (words.serves_not(run.path),)
     return run.outcome(ending.word, problems, ExitCode.UNHEALTHY, serves=False)

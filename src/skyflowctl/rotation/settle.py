@@ -1,7 +1,7 @@
 """After the write: prove the new credential on every node, watch it, commit it."""
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import reason_of
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
@@ -48,7 +48,7 @@ def _try_canaries(run: Run, written: Written) -> None:
             role = run.gateway.read_role(run.path, name)
             creds = run.gateway.creds(run.path, name, (role.ctx_probe if role else "") or None)
             if creds.key_id != written.to_key:
-                raise wording.canary_failed(run.path, name, creds.key_id, written.to_key)
+                raise words.canary_failed(run.path, name, creds.key_id, written.to_key)
         found.detail = ", ".join(run.job.options.canaries)
 
 
@@ -61,7 +61,7 @@ def _watch(run: Run, nodes: Nodes, written: Written) -> None:
         until, times = clock.monotonic() + seconds, 0
         while (left := until - clock.monotonic()) > 0:
             if run.world.stopping():
-                raise wording.stopped_watching(run.path)
+                raise words.stopped_watching(run.path)
             run.world.sleep(min(_WATCH_EVERY, left))
             nodes.prove(run.path, written.to_key, roles_may_fail=written.broken)
             times += 1
@@ -81,7 +81,7 @@ def _commit(run: Run, written: Written) -> None:
             if not passing(error):
                 raise
             live = f"the new key {written.to_key}"
-            problem = wording.still_open(run.path, reason_of(error), live)
+            problem = words.still_open(run.path, reason_of(error), live)
             raise Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False) from error
         run.old_tokens_valid_until = done.old_tokens_valid_until or ""
         if done.old_tokens_valid_until:
@@ -102,5 +102,5 @@ def _committed_already(run: Run, written: Written, error: Conflict) -> LiveRotat
         if is_open(known):
             raise error
         return known
-    problems = wording.overtaken(run.path, live.key_id).problems
+    problems = words.overtaken(run.path, live.key_id).problems
     raise Ending(Word.REFUSED, problems, ExitCode.REFUSED) from error

@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import close, reason_of
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
@@ -43,7 +43,7 @@ def roll_back(
 def _problems(run: Run, cause: Exception) -> tuple[Problem, ...]:
     if isinstance(cause, SkyflowctlError):
         return cause.problems
-    return (wording.unexpected(run.path, cause),)
+    return (words.unexpected(run.path, cause),)
 
 
 def _restore(run: Run, written: Written) -> None:
@@ -70,13 +70,13 @@ def _not_restored(run: Run, written: Written, error: Exception) -> Ending:
     except Exception:  # noqa: BLE001 - then nobody knows what is live
         live = None
     if live is not None and live.credential_version != written.credential_version:
-        problems = wording.overtaken(run.path, live.key_id).problems
+        problems = words.overtaken(run.path, live.key_id).problems
         return Ending(Word.REFUSED, problems, ExitCode.REFUSED)
     if live is not None:
-        problem = wording.no_way_back(run.path, _words_of(error))
+        problem = words.no_way_back(run.path, _words_of(error))
     else:
         new = f"the new key {written.to_key}"
-        problem = wording.still_open(run.path, reason_of(error), new)
+        problem = words.still_open(run.path, reason_of(error), new)
     return Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False)
 
 
@@ -100,7 +100,7 @@ def tidy(
     if written is not None and written.created:
         reason = "no operator token was named" if keys is None else "a node may still use it"
         if keys is None or not proved:
-            run.warn(wording.key_left(run.path, written.client_id, written.to_key, reason))
+            run.warn(words.key_left(run.path, written.client_id, written.to_key, reason))
         else:
             _discard(run, written, keys)
     return proved
@@ -112,7 +112,7 @@ def _proved(run: Run, nodes: Nodes, live_key: str) -> bool:
             broken = broken_roles(run.gateway, run.path)
             found.detail = str(nodes.prove(run.path, live_key, roles_may_fail=broken))
     except SkyflowctlError as error:
-        run.warn(wording.nodes_behind(run.path, error))
+        run.warn(words.nodes_behind(run.path, error))
         return False
     return True
 
@@ -129,7 +129,7 @@ def _discard(run: Run, written: Written, keys: KeyService) -> None:
             close(run, live)
     except Exception as error:  # noqa: BLE001 - the mount is well; this is only not tidy
         reason = f"it could not be deleted, or the record of it not closed: {reason_of(error)}"
-        run.warn(wording.key_left(run.path, written.client_id, written.to_key, reason))
+        run.warn(words.key_left(run.path, written.client_id, written.to_key, reason))
 
 
 def _is_left_over(live: LiveConfig, key_id: str) -> bool:
