@@ -93,6 +93,7 @@ def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
             raise rollback_words.changed(run.path, error) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"
         run.old_tokens_valid_until = done.old_tokens_valid_until
+        run.warn(*(rollback_words.role_left(run.path, said) for said in done.warnings))
     run.live_key_id = done.key_id
 
 
@@ -103,9 +104,9 @@ def _finish(run: Run, nodes: Nodes, target: HistoryEntry, written: Written | Non
         Ending: a node is not proved. The rollback stands.
     """
     operator = run.world.operator
-    if not tidy(run, nodes, target.key_id, written, operator):
-        problem = run.warnings.pop()
-        raise Ending(Word.FAILED, [problem], ExitCode.PARTIAL)
+    behind = tidy(run, nodes, target.key_id, written, operator)
+    if behind is not None:
+        raise Ending(Word.FAILED, [behind], ExitCode.PARTIAL)
     live = run.look()
     known = live.rotation
     # The record of a key that is still at Skyflow is for whoever has an operator token.

@@ -75,3 +75,13 @@ def live_already(path: str, name: str, target: HistoryEntry) -> Problem:
         "it was live before too, so the mount has been rolled back to it, or never left it",
         f"to make another version live name it: 'skyflowctl rotate --rollback {name} --to V'",
     )
+
+
+def role_left(path: str, said: str) -> Problem:
+    """The way back was taken although this role does not mint with it; in the engine's words."""
+    return Problem(
+        "role-left-behind",
+        f"a role gets no token from the credential that is live again: {path}",
+        said,
+        "assign the role at Skyflow to the service account that is live, or rotate forward",
+    )
