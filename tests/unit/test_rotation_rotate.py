@@ -113,7 +113,7 @@ class TestItRotates:
 class TestItRefuses:
     def test_without_a_source(self):
         with rig() as made:
-            problem = refused(made, made.rotate(None), "unchanged-credential")
+            problem = refused(made, made.rotate(None), "no-new-credential")
             assert "--credentials" in problem.fix
             assert "--generate" in problem.fix
 
@@ -194,10 +194,46 @@ class TestItRefuses:
     def test_what_does_not_serve_is_said_with_every_refusal(self):
         with rig() as made:
             made.state.delete_key(made.client, made.old)
-            outcome = made.rotate(None)
+            new = made.successor()
+            made.state.delete_key(made.client, new.key_id)
+            outcome = made.rotate(lambda: new)
             assert (outcome.serves, outcome.exit_code) == (False, ExitCode.UNHEALTHY)
             codes = [one.code for one in outcome.problems]
-            assert codes == ["unchanged-credential", "mount-does-not-serve"]
+            assert codes == ["candidate-mints-nothing", "mount-does-not-serve"]
+            assert "'skyflowctl rotate skyflow/order --credentials REF'" in outcome.problems[1].fix
+
+    @pytest.mark.parametrize("status", [0, 429, 500])
+    def test_a_token_service_that_is_down_is_not_blamed_on_the_key(self, status):
+        with rig() as made:
+            new = made.successor()
+            kind = FaultKind.STATUS if status else FaultKind.RESET
+            made.state.faults.add(Fault(kind, status=status or 500, count=0))
+            outcome = made.rotate(lambda: new)
+            made.state.faults.clear()
+            assert (outcome.serves, outcome.exit_code) == (False, ExitCode.UNHEALTHY)
+            assert outcome.problems[-1].code == "mount-does-not-serve"
+            assert "once the service answers" in outcome.problems[-1].fix
+            assert "--credentials" not in outcome.problems[-1].fix
+
+    def test_what_is_refused_for_the_input_alone_mints_nothing(self):
+        with rig() as made:
+            live = made.successor(keyID=made.old, clientID=made.client)
+            other = made.successor(clientID="9" * 32)
+            for source in (None, lambda: live, lambda: other):
+                transport = Requests(made.server)
+                outcome = made.rotate(source, made.world(transport))
+                assert outcome.exit_code is ExitCode.REFUSED
+                assert [path for _, path, _ in transport.seen if path.endswith("/verify")] == []
+
+    def test_a_mount_that_was_cut_off_is_told_how_to_get_a_credential(self):
+        with rig() as made:
+            made.gateway.cut_off(PATH)
+            outcome = made.rotate(None)
+            assert (outcome.serves, outcome.exit_code) == (False, ExitCode.UNHEALTHY)
+            problem = outcome.problems[1]
+            assert (problem.code, problem.why) == ("mount-does-not-serve", "it has no credential")
+            assert "'skyflowctl rotate skyflow/order --credentials REF'" in problem.fix
+            assert "'skyflowctl apply --replace-credential order'" in problem.fix
 
     @pytest.mark.parametrize("asked", range(4))
     def test_a_stop_before_the_write_undoes_what_was_begun(self, asked):
@@ -305,178 +341,6 @@ class TestGeneratedKeys:
             assert made.config().rotation.to_key == outcome.to_key
 
 
-class TestSomebodyElse:
-    def test_an_open_intent_of_a_living_process_is_left_alone(self):
-        class Alive:
-            def owner_alive(self, path, rotation_id):
-                return (path, rotation_id) == (PATH, "other")
-
-        with rig() as made:
-            made.gateway.write_config(PATH, {"rotation_id": "other"})
-            before = made.config()
-            outcome = made.rotate(made.generated(), made.world(journal=Alive()))
-            assert outcome.problems[0].code == "another-rotation"
-            assert outcome.exit_code is ExitCode.REFUSED
-            assert made.config() == before
-            assert made.keys.calls == []
-
-    @pytest.mark.parametrize("alive", [False, None])
-    def test_that_of_a_dead_or_silent_one_is_taken_over(self, alive):
-        class Journal:
-            def owner_alive(self, path, rotation_id):
-                return alive
-
-            def begin(self, path, rotation_id):
-                pass
-
-            def end(self, path):
-                pass
-
-        with rig() as made:
-            made.gateway.write_config(PATH, {"rotation_id": "other"})
-            started = made.clock.monotonic()
-            outcome = made.rotate(made.generated(), made.world(journal=Journal()))
-            assert outcome.result is Word.ROTATED
-            waited = made.clock.monotonic() - started
-            assert waited == (0 if alive is False else 10)
-
-    def test_one_that_goes_on_meanwhile_is_left_alone(self):
-        with rig() as made:
-            made.gateway.write_config(PATH, {"rotation_id": "other"})
-            sleeps = []
-
-            def sleep(seconds):
-                made.clock.pass_seconds(seconds)
-                sleeps.append(seconds)
-                if len(sleeps) == 3:
-                    made.gateway.write_config(PATH, {"rotation_id": "other", "rotation_to": "k"})
-
-            outcome = made.rotate(made.generated(), made.world(sleep=sleep))
-            assert outcome.problems[0].code == "another-rotation"
-            assert made.config().rotation.id == "other"
-
-    @pytest.mark.parametrize("broken", [False, True])
-    def test_a_later_write_is_touched_no_more(self, broken):
-        """Found by the commit, or by the rollback when something else goes wrong."""
-        with rig() as made:
-            new, other = made.successor(), made.successor()
-            transport = Requests(made.server)
-
-            def before(number, method, path):
-                if path.endswith("/commit"):
-                    made.gateway.write_config(PATH, {"credentials_json": other.json})
-                    if broken:
-                        raise ValueError("broken")
-
-            transport.before = before
-            outcome = made.rotate(lambda: new, made.world(transport))
-            assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
-            assert outcome.problems[0].code == "lost-check-and-set"
-            assert made.serves() == outcome.live_key_id == other.key_id
-
-
-class TestRolledBack:
-    def test_when_the_new_one_stops_minting(self):
-        with rig(A, B) as made:
-            new, transport = made.successor(), Requests(made.server)
-
-            def after(number, method, path):
-                if "credentials_json" in transport.seen[-1][2] and path == f"{PATH}/config":
-                    made.state.delete_key(made.client, new.key_id)
-
-            transport.after = after
-            outcome = made.rotate(lambda: new, made.world(transport))
-            assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.PARTIAL)
-            assert made.serves() == outcome.live_key_id == made.old
-            assert names(outcome)[-3:] == ["verify-nodes", "rollback", "verify-nodes"]
-            assert made.config().rotation is None
-
-    def test_a_generated_key_is_discarded_then(self):
-        with rig() as made:
-            transport = Requests(made.server)
-
-            def before(number, method, path):
-                if path.endswith("/commit"):
-                    raise ValueError("broken")
-
-            transport.before = before
-            outcome = made.rotate(made.generated(), made.world(transport))
-            assert outcome.result is Word.ROLLED_BACK
-            assert made.keys.deleted == [outcome.to_key]
-            assert made.config().rotation is None
-            assert made.serves() == made.old
-
-    def test_when_it_is_asked_to_stop_while_it_watches(self):
-        from datetime import timedelta
-
-        with rig() as made:
-            new, stop = made.successor(), []
-
-            def sleep(seconds):
-                made.clock.pass_seconds(seconds)
-                stop.append(True)
-
-            world = made.world(sleep=sleep, stopping=lambda: bool(stop))
-            outcome = made.rotate(lambda: new, world, watch=timedelta(minutes=2))
-            assert outcome.result is Word.ROLLED_BACK
-            assert outcome.problems[0].code == "stopped"
-            assert made.serves() == made.old
-
-    def test_a_canary_that_fails(self):
-        with rig() as made:
-            new, transport = made.successor(), Requests(made.server)
-
-            def before(number, method, path):
-                if "/creds/" in path:
-                    raise ValueError("x")
-
-            transport.before = before
-            outcome = made.rotate(lambda: new, made.world(transport), canaries=("r1",))
-            assert outcome.result is Word.ROLLED_BACK
-            assert made.serves() == made.old
-
-    def test_a_token_service_that_is_down_is_waited_for(self):
-        with rig() as made:
-            new, transport = made.successor(), Requests(made.server)
-            fault = Fault(FaultKind.STATUS, status=503, message="down", count=0)
-
-            def after(number, method, path):
-                if "credentials_json" in transport.seen[-1][2] and path == f"{PATH}/config":
-                    made.state.faults.add(fault)
-
-            pauses = []
-
-            def sleep(seconds):
-                made.clock.pass_seconds(seconds)
-                pauses.append(seconds)
-                asked = [path for _, path, _ in transport.seen]
-                if asked.count(f"{PATH}/config/rollback") == 5:
-                    made.state.faults.clear()
-
-            transport.after = after
-            outcome = made.rotate(lambda: new, made.world(transport, sleep=sleep))
-            assert outcome.result is Word.ROLLED_BACK, outcome
-            assert made.serves() == made.old
-
-    def test_one_that_stays_down_leaves_it_open(self):
-        with rig() as made:
-            new, transport = made.successor(), Requests(made.server)
-            fault = Fault(FaultKind.STATUS, status=503, message="down", count=0)
-
-            def after(number, method, path):
-                if "credentials_json" in transport.seen[-1][2] and path == f"{PATH}/config":
-                    made.state.faults.add(fault)
-
-            transport.after = after
-            outcome = made.rotate(lambda: new, made.world(transport))
-            assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.UNHEALTHY)
-            assert outcome.problems[0].code == "rotation-left-open"
-            assert not outcome.serves
-            made.state.faults.clear()
-            again = made.rotate(None, made.world(run_id="run-2"))
-            assert (again.result, again.to_key) == (Word.ROTATED, new.key_id)
-
-
 class TestPreview:
     def test_it_writes_nothing_and_creates_no_key(self):
         with rig() as made:
@@ -504,7 +368,7 @@ class TestPreview:
         with rig(A, B) as made:
             lacking = made.successor(A, clientID="d" * 32)
             for source, code in (
-                (None, "unchanged-credential"),
+                (None, "no-new-credential"),
                 (lambda: lacking, "different-account"),
             ):
                 outcome = preview_mount(Job("order", PATH), source, made.world())

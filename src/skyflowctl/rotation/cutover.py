@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
 from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import Attempt, intend, reason_of
+from skyflowctl.rotation.attempt import Attempt, intend, lost, reason_of
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.patience import persist
 from skyflowctl.rotation.run import Ending, Run
@@ -27,6 +27,7 @@ class Written:
         client_id: whose key that is.
         credential_version: the one that this rotation wrote.
         created: the key was created for this rotation, so it is deleted if it fails.
+        version: of the config, as this run knows it.
         broken: roles that no credential could mint before.
         by: who began it; empty: this run.
         started: when, RFC 3339.
@@ -38,6 +39,7 @@ class Written:
     client_id: str
     credential_version: int
     created: bool
+    version: int = 0
     broken: frozenset[str] = frozenset()
     by: str = ""
     started: str = ""
@@ -62,6 +64,7 @@ def written_in(config: LiveConfig) -> Written | None:
         config.client_id,
         config.credential_version,
         created=bool(known.keys),
+        version=config.version,
         by=known.by,
         started=known.started,
     )
@@ -131,7 +134,7 @@ def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
     if isinstance(error, TokenServiceFailed):
         return words.not_taken(run.path, error)
     if isinstance(error, Conflict):
-        return words.at_work(run.path, live.rotation if live else None)
+        return lost(run, error, live)
     return error
 
 

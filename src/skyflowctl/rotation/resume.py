@@ -78,7 +78,7 @@ def _claimed(run: Run, config: LiveConfig) -> LiveConfig:
     """Return the config once whoever opened its rotation is dead, or silent for long."""
     rotation, journal = config.rotation, run.world.journal
     alive = journal.owner_alive(run.path, rotation.id) if journal and rotation else None
-    if alive:
+    if alive and rotation:
         raise words.at_work(run.path, rotation)
     if alive is None:
         _wait_for_silence(run, config)
@@ -101,7 +101,9 @@ def _wait_for_silence(run: Run, config: LiveConfig) -> None:
         run.world.sleep(min(_LOOK_EVERY, rest))
         now = run.look()
         if (now.version, now.rotation) != (config.version, config.rotation):
-            raise words.at_work(run.path, now.rotation)
+            if now.rotation is not None and is_open(now.rotation):
+                raise words.at_work(run.path, now.rotation)
+            raise words.changed_meanwhile(run.path, "the rotation that was open is over by now")
 
 
 def _age(run: Run, config: LiveConfig, most: float) -> float:
@@ -144,7 +146,7 @@ def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConf
     client_id = seen.client_of(known.to_key)
     if keys is None:
         if known.to_key:
-            reason = f"rotation {known.id} created it, and no operator token was named"
+            reason = f"rotation {known.id} created it, and this run had no operator token for it"
             run.warn(words.key_left(run.path, client_id, known.to_key, reason))
         return seen.config
     listed = [key.key_id for key in keys.list_keys(client_id)]

@@ -3,7 +3,13 @@
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.rotation import basic
 from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import Attempt, intend, new_attempt, undone_on_failure
+from skyflowctl.rotation.attempt import (
+    Attempt,
+    conflicts_told,
+    intend,
+    new_attempt,
+    undone_on_failure,
+)
 from skyflowctl.rotation.cutover import write
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
 from skyflowctl.rotation.nodes import Nodes
@@ -79,10 +85,12 @@ def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
     if not seen.config.configured:
         raise words.nothing_live(run.path, run.job.name)
     with opened_nodes(run) as nodes:
-        config = discard_left_over(run, seen, keys)
+        with conflicts_told(run):
+            config = discard_left_over(run, seen, keys)
         attempt = new_attempt(run, config, keys)
         with undone_on_failure(run, attempt):
-            new = _created(run, attempt, config, keys)
+            with conflicts_told(run):
+                new = _created(run, attempt, config, keys)
             broken = prove(run, config, new, fresh=True)
             note(run, nodes, config)
             return settle(run, nodes, write(run, attempt, new, broken), keys)

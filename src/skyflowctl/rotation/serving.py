@@ -1,32 +1,69 @@
 """Whether a mount serves: its live credential mints for at least one role."""
 
+import re
+from enum import Enum, auto
+
 from skyflowctl.vault.answers import RoleProof, VerifyReport
 from skyflowctl.vault.failures import BadRequest, NotFound, TokenServiceFailed
 from skyflowctl.vault.gateway import Gateway
 
+_PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
 
-def serves(gateway: Gateway, path: str) -> bool:
-    """Return False only when it was seen that the mount mints for no role."""
+
+class Serving(Enum):
+    """Whether a mount serves, and why not."""
+
+    YES = auto()
+    """Or nothing else was seen."""
+    NO_CREDENTIAL = auto()
+    NO_ANSWER = auto()
+    """The token service gave no clear answer, so nobody knows whether the key is good."""
+    NO = auto()
+    """The token service refuses the live credential."""
+
+
+_BY_STATE = {
+    "ok": Serving.YES,
+    "": Serving.YES,
+    "unconfigured": Serving.NO_CREDENTIAL,
+    "token_service_unreachable": Serving.NO_ANSWER,
+}
+
+
+def serving(gateway: Gateway, path: str) -> Serving:
+    """Return whether the mount mints, as far as it can be seen now."""
     try:
-        return any(proof.ok for proof in gateway.verify_config(path).roles.values())
-    except TokenServiceFailed:
-        return False
+        proofs = gateway.verify_config(path).roles.values()
+    except TokenServiceFailed as error:
+        return _of_failure(error)
     except (BadRequest, NotFound) as error:
         if error.says("mount not configured"):
-            return False
-        return _healthy(gateway, path)
+            return Serving.NO_CREDENTIAL
+        return _of_health(gateway, path)
     except Exception:  # noqa: BLE001 - nothing was seen, and there is a first failure to tell
-        return True
+        return Serving.YES
+    if any(proof.ok for proof in proofs):
+        return Serving.YES
+    return Serving.NO_ANSWER if any(map(unclear, proofs)) else Serving.NO
 
 
-def _healthy(gateway: Gateway, path: str) -> bool:
+def _of_health(gateway: Gateway, path: str) -> Serving:
     """Ask an engine that has no verification."""
     try:
-        return gateway.health(path).state in {"ok", ""}
-    except TokenServiceFailed:
-        return False
+        return _BY_STATE.get(gateway.health(path).state, Serving.NO)
+    except TokenServiceFailed as error:
+        return _of_failure(error)
     except Exception:  # noqa: BLE001 - as above
-        return True
+        return Serving.YES
+
+
+def _of_failure(error: TokenServiceFailed) -> Serving:
+    return Serving.NO_ANSWER if may_recover(error) else Serving.NO
+
+
+def may_recover(error: TokenServiceFailed) -> bool:
+    """Whether the token service did not judge the credential: no answer, 429, 5xx."""
+    return not error.refused or any(_PASSING.search(text) for text in error.messages)
 
 
 def live_report(gateway: Gateway, path: str) -> VerifyReport | None:

@@ -9,7 +9,7 @@ from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.patience import passing, persist
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
-from skyflowctl.rotation.undo import roll_back
+from skyflowctl.rotation.undo import overtaken, roll_back
 from skyflowctl.vault.failures import Conflict, VaultError
 from skyflowctl.vault.live import LiveRotation
 
@@ -102,5 +102,4 @@ def _committed_already(run: Run, written: Written, error: Conflict) -> LiveRotat
         if is_open(known):
             raise error
         return known
-    problems = words.overtaken(run.path, live.key_id).problems
-    raise Ending(Word.REFUSED, problems, ExitCode.REFUSED) from error
+    raise overtaken(run, written, live, ExitCode.PARTIAL) from error
