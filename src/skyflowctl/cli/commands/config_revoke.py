@@ -130,8 +130,7 @@ def _reason(text: str | None) -> str:
 
 def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> "RevokeOutcome":
     from skyflowctl.cli.render.rotation_steps import Steps
-    from skyflowctl.cli.rotate_options import RotateOptions
-    from skyflowctl.cli.rotate_request import read_request
+    from skyflowctl.cli.rotate_request import read_wishes
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
     from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
@@ -140,7 +139,7 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     named = chosen.mounts[0]
     revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
     subject = _look(gateway, named)
-    wishes = read_request([named.name], RotateOptions(), said.operator).wishes()
+    wishes = read_wishes(said.operator)
     supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
     _ask(run, said, subject, wiring.server_name(gateway))
     steps = Steps(run.terminal, [named.name])

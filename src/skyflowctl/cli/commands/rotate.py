@@ -13,12 +13,11 @@ from skyflowctl.cli.options import (
     MountArgument,
     NoInputOption,
     OutputOptions,
-    ParallelismOption,
     TargetOptions,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
@@ -28,6 +27,10 @@ MountsArgument = Annotated[
 ]
 RotateYesOption = Annotated[
     bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a word more.")
+]
+MountsAtOnceOption = Annotated[
+    int,
+    option("-p", "--parallelism", help="Mounts at once (default 10).", metavar="N", min=1, max=64),
 ]
 ToOption = Annotated[
     int | None,
@@ -58,13 +61,14 @@ _EXITS = [
 )
 def rotate(
     flags: RotateOptions,
+    care: CareOptions,
     operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
     file: FileOption = None,
-    parallelism: ParallelismOption = 10,
+    parallelism: MountsAtOnceOption = 10,
     yes: RotateYesOption = False,
     no_input: NoInputOption = False,
     allow_host: AllowHostOption = None,
@@ -75,13 +79,16 @@ def rotate(
     manifest's rotation rule. Killed at any instant, the same command goes on.
 
     The old key stays the way back until it is retired. --rollback asks nothing: it goes
-    to a credential that was live, and proves it first."""
+    to a credential that was live, and proves it first. --retire --all retires what there
+    is to retire; mounts with nothing to retire, or not yet, are fine."""
 
     def work(run: Run) -> Result:
         from skyflowctl.cli.rotate_request import read_request
+
+        # A wrong command line is told before anything large is imported.
+        request = read_request(mounts, flags, care, operator)
         from skyflowctl.cli.rotate_work import Rotation
 
-        request = read_request(mounts, flags, operator)
         chosen = manifests.choose_mounts(request.names, file, run)
         rotation = Rotation(run, request, chosen, target, parallelism, tuple(allow_host or ()))
         return rotation.work(yes=yes, no_input=no_input)
@@ -99,6 +106,7 @@ def rotate(
 )
 def config_rollback(
     mount: MountArgument,
+    care: CareOptions,
     operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
@@ -113,9 +121,10 @@ def config_rollback(
 
     def work(run: Run) -> Result:
         from skyflowctl.cli.rotate_request import read_request
+
+        request = read_request([mount], RotateOptions(rollback=True, to=to), care, operator)
         from skyflowctl.cli.rotate_work import Rotation
 
-        request = read_request([mount], RotateOptions(rollback=True, to=to), operator)
         chosen = manifests.choose_mounts(request.names, file, run)
         return Rotation(run, request, chosen, target, 1, tuple(allow_host or ())).work()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.help import wrap
+from skyflowctl.cli.render.rotation_steps import steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted, safe
 from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
@@ -30,10 +31,7 @@ def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
     ]
     data["others"] = [{**asdict(one), "broken": one.broken} for one in outcome.others]
     data["cannot_revoke"] = [asdict(one) for one in outcome.cannot_revoke]
-    data["steps"] = [
-        {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
-        for one in outcome.steps
-    ]
+    data["steps"] = steps_json(outcome.steps)
     data["warnings"] = [problem_json(one) for one in outcome.warnings]
     return data
 

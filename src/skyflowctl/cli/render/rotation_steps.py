@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Styled, Terminal
@@ -68,7 +69,7 @@ class Steps:
         """Say that the first signal came, and what a second one does."""
         with self._lock:
             self._clear()
-            self._terminal.note("stopping in order; Ctrl-C again stops at once")
+            self._terminal.note("stopping in order; a second signal stops at once")
 
     def _begin(self, event: StepStarted) -> None:
         if self._moving:
@@ -115,6 +116,14 @@ def _wrapped(text: str, terminal: Terminal, left: int) -> list[str]:
         return [text]
     room = max(30, shutil.get_terminal_size().columns - left - 2)
     return wrap(text, room) or [""]
+
+
+def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Return steps as JSON has them."""
+    return [
+        {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
+        for one in steps
+    ]
 
 
 def said(word: str) -> str:
