@@ -100,11 +100,13 @@ class TestNotYetOrNotAtAll:
         outcome = retire_mount(job(path), rig.world())
         problem = refusal(outcome)
         assert problem.code == "old-tokens-live"
+        assert "--retire-old" not in problem.fix
         until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
         assert outcome.old_tokens_valid_until == until
         assert until in problem.why
         assert untouched(rig, path, old)
         said = problem.summary.split(" can be retired from ")[1].split(" on")[0]
+        assert f"'skyflowctl rotate --retire {job(path).name}' again after {said}" in problem.fix
         left = parse_rfc3339(said) - rig.clock.now()
         rig.clock.wait(left.total_seconds() - 1)
         assert refusal(retire_mount(job(path), rig.world())).code == "old-tokens-live"
@@ -235,7 +237,7 @@ class TestTheKeptCopyAlone:
         assert rig.operator.deleted == [old]
 
     def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
-        path, old, _ = rig.rotated()
+        path, old, new = rig.rotated()
         rig.gateway.rollback_config(path, cas_credential_version=2)
         rig.write(path, "again")
         rig.gateway.commit_rotation(path, "again")
@@ -243,7 +245,8 @@ class TestTheKeptCopyAlone:
         rig.past_the_old_tokens()
         assert retire_mount(job(path), rig.world()).result is Word.RETIRED
         assert kept(rig, path, old) == []
-        assert rig.operator.deleted == [old]
+        # The key that was rolled back from goes as well.
+        assert rig.operator.deleted == [old, new]
 
 
 class TestHalfWay:

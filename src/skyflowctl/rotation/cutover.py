@@ -80,39 +80,44 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     """
     run.check_stop()
     run.begin(attempt.id)
+    run.heartbeat.stop()
     with run.step(StepName.WRITE) as found:
         body = {"credentials_json": new.json, "rotation_id": attempt.id}
         try:
             answer = run.gateway.write_config(run.path, body, cas=attempt.version)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
-            version = _settled(run, attempt, new, error)
-            found.detail = f"the answer was lost; credential version {version} is live"
+            live = _settled(run, attempt, new, error)
+            version, credential_version = live.version, live.credential_version
+            found.detail = f"the answer was lost; credential version {credential_version} is live"
         else:
-            version = whole(answer.get("credential_version"))
-            found.detail = f"credential version {version}"
+            version = whole(answer.get("version"))
+            credential_version = whole(answer.get("credential_version"))
+            found.detail = f"credential version {credential_version}"
     run.live_key_id = new.key_id
     return Written(
         attempt.id,
         attempt.from_key,
         new.key_id,
         new.client_id,
-        version,
+        credential_version,
         created=attempt.keys is not None,
+        version=version,
         broken=broken,
     )
 
 
-def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> int:
-    """Return the credential version that was written after all, or raise why it was not."""
+def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> LiveConfig:
+    """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
         live = persist(run, lambda: _looked(run, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
-        if sure or isinstance(blind, _DEFINITE):
+        # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
+        if sure:
             raise _why_not(run, error, None) from error
         raise _unknown(run, blind) from error
     if live.key_id == new.key_id and live.rotation is not None and live.rotation.id == attempt.id:
-        return live.credential_version
+        return live
     raise _why_not(run, error, live) from error
 
 
@@ -141,4 +146,5 @@ def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
 def _unknown(run: Run, error: SkyflowctlError) -> Ending:
     problem = words.still_open(run.path, reason_of(error), "the old credential or the new one")
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
+    code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermitted) else code
     return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)

@@ -5,6 +5,7 @@ Other machines judge by the age of the config's last write whether somebody is a
 within its own waiting: a run that hangs gives no sign, as it should.
 """
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from skyflowctl.vault.failures import VaultError
 
 EVERY = 3.0
 """Seconds; well below the time after which a silent rotation is taken over."""
+_SHORTEST = 0.05
 
 
 class Heartbeat:
@@ -52,15 +54,21 @@ class Heartbeat:
         """
         left = seconds
         while True:
-            pause = min(left, EVERY) if self._renew else left
-            self._sleep(pause)
-            left -= pause
-            if self._clock.monotonic() - self._last >= EVERY:
+            if self._until_due() <= 0:
                 self.beat()
             if self._lost is not None:
                 raise self._lost
             if left <= 0:
                 return
+            pause = min(left, max(self._until_due(), _SHORTEST))
+            self._sleep(pause)
+            left -= pause
+
+    def _until_due(self) -> float:
+        """Seconds until the next renewal."""
+        if self._renew is None:
+            return math.inf
+        return EVERY - (self._clock.monotonic() - self._last)
 
     def sleep_on(self, seconds: float) -> None:
         """Wait in the same way before a request that itself finds out whose rotation it is."""

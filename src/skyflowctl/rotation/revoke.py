@@ -29,6 +29,7 @@ from skyflowctl.rotation.neighbours import (
 from skyflowctl.rotation.nodes import open_nodes
 from skyflowctl.rotation.ports import World, names
 from skyflowctl.rotation.recording import Recorder
+from skyflowctl.rotation.retire_words import unread_mounts
 from skyflowctl.rotation.revoked import (
     AtSkyflow,
     NodeCut,
@@ -248,7 +249,7 @@ class _Revocation:
         if "" in beside.unread:
             beside = neighbours(self._world.gateway, self._job.path)
         if beside.unread:
-            self._warnings.append(words.others_unread(beside.unread))
+            self._warnings.append(unread_mounts("a revoked key", beside.unread))
         return beside
 
     def _later_history(self) -> Mapping[int, HistoryEntry]:

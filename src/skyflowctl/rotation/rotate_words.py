@@ -109,6 +109,16 @@ def overtaken(path: str, to_key: str, version: int, live_key: str) -> Problem:
     )
 
 
+def finished_elsewhere(path: str, rotation_id: str, to_key: str) -> Problem:
+    """Another run has committed the rotation of this one."""
+    return Problem(
+        "another-rotation",
+        f"another run has finished this rotation: {path}",
+        f"rotation {rotation_id} is committed while this run was watching it; key {to_key} is live",
+        "nothing; 'skyflowctl config history' shows what is live",
+    )
+
+
 def rolled_back(path: str, name: str, to_key: str, version: int) -> Problem:
     """What was rolled back, and how its key is made live after all."""
     return Problem(

@@ -1,8 +1,10 @@
 """After the write: prove the new credential on every node, watch it, commit it."""
 
+from dataclasses import dataclass
+
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import reason_of
+from skyflowctl.rotation.attempt import reason_of, renew
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
 from skyflowctl.rotation.nodes import Nodes
@@ -11,9 +13,17 @@ from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.rotation.undo import overtaken, roll_back
 from skyflowctl.vault.failures import Conflict, VaultError
-from skyflowctl.vault.live import LiveRotation
+from skyflowctl.vault.live import LiveConfig, LiveRotation
 
 _WATCH_EVERY = 5.0
+
+
+@dataclass(slots=True)
+class _Held:
+    """The written rotation, as its renewal knows it."""
+
+    id: str
+    version: int
 
 
 def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) -> Word:
@@ -22,6 +32,10 @@ def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) ->
     Raises:
         Ending: it was rolled back, or could not be; everything is told in it.
     """
+    held = _Held(written.id, written.version)
+    run.heartbeat.keep(
+        lambda: renew(run, held, written.to_key, lambda _, live: _taken(run, written, live))
+    )
     try:
         _prove_nodes(run, nodes, written)
         _try_canaries(run, written)
@@ -32,6 +46,15 @@ def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) ->
     except Exception as error:  # noqa: BLE001 - whatever failed, the old one serves
         roll_back(run, nodes, written, keys, error)
     return Word.ROTATED
+
+
+def _taken(run: Run, written: Written, live: LiveConfig) -> Ending:
+    """Return the end of a run that waited, and whose rotation another run has ended."""
+    known = live.rotation
+    if known is None or known.id != written.id or live.key_id != written.to_key:
+        return overtaken(run, written, live, ExitCode.REFUSED)
+    problem = words.finished_elsewhere(run.path, written.id, written.to_key)
+    return Ending(Word.REFUSED, [problem], ExitCode.REFUSED)
 
 
 def _prove_nodes(run: Run, nodes: Nodes, written: Written) -> None:
@@ -86,6 +109,7 @@ def _commit(run: Run, written: Written) -> None:
         run.old_tokens_valid_until = done.old_tokens_valid_until or ""
         if done.old_tokens_valid_until:
             found.detail = f"old tokens live until {done.old_tokens_valid_until}"
+    run.heartbeat.stop()
     run.live_key_id = written.to_key
 
 

@@ -36,6 +36,7 @@ def roll_back(
             ending.exit_code,
             settled=ending.settled,
         ) from cause
+    run.heartbeat.stop()
     # What comes after cannot change that the old credential is live.
     behind = tidy(run, nodes, written.from_key, written, keys)
     run.warn(*([behind] if behind else []))
