@@ -85,9 +85,13 @@ def mind_rotation(
     return replace(verdict, warnings=(*verdict.warnings, note))
 
 
-def was_cut_off(live: LiveEngine, wanted: CredentialIdentity) -> bool:
-    """Tell whether a mount without a credential had this one, until it was destroyed."""
-    return live.history is not None and wanted.key_id in live.history.values()
+def was_cut_off(live: LiveEngine) -> bool:
+    """Tell whether a mount without a credential had one, until it was destroyed.
+
+    Whoever cut it off decides when it may mint again: a reference that leads to another
+    key by now is no such decision.
+    """
+    return bool(live.history)
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:
