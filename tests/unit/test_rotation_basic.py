@@ -132,5 +132,5 @@ def test_a_failure_after_the_write(previous):
             assert outcome.result is Word.ROLLED_BACK
             assert made.serves() == made.old == outcome.live_key_id
         else:
-            assert (outcome.result, outcome.problems[0].code) == (Word.FAILED, "no-way-back")
+            assert (outcome.result, outcome.problems[0].code) == (Word.FAILED, "left-live")
             assert made.serves() == new.key_id == outcome.live_key_id

@@ -8,9 +8,9 @@ from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Refused, SkyflowctlError
 from skyflowctl.operations.rotation import Errand, not_due
 from skyflowctl.operations.rotation_supply import Subject
-from skyflowctl.rotation import retirable
+from skyflowctl.rotation import retire_words
 from skyflowctl.rotation.model import MountOutcome, Word
-from skyflowctl.rotation.retirable import OldKey
+from skyflowctl.rotation.retirable import Retirement, retirement
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
 
@@ -57,7 +57,7 @@ def _with_old_key(
         return subject
     history = gateway.read_history(subject.named.path)
     try:
-        old = retirable.old_key(errand.job_of(subject.named), subject.config, history)
+        old = retirement(errand.job_of(subject.named), subject.config, history)
     except Refused as error:
         if every and error.problems[0].code == _NOTHING:
             return replace(subject, known=not_due(subject))
@@ -66,24 +66,31 @@ def _with_old_key(
         return replace(subject, known=not_due(subject)) if every else subject
     early = None if errand.now or errand.wait else _too_early(subject, old, errand, now)
     if early is None:
-        return replace(subject, old_key=old.key_id)
+        return replace(subject, old_key=_names(old))
     known = not_due(subject) if every else _refused(subject, old, early)
-    return replace(subject, known=known, old_key=old.key_id)
+    return replace(subject, known=known, old_key=_names(old))
 
 
-def _too_early(subject: Subject, old: OldKey, errand: Errand, now: datetime) -> Refused | None:
-    if not old.tokens_until or not old.kept:
+def _names(old: Retirement) -> str:
+    return ", ".join(key.key_id for key in old.keys)
+
+
+def _too_early(subject: Subject, old: Retirement, errand: Errand, now: datetime) -> Refused | None:
+    if not old.tokens_until or not any(key.kept for key in old.keys):
         return None
     ends = parse_rfc3339(old.tokens_until) + errand.margin_of(subject.named)
-    return retirable.too_early(old, subject.named.name, ends) if now < ends else None
+    if now >= ends:
+        return None
+    name, replaced = subject.named.name, old.keys[0].key_id
+    return retire_words.too_early(replaced, name, old.tokens_until, ends)
 
 
-def _refused(subject: Subject, old: OldKey, error: Refused) -> MountOutcome:
+def _refused(subject: Subject, old: Retirement, error: Refused) -> MountOutcome:
     return MountOutcome(
         subject.named.name,
         subject.named.path,
         Word.REFUSED,
-        from_key=old.key_id,
+        from_key=old.keys[0].key_id,
         to_key=old.successor,
         live_key_id=old.successor,
         old_tokens_valid_until=old.tokens_until,

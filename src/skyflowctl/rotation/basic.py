@@ -13,6 +13,9 @@ from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
 
+# With these the engine says no to a write.
+_NOES = (BadRequest, Forbidden, TokenServiceFailed, Refused)
+
 
 def rotate(run: Run, config: LiveConfig, source: Source | None) -> Word:
     """Replace the credential; what fails afterwards is undone with the previous one.
@@ -112,8 +115,7 @@ def _go_back(
         Refused: the engine refused the new one, and the old one was never replaced.
         Ending: what is live now is told in it.
     """
-    if _never_taken(run, new, cause):
-        assert isinstance(cause, SkyflowctlError)
+    if isinstance(cause, _NOES) and _is_not_live(run, new):
         raise words.not_taken(run.path, cause) from cause
     problems = (
         cause.problems
@@ -134,10 +136,8 @@ def _go_back(
     raise Ending(Word.ROLLED_BACK, problems, ExitCode.PARTIAL) from cause
 
 
-def _never_taken(run: Run, new: NewCredential, cause: Exception) -> bool:
-    """Whether the engine said no to the write, and shows another key than the new one."""
-    if not isinstance(cause, BadRequest | Forbidden | TokenServiceFailed | Refused):
-        return False
+def _is_not_live(run: Run, new: NewCredential) -> bool:
+    """Whether the engine shows another key than the new one."""
     try:
         live = run.look()
     except SkyflowctlError:

@@ -45,7 +45,7 @@ async def _mint_all(
     run: Run, service: TokenService, new: NewCredential, roles: Mapping[str, LiveRole]
 ) -> dict[str, RoleProof]:
     account = load_trusted(new.json.reveal())
-    credential = MintingCredential(account, SigningKey.parse(account.private_key))
+    credential = MintingCredential(account, SigningKey.trusted(account.private_key))
     minter = Minter(service, run.world.clock, allowed_hosts=run.world.token_hosts)
     if not roles:
         return {"": await _mint(minter, credential, None)}

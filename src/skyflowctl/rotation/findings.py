@@ -19,8 +19,8 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.gateway import Gateway
 
-_AGAIN = "mend what it says, then run the same command again"
-_BRING_BACK = "bring this node back, or take it out of the cluster; then run the same command again"
+_MEND = "mend what it says"
+_BRING_BACK = "bring this node back, or take it out of the cluster"
 _OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
 _LAGS_BEHIND = "it lags behind the cluster"
 _PASSES_ON = "it passes the request on to another node instead of answering itself"
@@ -56,7 +56,7 @@ class Finding:
 
     state: State
     why: str = ""
-    fix: str = _AGAIN
+    fix: str = _MEND
     unaged: bool = False
 
 
@@ -95,7 +95,7 @@ class Door:
         return self.identity
 
 
-_SEALED = Finding(State.GONE, "it is sealed", "unseal it, then run the same command again")
+_SEALED = Finding(State.GONE, "it is sealed", "unseal it")
 Look = Callable[[Door], Finding]
 """One question to one node."""
 
@@ -174,7 +174,7 @@ def _of_roles(failed: Mapping[str, RoleProof]) -> Finding:
     return Finding(
         State.NOT_YET if unwell else State.NO,
         f"role {name}: {said}" if name else said,
-        "check that this node reaches the token service, then run the same command again",
+        "check that this node reaches the token service",
     )
 
 

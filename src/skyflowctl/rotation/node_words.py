@@ -41,7 +41,8 @@ def unheard(settled: Settled) -> Problem:
         "node-unheard",
         f"{settled.door.name} cannot be asked",
         why=settled.finding.why,
-        fix=f"{settled.finding.fix}; or go on without it with {UNVERIFIED}",
+        fix=f"{settled.finding.fix}, then run the same command again; or go on without it with "
+        f"{UNVERIFIED}",
     )
 
 

@@ -176,7 +176,8 @@ def no_answer(path: str, role: str, proof: RoleProof) -> Refused:
     return Refused(
         f"the new credential could not be tried for {_role(role)}: {path}",
         why=f"the token service said {_said(proof)}",
-        fix="wait until it answers, see 'skyflowctl health', then run the same command again",
+        fix=f"wait until it answers, see 'skyflowctl health {path} --refresh', then run the same "
+        "command again",
         code="token-service-no-answer",
     )
 
