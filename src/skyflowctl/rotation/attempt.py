@@ -68,7 +68,7 @@ class Held(Protocol):
 
 
 def renew(
-    run: Run, held: Held, key_id: str, taken: Callable[[Conflict, LiveConfig], Exception]
+    run: Run, held: Held, key_id: str, taken: Callable[[Conflict | None, LiveConfig], Exception]
 ) -> None:
     """Write the intent once more, for whoever wonders whether this run lives.
 
@@ -84,30 +84,35 @@ def renew(
     Raises:
         VaultError: nobody answered.
     """
+    cause = None
     try:
         answer = run.gateway.write_config(run.path, {"rotation_id": held.id}, cas=held.version)
-        held.version = whole(answer.get("version"))
+        if answer.get("key_id") == key_id:
+            held.version = whole(answer.get("version"))
+            return
     except Conflict as error:
-        live = run.look()
-        known = live.rotation
-        mine = known is not None and (known.id, known.state) == (held.id, "open")
-        if not mine or live.key_id != key_id:
-            raise taken(error, live) from error
-        held.version = live.version
+        cause = error
+    live = run.look()
+    known = live.rotation
+    mine = known is not None and (known.id, known.state) == (held.id, "open")
+    if not mine or live.key_id != key_id:
+        raise taken(cause, live) from cause
+    held.version = live.version
 
 
-def lost(run: Run, error: Conflict, live: LiveConfig | None) -> Refused:
+def lost(run: Run, error: Conflict | None, live: LiveConfig | None) -> Refused:
     """Return in its own words that a check-and-set was lost to somebody else.
 
     Args:
         run: the mount's.
-        error: the server's no.
+        error: the server's no; None: it only answered otherwise.
         live: the config as it is now; None: not known.
     """
     known = live.rotation if live else None
     if known is not None and known.state == "open" and not _is_mine(run, known.id):
         return words.at_work(run.path, known)
-    return words.changed_meanwhile(run.path, _writer(run, live) or error.problems[0].why)
+    said = error.problems[0].why if error else ""
+    return words.changed_meanwhile(run.path, _writer(run, live) or said)
 
 
 def _is_mine(run: Run, rotation_id: str) -> bool:
