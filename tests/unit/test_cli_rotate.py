@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.operations.rotation_supply import own_supply
 from skyflowctl.operations.successors import Linting
 from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 MANIFEST = """version: 1
@@ -36,6 +38,12 @@ class FakeSkyflow:
     def __init__(self, rig):
         self.rig = rig
         self.created, self.deleted = [], []
+        self.error = None
+
+    def usable(self):
+        if self.error:
+            raise self.error
+        return self
 
     def list_keys(self, client_id):
         return tuple(KeyInfo(key) for key in self.created)
@@ -71,7 +79,7 @@ def reached(rig, monkeypatch, tmp_path):
         supply = own_supply(wishes, manifest, linting)
         if wishes.operator_token is None:
             return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
-        object.__setattr__(supply, "operators", lambda subject: skyflow)
+        object.__setattr__(supply, "operators", lambda subject: skyflow.usable())
         return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
 
     monkeypatch.setattr(wiring, "open_gateway", opened)
@@ -192,6 +200,16 @@ def test_generate_needs_an_operator(rig):
     done = invoke("rotate", rig.configured("reader"), "--generate", "-y", "-o", "json")
     assert done.exit_code == 5
     assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-operator-token"
+
+
+def test_a_dry_run_of_a_generated_key_proves_the_operator_and_what_is_live(rig, reached):
+    path = rig.configured("reader")
+    words = (path, "--generate", "--operator-token", "env:X", "--dry-run")
+    (one,) = rotate(*words)
+    (proof,) = [step for step in one["steps"] if step["name"] == "prove"]
+    assert one["result"] == "would_rotate"
+    assert "the operator sees 0 keys of the account, and 1 of 1 roles mint" in proof["detail"]
+    assert reached.created == []
 
 
 def test_nothing_due_is_a_success_without_a_question(rig, tmp_path):
@@ -376,6 +394,21 @@ class TestRevoke:
         assert (done.exit_code, problem["code"]) == expected
         assert rig.gateway.read_config(path).configured
 
+    def test_an_operator_token_that_cannot_be_read_does_not_hold_it_back(self, rig, reached):
+        reached.error = UnresolvedReference("there is no such token", code="reference-missing")
+        path = rig.configured("reader")
+        more = ("--reason", "it's out", "-y", "--delete-keys", "--operator-token", "env:X")
+        done = invoke(*self.words(path, *more))
+        whole = checked_envelope(done.stdout)
+        assert (done.exit_code, whole["data"]["cut_off"]) == (3, True)
+        assert "reference-missing" in [one["code"] for one in whole["errors"]]
+        assert not rig.gateway.read_config(path).configured
+        # Once it is cut off, nobody can tell the management host: the line to copy has it.
+        again = shlex.split(whole["data"]["next"])
+        assert again[:4] == ["skyflowctl", "config", "revoke", path]
+        assert again[again.index("--reason") + 1] == "it's out"
+        assert again[again.index("--management-host") + 1].endswith(":443")
+
     def test_a_protected_mount_needs_its_path_too(self, rig, tmp_path):
         path = rig.configured("reader")
         text = (MANIFEST % ("kept", path)).replace("    roles:", "    protect: true\n    roles:")
@@ -387,4 +420,6 @@ class TestRevoke:
         )  # fmt: skip
         assert invoke(*words, "--allow-destroy=skyflow/other").exit_code == 5
         assert rig.gateway.read_config(path).configured
-        assert invoke(*words, f"--allow-destroy={path}").exit_code == 0
+        done = invoke(*words, f"--allow-destroy={path}")
+        assert done.exit_code == 0
+        assert f"--allow-destroy={path}" in checked_data(done.stdout)["next"]

@@ -79,7 +79,7 @@ class Rotation:
             verb=self.request.verb,
             options=self.request.options,
             margin=supplied.retire_margin,
-            own_margins=supplied.own_margins,
+            own_margins=not supplied.dev,
             to=flags.to,
             now=flags.now,
             wait=flags.wait,

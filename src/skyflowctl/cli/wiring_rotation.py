@@ -28,13 +28,13 @@ class Supplied:
         supply: successors and operators.
         retire_margin: where a mount's rule names none.
         token_hosts: the token services that may be asked from this machine.
-        own_margins: heed the mounts' own margins, which are not for a dev stack.
+        dev: it is the dev stack's, whose tokens are short and whose operator is its own.
     """
 
     supply: "Supply"
     retire_margin: timedelta
     token_hosts: frozenset[str]
-    own_margins: bool = True
+    dev: bool = False
 
 
 def rotation_world(
@@ -96,7 +96,7 @@ def rotation_supply(
     run.notice("the dev stack: generated credentials and its own operator stand in")
     hosts |= dev_token_hosts(layout)
     supply = dev_supply(wishes, manifest, Linting(hosts, run.clock), layout)
-    return Supplied(supply, DEV_RETIRE_MARGIN, hosts, own_margins=False)
+    return Supplied(supply, DEV_RETIRE_MARGIN, hosts, dev=True)
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:

@@ -178,9 +178,21 @@ def _preview(run: Run, source: Source | None) -> Word:
     if isinstance(source, Generated):
         if not seen.config.configured:
             raise words.nothing_live(run.path, run.job.name)
-        source.keys.list_keys(seen.config.client_id)
+        _as_far_as_it_goes(run, seen.config, source.keys)
     else:
         prove(run, seen.config, lint(run, seen, source), fresh=False)
     with opened_nodes(run) as nodes:
         note(run, nodes, seen.config)
     return Word.WOULD_ROTATE
+
+
+def _as_far_as_it_goes(run: Run, config: LiveConfig, keys: KeyService) -> None:
+    """Prove the operator's token and what is live; the new key does not exist yet."""
+    with run.step(StepName.PROVE) as found:
+        listed = keys.list_keys(config.client_id)
+        roles = run.gateway.verify_config(run.path).roles.values()
+        minted = sum(proof.ok for proof in roles)
+        found.detail = (
+            f"the operator sees {len(listed)} keys of the account, and {minted} of {len(roles)} "
+            "roles mint with the live one; the new key was not created, and so not tried"
+        )

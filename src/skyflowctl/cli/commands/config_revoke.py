@@ -80,6 +80,8 @@ class _Said:
         ExitCode.UNHEALTHY,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
     ],
 )
 def config_revoke(
@@ -111,7 +113,7 @@ def config_revoke(
         )
         chosen = manifests.choose_mounts([mount], file, run)
         with wiring.open_gateway(target, run) as gateway:
-            return _result(_cut_off(run, said, chosen, gateway))
+            return _cut_off(run, said, chosen, gateway)
 
     run_command("config revoke", output, work, _view)
 
@@ -128,7 +130,7 @@ def _reason(text: str | None) -> str:
     return reason
 
 
-def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> "RevokeOutcome":
+def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> Result:
     from skyflowctl.cli.render.rotation_steps import Steps
     from skyflowctl.cli.rotate_request import read_wishes
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
@@ -145,9 +147,12 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     steps = Steps(run.terminal, [named.name])
     # No signal stops it in order: whatever instant it is killed at, run again it finishes.
     world = rotation_world(gateway, run, Stop(), steps, supplied.token_hosts)
-    return revocation.revoke(
+    outcome = revocation.revoke(
         subject, supplied.supply, world, reason=said.reason, delete_keys=said.delete_keys
     )
+    host = "-" if supplied.dev else said.operator.management_host or ""
+    more = revocation.command_for_keys(subject, chosen.manifest, said.reason, host)
+    return _result(outcome, more)
 
 
 def _look(gateway: "Gateway", named: "Named") -> "Subject":
@@ -167,12 +172,12 @@ def _ask(run: Run, said: _Said, subject: "Subject", server: str) -> None:
     wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
 
 
-def _result(outcome: "RevokeOutcome") -> Result:
+def _result(outcome: "RevokeOutcome", command_for_keys: str) -> Result:
     from skyflowctl.cli.render.revocation import revocation_json
 
     code = outcome.exit_code
     return Result(
-        revocation_json(outcome),
+        revocation_json(outcome, command_for_keys),
         status_of(code) if code else "ok",
         code,
         outcome.problems,

@@ -18,9 +18,16 @@ _AT_SKYFLOW = {
     AtSkyflow.UNKNOWN.value: Styled("not known", "bold yellow"),
 }
 
+_GONE = frozenset({AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value})
 
-def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
-    """Return the data for JSON."""
+
+def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, Any]:
+    """Return the data for JSON.
+
+    Args:
+        outcome: of the cut-off.
+        command_for_keys: deletes at Skyflow what is left there, if anything is.
+    """
     data = asdict(outcome)
     for left_out in ("problems", "exit_code"):
         del data[left_out]
@@ -31,6 +38,8 @@ def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
     ]
     data["others"] = [{**asdict(one), "broken": one.broken} for one in outcome.others]
     data["cannot_revoke"] = [asdict(one) for one in outcome.cannot_revoke]
+    left = any(one["at_skyflow"] not in _GONE for one in data["keys"])
+    data["next"] = command_for_keys if left else ""
     data["steps"] = steps_json(outcome.steps)
     data["warnings"] = [problem_json(one) for one in outcome.warnings]
     return data
@@ -55,12 +64,10 @@ def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Say how the keys that are left are deleted at Skyflow."""
-    gone = {AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value}
-    left = sum(one["at_skyflow"] not in gone for one in data["keys"])
+    left = sum(one["at_skyflow"] not in _GONE for one in data["keys"])
     if left:
-        again = f"skyflowctl config revoke {data['name']} --reason … -y --delete-keys"
         terminal.line()
-        terminal.line(Styled("next", "dim"), f"  {again}")
+        terminal.line(Styled("next", "dim"), f"  {data['next']}")
         terminal.line(f"      deletes {counted(left, 'key')} at Skyflow")
 
 
