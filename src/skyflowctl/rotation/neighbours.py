@@ -22,10 +22,12 @@ class Neighbours:
         configs: by path.
         unread: why the config of a mount, or the list of mounts (the path is empty then),
             could not be read.
+        paths: of all of them, whether they could be read or not.
     """
 
     configs: Mapping[str, LiveConfig]
     unread: Mapping[str, str]
+    paths: tuple[str, ...] = ()
 
     def using(self, client_id: str, key_id: str) -> tuple[str, ...]:
         """Return the paths of the mounts where this key is live."""
@@ -70,6 +72,7 @@ def neighbours(gateway: Gateway, path: str) -> Neighbours:
             for one, error in found.items()
             if isinstance(error, VaultError)
         },
+        paths,
     )
 
 
