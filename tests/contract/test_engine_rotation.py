@@ -332,6 +332,24 @@ class TestRollback:
         assert await rotation(bench) is None
 
     @scenario
+    async def test_a_key_that_was_never_written_is_remembered_too(self):
+        bench, old, new = await rotated()
+        await bench.write("config/commit", rotation_id="rot-1")
+        record = {"rotation_id": "rot-2", "rotation_keys": [old, new], "rotation_to": "k-new"}
+        await bench.write("config", **record)
+        await bench.write("config/rollback")
+        found = await rotation(bench)
+        assert (found["id"], found["from"], found["to"]) == ("rot-2", old, "k-new")
+
+    @scenario
+    async def test_the_key_that_is_live_again_is_not_to_be_deleted(self):
+        bench, old, new = await rotated(rotation_keys=["k-other"])
+        await bench.write("config/rollback", cas_credential_version=2)
+        assert (await rotation(bench))["to"] == new
+        await bench.write("config/rollback", credential_version=2)
+        assert await rotation(bench) is None
+
+    @scenario
     async def test_a_committed_rotation_is_over_with_it(self):
         bench, old, _ = await rotated(rotation_keys=["k-other"])
         await bench.write("config/commit", rotation_id="rot-1")

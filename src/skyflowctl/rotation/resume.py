@@ -20,10 +20,17 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the engine knows when a run begins; ``history`` None: it keeps none."""
+    """What the engine knows when a run begins.
+
+    Args:
+        config: as it is.
+        history: None: it keeps none.
+        account: of keys that no history knows; empty: the live one's.
+    """
 
     config: LiveConfig
     history: Mapping[int, HistoryEntry] | None
+    account: str = ""
 
     @property
     def basic(self) -> bool:
@@ -37,11 +44,11 @@ class Look:
         return written_in(self.config)
 
     def client_of(self, key_id: str) -> str:
-        """Return the service account of a key: as the history has it, else the live one."""
+        """Return the service account of a key: as the history has it, else the one assumed."""
         for entry in (self.history or {}).values():
             if entry.key_id == key_id:
                 return entry.client_id
-        return self.config.client_id
+        return self.account or self.config.client_id
 
 
 def look(run: Run, *, claim: bool = True) -> Look:
@@ -156,6 +163,8 @@ def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConf
         run.warn(words.unrecorded(run.path, client_id, strangers))
     if known.to_key in listed and known.to_key != seen.config.key_id:
         return _discard(run, seen.config, known, Attempt("", 0, "", client_id, keys))
+    if known.to_key and known.to_key not in listed:
+        return close(run, seen.config)
     return seen.config
 
 

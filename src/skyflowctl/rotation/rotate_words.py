@@ -310,8 +310,9 @@ def still_open(path: str, reason: str, live: str) -> Problem:
     return Problem(
         "rotation-left-open",
         f"the rotation is left open: {path}",
-        f"{reason}; live is {live}",
-        "run the same command again: it finishes the rotation or rolls it back",
+        f"{reason}; live is {live}, and while nobody answers no key can be proved, neither the "
+        "new one nor the one before",
+        "once they answer, run the same command again: it finishes the rotation or rolls it back",
     )
 
 
