@@ -23,7 +23,6 @@ from skyflowctl.operations.rotation_wishes import Verb
 from skyflowctl.operations.targets import mounted
 from skyflowctl.rotation.many import exit_code
 from skyflowctl.rotation.model import MountOutcome, Word
-from skyflowctl.rotation.retirable import killed_by_haste
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
@@ -177,7 +176,7 @@ class Rotation:
     def _allowed_to_destroy(self, subjects: Sequence[Subject]) -> None:
         allowed = {path.strip("/") for path in self.request.flags.allow_destroy or ()}
         for one in subjects:
-            killed = killed_by_haste(one.config) if one.config else ""
+            killed = one.kills
             if killed and one.named.path not in allowed:
                 raise Refused(
                     f"retiring the old key of {one.named.name} now needs a word more",

@@ -10,7 +10,7 @@ from skyflowctl.operations.rotation import Errand, not_due
 from skyflowctl.operations.rotation_supply import Subject
 from skyflowctl.rotation import retire_words
 from skyflowctl.rotation.model import MountOutcome, Word
-from skyflowctl.rotation.retirable import Retirement, retirement
+from skyflowctl.rotation.retirable import Retirement, killed_by_haste, retirement
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
 
@@ -64,9 +64,10 @@ def _with_old_key(
         raise
     if old is None:
         return replace(subject, known=not_due(subject)) if every else subject
+    kills = killed_by_haste(subject.config, history)
     early = None if errand.now or errand.wait else _too_early(subject, old, errand, now)
     if early is None:
-        return replace(subject, old_key=_names(old))
+        return replace(subject, old_key=_names(old), kills=kills)
     known = not_due(subject) if every else _refused(subject, old, early)
     return replace(subject, known=known, old_key=_names(old))
 

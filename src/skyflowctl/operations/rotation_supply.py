@@ -24,6 +24,7 @@ class Subject:
         problem: why it could not be read.
         due: why its credential is due; empty: it is not, or nobody asked.
         old_key: the key that is to be retired; empty: none, or nobody asked.
+        kills: what retiring it now would kill, in one line.
         known: what becomes of it, where that is known without any work.
     """
 
@@ -32,6 +33,7 @@ class Subject:
     problem: SkyflowctlError | None = None
     due: str = ""
     old_key: str = ""
+    kills: str = ""
     known: MountOutcome | None = None
 
 
