@@ -79,6 +79,7 @@ class Door:
     only: bool = False
     identity: vault_nodes.Identity | None = None
     lags: int = 0
+    _indexed: bool | None = None
 
     def index(self, newest: str) -> str:
         """Return how new its next answer must be; empty once it has lagged for long."""
@@ -93,6 +94,15 @@ class Door:
         if self.identity is None or self.identity.sealed:
             self.identity = vault_nodes.identify(self.gateway.transport)
         return self.identity
+
+    def indexed(self) -> bool:
+        """Whether the node tells how new its answers are; asked once, where it counts."""
+        if self._indexed is None:
+            try:
+                self._indexed = vault_nodes.tells_index(self.gateway.transport)
+            except VaultError:
+                return False
+        return self._indexed
 
 
 _SEALED = Finding(State.GONE, "it is sealed", "unseal it")
@@ -229,7 +239,7 @@ def ask_cut(door: Door, path: str, index: str) -> Finding:
 def _cut(error: VaultError, door: Door, index: str) -> Finding:
     if isinstance(error, BadRequest) and error.says(NOT_CONFIGURED):
         # An error comes without an index; a node that knows the header has kept it.
-        aware = bool(index) and (not door.own or (door.identity or door.known()).indexed)
+        aware = bool(index) and (not door.own or door.indexed())
         return Finding(State.PROVED if aware or door.only else State.UNSURE, NOT_CONFIGURED)
     if isinstance(error, Forbidden):
         return Finding(State.NO, error.problems[0].why, error.problems[0].fix)
