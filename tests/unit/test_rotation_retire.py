@@ -7,8 +7,9 @@ from support import aftermath
 from support.aftermath import job, unreachable
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.ports import Notice
 from skyflowctl.rotation.retirable import killed_by_haste
 from skyflowctl.rotation.retire import retire_mount
@@ -340,3 +341,22 @@ def test_mounts_that_cannot_be_read_are_named(rig):
     assert outcome.result is Word.RETIRED
     assert [one.code for one in outcome.warnings] == ["mounts-not-read"]
     assert other in outcome.warnings[0].summary
+
+
+@pytest.mark.parametrize("kept_copy_only", [False, True])
+def test_skyflow_deletes_nothing_that_an_unproved_node_may_mint_with(
+    rig, monkeypatch, kept_copy_only
+):
+    path, old, _ = rig.rotated()
+    gap = Problem("unnamed-nodes", "a node was never named", "a test", "name it")
+    monkeypatch.setattr(Nodes, "gaps", (gap,))
+    monkeypatch.setattr(Nodes, "warnings", (gap,))
+    outcome = retire_mount(job(path), rig.world(), now=True, kept_copy_only=kept_copy_only)
+    assert rig.operator.deleted == []
+    if kept_copy_only:
+        assert outcome.result is Word.RETIRED
+        assert gap in outcome.warnings
+    else:
+        assert refusal(outcome).code == "cut-over-not-proven"
+        assert "a node was never named" in refusal(outcome).why
+        assert untouched(rig, path, old)

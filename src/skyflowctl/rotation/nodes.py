@@ -10,6 +10,7 @@ may come back and mint with what it knew.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,15 +52,23 @@ class Proof:
         nodes: those that proved it, each by its own answer.
         left_out: those that cannot be reached, and that the cluster does not list now.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
+        listed: how many nodes the cluster lists; 0: it is not told.
+        nameless: the addresses that were asked may lead to fewer nodes.
     """
 
     nodes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     polled: bool = False
+    listed: int = 0
+    nameless: bool = False
 
     def __str__(self) -> str:
         count = len(self.nodes)
         text = "by the server" if count == 1 else f"by {count} nodes, each for itself"
+        if self.nameless:
+            text = f"at {count} addresses of perhaps fewer nodes"
+        elif self.listed > count + len(self.left_out):
+            text = f"by {count} of {self.listed} nodes"
         text += f", {IN_A_ROW} times in a row" if self.polled else ""
         return text + (f"; without {', '.join(self.left_out)}" if self.left_out else "")
 
@@ -95,7 +104,11 @@ class Nodes:
         self._asking = Asking(world, patience, job.options.poll, self._is_gone)
         self._doors: list[Door] = []
         self._listable = False
+        self._elsewhere: set[str] = set()
+        self._listed = 0
+        self._twins = 0
         self._told: dict[Problem, None] = {}
+        self._gaps: dict[Problem, None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -107,6 +120,11 @@ class Nodes:
     def warnings(self) -> tuple[Problem, ...]:
         """What was not proved and why, each once."""
         return tuple(self._told)
+
+    @property
+    def gaps(self) -> tuple[Problem, ...]:
+        """Those of them for which some node may be unproved; empty: every one is asked."""
+        return tuple(self._gaps)
 
     def close(self) -> None:
         """Close the ways to single nodes; the server's own gateway stays open."""
@@ -122,12 +140,15 @@ class Nodes:
             self._doors = [self._whole(only=True)]
             return
         listed = self._list()
-        unnamed = self._admit((*listed, *self._named_besides(listed)))
+        shared = self._shared(listed)
+        alone = [node for node in listed if node not in shared]
+        unnamed = self._admit((*alone, *self._named_besides(listed)))
+        self._refuse_or_warn([words.one_address(shared)] if shared else [])
         if self._listable and not self._doors and len(listed) < 2:
             self._doors = [self._whole(only=True)]
             return
         self._refuse_or_warn([words.unnamed(unnamed)] if unnamed else [])
-        self._greet()
+        self._greet({names([node])[0] for node in listed})
         if not self._doors or not self._listable:
             self._doors.append(self._whole(only=False))
         elif [node.active for node in listed] == [True] and len(self._doors) == 1:
@@ -148,6 +169,13 @@ class Nodes:
         self._listable = True
         return listed
 
+    def _shared(self, listed: Sequence[Node]) -> list[Node]:
+        """Return the nodes that one cannot ask alone, for they have one address together."""
+        counts = Counter(names(listed))
+        shared = [node for node in listed if counts[names([node])[0]] > 1]
+        self._listed, self._twins = len(listed), len(shared)
+        return shared
+
     def _named_besides(self, listed: Sequence[Node]) -> tuple[Node, ...]:
         """Nodes that the user named and the leader does not list: cut off, perhaps, and alive."""
         known = {node.api_address for node in listed}
@@ -159,7 +187,7 @@ class Nodes:
         unnamed = []
         for node in nodes:
             name = names([node])[0]
-            if self._world.connect is None or name in self.names:
+            if self._world.connect is None or name in self.names or name in self._elsewhere:
                 continue
             gateway = self._world.connect(node)
             if gateway is None:
@@ -168,15 +196,26 @@ class Nodes:
                 self._doors.append(Door(name, gateway))
         return tuple(unnamed)
 
-    def _greet(self) -> None:
+    def _greet(self, listed: Collection[str]) -> None:
         """Have every node say who it is; one that does not could not be proved later."""
         settled = self._asking.everyone(list(self._doors), findings.greet)
         silent = [one for one in settled if not one.well]
         self._refuse_or_warn([words.unheard(one) for one in silent])
         self._tell_absent(settled)
-        for door in [*(one.door for one in silent), *self._strangers()]:
+        strangers = self._strangers()
+        twins = [door.name for door in strangers if door.name in listed and _id_of(door)]
+        self._refuse_or_warn([words.one_process(twins)] if twins else [])
+        self._elsewhere = {door.name for door in strangers}
+        for door in [*(one.door for one in silent), *strangers]:
             self._doors.remove(door)
             door.gateway.close()
+        nameless = self._nameless()
+        self._refuse_or_warn([words.nameless(nameless)] if nameless else [])
+
+    def _nameless(self) -> list[str]:
+        """Return the nodes that do not say who they are, so that several may be one."""
+        anonymous = [door.name for door in self._doors if door.own and not _id_of(door)]
+        return anonymous if len(anonymous) > 1 else []
 
     def _strangers(self) -> list[Door]:
         """Ways to a node that has another one already, or to another cluster."""
@@ -221,6 +260,7 @@ class Nodes:
         if problems and not self._lenient:
             raise Refused.of(problems)
         self._told |= dict.fromkeys(problems)
+        self._gaps |= dict.fromkeys(problems)
 
     def _tell_absent(self, settled: Iterable[Settled]) -> None:
         self._told |= dict.fromkeys(words.left_out(one) for one in settled if one.absent)
@@ -264,6 +304,8 @@ class Nodes:
             nodes=tuple(one.door.name for one in settled if one.proved),
             left_out=tuple(one.door.name for one in settled if one.absent),
             polled=any(one.polled for one in settled),
+            listed=self._listed,
+            nameless=bool(self._nameless()),
         )
 
     def _everywhere(self, look: findings.Look, path: str) -> list[Settled]:
@@ -286,8 +328,10 @@ class Nodes:
         if any(door.only for door in self._doors) and len(listed) < 2:
             return []
         with self._lock:
-            before = len(self._doors)
-            unnamed = self._admit(listed)
+            before, twins = len(self._doors), self._twins
+            shared = self._shared(listed)
+            unnamed = self._admit([node for node in listed if node not in shared])
+            unnamed += tuple(shared) if len(shared) > twins else ()
             newcomers = self._doors[before:]
         if unnamed and not self._lenient:
             raise NodeDisagrees.of([words.joined(unnamed, path)])
@@ -328,6 +372,10 @@ class Nodes:
 
 
 _FORBIDDEN = f"this login may not read it; config/verify says: {findings.NOT_CONFIGURED}"
+
+
+def _id_of(door: Door) -> str:
+    return door.identity.node_id if door.identity else ""
 
 
 def _silent_for_long(node: Node, listed: Sequence[Node]) -> bool:

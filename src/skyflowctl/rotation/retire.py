@@ -198,12 +198,15 @@ class _Retirement:
             try:
                 weak = self._weak_roles(found)
                 with open_nodes(self._world, self._job) as nodes:
-                    nodes.prove(self._job.path, found.successor, roles_may_fail=weak)
+                    if nodes.gaps and self._operator is not None:
+                        raise words.not_every_node(self._job.name, nodes.gaps[0])
+                    proof = nodes.prove(self._job.path, found.successor, roles_may_fail=weak)
+                    self._warnings += nodes.warnings
             except Refused:
                 raise
             except SkyflowctlError as error:
                 raise words.not_proven(self._job.name, error) from None
-            step.detail = _NOT_SAID
+            step.detail = f"{_NOT_SAID} ({proof})"
 
     def _weak_roles(self, found: Retirement) -> frozenset[str]:
         """Return roles that Skyflow refuses to this service account, whatever the key.

@@ -113,6 +113,17 @@ def not_proven(name: str, error: SkyflowctlError) -> Refused:
     )
 
 
+def not_every_node(name: str, gap: Problem) -> Refused:
+    """Return the refusal to delete at Skyflow what an unproved node may still mint with."""
+    return Refused(
+        f"the old key of {name} stays: not every node can be asked",
+        why=f"{gap.summary}: {gap.why}",
+        fix=f"'skyflowctl rotate --retire {name}' without --allow-unverified-nodes says how each "
+        "can; or give --kept-copy-only, and delete the key by hand",
+        code="cut-over-not-proven",
+    )
+
+
 def weak_roles(name: str, roles: Sequence[str]) -> Problem:
     """Return the warning where some roles cannot be minted at all."""
     return Problem(
