@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,8 @@ def test_an_account_that_lacks_one_role_is_refused_and_the_role_named(
 ) -> None:
     has = {"reader": "r-write", "writer": "r-read"}[missing]
     new = bench.new_credential(client_id="b" * 32, roles=(has,))
-    text = refused(bench, new, allow_different_account=True)
-    assert missing in text
-    assert {"reader", "writer"} - {missing} not in text.split()
+    words = set(re.findall(r"\w+", refused(bench, new, allow_different_account=True)))
+    assert words & {"reader", "writer"} == {missing}
 
 
 def test_a_role_that_neither_can_mint_is_named_and_does_not_block(bench: Bench) -> None:

@@ -26,8 +26,9 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def refusal(outcome):
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+def refusal(outcome, code=ExitCode.REFUSED):
+    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, code)
+    assert outcome.serves is (code is ExitCode.REFUSED)
     return outcome.problems[0]
 
 
@@ -126,7 +127,7 @@ class TestNotYetOrNotAtAll:
         path, old, new = rig.rotated()
         rig.past_the_old_tokens()
         rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
-        problem = refusal(retire_mount(job(path), rig.world()))
+        problem = refusal(retire_mount(job(path), rig.world()), ExitCode.UNHEALTHY)
         assert problem.code == "cut-over-not-proven"
         assert untouched(rig, path, old)
 
@@ -182,7 +183,7 @@ class TestInHaste:
         path, _, new = rig.rotated()
         rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
         outcome = retire_mount(job(path), rig.world(), now=True)
-        assert refusal(outcome).code == "cut-over-not-proven"
+        assert refusal(outcome, ExitCode.UNHEALTHY).code == "cut-over-not-proven"
 
 
 class TestWaiting:

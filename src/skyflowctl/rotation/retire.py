@@ -18,6 +18,7 @@ from skyflowctl.rotation.nodes import open_nodes
 from skyflowctl.rotation.ports import KeyService, World
 from skyflowctl.rotation.recording import Recorder
 from skyflowctl.rotation.retirable import OldKey, Retirement, retirement
+from skyflowctl.rotation.serving import Serving, believed, serving
 
 _PAUSE = 1.0
 _NOT_SAID = "the new key is live on all nodes that were asked, and mints there"
@@ -117,6 +118,10 @@ class _Retirement:
             return self._outcome(Word.FAILED, ExitCode.PARTIAL, problems)
         code = ExitCode(error.exit_code)
         word = Word.REFUSED if code is ExitCode.REFUSED else Word.FAILED
+        if code is not ExitCode.UNREACHABLE and self._live:
+            check = serving if problems[0].code == words.NOT_PROVEN else believed
+            how = check(self._world.gateway, self._job.path)
+            code = code if how is Serving.YES else ExitCode.UNHEALTHY
         return self._outcome(word, code, problems)
 
     def _look(self) -> Retirement | None:
@@ -291,5 +296,6 @@ class _Retirement:
             old_tokens_valid_until=found.tokens_until if found else "",
             problems=problems,
             warnings=tuple(self._warnings),
+            serves=code is not ExitCode.UNHEALTHY,
             exit_code=code,
         )

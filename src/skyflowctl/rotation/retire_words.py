@@ -8,6 +8,8 @@ from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.rotation.model import Job
 from skyflowctl.vault.live import LiveConfig, LiveRotation
 
+NOT_PROVEN = "cut-over-not-proven"
+
 _CONSOLE = "in Skyflow Studio"
 
 
@@ -109,7 +111,7 @@ def not_proven(name: str, error: SkyflowctlError) -> Refused:
         why=f"{first.summary}: {first.why}" if first.why else first.summary,
         fix=f"run 'skyflowctl rotate --retire {name}' again once every node answers; "
         f"'skyflowctl health {name} --refresh' asks them",
-        code="cut-over-not-proven",
+        code=NOT_PROVEN,
     )
 
 
@@ -120,7 +122,7 @@ def not_every_node(name: str, gap: Problem) -> Refused:
         why=f"{gap.summary}: {gap.why}",
         fix=f"'skyflowctl rotate --retire {name}' without --allow-unverified-nodes says how each "
         "can; or give --kept-copy-only, and delete the key by hand",
-        code="cut-over-not-proven",
+        code=NOT_PROVEN,
     )
 
 

@@ -11,7 +11,8 @@ from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
 from skyflowctl.rotation.nodes import Nodes, open_nodes
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Found, Recorder
-from skyflowctl.rotation.serving import Serving, serving
+from skyflowctl.rotation.serving import Serving, believed, serving
+from skyflowctl.vault.failures import OutcomeUnknown, ServerUnreachable
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 
@@ -182,7 +183,7 @@ def _bad(run: Run, ending: Ending) -> MountOutcome:
     if ending.settled:
         run.settled()
     problems, code = ending.problems, ending.exit_code
-    if code in _OWN_CODES or not (worse := _not_serving(run, ending)):
+    if not (worse := _not_serving(run, ending)):
         return run.outcome(ending.word, problems, code)
     return run.outcome(ending.word, (*problems, worse), ExitCode.UNHEALTHY, serves=False)
 
@@ -191,13 +192,16 @@ def _not_serving(run: Run, ending: Ending) -> Problem | None:
     """Return why the mount does not serve; None: it does, or nothing else is known."""
     try:
         configured = run.look().configured
+    except (ServerUnreachable, OutcomeUnknown):
+        return None  # nobody can be asked, and each question may last a minute
     except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing
         configured = True
     if not configured:
         return words.not_configured(run.path, run.job.name)
-    if not run.begun and ending.problems[0].code in _INPUT:
-        return None  # this run has not touched it, and need not mint to say no
-    how = serving(run.gateway, run.path)
+    # A run that has not touched the mount need not mint for every role to say no.
+    input_only = ending.exit_code is ExitCode.INVALID or ending.problems[0].code in _INPUT
+    check = believed if input_only and not run.begun else serving
+    how = check(run.gateway, run.path)
     if how is Serving.NO_CREDENTIAL:
         return words.not_configured(run.path, run.job.name)
     if how is Serving.NO_ANSWER:

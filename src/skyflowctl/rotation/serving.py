@@ -47,14 +47,21 @@ def serving(gateway: Gateway, path: str) -> Serving:
     return Serving.NO_ANSWER if any(map(unclear, proofs)) else Serving.NO
 
 
-def _of_health(gateway: Gateway, path: str) -> Serving:
-    """Ask an engine that has no verification."""
+def believed(gateway: Gateway, path: str) -> Serving:
+    """The same, and an engine is believed that was well a moment ago by its own health."""
+    if _of_health(gateway, path, unknown=Serving.NO) is Serving.YES:
+        return Serving.YES
+    return serving(gateway, path)
+
+
+def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> Serving:
+    """Ask an engine what it knows of itself; one without verification can tell no more."""
     try:
         return _BY_STATE.get(gateway.health(path).state, Serving.NO)
     except TokenServiceFailed as error:
         return _of_failure(error)
     except Exception:  # noqa: BLE001 - as above
-        return Serving.YES
+        return unknown
 
 
 def _of_failure(error: TokenServiceFailed) -> Serving:
