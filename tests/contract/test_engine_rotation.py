@@ -343,7 +343,7 @@ class TestRollback:
 
     @scenario
     async def test_the_key_that_is_live_again_is_not_to_be_deleted(self):
-        bench, old, new = await rotated(rotation_keys=["k-other"])
+        bench, _old, new = await rotated(rotation_keys=["k-other"])
         await bench.write("config/rollback", cas_credential_version=2)
         assert (await rotation(bench))["to"] == new
         await bench.write("config/rollback", credential_version=2)
