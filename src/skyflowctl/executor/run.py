@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
@@ -33,6 +33,7 @@ from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
 
 _Numbered = tuple[int, Action]
+_LOOK_UP_SECONDS = 0.1
 
 
 def execute(
@@ -65,11 +66,24 @@ def execute(
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
         for kind in Kind:
             units = _units([pair for pair in numbered if pair[1].kind is kind])
-            list(pool.map(run.unit, units))
+            _wait_for([pool.submit(run.unit, unit) for unit in units])
         results = tuple(run.results[index] for index, _ in numbered)
         paths = _to_prove(results) if verify and not run.stop.asked else ()
         proofs = dict(zip(paths, pool.map(lambda path: prove(gateway, path), paths), strict=True))
     return Outcome(results, proofs, interrupted=run.stop.asked)
+
+
+def _wait_for(futures: Sequence[Future[None]]) -> None:
+    """Wait for all, waking now and then: Python may miss a signal just before a wait.
+
+    Raises:
+        BaseException: what the first of them that failed raised.
+    """
+    left: set[Future[None]] = set(futures)
+    while left:
+        left = wait(left, timeout=_LOOK_UP_SECONDS).not_done
+    for future in futures:
+        future.result()
 
 
 class _Run:
