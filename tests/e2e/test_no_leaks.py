@@ -72,7 +72,8 @@ class Bench:
         for path in sorted((self.stack.dev / "credentials").glob("*.json")):
             found += credential_needles(path.name, path.read_text())
         secret_files = [OPERATOR, "secrets/unseal.key", "tls/server.key"]
-        secret_files += ["emulator/control-token", "emulator/signing-key.pem"]
+        secret_files += ["secrets/skyflow-operator.token", "emulator/control-token"]
+        secret_files += ["emulator/signing-key.pem"]
         for name in secret_files:
             found.append(needle(name, (self.stack.dev / name).read_text().strip()))
         return found

@@ -44,6 +44,12 @@ def free_port_pair() -> int:
     raise AssertionError("no two free ports side by side")
 
 
+_RAFT = """storage "raft" {{
+  path = "{path}"
+  node_id = "n1"
+}}"""
+
+
 @dataclass
 class BaoServer:
     """A running server. ``ca`` is None when it listens without TLS."""
@@ -105,13 +111,15 @@ class BaoServer:
                 self.process.wait(15)
 
 
-def _config(folder: Path, port: int, tls: tuple[Path, Path] | None, extra: str) -> str:
+def _config(
+    folder: Path, port: int, tls: tuple[Path, Path] | None, extra: str, storage: str
+) -> str:
     scheme = "https" if tls else "http"
     listener_tls = (
         f'tls_cert_file = "{tls[0]}"\n  tls_key_file = "{tls[1]}"' if tls else "tls_disable = true"
     )
     return f"""
-storage "inmem" {{}}
+{storage}
 listener "tcp" {{
   address = "127.0.0.1:{port}"
   cluster_address = "127.0.0.1:{port + 1}"
@@ -164,9 +172,16 @@ def _dev_certificate(folder: Path) -> tuple[Path, Path, Path]:
 
 @contextlib.contextmanager
 def running_bao(
-    *, tls: bool = True, extra: str = "", environ: Mapping[str, str] | None = None
+    *,
+    tls: bool = True,
+    extra: str = "",
+    environ: Mapping[str, str] | None = None,
+    raft: bool = False,
 ) -> Iterator[BaoServer]:
-    """Run a server in a short temporary folder (unix socket paths are limited)."""
+    """Run a server in a short temporary folder (unix socket paths are limited).
+
+    ``raft``: with storage on disk that knows snapshots; else in memory.
+    """
     folder = Path(tempfile.mkdtemp(prefix="sfb"))
     (folder / "plugins").mkdir()
     (folder / "s").mkdir()
@@ -174,7 +189,10 @@ def running_bao(
     certificate = _dev_certificate(folder) if tls else None
     port = free_port_pair()
     config = folder / "bao.hcl"
-    config.write_text(_config(folder, port, certificate[1:] if certificate else None, extra))
+    storage = _RAFT.format(path=folder / "data") if raft else 'storage "inmem" {}'
+    (folder / "data").mkdir()
+    pair = certificate[1:] if certificate else None
+    config.write_text(_config(folder, port, pair, extra, storage))
     token = "boot-" + secrets.token_hex(12)
     log = (folder / "server.log").open("wb")
     environment = {

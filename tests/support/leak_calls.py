@@ -92,6 +92,23 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("plan", "-o", "json", "-f", "own/bad.yaml")),
         bad(dev("plan", *_WRONG)),
     ],
+    "rotate": [
+        dev("rotate", "purchase", "--generate", "-y", "-v", "-v"),
+        dev("rotate", "purchase", "--generate", "--dry-run", "-o", "json"),
+        dev("rotate", "--rollback", "purchase", "-o", "json"),
+        dev("rotate", "--due"),
+        bad(dev("rotate", "order", "--credentials", "own/broken.json", "-y", "-v", "-v")),
+        bad(dev("rotate", "order", "--credentials", "own/ledger.json", "-y", "-o", "json")),
+        bad(dev("rotate", "order", "--operator-token", "own-token-text", "--generate", "-y")),
+        bad(dev("rotate", "order", "-y", *_WRONG)),
+        bad(bare("rotate", "ledger", "--credentials", "own/ledger.json", "-y", "-v", "-v")),
+        bad(
+            bare(
+                *("rotate", "ledger", "--generate", "--account-id", "a", "-y", "-v", "-v"),
+                *("--operator-token", "file:own/wrong-token", "--management-host", "{host}"),
+            )
+        ),
+    ],
     "status": [dev("status"), dev("status", "-o", "json"), bad(dev("status", *_WRONG))],
     "health": [dev("health"), dev("health", "-o", "json"), bad(dev("health", *_WRONG))],
     "creds": [
@@ -138,6 +155,17 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("config", "write", "order", "--credentials", "own/ledger.json", "-v", "-v")),
         bad(bare("config", "write", "ledger", "--credentials", "own/ledger.json", "-o", "json")),
         bad(dev("config", "write", "order", "--clear-tags", *_WRONG)),
+    ],
+    "config rollback": [
+        bad(dev("config", "rollback", "order", "--to", "99", "-v", "-v")),
+        bad(bare("config", "rollback", "ledger", "-o", "json")),
+        bad(dev("config", "rollback", "order", *_WRONG)),
+    ],
+    "config revoke": [
+        dev("config", "revoke", "purchase", "--reason", "leak test", "-y", "-v", "-v"),
+        dev("config", "revoke", "purchase", "--reason", "x", "-y", "--delete-keys", "-o", "json"),
+        bad(bare("config", "revoke", "ledger", "--reason", "x", "-o", "json")),
+        bad(dev("config", "revoke", "order", "--reason", "x", "-y", *_WRONG)),
     ],
     "config verify": [
         dev("config", "verify", "order"),

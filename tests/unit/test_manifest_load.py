@@ -46,7 +46,7 @@ def test_the_example_is_what_the_design_asks_for():
     assert list(mounts) == ["order", "purchase", "payment"]
     assert all(len(mount.roles) >= 3 for mount in mounts.values())
     assert [mount.path for mount in manifest.mounts] == [f"skyflow/{name}" for name in mounts]
-    assert [name for name, mount in mounts.items() if mount.protect] == ["payment"]
+    assert [name for name, mount in mounts.items() if mount.protect] == ["order"]
     producer = mounts["order"].roles[0]
     assert (producer.name, producer.role_id) == ("order-producer", "skyflow-role-order-prod")
     assert producer.ctx.required

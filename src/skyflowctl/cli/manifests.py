@@ -156,7 +156,12 @@ def choose_mounts(
     declared = declared_mounts(manifest) if manifest else None
     if not names:
         return ChosenMounts(declared, kind, prefix, manifest)
-    known = {mount.path: mount for mount in declared or ()}
+    by_name = {mount.name: mount for mount in declared or ()}
+    by_path = {mount.path: mount for mount in declared or ()}
     paths = [(name, mount_path(name, prefix)) for name in names]
-    chosen = tuple(known.get(path) or Named(name, path) for name, path in paths)
+    chosen = tuple(
+        # A declared mount may have a path of its own.
+        by_name.get(name) or by_path.get(path) or Named(name, path)
+        for name, path in paths
+    )
     return ChosenMounts(chosen, kind, prefix, manifest)

@@ -24,6 +24,7 @@ class Result:
         problem: why it failed or was skipped.
         warnings: what the server or the engine said about a write that it took.
         exit_code: that of the failure's class.
+        besides: what else the failure had to say.
     """
 
     action: Action
@@ -33,6 +34,12 @@ class Result:
     problem: Problem | None = None
     exit_code: ExitCode = ExitCode.OK
     warnings: tuple[Problem, ...] = ()
+    besides: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Why it failed or was skipped, the cause first; empty when it was done."""
+        return (self.problem, *self.besides) if self.problem else ()
 
 
 @dataclass(frozen=True, slots=True)

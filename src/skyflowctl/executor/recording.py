@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from skyflowctl.vault import nodes
 from skyflowctl.vault.transport import Reply, Transport
 
 _READS = frozenset({"GET", "LIST"})
@@ -28,6 +29,16 @@ class WriteRecorder:
     def cluster_id(self) -> str:
         """The inner transport's cluster."""
         return self._inner.cluster_id
+
+    @property
+    def newest_index(self) -> str:
+        """The inner transport's newest raft index; empty where it has none."""
+        return nodes.newest_index(self._inner)
+
+    @property
+    def named_nodes(self) -> tuple[str, ...]:
+        """The nodes that the user named to the inner transport."""
+        return nodes.named_nodes(self._inner)
 
     def request(
         self,

@@ -132,10 +132,11 @@ class _Run:
         return None
 
     def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> Result:
-        problem = error.problems[0]
+        problem, *besides = error.problems
         self._tell(ActionFailed(action, spent, problem))
         request_id = error.request_id if isinstance(error, VaultError) else ""
-        return Result(action, "failed", request_id, spent, problem, ExitCode(error.exit_code))
+        code = ExitCode(error.exit_code)
+        return Result(action, "failed", request_id, spent, problem, code, besides=tuple(besides))
 
     def _tell(self, event: Event) -> None:
         with self._lock:

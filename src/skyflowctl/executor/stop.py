@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +26,13 @@ class Stop:
     def asked(self) -> bool:
         """True as soon as anybody asked."""
         return self._event.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: all of it where somebody asked before, else until somebody asks."""
+        if self.asked:
+            time.sleep(seconds)
+        else:
+            self._event.wait(seconds)
 
 
 @contextmanager

@@ -42,8 +42,8 @@ class ApplyResult:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Why it is not all done: failures, then mounts that could not be read."""
-        failed = (result.problem for result in self.outcome.failures)
-        return tuple(problem for problem in failed if problem) + self.planned.plan.unreadable
+        failed = (one for result in self.outcome.failures for one in result.problems)
+        return (*failed, *self.planned.plan.unreadable)
 
 
 def refuse_left_out(planned: PlanResult) -> None:

@@ -5,9 +5,12 @@ are played. Nothing is written anywhere. The one connection is the reading of a 
 live state, when a gateway is given.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
+from skyflowctl.clock import SystemClock
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.executor.events import Listener
@@ -19,10 +22,11 @@ from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.plan import PlanResult, plan
 from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
-from skyflowctl.operations.replacing import WritingReplacer
+from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import Plan
+from skyflowctl.rotation.ports import World
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -123,7 +127,7 @@ def dry_run(
     with open_stage(manifest, cast, planned.live) as stage:
         played = _with_stand_ins(planned.plan, cast)
         outcome = execute(
-            played, stage, cast, WritingReplacer(), parallelism=parallelism, on_event=on_event
+            played, stage, cast, _replacer(), parallelism=parallelism, on_event=on_event
         )
         tried, unproved = _tried(manifest, stage)
         minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
@@ -170,7 +174,7 @@ def mint_dry(
     cast = make_cast(alone, credentials, _NOTHING)
     with open_stage(alone, cast, _NOTHING) as stage:
         made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
-        outcome = execute(made, stage, cast, WritingReplacer())
+        outcome = execute(made, stage, cast, _replacer())
         if outcome.failures:
             problems = (result.problem for result in outcome.failures)
             raise SkyflowctlError.of(problem for problem in problems if problem)
@@ -197,6 +201,17 @@ def _planned(
     nobody = Cast({}, {}, {}, ())
     with open_stage(manifest, nobody, _NOTHING) as stage:
         return plan(manifest, stage, credentials, replace_credential=replace_credential)
+
+
+def _replacer() -> RotatingReplacer:
+    """Return what replaces credentials on the stage, where nobody else is at work."""
+
+    def world(stage: Gateway) -> World:
+        return World(
+            gateway=stage, connect=None, clock=SystemClock(), run_id="dry-run", sleep=time.sleep
+        )
+
+    return RotatingReplacer(world, replace(DECLARED, stale_after=timedelta()))
 
 
 def _with_stand_ins(made: Plan, cast: Cast) -> Plan:

@@ -1,27 +1,90 @@
-"""How ``apply`` makes a new credential live in the place of another one."""
+"""How ``apply`` makes a new credential live in the place of another one: by a rotation."""
 
-from skyflowctl.errors import Problem
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from skyflowctl.errors import (
+    ExitCode,
+    InvalidInput,
+    NotPermitted,
+    PartlyDone,
+    Problem,
+    Refused,
+    SkyflowctlError,
+    Unhealthy,
+    Unreachable,
+)
 from skyflowctl.executor.ports import Credential
+from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
+from skyflowctl.rotation.ports import FromReference, World
+from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.vault.gateway import Gateway
 
+_KINDS: dict[ExitCode, type[SkyflowctlError]] = {
+    kind.exit_code: kind
+    for kind in (PartlyDone, NotPermitted, Refused, Unhealthy, InvalidInput, Unreachable)
+}
+# The manifest declares the account, and the plan shows it. An engine without a way back
+# gets here only where the caller insisted with --replace-credential.
+DECLARED = Options(allow_different_account=True, no_rollback=True)
 
-class WritingReplacer:
-    """Writes it, and trusts the engine's own check; a ``Replacer``."""
+
+@dataclass(frozen=True, slots=True)
+class RotatingReplacer:
+    """Proves a credential before and after it is written, on every node; a ``Replacer``.
+
+    Args:
+        make_world: returns what a rotation needs from outside, around this gateway.
+        options: how to rotate.
+    """
+
+    make_world: Callable[[Gateway], World]
+    options: Options = field(default=DECLARED)
 
     def replace(
-        self,
-        mount: str,  # noqa: ARG002 - the port's signature
-        path: str,
-        credential: Credential,
-        gateway: Gateway,
+        self, mount: str, path: str, credential: Credential, gateway: Gateway
     ) -> tuple[Problem, ...]:
-        """Write the credential."""
-        gateway.write_config(path, {"credentials_json": credential.json})
-        return ()
+        """Rotate to the credential; see ``Replacer``."""
+        identity = credential.identity
+        new = NewCredential(identity.client_id, identity.key_id, credential.json)
+        outcome = self._rotate(mount, path, gateway, lambda: new)
+        said = _said(outcome)
+        if outcome.to_key == identity.key_id:
+            return said
+        # It finished a rotation to another key, which was open before this one.
+        return (*said, *_said(self._rotate(mount, path, gateway, lambda: new)))
 
-    def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:  # noqa: ARG002
-        """Commit the rotation that is open."""
+    def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
+        """Prove the live credential and commit its rotation; see ``Replacer``."""
         rotation = gateway.read_config(path).rotation
-        if rotation is not None:
-            gateway.commit_rotation(path, rotation.id)
-        return ()
+        if rotation is None or rotation.state != "open":
+            return ()  # somebody has finished it since the plan was made
+        return _said(self._rotate(mount, path, gateway, None))
+
+    def _rotate(
+        self, mount: str, path: str, gateway: Gateway, source: FromReference | None
+    ) -> MountOutcome:
+        return rotate_mount(Job(mount, path, self.options), source, self.make_world(gateway))
+
+
+def _said(outcome: MountOutcome) -> tuple[Problem, ...]:
+    """Return what the reader should know of a rotation that went well.
+
+    Raises:
+        SkyflowctlError: it did not.
+    """
+    if outcome.result is not Word.ROTATED:
+        raise _KINDS.get(outcome.exit_code, SkyflowctlError).of(outcome.problems)
+    if not outcome.from_key:
+        return outcome.warnings
+    return (*outcome.warnings, _old_key(outcome))
+
+
+def _old_key(outcome: MountOutcome) -> Problem:
+    until = outcome.old_tokens_valid_until or "their own end, at most an hour from now"
+    return Problem(
+        "old-key-valid",
+        f"the replaced key {outcome.from_key} of {outcome.path} is still valid at Skyflow",
+        f"an apply deletes no key; the tokens that were minted with it live until {until}",
+        f"after that: 'skyflowctl rotate --retire {outcome.name}'",
+    )

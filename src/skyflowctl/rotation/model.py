@@ -22,7 +22,7 @@ class Word(StrEnum):
 
 
 class StepName(StrEnum):
-    """The steps, in the order in which they may come."""
+    """The steps, in the order in which they may come; the last five are a cut-off's."""
 
     RESUME = "resume"
     INTENT = "intent"
@@ -40,6 +40,11 @@ class StepName(StrEnum):
     WAIT_FOR_OLD_TOKENS = "wait-for-old-tokens"
     DELETE_OLD_KEY = "delete-old-key"
     DESTROY_KEPT = "destroy-kept"
+    LOOK = "look"
+    CUT_OFF = "cut-off"
+    KEYS_AT_SKYFLOW = "keys-at-skyflow"
+    PROVE_CUT_OFF = "prove-cut-off"
+    PROVE_OTHERS = "prove-other-mounts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """The server's other mounts of our kind, as far as this login can read them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.rotation.ports import World, names
+from skyflowctl.vault.failures import VaultError, health_state
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 from skyflowctl.vault.workers import Workers
@@ -68,3 +71,62 @@ def neighbours(gateway: Gateway, path: str) -> Neighbours:
             if isinstance(error, VaultError)
         },
     )
+
+
+Doors = Mapping[str, Gateway]
+"""A gateway by the node that it asks; an empty name: the address that was named."""
+States = Mapping[tuple[str, str], str]
+"""A health state by the mount's path and the node's name."""
+
+
+@contextmanager
+def doors(world: World) -> Iterator[Doors]:
+    """Open a gateway to every node that may be asked; the others are simply not there."""
+    with ExitStack() as opened:
+        found: dict[str, Gateway] = {}
+        for name, gateway in _ways(world):
+            opened.callback(gateway.close)
+            found[name] = gateway
+        yield found or {"": world.gateway}
+
+
+def _ways(world: World) -> Iterator[tuple[str, Gateway]]:
+    if world.connect is None:
+        return
+    try:
+        nodes = world.gateway.nodes()
+    except VaultError:
+        return
+    for node in nodes if len(nodes) > 1 else ():
+        try:
+            gateway = world.connect(node)
+        except SkyflowctlError:
+            continue
+        if gateway is not None:
+            yield names([node])[0], gateway
+
+
+def health_states(
+    ways: Doors, paths: Sequence[str], known: Callable[[str, str, str], None]
+) -> States:
+    """Have every mount probe its credential now, on every node; nothing is raised.
+
+    Args:
+        ways: the nodes.
+        paths: the mounts.
+        known: told path, node and state as soon as there is one, from other threads; who
+            cannot wait for all looks there.
+    """
+
+    def ask(one: tuple[str, str]) -> str:
+        path, node = one
+        try:
+            state = ways[node].health(path, refresh=True).state
+        except VaultError as error:
+            state = health_state(error)
+        known(path, node, state)
+        return state
+
+    asked = [(path, node) for path in paths for node in ways]
+    with Workers(_AT_ONCE) as pool:
+        return dict(zip(asked, pool.map(ask, asked), strict=True))

@@ -108,7 +108,7 @@ class RevokeOutcome:
         cut_off: the mount has no credential, as its leader says at the end.
         done_before: it had none when this run began.
         live_key_id: the key that was live before; empty: none was.
-        cut_off_at: RFC 3339; when this run's deletion was done.
+        cut_off_at: RFC 3339; when the mount lost its credential, in this run or before it.
         keys: every key that the mount has held, the newest first.
         nodes: the proof of each node; one that could not be asked is among them.
         others: the server's other mounts of this kind.

@@ -133,6 +133,11 @@ class HvacTransport:
         within = f", namespace {self._target.namespace}" if self._target.namespace else ""
         return self._target.address + within
 
+    @property
+    def namespace(self) -> str:
+        """The namespace that paths are relative to; empty for the root."""
+        return self._target.namespace
+
     def close(self) -> None:
         """Close its connections."""
         with self._lock:

@@ -11,9 +11,17 @@ from skyflowctl.engine.records import (
     ConfigRecord,
     HistoryEntry,
     RoleRecord,
+    RotationRecord,
 )
 from skyflowctl.secret import Secret
-from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.live import (
+    LiveConfig,
+    LiveEngine,
+    LiveMount,
+    LiveRole,
+    LiveRotation,
+    LiveState,
+)
 from skyflowctl.vault.memory_server import MemoryServer, Refusal
 
 _SLOT = "seeded"
@@ -60,6 +68,21 @@ def _config_record(config: LiveConfig, now: datetime, *, configured: bool) -> Co
         last_updated=_dated(config, "last_updated", now),
         credential_updated=written if configured else None,
         history=(live,) if configured else (),
+        rotation=_open_rotation(config.rotation, now),
+    )
+
+
+def _open_rotation(live: LiveRotation | None, now: datetime) -> RotationRecord | None:
+    """Return what whoever comes next goes on with; one that is over matters to nobody."""
+    if live is None or live.state != "open":
+        return None
+    return RotationRecord(
+        id=live.id,
+        from_key=live.from_key,
+        to_key=live.to_key,
+        started=parse_rfc3339(live.started) if live.started else now,
+        by=live.by,
+        keys=live.keys,
     )
 
 

@@ -35,6 +35,13 @@ DryRunOption = Annotated[
         help="Carry it out on a server within this process; write nothing.",
     ),
 ]
+UnverifiedNodesOption = Annotated[
+    bool,
+    option(
+        "--allow-unverified-nodes",
+        help="Replace a credential though nodes of the cluster cannot be asked.",
+    ),
+]
 _RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
 
 
@@ -66,6 +73,7 @@ def apply(
     dry_run: DryRunOption = False,
     replace_credential: ReplaceCredentialOption = None,
     allow_host: AllowHostOption = None,
+    allow_unverified_nodes: UnverifiedNodesOption = False,
 ) -> None:
     """Show what would change, ask, and change it: stage by stage, many mounts at once. An
     apply that was stopped or failed in part is finished by the same command."""
@@ -85,7 +93,14 @@ def apply(
                 _ask(planned, wiring.server_name(gateway), run, yes=yes, no_input=no_input)
             except Refused as error:
                 return _refused(planned, error)
-            return _carry_out(planned, gateway, source, run, parallelism)
+            return _carry_out(
+                planned,
+                gateway,
+                source,
+                run,
+                parallelism,
+                unverified_nodes=allow_unverified_nodes,
+            )
 
     def rehearse(run: Run) -> Result:
         from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
@@ -125,20 +140,34 @@ def _refused(planned: "PlanResult", error: Refused) -> Result:
 
 
 def _carry_out(
-    planned: "PlanResult", gateway: "Gateway", source: Any, run: Run, parallelism: int
+    planned: "PlanResult",
+    gateway: "Gateway",
+    source: Any,
+    run: Run,
+    parallelism: int,
+    *,
+    unverified_nodes: bool,
 ) -> Result:
+    from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
-    from skyflowctl.operations.replacing import WritingReplacer
 
-    replacer = WritingReplacer()
     with (
         progress(len(planned.plan.actions), run.terminal) as shown,
         stop_on_signals(shown.stopping) as stop,
     ):
+        replacer = replacer_for(
+            gateway, source, run, stop, shown.notice, unverified_nodes=unverified_nodes
+        )
         done = carry_out(
-            planned, gateway, source, replacer, parallelism=parallelism, on_event=shown, stop=stop
+            planned,
+            gateway,
+            source,
+            replacer,
+            parallelism=parallelism,
+            on_event=shown,
+            stop=stop,
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")

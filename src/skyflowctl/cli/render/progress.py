@@ -63,6 +63,10 @@ class Shown:
             self._under_way -= 1
         self._show(event)
 
+    def notice(self, text: str) -> None:
+        """Say why it takes longer, such as what it waits for."""
+        self._say(text)
+
     def stopping(self) -> None:
         """Say that the first signal came, and what a second one does."""
         what = counted(self._under_way, "request")

@@ -1,0 +1,48 @@
+"""What ``apply`` replaces a live credential with: the rotation, wired to this server."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.run import Run
+from skyflowctl.operations.credentials import ManifestCredentials
+from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
+from skyflowctl.rotation.ports import Event, Notice, World
+
+if TYPE_CHECKING:
+    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.executor.stop import Stop
+    from skyflowctl.vault.gateway import Gateway
+
+
+def replacer_for(
+    gateway: "Gateway",
+    source: "CredentialSource",
+    run: Run,
+    stop: "Stop",
+    say: Callable[[str], None],
+    *,
+    unverified_nodes: bool,
+) -> RotatingReplacer:
+    """Return the replacer of one apply; what it needs is made when it is used.
+
+    Args:
+        gateway: the server, and the way to each of its nodes.
+        source: of the credentials; knows which token services they may name.
+        run: the command's.
+        stop: asked between the steps of a rotation.
+        say: shows one line to a person who waits.
+        unverified_nodes: go on though there are nodes that nobody named.
+    """
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            say(f"{event.mount}: {event.text}")
+
+    def world(recorded: "Gateway") -> World:
+        from skyflowctl.cli.wiring_rotation import rotation_world
+
+        hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()
+        return replace(rotation_world(gateway, run, stop, tell, frozenset(hosts)), gateway=recorded)
+
+    return RotatingReplacer(world, replace(DECLARED, unverified_nodes=unverified_nodes))

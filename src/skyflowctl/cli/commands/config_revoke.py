@@ -1,0 +1,189 @@
+"""``skyflowctl config revoke``: the break-glass that cuts a mount off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result, status_of
+from skyflowctl.cli.options import (
+    FileOption,
+    MountArgument,
+    NoInputOption,
+    OutputOptions,
+    TargetOptions,
+    YesOption,
+    option,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.rotate_options import OperatorOptions
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.cli.manifests import ChosenMounts
+    from skyflowctl.operations.rotation_supply import Subject
+    from skyflowctl.operations.targets import Named
+    from skyflowctl.rotation.revoked import RevokeOutcome
+    from skyflowctl.vault.gateway import Gateway
+
+ReasonOption = Annotated[
+    str | None,
+    option("--reason", help="Why; printed for the incident file. Required.", metavar="TEXT"),
+]
+DeleteKeysOption = Annotated[
+    bool,
+    option("--delete-keys", help="Have Skyflow delete every key that the mount has held, too."),
+]
+AllowDestroyOption = Annotated[
+    list[str] | None,
+    option(
+        "--allow-destroy",
+        help="The path of a mount that the manifest protects, as the word more that it needs.",
+        metavar="PATH",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the command line says beside the mount."""
+
+    reason: str
+    yes: bool
+    no_input: bool
+    allow_destroy: Sequence[str]
+    delete_keys: bool
+    operator: OperatorOptions
+
+
+@command(
+    examples=[
+        ('skyflowctl config revoke payment --reason "INC-42 key leaked"', "asks, then cuts off"),
+        ("skyflowctl config revoke payment --reason INC-42 -y", "at once"),
+        (
+            "skyflowctl config revoke payment --reason INC-42 -y --delete-keys",
+            "and delete its keys at Skyflow; needs an operator token",
+        ),
+        (
+            "skyflowctl config revoke order --reason INC-42 -y --allow-destroy=skyflow/order",
+            "a mount that the manifest protects",
+        ),
+    ],
+    exits=[
+        ExitCode.PARTIAL,
+        ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
+        ExitCode.UNHEALTHY,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
+)
+def config_revoke(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    operator: OperatorOptions,
+    *,
+    reason: ReasonOption = None,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+    allow_destroy: AllowDestroyOption = None,
+    delete_keys: DeleteKeysOption = False,
+    file: FileOption = None,
+) -> None:
+    """Destroy the live credential of a mount and every kept one: from then on it gives no
+    token to anybody, until a new credential is written. Every node is asked to prove it,
+    and every other mount to still serve. Tokens that were given out live on; what cannot
+    be revoked is printed, with the time until which it lives."""
+
+    def work(run: Run) -> Result:
+        said = _Said(
+            _reason(reason),
+            yes,
+            no_input,
+            tuple(allow_destroy or ()),
+            delete_keys,
+            operator,
+        )
+        chosen = manifests.choose_mounts([mount], file, run)
+        with wiring.open_gateway(target, run) as gateway:
+            return _result(_cut_off(run, said, chosen, gateway))
+
+    run_command("config revoke", output, work, _view)
+
+
+def _reason(text: str | None) -> str:
+    reason = (text or "").strip()
+    if not reason:
+        raise UsageError(
+            "a cut-off needs a reason",
+            why="it takes a product line off Skyflow, and the incident file must say why",
+            fix="add --reason TEXT",
+            code="needs-reason",
+        )
+    return reason
+
+
+def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> "RevokeOutcome":
+    from skyflowctl.cli.render.rotation_steps import Steps
+    from skyflowctl.cli.rotate_options import RotateOptions
+    from skyflowctl.cli.rotate_request import read_request
+    from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
+    from skyflowctl.executor.stop import stop_on_signals
+    from skyflowctl.operations import revocation
+
+    assert chosen.mounts  # one was named
+    named = chosen.mounts[0]
+    revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
+    subject = _look(gateway, named)
+    wishes = read_request([named.name], RotateOptions(), said.operator).wishes()
+    supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
+    _ask(run, said, subject, wiring.server_name(gateway))
+    steps = Steps(run.terminal, 1)
+    with stop_on_signals(steps.stopping) as stop:
+        world = rotation_world(gateway, run, stop, steps, supplied.token_hosts)
+        return revocation.revoke(
+            subject,
+            supplied.supply,
+            world,
+            reason=said.reason,
+            delete_keys=said.delete_keys,
+        )
+
+
+def _look(gateway: "Gateway", named: "Named") -> "Subject":
+    from skyflowctl.operations.rotation import look
+
+    (subject,) = look(gateway, [named], 1)
+    if subject.problem:
+        raise subject.problem
+    return subject
+
+
+def _ask(run: Run, said: _Said, subject: "Subject", server: str) -> None:
+    live = subject.config.key_id if subject.config else ""
+    run.notice(f"server: {server}")
+    run.notice(f"  {subject.named.path}: {f'key {live} is live' if live else 'no key is live'}")
+    question = f"Cut {subject.named.path} off? From then on it gives no token to anybody."
+    wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
+
+
+def _result(outcome: "RevokeOutcome") -> Result:
+    from skyflowctl.cli.render.revocation import revocation_json
+
+    code = outcome.exit_code
+    return Result(
+        revocation_json(outcome),
+        status_of(code) if code else "ok",
+        code,
+        outcome.problems,
+        outcome.warnings,
+    )
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.revocation import show_revocation
+
+    show_revocation(result.data, terminal)

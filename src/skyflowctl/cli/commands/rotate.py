@@ -1,0 +1,126 @@
+"""``skyflowctl rotate``, and ``config rollback``, which is one of its ways."""
+
+from typing import Annotated
+
+import typer
+
+from skyflowctl.cli import manifests
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    AllowHostOption,
+    FileOption,
+    MountArgument,
+    NoInputOption,
+    OutputOptions,
+    ParallelismOption,
+    TargetOptions,
+    YesOption,
+    option,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+MountsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MOUNT]...", help="Names or paths of mounts.", show_default=False),
+]
+ToOption = Annotated[
+    int | None,
+    option("--to", help="This credential version of 'config history'.", metavar="V", min=1),
+]
+_EXITS = [
+    ExitCode.PARTIAL,
+    ExitCode.NOT_PERMITTED,
+    ExitCode.REFUSED,
+    ExitCode.UNHEALTHY,
+    ExitCode.INVALID,
+    ExitCode.UNREACHABLE,
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl rotate payment --generate", "a new key for the same account; asks first"),
+        ("skyflowctl rotate payment --credentials file:new.json -y", "with a key you were given"),
+        ("skyflowctl rotate --due -y -o json", "from cron: only what the manifest calls due"),
+        ("skyflowctl rotate --rollback payment", "back to the key before, at once"),
+        ("skyflowctl rotate --retire payment", "when its tokens ended: delete the old key"),
+    ],
+    exits=_EXITS,
+    env=["XDG_STATE_HOME"],
+)
+def rotate(
+    target: TargetOptions,
+    output: OutputOptions,
+    flags: RotateOptions,
+    operator: OperatorOptions,
+    *,
+    mounts: MountsArgument = None,
+    file: FileOption = None,
+    parallelism: ParallelismOption = 10,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+    allow_host: AllowHostOption = None,
+) -> None:
+    """Replace a mount's credential without a failed request. The new one is proved for
+    every role before it is written, and on every node afterwards; whatever fails then is
+    rolled back. The new key comes from --credentials or --generate, else from the
+    manifest's rotation rule. Killed at any instant, the same command goes on.
+
+    The old key stays the way back until it is retired. --rollback asks nothing: it goes
+    to a credential that was live, and proves it first."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.cli.rotate_request import read_request
+        from skyflowctl.cli.rotate_work import Rotation
+
+        request = read_request(mounts, flags, operator)
+        chosen = manifests.choose_mounts(request.names, file, run)
+        rotation = Rotation(run, request, chosen, target, parallelism, tuple(allow_host or ()))
+        return rotation.work(yes=yes, no_input=no_input)
+
+    run_command("rotate", output, work, _view)
+
+
+@command(
+    examples=[
+        ("skyflowctl config rollback payment", "back to the credential before the live one"),
+        ("skyflowctl config rollback payment --to 3", "to a version of 'config history payment'"),
+        ("skyflowctl config rollback payment -o json", "for programs"),
+    ],
+    exits=_EXITS,
+)
+def config_rollback(
+    mount: MountArgument,
+    target: TargetOptions,
+    output: OutputOptions,
+    operator: OperatorOptions,
+    *,
+    to: ToOption = None,
+    file: FileOption = None,
+    allow_host: AllowHostOption = None,
+) -> None:
+    """Make a credential that the mount had before live again; the same as 'rotate
+    --rollback'. The engine mints with it first, every node is verified afterwards, and
+    nothing is asked. A destroyed credential cannot come back (exit 5)."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.cli.rotate_request import read_request
+        from skyflowctl.cli.rotate_work import Rotation
+
+        request = read_request([mount], RotateOptions(rollback=True, to=to), operator)
+        chosen = manifests.choose_mounts(request.names, file, run)
+        return Rotation(run, request, chosen, target, 1, tuple(allow_host or ())).work()
+
+    run_command("config rollback", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.rotation import show_outcomes
+
+    show_outcomes(result.data, terminal)

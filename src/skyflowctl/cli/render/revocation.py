@@ -1,0 +1,128 @@
+"""What a cut-off did and could not do, as data and as people read it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from skyflowctl.cli.envelope import problem_json
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.render.text import counted
+from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
+
+_AT_SKYFLOW = {
+    AtSkyflow.DELETED.value: Styled("deleted", "green"),
+    AtSkyflow.ABSENT.value: Styled("not there", "green"),
+    AtSkyflow.LEFT.value: Styled("still valid", "bold red"),
+    AtSkyflow.UNKNOWN.value: Styled("not known", "bold yellow"),
+}
+
+
+def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
+    """Return the data for JSON."""
+    data = asdict(outcome)
+    for left_out in ("problems", "exit_code"):
+        del data[left_out]
+    data["keys"] = [{**one, "versions": list(one["versions"])} for one in data["keys"]]
+    data["nodes"] = [
+        {**asdict(one), "roles": [asdict(role) for role in one.roles], "proved": one.proved}
+        for one in outcome.nodes
+    ]
+    data["others"] = [{**asdict(one), "broken": one.broken} for one in outcome.others]
+    data["cannot_revoke"] = [asdict(one) for one in outcome.cannot_revoke]
+    data["steps"] = [
+        {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
+        for one in outcome.steps
+    ]
+    data["warnings"] = [problem_json(one) for one in outcome.warnings]
+    return data
+
+
+def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write it as a page that can be put into an incident file as it is."""
+    if data["cut_off"]:
+        terminal.line(data["path"], " ", Styled("is cut off", "bold green"), _since(data))
+    else:
+        terminal.line(data["path"], " ", Styled("is not cut off", "bold red"))
+    terminal.fields(
+        [("reason", data["reason"]), ("run", data["run_id"]), ("at", data["cut_off_at"])],
+        indent="  ",
+    )
+    _keys(data["keys"], terminal)
+    _nodes(data["nodes"], terminal)
+    _others(data["others"], terminal)
+    _remains(data["cannot_revoke"], terminal)
+    _to_delete(data, terminal)
+
+
+def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Say how the keys that are left are deleted at Skyflow."""
+    gone = {AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value}
+    left = sum(one["at_skyflow"] not in gone for one in data["keys"])
+    if left:
+        again = f"skyflowctl config revoke {data['name']} --reason … -y --delete-keys"
+        terminal.line()
+        terminal.line(Styled("next", "dim"), f"  {again}")
+        terminal.line(f"      deletes {counted(left, 'key')} at Skyflow")
+
+
+def _since(data: Mapping[str, Any]) -> str:
+    return ", and was before this run" if data["done_before"] else ""
+
+
+def _keys(keys: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    if not keys:
+        return
+    _heading("Keys", terminal)
+    headers = ["KEY", "WAS", "VERSIONS", "AT SKYFLOW", "WHY"]
+    if not any(one["detail"] for one in keys):
+        headers.pop()
+    rows: list[list[Piece]] = [
+        [
+            one["key_id"],
+            one["was"],
+            ", ".join(map(str, one["versions"])),
+            _AT_SKYFLOW[one["at_skyflow"]],
+            one["detail"],
+        ][: len(headers)]
+        for one in keys
+    ]
+    terminal.table(headers, rows)
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    _heading("Proved on every node: creds fail", terminal)
+    for one in nodes:
+        good = one["proved"]
+        mark = Styled("proved", "green") if good else Styled("not proved", "bold red")
+        failing = [role["role"] for role in one["roles"] if not role["ok"]]
+        why = one["problem"] or (f"still mints: {', '.join(failing)}" if failing else "")
+        terminal.line("  ", mark, f"  {one['node']}  {why or counted(len(one['roles']), 'role')}")
+
+
+def _others(others: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    if not others:
+        return
+    _heading("Other mounts", terminal)
+    rows: list[list[Piece]] = [
+        [
+            one["path"],
+            one["before"],
+            Styled(one["after"] or "-", "green" if one["after"] == "ok" else "bold yellow"),
+        ]
+        for one in others
+    ]
+    terminal.table(["MOUNT", "BEFORE", "AFTER"], rows)
+
+
+def _remains(remains: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    if not remains:
+        return
+    _heading("What cannot be revoked", terminal)
+    for one in remains:
+        until = f"until {one['until']}" if one["until"] else "no end known"
+        terminal.line("  ", Styled(until, "yellow"), f"  {one['what']}")
+
+
+def _heading(text: str, terminal: Terminal) -> None:
+    terminal.line()
+    terminal.line(Styled(text, "bold"))

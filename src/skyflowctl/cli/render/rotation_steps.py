@@ -1,0 +1,116 @@
+"""A rotation while it goes on: each step as it ends for one mount, a line each for several."""
+
+import threading
+
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.rotation.model import Step, StepName, Word
+from skyflowctl.rotation.ports import Event, Notice, StepDone, StepStarted
+
+STYLES = {
+    Word.ROTATED: "bold green",
+    Word.ROLLED_BACK: "bold yellow",
+    Word.REFUSED: "bold red",
+    Word.FAILED: "bold red",
+    Word.NOT_DUE: "dim",
+    Word.RETIRED: "bold green",
+    Word.WOULD_ROTATE: "bold green",
+}
+_NAME_COLUMNS = 19
+# What a step did that found nothing worth telling.
+_PLAIN = {
+    StepName.RESUME: "looked for a rotation that was left open",
+    StepName.INTENT: "the rotation is open in the engine",
+    StepName.LINT: "well-formed, for this service account",
+}
+
+
+class Steps:
+    """Shows what happens, on stderr; called from several threads.
+
+    With one mount each step is a line, and in a terminal the step that is under way too.
+    With several, a mount is a line when it is finished; ``-v`` shows their steps as well.
+
+    Args:
+        terminal: where to.
+        mounts: how many there are.
+    """
+
+    def __init__(self, terminal: Terminal, mounts: int) -> None:
+        self._terminal = terminal
+        self._several = mounts > 1
+        self._moving = terminal.interactive_err and not terminal.quiet and mounts == 1
+        self._shown = False
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event of a rotation."""
+        with self._lock:
+            if isinstance(event, StepStarted):
+                self._begin(event)
+            elif isinstance(event, StepDone):
+                self._done(event)
+            else:
+                self._say(event)
+
+    def finished(self, name: str, word: Word) -> None:
+        """Show that a mount is finished."""
+        if self._several:
+            with self._lock:
+                self._terminal.note(f"  {name}  ", Styled(said(word), STYLES[word]))
+
+    def stopping(self) -> None:
+        """Say that the first signal came, and what a second one does."""
+        with self._lock:
+            self._clear()
+            self._terminal.note("stopping in order; Ctrl-C again stops at once")
+
+    def _begin(self, event: StepStarted) -> None:
+        if self._moving:
+            self._clear()
+            self._terminal.err.write(f"    {event.name.value} ...")
+            self._terminal.err.flush()
+            self._shown = True
+
+    def _done(self, event: StepDone) -> None:
+        self._clear()
+        if not self._several or self._terminal.verbosity:
+            mount = f"{event.mount}  " if self._several else ""
+            self._terminal.note("  ", *step_line(event.step, self._terminal, mount))
+
+    def _say(self, event: Notice) -> None:
+        self._clear()
+        mount = f"{event.mount}: " if self._several else ""
+        self._terminal.note(f"    {mount}{event.text}")
+
+    def _clear(self) -> None:
+        if self._shown:
+            self._terminal.err.write("\r\x1b[K")
+            self._shown = False
+
+
+def step_line(step: Step, terminal: Terminal, before: str = "") -> list[str | Styled]:
+    """Return a finished step in pieces: a mark, its name, how long it took, what it found."""
+    good, bad = ("✓", "✗") if _draws(terminal) else ("ok    ", "failed")
+    mark = Styled(good, "green") if step.ok else Styled(bad, "bold red")
+    name = f" {before}{step.name.value:<{_NAME_COLUMNS}}"
+    detail = step.detail or (_PLAIN.get(step.name, "") if step.ok else "")
+    return [mark, name, Styled(f"{took(step.ms):>8}", "dim"), f"  {detail}"]
+
+
+def said(word: str) -> str:
+    """Return a result's word as people read it: ``rolled back``."""
+    return word.replace("_", " ")
+
+
+def took(milliseconds: float) -> str:
+    """Return a span as people read it: ``312 ms``, ``4.2 s``, ``61 min``."""
+    if milliseconds < 9_999:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _draws(terminal: Terminal) -> bool:
+    """Tell whether a tick can be drawn: not in a pipe, nor where the letters are not Unicode."""
+    encoding = str(getattr(terminal.err, "encoding", "") or "").lower().replace("-", "")
+    return terminal.interactive_err and encoding == "utf8"

@@ -1,0 +1,184 @@
+"""The options of ``rotate``, in the groups in which its help shows them."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from skyflowctl.cli.options import OptionGroup, option
+
+_NEW = "New credential"
+_CARE = "With how much care"
+_BACK = "Way back, and the end of old keys"
+_OPERATOR = "Keys at Skyflow"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOptions(OptionGroup):
+    """Who may manage the keys of a service account at Skyflow."""
+
+    panel: ClassVar[str] = _OPERATOR
+
+    operator_token: Annotated[
+        str | None,
+        option(
+            "--operator-token",
+            help="Where an operator's bearer token is, as for --credentials.",
+            panel=_OPERATOR,
+            metavar="REF",
+        ),
+    ] = None
+    account_id: Annotated[
+        str | None,
+        option("--account-id", help="The Skyflow account's id.", panel=_OPERATOR, metavar="ID"),
+    ] = None
+    management_host: Annotated[
+        str | None,
+        option(
+            "--management-host",
+            help="Who else than Skyflow's two management hosts may see that token.",
+            panel=_OPERATOR,
+            metavar="HOST:PORT",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RotateOptions(OptionGroup):
+    """Everything that only ``rotate`` has."""
+
+    everything: Annotated[bool, option("--all", help="Every mount of the manifest or server.")] = (
+        False
+    )
+    due: Annotated[
+        bool, option("--due", help="The mounts that the manifest's rotation rule calls due.")
+    ] = False
+    dry_run: Annotated[
+        bool, option("--dry-run", help="Prove what can be proved, and write nothing.")
+    ] = False
+    credentials: Annotated[
+        str | None,
+        option(
+            "--credentials",
+            help="Where it is: file:PATH, env:NAME or keyring:SERVICE/USERNAME. One mount only.",
+            panel=_NEW,
+            metavar="REF",
+        ),
+    ] = None
+    generate: Annotated[
+        bool,
+        option(
+            "--generate",
+            help="Have Skyflow make a key for the same service account.",
+            panel=_NEW,
+        ),
+    ] = False
+    allow_different_account: Annotated[
+        bool,
+        option(
+            "--allow-different-account",
+            help="Take a key of another service account.",
+            panel=_NEW,
+        ),
+    ] = False
+    watch: Annotated[
+        str | None,
+        option(
+            "--watch",
+            help="How long to watch the new key on every node before the commit, such as 2m.",
+            panel=_CARE,
+            metavar="SPAN",
+        ),
+    ] = None
+    canary: Annotated[
+        list[str] | None,
+        option(
+            "--canary",
+            help="A role of which one token is read after the write; repeatable.",
+            panel=_CARE,
+            metavar="ROLE",
+        ),
+    ] = None
+    allow_unverified_nodes: Annotated[
+        bool,
+        option(
+            "--allow-unverified-nodes",
+            help="Go on though nodes of the cluster cannot be asked.",
+            panel=_CARE,
+        ),
+    ] = False
+    stale_after: Annotated[
+        str | None,
+        option(
+            "--stale-after",
+            help="An open rotation that nobody touched for so long is taken over (default 10s).",
+            panel=_CARE,
+            metavar="SPAN",
+        ),
+    ] = None
+    rollback: Annotated[
+        bool,
+        option("--rollback", help="Make the key before the live one live again.", panel=_BACK),
+    ] = False
+    to: Annotated[
+        int | None,
+        option(
+            "--to",
+            help="With --rollback: this credential version of 'config history'.",
+            panel=_BACK,
+            metavar="V",
+            min=1,
+        ),
+    ] = None
+    previous: Annotated[
+        str | None,
+        option(
+            "--previous",
+            help="The way back on an engine without history: where the live key's file is.",
+            panel=_BACK,
+            metavar="REF",
+        ),
+    ] = None
+    no_rollback: Annotated[
+        bool,
+        option("--no-rollback", help="Accept an engine that has no way back.", panel=_BACK),
+    ] = False
+    retire: Annotated[
+        bool,
+        option(
+            "--retire",
+            help="Delete the replaced key at Skyflow and its kept copy, once its tokens ended.",
+            panel=_BACK,
+        ),
+    ] = False
+    retire_old: Annotated[
+        bool,
+        option(
+            "--retire-old",
+            help="Rotate, wait for the end of the old tokens, then retire the old key.",
+            panel=_BACK,
+        ),
+    ] = False
+    now: Annotated[
+        bool,
+        option(
+            "--now",
+            help="With --retire: do not wait; tokens of the old key that live on are named.",
+            panel=_BACK,
+        ),
+    ] = False
+    kept_copy_only: Annotated[
+        bool,
+        option(
+            "--kept-copy-only",
+            help="With --retire: leave the key at Skyflow, destroy the engine's copy.",
+            panel=_BACK,
+        ),
+    ] = False
+    allow_destroy: Annotated[
+        list[str] | None,
+        option(
+            "--allow-destroy",
+            help="With --now: the path of the mount whose old key may be destroyed early.",
+            panel=_BACK,
+            metavar="PATH",
+        ),
+    ] = None

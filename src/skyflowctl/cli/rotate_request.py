@@ -1,0 +1,192 @@
+"""What a ``rotate`` command line asks for; flags that contradict each other stop here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.rotation import Verb
+    from skyflowctl.operations.rotation_supply import Wishes
+    from skyflowctl.rotation.model import Options
+
+_ROTATE_ONLY = (
+    "due", "everything", "dry_run", "credentials", "generate", "allow_different_account", "watch",
+    "canary", "previous", "no_rollback", "retire_old",
+)  # fmt: skip
+_OF_RETIRE = ("now", "kept_copy_only", "allow_destroy")
+_FLAGS = {"everything": "--all"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command line that makes sense.
+
+    Args:
+        verb: what is done with each mount.
+        names: the mounts as they were given; empty with ``--all`` and ``--due``.
+        only_due: leave out the mounts that are not due.
+    """
+
+    verb: "Verb"
+    names: tuple[str, ...]
+    only_due: bool
+    flags: RotateOptions
+    operator: OperatorOptions
+
+    def options(self) -> "Options":
+        """Return how to rotate.
+
+        Raises:
+            UsageError: a span is none.
+        """
+        from skyflowctl.rotation.model import Options
+
+        flags, default = self.flags, Options()
+        return Options(
+            watch=_span(flags.watch, "--watch", default.watch),
+            canaries=tuple(flags.canary or ()),
+            allow_different_account=flags.allow_different_account,
+            no_rollback=flags.no_rollback,
+            unverified_nodes=flags.allow_unverified_nodes,
+            stale_after=_span(flags.stale_after, "--stale-after", default.stale_after),
+            retire_old=flags.retire_old,
+        )
+
+    def wishes(self) -> "Wishes":
+        """Return what is said of the successor and the operator.
+
+        Raises:
+            UsageError: a reference is none.
+        """
+        from skyflowctl.operations.rotation_supply import Wishes
+        from skyflowctl.operations.word_references import parse_reference
+
+        given, token = self.flags.credentials, self.operator.operator_token
+        return Wishes(
+            credentials=parse_reference(given, "--credentials") if given is not None else None,
+            generate=self.flags.generate,
+            operator_token=parse_reference(token, "--operator-token") if token else None,
+            account_id=self.operator.account_id or "",
+            management_host=self.operator.management_host or "",
+        )
+
+
+def read_request(
+    names: Sequence[str] | None, flags: RotateOptions, operator: OperatorOptions
+) -> Request:
+    """Return what a command line asks for.
+
+    Raises:
+        UsageError: flags contradict each other, or no mount is named.
+    """
+    from skyflowctl.operations.rotation import Verb
+
+    mounts = tuple(names or ())
+    _check_verb(flags)
+    _check_mounts(mounts, flags)
+    _check_successor(mounts, flags)
+    verb = Verb.PREVIEW if flags.dry_run else Verb.ROTATE
+    if flags.rollback or flags.retire:
+        verb = Verb.ROLLBACK if flags.rollback else Verb.RETIRE
+    return Request(verb, mounts, flags.due, flags, operator)
+
+
+def _check_verb(flags: RotateOptions) -> None:
+    if flags.rollback and flags.retire:
+        raise _contradiction(
+            "--rollback and --retire",
+            "one makes the old key live again, the other destroys it",
+            "give the one that you mean",
+        )
+    for verb in ("rollback", "retire"):
+        given = [_flag(one) for one in _ROTATE_ONLY if getattr(flags, one)]
+        if getattr(flags, verb) and given:
+            raise _contradiction(
+                f"--{verb} and {given[0]}",
+                f"{given[0]} is about a rotation, and --{verb} does not rotate",
+                f"leave out one of the two; --{verb} takes the mounts by name",
+            )
+    _check_belongs(flags, "rollback", ("to",))
+    _check_belongs(flags, "retire", _OF_RETIRE)
+    if flags.allow_destroy and not flags.now:
+        raise _needs("--allow-destroy", "--now", "a retirement that waits needs no such word")
+
+
+def _check_belongs(flags: RotateOptions, verb: str, own: Sequence[str]) -> None:
+    given = [_flag(one) for one in own if getattr(flags, one)]
+    if given and not getattr(flags, verb):
+        raise _needs(given[0], f"--{verb}", "it says how that is done")
+
+
+def _check_mounts(mounts: Sequence[str], flags: RotateOptions) -> None:
+    ways: Mapping[str, bool] = {
+        "MOUNT": bool(mounts),
+        "--all": flags.everything,
+        "--due": flags.due,
+    }
+    said = [way for way, given in ways.items() if given]
+    if not said:
+        raise UsageError(
+            "no mount is named",
+            why="rotate does nothing to mounts that nobody named",
+            fix="name mounts, or give --all or --due",
+            code="no-mount",
+        )
+    if len(said) > 1:
+        raise _contradiction(
+            " and ".join(said), "each of them says which mounts are meant", "give one of them"
+        )
+    if flags.to is not None and len(mounts) > 1:
+        raise _contradiction(
+            "--to and several mounts",
+            "each mount counts its own credential versions",
+            "roll them back one by one",
+        )
+
+
+def _check_successor(mounts: Sequence[str], flags: RotateOptions) -> None:
+    if flags.credentials is not None and flags.generate:
+        raise _contradiction(
+            "--credentials and --generate",
+            "one names the new key, the other has it made",
+            "give one of them",
+        )
+    if flags.previous is not None and flags.no_rollback:
+        raise _contradiction(
+            "--previous and --no-rollback",
+            "one gives the way back, the other goes without",
+            "give one of them",
+        )
+    for flag, value in (("--credentials", flags.credentials), ("--previous", flags.previous)):
+        if value is not None and len(mounts) != 1:
+            raise _contradiction(
+                f"{flag} and several mounts",
+                "one key belongs to one service account, and so to one mount",
+                "name one mount, or let the manifest say each mount's reference",
+            )
+
+
+def _span(text: str | None, flag: str, default: timedelta) -> timedelta:
+    return default if text is None else timedelta(seconds=wiring.span_seconds(text, flag))
+
+
+def _flag(name: str) -> str:
+    return _FLAGS.get(name) or "--" + name.replace("_", "-")
+
+
+def _contradiction(what: str, why: str, fix: str) -> UsageError:
+    return UsageError(f"{what} contradict each other", why=why, fix=fix, code="contradiction")
+
+
+def _needs(flag: str, other: str, why: str) -> UsageError:
+    return UsageError(
+        f"{flag} is only for {other}",
+        why=why,
+        fix=f"add {other}, or leave out {flag}",
+        code="contradiction",
+    )

@@ -1,0 +1,207 @@
+"""The work of ``rotate``: look, choose, ask, carry out, and say what became of it."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.envelope import Result, problem_json, status_of
+from skyflowctl.cli.manifests import ChosenMounts
+from skyflowctl.cli.options import TargetOptions
+from skyflowctl.cli.render.rotation import outcome_json
+from skyflowctl.cli.render.rotation_steps import Steps
+from skyflowctl.cli.rotate_request import Request
+from skyflowctl.cli.run import Run
+from skyflowctl.cli.wiring_rotation import Supplied, rotation_supply, rotation_world
+from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
+from skyflowctl.executor.stop import Stop, stop_on_signals
+from skyflowctl.operations import rotation as operation
+from skyflowctl.operations.rotation import Errand, Verb
+from skyflowctl.operations.rotation_supply import Subject
+from skyflowctl.operations.targets import mounted
+from skyflowctl.rotation.many import exit_code
+from skyflowctl.rotation.model import MountOutcome
+from skyflowctl.rotation.retirable import killed_by_haste
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One command's work.
+
+    Args:
+        request: what the command line asks for.
+        chosen: the mounts that it means, and the manifest.
+        target: the server.
+        parallelism: how many mounts at once.
+        allow_hosts: further token services that credentials may name.
+    """
+
+    run: Run
+    request: Request
+    chosen: ChosenMounts
+    target: TargetOptions
+    parallelism: int
+    allow_hosts: tuple[str, ...]
+
+    def work(self, *, yes: bool = False, no_input: bool = False) -> Result:
+        """Do it, and return the result.
+
+        Raises:
+            SkyflowctlError: nothing was begun.
+        """
+        options, wishes = self.request.options(), self.request.wishes()
+        self._need_a_rule()
+        with wiring.open_gateway(self.target, self.run) as gateway:
+            subjects = self._subjects(gateway)
+            supplied = rotation_supply(
+                gateway, self.chosen.manifest, wishes, self.run, self.allow_hosts
+            )
+            at_hand = [one for one in subjects if one.due or not self.request.only_due]
+            if at_hand:
+                self._confirm(at_hand, supplied, gateway, yes=yes, no_input=no_input)
+            errand = Errand(
+                verb=self.request.verb,
+                options=options,
+                margin=supplied.retire_margin,
+                to=self.request.flags.to,
+                now=self.request.flags.now,
+                kept_copy_only=self.request.flags.kept_copy_only,
+                previous=self._previous(),
+            )
+            outcomes, stop = self._carry_out(at_hand, errand, supplied, gateway)
+        return self._result(subjects, outcomes, stop, supplied.retire_margin)
+
+    def _need_a_rule(self) -> None:
+        if self.request.only_due and self.chosen.manifest is None:
+            raise UsageError(
+                "--due needs a manifest",
+                why="the manifest's `rotation` says when a credential is due",
+                fix="give it with -f, or name the mounts that you want to rotate",
+                code="no-manifest",
+            )
+
+    def _subjects(self, gateway: "Gateway") -> tuple[Subject, ...]:
+        chosen = self.chosen
+        named = chosen.mounts
+        if named is None:
+            named = mounted(gateway, plugin_name=chosen.plugin_name, prefix=chosen.prefix)
+        subjects = operation.look(gateway, named, self.parallelism)
+        if self.request.names:
+            operation.refuse_wrong_names(subjects)
+        if self.request.only_due:
+            subjects = operation.with_due(subjects, self.run.clock.now())
+            # One that cannot be read may be due: it is tried, and its failure told.
+            return tuple(replace(one, due="?") if one.problem else one for one in subjects)
+        return subjects
+
+    def _previous(self) -> Any:
+        given = self.request.flags.previous
+        if given is None:
+            return None
+        return wiring.credential_behind(given, "--previous", self.run, self.allow_hosts)
+
+    def _confirm(
+        self,
+        subjects: Sequence[Subject],
+        supplied: Supplied,
+        gateway: "Gateway",
+        *,
+        yes: bool,
+        no_input: bool,
+    ) -> None:
+        """Have it confirmed, where it is something to confirm.
+
+        Raises:
+            Refused: it was not.
+        """
+        verb = self.request.verb
+        if verb is Verb.RETIRE and self.request.flags.now:
+            self._allowed_to_destroy(subjects)
+            return
+        if verb in (Verb.PREVIEW, Verb.ROLLBACK) or yes:
+            return
+        server = wiring.server_name(gateway)
+        names = ", ".join(one.named.name for one in subjects)
+        if verb is Verb.RETIRE:
+            question = f"Delete the replaced key of {names} for good ({server})?"
+        else:
+            self._say_what_comes(subjects, supplied, server)
+            question = f"Rotate {names}?"
+        wiring.confirm(question, self.run, yes=yes, no_input=no_input)
+
+    def _say_what_comes(self, subjects: Sequence[Subject], supplied: Supplied, server: str) -> None:
+        self.run.notice(f"server: {server}")
+        for one in subjects:
+            live = one.config.key_id if one.config and one.config.configured else "no live key"
+            due = f"  ({one.due})" if one.due else ""
+            coming = supplied.supply.coming(one)
+            self.run.notice(f"  {one.named.name}: {live} -> {coming}{due}")
+
+    def _allowed_to_destroy(self, subjects: Sequence[Subject]) -> None:
+        allowed = {path.strip("/") for path in self.request.flags.allow_destroy or ()}
+        for one in subjects:
+            killed = killed_by_haste(one.config) if one.config else ""
+            if killed and one.named.path not in allowed:
+                raise Refused(
+                    f"retiring the old key of {one.named.name} now needs a word more",
+                    why=f"it kills {killed}",
+                    fix=f"add --allow-destroy={one.named.path}, or leave out --now to wait",
+                    code="needs-allow-destroy",
+                )
+            if killed:
+                self.run.notice(f"{one.named.name}: this kills {killed}")
+
+    def _carry_out(
+        self,
+        subjects: Sequence[Subject],
+        errand: Errand,
+        supplied: Supplied,
+        gateway: "Gateway",
+    ) -> tuple[tuple[MountOutcome, ...], Stop]:
+        steps = Steps(self.run.terminal, len(subjects))
+        with stop_on_signals(steps.stopping) as stop:
+            world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
+            outcomes = operation.carry_out(
+                subjects,
+                errand,
+                supplied.supply,
+                world,
+                parallelism=self.parallelism,
+                on_done=steps.finished,
+            )
+        return outcomes, stop
+
+    def _result(
+        self,
+        subjects: Sequence[Subject],
+        done: Sequence[MountOutcome],
+        stop: Stop,
+        margin: timedelta,
+    ) -> Result:
+        by_path = {one.path: one for one in done}
+        mounts, outcomes = [], []
+        for path, one in {one.named.path: one for one in subjects}.items():
+            outcome = by_path.get(path) or operation.not_due(one)
+            outcomes.append(outcome)
+            own_margin = one.named.rotation.retire_margin or margin
+            mounts.append(outcome_json(outcome, "" if one.problem else one.due, own_margin))
+        if done:
+            self.run.notice(f"run {self.run.id}: the server's audit log shows this id")
+        warnings: list[Problem] = [warning for one in outcomes for warning in one.warnings]
+        data = {"mounts": mounts, "warnings": [problem_json(one) for one in warnings]}
+        problems = [problem for one in outcomes for problem in one.problems]
+        code = _code(outcomes, stop)
+        return Result(data, status_of(code) if code else "ok", code, problems, warnings)
+
+
+def _code(outcomes: Sequence[MountOutcome], stop: Stop) -> ExitCode:
+    """Return the exit code; a signal that kept mounts from their end has its own."""
+    code = exit_code(outcomes)
+    if not stop.asked or code in (ExitCode.OK, ExitCode.UNHEALTHY):
+        return code
+    return ExitCode.TERMINATED if stop.signal == signal.SIGTERM else ExitCode.INTERRUPTED

@@ -1,0 +1,102 @@
+"""The rotation's side of the composition root: its world, and who supplies new keys."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli import wiring
+from skyflowctl.cli.run import Run
+
+if TYPE_CHECKING:
+    from skyflowctl.devstack.layout import DevLayout
+    from skyflowctl.executor.stop import Stop
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.rotation_supply import Supply, Wishes
+    from skyflowctl.rotation.ports import Listener, World
+    from skyflowctl.vault.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """Who supplies a rotation on the server that answers.
+
+    Args:
+        supply: successors and operators.
+        retire_margin: where a mount's rule names none.
+        token_hosts: the token services that may be asked from this machine.
+    """
+
+    supply: "Supply"
+    retire_margin: timedelta
+    token_hosts: frozenset[str]
+
+
+def rotation_world(
+    gateway: "Gateway", run: Run, stop: "Stop", listener: "Listener", hosts: frozenset[str]
+) -> "World":
+    """Return everything outside of a rotation, for the server of this gateway."""
+    from skyflowctl.rotation.journal import FolderJournal
+    from skyflowctl.rotation.ports import World
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    transport = gateway.transport
+    real = isinstance(transport, HvacTransport)
+    within = transport.namespace if isinstance(transport, HvacTransport) else ""
+    return World(
+        gateway=gateway,
+        connect=wiring.connect_node(gateway) if real else None,
+        clock=run.clock,
+        run_id=run.id,
+        sleep=stop.wait,
+        journal=FolderJournal(journal_folder(), f"{gateway.cluster_id()} {within}"),
+        listener=listener,
+        stopping=lambda: stop.asked,
+        token_hosts=hosts,
+    )
+
+
+def journal_folder() -> Path:
+    """Return where this machine notes which rotations its processes are at."""
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "skyflowctl" / "rotations"
+
+
+def rotation_supply(
+    gateway: "Gateway",
+    manifest: "Manifest | None",
+    wishes: "Wishes",
+    run: Run,
+    allow_hosts: Sequence[str] | None,
+) -> Supplied:
+    """Return where new credentials come from; on the dev stack its stand-ins.
+
+    Raises:
+        Refused: it is a dev stack that is not known here.
+        UsageError: a token service is not named as ``HOST:PORT``.
+    """
+    from skyflowctl.cli.wiring_dev import dev_layout
+    from skyflowctl.operations.rotation import DEV_RETIRE_MARGIN, RETIRE_MARGIN
+    from skyflowctl.operations.rotation_supply import dev_supply, own_supply
+    from skyflowctl.operations.successors import Linting
+    from skyflowctl.operations.token_hosts import token_hosts
+
+    hosts = token_hosts(allow_hosts, os.environ)
+    layout = dev_layout(gateway)
+    if layout is None:
+        supply = own_supply(wishes, manifest, Linting(hosts, run.clock))
+        return Supplied(supply, RETIRE_MARGIN, hosts)
+    run.notice("the dev stack: generated credentials and its own operator stand in")
+    hosts |= dev_token_hosts(layout)
+    supply = dev_supply(wishes, manifest, Linting(hosts, run.clock), layout)
+    return Supplied(supply, DEV_RETIRE_MARGIN, hosts)
+
+
+def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:
+    """Return the dev stack's own token service, as its folder's state file has it."""
+    from skyflowctl.devstack.state import load_state
+
+    part = load_state(layout).emulator
+    return frozenset({f"127.0.0.1:{part.port}"}) if part else frozenset()

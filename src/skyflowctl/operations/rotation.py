@@ -1,0 +1,208 @@
+"""``rotate``: mounts looked at, and rotated, rolled back or retired side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError, UsageError
+from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.operations.rotation_supply import Subject, Supply
+from skyflowctl.operations.targets import Named
+from skyflowctl.rotation.due import due_reason
+from skyflowctl.rotation.many import rotate_many
+from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
+from skyflowctl.rotation.ports import Generated, World
+from skyflowctl.skyflow.http_exchange import HttpTokenService
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.workers import Workers
+
+RETIRE_MARGIN = timedelta(minutes=5)
+DEV_RETIRE_MARGIN = timedelta(seconds=2)
+
+
+class Verb(StrEnum):
+    """What is done with each mount."""
+
+    ROTATE = "rotate"
+    PREVIEW = "preview"
+    ROLLBACK = "rollback"
+    RETIRE = "retire"
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a command is to do with its mounts.
+
+    Args:
+        verb: what.
+        options: how; the margin of retirement is each mount's own.
+        margin: where a mount's rule names none.
+        to: the credential version to roll back to; None: the one before.
+        now: retire at once, though tokens of the old key live.
+        kept_copy_only: retire the engine's kept copy and leave the key at Skyflow.
+        previous: the way back on an engine that keeps none; see ``Job``.
+    """
+
+    verb: Verb
+    options: Options = field(default_factory=Options)
+    margin: timedelta = RETIRE_MARGIN
+    to: int | None = None
+    now: bool = False
+    kept_copy_only: bool = False
+    previous: Callable[[], NewCredential] | None = None
+
+
+def look(gateway: Gateway, mounts: Sequence[Named], parallelism: int) -> tuple[Subject, ...]:
+    """Return each mount with what is live on it; one request a mount, failures kept."""
+
+    def one(named: Named) -> Subject:
+        try:
+            with naming_mount(named.path):
+                return Subject(named, gateway.engine_config(named.path))
+        except SkyflowctlError as error:
+            return Subject(named, None, error)
+
+    with Workers(parallelism) as pool:
+        return tuple(pool.map(one, mounts))
+
+
+def refuse_wrong_names(subjects: Sequence[Subject]) -> None:
+    """Stop before anything is done where the command line names what is no mount.
+
+    Raises:
+        UsageError: with every such name.
+    """
+    wrong = [one.problem for one in subjects if isinstance(one.problem, UsageError)]
+    problems = [problem for error in wrong for problem in error.problems]
+    if problems:
+        raise UsageError.of(problems)
+
+
+def with_due(subjects: Sequence[Subject], now: datetime) -> tuple[Subject, ...]:
+    """Return the same with the reason for which each is due."""
+    return tuple(
+        replace(one, due=due_reason(one.named.rotation, one.config, now)) if one.config else one
+        for one in subjects
+    )
+
+
+def carry_out(
+    subjects: Sequence[Subject],
+    errand: Errand,
+    supply: Supply,
+    world: World,
+    *,
+    parallelism: int,
+    on_done: Callable[[str, Word], None],
+) -> tuple[MountOutcome, ...]:
+    """Do the errand for each mount and return what became of it, in order; raises nothing.
+
+    Args:
+        subjects: from :func:`look`.
+        errand: what to do.
+        supply: successors and operators.
+        world: without an operator; each mount gets its own.
+        parallelism: how many mounts at once.
+        on_done: told of each mount that is finished, and how; from several threads.
+    """
+
+    def job_of(subject: Subject) -> Job:
+        margin = subject.named.rotation.retire_margin or errand.margin
+        options = replace(errand.options, retire_margin=margin)
+        return Job(subject.named.name, subject.named.path, options, errand.previous)
+
+    def work_on(subject: Subject) -> Callable[[Job], MountOutcome]:
+        def work(job: Job) -> MountOutcome:
+            word = Word.FAILED
+            try:
+                if subject.problem:
+                    raise subject.problem
+                # Its connections belong to one event loop, and so to one mount's thread.
+                own = replace(world, token_service=HttpTokenService())
+                outcome = _WORKS[errand.verb](job, subject, errand, supply, own)
+                word = outcome.result
+                return outcome
+            except Refused:
+                word = Word.REFUSED
+                raise
+            finally:
+                on_done(job.name, word)
+
+        return work
+
+    jobs = [(job_of(subject), work_on(subject)) for subject in subjects]
+    return rotate_many(jobs, parallelism)
+
+
+def not_due(subject: Subject) -> MountOutcome:
+    """Return the outcome of a mount whose credential is not due."""
+    live = subject.config.key_id if subject.config else ""
+    return MountOutcome(
+        subject.named.name, subject.named.path, Word.NOT_DUE, from_key=live, live_key_id=live
+    )
+
+
+def _rotate(
+    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+) -> MountOutcome:
+    from skyflowctl.rotation.rotate import preview_mount, rotate_mount
+
+    source = supply.successor(subject)
+    operator, warnings = (
+        (source.keys, ()) if isinstance(source, Generated) else supply.operator_if_usable(subject)
+    )
+    own = replace(world, operator=operator)
+    if errand.verb is Verb.PREVIEW:
+        return _with(preview_mount(job, source, own), warnings)
+    outcome = _with(rotate_mount(job, source, own), warnings)
+    if job.options.retire_old and outcome.result is Word.ROTATED and outcome.from_key:
+        return _then_retired(outcome, job, own)
+    return outcome
+
+
+def _then_retired(rotated: MountOutcome, job: Job, world: World) -> MountOutcome:
+    """Wait, retire the replaced key, and return both as one outcome."""
+    from skyflowctl.rotation.retire import retire_mount
+
+    retired = retire_mount(job, world, wait=True)
+    return replace(
+        rotated,
+        steps=(*rotated.steps, *retired.steps),
+        problems=retired.problems,
+        warnings=(*rotated.warnings, *retired.warnings),
+        # It is rotated and serves; what is left is the old key's end.
+        exit_code=ExitCode.PARTIAL if retired.problems else rotated.exit_code,
+    )
+
+
+def _roll_back(
+    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+) -> MountOutcome:
+    from skyflowctl.rotation.rollback import rollback_mount
+
+    # The way back must not hang on an operator token that cannot be read today.
+    operator, warnings = supply.operator_if_usable(subject)
+    return _with(rollback_mount(job, errand.to, replace(world, operator=operator)), warnings)
+
+
+def _retire(
+    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+) -> MountOutcome:
+    from skyflowctl.rotation.retire import retire_mount
+
+    operator = None if errand.kept_copy_only else supply.operators(subject)
+    own = replace(world, operator=operator)
+    return retire_mount(job, own, now=errand.now, kept_copy_only=errand.kept_copy_only)
+
+
+def _with(outcome: MountOutcome, warnings: tuple[Problem, ...]) -> MountOutcome:
+    return replace(outcome, warnings=(*warnings, *outcome.warnings)) if warnings else outcome
+
+
+_WORKS = {
+    Verb.ROTATE: _rotate,
+    Verb.PREVIEW: _rotate,
+    Verb.ROLLBACK: _roll_back,
+    Verb.RETIRE: _retire,
+}

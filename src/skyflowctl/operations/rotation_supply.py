@@ -1,0 +1,189 @@
+"""Where a mount's next credential comes from, and who may speak to Skyflow for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.errors import Problem, SkyflowctlError, UsageError
+from skyflowctl.manifest.model import Manifest, Reference
+from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
+from skyflowctl.operations.successors import Behind, Linting, follow
+from skyflowctl.operations.targets import Named
+from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.rotation.ports import FromReference, Generated, KeyService, Source
+from skyflowctl.skyflow.management import ManagementApi, host_for
+from skyflowctl.vault.live import LiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One mount that a command about rotation is at.
+
+    Args:
+        named: its name, path and rule.
+        config: what was live when it was looked at; None: it could not be read.
+        problem: why it could not be read.
+        due: why its credential is due; empty: it is not, or nobody asked.
+    """
+
+    named: Named
+    config: LiveConfig | None
+    problem: SkyflowctlError | None = None
+    due: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line says of a successor and of the operator; it wins."""
+
+    credentials: Reference | None = None
+    generate: bool = False
+    operator_token: Reference | None = None
+    account_id: str = ""
+    management_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkyflowKeys:
+    """The Management API as a rotation's ``KeyService``: what it creates is linted."""
+
+    api: ManagementApi
+    linting: Linting
+
+    def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
+        """Return the keys of a service account."""
+        listed = self.api.list_keys(client_id)
+        return tuple(KeyInfo(one.key_id, one.valid_after, one.valid_before) for one in listed)
+
+    def create_key(self, client_id: str) -> NewCredential:
+        """Have a key made.
+
+        Raises:
+            InvalidInput: what Skyflow made is not what a mount may take.
+        """
+        return self.linting.check(self.api.create_key(client_id), "the key that Skyflow made")
+
+    def delete_key(self, client_id: str, key_id: str) -> None:
+        """Delete a key."""
+        self.api.delete_key(client_id, key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a manifest says of a mount's next credential: in words, and where it is."""
+
+    text: str
+    source: FromReference
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Gives each mount its successor and its operator; called from several threads.
+
+    Args:
+        wishes: of the command line.
+        linting: how credentials are judged.
+        declared: what the manifest says of a mount; None: nothing.
+        operators: Skyflow's keys as an operator sees them; None: no operator is named.
+            Raises what makes one unusable.
+    """
+
+    wishes: Wishes
+    linting: Linting
+    declared: Callable[[Subject], Declared | None]
+    operators: Callable[[Subject], KeyService | None]
+
+    def successor(self, subject: Subject) -> Source | None:
+        """Return ``--credentials``, else ``--generate``, else what the manifest says.
+
+        Raises:
+            SkyflowctlError: a key is to be made, and the operator cannot be used.
+        """
+        if self.wishes.credentials:
+            return Behind(self.wishes.credentials, "the new credential", self.linting)
+        if self._generates(subject):
+            keys = self.operators(subject)
+            if keys is None:
+                raise no_operator(subject.named.name)
+            return Generated(keys)
+        declared = self.declared(subject)
+        return declared.source if declared else None
+
+    def coming(self, subject: Subject) -> str:
+        """Return what the next credential will be, in a few words for a question."""
+        if self.wishes.credentials:
+            return f"the key behind {self.wishes.credentials.text}"
+        if self._generates(subject):
+            return "a new key that Skyflow makes"
+        declared = self.declared(subject)
+        return declared.text if declared else "nothing: no successor is named"
+
+    def operator_if_usable(self, subject: Subject) -> tuple[KeyService | None, tuple[Problem, ...]]:
+        """Return the operator, or why there is none, where the work goes on without one."""
+        try:
+            return self.operators(subject), ()
+        except SkyflowctlError as error:
+            return None, error.problems
+
+    def _generates(self, subject: Subject) -> bool:
+        return self.wishes.generate or subject.named.rotation.source == "generate"
+
+
+def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> Supply:
+    """Return the supply of a real server: references of the command line and the manifest."""
+    mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
+
+    def declared(subject: Subject) -> Declared | None:
+        mount = mounts.get(subject.named.path)
+        if mount is None or mount.credentials is None:
+            return None
+        source = Behind(mount.credentials, f"the credential of {mount.name}", linting)
+        return Declared(f"the key behind {mount.credentials.text}", source)
+
+    def operators(subject: Subject) -> KeyService | None:
+        rule = subject.named.rotation
+        reference = wishes.operator_token or rule.operator_token
+        account_id = wishes.account_id or rule.account_id
+        if reference is None or not account_id:
+            return None
+        uri = str(subject.config.raw.get("token_uri") or "") if subject.config else ""
+        host = host_for(uri, named=wishes.management_host)
+        token = follow(reference, "the operator token")
+        return SkyflowKeys(ManagementApi(host, token, account_id), linting)
+
+    return Supply(wishes, linting, declared, operators)
+
+
+def dev_supply(
+    wishes: Wishes, manifest: Manifest | None, linting: Linting, layout: DevLayout
+) -> Supply:
+    """Return the dev stack's supply: no reference of the manifest is ever resolved."""
+    stand_ins = DevCredentials(layout, manifest) if manifest else None
+    mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
+
+    def declared(subject: Subject) -> Declared | None:
+        mount = mounts.get(subject.named.path)
+        if mount is None or mount.credentials is None or stand_ins is None:
+            return None
+        name = mount.name
+
+        def stand_in() -> NewCredential:
+            return linting.check(stand_ins.resolve(name).json, f"the stand-in of {name}")
+
+        return Declared("the dev stack's generated stand-in", stand_in)
+
+    def operators(_subject: Subject) -> KeyService | None:
+        return SkyflowKeys(dev_management(layout), linting)
+
+    return Supply(wishes, linting, declared, operators)
+
+
+def no_operator(name: str) -> UsageError:
+    """Return the error of what only an operator of the Skyflow account can have done."""
+    return UsageError(
+        f"nobody is named who may manage the keys of {name} at Skyflow",
+        why="it takes an operator's bearer token and the account's id",
+        fix="give --operator-token REF and --account-id ID, or `operator_token` and `account_id`"
+        " in the mount's `rotation`",
+        code="no-operator",
+    )

@@ -1,0 +1,141 @@
+"""The write that makes the new credential live, and how a lost answer to it is settled."""
+
+from dataclasses import dataclass
+
+from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
+from skyflowctl.rotation import wording
+from skyflowctl.rotation.attempt import Attempt, intend
+from skyflowctl.rotation.model import NewCredential, StepName, Word
+from skyflowctl.rotation.patience import persist
+from skyflowctl.rotation.run import Ending, Run
+from skyflowctl.vault.answers import whole
+from skyflowctl.vault.failures import Conflict, NotFound, TokenServiceFailed, VaultError
+from skyflowctl.vault.live import LiveConfig, LiveRotation
+
+# After these the engine surely has not written, and will not.
+_DEFINITE = (Conflict, InvalidInput, NotPermitted, NotFound, Refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A rotation whose new credential is live and not committed.
+
+    Args:
+        id: the rotation's.
+        from_key: the key that was live before; empty for none.
+        to_key: the one that is live.
+        client_id: whose key that is.
+        credential_version: the one that this rotation wrote.
+        created: the key was created for this rotation, so it is deleted if it fails.
+        broken: roles that no credential could mint before.
+        by: who began it; empty: this run.
+        started: when, RFC 3339.
+    """
+
+    id: str
+    from_key: str
+    to_key: str
+    client_id: str
+    credential_version: int
+    created: bool
+    broken: frozenset[str] = frozenset()
+    by: str = ""
+    started: str = ""
+
+
+def is_open(rotation: LiveRotation | None) -> bool:
+    """Whether the rotation is neither committed nor retired."""
+    return rotation is not None and rotation.state == "open"
+
+
+def written_in(config: LiveConfig) -> Written | None:
+    """Return the open rotation whose new credential is live; None for any other state."""
+    known = config.rotation
+    if known is None or not is_open(known) or not known.to_key:
+        return None
+    if not config.configured or config.key_id != known.to_key or known.to_key == known.from_key:
+        return None
+    return Written(
+        known.id,
+        known.from_key,
+        known.to_key,
+        config.client_id,
+        config.credential_version,
+        created=bool(known.keys),
+        by=known.by,
+        started=known.started,
+    )
+
+
+def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]) -> Written:
+    """Make the new credential live; ``broken`` are the roles that none can mint.
+
+    Raises:
+        Refused: the engine did not take it, or somebody else was first.
+        Ending: nobody can tell whether it was written; the rotation is left open.
+        SkyflowctlError: it is surely not written.
+    """
+    run.check_stop()
+    run.begin(attempt.id)
+    with run.step(StepName.WRITE) as found:
+        body = {"credentials_json": new.json, "rotation_id": attempt.id}
+        try:
+            answer = run.gateway.write_config(run.path, body, cas=attempt.version)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
+            version = _settled(run, attempt, new, error)
+            found.detail = f"the answer was lost; credential version {version} is live"
+        else:
+            version = whole(answer.get("credential_version"))
+            found.detail = f"credential version {version}"
+    run.live_key_id = new.key_id
+    return Written(
+        attempt.id,
+        attempt.from_key,
+        new.key_id,
+        new.client_id,
+        version,
+        created=attempt.keys is not None,
+        broken=broken,
+    )
+
+
+def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> int:
+    """Return the credential version that was written after all, or raise why it was not."""
+    sure = isinstance(error, _DEFINITE)
+    try:
+        live = persist(run, lambda: _looked(run, attempt, sure), "whether it was written")
+    except SkyflowctlError as blind:
+        if sure or isinstance(blind, _DEFINITE):
+            raise _why_not(run, error, None) from error
+        raise _unknown(run, blind) from error
+    if live.key_id == new.key_id and live.rotation is not None and live.rotation.id == attempt.id:
+        return live.credential_version
+    raise _why_not(run, error, live) from error
+
+
+def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
+    """Return what is live once no request that is still under way can change it.
+
+    One may be: a write without an answer. The intent, written with the same check-and-set,
+    makes it lose; if the intent loses, the write or somebody else's was first.
+    """
+    if not sure:
+        try:
+            intend(run, attempt, {"rotation_to": attempt.key_id} if attempt.key_id else {})
+        except Conflict:
+            return run.look()
+    return run.look()
+
+
+def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
+    if isinstance(error, TokenServiceFailed):
+        return wording.not_taken(run.path, error)
+    if isinstance(error, Conflict):
+        return wording.at_work(run.path, live.rotation if live else None)
+    return error
+
+
+def _unknown(run: Run, error: SkyflowctlError) -> Ending:
+    problem = wording.still_open(run.path, error, "the old credential or the new one")
+    code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
+    return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)

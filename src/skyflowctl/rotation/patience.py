@@ -1,0 +1,51 @@
+"""Trying again what has not been answered clearly, for a while."""
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from skyflowctl.rotation.run import Run
+from skyflowctl.vault.failures import (
+    Busy,
+    Sealed,
+    ServerUnreachable,
+    TokenServiceFailed,
+    VaultError,
+)
+
+T = TypeVar("T")
+SECONDS = 60.0
+PAUSE = 2.0
+_PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
+
+
+def persist(run: Run, act: Callable[[], T], why: str, seconds: float = SECONDS) -> T:
+    """Return what the act returns, trying again while its failure may pass.
+
+    Args:
+        run: whose clock is used, and whose reader is told why it waits.
+        act: may be done twice.
+        why: what is waited for, in a few words.
+        seconds: how long; the last failure is raised then.
+    """
+    clock, told = run.world.clock, False
+    until = clock.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except VaultError as error:
+            if not passing(error) or clock.monotonic() + PAUSE > until:
+                raise
+            if not told:
+                run.tell(f"{why}: {error.problems[0].summary}; trying again for {seconds:g} s")
+                told = True
+        run.world.sleep(PAUSE)
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the same request may well get another answer a little later."""
+    if isinstance(error, TokenServiceFailed):
+        return not error.refused or any(_PASSING.search(text) for text in error.messages)
+    if isinstance(error, ServerUnreachable | Sealed | Busy):
+        return True
+    return isinstance(error, VaultError) and error.status >= 500

@@ -1,0 +1,85 @@
+"""The proof before the cut-over: what the live credential mints, and what the new one does."""
+
+from collections.abc import Mapping
+
+from skyflowctl.rotation import wording
+from skyflowctl.rotation.model import NewCredential, StepName
+from skyflowctl.rotation.patience import PAUSE
+from skyflowctl.rotation.run import Run
+from skyflowctl.rotation.serving import live_report, unclear
+from skyflowctl.vault.answers import RoleProof, VerifyReport
+from skyflowctl.vault.live import LiveConfig
+
+# How long a key that was created a moment ago may be unknown to Skyflow's token service.
+FRESH_SECONDS = 30.0
+
+
+def prove(run: Run, config: LiveConfig, new: NewCredential, *, fresh: bool) -> frozenset[str]:
+    """Have both credentials mint for every role, and refuse one that would lock anyone out.
+
+    The live one is tried first: so the engine learns how long its tokens live.
+
+    Args:
+        run: the mount's.
+        config: what is live.
+        new: the candidate.
+        fresh: it was created a moment ago.
+
+    Returns:
+        The roles that neither credential can mint.
+
+    Raises:
+        Refused: by the rules of :func:`judge`, or a canary is no role.
+    """
+    with run.step(StepName.PROVE) as found:
+        live = live_report(run.gateway, run.path) if config.configured else None
+        candidate = _tried(run, new, FRESH_SECONDS if fresh else 0.0)
+        for role in run.job.options.canaries:
+            if role not in candidate.roles:
+                raise wording.no_such_canary(run.path, role)
+        broken = judge(run, live.roles if live else {}, candidate.roles)
+        minted = sum(proof.ok for proof in candidate.roles.values())
+        found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"
+    return broken
+
+
+def judge(run: Run, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof]) -> frozenset[str]:
+    """Accept a candidate that mints all that the live credential mints; return what none can.
+
+    A role that neither can mint is a warning. Where nobody knows what the live one can,
+    because it got no clear answer, a failure of the new one refuses.
+
+    Raises:
+        Refused: it lacks a role, mints nothing, or got no clear answer.
+    """
+    failed = {name: proof for name, proof in new.items() if not proof.ok}
+    for name, proof in failed.items():
+        before = live.get(name)
+        if before is not None and before.ok and not unclear(proof):
+            raise wording.role_lost(run.path, name, proof)
+    for name, proof in failed.items():
+        before = live.get(name)
+        if unclear(proof) or (before is not None and unclear(before)):
+            raise wording.no_answer(run.path, name, proof)
+    if failed and len(failed) == len(new):
+        name, proof = next(iter(failed.items()))
+        raise wording.mints_nothing(run.path, name, proof)
+    run.warn(*(wording.neither(run.path, name, proof) for name, proof in failed.items()))
+    return frozenset(failed)
+
+
+def _tried(run: Run, new: NewCredential, patience: float) -> VerifyReport:
+    """Try the candidate; again while it is not known yet."""
+    clock = run.world.clock
+    until = clock.monotonic() + patience
+    told = False
+    while True:
+        report = run.gateway.verify_config(run.path, new.json)
+        unknown = any(not proof.ok and proof.status == 401 for proof in report.roles.values())
+        if not unknown or clock.monotonic() + PAUSE > until:
+            return report
+        run.check_stop()
+        if not told:
+            run.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
+            told = True
+        run.world.sleep(PAUSE)

@@ -1,0 +1,181 @@
+"""What an earlier run left: found, waited for, gone on with, or cleaned up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.rotation import wording
+from skyflowctl.rotation.attempt import Attempt, close, intend, new_attempt
+from skyflowctl.rotation.cutover import Written, is_open, written_in
+from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.rotation.ports import KeyService
+from skyflowctl.rotation.run import Run, opened_nodes
+from skyflowctl.rotation.serving import broken_roles
+from skyflowctl.rotation.settle import settle
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the engine knows when a run begins; ``history`` None: it keeps none."""
+
+    config: LiveConfig
+    history: Mapping[int, HistoryEntry] | None
+
+    @property
+    def basic(self) -> bool:
+        """Whether the engine has the basic API only: no history, or no check-and-set."""
+        versionless = self.config.configured and "version" not in self.config.raw
+        return self.history is None or versionless
+
+    @property
+    def written(self) -> Written | None:
+        """The open rotation that has written its credential."""
+        return written_in(self.config)
+
+    def client_of(self, key_id: str) -> str:
+        """Return the service account of a key: as the history has it, else the live one."""
+        for entry in (self.history or {}).values():
+            if entry.key_id == key_id:
+                return entry.client_id
+        return self.config.client_id
+
+
+def look(run: Run, *, claim: bool = True) -> Look:
+    """Read what the engine knows, and see that nobody else is at a rotation of the mount.
+
+    Args:
+        run: the mount's.
+        claim: False: only look, an open rotation may be somebody's.
+
+    Raises:
+        Refused: somebody is at it.
+        VaultError: it cannot be read, or no engine of ours is there.
+    """
+    with run.step(StepName.RESUME) as found:
+        config = run.gateway.engine_config(run.path)
+        run.live_key_id = run.from_key = config.key_id
+        seen = Look(config, run.gateway.read_history(run.path))
+        if not seen.basic and is_open(config.rotation) and claim:
+            seen = replace(seen, config=_claimed(run, config))
+        found.detail = _summary(seen)
+    return seen
+
+
+def _summary(seen: Look) -> str:
+    known = seen.config.rotation
+    if known is None or not is_open(known):
+        return ""
+    if seen.written:
+        return f"rotation {known.id} has made key {known.to_key} live and is not committed"
+    return f"rotation {known.id} was begun and has written nothing"
+
+
+def _claimed(run: Run, config: LiveConfig) -> LiveConfig:
+    """Return the config once whoever opened its rotation is dead, or silent for long."""
+    rotation, journal = config.rotation, run.world.journal
+    alive = journal.owner_alive(run.path, rotation.id) if journal and rotation else None
+    if alive:
+        raise wording.at_work(run.path, rotation)
+    if alive is None:
+        _wait_for_silence(run, config)
+    return config
+
+
+def _wait_for_silence(run: Run, config: LiveConfig) -> None:
+    clock, patience = run.world.clock, run.job.options.stale_after.total_seconds()
+    left = patience - _age(run, config, patience)
+    if left <= 0:
+        return
+    known = config.rotation
+    run.tell(
+        f"rotation {known.id if known else ''} is open; "
+        f"waiting {left:.0f} s to see whether somebody is at it"
+    )
+    until = clock.monotonic() + left
+    while (rest := until - clock.monotonic()) > 0:
+        run.check_stop()
+        run.world.sleep(min(_LOOK_EVERY, rest))
+        now = run.look()
+        if (now.version, now.rotation) != (config.version, config.rotation):
+            raise wording.at_work(run.path, now.rotation)
+
+
+def _age(run: Run, config: LiveConfig, most: float) -> float:
+    """Return how long ago the config was written, in seconds; 0 where nobody can tell.
+
+    A server's clock that runs ahead of ours must not make the wait longer.
+    """
+    try:
+        written = parse_rfc3339(str(config.raw.get("last_updated") or ""))
+    except ValueError:
+        return 0.0
+    return min(max((run.world.clock.now() - written).total_seconds(), 0.0), most)
+
+
+def go_on(run: Run, written: Written, keys: KeyService | None) -> Word:
+    """Finish a rotation that has written: the same as after one's own write."""
+    run.from_key, run.to_key = written.from_key, written.to_key
+    run.begin(written.id)
+    begun = f"by {written.by} at {written.started}"
+    run.tell(f"going on with rotation {written.id}, begun {begun}; key {written.to_key} is live")
+    with opened_nodes(run) as nodes:
+        written = replace(written, broken=broken_roles(run.gateway, run.path))
+        word = settle(run, nodes, written, keys)
+    run.warn(wording.resumed(run.path, written.id, begun, written.to_key))
+    return word
+
+
+def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConfig:
+    """Clean up after a rotation that created a key and has not made it live.
+
+    Only the key that was recorded is deleted. Others that are at Skyflow now, and were
+    not when the rotation began, are named.
+
+    Returns:
+        The config as it is then.
+    """
+    known = seen.config.rotation
+    if known is None or not is_open(known) or not known.keys:
+        return seen.config
+    client_id = seen.client_of(known.to_key)
+    if keys is None:
+        if known.to_key:
+            reason = f"rotation {known.id} created it, and no operator token was named"
+            run.warn(wording.key_left(run.path, client_id, known.to_key, reason))
+        return seen.config
+    listed = [key.key_id for key in keys.list_keys(client_id)]
+    expected = {*known.keys, known.to_key, seen.config.key_id}
+    strangers = [key for key in listed if key not in expected]
+    if strangers:
+        run.warn(wording.unrecorded(run.path, client_id, strangers))
+    if known.to_key in listed and known.to_key != seen.config.key_id:
+        return _discard(run, seen.config, known, Attempt("", 0, "", client_id, keys))
+    return seen.config
+
+
+def _discard(run: Run, config: LiveConfig, known: LiveRotation, attempt: Attempt) -> LiveConfig:
+    """Take the rotation over, so that nobody can make its key live; then delete the key."""
+    mine = new_attempt(run, config, attempt.keys)
+    with run.step(StepName.DISCARD_KEY) as found:
+        found.detail = f"key {known.to_key}, created by rotation {known.id}"
+        run.begin(mine.id)
+        intend(run, mine, {"rotation_to": known.to_key, "rotation_keys": list(known.keys)})
+        if attempt.keys is not None:
+            attempt.keys.delete_key(attempt.client_id, known.to_key)
+    return close(run, run.look())
+
+
+def clean_up_reference(run: Run, seen: Look, keys: KeyService | None) -> LiveConfig:
+    """The same before a rotation that needs no operator: what fails there is a warning."""
+    try:
+        return discard_left_over(run, seen, keys)
+    except SkyflowctlError as error:
+        known = seen.config.rotation
+        key_id = known.to_key if known else ""
+        reason = f"it could not be deleted: {error.problems[0].summary}"
+        run.warn(wording.key_left(run.path, seen.client_of(key_id), key_id, reason))
+        return run.look()

@@ -1,0 +1,148 @@
+"""In which words a cut-off tells what it did not reach."""
+
+from collections.abc import Iterable, Mapping
+
+from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.rotation.revoked import AtSkyflow, NodeCut, OtherMount, RevokedKey
+
+NO_TIME = "it did not answer before the cut-off, which waits for nobody"
+BEARERS = "bearer tokens that were minted before: Skyflow cannot revoke one"
+WRAPPED = (
+    "tokens that lie wrapped in the server: each can be unwrapped until its wrapping ends, "
+    "and is a bearer token like the others"
+)
+SNAPSHOTS = (
+    "snapshots of the server that hold the credential: restored, it is live again as long as "
+    "its key is valid at Skyflow"
+)
+
+
+def unasked(node: str, said: Iterable[Problem]) -> str:
+    """Return why a node was not asked, in the words of what was said when it was looked for."""
+    about = (one.summary for one in said if node in f"{one.summary} {one.why}")
+    return next(about, "nobody named this node's address, so it was not asked")
+
+
+def minting_node(node: str) -> str:
+    """Return what an unproved node may still do."""
+    return f"tokens that {node} may mint: it is not proved that it is cut off"
+
+
+def key_left(key: RevokedKey) -> str:
+    """Return what a key does that is not known to be deleted."""
+    known = "Skyflow lists it" if key.at_skyflow is AtSkyflow.LEFT else "perhaps valid at Skyflow"
+    why = f" ({key.detail})" if key.detail else ""
+    return f"the key {key.key_id} of {key.client_id}, {known}{why}: a copy of it mints"
+
+
+def look_failed(error: BaseException | None) -> Problem:
+    """Return the warning where something could not be seen."""
+    text = error.problems[0].summary if isinstance(error, SkyflowctlError) else ""
+    return Problem(
+        "look-failed",
+        "a part of what there was could not be read; the cut-off did not wait for it",
+        text or f"{type(error).__name__} in skyflowctl itself",
+        "'skyflowctl config history MOUNT' and 'skyflowctl health' tell it later",
+    )
+
+
+def not_read_back(name: str, error: SkyflowctlError) -> Problem:
+    """Return the problem where the leader could not be asked after the cut-off."""
+    return Problem(
+        "not-read-back",
+        f"whether {name} stays cut off could not be read back",
+        error.problems[0].summary,
+        "run the same command again: what is destroyed stays destroyed, and all is proved anew",
+    )
+
+
+def written_again(name: str) -> Problem:
+    """Return the problem where a writer does not let go."""
+    return Problem(
+        "written-again",
+        f"{name} has a credential again: somebody writes it each time it is destroyed",
+        "another login, or another run, configures this mount at the same time",
+        "stop that writer (the audit log names it), then run the same command again",
+    )
+
+
+def not_proved(name: str, node: NodeCut) -> Problem:
+    """Return the problem of a node that is not proved to be cut off."""
+    alive = [role.role for role in node.roles if not role.ok]
+    why = node.problem or f"creds did not fail as they should for {', '.join(alive)}"
+    return Problem(
+        "not-proved",
+        f"it is not proved that {node.node} gives no token of {name}",
+        why,
+        "name every node (--node URL or SKYFLOWCTL_NODES), bring it up or shut it down, then run "
+        "the same command again",
+    )
+
+
+def broken(other: OtherMount) -> Problem:
+    """Return the problem of another mount that served before."""
+    node = f" on {other.node}" if other.node else ""
+    return Problem(
+        "other-mount-broken",
+        f"{other.path} served before the cut-off and does not now",
+        f"its health{node} is {other.after}",
+        f"see 'skyflowctl health {other.path} --refresh'; a cut-off touches no other mount, but "
+        "a key that was deleted at Skyflow may have been used there too",
+    )
+
+
+def other_not_proved(other: OtherMount) -> Problem:
+    """Return the problem of another mount of which only the state after is known, and is bad."""
+    return Problem(
+        "other-mount-not-proved",
+        f"{other.path} does not serve, and whether it did before the cut-off is not known",
+        f"its health is {other.after}, and it had not answered when the mount was cut off",
+        f"see 'skyflowctl health {other.path} --refresh'",
+    )
+
+
+def others_unread(unread: Mapping[str, str]) -> Problem:
+    """Return the warning where mounts may live by the same key without our seeing it."""
+    places = ", ".join(path for path in unread if path) or "the server's other mounts"
+    return Problem(
+        "mounts-not-read",
+        f"whether a revoked key is live elsewhere is not known of {places}",
+        "; ".join(dict.fromkeys(unread.values())),
+        "grant read on sys/mounts and on the mounts' config, or look there yourself",
+    )
+
+
+def roles_unknown(name: str, error: SkyflowctlError) -> Problem:
+    """Return the problem where the roles could not be listed."""
+    return Problem(
+        "roles-unknown",
+        f"the roles of {name} could not be listed, so none was asked for a token",
+        error.problems[0].summary,
+        "run the same command again with a login that may list them",
+    )
+
+
+def others_unknown(name: str, error: SkyflowctlError) -> Problem:
+    """Return the problem where the other mounts could not be listed."""
+    return Problem(
+        "others-unknown",
+        f"whether the mounts beside {name} serve is not known",
+        error.problems[0].summary,
+        "grant read on sys/mounts, or ask them with 'skyflowctl health'",
+    )
+
+
+def of_keys(keys: Iterable[RevokedKey], name: str, *, delete_keys: bool) -> list[Problem]:
+    """Return a problem for each key that was to be deleted at Skyflow and is not."""
+    if not delete_keys:
+        return []
+    left = (key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN))
+    return [
+        Problem(
+            "key-left",
+            f"the key {key.key_id} of {key.client_id} is not deleted at Skyflow",
+            key.detail or "Skyflow still lists it",
+            f"settle that, then run the same command for {name} again, or delete it by hand",
+        )
+        for key in left
+    ]

@@ -1,0 +1,77 @@
+"""What a rollback has to say."""
+
+from skyflowctl.errors import Problem, Refused
+from skyflowctl.vault.failures import Conflict, TokenServiceFailed
+from skyflowctl.vault.live import HistoryEntry
+
+_HISTORY = "'skyflowctl config history' lists the versions and which are kept"
+
+
+def none_before(path: str) -> Refused:
+    """The mount has had one credential only, or none."""
+    return Refused(
+        f"there is no earlier credential to go back to: {path}",
+        why="the mount's history holds none before the live one",
+        fix=f"{_HISTORY}; to replace the live one use 'skyflowctl rotate'",
+        code="no-earlier-credential",
+    )
+
+
+def unknown(path: str, name: str, wanted: int) -> Refused:
+    """No entry of that version."""
+    return Refused(
+        f"there is no credential version {wanted}: {path}",
+        why="the mount's history does not hold it",
+        fix=f"'skyflowctl config history {name}' lists the versions and which are kept",
+        code="no-such-version",
+    )
+
+
+def destroyed(path: str, target: HistoryEntry) -> Refused:
+    """Its words are there, its key is not."""
+    return Refused(
+        f"credential version {target.credential_version} is destroyed: {path}",
+        why=f"its key {target.key_id} was retired or revoked, or newer ones took its place",
+        fix=f"go back to a version that is kept, or rotate forward; {_HISTORY}",
+        code="destroyed-version",
+    )
+
+
+def open_rotation(path: str, name: str, rotation_id: str) -> Refused:
+    """The version that was asked for is live, and not committed."""
+    return Refused(
+        f"this version is live, and its rotation is not committed: {path}",
+        why=f"rotation {rotation_id} made it live",
+        fix=f"'skyflowctl rotate {name}' finishes it; without --to it is rolled back",
+        code="open-rotation",
+    )
+
+
+def does_not_mint(path: str, target: HistoryEntry, error: TokenServiceFailed) -> Refused:
+    """The engine tried it first."""
+    return Refused(
+        f"credential version {target.credential_version} was not made live: {path}",
+        why=error.problems[0].why,
+        fix="what was live is live as before; 'skyflowctl health' says how the service is",
+        code="does-not-mint",
+    )
+
+
+def changed(path: str, error: Conflict) -> Refused:
+    """Somebody else wrote meanwhile."""
+    return Refused(
+        f"the credential was replaced or destroyed meanwhile: {path}",
+        why=error.problems[0].why,
+        fix=f"look at what is live now, then decide; {_HISTORY}",
+        code="lost-check-and-set",
+    )
+
+
+def live_already(path: str, name: str, target: HistoryEntry) -> Problem:
+    """A rollback that has been made before."""
+    return Problem(
+        "rolled-back-already",
+        f"key {target.key_id} is live already: {path}",
+        "it was live before too, so the mount has been rolled back to it, or never left it",
+        f"to make another version live name it: 'skyflowctl rotate --rollback {name} --to V'",
+    )

@@ -1,0 +1,174 @@
+"""The rotation of one mount: never without a credential that mints, never half."""
+
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.rotation import basic, wording
+from skyflowctl.rotation.attempt import Attempt, intend, new_attempt, undone_on_failure
+from skyflowctl.rotation.cutover import write
+from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
+from skyflowctl.rotation.nodes import Nodes
+from skyflowctl.rotation.ports import FromReference, Generated, KeyService, Source, World
+from skyflowctl.rotation.prove import prove
+from skyflowctl.rotation.resume import (
+    Look,
+    clean_up_reference,
+    discard_left_over,
+    go_on,
+    look,
+)
+from skyflowctl.rotation.run import Run, finished, opened_nodes
+from skyflowctl.rotation.settle import settle
+from skyflowctl.vault.live import LiveConfig
+
+
+def rotate_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
+    """Replace a mount's credential; or finish the rotation that an earlier run left.
+
+    Killed at any instant, the same call again goes on from what the engine knows.
+
+    Args:
+        job: which mount, and how.
+        source: where the new credential comes from; None: nobody said.
+        world: everything outside.
+
+    Returns:
+        What became of the mount. No error is raised; one that ends the process (a
+        subclass of ``BaseException`` alone) is not caught.
+    """
+    run = Run(job, world)
+    return finished(run, lambda: _rotate(run, source))
+
+
+def preview_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
+    """Say what :func:`rotate_mount` would do, with the same checks and without a write.
+
+    No key is created, so a credential that is to be generated is not tried.
+    """
+    run = Run(job, world)
+    return finished(run, lambda: _preview(run, source))
+
+
+def _rotate(run: Run, source: Source | None) -> Word:
+    seen = look(run)
+    keys = source.keys if isinstance(source, Generated) else run.world.operator
+    if seen.basic:
+        return basic.rotate(run, seen.config, source)
+    if seen.written is not None:
+        return go_on(run, seen.written, keys)
+    if source is None:
+        raise wording.no_source(run.path)
+    if isinstance(source, Generated):
+        return _generated(run, seen, source.keys)
+    return _from_reference(run, seen, source, keys)
+
+
+def _from_reference(run: Run, seen: Look, source: FromReference, keys: KeyService | None) -> Word:
+    new = lint(run, seen, source)
+    with opened_nodes(run) as nodes:
+        # Tried before anything of an earlier run is touched: a refusal writes nothing.
+        broken = prove(run, seen.config, new, fresh=False)
+        config = clean_up_reference(run, seen, keys)
+        attempt = new_attempt(run, config)
+        with undone_on_failure(run, attempt):
+            note(run, nodes, config)
+            return settle(run, nodes, write(run, attempt, new, broken), keys)
+
+
+def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
+    if not seen.config.configured:
+        raise wording.nothing_live(run.path, run.job.name)
+    with opened_nodes(run) as nodes:
+        config = discard_left_over(run, seen, keys)
+        attempt = new_attempt(run, config, keys)
+        with undone_on_failure(run, attempt):
+            new = _created(run, attempt, config, keys)
+            broken = prove(run, config, new, fresh=True)
+            note(run, nodes, config)
+            return settle(run, nodes, write(run, attempt, new, broken), keys)
+
+
+def _created(run: Run, attempt: Attempt, config: LiveConfig, keys: KeyService) -> NewCredential:
+    """Have a key created, with the intent on record before and its id right after."""
+    run.check_stop()
+    run.begin(attempt.id)
+    with run.step(StepName.INTENT):
+        listed = [key.key_id for key in keys.list_keys(config.client_id)] or [config.key_id]
+        intend(run, attempt, {"rotation_keys": listed})
+    run.check_stop()
+    with run.step(StepName.CREATE_KEY) as found:
+        new = _create(run, attempt, keys, listed)
+        attempt.key_id = run.to_key = new.key_id
+        found.detail = f"key {new.key_id}"
+        intend(run, attempt, {"rotation_to": new.key_id})
+    with run.step(StepName.LINT):
+        run.warn(*new.warnings)
+        if new.client_id != config.client_id:
+            raise wording.other_account(run.path, config.client_id, new.client_id)
+    return new
+
+
+def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> NewCredential:
+    """Create a key; after a failure, name what may have been created all the same."""
+    try:
+        return keys.create_key(attempt.client_id)
+    except SkyflowctlError:
+        now = [key.key_id for key in keys.list_keys(attempt.client_id)]
+        if strangers := [key for key in now if key not in before]:
+            run.warn(wording.unrecorded(run.path, attempt.client_id, strangers))
+        raise
+
+
+def note(run: Run, nodes: Nodes, config: LiveConfig) -> None:
+    """Say what is live, and which nodes will be asked."""
+    with run.step(StepName.NOTE) as found:
+        run.from_key = config.key_id
+        live = f"key {config.key_id}" if config.configured else "nothing"
+        found.detail = (
+            f"live is {live}, credential version {config.credential_version}; "
+            f"nodes: {', '.join(nodes.names)}"
+        )
+
+
+def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
+    """Return the new credential, checked in full and against what the mount has had.
+
+    Raises:
+        InvalidInput: it is no valid credential, or cannot be read.
+        Refused: it is live already, was live before, or is of another account.
+    """
+    config = seen.config
+    with run.step(StepName.LINT) as found:
+        new = source()
+        run.to_key = new.key_id
+        found.detail = f"key {new.key_id}"
+        run.warn(*new.warnings)
+        if (new.client_id, new.key_id) == (config.client_id, config.key_id):
+            raise wording.unchanged(run.path, new.key_id)
+        for entry in reversed(list((seen.history or {}).values())):
+            if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
+                raise wording.was_live_before(run.path, run.job.name, entry)
+        other = config.configured and config.client_id and new.client_id != config.client_id
+        if other and not run.job.options.allow_different_account:
+            raise wording.other_account(run.path, config.client_id, new.client_id)
+    return new
+
+
+def _preview(run: Run, source: Source | None) -> Word:
+    seen = look(run, claim=False)
+    if seen.basic:
+        return basic.preview(run, seen.config, source)
+    if seen.written is not None:
+        run.to_key = seen.written.to_key
+        with opened_nodes(run) as nodes:
+            nodes.prove(run.path, run.to_key)
+        return Word.WOULD_ROTATE
+    if source is None:
+        raise wording.no_source(run.path)
+    if isinstance(source, Generated):
+        if not seen.config.configured:
+            raise wording.nothing_live(run.path, run.job.name)
+        source.keys.list_keys(seen.config.client_id)
+    else:
+        prove(run, seen.config, lint(run, seen, source), fresh=False)
+    with opened_nodes(run) as nodes:
+        note(run, nodes, seen.config)
+    return Word.WOULD_ROTATE

@@ -1,0 +1,186 @@
+"""One mount's rotation as it goes: what it knows, what it warns of, how it ends."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.rotation import wording
+from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
+from skyflowctl.rotation.nodes import Nodes, open_nodes
+from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.recording import Found, Recorder
+from skyflowctl.rotation.serving import serves
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig
+
+# What an error leaves with by itself; every other one that wrote nothing is a refusal.
+_OWN_CODES = frozenset(
+    {ExitCode.NOT_PERMITTED, ExitCode.USAGE, ExitCode.INVALID, ExitCode.UNREACHABLE}
+)
+
+
+class Ending(Exception):
+    """The run ends here, and all that could be settled is settled.
+
+    Args:
+        word: the result.
+        problems: why; the first one is the cause.
+        exit_code: what it leaves with, as long as the mount serves.
+        settled: False: the rotation is left open, for the same command to go on with.
+    """
+
+    def __init__(
+        self,
+        word: Word,
+        problems: Iterable[Problem],
+        exit_code: ExitCode,
+        *,
+        settled: bool = True,
+    ) -> None:
+        super().__init__(word.value)
+        self.word = word
+        self.problems = tuple(problems)
+        self.exit_code = exit_code
+        self.settled = settled
+
+
+class Run:
+    """What one mount's run knows so far."""
+
+    def __init__(self, job: Job, world: World) -> None:
+        self.job = job
+        self.world = world
+        self.recorder = Recorder(world, job.name)
+        self.warnings: list[Problem] = []
+        self.from_key = ""
+        self.to_key = ""
+        self.live_key_id = ""
+        self.old_tokens_valid_until = ""
+        self._noted = False
+
+    @property
+    def gateway(self) -> Gateway:
+        """The cluster."""
+        return self.world.gateway
+
+    @property
+    def path(self) -> str:
+        """Of the mount."""
+        return self.job.path
+
+    def step(self, name: StepName) -> AbstractContextManager[Found]:
+        """Have what the block does be one step."""
+        return self.recorder.step(name)
+
+    def warn(self, *problems: Problem) -> None:
+        """Keep what the reader should know."""
+        self.warnings += problems
+
+    def tell(self, text: str) -> None:
+        """Tell a person who waits."""
+        self.recorder.tell(text)
+
+    def look(self) -> LiveConfig:
+        """Return the config as the leader has it now."""
+        config = self.gateway.read_config(self.path)
+        self.live_key_id = config.key_id
+        return config
+
+    def check_stop(self) -> None:
+        """Begin nothing new once it was asked to stop.
+
+        Raises:
+            Refused: it was.
+        """
+        if self.world.stopping():
+            raise wording.stopped(self.path)
+
+    def begin(self, rotation_id: str) -> None:
+        """Note on this machine that this process is at the rotation."""
+        if self.world.journal is not None:
+            self.world.journal.begin(self.path, rotation_id)
+            self._noted = True
+
+    def settled(self) -> None:
+        """Forget that note."""
+        if self.world.journal is not None and self._noted:
+            self.world.journal.end(self.path)
+
+    def outcome(
+        self,
+        word: Word,
+        problems: tuple[Problem, ...] = (),
+        exit_code: ExitCode = ExitCode.OK,
+        *,
+        serves: bool = True,
+    ) -> MountOutcome:
+        """Return what became of the mount."""
+        return MountOutcome(
+            self.job.name,
+            self.path,
+            word,
+            from_key=self.from_key,
+            to_key=self.to_key,
+            live_key_id=self.live_key_id,
+            steps=self.recorder.steps,
+            old_tokens_valid_until=self.old_tokens_valid_until,
+            problems=problems,
+            warnings=tuple(self.warnings),
+            serves=serves,
+            exit_code=exit_code,
+        )
+
+
+@contextmanager
+def opened_nodes(run: Run) -> Iterator[Nodes]:
+    """Open the ways to every node; what they warn of is kept.
+
+    Raises:
+        Refused: a node cannot be asked.
+    """
+    with open_nodes(run.world, run.job) as nodes:
+        try:
+            yield nodes
+        finally:
+            run.warn(*nodes.warnings)
+
+
+def finished(run: Run, work: Callable[[], Word]) -> MountOutcome:
+    """Do the work and return what became of the mount, whatever the work raises.
+
+    After a bad end the mount is asked whether it serves.
+    """
+    try:
+        word = work()
+    except Ending as ending:
+        return _bad(run, ending)
+    except SkyflowctlError as error:
+        return _bad(run, _before_the_write(error))
+    except Exception as error:  # noqa: BLE001 - it must still be told what is live
+        problem = wording.unexpected(run.path, error)
+        return _bad(run, Ending(Word.FAILED, [problem], ExitCode.PARTIAL))
+    run.settled()
+    return run.outcome(word)
+
+
+def _before_the_write(error: SkyflowctlError) -> Ending:
+    """Return the end that an error means which came before anything was made live."""
+    code = ExitCode(error.exit_code)
+    if code is ExitCode.UNEXPECTED:
+        return Ending(Word.FAILED, error.problems, ExitCode.PARTIAL)
+    return Ending(Word.REFUSED, error.problems, code if code in _OWN_CODES else ExitCode.REFUSED)
+
+
+def _bad(run: Run, ending: Ending) -> MountOutcome:
+    if ending.settled:
+        run.settled()
+    problems, code = ending.problems, ending.exit_code
+    if code in _OWN_CODES:
+        return run.outcome(ending.word, problems, code)
+    with contextlib.suppress(Exception):
+        run.look()
+    if serves(run.gateway, run.path):
+        return run.outcome(ending.word, problems, code)
+    problems += (wording.serves_not(run.path),)
+    return run.outcome(ending.word, problems, ExitCode.UNHEALTHY, serves=False)

@@ -1,0 +1,196 @@
+"""One mount on the real engine, the emulator in process, and a server that fails on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.errors import InvalidInput
+from skyflowctl.rotation.model import Job, KeyInfo, MountOutcome, NewCredential, Options
+from skyflowctl.rotation.ports import Generated, World
+from skyflowctl.rotation.rotate import rotate_mount
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
+from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.skyflow.service_account import load_trusted
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.memory_transport import MemoryTransport
+from support.engine import FrozenClock
+from support.keys import credential, rsa_key
+
+PATH = "skyflow/order"
+A, B = "skyflow-role-a", "skyflow-role-b"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing is cleaned up after it."""
+
+
+class Requests:
+    """A transport that does something at each request: counts, fails, kills, waits.
+
+    Args:
+        inner: answers.
+        before: called with the request's number, method and path before it is sent.
+        after: the same, once the server has done it and before its answer arrives.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.before: Callable[[int, str, str], None] = lambda *_: None
+        self.after: Callable[[int, str, str], None] = lambda *_: None
+        self.seen: list[tuple[str, str, dict]] = []
+
+    def request(self, method: str, path: str, **more: Any) -> Any:
+        number = len(self.seen)
+        self.seen.append((method, path, dict(more.get("body") or {})))
+        self.before(number, method, path)
+        reply = self.inner.request(method, path, **more)
+        self.after(number, method, path)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@dataclass
+class Keys:
+    """Skyflow's keys over the emulator's state. ``before``/``after``: as for requests."""
+
+    service: InProcessTokenService
+    clock: FrozenClock
+    texts: dict[str, str] = field(default_factory=dict)
+    before: Callable[[str], None] = lambda _: None
+    after: Callable[[str], None] = lambda _: None
+    deleted: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
+        self._called("list")
+        return tuple(map(KeyInfo, self.ids(client_id)))
+
+    def ids(self, client_id: str) -> tuple[str, ...]:
+        return tuple(self.service.state.accounts[client_id].keys)
+
+    def create_key(self, client_id: str) -> NewCredential:
+        self._called("create")
+        account = self.service.state.accounts[client_id]
+        fields = credential(now=self.clock.now(), clientID=client_id)
+        self.service.trust(load_trusted(json.dumps(fields)), account.role_ids)
+        self.after("create")
+        return new_credential(json.dumps(fields))
+
+    def delete_key(self, client_id: str, key_id: str) -> None:
+        self._called("delete")
+        with contextlib.suppress(KeyError):
+            self.service.state.delete_key(client_id, key_id)
+        self.deleted.append(key_id)
+        self.after("delete")
+
+    def _called(self, what: str) -> None:
+        self.calls.append(what)
+        self.before(what)
+
+
+def new_credential(text: str) -> NewCredential:
+    fields = json.loads(text)
+    return NewCredential(fields["clientID"], fields["keyID"], load_trusted(text).to_json())
+
+
+@dataclass
+class Rig:
+    """A server with one configured mount, and worlds to rotate it from."""
+
+    roles: tuple[str, ...] = (A,)
+    configured: bool = True
+
+    def __post_init__(self) -> None:
+        self.clock = FrozenClock()
+        state = EmulatorState(clock=self.clock, signing_key=rsa_key("emulator"))
+        self.tokens = InProcessTokenService(state)
+        self.server = MemoryTransport(self.tokens, EngineSettings(), clock=self.clock)
+        self.gateway = Gateway(self.server)
+        self.keys = Keys(self.tokens, self.clock)
+        self.gateway.enable_mount(PATH, {"type": "skyflow"})
+        for number, role_id in enumerate(self.roles, 1):
+            self.gateway.write_role(PATH, f"r{number}", {"role_ids": [role_id]})
+        self.client, self.old = "", ""
+        if self.configured:
+            text = self.key(*self.roles)
+            fields = json.loads(text)
+            self.client, self.old = fields["clientID"], fields["keyID"]
+            self.gateway.write_config(PATH, {"credentials_json": Secret(text)})
+            # Long ago, so that nobody is thought to be at it.
+            self.clock.pass_seconds(600)
+
+    @property
+    def state(self) -> EmulatorState:
+        return self.tokens.state
+
+    def close(self) -> None:
+        self.server.close()
+
+    def key(self, *role_ids: str, **changes: Any) -> str:
+        """A credential's text that the emulator trusts with these roles."""
+        fields = credential(now=self.clock.now(), **changes)
+        text = json.dumps(fields)
+        self.tokens.trust(load_trusted(text), role_ids or self.roles)
+        return text
+
+    def successor(self, *role_ids: str, **changes: Any) -> NewCredential:
+        """A second key of the account that is live."""
+        more = {"clientID": self.client} if self.client else {}
+        return new_credential(self.key(*role_ids, **{**more, **changes}))
+
+    def world(self, transport: Any = None, **changes: Any) -> World:
+        gateway = Gateway(transport) if transport is not None else self.gateway
+        values = {
+            "gateway": gateway,
+            "connect": None,
+            "clock": self.clock,
+            "run_id": "run-1",
+            "sleep": self.clock.pass_seconds,
+        }
+        return World(**{**values, **changes})
+
+    def rotate(self, source: Any, world: World | None = None, **options: Any) -> MountOutcome:
+        job = Job("order", PATH, Options(**options))
+        return rotate_mount(job, source, world or self.world())
+
+    def generated(self) -> Generated:
+        return Generated(self.keys)
+
+    # What is true afterwards -----------------------------------------------------
+
+    def config(self) -> Any:
+        return self.gateway.read_config(PATH)
+
+    def serves(self) -> str:
+        """Read a token of each role as an application does; return the key that minted."""
+        minted = {
+            self.gateway.creds(PATH, f"r{number}").key_id
+            for number in range(1, len(self.roles) + 1)
+        }
+        (key_id,) = minted
+        assert key_id == self.config().key_id
+        assert key_id in self.keys.ids(self.config().client_id)
+        return key_id
+
+
+@contextlib.contextmanager
+def rig(*roles: str, configured: bool = True) -> Iterator[Rig]:
+    """A rig for the time of a block."""
+    made = Rig(roles or (A,), configured)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def invalid() -> NewCredential:
+    """A reference that holds no credential."""
+    raise InvalidInput("no credential", why="it is a shopping list", fix="name another file")

@@ -1,0 +1,292 @@
+"""``rotate`` and its ways from the command line on, against the real engine in memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from support.cli import checked_data, checked_envelope, invoke
+from support.gateways import identity, memory_rig
+from support.keys import credential_text
+
+from skyflowctl.cli import wiring, wiring_rotation
+from skyflowctl.cli.wiring_rotation import Supplied
+from skyflowctl.clock import SystemClock
+from skyflowctl.operations.rotation_supply import own_supply
+from skyflowctl.operations.successors import Linting
+from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+MANIFEST = """version: 1
+manifest: shop
+defaults: {path_prefix: contract, rotation: {max_age: 90d}}
+mounts:
+  %s:
+    path: %s
+    credentials: {file: key.json}
+    roles: {reader: {role_ids: [r-read]}}
+"""
+
+
+class FakeSkyflow:
+    """Skyflow's keys: what it creates mints, what is deleted is remembered."""
+
+    def __init__(self, rig):
+        self.rig = rig
+        self.created, self.deleted = [], []
+
+    def list_keys(self, client_id):
+        return tuple(KeyInfo(key) for key in self.created)
+
+    def create_key(self, client_id):
+        text = self.rig.new_credential()
+        fields = json.loads(text.reveal())
+        self.created.append(fields["keyID"])
+        return NewCredential(fields["clientID"], fields["keyID"], text)
+
+    def delete_key(self, client_id, key_id):
+        self.deleted.append(key_id)
+
+
+@pytest.fixture(scope="module")
+def rig():
+    made = memory_rig()
+    yield made
+    made.gateway.close()
+
+
+@pytest.fixture(autouse=True)
+def reached(rig, monkeypatch, tmp_path):
+    """Every command reaches the server in memory; its operator is the fake."""
+    skyflow = FakeSkyflow(rig)
+
+    @contextmanager
+    def opened(options, run):
+        yield rig.gateway
+
+    def supplied(gateway, manifest, wishes, run, allow_hosts):
+        linting = Linting(SKYFLOW_HOSTS, SystemClock())
+        supply = own_supply(wishes, manifest, linting)
+        if wishes.operator_token is None:
+            return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
+        object.__setattr__(supply, "operators", lambda subject: skyflow)
+        return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
+
+    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(wiring_rotation, "rotation_supply", supplied)
+    monkeypatch.setattr("skyflowctl.cli.rotate_work.rotation_supply", supplied)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    return skyflow
+
+
+@pytest.fixture
+def successor(rig, tmp_path):
+    """A credential of the same account that mints, in key.json; and its mount."""
+    path = rig.configured("reader")
+    client_id = rig.gateway.read_config(path).client_id
+    return path, lambda: _successor(rig, client_id, tmp_path)
+
+
+def _successor(rig, client_id, folder):
+    from support.gateways import ROLE_IDS
+
+    from skyflowctl.skyflow.service_account import load_trusted
+
+    text = credential_text(clientID=client_id)
+    rig.transport._token_service.trust(load_trusted(text), ROLE_IDS)
+    (folder / "key.json").write_text(text)
+    return json.loads(text)["keyID"]
+
+
+def rotate(*words, code=0):
+    done = invoke("rotate", *words, "-o", "json")
+    assert done.exit_code == code, done.stdout
+    return checked_data(done.stdout)["mounts"]
+
+
+def test_a_mount_is_rotated_and_rolled_back(rig, successor):
+    path, renew = successor
+    before, new = rig.gateway.read_config(path).key_id, renew()
+    (one,) = rotate(path, "--credentials", "key.json", "-y")
+    assert (one["result"], one["from"], one["to"], one["live_key_id"]) == (
+        "rotated", before, new, new,
+    )  # fmt: skip
+    names = [step["name"] for step in one["steps"]]
+    assert names.index("prove") < names.index("write") < names.index("commit")
+    assert one["old_tokens_valid_until"] <= one["retire_after"] or one["retire_after"]
+    (back,) = rotate("--rollback", path)
+    assert (back["result"], back["live_key_id"]) == ("rolled_back", before)
+
+
+def test_people_see_each_step_and_what_comes_next(rig, successor):
+    path, renew = successor
+    renew()
+    done = invoke("rotate", path, "--credentials", "key.json", "-y")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stderr.splitlines() if " ms " in line] != []
+    for name in ("prove", "write", "verify-nodes", "commit"):
+        assert f" {name} " in done.stderr
+    assert done.stdout.startswith(f"{path} is rotated\n")
+    assert f"skyflowctl rotate --retire {path}" in done.stdout
+    assert f"skyflowctl rotate --rollback {path}" in done.stdout
+
+
+def test_config_rollback_is_the_same(rig, successor):
+    path, renew = successor
+    before, _ = rig.gateway.read_config(path).key_id, renew()
+    rotate(path, "--credentials", "key.json", "-y")
+    done = invoke("config", "rollback", path, "-o", "json")
+    assert done.exit_code == 0, done.stdout
+    assert checked_data(done.stdout)["mounts"][0]["live_key_id"] == before
+
+
+def test_without_a_terminal_nothing_is_written_unasked(rig, successor):
+    path, renew = successor
+    renew()
+    version = rig.gateway.read_config(path).version
+    done = invoke("rotate", path, "--credentials", "key.json", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["errors"][0]["code"]) == (5, "needs-confirmation")
+    assert rig.gateway.read_config(path).version == version
+    (one,) = rotate(path, "--credentials", "key.json", "--dry-run")
+    assert one["result"] == "would_rotate"
+    assert rig.gateway.read_config(path).version == version
+
+
+def test_the_question_names_server_mount_and_what_comes(rig, successor):
+    path, renew = successor
+    renew()
+    done = invoke("rotate", path, "--credentials", "key.json")
+    live = rig.gateway.read_config(path).key_id
+    assert "server: a server in this process" in done.stderr
+    assert f"{path}: {live} -> the key behind --credentials key.json" in done.stderr
+
+
+def test_an_unchanged_reference_is_refused_with_the_ways_out(rig, tmp_path):
+    credential = rig.new_credential()
+    path = rig.mount()
+    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
+    rig.gateway.write_config(path, {"credentials_json": credential})
+    (tmp_path / "key.json").write_text(credential.reveal())
+    name = path.rpartition("/")[2]
+    (tmp_path / "mounts.yaml").write_text(MANIFEST % (f"m{name}", path))
+    done = invoke("rotate", f"m{name}", "-y", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (5, "refused")
+    assert whole["errors"][0]["code"] == "unchanged-credential"
+    assert "--generate" in whole["errors"][0]["fix"]
+    assert "--credentials" in whole["errors"][0]["fix"]
+    assert identity(credential)[1] == whole["data"]["mounts"][0]["live_key_id"]
+
+
+def test_no_successor_at_all_is_refused(rig):
+    done = invoke("rotate", rig.configured("reader"), "-y", "-o", "json")
+    assert done.exit_code == 5
+    assert "--generate" in checked_envelope(done.stdout)["errors"][0]["fix"]
+
+
+def test_generate_needs_an_operator(rig):
+    done = invoke("rotate", rig.configured("reader"), "--generate", "-y", "-o", "json")
+    assert done.exit_code == 64
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-operator"
+
+
+def test_nothing_due_is_a_success_without_a_question(rig, tmp_path):
+    path = rig.configured("reader")
+    (tmp_path / "mounts.yaml").write_text(MANIFEST % ("due-not", path))
+    done = invoke("rotate", "--due")
+    assert (done.exit_code, done.stdout) == (0, "Nothing is due. 1 mount\n")
+    (one,) = rotate("--due")
+    assert (one["result"], one["due"], one["steps"]) == ("not_due", "", [])
+
+
+def test_due_without_a_manifest_is_wrong_usage():
+    done = invoke("rotate", "--due", "-o", "json")
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-manifest"
+    assert done.exit_code == 64
+
+
+def test_a_wrong_name_stops_everything_before_a_write(rig, successor):
+    path, renew = successor
+    renew()
+    version = rig.gateway.read_config(path).version
+    done = invoke("rotate", path, "contract/nowhere", "-y", "-o", "json")
+    assert (done.exit_code, rig.gateway.read_config(path).version) == (64, version)
+    assert "contract/nowhere" in checked_envelope(done.stdout)["errors"][0]["summary"]
+
+
+def test_retire_now_names_what_it_kills_and_needs_the_path(rig, successor):
+    path, renew = successor
+    before, _ = rig.gateway.read_config(path).key_id, renew()
+    rotate(path, "--credentials", "key.json", "-y")
+    done = invoke("rotate", "--retire", path, "--now", "-y", "--kept-copy-only", "-o", "json")
+    problem = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, problem["code"]) == (5, "needs-allow-destroy")
+    assert before in problem["why"]
+    (one,) = rotate("--retire", path, "--now", f"--allow-destroy={path}", "--kept-copy-only")
+    assert one["result"] == "retired"
+    assert not rig.gateway.read_history(path)[1].kept
+    assert invoke("rotate", "--rollback", path).exit_code == 5
+
+
+def test_retire_before_its_time_is_refused(rig, successor):
+    path, renew = successor
+    renew()
+    rotate(path, "--credentials", "key.json", "-y")
+    (one,) = rotate("--retire", path, "-y", "--kept-copy-only", code=5)
+    assert (one["result"], rig.gateway.read_history(path)[1].kept) == ("refused", True)
+
+
+class TestRevoke:
+    def words(self, path, *more):
+        return ("config", "revoke", path, *more, "-o", "json")
+
+    def test_it_cuts_off_and_tells_what_is_left(self, rig):
+        path = rig.configured("reader")
+        key = rig.gateway.read_config(path).key_id
+        done = invoke(*self.words(path, "--reason", "INC-42", "-y"))
+        assert done.exit_code == 0, done.stdout
+        data = checked_data(done.stdout)
+        assert (data["cut_off"], data["reason"], data["live_key_id"]) == (True, "INC-42", key)
+        assert data["run_id"] == checked_envelope(done.stdout)["run_id"]
+        assert data["cannot_revoke"]
+        assert not rig.gateway.read_config(path).configured
+
+    def test_people_get_a_page_for_the_incident_file(self, rig):
+        path = rig.configured("reader")
+        done = invoke("config", "revoke", path, "--reason", "INC-42", "-y")
+        assert done.exit_code == 0, done.output
+        for text in ("is cut off", "INC-42", "What cannot be revoked", "--delete-keys"):
+            assert text in done.stdout
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (["-y"], (64, "needs-reason")),
+            (["-y", "--reason", "  "], (64, "needs-reason")),
+            (["--reason", "INC-42"], (5, "needs-confirmation")),
+            (["--reason", "INC-42", "-y", "--delete-keys"], (64, "no-operator")),
+        ],
+    )
+    def test_what_is_missing(self, rig, more, expected):
+        path = rig.configured("reader")
+        done = invoke(*self.words(path, *more))
+        problem = checked_envelope(done.stdout)["errors"][0]
+        assert (done.exit_code, problem["code"]) == expected
+        assert rig.gateway.read_config(path).configured
+
+    def test_a_protected_mount_needs_its_path_too(self, rig, tmp_path):
+        path = rig.configured("reader")
+        text = (MANIFEST % ("kept", path)).replace("    roles:", "    protect: true\n    roles:")
+        (tmp_path / "mounts.yaml").write_text(text)
+        words = self.words("kept", "--reason", "INC-42", "-y")
+        done = invoke(*words)
+        assert (done.exit_code, checked_envelope(done.stdout)["errors"][0]["code"]) == (
+            5, "needs-allow-destroy",
+        )  # fmt: skip
+        assert invoke(*words, "--allow-destroy=skyflow/other").exit_code == 5
+        assert rig.gateway.read_config(path).configured
+        assert invoke(*words, f"--allow-destroy={path}").exit_code == 0

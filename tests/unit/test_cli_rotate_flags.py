@@ -1,0 +1,91 @@
+"""What a ``rotate`` command line means, and which ones contradict themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from support.cli import checked_envelope, invoke
+
+from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.rotate_request import read_request
+from skyflowctl.operations.rotation import Verb
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "order --all",
+        "order --due",
+        "--all --due",
+        "order --credentials a.json --generate",
+        "order pay --credentials a.json",
+        "--all --credentials a.json",
+        "order pay --previous a.json",
+        "order --previous a.json --no-rollback",
+        "order --rollback --retire",
+        "order --rollback --generate",
+        "order --retire --dry-run",
+        "--rollback --all",
+        "--retire --due",
+        "order --rollback --retire-old",
+        "order --rollback --watch 2m",
+        "order --to 2",
+        "order pay --rollback --to 2",
+        "order --now",
+        "order --kept-copy-only",
+        "order --retire --allow-destroy=skyflow/order",
+        "order --rollback --now",
+        "order --watch soon",
+        "order --credentials nonsense",
+        "order --operator-token nonsense",
+        "order --rollback --to 0",
+    ],
+)
+def test_a_contradiction_is_wrong_usage_that_says_what_to_do(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = invoke("rotate", *line.split(), "-o", "json")
+    assert done.exit_code == 64, done.stdout
+    problem = checked_envelope(done.stdout)["errors"][0]
+    assert problem["summary"]
+    assert problem["fix"]
+
+
+def read(*names, **flags):
+    return read_request(names, RotateOptions(**flags), OperatorOptions())
+
+
+@pytest.mark.parametrize(
+    ("flags", "verb"),
+    [
+        ({}, Verb.ROTATE),
+        ({"generate": True}, Verb.ROTATE),
+        ({"dry_run": True, "watch": "2m"}, Verb.PREVIEW),
+        ({"rollback": True, "to": 3}, Verb.ROLLBACK),
+        ({"retire": True, "now": True, "allow_destroy": ["skyflow/order"]}, Verb.RETIRE),
+        ({"retire": True, "kept_copy_only": True}, Verb.RETIRE),
+    ],
+)
+def test_what_is_done(flags, verb):
+    assert read("order", **flags).verb is verb
+
+
+def test_options_are_read():
+    options = read(
+        "order", watch="2m", stale_after="1m30s", canary=["a", "b"], allow_unverified_nodes=True
+    ).options()
+    assert (options.watch, options.stale_after) == (timedelta(minutes=2), timedelta(seconds=90))
+    assert (options.canaries, options.unverified_nodes) == (("a", "b"), True)
+    assert read("order").options().stale_after == timedelta(seconds=10)
+
+
+def test_a_rollback_flag_may_stand_before_or_behind_the_mount(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = invoke("rotate", "--rollback", "pay", "-o", "json")
+    behind = invoke("rotate", "pay", "--rollback", "-o", "json")
+    # Both get as far as the missing server.
+    for done in (before, behind):
+        assert done.exit_code == 64
+        assert checked_envelope(done.stdout)["errors"][0]["code"] != "contradiction"
+        assert "address" in checked_envelope(done.stdout)["errors"][0]["fix"]

@@ -1,0 +1,339 @@
+"""Retiring an old key, on the real engine in memory and the emulator in process."""
+
+from __future__ import annotations
+
+import pytest
+from support import aftermath
+from support.aftermath import job, unreachable
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.errors import ExitCode
+from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.rotation.ports import Notice
+from skyflowctl.rotation.retirable import killed_by_haste
+from skyflowctl.rotation.retire import retire_mount
+from skyflowctl.vault.failures import failure
+
+
+@pytest.fixture
+def rig():
+    with aftermath.opened_rig() as made:
+        yield made
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def refusal(outcome):
+    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+    return outcome.problems[0]
+
+
+def kept(rig, path, key):
+    return [
+        one for one in rig.gateway.read_history(path).values() if one.key_id == key and one.kept
+    ]
+
+
+def untouched(rig, path, old):
+    """Nothing was destroyed and nothing deleted."""
+    return bool(kept(rig, path, old)) and rig.operator.deleted == []
+
+
+def test_the_old_key_goes_everywhere_and_the_mount_serves(rig):
+    path, old, new = rig.rotated()
+    rig.past_the_old_tokens()
+    done = retire_mount(job(path), rig.world())
+    assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+    assert (done.from_key, done.to_key, done.live_key_id) == (old, new, new)
+    assert rig.operator.deleted == [old]
+    assert kept(rig, path, old) == []
+    assert rig.gateway.read_config(path).rotation.state == "retired"
+    assert rig.gateway.verify_config(path).ok
+    assert [step.name for step in done.steps] == [
+        StepName.VERIFY_NODES,
+        StepName.DESTROY_KEPT,
+        StepName.DELETE_OLD_KEY,
+    ]
+    assert "cannot be rolled back to" in done.steps[1].detail
+    assert (done.warnings, done.problems) == ((), ())
+
+
+def test_again_there_is_nothing_to_do(rig):
+    path, _, _ = rig.rotated()
+    rig.past_the_old_tokens()
+    assert retire_mount(job(path), rig.world()).exit_code == 0
+    again = retire_mount(job(path), rig.world())
+    assert (again.result, again.steps, again.exit_code) == (Word.RETIRED, (), ExitCode.OK)
+    assert len(rig.operator.deleted) == 1
+
+
+class TestNotYetOrNotAtAll:
+    def test_no_rotation(self, rig):
+        path = rig.mount()
+        assert refusal(retire_mount(job(path), rig.world())).code == "no-rotation"
+
+    def test_a_mount_that_was_cut_off(self, rig):
+        path, _, _ = rig.rotated()
+        rig.gateway.cut_off(path)
+        problem = refusal(retire_mount(job(path), rig.world()))
+        assert problem.code == "no-rotation"
+        assert "no credential" in problem.why
+
+    def test_an_open_rotation(self, rig):
+        path = rig.mount()
+        rig.write(path)
+        problem = refusal(retire_mount(job(path), rig.world(), now=True))
+        assert problem.code == "rotation-open"
+        assert f"skyflowctl rotate {job(path).name}" in problem.fix
+
+    def test_rolled_back_since(self, rig):
+        path, old, _ = rig.rotated()
+        rig.gateway.rollback_config(path, cas_credential_version=2)
+        assert rig.gateway.read_config(path).key_id == old
+        assert refusal(retire_mount(job(path), rig.world(), now=True)).code == "no-rotation"
+        assert rig.operator.deleted == []
+
+    def test_too_early_says_when(self, rig):
+        path, old, _ = rig.rotated()
+        outcome = retire_mount(job(path), rig.world())
+        problem = refusal(outcome)
+        assert problem.code == "old-tokens-live"
+        until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
+        assert outcome.old_tokens_valid_until == until
+        assert until in problem.why
+        assert untouched(rig, path, old)
+        said = problem.summary.split(" can be retired from ")[1].split(" on")[0]
+        left = parse_rfc3339(said) - rig.clock.now()
+        rig.clock.wait(left.total_seconds() - 1)
+        assert refusal(retire_mount(job(path), rig.world())).code == "old-tokens-live"
+        rig.clock.wait(1)
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+
+    def test_nobody_may_delete_it_at_skyflow(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+        problem = refusal(retire_mount(job(path), rig.world(operator=None)))
+        assert problem.code == "no-operator-token"
+        assert "--kept-copy-only" in problem.fix
+        assert untouched(rig, path, old)
+
+    def test_the_new_key_does_not_mint(self, rig):
+        path, old, new = rig.rotated()
+        rig.past_the_old_tokens()
+        rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        problem = refusal(retire_mount(job(path), rig.world()))
+        assert problem.code == "cut-over-not-proven"
+        assert untouched(rig, path, old)
+
+    def test_another_mount_lives_by_the_old_key(self, rig):
+        shared = rig.new_credential()
+        path, other = rig.mount(credential=shared), rig.mount(credential=shared)
+        old = rig.gateway.read_config(path).key_id
+        rig.write(path)
+        rig.gateway.commit_rotation(path, "rot")
+        rig.past_the_old_tokens()
+        problem = refusal(retire_mount(job(path), rig.world()))
+        assert (problem.code, other in problem.summary) == ("key-in-use", True)
+        assert untouched(rig, path, old)
+        rig.write(other)
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert rig.gateway.verify_config(other).ok
+
+    def test_a_login_that_may_not(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+
+        def forbid(method, where):
+            if method == "DELETE":
+                raise failure(403, ("permission denied",), method=method, path=where)
+
+        rig.line.before = forbid
+        outcome = retire_mount(job(path), rig.world())
+        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.NOT_PERMITTED)
+        assert untouched(rig, path, old)
+
+    def test_a_first_credential_has_replaced_none(self, rig):
+        path = rig.mount()
+        rig.gateway.cut_off(path)
+        fields = {"credentials_json": rig.new_credential(), "rotation_id": "first"}
+        rig.gateway.write_config(path, fields)
+        rig.gateway.commit_rotation(path, "first")
+        outcome = retire_mount(job(path), rig.world())
+        assert (outcome.result, outcome.steps) == (Word.RETIRED, ())
+        assert outcome.live_key_id == rig.gateway.read_config(path).key_id
+
+
+class TestInHaste:
+    def test_it_is_named_what_that_kills(self, rig):
+        path, old, _ = rig.rotated()
+        config = rig.gateway.read_config(path)
+        text = killed_by_haste(config)
+        assert old in text
+        assert config.rotation.old_tokens_valid_until in text
+        assert retire_mount(job(path), rig.world(), now=True).result is Word.RETIRED
+        assert killed_by_haste(rig.gateway.read_config(rig.mount())) == ""
+
+    def test_nodes_are_proved_all_the_same(self, rig):
+        path, _, new = rig.rotated()
+        rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        outcome = retire_mount(job(path), rig.world(), now=True)
+        assert refusal(outcome).code == "cut-over-not-proven"
+
+
+class TestWaiting:
+    def test_it_waits_until_the_tokens_and_the_margin_are_over(self, rig):
+        path, old, _ = rig.rotated()
+        until = parse_rfc3339(rig.gateway.read_config(path).rotation.old_tokens_valid_until)
+        done = retire_mount(job(path), rig.world(), wait=True)
+        assert done.result is Word.RETIRED
+        assert done.steps[0].name is StepName.WAIT_FOR_OLD_TOKENS
+        assert rig.clock.now() == until + aftermath.MARGIN
+        assert rig.operator.deleted == [old]
+        notices = [event.text for event in rig.events if isinstance(event, Notice)]
+        assert any(old in text for text in notices)
+
+    def test_what_changed_meanwhile_counts(self, rig):
+        path, old, _ = rig.rotated()
+
+        def sleep(seconds):
+            rig.clock.wait(seconds)
+            if rig.gateway.read_config(path).credential_version == 2:
+                rig.gateway.rollback_config(path, cas_credential_version=2)
+
+        outcome = retire_mount(job(path), rig.world(sleep=sleep), wait=True)
+        assert refusal(outcome).code == "no-rotation"
+        assert rig.gateway.read_config(path).key_id == old
+        assert rig.operator.deleted == []
+
+    def test_it_can_be_interrupted(self, rig):
+        path, old, _ = rig.rotated()
+        start = rig.clock.now()
+        world = rig.world(stopping=lambda: (rig.clock.now() - start).total_seconds() >= 3)
+        outcome = retire_mount(job(path), world, wait=True)
+        assert refusal(outcome).code == "interrupted"
+        assert untouched(rig, path, old)
+
+
+class TestTheKeptCopyAlone:
+    def test_the_key_that_is_left_is_named(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+        done = retire_mount(job(path), rig.world(operator=None), kept_copy_only=True)
+        assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+        assert kept(rig, path, old) == []
+        assert [one.code for one in done.warnings] == ["key-left"]
+        assert old in done.warnings[0].summary
+
+    def test_an_operator_finishes_it_later(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+        assert retire_mount(job(path), rig.world(), kept_copy_only=True).exit_code == 0
+        assert rig.operator.deleted == []
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert rig.operator.deleted == [old]
+
+    def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
+        path, old, _ = rig.rotated()
+        rig.gateway.rollback_config(path, cas_credential_version=2)
+        rig.write(path, "again")
+        rig.gateway.commit_rotation(path, "again")
+        assert [one.credential_version for one in kept(rig, path, old)] == [3]
+        rig.past_the_old_tokens()
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert kept(rig, path, old) == []
+        assert rig.operator.deleted == [old]
+
+
+class TestHalfWay:
+    def test_skyflow_fails_and_the_next_run_finishes(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+        rig.operator.broken = unreachable()
+        outcome = retire_mount(job(path), rig.world())
+        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.PARTIAL)
+        assert [one.code for one in outcome.problems] == ["unreachable", "key-left"]
+        assert old in outcome.problems[1].summary
+        assert [step.ok for step in outcome.steps] == [True, True, False]
+        rig.operator.broken = None
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert rig.operator.deleted == [old]
+
+    @pytest.mark.parametrize("boundary", range(1, 8))
+    def test_killed_after_any_request_the_next_run_finishes(self, rig, boundary):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+        made = len(rig.line.sent)
+
+        def kill(_method, _path):
+            if len(rig.line.sent) - made == boundary:
+                raise Killed
+
+        rig.line.after = kill
+        with pytest.raises(Killed):
+            retire_mount(job(path), rig.world())
+        rig.line.after = lambda _method, _path: None
+        assert rig.gateway.verify_config(path).ok
+        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert rig.operator.deleted == [old]
+        assert kept(rig, path, old) == []
+        assert rig.gateway.verify_config(path).ok
+
+    def test_a_key_that_is_made_live_again_at_the_last_moment_is_not_deleted(self, rig):
+        path, old, _ = rig.rotated()
+        rig.past_the_old_tokens()
+
+        def roll_back_first(method, where):
+            if method == "DELETE":
+                rig.line.before = lambda _method, _path: None
+                rig.gateway.rollback_config(path, cas_credential_version=2)
+
+        rig.line.before = roll_back_first
+        outcome = retire_mount(job(path), rig.world())
+        assert outcome.result is Word.FAILED
+        assert rig.operator.deleted == []
+        assert rig.gateway.read_config(path).key_id == outcome.live_key_id == old
+        assert rig.gateway.verify_config(path).ok
+
+
+class TestRolesThatSkyflowRefuses:
+    def broken_role(self, rig, path):
+        rig.gateway.write_role(path, "broken", {"role_ids": ["r-nobody-has"]})
+
+    def test_they_are_named_and_hold_nothing_back(self, rig):
+        path, old, _ = rig.rotated()
+        self.broken_role(rig, path)
+        rig.past_the_old_tokens()
+        outcome = retire_mount(job(path), rig.world())
+        assert (outcome.result, rig.operator.deleted) == (Word.RETIRED, [old])
+        assert [(one.code, "broken" in one.summary) for one in outcome.warnings] == [
+            ("roles-refused", True)
+        ]
+
+    def test_the_key_of_another_account_may_be_the_one_that_can(self, rig):
+        path = rig.mount()
+        old = rig.gateway.read_config(path).key_id
+        rig.write(path, clientID="another-account")
+        rig.gateway.commit_rotation(path, "rot")
+        self.broken_role(rig, path)
+        rig.past_the_old_tokens()
+        outcome = retire_mount(job(path), rig.world())
+        assert refusal(outcome).code == "cut-over-not-proven"
+        assert untouched(rig, path, old)
+
+
+def test_mounts_that_cannot_be_read_are_named(rig):
+    path, _, _ = rig.rotated()
+    other = rig.mount()
+    rig.past_the_old_tokens()
+
+    def forbid(method, where):
+        if where == f"{other}/config":
+            raise failure(403, ("permission denied",), method=method, path=where)
+
+    rig.line.before = forbid
+    outcome = retire_mount(job(path), rig.world())
+    assert outcome.result is Word.RETIRED
+    assert [one.code for one in outcome.warnings] == ["mounts-not-read"]
+    assert other in outcome.warnings[0].summary
