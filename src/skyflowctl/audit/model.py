@@ -66,6 +66,12 @@ class TokenRequest:
         wrapped: the token was handed out behind a wrapping token.
         unwrapped_by: who unwrapped it, as far as the log tells; empty: nobody yet.
         namespace: its id or path; empty for the root.
+        operation: ``read`` or ``update``, as an access rule would name it.
+        ctx_forms: every form in which the devices wrote this ctx (each device hashes it
+            in its own way); for matching. Empty for none.
+        token_hashes: of the bearer, as each device hashed it; of a wrapped one those that
+            its unwrap shows.
+        granted_by: names of the policies that allowed it.
     """
 
     time: datetime
@@ -85,6 +91,10 @@ class TokenRequest:
     wrapped: bool = False
     unwrapped_by: str = ""
     namespace: str = ""
+    operation: str = "read"
+    ctx_forms: tuple[str, ...] = ()
+    token_hashes: tuple[str, ...] = ()
+    granted_by: tuple[str, ...] = ()
 
 
 class ChangeKind(StrEnum):
@@ -116,7 +126,18 @@ class CredentialChange:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was read, and what could not be used. ``damaged``: by reason."""
+    """What was read, and what could not be used.
+
+    Args:
+        files: that were opened.
+        bytes: as they lie on the disk, so compressed ones count compressed.
+        lines: that are not blank.
+        requests: for tokens, each once.
+        damaged: lines (or files) that could not be used, by reason.
+        duplicates: entries that another device, or another copy, had already told.
+        forwards: writes that a standby handed to the leader.
+        unpaired: requests without a response, and responses without their request.
+    """
 
     files: int = 0
     bytes: int = 0

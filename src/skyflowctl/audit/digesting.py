@@ -1,0 +1,126 @@
+"""Reading a stored log: its digest is taken of the bytes as they lie, while they are read."""
+
+import gzip
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol, cast
+
+from skyflowctl.audit.lines import Readable
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+BROKEN_COMPRESSION = "broken-compression"
+UNREADABLE = "unreadable"
+
+_READ_BYTES = 1 << 20
+_ZSTD_WINDOW = 128 << 20
+"""Frames that want more memory than zstd's own command line gives them are refused."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class Stored:
+    """The bytes of one file as they are stored.
+
+    Args:
+        file: opened for reading, at its start.
+        digest: take the digest as well.
+    """
+
+    def __init__(self, file: BinaryIO, *, digest: bool) -> None:
+        self._file = file
+        self._sha256: _Digest | None = hashlib.sha256() if digest else None
+        self._ahead = b""
+        self.size = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes without taking them."""
+        while len(self._ahead) < size and (more := self._file.read(size - len(self._ahead))):
+            self._ahead += more
+        return self._ahead[:size]
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes (all without one); none at the end."""
+        data = self._file.read(size if size >= 0 else _READ_BYTES)
+        if self._ahead:
+            data, self._ahead = self._ahead + data, b""
+        self.size += len(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        return data
+
+    def drain(self) -> None:
+        """Take what nobody read, so that the digest is the whole file's."""
+        while self.read(_READ_BYTES):
+            pass
+
+    def sha256(self) -> str:
+        """Return the digest of what was read, in hex; empty when none was asked for."""
+        return "" if self._sha256 is None else self._sha256.hexdigest()
+
+
+@contextmanager
+def unpacked(stored: Stored, damaged: Counter[str]) -> Iterator[Readable]:
+    """Return a reader of the content: plain, .gz or .zst, told by the first bytes."""
+    magic = stored.peek(4)
+    if magic.startswith(GZIP_MAGIC):
+        yield _Tolerant(_gzip(stored), damaged)
+    elif magic == ZSTD_MAGIC:
+        yield _Tolerant(_Zstd(stored), damaged)
+    else:
+        yield _Tolerant(stored, damaged)
+
+
+def _gzip(stored: Stored) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=cast("BinaryIO", stored), mode="rb"))
+
+
+class _BrokenFrame(Exception):
+    """A .zst file cannot be unpacked further."""
+
+
+class _Zstd:
+    """Unpacks zstd frames. The library is imported only where such a file is met."""
+
+    def __init__(self, stored: Stored) -> None:
+        import zstandard
+
+        self._error = zstandard.ZstdError
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._inner = unpacker.stream_reader(cast("BinaryIO", stored), read_across_frames=True)
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        try:
+            return self._inner.read(size)
+        except self._error as error:
+            raise _BrokenFrame(str(error)) from None
+
+
+class _Tolerant:
+    """Ends where the content cannot be read further, and counts why."""
+
+    def __init__(self, inner: Readable, damaged: Counter[str]) -> None:
+        self._inner = inner
+        self._damaged = damaged
+        self._over = False
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end, or where it breaks off."""
+        if self._over:
+            return b""
+        try:
+            return self._inner.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile, _BrokenFrame):
+            self._damaged[BROKEN_COMPRESSION] += 1
+        except OSError:
+            self._damaged[UNREADABLE] += 1
+        self._over = True
+        return b""
