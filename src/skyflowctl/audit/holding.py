@@ -35,6 +35,7 @@ class Held:
     forms: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     wraps: list[str] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
     unwrapped_by: str = ""
 
     def learn(self, row: Row) -> None:
@@ -44,6 +45,7 @@ class Held:
         raw = ctx_text(data.ctx)[0] if data is not None else ""
         _add(self.forms, row.ctx)
         _add(self.forms, raw)
+        _add(self.clients, entry.request.client_token)
         if response is not None:
             if response.data is not None:
                 _add(self.tokens, response.data.access_token)
@@ -244,6 +246,7 @@ def _request(held: Held) -> TokenRequest:
         ctx_forms=tuple(held.forms),
         token_hashes=tuple(held.tokens),
         granted_by=tuple(policy.name for policy in policies),
+        client_tokens=tuple(held.clients),
     )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-BLOCK_BYTES = 1 << 20
-"""One read. Larger ones were no faster and fall out of the processor's cache."""
+BLOCK_BYTES = 64 << 10
+"""One read: small enough to stay in the processor's cache (1 MiB took twice as long)."""
 MAX_LINE_BYTES = 16 << 20
 """A longer line is damaged. The server takes bodies of 32 MiB but logs hashes of them;
 a real entry has about 1.5 KB."""

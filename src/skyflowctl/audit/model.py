@@ -72,6 +72,7 @@ class TokenRequest:
         token_hashes: of the bearer, as each device hashed it; of a wrapped one those that
             its unwrap shows.
         granted_by: names of the policies that allowed it.
+        client_tokens: the server's token that asked, as each device hashed it.
     """
 
     time: datetime
@@ -95,6 +96,7 @@ class TokenRequest:
     ctx_forms: tuple[str, ...] = ()
     token_hashes: tuple[str, ...] = ()
     granted_by: tuple[str, ...] = ()
+    client_tokens: tuple[str, ...] = ()
 
 
 class ChangeKind(StrEnum):

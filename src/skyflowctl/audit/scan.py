@@ -7,9 +7,10 @@ A scan is used once.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
+from itertools import chain, islice
 
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
 from skyflowctl.audit.entries import NUL_BYTES, Entry, decode, decode_padded
@@ -28,6 +29,8 @@ WRAP_NEEDLE = b'"wrap_info"'
 _SAFE_RUN = re.compile(r"[A-Za-z0-9:_.,;=@#%+~^*()!?|-]+")
 _NEEDLE_MIN = 4
 
+_MERGED_AT_ONCE = 64
+
 Fed = tuple[Entry, str, int]
 """An entry, its node, the size of its line."""
 
@@ -42,6 +45,8 @@ class ScanOptions:
         prefilter: only lines that hold one of these texts are decoded (and logins, and
             unwraps), so only they can be found damaged. The records still have to be
             filtered: a line may hold the text elsewhere. Empty: every line.
+        notice: with a prefilter: texts whose presence is told by ``Scan.noticed``, though
+            the lines that hold them are not decoded.
         wrapped: with a prefilter: also decode every wrapped answer, because what is
             looked for shows only in its unwrap (a bearer's hash).
         reorder_seconds: how long a record waits for earlier ones; 0 for following.
@@ -52,6 +57,7 @@ class ScanOptions:
     plugin_names: tuple[str, ...] = ("skyflow",)
     mounts: tuple[str, ...] | None = None
     prefilter: tuple[bytes, ...] = ()
+    notice: tuple[bytes, ...] = ()
     wrapped: bool = False
     reorder_seconds: float = REORDER_SECONDS
     hold_wrapped: bool = True
@@ -76,7 +82,12 @@ def scan_lines(
     lines: Iterable[bytes], options: ScanOptions | None = None, *, node: str = ""
 ) -> "Scan":
     """Return a scan of lines that come as they are written, such as a ``Followed``'s."""
-    return Scan(Sources(()), options or ScanOptions(), lines=lines, node=node)
+    return scan_marked(((line, node) for line in lines), options)
+
+
+def scan_marked(lines: Iterable[tuple[bytes, str]], options: ScanOptions | None = None) -> "Scan":
+    """Return a scan of lines of several logs, each with the name of its node."""
+    return Scan(Sources(()), options or ScanOptions(), lines=lines)
 
 
 class Scan:
@@ -85,8 +96,10 @@ class Scan:
     Args:
         sources: what to read.
         options: what to look for.
-        lines: read instead of the sources.
-        node: that wrote these lines.
+        lines: read instead of the sources, each with the node that wrote it.
+
+    Attributes:
+        noticed: those of the options' ``notice`` that were met.
     """
 
     def __init__(
@@ -94,16 +107,18 @@ class Scan:
         sources: Sources,
         options: ScanOptions,
         *,
-        lines: Iterable[bytes] | None = None,
-        node: str = "",
+        lines: Iterable[tuple[bytes, str]] | None = None,
     ) -> None:
         self._sources = sources
         self._options = options
         self._extra = lines
-        self._node = node
+        self.noticed: set[bytes] = set()
         self._damaged: Counter[str] = Counter()
         self._lines = self._bytes = self._files = 0
         self._joiner: Joiner | None = None
+        self._types: Container[str] = (
+            _AnyType() if options.mounts else frozenset(options.plugin_names)
+        )
         self._holding: Holding | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -117,8 +132,10 @@ class Scan:
         joiner = self._joiner = Joiner(
             self._recogniser(), logins, holding.add, holding.copied, holding.unwrapped
         )
-        for entry, node, size in self._fed():
-            joiner.feed(entry, node, size)
+        feed = joiner.feed
+        for batch in self._batches():
+            for entry, node, size in batch:
+                feed(entry, node, size)
             yield from holding.ready()
         joiner.finish()
         yield from holding.rest()
@@ -128,11 +145,11 @@ class Scan:
         joined: list[Row] = []
         joiner = self._joiner = Joiner(self._recogniser(), Logins(), joined.append)
         feed = joiner.feed
-        for entry, node, size in self._fed():
-            feed(entry, node, size)
-            if joined:
-                yield from joined
-                joined.clear()
+        for batch in self._batches():
+            for entry, node, size in batch:
+                feed(entry, node, size)
+            yield from joined
+            joined.clear()
         joiner.finish()
         yield from joined
 
@@ -154,26 +171,27 @@ class Scan:
     def _recogniser(self) -> Recogniser:
         return Recogniser(self._options.plugin_names, self._options.mounts or ())
 
-    def _fed(self) -> Iterator[Fed]:
-        """Yield the entries of all streams, merged by time."""
+    def _batches(self) -> Iterator[Iterable[Fed]]:
+        """Yield the entries of all streams, merged by time, many at a time."""
         if self._extra is not None:
             return self._of_lines(self._extra)
         streams = [self._of_stream(stream) for stream in self._sources.streams]
         if len(streams) == 1:
             return streams[0]
-        return merge(*streams, key=_time_key)
+        entries = merge(*(chain.from_iterable(each) for each in streams), key=_time_key)
+        return iter(lambda: list(islice(entries, _MERGED_AT_ONCE)), [])
 
-    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[Fed]:
+    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[list[Fed]]:
         for line in lines:
             self._lines += 1
             self._bytes += len(line) + 1
-            yield from self._decoded((line,), self._node)
+            yield self._decoded((line,), self._node)
 
-    def _of_stream(self, stream: Stream) -> Iterator[Fed]:
+    def _of_stream(self, stream: Stream) -> Iterator[list[Fed]]:
         for file in stream.files:
             yield from self._of_file(file, stream.node)
 
-    def _of_file(self, file: LogFile, node: str) -> Iterator[Fed]:
+    def _of_file(self, file: LogFile, node: str) -> Iterator[list[Fed]]:
         self._files += 1
         with self._sources.reading(file) as content:
             for block in blocks(content, self._damaged):
@@ -181,12 +199,14 @@ class Scan:
                     yield from self._wanted(block, node)
                 else:
                     lines = block.split(b"\n")
-                    self._lines += len(lines) - (not lines[-1])
-                    yield from self._decoded(lines, node)
+                    if not lines[-1]:
+                        lines.pop()
+                    self._lines += len(lines)
+                    yield self._decoded(lines, node)
         if file.read is not None:
             self._bytes += file.read.bytes
 
-    def _wanted(self, block: bytes, node: str) -> Iterator[Fed]:
+    def _wanted(self, block: bytes, node: str) -> Iterator[list[Fed]]:
         """Yield the entries of a block that may matter, found before they are decoded."""
         self._lines += count_lines(block)
         needles = (*self._options.prefilter, LOGIN_NEEDLE)
@@ -196,23 +216,28 @@ class Scan:
         early = self._options.wrapped or len(self._sources.streams) > 1 or self._wants_unwraps()
         if early:
             needles = (*needles, *UNWRAP_NEEDLES)
-        yield from self._decoded(lines_with(block, needles), node)
+        if lines := lines_with(block, needles):
+            yield self._decoded(lines, node)
         if not early and self._wants_unwraps():
-            yield from self._decoded(lines_with(block, UNWRAP_NEEDLES), node)
+            yield self._decoded(lines_with(block, UNWRAP_NEEDLES), node)
 
     def _wants_unwraps(self) -> bool:
         return self._holding is not None and self._holding.wants_unwraps
 
-    def _decoded(self, lines: Iterable[bytes], node: str) -> Iterator[Fed]:
+    def _decoded(self, lines: Iterable[bytes], node: str) -> list[Fed]:
+        """Return the entries of these lines, but for requests of mounts that are not ours."""
+        found: list[Fed] = []
+        ours = self._types
         for line in lines:
             decoded = decode(line)
             entry = self._rescued(line, decoded) if isinstance(decoded, str) else decoded
-            if entry is None:
+            if entry is None or (entry.response is None and entry.request.mount_type not in ours):
                 continue
             size = len(line)
             if size > LONG_LINE_BYTES:
                 entry = clipped(entry)
-            yield entry, node, size
+            found.append((entry, node, size))
+        return found
 
     def _rescued(self, line: bytes, reason: str) -> Entry | None:
         """Count a line that is no entry; one that only holds NULs besides is read."""
@@ -226,6 +251,13 @@ class Scan:
         elif line:
             self._lines -= 1
         return None
+
+
+class _AnyType:
+    """Holds every type: where mounts are known by their path."""
+
+    def __contains__(self, mount_type: object) -> bool:
+        return True
 
 
 def _time_key(fed: Fed) -> str:
