@@ -29,6 +29,7 @@ GROUPS = {
     "mount": "List and show the mounts of product lines",
     "config": "Show, verify, change and trace a mount's credential",
     "role": "List and show the roles of a mount",
+    "audit": "Who asked for which token, and is this place in order",
     "plugin": "Build, register and list the engine's plugin",
     "dev": "A complete stack on this machine: OpenBao, engine, emulator",
 }
@@ -53,6 +54,7 @@ COMMANDS = (
     Row("config verify", "Mint once per role with the live key", "config", "config_verify", _READ),
     Row("role list", "List the roles of a mount", "role", "role_list", _READ),
     Row("role show", "Show one role of a mount", "role", "role_show", _READ),
+    Row("audit posture", "Is this place in order?", "audit_posture", "posture", _READ),
     Row("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
     Row("plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER),
     Row("plugin list", "Catalog and running versions", "plugin", "plugin_list", _SERVER),
