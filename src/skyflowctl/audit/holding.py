@@ -164,7 +164,8 @@ class Holding:
 
     def _turn(self, held: Held) -> None:
         """Release a row whose turn it is, unless it waits for its unwrap."""
-        if self._hold_wrapped and held.wraps and not held.unwrapped_by:
+        waits = self._hold_wrapped and held.wraps and not held.unwrapped_by
+        if waits and not self._expired(held):
             self._waiting[id(held)] = held
         else:
             self._release(held)
@@ -187,7 +188,7 @@ class Holding:
         for token in held.wraps:
             self._wraps.pop(token, None)
         row = held.row
-        self._ready.append(_request(held) if row.change is None else _change(row))
+        self._ready.append(_request(held) if row.change is None else credential_change(row))
 
 
 def _earlier(time: str, span: timedelta) -> str:
@@ -254,7 +255,8 @@ def _path(namespace: Namespace) -> str:
     return namespace.path or namespace.id
 
 
-def _change(row: Row) -> CredentialChange:
+def credential_change(row: Row) -> CredentialChange:
+    """Return the record of a row that has a change."""
     assert row.change is not None
     return CredentialChange(
         time=moment(row.time),

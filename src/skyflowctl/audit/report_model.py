@@ -1,7 +1,8 @@
 """What ``audit report`` tells, as frozen values: one for tables, JSON, CSV, HTML and evidence.
 
 Times are aware UTC datetimes, hours are hours of the day in UTC, weekdays count from
-Monday = 0. Texts are as the log has them: whoever shows them escapes them.
+Monday = 0. Texts are as the log has them: whoever shows them escapes them. A mount of a
+namespace has the namespace's path in front.
 """
 
 from dataclasses import dataclass
