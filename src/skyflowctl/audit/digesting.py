@@ -47,10 +47,12 @@ class Stored:
         return self._ahead[:size]
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to ``size`` bytes (all without one); none at the end."""
-        data = self._file.read(size if size >= 0 else _READ_BYTES)
+        """Return up to ``size`` bytes; none at the end."""
         if self._ahead:
-            data, self._ahead = self._ahead + data, b""
+            most = len(self._ahead) if size < 0 else size
+            data, self._ahead = self._ahead[:most], self._ahead[most:]
+        else:
+            data = self._file.read(size if size >= 0 else _READ_BYTES)
         self.size += len(data)
         if self._sha256 is not None:
             self._sha256.update(data)
@@ -66,42 +68,74 @@ class Stored:
         return "" if self._sha256 is None else self._sha256.hexdigest()
 
 
+_ZSTD_READ_BYTES = 1 << 10
+"""A frame's block takes 4 bytes and unpacks to 128 KiB at most: no more than 32 MiB at once."""
+
+
 @contextmanager
 def unpacked(stored: Stored, damaged: Counter[str]) -> Iterator[Readable]:
     """Return a reader of the content: plain, .gz or .zst, told by the first bytes."""
     magic = stored.peek(4)
     if magic.startswith(GZIP_MAGIC):
-        yield _Tolerant(_gzip(stored), damaged)
+        yield _Tolerant(_Gzip(stored), damaged)
     elif magic == ZSTD_MAGIC:
         yield _Tolerant(_Zstd(stored), damaged)
     else:
         yield _Tolerant(stored, damaged)
 
 
-def _gzip(stored: Stored) -> BinaryIO:
-    return cast("BinaryIO", gzip.GzipFile(fileobj=cast("BinaryIO", stored), mode="rb"))
+class _Gzip:
+    """Unpacks gzip members. ``read`` would lose what came before the file breaks off."""
 
+    def __init__(self, stored: Stored) -> None:
+        self._file = gzip.GzipFile(fileobj=cast("BinaryIO", stored), mode="rb")
 
-class _BrokenFrame(Exception):
-    """A .zst file cannot be unpacked further."""
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        return self._file.read1(size)
 
 
 class _Zstd:
-    """Unpacks zstd frames. The library is imported only where such a file is met."""
+    """Unpacks zstd frames. The library is imported only where such a file is met.
+
+    Its own stream reader takes a file that breaks off for one that ends.
+    """
 
     def __init__(self, stored: Stored) -> None:
         import zstandard
 
+        self._stored = stored
+        self._unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         self._error = zstandard.ZstdError
-        unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        self._inner = unpacker.stream_reader(cast("BinaryIO", stored), read_across_frames=True)
+        self._frame = self._unpacker.decompressobj()
+        self._begun = False
+        self._ready = b""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end."""
-        try:
-            return self._inner.read(size)
-        except self._error as error:
-            raise _BrokenFrame(str(error)) from None
+        """Return up to ``size`` bytes; none at the end.
+
+        Raises:
+            EOFError: the file breaks off, or is damaged.
+        """
+        while not self._ready and (packed := self._stored.read(_ZSTD_READ_BYTES)):
+            try:
+                self._ready = self._unpacked(packed)
+            except self._error as error:
+                raise EOFError(str(error)) from None
+        if not self._ready and self._begun:
+            raise EOFError("the last frame has no end")
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return data
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        found = b""
+        while packed:
+            found += self._frame.decompress(packed)
+            self._begun = not self._frame.eof
+            packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = self._unpacker.decompressobj()
+        return found
 
 
 class _Tolerant:
@@ -118,7 +152,7 @@ class _Tolerant:
             return b""
         try:
             return self._inner.read(size)
-        except (EOFError, zlib.error, gzip.BadGzipFile, _BrokenFrame):
+        except (EOFError, zlib.error, gzip.BadGzipFile):
             self._damaged[BROKEN_COMPRESSION] += 1
         except OSError:
             self._damaged[UNREADABLE] += 1

@@ -91,12 +91,19 @@ class Followed:
             nothing (copytruncate).
         wait: sleeps for so many seconds; False ends the following.
         from_start: also yield what is there already.
+        newest: and of that only what begins in the last so many bytes; None: all of it.
     """
 
     def __init__(
-        self, path: Path, wait: Callable[[float], bool], *, from_start: bool = False
+        self,
+        path: Path,
+        wait: Callable[[float], bool],
+        *,
+        from_start: bool = False,
+        newest: int | None = None,
     ) -> None:
         self._path = path
+        self._newest = newest
         self._wait = wait
         self._file: BinaryIO | None = None
         self._from_start = from_start
@@ -107,6 +114,7 @@ class Followed:
     def __iter__(self) -> Iterator[bytes]:
         try:
             self._open(from_start=self._from_start)
+            self._skip_old()
             more = True
             while more:
                 yield from self._read()
@@ -129,6 +137,14 @@ class Followed:
             return
         if not from_start:
             self._file.seek(0, os.SEEK_END)
+
+    def _skip_old(self) -> None:
+        """Go to where the newest lines begin; the one that is cut there is left out."""
+        if self._file is None or self._newest is None or not self._from_start:
+            return
+        start = self._file.seek(0, os.SEEK_END) - self._newest
+        self._file.seek(max(0, start - 1))
+        self._skipping = start > 0
 
     def _close(self) -> None:
         if self._file is not None:
@@ -167,6 +183,12 @@ class Followed:
             yield half
 
 
-def follow(path: Path, wait: Callable[[float], bool], *, from_start: bool = False) -> Followed:
+def follow(
+    path: Path,
+    wait: Callable[[float], bool],
+    *,
+    from_start: bool = False,
+    newest: int | None = None,
+) -> Followed:
     """Return the lines of a log as they are completed; see ``Followed``."""
-    return Followed(path, wait, from_start=from_start)
+    return Followed(path, wait, from_start=from_start, newest=newest)

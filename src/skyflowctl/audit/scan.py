@@ -181,11 +181,11 @@ class Scan:
         entries = merge(*(chain.from_iterable(each) for each in streams), key=_time_key)
         return iter(lambda: list(islice(entries, _MERGED_AT_ONCE)), [])
 
-    def _of_lines(self, lines: Iterable[bytes]) -> Iterator[list[Fed]]:
-        for line in lines:
+    def _of_lines(self, lines: Iterable[tuple[bytes, str]]) -> Iterator[list[Fed]]:
+        for line, node in lines:
             self._lines += 1
             self._bytes += len(line) + 1
-            yield self._decoded((line,), self._node)
+            yield self._decoded((line,), node)
 
     def _of_stream(self, stream: Stream) -> Iterator[list[Fed]]:
         for file in stream.files:
@@ -209,6 +209,9 @@ class Scan:
     def _wanted(self, block: bytes, node: str) -> Iterator[list[Fed]]:
         """Yield the entries of a block that may matter, found before they are decoded."""
         self._lines += count_lines(block)
+        for text in self._options.notice:
+            if text not in self.noticed and text in block:
+                self.noticed.add(text)
         needles = (*self._options.prefilter, LOGIN_NEEDLE)
         if self._options.wrapped:
             needles = (*needles, WRAP_NEEDLE)
@@ -248,7 +251,7 @@ class Scan:
                 return entry if isinstance(entry, Entry) else None
         if line.strip():
             self._damaged[reason] += 1
-        elif line:
+        else:
             self._lines -= 1
         return None
 

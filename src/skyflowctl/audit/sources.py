@@ -127,7 +127,7 @@ def open_sources(
             why="this command reads the server's audit log files",
             fix="name files, for example 'audit.log*', NODE=PATH for each node, or - for stdin",
         )
-    if list(patterns).count(STDIN) > 1:
+    if sum(pattern == STDIN or pattern.endswith("=-") for pattern in patterns) > 1:
         raise UsageError(
             "- is given twice",
             why="standard input can be read only once",
