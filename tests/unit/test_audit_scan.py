@@ -300,11 +300,32 @@ def test_mounts_of_another_type_are_known_by_path() -> None:
     assert requests(content, ScanOptions(mounts=("skyflow/ord",))) == []
 
 
-def test_a_namespace_is_told() -> None:
+def in_namespace(story: Story) -> bytes:
+    """The server puts the namespace in front of the mount's path, not of the request's."""
+    for entry in story.entries:
+        request = entry["request"]
+        point = "team/" + request["mount_point"]
+        namespace = {"id": "it6cE3", "path": "team/"}
+        entry["request"] = {**request, "namespace": namespace, "mount_point": point}
+    return story.device()
+
+
+def test_a_mount_in_a_namespace_is_read() -> None:
     story = Story()
-    story.creds(approle("orders"), "order:1", namespace={"id": "x1", "path": "team/"})
-    (row,) = requests(story.device())
-    assert row.namespace == "team/"
+    story.creds(approle("orders"), "order:1")
+    content = in_namespace(story)
+    for options in (None, ScanOptions(plugin_names=(), mounts=("team/skyflow/order",))):
+        (row,) = requests(content, options)
+        assert (row.namespace, row.mount, row.role) == ("team/", "skyflow/order", "order-producer")
+
+
+def test_a_log_without_mount_points_is_read_by_its_paths() -> None:
+    story = three_apps()
+    expected = [(row.mount, row.role) for row in requests(story.device())]
+    for entry in story.entries:
+        entry["request"] = {**entry["request"], "mount_point": ""}
+    assert [(row.mount, row.role) for row in requests(story.device())] == expected
+    assert len(changes(story.device())) == 4
 
 
 def test_listing_and_other_paths_are_no_token_requests() -> None:

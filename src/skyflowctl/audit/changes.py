@@ -1,5 +1,6 @@
 """What an entry on an engine's mount is about, and how it ended."""
 
+import re
 from typing import NamedTuple
 
 from skyflowctl.audit.entries import Entry, RequestData
@@ -15,6 +16,7 @@ _CHANGES = {
     ("config", "delete"): ChangeKind.REVOKED,
 }
 _HISTORY = "config/history/"
+_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|config(?:/|$))")
 _READS = frozenset({"read", "update", "create"})
 
 
@@ -30,7 +32,16 @@ NOTHING = Target("", "", "")
 
 
 def target_of(mount_point: str, path: str) -> Target:
-    """Return what this path names: a role's creds, something of the config, or nothing."""
+    """Return what this path names: a role's creds, something of the config, or nothing.
+
+    Args:
+        mount_point: with a trailing slash, as the path has it; empty where the server
+            does not write it: then it is read off the path.
+        path: of the request.
+    """
+    if not mount_point:
+        match = _UNKNOWN_MOUNT.match(path)
+        mount_point = match[1] if match else ""
     if not mount_point or not path.startswith(mount_point):
         return NOTHING
     mount, rest = mount_point.rstrip("/"), path[len(mount_point) :].lstrip("/")

@@ -87,8 +87,9 @@ class Recogniser:
 
     Args:
         plugin_names: types of the mounts that are ours.
-        mounts: paths of mounts that are ours whatever their type says; for logs of older
-            servers, which name none, and for renamed plugins.
+        mounts: paths of mounts that are ours whatever their type says, with or without
+            their namespace in front; for logs of older servers, which name no type, and
+            for renamed plugins.
     """
 
     def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
@@ -99,8 +100,12 @@ class Recogniser:
     def target(self, request: Request) -> Target | None:
         """Return what the request names on a mount of ours; None: it is not ours."""
         point = request.mount_point
+        space = request.namespace.path if request.namespace is not None else ""
+        if space and point.startswith(space):
+            # The mount's path has the namespace in front, the request's has not.
+            point = point[len(space) :]
         if request.mount_type not in self._types:
-            point = self._declared(request.path) if self._points else ""
+            point = self._declared(space, request.path) if self._points else ""
             if not point:
                 return None
         key = (point, request.path)
@@ -111,8 +116,13 @@ class Recogniser:
             found = self._targets[key] = target_of(point, request.path)
         return found
 
-    def _declared(self, path: str) -> str:
-        return next((point for point in self._points if path.startswith(point)), "")
+    def _declared(self, space: str, path: str) -> str:
+        for point in self._points:
+            if path.startswith(point):
+                return point
+            if space and point.startswith(space) and path.startswith(point[len(space) :]):
+                return point[len(space) :]
+        return ""
 
 
 class Seen:
