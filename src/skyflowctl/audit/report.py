@@ -239,8 +239,11 @@ def placed(row: Row) -> str:
 
 
 def _text(time: datetime | None) -> str | None:
-    """Return a time as rows have it, to be compared with theirs."""
-    return None if time is None else time.astimezone(UTC).replace(tzinfo=None).isoformat()
+    """Return a time as rows have it, trailing zeros dropped, to be compared with theirs."""
+    if time is None:
+        return None
+    text = time.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return text.rstrip("0") if "." in text else text
 
 
 def _key(found: Unusual) -> Key:
