@@ -111,6 +111,13 @@ CALLS: dict[str, list[Call]] = {
     ],
     "status": [dev("status"), dev("status", "-o", "json"), bad(dev("status", *_WRONG))],
     "health": [dev("health"), dev("health", "-o", "json"), bad(dev("health", *_WRONG))],
+    "audit posture": [
+        dev("audit", "posture", "-v", "-v"),
+        dev("audit", "posture", "-o", "json"),
+        dev("audit", "posture", "-o", "sarif"),
+        bad(dev("audit", "posture", "--fail-on", "info", "-o", "json")),
+        bad(dev("audit", "posture", *_WRONG)),
+    ],
     "creds": [
         *(token(dev(*_ORDER, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
         *(token(own(*_OWN, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
@@ -181,6 +188,16 @@ CALLS: dict[str, list[Call]] = {
         dev("role", "show", "order", "order-producer", "-o", "json"),
         bare("role", "show", "ledger", "reader"),
         bad(dev("role", "show", "order", "nobody")),
+    ],
+    "audit who": [
+        dev("audit", "who", "--ctx", "order:1", "-v", "-v"),
+        dev("audit", "who", "-o", "json"),
+        dev("audit", "who", "-o", "ndjson", "--ctx", "order:*"),
+        dev("audit", "who", "-o", "csv", "--mount", "order"),
+        dev("audit", "who", "--ctx", "order:1", *_WRONG),
+        bad(dev("audit", "who", "--token", "a-token-on-argv", "-v", "-v")),
+        bad(dev("audit", "who", "--outcome", "nonsense", "-o", "json")),
+        bad(dev("audit", "who", "nobody.log")),
     ],
     "plugin build": [
         dev("plugin", "build", "{plugins}", "--name", "other", "-v", "-v"),

@@ -158,6 +158,14 @@ def named_addresses(gateway: "Gateway") -> tuple[tuple[str, ...], bool]:
     return transport.addresses, transport.checks_certificates
 
 
+def namespace_of(gateway: "Gateway") -> str:
+    """Return the namespace that a gateway's paths are relative to; empty for the root."""
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    transport = gateway.transport
+    return transport.namespace if isinstance(transport, HvacTransport) else ""
+
+
 def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
     """Return how to ask one node of the cluster alone; a node that was never named: None."""
     from skyflowctl.vault.failures import RedirectRefused

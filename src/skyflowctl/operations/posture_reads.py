@@ -196,14 +196,18 @@ def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | No
     forbidden = next((one for one in looked if isinstance(one, NotRead) and one.capabilities), None)
     if forbidden is not None:
         return forbidden
-    # What ended between the list and the look is no NotRead that matters.
     found = tuple(one for one in looked if isinstance(one, LiveToken))
     return Tokens(found, len(accessors) - (len(chosen) - len(found)))
 
 
-def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToken:
-    body = {"accessor": accessor}
-    reply = transport.request("POST", path, body=body, idempotent=True)
+def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToken | None:
+    """Return a token; None for one that has ended since it was listed."""
+    try:
+        reply = transport.request("POST", path, body={"accessor": accessor}, idempotent=True)
+    except (Forbidden, BadRequest) as error:
+        if error.says("invalid accessor"):
+            return None
+        raise
     data = reply.data or {}
     named = [*(data.get("policies") or ()), *(data.get("identity_policies") or ())]
     return LiveToken(

@@ -7,8 +7,9 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.posture.facts import Exercised, Facts, MountFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import days, listed
+from skyflowctl.posture.words import SERVER, counted, days, listed
 
+_TELLS_ANYTHING = timedelta(days=1)
 _LONG_ENOUGH = timedelta(days=30)
 
 
@@ -85,10 +86,30 @@ def unused_roles(facts: Facts) -> Iterator[Finding]:
     used = facts.exercised
     if used is None:
         return
-    for one in facts.ours:
-        for name in sorted(one.roles):
-            if (one.path, name) not in used.roles:
-                yield _unused(one, name, used)
+    idle = [
+        (one, name)
+        for one in facts.ours
+        for name in sorted(one.roles)
+        if (one.path, name) not in used.roles
+    ]
+    if idle and used.until - used.since < _TELLS_ANYTHING:
+        yield _too_short([f"{one.path}/creds/{name}" for one, name in idle], used)
+        return
+    for one, name in idle:
+        yield _unused(one, name, used)
+
+
+def _too_short(paths: list[str], used: Exercised) -> Finding:
+    return Finding(
+        "unused-roles",
+        Grade.INFO,
+        SERVER,
+        f"the audit log covers only {days(used.until - used.since)}: "
+        f"{counted(len(paths), 'role')} did not occur in it",
+        "that is too short to call a role unused",
+        (listed(paths), _range(used)),
+        "give the rotated files too: --log 'audit.log*'",
+    )
 
 
 def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
@@ -100,10 +121,14 @@ def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
         Subject("role", f"{one.path}/creds/{name}"),
         f"nobody has read a token of {name} on {one.path} in {days(span)}",
         "what nobody uses is only a way in",
-        (f"log from {rfc3339(used.since)} to {rfc3339(used.until)}",),
+        (_range(used),),
         f"ask its owner, then take it out of the manifest or bao delete {one.path}/roles/{name}",
         next((role.where for role in declared if role.name == name), None),
     )
+
+
+def _range(used: Exercised) -> str:
+    return f"log from {rfc3339(used.since)} to {rfc3339(used.until)}"
 
 
 CHECKS = (

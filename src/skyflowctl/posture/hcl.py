@@ -67,7 +67,12 @@ def _flat(keys: tuple[str, ...], value: Any) -> list[Item]:
     """Write ``{"path": {"a": {…}}}`` as ``path "a" {…}`` is read; lists of objects too."""
     if isinstance(value, Block) and len(keys) < 2:
         return [one for inner, held in value.items for one in _flat(keys + inner, held)]
-    if isinstance(value, list) and len(keys) == 1 and all(isinstance(v, Block) for v in value):
+    if (
+        isinstance(value, list)
+        and len(keys) == 1
+        and value
+        and all(isinstance(v, Block) for v in value)
+    ):
         return [one for block in value for one in _flat(keys, block)]
     return [(keys, value)]
 

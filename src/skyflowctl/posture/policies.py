@@ -68,7 +68,8 @@ def parse_policy(name: str, text: str) -> Policy:
 
 
 def _is_path(keys: tuple[str, ...]) -> bool:
-    if keys[0] == "path" and len(keys) != 2:
+    # What stands behind the path is ignored by the server as well (measured).
+    if keys == ("path",):
         raise HclError("a path block has no path")
     return keys[0] == "path"
 

@@ -131,6 +131,6 @@ def _physical(where: Where, file: str) -> dict[str, Any]:
 def _fingerprint(finding: Finding, server: str) -> str:
     """Return what stays the same for the same finding, run after run."""
     # Numbers in the words are days and counts, which change from run to run.
-    words = re.sub(r"\d+", "", finding.summary)
+    words = re.sub(r"\d+ \w+", "", finding.summary)
     parts = (server, finding.check, finding.subject.kind, finding.subject.name, words)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -165,14 +165,16 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
 def root_tokens(facts: Facts) -> Iterator[Finding]:
     """No root token is alive; it may do everything, and no policy or deny holds it."""
     tokens = facts.tokens
-    if isinstance(tokens, NotRead):
-        yield unchecked("root-tokens", tokens)
-        if "root" in (facts.own_policies or ()):
-            yield _root(LiveToken("", "this login", ("root",), "", "", own=True))
-        return
-    for token in tokens.found:
+    looked = () if isinstance(tokens, NotRead) else tokens.found
+    for token in looked:
         if "root" in token.policies:
             yield _root(token)
+    # A token of another namespace is not in the list of this one.
+    if "root" in (facts.own_policies or ()) and not any(token.own for token in looked):
+        yield _root(LiveToken("", "this login", ("root",), "", "", own=True))
+    if isinstance(tokens, NotRead):
+        yield unchecked("root-tokens", tokens)
+        return
     left = tokens.total - len(tokens.found)
     if left > 0:
         yield unchecked(
@@ -185,8 +187,10 @@ def root_tokens(facts: Facts) -> Iterator[Finding]:
 
 
 def _root(token: LiveToken) -> Finding:
-    own = " (this very login)" if token.own else ""
-    forever = "it never expires" if not token.expires else f"it expires {token.expires}"
+    own = " (this very login)" if token.own and token.accessor else ""
+    forever = f"it expires {token.expires}" if token.expires else "no end of it is known"
+    if token.accessor and not token.expires:
+        forever = "it never expires"
     return Finding(
         "root-tokens",
         Grade.MEDIUM if token.expires else Grade.HIGH,

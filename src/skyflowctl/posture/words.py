@@ -37,7 +37,9 @@ def counted(number: int, word: str) -> str:
 
 
 def days(span: timedelta) -> str:
-    """Return a span in whole days: ``1 day``, ``40 days``; below one in hours."""
-    if abs(span) < timedelta(days=1):
-        return counted(int(abs(span).total_seconds() // 3600), "hour")
-    return counted(abs(span).days, "day")
+    """Return a span in its largest whole unit: ``40 days``, ``3 hours``, ``1 minute``."""
+    seconds = int(abs(span).total_seconds())
+    for size, word in ((86_400, "day"), (3_600, "hour")):
+        if seconds >= size:
+            return counted(seconds // size, word)
+    return counted(seconds // 60, "minute")

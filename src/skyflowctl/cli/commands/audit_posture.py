@@ -1,5 +1,6 @@
 """``skyflowctl audit posture``."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +23,7 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.version import semver
 
 if TYPE_CHECKING:
+    from skyflowctl.posture.facts import Exercised
     from skyflowctl.posture.model import Grade, Report
 
 GradeName = Literal["critical", "high", "medium", "low", "info"]
@@ -56,11 +58,22 @@ class PostureOutputOptions(OutputOptions):
     ] = "table"  # type: ignore[assignment]  # one form more than elsewhere, on purpose
 
 
+LogOption = Annotated[
+    list[str] | None,
+    option(
+        "--log",
+        help="Audit log files, to find unused roles: a path, a glob, NODE=PATH; repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
+
 @command(
     examples=[
         ("skyflowctl audit posture", "every check that needs only the server"),
         ("skyflowctl audit posture -f mounts.yaml", "and against what is declared"),
         ("skyflowctl audit posture --fail-on high -q", "in a nightly job: exit 6"),
+        ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "and unused roles"),
         ("skyflowctl audit posture -o sarif > posture.sarif", "for a dashboard"),
     ],
     exits=[ExitCode.NOT_PERMITTED, ExitCode.UNHEALTHY, ExitCode.INVALID],
@@ -71,6 +84,7 @@ def posture(
     *,
     file: FileOption = None,
     fail_on: FailOnOption = "critical",
+    log: LogOption = None,
     max_readers: MaxReadersOption = 5,
     parallelism: ParallelismOption = 10,
 ) -> None:
@@ -87,7 +101,8 @@ def posture(
         from skyflowctl.posture.model import Grade
         from skyflowctl.posture.sarif import to_sarif
 
-        report, server = _ask(target, file, max_readers, parallelism, run)
+        limits = _Limits(max_readers, parallelism)
+        report, server = _ask(target, file, log, limits, run)
         kept.append(to_sarif(report, version=semver().removeprefix("v"), server=server))
         limit = Grade(fail_on)
         failed = report.fails(limit)
@@ -107,11 +122,17 @@ def posture(
     run_command("audit posture", output, work, view)
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    max_readers: int
+    parallelism: int
+
+
 def _ask(
     target: TargetOptions,
     file: Sequence[str] | None,
-    max_readers: int,
-    parallelism: int,
+    log: Sequence[str] | None,
+    limits: _Limits,
     run: Run,
 ) -> "tuple[Report, str]":
     from skyflowctl.operations.posture import Question
@@ -119,18 +140,29 @@ def _ask(
 
     loaded = manifests.optional_manifest(file, run)
     manifest = loaded.manifest if loaded else None
+    plugin_name = manifest.plugin.name if manifest else manifests.DEFAULT_PLUGIN
     with wiring.open_gateway(target, run) as gateway:
         addresses, checked = wiring.named_addresses(gateway)
         question = Question(
             addresses=addresses,
             checks_certificates=checked,
             manifest=manifest,
-            plugin_name=manifest.plugin.name if manifest else manifests.DEFAULT_PLUGIN,
-            max_readers=max_readers,
-            parallelism=parallelism,
+            plugin_name=plugin_name,
+            exercised=_exercised(log, plugin_name, wiring.namespace_of(gateway)),
+            max_readers=limits.max_readers,
+            parallelism=limits.parallelism,
         )
         report = ask(gateway, question, connect=wiring.connect_node(gateway), clock=run.clock)
     return report, addresses[0]
+
+
+def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "Exercised | None":
+    if not log:
+        return None
+    from skyflowctl.operations.posture_log import exercised
+
+    stdin = sys.stdin.buffer
+    return exercised(log, plugin_name=plugin_name, namespace=namespace, stdin=stdin)
 
 
 def _problem(report: "Report", limit: "Grade") -> Problem:

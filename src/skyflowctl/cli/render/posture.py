@@ -1,13 +1,12 @@
 """A posture report as people read it: findings, the worst first, then what was in order."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted
-from skyflowctl.errors import Problem
 from skyflowctl.posture.model import Finding, Grade, Report, Result
 
 _STYLES = {
@@ -43,8 +42,6 @@ def report_json(report: Report, server: str) -> dict[str, Any]:
 
 
 def _finding_json(one: Finding) -> dict[str, Any]:
-    # A place is written as everywhere else in the envelope.
-    where = problem_json(Problem(one.check, one.summary, where=one.where))["where"]
     return {
         "check": one.check,
         "grade": one.grade.value,
@@ -53,7 +50,7 @@ def _finding_json(one: Finding) -> dict[str, Any]:
         "reason": one.reason,
         "evidence": list(one.evidence),
         "fix": one.fix,
-        "where": where,
+        "where": asdict(one.where) if one.where else None,
         "unchecked": one.unchecked,
     }
 
