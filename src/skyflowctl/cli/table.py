@@ -54,6 +54,7 @@ COMMANDS = (
     Row("config verify", "Mint once per role with the live key", "config", "config_verify", _READ),
     Row("role list", "List the roles of a mount", "role", "role_list", _READ),
     Row("role show", "Show one role of a mount", "role", "role_show", _READ),
+    Row("audit who", "Who asked for which token", "audit_who", "who", _READ),
     Row("audit posture", "Is this place in order?", "audit_posture", "posture", _READ),
     Row("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
     Row("plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER),
