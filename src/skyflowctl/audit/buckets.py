@@ -10,6 +10,8 @@ BUCKETS_MAX = 120
 CELLS_MAX = 20_000
 """Minutes that are counted apart, over all mounts: 6 MB. With more of them hours are, then
 days, then months."""
+_MINUTE_DAYS = 3
+"""And so many days: with more of them no bucket is shorter than an hour."""
 
 _DAY = 86_400
 _WIDTHS = (16, 13, 10, 7)
@@ -31,6 +33,7 @@ class Timeline:
         self._cells: dict[tuple[str, str], list[int]] = {}
         self._weeks: dict[str, list[int]] = {}
         self._day = ""
+        self._days: set[str] = set()
         self._weekday = 0
 
     def add(self, mount: str, time: str, requests: int, errors: int) -> None:
@@ -47,9 +50,16 @@ class Timeline:
         if week is None:
             week = self._weeks[mount] = [0] * (WEEKDAYS * HOURS)
         if time[:10] != self._day:
-            self._day = time[:10]
-            self._weekday = datetime.fromisoformat(self._day).weekday()
+            self._turn_to(time[:10])
         week[self._weekday * HOURS + int(time[11:13])] += requests
+
+    def _turn_to(self, day: str) -> None:
+        self._day = day
+        self._weekday = datetime.fromisoformat(day).weekday()
+        if self._level == 0:
+            self._days.add(day)
+            if len(self._days) > _MINUTE_DAYS:
+                self._coarsen()
 
     def _coarsen(self) -> None:
         self._level += 1
