@@ -118,6 +118,14 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("audit", "posture", "--fail-on", "info", "-o", "json")),
         bad(dev("audit", "posture", *_WRONG)),
     ],
+    "audit report": [
+        dev("audit", "report", "--html", "report.html", "--csv", "tables", "-v", "-v"),
+        dev("audit", "report", "-o", "json", "--evidence", "evidence", "--server-roles"),
+        dev("audit", "report", "-o", "csv", "-f", "own/mounts.yaml"),
+        bad(dev("audit", "report", "--server-roles", *_WRONG)),
+        bad(dev("audit", "report", "nobody.log", "-o", "json")),
+        bad(dev("audit", "report", "-f", "own/bad.yaml", "-v", "-v")),
+    ],
     "creds": [
         *(token(dev(*_ORDER, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
         *(token(own(*_OWN, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
