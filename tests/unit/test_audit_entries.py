@@ -2,12 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.audit_logs import three_apps
 
-from skyflowctl.audit.clipping import ITEMS_MAX, TEXT_MAX, clipped
+from skyflowctl.audit.clipping import KEPT_MAX, TEXT_MAX, clipped
 from skyflowctl.audit.entries import (
     NOT_AN_ENTRY,
     NOT_JSON,
@@ -93,11 +94,25 @@ def test_nuls_stand_for_nothing() -> None:
 
 
 @given(JSON)
-def test_clipping_keeps_small_things_and_bounds_large_ones(value: object) -> None:
-    found = entry_of(request={"id": "i" * 5000, "data": {"ctx": value, "token": ["t" * 9000] * 99}})
+def test_clipping_bounds_whatever_stands_in_a_line(value: object) -> None:
+    many = ["p" * 2000] * 99
+    found = entry_of(
+        time="t" * 30,
+        auth={"policies": many, "metadata": {str(n): "m" * 5000 for n in range(50)}},
+        request={"id": "i" * 5000, "path": "p" * 5000, "data": {"ctx": value, "token": many}},
+        error="e" * 300,
+    )
     assert isinstance(found, Entry)
     cut = clipped(found)
-    assert cut.request.id == "i" * TEXT_MAX
+    assert (cut.time, cut.error) == ("t" * 30, "e" * 300)
+    assert (len(cut.request.id), len(cut.request.path)) == (TEXT_MAX, TEXT_MAX)
+    assert len(msgspec.json.encode(cut)) < 10 * KEPT_MAX
+
+
+def test_clipping_leaves_the_largest_real_ctx_alone() -> None:
+    ctx = {f"key_{number:02d}": "x" * 240 for number in range(16)}
+    found = entry_of(request={"id": "x", "data": {"ctx": ctx}})
+    assert isinstance(found, Entry)
+    cut = clipped(found)
     assert cut.request.data is not None
-    assert cut.request.data.token == ["t" * TEXT_MAX] * ITEMS_MAX
-    assert len(repr(cut.request.data.ctx)) < 100_000
+    assert cut.request.data.ctx == ctx

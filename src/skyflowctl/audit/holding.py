@@ -4,6 +4,7 @@ A request that took long is joined after others that started later; a second dev
 comes a moment after the first; an unwrap comes seconds or hours after.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ HELD_MAX = 10_000
 oldest go first, still nearly in order."""
 REORDER_SECONDS = 30.0
 """A mint takes at most 10 s, a config write 25 s."""
-WRAPPED_MAX = 10_000
+WRAPPED_MAX = 5_000
 """Wrapped answers that wait for their unwrap."""
 
 Record = TokenRequest | CredentialChange
@@ -81,7 +82,7 @@ class Holding:
         self._heap: list[tuple[str, int, Held]] = []
         self._by_id: dict[str, Held] = {}
         self._wraps: dict[str, Held] = {}
-        self._waiting: dict[int, Held] = {}
+        self._waiting: OrderedDict[int, Held] = OrderedDict()
         self._count = 0
         self._newest = ""
         self._due = ""

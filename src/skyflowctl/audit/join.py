@@ -4,7 +4,7 @@ A response repeats its request, so a row is made from the response; the request 
 time, and stands alone when no response follows.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -181,11 +181,12 @@ class Joiner:
         self._on_row = on_row
         self._on_copy = on_copy
         self._on_unwrap = on_unwrap
-        self._pending: dict[int, Logged] = {}
+        # Ordered: the oldest of a plain dict is found only past all that were removed before.
+        self._pending: OrderedDict[int, Logged] = OrderedDict()
         self._pending_bytes = 0
         self._seen = Seen()
-        self._aliases: dict[str, str] = {}
-        self._recent: dict[int, str] = {}
+        self._aliases: OrderedDict[str, str] = OrderedDict()
+        self._recent: OrderedDict[int, str] = OrderedDict()
 
     def feed(self, entry: Entry, node: str, size: int) -> None:
         """Take in one entry whose line has ``size`` bytes."""
@@ -287,7 +288,7 @@ class Joiner:
         ctx = self._aliases.get(row.ctx, row.ctx)
         self._recent[key] = ctx
         if len(self._recent) > RECENT_MAX:
-            del self._recent[next(iter(self._recent))]
+            self._recent.popitem(last=False)
         return row._replace(ctx=ctx)
 
     def _copy(self, logged: Logged, key: int) -> None:
@@ -300,7 +301,7 @@ class Joiner:
         if first and row.ctx_hashed and row.ctx != first:
             self._aliases[row.ctx] = first
             if len(self._aliases) > ALIASES_MAX:
-                del self._aliases[next(iter(self._aliases))]
+                self._aliases.popitem(last=False)
         if self._on_copy is not None:
             self._on_copy(row)
 

@@ -4,6 +4,8 @@ A login's response names the token's accessor, hashed as this device hashes it, 
 devices' logins are kept. A batch token has no accessor: its entity stands for it.
 """
 
+from collections import OrderedDict
+
 from skyflowctl.audit.entries import Auth, Entry, Request
 
 LOGINS_MAX = 50_000
@@ -21,8 +23,8 @@ class Logins:
     """What the log said about logins so far."""
 
     def __init__(self) -> None:
-        self._by_accessor: dict[str, str] = {}
-        self._by_entity: dict[str, str] = {}
+        self._by_accessor: OrderedDict[str, str] = OrderedDict()
+        self._by_entity: OrderedDict[str, str] = OrderedDict()
 
     def learn(self, entry: Entry) -> None:
         """Take in a response; it counts only if it handed out a token."""
@@ -47,11 +49,11 @@ class Logins:
         return _app(auth, method), method
 
 
-def _remember(known: dict[str, str], key: str, method: str) -> None:
-    known.pop(key, None)
+def _remember(known: OrderedDict[str, str], key: str, method: str) -> None:
     known[key] = method
+    known.move_to_end(key)
     if len(known) > LOGINS_MAX:
-        del known[next(iter(known))]
+        known.popitem(last=False)
 
 
 def _method(request: Request) -> str:
