@@ -289,22 +289,21 @@ def test_the_command_prints_json_after_its_schema(log: str) -> None:
     assert [each["name"] for each in data["inputs"]] == ["audit.log"]
 
 
-@pytest.mark.parametrize("width", ["80", "120"])
-def test_the_tables_fit_and_hold_no_control(log: str, width: str) -> None:
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_the_tables_fit_and_hold_no_control(
+    log: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from skyflowctl.cli.render.audit_report import show_report
     from skyflowctl.cli.render.terminal import Terminal
 
     data = json.loads(invoke("audit", "report", log, "-o", "json").stdout)["data"]
 
-    class Screen(Terminal):
-        @property
-        def width(self) -> int:
-            return int(width)
-
+    monkeypatch.setattr(Terminal, "width", columns)
+    monkeypatch.setattr(Terminal, "interactive_out", True)
     out = io.StringIO()
-    show_report(data, Screen(out=out, no_color=True))
+    show_report(data, Terminal(out=out, no_color=True))
     lines = out.getvalue().splitlines()
-    assert max(len(line) for line in lines) <= int(width)
+    assert max(len(line) for line in lines) <= columns
     assert "\x1b" not in out.getvalue()
     assert any("orders" in line for line in lines)
 

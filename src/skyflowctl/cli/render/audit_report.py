@@ -1,22 +1,24 @@
 """``audit report`` as people read it."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
+from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import columns, counted, safe, show
+from skyflowctl.cli.render.text import counted, safe, show
 
-_WIDE = 118
-_NUMBERS = "REQUESTS GRANTED DENIED REFUSED FAILED UNKNOWN ERRORS CTX WRAPPED COUNT ROLES"
+_WIDE, _FULL = 112, 150
 _NO_TOKEN = ("denied", "refused", "failed", "unknown")
+Row = Mapping[str, Any]
 
 
 def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write the report's tables."""
     _show_head(data, terminal)
     if data["usage"]:
-        _show_usage(data["usage"], terminal)
+        _show_usage(data, terminal)
     _show_unusual(data, terminal)
     if data["changes"]:
         _show_changes(data["changes"], terminal)
@@ -71,96 +73,73 @@ def _time(text: str) -> str:
     return text[:16].replace("T", " ")
 
 
-def _show_usage(usage: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
-    by_mount: dict[str, list[Mapping[str, Any]]] = {}
-    for row in usage:
+def _show_usage(data: Mapping[str, Any], terminal: Terminal) -> None:
+    by_mount: dict[str, list[Row]] = {}
+    for row in data["usage"]:
         by_mount.setdefault(row["mount"], []).append(row)
-    wide = terminal.width >= _WIDE
+    when = _clock(data["range"], terminal)
     for mount, rows in by_mount.items():
         total = counted(sum(row["requests"] for row in rows), "request")
         terminal.line()
         terminal.line(Styled(mount, "bold"), f"  {total}")
-        _table(terminal, *(_wide(rows) if wide else _narrow(rows)))
+        fitted(terminal, list(_usage_columns(rows, when, terminal.width)), rows)
 
 
-Rows = tuple[list[str], list[list[Piece]]]
+def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str], str]:
+    """Return how to write a time: whole, or without what the range's line says."""
+    if terminal.width >= _FULL:
+        return _time
+    one_year = (span["first"] or "")[:4] == (span["last"] or "")[:4]
+    return (lambda text: _time(text)[5:]) if one_year else (lambda text: text[:10])
 
 
-def _wide(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    bad = [name for name in _NO_TOKEN if any(row[name] for row in rows)]
-    wrapped = any(row["wrapped"] for row in rows)
-    headers = ["ROLE", "APP", "AUTH", "REQUESTS", *(name.upper() for name in bad), "CTX"]
-    headers += [*(["WRAPPED"] if wrapped else []), "FIRST", "LAST", "BUSIEST", ""]
-    found: list[list[Piece]] = []
-    for row in rows:
-        cells: list[Piece] = [
-            row["role"],
-            show(row["app"]),
-            show(row["auth"]),
-            str(row["requests"]),
-        ]
-        cells += [_count(row[name], "yellow") for name in bad]
-        cells += [_ctx(row), *([_count(row["wrapped"], "")] if wrapped else [])]
-        cells += [_time(row["first"]), _time(row["last"]), _busiest(row), _mark(row)]
-        found.append(cells)
-    return headers, found
+def _usage_columns(rows: Sequence[Row], when: Callable[[str], str], width: int) -> Iterator[Column]:
+    """Yield the columns that this width has room for."""
+    yield Column("ROLE", lambda row: row["role"], 10)
+    yield Column("APP", lambda row: show(row["app"]), 8)
+    if width >= _FULL:
+        yield Column("AUTH", lambda row: show(row["auth"]))
+    yield _number("REQUESTS", rows, lambda row: row["requests"])
+    if width >= _WIDE:
+        for name in _NO_TOKEN:
+            if any(row[name] for row in rows):
+                yield _number(name.upper(), rows, itemgetter(name), "yellow")
+    else:
+        yield _number("ERRORS", rows, lambda row: row["errors"], "yellow")
+    yield _number("CTX", rows, _ctx)
+    if width >= _WIDE:
+        if any(row["wrapped"] for row in rows):
+            yield _number("WRAPPED", rows, lambda row: row["wrapped"])
+        yield Column("FIRST", lambda row: when(row["first"]), 10)
+    yield Column("LAST", lambda row: when(row["last"]), 10)
+    if width >= _WIDE:
+        yield Column("BUSIEST", lambda row: f"{row['busiest_hour']:02}h ({row['busiest_count']})")
+    else:
+        yield Column("BUSY", lambda row: f"{row['busiest_hour']:02}h", 3)
+    if any(row["unusual"] for row in rows):
+        yield Column("", _mark, 7)
 
 
-def _narrow(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    headers = ["ROLE", "APP", "REQUESTS", "ERRORS", "CTX", "LAST", "BUSIEST", ""]
-    found: list[list[Piece]] = [
-        [
-            _cut(row["role"], 22),
-            _cut(row["app"], 16),
-            str(row["requests"]),
-            _count(row["errors"], "yellow"),
-            _ctx(row),
-            _time(row["last"])[5:],
-            f"{row['busiest_hour']:02}h",
-            _mark(row),
-        ]
-        for row in rows
-    ]
-    return headers, found
+def _number(
+    header: str, rows: Sequence[Row], value: Callable[[Row], object], style: str = ""
+) -> Column:
+    """Return a column whose figures stand at its right; nothing is a dash."""
+    width = max(len(header), *(len(str(value(row))) for row in rows))
+
+    def cell(row: Row) -> Piece:
+        number = value(row)
+        text = (str(number) if number else "-").rjust(width)
+        return Styled(text, style) if number and style else text
+
+    return Column(header.rjust(width), cell, width)
 
 
-def _cut(text: str | None, most: int) -> str:
-    text = safe(show(text))
-    return text if len(text) <= most else text[: most - 2] + ".."
+def _ctx(row: Row) -> object:
+    return f"{row['distinct_ctx']}+" if row["more_ctx"] else row["distinct_ctx"]
 
 
-def _count(number: int, style: str) -> Piece:
-    return Styled(str(number), style) if number and style else str(number) if number else "-"
-
-
-def _ctx(row: Mapping[str, Any]) -> str:
-    return f"{row['distinct_ctx']}+" if row["more_ctx"] else str(row["distinct_ctx"])
-
-
-def _busiest(row: Mapping[str, Any]) -> str:
-    return f"{row['busiest_hour']:02}h ({row['busiest_count']})"
-
-
-def _mark(row: Mapping[str, Any]) -> Piece:
-    return Styled("unusual", "yellow") if row["unusual"] else Styled("", "dim")
-
-
-def _table(terminal: Terminal, headers: list[str], rows: list[list[Piece]]) -> None:
-    """Write a table whose figures stand at the right of their columns."""
-    for at, header in enumerate(headers):
-        if header not in _NUMBERS.split():
-            continue
-        width = max(len(header), *(columns(_text(row[at])) for row in rows))
-        headers[at] = header.rjust(width)
-        for row in rows:
-            cell = row[at]
-            padded = _text(cell).rjust(width)
-            row[at] = Styled(padded, cell.style) if isinstance(cell, Styled) else padded
-    terminal.table(headers, rows)
-
-
-def _text(cell: Piece) -> str:
-    return cell.text if isinstance(cell, Styled) else cell
+def _mark(row: Row) -> Piece:
+    return Styled("unusual", "yellow") if row["unusual"] else ""
 
 
 def _show_unusual(data: Mapping[str, Any], terminal: Terminal) -> None:
@@ -184,17 +163,36 @@ def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
         terminal.line("  ", Styled(line, style) if style else line)
 
 
-def _show_changes(changes: Iterable[Mapping[str, Any]], terminal: Terminal) -> None:
-    rows: list[list[Piece]] = [
-        [
-            each["time"][:19].replace("T", " "),
-            each["mount"],
-            each["kind"],
-            *(show(each[name]) for name in ("key_id", "app", "run_id")),
-            each["outcome"] if each["outcome"] == "granted" else Styled(each["outcome"], "yellow"),
-        ]
-        for each in changes
-    ]
+def _show_changes(changes: Sequence[Row], terminal: Terminal) -> None:
+    """Write the changes; on a narrow terminal the key, person and run below each."""
     terminal.line()
-    terminal.line(Styled("Changes of credentials", "bold"), f"  {len(rows)}")
-    terminal.table(["TIME", "MOUNT", "CHANGE", "KEY", "BY", "RUN", "OUTCOME"], rows)
+    terminal.line(Styled("Changes of credentials", "bold"), f"  {len(changes)}")
+    wide = terminal.width >= _FULL
+    shown = list(_change_columns(wide=wide))
+    if wide:
+        fitted(terminal, shown, changes)
+        return
+    widths = [19, max(len(show(each["mount"])) for each in changes), 18, 7]
+    for each in changes:
+        fitted(terminal, shown, [each], widths=widths)
+        run = f", run {each['run_id']}" if each["run_id"] else ""
+        _wrapped(f"key {show(each['key_id'])}, by {show(each['app'])}{run}", terminal, "dim")
+
+
+def _change_columns(*, wide: bool) -> Iterator[Column]:
+    yield Column("TIME", lambda row: row["time"][:19].replace("T", " "), 19)
+    yield Column("MOUNT", lambda row: row["mount"], from_start=True)
+    yield Column("CHANGE", lambda row: row["kind"], 18)
+    if wide:
+        for header, name in (("KEY", "key_id"), ("BY", "app"), ("RUN", "run_id")):
+            yield Column(header, _shown(name))
+    yield Column("OUTCOME", _outcome, 7)
+
+
+def _shown(name: str) -> Callable[[Row], Piece]:
+    return lambda row: show(row[name])
+
+
+def _outcome(row: Row) -> Piece:
+    word = row["outcome"]
+    return word if word == "granted" else Styled(word, "yellow")
