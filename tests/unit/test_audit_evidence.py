@@ -10,7 +10,7 @@ from support.audit_logs import three_apps, written
 from support.cli import checked_envelope, invoke
 
 from skyflowctl.audit import evidence as module
-from skyflowctl.audit.evidence import Evidence, Table, check_folder, write_evidence
+from skyflowctl.audit.evidence import Evidence, Table, Writing, check_folder, write_evidence
 from skyflowctl.audit.model import Counts
 from skyflowctl.errors import Refused, UsageError
 
@@ -100,11 +100,36 @@ def test_a_failure_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     write_evidence(tmp_path / "e", an_evidence())
     before = content(tmp_path / "e")
-    monkeypatch.setattr(module, "_write", broken)
+    monkeypatch.setattr(module, "_put", broken)
     with pytest.raises(UsageError, match="cannot be written"):
         write_evidence(tmp_path / "e", an_evidence(value=2))
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
     assert content(tmp_path / "e") == before
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    with Writing(tmp_path / "e") as writing:
+        add = writing.rows("requests", ("app", "n"))
+        add({"app": "=x", "n": 1, "more": None})
+        add({"app": "\ud800", "n": 2, "more": [1]})
+        assert not (tmp_path / "e").exists()
+        names = writing.finish(Evidence("audit who", {}, (), Counts(), None, None, None))
+    files = content(tmp_path / "e")
+    assert set(names) == {"evidence.json", "requests.csv", "requests.ndjson", "SHA256SUMS"}
+    assert files["requests.csv"] == b"app,n\r\n'=x,1\r\n\\ud800,2\r\n"
+    assert json.loads(files["requests.ndjson"].splitlines()[1]) == {
+        "app": "\ud800",
+        "n": 2,
+        "more": [1],
+    }
+    digest = hashlib.sha256(files["requests.ndjson"]).hexdigest()
+    assert f"{digest}  requests.ndjson" in files["SHA256SUMS"].decode()
+
+
+def test_rows_that_are_not_finished_leave_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), Writing(tmp_path / "e") as writing:
+        writing.rows("requests", ("app",))({})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_is_the_same_twice_and_names_no_machine(log: str, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from skyflowctl.audit.as_json import counts_json, inputs_json, time_json
 from skyflowctl.audit.escape import csv_line
@@ -57,7 +58,7 @@ class Evidence:
         counts: what was read of them.
         first: time of the first result; None: there is none.
         last: time of the last one.
-        results: ready for JSON.
+        results: ready for JSON; None: they were written as rows.
         tables: the same as tables.
     """
 
@@ -67,8 +68,8 @@ class Evidence:
     counts: Counts
     first: datetime | None
     last: datetime | None
-    results: Mapping[str, Any]
-    tables: tuple[Table, ...]
+    results: Mapping[str, Any] | None
+    tables: tuple[Table, ...] = ()
 
 
 def write_evidence(folder: Path, evidence: Evidence) -> tuple[str, ...]:
@@ -80,25 +81,109 @@ def write_evidence(folder: Path, evidence: Evidence) -> tuple[str, ...]:
         Refused: there is something else at its place.
         UsageError: it cannot be written there.
     """
-    target = Path(os.path.realpath(folder))
-    try:
-        check_folder(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    with Writing(folder) as writing:
+        return writing.finish(evidence)
+
+
+class Writing:
+    """An evidence in the making, for results of any number. A context manager: without
+    ``finish`` nothing is left of it.
+
+    Args:
+        folder: where it goes.
+
+    Raises:
+        Refused: there is something else at its place.
+        UsageError: it cannot be written there; so does every method.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._target = Path(os.path.realpath(folder))
+        self._open: list[_File] = []
+        with self._telling():
+            check_folder(folder)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            made = tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=self._target.parent)
+        self._made = Path(made)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open:
+            file.close()
+        shutil.rmtree(self._made, ignore_errors=True)
+
+    def rows(self, name: str, columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
+        """Return what takes one row after another, ready for JSON; ``NAME.ndjson`` gets
+        them whole, ``NAME.csv`` these columns."""
+        with self._telling():
+            lines, cells = self._file(f"{name}.ndjson"), self._file(f"{name}.csv")
+            cells.write(csv_line(columns))
+
+        def add(row: Mapping[str, Any]) -> None:
+            with self._telling():
+                lines.write(json.dumps(row, allow_nan=False) + "\n")
+                cells.write(csv_line(row[column] for column in columns))
+
+        return add
+
+    def finish(self, evidence: Evidence) -> tuple[str, ...]:
+        """Write the rest, and put the folder in its place; returns its files' names."""
+        with self._telling():
+            self._whole(SUMMARY, _json_texts(_summary(evidence)))
+            if evidence.results is not None:
+                self._whole(RESULTS, _json_texts(evidence.results))
+            for table in evidence.tables:
+                self._whole(f"{table.name}.csv", csv_texts(table))
+            digests = {file.name: file.close() for file in self._open}
+            self._whole(SUMS, [f"{digests[name]}  {name}\n" for name in sorted(digests)])
+            self._open[-1].close()
+            _put(self._made, self._target)
+        return (*sorted(digests), SUMS)
+
+    def _file(self, name: str) -> "_File":
+        file = _File(self._made / name)
+        self._open.append(file)
+        return file
+
+    def _whole(self, name: str, texts: Iterable[str]) -> None:
+        file = self._file(name)
+        for text in texts:
+            file.write(text)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            names = _fill(made, evidence)
-            _put(made, target)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"the evidence cannot be written to {folder}",
-            why=(error.strerror or type(error).__name__).lower(),
-            fix="name a folder that can be made, where there is room",
-            code="evidence-not-written",
-        ) from None
-    return names
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"the evidence cannot be written to {self._folder}",
+                why=(error.strerror or type(error).__name__).lower(),
+                fix="name a folder that can be made, where there is room",
+                code="evidence-not-written",
+            ) from None
+
+
+class _File:
+    """A file whose digest is taken while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._file = path.open("xb")
+        path.chmod(0o600)
+        self._digest = hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        self._digest.update(data)
+        self._file.write(data)
+
+    def close(self) -> str:
+        """Close it; returns the digest."""
+        self._file.close()
+        return self._digest.hexdigest()
 
 
 def check_folder(folder: Path) -> None:
@@ -134,18 +219,6 @@ def _is_ours(folder: Path, names: set[str]) -> bool:
     return f'"kind": "{KIND}"'.encode() in head and names == listed | {SUMS}
 
 
-def _fill(folder: Path, evidence: Evidence) -> tuple[str, ...]:
-    """Write the files; returns their names."""
-    digests = {SUMMARY: _write_json(folder / SUMMARY, _summary(evidence))}
-    digests[RESULTS] = _write_json(folder / RESULTS, evidence.results)
-    for table in evidence.tables:
-        name = f"{table.name}.csv"
-        digests[name] = _write(folder / name, csv_texts(table))
-    lines = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
-    _write(folder / SUMS, lines)
-    return (*sorted(digests), SUMS)
-
-
 def _summary(evidence: Evidence) -> dict[str, Any]:
     return {
         "kind": KIND,
@@ -166,21 +239,10 @@ def csv_texts(table: Table) -> Iterable[str]:
         yield csv_line(row)
 
 
-def _write_json(path: Path, value: Any) -> str:
+def _json_texts(value: Any) -> Iterator[str]:
     encoder = json.JSONEncoder(indent=2, ensure_ascii=True, allow_nan=False)
-    return _write(path, [*encoder.iterencode(value), "\n"])
-
-
-def _write(path: Path, texts: Iterable[str]) -> str:
-    """Write a file; returns its digest."""
-    digest = hashlib.sha256()
-    with path.open("xb") as file:
-        path.chmod(0o600)
-        for text in texts:
-            data = text.encode("utf-8", "backslashreplace")
-            digest.update(data)
-            file.write(data)
-    return digest.hexdigest()
+    yield from encoder.iterencode(value)
+    yield "\n"
 
 
 def _put(made: Path, target: Path) -> None:
