@@ -28,7 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    written(tmp_path, "logs/audit.log", three_apps().device())
+    written(tmp_path, "logs/audit.log", three_apps(plain_ctx=True).device())
     return "logs/audit.log"
 
 
@@ -161,3 +161,24 @@ def test_a_folder_in_the_way_is_told_before_the_logs_are_read(log: str) -> None:
     done = invoke("audit", "report", "nobody.log", "--evidence", "logs", "-o", "json")
     assert done.exit_code == 5
     assert checked_envelope(done.stdout)["errors"][0]["code"] == "evidence-in-the-way"
+
+
+def test_who_keeps_every_row_and_the_question(log: str, tmp_path: Path) -> None:
+    words = ("audit", "who", log, "--app", "b*", "--ctx", "order:*", "--since", "2026-11-01")
+    for folder in ("one", "two"):
+        done = invoke(*words, "--evidence", folder, "-o", "csv", "-q")
+        assert done.exit_code == 0, done.output
+    files = content(Path("one"))
+    assert files == content(Path("two"))
+    assert files["requests.csv"].decode() == done.stdout.replace("\n", "\r\n")
+    told = json.loads(files["evidence.json"])
+    assert told["command"] == "audit who"
+    assert (told["query"]["apps"], told["query"]["ctx"][0]["glob"]) == (["b*"], "order:*")
+    assert told["inputs"][0]["sha256"] == hashlib.sha256(Path(log).read_bytes()).hexdigest()
+    assert str(tmp_path) not in b"".join(files.values()).decode()
+
+
+def test_a_mistake_leaves_no_evidence(log: str) -> None:
+    done = invoke("audit", "who", log, "nobody.log", "--evidence", "e")
+    assert done.exit_code == 65
+    assert sorted(path.name for path in Path().iterdir()) == ["logs"]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -155,13 +156,19 @@ def log_patterns(
     if named:
         return tuple(one for one in named.split(os.pathsep) if one)
     if dev or _is_dev(address):
-        return (f"dev={find_layout(os.environ).audit_log}",)
+        return (f"dev={_from_here(find_layout(os.environ).audit_log)}",)
     raise UsageError(
         "no audit log is named",
         why=f"there is no argument and no ${VARIABLE}, and the dev stack is not the server",
         fix="name the audit device's files, such as 'logs/audit.log*', or - for stdin",
         code="no-audit-log",
     )
+
+
+def _from_here(path: Path) -> Path:
+    """Return the path from the working folder on, so that evidence names no machine."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _is_dev(address: str | None) -> bool:

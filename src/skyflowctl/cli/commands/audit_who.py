@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import wiring
+from skyflowctl.cli.audit_evidence import EvidenceOption, RowsEvidence, asked_json
 from skyflowctl.cli.audit_options import (
     FilterOptions,
     LogsArgument,
@@ -79,6 +80,7 @@ def who(
     hashed: HashedOption = None,
     token: TokenOption = None,
     plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
 ) -> None:
     """Show who asked for which Skyflow token: one row for each request, in the order of
     time, out of the server's audit logs. Requests and responses are joined, two devices'
@@ -96,7 +98,9 @@ def who(
         query = replace(query, hashes=_checked_hashes(hashed))
         query = _with_server(query, ctx, _found_token(token), target, run)
         in_full = token is not None or output.verbose > 0
-        return _answer(run, output, patterns, query, options.plugin_names(plugin), in_full=in_full)
+        with RowsEvidence(evidence, run.command) as kept:
+            plugins = options.plugin_names(plugin)
+            return _answer(run, output, patterns, query, plugins, kept=kept, in_full=in_full)
 
     run_command("audit who", output, work, _view)
 
@@ -108,20 +112,24 @@ def _answer(
     query: "Query",
     plugins: tuple[str, ...],
     *,
+    kept: RowsEvidence,
     in_full: bool,
 ) -> Result:
     from skyflowctl.cli.audit_rows import ReaderGone, Rows
     from skyflowctl.cli.render.audit import counts_json
     from skyflowctl.operations.audit_questions import Answers
 
-    answers = Answers(options.open_logs(patterns), query, plugins)
+    sources = options.open_logs(patterns, digest=kept.wanted)
+    answers = Answers(sources, query, plugins)
     rows = Rows(run, output.format, in_full=in_full)
     try:
         for one in answers:
             rows.add(one)
+            kept.add(one)
         rows.flush()
     except ReaderGone:
         return Result({})
+    kept.finish(run, sources, answers.counts(), asked_json(patterns, plugins, query))
     data = {"requests": rows.kept} if output.format == "json" else {}
     summary = {
         "found": answers.found,
