@@ -207,6 +207,21 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("audit", "who", "--outcome", "nonsense", "-o", "json")),
         bad(dev("audit", "who", "nobody.log")),
     ],
+    "audit tail": [
+        dev("audit", "tail", "-v", "-v"),
+        dev("audit", "tail", "-n", "5000", "-o", "json"),
+        bad(dev("audit", "tail", "nobody.log")),
+    ],
+    "audit denied": [
+        dev("audit", "denied", "-v", "-v"),
+        dev("audit", "denied", "-o", "json"),
+        bad(dev("audit", "denied", "-f", "own/bad.yaml", "-v", "-v")),
+    ],
+    "audit unused": [
+        dev("audit", "unused", "--days", "1m", "-v", "-v"),
+        dev("audit", "unused", "-o", "json"),
+        bad(dev("audit", "unused", *_WRONG)),
+    ],
     "plugin build": [
         dev("plugin", "build", "{plugins}", "--name", "other", "-v", "-v"),
         dev("plugin", "build", "{plugins}", "--name", "other", "-o", "json"),

@@ -41,10 +41,12 @@ class Rows:
         form: ``table``, ``json``, ``ndjson`` or ``csv``.
         in_full: a table's place is taken by a block for each request.
         kept: the rows of ``json``, which are written at the end.
+        written: how many requests were added.
     """
 
     def __init__(self, run: Run, form: str, *, in_full: bool = False) -> None:
         self.kept: list[dict[str, Any]] = []
+        self.written = 0
         self._terminal = run.terminal
         self._table = Table(run.terminal)
         self._add = self._writer(run, form, in_full)
@@ -53,6 +55,12 @@ class Rows:
         """Write a request."""
         with writing():
             self._add(request_json(request))
+        self.written += 1
+
+    def add_now(self, request: TokenRequest) -> None:
+        """Write a request, and let nothing wait."""
+        self.add(request)
+        self.flush()
 
     def flush(self) -> None:
         """Write what still waits for its like."""
