@@ -182,3 +182,18 @@ def test_a_mistake_leaves_no_evidence(log: str) -> None:
     done = invoke("audit", "who", log, "nobody.log", "--evidence", "e")
     assert done.exit_code == 65
     assert sorted(path.name for path in Path().iterdir()) == ["logs"]
+
+
+@pytest.mark.parametrize("command", ["denied", "unused"])
+def test_whole_answers_are_kept_too(log: str, command: str) -> None:
+    for folder in ("one", "two"):
+        done = invoke("audit", command, log, "--evidence", folder, "-o", "json", "-q")
+        assert done.exit_code == 0, done.output
+    files = content(Path("one"))
+    assert files == content(Path("two"))
+    told = json.loads(files["evidence.json"])
+    assert told["command"] == f"audit {command}"
+    assert told["inputs"][0]["sha256"] == hashlib.sha256(Path(log).read_bytes()).hexdigest()
+    assert json.loads(files["results.json"]) == json.loads(done.stdout)["data"]
+    assert (f"{command}.csv" in files) is bool(json.loads(files["results.json"])[command])
+    assert invoke("audit", command, "nobody.log", "--evidence", "logs").exit_code == 5

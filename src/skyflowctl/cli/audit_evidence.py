@@ -125,3 +125,69 @@ def _json(value: Any) -> Any:
     if isinstance(value, CtxWanted):
         return {"glob": value.glob, "forms": list(value.forms)}
     return [_json(each) for each in value] if isinstance(value, tuple) else value
+
+
+def check_evidence(folder: str | None) -> None:
+    """Refuse a folder that holds something else, before the logs are read.
+
+    Raises:
+        Refused: it does.
+    """
+    if folder is not None:
+        from skyflowctl.audit.evidence import check_folder
+
+        check_folder(Path(folder))
+
+
+def keep_answer(
+    folder: str | None,
+    run: Run,
+    sources: "Sources",
+    counts: "Counts",
+    *,
+    asked: Mapping[str, Any],
+    data: Mapping[str, Any],
+    table: str,
+) -> None:
+    """Write an answer that is at hand as a whole; does nothing without a folder.
+
+    Args:
+        folder: of ``--evidence``.
+        run: its command's name goes in; it gets the notice.
+        sources: what was read, digests taken.
+        counts: of it.
+        asked: everything that the answer depends on besides the logs.
+        data: of the output.
+        table: the key in it whose rows become CSV; their ``first`` and ``last`` (or
+            ``last_used``) are the range.
+
+    Raises:
+        Refused: there is something else in the folder.
+        UsageError: it cannot be written there.
+    """
+    if folder is None:
+        return
+    from skyflowctl.audit.evidence import Evidence, Table, write_evidence
+    from skyflowctl.clock import parse_rfc3339
+
+    rows = data[table]
+    columns = tuple(rows[0]) if rows else ()
+    times = [row[name] for row in rows for name in ("first", "last", "last_used") if row.get(name)]
+    moments = [parse_rfc3339(time) for time in times]
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    found = Evidence(
+        run.command,
+        asked,
+        sources.inputs(),
+        counts,
+        min(moments, default=None),
+        max(moments, default=None),
+        data,
+        (Table(table, columns, cells),) if rows else (),
+    )
+    write_evidence(Path(folder), found)
+    run.notice(f"wrote the evidence to {folder} (sha256sum -c SHA256SUMS checks it)")
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(str(each) for each in value) if isinstance(value, list) else value

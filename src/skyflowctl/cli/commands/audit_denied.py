@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import manifests
+from skyflowctl.cli.audit_evidence import EvidenceOption, asked_json, check_evidence, keep_answer
 from skyflowctl.cli.audit_options import DevOption, FilterOptions, LogsArgument, PluginOption
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
@@ -39,6 +40,7 @@ def denied(
     file: FileOption = None,
     dev: DevOption = False,
     plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
 ) -> None:
     """Show which requests for tokens were turned down, by the server's policies or by the
     engine, added up by app and path: how often, from when to when, and why.
@@ -63,7 +65,9 @@ def denied(
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
         names = options.plugin_names(plugin or ([manifest.plugin.name] if manifest else None))
-        answers = Answers(options.open_logs(patterns), query, names)
+        check_evidence(evidence)
+        sources = options.open_logs(patterns, digest=evidence is not None)
+        answers = Answers(sources, query, names)
         refusals = Refusals(known_from(manifest))
         refusals.add_all(answers)
         data = {
@@ -74,6 +78,9 @@ def denied(
                 "read": counts_json(answers.counts()),
             },
         }
+        asked = {**asked_json(patterns, names, query), "manifest": loaded is not None}
+        counts = answers.counts()
+        keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="denied")
         return Result(data, warnings=_warnings(refusals.left_out))
 
     run_command("audit denied", output, work, _view)

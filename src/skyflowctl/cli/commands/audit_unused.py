@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.audit_evidence import EvidenceOption, check_evidence, keep_answer
 from skyflowctl.cli.audit_options import LogsArgument, PluginOption
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
@@ -39,6 +40,7 @@ def unused(
     ] = "90",
     file: FileOption = None,
     plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
 ) -> None:
     """Show the roles, consumers and policies that gave no token in the last days of the log.
 
@@ -58,13 +60,25 @@ def unused(
         window = when.days(days, "--days", run.clock.now())
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
         options.check_stdin_once(patterns, target=target)
-        sources = options.open_logs(patterns)
+        check_evidence(evidence)
+        sources = options.open_logs(patterns, digest=evidence is not None)
         known, names = _known(target, file, plugin, run)
         answers = Answers(sources, Query(), names)
         usage = Usage()
         usage.add_all(answers)
         found = ask(sources, usage, known, window)
         data = {**_to_json(found), "read": counts_json(answers.counts())}
+        asked = {
+            "logs": list(patterns),
+            "plugin_names": list(names),
+            "days": window.total_seconds() / DAY,
+            "source": known.source,
+            "roles": sorted("/".join(key) for key in known.roles),
+            "apps": sorted([*key] for key in known.apps),
+            "policies": sorted(known.policies),
+        }
+        counts = answers.counts()
+        keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="unused")
         return Result(data, warnings=_warnings(found))
 
     run_command("audit unused", output, work, _view)
