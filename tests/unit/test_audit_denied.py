@@ -86,6 +86,15 @@ def test_the_manifest_says_what_the_log_only_has_as_a_hash(tmp_path, manifest):
     assert 'allowed_parameters = { "ctx" = ["order:*"] }' in policy
 
 
+def test_a_hashed_ctx_cannot_be_held_against_the_pattern(tmp_path, manifest):
+    story = Story()
+    story.creds(approle("orders"), "ticket:1", outcome="denied")
+    story.creds(approle("orders"), "x", role="order-reader", outcome="denied")
+    reasons = {one["role"]: one["reason"] for one in denied(tmp_path, story, *manifest)}
+    assert reasons["order-producer"] == audit_denied.NO_POLICY_OR_CTX
+    assert reasons["order-reader"] == audit_denied.NO_POLICY
+
+
 @pytest.mark.parametrize(
     ("mount", "role"),
     [

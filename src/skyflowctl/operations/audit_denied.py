@@ -17,6 +17,7 @@ _REQUEST_ID = re.compile(r"\s*\(request id [^)]*\)")
 _ERROR_MAX = 200
 
 NO_POLICY = "no policy of its token allows it"
+NO_POLICY_OR_CTX = "no policy of its token allows it, or none with this ctx, which is hashed"
 UNKNOWN_TOKEN = "the server does not know the token: expired, revoked or mistyped"  # noqa: S105 - words
 _BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx refuses it too"
 
@@ -106,8 +107,13 @@ class Refusals:
     def _rule(self, request: TokenRequest) -> CtxWords | None:
         return self._known.rules.get((request.mount, request.role))
 
+    def _may_break(self, request: TokenRequest) -> bool:
+        """Whether a policy may name a form of ctx, and this one cannot be held against it."""
+        rule = self._rule(request)
+        return request.ctx_hashed and rule is not None and bool(rule.pattern)
+
     def _policy(self, request: TokenRequest, reason: str) -> str | None:
-        if reason != NO_POLICY:
+        if reason not in (NO_POLICY, NO_POLICY_OR_CTX):
             return None
         rule = self._rule(request)
         return missing_policy(request.mount, request.role, request.operation, rule)
@@ -117,7 +123,9 @@ class Refusals:
         if request.outcome is Outcome.DENIED:
             if not request.caller.app and not request.caller.policies:
                 return UNKNOWN_TOKEN
-            return _BY_PARAMETERS if broken else NO_POLICY
+            if broken:
+                return _BY_PARAMETERS
+            return NO_POLICY_OR_CTX if self._may_break(request) else NO_POLICY
         if request.error:
             return _plain(request.error)
         unknown = request.mount in self._known.mounts and self._rule(request) is None

@@ -141,7 +141,19 @@ _COLUMNS: Sequence[tuple[int, Column]] = (
 
 def table_columns(terminal: Terminal) -> Sequence[Column]:
     """Return the columns that a terminal of this width has room for."""
-    return [column for width, column in _COLUMNS if terminal.width >= width]
+    shown = [column for width, column in _COLUMNS if terminal.width >= width]
+    if terminal.width >= _WIDE:
+        return shown
+    return [_SHORT.get(column.header, column) for column in shown]
+
+
+_SHORT = {
+    # Without the year, and without the prefix that mounts have by default.
+    "TIME (UTC)": Column("TIME (UTC)", lambda row: short_time(row["time"])[5:], least=14),
+    "MOUNT": Column(
+        "MOUNT", lambda row: row["mount"].removeprefix("skyflow/"), least=7, from_start=True
+    ),
+}
 
 
 class Table:
