@@ -110,6 +110,7 @@ def test_what_could_not_be_searched_is_said(tmp_path):
     assert codes("order:1", both_devices) == []
     assert codes("order:*", both_devices) == ["glob-on-hashes"]
     assert codes("") == []
+    assert codes(hashed("order:1")) == []
 
 
 def test_a_wrapped_one_is_told_in_its_turn(tmp_path):

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from heapq import heappop, heappush
 
+from skyflowctl.audit.ctx import is_hash
 from skyflowctl.audit.model import Counts, TokenRequest
 from skyflowctl.audit.query import Query, matcher, scan_options
 from skyflowctl.audit.scan import Scan, scan
 from skyflowctl.audit.sources import Sources
+from skyflowctl.audit.wanted import CtxWanted
 from skyflowctl.errors import Problem
 
 ORDERED_MAX = 10_000
@@ -56,7 +58,7 @@ class Answers:
         """Yield what the answer may lack."""
         if not self._query.ctx or not (self._hashed_seen or self._scan.noticed):
             return
-        if any(len(one.forms) < 2 and one.forms[0] and not one.glob for one in self._query.ctx):
+        if any(_only_plain(one) for one in self._query.ctx):
             yield Problem(
                 "hashed-ctx",
                 "hashed ctx values are in the log and could not be searched",
@@ -70,6 +72,12 @@ class Answers:
                 "a hash tells nothing about the text behind it but whether it is the same",
                 "give the whole ctx, without * and ?",
             )
+
+
+def _only_plain(wanted: CtxWanted) -> bool:
+    """Whether a ctx is one text of which no hash is known."""
+    text = wanted.forms[0]
+    return len(wanted.forms) < 2 and bool(text) and not wanted.glob and not is_hash(text)
 
 
 def in_order(requests: Iterable[TokenRequest], most: int = ORDERED_MAX) -> Iterator[TokenRequest]:
