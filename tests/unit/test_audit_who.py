@@ -198,3 +198,13 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
         assert len(lines) == 4
         assert max(columns(line) for line in lines) <= width
         assert ("AUTH" in lines[0]) == (width >= 100)
+
+
+def test_more_rows_than_one_object_may_hold_are_refused_with_the_way_out(log, monkeypatch):
+    from skyflowctl.cli import audit_rows
+
+    monkeypatch.setattr(audit_rows, "KEPT_MAX", 5)
+    done = invoke("audit", "who", log, "-o", "json")
+    assert done.exit_code == 64
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "too-many-rows"
+    assert len(invoke("audit", "who", log, "-o", "ndjson").stdout.splitlines()) == 8

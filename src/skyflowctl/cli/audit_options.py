@@ -120,7 +120,7 @@ class RowsOutputOptions(OutputOptions):
         option(
             "-o",
             "--output",
-            help="table, json (all at once), ndjson (a line each, any number) or csv.",
+            help="table, json (up to 40000 rows), ndjson (a line each, any number) or csv.",
             panel=OUTPUT_PANEL,
             metavar="FORM",
         ),

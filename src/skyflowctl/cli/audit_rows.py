@@ -9,6 +9,10 @@ from skyflowctl.audit.model import TokenRequest
 from skyflowctl.cli.render.audit import FIELDS, Table, request_json, show_request
 from skyflowctl.cli.run import Run
 from skyflowctl.cli.streams import drop_stdout, output_failed
+from skyflowctl.errors import UsageError
+
+KEPT_MAX = 40_000
+"""Rows of one JSON object: about 200 MB while it is written."""
 
 
 class ReaderGone(Exception):
@@ -68,9 +72,19 @@ class Rows:
             self._table.flush()
             self._terminal.out.flush()
 
+    def _keep(self, row: dict[str, Any]) -> None:
+        if len(self.kept) >= KEPT_MAX:
+            raise UsageError(
+                f"there are more than {KEPT_MAX} requests",
+                why="one JSON object has to be held as a whole, and that many take too much memory",
+                fix="-o ndjson or -o csv write any number; or ask for less, with --since",
+                code="too-many-rows",
+            )
+        self.kept.append(row)
+
     def _writer(self, run: Run, form: str, in_full: bool) -> Callable[[dict[str, Any]], None]:
         if form == "json":
-            return self.kept.append
+            return self._keep
         if form == "ndjson":
             events = run.events()
             assert events is not None
