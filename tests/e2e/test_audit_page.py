@@ -285,7 +285,7 @@ def test_a_screen_reader_gets_headings_landmarks_tables_and_described_drawings(s
         assert {"banner", "navigation", "main", "contentinfo", "searchbox", "status"} <= roles
         assert {"table", "row", "columnheader", "rowheader", "cell"} <= roles
         assert [name for role, name in told if role == "heading"][:2] == [
-            *("Skyflow token audit", "Needs a look")
+            *("Skyflow token audit", "What is unusual")
         ]
         drawings = [name for role, name in told if role == "image"]
         assert "Requests over time, by mount" in drawings

@@ -28,7 +28,7 @@ def render(report: Report) -> str:
     """
     style, script = _own("style.css"), _own("script.js")
     parts = [
-        ("unusual", "Needs a look", "Unusual", sections.unusual(report)),
+        ("unusual", "What is unusual", "Unusual", sections.unusual(report)),
         ("time", "Requests over time", "Over time", timeline(report.series)),
         ("when", "When tokens are asked for", "When", heat_maps(report.heat)),
         ("apps", "Who asks most", "Who", top_apps(report.top_apps)),
@@ -92,7 +92,8 @@ def _span(report: Report) -> str:
     if first is None or last is None:
         return "nothing in this range"
     if first.date() == last.date():
-        return f"{day(first)}, {first:%H:%M} to {last:%H:%M} UTC"
+        start, end = f"{first:%H:%M}", f"{last:%H:%M}"
+        return f"{day(first)}, {start if start == end else f'{start} to {end}'} UTC"
     return f"{day(first)} to {day(last)}, UTC"
 
 
@@ -137,7 +138,11 @@ def _figures(report: Report) -> str:
     wrapped = f"{number(totals.wrapped)} behind a wrapping token" if totals.wrapped else ""
     shown = [
         ("Requests", number(tally.requests), f"by {counted(totals.apps, 'app')}"),
-        ("Got a token", percent(tally.granted, tally.requests), wrapped or number(tally.granted)),
+        (
+            "Got a token",
+            percent(tally.granted, tally.requests),
+            wrapped or counted(tally.granted, "token"),
+        ),
         ("Without a token", number(tally.errors + tally.unknown), sections.endings(tally)),
         ("Unusual", number(totals.unusual), _looks(totals.unusual)),
         ("Credential changes", number(totals.changes), ""),

@@ -139,7 +139,7 @@ def changes(report: Report) -> str:
         Column("Time (UTC)", "time"),
         Column("Mount"),
         Column("What"),
-        Column("Live key"),
+        Column("Live key", wide=True),
         Column("By"),
         Column("Outcome"),
         Column("Run"),
