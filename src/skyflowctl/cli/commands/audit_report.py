@@ -23,6 +23,7 @@ from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
     FileOption,
+    OptionGroup,
     OutputOptions,
     TargetOptions,
     option,
@@ -51,6 +52,17 @@ def _glob_option(what: str) -> Any:
         panel=FILTER_PANEL,
         metavar=what.upper(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilters(OptionGroup):
+    """Which part of the logs. Values of one flag are alternatives; different flags add up."""
+
+    mount: Annotated[list[str] | None, _glob_option("mount")] = None
+    role: Annotated[list[str] | None, _glob_option("role")] = None
+    app: Annotated[list[str] | None, _glob_option("app")] = None
+    since: SinceOption = None
+    until: UntilOption = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +127,9 @@ class ReportOutputOptions(OutputOptions):
 def report(
     target: TargetOptions,
     output: ReportOutputOptions,
+    only: ReportFilters,
     *,
     logs: LogsArgument = None,
-    mount: Annotated[list[str] | None, _glob_option("mount")] = None,
-    role: Annotated[list[str] | None, _glob_option("role")] = None,
-    app: Annotated[list[str] | None, _glob_option("app")] = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
     plugin: PluginOption = None,
     file: FileOption = None,
     server_roles: ServerRolesOption = False,
@@ -146,13 +154,13 @@ def report(
             check_folder(Path(output.evidence))
         patterns = log_patterns(logs, dev=target.dev, address=target.address)
         check_stdin_once(patterns, target=target)
-        start, end = _times(since, until, run)
+        start, end = _times(only, run)
         known = _known(file, target, run, server_roles=server_roles)
         question = Question(
             logs=patterns,
-            mounts=mount_globs(mount, file),
-            roles=tuple(role or ()),
-            apps=tuple(app or ()),
+            mounts=mount_globs(only.mount, file),
+            roles=tuple(only.role or ()),
+            apps=tuple(only.app or ()),
             since=start,
             until=end,
             plugin_names=tuple(plugin or ()) or (known.plugin_name,),
@@ -163,18 +171,21 @@ def report(
         _write_files(output, question, found, data, run)
         return Result(data, warnings=_warnings(found))
 
-    def view(result: Result, terminal: Terminal) -> None:
-        from skyflowctl.audit.evidence import csv_texts
-        from skyflowctl.audit.report_json import report_tables
-        from skyflowctl.cli.render.audit_report import show_report
+    run_command("audit report", output, work, _view if output.format != "csv" else _csv)
 
-        if output.format == "csv":
-            for line in csv_texts(report_tables(result.data)[0]):
-                terminal.raw(line)
-        else:
-            show_report(result.data, terminal)
 
-    run_command("audit report", output, work, view)
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit_report import show_report
+
+    show_report(result.data, terminal)
+
+
+def _csv(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.audit.evidence import csv_texts
+    from skyflowctl.audit.report_json import report_tables
+
+    for line in csv_texts(report_tables(result.data)[0]):
+        terminal.raw(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +212,13 @@ def _known(
     return _Known(name, declared_patterns(loaded.manifest, namespace) if loaded else None)
 
 
-def _times(
-    since: str | None, until: str | None, run: Run
-) -> "tuple[datetime | None, datetime | None]":
+def _times(only: ReportFilters, run: Run) -> "tuple[datetime | None, datetime | None]":
     from skyflowctl.audit import when
 
     now = run.clock.now()
     return (
-        when.since(since, now) if since is not None else None,
-        when.until(until, now) if until is not None else None,
+        when.since(only.since, now) if only.since is not None else None,
+        when.until(only.until, now) if only.until is not None else None,
     )
 
 
