@@ -298,13 +298,18 @@ class TestRollback:
         assert bench.storage.dump() == before
 
     @scenario
-    async def test_it_must_mint_what_the_live_one_can(self):
+    async def test_a_role_that_only_the_newer_one_mints_is_a_warning(self):
         bench = Bench()
-        await bench.configured(A)
+        old = await bench.configured(A)
         await bench.write("config", credentials_json=bench.key(A, B))
         await bench.write("roles/r2", role_ids=[B])
-        assert "[role r2]" in await bench.fails(502, "update", "config/rollback")
-        assert (await bench.read("config"))["credential_version"] == 2
+        reply = await bench.write("config/rollback")
+        assert reply["key_id"] == key_of(old)
+        (warning,) = reply["warnings"]
+        assert warning.endswith("[role r2]")
+        # A write asks for more, as ever.
+        message = await bench.fails(502, "update", "config", credentials_json=bench.key(B))
+        assert "[role r1]" in message
 
     @scenario
     async def test_a_host_that_is_allowed_no_more_sees_nothing(self):
@@ -324,6 +329,24 @@ class TestRollback:
         assert (found["state"], found["from"], found["to"]) == ("open", old, new)
         await bench.fails(409, "update", "config/commit", rotation_id="rot-1")
         await bench.write("config", rotation_id="")
+        assert await rotation(bench) is None
+
+    @scenario
+    async def test_a_key_that_was_never_written_is_remembered_too(self):
+        bench, old, new = await rotated()
+        await bench.write("config/commit", rotation_id="rot-1")
+        record = {"rotation_id": "rot-2", "rotation_keys": [old, new], "rotation_to": "k-new"}
+        await bench.write("config", **record)
+        await bench.write("config/rollback")
+        found = await rotation(bench)
+        assert (found["id"], found["from"], found["to"]) == ("rot-2", old, "k-new")
+
+    @scenario
+    async def test_the_key_that_is_live_again_is_not_to_be_deleted(self):
+        bench, _old, new = await rotated(rotation_keys=["k-other"])
+        await bench.write("config/rollback", cas_credential_version=2)
+        assert (await rotation(bench))["to"] == new
+        await bench.write("config/rollback", credential_version=2)
         assert await rotation(bench) is None
 
     @scenario

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 import pytest
 from support.stack import REPO, Stack, running_stack
 
+from skyflowctl.devstack.emulator import control
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.state import load_state
+
 pytestmark = pytest.mark.real_server
 
 MANIFEST = """\
@@ -89,6 +93,39 @@ def test_an_unkilled_apply_makes_exactly_those_writes(stack: Stack) -> None:
     assert killed_apply(stack, WRITES + 1) == 0
     written = audited_writes(stack)[before:]
     assert len(written) == len(set(written)) == WRITES, written
+
+
+# A try of the live key and one of the new, the config's write, the node's proof, the commit.
+REPLACING = 5
+
+
+def new_stand_in(stack: Stack) -> str:
+    """Another key of the mount's account, where the dev stack has the manifest's; its id."""
+    layout = DevLayout(stack.dev)
+    path, emulator = layout.credential("payment"), load_state(layout).emulator
+    assert emulator
+    client_id = json.loads(path.read_text())["clientID"]
+    text = control(layout, emulator).create_key(client_id).reveal()
+    path.write_text(text)
+    return json.loads(text)["keyID"]
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_replacement_of_a_credential_is_finished_by_the_next_run(stack: Stack) -> None:
+    start_over(stack)
+    stack.cli("apply", "-y", exported=True)
+    for writes in range(1, REPLACING + 1):
+        before = read(stack, "read", "skyflow/payment/config")["data"]["key_id"]
+        key_id = new_stand_in(stack)
+        assert killed_apply(stack, writes) == -signal.SIGKILL, f"after write {writes}"
+        serving = read(stack, "read", "skyflow/payment/creds/payment-engine")["data"]
+        assert serving["key_id"] in {before, key_id}
+        stack.cli("apply", "-y", exported=True)
+        config = read(stack, "read", "skyflow/payment/config")["data"]
+        assert (config["key_id"], config["rotation"]["state"]) == (key_id, "committed"), writes
+        assert (config["rotation"]["from"], config["credential_version"]) == (before, writes + 1)
+        again = stack.json("plan", "--detailed-exitcode")["data"]
+        assert (again["actions"], again["warnings"]) == ([], [])
 
 
 def audited_writes(stack: Stack) -> list[tuple[str, str]]:

@@ -172,6 +172,7 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("config", "write", "order", "--clear-tags", *_WRONG)),
     ],
     "config rollback": [
+        dev("config", "rollback", "purchase", "-v", "-v"),
         bad(dev("config", "rollback", "order", "--to", "99", "-v", "-v")),
         bad(bare("config", "rollback", "ledger", "-o", "json")),
         bad(dev("config", "rollback", "order", *_WRONG)),

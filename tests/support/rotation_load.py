@@ -1,4 +1,4 @@
-"""Clients that read tokens without pause while credentials are replaced, and what they saw.
+"""Clients that read tokens all the time while credentials are replaced, and what they saw.
 
 A client is a thread with a connection of its own. It asks one node, sends nothing twice and
 keeps nothing; what fails stays failed and is written down.
@@ -10,6 +10,8 @@ import hashlib
 import http.client
 import json
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,11 +24,9 @@ from urllib.parse import urlsplit
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl
-from support.stack import Stack
+from support.stack import REPO, Stack
 
 CLIENTS = 8
-# A client whose node is dead asks it no more often than this, in seconds.
-_AFTER_A_FAILURE = 0.02
 _TIMEOUT = 30.0
 
 
@@ -82,6 +82,8 @@ class Readers:
         token: of the server.
         ca: its CA's file.
         clients: how many.
+        pace: seconds between a client's reads, so that the commands under test get their
+            share of a small machine: about 300 reads a second of eight clients.
     """
 
     doors: Sequence[Door]
@@ -89,6 +91,7 @@ class Readers:
     token: str = field(repr=False)
     ca: Path
     clients: int = CLIENTS
+    pace: float = 0.015
     reads: list[Read] = field(default_factory=list, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _threads: list[threading.Thread] = field(default_factory=list, repr=False)
@@ -127,7 +130,7 @@ class Readers:
             turn += 1
             if not read.status:
                 connection.close()
-                self._over.wait(_AFTER_A_FAILURE)
+            self._over.wait(self.pace)
         connection.close()
 
     def _one(self, connection: http.client.HTTPSConnection, door: Door, wanted: Wanted) -> Read:
@@ -216,11 +219,36 @@ class CutOver:
         return [one for one in reads if one.begun >= self.written and one.ended <= self.commit]
 
 
-def cut_overs(audit_logs: Iterable[Path], mount: str) -> list[CutOver]:
-    """Every commit of a mount and the write before it, as the servers' audit logs have them."""
+def held_rotation(
+    words: Sequence[str],
+    reads: int,
+    audit_logs: Sequence[Path],
+    environ: Mapping[str, str],
+    folder: Path,
+) -> subprocess.CompletedProcess[str]:
+    """Run skyflowctl, each commit held back until so many reads have begun and ended."""
+    # Some are under way already when the write is answered, or when the commit is sent.
+    count = reads + 4 * CLIENTS
+    module = [sys.executable, "-m", "support.rotation_held", str(count)]
+    return subprocess.run(
+        [*module, *map(str, audit_logs), "--", *words],
+        env={**environ, "PYTHONPATH": str(REPO / "tests")},
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+
+
+def cut_overs(audit_logs: Iterable[Path], mount: str, since: float = 0) -> list[CutOver]:
+    """The commits of a mount since a moment, and the write before each, by the audit logs."""
     found: list[CutOver] = []
     written = 0.0
     for moment, kind, path in sorted(_audited_writes(audit_logs, mount)):
+        if moment < since:
+            continue
         if (path, kind) == (f"{mount}/config", "response"):
             written = moment
         elif (path, kind) == (f"{mount}/config/commit", "request"):

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
-from support.fake_server import FakeCredentials, FakeServer
+from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 
 from skyflowctl.cli import wiring
+from skyflowctl.errors import PartlyDone
 from skyflowctl.vault.failures import failure
 from skyflowctl.vault.gateway import Gateway
 
@@ -129,6 +130,21 @@ def test_apply_does_the_other_mounts_and_is_partial(applied):
     again = invoke("apply", "-y")
     assert again.exit_code == 3
     assert "No changes" not in again.stdout
+
+
+def test_a_rotation_that_was_rolled_back_is_partial_also_where_it_is_all(applied, monkeypatch):
+    class RolledBack(FakeReplacer):
+        def replace(self, mount, path, credential, gateway):
+            raise PartlyDone(f"{mount} was rolled back", code="rolled-back")
+
+    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials(2))
+    monkeypatch.setattr(
+        "skyflowctl.cli.apply_replacing.replacer_for", lambda *_, **__: RolledBack()
+    )
+    done = invoke("apply", "-y", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (3, "partial")
+    assert {one["result"] for one in whole["data"]["actions"]} == {"failed"}
 
 
 def test_what_was_not_confirmed_is_in_the_data(server):

@@ -45,7 +45,18 @@ def test_static_pages_load_no_typer(args):
 
 @pytest.mark.parametrize(
     "args",
-    [["version"], ["plan", "--help"], ["creds", "--help"], ["apply", "--help"], ["plan", "--frob"]],
+    [
+        ["version"],
+        ["plan", "--help"],
+        ["creds", "--help"],
+        ["apply", "--help"],
+        ["plan", "--frob"],
+        ["rotate", "--help"],
+        ["rotate", "a", "--rollback", "--retire"],
+        ["rotate", "a", "--watch", "x"],
+        ["rotate", "a", "--credentials", "x"],
+        ["config", "rollback", "--help"],
+    ],
 )
 def test_a_plain_start_loads_typer_alone(args):
     assert not loaded(args) & HEAVY

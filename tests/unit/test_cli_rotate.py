@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.operations.rotation_supply import own_supply
 from skyflowctl.operations.successors import Linting
 from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 MANIFEST = """version: 1
@@ -36,6 +38,12 @@ class FakeSkyflow:
     def __init__(self, rig):
         self.rig = rig
         self.created, self.deleted = [], []
+        self.error = None
+
+    def usable(self):
+        if self.error:
+            raise self.error
+        return self
 
     def list_keys(self, client_id):
         return tuple(KeyInfo(key) for key in self.created)
@@ -71,7 +79,7 @@ def reached(rig, monkeypatch, tmp_path):
         supply = own_supply(wishes, manifest, linting)
         if wishes.operator_token is None:
             return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
-        object.__setattr__(supply, "operators", lambda subject: skyflow)
+        object.__setattr__(supply, "operators", lambda subject: skyflow.usable())
         return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
 
     monkeypatch.setattr(wiring, "open_gateway", opened)
@@ -190,8 +198,18 @@ def test_no_successor_at_all_is_refused(rig):
 
 def test_generate_needs_an_operator(rig):
     done = invoke("rotate", rig.configured("reader"), "--generate", "-y", "-o", "json")
-    assert done.exit_code == 64
-    assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-operator"
+    assert done.exit_code == 5
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "no-operator-token"
+
+
+def test_a_dry_run_of_a_generated_key_proves_the_operator_and_what_is_live(rig, reached):
+    path = rig.configured("reader")
+    words = (path, "--generate", "--operator-token", "env:X", "--dry-run")
+    (one,) = rotate(*words)
+    (proof,) = [step for step in one["steps"] if step["name"] == "prove"]
+    assert one["result"] == "would_rotate"
+    assert "the operator sees 0 keys of the account, and 1 of 1 roles mint" in proof["detail"]
+    assert reached.created == []
 
 
 def test_nothing_due_is_a_success_without_a_question(rig, tmp_path):
@@ -240,6 +258,104 @@ def test_retire_before_its_time_is_refused(rig, successor):
     assert (one["result"], rig.gateway.read_history(path)[1].kept) == ("refused", True)
 
 
+def rotated(rig, successor):
+    """Return a mount that has an old key to retire, and that key."""
+    path, renew = successor
+    before, _ = rig.gateway.read_config(path).key_id, renew()
+    rotate(path, "--credentials", "key.json", "-y")
+    return path, before
+
+
+def manifest_of(folder, **mounts):
+    head, _, body = MANIFEST.partition("mounts:\n")
+    blocks = "".join(body % (name.replace("_", "-"), path) for name, path in mounts.items())
+    (folder / "mounts.yaml").write_text(f"{head}mounts:\n{blocks}")
+
+
+def test_too_early_is_told_before_anybody_is_asked(rig, successor):
+    path, before = rotated(rig, successor)
+    done = invoke("rotate", "--retire", path, "--kept-copy-only", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["errors"][0]["code"]) == (5, "old-tokens-live")
+    (one,) = whole["data"]["mounts"]
+    assert (one["from"], one["live_key_id"]) == (before, rig.gateway.read_config(path).key_id)
+
+
+def test_retire_all_leaves_alone_what_has_nothing_to_retire_or_not_yet(rig, successor, tmp_path):
+    path, _ = rotated(rig, successor)
+    manifest_of(tmp_path, rotated=path, plain=rig.configured("reader"))
+    mounts = rotate("--retire", "--all", "--kept-copy-only")
+    assert [(one["result"], one["serves"]) for one in mounts] == [("not_due", None)] * 2
+    assert rig.gateway.read_history(path)[1].kept
+    done = invoke("rotate", "--retire", "--all")
+    assert (done.exit_code, done.stdout) == (0, "Nothing is due. 2 mounts\n")
+
+
+def test_retire_all_retires_what_there_is(rig, successor, tmp_path):
+    path, before = rotated(rig, successor)
+    manifest_of(tmp_path, rotated=path, plain=rig.configured("reader"))
+    words = ("--retire", "--all", "--now", f"--allow-destroy={path}", "--kept-copy-only")
+    mounts = rotate(*words)
+    assert {one["name"]: one["result"] for one in mounts} == {
+        "rotated": "retired", "plain": "not_due",
+    }  # fmt: skip
+    assert mounts[0]["from"] == before
+    assert not rig.gateway.read_history(path)[1].kept
+
+
+def test_a_mount_without_a_credential_is_no_fine_day(rig, tmp_path):
+    path = rig.configured("reader")
+    manifest_of(tmp_path, cut=path)
+    rig.gateway.cut_off(path)
+    for way in (["--due"], ["--retire", "--all"]):
+        done = invoke("rotate", *way, "-o", "json")
+        whole = checked_envelope(done.stdout)
+        (one,) = whole["data"]["mounts"]
+        assert (done.exit_code, one["result"], one["serves"]) == (6, "not_due", False)
+        assert whole["data"]["warnings"][0]["code"] == "not-configured"
+        done = invoke("rotate", *way)
+        assert "cut has no credential" in done.stdout
+
+
+def test_a_canary_that_is_no_role_stops_before_anything_is_made(rig, successor, reached):
+    path, _ = successor
+    for more in (["-y"], ["--dry-run"]):
+        done = invoke(
+            "rotate", path, "--generate", "--operator-token", "env:X", "--canary", "nope", *more,
+            "-o", "json",
+        )  # fmt: skip
+        problem = checked_envelope(done.stdout)["errors"][0]
+        assert (done.exit_code, problem["code"]) == (64, "no-such-role")
+        assert "reader" in problem["why"]
+    assert reached.created == []
+
+
+def test_half_an_operator_is_never_ignored(rig, successor):
+    path, renew = successor
+    renew()
+    words = ("rotate", path, "--credentials", "key.json", "-y", "--account-id", "a1", "-o", "json")
+    done = invoke(*words)
+    assert checked_envelope(done.stdout)["errors"][0]["code"] == "half-an-operator"
+    assert rig.gateway.read_config(path).rotation is None
+
+
+def test_a_second_rollback_says_that_nothing_was_changed(rig, successor):
+    path, _ = rotated(rig, successor)
+    first = invoke("config", "rollback", path, "--allow-unverified-nodes", "--stale-after", "1s")
+    assert f"{path} is rolled back\n" in first.stdout
+    second = invoke("rotate", "--rollback", path)
+    assert f"{path} is live already with that key; nothing was changed\n" in second.stdout
+
+
+def test_the_live_key_that_is_not_there_is_not_called_the_new_one(rig, successor):
+    path, renew = successor
+    renew()
+    words = ("rotate", path, "--credentials", "key.json", "--previous", "old.json", "-y")
+    done = invoke(*words, "-o", "json")
+    texts = [one["summary"] for one in checked_envelope(done.stdout)["errors"]]
+    assert not any("new credential" in one for one in texts)
+
+
 class TestRevoke:
     def words(self, path, *more):
         return ("config", "revoke", path, *more, "-o", "json")
@@ -268,7 +384,7 @@ class TestRevoke:
             (["-y"], (64, "needs-reason")),
             (["-y", "--reason", "  "], (64, "needs-reason")),
             (["--reason", "INC-42"], (5, "needs-confirmation")),
-            (["--reason", "INC-42", "-y", "--delete-keys"], (64, "no-operator")),
+            (["--reason", "INC-42", "-y", "--delete-keys"], (5, "no-operator-token")),
         ],
     )
     def test_what_is_missing(self, rig, more, expected):
@@ -277,6 +393,21 @@ class TestRevoke:
         problem = checked_envelope(done.stdout)["errors"][0]
         assert (done.exit_code, problem["code"]) == expected
         assert rig.gateway.read_config(path).configured
+
+    def test_an_operator_token_that_cannot_be_read_does_not_hold_it_back(self, rig, reached):
+        reached.error = UnresolvedReference("there is no such token", code="reference-missing")
+        path = rig.configured("reader")
+        more = ("--reason", "it's out", "-y", "--delete-keys", "--operator-token", "env:X")
+        done = invoke(*self.words(path, *more))
+        whole = checked_envelope(done.stdout)
+        assert (done.exit_code, whole["data"]["cut_off"]) == (3, True)
+        assert "reference-missing" in [one["code"] for one in whole["errors"]]
+        assert not rig.gateway.read_config(path).configured
+        # Once it is cut off, nobody can tell the management host: the line to copy has it.
+        again = shlex.split(whole["data"]["next"])
+        assert again[:4] == ["skyflowctl", "config", "revoke", path]
+        assert again[again.index("--reason") + 1] == "it's out"
+        assert again[again.index("--management-host") + 1].endswith(":443")
 
     def test_a_protected_mount_needs_its_path_too(self, rig, tmp_path):
         path = rig.configured("reader")
@@ -289,4 +420,6 @@ class TestRevoke:
         )  # fmt: skip
         assert invoke(*words, "--allow-destroy=skyflow/other").exit_code == 5
         assert rig.gateway.read_config(path).configured
-        assert invoke(*words, f"--allow-destroy={path}").exit_code == 0
+        done = invoke(*words, f"--allow-destroy={path}")
+        assert done.exit_code == 0
+        assert f"--allow-destroy={path}" in checked_data(done.stdout)["next"]

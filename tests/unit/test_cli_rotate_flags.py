@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from support.cli import checked_envelope, invoke
 
-from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.rotate_request import read_request
-from skyflowctl.operations.rotation import Verb
+from skyflowctl.operations.rotation_wishes import Verb
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ from skyflowctl.operations.rotation import Verb
         "order --rollback --retire",
         "order --rollback --generate",
         "order --retire --dry-run",
+        "order --retire --retire-old",
+        "order --retire --wait --now",
+        "order --wait",
         "--rollback --all",
         "--retire --due",
         "order --rollback --retire-old",
@@ -52,8 +55,8 @@ def test_a_contradiction_is_wrong_usage_that_says_what_to_do(line, tmp_path, mon
     assert problem["fix"]
 
 
-def read(*names, **flags):
-    return read_request(names, RotateOptions(**flags), OperatorOptions())
+def read(*names, care=None, **flags):
+    return read_request(names, RotateOptions(**flags), care or CareOptions(), OperatorOptions())
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,7 @@ def read(*names, **flags):
         ({"rollback": True, "to": 3}, Verb.ROLLBACK),
         ({"retire": True, "now": True, "allow_destroy": ["skyflow/order"]}, Verb.RETIRE),
         ({"retire": True, "kept_copy_only": True}, Verb.RETIRE),
+        ({"retire": True, "wait": True}, Verb.RETIRE),
     ],
 )
 def test_what_is_done(flags, verb):
@@ -72,12 +76,11 @@ def test_what_is_done(flags, verb):
 
 
 def test_options_are_read():
-    options = read(
-        "order", watch="2m", stale_after="1m30s", canary=["a", "b"], allow_unverified_nodes=True
-    ).options()
+    care = CareOptions(allow_unverified_nodes=True, stale_after="1m30s")
+    options = read("order", care=care, watch="2m", canary=["a", "b"]).options
     assert (options.watch, options.stale_after) == (timedelta(minutes=2), timedelta(seconds=90))
     assert (options.canaries, options.unverified_nodes) == (("a", "b"), True)
-    assert read("order").options().stale_after == timedelta(seconds=10)
+    assert read("order").options.stale_after == timedelta(seconds=10)
 
 
 def test_a_rollback_flag_may_stand_before_or_behind_the_mount(monkeypatch, tmp_path):
@@ -89,3 +92,18 @@ def test_a_rollback_flag_may_stand_before_or_behind_the_mount(monkeypatch, tmp_p
         assert done.exit_code == 64
         assert checked_envelope(done.stdout)["errors"][0]["code"] != "contradiction"
         assert "address" in checked_envelope(done.stdout)["errors"][0]["fix"]
+
+
+def test_retire_takes_every_mount():
+    assert read(retire=True, everything=True).names == ()
+
+
+def test_what_waits_is_named_to_whom_would_wait():
+    done = invoke("rotate", "order", "--retire", "--retire-old", "-o", "json")
+    assert "--retire --wait" in checked_envelope(done.stdout)["errors"][0]["fix"]
+
+
+def test_an_option_without_its_value_leads_to_the_page_of_its_command():
+    done = invoke("rotate", "order", "-o", "json", "--watch")
+    assert done.exit_code == 64
+    assert "skyflowctl rotate --help" in checked_envelope(done.stdout)["errors"][0]["fix"]

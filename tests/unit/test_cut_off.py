@@ -38,7 +38,7 @@ def rig():
     rig.gateway.close()
 
 
-def test_apply_leaves_it_so_until_there_is_a_new_key_or_it_is_told_to(rig):
+def test_apply_leaves_it_so_until_it_is_told_to(rig):
     gateway, source = rig.gateway, Source(rig.new_credential())
     assert apply(plan(WHAT, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
@@ -55,6 +55,8 @@ def test_apply_leaves_it_so_until_there_is_a_new_key_or_it_is_told_to(rig):
 
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
     newer = Source(rig.new_credential())
-    assert apply(plan(WHAT, gateway, newer), gateway, newer, FakeReplacer()).exit_code == 0
+    assert plan(WHAT, gateway, newer).plan.empty
+    told = plan(WHAT, gateway, newer, replace_credential=frozenset({"order"}))
+    assert apply(told, gateway, newer, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").credential_version == 3
     assert plan(WHAT, gateway, newer).plan.empty

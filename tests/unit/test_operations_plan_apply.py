@@ -74,8 +74,9 @@ class TestPlan:
         assert server.requests_made - before == 2 + 2 + 1
         assert made.plan.empty
         assert [w.code for w in made.plan.warnings] == ["cut-off-credential"]
-        assert run(server, p.manifest(), FakeCredentials(2)).exit_code == 0
-        assert server.configs["skyflow/order"]["key_id"] == "key-order-2"
+        newer = plan(p.manifest(), Gateway(server), FakeCredentials(2))
+        assert newer.plan.empty
+        assert [w.code for w in newer.plan.warnings] == ["cut-off-credential"]
 
     def test_an_engine_without_history_needs_to_be_told(self, server):
         server.has_history = False

@@ -274,8 +274,16 @@ class TestCredential:
         action = only(made)
         assert (action.action, action.needs_credential, action.cas) == (ActionType.CREATE, True, 3)
 
-    @pytest.mark.parametrize("history", [{1: "key-order-0"}, {}, None])
-    def test_another_key_than_the_one_cut_off_is_taken(self, history):
+    def test_another_key_does_not_end_a_cut_off_unasked(self):
+        live = self.cut_off({1: "key-order-0"})
+        made = plan(live=live)
+        assert (made.empty, codes(made)) == (True, ["cut-off-credential"])
+        assert "a new one" in made.warnings[0].why
+        told = only(plan(live=live, replace_credential=frozenset({"order"})))
+        assert (told.action, told.cas) == (ActionType.CREATE, 3)
+
+    @pytest.mark.parametrize("history", [{}, None])
+    def test_a_mount_that_never_had_a_key_is_given_one(self, history):
         action = only(plan(live=self.cut_off(history)))
         assert (action.action, action.cas) == (ActionType.CREATE, 3)
 

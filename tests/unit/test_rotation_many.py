@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -116,6 +117,9 @@ def test_an_interruption_waits_for_what_has_begun():
     assert ended.is_set()
 
 
+NOT_DUE = replace(outcome(OK), result=Word.NOT_DUE)
+
+
 @pytest.mark.parametrize(
     ("outcomes", "code"),
     [
@@ -124,6 +128,8 @@ def test_an_interruption_waits_for_what_has_begun():
         ([outcome(REFUSED)] * 2, REFUSED),
         ([outcome(ExitCode.INVALID)], ExitCode.INVALID),
         ([outcome(OK), outcome(REFUSED)], PARTIAL),
+        ([NOT_DUE, outcome(REFUSED), NOT_DUE], REFUSED),
+        ([NOT_DUE, NOT_DUE], OK),
         ([outcome(REFUSED), outcome(ExitCode.INVALID)], PARTIAL),
         ([outcome(PARTIAL), outcome(OK)], PARTIAL),
         ([outcome(PARTIAL, serves=False), outcome(OK)], ExitCode.UNHEALTHY),

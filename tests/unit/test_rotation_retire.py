@@ -7,8 +7,9 @@ from support import aftermath
 from support.aftermath import job, unreachable
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.ports import Notice
 from skyflowctl.rotation.retirable import killed_by_haste
 from skyflowctl.rotation.retire import retire_mount
@@ -25,8 +26,9 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def refusal(outcome):
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+def refusal(outcome, code=ExitCode.REFUSED):
+    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, code)
+    assert outcome.serves is (code is ExitCode.REFUSED)
     return outcome.problems[0]
 
 
@@ -100,11 +102,13 @@ class TestNotYetOrNotAtAll:
         outcome = retire_mount(job(path), rig.world())
         problem = refusal(outcome)
         assert problem.code == "old-tokens-live"
+        assert "--retire-old" not in problem.fix
         until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
         assert outcome.old_tokens_valid_until == until
         assert until in problem.why
         assert untouched(rig, path, old)
         said = problem.summary.split(" can be retired from ")[1].split(" on")[0]
+        assert f"'skyflowctl rotate --retire {job(path).name}' again after {said}" in problem.fix
         left = parse_rfc3339(said) - rig.clock.now()
         rig.clock.wait(left.total_seconds() - 1)
         assert refusal(retire_mount(job(path), rig.world())).code == "old-tokens-live"
@@ -123,7 +127,7 @@ class TestNotYetOrNotAtAll:
         path, old, new = rig.rotated()
         rig.past_the_old_tokens()
         rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
-        problem = refusal(retire_mount(job(path), rig.world()))
+        problem = refusal(retire_mount(job(path), rig.world()), ExitCode.UNHEALTHY)
         assert problem.code == "cut-over-not-proven"
         assert untouched(rig, path, old)
 
@@ -179,7 +183,7 @@ class TestInHaste:
         path, _, new = rig.rotated()
         rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
         outcome = retire_mount(job(path), rig.world(), now=True)
-        assert refusal(outcome).code == "cut-over-not-proven"
+        assert refusal(outcome, ExitCode.UNHEALTHY).code == "cut-over-not-proven"
 
 
 class TestWaiting:
@@ -235,7 +239,7 @@ class TestTheKeptCopyAlone:
         assert rig.operator.deleted == [old]
 
     def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
-        path, old, _ = rig.rotated()
+        path, old, new = rig.rotated()
         rig.gateway.rollback_config(path, cas_credential_version=2)
         rig.write(path, "again")
         rig.gateway.commit_rotation(path, "again")
@@ -243,7 +247,8 @@ class TestTheKeptCopyAlone:
         rig.past_the_old_tokens()
         assert retire_mount(job(path), rig.world()).result is Word.RETIRED
         assert kept(rig, path, old) == []
-        assert rig.operator.deleted == [old]
+        # The key that was rolled back from goes as well.
+        assert rig.operator.deleted == [old, new]
 
 
 class TestHalfWay:
@@ -337,3 +342,22 @@ def test_mounts_that_cannot_be_read_are_named(rig):
     assert outcome.result is Word.RETIRED
     assert [one.code for one in outcome.warnings] == ["mounts-not-read"]
     assert other in outcome.warnings[0].summary
+
+
+@pytest.mark.parametrize("kept_copy_only", [False, True])
+def test_skyflow_deletes_nothing_that_an_unproved_node_may_mint_with(
+    rig, monkeypatch, kept_copy_only
+):
+    path, old, _ = rig.rotated()
+    gap = Problem("unnamed-nodes", "a node was never named", "a test", "name it")
+    monkeypatch.setattr(Nodes, "gaps", (gap,))
+    monkeypatch.setattr(Nodes, "warnings", (gap,))
+    outcome = retire_mount(job(path), rig.world(), now=True, kept_copy_only=kept_copy_only)
+    assert rig.operator.deleted == []
+    if kept_copy_only:
+        assert outcome.result is Word.RETIRED
+        assert gap in outcome.warnings
+    else:
+        assert refusal(outcome).code == "cut-over-not-proven"
+        assert "a node was never named" in refusal(outcome).why
+        assert untouched(rig, path, old)

@@ -67,7 +67,7 @@ class LazyGroup(TyperGroup):
         try:
             code = super().main(given, "skyflowctl", standalone_mode=False)
         except (TyperException, UsageError) as error:
-            _fail(given, _usage_error(error))
+            _fail(given, _usage_error(error, command_named(given)))
         except BrokenPipeError:
             streams.drop_stdout()
             sys.exit(0)
@@ -95,11 +95,12 @@ def _refuse_unknown(prefix: str, word: str, known: list[str]) -> NoReturn:
     raise UsageError(f"no such command: {full}", why="no command has this name", fix=fix)
 
 
-def _usage_error(error: TyperException | UsageError) -> UsageError:
+def _usage_error(error: TyperException | UsageError, command: str) -> UsageError:
     if isinstance(error, UsageError):
         return error
     ctx = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx else "skyflowctl"
+    # An option without its value is told without a context.
+    path = ctx.command_path if ctx else f"skyflowctl {command}".strip()
     summary = error.format_message().strip().rstrip(".")
     return UsageError(
         summary[:1].lower() + summary[1:],

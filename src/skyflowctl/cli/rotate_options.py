@@ -42,6 +42,31 @@ class OperatorOptions(OptionGroup):
 
 
 @dataclass(frozen=True, slots=True)
+class CareOptions(OptionGroup):
+    """What a rotation and a rollback may leave unproved, and for whom they wait."""
+
+    panel: ClassVar[str] = _CARE
+
+    allow_unverified_nodes: Annotated[
+        bool,
+        option(
+            "--allow-unverified-nodes",
+            help="Go on though nodes of the cluster cannot be asked.",
+            panel=_CARE,
+        ),
+    ] = False
+    stale_after: Annotated[
+        str | None,
+        option(
+            "--stale-after",
+            help="An open rotation that nobody touched for so long is taken over (default 10s).",
+            panel=_CARE,
+            metavar="SPAN",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class RotateOptions(OptionGroup):
     """Everything that only ``rotate`` has."""
 
@@ -97,23 +122,6 @@ class RotateOptions(OptionGroup):
             metavar="ROLE",
         ),
     ] = None
-    allow_unverified_nodes: Annotated[
-        bool,
-        option(
-            "--allow-unverified-nodes",
-            help="Go on though nodes of the cluster cannot be asked.",
-            panel=_CARE,
-        ),
-    ] = False
-    stale_after: Annotated[
-        str | None,
-        option(
-            "--stale-after",
-            help="An open rotation that nobody touched for so long is taken over (default 10s).",
-            panel=_CARE,
-            metavar="SPAN",
-        ),
-    ] = None
     rollback: Annotated[
         bool,
         option("--rollback", help="Make the key before the live one live again.", panel=_BACK),
@@ -154,6 +162,14 @@ class RotateOptions(OptionGroup):
         option(
             "--retire-old",
             help="Rotate, wait for the end of the old tokens, then retire the old key.",
+            panel=_BACK,
+        ),
+    ] = False
+    wait: Annotated[
+        bool,
+        option(
+            "--wait",
+            help="With --retire: wait here until the old tokens have ended.",
             panel=_BACK,
         ),
     ] = False

@@ -6,20 +6,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.rotation import Verb
-    from skyflowctl.operations.rotation_supply import Wishes
+    from skyflowctl.operations.rotation_wishes import Verb, Wishes
     from skyflowctl.rotation.model import Options
 
 _ROTATE_ONLY = (
     "due", "everything", "dry_run", "credentials", "generate", "allow_different_account", "watch",
     "canary", "previous", "no_rollback", "retire_old",
 )  # fmt: skip
-_OF_RETIRE = ("now", "kept_copy_only", "allow_destroy")
+_OF_RETIRE = ("now", "wait", "kept_copy_only", "allow_destroy")
 _FLAGS = {"everything": "--all"}
+_WAITS = "'--retire --wait' waits for the end of the old tokens of a rotation that was made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,61 +30,31 @@ class Request:
         verb: what is done with each mount.
         names: the mounts as they were given; empty with ``--all`` and ``--due``.
         only_due: leave out the mounts that are not due.
+        flags: all that was said.
+        options: how to rotate.
+        wishes: what is said of the successor and the operator.
     """
 
     verb: "Verb"
     names: tuple[str, ...]
     only_due: bool
     flags: RotateOptions
-    operator: OperatorOptions
-
-    def options(self) -> "Options":
-        """Return how to rotate.
-
-        Raises:
-            UsageError: a span is none.
-        """
-        from skyflowctl.rotation.model import Options
-
-        flags, default = self.flags, Options()
-        return Options(
-            watch=_span(flags.watch, "--watch", default.watch),
-            canaries=tuple(flags.canary or ()),
-            allow_different_account=flags.allow_different_account,
-            no_rollback=flags.no_rollback,
-            unverified_nodes=flags.allow_unverified_nodes,
-            stale_after=_span(flags.stale_after, "--stale-after", default.stale_after),
-            retire_old=flags.retire_old,
-        )
-
-    def wishes(self) -> "Wishes":
-        """Return what is said of the successor and the operator.
-
-        Raises:
-            UsageError: a reference is none.
-        """
-        from skyflowctl.operations.rotation_supply import Wishes
-        from skyflowctl.operations.word_references import parse_reference
-
-        given, token = self.flags.credentials, self.operator.operator_token
-        return Wishes(
-            credentials=parse_reference(given, "--credentials") if given is not None else None,
-            generate=self.flags.generate,
-            operator_token=parse_reference(token, "--operator-token") if token else None,
-            account_id=self.operator.account_id or "",
-            management_host=self.operator.management_host or "",
-        )
+    options: "Options"
+    wishes: "Wishes"
 
 
 def read_request(
-    names: Sequence[str] | None, flags: RotateOptions, operator: OperatorOptions
+    names: Sequence[str] | None,
+    flags: RotateOptions,
+    care: CareOptions,
+    operator: OperatorOptions,
 ) -> Request:
     """Return what a command line asks for.
 
     Raises:
-        UsageError: flags contradict each other, or no mount is named.
+        UsageError: flags contradict each other, no mount is named, or a value is none.
     """
-    from skyflowctl.operations.rotation import Verb
+    from skyflowctl.operations.rotation_wishes import Verb
 
     mounts = tuple(names or ())
     _check_verb(flags)
@@ -93,7 +63,46 @@ def read_request(
     verb = Verb.PREVIEW if flags.dry_run else Verb.ROTATE
     if flags.rollback or flags.retire:
         verb = Verb.ROLLBACK if flags.rollback else Verb.RETIRE
-    return Request(verb, mounts, flags.due, flags, operator)
+    wishes = read_wishes(operator, flags.credentials, generate=flags.generate)
+    return Request(verb, mounts, flags.due, flags, _options(flags, care), wishes)
+
+
+def read_wishes(
+    operator: OperatorOptions, credentials: str | None = None, *, generate: bool = False
+) -> "Wishes":
+    """Return what is said of the successor and the operator.
+
+    Raises:
+        UsageError: a reference is none.
+    """
+    from skyflowctl.operations.rotation_wishes import Wishes
+    from skyflowctl.operations.word_references import parse_reference
+
+    token = operator.operator_token
+    return Wishes(
+        credentials=parse_reference(credentials, "--credentials")
+        if credentials is not None
+        else None,
+        generate=generate,
+        operator_token=parse_reference(token, "--operator-token") if token is not None else None,
+        account_id=operator.account_id or "",
+        management_host=operator.management_host or "",
+    )
+
+
+def _options(flags: RotateOptions, care: CareOptions) -> "Options":
+    from skyflowctl.rotation.model import Options
+
+    default = Options()
+    return Options(
+        watch=_span(flags.watch, "--watch", default.watch),
+        canaries=tuple(flags.canary or ()),
+        allow_different_account=flags.allow_different_account,
+        no_rollback=flags.no_rollback,
+        unverified_nodes=care.allow_unverified_nodes,
+        stale_after=_span(care.stale_after, "--stale-after", default.stale_after),
+        retire_old=flags.retire_old,
+    )
 
 
 def _check_verb(flags: RotateOptions) -> None:
@@ -103,16 +112,29 @@ def _check_verb(flags: RotateOptions) -> None:
             "one makes the old key live again, the other destroys it",
             "give the one that you mean",
         )
+    if flags.retire and flags.retire_old:
+        raise _contradiction(
+            "--retire and --retire-old", "--retire-old rotates first, and --retire does not", _WAITS
+        )
     for verb in ("rollback", "retire"):
         given = [_flag(one) for one in _ROTATE_ONLY if getattr(flags, one)]
+        if flags.retire and "--all" in given:
+            given.remove("--all")
         if getattr(flags, verb) and given:
             raise _contradiction(
                 f"--{verb} and {given[0]}",
                 f"{given[0]} is about a rotation, and --{verb} does not rotate",
-                f"leave out one of the two; --{verb} takes the mounts by name",
+                f"leave out one of the two; --{verb} takes the mounts by name"
+                + (" or --all" if flags.retire else ""),
             )
     _check_belongs(flags, "rollback", ("to",))
     _check_belongs(flags, "retire", _OF_RETIRE)
+    if flags.wait and flags.now:
+        raise _contradiction(
+            "--wait and --now",
+            "one waits for the end of the old tokens, the other does not",
+            "give the one that you mean",
+        )
     if flags.allow_destroy and not flags.now:
         raise _needs("--allow-destroy", "--now", "a retirement that waits needs no such word")
 

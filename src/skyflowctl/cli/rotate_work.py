@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import wiring
@@ -11,22 +10,24 @@ from skyflowctl.cli.envelope import Result, problem_json, status_of
 from skyflowctl.cli.manifests import ChosenMounts
 from skyflowctl.cli.options import TargetOptions
 from skyflowctl.cli.render.rotation import outcome_json
-from skyflowctl.cli.render.rotation_steps import Steps
+from skyflowctl.cli.render.rotation_steps import Steps, said
 from skyflowctl.cli.rotate_request import Request
 from skyflowctl.cli.run import Run
 from skyflowctl.cli.wiring_rotation import Supplied, rotation_supply, rotation_world
 from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.operations import rotation as operation
-from skyflowctl.operations.rotation import Errand, Verb
+from skyflowctl.operations.rotation import Errand
 from skyflowctl.operations.rotation_supply import Subject
+from skyflowctl.operations.rotation_wishes import Verb
 from skyflowctl.operations.targets import mounted
 from skyflowctl.rotation.many import exit_code
-from skyflowctl.rotation.model import MountOutcome
-from skyflowctl.rotation.retirable import killed_by_haste
+from skyflowctl.rotation.model import MountOutcome, Word
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
+
+_CHANGED = frozenset({Word.ROTATED, Word.ROLLED_BACK, Word.RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +55,53 @@ class Rotation:
         Raises:
             SkyflowctlError: nothing was begun.
         """
-        options, wishes = self.request.options(), self.request.wishes()
         self._need_a_rule()
         with wiring.open_gateway(self.target, self.run) as gateway:
             subjects = self._subjects(gateway)
             supplied = rotation_supply(
-                gateway, self.chosen.manifest, wishes, self.run, self.allow_hosts
+                gateway, self.chosen.manifest, self.request.wishes, self.run, self.allow_hosts
             )
-            at_hand = [one for one in subjects if one.due or not self.request.only_due]
+            errand = self._errand(supplied)
+            if errand.verb is Verb.RETIRE:
+                subjects = self._with_old_keys(subjects, errand, gateway)
+            # A mount that was named twice is one mount.
+            once = {one.named.path: one for one in subjects}.values()
+            at_hand = [one for one in once if not self._left_out(one)]
             if at_hand:
                 self._confirm(at_hand, supplied, gateway, yes=yes, no_input=no_input)
-            errand = Errand(
-                verb=self.request.verb,
-                options=options,
-                margin=supplied.retire_margin,
-                to=self.request.flags.to,
-                now=self.request.flags.now,
-                kept_copy_only=self.request.flags.kept_copy_only,
-                previous=self._previous(),
-            )
             outcomes, stop = self._carry_out(at_hand, errand, supplied, gateway)
-        return self._result(subjects, outcomes, stop, supplied.retire_margin)
+        return self._result(subjects, outcomes, stop, errand)
+
+    def _errand(self, supplied: Supplied) -> Errand:
+        flags = self.request.flags
+        return Errand(
+            verb=self.request.verb,
+            options=self.request.options,
+            margin=supplied.retire_margin,
+            own_margins=not supplied.dev,
+            to=flags.to,
+            now=flags.now,
+            wait=flags.wait,
+            kept_copy_only=flags.kept_copy_only,
+            previous=self._previous(),
+        )
+
+    def _left_out(self, subject: Subject) -> bool:
+        return subject.known is not None or (self.request.only_due and not subject.due)
+
+    def _with_old_keys(
+        self, subjects: Sequence[Subject], errand: Errand, gateway: "Gateway"
+    ) -> tuple[Subject, ...]:
+        from skyflowctl.operations.retirement import with_old_keys
+
+        return with_old_keys(
+            gateway,
+            subjects,
+            errand,
+            self.run.clock.now(),
+            every=self.request.flags.everything,
+            parallelism=self.parallelism,
+        )
 
     def _need_a_rule(self) -> None:
         if self.request.only_due and self.chosen.manifest is None:
@@ -103,7 +130,8 @@ class Rotation:
         given = self.request.flags.previous
         if given is None:
             return None
-        return wiring.credential_behind(given, "--previous", self.run, self.allow_hosts)
+        subject = "the credential that is live now"
+        return wiring.credential_behind(given, "--previous", self.run, self.allow_hosts, subject)
 
     def _confirm(
         self,
@@ -128,7 +156,10 @@ class Rotation:
         server = wiring.server_name(gateway)
         names = ", ".join(one.named.name for one in subjects)
         if verb is Verb.RETIRE:
-            question = f"Delete the replaced key of {names} for good ({server})?"
+            keys = ", ".join(
+                f"{one.old_key or 'the old key'} of {one.named.name}" for one in subjects
+            )
+            question = f"Delete {keys} for good ({server})?"
         else:
             self._say_what_comes(subjects, supplied, server)
             question = f"Rotate {names}?"
@@ -145,7 +176,7 @@ class Rotation:
     def _allowed_to_destroy(self, subjects: Sequence[Subject]) -> None:
         allowed = {path.strip("/") for path in self.request.flags.allow_destroy or ()}
         for one in subjects:
-            killed = killed_by_haste(one.config) if one.config else ""
+            killed = one.kills
             if killed and one.named.path not in allowed:
                 raise Refused(
                     f"retiring the old key of {one.named.name} now needs a word more",
@@ -163,7 +194,7 @@ class Rotation:
         supplied: Supplied,
         gateway: "Gateway",
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
-        steps = Steps(self.run.terminal, len(subjects))
+        steps = Steps(self.run.terminal, [one.named.name for one in subjects])
         with stop_on_signals(steps.stopping) as stop:
             world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
             outcomes = operation.carry_out(
@@ -174,6 +205,7 @@ class Rotation:
                 parallelism=self.parallelism,
                 on_done=steps.finished,
             )
+            self.run.done = _done(outcomes)
         return outcomes, stop
 
     def _result(
@@ -181,15 +213,15 @@ class Rotation:
         subjects: Sequence[Subject],
         done: Sequence[MountOutcome],
         stop: Stop,
-        margin: timedelta,
+        errand: Errand,
     ) -> Result:
         by_path = {one.path: one for one in done}
         mounts, outcomes = [], []
         for path, one in {one.named.path: one for one in subjects}.items():
-            outcome = by_path.get(path) or operation.not_due(one)
+            outcome = by_path.get(path) or one.known or operation.not_due(one)
             outcomes.append(outcome)
-            own_margin = one.named.rotation.retire_margin or margin
-            mounts.append(outcome_json(outcome, "" if one.problem else one.due, own_margin))
+            margin = errand.margin_of(one.named)
+            mounts.append(outcome_json(outcome, "" if one.problem else one.due, margin))
         if done:
             self.run.notice(f"run {self.run.id}: the server's audit log shows this id")
         warnings: list[Problem] = [warning for one in outcomes for warning in one.warnings]
@@ -197,6 +229,16 @@ class Rotation:
         problems = [problem for one in outcomes for problem in one.problems]
         code = _code(outcomes, stop)
         return Result(data, status_of(code) if code else "ok", code, problems, warnings)
+
+
+def _done(outcomes: Sequence[MountOutcome]) -> str:
+    """Return how to see what was changed, for whom the output does not reach; or nothing."""
+    changed = [one for one in outcomes if one.result in _CHANGED]
+    if not changed:
+        return ""
+    names = ", ".join(f"{one.name} {said(one.result)}" for one in changed)
+    look = f"'skyflowctl config history {changed[0].name}'"
+    return f"it was done ({names}): do not run it again, look with {look}"
 
 
 def _code(outcomes: Sequence[MountOutcome], stop: Stop) -> ExitCode:

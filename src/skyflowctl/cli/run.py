@@ -43,6 +43,8 @@ class Run:
         command: its full name, such as ``mount list``.
         terminal: for notices and progress; the data itself is returned, not printed.
         json: the output is JSON; ``streaming`` then writes it as events.
+        done: what a person should do who does not get to see the result, where running
+            the command again would do its work a second time.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Run:
     clock: Clock
     json: bool
     stream: EventStream | None = None
+    done: str = ""
 
     def notice(self, text: str) -> None:
         """Tell the person something on stderr."""
@@ -101,7 +104,7 @@ def _write_out(run: Run, result: Result, view: View | None) -> int:
         drop_stdout()
     except OSError as error:
         drop_stdout()
-        show_problems(output_failed(error).problems, run.terminal)
+        show_problems(output_failed(error, run.done).problems, run.terminal)
         return int(result.exit_code) or int(ExitCode.UNEXPECTED)
     return int(result.exit_code)
 
@@ -112,11 +115,11 @@ def _result_of(run: Run, work: Work) -> tuple[Result, bool]:
         with _sigterm_raises():
             return work(run), False
     except BaseException as error:  # noqa: BLE001 - the one catch site
-        return failure(error, run.terminal), True
+        return failure(error, run.terminal, run.done), True
 
 
-def failure(error: BaseException, terminal: Terminal) -> Result:
-    """Return what an exception means to the user.
+def failure(error: BaseException, terminal: Terminal, done: str = "") -> Result:
+    """Return what an exception means to the user; ``done`` is the run's.
 
     Raises:
         BaseException: the error itself, when it asks Python to exit or to stop a
@@ -127,9 +130,9 @@ def failure(error: BaseException, terminal: Terminal) -> Result:
             _show_traceback(error, terminal)
         return _failed(error.exit_code, *error.problems)
     if isinstance(error, KeyboardInterrupt):
-        return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT")
+        return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT", done)
     if isinstance(error, Terminated):
-        return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM")
+        return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM", done)
     if isinstance(error, (SystemExit, GeneratorExit)):
         raise error
     return _unexpected(error, terminal)
@@ -139,8 +142,8 @@ def _failed(code: int, *problems: Problem) -> Result:
     return Result({}, status_of(code), code, problems)
 
 
-def _stopped(code: ExitCode, word: str, cause: str) -> Result:
-    fix = "run the same command again: it goes on where this run stopped"
+def _stopped(code: ExitCode, word: str, cause: str, done: str) -> Result:
+    fix = done or "run the same command again: it goes on where this run stopped"
     return _failed(code, Problem(word, f"the command was {word}", f"{cause} arrived", fix))
 
 

@@ -40,13 +40,18 @@ def drop(stream: TextIO) -> None:
         os.close(sink)
 
 
-def output_failed(error: OSError) -> "SkyflowctlError":
-    """Return the error for a stdout that takes no more."""
+def output_failed(error: OSError, done: str = "") -> "SkyflowctlError":
+    """Return the error for a stdout that takes no more.
+
+    Args:
+        error: of the write.
+        done: how to see what was done, where it should not be done again.
+    """
     from skyflowctl.errors import SkyflowctlError
 
     return SkyflowctlError(
         "the output could not be written",
         why=f"writing to stdout failed: {error.strerror or type(error).__name__}",
-        fix="make room where the output goes, or send it elsewhere, and run it again",
+        fix=done or "make room where the output goes, or send it elsewhere, and run it again",
         code="output-failed",
     )

@@ -117,9 +117,15 @@ def manifest_credentials(
 
 
 def credential_behind(
-    text: str, flag: str, run: Run, allow_hosts: Sequence[str] | None = None
+    text: str,
+    flag: str,
+    run: Run,
+    allow_hosts: Sequence[str] | None = None,
+    subject: str = "the new credential",
 ) -> "Behind":
     """Return the credential behind a reference of the command line; not followed yet.
+
+    ``subject`` is what it is to the reader.
 
     Raises:
         UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
@@ -129,7 +135,7 @@ def credential_behind(
     from skyflowctl.operations.word_references import parse_reference
 
     linting = Linting(token_hosts(allow_hosts, os.environ), run.clock)
-    return Behind(parse_reference(text, flag), "the new credential", linting)
+    return Behind(parse_reference(text, flag), subject, linting)
 
 
 def server_is_named(options: TargetOptions) -> bool:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from skyflowctl.devstack.layout import DevLayout
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.rotation_supply import Supply, Wishes
+    from skyflowctl.operations.rotation_supply import Supply
+    from skyflowctl.operations.rotation_wishes import Wishes
     from skyflowctl.rotation.ports import Listener, World
     from skyflowctl.vault.gateway import Gateway
 
@@ -27,11 +28,13 @@ class Supplied:
         supply: successors and operators.
         retire_margin: where a mount's rule names none.
         token_hosts: the token services that may be asked from this machine.
+        dev: it is the dev stack's, whose tokens are short and whose operator is its own.
     """
 
     supply: "Supply"
     retire_margin: timedelta
     token_hosts: frozenset[str]
+    dev: bool = False
 
 
 def rotation_world(
@@ -79,7 +82,7 @@ def rotation_supply(
     """
     from skyflowctl.cli.wiring_dev import dev_layout
     from skyflowctl.operations.rotation import DEV_RETIRE_MARGIN, RETIRE_MARGIN
-    from skyflowctl.operations.rotation_supply import dev_supply, own_supply
+    from skyflowctl.operations.rotation_supply import own_supply
     from skyflowctl.operations.successors import Linting
     from skyflowctl.operations.token_hosts import token_hosts
 
@@ -88,10 +91,12 @@ def rotation_supply(
     if layout is None:
         supply = own_supply(wishes, manifest, Linting(hosts, run.clock))
         return Supplied(supply, RETIRE_MARGIN, hosts)
+    from skyflowctl.operations.rotation_supply_dev import dev_supply
+
     run.notice("the dev stack: generated credentials and its own operator stand in")
     hosts |= dev_token_hosts(layout)
     supply = dev_supply(wishes, manifest, Linting(hosts, run.clock), layout)
-    return Supplied(supply, DEV_RETIRE_MARGIN, hosts)
+    return Supplied(supply, DEV_RETIRE_MARGIN, hosts, dev=True)
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:

@@ -154,15 +154,15 @@ def end_of_tokens(now: datetime, seen: timedelta | None) -> datetime:
 def rolled_back(before: ConfigRecord, after: ConfigRecord) -> ConfigRecord:
     """Return the record after a rollback with its rotation as it then stands.
 
-    A rollback ends the rotation. One that created a key at the token service stays open,
-    as it was before it wrote: whoever comes next sees which key is to be deleted there,
-    and closes it.
+    A rollback ends the rotation. One that may have created a key at the token service stays
+    open, as it was before it wrote: whoever comes next sees which key is to be deleted
+    there, and closes it. That is never the key which is live now.
     """
-    known = before.rotation
-    if known is None or not (written(before) and known.keys):
+    known, live = before.rotation, after.live
+    key_id = live.key_id if live else ""
+    if known is None or known.state != "open" or not known.keys or known.to_key == key_id:
         return replace(after, rotation=None)
-    live = after.live
-    return replace(after, rotation=replace(known, from_key=live.key_id if live else ""))
+    return replace(after, rotation=replace(known, from_key=key_id))
 
 
 def check_destroyable(record: ConfigRecord, entry: HistoryEntry) -> None:

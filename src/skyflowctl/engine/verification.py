@@ -4,7 +4,7 @@ Config writes, ``config/verify`` and health ask here, so they never disagree.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,9 +123,30 @@ class Verifier:
                 for name, check in before.items()
                 if check.failure is None or not check.failure.refused
             ]
-        if fatal:
-            raise failed[fatal[0]].error(_of_role(fatal[0]))
-        return tuple(f"{failure.text()}{_of_role(name)}" for name, failure in failed.items())
+        return _accepted(failed, fatal)
+
+    async def accept_back(
+        self, kept: MintingCredential, roles: Mapping[str, RoleRecord]
+    ) -> tuple[str, ...]:
+        """Accept a kept credential that mints for at least one role; return warnings.
+
+        The way back must not hang on roles that only the credential mints which is to be
+        left: somebody goes back because that one makes trouble.
+
+        Raises:
+            EngineError: 502 or 503, it mints for no role.
+        """
+        checks = await self.check(kept, roles)
+        failed = {name: check.failure for name, check in checks.items() if check.failure}
+        unanswered = [name for name, failure in failed.items() if not failure.refused]
+        return _accepted(failed, [*unanswered, *failed] if len(failed) == len(checks) else [])
+
+
+def _accepted(failed: Mapping[str, Failure], fatal: Sequence[str]) -> tuple[str, ...]:
+    """Return the failures as warnings, unless one of them is fatal."""
+    if fatal:
+        raise failed[fatal[0]].error(_of_role(fatal[0]))
+    return tuple(f"{failure.text()}{_of_role(name)}" for name, failure in failed.items())
 
 
 def _of_role(name: str) -> str:

@@ -54,8 +54,12 @@ class DevCredentials:
         return Credential(CredentialIdentity(fields["clientID"], fields["keyID"]), text)
 
 
-def dev_management(layout: DevLayout) -> ManagementApi:
+def dev_management(
+    layout: DevLayout, token: Secret | None = None, account_id: str = ""
+) -> ManagementApi:
     """Return the Management API of the dev stack's emulator, with its own operator's token.
+
+    A token and an account's id that somebody gave stand in the place of its own.
 
     The host is the one in the dev folder's own state file, never one that a mount tells;
     no reference of a manifest is resolved, and no proxy is asked.
@@ -68,8 +72,8 @@ def dev_management(layout: DevLayout) -> ManagementApi:
         raise not_running()
     return ManagementApi(
         f"127.0.0.1:{part.port}",
-        Secret(layout.skyflow_operator_token.read_text().strip()),
-        layout.skyflow_account_id.read_text().strip(),
+        token or Secret(layout.skyflow_operator_token.read_text().strip()),
+        account_id or layout.skyflow_account_id.read_text().strip(),
         environ={},
         context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
     )

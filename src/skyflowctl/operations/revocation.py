@@ -1,15 +1,17 @@
 """``config revoke``: the cut-off of one mount, once it is allowed."""
 
+import shlex
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from skyflowctl.errors import Problem, Refused
+from skyflowctl.errors import Problem, Refused, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotation_supply import Subject, Supply, no_operator
-from skyflowctl.rotation.model import Job
+from skyflowctl.rotation.model import Job, KeyInfo, NewCredential
 from skyflowctl.rotation.ports import KeyService, World
 from skyflowctl.rotation.revoke import revoke_mount
 from skyflowctl.rotation.revoked import RevokeOutcome
+from skyflowctl.skyflow.management import host_for
 
 
 def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[str]) -> None:
@@ -18,15 +20,18 @@ def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[s
     Raises:
         Refused: with the word that is missing.
     """
-    mounts = manifest.mounts if manifest else ()
-    protected = any(mount.path == path and mount.protect for mount in mounts)
-    if protected and path not in {one.strip("/") for one in allowed}:
+    if _protected(path, manifest) and path not in {one.strip("/") for one in allowed}:
         raise Refused(
             f"{path} is protected",
             why="the manifest says `protect: true`, so --yes alone does not cut it off",
             fix=f"add --allow-destroy={path}",
             code="needs-allow-destroy",
         )
+
+
+def _protected(path: str, manifest: Manifest | None) -> bool:
+    mounts = manifest.mounts if manifest else ()
+    return any(mount.path == path and mount.protect for mount in mounts)
 
 
 def revoke(
@@ -42,7 +47,7 @@ def revoke(
         delete_keys: have the operator delete them, too.
 
     Raises:
-        UsageError: keys are to be deleted, and no operator is named.
+        Refused: keys are to be deleted, and no operator is named.
         SkyflowctlError: the mount could not be cut off.
     """
     operator, warnings = _operator(subject, supply, needed=delete_keys)
@@ -55,12 +60,68 @@ def revoke(
     return replace(outcome, warnings=(*warnings, *outcome.warnings))
 
 
+def command_for_keys(
+    subject: Subject, manifest: Manifest | None, reason: str, management_host: str
+) -> str:
+    """Return the command line that deletes at Skyflow what a cut-off has left there.
+
+    Args:
+        subject: the mount as it was before the cut-off; afterwards it tells no token
+            service, and so no management host.
+        manifest: may protect the mount.
+        reason: of this cut-off.
+        management_host: as it was named; empty: not at all. ``"-"``: none is needed.
+    """
+    words = ["skyflowctl", "config", "revoke", subject.named.name, "--reason", reason, "-y"]
+    words.append("--delete-keys")
+    if _protected(subject.named.path, manifest):
+        words.append(f"--allow-destroy={subject.named.path}")
+    if management_host != "-":
+        words += ["--management-host", management_host or _host_of(subject)]
+    return shlex.join(words)
+
+
+def _host_of(subject: Subject) -> str:
+    try:
+        return host_for(str(subject.config.raw.get("token_uri") or "") if subject.config else "")
+    except SkyflowctlError:
+        return "HOST:PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """The keys of an operator who is named, and cannot be asked; a ``KeyService``."""
+
+    error: SkyflowctlError
+
+    def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:  # noqa: ARG002 - the port's signature
+        """Raise why."""
+        raise self.error
+
+    def create_key(self, client_id: str) -> NewCredential:  # noqa: ARG002 - the port's signature
+        """Raise why."""
+        raise self.error
+
+    def delete_key(self, client_id: str, key_id: str) -> None:  # noqa: ARG002 - the port's signature
+        """Raise why."""
+        raise self.error
+
+
 def _operator(
     subject: Subject, supply: Supply, *, needed: bool
 ) -> tuple[KeyService | None, tuple[Problem, ...]]:
-    if not needed:
-        return supply.operator_if_usable(subject)
-    operator = supply.operators(subject)
-    if operator is None:
+    """Return who is asked about the keys; nothing that fails here holds the cut-off back.
+
+    Raises:
+        Refused: keys are to be deleted, and nobody is named who may.
+        UsageError: the command line itself is wrong.
+    """
+    try:
+        operator = supply.operators(subject)
+    except UsageError:
+        raise
+    except SkyflowctlError as error:
+        return (_Unusable(error), ()) if needed else (None, error.problems)
+    if operator is None and needed:
         raise no_operator(subject.named.name)
     return operator, ()

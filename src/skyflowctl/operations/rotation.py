@@ -3,31 +3,22 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError, UsageError
 from skyflowctl.operations.mounts import naming_mount
 from skyflowctl.operations.rotation_supply import Subject, Supply
+from skyflowctl.operations.rotation_wishes import Verb
 from skyflowctl.operations.targets import Named
+from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.rotation.due import due_reason
 from skyflowctl.rotation.many import rotate_many
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
 from skyflowctl.rotation.ports import Generated, World
-from skyflowctl.skyflow.http_exchange import HttpTokenService
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
 
 RETIRE_MARGIN = timedelta(minutes=5)
 DEV_RETIRE_MARGIN = timedelta(seconds=2)
-
-
-class Verb(StrEnum):
-    """What is done with each mount."""
-
-    ROTATE = "rotate"
-    PREVIEW = "preview"
-    ROLLBACK = "rollback"
-    RETIRE = "retire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +29,10 @@ class Errand:
         verb: what.
         options: how; the margin of retirement is each mount's own.
         margin: where a mount's rule names none.
+        own_margins: heed the mounts' rules; False on a dev stack, whose tokens are short.
         to: the credential version to roll back to; None: the one before.
         now: retire at once, though tokens of the old key live.
+        wait: wait until they have ended.
         kept_copy_only: retire the engine's kept copy and leave the key at Skyflow.
         previous: the way back on an engine that keeps none; see ``Job``.
     """
@@ -47,10 +40,22 @@ class Errand:
     verb: Verb
     options: Options = field(default_factory=Options)
     margin: timedelta = RETIRE_MARGIN
+    own_margins: bool = True
     to: int | None = None
     now: bool = False
+    wait: bool = False
     kept_copy_only: bool = False
     previous: Callable[[], NewCredential] | None = None
+
+    def margin_of(self, named: Named) -> timedelta:
+        """Return how long a mount's old key outlives its last token."""
+        own = named.rotation.retire_margin if self.own_margins else None
+        return self.margin if own is None else own
+
+    def job_of(self, named: Named) -> Job:
+        """Return the job that this errand is for one mount."""
+        options = replace(self.options, retire_margin=self.margin_of(named))
+        return Job(named.name, named.path, options, self.previous)
 
 
 def look(gateway: Gateway, mounts: Sequence[Named], parallelism: int) -> tuple[Subject, ...]:
@@ -107,11 +112,6 @@ def carry_out(
         on_done: told of each mount that is finished, and how; from several threads.
     """
 
-    def job_of(subject: Subject) -> Job:
-        margin = subject.named.rotation.retire_margin or errand.margin
-        options = replace(errand.options, retire_margin=margin)
-        return Job(subject.named.name, subject.named.path, options, errand.previous)
-
     def work_on(subject: Subject) -> Callable[[Job], MountOutcome]:
         def work(job: Job) -> MountOutcome:
             word = Word.FAILED
@@ -119,7 +119,7 @@ def carry_out(
                 if subject.problem:
                     raise subject.problem
                 # Its connections belong to one event loop, and so to one mount's thread.
-                own = replace(world, token_service=HttpTokenService())
+                own = replace(world, token_service=TokenServiceOnDemand())
                 outcome = _WORKS[errand.verb](job, subject, errand, supply, own)
                 word = outcome.result
                 return outcome
@@ -131,15 +131,31 @@ def carry_out(
 
         return work
 
-    jobs = [(job_of(subject), work_on(subject)) for subject in subjects]
+    jobs = [(errand.job_of(subject.named), work_on(subject)) for subject in subjects]
     return rotate_many(jobs, parallelism)
 
 
 def not_due(subject: Subject) -> MountOutcome:
-    """Return the outcome of a mount whose credential is not due."""
-    live = subject.config.key_id if subject.config else ""
-    return MountOutcome(
-        subject.named.name, subject.named.path, Word.NOT_DUE, from_key=live, live_key_id=live
+    """Return the outcome of a mount with which nothing is to be done now.
+
+    One without a credential serves nobody, which is no fine day either.
+    """
+    config, named = subject.config, subject.named
+    live = config.key_id if config else ""
+    outcome = MountOutcome(named.name, named.path, Word.NOT_DUE, from_key=live, live_key_id=live)
+    if config is None or config.configured:
+        return outcome
+    return replace(
+        outcome, warnings=(_no_credential(named),), serves=False, exit_code=ExitCode.UNHEALTHY
+    )
+
+
+def _no_credential(named: Named) -> Problem:
+    return Problem(
+        "not-configured",
+        f"{named.name} has no credential, so it gives nobody a token",
+        "it never had one, or was cut off; there is nothing that could be rotated or retired",
+        f"'skyflowctl rotate {named.name} --credentials REF' gives it one",
     )
 
 
@@ -148,6 +164,7 @@ def _rotate(
 ) -> MountOutcome:
     from skyflowctl.rotation.rotate import preview_mount, rotate_mount
 
+    _know_canaries(job, world)
     source = supply.successor(subject)
     operator, warnings = (
         (source.keys, ()) if isinstance(source, Generated) else supply.operator_if_usable(subject)
@@ -159,6 +176,25 @@ def _rotate(
     if job.options.retire_old and outcome.result is Word.ROTATED and outcome.from_key:
         return _then_retired(outcome, job, own)
     return outcome
+
+
+def _know_canaries(job: Job, world: World) -> None:
+    """Stop before anything is created where a canary is no role of the mount.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not job.options.canaries:
+        return
+    roles = world.gateway.list_roles(job.path)
+    unknown = [name for name in job.options.canaries if name not in roles]
+    if unknown:
+        raise UsageError(
+            f"{job.name} has no role {', '.join(unknown)}",
+            why=f"a canary is one of its roles: {', '.join(sorted(roles)) or 'it has none'}",
+            fix="correct --canary, or leave it out",
+            code="no-such-role",
+        )
 
 
 def _then_retired(rotated: MountOutcome, job: Job, world: World) -> MountOutcome:
@@ -193,7 +229,9 @@ def _retire(
 
     operator = None if errand.kept_copy_only else supply.operators(subject)
     own = replace(world, operator=operator)
-    return retire_mount(job, own, now=errand.now, kept_copy_only=errand.kept_copy_only)
+    return retire_mount(
+        job, own, now=errand.now, wait=errand.wait, kept_copy_only=errand.kept_copy_only
+    )
 
 
 def _with(outcome: MountOutcome, warnings: tuple[Problem, ...]) -> MountOutcome:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.errors import Problem, SkyflowctlError, UsageError
-from skyflowctl.manifest.model import Manifest, Reference
-from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
+from skyflowctl.errors import Problem, Refused, SkyflowctlError, UsageError
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.operations.rotation_wishes import Wishes
 from skyflowctl.operations.successors import Behind, Linting, follow
 from skyflowctl.operations.targets import Named
-from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential
 from skyflowctl.rotation.ports import FromReference, Generated, KeyService, Source
 from skyflowctl.skyflow.management import ManagementApi, host_for
 from skyflowctl.vault.live import LiveConfig
@@ -24,23 +23,18 @@ class Subject:
         config: what was live when it was looked at; None: it could not be read.
         problem: why it could not be read.
         due: why its credential is due; empty: it is not, or nobody asked.
+        old_key: the key that is to be retired; empty: none, or nobody asked.
+        kills: what retiring it now would kill, in one line.
+        known: what becomes of it, where that is known without any work.
     """
 
     named: Named
     config: LiveConfig | None
     problem: SkyflowctlError | None = None
     due: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the command line says of a successor and of the operator; it wins."""
-
-    credentials: Reference | None = None
-    generate: bool = False
-    operator_token: Reference | None = None
-    account_id: str = ""
-    management_host: str = ""
+    old_key: str = ""
+    kills: str = ""
+    known: MountOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +113,17 @@ class Supply:
         return declared.text if declared else "nothing: no successor is named"
 
     def operator_if_usable(self, subject: Subject) -> tuple[KeyService | None, tuple[Problem, ...]]:
-        """Return the operator, or why there is none, where the work goes on without one."""
+        """Return the operator, or why there is none, where the work goes on without one.
+
+        Raises:
+            SkyflowctlError: the command line names one that cannot be used; it is never
+                ignored.
+        """
         try:
             return self.operators(subject), ()
         except SkyflowctlError as error:
+            if self.wishes.of_operator:
+                raise
             return None, error.problems
 
     def _generates(self, subject: Subject) -> bool:
@@ -145,6 +146,8 @@ def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> S
         reference = wishes.operator_token or rule.operator_token
         account_id = wishes.account_id or rule.account_id
         if reference is None or not account_id:
+            if wishes.operator_token or wishes.account_id:
+                raise _half_an_operator(subject.named.name, "--account-id ID" if reference else "")
             return None
         uri = str(subject.config.raw.get("token_uri") or "") if subject.config else ""
         host = host_for(uri, named=wishes.management_host)
@@ -154,36 +157,21 @@ def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> S
     return Supply(wishes, linting, declared, operators)
 
 
-def dev_supply(
-    wishes: Wishes, manifest: Manifest | None, linting: Linting, layout: DevLayout
-) -> Supply:
-    """Return the dev stack's supply: no reference of the manifest is ever resolved."""
-    stand_ins = DevCredentials(layout, manifest) if manifest else None
-    mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
-
-    def declared(subject: Subject) -> Declared | None:
-        mount = mounts.get(subject.named.path)
-        if mount is None or mount.credentials is None or stand_ins is None:
-            return None
-        name = mount.name
-
-        def stand_in() -> NewCredential:
-            return linting.check(stand_ins.resolve(name).json, f"the stand-in of {name}")
-
-        return Declared("the dev stack's generated stand-in", stand_in)
-
-    def operators(_subject: Subject) -> KeyService | None:
-        return SkyflowKeys(dev_management(layout), linting)
-
-    return Supply(wishes, linting, declared, operators)
-
-
-def no_operator(name: str) -> UsageError:
-    """Return the error of what only an operator of the Skyflow account can have done."""
-    return UsageError(
+def no_operator(name: str) -> Refused:
+    """Return the refusal of what only an operator of the Skyflow account can have done."""
+    return Refused(
         f"nobody is named who may manage the keys of {name} at Skyflow",
         why="it takes an operator's bearer token and the account's id",
         fix="give --operator-token REF and --account-id ID, or `operator_token` and `account_id`"
         " in the mount's `rotation`",
-        code="no-operator",
+        code="no-operator-token",
+    )
+
+
+def _half_an_operator(name: str, missing: str) -> UsageError:
+    return UsageError(
+        f"what is given of an operator for {name} is not enough",
+        why="it takes an operator's bearer token and the account's id",
+        fix=f"add {missing or '--operator-token REF'}, or leave out what you gave",
+        code="half-an-operator",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from skyflowctl.errors import UsageError, Where
 from skyflowctl.manifest.model import Reference
 
-FORMS = "file:PATH, env:NAME or keyring:SERVICE/USERNAME"
+FORMS = "file:PATH, env:NAME, keyring:SERVICE/USERNAME, or a path with a slash or .json"
 
 
 def parse_reference(text: str, flag: str) -> Reference:

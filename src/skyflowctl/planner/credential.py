@@ -60,7 +60,8 @@ def judge(
     if is_live(live, wanted):
         return Verdict()
     if history is not None and wanted.key_id in history.values():
-        return Verdict(warnings=(notes.rotated_past(mount, live, wanted),))
+        version = max(number for number, key in history.items() if key == wanted.key_id)
+        return Verdict(warnings=(notes.rotated_past(mount, live, wanted, version),))
     if history is None and not insisted:
         return Verdict(warnings=(notes.replacement_withheld(mount, live, wanted),))
     return Verdict(replace=wanted, changes=identity_changes(live, wanted))
@@ -84,9 +85,13 @@ def mind_rotation(
     return replace(verdict, warnings=(*verdict.warnings, note))
 
 
-def was_cut_off(live: LiveEngine, wanted: CredentialIdentity) -> bool:
-    """Tell whether a mount without a credential had this one, until it was destroyed."""
-    return live.history is not None and wanted.key_id in live.history.values()
+def was_cut_off(live: LiveEngine) -> bool:
+    """Tell whether a mount without a credential had one, until it was destroyed.
+
+    Whoever cut it off decides when it may mint again: a reference that leads to another
+    key by now is no such decision.
+    """
+    return bool(live.history)
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

@@ -93,8 +93,8 @@ def _role(manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None) -
 def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
     if mount.credentials is None:
         return Outline(warnings=(notes.no_credential(mount),))
-    if live and key.identity and credential.was_cut_off(live, key.identity) and not key.insisted:
-        return Outline(warnings=(notes.cut_off(mount, key.identity),))
+    if live and key.identity and credential.was_cut_off(live) and not key.insisted:
+        return Outline(warnings=(notes.cut_off(mount, key.identity, live.history or {}),))
     wanted = fields.wanted_config(manifest, mount)
     shown = credential.identity_changes(None, key.identity) if key.identity else ()
     action = Action(

@@ -1,6 +1,6 @@
 """The warnings of a plan: what the reader should know and no action will change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
@@ -119,13 +119,16 @@ def no_credential(mount: Mount) -> Problem:
     )
 
 
-def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+def rotated_past(
+    mount: Mount, live: LiveConfig, wanted: CredentialIdentity, version: int
+) -> Problem:
     """The manifest is the one that is old; its key is never written back."""
     return Problem(
         "rotated-past",
         f"{mount.path} was rotated past the manifest: it runs on key {live.key_id}",
         f"the manifest's key {wanted.key_id} was live before, and is never written back",
-        f"point the credentials of {mount.name} at the live key",
+        f"point the credentials of {mount.name} at the live key; to go back to the "
+        f"manifest's: 'skyflowctl rotate --rollback {mount.name} --to {version}'",
         mount.where,
     )
 
@@ -143,14 +146,16 @@ def rotation_open(mount: Mount, rotation: LiveRotation, *, written: bool) -> Pro
     )
 
 
-def cut_off(mount: Mount, wanted: CredentialIdentity) -> Problem:
+def cut_off(mount: Mount, wanted: CredentialIdentity, history: Mapping[int, str]) -> Problem:
     """The credential was destroyed on purpose; an apply must not undo that."""
+    had = wanted.key_id in history.values()
+    why = f"the manifest's key {wanted.key_id} is {'one that it had' if had else 'a new one'}"
     return Problem(
         "cut-off-credential",
         f"{mount.path} stays unconfigured: its credential was cut off",
-        f"the manifest's key {wanted.key_id} was live before it, and is never written back",
-        f"point the credentials of {mount.name} at a new key; if the old one is meant: "
-        f"--replace-credential {mount.name}",
+        f"{why}, and no apply ends a cut-off unasked",
+        (f"point the credentials of {mount.name} at a new key, then" if had else "to end it:")
+        + f" 'skyflowctl apply --replace-credential {mount.name}'",
         mount.where,
     )
 

@@ -26,6 +26,7 @@ class Settled:
         proved: it has proved what it should.
         absent: it is gone, so that it need not prove anything.
         polled: it cannot say how new its answers are, and was asked repeatedly.
+        given_up: it was not asked to the end, because another one had failed.
     """
 
     door: Door
@@ -33,6 +34,7 @@ class Settled:
     proved: bool = False
     absent: bool = False
     polled: bool = False
+    given_up: bool = False
 
     @property
     def well(self) -> bool:
@@ -62,7 +64,7 @@ class Asking:
 
         def one(door: Door) -> Settled:
             settled = self.until_settled(door, look, failed)
-            if not settled.well:
+            if not settled.well and not settled.given_up:
                 failed.set()
             return settled
 
@@ -90,16 +92,19 @@ class Asking:
                 return Settled(door, found, absent=True)
             # A clock that a test holds still must not make this endless.
             spent = max(self.world.clock.monotonic() - started, waited)
-            late = spent >= self._limit(found).total_seconds()
-            if late or tally.noes >= _NOES or (given_up is not None and given_up.is_set()):
+            # Right answers in a row come to an end by themselves.
+            late = found.state is not State.UNSURE and spent >= self._limit(found).total_seconds()
+            if late or tally.noes >= _NOES:
                 return Settled(door, found)
+            if given_up is not None and given_up.is_set():
+                return Settled(door, found, given_up=True)
             pause = tally.pause(found)
             self.world.sleep(pause)
             waited += pause
 
     def _limit(self, found: Finding) -> timedelta:
         """A node that answers without saying how new is polled for the time that was stated."""
-        return self.poll if found.state is State.UNSURE or found.unaged else self.patience
+        return self.poll if found.unaged else self.patience
 
 
 @dataclass(slots=True)

@@ -1,16 +1,17 @@
 """What a rotation has begun and not yet made live, and how that is undone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.errors import Refused, SkyflowctlError
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.answers import whole
+from skyflowctl.vault.failures import Conflict, VaultError
 from skyflowctl.vault.live import LiveConfig
 
 
@@ -54,6 +55,96 @@ def intend(run: Run, attempt: Attempt, fields: Mapping[str, Any]) -> None:
     body = {"rotation_id": attempt.id, **fields}
     answer = run.gateway.write_config(run.path, body, cas=attempt.version)
     attempt.version = whole(answer.get("version"))
+    run.heartbeat.keep(
+        lambda: renew(run, attempt, attempt.from_key, lambda error, live: lost(run, error, live))
+    )
+
+
+class Held(Protocol):
+    """An open rotation of this run: its id, and the config's version as the run knows it."""
+
+    id: str
+    version: int
+
+
+def renew(
+    run: Run, held: Held, key_id: str, taken: Callable[[Conflict | None, LiveConfig], Exception]
+) -> None:
+    """Write the intent once more, for whoever wonders whether this run lives.
+
+    Another version is no loss as long as this rotation is open and the same key live: then
+    somebody edited another field, or the answer to the last renewal was lost.
+
+    Args:
+        run: the mount's.
+        held: its rotation; learns the new version.
+        key_id: the key that is live as this run knows it.
+        taken: the error to raise when the rotation is this run's no more.
+
+    Raises:
+        VaultError: nobody answered.
+    """
+    cause = None
+    try:
+        answer = run.gateway.write_config(run.path, {"rotation_id": held.id}, cas=held.version)
+        if answer.get("key_id") == key_id:
+            held.version = whole(answer.get("version"))
+            return
+    except Conflict as error:
+        cause = error
+    live = run.look()
+    known = live.rotation
+    mine = known is not None and (known.id, known.state) == (held.id, "open")
+    if not mine or live.key_id != key_id:
+        raise taken(cause, live) from cause
+    held.version = live.version
+
+
+def lost(run: Run, error: Conflict | None, live: LiveConfig | None) -> Refused:
+    """Return in its own words that a check-and-set was lost to somebody else.
+
+    Args:
+        run: the mount's.
+        error: the server's no; None: it only answered otherwise.
+        live: the config as it is now; None: not known.
+    """
+    known = live.rotation if live else None
+    if known is not None and known.state == "open" and not _is_mine(run, known.id):
+        return words.at_work(run.path, known)
+    said = error.problems[0].why if error else ""
+    return words.changed_meanwhile(run.path, _writer(run, live) or said)
+
+
+def _is_mine(run: Run, rotation_id: str) -> bool:
+    mine = run.world.run_id
+    return rotation_id == mine or rotation_id.startswith(f"{mine}.")
+
+
+def _writer(run: Run, live: LiveConfig | None) -> str:
+    """Return what is known of the write that was first; empty: nothing."""
+    if live is None:
+        return ""
+    if live.key_id == run.from_key:
+        return f"it is of version {live.version} now, with the same credential"
+    try:
+        entry = (run.gateway.read_history(run.path) or {}).get(live.credential_version)
+    except VaultError:
+        entry = None
+    by = f", written by {entry.written_by}," if entry and entry.written_by else ""
+    return f"key {live.key_id}{by} is live now" if live.key_id else "it has no credential now"
+
+
+@contextmanager
+def conflicts_told(run: Run) -> Iterator[None]:
+    """Have a lost check-and-set of the block told as what it is."""
+    try:
+        yield
+    except Conflict as error:
+        try:
+            live = run.look()
+        except VaultError:
+            live = None
+        raise lost(run, error, live) from error
 
 
 @contextmanager
@@ -76,12 +167,14 @@ def _undo(run: Run, attempt: Attempt) -> None:
         live = run.look()
         if attempt.key_id and live.key_id != attempt.key_id:
             delete_created(run, attempt)
-        if live.rotation is not None and live.rotation.id == attempt.id:
+        known = live.rotation
+        # One that has written after all is not closed: the next run goes on with it.
+        if known is not None and known.id == attempt.id and known.to_key != live.key_id:
             close(run, live)
     except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
         if attempt.key_id:
             reason = f"it could not be deleted: {reason_of(error)}"
-            run.warn(wording.key_left(run.path, attempt.client_id, attempt.key_id, reason))
+            run.warn(words.key_left(run.path, attempt.client_id, attempt.key_id, reason))
 
 
 def delete_created(run: Run, attempt: Attempt) -> None:
@@ -94,6 +187,7 @@ def delete_created(run: Run, attempt: Attempt) -> None:
 
 def close(run: Run, live: LiveConfig) -> LiveConfig:
     """Close the rotation that stands in the config, and return the config after it."""
+    run.heartbeat.stop()
     run.gateway.write_config(run.path, {"rotation_id": ""}, cas=live.version)
     return run.look()
 

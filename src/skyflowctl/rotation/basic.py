@@ -5,12 +5,16 @@ names, and a run that was killed is seen only by the key that is live.
 """
 
 from skyflowctl.errors import ExitCode, Refused, SkyflowctlError
-from skyflowctl.rotation import basic_proof, basic_words, wording
+from skyflowctl.rotation import basic_proof, basic_words
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.ports import Generated, Source
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
+
+# With these the engine says no to a write.
+_NOES = (BadRequest, Forbidden, TokenServiceFailed, Refused)
 
 
 def rotate(run: Run, config: LiveConfig, source: Source | None) -> Word:
@@ -47,7 +51,7 @@ def _prepared(
 ) -> tuple[NewCredential, NewCredential | None]:
     options = run.job.options
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         raise basic_words.cannot_generate(run.path)
     if run.job.previous is None and not options.no_rollback:
@@ -71,11 +75,11 @@ def _check(
     known = config.key_id or (previous.key_id if previous else "")
     account = config.client_id or (previous.client_id if previous else "")
     if new.key_id == known:
-        raise wording.unchanged(run.path, new.key_id)
+        raise words.unchanged(run.path, new.key_id)
     if previous and config.key_id and previous.key_id != config.key_id:
         raise basic_words.wrong_previous(run.path, config.key_id, previous.key_id)
     if account and account != new.client_id and not run.job.options.allow_different_account:
-        raise wording.other_account(run.path, account, new.client_id)
+        raise words.other_account(run.path, account, new.client_id)
 
 
 def _write(run: Run, new: NewCredential) -> None:
@@ -111,13 +115,12 @@ def _go_back(
         Refused: the engine refused the new one, and the old one was never replaced.
         Ending: what is live now is told in it.
     """
-    if _never_taken(run, new, cause):
-        assert isinstance(cause, SkyflowctlError)
-        raise wording.not_taken(run.path, cause) from cause
+    if isinstance(cause, _NOES) and _is_not_live(run, new):
+        raise words.not_taken(run.path, cause) from cause
     problems = (
         cause.problems
         if isinstance(cause, SkyflowctlError)
-        else (wording.unexpected(run.path, cause),)
+        else (words.unexpected(run.path, cause),)
     )
     if previous is None:
         left = basic_words.left_live(run.path, new.key_id)
@@ -133,10 +136,8 @@ def _go_back(
     raise Ending(Word.ROLLED_BACK, problems, ExitCode.PARTIAL) from cause
 
 
-def _never_taken(run: Run, new: NewCredential, cause: Exception) -> bool:
-    """Whether the engine said no to the write, and shows another key than the new one."""
-    if not isinstance(cause, BadRequest | Forbidden | TokenServiceFailed | Refused):
-        return False
+def _is_not_live(run: Run, new: NewCredential) -> bool:
+    """Whether the engine shows another key than the new one."""
     try:
         live = run.look()
     except SkyflowctlError:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from skyflowctl.rotation import basic_words, wording
+from skyflowctl.rotation import basic_words
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.run import Run
 from skyflowctl.rotation.serving import unclear
@@ -34,9 +35,9 @@ def prove(run: Run, new: NewCredential) -> None:
         proofs = asyncio.run(_mint_all(run, service, new, roles))
         for name, proof in proofs.items():
             if unclear(proof):
-                raise wording.no_answer(run.path, name, proof)
+                raise words.no_answer(run.path, name, proof)
             if not proof.ok:
-                raise wording.role_lost(run.path, name, proof)
+                raise words.role_lost(run.path, name, proof)
         found.detail = f"{len(proofs)} of {len(proofs)} roles mint with the new credential"
 
 
@@ -44,7 +45,7 @@ async def _mint_all(
     run: Run, service: TokenService, new: NewCredential, roles: Mapping[str, LiveRole]
 ) -> dict[str, RoleProof]:
     account = load_trusted(new.json.reveal())
-    credential = MintingCredential(account, SigningKey.parse(account.private_key))
+    credential = MintingCredential(account, SigningKey.trusted(account.private_key))
     minter = Minter(service, run.world.clock, allowed_hosts=run.world.token_hosts)
     if not roles:
         return {"": await _mint(minter, credential, None)}

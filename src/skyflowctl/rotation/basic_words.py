@@ -18,7 +18,8 @@ def cannot_generate(path: str) -> Refused:
     return Refused(
         f"no key is created for this engine: {path}",
         why="it cannot record which key a rotation created, so a killed run would lose one",
-        fix="create the key in Skyflow Studio and name it with --credentials REF",
+        fix="create the key in Skyflow Studio, then name it: "
+        f"'skyflowctl rotate {path} --credentials REF'",
         code="cannot-generate",
     )
 
@@ -28,7 +29,7 @@ def no_history(path: str) -> Refused:
     return Refused(
         f"this engine keeps no earlier credential: {path}",
         why="it has no history and no rollback",
-        fix="write the credential that you want with 'skyflowctl rotate --credentials REF'",
+        fix=f"write the one that you want with 'skyflowctl rotate {path} --credentials REF'",
         code="no-history",
     )
 
@@ -49,7 +50,7 @@ def not_watched(path: str) -> Problem:
         "not-watched",
         f"canaries and watching are left out: {path}",
         "this engine does not say which key minted a token",
-        "watch 'skyflowctl health' and the applications for a while",
+        f"watch 'skyflowctl health {path}' and the applications for a while",
     )
 
 
@@ -86,10 +87,11 @@ def other_key(path: str, key_id: str) -> SkyflowctlError:
 def left_live(path: str, key_id: str) -> Problem:
     """The price of --no-rollback."""
     return Problem(
-        "no-way-back",
+        "left-live",
         f"the new credential may be live, and there is no way back: {path}",
         f"key {key_id} was written or may have been, and --no-rollback accepted that",
-        "'skyflowctl health' says whether it serves; else write a good one with rotate",
+        f"'skyflowctl health {path}' says whether it serves; if not, write a good one with "
+        f"'skyflowctl rotate {path} --credentials REF'",
     )
 
 
@@ -99,5 +101,6 @@ def not_written_back(path: str, key_id: str) -> Problem:
         "not-written-back",
         f"the previous credential could not be written back, or is not proved: {path}",
         f"key {key_id} was to be live again",
-        "see 'skyflowctl health'; run 'skyflowctl rotate --credentials REF' with a good one",
+        f"see 'skyflowctl health {path}'; write a good one with "
+        f"'skyflowctl rotate {path} --credentials REF'",
     )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
-from skyflowctl.rotation import wording
-from skyflowctl.rotation.attempt import Attempt, intend
+from skyflowctl.rotation import rotate_words as words
+from skyflowctl.rotation.attempt import Attempt, intend, lost, reason_of
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.patience import persist
 from skyflowctl.rotation.run import Ending, Run
@@ -27,6 +27,7 @@ class Written:
         client_id: whose key that is.
         credential_version: the one that this rotation wrote.
         created: the key was created for this rotation, so it is deleted if it fails.
+        version: of the config, as this run knows it.
         broken: roles that no credential could mint before.
         by: who began it; empty: this run.
         started: when, RFC 3339.
@@ -38,6 +39,7 @@ class Written:
     client_id: str
     credential_version: int
     created: bool
+    version: int = 0
     broken: frozenset[str] = frozenset()
     by: str = ""
     started: str = ""
@@ -62,6 +64,7 @@ def written_in(config: LiveConfig) -> Written | None:
         config.client_id,
         config.credential_version,
         created=bool(known.keys),
+        version=config.version,
         by=known.by,
         started=known.started,
     )
@@ -77,39 +80,44 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     """
     run.check_stop()
     run.begin(attempt.id)
+    run.heartbeat.stop()
     with run.step(StepName.WRITE) as found:
         body = {"credentials_json": new.json, "rotation_id": attempt.id}
         try:
             answer = run.gateway.write_config(run.path, body, cas=attempt.version)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
-            version = _settled(run, attempt, new, error)
-            found.detail = f"the answer was lost; credential version {version} is live"
+            live = _settled(run, attempt, new, error)
+            version, credential_version = live.version, live.credential_version
+            found.detail = f"the answer was lost; credential version {credential_version} is live"
         else:
-            version = whole(answer.get("credential_version"))
-            found.detail = f"credential version {version}"
+            version = whole(answer.get("version"))
+            credential_version = whole(answer.get("credential_version"))
+            found.detail = f"credential version {credential_version}"
     run.live_key_id = new.key_id
     return Written(
         attempt.id,
         attempt.from_key,
         new.key_id,
         new.client_id,
-        version,
+        credential_version,
         created=attempt.keys is not None,
+        version=version,
         broken=broken,
     )
 
 
-def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> int:
-    """Return the credential version that was written after all, or raise why it was not."""
+def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> LiveConfig:
+    """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
         live = persist(run, lambda: _looked(run, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
-        if sure or isinstance(blind, _DEFINITE):
+        # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
+        if sure:
             raise _why_not(run, error, None) from error
         raise _unknown(run, blind) from error
     if live.key_id == new.key_id and live.rotation is not None and live.rotation.id == attempt.id:
-        return live.credential_version
+        return live
     raise _why_not(run, error, live) from error
 
 
@@ -129,13 +137,14 @@ def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
 
 def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
     if isinstance(error, TokenServiceFailed):
-        return wording.not_taken(run.path, error)
+        return words.not_taken(run.path, error)
     if isinstance(error, Conflict):
-        return wording.at_work(run.path, live.rotation if live else None)
+        return lost(run, error, live)
     return error
 
 
 def _unknown(run: Run, error: SkyflowctlError) -> Ending:
-    problem = wording.still_open(run.path, error, "the old credential or the new one")
+    problem = words.still_open(run.path, reason_of(error), "the old credential or the new one")
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
+    code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermitted) else code
     return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)

@@ -19,11 +19,18 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.gateway import Gateway
 
-_AGAIN = "mend what it says, then run the same command again"
-_BRING_BACK = "bring this node back, or take it out of the cluster; then run the same command again"
+_MEND = "mend what it says"
+_BRING_BACK = "bring this node back, or take it out of the cluster"
 _OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
+_LAGS_BEHIND = "it lags behind the cluster"
 _PASSES_ON = "it passes the request on to another node instead of answering itself"
 NOT_CONFIGURED = "mount not configured"
+_LAGS = 10
+"""After so many a node is asked what it holds, whatever it says of its index: about 6 s.
+
+Seen on OpenBao 2.7.2: a restarted standby that served the newest data went on answering 429
+to the newest index for minutes, in a cluster where nobody wrote.
+"""
 
 
 class State(Enum):
@@ -49,7 +56,7 @@ class Finding:
 
     state: State
     why: str = ""
-    fix: str = _AGAIN
+    fix: str = _MEND
     unaged: bool = False
 
 
@@ -63,6 +70,7 @@ class Door:
         own: it leads to this node alone, and the node must answer itself.
         only: the server has no other node, so that no answer is older than the last write.
         identity: who the node says it is; None until it has answered once.
+        lags: how often in a row it said that it is not there yet.
     """
 
     name: str
@@ -70,6 +78,12 @@ class Door:
     own: bool = True
     only: bool = False
     identity: vault_nodes.Identity | None = None
+    lags: int = 0
+    _indexed: bool | None = None
+
+    def index(self, newest: str) -> str:
+        """Return how new its next answer must be; empty once it has lagged for long."""
+        return newest if self.lags < _LAGS else ""
 
     def known(self) -> vault_nodes.Identity:
         """Return who the node is; asked once.
@@ -81,8 +95,17 @@ class Door:
             self.identity = vault_nodes.identify(self.gateway.transport)
         return self.identity
 
+    def indexed(self) -> bool:
+        """Whether the node tells how new its answers are; asked once, where it counts."""
+        if self._indexed is None:
+            try:
+                self._indexed = vault_nodes.tells_index(self.gateway.transport)
+            except VaultError:
+                return False
+        return self._indexed
 
-_SEALED = Finding(State.GONE, "it is sealed", "unseal it, then run the same command again")
+
+_SEALED = Finding(State.GONE, "it is sealed", "unseal it")
 Look = Callable[[Door], Finding]
 """One question to one node."""
 
@@ -96,12 +119,15 @@ class Claim:
         key_id: the key.
         roles_may_fail: roles that no credential could mint before.
         index: how new the answer must be; empty: nobody can tell.
+        version: asks the leader for the config's version, which an answer without an
+            index must be as new as.
     """
 
     path: str
     key_id: str
     roles_may_fail: Collection[str]
     index: str
+    version: Callable[[], int]
 
 
 def greet(door: Door) -> Finding:
@@ -120,13 +146,18 @@ def ask(door: Door, claim: Claim) -> Finding:
         if identity and identity.sealed:
             return _SEALED
         answer = vault_nodes.verify_at(
-            door.gateway.transport, claim.path, claim.index, itself=door.own
+            door.gateway.transport, claim.path, door.index(claim.index), itself=door.own
         )
+        certain = answer.reached or door.only
+        if not certain and answer.report.version < claim.version():
+            return Finding(State.NOT_YET, _LAGS_BEHIND, _BRING_BACK, unaged=True)
     except VaultError as error:
-        return of_error(error)
+        return _counted(door, error)
     if identity and answer.node_id != identity.node_id:
         return Finding(State.NOT_YET, f"{answer.node_id or 'another node'} answered", _OWN_ADDRESS)
-    return _judged(answer.report, claim, certain=answer.reached or door.only)
+    if certain:
+        door.lags = 0
+    return _judged(answer.report, claim, certain=certain)
 
 
 def _judged(report: VerifyReport, claim: Claim, *, certain: bool) -> Finding:
@@ -153,8 +184,15 @@ def _of_roles(failed: Mapping[str, RoleProof]) -> Finding:
     return Finding(
         State.NOT_YET if unwell else State.NO,
         f"role {name}: {said}" if name else said,
-        "check that this node reaches the token service, then run the same command again",
+        "check that this node reaches the token service",
     )
+
+
+def _counted(door: Door, error: VaultError) -> Finding:
+    found = of_error(error)
+    if found.why == _LAGS_BEHIND:
+        door.lags += 1
+    return found
 
 
 def of_error(error: VaultError) -> Finding:
@@ -167,7 +205,7 @@ def of_error(error: VaultError) -> Finding:
     if isinstance(error, Sealed) or (isinstance(error, ServerUnreachable) and not error.status):
         return Finding(State.GONE, why, _BRING_BACK)
     if isinstance(error, Busy) and not error.messages:
-        return Finding(State.NOT_YET, "it lags behind the cluster", _BRING_BACK)
+        return Finding(State.NOT_YET, _LAGS_BEHIND, _BRING_BACK)
     if isinstance(error, (Busy, ServerUnreachable)) or error.status >= 500:
         return Finding(State.NOT_YET, why)
     return Finding(State.NO, why, error.problems[0].fix)
@@ -180,28 +218,30 @@ def ask_creds(
 
     ``NO`` is said of a login that may not read tokens: that proves nothing.
     """
+    asked = door.index(index)
     try:
-        vault_nodes.try_creds_at(door.gateway.transport, path, role, ctx, index, itself=door.own)
+        vault_nodes.try_creds_at(door.gateway.transport, path, role, ctx, asked, itself=door.own)
     except VaultError as error:
-        return _cut(error, door, index)
+        return _cut(error, door, asked)
     return Finding(State.NOT_YET, "it still gives tokens", _BRING_BACK)
 
 
 def ask_cut(door: Door, path: str, index: str) -> Finding:
     """Have a node verify what it holds, where it must hold nothing any more."""
+    asked = door.index(index)
     try:
-        vault_nodes.verify_at(door.gateway.transport, path, index, itself=door.own)
+        vault_nodes.verify_at(door.gateway.transport, path, asked, itself=door.own)
     except VaultError as error:
-        return _cut(error, door, index)
+        return _cut(error, door, asked)
     return Finding(State.NOT_YET, "it still holds a credential", _BRING_BACK)
 
 
 def _cut(error: VaultError, door: Door, index: str) -> Finding:
     if isinstance(error, BadRequest) and error.says(NOT_CONFIGURED):
         # An error comes without an index; a node that knows the header has kept it.
-        aware = bool(index) and (not door.own or (door.identity or door.known()).indexed)
+        aware = bool(index) and (not door.own or door.indexed())
         return Finding(State.PROVED if aware or door.only else State.UNSURE, NOT_CONFIGURED)
     if isinstance(error, Forbidden):
         return Finding(State.NO, error.problems[0].why, error.problems[0].fix)
-    found = of_error(error)
+    found = _counted(door, error)
     return Finding(State.NOT_YET, found.why, found.fix) if found.state is State.NO else found

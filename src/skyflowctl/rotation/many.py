@@ -5,6 +5,7 @@ from concurrent.futures import wait
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.rotation.model import Job, MountOutcome, Word
+from skyflowctl.rotation.rotate_words import unexpected
 from skyflowctl.vault.workers import Workers
 
 Work = Callable[[Job], MountOutcome]
@@ -43,9 +44,9 @@ def exit_code(outcomes: Sequence[MountOutcome]) -> ExitCode:
 
     All well (also: none was due) is 0, and a mount that does not serve 6. Mounts that all
     failed in the same way leave with that way's code, and a mixture is 3: some failed, all
-    serve, and the same command goes on.
+    serve, and the same command goes on. Mounts that were not due do not count.
     """
-    codes = {outcome.exit_code for outcome in outcomes}
+    codes = {one.exit_code for one in outcomes if one.result is not Word.NOT_DUE}
     if ExitCode.UNHEALTHY in codes or not all(outcome.serves for outcome in outcomes):
         return ExitCode.UNHEALTHY
     if len(codes) > 1:
@@ -59,19 +60,9 @@ def _one(job: Job, work: Work) -> MountOutcome:
     except SkyflowctlError as error:
         return _failed(job, error.problems, ExitCode(error.exit_code))
     except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
-        return _failed(job, (_unexpected(job, error),), ExitCode.UNEXPECTED)
+        return _failed(job, (unexpected(job.path, error),), ExitCode.UNEXPECTED)
 
 
 def _failed(job: Job, problems: tuple[Problem, ...], code: ExitCode) -> MountOutcome:
     word = Word.REFUSED if code is ExitCode.REFUSED else Word.FAILED
     return MountOutcome(job.name, job.path, word, problems=problems, exit_code=code)
-
-
-def _unexpected(job: Job, error: Exception) -> Problem:
-    """Return the problem of a fault of ours; its text may hold anything, so only its kind."""
-    return Problem(
-        "unexpected",
-        f"the work on {job.path} ended by a fault of skyflowctl",
-        f"{type(error).__name__} was raised where nothing should be",
-        f"'skyflowctl health {job.name}' says whether it serves; then run the same command again",
-    )

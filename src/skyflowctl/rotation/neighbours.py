@@ -22,10 +22,12 @@ class Neighbours:
         configs: by path.
         unread: why the config of a mount, or the list of mounts (the path is empty then),
             could not be read.
+        paths: of all of them, whether they could be read or not.
     """
 
     configs: Mapping[str, LiveConfig]
     unread: Mapping[str, str]
+    paths: tuple[str, ...] = ()
 
     def using(self, client_id: str, key_id: str) -> tuple[str, ...]:
         """Return the paths of the mounts where this key is live."""
@@ -70,6 +72,7 @@ def neighbours(gateway: Gateway, path: str) -> Neighbours:
             for one, error in found.items()
             if isinstance(error, VaultError)
         },
+        paths,
     )
 
 
@@ -77,6 +80,9 @@ Doors = Mapping[str, Gateway]
 """A gateway by the node that it asks; an empty name: the address that was named."""
 States = Mapping[tuple[str, str], str]
 """A health state by the mount's path and the node's name."""
+
+Known = Callable[[str, str, str], None]
+"""Told a mount's path, a node's name and the state."""
 
 
 @contextmanager
@@ -107,19 +113,22 @@ def _ways(world: World) -> Iterator[tuple[str, Gateway]]:
 
 
 def health_states(
-    ways: Doors, paths: Sequence[str], known: Callable[[str, str, str], None]
+    ways: Doors, paths: Sequence[str], wanted: Callable[[], bool], known: Known
 ) -> States:
     """Have every mount probe its credential now, on every node; nothing is raised.
 
     Args:
         ways: the nodes.
         paths: the mounts.
+        wanted: asked before each; what is wanted no more is not asked, and "".
         known: told path, node and state as soon as there is one, from other threads; who
             cannot wait for all looks there.
     """
 
     def ask(one: tuple[str, str]) -> str:
         path, node = one
+        if not wanted():
+            return ""
         try:
             state = ways[node].health(path, refresh=True).state
         except VaultError as error:

@@ -10,17 +10,18 @@ may come back and mint with what it knew.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError
 from skyflowctl.rotation import findings
-from skyflowctl.rotation import node_wording as wording
+from skyflowctl.rotation import node_words as words
 from skyflowctl.rotation.asking import IN_A_ROW, Asking, Settled
 from skyflowctl.rotation.findings import Claim, Door, State
 from skyflowctl.rotation.model import Job
@@ -51,15 +52,23 @@ class Proof:
         nodes: those that proved it, each by its own answer.
         left_out: those that cannot be reached, and that the cluster does not list now.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
+        listed: how many nodes the cluster lists; 0: it is not told.
+        nameless: the addresses that were asked may lead to fewer nodes.
     """
 
     nodes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     polled: bool = False
+    listed: int = 0
+    nameless: bool = False
 
     def __str__(self) -> str:
         count = len(self.nodes)
         text = "by the server" if count == 1 else f"by {count} nodes, each for itself"
+        if self.nameless:
+            text = f"at {count} addresses of perhaps fewer nodes"
+        elif self.listed > count + len(self.left_out):
+            text = f"by {count} of {self.listed} nodes"
         text += f", {IN_A_ROW} times in a row" if self.polled else ""
         return text + (f"; without {', '.join(self.left_out)}" if self.left_out else "")
 
@@ -95,7 +104,11 @@ class Nodes:
         self._asking = Asking(world, patience, job.options.poll, self._is_gone)
         self._doors: list[Door] = []
         self._listable = False
+        self._elsewhere: set[str] = set()
+        self._listed = 0
+        self._twins = 0
         self._told: dict[Problem, None] = {}
+        self._gaps: dict[Problem, None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -107,6 +120,11 @@ class Nodes:
     def warnings(self) -> tuple[Problem, ...]:
         """What was not proved and why, each once."""
         return tuple(self._told)
+
+    @property
+    def gaps(self) -> tuple[Problem, ...]:
+        """Those of them for which some node may be unproved; empty: every one is asked."""
+        return tuple(self._gaps)
 
     def close(self) -> None:
         """Close the ways to single nodes; the server's own gateway stays open."""
@@ -122,12 +140,15 @@ class Nodes:
             self._doors = [self._whole(only=True)]
             return
         listed = self._list()
-        unnamed = self._admit((*listed, *self._named_besides(listed)))
+        shared = self._shared(listed)
+        alone = [node for node in listed if node not in shared]
+        unnamed = self._admit((*alone, *self._named_besides(listed)))
+        self._refuse_or_warn([words.one_address(shared)] if shared else [])
         if self._listable and not self._doors and len(listed) < 2:
             self._doors = [self._whole(only=True)]
             return
-        self._refuse_or_warn([wording.unnamed(unnamed)] if unnamed else [])
-        self._greet()
+        self._refuse_or_warn([words.unnamed(unnamed)] if unnamed else [])
+        self._greet({names([node])[0] for node in listed})
         if not self._doors or not self._listable:
             self._doors.append(self._whole(only=False))
         elif [node.active for node in listed] == [True] and len(self._doors) == 1:
@@ -143,10 +164,17 @@ class Nodes:
         try:
             listed = self._world.gateway.nodes()
         except Forbidden as error:
-            self._refuse_or_warn([wording.unlisted(error)])
+            self._refuse_or_warn([words.unlisted(error)])
             return ()
         self._listable = True
         return listed
+
+    def _shared(self, listed: Sequence[Node]) -> list[Node]:
+        """Return the nodes that one cannot ask alone, for they have one address together."""
+        counts = Counter(names(listed))
+        shared = [node for node in listed if counts[names([node])[0]] > 1]
+        self._listed, self._twins = len(listed), len(shared)
+        return shared
 
     def _named_besides(self, listed: Sequence[Node]) -> tuple[Node, ...]:
         """Nodes that the user named and the leader does not list: cut off, perhaps, and alive."""
@@ -159,7 +187,7 @@ class Nodes:
         unnamed = []
         for node in nodes:
             name = names([node])[0]
-            if self._world.connect is None or name in self.names:
+            if self._world.connect is None or name in self.names or name in self._elsewhere:
                 continue
             gateway = self._world.connect(node)
             if gateway is None:
@@ -168,15 +196,26 @@ class Nodes:
                 self._doors.append(Door(name, gateway))
         return tuple(unnamed)
 
-    def _greet(self) -> None:
+    def _greet(self, listed: Collection[str]) -> None:
         """Have every node say who it is; one that does not could not be proved later."""
         settled = self._asking.everyone(list(self._doors), findings.greet)
         silent = [one for one in settled if not one.well]
-        self._refuse_or_warn([wording.unheard(one) for one in silent])
+        self._refuse_or_warn([words.unheard(one) for one in silent])
         self._tell_absent(settled)
-        for door in [*(one.door for one in silent), *self._strangers()]:
+        strangers = self._strangers()
+        twins = [door.name for door in strangers if door.name in listed and _id_of(door)]
+        self._refuse_or_warn([words.one_process(twins)] if twins else [])
+        self._elsewhere = {door.name for door in strangers}
+        for door in [*(one.door for one in silent), *strangers]:
             self._doors.remove(door)
             door.gateway.close()
+        nameless = self._nameless()
+        self._refuse_or_warn([words.nameless(nameless)] if nameless else [])
+
+    def _nameless(self) -> list[str]:
+        """Return the nodes that do not say who they are, so that several may be one."""
+        anonymous = [door.name for door in self._doors if door.own and not _id_of(door)]
+        return anonymous if len(anonymous) > 1 else []
 
     def _strangers(self) -> list[Door]:
         """Ways to a node that has another one already, or to another cluster."""
@@ -188,7 +227,7 @@ class Nodes:
             if who is None:
                 continue
             if who.cluster_id and who.cluster_id != cluster:
-                self._told[wording.other_cluster(door.name)] = None
+                self._told[words.other_cluster(door.name)] = None
                 strangers.append(door)
             elif who.node_id in seen:
                 strangers.append(door)
@@ -221,9 +260,10 @@ class Nodes:
         if problems and not self._lenient:
             raise Refused.of(problems)
         self._told |= dict.fromkeys(problems)
+        self._gaps |= dict.fromkeys(problems)
 
     def _tell_absent(self, settled: Iterable[Settled]) -> None:
-        self._told |= dict.fromkeys(wording.left_out(one) for one in settled if one.absent)
+        self._told |= dict.fromkeys(words.left_out(one) for one in settled if one.absent)
 
     # What they prove -------------------------------------------------------------
 
@@ -251,19 +291,21 @@ class Nodes:
             VaultError: the nodes cannot be listed any more.
         """
         index = index or vault_nodes.newest_index(self._world.gateway.transport)
-        claim = Claim(path, key_id, frozenset(roles_may_fail), index)
+        newest = cache(lambda: self._world.gateway.read_config(path).version)
+        claim = Claim(path, key_id, frozenset(roles_may_fail), index, newest)
         settled = self._everywhere(partial(findings.ask, claim=claim), path)
-        bad = [one for one in settled if not one.well]
+        bad = [one for one in settled if not one.well and not one.given_up]
         if bad or all(one.absent for one in settled):
             raise NodeDisagrees.of(
-                wording.disagrees(one.door.name, one.finding, path, key_id)
-                for one in bad or settled
+                words.disagrees(one.door.name, one.finding, path, key_id) for one in bad or settled
             )
         self._tell_absent(settled)
         return Proof(
             nodes=tuple(one.door.name for one in settled if one.proved),
             left_out=tuple(one.door.name for one in settled if one.absent),
             polled=any(one.polled for one in settled),
+            listed=self._listed,
+            nameless=bool(self._nameless()),
         )
 
     def _everywhere(self, look: findings.Look, path: str) -> list[Settled]:
@@ -286,11 +328,13 @@ class Nodes:
         if any(door.only for door in self._doors) and len(listed) < 2:
             return []
         with self._lock:
-            before = len(self._doors)
-            unnamed = self._admit(listed)
+            before, twins = len(self._doors), self._twins
+            shared = self._shared(listed)
+            unnamed = self._admit([node for node in listed if node not in shared])
+            unnamed += tuple(shared) if len(shared) > twins else ()
             newcomers = self._doors[before:]
         if unnamed and not self._lenient:
-            raise NodeDisagrees.of([wording.joined(unnamed, path)])
+            raise NodeDisagrees.of([words.joined(unnamed, path)])
         return newcomers
 
     def prove_cut_off(
@@ -328,6 +372,10 @@ class Nodes:
 
 
 _FORBIDDEN = f"this login may not read it; config/verify says: {findings.NOT_CONFIGURED}"
+
+
+def _id_of(door: Door) -> str:
+    return door.identity.node_id if door.identity else ""
 
 
 def _silent_for_long(node: Node, listed: Sequence[Node]) -> bool:

@@ -1,10 +1,10 @@
 """Trying again what has not been answered clearly, for a while."""
 
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from skyflowctl.rotation.run import Run
+from skyflowctl.rotation.serving import may_recover
 from skyflowctl.vault.failures import (
     Busy,
     Sealed,
@@ -16,7 +16,6 @@ from skyflowctl.vault.failures import (
 T = TypeVar("T")
 SECONDS = 60.0
 PAUSE = 2.0
-_PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
 
 
 def persist(run: Run, act: Callable[[], T], why: str, seconds: float = SECONDS) -> T:
@@ -39,13 +38,13 @@ def persist(run: Run, act: Callable[[], T], why: str, seconds: float = SECONDS) 
             if not told:
                 run.tell(f"{why}: {error.problems[0].summary}; trying again for {seconds:g} s")
                 told = True
-        run.world.sleep(PAUSE)
+        run.heartbeat.sleep_on(PAUSE)
 
 
 def passing(error: BaseException) -> bool:
     """Whether the same request may well get another answer a little later."""
     if isinstance(error, TokenServiceFailed):
-        return not error.refused or any(_PASSING.search(text) for text in error.messages)
+        return may_recover(error)
     if isinstance(error, ServerUnreachable | Sealed | Busy):
         return True
     return isinstance(error, VaultError) and error.status >= 500

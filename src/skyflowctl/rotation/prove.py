@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.patience import PAUSE
 from skyflowctl.rotation.run import Run
@@ -33,11 +33,12 @@ def prove(run: Run, config: LiveConfig, new: NewCredential, *, fresh: bool) -> f
     """
     with run.step(StepName.PROVE) as found:
         live = live_report(run.gateway, run.path) if config.configured else None
-        candidate = _tried(run, new, FRESH_SECONDS if fresh else 0.0)
+        roles = live.roles if live else {}
+        candidate = _tried(run, new, roles, FRESH_SECONDS if fresh else 0.0)
         for role in run.job.options.canaries:
             if role not in candidate.roles:
-                raise wording.no_such_canary(run.path, role)
-        broken = judge(run, live.roles if live else {}, candidate.roles)
+                raise words.no_such_canary(run.path, role)
+        broken = judge(run, roles, candidate.roles)
         minted = sum(proof.ok for proof in candidate.roles.values())
         found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"
     return broken
@@ -56,30 +57,44 @@ def judge(run: Run, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof])
     for name, proof in failed.items():
         before = live.get(name)
         if before is not None and before.ok and not unclear(proof):
-            raise wording.role_lost(run.path, name, proof)
+            raise words.role_lost(run.path, name, proof)
     for name, proof in failed.items():
         before = live.get(name)
         if unclear(proof) or (before is not None and unclear(before)):
-            raise wording.no_answer(run.path, name, proof)
+            raise words.no_answer(run.path, name, proof)
     if failed and len(failed) == len(new):
         name, proof = next(iter(failed.items()))
-        raise wording.mints_nothing(run.path, name, proof)
-    run.warn(*(wording.neither(run.path, name, proof) for name, proof in failed.items()))
+        raise words.mints_nothing(run.path, name, proof)
+    run.warn(*(words.neither(run.path, name, proof) for name, proof in failed.items()))
     return frozenset(failed)
 
 
-def _tried(run: Run, new: NewCredential, patience: float) -> VerifyReport:
-    """Try the candidate; again while it is not known yet."""
+def _tried(
+    run: Run, new: NewCredential, live: Mapping[str, RoleProof], patience: float
+) -> VerifyReport:
+    """Try the candidate; again while it may not be known everywhere yet."""
     clock = run.world.clock
     until = clock.monotonic() + patience
     told = False
     while True:
         report = run.gateway.verify_config(run.path, new.json)
-        unknown = any(not proof.ok and proof.status == 401 for proof in report.roles.values())
-        if not unknown or clock.monotonic() + PAUSE > until:
+        if not _may_be_unknown(report.roles, live):
+            return report
+        # Whoever has taken this rotation over has deleted the key.
+        run.heartbeat.beat()
+        if clock.monotonic() + PAUSE > until:
             return report
         run.check_stop()
         if not told:
             run.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
             told = True
         run.world.sleep(PAUSE)
+
+
+def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:
+    """Whether a role got a 401 that may be the key's: a role that no key mints is not such."""
+    none = not any(proof.ok for proof in new.values())
+    return any(
+        not proof.ok and proof.status == 401 and (none or (name in live and live[name].ok))
+        for name, proof in new.items()
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import Attempt, close, intend, new_attempt
 from skyflowctl.rotation.cutover import Written, is_open, written_in
 from skyflowctl.rotation.model import StepName, Word
@@ -20,10 +20,17 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the engine knows when a run begins; ``history`` None: it keeps none."""
+    """What the engine knows when a run begins.
+
+    Args:
+        config: as it is.
+        history: None: it keeps none.
+        account: of keys that no history knows; empty: the live one's.
+    """
 
     config: LiveConfig
     history: Mapping[int, HistoryEntry] | None
+    account: str = ""
 
     @property
     def basic(self) -> bool:
@@ -37,11 +44,11 @@ class Look:
         return written_in(self.config)
 
     def client_of(self, key_id: str) -> str:
-        """Return the service account of a key: as the history has it, else the live one."""
+        """Return the service account of a key: as the history has it, else the one assumed."""
         for entry in (self.history or {}).values():
             if entry.key_id == key_id:
                 return entry.client_id
-        return self.config.client_id
+        return self.account or self.config.client_id
 
 
 def look(run: Run, *, claim: bool = True) -> Look:
@@ -78,8 +85,8 @@ def _claimed(run: Run, config: LiveConfig) -> LiveConfig:
     """Return the config once whoever opened its rotation is dead, or silent for long."""
     rotation, journal = config.rotation, run.world.journal
     alive = journal.owner_alive(run.path, rotation.id) if journal and rotation else None
-    if alive:
-        raise wording.at_work(run.path, rotation)
+    if alive and rotation:
+        raise words.at_work(run.path, rotation)
     if alive is None:
         _wait_for_silence(run, config)
     return config
@@ -101,7 +108,9 @@ def _wait_for_silence(run: Run, config: LiveConfig) -> None:
         run.world.sleep(min(_LOOK_EVERY, rest))
         now = run.look()
         if (now.version, now.rotation) != (config.version, config.rotation):
-            raise wording.at_work(run.path, now.rotation)
+            if now.rotation is not None and is_open(now.rotation):
+                raise words.at_work(run.path, now.rotation)
+            raise words.changed_meanwhile(run.path, "the rotation that was open is over by now")
 
 
 def _age(run: Run, config: LiveConfig, most: float) -> float:
@@ -125,7 +134,7 @@ def go_on(run: Run, written: Written, keys: KeyService | None) -> Word:
     with opened_nodes(run) as nodes:
         written = replace(written, broken=broken_roles(run.gateway, run.path))
         word = settle(run, nodes, written, keys)
-    run.warn(wording.resumed(run.path, written.id, begun, written.to_key))
+    run.warn(words.resumed(run.path, written.id, begun, written.to_key))
     return word
 
 
@@ -144,16 +153,18 @@ def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConf
     client_id = seen.client_of(known.to_key)
     if keys is None:
         if known.to_key:
-            reason = f"rotation {known.id} created it, and no operator token was named"
-            run.warn(wording.key_left(run.path, client_id, known.to_key, reason))
+            reason = f"rotation {known.id} created it, and this run had no operator token for it"
+            run.warn(words.key_left(run.path, client_id, known.to_key, reason))
         return seen.config
     listed = [key.key_id for key in keys.list_keys(client_id)]
     expected = {*known.keys, known.to_key, seen.config.key_id}
     strangers = [key for key in listed if key not in expected]
     if strangers:
-        run.warn(wording.unrecorded(run.path, client_id, strangers))
+        run.warn(words.unrecorded(run.path, client_id, strangers))
     if known.to_key in listed and known.to_key != seen.config.key_id:
         return _discard(run, seen.config, known, Attempt("", 0, "", client_id, keys))
+    if known.to_key and known.to_key not in listed:
+        return close(run, seen.config)
     return seen.config
 
 
@@ -177,5 +188,5 @@ def clean_up_reference(run: Run, seen: Look, keys: KeyService | None) -> LiveCon
         known = seen.config.rotation
         key_id = known.to_key if known else ""
         reason = f"it could not be deleted: {error.problems[0].summary}"
-        run.warn(wording.key_left(run.path, seen.client_of(key_id), key_id, reason))
+        run.warn(words.key_left(run.path, seen.client_of(key_id), key_id, reason))
         return run.look()

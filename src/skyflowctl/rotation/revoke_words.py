@@ -1,6 +1,6 @@
 """In which words a cut-off tells what it did not reach."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.revoked import AtSkyflow, NodeCut, OtherMount, RevokedKey
@@ -101,17 +101,6 @@ def other_not_proved(other: OtherMount) -> Problem:
     )
 
 
-def others_unread(unread: Mapping[str, str]) -> Problem:
-    """Return the warning where mounts may live by the same key without our seeing it."""
-    places = ", ".join(path for path in unread if path) or "the server's other mounts"
-    return Problem(
-        "mounts-not-read",
-        f"whether a revoked key is live elsewhere is not known of {places}",
-        "; ".join(dict.fromkeys(unread.values())),
-        "grant read on sys/mounts and on the mounts' config, or look there yourself",
-    )
-
-
 def roles_unknown(name: str, error: SkyflowctlError) -> Problem:
     """Return the problem where the roles could not be listed."""
     return Problem(
@@ -142,7 +131,8 @@ def of_keys(keys: Iterable[RevokedKey], name: str, *, delete_keys: bool) -> list
             "key-left",
             f"the key {key.key_id} of {key.client_id} is not deleted at Skyflow",
             key.detail or "Skyflow still lists it",
-            f"settle that, then run the same command for {name} again, or delete it by hand",
+            f"settle that, then run the same command for {name} again, or delete it in Skyflow "
+            "Studio",
         )
         for key in left
     ]

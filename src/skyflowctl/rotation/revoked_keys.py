@@ -84,7 +84,7 @@ class KeySweep:
     def settle(self, key: RevokedKey) -> RevokedKey:
         """Return the key with what has become of it at Skyflow; nothing is raised."""
         if self.operator is None:
-            return replace(key, detail="Skyflow was not asked: no operator token was named")
+            return replace(key, detail="Skyflow was not asked: this run had no operator token")
         listed = self._list(self.operator, key.client_id)
         if isinstance(listed, SkyflowctlError):
             return replace(key, detail=_said(listed))

@@ -3,7 +3,7 @@
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation import basic_words, rollback_words
 from skyflowctl.rotation.attempt import close
-from skyflowctl.rotation.cutover import Written, is_open
+from skyflowctl.rotation.cutover import is_open
 from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
 from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.ports import World
@@ -43,13 +43,11 @@ def _rollback(run: Run, wanted: int | None) -> Word:
     if not done and not target.kept:
         raise rollback_words.destroyed(run.path, target)
     with opened_nodes(run) as nodes:
-        if seen.written is None:
-            clean_up_reference(run, seen, run.world.operator)
         if done:
             run.warn(rollback_words.live_already(run.path, run.job.name, target))
         else:
             _restore(run, seen, target)
-        _finish(run, nodes, target, seen.written)
+        _finish(run, nodes, seen, target)
     return Word.ROLLED_BACK
 
 
@@ -93,21 +91,28 @@ def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
             raise rollback_words.changed(run.path, error) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"
         run.old_tokens_valid_until = done.old_tokens_valid_until
+        run.warn(*(rollback_words.role_left(run.path, said) for said in done.warnings))
     run.live_key_id = done.key_id
 
 
-def _finish(run: Run, nodes: Nodes, target: HistoryEntry, written: Written | None) -> None:
-    """Prove the nodes; leave no rotation open that nobody has to go on with.
+def _finish(run: Run, nodes: Nodes, seen: Look, target: HistoryEntry) -> None:
+    """Prove the nodes; then delete a left-over key, and leave no needless rotation open.
+
+    What is to be deleted is judged by what is live now: it may be just the key that was
+    gone back to.
 
     Raises:
         Ending: a node is not proved. The rollback stands.
     """
     operator = run.world.operator
-    if not tidy(run, nodes, target.key_id, written, operator):
-        problem = run.warnings.pop()
-        raise Ending(Word.FAILED, [problem], ExitCode.PARTIAL)
+    behind = tidy(run, nodes, target.key_id, seen.written, operator)
+    if behind is not None:
+        raise Ending(Word.FAILED, [behind], ExitCode.PARTIAL)
     live = run.look()
+    if seen.written is None:
+        now = Look(live, seen.history, account=seen.config.client_id)
+        live = clean_up_reference(run, now, operator)
     known = live.rotation
     # The record of a key that is still at Skyflow is for whoever has an operator token.
-    if known is not None and is_open(known) and (operator is not None or not known.to_key):
+    if known is not None and is_open(known) and not (known.to_key and known.keys):
         close(run, live)

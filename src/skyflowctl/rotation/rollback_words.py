@@ -4,7 +4,9 @@ from skyflowctl.errors import Problem, Refused
 from skyflowctl.vault.failures import Conflict, TokenServiceFailed
 from skyflowctl.vault.live import HistoryEntry
 
-_HISTORY = "'skyflowctl config history' lists the versions and which are kept"
+
+def _history(path: str) -> str:
+    return f"'skyflowctl config history {path}' lists the versions and which are kept"
 
 
 def none_before(path: str) -> Refused:
@@ -12,7 +14,7 @@ def none_before(path: str) -> Refused:
     return Refused(
         f"there is no earlier credential to go back to: {path}",
         why="the mount's history holds none before the live one",
-        fix=f"{_HISTORY}; to replace the live one use 'skyflowctl rotate'",
+        fix=f"{_history(path)}; to replace the live one use 'skyflowctl rotate {path}'",
         code="no-earlier-credential",
     )
 
@@ -22,7 +24,7 @@ def unknown(path: str, name: str, wanted: int) -> Refused:
     return Refused(
         f"there is no credential version {wanted}: {path}",
         why="the mount's history does not hold it",
-        fix=f"'skyflowctl config history {name}' lists the versions and which are kept",
+        fix=_history(name),
         code="no-such-version",
     )
 
@@ -32,7 +34,7 @@ def destroyed(path: str, target: HistoryEntry) -> Refused:
     return Refused(
         f"credential version {target.credential_version} is destroyed: {path}",
         why=f"its key {target.key_id} was retired or revoked, or newer ones took its place",
-        fix=f"go back to a version that is kept, or rotate forward; {_HISTORY}",
+        fix=f"go back to a version that is kept, or rotate forward; {_history(path)}",
         code="destroyed-version",
     )
 
@@ -42,7 +44,8 @@ def open_rotation(path: str, name: str, rotation_id: str) -> Refused:
     return Refused(
         f"this version is live, and its rotation is not committed: {path}",
         why=f"rotation {rotation_id} made it live",
-        fix=f"'skyflowctl rotate {name}' finishes it; without --to it is rolled back",
+        fix=f"'skyflowctl rotate {name}' finishes it, 'skyflowctl rotate --rollback {name}' "
+        "rolls it back",
         code="open-rotation",
     )
 
@@ -52,7 +55,8 @@ def does_not_mint(path: str, target: HistoryEntry, error: TokenServiceFailed) ->
     return Refused(
         f"credential version {target.credential_version} was not made live: {path}",
         why=error.problems[0].why,
-        fix="what was live is live as before; 'skyflowctl health' says how the service is",
+        fix="what was live is live as before; "
+        f"'skyflowctl health {path} --refresh' says how the service is",
         code="does-not-mint",
     )
 
@@ -62,7 +66,7 @@ def changed(path: str, error: Conflict) -> Refused:
     return Refused(
         f"the credential was replaced or destroyed meanwhile: {path}",
         why=error.problems[0].why,
-        fix=f"look at what is live now, then decide; {_HISTORY}",
+        fix=f"look at what is live now, then decide; {_history(path)}",
         code="lost-check-and-set",
     )
 
@@ -74,4 +78,14 @@ def live_already(path: str, name: str, target: HistoryEntry) -> Problem:
         f"key {target.key_id} is live already: {path}",
         "it was live before too, so the mount has been rolled back to it, or never left it",
         f"to make another version live name it: 'skyflowctl rotate --rollback {name} --to V'",
+    )
+
+
+def role_left(path: str, said: str) -> Problem:
+    """The way back was taken although this role does not mint with it; in the engine's words."""
+    return Problem(
+        "role-left-behind",
+        f"a role gets no token from the credential that is live again: {path}",
+        said,
+        "assign the role at Skyflow to the service account that is live, or rotate forward",
     )

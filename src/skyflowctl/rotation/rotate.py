@@ -1,8 +1,15 @@
 """The rotation of one mount: never without a credential that mints, never half."""
 
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import basic, wording
-from skyflowctl.rotation.attempt import Attempt, intend, new_attempt, undone_on_failure
+from skyflowctl.rotation import basic
+from skyflowctl.rotation import rotate_words as words
+from skyflowctl.rotation.attempt import (
+    Attempt,
+    conflicts_told,
+    intend,
+    new_attempt,
+    undone_on_failure,
+)
 from skyflowctl.rotation.cutover import write
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
 from skyflowctl.rotation.nodes import Nodes
@@ -16,6 +23,7 @@ from skyflowctl.rotation.resume import (
     look,
 )
 from skyflowctl.rotation.run import Run, finished, opened_nodes
+from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.vault.live import LiveConfig
 
@@ -55,7 +63,7 @@ def _rotate(run: Run, source: Source | None) -> Word:
     if seen.written is not None:
         return go_on(run, seen.written, keys)
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         return _generated(run, seen, source.keys)
     return _from_reference(run, seen, source, keys)
@@ -75,12 +83,14 @@ def _from_reference(run: Run, seen: Look, source: FromReference, keys: KeyServic
 
 def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
     if not seen.config.configured:
-        raise wording.nothing_live(run.path, run.job.name)
+        raise words.nothing_live(run.path, run.job.name)
     with opened_nodes(run) as nodes:
-        config = discard_left_over(run, seen, keys)
+        with conflicts_told(run):
+            config = discard_left_over(run, seen, keys)
         attempt = new_attempt(run, config, keys)
         with undone_on_failure(run, attempt):
-            new = _created(run, attempt, config, keys)
+            with conflicts_told(run):
+                new = _created(run, attempt, config, keys)
             broken = prove(run, config, new, fresh=True)
             note(run, nodes, config)
             return settle(run, nodes, write(run, attempt, new, broken), keys)
@@ -102,7 +112,7 @@ def _created(run: Run, attempt: Attempt, config: LiveConfig, keys: KeyService) -
     with run.step(StepName.LINT):
         run.warn(*new.warnings)
         if new.client_id != config.client_id:
-            raise wording.other_account(run.path, config.client_id, new.client_id)
+            raise words.other_account(run.path, config.client_id, new.client_id)
     return new
 
 
@@ -113,7 +123,7 @@ def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> 
     except SkyflowctlError:
         now = [key.key_id for key in keys.list_keys(attempt.client_id)]
         if strangers := [key for key in now if key not in before]:
-            run.warn(wording.unrecorded(run.path, attempt.client_id, strangers))
+            run.warn(words.unrecorded(run.path, attempt.client_id, strangers))
         raise
 
 
@@ -142,13 +152,13 @@ def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
         found.detail = f"key {new.key_id}"
         run.warn(*new.warnings)
         if (new.client_id, new.key_id) == (config.client_id, config.key_id):
-            raise wording.unchanged(run.path, new.key_id)
+            raise words.unchanged(run.path, new.key_id)
         for entry in reversed(list((seen.history or {}).values())):
             if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
-                raise wording.was_live_before(run.path, run.job.name, entry)
+                raise words.was_live_before(run.path, run.job.name, entry)
         other = config.configured and config.client_id and new.client_id != config.client_id
         if other and not run.job.options.allow_different_account:
-            raise wording.other_account(run.path, config.client_id, new.client_id)
+            raise words.other_account(run.path, config.client_id, new.client_id)
     return new
 
 
@@ -157,18 +167,32 @@ def _preview(run: Run, source: Source | None) -> Word:
     if seen.basic:
         return basic.preview(run, seen.config, source)
     if seen.written is not None:
-        run.to_key = seen.written.to_key
-        with opened_nodes(run) as nodes:
-            nodes.prove(run.path, run.to_key)
+        run.from_key, run.to_key = seen.written.from_key, seen.written.to_key
+        run.tell(f"rotation {seen.written.id} is open: a rotation would finish it, and no more")
+        with opened_nodes(run) as nodes, run.step(StepName.VERIFY_NODES) as found:
+            broken = broken_roles(run.gateway, run.path)
+            found.detail = str(nodes.prove(run.path, run.to_key, roles_may_fail=broken))
         return Word.WOULD_ROTATE
     if source is None:
-        raise wording.no_source(run.path)
+        raise words.no_source(run.path)
     if isinstance(source, Generated):
         if not seen.config.configured:
-            raise wording.nothing_live(run.path, run.job.name)
-        source.keys.list_keys(seen.config.client_id)
+            raise words.nothing_live(run.path, run.job.name)
+        _as_far_as_it_goes(run, seen.config, source.keys)
     else:
         prove(run, seen.config, lint(run, seen, source), fresh=False)
     with opened_nodes(run) as nodes:
         note(run, nodes, seen.config)
     return Word.WOULD_ROTATE
+
+
+def _as_far_as_it_goes(run: Run, config: LiveConfig, keys: KeyService) -> None:
+    """Prove the operator's token and what is live; the new key does not exist yet."""
+    with run.step(StepName.PROVE) as found:
+        listed = keys.list_keys(config.client_id)
+        roles = run.gateway.verify_config(run.path).roles.values()
+        minted = sum(proof.ok for proof in roles)
+        found.detail = (
+            f"the operator sees {len(listed)} keys of the account, and {minted} of {len(roles)} "
+            "roles mint with the live one; the new key was not created, and so not tried"
+        )

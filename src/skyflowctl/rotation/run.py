@@ -1,19 +1,23 @@
 """One mount's rotation as it goes: what it knows, what it warns of, how it ends."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
+from skyflowctl.rotation.heartbeat import Heartbeat
 from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
 from skyflowctl.rotation.nodes import Nodes, open_nodes
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Found, Recorder
-from skyflowctl.rotation.serving import serves
+from skyflowctl.rotation.serving import Serving, believed, serving
+from skyflowctl.vault.failures import OutcomeUnknown, ServerUnreachable
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 
+# Refused for what was given alone, which says nothing of the mount.
+_INPUT = frozenset({words.UNCHANGED, words.NO_SOURCE, words.EARLIER, words.OTHER_ACCOUNT})
 # What an error leaves with by itself; every other one that wrote nothing is a refusal.
 _OWN_CODES = frozenset(
     {ExitCode.NOT_PERMITTED, ExitCode.USAGE, ExitCode.INVALID, ExitCode.UNREACHABLE}
@@ -50,13 +54,15 @@ class Run:
 
     def __init__(self, job: Job, world: World) -> None:
         self.job = job
-        self.world = world
+        self.heartbeat = Heartbeat(world.clock, world.sleep)
+        self.world = replace(world, sleep=self.heartbeat.sleep)
         self.recorder = Recorder(world, job.name)
         self.warnings: list[Problem] = []
         self.from_key = ""
         self.to_key = ""
         self.live_key_id = ""
         self.old_tokens_valid_until = ""
+        self.begun = False
         self._noted = False
 
     @property
@@ -94,10 +100,11 @@ class Run:
             Refused: it was.
         """
         if self.world.stopping():
-            raise wording.stopped(self.path)
+            raise words.stopped(self.path)
 
     def begin(self, rotation_id: str) -> None:
         """Note on this machine that this process is at the rotation."""
+        self.begun = True
         if self.world.journal is not None:
             self.world.journal.begin(self.path, rotation_id)
             self._noted = True
@@ -158,7 +165,7 @@ def finished(run: Run, work: Callable[[], Word]) -> MountOutcome:
     except SkyflowctlError as error:
         return _bad(run, _before_the_write(error))
     except Exception as error:  # noqa: BLE001 - it must still be told what is live
-        problem = wording.unexpected(run.path, error)
+        problem = words.unexpected(run.path, error)
         return _bad(run, Ending(Word.FAILED, [problem], ExitCode.PARTIAL))
     run.settled()
     return run.outcome(word)
@@ -176,11 +183,27 @@ def _bad(run: Run, ending: Ending) -> MountOutcome:
     if ending.settled:
         run.settled()
     problems, code = ending.problems, ending.exit_code
-    if code in _OWN_CODES:
+    if not (worse := _not_serving(run, ending)):
         return run.outcome(ending.word, problems, code)
-    with contextlib.suppress(Exception):
-        run.look()
-    if serves(run.gateway, run.path):
-        return run.outcome(ending.word, problems, code)
-    problems += (wording.serves_not(run.path),)
-    return run.outcome(ending.word, problems, ExitCode.UNHEALTHY, serves=False)
+    return run.outcome(ending.word, (*problems, worse), ExitCode.UNHEALTHY, serves=False)
+
+
+def _not_serving(run: Run, ending: Ending) -> Problem | None:
+    """Return why the mount does not serve; None: it does, or nothing else is known."""
+    try:
+        configured = run.look().configured
+    except (ServerUnreachable, OutcomeUnknown):
+        return None  # nobody can be asked, and each question may last a minute
+    except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing
+        configured = True
+    if not configured:
+        return words.not_configured(run.path, run.job.name)
+    # A run that has not touched the mount need not mint for every role to say no.
+    input_only = ending.exit_code is ExitCode.INVALID or ending.problems[0].code in _INPUT
+    check = believed if input_only and not run.begun else serving
+    how = check(run.gateway, run.path)
+    if how is Serving.NO_CREDENTIAL:
+        return words.not_configured(run.path, run.job.name)
+    if how is Serving.NO_ANSWER:
+        return words.no_service(run.path)
+    return words.serves_not(run.path) if how is Serving.NO else None

@@ -1,32 +1,76 @@
 """Whether a mount serves: its live credential mints for at least one role."""
 
+import re
+from enum import Enum, auto
+
 from skyflowctl.vault.answers import RoleProof, VerifyReport
-from skyflowctl.vault.failures import BadRequest, NotFound, TokenServiceFailed, VaultError
+from skyflowctl.vault.failures import BadRequest, NotFound, TokenServiceFailed
 from skyflowctl.vault.gateway import Gateway
 
+_PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
 
-def serves(gateway: Gateway, path: str) -> bool:
-    """Return False only when it was seen that the mount mints for no role."""
+
+class Serving(Enum):
+    """Whether a mount serves, and why not."""
+
+    YES = auto()
+    """Or nothing else was seen."""
+    NO_CREDENTIAL = auto()
+    NO_ANSWER = auto()
+    """The token service gave no clear answer, so nobody knows whether the key is good."""
+    NO = auto()
+    """The token service refuses the live credential."""
+
+
+_BY_STATE = {
+    "ok": Serving.YES,
+    "": Serving.YES,
+    "unconfigured": Serving.NO_CREDENTIAL,
+    "token_service_unreachable": Serving.NO_ANSWER,
+}
+
+
+def serving(gateway: Gateway, path: str) -> Serving:
+    """Return whether the mount mints, as far as it can be seen now."""
     try:
-        return any(proof.ok for proof in gateway.verify_config(path).roles.values())
-    except TokenServiceFailed:
-        return False
+        proofs = gateway.verify_config(path).roles.values()
+    except TokenServiceFailed as error:
+        return _of_failure(error)
     except (BadRequest, NotFound) as error:
         if error.says("mount not configured"):
-            return False
-        return _healthy(gateway, path)
-    except VaultError:
-        return True
+            return Serving.NO_CREDENTIAL
+        return _of_health(gateway, path)
+    except Exception:  # noqa: BLE001 - nothing was seen, and there is a first failure to tell
+        return Serving.YES
+    if any(proof.ok for proof in proofs):
+        return Serving.YES
+    return Serving.NO_ANSWER if any(map(unclear, proofs)) else Serving.NO
 
 
-def _healthy(gateway: Gateway, path: str) -> bool:
-    """Ask an engine that has no verification."""
+def believed(gateway: Gateway, path: str) -> Serving:
+    """The same, and an engine is believed that was well a moment ago by its own health."""
+    if _of_health(gateway, path, unknown=Serving.NO) is Serving.YES:
+        return Serving.YES
+    return serving(gateway, path)
+
+
+def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> Serving:
+    """Ask an engine what it knows of itself; one without verification can tell no more."""
     try:
-        return gateway.health(path).state in {"ok", ""}
-    except TokenServiceFailed:
-        return False
-    except VaultError:
-        return True
+        return _BY_STATE.get(gateway.health(path).state, Serving.NO)
+    except TokenServiceFailed as error:
+        return _of_failure(error)
+    except Exception:  # noqa: BLE001 - as above
+        return unknown
+
+
+def _of_failure(error: TokenServiceFailed) -> Serving:
+    return Serving.NO_ANSWER if may_recover(error) else Serving.NO
+
+
+def may_recover(error: TokenServiceFailed) -> bool:
+    """Whether the token service did not judge the credential: no answer, 429, 5xx."""
+    return not error.refused or any(_PASSING.search(text) for text in error.messages)
 
 
 def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
@@ -45,12 +89,12 @@ def unclear(proof: RoleProof) -> bool:
 def broken_roles(gateway: Gateway, path: str) -> frozenset[str]:
     """Return the roles that may fail: the engine took the live credential although they did.
 
-    It takes one only if every role mints that the one before could mint. What fails
-    without a clear answer, or because the key is not known, is no such role.
+    It takes one only if every role mints that the one before could mint. A failure without
+    a clear answer tells nothing, and where no role mints it is the key that is refused:
+    the token service's status is 401 for both, a key and a role that it does not know.
     """
     report = live_report(gateway, path)
-    return frozenset(
-        name
-        for name, proof in (report.roles if report else {}).items()
-        if not proof.ok and not unclear(proof) and proof.status != 401
-    )
+    proofs = report.roles if report else {}
+    if not any(proof.ok for proof in proofs.values()):
+        return frozenset()
+    return frozenset(name for name, proof in proofs.items() if not proof.ok and not unclear(proof))

@@ -1,18 +1,29 @@
 """After the write: prove the new credential on every node, watch it, commit it."""
 
+from dataclasses import dataclass
+
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rotate_words as words
+from skyflowctl.rotation.attempt import reason_of, renew
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
 from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.patience import passing, persist
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
-from skyflowctl.rotation.undo import roll_back
+from skyflowctl.rotation.undo import overtaken, roll_back
 from skyflowctl.vault.failures import Conflict, VaultError
-from skyflowctl.vault.live import LiveRotation
+from skyflowctl.vault.live import LiveConfig, LiveRotation
 
 _WATCH_EVERY = 5.0
+
+
+@dataclass(slots=True)
+class _Held:
+    """The written rotation, as its renewal knows it."""
+
+    id: str
+    version: int
 
 
 def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) -> Word:
@@ -21,6 +32,10 @@ def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) ->
     Raises:
         Ending: it was rolled back, or could not be; everything is told in it.
     """
+    held = _Held(written.id, written.version)
+    run.heartbeat.keep(
+        lambda: renew(run, held, written.to_key, lambda _, live: _taken(run, written, live))
+    )
     try:
         _prove_nodes(run, nodes, written)
         _try_canaries(run, written)
@@ -31,6 +46,15 @@ def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) ->
     except Exception as error:  # noqa: BLE001 - whatever failed, the old one serves
         roll_back(run, nodes, written, keys, error)
     return Word.ROTATED
+
+
+def _taken(run: Run, written: Written, live: LiveConfig) -> Ending:
+    """Return the end of a run that waited, and whose rotation another run has ended."""
+    known = live.rotation
+    if known is None or known.id != written.id or live.key_id != written.to_key:
+        return overtaken(run, written, live, ExitCode.REFUSED)
+    problem = words.finished_elsewhere(run.path, written.id, written.to_key)
+    return Ending(Word.REFUSED, [problem], ExitCode.REFUSED)
 
 
 def _prove_nodes(run: Run, nodes: Nodes, written: Written) -> None:
@@ -47,7 +71,7 @@ def _try_canaries(run: Run, written: Written) -> None:
             role = run.gateway.read_role(run.path, name)
             creds = run.gateway.creds(run.path, name, (role.ctx_probe if role else "") or None)
             if creds.key_id != written.to_key:
-                raise wording.canary_failed(run.path, name, creds.key_id, written.to_key)
+                raise words.canary_failed(run.path, name, creds.key_id, written.to_key)
         found.detail = ", ".join(run.job.options.canaries)
 
 
@@ -60,7 +84,7 @@ def _watch(run: Run, nodes: Nodes, written: Written) -> None:
         until, times = clock.monotonic() + seconds, 0
         while (left := until - clock.monotonic()) > 0:
             if run.world.stopping():
-                raise wording.stopped_watching(run.path)
+                raise words.stopped_watching(run.path)
             run.world.sleep(min(_WATCH_EVERY, left))
             nodes.prove(run.path, written.to_key, roles_may_fail=written.broken)
             times += 1
@@ -79,11 +103,13 @@ def _commit(run: Run, written: Written) -> None:
         except VaultError as error:
             if not passing(error):
                 raise
-            problem = wording.still_open(run.path, error, f"the new key {written.to_key}")
+            live = f"the new key {written.to_key}"
+            problem = words.still_open(run.path, reason_of(error), live)
             raise Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False) from error
         run.old_tokens_valid_until = done.old_tokens_valid_until or ""
         if done.old_tokens_valid_until:
             found.detail = f"old tokens live until {done.old_tokens_valid_until}"
+    run.heartbeat.stop()
     run.live_key_id = written.to_key
 
 
@@ -100,5 +126,4 @@ def _committed_already(run: Run, written: Written, error: Conflict) -> LiveRotat
         if is_open(known):
             raise error
         return known
-    problems = wording.overtaken(run.path, live.key_id).problems
-    raise Ending(Word.REFUSED, problems, ExitCode.REFUSED) from error
+    raise overtaken(run, written, live, ExitCode.PARTIAL) from error

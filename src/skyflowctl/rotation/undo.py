@@ -3,7 +3,8 @@
 from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import wording
+from skyflowctl.rotation import rollback_words
+from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.attempt import close, reason_of
 from skyflowctl.rotation.cutover import Written, is_open
 from skyflowctl.rotation.model import StepName, Word
@@ -35,15 +36,27 @@ def roll_back(
             ending.exit_code,
             settled=ending.settled,
         ) from cause
+    run.heartbeat.stop()
     # What comes after cannot change that the old credential is live.
-    tidy(run, nodes, written.from_key, written, keys)
-    raise Ending(Word.ROLLED_BACK, problems, ExitCode.PARTIAL) from cause
+    behind = tidy(run, nodes, written.from_key, written, keys)
+    run.warn(*([behind] if behind else []))
+    raise Ending(
+        Word.ROLLED_BACK, (*problems, _what_now(run, written)), ExitCode.PARTIAL
+    ) from cause
+
+
+def _what_now(run: Run, written: Written) -> Problem:
+    """Return how the rolled-back credential is made live after all."""
+    if written.created:
+        return words.rolled_back_created(run.path, written.to_key)
+    version = written.credential_version
+    return words.rolled_back(run.path, run.job.name, written.to_key, version)
 
 
 def _problems(run: Run, cause: Exception) -> tuple[Problem, ...]:
     if isinstance(cause, SkyflowctlError):
         return cause.problems
-    return (wording.unexpected(run.path, cause),)
+    return (words.unexpected(run.path, cause),)
 
 
 def _restore(run: Run, written: Written) -> None:
@@ -56,59 +69,71 @@ def _restore(run: Run, written: Written) -> None:
                 ),
                 "the rollback",
             )
-        except SkyflowctlError as error:
+        except Exception as error:
             raise _not_restored(run, written, error) from error
         found.detail = f"key {done.key_id} is live again"
         run.old_tokens_valid_until = done.old_tokens_valid_until
+        run.warn(*(rollback_words.role_left(run.path, said) for said in done.warnings))
     run.live_key_id = done.key_id
 
 
-def _not_restored(run: Run, written: Written, error: SkyflowctlError) -> Ending:
+def _not_restored(run: Run, written: Written, error: Exception) -> Ending:
     """Return the end of a run whose rollback did not happen."""
     try:
         live = run.look() if isinstance(error, Conflict) else None
-    except SkyflowctlError:
+    except Exception:  # noqa: BLE001 - then nobody knows what is live
         live = None
     if live is not None and live.credential_version != written.credential_version:
-        problems = wording.overtaken(run.path, live.key_id).problems
-        return Ending(Word.REFUSED, problems, ExitCode.REFUSED)
+        return overtaken(run, written, live, ExitCode.REFUSED)
     if live is not None:
-        problem = wording.no_way_back(run.path, error)
+        problem = words.no_way_back(run.path, _words_of(error))
     else:
-        problem = wording.still_open(run.path, error, f"the new key {written.to_key}")
+        new = f"the new key {written.to_key}"
+        problem = words.still_open(run.path, reason_of(error), new)
     return Ending(Word.FAILED, [problem], ExitCode.PARTIAL, settled=False)
+
+
+def overtaken(run: Run, written: Written, live: LiveConfig, code: ExitCode) -> Ending:
+    """Return the end of a run over whose credential somebody else has written."""
+    problem = words.overtaken(run.path, written.to_key, written.credential_version, live.key_id)
+    return Ending(Word.FAILED, [problem], code)
+
+
+def _words_of(error: Exception) -> str:
+    """Return the engine's own words for why there is none."""
+    return (isinstance(error, SkyflowctlError) and error.problems[0].why) or reason_of(error)
 
 
 def tidy(
     run: Run, nodes: Nodes, live_key: str, written: Written | None, keys: KeyService | None
-) -> bool:
+) -> Problem | None:
     """After a rollback: prove the nodes, then delete a key that was created and close.
 
     A key is not deleted before every node was seen on the other one: a node that lags
     behind still mints with it.
 
     Returns:
-        Whether every node was proved. What else fails is a warning.
+        Which node is not proved; None: every one is. What else fails is a warning.
     """
-    proved = _proved(run, nodes, live_key)
+    behind = _behind(run, nodes, live_key)
     if written is not None and written.created:
-        reason = "no operator token was named" if keys is None else "a node may still use it"
-        if keys is None or not proved:
-            run.warn(wording.key_left(run.path, written.client_id, written.to_key, reason))
+        reason = "this run had no operator token to delete it with"
+        reason = "a node may still use it" if keys else reason
+        if keys is None or behind:
+            run.warn(words.key_left(run.path, written.client_id, written.to_key, reason))
         else:
             _discard(run, written, keys)
-    return proved
+    return behind
 
 
-def _proved(run: Run, nodes: Nodes, live_key: str) -> bool:
+def _behind(run: Run, nodes: Nodes, live_key: str) -> Problem | None:
     try:
         with run.step(StepName.VERIFY_NODES) as found:
             broken = broken_roles(run.gateway, run.path)
             found.detail = str(nodes.prove(run.path, live_key, roles_may_fail=broken))
     except SkyflowctlError as error:
-        run.warn(wording.nodes_behind(run.path, error))
-        return False
-    return True
+        return words.nodes_behind(run.path, error)
+    return None
 
 
 def _discard(run: Run, written: Written, keys: KeyService) -> None:
@@ -123,7 +148,7 @@ def _discard(run: Run, written: Written, keys: KeyService) -> None:
             close(run, live)
     except Exception as error:  # noqa: BLE001 - the mount is well; this is only not tidy
         reason = f"it could not be deleted, or the record of it not closed: {reason_of(error)}"
-        run.warn(wording.key_left(run.path, written.client_id, written.to_key, reason))
+        run.warn(words.key_left(run.path, written.client_id, written.to_key, reason))
 
 
 def _is_left_over(live: LiveConfig, key_id: str) -> bool:

@@ -52,7 +52,7 @@ def _content(path: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise UnresolvedReference(
             f"there is no file {path}",
-            why="the reference leads there, relative to the manifest's folder",
+            why="the reference leads there; a relative path in a manifest counts from its folder",
             fix="put the secret there, or correct the reference",
             code="reference-missing",
         ) from None

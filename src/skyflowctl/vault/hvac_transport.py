@@ -158,7 +158,7 @@ class HvacTransport:
     def at_node(self, address: str) -> HvacTransport:
         """Return a transport that asks one node of the cluster alone.
 
-        A node that cannot be reached is told at once, and not waited for: the others serve.
+        A node that cannot be reached, or lags behind, is told at once and not waited for.
 
         Raises:
             RedirectRefused: the user never named this address, so it gets no token.
@@ -313,12 +313,13 @@ class HvacTransport:
         )
         if isinstance(error, Forbidden) and self._target.token is None:
             error = no_token(error, self._target.source)
-        if verdict is Verdict.DONE:
+        # A node asked alone that lags behind says so in 429 without a text.
+        if verdict is Verdict.DONE or (self._local and status == 429 and not texts):
             return _Try(Verdict.FINAL, error)
         return _Try(
             verdict,
             error,
-            asked_pause=None if self._local and not texts else retry_after(headers),
+            asked_pause=retry_after(headers),
             limited=verdict is Verdict.UNKNOWN and not _may_be_election(status, texts),
         )
 
@@ -338,8 +339,7 @@ class HvacTransport:
         error = no_connection(call.method, call.path, address, reason, fix)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
-        waits = self._reached and not self._local
-        if getattr(gone, "lasting", False) or (last and not waits):
+        if getattr(gone, "lasting", False) or (last and (self._local or not self._reached)):
             return _Try(Verdict.FINAL, error)
         return _Try(Verdict.NOT_APPLIED, error, hurry=not last)
 

@@ -44,13 +44,11 @@ class Identity:
         node_id: its raft id or host name, where the server is set up to send one.
         cluster_id: of its cluster.
         sealed: a sealed node mints nothing.
-        indexed: it tells how new its answers are (OpenBao 2.7).
     """
 
     node_id: str
     cluster_id: str
     sealed: bool
-    indexed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def named_nodes(transport: Transport) -> tuple[str, ...]:
 
 
 def identify(transport: Transport) -> Identity:
-    """Ask a node who it is, in two requests; ``sys/health`` is always answered at the spot.
+    """Ask a node who it is; ``sys/health`` is always answered at the spot.
 
     Raises:
         RedirectRefused: it answers no request itself.
@@ -92,12 +90,17 @@ def identify(transport: Transport) -> Identity:
         node_id=_node_id(health),
         cluster_id=str(health.body.get("cluster_id") or ""),
         sealed=sealed,
-        indexed=not sealed and _tells_index(transport),
     )
 
 
-def _tells_index(transport: Transport) -> bool:
-    """Whether answers come with an index; a login that may not even look at itself: no."""
+def tells_index(transport: Transport) -> bool:
+    """Whether a node tells how new its answers are (OpenBao 2.7).
+
+    A login that may not even look at itself cannot know: no.
+
+    Raises:
+        VaultError: it does not answer.
+    """
     path = "auth/token/lookup-self"
     try:
         reply = transport.request("GET", path, headers=_ITSELF, idempotent=True)

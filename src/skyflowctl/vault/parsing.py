@@ -188,7 +188,9 @@ def _config_field_equals(live: LiveConfig, name: str, value: Any) -> bool:
     if name == "credentials_json":
         return (live.client_id, live.key_id) == _identity(value)
     if name == "rotation_id":
-        return (live.rotation.id if live.rotation else "") == (value or "")
+        # One that is over is not the open one that the write was to leave.
+        known = live.rotation if live.rotation and live.rotation.state == "open" else None
+        return known.id == value if known else not value and live.rotation is None
     if name == "rotation_to":
         return live.rotation is not None and live.rotation.to_key == (value or "")
     if name == "rotation_keys":

@@ -21,7 +21,7 @@ class RolledBack:
     Args:
         version: the config's.
         credential_version: the one that became live.
-        warnings: roles that neither credential can mint.
+        warnings: roles that the credential which is live again cannot mint.
         old_tokens_valid_until: until when tokens of the credential live that was
             replaced; empty when nobody told.
     """

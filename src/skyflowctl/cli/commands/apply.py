@@ -56,6 +56,7 @@ _RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
         ExitCode.PARTIAL,
         ExitCode.NOT_PERMITTED,
         ExitCode.REFUSED,
+        ExitCode.UNHEALTHY,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
         ExitCode.INTERRUPTED,
@@ -176,7 +177,9 @@ def _carry_out(
         terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
         problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
-    return Result(_data(done), done.status, code, problems, done.warnings)
+    # A rotation that was rolled back leaves with 3, also where it was the only change.
+    status = "partial" if code == ExitCode.PARTIAL else done.status
+    return Result(_data(done), status, code, problems, done.warnings)
 
 
 def _stopped(done: "ApplyResult", cause: str) -> Problem:

@@ -13,7 +13,6 @@ from skyflowctl.cli.options import (
     NoInputOption,
     OutputOptions,
     TargetOptions,
-    YesOption,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 ReasonOption = Annotated[
     str | None,
     option("--reason", help="Why; printed for the incident file. Required.", metavar="TEXT"),
+]
+RevokeYesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask: this and the reason are the confirmation.")
 ]
 DeleteKeysOption = Annotated[
     bool,
@@ -78,16 +80,18 @@ class _Said:
         ExitCode.UNHEALTHY,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
     ],
 )
 def config_revoke(
     mount: MountArgument,
+    operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
-    operator: OperatorOptions,
     *,
     reason: ReasonOption = None,
-    yes: YesOption = False,
+    yes: RevokeYesOption = False,
     no_input: NoInputOption = False,
     allow_destroy: AllowDestroyOption = None,
     delete_keys: DeleteKeysOption = False,
@@ -109,7 +113,7 @@ def config_revoke(
         )
         chosen = manifests.choose_mounts([mount], file, run)
         with wiring.open_gateway(target, run) as gateway:
-            return _result(_cut_off(run, said, chosen, gateway))
+            return _cut_off(run, said, chosen, gateway)
 
     run_command("config revoke", output, work, _view)
 
@@ -126,31 +130,29 @@ def _reason(text: str | None) -> str:
     return reason
 
 
-def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> "RevokeOutcome":
+def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> Result:
     from skyflowctl.cli.render.rotation_steps import Steps
-    from skyflowctl.cli.rotate_options import RotateOptions
-    from skyflowctl.cli.rotate_request import read_request
+    from skyflowctl.cli.rotate_request import read_wishes
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
-    from skyflowctl.executor.stop import stop_on_signals
+    from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
 
     assert chosen.mounts  # one was named
     named = chosen.mounts[0]
     revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
     subject = _look(gateway, named)
-    wishes = read_request([named.name], RotateOptions(), said.operator).wishes()
+    wishes = read_wishes(said.operator)
     supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
     _ask(run, said, subject, wiring.server_name(gateway))
-    steps = Steps(run.terminal, 1)
-    with stop_on_signals(steps.stopping) as stop:
-        world = rotation_world(gateway, run, stop, steps, supplied.token_hosts)
-        return revocation.revoke(
-            subject,
-            supplied.supply,
-            world,
-            reason=said.reason,
-            delete_keys=said.delete_keys,
-        )
+    steps = Steps(run.terminal, [named.name])
+    # No signal stops it in order: whatever instant it is killed at, run again it finishes.
+    world = rotation_world(gateway, run, Stop(), steps, supplied.token_hosts)
+    outcome = revocation.revoke(
+        subject, supplied.supply, world, reason=said.reason, delete_keys=said.delete_keys
+    )
+    host = "-" if supplied.dev else said.operator.management_host or ""
+    more = revocation.command_for_keys(subject, chosen.manifest, said.reason, host)
+    return _result(outcome, more)
 
 
 def _look(gateway: "Gateway", named: "Named") -> "Subject":
@@ -170,12 +172,12 @@ def _ask(run: Run, said: _Said, subject: "Subject", server: str) -> None:
     wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
 
 
-def _result(outcome: "RevokeOutcome") -> Result:
+def _result(outcome: "RevokeOutcome", command_for_keys: str) -> Result:
     from skyflowctl.cli.render.revocation import revocation_json
 
     code = outcome.exit_code
     return Result(
-        revocation_json(outcome),
+        revocation_json(outcome, command_for_keys),
         status_of(code) if code else "ok",
         code,
         outcome.problems,

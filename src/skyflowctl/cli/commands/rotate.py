@@ -13,19 +13,24 @@ from skyflowctl.cli.options import (
     MountArgument,
     NoInputOption,
     OutputOptions,
-    ParallelismOption,
     TargetOptions,
-    YesOption,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.rotate_options import OperatorOptions, RotateOptions
+from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
 MountsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MOUNT]...", help="Names or paths of mounts.", show_default=False),
+]
+RotateYesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a word more.")
+]
+MountsAtOnceOption = Annotated[
+    int,
+    option("-p", "--parallelism", help="Mounts at once (default 10).", metavar="N", min=1, max=64),
 ]
 ToOption = Annotated[
     int | None,
@@ -55,15 +60,16 @@ _EXITS = [
     env=["XDG_STATE_HOME"],
 )
 def rotate(
+    flags: RotateOptions,
+    care: CareOptions,
+    operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
-    flags: RotateOptions,
-    operator: OperatorOptions,
     *,
     mounts: MountsArgument = None,
     file: FileOption = None,
-    parallelism: ParallelismOption = 10,
-    yes: YesOption = False,
+    parallelism: MountsAtOnceOption = 10,
+    yes: RotateYesOption = False,
     no_input: NoInputOption = False,
     allow_host: AllowHostOption = None,
 ) -> None:
@@ -73,13 +79,16 @@ def rotate(
     manifest's rotation rule. Killed at any instant, the same command goes on.
 
     The old key stays the way back until it is retired. --rollback asks nothing: it goes
-    to a credential that was live, and proves it first."""
+    to a credential that was live, and proves it first. --retire --all retires what there
+    is to retire; mounts with nothing to retire, or not yet, are fine."""
 
     def work(run: Run) -> Result:
         from skyflowctl.cli.rotate_request import read_request
+
+        # A wrong command line is told before anything large is imported.
+        request = read_request(mounts, flags, care, operator)
         from skyflowctl.cli.rotate_work import Rotation
 
-        request = read_request(mounts, flags, operator)
         chosen = manifests.choose_mounts(request.names, file, run)
         rotation = Rotation(run, request, chosen, target, parallelism, tuple(allow_host or ()))
         return rotation.work(yes=yes, no_input=no_input)
@@ -97,9 +106,10 @@ def rotate(
 )
 def config_rollback(
     mount: MountArgument,
+    care: CareOptions,
+    operator: OperatorOptions,
     target: TargetOptions,
     output: OutputOptions,
-    operator: OperatorOptions,
     *,
     to: ToOption = None,
     file: FileOption = None,
@@ -111,9 +121,10 @@ def config_rollback(
 
     def work(run: Run) -> Result:
         from skyflowctl.cli.rotate_request import read_request
+
+        request = read_request([mount], RotateOptions(rollback=True, to=to), care, operator)
         from skyflowctl.cli.rotate_work import Rotation
 
-        request = read_request([mount], RotateOptions(rollback=True, to=to), operator)
         chosen = manifests.choose_mounts(request.names, file, run)
         return Rotation(run, request, chosen, target, 1, tuple(allow_host or ())).work()
 

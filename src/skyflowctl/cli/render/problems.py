@@ -1,9 +1,12 @@
 """Problems as people read them: what happened, why, how to fix it."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 
+from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import safe
 from skyflowctl.errors import Problem
 
 
@@ -26,8 +29,24 @@ def _show(problem: Problem, word: str, style: str, terminal: Terminal, times: in
     place = str(problem.where) if problem.where else ""
     prefix = f"{place}: " if place else ""
     again = f" ({times} times)" if times > 1 else ""
-    terminal.alert(prefix, Styled(f"{word}:", style), f" {problem.summary}{again}")
+    _lines(Styled(f"{word}:", style), f"{problem.summary}{again}", terminal, prefix)
     if problem.why:
-        terminal.alert(Styled("because:", "dim"), f" {problem.why}")
+        _lines(Styled("because:", "dim"), problem.why, terminal)
     if problem.fix:
-        terminal.alert(Styled("fix:", "green"), f" {problem.fix}")
+        _lines(Styled("fix:", "green"), problem.fix, terminal)
+
+
+def _lines(label: Styled, text: str, terminal: Terminal, before: str = "") -> None:
+    """Write a text behind its label, broken at spaces where a person's terminal ends."""
+    head = f"{before}{label.text}"
+    if not terminal.interactive_err:
+        terminal.alert(before, label, f" {text}")
+        return
+    width = max(40, shutil.get_terminal_size().columns)
+    first, *more = wrap(safe(f"{head} {text}"), width) or [head]
+    if not first.startswith(head):  # a place with blanks in it, on a narrow terminal
+        terminal.alert(before, label, f" {text}")
+        return
+    terminal.alert(before, label, first.removeprefix(head))
+    for line in more:
+        terminal.alert(f"  {line}")

@@ -5,8 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from skyflowctl.cli.envelope import problem_json
+from skyflowctl.cli.help import wrap
+from skyflowctl.cli.render.rotation_steps import steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.render.text import counted, safe
 from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
 
 _AT_SKYFLOW = {
@@ -16,9 +18,16 @@ _AT_SKYFLOW = {
     AtSkyflow.UNKNOWN.value: Styled("not known", "bold yellow"),
 }
 
+_GONE = frozenset({AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value})
 
-def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
-    """Return the data for JSON."""
+
+def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, Any]:
+    """Return the data for JSON.
+
+    Args:
+        outcome: of the cut-off.
+        command_for_keys: deletes at Skyflow what is left there, if anything is.
+    """
     data = asdict(outcome)
     for left_out in ("problems", "exit_code"):
         del data[left_out]
@@ -29,10 +38,9 @@ def revocation_json(outcome: RevokeOutcome) -> dict[str, Any]:
     ]
     data["others"] = [{**asdict(one), "broken": one.broken} for one in outcome.others]
     data["cannot_revoke"] = [asdict(one) for one in outcome.cannot_revoke]
-    data["steps"] = [
-        {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
-        for one in outcome.steps
-    ]
+    left = any(one["at_skyflow"] not in _GONE for one in data["keys"])
+    data["next"] = command_for_keys if left else ""
+    data["steps"] = steps_json(outcome.steps)
     data["warnings"] = [problem_json(one) for one in outcome.warnings]
     return data
 
@@ -56,12 +64,10 @@ def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Say how the keys that are left are deleted at Skyflow."""
-    gone = {AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value}
-    left = sum(one["at_skyflow"] not in gone for one in data["keys"])
+    left = sum(one["at_skyflow"] not in _GONE for one in data["keys"])
     if left:
-        again = f"skyflowctl config revoke {data['name']} --reason … -y --delete-keys"
         terminal.line()
-        terminal.line(Styled("next", "dim"), f"  {again}")
+        terminal.line(Styled("next", "dim"), f"  {data['next']}")
         terminal.line(f"      deletes {counted(left, 'key')} at Skyflow")
 
 
@@ -120,7 +126,12 @@ def _remains(remains: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
     _heading("What cannot be revoked", terminal)
     for one in remains:
         until = f"until {one['until']}" if one["until"] else "no end known"
-        terminal.line("  ", Styled(until, "yellow"), f"  {one['what']}")
+        left = len(until) + 4
+        room = max(30, terminal.width - left) if terminal.interactive_out else len(one["what"])
+        first, *more = wrap(safe(one["what"]), room) or [""]
+        terminal.line("  ", Styled(until, "yellow"), f"  {first}")
+        for line in more:
+            terminal.line(" " * left, line)
 
 
 def _heading(text: str, terminal: Terminal) -> None:

@@ -5,14 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 from skyflowctl.cli.envelope import problem_json
-from skyflowctl.cli.render.rotation_steps import STYLES, said
+from skyflowctl.cli.render.rotation_steps import STYLES, said, steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation.model import MountOutcome, StepName, Word
 
-_KEY_COLUMNS = 12
-_WELL = {Word.ROTATED.value, Word.RETIRED.value, Word.WOULD_ROTATE.value, Word.NOT_DUE.value}
+_KEY_COLUMNS = 10
+_UNWELL = {Word.REFUSED.value, Word.FAILED.value}
 
 
 def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
@@ -23,6 +23,8 @@ def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str
         due: why it was due; empty: it was not, or nobody asked.
         margin: how long its old key outlives its last token.
     """
+    # Nobody asked a mount that was left alone whether it serves; what is known is told.
+    untouched = outcome.result is Word.NOT_DUE
     return {
         "name": outcome.name,
         "path": outcome.path,
@@ -30,12 +32,9 @@ def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str
         "from": outcome.from_key,
         "to": outcome.to_key,
         "live_key_id": outcome.live_key_id,
-        "serves": outcome.serves,
+        "serves": None if untouched and outcome.serves else outcome.serves,
         "due": due,
-        "steps": [
-            {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
-            for one in outcome.steps
-        ],
+        "steps": steps_json(outcome.steps),
         "old_tokens_valid_until": outcome.old_tokens_valid_until,
         "retire_after": _retire_after(outcome, margin),
         "warnings": [problem_json(one) for one in outcome.warnings],
@@ -55,7 +54,7 @@ def _retire_after(outcome: MountOutcome, margin: timedelta) -> str:
 def show_outcomes(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write what became of the mounts: a block for one, a line each for several."""
     mounts: Sequence[Mapping[str, Any]] = data["mounts"]
-    if all(one["result"] == Word.NOT_DUE for one in mounts):
+    if all(one["result"] == Word.NOT_DUE and one["serves"] is not False for one in mounts):
         terminal.line(Styled("Nothing is due.", "bold green"), f" {counted(len(mounts), 'mount')}")
     elif len(mounts) == 1:
         _block(mounts[0], terminal)
@@ -78,21 +77,25 @@ def _title(one: Mapping[str, Any]) -> str:
         Word.WOULD_ROTATE.value: "can be rotated; nothing was written",
         Word.REFUSED.value: "is refused; nothing was changed",
         Word.FAILED.value: "failed",
+        Word.NOT_DUE.value: "has no credential",
     }
+    made = {step["name"] for step in one["steps"]}
+    if one["result"] == Word.ROLLED_BACK and StepName.ROLLBACK not in made:
+        return "is live already with that key; nothing was changed"
     return words[one["result"]]
 
 
 def _style(one: Mapping[str, Any]) -> str:
-    return STYLES[Word(one["result"])] if one["serves"] else "bold red"
+    return STYLES[Word(one["result"])] if one["serves"] is not False else "bold red"
 
 
 def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if one["from"] or one["to"]:
         facts = [("from", one["from"]), ("to", one["to"])]
-    if one["live_key_id"] not in {"", one["to"]} or one["result"] not in _WELL:
+    if one["live_key_id"] != one["to"] or one["result"] in _UNWELL:
         facts.append(("live", one["live_key_id"] or "not known"))
-    if not one["serves"]:
+    if one["serves"] is False and one["live_key_id"]:
         facts.append(("serves", "no: its live key mints for no role"))
     if one["old_tokens_valid_until"]:
         facts.append(("tokens", f"old ones live until {one['old_tokens_valid_until']}"))
@@ -111,18 +114,31 @@ def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _lines(mounts: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
-    rows: list[list[Piece]] = [
-        [
-            one["name"],
-            Styled(said(one["result"]), _style(one)),
-            _short(one["from"]),
-            _short(one["to"]),
-            _short(one["live_key_id"]),
-            one["old_tokens_valid_until"],
-        ]
-        for one in mounts
+    columns = {
+        "MOUNT": [one["name"] for one in mounts],
+        "RESULT": [said(one["result"]) for one in mounts],
+        "FROM": [_short(one["from"]) for one in mounts],
+        "TO": [_short(one["to"]) for one in mounts],
+        "LIVE": [_short(one["live_key_id"]) for one in mounts],
+        "OLD TOKENS UNTIL": [_whole_seconds(one["old_tokens_valid_until"]) for one in mounts],
+    }
+    for spare in ("LIVE" if columns["LIVE"] == columns["TO"] else "TO", "FROM"):
+        if _columns_of(columns) > terminal.width:
+            del columns[spare]
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    styled: list[list[Piece]] = [
+        [name, Styled(result, _style(one)), *rest]
+        for (name, result, *rest), one in zip(rows, mounts, strict=True)
     ]
-    terminal.table(["MOUNT", "RESULT", "FROM", "TO", "LIVE", "OLD TOKENS UNTIL"], rows)
+    terminal.table(list(columns), styled)
+
+
+def _columns_of(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(len, (name, *values))) + 2 for name, values in columns.items()) - 2
+
+
+def _whole_seconds(moment: str) -> str:
+    return rfc3339(parse_rfc3339(moment).replace(microsecond=0)) if moment else ""
 
 
 def _short(key_id: str) -> str:

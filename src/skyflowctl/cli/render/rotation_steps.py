@@ -1,8 +1,13 @@
 """A rotation while it goes on: each step as it ends for one mount, a line each for several."""
 
+import shutil
 import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import safe
 from skyflowctl.rotation.model import Step, StepName, Word
 from skyflowctl.rotation.ports import Event, Notice, StepDone, StepStarted
 
@@ -32,15 +37,16 @@ class Steps:
 
     Args:
         terminal: where to.
-        mounts: how many there are.
+        names: of the mounts.
     """
 
-    def __init__(self, terminal: Terminal, mounts: int) -> None:
+    def __init__(self, terminal: Terminal, names: Sequence[str]) -> None:
         self._terminal = terminal
-        self._several = mounts > 1
-        self._moving = terminal.interactive_err and not terminal.quiet and mounts == 1
+        self._several = len(names) > 1
+        self._longest = max(map(len, names), default=0)
+        self._moving = terminal.interactive_err and not terminal.quiet and not self._several
         self._shown = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may come in between
 
     def __call__(self, event: Event) -> None:
         """Show an event of a rotation."""
@@ -56,13 +62,14 @@ class Steps:
         """Show that a mount is finished."""
         if self._several:
             with self._lock:
-                self._terminal.note(f"  {name}  ", Styled(said(word), STYLES[word]))
+                result = Styled(said(word), STYLES[word])
+                self._terminal.note(f"  {name:<{self._longest}}  ", result)
 
     def stopping(self) -> None:
         """Say that the first signal came, and what a second one does."""
         with self._lock:
             self._clear()
-            self._terminal.note("stopping in order; Ctrl-C again stops at once")
+            self._terminal.note("stopping in order; a second signal stops at once")
 
     def _begin(self, event: StepStarted) -> None:
         if self._moving:
@@ -74,8 +81,9 @@ class Steps:
     def _done(self, event: StepDone) -> None:
         self._clear()
         if not self._several or self._terminal.verbosity:
-            mount = f"{event.mount}  " if self._several else ""
-            self._terminal.note("  ", *step_line(event.step, self._terminal, mount))
+            mount = f"{event.mount:<{self._longest}}  " if self._several else ""
+            for line in step_lines(event.step, self._terminal, mount):
+                self._terminal.note("  ", *line)
 
     def _say(self, event: Notice) -> None:
         self._clear()
@@ -88,13 +96,34 @@ class Steps:
             self._shown = False
 
 
-def step_line(step: Step, terminal: Terminal, before: str = "") -> list[str | Styled]:
-    """Return a finished step in pieces: a mark, its name, how long it took, what it found."""
+def step_lines(step: Step, terminal: Terminal, before: str = "") -> Iterator[list[str | Styled]]:
+    """Yield a finished step's lines in pieces: a mark, its name, its time, what it found."""
     good, bad = ("✓", "✗") if _draws(terminal) else ("ok    ", "failed")
     mark = Styled(good, "green") if step.ok else Styled(bad, "bold red")
     name = f" {before}{step.name.value:<{_NAME_COLUMNS}}"
-    detail = step.detail or (_PLAIN.get(step.name, "") if step.ok else "")
-    return [mark, name, Styled(f"{took(step.ms):>8}", "dim"), f"  {detail}"]
+    time = f"{took(step.ms):>8}"
+    detail = safe(step.detail or (_PLAIN.get(step.name, "") if step.ok else ""))
+    left = len(mark.text) + len(name) + len(time) + 2
+    first, *more = _wrapped(detail, terminal, left)
+    yield [mark, name, Styled(time, "dim"), f"  {first}"]
+    for line in more:
+        yield [" " * left, line]
+
+
+def _wrapped(text: str, terminal: Terminal, left: int) -> list[str]:
+    """Break a text for the columns that a person's terminal has; elsewhere not at all."""
+    if not terminal.interactive_err:
+        return [text]
+    room = max(30, shutil.get_terminal_size().columns - left - 2)
+    return wrap(text, room) or [""]
+
+
+def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Return steps as JSON has them."""
+    return [
+        {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
+        for one in steps
+    ]
 
 
 def said(word: str) -> str:

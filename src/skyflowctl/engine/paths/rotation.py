@@ -41,10 +41,11 @@ _ROLLBACK_FIELDS = (
     ),
 )
 _ROLLBACK = """\
-Makes a kept credential live again, as a new credential version. It is tried out first,
-by the same rule as a new one. A destroyed one is 409. The rotation ends with it; one that
-recorded Skyflow's keys (rotation_keys) stays open with the key to be deleted there, until
-a write with an empty rotation_id closes it."""
+Makes a kept credential live again, as a new credential version. It is tried out first and
+must mint for at least one role; each role that it does not mint is a warning. A destroyed
+one is 409. The rotation ends with it; one that recorded Skyflow's keys (rotation_keys)
+stays open with the key to be deleted there, until a write with an empty rotation_id
+closes it."""
 
 
 class RotationPath:
@@ -88,7 +89,7 @@ class RotationPath:
 
         Raises:
             EngineError: 400 for a version that never was, 409 for a destroyed one or a
-                lost check-and-set, 502 or 503 for a credential that does not mint.
+                lost check-and-set, 502 or 503 for a credential that mints for no role.
         """
         store, values = self._mount.store, call.values
         async with store.writing("config"):
@@ -100,7 +101,7 @@ class RotationPath:
                 await store.commit(config.record)
                 return written_reply(config.record, old_tokens_valid_until=None)
             roles = await store.roles()
-            warnings = await self._mount.verifier.accept(old, config.credential, roles)
+            warnings = await self._mount.verifier.accept_back(old, roles)
             until = self._tokens_end(config.record)
             record = self._restored(config.record, old, call.request.display_name)
             await store.commit(record, old.account)

@@ -25,6 +25,38 @@ def unnamed(nodes: Sequence[Node]) -> Problem:
     )
 
 
+def one_address(nodes: Sequence[Node]) -> Problem:
+    """Several nodes that the cluster lists with the address of, say, a load balancer."""
+    places = ", ".join(dict.fromkeys(names(nodes)))
+    return Problem(
+        "nodes-not-apart",
+        f"{len(nodes)} nodes of the cluster cannot be asked one by one: {places}",
+        why="they have one api_addr together, and nobody knows which of them answers there",
+        fix=f"set api_addr to each server's own address, or go on with {UNVERIFIED}",
+    )
+
+
+def one_process(listed: Sequence[str]) -> Problem:
+    """Addresses of nodes at which another node answers that has an address already."""
+    return Problem(
+        "nodes-not-apart",
+        f"nodes of the cluster that cannot be asked themselves: {', '.join(listed)}",
+        why="another node of the list answers there, by its own id",
+        fix=f"set api_addr to each server's own address, or go on with {UNVERIFIED}",
+    )
+
+
+def nameless(nodes: Sequence[str]) -> Problem:
+    """Nodes that do not say which they are."""
+    return Problem(
+        "nodes-not-apart",
+        f"nodes that cannot be told apart: {', '.join(nodes)}",
+        why="their answers bear no node id, so that one node may have answered for all",
+        fix="set enable_response_header_raft_node_id = true in each server's configuration, or "
+        f"go on with {UNVERIFIED}",
+    )
+
+
 def unlisted(error: VaultError) -> Problem:
     """The list of nodes may not be read."""
     return Problem(
@@ -41,7 +73,8 @@ def unheard(settled: Settled) -> Problem:
         "node-unheard",
         f"{settled.door.name} cannot be asked",
         why=settled.finding.why,
-        fix=f"{settled.finding.fix}; or go on without it with {UNVERIFIED}",
+        fix=f"{settled.finding.fix}, then run the same command again; or go on without it with "
+        f"{UNVERIFIED}",
     )
 
 

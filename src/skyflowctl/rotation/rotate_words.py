@@ -8,10 +8,21 @@ from skyflowctl.vault.live import HistoryEntry, LiveRotation
 
 UNCHANGED = "unchanged-credential"
 
-_THREE_WAYS = (
-    "put a new key behind the reference, or name one with --credentials REF, "
-    "or have one made with --generate"
-)
+NO_SOURCE = "no-new-credential"
+EARLIER = "earlier-credential"
+OTHER_ACCOUNT = "different-account"
+
+
+def _three_ways(path: str) -> str:
+    return (
+        "put a new key behind the reference, "
+        f"or name one with 'skyflowctl rotate {path} --credentials REF', "
+        f"or have one made with 'skyflowctl rotate {path} --generate'"
+    )
+
+
+def _live_again(name: str, version: int) -> str:
+    return f"'skyflowctl rotate --rollback {name} --to {version}' makes this key live again"
 
 
 def unchanged(path: str, key_id: str) -> Refused:
@@ -19,7 +30,7 @@ def unchanged(path: str, key_id: str) -> Refused:
     return Refused(
         f"nothing to rotate to: {path}",
         why=f"the reference holds key {key_id}, which is live already",
-        fix=_THREE_WAYS,
+        fix=_three_ways(path),
         code=UNCHANGED,
     )
 
@@ -29,20 +40,20 @@ def no_source(path: str) -> Refused:
     return Refused(
         f"nothing to rotate to: {path}",
         why="no new credential was named, and the manifest names none for this mount",
-        fix=_THREE_WAYS,
-        code=UNCHANGED,
+        fix=_three_ways(path),
+        code=NO_SOURCE,
     )
 
 
 def was_live_before(path: str, name: str, entry: HistoryEntry) -> Refused:
     """The reference holds a key that the mount was rotated past."""
-    way = f"to go back: 'skyflowctl rotate --rollback {name} --to {entry.credential_version}'; else"
+    way = f"{_live_again(name, entry.credential_version)} (it is proved first); else"
     return Refused(
         f"this would go back, not forward: {path}",
         why=f"key {entry.key_id} was this mount's credential version {entry.credential_version}"
         + ("" if entry.kept else ", and was destroyed or dropped since"),
-        fix=f"{way} {_THREE_WAYS}" if entry.kept else _THREE_WAYS,
-        code="earlier-credential",
+        fix=f"{way} {_three_ways(path)}" if entry.kept else _three_ways(path),
+        code=EARLIER,
     )
 
 
@@ -52,7 +63,7 @@ def other_account(path: str, live: str, new: str) -> Refused:
         f"the new credential is of another service account: {path}",
         why=f"service account {live} is live, the new credential is of {new}",
         fix="name a key of the same account, or allow it with --allow-different-account",
-        code="different-account",
+        code=OTHER_ACCOUNT,
     )
 
 
@@ -66,25 +77,66 @@ def nothing_live(path: str, name: str) -> Refused:
     )
 
 
-def at_work(path: str, rotation: LiveRotation | None) -> Refused:
+def at_work(path: str, rotation: LiveRotation) -> Refused:
     """Somebody else rotates this mount."""
-    who = f"{rotation.id}, begun by {rotation.by} at {rotation.started}" if rotation else "its own"
+    who = f"{rotation.id}, begun by {rotation.by} at {rotation.started},"
     return Refused(
         f"another rotation is at work: {path}",
-        why=f"rotation {who} has the mount; this run wrote nothing",
+        why=f"rotation {who} has the mount; this run has made no credential live",
         fix="wait until it has ended, then run the same command again",
         code="another-rotation",
     )
 
 
-def overtaken(path: str, live_key: str) -> Refused:
-    """Somebody else's later write stands."""
+def changed_meanwhile(path: str, who: str) -> Refused:
+    """Somebody else wrote the config between the look and this run's own write."""
     return Refused(
-        f"somebody else replaced the credential meanwhile: {path}",
-        why=f"key {live_key or 'none'} is live now, and it is not this rotation's; "
-        "this run touches it no more",
-        fix="find out who wrote it with 'skyflowctl config history', then decide",
-        code="lost-check-and-set",
+        f"the config was changed meanwhile: {path}",
+        why=f"{who}; this run has made no credential live",
+        fix="run the same command again: it looks anew",
+        code="config-changed",
+    )
+
+
+def overtaken(path: str, to_key: str, version: int, live_key: str) -> Problem:
+    """Somebody else's later write stands, over the one of this run."""
+    return Problem(
+        "lost-check-and-set",
+        f"this run's credential was written, and then replaced by somebody else: {path}",
+        f"key {to_key} was live as credential version {version}, and now "
+        f"{f'key {live_key}' if live_key else 'none'} is; this run touches it no more",
+        f"find out who wrote it with 'skyflowctl config history {path}', then decide",
+    )
+
+
+def finished_elsewhere(path: str, rotation_id: str, to_key: str) -> Problem:
+    """Another run has committed the rotation of this one."""
+    return Problem(
+        "another-rotation",
+        f"another run has finished this rotation: {path}",
+        f"rotation {rotation_id} is committed while this run was watching it; key {to_key} is live",
+        "nothing; 'skyflowctl config history' shows what is live",
+    )
+
+
+def rolled_back(path: str, name: str, to_key: str, version: int) -> Problem:
+    """What was rolled back, and how its key is made live after all."""
+    return Problem(
+        "rolled-back",
+        f"the credential of before is live again: {path}",
+        f"key {to_key}, credential version {version}, was live and did not hold",
+        f"mend the cause, then {_live_again(name, version)} (it is proved first), or rotate "
+        "to a new key",
+    )
+
+
+def rolled_back_created(path: str, to_key: str) -> Problem:
+    """The same of a key that was created for the rotation, and goes with it."""
+    return Problem(
+        "rolled-back",
+        f"the credential of before is live again: {path}",
+        f"key {to_key} was created for this rotation, was live and did not hold",
+        f"mend the cause, then 'skyflowctl rotate {path} --generate' makes another one",
     )
 
 
@@ -124,7 +176,8 @@ def no_answer(path: str, role: str, proof: RoleProof) -> Refused:
     return Refused(
         f"the new credential could not be tried for {_role(role)}: {path}",
         why=f"the token service said {_said(proof)}",
-        fix="wait until it answers, see 'skyflowctl health', then run the same command again",
+        fix=f"wait until it answers, see 'skyflowctl health {path} --refresh', then run the same "
+        "command again",
         code="token-service-no-answer",
     )
 
@@ -174,7 +227,7 @@ def stopped_watching(path: str) -> SkyflowctlError:
     return SkyflowctlError(
         f"stopped while the new credential was watched: {path}",
         why="the run was interrupted before the commit, so it is rolled back",
-        fix="run the same command again when it suits",
+        fix="nothing is to be mended; how to go on is said with the rollback",
         code="stopped",
     )
 
@@ -185,7 +238,29 @@ def serves_not(path: str) -> Problem:
         "mount-does-not-serve",
         f"the mount serves no token: {path}",
         "its live credential mints for no role, as the engine's own check says",
-        "see 'skyflowctl health'; a good key with 'skyflowctl rotate --credentials REF' mends it",
+        f"see 'skyflowctl health {path}'; a good key mends it: "
+        f"'skyflowctl rotate {path} --credentials REF'",
+    )
+
+
+def no_service(path: str) -> Problem:
+    """The same, for a reason that no other key mends."""
+    return Problem(
+        "mount-does-not-serve",
+        f"the mount serves no token: {path}",
+        "the token service gives the engine no clear answer, which says nothing of the key",
+        f"see 'skyflowctl health {path} --refresh'; it serves again once the service answers",
+    )
+
+
+def not_configured(path: str, name: str) -> Problem:
+    """The same of a mount that has no credential, as after a cut-off."""
+    return Problem(
+        "mount-does-not-serve",
+        f"the mount serves no token: {path}",
+        "it has no credential",
+        f"give it one: 'skyflowctl rotate {path} --credentials REF', or the manifest's with "
+        f"'skyflowctl apply --replace-credential {name}'",
     )
 
 
@@ -193,9 +268,9 @@ def unexpected(path: str, error: Exception) -> Problem:
     """A fault of ours; its text may hold anything, so only its kind is told."""
     return Problem(
         "unexpected",
-        f"the rotation ended by a fault of skyflowctl: {path}",
+        f"the work on the mount ended by a fault of skyflowctl: {path}",
         f"{type(error).__name__} was raised where nothing should be",
-        "run the same command again: it goes on from what the engine knows",
+        f"'skyflowctl health {path}' says whether it serves; then run the same command again",
     )
 
 
@@ -213,7 +288,7 @@ def key_left(path: str, client_id: str, key_id: str, reason: str) -> Problem:
     """A key that was created for a rotation and is not in use."""
     return Problem(
         "key-left-at-skyflow",
-        f"key {key_id} of service account {client_id} is left at Skyflow, unused: {path}",
+        f"key {key_id} of service account {client_id} is left at Skyflow: {path}",
         reason,
         "run the command again with an operator token, or delete the key in Skyflow Studio",
     )
@@ -230,24 +305,23 @@ def unrecorded(path: str, client_id: str, key_ids: Iterable[str]) -> Problem:
     )
 
 
-def still_open(path: str, error: SkyflowctlError, live: str) -> Problem:
+def still_open(path: str, reason: str, live: str) -> Problem:
     """A rotation that could be neither finished nor undone now."""
-    first = error.problems[0]
     return Problem(
         "rotation-left-open",
         f"the rotation is left open: {path}",
-        f"{first.summary}; live is {live}",
-        "run the same command again: it finishes the rotation or rolls it back",
+        f"{reason}; live is {live}, and while nobody answers no key can be proved, neither the "
+        "new one nor the one before",
+        "once they answer, run the same command again: it finishes the rotation or rolls it back",
     )
 
 
-def no_way_back(path: str, error: SkyflowctlError) -> Problem:
-    """The engine keeps nothing to go back to, or what it keeps does not mint."""
-    first = error.problems[0]
+def no_way_back(path: str, reason: str) -> Problem:
+    """The engine keeps nothing to go back to."""
     return Problem(
-        "no-way-back",
+        "cannot-roll-back",
         f"the new credential stays live, for there is no way back: {path}",
-        first.why or first.summary,
+        reason,
         "mend the cause, then run the same command again: it proves the nodes and commits",
     )
 
@@ -268,5 +342,6 @@ def _role(name: str) -> str:
 
 
 def _said(proof: RoleProof) -> str:
-    words = proof.message or "nothing"
-    return f"{proof.status}: {words}" if proof.status else f"nothing: {words}"
+    if not proof.status:
+        return f"nothing ({proof.message})" if proof.message else "nothing"
+    return f"{proof.status}: {proof.message}" if proof.message else str(proof.status)

@@ -1,0 +1,35 @@
+"""The cut-off itself: the config is deleted until nobody has written it again."""
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.rotation import revoke_words as words
+from skyflowctl.rotation.model import StepName
+from skyflowctl.rotation.revoke_look import Scene
+from skyflowctl.vault.failures import VaultError
+
+ROUNDS = 3
+
+
+def cut(scene: Scene) -> None:
+    """Delete the config until nobody has written it again.
+
+    Raises:
+        VaultError: it could not be deleted, or whether it was is not known.
+    """
+    with scene.recorder.step(StepName.CUT_OFF) as found:
+        for _ in range(ROUNDS):
+            scene.world.gateway.cut_off(scene.job.path)
+            scene.cut_off_at = rfc3339(scene.world.clock.now())
+            scene.cut_off = _is_cut_off(scene)
+            if scene.cut_off:
+                found.detail = "no credential is live and none is kept"
+                return
+        found.ok, found.detail = False, "somebody writes it again"
+
+
+def _is_cut_off(scene: Scene) -> bool:
+    try:
+        return not scene.world.gateway.read_config(scene.job.path).configured
+    except VaultError as error:
+        # The server has confirmed the deletion; the nodes are asked in a moment.
+        scene.problems.append(words.not_read_back(scene.job.name, error))
+        return True

@@ -1,0 +1,132 @@
+"""What there is before a cut-off, seen within a few seconds or not at all."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.errors import Problem
+from skyflowctl.rotation import revoke_words as words
+from skyflowctl.rotation.model import Job, StepName
+from skyflowctl.rotation.neighbours import (
+    Doors,
+    Neighbours,
+    health_states,
+    neighbours,
+)
+from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.recording import Recorder
+from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.workers import Workers
+
+LAST_LOOK = 10.0
+"""Seconds that the look at what the cut-off might end may take before it goes on without."""
+_TOKEN_LIFE = timedelta(minutes=60)
+
+Roles = Mapping[str, str | Mapping[str, Any] | None]
+"""Roles with the ctx of each one's probe."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """A cut-off as it goes: what it works with, what it has done and met.
+
+    Args:
+        job: the mount.
+        world: everything outside.
+        pool: threads for what is looked at.
+        ways: the nodes.
+        recorder: of its steps.
+        problems: why it is not all well.
+        warnings: what the reader should know.
+        cut_off_at: RFC 3339, when the config was deleted last; empty: not yet.
+        cut_off: no credential was there afterwards.
+    """
+
+    job: Job
+    world: World
+    pool: Workers
+    ways: Doors
+    recorder: Recorder
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    cut_off_at: str = ""
+    cut_off: bool = False
+
+
+@dataclass(slots=True)
+class Before:
+    """What was seen before the cut-off; what has not answered in time is as it is here."""
+
+    config: LiveConfig
+    history: Mapping[int, HistoryEntry] = field(default_factory=dict)
+    roles: Roles = field(default_factory=dict)
+    beside: Neighbours = field(default_factory=lambda: Neighbours({}, {"": words.NO_TIME}))
+    paths: tuple[str, ...] = ()
+    states: dict[tuple[str, str], str] = field(default_factory=dict)
+    token_life: timedelta = _TOKEN_LIFE
+
+
+def look_before(scene: Scene) -> Before:
+    """See what there is, at most so long; only the config itself must answer.
+
+    Raises:
+        VaultError: no engine is there, or it may not be read.
+    """
+    with scene.recorder.step(StepName.LOOK) as found:
+        before = Before(scene.world.gateway.engine_config(scene.job.path))
+        looks = [scene.pool.submit(look, before) for look in _looks(scene, before.config)]
+        late = wait(looks, timeout=LAST_LOOK).not_done
+        failed = [look for look in looks if look not in late and _error_of(look)]
+        scene.warnings += [words.look_failed(_error_of(look)) for look in failed]
+        found.detail = f"live is {before.config.key_id or 'nothing'}"
+        if late:
+            found.detail += f"; not all was told within {LAST_LOOK:g} s"
+        # What comes late speaks of the time after the cut-off: it goes to the old value.
+        return replace(before, states=dict(before.states))
+
+
+def _looks(scene: Scene, config: LiveConfig) -> tuple[Any, ...]:
+    looks = (
+        partial(_look_at_history, scene),
+        partial(look_at_roles, scene),
+        partial(_look_beside, scene),
+    )
+    return (*looks, partial(_last_verify, scene)) if config.configured else looks
+
+
+def _look_at_history(scene: Scene, before: Before) -> None:
+    before.history = scene.world.gateway.read_history(scene.job.path) or {}
+
+
+def look_at_roles(scene: Scene, before: Before) -> None:
+    """List the roles, each with the ctx of its probe."""
+    roles = scene.world.gateway.list_roles(scene.job.path)
+    before.roles = {name: role.ctx_probe or None for name, role in roles.items()}
+
+
+def _look_beside(scene: Scene, before: Before) -> None:
+    before.beside = neighbours(scene.world.gateway, scene.job.path)
+    before.paths = before.beside.paths
+
+    def known(path: str, node: str, state: str) -> None:
+        before.states[path, node] = state
+
+    # A node that stands still must not be waited for mount by mount, once it is late.
+    health_states(scene.ways, before.paths, lambda: not scene.cut_off_at, known)
+
+
+def _last_verify(scene: Scene, before: Before) -> None:
+    """Learn how long a token lives that was minted until now."""
+    started = scene.world.clock.now()
+    report = scene.world.gateway.verify_config(scene.job.path)
+    ends = [proof.expires_at for proof in report.roles.values() if proof.expires_at]
+    if ends:
+        before.token_life = max(parse_rfc3339(end) for end in ends) - started
+
+
+def _error_of(look: Future[Any]) -> BaseException | None:
+    return look.exception()

@@ -1,0 +1,112 @@
+"""Notes of who is at a rotation: private, and unknown rather than wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from skyflowctl.rotation import journal as module
+from skyflowctl.rotation.journal import FolderJournal
+
+HERE = "https://bao.example:8200"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return FolderJournal(tmp_path / "state" / "rotations", HERE)
+
+
+def note(journal):
+    (file,) = journal._folder.iterdir()
+    return file
+
+
+def changed(journal, **fields):
+    file = note(journal)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_this_process_is_alive_until_it_has_ended(journal):
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    journal.begin("skyflow/order", "run-1")
+    assert journal.owner_alive("skyflow/order", "run-1") is True
+    journal.end("skyflow/order")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    assert list(journal._folder.iterdir()) == []
+    journal.end("skyflow/order")
+
+
+def test_another_rotation_mount_or_server_is_not_known(journal):
+    journal.begin("skyflow/order", "run-1")
+    assert journal.owner_alive("skyflow/order", "run-2") is None
+    assert journal.owner_alive("skyflow/payment", "run-1") is None
+    assert FolderJournal(journal._folder, "https://other").owner_alive(
+        "skyflow/order", "run-1"
+    ) is None  # fmt: skip
+
+
+def test_only_its_owner_may_read_it(journal):
+    journal._folder.mkdir(parents=True, mode=0o755)
+    for rotation in ("run-1", "run-2"):
+        journal.begin("skyflow/order", rotation)
+    assert stat.S_IMODE(journal._folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(note(journal).stat().st_mode) == 0o600
+    assert journal.owner_alive("skyflow/order", "run-2") is True
+
+
+def test_a_process_that_has_ended_is_dead(journal):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from skyflowctl.rotation.journal import FolderJournal\n"
+        "FolderJournal(Path(sys.argv[1]), sys.argv[2]).begin('skyflow/order', 'run-1')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, journal._folder, HERE], check=True)
+    assert journal.owner_alive("skyflow/order", "run-1") is False
+
+
+def test_a_number_that_was_given_again_is_not_taken_for_alive(journal):
+    journal.begin("skyflow/order", "run-1")
+    assert json.loads(note(journal).read_text())["pid"] == os.getpid()
+    changed(journal, started="1")
+    assert journal.owner_alive("skyflow/order", "run-1") is False
+
+
+def test_where_nobody_tells_when_a_process_started_it_is_unknown(journal, monkeypatch):
+    monkeypatch.setattr(module, "_start_of", lambda pid: "")
+    journal.begin("skyflow/order", "run-1")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"machine": "elsewhere"}, {"pid": 0}, {"pid": -1}, {"pid": 2**70}, {"pid": "x"}]
+)
+def test_what_means_nothing_here_is_unknown(journal, fields):
+    journal.begin("skyflow/order", "run-1")
+    changed(journal, **fields)
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '"x"', "\x00", "[" * 100_000])
+def test_a_damaged_note_is_unknown(journal, text):
+    journal.begin("skyflow/order", "run-1")
+    note(journal).write_text(text)
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+
+
+def test_bytes_that_are_no_text_are_unknown(journal):
+    journal.begin("skyflow/order", "run-1")
+    note(journal).write_bytes(b"\xff\xfe\x00")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+
+
+def test_a_folder_that_cannot_be_made_fails_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    journal = FolderJournal(tmp_path / "file" / "rotations", HERE)
+    journal.begin("skyflow/order", "run-1")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    journal.end("skyflow/order")
