@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from support.cluster import wait_until
 from support.stack import Stack
 
 ORDER, PURCHASE, PAYMENT = "skyflow/order", "skyflow/purchase", "skyflow/payment"
@@ -160,15 +161,20 @@ class Admin:
         """Write a policy."""
         self.do("PUT", f"sys/policies/acl/{name}", {"policy": text})
 
-    def approle(self, name: str, policies: Iterable[str], **fields: Any) -> App:
-        """An application with a role id, and a secret id whose metadata name another one."""
+    def approle(
+        self, name: str, policies: Iterable[str], at: Http | None = None, **fields: Any
+    ) -> App:
+        """An application with a role id, and a secret id whose metadata name another one.
+
+        ``at``: the node that it logs in at, once that node knows the role.
+        """
         role = f"auth/approle/role/{name}"
         self.do("POST", role, {"token_policies": list(policies), **fields})
         role_id = self.do("GET", f"{role}/role-id")["data"]["role_id"]
         claims = {"metadata": json.dumps({"role_name": "mallory", "username": "mallory"})}
         secret_id = self.do("POST", f"{role}/secret-id", claims)["data"]["secret_id"]
         body = {"role_id": role_id, "secret_id": secret_id}
-        return App(name, "approle", self._login("auth/approle/login", body))
+        return App(name, "approle", self._login("auth/approle/login", body, at))
 
     def user(self, name: str, password: str, policies: Iterable[str]) -> App:
         """A person with a password."""
@@ -183,10 +189,15 @@ class Admin:
         made = self.do("POST", "auth/token/create", body)["auth"]["client_token"]
         return App(f"token-{name}", "token", made)
 
-    def _login(self, path: str, body: object) -> str:
-        status, answer = self._http.send("", "POST", path, body)
-        assert status == 200, answer
-        return answer["auth"]["client_token"]
+    def _login(self, path: str, body: object, at: Http | None = None) -> str:
+        answers: list[Answer] = []
+
+        def logged_in() -> bool:
+            answers.append((at or self._http).send("", "POST", path, body))
+            return answers[-1][0] == 200
+
+        wait_until(logged_in, f"no login at {path}", 15)
+        return answers[-1][1]["auth"]["client_token"]
 
 
 def now() -> str:
