@@ -82,13 +82,14 @@ def audit(*args: str, encoding: str = "utf-8") -> str:
     return done.stdout.decode(encoding)
 
 
-def test_every_request_is_found_and_every_bad_line_counted(nasty):
+@pytest.mark.parametrize("args", [("who",), ("tail", "-n", "100")], ids=" ".join)
+def test_every_request_is_found_and_every_bad_line_counted(nasty, args):
     path, requests = nasty
-    data = json.loads(audit("who", str(path), "-o", "json"))["data"]
-    assert len(data["requests"]) == requests
-    texts = {row["ctx"] for row in data["requests"]}
-    assert texts >= set(NASTY), "the JSON tells what the log says"
-    read = data["summary"]["read"]
+    shown = audit(args[0], str(path), *args[1:], "-o", "ndjson")
+    _, *rows, result = (json.loads(line) for line in shown.splitlines())
+    assert len(rows) == requests
+    assert {row["ctx"] for row in rows} >= set(NASTY), "the JSON tells what the log says"
+    read = result["data"]["summary"]["read"]
     assert read["damaged"].pop("line-too-long") == 1
     assert read["damaged"].pop("nul-bytes") == 1
     assert sum(read["damaged"].values()) == 7

@@ -107,7 +107,8 @@ class Followed:
         self._wait = wait
         self._file: BinaryIO | None = None
         self._from_start = from_start
-        self._half = b""
+        self._half: list[bytes] = []
+        self._held = 0
         self._skipping = False
         self.damaged: Counter[str] = Counter()
 
@@ -121,7 +122,7 @@ class Followed:
                 if self._replaced():
                     # What was written between the last read and the rename.
                     yield from self._read()
-                    yield from self._flush()
+                    yield from self.finish()
                     self._open(from_start=True)
                     continue
                 more = self._wait(POLL_SECONDS)
@@ -165,22 +166,28 @@ class Followed:
 
     def _read(self) -> Iterator[bytes]:
         while self._file is not None and (block := self._file.read(BLOCK_BYTES)):
-            *whole, half = (self._half + block).split(b"\n")
-            self._half = half
-            for line in whole:
-                if self._skipping:
-                    self._skipping = False
-                else:
-                    yield line
-            if len(self._half) > MAX_LINE_BYTES:
-                self.damaged[TOO_LONG] += not self._skipping
-                self._half, self._skipping = b"", True
+            *ends, rest = block.split(b"\n")
+            for end in ends:
+                self._hold(end)
+                yield from self.finish()
+            self._hold(rest)
 
-    def _flush(self) -> Iterator[bytes]:
-        half, self._half = self._half, b""
-        skipping, self._skipping = self._skipping, False
-        if half and not skipping:
-            yield half
+    def _hold(self, part: bytes) -> None:
+        """Keep a part of a line, as long as the line is not too long."""
+        if self._skipping:
+            return
+        self._half.append(part)
+        self._held += len(part)
+        if self._held > MAX_LINE_BYTES:
+            self.damaged[TOO_LONG] += 1
+            self._half, self._held, self._skipping = [], 0, True
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield what stands behind the last newline: nobody writes on."""
+        line, skipping = b"".join(self._half), self._skipping
+        self._half, self._held, self._skipping = [], 0, False
+        if line and not skipping:
+            yield line
 
 
 def follow(

@@ -1,14 +1,16 @@
 """The newest token requests of the logs, and those that come while they are followed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from heapq import heappush, heappushpop
+from itertools import chain
 from queue import Full, Queue
 from threading import Event, Thread
 
 from skyflowctl.audit.digesting import GZIP_MAGIC, ZSTD_MAGIC
-from skyflowctl.audit.lines import follow
+from skyflowctl.audit.lines import Followed, follow
 from skyflowctl.audit.model import Counts, TokenRequest
 from skyflowctl.audit.query import Query, matcher
 from skyflowctl.audit.scan import ScanOptions, scan, scan_marked
@@ -52,10 +54,12 @@ class Tail:
         self._newest: list[tuple[datetime, int, TokenRequest]] | None = []
         self._show: Callable[[TokenRequest], object] = lambda _: None
         self._files = len(sources.streams)
+        self._followed: list[Followed] = []
         options = ScanOptions(plugin_names, reorder_seconds=0, hold_wrapped=False)
         if all(_is_plain(stream.files[-1]) for stream in sources.streams):
             caught_up = self._show_newest if following else None
-            self._scan = scan_marked(_lines(sources.streams, caught_up), options)
+            lines = _lines(sources.streams, caught_up, self._followed)
+            self._scan = scan_marked(lines, options)
         elif following:
             raise UsageError(
                 "a packed file or standard input cannot be followed",
@@ -94,7 +98,11 @@ class Tail:
     def counts(self) -> Counts:
         """Return what was read so far."""
         counts = self._scan.counts()
-        return replace(counts, files=counts.files or self._files)
+        damaged = Counter(dict(counts.damaged))
+        for one in self._followed:
+            damaged.update(one.damaged)
+        told = tuple(sorted(damaged.items()))
+        return replace(counts, files=counts.files or self._files, damaged=told)
 
 
 def _is_plain(file: LogFile) -> bool:
@@ -121,8 +129,18 @@ def _newest_parts(stream: Stream) -> list[Part]:
 class _Reader(Thread):
     """Reads one stream's end, and follows it until it is stopped."""
 
-    def __init__(self, parts: Sequence[Part], out: "Queue[_Item]", stop: Event) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        out: "Queue[_Item]",
+        stop: Event,
+        followed: list[Followed],
+        *,
+        following: bool,
+    ) -> None:
         super().__init__(daemon=True)
+        self._followed = followed
+        self._following = following
         self._parts = parts
         self._out = out
         self._stopped = stop
@@ -134,14 +152,17 @@ class _Reader(Thread):
             *older, newest = self._parts
             for file, size in older:
                 self._pass_on(file, size, lambda _: False)
-            self._pass_on(*newest, self._wait)
+            self._pass_on(*newest, self._wait if self._following else lambda _: False)
         except OSError as error:
             self._put((self, None, error.strerror or type(error).__name__))
         self._put((self, None, ""))
 
     def _pass_on(self, file: LogFile, size: int, wait: Callable[[float], bool]) -> None:
         assert file.path is not None
-        for line in follow(file.path, wait, from_start=True, newest=size):
+        followed = follow(file.path, wait, from_start=True, newest=size)
+        self._followed.append(followed)
+        # The rest is read only once nothing follows any more: then it is a line too.
+        for line in chain(followed, followed.finish()):
             self._put((self, line, file.node))
 
     def _wait(self, seconds: float) -> bool:
@@ -164,16 +185,22 @@ _Item = tuple[_Reader, bytes | None, str | None]
 
 
 def _lines(
-    streams: Sequence[Stream], caught_up: Callable[[], object] | None
+    streams: Sequence[Stream],
+    caught_up: Callable[[], object] | None,
+    followed: list[Followed],
 ) -> Iterator[tuple[bytes, str]]:
     """Yield the lines of all streams with their nodes.
 
     Args:
         streams: whose newest lines are wanted.
         caught_up: called when all of them were read to their end; None: that is all.
+        followed: gets each file that is read; they count what is too long.
     """
     stop, items = Event(), Queue[_Item](_QUEUED)
-    readers = [_Reader(_newest_parts(stream), items, stop) for stream in streams]
+    readers = [
+        _Reader(_newest_parts(each), items, stop, followed, following=caught_up is not None)
+        for each in streams
+    ]
     behind = set(readers)
     for reader in readers:
         reader.start()
