@@ -43,4 +43,4 @@ bench: $(READY)
 
 clean:
 	-@[ ! -x $(BIN)/skyflowctl ] || $(BIN)/skyflowctl dev down
-	rm -rf $(VENV) .skyflowctl .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .skyflowctl .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build artifacts

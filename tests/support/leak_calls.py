@@ -111,6 +111,21 @@ CALLS: dict[str, list[Call]] = {
     ],
     "status": [dev("status"), dev("status", "-o", "json"), bad(dev("status", *_WRONG))],
     "health": [dev("health"), dev("health", "-o", "json"), bad(dev("health", *_WRONG))],
+    "audit posture": [
+        dev("audit", "posture", "-v", "-v"),
+        dev("audit", "posture", "-o", "json"),
+        dev("audit", "posture", "-o", "sarif"),
+        bad(dev("audit", "posture", "--fail-on", "info", "-o", "json")),
+        bad(dev("audit", "posture", *_WRONG)),
+    ],
+    "audit report": [
+        dev("audit", "report", "--html", "report.html", "--csv", "tables", "-v", "-v"),
+        dev("audit", "report", "-o", "json", "--evidence", "evidence", "--server-roles"),
+        dev("audit", "report", "-o", "csv", "-f", "own/mounts.yaml"),
+        bad(dev("audit", "report", "--server-roles", *_WRONG)),
+        bad(dev("audit", "report", "nobody.log", "-o", "json")),
+        bad(dev("audit", "report", "-f", "own/bad.yaml", "-v", "-v")),
+    ],
     "creds": [
         *(token(dev(*_ORDER, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
         *(token(own(*_OWN, "-v", "-v", "-o", form)) for form in ("raw", "json", "env", "table")),
@@ -182,6 +197,31 @@ CALLS: dict[str, list[Call]] = {
         dev("role", "show", "order", "order-producer", "-o", "json"),
         bare("role", "show", "ledger", "reader"),
         bad(dev("role", "show", "order", "nobody")),
+    ],
+    "audit who": [
+        dev("audit", "who", "--ctx", "order:1", "-v", "-v"),
+        dev("audit", "who", "-o", "json"),
+        dev("audit", "who", "-o", "ndjson", "--ctx", "order:*"),
+        dev("audit", "who", "-o", "csv", "--mount", "order"),
+        dev("audit", "who", "--ctx", "order:1", *_WRONG),
+        bad(dev("audit", "who", "--token", "a-token-on-argv", "-v", "-v")),
+        bad(dev("audit", "who", "--outcome", "nonsense", "-o", "json")),
+        bad(dev("audit", "who", "nobody.log")),
+    ],
+    "audit tail": [
+        dev("audit", "tail", "-v", "-v"),
+        dev("audit", "tail", "-n", "5000", "-o", "json"),
+        bad(dev("audit", "tail", "nobody.log")),
+    ],
+    "audit denied": [
+        dev("audit", "denied", "-v", "-v"),
+        dev("audit", "denied", "-o", "json"),
+        bad(dev("audit", "denied", "-f", "own/bad.yaml", "-v", "-v")),
+    ],
+    "audit unused": [
+        dev("audit", "unused", "--days", "1m", "-v", "-v"),
+        dev("audit", "unused", "-o", "json"),
+        bad(dev("audit", "unused", *_WRONG)),
     ],
     "plugin build": [
         dev("plugin", "build", "{plugins}", "--name", "other", "-v", "-v"),

@@ -12,7 +12,7 @@ from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.render.terminal import Terminal
 
 
-@pytest.mark.parametrize("word", ["audit", "exec", "doctor", "context"])
+@pytest.mark.parametrize("word", ["exec", "doctor", "context", "consumer"])
 def test_a_command_of_a_later_version_is_said_to_be_one(word):
     done = invoke(word, "-o", "json")
     (problem,) = checked_envelope(done.stdout)["errors"]

@@ -25,7 +25,7 @@ from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
 # Commands of the design that a person may have read about.
-_LATER = frozenset({"audit", "exec", "doctor", "consumer", "context", "login", "logout"})
+_LATER = frozenset({"exec", "doctor", "consumer", "context", "login", "logout"})
 
 
 class LazyGroup(TyperGroup):

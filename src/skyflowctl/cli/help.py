@@ -35,6 +35,7 @@ EXIT_CODES = {
 
 ENVIRONMENT = {
     "SKYFLOWCTL_FILE": "the manifest, when -f is not given (else ./mounts.yaml)",
+    "SKYFLOWCTL_AUDIT_LOG": "audit logs, with colons between, when no LOG is given",
     "BAO_ADDR, VAULT_ADDR": "the server's address",
     "BAO_TOKEN, VAULT_TOKEN": "the login; belongs to the address from the environment",
     "BAO_NAMESPACE, VAULT_NAMESPACE": "the namespace",

@@ -153,6 +153,25 @@ def server_name(gateway: "Gateway") -> str:
     return transport.server if isinstance(transport, HvacTransport) else "a server in this process"
 
 
+def named_addresses(gateway: "Gateway") -> tuple[tuple[str, ...], bool]:
+    """Return every address that the user named, the server's first, and whether those who
+    answer there have to show a certificate that is trusted."""
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    transport = gateway.transport
+    if not isinstance(transport, HvacTransport):
+        return (server_name(gateway),), True
+    return transport.addresses, transport.checks_certificates
+
+
+def namespace_of(gateway: "Gateway") -> str:
+    """Return the namespace that a gateway's paths are relative to; empty for the root."""
+    from skyflowctl.vault.hvac_transport import HvacTransport
+
+    transport = gateway.transport
+    return transport.namespace if isinstance(transport, HvacTransport) else ""
+
+
 def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
     """Return how to ask one node of the cluster alone; a node that was never named: None."""
     from skyflowctl.vault.failures import RedirectRefused

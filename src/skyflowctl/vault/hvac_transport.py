@@ -128,6 +128,16 @@ class HvacTransport:
         return self._target.nodes
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address that the user named; the target's own comes first."""
+        return self._addresses
+
+    @property
+    def checks_certificates(self) -> bool:
+        """Whether whoever answers has to prove that it is the server."""
+        return not self._target.skip_verify
+
+    @property
     def server(self) -> str:
         """The address and namespace that it was made for, as people read them."""
         within = f", namespace {self._target.namespace}" if self._target.namespace else ""

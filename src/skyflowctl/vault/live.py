@@ -9,7 +9,10 @@ from skyflowctl.errors import Problem
 
 @dataclass(frozen=True, slots=True)
 class LiveMount:
-    """One entry of ``sys/mounts``. Lists that the server leaves out are empty."""
+    """One entry of ``sys/mounts``. Lists that the server leaves out are empty.
+
+    ``seal_wrap`` is the flag as it is stored, whether or not the server can do it.
+    """
 
     path: str
     type: str
@@ -21,6 +24,7 @@ class LiveMount:
     plugin_version: str
     running_plugin_version: str
     running_sha256: str
+    seal_wrap: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def mount(path: str, raw: Mapping[str, Any]) -> LiveMount:
         plugin_version=str(raw.get("plugin_version") or ""),
         running_plugin_version=str(raw.get("running_plugin_version") or ""),
         running_sha256=str(raw.get("running_sha256") or ""),
+        seal_wrap=bool(raw.get("seal_wrap")),
         **lists,
     )
 

@@ -1,0 +1,116 @@
+"""``skyflowctl audit who --ctx`` and ``audit report`` against ``jq`` on the same log.
+
+    python benchmarks/audit.py [ROUNDS] [SIZE_MB]
+
+A synthetic log of the real shape (``_audit_log.py``), half of its entries creds requests. jq
+only selects the entries and prints the fields that ours work on; ours join, count and print
+the answer. Every run is one whole process, page cache warm. Limits: who 5x, report 2x as fast
+as jq, each under 300 MB resident. Plain reading (``cat``) is shown beside them.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from _audit_log import write_log
+from _compare import BIN, Ratio, in_turns, judge, plain_environ, show_medians
+
+ROUNDS = 5
+SIZE_MB = 1024
+CTX = "order:1234"
+MOST_MB = 300
+
+OURS = '.type == "response" and .request.mount_type == "skyflow"'
+ROW = "[.time, .auth.metadata.role_name, .request.path, .request.data.ctx, .request.id, .error]"
+WHO = f'select({OURS} and .request.data.ctx == "{CTX}") | {ROW}'
+REPORT = f'select({OURS} and (.request.path | contains("/creds/"))) | {ROW}'
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One process: seconds, and the most megabytes that it held."""
+
+    seconds: float
+    megabytes: float
+
+
+def run(command: Sequence[str], environ: dict[str, str]) -> Spent:
+    """Run one process to its end; it must succeed."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, env=environ, stdout=subprocess.DEVNULL, stderr=errors, close_fds=True
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        spent = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed: {errors.read().decode()}")
+    return Spent(spent, usage.ru_maxrss / 1024)
+
+
+def commands(log: str) -> dict[str, list[str]]:
+    ours = [str(BIN / "skyflowctl"), "audit"]
+    return {
+        "cat": ["cat", log],
+        "jq who": ["jq", "-c", WHO, log],
+        "jq report": ["jq", "-c", REPORT, log],
+        "audit who --ctx": [*ours, "who", log, "--ctx", CTX, "-o", "json"],
+        "audit report": [*ours, "report", log, "-o", "json"],
+    }
+
+
+def without_server() -> dict[str, str]:
+    """An environment that names no server: everything comes from the log."""
+    environ = plain_environ()
+    return {
+        name: value for name, value in environ.items() if not name.startswith(("BAO_", "VAULT_"))
+    }
+
+
+def measure(log: str, rounds: int) -> dict[str, list[Spent]]:
+    environ = without_server()
+    cases = {
+        name: lambda command=command: run(command, environ)
+        for name, command in commands(log).items()
+    }
+    return in_turns(cases, rounds)
+
+
+def verdict(found: dict[str, list[Spent]]) -> int:
+    """Print all figures; 1 when a limit is missed."""
+    seconds = {name: [one.seconds for one in spent] for name, spent in found.items()}
+    show_medians("seconds, process start included", seconds)
+    ratios = [
+        Ratio("jq / audit who --ctx", seconds["jq who"], seconds["audit who --ctx"], at_least=5),
+        Ratio("jq / audit report", seconds["jq report"], seconds["audit report"], at_least=2),
+        Ratio("audit who --ctx / cat", seconds["audit who --ctx"], seconds["cat"]),
+        Ratio("audit report / cat", seconds["audit report"], seconds["cat"]),
+    ]
+    failed = judge("how much faster than jq, how far from plain reading", ratios)
+    for name in ("audit who --ctx", "audit report"):
+        most = max(one.megabytes for one in found[name])
+        word = "ok" if most < MOST_MB else "MISSED"
+        failed |= most >= MOST_MB
+        print(f"  {name:<30}{most:>8.0f} MB resident at most; limit {MOST_MB} MB: {word}")
+    return int(failed)
+
+
+def main() -> int:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    size = (int(sys.argv[2]) if len(sys.argv) > 2 else SIZE_MB) << 20
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "audit.log"
+        asked = write_log(log, size, plain=True)
+        print(f"a log of {log.stat().st_size >> 20} MB, {asked} creds requests")
+        return verdict(measure(str(log), rounds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What was read of the logs, ready for JSON: the same words in every command."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.audit.model import Counts, CredentialChange
+from skyflowctl.audit.sources import Input
+from skyflowctl.clock import rfc3339
+
+
+def time_json(time: datetime | None) -> str | None:
+    """Return a time as RFC 3339 in UTC."""
+    return None if time is None else rfc3339(time)
+
+
+def inputs_json(inputs: Iterable[Input]) -> list[dict[str, Any]]:
+    """Return the files that were read: names as they were given, sizes, digests."""
+    return [{"name": one.name, "bytes": one.bytes, "sha256": one.sha256} for one in inputs]
+
+
+def counts_json(counts: Counts) -> dict[str, Any]:
+    """Return what was read, and what could not be used."""
+    return {
+        "files": counts.files,
+        "bytes": counts.bytes,
+        "lines": counts.lines,
+        "requests": counts.requests,
+        "damaged": dict(counts.damaged),
+        "duplicates": counts.duplicates,
+        "forwards": counts.forwards,
+        "unpaired": counts.unpaired,
+    }
+
+
+def change_json(change: CredentialChange) -> dict[str, Any]:
+    """Return one change of a mount's credential."""
+    return {
+        "time": rfc3339(change.time),
+        "mount": change.mount,
+        "kind": change.kind.value,
+        "outcome": change.outcome.value,
+        "key_id": change.key_id or None,
+        "app": change.caller.app or None,
+        "auth": change.caller.auth or None,
+        "run_id": change.run_id or None,
+        "request_id": change.request_id,
+        "node": change.node,
+    }

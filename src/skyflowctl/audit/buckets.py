@@ -1,0 +1,130 @@
+"""Requests over time and over the week, in bounded memory whatever span a log covers."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from skyflowctl.audit.report_model import HOURS, WEEKDAYS, HeatMap, Series, SeriesLine
+
+BUCKETS_MAX = 120
+"""Buckets of a series."""
+CELLS_MAX = 20_000
+"""Minutes that are counted apart, over all mounts: 6 MB. With more of them hours are, then
+days, then months."""
+_MINUTE_DAYS = 3
+"""And so many days: with more of them no bucket is shorter than an hour."""
+
+_DAY = 86_400
+_WIDTHS = (16, 13, 10, 7)
+"""How much of a time's text is a minute, an hour, a day, a month."""
+_STEPS = (60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, _DAY, 7 * _DAY)
+_SMALLEST = {16: 60, 13: 3600, 10: _DAY, 7: 31 * _DAY}
+_EPOCH = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday, so that weeks start on one
+
+
+class Timeline:
+    """Counts requests by mount and time."""
+
+    def __init__(self, cells_max: int = CELLS_MAX) -> None:
+        self._cells_max = cells_max
+        self._level = 0
+        self._width = _WIDTHS[0]
+        self.apart = self._width
+        """So much of a time's text has to be told apart by whoever adds."""
+        self._cells: dict[tuple[str, str], list[int]] = {}
+        self._weeks: dict[str, list[int]] = {}
+        self._day = ""
+        self._days: set[str] = set()
+        self._weekday = 0
+
+    def add(self, mount: str, time: str, requests: int, errors: int) -> None:
+        """Count requests of one minute or hour, ``2026-11-22T18:44``."""
+        key = (mount, time[: self._width])
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = [0, 0]
+        cell[0] += requests
+        cell[1] += errors
+        if len(self._cells) > self._cells_max and self._level + 1 < len(_WIDTHS):
+            self._coarsen()
+        week = self._weeks.get(mount)
+        if week is None:
+            week = self._weeks[mount] = [0] * (WEEKDAYS * HOURS)
+        if time[:10] != self._day:
+            self._turn_to(time[:10])
+        week[self._weekday * HOURS + int(time[11:13])] += requests
+
+    def _turn_to(self, day: str) -> None:
+        self._day = day
+        self._weekday = datetime.fromisoformat(day).weekday()
+        if self._level == 0:
+            self._days.add(day)
+            if len(self._days) > _MINUTE_DAYS:
+                self._coarsen()
+
+    def _coarsen(self) -> None:
+        self._level += 1
+        width = self._width = _WIDTHS[self._level]
+        self.apart = _WIDTHS[1]
+        merged: dict[tuple[str, str], list[int]] = {}
+        for (mount, time), (requests, errors) in self._cells.items():
+            cell = merged.setdefault((mount, time[:width]), [0, 0])
+            cell[0] += requests
+            cell[1] += errors
+        self._cells = merged
+
+    def series(self) -> Series:
+        """Return the requests over time, in buckets of equal length."""
+        cells = [
+            (mount, _moment(time), counts) for (mount, time), counts in sorted(self._cells.items())
+        ]
+        if not cells:
+            return Series(_STEPS[0], (), ())
+        first, last = min(cell[1] for cell in cells), max(cell[1] for cell in cells)
+        seconds = _bucket_seconds(first, last, _SMALLEST[self._width])
+        start = _floor(first, seconds)
+        size = (last - start) // timedelta(seconds=seconds) + 1
+        lines: dict[str, tuple[list[int], list[int]]] = {}
+        for mount, time, (requests, errors) in cells:
+            line = lines.setdefault(mount, ([0] * size, [0] * size))
+            at = (time - start) // timedelta(seconds=seconds)
+            line[0][at] += requests
+            line[1][at] += errors
+        starts = tuple(start + timedelta(seconds=seconds * at) for at in range(size))
+        return Series(seconds, starts, _lines(lines.items()))
+
+    def heat(self, mounts: Iterable[str]) -> tuple[HeatMap, ...]:
+        """Return when in the week these mounts are used."""
+        return tuple(HeatMap(mount, _by_day(self._weeks[mount])) for mount in mounts)
+
+
+def _lines(found: Iterable[tuple[str, tuple[list[int], list[int]]]]) -> tuple[SeriesLine, ...]:
+    lines = [SeriesLine(mount, tuple(counts), tuple(bad)) for mount, (counts, bad) in found]
+    return tuple(sorted(lines, key=lambda line: (-sum(line.requests), line.mount)))
+
+
+def _by_day(week: list[int]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(week[day * HOURS : (day + 1) * HOURS]) for day in range(WEEKDAYS))
+
+
+def _moment(time: str) -> datetime:
+    """Return the start of a minute, hour, day or month of which the text is given."""
+    return datetime.fromisoformat(f"{time}-01" if len(time) == 7 else time).replace(tzinfo=UTC)
+
+
+def _bucket_seconds(first: datetime, last: datetime, smallest: int) -> int:
+    """Return the shortest length with which the range has few enough buckets."""
+    for step in _STEPS:
+        buckets = (last - _floor(first, step)) // timedelta(seconds=step) + 1
+        if step >= smallest and buckets <= BUCKETS_MAX:
+            return step
+    days = (last - first).days // (BUCKETS_MAX - 1) + 1
+    return max(days * _DAY, smallest)
+
+
+def _floor(moment: datetime, seconds: int) -> datetime:
+    """Return the last whole multiple of so many seconds; weeks start on Mondays."""
+    since = (moment - _EPOCH) // timedelta(seconds=1)
+    try:
+        return _EPOCH + timedelta(seconds=since - since % seconds)
+    except OverflowError:
+        return moment

@@ -1,0 +1,127 @@
+"""What an entry on an engine's mount is about, and how it ended."""
+
+import re
+from typing import NamedTuple
+
+from skyflowctl.audit.entries import Entry, RequestData
+from skyflowctl.audit.model import ChangeKind, Outcome
+
+FORWARDED = "cannot write to readonly storage"
+"""The error that makes a standby forward a write to the leader (trial 17)."""
+
+CREDS = "creds"
+_CHANGES = {
+    ("config/commit", "update"): ChangeKind.ROTATION_COMMITTED,
+    ("config/rollback", "update"): ChangeKind.ROLLBACK,
+    ("config", "delete"): ChangeKind.REVOKED,
+}
+_HISTORY = "config/history/"
+_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|config(?:/|$))")
+_READS = frozenset({"read", "update", "create"})
+
+
+class Target(NamedTuple):
+    """What a path on an engine's mount names; ``kind`` is ``creds``, ``config`` or empty."""
+
+    kind: str
+    mount: str
+    name: str
+
+
+NOTHING = Target("", "", "")
+
+
+def target_of(mount_point: str, path: str) -> Target:
+    """Return what this path names: a role's creds, something of the config, or nothing.
+
+    Args:
+        mount_point: with a trailing slash, as the path has it; empty where the server
+            does not write it: then it is read off the path.
+        path: of the request.
+    """
+    if not mount_point:
+        match = _UNKNOWN_MOUNT.match(path)
+        mount_point = match[1] if match else ""
+    if not mount_point or not path.startswith(mount_point):
+        return NOTHING
+    mount, rest = mount_point.rstrip("/"), path[len(mount_point) :].lstrip("/")
+    if rest.startswith("creds/") and len(rest) > len("creds/"):
+        return Target(CREDS, mount, rest[len("creds/") :])
+    if rest == "config" or rest.startswith("config/"):
+        return Target("config", mount, rest)
+    return NOTHING
+
+
+def asks_for_token(operation: str) -> bool:
+    """Return whether this operation on ``creds/<role>`` asks for a token."""
+    return operation in _READS
+
+
+def change_kind(target: Target, operation: str, data: RequestData | None) -> ChangeKind | None:
+    """Return what a request on the config does to the credential; None: nothing."""
+    name = target.name
+    if operation == "create":
+        operation = "update"
+    if name == "config" and operation == "update":
+        return _write_kind(data)
+    if name.startswith(_HISTORY) and operation == "delete":
+        return ChangeKind.KEPT_DESTROYED
+    return _CHANGES.get((name, operation))
+
+
+def _write_kind(data: RequestData | None) -> ChangeKind | None:
+    if data is None:
+        return None
+    written = data.credentials_json is not None or data.credentials_file_path is not None
+    if data.rotation_id is not None:
+        if written:
+            return ChangeKind.ROTATION_WRITTEN
+        # The second write of an open rotation only adds the key that it goes to.
+        return None if data.rotation_to is not None else ChangeKind.ROTATION_OPENED
+    return ChangeKind.WRITE if written else None
+
+
+def outcome_of(entry: Entry, *, token: bool) -> Outcome:
+    """Return how a request ended, from its response.
+
+    Args:
+        entry: of type response.
+        token: it asked for a token, so that an answer without one is none.
+    """
+    response = entry.response
+    data = None if response is None else response.data
+    if entry.error:
+        return _failure(entry)
+    if data is not None and data.error is not None:
+        return Outcome.REFUSED
+    if not token:
+        return Outcome.GRANTED
+    if data is not None and data.access_token is not None:
+        return Outcome.GRANTED
+    if response is not None and response.wrap_info is not None:
+        return Outcome.GRANTED
+    return Outcome.FAILED
+
+
+_REFUSALS = (
+    "unsupported path",
+    "unsupported operation",
+    "invalid request",
+    "unknown role",
+    "mount not configured",
+    "token service refused",
+)
+
+
+def _failure(entry: Entry) -> Outcome:
+    """Tell a no from nobody having answered. The order matters: Skyflow's own words follow
+    ``token service refused`` and may hold any of the others."""
+    error = entry.error
+    if "token service refused" in error:
+        return Outcome.REFUSED
+    results = None if entry.auth is None else entry.auth.policy_results
+    if (results is not None and not results.allowed) or "permission denied" in error:
+        return Outcome.DENIED
+    if "skyflow: " in error:
+        return Outcome.FAILED
+    return Outcome.REFUSED if any(words in error for words in _REFUSALS) else Outcome.FAILED

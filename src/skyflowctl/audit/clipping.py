@@ -1,0 +1,60 @@
+"""Long lines cut down before anything of them is kept."""
+
+from typing import Any
+
+import msgspec
+
+from skyflowctl.audit.entries import Entry
+
+LONG_LINE_BYTES = 8 << 10
+"""Entries of longer lines are cut. A real one with the largest ctx has about 6 KB."""
+TEXT_MAX = 1024
+"""What is kept of a text: the longest real one is an error message of a few hundred."""
+KEPT_MAX = 8 << 10
+"""What is kept of all texts of an entry together; what comes last is left out."""
+ITEM_COST = 64
+"""What a list's or object's item costs besides its text."""
+
+# Most telling first: a token with hundreds of policies loses policies, not its time.
+_ORDER = ("type", "time", "error", "request", "response", "auth")
+
+
+def clipped(entry: Entry) -> Entry:
+    """Return the entry with its texts cut to what a real one can hold."""
+    cutter = _Cutter()
+    for name in _ORDER:
+        setattr(entry, name, cutter.cut(getattr(entry, name)))
+    return entry
+
+
+class _Cutter:
+    """Cuts values while there is room for them."""
+
+    def __init__(self) -> None:
+        self._left = KEPT_MAX
+
+    def cut(self, value: Any) -> Any:
+        """Return a value of which no more is left than there is room for."""
+        if isinstance(value, str):
+            kept = value[: min(TEXT_MAX, max(0, self._left))]
+            self._left -= len(kept)
+            return kept
+        if isinstance(value, msgspec.Struct):
+            for name in value.__struct_fields__:
+                setattr(value, name, self.cut(getattr(value, name)))
+            return value
+        if isinstance(value, list):
+            return [self.cut(each) for each in value if self._room()]
+        if isinstance(value, dict):
+            return self._mapping(value)
+        return value
+
+    def _room(self) -> bool:
+        self._left -= ITEM_COST
+        return self._left > 0
+
+    def _mapping(self, value: dict[str, Any]) -> Any:
+        """Cut metadata or a ctx; a ctx that is not flat becomes the start of its text."""
+        if any(isinstance(each, (dict, list)) for each in value.values()):
+            return self.cut(msgspec.json.encode(value).decode(errors="replace"))
+        return {self.cut(key): self.cut(each) for key, each in value.items() if self._room()}

@@ -1,0 +1,154 @@
+"""One line of an audit log as a typed entry. Never raises on what a line holds.
+
+Only the fields that are used are decoded; the rest is skipped by the decoder.
+"""
+
+from typing import Any
+
+import msgspec
+
+NOT_JSON = "not-json"
+NOT_AN_ENTRY = "not-an-entry"
+WRONG_TYPES = "wrong-types"
+TOO_DEEP = "too-deep"
+NUL_BYTES = "nul-bytes"
+
+
+class Policy(msgspec.Struct, gc=False):
+    """A policy that allowed a request."""
+
+    name: str = ""
+
+
+class PolicyResults(msgspec.Struct, gc=False):
+    """What the access rules said."""
+
+    allowed: bool = False
+    granting_policies: list[Policy] | None = None
+
+
+class Auth(msgspec.Struct, gc=False):
+    """The token of a request, or the one that a login answered."""
+
+    accessor: str = ""
+    display_name: str = ""
+    policies: list[str] | None = None
+    policy_results: PolicyResults | None = None
+    metadata: dict[str, str] | None = None
+    entity_id: str = ""
+    token_type: str = ""
+
+
+class Namespace(msgspec.Struct, gc=False):
+    """Where a request went."""
+
+    id: str = ""
+    path: str = ""
+
+
+class Headers(
+    msgspec.Struct,
+    gc=False,
+    rename={"claimed": "application-source", "run": "x-skyflowctl-run"},
+):
+    """The audited headers that are used here; the server writes the names in lower case."""
+
+    claimed: list[str] | None = None
+    run: list[str] | None = None
+
+
+class RequestData(msgspec.Struct, gc=False):
+    """The fields of a request that are used here, of whatever type the caller sent."""
+
+    ctx: Any = None
+    token: Any = None
+    credentials_json: Any = None
+    credentials_file_path: Any = None
+    rotation_id: Any = None
+    rotation_to: Any = None
+
+
+class Request(msgspec.Struct, gc=False):
+    """What was asked for."""
+
+    id: str = ""
+    operation: str = ""
+    mount_point: str = ""
+    mount_type: str = ""
+    client_token: str = ""
+    namespace: Namespace | None = None
+    path: str = ""
+    data: RequestData | None = None
+    remote_address: str = ""
+    wrap_ttl: int = 0
+    headers: Headers | None = None
+
+
+class ResponseData(msgspec.Struct, gc=False):
+    """The fields of a response that are used here."""
+
+    access_token: Any = None
+    key_id: Any = None
+    error: Any = None
+
+
+class WrapInfo(msgspec.Struct, gc=False):
+    """A wrapping token that was handed out."""
+
+    ttl: int = 0
+    token: str = ""
+    accessor: str = ""
+
+
+class Response(msgspec.Struct, gc=False):
+    """What was answered."""
+
+    auth: Auth | None = None
+    data: ResponseData | None = None
+    wrap_info: WrapInfo | None = None
+
+
+class Entry(msgspec.Struct, gc=False):
+    """One line: a request, or a request and its response."""
+
+    type: str
+    request: Request
+    time: str = ""
+    auth: Auth | None = None
+    response: Response | None = None
+    error: str = ""
+
+
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+def decode(line: bytes) -> Entry | str:
+    """Return the entry of a line, or the reason why there is none."""
+    try:
+        return _decode(line)
+    except msgspec.ValidationError:
+        return _reason(line)
+    except msgspec.DecodeError:
+        return NOT_JSON
+    except UnicodeDecodeError:
+        return NOT_JSON
+    except RecursionError:
+        return TOO_DEEP
+
+
+def _reason(line: bytes) -> str:
+    """Say what is wrong with a line that is JSON (up to where it was read)."""
+    try:
+        whole = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NOT_JSON
+    except RecursionError:
+        return TOO_DEEP
+    if isinstance(whole, dict) and "type" in whole and "request" in whole:
+        return WRONG_TYPES
+    return NOT_AN_ENTRY
+
+
+def decode_padded(line: bytes) -> Entry | str:
+    """Decode a line that a crash filled up with NULs: they stand for nothing."""
+    return decode(line.replace(b"\0", b""))

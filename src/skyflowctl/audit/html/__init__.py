@@ -1,0 +1,1 @@
+"""The report as one page that loads nothing and sends nothing: ``page.render``."""

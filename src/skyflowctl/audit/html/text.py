@@ -1,0 +1,140 @@
+"""Untrusted text and figures as HTML. Only what comes out of here goes into the page."""
+
+import unicodedata
+from datetime import datetime
+from html import escape
+
+from skyflowctl.audit.escape import visible
+
+LONG_NAME = 72
+"""Longer names are folded: their start and end are shown, and all of them on demand."""
+_MARKS_MAX = 3
+_WORD_MAX = 22
+_MARKS = frozenset({"Mn", "Me"})
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+NOTHING = '<span class="none">none</span>'
+
+
+def text(value: str) -> str:
+    """Return a text for HTML and SVG content and for quoted attributes.
+
+    Controls, text-direction marks and lone surrogates are written out, and so are piles of
+    combining marks, which would paint over the lines above and below.
+    """
+    return escape(_flat(visible(value)), quote=True)
+
+
+def _flat(value: str) -> str:
+    if value.isascii():
+        return value
+    parts, marks = [], 0
+    for character in value:
+        marks = marks + 1 if unicodedata.category(character) in _MARKS else 0
+        parts.append(character if marks <= _MARKS_MAX else f"\\u{ord(character):04x}")
+    return "".join(parts)
+
+
+def clipped(value: str, most: int) -> str:
+    """Return a text, not yet escaped, of at most so many characters."""
+    return value if len(value) <= most else value[: most - 1] + "…"
+
+
+def name(value: str, empty: str = NOTHING) -> str:
+    """Return a name in its own direction of writing; a long one opens on demand."""
+    if not value:
+        return empty
+    if len(value) <= LONG_NAME:
+        return _isolated(value)
+    short = f"{value[:40]} … {value[-12:]}"
+    return (
+        f'<details class="long"><summary><bdi>{text(short)}</bdi> '
+        f'<span class="note">({len(value):,} characters)</span></summary>'
+        f"<bdi>{text(value)}</bdi></details>"
+    )
+
+
+def _isolated(value: str) -> str:
+    """Return a name that breaks after slashes and hyphens; anywhere only if it has to."""
+    shown = _flat(visible(value))
+    runs = shown.replace("/", " ").replace("-", " ").split(" ")
+    free = ' class="free"' if max(map(len, runs)) > _WORD_MAX else ""
+    # An escaped text has a slash only where the text had one.
+    return f"<bdi{free}>{escape(shown).replace('/', '/<wbr>')}</bdi>"
+
+
+def app(value: str, auth: str) -> str:
+    """Return an app's name with how it logged in."""
+    how = f' <span class="note">{_isolated(clipped(auth, 32))}</span>' if auth else ""
+    return name(value, '<span class="none">unknown</span>') + how
+
+
+def number(value: int) -> str:
+    """Return a figure with its thousands set apart."""
+    return f"{value:,}"
+
+
+def short_number(value: int) -> str:
+    """Return a figure for an axis: ``950``, ``1.5k``, ``20M``."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= size:
+            return f"{value / size:.1f}".removesuffix(".0") + unit
+    return str(value)
+
+
+def counted(value: int, one: str, many: str = "") -> str:
+    """Return a figure with its noun: ``1 app``, ``3 apps``."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share; only the whole is 100 %, and only nothing is 0 %."""
+    if not whole:
+        return "\N{EN DASH}"
+    share = 100 * part / whole
+    if part in (0, whole):
+        return f"{share:.0f} %"
+    if share < 0.1:
+        return "under 0.1 %"
+    return f"{min(share, 99.9):.1f} %"
+
+
+def size(value: int) -> str:
+    """Return bytes for people, with decimal units."""
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def day(value: datetime) -> str:
+    """Return a day: ``22 Nov 2026``."""
+    return f"{short_day(value)} {value.year}"
+
+
+def short_day(value: datetime) -> str:
+    """Return a day without its year: ``22 Nov``."""
+    return f"{value.day} {_MONTHS[value.month - 1]}"
+
+
+def moment(value: datetime | None, *, stacked: bool = False) -> str:
+    """Return a time in UTC to the second; ``stacked``: for a cell, the day above the hour."""
+    if value is None:
+        return NOTHING
+    written = stamp(value)
+    hour = f'<span class="note">{written[11:19]}</span>' if stacked else written[11:19]
+    return f'<time datetime="{written}">{written[:10]} {hour}</time>'
+
+
+def stamp(value: datetime) -> str:
+    """Return a time as RFC 3339, which also sorts as text."""
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def length(seconds: int) -> str:
+    """Return how long a bucket is: ``15 minutes``, ``1 day``."""
+    for unit, one in ((86_400, "day"), (3600, "hour")):
+        if seconds >= unit and seconds % unit == 0:
+            return counted(seconds // unit, one)
+    return counted(max(1, seconds // 60), "minute")

@@ -1,0 +1,345 @@
+"""Requests and responses joined by id: each request once, whoever logged it how often.
+
+A response repeats its request, so a row is made from the response; the request gives the
+time, and stands alone when no response follows.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from skyflowctl.audit.changes import (
+    CREDS,
+    FORWARDED,
+    Target,
+    asks_for_token,
+    change_kind,
+    outcome_of,
+    target_of,
+)
+from skyflowctl.audit.ctx import ctx_text
+from skyflowctl.audit.entries import NOT_AN_ENTRY, Auth, Entry, Request
+from skyflowctl.audit.logins import Logins
+from skyflowctl.audit.model import ChangeKind, Outcome
+from skyflowctl.audit.times import utc_text
+
+PENDING_MAX = 20_000
+"""Requests that wait for a response. A server answers within its 90 s and far fewer are in
+flight; the oldest is given up first (outcome unknown)."""
+PENDING_BYTES = 32 << 20
+"""And at most so many bytes of their lines."""
+SEEN_MAX = 200_000
+"""Ids that are remembered to recognise a second device's copy: 20 MB. Streams are merged
+by time, so a copy comes within a moment."""
+ALIASES_MAX = 50_000
+"""ctx hashes whose twin on another device is known."""
+TARGETS_MAX = 10_000
+"""Paths whose meaning is remembered."""
+RECENT_MAX = 5_000
+"""Rows whose ctx is kept until the other device's copy comes."""
+
+CONFLICTING_ID = "conflicting-id"
+NO_TIME = "no-time"
+UNWRAPS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"})
+
+
+class Row(NamedTuple):
+    """One joined request, as the fast path has it: a plain tuple by position.
+
+    Args:
+        time: ``2026-11-22T18:44:11.505141946``: UTC, no zone, sorts as text; ``[:13]`` is
+            the hour, ``[:10]`` the day.
+        mount: without a trailing slash.
+        role: of the engine; of a change the path behind the mount.
+        app: the login's own name.
+        auth: how it logged in; empty: not known.
+        ctx: as the log has it.
+        ctx_hashed: it is a hash, or holds one.
+        outcome: how it ended.
+        claimed_app: the header Application-Source.
+        run_id: of skyflowctl.
+        key_id: that minted; of a change the live one afterwards.
+        request_id: the server's.
+        node: the stream's.
+        change: None for a token request.
+        entry: the entry itself, for the fields that few ask for.
+    """
+
+    time: str
+    mount: str
+    role: str
+    app: str
+    auth: str
+    ctx: str
+    ctx_hashed: bool
+    outcome: Outcome
+    claimed_app: str
+    run_id: str
+    key_id: str
+    request_id: str
+    node: str
+    change: ChangeKind | None
+    entry: Entry
+
+
+class Recogniser:
+    """Which entries are the engine's: by the mount's type, or by its path.
+
+    Args:
+        plugin_names: types of the mounts that are ours.
+        mounts: paths of mounts that are ours whatever their type says, with or without
+            their namespace in front; for logs of older servers, which name no type, and
+            for renamed plugins.
+    """
+
+    def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
+        self._types = frozenset(plugin_names)
+        self._points = tuple(mount.strip("/") + "/" for mount in mounts)
+        self._targets: dict[tuple[str, str], Target] = {}
+
+    def target(self, request: Request) -> Target | None:
+        """Return what the request names on a mount of ours; None: it is not ours."""
+        point = request.mount_point
+        space = request.namespace.path if request.namespace is not None else ""
+        if space and point.startswith(space):
+            # The mount's path has the namespace in front, the request's has not.
+            point = point[len(space) :]
+        if request.mount_type not in self._types:
+            point = self._declared(space, request.path) if self._points else ""
+            if not point:
+                return None
+        key = (point, request.path)
+        found = self._targets.get(key)
+        if found is None:
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            found = self._targets[key] = target_of(point, request.path)
+        return found
+
+    def _declared(self, space: str, path: str) -> str:
+        for point in self._points:
+            if path.startswith(point):
+                return point
+            if space and point.startswith(space) and path.startswith(point[len(space) :]):
+                return point[len(space) :]
+        return ""
+
+
+class Seen:
+    """Ids that were dealt with, and a fingerprint of each; the oldest half is forgotten."""
+
+    def __init__(self, most: int = SEEN_MAX) -> None:
+        self._half = most // 2
+        self._new: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def get(self, key: int) -> int | None:
+        """Return the fingerprint that was remembered for this key."""
+        found = self._new.get(key)
+        return self._old.get(key) if found is None else found
+
+    def add(self, key: int, fingerprint: int) -> None:
+        """Remember a key."""
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
+        self._new[key] = fingerprint
+
+
+class Logged(NamedTuple):
+    """An entry of ours: what it is about, who wrote it, how long its line was."""
+
+    entry: Entry
+    node: str
+    target: Target
+    change: ChangeKind | None
+    size: int
+
+
+class Joiner:
+    """Takes entries in the order of time; hands out rows.
+
+    Args:
+        recogniser: which mounts are ours.
+        logins: learns who the tokens belong to.
+        on_row: gets each request once, when its response is there or given up.
+        on_copy: gets what another device wrote about a request that was handed out.
+        on_unwrap: gets the responses that opened a wrapped answer.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        logins: Logins,
+        on_row: Callable[[Row], object],
+        on_copy: Callable[[Row], object] | None = None,
+        on_unwrap: Callable[[Entry], object] | None = None,
+    ) -> None:
+        self._logins = logins
+        self.damaged: Counter[str] = Counter()
+        self.duplicates = self.forwards = self.unpaired = self.requests = 0
+        self._recognise = recogniser.target
+        self._on_row = on_row
+        self._on_copy = on_copy
+        self._on_unwrap = on_unwrap
+        # Ordered: the oldest of a plain dict is found only past all that were removed before.
+        self._pending: OrderedDict[int, Logged] = OrderedDict()
+        self._pending_bytes = 0
+        self._seen = Seen()
+        self._aliases: OrderedDict[str, str] = OrderedDict()
+        self._recent: OrderedDict[int, str] = OrderedDict()
+
+    def feed(self, entry: Entry, node: str, size: int) -> None:
+        """Take in one entry whose line has ``size`` bytes."""
+        request = entry.request
+        target = self._recognise(request)
+        if target is None:
+            if entry.response is not None:
+                self._elsewhere(entry)
+            return
+        change = None
+        if target.kind == CREDS:
+            if not asks_for_token(request.operation):
+                return
+        else:
+            change = change_kind(target, request.operation, request.data)
+            if change is None:
+                return
+        key = hash((request.id, request.path))
+        if entry.type == "response":
+            self._answered(Logged(entry, node, target, change, size), key)
+        elif entry.type == "request":
+            self._asked(Logged(entry, node, target, change, size), key)
+        else:
+            self.damaged[NOT_AN_ENTRY] += 1
+
+    def finish(self) -> None:
+        """Hand out what still waits: the log ends here."""
+        for key in list(self._pending):
+            self._give_up(key)
+
+    def _elsewhere(self, entry: Entry) -> None:
+        """Take in a response of a mount that is not the engine's."""
+        if entry.response is not None and entry.response.auth is not None:
+            self._logins.learn(entry)
+        elif entry.request.path in UNWRAPS and self._on_unwrap is not None and not entry.error:
+            self._on_unwrap(entry)
+
+    def _asked(self, logged: Logged, key: int) -> None:
+        if key in self._pending or self._seen.get(key) is not None:
+            self.duplicates += 1
+            return
+        self._pending[key] = logged
+        self._pending_bytes += logged.size
+        while len(self._pending) > PENDING_MAX or self._pending_bytes > PENDING_BYTES:
+            self._give_up(next(iter(self._pending)))
+
+    def _answered(self, logged: Logged, key: int) -> None:
+        entry = logged.entry
+        fingerprint = _fingerprint(entry)
+        known = self._seen.get(key)
+        if known is not None:
+            if known == fingerprint:
+                self._copy(logged, key)
+                return
+            self.damaged[CONFLICTING_ID] += 1
+        self._seen.add(key, fingerprint)
+        asked = self._take(key)
+        if FORWARDED in entry.error:
+            self.forwards += 1
+            return
+        time = entry.time if asked is None else asked.entry.time
+        row = self._row(logged, time, outcome_of(entry, token=logged.change is None))
+        # Both devices log a request before it is served, so a first copy was seen by now.
+        if self.duplicates and row is not None:
+            row = self._in_one_form(row, key)
+        self._hand_out(row)
+
+    def _take(self, key: int) -> Logged | None:
+        """Return the request that waits for this response."""
+        asked = self._pending.pop(key, None)
+        if asked is None:
+            self.unpaired += 1
+        else:
+            self._pending_bytes -= asked.size
+        return asked
+
+    def _give_up(self, key: int) -> None:
+        """Hand out a request that got no response."""
+        asked = self._pending.pop(key)
+        self._pending_bytes -= asked.size
+        self._seen.add(key, _fingerprint(asked.entry))
+        self.unpaired += 1
+        entry = asked.entry
+        outcome = outcome_of(entry, token=True) if entry.error else Outcome.UNKNOWN
+        self._hand_out(self._row(asked, entry.time, outcome))
+
+    def _hand_out(self, row: Row | None) -> None:
+        if row is None:
+            self.damaged[NO_TIME] += 1
+            return
+        if row.change is None:
+            self.requests += 1
+        self._on_row(row)
+
+    def _in_one_form(self, row: Row, key: int) -> Row:
+        """Write a hashed ctx as it was first written, so that one ctx counts as one."""
+        if not row.ctx_hashed:
+            return row
+        ctx = self._aliases.get(row.ctx, row.ctx)
+        self._recent[key] = ctx
+        if len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
+        return row._replace(ctx=ctx)
+
+    def _copy(self, logged: Logged, key: int) -> None:
+        """Note how another device hashed what was handed out already."""
+        self.duplicates += 1
+        row = self._row(logged, logged.entry.time, Outcome.UNKNOWN)
+        if row is None:
+            return
+        first = self._recent.pop(key, "")
+        if first and row.ctx_hashed and row.ctx != first:
+            self._aliases[row.ctx] = first
+            if len(self._aliases) > ALIASES_MAX:
+                self._aliases.popitem(last=False)
+        if self._on_copy is not None:
+            self._on_copy(row)
+
+    def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
+        """Make the row; None when there is no time to put it at."""
+        entry, node, target, change, _ = logged
+        when = utc_text(time) or utc_text(entry.time)
+        if when is None:
+            return None
+        request, response = entry.request, entry.response
+        data, headers = request.data, request.headers
+        ctx, hashed = ctx_text(data.ctx) if data is not None else ("", False)
+        app, auth = self._logins.identity(entry.auth or _NOBODY)
+        answer = None if response is None else response.data
+        key_id = "" if answer is None else answer.key_id
+        return Row(
+            when,
+            target.mount,
+            target.name,
+            app,
+            auth,
+            ctx,
+            hashed,
+            outcome,
+            headers.claimed[0] if headers is not None and headers.claimed else "",
+            headers.run[0] if headers is not None and headers.run else "",
+            key_id if isinstance(key_id, str) else "",
+            request.id,
+            node,
+            change,
+            entry,
+        )
+
+
+_NOBODY = Auth()
+
+
+def _fingerprint(entry: Entry) -> int:
+    """Return what two devices must agree on: nothing in it is ever hashed by a device."""
+    auth = entry.auth or _NOBODY
+    return hash((auth.display_name, auth.entity_id, entry.request.operation))

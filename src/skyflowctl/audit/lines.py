@@ -1,0 +1,201 @@
+"""Bytes into complete lines, in bounded memory, whatever the file holds.
+
+A log is read in blocks that end at a line's end, so that a search can run over a whole
+block at once before anything is split.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+BLOCK_BYTES = 64 << 10
+"""One read: small enough to stay in the processor's cache (1 MiB took twice as long)."""
+MAX_LINE_BYTES = 16 << 20
+"""A longer line is damaged. The server takes bodies of 32 MiB but logs hashes of them;
+a real entry has about 1.5 KB."""
+POLL_SECONDS = 0.25
+"""How often a followed file is asked for more."""
+
+TOO_LONG = "line-too-long"
+
+
+class Readable(Protocol):
+    """What a block reader needs of a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        ...
+
+
+def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
+    """Yield blocks of whole lines; the last one may lack its newline.
+
+    Args:
+        file: read to its end.
+        damaged: counts the lines that were too long and left out.
+    """
+    tail: list[bytes] = []
+    held = 0
+    skipping = False
+    while block := file.read(BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if not end:
+            if not skipping:
+                tail.append(block)
+                held += len(block)
+            if held > MAX_LINE_BYTES:
+                damaged[TOO_LONG] += 1
+                tail, held, skipping = [], 0, True
+            continue
+        start = block.find(b"\n") + 1 if skipping else 0
+        skipping = False
+        tail.append(block[start:end])
+        if whole := b"".join(tail):
+            yield whole
+        rest = block[end:]
+        tail, held = ([rest], len(rest)) if rest else ([], 0)
+    if tail:
+        yield b"".join(tail)
+
+
+def count_lines(block: bytes) -> int:
+    """Return how many lines a block holds. (``bytes.count`` looks at each byte in turn.)"""
+    find = block.find
+    count, at = 0, find(b"\n")
+    while at >= 0:
+        count += 1
+        at = find(b"\n", at + 1)
+    return count + (not block.endswith(b"\n") and bool(block))
+
+
+def lines_with(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
+    """Return the lines that hold one of these texts, in their order."""
+    spans: dict[int, int] = {}
+    for needle in needles:
+        at = block.find(needle)
+        while at >= 0:
+            end = block.find(b"\n", at)
+            end = len(block) if end < 0 else end
+            spans[block.rfind(b"\n", 0, at) + 1] = end
+            at = block.find(needle, end)
+    return [block[start : spans[start]] for start in sorted(spans)]
+
+
+class Followed:
+    """A log that is still being written: ``tail -F``.
+
+    Args:
+        path: the file; it may vanish and come back (rotation by rename), or be cut to
+            nothing (copytruncate).
+        wait: sleeps for so many seconds; False ends the following.
+        from_start: also yield what is there already.
+        newest: and of that only what begins in the last so many bytes; None: all of it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        wait: Callable[[float], bool],
+        *,
+        from_start: bool = False,
+        newest: int | None = None,
+    ) -> None:
+        self._path = path
+        self._newest = newest
+        self._wait = wait
+        self._file: BinaryIO | None = None
+        self._from_start = from_start
+        self._half: list[bytes] = []
+        self._held = 0
+        self._skipping = False
+        self.damaged: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            self._open(from_start=self._from_start)
+            self._skip_old()
+            more = True
+            while more:
+                yield from self._read()
+                if self._replaced():
+                    # What was written between the last read and the rename.
+                    yield from self._read()
+                    yield from self.finish()
+                    self._open(from_start=True)
+                    continue
+                more = self._wait(POLL_SECONDS)
+            yield from self._read()
+        finally:
+            self._close()
+
+    def _open(self, *, from_start: bool) -> None:
+        self._close()
+        try:
+            self._file = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        if not from_start:
+            self._file.seek(0, os.SEEK_END)
+
+    def _skip_old(self) -> None:
+        """Go to where the newest lines begin; the one that is cut there is left out."""
+        if self._file is None or self._newest is None or not self._from_start:
+            return
+        start = self._file.seek(0, os.SEEK_END) - self._newest
+        self._file.seek(max(0, start - 1))
+        self._skipping = start > 0
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _replaced(self) -> bool:
+        """Return whether another file, or a shorter one, is at the path."""
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        if self._file is None:
+            return True
+        mine = os.fstat(self._file.fileno())
+        same = (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+        return not same or there.st_size < self._file.tell()
+
+    def _read(self) -> Iterator[bytes]:
+        while self._file is not None and (block := self._file.read(BLOCK_BYTES)):
+            *ends, rest = block.split(b"\n")
+            for end in ends:
+                self._hold(end)
+                yield from self.finish()
+            self._hold(rest)
+
+    def _hold(self, part: bytes) -> None:
+        """Keep a part of a line, as long as the line is not too long."""
+        if self._skipping:
+            return
+        self._half.append(part)
+        self._held += len(part)
+        if self._held > MAX_LINE_BYTES:
+            self.damaged[TOO_LONG] += 1
+            self._half, self._held, self._skipping = [], 0, True
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield what stands behind the last newline: nobody writes on."""
+        line, skipping = b"".join(self._half), self._skipping
+        self._half, self._held, self._skipping = [], 0, False
+        if line and not skipping:
+            yield line
+
+
+def follow(
+    path: Path,
+    wait: Callable[[float], bool],
+    *,
+    from_start: bool = False,
+    newest: int | None = None,
+) -> Followed:
+    """Return the lines of a log as they are completed; see ``Followed``."""
+    return Followed(path, wait, from_start=from_start, newest=newest)

@@ -1,0 +1,144 @@
+"""What is asked of the log: which token requests are wanted, and what to look for."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from skyflowctl.audit.globs import any_glob, literals
+from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.scan import ScanOptions, needle
+from skyflowctl.audit.wanted import CtxWanted
+
+HASHED_CTX = b'"ctx":"hmac-sha256:'
+"""What a log holds whose ctx is hashed, an object's apart."""
+
+Test = Callable[[TokenRequest], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which requests are wanted. Values of one field are alternatives; fields add up.
+
+    Args:
+        mounts: globs of mount paths. In a glob ``*`` is any text, ``?`` one character.
+        roles: globs of roles.
+        apps: globs of the login's own name.
+        runs: of skyflowctl.
+        nodes: globs of the streams' names.
+        ctx: contexts.
+        hashes: as a device writes them: of a ctx, a bearer, a server token.
+        outcomes: how they ended.
+        since: included; ``until``: not included.
+    """
+
+    mounts: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    ctx: tuple[CtxWanted, ...] = ()
+    hashes: tuple[str, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def matcher(query: Query) -> Test:
+    """Return the test that a wanted request passes."""
+    tests = [test for test in _tests(query) if test is not None]
+    return lambda request: all(test(request) for test in tests)
+
+
+def _tests(query: Query) -> Iterable[Test | None]:
+    """Yield a test for each field that is given, cheap ones first."""
+    since, until = query.since, query.until
+    yield (lambda one: one.time >= since) if since else None
+    yield (lambda one: one.time < until) if until else None
+    yield (lambda one: one.outcome in query.outcomes) if query.outcomes else None
+    yield (lambda one: one.run_id in query.runs) if query.runs else None
+    yield _mount_test(query.mounts) if query.mounts else None
+    for globs, value in (
+        (query.roles, lambda one: one.role),
+        (query.apps, lambda one: one.caller.app),
+        (query.nodes, lambda one: one.node),
+    ):
+        yield _glob_test(globs, value) if globs else None
+    yield _ctx_test(query.ctx) if query.ctx else None
+    yield _hash_test(query.hashes) if query.hashes else None
+
+
+def _glob_test(globs: tuple[str, ...], value: Callable[[TokenRequest], str]) -> Test:
+    fits = any_glob(globs)
+    return lambda one: fits(value(one))
+
+
+def full_mount(request: TokenRequest) -> str:
+    """Return the mount's path with its namespace in front."""
+    namespace = request.namespace.strip("/")
+    return f"{namespace}/{request.mount}" if namespace else request.mount
+
+
+def _mount_test(globs: tuple[str, ...]) -> Test:
+    fits = any_glob(globs)
+    return lambda one: fits(one.mount) or (bool(one.namespace) and fits(full_mount(one)))
+
+
+def _ctx_test(wanted: tuple[CtxWanted, ...]) -> Test:
+    known = {form for one in wanted for form in one.forms}
+    fits = any_glob(one.glob for one in wanted if one.glob)
+
+    def test(request: TokenRequest) -> bool:
+        if request.ctx in known or not known.isdisjoint(request.ctx_forms):
+            return True
+        return bool(request.ctx) and not request.ctx_hashed and fits(request.ctx)
+
+    return test
+
+
+def _hash_test(hashes: tuple[str, ...]) -> Test:
+    known = frozenset(hashes)
+    quoted = tuple(f'"{one}"' for one in hashes)
+
+    def test(request: TokenRequest) -> bool:
+        for forms in (request.token_hashes, request.client_tokens, request.ctx_forms):
+            if not known.isdisjoint(forms):
+                return True
+        # A value of an object.
+        return request.ctx_hashed and any(q in form for form in request.ctx_forms for q in quoted)
+
+    return test
+
+
+def scan_options(query: Query, plugin_names: tuple[str, ...]) -> ScanOptions:
+    """Return what to decode: as little as can hold what is wanted."""
+    exact = tuple(glob for glob in query.mounts if not set("*?") & set(glob))
+    needles = _needles(query)
+    return ScanOptions(
+        plugin_names=plugin_names,
+        mounts=exact or None,
+        prefilter=needles,
+        notice=(HASHED_CTX,) if needles and query.ctx else (),
+        wrapped=bool(needles and query.hashes),
+    )
+
+
+def _needles(query: Query) -> tuple[bytes, ...]:
+    """Return the texts of the most telling field of which every value has one."""
+    fields: tuple[Iterable[Iterable[str]], ...] = (
+        ((one,) for one in query.hashes),
+        (texts for one in query.ctx for texts in one.looks),
+        ((one,) for one in query.runs),
+        (literals(glob) for glob in query.roles),
+        (literals(glob) for glob in query.apps),
+    )
+    for values in fields:
+        found = [_best(texts) for texts in values]
+        if found and None not in found:
+            return tuple(dict.fromkeys(one for one in found if one is not None))
+    return ()
+
+
+def _best(texts: Iterable[str]) -> bytes | None:
+    """Return the longest text to look for; a line that is wanted holds all of them."""
+    found = [one for text in texts if (one := needle(text)) is not None]
+    return max(found, key=len, default=None)

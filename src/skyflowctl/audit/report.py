@@ -1,0 +1,287 @@
+"""``audit report``: one pass over the rows of a scan, added up in bounded memory.
+
+Stated limits: ``ROWS_MAX`` rows, ``CTX_MAX`` and ``CTX_TOTAL_MAX`` values of ctx,
+``CHANGES_MAX`` changes, ``UNUSUAL_MAX`` findings, ``CELLS_MAX`` minutes of the series. What
+a limit leaves out is told in ``Report.limits``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
+from skyflowctl.audit.holding import credential_change
+from skyflowctl.audit.join import Row
+from skyflowctl.audit.model import Counts, CredentialChange
+from skyflowctl.audit.report_model import (
+    Limit,
+    Range,
+    Report,
+    Tally,
+    TopApp,
+    Totals,
+    Unusual,
+    UnusualKind,
+    Usage,
+)
+from skyflowctl.audit.scan import ScanOptions, scan
+from skyflowctl.audit.sources import Input, Sources
+from skyflowctl.audit.times import moment
+from skyflowctl.audit.unusual import (
+    KNOWN_DAYS,
+    Group,
+    Key,
+    Patterns,
+    ctx_detail,
+    first_seen_detail,
+    rules,
+)
+from skyflowctl.audit.usage import CTX_MAX, CTX_TOTAL_MAX, CtxBudget, Use
+
+__all__ = ["BUCKETS_MAX", "CELLS_MAX", "CTX_MAX", "CTX_TOTAL_MAX", "Asked", "Reporter", "report"]
+
+ROWS_MAX = 10_000
+"""Combinations of mount, role and app that are counted: 30 MB."""
+CHANGES_MAX = 10_000
+UNUSUAL_MAX = 1_000
+TOP_APPS = 20
+
+_SERIOUS = tuple(UnusualKind)
+
+
+def _any(_: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a report is asked about.
+
+    Args:
+        since: the first moment; earlier requests count only as habit. None: all.
+        until: the first moment that is no longer looked at. None: all.
+        mount: whether a mount is asked about, with its namespace in front.
+        role: whether a role is; changes of credentials are told whatever the role,
+        app: and whoever made them.
+        patterns: of the roles' ctx; None: not known.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    mount: Callable[[str], bool] = _any
+    role: Callable[[str], bool] = _any
+    app: Callable[[str], bool] = _any
+    patterns: Patterns | None = None
+
+
+@dataclass
+class Reporter:
+    """Adds up rows; used once.
+
+    Args:
+        asked: about what.
+    """
+
+    asked: Asked = field(default_factory=Asked)
+
+    def __post_init__(self) -> None:
+        self._uses: dict[Key, Use] = {}
+        self._timeline = Timeline()
+        self._budget = CtxBudget()
+        self._since = _text(self.asked.since) or ""
+        self._until = _text(self.asked.until) or "~"
+        self._log_first = "~"
+        self._changes: list[CredentialChange] = []
+        self._changes_left_out = self._requests_left_out = 0
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Take in rows, nearly in the order of time."""
+        uses, since, until = self._uses, self._since, self._until
+        for row in rows:
+            time = row[0]
+            if time >= until:
+                continue
+            self._log_first = min(self._log_first, time)
+            if row[13] is not None:
+                self._change(row)
+                continue
+            namespace = row[14].request.namespace
+            plain = namespace is None or namespace.id == "root"
+            key = (row[1] if plain else placed(row), row[2], row[3], row[4])
+            use = uses.get(key)
+            if use is None and (use := self._new(key, time)) is None:
+                continue
+            if time < since:
+                use.add_before(time)
+            else:
+                use.add(row)
+
+    def _new(self, key: Key, time: str) -> Use | None:
+        """Return a new row's figures; None: it is not asked for, or is one too many."""
+        mount, role, app, _ = key
+        asked = self.asked
+        if not (asked.mount(mount) and asked.role(role) and asked.app(app)):
+            return None
+        if len(self._uses) >= ROWS_MAX:
+            self._requests_left_out += time >= self._since
+            return None
+        pattern = (asked.patterns or {}).get((mount, role))
+        use = self._uses[key] = Use(key, self._timeline, self._budget, pattern, time)
+        return use
+
+    def _change(self, row: Row) -> None:
+        mount = placed(row)
+        if row.time < self._since or not self.asked.mount(mount):
+            return
+        if len(self._changes) >= CHANGES_MAX:
+            self._changes_left_out += 1
+            return
+        self._changes.append(replace(credential_change(row), mount=mount))
+
+    def report(self, inputs: Sequence[Input], counts: Counts) -> Report:
+        """Return what the rows add up to.
+
+        Args:
+            inputs: the files that they were read from.
+            counts: of the scan, after its end.
+        """
+        for use in self._uses.values():
+            use.settle()
+        uses = [self._uses[key] for key in sorted(self._uses) if self._uses[key].requests]
+        unusual = self._unusual(uses)
+        kinds = _by_key(unusual)
+        usage = tuple(use.told(tuple(sorted(kinds.get(use.key, ())))) for use in uses)
+        changes = tuple(sorted(self._changes, key=lambda each: (each.time, each.request_id)))
+        series = self._timeline.series()
+        return Report(
+            range=self._range(usage, changes),
+            inputs=tuple(inputs),
+            counts=counts,
+            totals=self._totals(usage, len(unusual)),
+            usage=usage,
+            unusual=tuple(unusual[:UNUSUAL_MAX]),
+            changes=changes,
+            series=series,
+            heat=self._timeline.heat(line.mount for line in series.lines),
+            top_apps=_top_apps(usage),
+            rules=rules(patterns=self.asked.patterns is not None),
+            limits=tuple(self._limits(usage, len(unusual))),
+        )
+
+    def _unusual(self, uses: Sequence[Use]) -> list[Unusual]:
+        found = [*self._first_seen(uses)]
+        for use in uses:
+            if use.pattern is not None and use.outside.count:
+                detail = ctx_detail(use.pattern, use.example)
+                found.append(use.outside.told(UnusualKind.CTX_OUTSIDE_PATTERN, use.key, detail))
+            if (habit := use.habit.told(use.key)) is not None:
+                found.append(habit)
+        return sorted(found, key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
+
+    def _first_seen(self, uses: Sequence[Use]) -> Iterator[Unusual]:
+        """Tell the apps whose first request on a role comes late in the log."""
+        starts: dict[tuple[str, str], list[str]] = {}
+        for known in self._uses.values():
+            starts.setdefault(known.key[:2], []).append(known.seen_first)
+        for use in uses:
+            first = use.seen_first
+            known_for = moment(first) - moment(self._log_first)
+            if first < self._since or known_for < timedelta(days=KNOWN_DAYS):
+                continue
+            others = sum(start < first for start in starts[use.key[:2]])
+            detail = first_seen_detail(known_for.days, others)
+            tally = use.tally()
+            group = Group()
+            group.add(tally.requests, tally.granted, use.first, use.last)
+            yield group.told(UnusualKind.FIRST_SEEN_APP, use.key, detail)
+
+    def _range(self, usage: Sequence[Usage], changes: Sequence[CredentialChange]) -> Range:
+        times = [each.time for each in changes]
+        firsts, lasts = [each.first for each in usage], [each.last for each in usage]
+        return Range(
+            since=self.asked.since,
+            until=self.asked.until,
+            first=min([*firsts, *times], default=None),
+            last=max([*lasts, *times], default=None),
+            log_first=None if self._log_first == "~" else moment(self._log_first),
+        )
+
+    def _totals(self, usage: Sequence[Usage], unusual: int) -> Totals:
+        return Totals(
+            tally=_sum(each.tally for each in usage),
+            mounts=len({each.mount for each in usage}),
+            roles=len({(each.mount, each.role) for each in usage}),
+            apps=len({(each.app, each.auth) for each in usage}),
+            wrapped=sum(each.wrapped for each in usage),
+            changes=len(self._changes) + self._changes_left_out,
+            unusual=unusual,
+        )
+
+    def _limits(self, usage: Sequence[Usage], unusual: int) -> Iterator[Limit]:
+        """Tell the limits that were reached."""
+        if out := self._requests_left_out:
+            yield Limit("rows", ROWS_MAX, out, f"{out} requests of further apps are not counted")
+        if more := sum(each.more_ctx for each in usage):
+            detail = f"the distinct ctx of {more} rows are at least so many"
+            yield Limit("distinct-ctx", CTX_MAX, more, detail)
+        if out := self._changes_left_out:
+            yield Limit("changes", CHANGES_MAX, out, f"{out} later changes are not listed")
+        if (out := unusual - UNUSUAL_MAX) > 0:
+            yield Limit("unusual", UNUSUAL_MAX, out, f"{out} further findings are not listed")
+
+
+def placed(row: Row) -> str:
+    """Return a row's mount, with its namespace in front unless that is the root."""
+    namespace = row.entry.request.namespace
+    if namespace is None or namespace.id == "root":
+        return row.mount
+    return f"{(namespace.path or namespace.id).strip('/')}/{row.mount}"
+
+
+def _text(time: datetime | None) -> str | None:
+    """Return a time as rows have it, trailing zeros dropped, to be compared with theirs."""
+    if time is None:
+        return None
+    text = time.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return text.rstrip("0") if "." in text else text
+
+
+def _key(found: Unusual) -> Key:
+    return found.mount, found.role, found.app, found.auth
+
+
+def _by_key(unusual: Sequence[Unusual]) -> dict[Key, set[UnusualKind]]:
+    found: dict[Key, set[UnusualKind]] = {}
+    for each in unusual:
+        found.setdefault(_key(each), set()).add(each.kind)
+    return found
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    columns = [
+        (each.requests, each.granted, each.denied, each.refused, each.failed, each.unknown)
+        for each in tallies
+    ]
+    return Tally(*(sum(column) for column in zip(*columns, strict=True)))
+
+
+def _top_apps(usage: Sequence[Usage]) -> tuple[TopApp, ...]:
+    apps: dict[tuple[str, str], list[Usage]] = {}
+    for each in usage:
+        apps.setdefault((each.app, each.auth), []).append(each)
+    found = [
+        TopApp(app, auth, _sum(each.tally for each in rows), len(rows))
+        for (app, auth), rows in apps.items()
+    ]
+    found.sort(key=lambda each: (-each.tally.requests, each.app, each.auth))
+    return tuple(found[:TOP_APPS])
+
+
+def report(
+    sources: Sources, options: ScanOptions | None = None, asked: Asked | None = None
+) -> Report:
+    """Read the logs once, and return what they add up to."""
+    reading = scan(sources, options)
+    adding = Reporter(asked or Asked())
+    adding.add(reading.rows())
+    return adding.report(sources.inputs(), reading.counts())

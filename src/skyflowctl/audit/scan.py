@@ -1,0 +1,268 @@
+"""One pass over the logs: records in the order of time, in bounded memory.
+
+``Scan`` itself iterates frozen records. ``Scan.rows()`` is the fast path for who only
+counts: plain named tuples, in the order in which they were joined (nearly that of time).
+A scan is used once.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import chain, islice
+
+from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
+from skyflowctl.audit.entries import NUL_BYTES, Entry, decode, decode_padded
+from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
+from skyflowctl.audit.join import Joiner, Recogniser, Row
+from skyflowctl.audit.lines import blocks, count_lines, lines_with
+from skyflowctl.audit.logins import Logins
+from skyflowctl.audit.model import Counts
+from skyflowctl.audit.sources import LogFile, Sources, Stream
+
+LOGIN_NEEDLE = b'mount_class":"auth"'
+"""In every entry of a login; fast to look for, as none of its endings is frequent."""
+UNWRAP_NEEDLES = (b"wrapping/", b"cubbyhole/response")
+WRAP_NEEDLE = b'"wrap_info"'
+
+_SAFE_RUN = re.compile(r"[A-Za-z0-9:_.,;=@#%+~^*()!?|-]+")
+_NEEDLE_MIN = 4
+
+_MERGED_AT_ONCE = 64
+
+Fed = tuple[Entry, str, int]
+"""An entry, its node, the size of its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What a scan looks for.
+
+    Args:
+        plugin_names: types of the mounts that are the engine's.
+        mounts: paths of mounts that are the engine's whatever their type; not a filter.
+        prefilter: only lines that hold one of these texts are decoded (and logins, and
+            unwraps), so only they can be found damaged. The records still have to be
+            filtered: a line may hold the text elsewhere. Empty: every line.
+        notice: with a prefilter: texts whose presence is told by ``Scan.noticed``, though
+            the lines that hold them are not decoded.
+        wrapped: with a prefilter: also decode every wrapped answer, because what is
+            looked for shows only in its unwrap (a bearer's hash).
+        reorder_seconds: how long a record waits for earlier ones; 0 for following.
+        hold_wrapped: a wrapped record waits until it is known who unwrapped it (or its
+            ttl is over, or the log ends), and so comes out of turn.
+    """
+
+    plugin_names: tuple[str, ...] = ("skyflow",)
+    mounts: tuple[str, ...] | None = None
+    prefilter: tuple[bytes, ...] = ()
+    notice: tuple[bytes, ...] = ()
+    wrapped: bool = False
+    reorder_seconds: float = REORDER_SECONDS
+    hold_wrapped: bool = True
+
+
+def needle(text: str) -> bytes | None:
+    """Return the longest part of a text that every JSON writer writes as it is.
+
+    None: there is none of a useful length, so every line has to be decoded.
+    """
+    runs = _SAFE_RUN.findall(text)
+    longest = max(runs, key=len, default="")
+    return longest.encode() if len(longest) >= _NEEDLE_MIN else None
+
+
+def scan(sources: Sources, options: ScanOptions | None = None) -> "Scan":
+    """Return a scan of these logs; see ``Scan``."""
+    return Scan(sources, options or ScanOptions())
+
+
+def scan_lines(
+    lines: Iterable[bytes], options: ScanOptions | None = None, *, node: str = ""
+) -> "Scan":
+    """Return a scan of lines that come as they are written, such as a ``Followed``'s."""
+    return scan_marked(((line, node) for line in lines), options)
+
+
+def scan_marked(lines: Iterable[tuple[bytes, str]], options: ScanOptions | None = None) -> "Scan":
+    """Return a scan of lines of several logs, each with the name of its node."""
+    return Scan(Sources(()), options or ScanOptions(), lines=lines)
+
+
+class Scan:
+    """One pass over logs.
+
+    Args:
+        sources: what to read.
+        options: what to look for.
+        lines: read instead of the sources, each with the node that wrote it.
+
+    Attributes:
+        noticed: those of the options' ``notice`` that were met.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        options: ScanOptions,
+        *,
+        lines: Iterable[tuple[bytes, str]] | None = None,
+    ) -> None:
+        self._sources = sources
+        self._options = options
+        self._extra = lines
+        self.noticed: set[bytes] = set()
+        self._damaged: Counter[str] = Counter()
+        self._lines = self._bytes = self._files = 0
+        self._joiner: Joiner | None = None
+        self._types: Container[str] = (
+            _AnyType() if options.mounts else frozenset(options.plugin_names)
+        )
+        self._holding: Holding | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield every token request and credential change, in the order of time."""
+        logins = Logins()
+        holding = self._holding = Holding(
+            logins,
+            reorder_seconds=self._options.reorder_seconds,
+            hold_wrapped=self._options.hold_wrapped,
+        )
+        joiner = self._joiner = Joiner(
+            self._recogniser(), logins, holding.add, holding.copied, holding.unwrapped
+        )
+        feed = joiner.feed
+        for batch in self._batches():
+            for entry, node, size in batch:
+                feed(entry, node, size)
+            yield from holding.ready()
+        joiner.finish()
+        yield from holding.rest()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every token request and credential change as it is joined, fast."""
+        joined: list[Row] = []
+        joiner = self._joiner = Joiner(self._recogniser(), Logins(), joined.append)
+        feed = joiner.feed
+        for batch in self._batches():
+            for entry, node, size in batch:
+                feed(entry, node, size)
+            yield from joined
+            joined.clear()
+        joiner.finish()
+        yield from joined
+
+    def counts(self) -> Counts:
+        """Return what was read so far; all of it after the end."""
+        joiner = self._joiner
+        damaged = self._damaged + self._sources.damaged + (joiner.damaged if joiner else Counter())
+        return Counts(
+            files=self._files,
+            bytes=self._bytes,
+            lines=self._lines,
+            requests=joiner.requests if joiner else 0,
+            damaged=tuple(sorted(damaged.items())),
+            duplicates=joiner.duplicates if joiner else 0,
+            forwards=joiner.forwards if joiner else 0,
+            unpaired=joiner.unpaired if joiner else 0,
+        )
+
+    def _recogniser(self) -> Recogniser:
+        return Recogniser(self._options.plugin_names, self._options.mounts or ())
+
+    def _batches(self) -> Iterator[Iterable[Fed]]:
+        """Yield the entries of all streams, merged by time, many at a time."""
+        if self._extra is not None:
+            return self._of_lines(self._extra)
+        streams = [self._of_stream(stream) for stream in self._sources.streams]
+        if len(streams) == 1:
+            return streams[0]
+        entries = merge(*(chain.from_iterable(each) for each in streams), key=_time_key)
+        return iter(lambda: list(islice(entries, _MERGED_AT_ONCE)), [])
+
+    def _of_lines(self, lines: Iterable[tuple[bytes, str]]) -> Iterator[list[Fed]]:
+        for line, node in lines:
+            self._lines += 1
+            self._bytes += len(line) + 1
+            yield self._decoded((line,), node)
+
+    def _of_stream(self, stream: Stream) -> Iterator[list[Fed]]:
+        for file in stream.files:
+            yield from self._of_file(file, stream.node)
+
+    def _of_file(self, file: LogFile, node: str) -> Iterator[list[Fed]]:
+        self._files += 1
+        with self._sources.reading(file) as content:
+            for block in blocks(content, self._damaged):
+                if self._options.prefilter:
+                    yield from self._wanted(block, node)
+                else:
+                    lines = block.split(b"\n")
+                    if not lines[-1]:
+                        lines.pop()
+                    self._lines += len(lines)
+                    yield self._decoded(lines, node)
+        if file.read is not None:
+            self._bytes += file.read.bytes
+
+    def _wanted(self, block: bytes, node: str) -> Iterator[list[Fed]]:
+        """Yield the entries of a block that may matter, found before they are decoded."""
+        self._lines += count_lines(block)
+        for text in self._options.notice:
+            if text not in self.noticed and text in block:
+                self.noticed.add(text)
+        needles = (*self._options.prefilter, LOGIN_NEEDLE)
+        if self._options.wrapped:
+            needles = (*needles, WRAP_NEEDLE)
+        # Another stream may have read on past an unwrap before its wrapped answer is met.
+        early = self._options.wrapped or len(self._sources.streams) > 1 or self._wants_unwraps()
+        if early:
+            needles = (*needles, *UNWRAP_NEEDLES)
+        if lines := lines_with(block, needles):
+            yield self._decoded(lines, node)
+        if not early and self._wants_unwraps():
+            yield self._decoded(lines_with(block, UNWRAP_NEEDLES), node)
+
+    def _wants_unwraps(self) -> bool:
+        return self._holding is not None and self._holding.wants_unwraps
+
+    def _decoded(self, lines: Iterable[bytes], node: str) -> list[Fed]:
+        """Return the entries of these lines, but for requests of mounts that are not ours."""
+        found: list[Fed] = []
+        ours = self._types
+        for line in lines:
+            decoded = decode(line)
+            entry = self._rescued(line, decoded) if isinstance(decoded, str) else decoded
+            if entry is None or (entry.response is None and entry.request.mount_type not in ours):
+                continue
+            size = len(line)
+            if size > LONG_LINE_BYTES:
+                entry = clipped(entry)
+            found.append((entry, node, size))
+        return found
+
+    def _rescued(self, line: bytes, reason: str) -> Entry | None:
+        """Count a line that is no entry; one that only holds NULs besides is read."""
+        if b"\0" in line:
+            self._damaged[NUL_BYTES] += 1
+            entry = decode_padded(line)
+            if isinstance(entry, Entry) or not line.strip(b"\0\r "):
+                return entry if isinstance(entry, Entry) else None
+        if line.strip():
+            self._damaged[reason] += 1
+        else:
+            self._lines -= 1
+        return None
+
+
+class _AnyType:
+    """Holds every type: where mounts are known by their path."""
+
+    def __contains__(self, mount_type: object) -> bool:
+        return True
+
+
+def _time_key(fed: Fed) -> str:
+    """Return what streams are merged by: without the Z such texts sort as their times."""
+    return fed[0].time[:-1]

@@ -1,0 +1,278 @@
+"""Which files hold the logs: patterns resolved, and sorted into streams.
+
+A stream is what one audit device wrote, in the order of time: a file and its rotated
+siblings. Streams are merged by time; a node may have several (one a device).
+"""
+
+import glob
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from skyflowctl.audit.digesting import Stored, unpacked
+from skyflowctl.audit.lines import Readable
+from skyflowctl.audit.spans import Span, span_of
+from skyflowctl.errors import InvalidInput, UsageError
+
+STDIN = "-"
+_NODE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,62})=(.+)", re.DOTALL)
+_PACKED = re.compile(r"\.(gz|zst|zstd)$")
+_ROTATED = re.compile(
+    r"""(
+      \.\d{1,5}                                        # audit.log.1
+    | [-._]\d{4}-?\d\d-?\d\d([-T_]?[\d.:-]*\d)?Z?      # audit.log-20261122, …-2026-11-22T18-44
+    )(?=$|\.log$|\.json$|\.jsonl$)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What was read of one file: its name as it was given, stored size, digest in hex."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class LogFile:
+    """One file of a stream."""
+
+    name: str
+    path: Path | None
+    """None: standard input."""
+    node: str = ""
+    read: Input | None = None
+    """Set when it was read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The files that one device wrote, oldest first."""
+
+    node: str
+    files: tuple[LogFile, ...]
+
+
+@dataclass
+class Sources:
+    """The logs that a command reads, once.
+
+    Args:
+        streams: to be merged by time.
+        digest: take the files' digests while they are read.
+    """
+
+    streams: tuple[Stream, ...]
+    digest: bool = True
+    stdin: BinaryIO | None = None
+    damaged: Counter[str] = field(default_factory=Counter)
+    """Files that could not be read to their end, by reason."""
+
+    @property
+    def files(self) -> tuple[LogFile, ...]:
+        """Every file, stream by stream."""
+        return tuple(file for stream in self.streams for file in stream.files)
+
+    @contextmanager
+    def reading(self, file: LogFile) -> Iterator[Readable]:
+        """Open one file's content.
+
+        Raises:
+            InvalidInput: it cannot be opened.
+        """
+        with _opened(file, self.stdin) as raw:
+            stored = Stored(raw, digest=self.digest)
+            with unpacked(stored, self.damaged) as content:
+                yield content
+            stored.drain()
+            file.read = Input(file.name, stored.size, stored.sha256())
+
+    def inputs(self) -> tuple[Input, ...]:
+        """Return what was read, sorted by name. Files that were not read are read now."""
+        for file in self.files:
+            if file.read is None:
+                with self.reading(file):
+                    pass
+        found = [file.read for file in self.files if file.read is not None]
+        return tuple(sorted(found, key=lambda item: item.name))
+
+
+def open_sources(
+    patterns: Sequence[str], *, stdin: BinaryIO | None = None, digest: bool = True
+) -> Sources:
+    """Find the files that these patterns name.
+
+    Args:
+        patterns: paths, globs, ``NODE=PATH`` (or ``NODE=GLOB``), and ``-`` at most once.
+            Packed files (.gz, .zst) are told by their content.
+        stdin: what ``-`` reads.
+        digest: False where nobody asks for ``inputs()``'s digests: they cost about
+            0.6 s a GB.
+
+    Raises:
+        UsageError: no pattern, ``-`` twice, a folder, a pattern that matches nothing.
+        InvalidInput: a file is missing or cannot be read.
+    """
+    if not patterns:
+        raise UsageError(
+            "no audit log is named",
+            why="this command reads the server's audit log files",
+            fix="name files, for example 'audit.log*', NODE=PATH for each node, or - for stdin",
+        )
+    if sum(pattern == STDIN or pattern.endswith("=-") for pattern in patterns) > 1:
+        raise UsageError(
+            "- is given twice",
+            why="standard input can be read only once",
+            fix="give - once, and the other logs as files",
+        )
+    files: dict[tuple[int, int] | str, LogFile] = {}
+    for pattern in patterns:
+        for file in _named(pattern):
+            files.setdefault(_identity(file), file)
+    return Sources(_streams(list(files.values())), digest=digest, stdin=stdin)
+
+
+def _named(pattern: str) -> list[LogFile]:
+    """Return the files of one pattern."""
+    node, path = "", pattern
+    if (match := _NODE.fullmatch(pattern)) and not os.path.lexists(pattern):
+        node, path = match[1], match[2]
+    if path == STDIN:
+        return [LogFile("stdin", None, node or "stdin")]
+    if os.path.lexists(path):
+        return [_checked(path, node)]
+    if glob.has_magic(path):
+        # Path.glob takes no absolute pattern.
+        found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+        found = [each for each in found if not Path(each).is_dir()]
+        if not found:
+            raise UsageError(
+                f"no file matches {path}",
+                why="the pattern names no file of this machine",
+                fix="check the folder and the pattern, for example with ls",
+            )
+        return [_checked(each, node) for each in found]
+    raise InvalidInput(
+        f"there is no file {path}",
+        why="the path does not exist",
+        fix="name the audit device's file, or quote a glob such as 'audit.log*'",
+    )
+
+
+def _checked(name: str, node: str) -> LogFile:
+    """Return the file, if it can be read."""
+    path = Path(name)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    if stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{name} is a folder",
+            why="which of its files are audit logs is not guessed",
+            fix=f"name the files, for example '{Path(name) / 'audit.log*'}'",
+        )
+    if not os.access(path, os.R_OK):
+        raise _unreadable(name, PermissionError("permission denied"))
+    return LogFile(name, path, node)
+
+
+def _unreadable(name: str, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"{name} cannot be read",
+        why=(error.strerror or str(error)).lower(),
+        fix="the server writes its log with mode 0600: run as its user, or copy the file",
+    )
+
+
+@contextmanager
+def _opened(file: LogFile, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+    if file.path is None:
+        if stdin is None:
+            raise UsageError("there is no standard input", fix="name a file instead of -")
+        yield stdin
+        return
+    try:
+        raw = file.path.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(file.name, error) from None
+    with raw:
+        yield raw
+
+
+def _identity(file: LogFile) -> tuple[int, int] | str:
+    """Tell a file that two patterns match (or two links name) from two files."""
+    if file.path is None:
+        return STDIN
+    found = file.path.stat()
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else file.name
+
+
+def base_name(path: Path) -> str:
+    """Return the name that a log has while it is written: no rotation, no packing."""
+    return _ROTATED.sub("", _PACKED.sub("", path.name))
+
+
+def _streams(files: list[LogFile]) -> tuple[Stream, ...]:
+    """Sort the files into streams, each oldest first."""
+    groups: dict[tuple[str, str, str], list[LogFile]] = {}
+    for file in files:
+        folder = str(file.path.parent) if file.path else ""
+        base = base_name(file.path) if file.path else STDIN
+        groups.setdefault((file.node, folder, base), []).append(file)
+    names = _node_names(list(groups))
+    found = []
+    for key, group in groups.items():
+        for chain in _chains(group):
+            for file in chain:
+                file.node = names[key]
+            found.append(Stream(names[key], tuple(chain)))
+    return tuple(found)
+
+
+def _node_names(keys: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """Name the streams that were given no node: by what tells their paths apart."""
+    folders = {folder for node, folder, _ in keys if not node}
+    labels = _short_folders(folders) if len(folders) > 1 else {}
+    return {(node, folder, base): node or labels.get(folder) or base for node, folder, base in keys}
+
+
+def _short_folders(folders: set[str]) -> dict[str, str]:
+    """Return for each folder the fewest last parts of its path that tell them apart."""
+    paths = {folder: Path(folder).absolute().parts for folder in folders}
+    for size in range(1, max(len(parts) for parts in paths.values()) + 1):
+        labels = {folder: "/".join(parts[-size:]) for folder, parts in paths.items()}
+        if len(set(labels.values())) == len(labels):
+            return labels
+    return {folder: folder for folder in folders}
+
+
+def _chains(group: list[LogFile]) -> list[list[LogFile]]:
+    """Put files that follow one another in time behind one another.
+
+    Two that overlap were not rotated out of one another, whatever they are called:
+    they become streams of their own.
+    """
+    if len(group) == 1:
+        return [group]
+    spans = sorted(
+        ((span_of(file.path), file) for file in group), key=lambda item: (item[0], item[1].name)
+    )
+    chains: list[tuple[Span, list[LogFile]]] = []
+    for span, file in spans:
+        for at, (last, chain) in enumerate(chains):
+            if last.end <= span.start:
+                chain.append(file)
+                chains[at] = (span, chain)
+                break
+        else:
+            chains.append((span, [file]))
+    return [chain for _, chain in chains]

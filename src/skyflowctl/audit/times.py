@@ -1,0 +1,36 @@
+"""Times as text that sorts: UTC, without a zone, checked."""
+
+from datetime import UTC, datetime
+
+
+def utc_text(time: str) -> str | None:
+    """Return a time as ``2026-11-22T18:44:11.505`` in UTC; None when it is not one.
+
+    The server writes UTC with up to nine digits and drops trailing zeros; without the Z
+    such texts sort as their times do.
+    """
+    if time[-1:] == "Z" and time[10:11] == "T" and time[5:7].isdigit():
+        whole, fraction = time[:19], time[19:-1]
+        if not fraction or (fraction[0] == "." and fraction[1:].isdigit() and fraction.isascii()):
+            try:
+                datetime.fromisoformat(whole)
+            except ValueError:
+                return None
+            return time[:-1] if len(whole) == 19 else None
+    return _converted(time)
+
+
+def _converted(time: str) -> str | None:
+    """Convert a time with another zone, as other writers of this format have it."""
+    try:
+        moment = datetime.fromisoformat(time)
+        if moment.tzinfo is None:
+            return None
+        return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+    except (ValueError, OverflowError):
+        return None
+
+
+def moment(text: str) -> datetime:
+    """Return the aware datetime of a text that ``utc_text`` made."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -1,0 +1,169 @@
+"""What one app asked of one role: the figures that the report adds up, row by row."""
+
+from skyflowctl.audit.buckets import Timeline
+from skyflowctl.audit.join import Row
+from skyflowctl.audit.model import Outcome
+from skyflowctl.audit.report_model import HOURS, Tally, UnusualKind, Usage
+from skyflowctl.audit.times import moment
+from skyflowctl.audit.unusual import Group, Habit, Key, Pattern
+
+CTX_MAX = 50_000
+"""Different values of ctx that are told apart in one row,"""
+CTX_TOTAL_MAX = 500_000
+"""and in all rows: 50 MB. What is more is told as "more than"."""
+
+_GRANTED = Outcome.GRANTED
+
+
+class CtxBudget:
+    """How many values of ctx may still be remembered, over all rows."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = CTX_TOTAL_MAX) -> None:
+        self.left = left
+
+
+class Use:
+    """One row of the report in the making.
+
+    Requests of one minute (or hour) are taken in one by one, cheaply, and settled together.
+    """
+
+    __slots__ = (
+        "_bad",
+        "_errors",
+        "_hours",
+        "_minute",
+        "_run",
+        "_run_first",
+        "_run_last",
+        "_timeline",
+        "budget",
+        "ctxs",
+        "example",
+        "first",
+        "habit",
+        "key",
+        "last",
+        "more_ctx",
+        "not_granted",
+        "outside",
+        "pattern",
+        "requests",
+        "seen_first",
+        "wrapped",
+    )
+
+    def __init__(
+        self, key: Key, timeline: Timeline, budget: CtxBudget, pattern: Pattern | None, time: str
+    ) -> None:
+        self.key = key
+        self.pattern = pattern
+        self.budget = budget
+        self.seen_first = time
+        self.first = self.last = ""
+        self.requests = self.wrapped = 0
+        self.not_granted: dict[str, int] = {}
+        self.ctxs: set[int] = set()
+        self.more_ctx = False
+        self.outside = Group()
+        self.example = ""
+        self.habit = Habit()
+        self._timeline = timeline
+        self._hours = [0] * HOURS
+        self._minute = self._run_first = self._run_last = ""
+        self._run = self._bad = self._errors = 0
+
+    def add(self, row: Row) -> None:
+        """Take in a request of the report's range."""
+        time = row[0]
+        minute = time[: self._timeline.apart]
+        if minute != self._minute:
+            self.settle()
+            self._minute = minute
+            self._run_first = self._run_last = time
+        elif time > self._run_last:
+            self._run_last = time
+        elif time < self._run_first:
+            self._run_first = time
+        self._run += 1
+        outcome = row[7]
+        if outcome is not _GRANTED:
+            self._no_token(outcome)
+        else:
+            response = row[14].response
+            if response is not None and response.wrap_info is not None:
+                self.wrapped += 1
+        ctx = row[5]
+        if ctx:
+            value = hash(ctx)
+            if value not in self.ctxs:
+                self._new_ctx(value)
+            if self.pattern is not None and not row[6] and not self.pattern.matches(ctx):
+                self._outside(ctx, time, outcome)
+
+    def add_before(self, time: str) -> None:
+        """Take in a request before the range: it counts only as habit."""
+        self.habit.note(time, 1)
+        self.seen_first = min(self.seen_first, time)
+
+    def _no_token(self, outcome: Outcome) -> None:
+        self.not_granted[outcome] = self.not_granted.get(outcome, 0) + 1
+        self._bad += 1
+        self._errors += outcome is not Outcome.UNKNOWN
+
+    def _new_ctx(self, value: int) -> None:
+        if len(self.ctxs) >= CTX_MAX or self.budget.left <= 0:
+            self.more_ctx = True
+            return
+        self.budget.left -= 1
+        self.ctxs.add(value)
+
+    def _outside(self, ctx: str, time: str, outcome: Outcome) -> None:
+        self.example = self.example or ctx
+        self.outside.add(1, int(outcome is _GRANTED), time, time)
+
+    def settle(self) -> None:
+        """Add up the requests of the minute or hour that is over."""
+        run = self._run
+        if not run:
+            return
+        first, last = self._run_first, self._run_last
+        self.requests += run
+        self.first = min(self.first, first) if self.first else first
+        self.last = max(self.last, last)
+        self.seen_first = min(self.seen_first, first)
+        self._hours[int(first[11:13])] += run
+        self._timeline.add(self.key[0], first[:16], run, self._errors)
+        if self.habit.note(first, run):
+            self.habit.broken(run, run - self._bad, first, last)
+        self._run = self._bad = self._errors = 0
+
+    def tally(self) -> Tally:
+        """Return how the requests ended."""
+        bad = self.not_granted
+        return Tally(
+            self.requests,
+            self.requests - sum(bad.values()),
+            *(
+                bad.get(outcome, 0)
+                for outcome in (Outcome.DENIED, Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
+            ),
+        )
+
+    def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:
+        """Return the row. Only for uses that have requests in the range."""
+        busiest = max(range(HOURS), key=lambda hour: (self._hours[hour], -hour))
+        return Usage(
+            *self.key,
+            tally=self.tally(),
+            distinct_ctx=len(self.ctxs),
+            more_ctx=self.more_ctx,
+            wrapped=self.wrapped,
+            first=moment(self.first),
+            last=moment(self.last),
+            busiest_hour=busiest,
+            busiest_count=self._hours[busiest],
+            unusual=unusual,
+        )

@@ -1,0 +1,62 @@
+"""Times as people name them: a moment, a day, or a span back from now."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from skyflowctl.clock import parse_duration, parse_rfc3339
+from skyflowctl.errors import UsageError
+
+
+def since(text: str, now: datetime) -> datetime:
+    """Return the first moment that ``--since`` includes; a day begins at midnight UTC.
+
+    Raises:
+        UsageError: it names no time.
+    """
+    return _moment(text, now, "--since", timedelta())
+
+
+def until(text: str, now: datetime) -> datetime:
+    """Return the moment before which ``--until`` ends; a day is included whole.
+
+    Raises:
+        UsageError: it names no time.
+    """
+    return _moment(text, now, "--until", timedelta(days=1))
+
+
+def days(text: str, flag: str, now: datetime) -> timedelta:
+    """Return the span that a number of days, or a text such as ``36h``, names.
+
+    Raises:
+        UsageError: it is neither, or nothing, or goes back before the calendar.
+    """
+    try:
+        span = parse_duration(f"{text}d" if text.isascii() and text.isdecimal() else text)
+        if span and now - span < now:
+            return span
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(
+        f"{flag} is no span of time",
+        why="it is a number of days, or a span with units, and more than nothing",
+        fix=f"for example {flag} 90, or {flag} 36h",
+    )
+
+
+def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> datetime:
+    try:
+        return _read(text, now, whole_day)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{flag} names no time",
+            why="it is a day, a time with its zone (RFC 3339), or a span back from now",
+            fix=f"for example {flag} 2026-11-22, {flag} 2026-11-22T18:00:00Z or {flag} 24h",
+        ) from None
+
+
+def _read(text: str, now: datetime, whole_day: timedelta) -> datetime:
+    if text[-1:] in {"d", "h", "m", "s"}:
+        return now - parse_duration(text)
+    if len(text) <= len("2026-11-22"):
+        return datetime.combine(date.fromisoformat(text), time(), UTC) + whole_day
+    return parse_rfc3339(text)

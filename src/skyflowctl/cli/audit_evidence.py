@@ -1,0 +1,193 @@
+"""``--evidence`` of the commands whose answer is rows of token requests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from skyflowctl.cli.options import OUTPUT_PANEL, option
+from skyflowctl.cli.run import Run
+
+if TYPE_CHECKING:
+    from skyflowctl.audit.evidence import Writing
+    from skyflowctl.audit.model import Counts, TokenRequest
+    from skyflowctl.audit.query import Query
+    from skyflowctl.audit.sources import Sources
+
+EvidenceOption = Annotated[
+    str | None,
+    option(
+        "--evidence",
+        help="Also write question, answer and digests, the same from the same logs.",
+        panel=OUTPUT_PANEL,
+        metavar="DIR",
+    ),
+]
+
+
+class RowsEvidence:
+    """Takes the requests of an answer as they come; does nothing without a folder.
+
+    Nothing is left of it unless ``finish`` was called.
+
+    Args:
+        folder: of ``--evidence``.
+        command: such as ``audit who``.
+
+    Raises:
+        Refused: there is something else in the folder.
+        UsageError: it cannot be written there; so does every method.
+    """
+
+    def __init__(self, folder: str | None, command: str) -> None:
+        self._folder = folder
+        self._command = command
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+        self._writing: Writing | None = None
+        self._row: Callable[[Mapping[str, Any]], None] | None = None
+
+    def __enter__(self) -> Self:
+        if self._folder is not None:
+            from skyflowctl.audit.evidence import Writing
+            from skyflowctl.cli.render.audit import FIELDS
+
+            self._writing = Writing(Path(self._folder))
+            self._row = self._writing.rows("requests", FIELDS)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writing is not None:
+            self._writing.__exit__(kind, error, trace)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a folder; then digests have to be taken."""
+        return self._folder is not None
+
+    def add(self, request: "TokenRequest") -> None:
+        """Take in a request."""
+        if self._row is None:
+            return
+        from skyflowctl.cli.render.audit import request_json
+
+        self._first = min(self._first or request.time, request.time)
+        self._last = max(self._last or request.time, request.time)
+        self._row(request_json(request))
+
+    def finish(
+        self,
+        run: Run,
+        sources: "Sources",
+        counts: "Counts",
+        asked: Mapping[str, Any],
+        results: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put the folder in its place.
+
+        Args:
+            run: gets the notice.
+            sources: what was read, digests taken.
+            counts: of it.
+            asked: everything that the answer depends on; see :func:`asked_json`.
+            results: of the answer, beside its rows.
+        """
+        if self._writing is None:
+            return
+        from skyflowctl.audit.evidence import Evidence
+
+        evidence: Evidence = Evidence(
+            self._command, asked, sources.inputs(), counts, self._first, self._last, results
+        )
+        self._writing.finish(evidence)
+        run.notice(f"wrote the evidence to {self._folder} (sha256sum -c SHA256SUMS checks it)")
+
+
+def asked_json(patterns: Sequence[str], plugins: Sequence[str], query: "Query") -> dict[str, Any]:
+    """Return a question for evidence: its logs as they were given, times absolute."""
+    values = {field.name: _json(getattr(query, field.name)) for field in fields(query)}
+    return {"logs": list(patterns), "plugin_names": list(plugins), **values}
+
+
+def _json(value: Any) -> Any:
+    from skyflowctl.audit.as_json import time_json
+    from skyflowctl.audit.wanted import CtxWanted
+
+    if isinstance(value, datetime):
+        return time_json(value)
+    if isinstance(value, CtxWanted):
+        return {"glob": value.glob, "forms": list(value.forms)}
+    return [_json(each) for each in value] if isinstance(value, tuple) else value
+
+
+def check_evidence(folder: str | None) -> None:
+    """Refuse a folder that holds something else, before the logs are read.
+
+    Raises:
+        Refused: it does.
+    """
+    if folder is not None:
+        from skyflowctl.audit.evidence import check_folder
+
+        check_folder(Path(folder))
+
+
+def keep_answer(
+    folder: str | None,
+    run: Run,
+    sources: "Sources",
+    counts: "Counts",
+    *,
+    asked: Mapping[str, Any],
+    data: Mapping[str, Any],
+    table: str,
+) -> None:
+    """Write an answer that is at hand as a whole; does nothing without a folder.
+
+    Args:
+        folder: of ``--evidence``.
+        run: its command's name goes in; it gets the notice.
+        sources: what was read, digests taken.
+        counts: of it.
+        asked: everything that the answer depends on besides the logs.
+        data: of the output.
+        table: the key in it whose rows become CSV; their ``first`` and ``last`` (or
+            ``last_used``) are the range.
+
+    Raises:
+        Refused: there is something else in the folder.
+        UsageError: it cannot be written there.
+    """
+    if folder is None:
+        return
+    from skyflowctl.audit.evidence import Evidence, Table, write_evidence
+    from skyflowctl.clock import parse_rfc3339
+
+    rows = data[table]
+    columns = tuple(rows[0]) if rows else ()
+    times = [row[name] for row in rows for name in ("first", "last", "last_used") if row.get(name)]
+    moments = [parse_rfc3339(time) for time in times]
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    found = Evidence(
+        run.command,
+        asked,
+        sources.inputs(),
+        counts,
+        min(moments, default=None),
+        max(moments, default=None),
+        data,
+        (Table(table, columns, cells),) if rows else (),
+    )
+    write_evidence(Path(folder), found)
+    run.notice(f"wrote the evidence to {folder} (sha256sum -c SHA256SUMS checks it)")
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(str(each) for each in value) if isinstance(value, list) else value

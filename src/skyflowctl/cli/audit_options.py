@@ -1,0 +1,287 @@
+"""Options of the commands that read audit logs, and the logs that they name."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from skyflowctl.cli import manifests
+from skyflowctl.cli.options import (
+    OUTPUT_PANEL,
+    OptionGroup,
+    OutputOptions,
+    TargetOptions,
+    option,
+)
+from skyflowctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from skyflowctl.audit.model import Outcome
+    from skyflowctl.audit.query import Query
+    from skyflowctl.audit.sources import Sources
+
+VARIABLE = "SKYFLOWCTL_AUDIT_LOG"
+FILTER_PANEL = "Which requests"
+
+LogsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[LOG]...",
+        help="Audit log files, globs, NODE=PATH, or - for stdin; .gz and .zst too. "
+        f"Default: ${VARIABLE}, else the dev stack's.",
+        show_default=False,
+    ),
+]
+PluginOption = Annotated[
+    list[str] | None,
+    option(
+        "--plugin",
+        help="Type of the engine's mounts; repeatable (default skyflow).",
+        metavar="NAME",
+    ),
+]
+SinceOption = Annotated[
+    str | None,
+    option(
+        "--since",
+        help="From this time on: a day, RFC 3339, or a span back (24h, 7d).",
+        panel=FILTER_PANEL,
+        metavar="TIME",
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    option(
+        "--until",
+        help="Before this time; a day is included whole.",
+        panel=FILTER_PANEL,
+        metavar="TIME",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions(OptionGroup):
+    """Which token requests. Values of one flag are alternatives; different flags add up."""
+
+    mount: Annotated[
+        list[str] | None,
+        option(
+            "--mount",
+            help="A mount's name or path; * and ? stand for others; repeatable.",
+            panel=FILTER_PANEL,
+            metavar="MOUNT",
+        ),
+    ] = None
+    role: Annotated[
+        list[str] | None,
+        option("--role", help="The engine's role.", panel=FILTER_PANEL, metavar="GLOB"),
+    ] = None
+    app: Annotated[
+        list[str] | None,
+        option("--app", help="The login's own name.", panel=FILTER_PANEL, metavar="GLOB"),
+    ] = None
+    run: Annotated[
+        list[str] | None,
+        option("--run", help="A run id of skyflowctl.", panel=FILTER_PANEL, metavar="ID"),
+    ] = None
+    log_node: Annotated[
+        list[str] | None,
+        option(
+            "--log-node", help="The log's node, as NODE=PATH.", panel=FILTER_PANEL, metavar="GLOB"
+        ),
+    ] = None
+    outcome: Annotated[
+        list[str] | None,
+        option(
+            "--outcome",
+            help="granted, denied (by a policy), refused (by the engine or Skyflow), "
+            "failed or unknown.",
+            panel=FILTER_PANEL,
+            metavar="WORD",
+        ),
+    ] = None
+    since: SinceOption = None
+    until: UntilOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOutputOptions(OutputOptions):
+    """The same with two more forms, for many rows."""
+
+    format: Annotated[
+        Literal["table", "json", "ndjson", "csv"],
+        option(
+            "-o",
+            "--output",
+            help="table, json (up to 40000 rows), ndjson (a line each, any number) or csv.",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
+    ] = "table"  # type: ignore[assignment]  # more forms than elsewhere, on purpose
+
+    @property
+    def json(self) -> bool:
+        """True when the result is an envelope, at the end of a stream or alone."""
+        return self.format in {"json", "ndjson"}
+
+
+DevOption = Annotated[bool, option("--dev", help="The dev stack's own log.")]
+
+
+def log_patterns(
+    given: Sequence[str] | None, *, dev: bool = False, address: str | None = None
+) -> tuple[str, ...]:
+    """Return the logs that arguments or environment name, else the dev stack's.
+
+    Args:
+        given: the arguments.
+        dev: ``--dev`` was given.
+        address: of ``--address``; the environment's without it.
+
+    Raises:
+        UsageError: none is named, and the server is not the dev stack.
+    """
+    from skyflowctl.devstack.layout import find_layout
+
+    if given:
+        return tuple(given)
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return tuple(one for one in named.split(os.pathsep) if one)
+    if dev or _is_dev(address):
+        return (f"dev={_from_here(find_layout(os.environ).audit_log)}",)
+    raise UsageError(
+        "no audit log is named",
+        why=f"there is no argument and no ${VARIABLE}, and the dev stack is not the server",
+        fix="name the audit device's files, such as 'logs/audit.log*', or - for stdin",
+        code="no-audit-log",
+    )
+
+
+def _from_here(path: Path) -> Path:
+    """Return the path from the working folder on, so that evidence names no machine."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _is_dev(address: str | None) -> bool:
+    from skyflowctl.devstack.recognise import is_address_of_dev_stack
+    from skyflowctl.vault.target import variable
+
+    named = address or variable(os.environ, "ADDR") or ""
+    return bool(named) and is_address_of_dev_stack(named, os.environ)
+
+
+def open_logs(patterns: Sequence[str], *, digest: bool = False) -> "Sources":
+    """Return the files behind these patterns; stdin is this process's own.
+
+    Raises:
+        UsageError: a pattern names nothing.
+        InvalidInput: a file cannot be read.
+    """
+    from skyflowctl.audit.sources import open_sources
+
+    return open_sources(patterns, stdin=sys.stdin.buffer, digest=digest)
+
+
+def check_stdin_once(
+    patterns: Sequence[str], *, token: bool = False, target: TargetOptions | None = None
+) -> None:
+    """Refuse a command line on which two things are read from standard input.
+
+    Raises:
+        UsageError: the second would find nothing left.
+    """
+    readers = ["-"] * any(one.rpartition("=")[2] == "-" for one in patterns)
+    readers += ["--token -"] * token
+    readers += ["--token-file -"] * [target and target.token_file].count("-")
+    if len(readers) > 1:
+        raise UsageError(
+            f"{' and '.join(readers)} both read standard input",
+            why="it can be read only once",
+            fix="give a file to all but one of them",
+            code="stdin-twice",
+        )
+
+
+def plugin_names(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the mount types that are the engine's."""
+    return tuple(given or ()) or (manifests.DEFAULT_PLUGIN,)
+
+
+def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the paths that ``--mount`` means: a word without a slash is a name.
+
+    Args:
+        given: the words.
+        file: of ``-f``.
+
+    Raises:
+        UsageError: a word is no name, no path and no glob.
+    """
+    from skyflowctl.audit.globs import is_glob
+
+    found = []
+    for word in given or ():
+        if "/" not in word and not is_glob(word):
+            found.append(manifests.resolve_path(word, file))
+        elif "/" in word or word == "*":
+            found.append(word.strip("/"))
+        else:
+            found.append(f"{manifests.path_prefix(file)}/{word}")
+    return tuple(found)
+
+
+def outcomes(given: Sequence[str] | None) -> "tuple[Outcome, ...]":
+    """Return what ``--outcome`` means.
+
+    Raises:
+        UsageError: a word is none of them.
+    """
+    from skyflowctl.audit.model import Outcome
+
+    known = {one.value for one in Outcome}
+    wrong = [word for word in given or () if word not in known]
+    if wrong:
+        raise UsageError(
+            f"--outcome {wrong[0]} is none",
+            why="a request ends as " + ", ".join(sorted(known)),
+            fix="give one of these words; repeat the flag for several",
+        )
+    return tuple(Outcome(word) for word in given or ())
+
+
+def query_of(filters: FilterOptions, now: "datetime") -> "Query":
+    """Return the query that the filters mean, without a ctx.
+
+    Raises:
+        UsageError: a time, an outcome or a mount is none, or the times are in no order.
+    """
+    from skyflowctl.audit import when
+    from skyflowctl.audit.query import Query
+
+    since = when.since(filters.since, now) if filters.since else None
+    until = when.until(filters.until, now) if filters.until else None
+    if since and until and until <= since:
+        raise UsageError(
+            "--until is not after --since",
+            why="no request can be in between",
+            fix="give the earlier time to --since",
+        )
+    return Query(
+        mounts=mount_globs(filters.mount),
+        roles=tuple(filters.role or ()),
+        apps=tuple(filters.app or ()),
+        runs=tuple(filters.run or ()),
+        nodes=tuple(filters.log_node or ()),
+        outcomes=outcomes(filters.outcome),
+        since=since,
+        until=until,
+    )

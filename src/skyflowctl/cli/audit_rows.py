@@ -1,0 +1,98 @@
+"""Where the rows of an audit question go: one writer for each form of output."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from skyflowctl.audit.escape import csv_line
+from skyflowctl.audit.model import TokenRequest
+from skyflowctl.cli.render.audit import FIELDS, Table, request_json, show_request
+from skyflowctl.cli.run import Run
+from skyflowctl.cli.streams import drop_stdout, output_failed
+from skyflowctl.errors import UsageError
+
+KEPT_MAX = 40_000
+"""Rows of one JSON object: about 200 MB while it is written."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads the output any more (``| head``): no error, and no reason to go on."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tell what writing to stdout meets from what reading a log meets.
+
+    Raises:
+        ReaderGone: nobody reads it.
+        SkyflowctlError: it takes no more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        drop_stdout()
+        raise ReaderGone from None
+    except OSError as error:
+        drop_stdout()
+        raise output_failed(error) from None
+
+
+class Rows:
+    """Takes requests and writes each in the form that was asked for, as it comes.
+
+    Args:
+        run: of the command.
+        form: ``table``, ``json``, ``ndjson`` or ``csv``.
+        in_full: a table's place is taken by a block for each request.
+        kept: the rows of ``json``, which are written at the end.
+        written: how many requests were added.
+    """
+
+    def __init__(self, run: Run, form: str, *, in_full: bool = False) -> None:
+        self.kept: list[dict[str, Any]] = []
+        self.written = 0
+        self._terminal = run.terminal
+        self._table = Table(run.terminal)
+        self._add = self._writer(run, form, in_full)
+
+    def add(self, request: TokenRequest) -> None:
+        """Write a request."""
+        with writing():
+            self._add(request_json(request))
+        self.written += 1
+
+    def add_now(self, request: TokenRequest) -> None:
+        """Write a request, and let nothing wait."""
+        self.add(request)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what still waits for its like."""
+        with writing():
+            self._table.flush()
+            self._terminal.out.flush()
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if len(self.kept) >= KEPT_MAX:
+            raise UsageError(
+                f"there are more than {KEPT_MAX} requests",
+                why="one JSON object has to be held as a whole, and that many take too much memory",
+                fix="-o ndjson or -o csv write any number; or ask for less, with --since",
+                code="too-many-rows",
+            )
+        self.kept.append(row)
+
+    def _writer(self, run: Run, form: str, in_full: bool) -> Callable[[dict[str, Any]], None]:
+        if form == "json":
+            return self._keep
+        if form == "ndjson":
+            events = run.events()
+            assert events is not None
+            return lambda row: events.event("request", **row)
+        if form == "csv":
+            with writing():
+                self._terminal.raw(csv_line(FIELDS))
+            return lambda row: self._terminal.raw(csv_line(row[name] for name in FIELDS))
+        if in_full:
+            return lambda row: show_request(row, self._terminal)
+        return self._table.add

@@ -1,0 +1,159 @@
+"""``skyflowctl audit denied``."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli import audit_options as options
+from skyflowctl.cli import manifests
+from skyflowctl.cli.audit_evidence import EvidenceOption, asked_json, check_evidence, keep_answer
+from skyflowctl.cli.audit_options import DevOption, FilterOptions, LogsArgument, PluginOption
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import FileOption, OutputOptions
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, Problem, UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.audit_denied import Refused
+
+
+@command(
+    examples=[
+        ("skyflowctl audit denied 'audit.log*'", "who was turned down, and the missing policy"),
+        ("skyflowctl audit denied --dev -f mounts.yaml", "with the ctx rules of the roles"),
+        ("skyflowctl audit denied audit.log --since 24h --app 'order-*'", "one team, today"),
+        (
+            "skyflowctl audit denied audit.log -o json | jq -r '.data.denied[].policy'",
+            "only the policies",
+        ),
+    ],
+    exits=[ExitCode.INVALID],
+    env=["SKYFLOWCTL_AUDIT_LOG"],
+)
+def denied(
+    output: OutputOptions,
+    filters: FilterOptions,
+    logs: LogsArgument = None,
+    *,
+    file: FileOption = None,
+    dev: DevOption = False,
+    plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
+) -> None:
+    """Show which requests for tokens were turned down, by the server's policies or by the
+    engine, added up by app and path: how often, from when to when, and why.
+
+    Where a policy is missing, it is written out: the exact path and the one capability,
+    with the ctx that the manifest wants of the role. Whether the app should have it is
+    yours to decide: read it before you write it."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.cli.render.audit import counts_json
+        from skyflowctl.operations.audit_denied import Refusals, known_from
+        from skyflowctl.operations.audit_questions import Answers
+
+        query = options.query_of(filters, run.clock.now())
+        if query.outcomes:
+            raise UsageError(
+                "--outcome is not for this command",
+                why="it shows what was denied and refused",
+                fix="leave it out, or use 'skyflowctl audit who'",
+            )
+        patterns = options.log_patterns(logs, dev=dev)
+        loaded = manifests.optional_manifest(file, run)
+        manifest = loaded.manifest if loaded else None
+        names = options.plugin_names(plugin or ([manifest.plugin.name] if manifest else None))
+        check_evidence(evidence)
+        sources = options.open_logs(patterns, digest=evidence is not None)
+        answers = Answers(sources, query, names)
+        refusals = Refusals(known_from(manifest))
+        refusals.add_all(answers)
+        data = {
+            "denied": [_group_json(one) for one in refusals.found()],
+            "summary": {
+                "asked": answers.found,
+                "left_out": refusals.left_out,
+                "read": counts_json(answers.counts()),
+            },
+        }
+        asked = {**asked_json(patterns, names, query), "manifest": loaded is not None}
+        counts = answers.counts()
+        keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="denied")
+        return Result(data, warnings=_warnings(refusals.left_out))
+
+    run_command("audit denied", output, work, _view)
+
+
+def _group_json(group: "Refused") -> dict[str, Any]:
+    from skyflowctl.audit.query import full_mount
+    from skyflowctl.clock import rfc3339
+
+    request = group.request
+    return {
+        "app": request.caller.app or None,
+        "auth": request.caller.auth or None,
+        "mount": full_mount(request),
+        "role": request.role,
+        "operation": request.operation,
+        "outcome": request.outcome.value,
+        "reason": group.reason,
+        "count": group.count,
+        "first": rfc3339(group.first),
+        "last": rfc3339(group.last),
+        "policies": list(request.caller.policies),
+        "policy": group.policy,
+        "request_id": request.request_id,
+    }
+
+
+def _warnings(left_out: int) -> list[Problem]:
+    if not left_out:
+        return []
+    return [
+        Problem(
+            "too-many-groups",
+            f"{counted(left_out, 'refused request')} of further kinds are only counted",
+            "there are more different apps, paths and reasons than are told apart",
+            "ask for less at once, with --since, --mount or --app",
+        )
+    ]
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit import read_words
+
+    for group in result.data["denied"]:
+        _show_group(group, terminal)
+    summary = result.data["summary"]
+    total = sum(group["count"] for group in result.data["denied"]) + summary["left_out"]
+    terminal.out.flush()
+    terminal.note(
+        f"{total or 'none'} of {counted(summary['asked'], 'request')} turned down; "
+        f"{read_words(summary['read'])}"
+    )
+
+
+def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit import OUTCOME_STYLES, short_time
+
+    who = group["app"] or "unknown token"
+    how = f" ({group['auth']})" if group["auth"] else ""
+    terminal.line(
+        Styled(group["outcome"].ljust(8), OUTCOME_STYLES[group["outcome"]]),
+        Styled(f"{who}{how}", "bold"),
+        f"  {group['operation']} ",
+        Styled(f"{group['mount']}/creds/{group['role']}", "bold"),
+    )
+    first, last = short_time(group["first"]), short_time(group["last"])
+    span = first if group["count"] == 1 else f"{first} to {last}"
+    rows = [("asked", f"{counted(group['count'], 'time')}, {span}"), ("why", group["reason"])]
+    others = [name for name in group["policies"] if name != "default"]
+    if others:
+        rows.append(("has", ", ".join(others)))
+    for name, text in rows:
+        terminal.line("  ", Styled(name.ljust(8), "dim"), text)
+    for number, line in enumerate((group["policy"] or "").splitlines()):
+        terminal.line("  ", Styled(("" if number else "missing").ljust(8), "dim"), line)
+    terminal.line()

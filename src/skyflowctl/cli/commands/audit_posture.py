@@ -1,0 +1,175 @@
+"""``skyflowctl audit posture``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result, Status, to_json
+from skyflowctl.cli.options import (
+    OUTPUT_PANEL,
+    FileOption,
+    OutputOptions,
+    ParallelismOption,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.version import semver
+
+if TYPE_CHECKING:
+    from skyflowctl.posture.facts import Exercised
+    from skyflowctl.posture.model import Grade, Report
+
+GradeName = Literal["critical", "high", "medium", "low", "info"]
+FailOnOption = Annotated[
+    GradeName,
+    option("--fail-on", help="Exit 6 from this grade on (default critical).", metavar="GRADE"),
+]
+MaxReadersOption = Annotated[
+    int,
+    option(
+        "--max-readers",
+        help="How many logins may read one role's tokens (default 5).",
+        metavar="N",
+        min=0,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PostureOutputOptions(OutputOptions):
+    """The same with one more form, for scanners and dashboards."""
+
+    format: Annotated[
+        Literal["table", "json", "sarif"],
+        option(
+            "-o",
+            "--output",
+            help="table, json or sarif (SARIF 2.1.0); default table.",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
+    ] = "table"  # type: ignore[assignment]  # one form more than elsewhere, on purpose
+
+
+LogOption = Annotated[
+    list[str] | None,
+    option(
+        "--log",
+        help="Audit log files, to find unused roles: a path, a glob, NODE=PATH; repeatable.",
+        metavar="PATTERN",
+    ),
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl audit posture", "every check that needs only the server"),
+        ("skyflowctl audit posture -f mounts.yaml", "and against what is declared"),
+        ("skyflowctl audit posture --fail-on high -q", "in a nightly job: exit 6"),
+        ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "and unused roles"),
+        ("skyflowctl audit posture -o sarif > posture.sarif", "for a dashboard"),
+    ],
+    exits=[ExitCode.NOT_PERMITTED, ExitCode.UNHEALTHY, ExitCode.INVALID],
+)
+def posture(
+    target: TargetOptions,
+    output: PostureOutputOptions,
+    *,
+    file: FileOption = None,
+    fail_on: FailOnOption = "critical",
+    log: LogOption = None,
+    max_readers: MaxReadersOption = 5,
+    parallelism: ParallelismOption = 10,
+) -> None:
+    """Check whether this place is in order: the audit trail, TLS, seal, the engine on every
+    node, the ages of keys, and who can read whose tokens, computed from the policies on the
+    server. Every finding has a grade, a reason, what was seen, and a fix.
+
+    It only reads. What this login may not read is told with the policy line that it needs.
+    Name every node with --node: one that is not named is not asked."""
+    kept: list[dict[str, Any]] = []
+
+    def work(run: Run) -> Result:
+        from skyflowctl.cli.render.posture import report_json
+        from skyflowctl.posture.model import Grade
+        from skyflowctl.posture.sarif import to_sarif
+
+        limits = _Limits(max_readers, parallelism)
+        report, server = _ask(target, file, log, limits, run)
+        kept.append(to_sarif(report, version=semver().removeprefix("v"), server=server))
+        limit = Grade(fail_on)
+        failed = report.fails(limit)
+        status: Status = "unhealthy" if failed else "ok"
+        code = ExitCode.UNHEALTHY if failed else ExitCode.OK
+        problems = [_problem(report, limit)] if failed else []
+        return Result(report_json(report, server), status, code, problems)
+
+    def view(result: Result, terminal: Terminal) -> None:
+        from skyflowctl.cli.render.posture import show_posture
+
+        if output.format == "sarif":
+            terminal.raw(to_json(kept[0]) + "\n")
+        else:
+            show_posture(result.data, terminal)
+
+    run_command("audit posture", output, work, view)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    max_readers: int
+    parallelism: int
+
+
+def _ask(
+    target: TargetOptions,
+    file: Sequence[str] | None,
+    log: Sequence[str] | None,
+    limits: _Limits,
+    run: Run,
+) -> "tuple[Report, str]":
+    from skyflowctl.operations.posture import Question
+    from skyflowctl.operations.posture import posture as ask
+
+    loaded = manifests.optional_manifest(file, run)
+    manifest = loaded.manifest if loaded else None
+    plugin_name = manifest.plugin.name if manifest else manifests.DEFAULT_PLUGIN
+    with wiring.open_gateway(target, run) as gateway:
+        addresses, checked = wiring.named_addresses(gateway)
+        question = Question(
+            addresses=addresses,
+            checks_certificates=checked,
+            manifest=manifest,
+            plugin_name=plugin_name,
+            exercised=_exercised(log, plugin_name, wiring.namespace_of(gateway)),
+            max_readers=limits.max_readers,
+            parallelism=limits.parallelism,
+        )
+        report = ask(gateway, question, connect=wiring.connect_node(gateway), clock=run.clock)
+    return report, addresses[0]
+
+
+def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "Exercised | None":
+    if not log:
+        return None
+    from skyflowctl.operations.posture_log import exercised
+
+    stdin = sys.stdin.buffer
+    return exercised(log, plugin_name=plugin_name, namespace=namespace, stdin=stdin)
+
+
+def _problem(report: "Report", limit: "Grade") -> Problem:
+    bad = sum(one.grade.at_least(limit) for one in report.findings)
+    return Problem(
+        "posture",
+        f"this place is not in order: {counted(bad, 'finding')}",
+        f"of the grade {limit.value}" + ("" if limit.rank == 0 else " or worse"),
+        "each finding names its own fix; run the command again afterwards",
+    )

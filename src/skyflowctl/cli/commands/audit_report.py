@@ -1,0 +1,273 @@
+"""``skyflowctl audit report``."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.audit_options import (
+    FILTER_PANEL,
+    LogsArgument,
+    PluginOption,
+    SinceOption,
+    UntilOption,
+    check_stdin_once,
+    log_patterns,
+    mount_globs,
+    open_logs,
+)
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import (
+    OUTPUT_PANEL,
+    FileOption,
+    OptionGroup,
+    OutputOptions,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from skyflowctl.audit.report_model import Report
+    from skyflowctl.audit.unusual import Patterns
+    from skyflowctl.operations.audit_report import Question
+
+ServerRolesOption = Annotated[
+    bool,
+    option("--server-roles", help="Take the roles' ctx patterns from the server, not -f."),
+]
+
+
+def _glob_option(what: str) -> Any:
+    return option(
+        f"--{what}",
+        help=f"Only this {what}; * and ? stand for others; repeatable.",
+        panel=FILTER_PANEL,
+        metavar=what.upper(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilters(OptionGroup):
+    """Which part of the logs. Values of one flag are alternatives; different flags add up."""
+
+    mount: Annotated[list[str] | None, _glob_option("mount")] = None
+    role: Annotated[list[str] | None, _glob_option("role")] = None
+    app: Annotated[list[str] | None, _glob_option("app")] = None
+    since: SinceOption = None
+    until: UntilOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutputOptions(OutputOptions):
+    """The same with CSV, and with files beside what is printed."""
+
+    format: Annotated[
+        Literal["table", "json", "csv"],
+        option(
+            "-o",
+            "--output",
+            help="table, json or csv (one row for each mount, role and app); default table.",
+            panel=OUTPUT_PANEL,
+            metavar="FORM",
+        ),
+    ] = "table"  # type: ignore[assignment]  # one form more than elsewhere, on purpose
+    html: Annotated[
+        str | None,
+        option(
+            "--html",
+            help="Also write one page that needs nothing else to be looked at.",
+            panel=OUTPUT_PANEL,
+            metavar="FILE",
+        ),
+    ] = None
+    csv: Annotated[
+        str | None,
+        option(
+            "--csv",
+            help="Also write every table as a CSV file into this folder.",
+            panel=OUTPUT_PANEL,
+            metavar="DIR",
+        ),
+    ] = None
+    evidence: Annotated[
+        str | None,
+        option(
+            "--evidence",
+            help="Also write question, answer and digests, the same from the same logs.",
+            panel=OUTPUT_PANEL,
+            metavar="DIR",
+        ),
+    ] = None
+
+
+@command(
+    examples=[
+        ("skyflowctl audit report '/var/log/openbao/audit.log*'", "who used what, and how"),
+        ("skyflowctl audit report audit.log --since 30d --html report.html", "to show to others"),
+        ("skyflowctl audit report audit.log --mount 'skyflow/*' -o csv", "for a spreadsheet"),
+        ("skyflowctl audit report n1=a.log n2=b.log --evidence case-7", "to be kept and checked"),
+        ("skyflowctl audit report audit.log -f mounts.yaml", "with the roles' ctx patterns"),
+    ],
+    exits=[
+        ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
+        ExitCode.USAGE,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
+)
+def report(
+    target: TargetOptions,
+    output: ReportOutputOptions,
+    only: ReportFilters,
+    *,
+    logs: LogsArgument = None,
+    plugin: PluginOption = None,
+    file: FileOption = None,
+    server_roles: ServerRolesOption = False,
+) -> None:
+    """Add up the server's audit logs: for each mount, role and app its requests, errors,
+    distinct ctx, first and last use and busiest hour; what is unusual; and every change of
+    a credential with its key id, who made it and in which run.
+
+    Unusual are an app's first request on a role after a week of log, requests outside the
+    hours of the day in which the app asks, and a ctx that is not the role's pattern (from
+    the manifest, or --server-roles). The rules are printed with the findings.
+
+    Logs are read once, in bounded memory; give it all of them, as requests before --since
+    tell what is usual. A server is asked only with --server-roles."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.audit.evidence import check_folder
+        from skyflowctl.audit.report_json import report_json
+        from skyflowctl.operations.audit_report import Question, build_report
+
+        if output.evidence:
+            check_folder(Path(output.evidence))
+        patterns = log_patterns(logs, dev=target.dev, address=target.address)
+        check_stdin_once(patterns, target=target)
+        start, end = _times(only, run)
+        known = _known(file, target, run, server_roles=server_roles)
+        question = Question(
+            logs=patterns,
+            mounts=mount_globs(only.mount, file),
+            roles=tuple(only.role or ()),
+            apps=tuple(only.app or ()),
+            since=start,
+            until=end,
+            plugin_names=tuple(plugin or ()) or (known.plugin_name,),
+            patterns=known.patterns,
+        )
+        found = build_report(question, open_logs(patterns, digest=True))
+        data = report_json(found)
+        _write_files(output, question, found, data, run)
+        return Result(data, warnings=_warnings(found))
+
+    run_command("audit report", output, work, _view if output.format != "csv" else _csv)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit_report import show_report
+
+    show_report(result.data, terminal)
+
+
+def _csv(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.audit.evidence import csv_texts
+    from skyflowctl.audit.report_json import report_tables
+
+    for line in csv_texts(report_tables(result.data)[0]):
+        terminal.raw(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known besides the logs."""
+
+    plugin_name: str
+    patterns: "Patterns | None"
+
+
+def _known(
+    file: Sequence[str] | None, target: TargetOptions, run: Run, *, server_roles: bool
+) -> _Known:
+    """Return the mounts' type, and what their roles' ctx must look like."""
+    from skyflowctl.operations.audit_report import declared_patterns, server_patterns
+    from skyflowctl.vault.target import variable
+
+    loaded = manifests.optional_manifest(file, run)
+    name = loaded.manifest.plugin.name if loaded else manifests.DEFAULT_PLUGIN
+    namespace = target.namespace or variable(os.environ, "NAMESPACE") or ""
+    if server_roles:
+        with wiring.open_gateway(target, run) as gateway:
+            return _Known(name, server_patterns(gateway, name, namespace))
+    return _Known(name, declared_patterns(loaded.manifest, namespace) if loaded else None)
+
+
+def _times(only: ReportFilters, run: Run) -> "tuple[datetime | None, datetime | None]":
+    from skyflowctl.audit import when
+
+    now = run.clock.now()
+    return (
+        when.since(only.since, now) if only.since is not None else None,
+        when.until(only.until, now) if only.until is not None else None,
+    )
+
+
+def _write_files(
+    output: ReportOutputOptions,
+    question: "Question",
+    found: "Report",
+    data: dict[str, Any],
+    run: Run,
+) -> None:
+    """Write what was asked for beside the output."""
+    from skyflowctl.audit.evidence import write_evidence
+    from skyflowctl.operations.audit_report import report_evidence, write_file, write_tables
+
+    if output.html:
+        from skyflowctl.audit.html.page import render
+
+        write_file(Path(output.html), [render(found)])
+        run.notice(f"wrote {output.html}")
+    if output.csv:
+        names = write_tables(Path(output.csv), data)
+        run.notice(f"wrote {', '.join(names)} to {output.csv}")
+    if output.evidence:
+        write_evidence(Path(output.evidence), report_evidence(question, found, data))
+        run.notice(
+            f"wrote the evidence to {output.evidence}: check it with sha256sum -c SHA256SUMS"
+        )
+
+
+def _warnings(found: "Report") -> list[Problem]:
+    """Tell what makes the report less than whole."""
+    warnings = []
+    if found.counts.damaged:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in found.counts.damaged)
+        warnings.append(
+            Problem(
+                "damaged-log",
+                "parts of the logs could not be used",
+                reasons,
+                "what they said is not in the report; look at the files",
+            )
+        )
+    warnings += [
+        Problem(
+            "limit-reached",
+            limit.detail,
+            f"the limit of {limit.name} is {limit.limit}",
+            "ask about less: --since, --mount, --role or --app",
+        )
+        for limit in found.limits
+    ]
+    return warnings

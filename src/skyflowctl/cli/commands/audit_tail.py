@@ -1,0 +1,77 @@
+"""``skyflowctl audit tail``."""
+
+from typing import Annotated
+
+from skyflowctl.cli import audit_options as options
+from skyflowctl.cli.audit_options import (
+    DevOption,
+    FilterOptions,
+    LogsArgument,
+    PluginOption,
+    RowsOutputOptions,
+)
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import option
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode
+
+
+@command(
+    examples=[
+        ("skyflowctl audit tail audit.log", "the newest 20 requests"),
+        ("skyflowctl audit tail -f --dev --outcome denied", "denied ones as they happen"),
+        ("skyflowctl audit tail -f n1=a/audit.log n2=b/audit.log", "every node of a cluster"),
+        ("skyflowctl audit tail -f audit.log -o json | jq .app", "for programs: a line each"),
+    ],
+    exits=[ExitCode.INVALID, ExitCode.INTERRUPTED],
+    env=["SKYFLOWCTL_AUDIT_LOG"],
+)
+def tail(
+    output: RowsOutputOptions,
+    filters: FilterOptions,
+    logs: LogsArgument = None,
+    *,
+    rows: Annotated[
+        int, option("-n", "--rows", help="How many (default 20).", metavar="N", min=0, max=10_000)
+    ] = 20,
+    follow: Annotated[bool, option("-f", "--follow", help="Go on with what is added.")] = False,
+    dev: DevOption = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Show the newest requests for tokens, one row each, as audit who does, and with -f
+    those that follow, until it is interrupted. Rotation is followed, by a new file and by
+    cutting the old one. The last 64 MiB of each log are looked through: name packed logs
+    to audit who.
+
+    Who unwrapped a wrapped token is not known yet when its request is shown."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.cli.audit_rows import ReaderGone, Rows
+        from skyflowctl.cli.render.audit import counts_json
+        from skyflowctl.operations.audit_tail import Tail
+
+        patterns = options.log_patterns(logs, dev=dev)
+        query = options.query_of(filters, run.clock.now())
+        sources = options.open_logs(patterns)
+        newest = Tail(sources, query, options.plugin_names(plugin), rows=rows, following=follow)
+        writer = Rows(run, "ndjson" if output.json else output.format)
+        code = ExitCode.OK
+        try:
+            newest.run(writer.add_now if follow else writer.add)
+            writer.flush()
+        except ReaderGone:
+            pass
+        except KeyboardInterrupt:
+            # How following ends: nothing failed, and the exit code says what it was.
+            code = ExitCode.INTERRUPTED
+        summary = {"shown": writer.written, "read": counts_json(newest.counts())}
+        return Result({"summary": summary}, exit_code=code)
+
+    run_command("audit tail", output, work, _view)
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    if result.exit_code == ExitCode.OK and not result.data["summary"]["shown"]:
+        terminal.note("no such request")

@@ -1,0 +1,203 @@
+"""``skyflowctl audit unused``."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skyflowctl.cli import audit_options as options
+from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.audit_evidence import EvidenceOption, check_evidence, keep_answer
+from skyflowctl.cli.audit_options import LogsArgument, PluginOption
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
+from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from skyflowctl.operations.audit_unused import Known, Unused
+
+DAY = 86_400
+
+
+@command(
+    examples=[
+        ("skyflowctl audit unused 'audit.log*' --days 90", "against what the server has"),
+        ("skyflowctl audit unused 'audit.log*' -f mounts.yaml", "against the declared roles"),
+        ("skyflowctl audit unused --dev --days 1h", "on the dev stack, for the last hour"),
+        ("skyflowctl audit unused audit.log -o json", "for programs"),
+    ],
+    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    env=["SKYFLOWCTL_AUDIT_LOG"],
+)
+def unused(
+    target: TargetOptions,
+    output: OutputOptions,
+    logs: LogsArgument = None,
+    *,
+    days: Annotated[
+        str, option("--days", help="How far back from the log's end (default 90).", metavar="DAYS")
+    ] = "90",
+    file: FileOption = None,
+    plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
+) -> None:
+    """Show the roles, consumers and policies that gave no token in the last days of the log.
+
+    What there is comes from the server that is named, with the logins and policies that
+    can reach tokens; else from the manifest, roles only; else from the log itself, which
+    cannot name what was never used. Nothing is called unused when the logs cover less
+    time than was asked for: give the rotated ones too, of every node."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.audit import when
+        from skyflowctl.audit.query import Query
+        from skyflowctl.cli.render.audit import counts_json
+        from skyflowctl.operations.audit_questions import Answers
+        from skyflowctl.operations.audit_unused import unused as ask
+        from skyflowctl.operations.audit_usage import Usage
+
+        window = when.days(days, "--days", run.clock.now())
+        patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
+        options.check_stdin_once(patterns, target=target)
+        check_evidence(evidence)
+        sources = options.open_logs(patterns, digest=evidence is not None)
+        known, names = _known(target, file, plugin, run)
+        answers = Answers(sources, Query(), names)
+        usage = Usage()
+        usage.add_all(answers)
+        found = ask(sources, usage, known, window)
+        data = {**_to_json(found), "read": counts_json(answers.counts())}
+        asked = {
+            "logs": list(patterns),
+            "plugin_names": list(names),
+            "days": window.total_seconds() / DAY,
+            "source": known.source,
+            "roles": sorted("/".join(key) for key in known.roles),
+            "apps": sorted([*key] for key in known.apps),
+            "policies": sorted(known.policies),
+        }
+        counts = answers.counts()
+        keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="unused")
+        return Result(data, warnings=_warnings(found))
+
+    run_command("audit unused", output, work, _view)
+
+
+def _known(
+    target: TargetOptions, file: Sequence[str] | None, plugin: Sequence[str] | None, run: Run
+) -> "tuple[Known, tuple[str, ...]]":
+    """Return what there is, and the types of the engine's mounts."""
+    from skyflowctl.operations.audit_unused import Known, known_from_manifest, known_from_server
+
+    loaded = manifests.optional_manifest(file, run)
+    manifest = loaded.manifest if loaded else None
+    names = options.plugin_names(plugin or ([manifest.plugin.name] if manifest else None))
+    if wiring.server_is_named(target):
+        with wiring.open_gateway(target, run) as gateway:
+            return known_from_server(gateway, names), names
+    return known_from_manifest(manifest) if manifest else Known(), names
+
+
+def _to_json(found: "Unused") -> dict[str, Any]:
+    from skyflowctl.clock import rfc3339
+
+    def time(moment: Any) -> str | None:
+        return None if moment is None else rfc3339(moment)
+
+    return {
+        "unused": [
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "auth": one.auth or None,
+                "last_used": time(one.last_used),
+            }
+            for one in found.things
+        ],
+        "certain": found.enough,
+        "source": found.known.source,
+        "counts": found.counts,
+        "log": {
+            "start": time(found.covered.start),
+            "end": time(found.covered.end),
+            "seconds": int(found.covered.seconds),
+            "asked_seconds": int(found.window.total_seconds()),
+        },
+    }
+
+
+def _warnings(found: "Unused") -> list[Problem]:
+    told = []
+    if not found.enough:
+        told.append(
+            Problem(
+                "log-too-short",
+                f"the logs cover {_span(found.covered.seconds)}, not the "
+                f"{_span(found.window.total_seconds())} that were asked for",
+                "what was used before they begin, or on a node whose log is not here, is not seen",
+                "give the rotated logs of every node too, or ask for fewer --days",
+            )
+        )
+    if found.known.source == "log":
+        told.append(
+            Problem(
+                "only-the-log",
+                "what was never used cannot be named",
+                "no server and no manifest is named, and the log only tells what was used",
+                "name the server, or a manifest with -f",
+            )
+        )
+    told += [
+        Problem(
+            "not-read",
+            f"the server did not tell all there is: {one.path}",
+            one.why or "this login may not read it",
+            f"a policy that may: {one.policy_line}" if one.policy_line else "",
+        )
+        for one in found.known.not_read
+    ]
+    return told
+
+
+def _span(seconds: float) -> str:
+    for size, word in ((DAY, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {word}"
+    return f"{seconds:.0f} seconds"
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit import read_words, short_time
+    from skyflowctl.cli.render.fitting import Column, fitted
+
+    data, log = result.data, result.data["log"]
+    if data["unused"]:
+        shown = [
+            Column("KIND", lambda row: row["kind"], least=8),
+            Column("NAME", lambda row: row["name"], least=16, from_start=True),
+            Column("AUTH", lambda row: row["auth"] or "-", least=4),
+            Column(
+                "LAST USED (UTC)",
+                lambda row: short_time(row["last_used"]) if row["last_used"] else _never(data),
+                least=19,
+            ),
+        ]
+        fitted(terminal, shown, data["unused"])
+    terminal.out.flush()
+    counts = ", ".join(
+        f"{sum(one['kind'] == kind for one in data['unused'])} of {number} {_PLURALS[kind]}"
+        for kind, number in data["counts"].items()
+    )
+    word = "unused" if data["certain"] else "not seen in use"
+    terminal.note(f"{word} in {_span(log['asked_seconds'])}: {counts}, as the {data['source']} has")
+    if log["start"]:
+        begin, end = short_time(log["start"]), short_time(log["end"])
+        terminal.note(f"the logs cover {begin} to {end}; {read_words(data['read'])}")
+
+
+_PLURALS = {"role": "roles", "consumer": "consumers", "policy": "policies"}
+
+
+def _never(data: Any) -> Styled:
+    return Styled("never" if data["certain"] else "not in these logs", "yellow")

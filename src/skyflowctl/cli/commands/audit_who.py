@@ -1,0 +1,245 @@
+"""``skyflowctl audit who``."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skyflowctl.cli import audit_options as options
+from skyflowctl.cli import wiring
+from skyflowctl.cli.audit_evidence import EvidenceOption, RowsEvidence, asked_json
+from skyflowctl.cli.audit_options import (
+    FilterOptions,
+    LogsArgument,
+    PluginOption,
+    RowsOutputOptions,
+)
+from skyflowctl.cli.command import command
+from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.options import TargetOptions, option
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.run import Run, run_command
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
+from skyflowctl.secret import Secret
+
+if TYPE_CHECKING:
+    from skyflowctl.audit.query import Query
+    from skyflowctl.operations.audit_hashes import Hasher
+
+MAX_TOKEN = 64 << 10
+
+CtxOption = Annotated[
+    list[str] | None,
+    option(
+        "--ctx",
+        help="The context: text, a glob, or a flat JSON object; '' for none. Hashed ones are "
+        "found by asking the server.",
+        panel=options.FILTER_PANEL,
+        metavar="CTX",
+    ),
+]
+HashedOption = Annotated[
+    list[str] | None,
+    option(
+        "--hashed",
+        help="A hash as the log has it (hmac-sha256:…), of a ctx or a token; repeatable.",
+        panel=options.FILTER_PANEL,
+        metavar="HMAC",
+    ),
+]
+TokenOption = Annotated[
+    str | None,
+    option(
+        "--token",
+        help="- reads a found bearer (or server token) from stdin: who got it?",
+        panel=options.FILTER_PANEL,
+        metavar="-",
+    ),
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl audit who 'logs/audit.log*' --ctx order:ORD-42", "who asked for this ctx"),
+        ("skyflowctl audit who --dev --since 24h --app 'order-*'", "in the dev stack's log"),
+        ("skyflowctl audit who n1=a/audit.log n2=b/audit.log --role x", "several nodes as one"),
+        ("skyflowctl audit who audit.log --token - < found.txt", "who got this token"),
+        ("skyflowctl audit who audit.log -o csv > who.csv", "for a spreadsheet"),
+    ],
+    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    env=["SKYFLOWCTL_AUDIT_LOG"],
+)
+def who(
+    target: TargetOptions,
+    output: RowsOutputOptions,
+    filters: FilterOptions,
+    logs: LogsArgument = None,
+    *,
+    ctx: CtxOption = None,
+    hashed: HashedOption = None,
+    token: TokenOption = None,
+    plugin: PluginOption = None,
+    evidence: EvidenceOption = None,
+) -> None:
+    """Show who asked for which Skyflow token: one row for each request, in the order of
+    time, out of the server's audit logs. Requests and responses are joined, two devices'
+    copies count once, and what a standby handed on is no request.
+
+    APP is what the server knows of the login. CLAIMED APP is what the caller says of
+    itself. A ctx is hashed unless the mount is tuned to show it; --ctx then asks the
+    server that is named for the hash. Nothing else needs a server. -v shows every request
+    in full."""
+
+    def work(run: Run) -> Result:
+        patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
+        options.check_stdin_once(patterns, token=token is not None, target=target)
+        query = options.query_of(filters, run.clock.now())
+        query = replace(query, hashes=_checked_hashes(hashed))
+        query = _with_server(query, ctx, _found_token(token), target, run)
+        in_full = token is not None or output.verbose > 0
+        with RowsEvidence(evidence, run.command) as kept:
+            plugins = options.plugin_names(plugin)
+            return _answer(run, output, patterns, query, plugins, kept=kept, in_full=in_full)
+
+    run_command("audit who", output, work, _view)
+
+
+def _answer(
+    run: Run,
+    output: RowsOutputOptions,
+    patterns: Sequence[str],
+    query: "Query",
+    plugins: tuple[str, ...],
+    *,
+    kept: RowsEvidence,
+    in_full: bool,
+) -> Result:
+    from skyflowctl.cli.audit_rows import ReaderGone, Rows
+    from skyflowctl.cli.render.audit import counts_json
+    from skyflowctl.operations.audit_questions import Answers
+
+    sources = options.open_logs(patterns, digest=kept.wanted)
+    answers = Answers(sources, query, plugins)
+    rows = Rows(run, output.format, in_full=in_full)
+    try:
+        for one in answers:
+            rows.add(one)
+            kept.add(one)
+        rows.flush()
+    except ReaderGone:
+        return Result({})
+    kept.finish(run, sources, answers.counts(), asked_json(patterns, plugins, query))
+    data = {"requests": rows.kept} if output.format == "json" else {}
+    summary = {
+        "found": answers.found,
+        "read": counts_json(answers.counts()),
+        "all_lines_checked": not answers.filtered_early,
+    }
+    return Result({**data, "summary": summary}, warnings=tuple(answers.warnings()))
+
+
+def _view(result: Result, terminal: Terminal) -> None:
+    from skyflowctl.cli.render.audit import read_words
+
+    if result.data:
+        summary = result.data["summary"]
+        found = counted(summary["found"], "request") if summary["found"] else "no such request"
+        terminal.out.flush()
+        read = read_words(summary["read"], all_lines=summary["all_lines_checked"])
+        terminal.note(f"{found}; {read}")
+
+
+def _checked_hashes(given: Sequence[str] | None) -> tuple[str, ...]:
+    from skyflowctl.audit.ctx import is_hash
+
+    for one in given or ():
+        if not is_hash(one):
+            raise UsageError(
+                "--hashed is no hash of an audit log",
+                why="it is hmac-sha256: and 64 hexadecimal digits",
+                fix="copy it from the log, or ask: bao write sys/audit-hash/DEVICE input=-",
+            )
+    return tuple(given or ())
+
+
+def _found_token(flag: str | None) -> Secret | None:
+    """Return the token on stdin.
+
+    Raises:
+        UsageError: it stands on the command line, or stdin holds no token.
+    """
+    if flag is None:
+        return None
+    if flag != "-":
+        raise UsageError(
+            "--token takes only -",
+            why="a token on a command line is seen by every process of the machine",
+            fix="give it on stdin: skyflowctl audit who --token - < FILE",
+            code="token-in-argv",
+        )
+    text = sys.stdin.read(MAX_TOKEN + 1).strip().removeprefix("Bearer ").strip()
+    if not text or len(text) > MAX_TOKEN or len(text.split()) > 1:
+        raise UsageError(
+            "there is no token on stdin",
+            why="it holds nothing, more than one word, or more than 64 KiB",
+            fix="give the bearer alone, as it was found",
+        )
+    return Secret(text)
+
+
+def _with_server(
+    query: "Query",
+    ctx: Sequence[str] | None,
+    token: Secret | None,
+    target: TargetOptions,
+    run: Run,
+) -> "Query":
+    """Return the query with every form of ctx and token that the server tells."""
+    from skyflowctl.audit.wanted import unhashed, wanted_ctx
+
+    texts = [_parsed_ctx(one) for one in ctx or ()]
+    if not token and not (texts and wiring.server_is_named(target)):
+        return replace(query, ctx=tuple(wanted_ctx(one, unhashed) for one in texts))
+    from skyflowctl.operations.audit_hashes import Hasher
+
+    try:
+        with wiring.open_gateway(target, run) as gateway:
+            hasher = Hasher(gateway)
+            found = tuple(wanted_ctx(one, hasher) for one in texts)
+            hashes = _hashes_of(token, hasher) if token else ()
+    except SkyflowctlError as error:
+        if token:
+            raise
+        run.warn(_not_asked(error))
+        found, hashes = tuple(wanted_ctx(one, unhashed) for one in texts), ()
+    return replace(query, ctx=found, hashes=(*query.hashes, *hashes))
+
+
+def _parsed_ctx(text: str) -> str | Mapping[str, Any]:
+    """Return a text or glob as it is, an object parsed."""
+    from skyflowctl.operations.creds import parse_ctx
+
+    return (parse_ctx(text) or text) if text.startswith("{") else text
+
+
+def _hashes_of(token: Secret, hasher: "Hasher") -> tuple[str, ...]:
+    found = hasher(token)
+    if not found:
+        raise UsageError(
+            "the server has no audit device that hashes",
+            why="sys/audit lists none",
+            fix="name the server that wrote the log",
+            code="no-audit-device",
+        )
+    return found
+
+
+def _not_asked(error: SkyflowctlError) -> Problem:
+    first = error.problems[0]
+    return Problem(
+        "hashes-not-asked",
+        f"the server could not be asked for hashes: {first.summary}",
+        first.why,
+        first.fix,
+    )

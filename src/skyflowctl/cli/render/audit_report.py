@@ -1,0 +1,198 @@
+"""``audit report`` as people read it."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from skyflowctl.cli.render.fitting import Column, fitted
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.render.text import counted, safe, show
+
+_WIDE, _FULL = 112, 150
+_NO_TOKEN = ("denied", "refused", "failed", "unknown")
+Row = Mapping[str, Any]
+
+
+def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the report's tables."""
+    _show_head(data, terminal)
+    if data["usage"]:
+        _show_usage(data, terminal)
+    _show_unusual(data, terminal)
+    if data["changes"]:
+        _show_changes(data["changes"], terminal)
+
+
+def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
+    totals, counts, span = data["totals"], data["counts"], data["range"]
+    ended = [f"{totals[name]} {name}" for name in ("granted", *_NO_TOKEN) if totals[name]]
+    read = f"{counted(counts['files'], 'file')}, {_size(counts['bytes'])}, "
+    read += counted(counts["lines"], "line")
+    damaged = sum(counts["damaged"].values())
+    pairs = [
+        ("range", _range(span)),
+        ("requests", f"{totals['requests']} ({', '.join(ended)})" if ended else "none"),
+        ("asked by", f"{counted(totals['apps'], 'app')}, for {_places(totals)}"),
+        ("logs", f"{read}, {damaged} damaged" if damaged else read),
+    ]
+    notes = [
+        f"{counts[name]} {words}"
+        for name, words in (
+            ("duplicates", "told by another device too"),
+            ("forwards", "forwarded by a standby"),
+            ("unpaired", "without their request or response"),
+        )
+        if counts[name]
+    ]
+    if notes:
+        pairs.append(("entries", ", ".join(notes)))
+    terminal.fields(pairs)
+
+
+def _places(totals: Mapping[str, int]) -> str:
+    return f"{counted(totals['roles'], 'role')} of {counted(totals['mounts'], 'mount')}"
+
+
+def _range(span: Mapping[str, str | None]) -> str:
+    first, last = span["first"], span["last"]
+    found = "nothing in it" if not first or not last else f"{_time(first)} to {_time(last)} UTC"
+    asked = [f"{name} {_time(span[name] or '')}" for name in ("since", "until") if span[name]]
+    return f"{found} (asked: {', '.join(asked)})" if asked else found
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def _time(text: str) -> str:
+    """Write a time to the minute."""
+    return text[:16].replace("T", " ")
+
+
+def _show_usage(data: Mapping[str, Any], terminal: Terminal) -> None:
+    by_mount: dict[str, list[Row]] = {}
+    for row in data["usage"]:
+        by_mount.setdefault(row["mount"], []).append(row)
+    when = _clock(data["range"], terminal)
+    for mount, rows in by_mount.items():
+        total = counted(sum(row["requests"] for row in rows), "request")
+        terminal.line()
+        terminal.line(Styled(mount, "bold"), f"  {total}")
+        fitted(terminal, list(_usage_columns(rows, when, terminal.width)), rows)
+
+
+def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str], str]:
+    """Return how to write a time: whole, or without what the range's line says."""
+    if terminal.width >= _FULL:
+        return _time
+    one_year = (span["first"] or "")[:4] == (span["last"] or "")[:4]
+    return (lambda text: _time(text)[5:]) if one_year else (lambda text: text[:10])
+
+
+def _usage_columns(rows: Sequence[Row], when: Callable[[str], str], width: int) -> Iterator[Column]:
+    """Yield the columns that this width has room for."""
+    yield Column("ROLE", lambda row: row["role"], 10)
+    yield Column("APP", lambda row: show(row["app"]), 8)
+    if width >= _FULL:
+        yield Column("AUTH", lambda row: show(row["auth"]))
+    yield _number("REQUESTS", rows, lambda row: row["requests"])
+    if width >= _WIDE:
+        for name in _NO_TOKEN:
+            if any(row[name] for row in rows):
+                yield _number(name.upper(), rows, itemgetter(name), "yellow")
+    else:
+        yield _number("ERRORS", rows, lambda row: row["errors"], "yellow")
+    yield _number("CTX", rows, _ctx)
+    if width >= _WIDE:
+        if any(row["wrapped"] for row in rows):
+            yield _number("WRAPPED", rows, lambda row: row["wrapped"])
+        yield Column("FIRST", lambda row: when(row["first"]), 10)
+    yield Column("LAST", lambda row: when(row["last"]), 10)
+    if width >= _WIDE:
+        yield Column("BUSIEST", lambda row: f"{row['busiest_hour']:02}h ({row['busiest_count']})")
+    else:
+        yield Column("BUSY", lambda row: f"{row['busiest_hour']:02}h", 3)
+    if any(row["unusual"] for row in rows):
+        yield Column("", _mark, 7)
+
+
+def _number(
+    header: str, rows: Sequence[Row], value: Callable[[Row], object], style: str = ""
+) -> Column:
+    """Return a column whose figures stand at its right; nothing is a dash."""
+    width = max(len(header), *(len(str(value(row))) for row in rows))
+
+    def cell(row: Row) -> Piece:
+        number = value(row)
+        text = (str(number) if number else "-").rjust(width)
+        return Styled(text, style) if number and style else text
+
+    return Column(header.rjust(width), cell, width)
+
+
+def _ctx(row: Row) -> object:
+    return f"{row['distinct_ctx']}+" if row["more_ctx"] else row["distinct_ctx"]
+
+
+def _mark(row: Row) -> Piece:
+    return Styled("unusual", "yellow") if row["unusual"] else ""
+
+
+def _show_unusual(data: Mapping[str, Any], terminal: Terminal) -> None:
+    found = data["unusual"]
+    terminal.line()
+    terminal.line(Styled("Unusual", "bold"), f"  {counted(data['totals']['unusual'], 'finding')}")
+    for each in found:
+        who = f"{show(each['app'])} on {each['mount']} {each['role']}"
+        when = _time(each["first"])
+        times = f"{counted(each['count'], 'request')}, {each['granted']} granted, from {when}"
+        terminal.line(Styled(each["kind"], "yellow"), f"  {who}: {times}")
+        _wrapped(each["detail"], terminal)
+    terminal.line(Styled("The rules", "dim"))
+    for rule in data["rules"]:
+        _wrapped(rule, terminal, "dim")
+
+
+def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
+    width = max(40, min(terminal.width, 118) - 2)
+    for line in textwrap.wrap(safe(text), width, break_on_hyphens=False):
+        terminal.line("  ", Styled(line, style) if style else line)
+
+
+def _show_changes(changes: Sequence[Row], terminal: Terminal) -> None:
+    """Write the changes; on a narrow terminal the key, person and run below each."""
+    terminal.line()
+    terminal.line(Styled("Changes of credentials", "bold"), f"  {len(changes)}")
+    wide = terminal.width >= _FULL
+    shown = list(_change_columns(wide=wide))
+    if wide:
+        fitted(terminal, shown, changes)
+        return
+    widths = [19, max(len(show(each["mount"])) for each in changes), 18, 7]
+    for each in changes:
+        fitted(terminal, shown, [each], widths=widths)
+        run = f", run {each['run_id']}" if each["run_id"] else ""
+        _wrapped(f"key {show(each['key_id'])}, by {show(each['app'])}{run}", terminal, "dim")
+
+
+def _change_columns(*, wide: bool) -> Iterator[Column]:
+    yield Column("TIME", lambda row: row["time"][:19].replace("T", " "), 19)
+    yield Column("MOUNT", lambda row: row["mount"], from_start=True)
+    yield Column("CHANGE", lambda row: row["kind"], 18)
+    if wide:
+        for header, name in (("KEY", "key_id"), ("BY", "app"), ("RUN", "run_id")):
+            yield Column(header, _shown(name))
+    yield Column("OUTCOME", _outcome, 7)
+
+
+def _shown(name: str) -> Callable[[Row], Piece]:
+    return lambda row: show(row[name])
+
+
+def _outcome(row: Row) -> Piece:
+    word = row["outcome"]
+    return word if word == "granted" else Styled(word, "yellow")

@@ -1,0 +1,129 @@
+"""A posture report as people read it: findings, the worst first, then what was in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.render.text import counted
+from skyflowctl.posture.model import Finding, Grade, Report, Result
+
+_STYLES = {
+    "critical": "bold red",
+    "high": "red",
+    "medium": "yellow",
+    "low": "cyan",
+    "info": "dim",
+}
+_LEFT = 10
+_TEXT = 76
+
+
+def report_json(report: Report, server: str) -> dict[str, Any]:
+    """Return a report's data for JSON."""
+    return {
+        "server": server,
+        "findings": [_finding_json(one) for one in report.findings],
+        "checks": [
+            {
+                "id": one.check.id,
+                "title": one.check.title,
+                "result": one.result.value,
+                "wants": one.wants,
+            }
+            for one in report.checks
+        ],
+        "summary": {
+            **{grade.value: report.count(grade) for grade in Grade},
+            "not_checked": sum(one.unchecked for one in report.findings),
+        },
+    }
+
+
+def _finding_json(one: Finding) -> dict[str, Any]:
+    return {
+        "check": one.check,
+        "grade": one.grade.value,
+        "subject": {"kind": one.subject.kind, "name": one.subject.name},
+        "summary": one.summary,
+        "reason": one.reason,
+        "evidence": list(one.evidence),
+        "fix": one.fix,
+        "where": asdict(one.where) if one.where else None,
+        "unchecked": one.unchecked,
+    }
+
+
+def show_posture(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write a report's data as data."""
+    for one in data["findings"]:
+        if not one["unchecked"]:
+            _show_finding(one, terminal)
+    missed = [one for one in data["findings"] if one["unchecked"]]
+    if missed:
+        _show_missed(missed, terminal)
+    _show_checks(data["checks"], terminal)
+    terminal.line(*_summary(data))
+
+
+def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
+    grade = one["grade"]
+    terminal.line(
+        Styled(grade.upper().ljust(_LEFT), _STYLES[grade]), Styled(one["summary"], "bold")
+    )
+    told = [("why", [one["reason"]]), ("seen", one["evidence"]), ("fix", one["fix"].split("\n"))]
+    for name, lines in told:
+        for number, line in enumerate(line for line in lines if line):
+            terminal.line(" " * _LEFT, Styled((name if not number else "").ljust(6), "dim"), line)
+    where = one["where"]
+    if where and where["file"]:
+        place = ":".join(str(part) for part in (where["file"], where["line"]) if part)
+        terminal.line(" " * _LEFT, Styled("in".ljust(6), "dim"), place)
+    terminal.line()
+
+
+def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    terminal.line(Styled(f"NOT CHECKED: {counted(len(missed), 'part')}", "bold yellow"))
+    for one in missed:
+        text = one["summary"].removeprefix("not checked: ")
+        terminal.line("  ", Styled(one["check"].ljust(16), "dim"), "  ", text)
+        if not one["fix"].startswith("path "):
+            terminal.line("  ", " " * 18, Styled(one["reason"], "dim"))
+    lines = sorted({one["fix"] for one in missed if one["fix"].startswith("path ")})
+    if lines:
+        terminal.line()
+        terminal.line("  This policy, on the login that asks, lets them be checked:")
+        for line in lines:
+            terminal.line("    ", line)
+    terminal.line()
+
+
+def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    good = [one["title"] for one in checks if one["result"] == Result.OK.value]
+    for number, line in enumerate(wrap("; ".join(good), _TEXT)):
+        name = "In order" if number == 0 else ""
+        terminal.line(Styled(name.ljust(_LEFT + 6), "green"), line)
+    for one in checks:
+        if one["result"] == Result.SKIPPED.value:
+            text = f"{one['title']}: needs {one['wants']}"
+            terminal.line(Styled("Not asked".ljust(_LEFT + 6), "dim"), text)
+    terminal.line()
+
+
+def _summary(data: Mapping[str, Any]) -> Sequence[Piece]:
+    counts = data["summary"]
+    told = [(grade.value, counts[grade.value]) for grade in Grade]
+    asked = sum(one["result"] != Result.SKIPPED.value for one in data["checks"])
+    bad = any(number for grade, number in told if grade in {"critical", "high", "medium"})
+    pieces: list[Piece] = [Styled("Posture:", "bold"), " "]
+    for number, (grade, many) in enumerate(told):
+        style = _STYLES[grade] if many else "dim"
+        pieces += [", " if number else "", Styled(f"{many} {grade}", style)]
+    missed = counts["not_checked"]
+    if missed:
+        pieces += ["; ", Styled(f"{missed} of them not checked", "yellow")]
+    pieces.append(f". {counted(asked, 'check')} of {data['server']}.")
+    if not bad and not missed:
+        pieces.append(Styled(" This place is in order.", "bold green"))
+    return pieces

@@ -1,0 +1,157 @@
+"""Requests for tokens that were turned down: who, what, how often, and what would help."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.policy_text import CtxWords, missing_policy
+from skyflowctl.audit.query import full_mount
+from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
+from skyflowctl.manifest.model import Manifest
+
+GROUPS_MAX = 10_000
+"""How many different refusals are told apart; a caller chooses the names in them."""
+_REQUEST_ID = re.compile(r"\s*\(request id [^)]*\)")
+_ERROR_MAX = 200
+
+NO_POLICY = "no policy of its token allows it"
+NO_POLICY_OR_CTX = "no policy of its token allows it, or none with this ctx, which is hashed"
+UNKNOWN_TOKEN = "the server does not know the token: expired, revoked or mistyped"  # noqa: S105 - words
+_BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx refuses it too"
+
+
+@dataclass(slots=True)
+class Refused:
+    """Requests that were turned down alike.
+
+    Args:
+        request: the first of them.
+        reason: why, as far as the log and the manifest tell.
+        policy: HCL that would allow it; None when no policy would.
+        count: how many; ``first``, ``last``: when.
+    """
+
+    request: TokenRequest
+    reason: str
+    policy: str | None
+    count: int
+    first: datetime
+    last: datetime
+
+
+Rules = Mapping[tuple[str, str], CtxWords]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the manifest says: its roles' rules by mount path and role, and its mounts."""
+
+    rules: Rules
+    mounts: frozenset[str]
+
+
+def known_from(manifest: Manifest | None) -> Known:
+    """Return the roles of a manifest; of none when there is none."""
+    mounts = manifest.mounts if manifest else ()
+    rules = {
+        (mount.path, role.name): CtxWords(role.ctx.required, role.ctx.pattern)
+        for mount in mounts
+        for role in mount.roles
+    }
+    return Known(rules, frozenset(mount.path for mount in mounts))
+
+
+class Refusals:
+    """Adds up what was turned down.
+
+    Args:
+        known: for the reasons that the log only has as hashes, and for the policies.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._groups: dict[tuple[object, ...], Refused] = {}
+        self.left_out = 0
+        """Requests of further groups, when there are too many."""
+
+    def add_all(self, requests: Iterable[TokenRequest]) -> None:
+        """Take requests; those that got a token do not count."""
+        for one in requests:
+            if one.outcome in (Outcome.DENIED, Outcome.REFUSED):
+                self._add(one)
+
+    def found(self) -> list[Refused]:
+        """Return the groups: denied ones first, and of those the most frequent."""
+        return sorted(
+            self._groups.values(),
+            key=lambda one: (one.request.outcome is not Outcome.DENIED, -one.count, one.first),
+        )
+
+    def _add(self, request: TokenRequest) -> None:
+        reason = self._reason(request)
+        caller, mount = request.caller, full_mount(request)
+        key = (caller.app, caller.auth, mount, request.role, request.operation, reason)
+        group = self._groups.get(key)
+        if group is not None:
+            group.count += 1
+            group.first = min(group.first, request.time)
+            group.last = max(group.last, request.time)
+        elif len(self._groups) >= GROUPS_MAX:
+            self.left_out += 1
+        else:
+            policy = self._policy(request, reason)
+            self._groups[key] = Refused(request, reason, policy, 1, request.time, request.time)
+
+    def _rule(self, request: TokenRequest) -> CtxWords | None:
+        return self._known.rules.get((request.mount, request.role))
+
+    def _may_break(self, request: TokenRequest) -> bool:
+        """Whether a policy may name a form of ctx, and this one cannot be held against it."""
+        rule = self._rule(request)
+        return request.ctx_hashed and rule is not None and bool(rule.pattern)
+
+    def _policy(self, request: TokenRequest, reason: str) -> str | None:
+        if reason not in (NO_POLICY, NO_POLICY_OR_CTX):
+            return None
+        rule = self._rule(request)
+        return missing_policy(request.mount, request.role, request.operation, rule)
+
+    def _reason(self, request: TokenRequest) -> str:
+        broken = _broken_rule(self._rule(request), request)
+        if request.outcome is Outcome.DENIED:
+            if not request.caller.app and not request.caller.policies:
+                return UNKNOWN_TOKEN
+            if broken:
+                return _BY_PARAMETERS
+            return NO_POLICY_OR_CTX if self._may_break(request) else NO_POLICY
+        if request.error:
+            return _plain(request.error)
+        unknown = request.mount in self._known.mounts and self._rule(request) is None
+        return broken or ("the manifest has no such role" if unknown else _HASHED)
+
+
+_HASHED = "the engine's own words, which the log has only as a hash"
+
+
+def _broken_rule(rule: CtxWords | None, request: TokenRequest) -> str:
+    """Return how a request breaks its role's rule for ctx; empty when that is not seen."""
+    if rule is None:
+        return ""
+    if not request.ctx:
+        return "the role requires a ctx, and there is none" if rule.required else ""
+    if not rule.pattern or request.ctx_hashed:
+        return ""
+    try:
+        fits = CtxPattern.parse(rule.pattern).matches(request.ctx)
+    except InvalidCtx:
+        return ""
+    return "" if fits else "the ctx is not of the form that the role wants"
+
+
+def _plain(error: str) -> str:
+    """Return an error without what differs from request to request."""
+    lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
+    text = "; ".join(line for line in lines if line and not line.endswith(" occurred:"))
+    return _REQUEST_ID.sub("", text)[:_ERROR_MAX]

@@ -1,0 +1,185 @@
+"""``audit report``: what to read, what the roles' ctx must look like, what is kept of it."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from skyflowctl.audit.as_json import time_json
+from skyflowctl.audit.evidence import Evidence, csv_texts
+from skyflowctl.audit.globs import any_glob
+from skyflowctl.audit.report import Asked, report
+from skyflowctl.audit.report_json import report_tables
+from skyflowctl.audit.report_model import Report
+from skyflowctl.audit.scan import ScanOptions
+from skyflowctl.audit.sources import Sources
+from skyflowctl.audit.unusual import Pattern, Patterns
+from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
+from skyflowctl.errors import UsageError
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.vault.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a report is asked.
+
+    Args:
+        logs: files, globs, ``NODE=PATH``, ``-``.
+        mounts: globs of mounts' paths; none: all of them. The same for the next two.
+        roles: globs of roles.
+        apps: globs of the logins' own names.
+        since: the first moment; None: the log's start.
+        until: the first moment after it; None: the log's end.
+        plugin_names: types of mounts that are the engine's.
+        patterns: of the roles' ctx; None: not known.
+    """
+
+    logs: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    plugin_names: tuple[str, ...] = ("skyflow",)
+    patterns: Patterns | None = None
+
+    def query(self) -> dict[str, Any]:
+        """Return everything that the answer depends on besides the logs, for evidence."""
+        patterns = sorted((self.patterns or {}).items())
+        return {
+            "logs": list(self.logs),
+            "mounts": list(self.mounts),
+            "roles": list(self.roles),
+            "apps": list(self.apps),
+            "since": time_json(self.since),
+            "until": time_json(self.until),
+            "plugin_names": list(self.plugin_names),
+            "ctx_patterns": None
+            if self.patterns is None
+            else {f"{mount}/{role}": pattern.text for (mount, role), pattern in patterns},
+        }
+
+
+def build_report(question: Question, sources: Sources) -> Report:
+    """Read the logs once, and return what they add up to.
+
+    Args:
+        question: what is asked.
+        sources: what ``question.logs`` name, digests taken.
+
+    Raises:
+        InvalidInput: a log cannot be read.
+    """
+    asked = Asked(
+        since=question.since,
+        until=question.until,
+        mount=_fits(question.mounts),
+        role=_fits(question.roles),
+        app=_fits(question.apps),
+        patterns=question.patterns,
+    )
+    exact = tuple(mount for mount in question.mounts if not set("*?") & set(mount))
+    options = ScanOptions(plugin_names=question.plugin_names, mounts=exact or None)
+    return report(sources, options, asked)
+
+
+def _fits(globs: tuple[str, ...]) -> Callable[[str], bool]:
+    return any_glob(globs) if globs else lambda _: True
+
+
+def declared_patterns(manifest: Manifest, namespace: str = "") -> Patterns:
+    """Return what the manifest asks of the roles' ctx.
+
+    Args:
+        manifest: which mounts and roles.
+        namespace: where it is applied; empty for the root.
+    """
+    return _patterns(
+        (_placed(mount.path, namespace), role.name, role.ctx.pattern)
+        for mount in manifest.mounts
+        for role in mount.roles
+    )
+
+
+def server_patterns(gateway: Gateway, plugin_name: str, namespace: str = "") -> Patterns:
+    """Return what the server's roles ask of ctx now: 1 + N requests for N mounts of ours."""
+    mounts = [path for path, mount in gateway.list_mounts().items() if mount.type == plugin_name]
+    return _patterns(
+        (_placed(path, namespace), role.name, role.ctx_pattern)
+        for path in sorted(mounts)
+        for role in gateway.list_roles(path).values()
+    )
+
+
+def _placed(path: str, namespace: str) -> str:
+    namespace = namespace.strip("/")
+    path = path.rstrip("/")
+    return f"{namespace}/{path}" if namespace else path
+
+
+def _patterns(found: Iterable[tuple[str, str, str]]) -> Patterns:
+    patterns: dict[tuple[str, str], Pattern] = {}
+    for mount, role, text in found:
+        if not text:
+            continue
+        try:
+            patterns[mount, role] = Pattern(text, CtxPattern.parse(text).matches)
+        except InvalidCtx:
+            continue  # the engine takes none such; another writer may have
+    return patterns
+
+
+def report_evidence(question: Question, found: Report, data: Mapping[str, Any]) -> Evidence:
+    """Return a report as evidence; ``data`` is what ``report_json`` made of it."""
+    return Evidence(
+        command="audit report",
+        query=question.query(),
+        inputs=found.inputs,
+        counts=found.counts,
+        first=found.range.first,
+        last=found.range.last,
+        results=data,
+        tables=report_tables(data),
+    )
+
+
+def write_tables(folder: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write a report's tables as CSV files; returns their names. Files of these names are
+    replaced.
+
+    Raises:
+        UsageError: they cannot be written there.
+    """
+    tables = report_tables(data)
+    for table in tables:
+        write_file(folder / f"{table.name}.csv", csv_texts(table))
+    return tuple(f"{table.name}.csv" for table in tables)
+
+
+def write_file(path: Path, texts: Iterable[str]) -> None:
+    """Write a file as a whole, or not at all; readable by its owner alone.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(text.encode("utf-8", "backslashreplace") for text in texts)
+            Path(made).replace(path)
+        except BaseException:
+            Path(made).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written",
+            why=(error.strerror or type(error).__name__).lower(),
+            fix="name another place, where there is room and which you may write to",
+            code="not-written",
+        ) from None

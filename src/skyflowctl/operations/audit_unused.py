@@ -1,0 +1,161 @@
+"""Roles, consumers and policies that have given no token for a while."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from skyflowctl.audit.sources import Sources
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.operations.audit_usage import AppKey, Covered, RoleKey, Usage, covered_by
+from skyflowctl.operations.posture_logins import logins
+from skyflowctl.operations.posture_reads import attempt, policies
+from skyflowctl.posture.facts import Login, NotRead
+from skyflowctl.posture.policies import parse_policy
+from skyflowctl.posture.reach import grants, opened_by
+from skyflowctl.vault.gateway import Gateway
+
+# Logins whose own name is the app's in the log; others are told apart by nothing there.
+_NAMED = {"approle role": "approle", "userpass user": "userpass", "ldap user": "ldap"}
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One role, consumer or policy.
+
+    Args:
+        kind: ``role``, ``consumer`` or ``policy``.
+        name: a role's path (``skyflow/order/creds/x``), an app, a policy.
+        auth: how a consumer logs in; else empty.
+        last_used: when it last gave a token, in the whole log; None: never in it.
+    """
+
+    kind: str
+    name: str
+    last_used: datetime | None
+    auth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is, besides what the log names.
+
+    Args:
+        source: ``server``, ``manifest`` or ``log``: where the names are from.
+        roles: mount path and role.
+        apps: login name and method, of those that may read tokens.
+        policies: those that open a path of tokens.
+        not_read: what the server did not tell.
+    """
+
+    source: str = "log"
+    roles: frozenset[RoleKey] = frozenset()
+    apps: frozenset[AppKey] = frozenset()
+    policies: frozenset[str] = frozenset()
+    not_read: tuple[NotRead, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """The answer.
+
+    Args:
+        things: not used in the window, by kind and name.
+        counts: by kind, how many there are in all.
+        window: how far back from the log's end was asked.
+        enough: the log covers all of it; else nothing can be called unused.
+    """
+
+    things: tuple[Thing, ...]
+    counts: dict[str, int]
+    covered: Covered
+    window: timedelta
+    enough: bool
+    known: Known = field(default_factory=Known)
+
+
+def unused(sources: Sources, usage: Usage, known: Known, window: timedelta) -> Unused:
+    """Return what was not used in the last ``window`` of the logs that were read."""
+    covered = covered_by(sources, usage)
+    enough = covered.seconds >= window.total_seconds() and not usage.too_many
+    every = _things(usage, known)
+    since = covered.end - window if covered.end else None
+    idle = [one for one in every if since is None or one.last_used is None or one.last_used < since]
+    counts = {kind: sum(one.kind == kind for one in every) for kind in _KINDS}
+    return Unused(tuple(idle), counts, covered, window, enough, known)
+
+
+_KINDS = ("role", "consumer", "policy")
+
+
+def _things(usage: Usage, known: Known) -> list[Thing]:
+    """Return all there is: what is known to exist, else what the log names."""
+    roles = known.roles if known.source != "log" else usage.roles.keys()
+    apps = {*usage.apps, *known.apps}
+    names = known.policies if known.source == "server" else usage.policies.keys()
+    return [
+        *(
+            Thing("role", f"{mount}/creds/{role}", usage.roles.get((mount, role)))
+            for mount, role in sorted(roles)
+        ),
+        *(Thing("consumer", app, usage.apps.get((app, auth)), auth) for app, auth in sorted(apps)),
+        *(Thing("policy", name, usage.policies.get(name)) for name in sorted(names)),
+    ]
+
+
+def known_from_manifest(manifest: Manifest) -> Known:
+    """Return the roles that a manifest declares."""
+    roles = {(mount.path, role.name) for mount in manifest.mounts for role in mount.roles}
+    return Known("manifest", frozenset(roles))
+
+
+def known_from_server(
+    gateway: Gateway, plugin_names: Iterable[str], *, parallelism: int = 8
+) -> Known:
+    """Return the roles, logins and policies that the server has.
+
+    Raises:
+        VaultError: the server does not list its mounts.
+    """
+    kinds = frozenset(plugin_names)
+    mounts = [path for path, one in gateway.list_mounts().items() if one.type in kinds]
+    not_read: list[NotRead] = []
+    roles: set[RoleKey] = set()
+    for path in mounts:
+        listed = attempt(lambda at=path: gateway.list_roles(at), f"{path}/roles", "list")  # type: ignore[misc]  # a default binds the loop's value
+        if isinstance(listed, NotRead):
+            not_read.append(listed)
+        else:
+            roles.update((path, name) for name in listed)
+    opening, missing = _opening(gateway, roles, parallelism)
+    found = logins(gateway.transport, NotRead(""), opening, parallelism)
+    return Known(
+        "server",
+        frozenset(roles),
+        _consumers(found.found, opening),
+        frozenset(opening),
+        (*not_read, *missing, *found.not_read),
+    )
+
+
+def _opening(
+    gateway: Gateway, roles: Iterable[RoleKey], parallelism: int
+) -> tuple[list[str], list[NotRead]]:
+    """Return the policies with a rule that opens tokens of one of these roles."""
+    texts = policies(gateway.transport, parallelism)
+    if isinstance(texts, NotRead):
+        return [], [texts]
+    paths = sorted(f"{mount}/creds/{role}" for mount, role in roles)
+    found = []
+    for name, text in texts.items():
+        rules = parse_policy(name, text).rules
+        if any(grants(rule) and opened_by(rule, paths) for rule in rules):
+            found.append(name)
+    return found, []
+
+
+def _consumers(found: Sequence[Login], opening: Sequence[str]) -> frozenset[AppKey]:
+    return frozenset(
+        (login.name.rpartition("/")[2], _NAMED[login.kind])
+        for login in found
+        if login.kind in _NAMED and not set(opening).isdisjoint(login.policies)
+    )

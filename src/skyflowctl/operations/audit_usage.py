@@ -1,0 +1,92 @@
+"""What the log shows to have been used, and which time it covers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.query import full_mount
+from skyflowctl.audit.sources import Sources
+from skyflowctl.audit.spans import span_of
+from skyflowctl.audit.times import moment
+
+NAMES_MAX = 50_000
+"""How many different roles, apps and policies are remembered, each: about 10 MB."""
+
+RoleKey = tuple[str, str]
+AppKey = tuple[str, str]
+_K = TypeVar("_K")
+
+
+@dataclass(slots=True)
+class Usage:
+    """When each thing last gave a token.
+
+    Args:
+        roles: by mount path and role; ``apps``: by app and method; ``policies``: by name.
+        first: time of the first request; ``last``: of the last one.
+        too_many: names beyond the limit were met, so what is missing may have been used.
+    """
+
+    roles: dict[RoleKey, datetime] = field(default_factory=dict)
+    apps: dict[AppKey, datetime] = field(default_factory=dict)
+    policies: dict[str, datetime] = field(default_factory=dict)
+    first: datetime | None = None
+    last: datetime | None = None
+    too_many: bool = False
+
+    def add_all(self, requests: Iterable[TokenRequest]) -> None:
+        """Take requests; only those that got a token use anything."""
+        for one in requests:
+            self.first = min(self.first or one.time, one.time)
+            self.last = max(self.last or one.time, one.time)
+            if one.outcome is Outcome.GRANTED:
+                self._note(self.roles, (full_mount(one), one.role), one.time)
+                self._note(self.apps, (one.caller.app, one.caller.auth), one.time)
+                for policy in one.granted_by:
+                    self._note(self.policies, policy, one.time)
+
+    def _note(self, known: dict[_K, datetime], key: _K, time: datetime) -> None:
+        if key not in known and len(known) >= NAMES_MAX:
+            self.too_many = True
+        elif key not in known or known[key] < time:
+            known[key] = time
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """From when to when every node's log is there; both None: it holds no entry.
+
+    Args:
+        start: the latest first entry of a node's log: before it, that node is unknown.
+        end: the last entry of all.
+    """
+
+    start: datetime | None
+    end: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        """How long that is."""
+        if self.start is None or self.end is None:
+            return 0.0
+        return max(0.0, (self.end - self.start).total_seconds())
+
+
+def covered_by(sources: Sources, usage: Usage) -> Covered:
+    """Return the time that logs cover; what was read helps where a file cannot be looked into."""
+    starts: dict[str, str] = {}
+    ends = []
+    for stream in sources.streams:
+        for file in stream.files:
+            span = span_of(file.path)
+            if span.start:
+                starts[stream.node] = min(starts.get(stream.node, span.start), span.start)
+                ends.append(moment(span.end))
+    ends += [usage.last] if usage.last else []
+    known = [moment(start) for start in starts.values()]
+    blind = len(starts) < len({stream.node for stream in sources.streams})
+    if usage.first and (blind or not known):
+        known.append(usage.first)
+    return Covered(max(known, default=None), max(ends, default=None))

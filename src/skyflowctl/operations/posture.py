@@ -1,0 +1,207 @@
+"""``audit posture``: reads what the checks want to know, side by side, and asks them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import Clock
+from skyflowctl.manifest.model import Manifest, Mount, RotationRule
+from skyflowctl.operations import posture_reads as reads
+from skyflowctl.operations.health import Connect
+from skyflowctl.operations.posture_logins import logins
+from skyflowctl.operations.posture_nodes import nodes
+from skyflowctl.operations.posture_reads import attempt
+from skyflowctl.posture.checks import examine
+from skyflowctl.posture.facts import Exercised, Facts, Logins, MountFacts, NotRead, Server
+from skyflowctl.posture.model import Report
+from skyflowctl.posture.reach import reach_of
+from skyflowctl.rotation.due import due_reason
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.failures import Sealed, ServerUnreachable
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.workers import Workers
+
+_HEADERS = "sys/config/auditing/request-headers"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and how the server was named.
+
+    Args:
+        addresses: that the user named; the server's own is the first.
+        checks_certificates: as the connection does.
+        manifest: what should be there; None: nothing is said about that.
+        plugin_name: the mount type that is ours.
+        exercised: what an audit log shows; None: none was given.
+        max_readers: a role that more logins can read is read by too many.
+        parallelism: how many requests run at once.
+    """
+
+    addresses: tuple[str, ...]
+    checks_certificates: bool = True
+    manifest: Manifest | None = None
+    plugin_name: str = "skyflow"
+    exercised: Exercised | None = None
+    max_readers: int = 5
+    parallelism: int = 10
+
+
+def posture(gateway: Gateway, question: Question, *, connect: Connect, clock: Clock) -> Report:
+    """Read the server and return what is not in order.
+
+    It takes about 11 + 3N requests for N mounts, 1 + N more for each node of a cluster, and
+    one for each live token and, where a policy opens any token at all, for each login. What
+    this login may not read is a finding. A server that is sealed or silent is one as well.
+
+    Raises:
+        Forbidden: the login is none, or may not even ask what it may do.
+        VaultError: the answers are no server's.
+    """
+    return examine(gather(gateway, question, connect=connect, clock=clock))
+
+
+def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clock) -> Facts:
+    """Return everything that the checks look at; raises as :func:`posture`."""
+    server = Server(question.addresses[0], skip_verify=not question.checks_certificates)
+    try:
+        health = gateway.server_health()
+        if health.sealed or not health.initialized:
+            word = "sealed" if health.initialized else "not initialised"
+            return Facts(clock.now(), replace(server, down=f"the server is {word}"))
+        known = replace(server, version=health.version)
+        return _Gathering(gateway, question, connect, clock).facts(known)
+    except (Sealed, ServerUnreachable) as error:
+        return Facts(clock.now(), replace(server, down=error.problems[0].summary))
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathering:
+    """One run's reads, those that need no other's answer side by side."""
+
+    gateway: Gateway
+    question: Question
+    connect: Connect
+    clock: Clock
+
+    def facts(self, server: Server) -> Facts:
+        """Read everything, in three waves."""
+        own = self._own()
+        known = self._server_wide(server, own)
+        mounts = self._mounts()
+        known = replace(known, mounts=mounts)
+        paths = [one.path for one in known.ours]
+        known = replace(
+            known, nodes=nodes(self.gateway, paths, self.connect, self.question.parallelism)
+        )
+        return self._with_logins(known)
+
+    def _own(self) -> Mapping[str, Any] | NotRead:
+        """Return what is known of the own token; a dead one ends the command.
+
+        A login that may not look at itself may still look at everything else.
+        """
+        own = reads.own_token(self.gateway.transport)
+        if isinstance(own, NotRead):
+            self.gateway.capabilities(["sys/mounts"])
+        return own
+
+    def _server_wide(self, server: Server, own: Mapping[str, Any] | NotRead) -> Facts:
+        transport, most = self.gateway.transport, self.question.parallelism
+        accessor = "" if isinstance(own, NotRead) else str(own.get("accessor") or "")
+        with Workers(most) as pool:
+            devices = pool.submit(reads.audit_devices, transport)
+            headers = pool.submit(self._headers)
+            listening = pool.submit(reads.listeners, transport)
+            seal = pool.submit(reads.seal_type, transport)
+            catalog = pool.submit(self._catalog)
+            policies = pool.submit(reads.policies, transport, most)
+            ends = pool.map(reads.certificate, self.question.addresses)
+            described = replace(
+                server,
+                seal_type=seal.result(),
+                listeners=listening.result(),
+                certificates=tuple(end for end in ends if end is not None),
+            )
+            return Facts(
+                now=self.clock.now(),
+                server=described,
+                own_policies=None if isinstance(own, NotRead) else _policies(own),
+                audit_devices=devices.result(),
+                audited_headers=headers.result(),
+                catalog=catalog.result(),
+                policies=policies.result(),
+                tokens=reads.live_tokens(transport, accessor, most),
+                manifest=self.question.manifest,
+                exercised=self.question.exercised,
+                max_readers=self.question.max_readers,
+            )
+
+    def _headers(self) -> Mapping[str, bool] | NotRead:
+        found = attempt(self.gateway.list_audited_headers, _HEADERS, "read", "sudo")
+        return NotRead(_HEADERS, ("read", "sudo")) if found is None else found
+
+    def _catalog(self) -> tuple[CatalogEntry, ...] | NotRead:
+        path = "sys/plugins/catalog"
+        found = attempt(self.gateway.catalog.list, path, "read")
+        if isinstance(found, NotRead):
+            return found
+        return tuple(entry for entry in found if entry.name == self.question.plugin_name)
+
+    def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
+        mounted = attempt(self.gateway.list_mounts, "sys/mounts", "read")
+        if isinstance(mounted, NotRead):
+            return mounted
+        ours = [one for _, one in sorted(mounted.items()) if one.type == self.question.plugin_name]
+        with Workers(self.question.parallelism) as pool:
+            return tuple(pool.map(self._mount, ours))
+
+    def _mount(self, mount: LiveMount) -> MountFacts:
+        path, gateway = mount.path, self.gateway
+        config = attempt(lambda: gateway.read_config(path), f"{path}/config", "read")
+        roles = attempt(lambda: gateway.list_roles(path), f"{path}/roles", "list")
+        history = attempt(lambda: gateway.read_history(path), f"{path}/config/history", "list")
+        declared = self._declared(path)
+        live = None if isinstance(config, NotRead) else config
+        rule = declared.rotation if declared else RotationRule()
+        return MountFacts(
+            mount=mount,
+            config=live,
+            roles={} if isinstance(roles, NotRead) else roles,
+            history=None if isinstance(history, NotRead) else history,
+            due=_due(rule, live, self.clock.now()) if live else "",
+            declared=declared,
+            not_read=tuple(one for one in (config, roles, history) if isinstance(one, NotRead)),
+        )
+
+    def _declared(self, path: str) -> Mount | None:
+        manifest = self.question.manifest
+        return (
+            next((one for one in manifest.mounts if one.path == path), None) if manifest else None
+        )
+
+    def _with_logins(self, known: Facts) -> Facts:
+        """Read the logins, unless there is no policy that opens any token at all."""
+        if isinstance(known.policies, NotRead):
+            return known
+        reach = reach_of(known)
+        opens = any(found for name, found in reach.by_policy.items() if name != "root")
+        if not opens and not reach.templated:
+            return replace(known, logins=Logins())
+        transport, most = self.gateway.transport, self.question.parallelism
+        return replace(known, logins=logins(transport, known.tokens, known.policies, most))
+
+
+def _policies(token: Mapping[str, Any]) -> tuple[str, ...]:
+    named = [*(token.get("policies") or ()), *(token.get("identity_policies") or ())]
+    return tuple(str(name) for name in named)
+
+
+def _due(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
+    """Return why it is due; an engine that writes times in a form of its own tells nothing."""
+    try:
+        return due_reason(rule, config, now)
+    except ValueError:
+        return ""

@@ -1,0 +1,220 @@
+"""Reads for ``audit posture``: a part that may not be read is a value, not a failure."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from skyflowctl.posture.facts import (
+    AuditDevice,
+    Certificate,
+    Listener,
+    LiveToken,
+    NotRead,
+    Tokens,
+)
+from skyflowctl.vault.certificates import certificate_end
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    Sealed,
+    ServerUnreachable,
+    VaultError,
+)
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER
+from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.workers import Workers
+
+T = TypeVar("T")
+
+MAX_TOKENS = 1000
+"""How many live tokens are looked at; each costs a request."""
+
+# Audit devices and listeners belong to the whole server, whatever the namespace.
+_AT_ROOT = {NAMESPACE_HEADER: ""}
+
+
+def attempt(read: Callable[[], T], path: str, *capabilities: str) -> T | NotRead:
+    """Return what a read gives, or why it gives nothing.
+
+    Args:
+        read: the read.
+        path: what it reads, for the words.
+        capabilities: what a policy has to grant there.
+
+    Raises:
+        Sealed: the whole server is sealed.
+        ServerUnreachable: the whole server does not answer.
+    """
+    try:
+        return read()
+    except (Sealed, ServerUnreachable):
+        raise
+    except Forbidden:
+        return NotRead(path, capabilities)
+    except VaultError as error:
+        return NotRead(path, (), error.problems[0].why)
+
+
+def read(transport: Transport, path: str, *, at_root: bool = False) -> Mapping[str, Any]:
+    """Return the data of a path as the leader has it now."""
+    headers = _AT_ROOT if at_root else None
+    reply = transport.request("GET", path, headers=headers, idempotent=True, fresh=True)
+    return reply.data or reply.body
+
+
+def keys(transport: Transport, path: str) -> list[str]:
+    """Return the names that are listed at a path; none where nothing is."""
+    return [str(key) for key in listing(transport, path).get("keys") or ()]
+
+
+def listing(transport: Transport, path: str) -> Mapping[str, Any]:
+    """Return the data of a list; empty where there is nothing to list."""
+    try:
+        return transport.request("LIST", path, idempotent=True, fresh=True).data or {}
+    except NotFound as error:
+        if error.empty:
+            return {}
+        raise
+
+
+def audit_devices(transport: Transport) -> tuple[AuditDevice, ...] | NotRead:
+    """Return the server's audit devices, which are the whole server's in any namespace."""
+    found = attempt(lambda: read(transport, "sys/audit", at_root=True), "sys/audit", "read", "sudo")
+    if isinstance(found, NotRead):
+        return found
+    return tuple(
+        AuditDevice(
+            path=name.strip("/"),
+            type=str(raw.get("type") or ""),
+            options={key: _text(value) for key, value in (raw.get("options") or {}).items()},
+        )
+        for name, raw in sorted(found.items())
+        if isinstance(raw, Mapping) and "type" in raw
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def listeners(transport: Transport) -> tuple[Listener, ...] | NotRead:
+    """Return the TCP listeners of the node that answers."""
+    path = "sys/config/state/sanitized"
+    found = attempt(lambda: read(transport, path, at_root=True), path, "read")
+    if isinstance(found, NotRead):
+        return found
+    configs = [one.get("config") or {} for one in found.get("listeners") or () if _is_tcp(one)]
+    return tuple(
+        Listener(
+            address=str(one.get("address") or ""),
+            tls=_text(one.get("tls_disable") or False) not in {"true", "1"},
+            tls_min_version=str(one.get("tls_min_version") or ""),
+        )
+        for one in configs
+    )
+
+
+def _is_tcp(listener: Mapping[str, Any]) -> bool:
+    return listener.get("type") == "tcp"
+
+
+def seal_type(transport: Transport) -> str:
+    """Return the kind of seal, which is told without a login; empty when it is not told."""
+    found = attempt(lambda: read(transport, "sys/seal-status", at_root=True), "sys/seal-status")
+    return "" if isinstance(found, NotRead) else str(found.get("type") or "")
+
+
+def certificate(address: str) -> Certificate | NotRead | None:
+    """Return the end of an address's certificate; None for one without TLS."""
+    try:
+        end = certificate_end(address)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return NotRead(f"the certificate of {address}", why=why)
+    except ValueError:
+        return NotRead(f"the certificate of {address}", why="it is malformed")
+    return Certificate(address, end) if end else None
+
+
+def policies(transport: Transport, parallelism: int) -> Mapping[str, str] | NotRead:
+    """Return every policy's text by name: one request, or on Vault one for each policy."""
+    detailed = "sys/policies/detailed/acl"
+    try:
+        found = listing(transport, detailed)
+        info = found.get("key_info") or {}
+        return {str(name): str((raw or {}).get("policy") or "") for name, raw in info.items()}
+    except Forbidden:
+        return NotRead(detailed, ("list",))
+    except (NotFound, BadRequest):
+        return _policies_one_by_one(transport, parallelism)
+
+
+def _policies_one_by_one(transport: Transport, parallelism: int) -> Mapping[str, str] | NotRead:
+    root = "sys/policies/acl"
+    names = attempt(lambda: keys(transport, root), root, "list")
+    if isinstance(names, NotRead):
+        return names
+
+    def text(name: str) -> str | NotRead:
+        path = f"{root}/{name}"
+        found = attempt(lambda: read(transport, path), f"{root}/*", "read")
+        return found if isinstance(found, NotRead) else str(found.get("policy") or "")
+
+    with Workers(parallelism) as pool:
+        texts = dict(zip(names, pool.map(text, names), strict=True))
+    missing = next((one for one in texts.values() if isinstance(one, NotRead)), None)
+    if missing is not None:
+        return missing
+    return {name: one for name, one in texts.items() if isinstance(one, str)}
+
+
+def own_token(transport: Transport) -> Mapping[str, Any] | NotRead:
+    """Return what the server knows about the token that is used."""
+    path = "auth/token/lookup-self"
+    return attempt(lambda: read(transport, path), path, "read")
+
+
+def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | NotRead:
+    """Return live tokens, at most :data:`MAX_TOKENS` of them.
+
+    Args:
+        transport: to the server.
+        own: the accessor of the token that is used.
+        parallelism: how many requests run at once.
+    """
+    path = "auth/token/accessors"
+    accessors = attempt(lambda: keys(transport, path), f"{path}/", "list", "sudo")
+    if isinstance(accessors, NotRead):
+        return accessors
+    lookup = "auth/token/lookup-accessor"
+    chosen = sorted(accessors, key=lambda one: one != own)[:MAX_TOKENS]
+    with Workers(parallelism) as pool:
+        looked = pool.map(
+            lambda one: attempt(lambda: _token(transport, lookup, one, own), lookup, "update"),
+            chosen,
+        )
+    forbidden = next((one for one in looked if isinstance(one, NotRead) and one.capabilities), None)
+    if forbidden is not None:
+        return forbidden
+    found = tuple(one for one in looked if isinstance(one, LiveToken))
+    return Tokens(found, len(accessors) - (len(chosen) - len(found)))
+
+
+def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToken | None:
+    """Return a token; None for one that has ended since it was listed."""
+    try:
+        reply = transport.request("POST", path, body={"accessor": accessor}, idempotent=True)
+    except (Forbidden, BadRequest) as error:
+        if error.says("invalid accessor"):
+            return None
+        raise
+    data = reply.data or {}
+    named = [*(data.get("policies") or ()), *(data.get("identity_policies") or ())]
+    return LiveToken(
+        accessor=accessor,
+        display_name=str(data.get("display_name") or ""),
+        policies=tuple(str(name) for name in named),
+        expires=str(data.get("expire_time") or ""),
+        created_by=str(data.get("path") or ""),
+        own=accessor == own,
+    )

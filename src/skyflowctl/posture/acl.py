@@ -1,0 +1,87 @@
+"""What a set of policies allows at a path, by the server's own order of precedence.
+
+Measured against OpenBao 2.7.2 with random policies (``tests/e2e/test_posture_acl.py``). An
+exact path wins over every other. Else, of the longest prefix and all paths with ``+`` that
+match: the one whose first ``+`` or ``*`` comes last; one without ``*`` at its end; the one
+with fewer ``+``; the longer; the greater text. Rules of the same path are one rule: their
+capabilities add up, and ``deny`` in any of them takes all.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from skyflowctl.posture.policies import DENY, PathRule, Policy
+
+_Priority = tuple[int, bool, int, int, str]
+
+
+class Acl:
+    """The rules of some policies, together, as a token that carries them has them.
+
+    A rule with a template counts nowhere here: what it is about depends on the caller.
+
+    Args:
+        policies: all that the token carries.
+        now: rules that have expired by then do not count.
+    """
+
+    def __init__(self, policies: Iterable[Policy], now: datetime) -> None:
+        self.is_root = False
+        self._exact: dict[str, frozenset[str]] = {}
+        self._prefixes: dict[str, frozenset[str]] = {}
+        self._segments: dict[str, frozenset[str]] = {}
+        for policy in policies:
+            self.is_root |= policy.name == "root"
+            for rule in policy.rules:
+                if not rule.templated and (rule.until is None or now < rule.until):
+                    self._add(rule)
+
+    def capabilities(self, path: str) -> frozenset[str]:
+        """Return what is allowed at a path; empty or ``deny``: nothing."""
+        if self.is_root:
+            return frozenset({"root"})
+        exact = self._exact.get(path)
+        return self._by_pattern(path) if exact is None else exact
+
+    def _add(self, rule: PathRule) -> None:
+        kept = self._segments if rule.has_segments else self._exact
+        kept = self._prefixes if rule.is_prefix else kept
+        both = kept.get(rule.path, frozenset()) | rule.capabilities
+        kept[rule.path] = DENY if "deny" in both else both
+
+    def _by_pattern(self, path: str) -> frozenset[str]:
+        found: list[tuple[_Priority, frozenset[str]]] = []
+        longest = self._longest_prefix(path)
+        if longest is not None:
+            priority = len(longest), False, 0, len(longest), longest
+            found.append((priority, self._prefixes[longest]))
+        for pattern, granted in self._segments.items():
+            if matches_segments(pattern, path):
+                found.append((_priority(pattern), granted))
+        return max(found, key=lambda one: one[0])[1] if found else frozenset()
+
+    def _longest_prefix(self, path: str) -> str | None:
+        if len(self._prefixes) > len(path):
+            ends = range(len(path), -1, -1)
+            return next((path[:end] for end in ends if path[:end] in self._prefixes), None)
+        fitting = (prefix for prefix in self._prefixes if path.startswith(prefix))
+        return max(fitting, key=len, default=None)
+
+
+def matches_segments(pattern: str, path: str) -> bool:
+    """Tell whether a path with ``+`` for segments, and perhaps ``*`` at its end, matches."""
+    is_prefix = pattern.endswith("*")
+    parts, wanted = path.split("/"), pattern.removesuffix("*").split("/")
+    if len(parts) < len(wanted) or (not is_prefix and len(parts) != len(wanted)):
+        return False
+    *firsts, last = wanted
+    if not all(want in {"+", part} for want, part in zip(firsts, parts, strict=False)):
+        return False
+    part = parts[len(firsts)]
+    return last in {"+", part} or (is_prefix and part.startswith(last))
+
+
+def _priority(pattern: str) -> _Priority:
+    bare = pattern.removesuffix("*")
+    stars = sum(part == "+" for part in bare.split("/"))
+    return pattern.find("+"), not pattern.endswith("*"), -stars, len(bare), bare

@@ -1,0 +1,199 @@
+"""Checks of the audit trail: is there one, what is in clear in it, are runs found in it."""
+
+from collections.abc import Iterator
+
+from skyflowctl.posture.facts import AuditDevice, Facts, MountFacts, NotRead
+from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.words import SERVER, listed, unchecked
+
+# From OpenBao 2.3 on, devices are declared in the server's own configuration.
+_ADD_DEVICE = (
+    "in the configuration of every node, then SIGHUP (on Vault: vault audit enable)\n"
+    'audit "file" "second" { options { file_path = "/var/log/openbao/audit-2.log" } }'
+)
+_NOWHERE = frozenset({"/dev/null", "discard"})
+_HEADERS = {
+    "x-skyflowctl-run": "a run of skyflowctl cannot be found in the audit log",
+    "application-source": "what callers say they are is not in the audit log",
+}
+_SECRET_RESPONSES = frozenset({"access_token"})
+_SECRET_REQUESTS = frozenset({"credentials_json"})
+
+
+def audit_devices(facts: Facts) -> Iterator[Finding]:
+    """At least two audit devices that write to different places."""
+    devices = facts.audit_devices
+    if isinstance(devices, NotRead):
+        yield unchecked("audit-devices", devices)
+        return
+    places = {_place(one): one for one in devices if not _writes_nowhere(one)}
+    seen = tuple(f"{one.path} ({one.type}) {_place(one)}".rstrip() for one in devices)
+    if not places:
+        yield Finding(
+            "audit-devices",
+            Grade.CRITICAL,
+            SERVER,
+            "no request is recorded: there is no audit device that keeps anything",
+            "nobody can tell who asked for which token, now or later",
+            seen,
+            _ADD_DEVICE,
+        )
+    elif len(places) == 1:
+        yield Finding(
+            "audit-devices",
+            Grade.MEDIUM,
+            SERVER,
+            "there is only one audit device",
+            "when it cannot write, every request fails; and one file is the only witness",
+            seen,
+            _ADD_DEVICE,
+        )
+
+
+def _place(device: AuditDevice) -> str:
+    options = device.options
+    return options.get("file_path") or options.get("address") or options.get("uri") or device.path
+
+
+def _writes_nowhere(device: AuditDevice) -> bool:
+    return device.type == "file" and device.options.get("file_path", "") in _NOWHERE
+
+
+def audit_raw(facts: Facts) -> Iterator[Finding]:
+    """No audit device writes secrets in clear."""
+    if isinstance(facts.audit_devices, NotRead):
+        yield unchecked("audit-raw", facts.audit_devices)
+        return
+    for device in facts.audit_devices:
+        subject = Subject("audit-device", device.path)
+        if _is_true(device, "log_raw"):
+            yield Finding(
+                "audit-raw",
+                Grade.CRITICAL,
+                subject,
+                f"the audit device {device.path} writes every secret in clear",
+                "tokens and credentials can be read by whoever reads the log",
+                (f"{device.path} has log_raw=true",),
+                "declare it anew under another name without log_raw, remove this one, destroy "
+                "its files, and rotate: skyflowctl rotate --all",
+            )
+        if device.options.get("hmac_accessor", "true") == "false":
+            yield Finding(
+                "audit-raw",
+                Grade.LOW,
+                subject,
+                f"the audit device {device.path} writes token accessors in clear",
+                "with an accessor a token can be looked up and revoked by whoever may do that",
+                (f"{device.path} has hmac_accessor=false",),
+                "declare it anew without hmac_accessor, unless something relies on it",
+            )
+
+
+def _is_true(device: AuditDevice, name: str) -> bool:
+    return device.options.get(name, "").lower() in {"true", "1", "t"}
+
+
+def audit_ctx(facts: Facts) -> Iterator[Finding]:
+    """A ctx is hashed or readable in the audit log as it was declared; a secret never is."""
+    for one in facts.ours:
+        yield from _secrets_in_clear(one)
+        finding = _ctx(one)
+        if finding:
+            yield finding
+
+
+def _ctx(one: MountFacts) -> Finding | None:
+    plain = "ctx" in one.mount.audit_non_hmac_request_keys
+    if one.declared is None:
+        if not plain:
+            return None
+        grade, summary = Grade.INFO, "ctx is readable in the audit log"
+        reason = "a ctx may name a person or an order; no manifest here says that it may be read"
+    elif plain == one.declared.plain_ctx:
+        return None
+    elif plain:
+        grade, summary = Grade.HIGH, "ctx is readable in the audit log, against the manifest"
+        reason = "a ctx may name a person or an order, and the manifest says plain_ctx: false"
+    else:
+        grade, summary = Grade.LOW, "ctx is hashed in the audit log, against the manifest"
+        reason = "the manifest says plain_ctx: true, and nobody can read what tokens were for"
+    keys = one.mount.audit_non_hmac_request_keys
+    return Finding(
+        "audit-ctx",
+        grade,
+        Subject("mount", one.path),
+        f"{one.path}: {summary}",
+        reason,
+        (f"audit_non_hmac_request_keys = [{listed(keys)}]",),
+        "skyflowctl apply" if one.declared else f"skyflowctl apply -f FILE that has {one.path}",
+        one.declared.where if one.declared else None,
+    )
+
+
+def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
+    told = (
+        ("request", _SECRET_REQUESTS.intersection(one.mount.audit_non_hmac_request_keys)),
+        ("response", _SECRET_RESPONSES.intersection(one.mount.audit_non_hmac_response_keys)),
+    )
+    for side, names in told:
+        for name in sorted(names):
+            yield Finding(
+                "audit-ctx",
+                Grade.CRITICAL,
+                Subject("mount", one.path),
+                f"{one.path}: {name} stands in clear in the audit log",
+                "whoever reads the log can use it",
+                (f"audit_non_hmac_{side}_keys holds {name}",),
+                f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then skyflowctl "
+                "apply, and rotate what was written there",
+            )
+
+
+def audited_headers(facts: Facts) -> Iterator[Finding]:
+    """The headers that name a run and an application are in the audit log, readable."""
+    headers = facts.audited_headers
+    if isinstance(headers, NotRead):
+        yield unchecked("audited-headers", headers)
+        return
+    for name, reason in _HEADERS.items():
+        if headers.get(name) is False:
+            continue
+        hashed = name in headers
+        yield Finding(
+            "audited-headers",
+            Grade.LOW,
+            SERVER,
+            f"the header {name} is {'hashed' if hashed else 'not written'} in the audit log",
+            reason,
+            (f"audited headers: {listed(sorted(headers)) or 'none'}",),
+            f"bao write sys/config/auditing/request-headers/{name} hmac=false, or skyflowctl apply",
+        )
+
+
+CHECKS = (
+    Check(
+        "audit-devices",
+        "two audit devices",
+        "Requests are recorded in two places, so that one that fails stops and hides nothing.",
+        audit_devices,
+    ),
+    Check(
+        "audit-raw",
+        "no secret in the audit log",
+        "Audit devices hash what is secret.",
+        audit_raw,
+    ),
+    Check(
+        "audit-ctx",
+        "ctx in the audit log as declared",
+        "A ctx is hashed in the audit log unless the manifest says that it is to be readable.",
+        audit_ctx,
+        of_mounts=True,
+    ),
+    Check(
+        "audited-headers",
+        "runs and callers in the audit log",
+        "The headers X-Skyflowctl-Run and Application-Source are written, and not hashed.",
+        audited_headers,
+    ),
+)

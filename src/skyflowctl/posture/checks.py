@@ -1,0 +1,51 @@
+"""Every check, in the order in which they are listed, and how they make a report."""
+
+from skyflowctl.posture import (
+    access,
+    audit_trail,
+    credential_side,
+    declared_side,
+    engine_side,
+    server_side,
+)
+from skyflowctl.posture.facts import Facts, NotRead
+from skyflowctl.posture.model import Check, CheckResult, Finding, Report, Result
+
+CHECKS: tuple[Check, ...] = (
+    *server_side.CHECKS,
+    *audit_trail.CHECKS,
+    *engine_side.CHECKS,
+    *credential_side.CHECKS,
+    *access.CHECKS,
+    *declared_side.CHECKS,
+)
+
+
+def examine(facts: Facts) -> Report:
+    """Ask every check that applies, and return what they found, the worst first."""
+    findings: list[Finding] = []
+    results: list[CheckResult] = []
+    for check in CHECKS:
+        result = _ask(check, facts)
+        results.append(result[0])
+        findings += result[1]
+    order = [check.id for check in CHECKS]
+    findings.sort(key=lambda one: (one.grade.rank, order.index(one.check), one.subject.name))
+    return Report(tuple(findings), tuple(results))
+
+
+def _ask(check: Check, facts: Facts) -> tuple[CheckResult, list[Finding]]:
+    if facts.server.down and check.id != "server":
+        return CheckResult(check, Result.SKIPPED, "a server that answers"), []
+    if not check.applies(facts):
+        return CheckResult(check, Result.SKIPPED, check.wants), []
+    found = list(dict.fromkeys(check.find(facts)))
+    if any(not one.unchecked for one in found):
+        return CheckResult(check, Result.FINDINGS), found
+    partly = bool(found) or (check.of_mounts and not _all_read(facts))
+    return CheckResult(check, Result.NOT_CHECKED if partly else Result.OK), found
+
+
+def _all_read(facts: Facts) -> bool:
+    """Whether every mount was read; what was not is a finding of the check ``mounts``."""
+    return not isinstance(facts.mounts, NotRead) and not any(one.not_read for one in facts.ours)

@@ -1,0 +1,218 @@
+"""Checks of the credentials: their ages, old ones that are kept, one account on two mounts."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.posture.facts import Facts, MountFacts
+from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.words import counted, days, listed
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+
+_SOON = timedelta(days=14)
+_OLD = timedelta(days=365)
+_OPEN_TOO_LONG = timedelta(hours=1)
+_RETIRE_WITHIN = timedelta(days=1)
+_KEEP_WITHIN = timedelta(days=7)
+
+
+def ages(facts: Facts) -> Iterator[Finding]:
+    """No live key is expired, near its end, or due by the manifest's rotation rule."""
+    for one in facts.ours:
+        if one.config is None:
+            continue
+        if not one.config.configured:
+            yield _unconfigured(one)
+            continue
+        finding = _age(one, one.config, facts.now)
+        if finding:
+            yield finding
+
+
+def _unconfigured(one: MountFacts) -> Finding:
+    return Finding(
+        "credential-age",
+        Grade.LOW,
+        Subject("mount", one.path),
+        f"{one.path} has no credential",
+        "it hands out no token",
+        fix="skyflowctl apply" if one.declared else f"bao secrets disable {one.path}, if unused",
+        where=one.declared.where if one.declared else None,
+    )
+
+
+def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
+    until = _moment(config.raw.get("key_valid_before"))
+    since = _moment(config.raw.get("key_valid_after")) or _moment(
+        config.raw.get("credential_updated")
+    )
+    if until is not None and until <= now:
+        grade, word = Grade.CRITICAL, f"expired {days(now - until)} ago"
+        reason = "Skyflow refuses it: the mount hands out no token"
+    elif until is not None and until - now <= _SOON:
+        grade, word = Grade.HIGH, f"expires in {days(until - now)}"
+        reason = "from then on the mount hands out no token"
+    elif one.due:
+        grade, word = Grade.MEDIUM, "is due for rotation"
+        reason = one.due
+    elif since is not None and now - since >= _OLD:
+        grade, word = Grade.MEDIUM, f"is {days(now - since)} old"
+        reason = "whoever copied it at any time since can use it"
+    else:
+        return None
+    seen = (
+        f"key {config.key_id}",
+        f"valid from {rfc3339(since)}" if since else "",
+        f"valid until {rfc3339(until)}" if until else "",
+    )
+    return Finding(
+        "credential-age",
+        grade,
+        Subject("mount", one.path),
+        f"{one.path}: the key {word}",
+        reason,
+        tuple(line for line in seen if line),
+        f"skyflowctl rotate {one.path}",
+        one.declared.where if one.declared else None,
+    )
+
+
+def kept_keys(facts: Facts) -> Iterator[Finding]:
+    """No rotation is left half done, and no old key is kept long after it was needed."""
+    for one in facts.ours:
+        if one.config is None:
+            continue
+        rotation = one.config.rotation
+        if rotation is not None and rotation.state == "open":
+            yield from _open(one, rotation, facts.now)
+        yield from _kept(one, one.config, facts.now)
+
+
+def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Finding]:
+    started = _moment(rotation.started)
+    long = started is None or now - started > _OPEN_TOO_LONG
+    yield Finding(
+        "kept-keys",
+        Grade.HIGH if long else Grade.INFO,
+        Subject("mount", one.path),
+        f"{one.path}: a rotation is open" + (f" for {days(now - started)}" if started else ""),
+        "two keys may be alive, and nobody has said which one is to stay",
+        (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
+        f"skyflowctl rotate {one.path} goes on where it stopped",
+    )
+
+
+def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Finding]:
+    rotation = config.rotation
+    open_from = rotation.from_key if rotation and rotation.state == "open" else ""
+    late: list[HistoryEntry] = []
+    for entry in (one.history or {}).values():
+        if not entry.kept or entry.key_id in {config.key_id, open_from}:
+            continue
+        if _needed_until(one, entry, rotation) < now:
+            late.append(entry)
+    if late:
+        keys = [entry.key_id for entry in late]
+        committed = rotation is not None and rotation.state == "committed"
+        retires = committed and rotation is not None and rotation.from_key in keys
+        yield Finding(
+            "kept-keys",
+            Grade.MEDIUM,
+            Subject("mount", one.path),
+            f"{one.path} still keeps {counted(len(set(keys)), 'old key')}",
+            "nobody needs them any more, and a rollback would make one live again",
+            tuple(
+                f"version {entry.credential_version}: key {entry.key_id} of {entry.written_at}"
+                for entry in late
+            ),
+            f"skyflowctl rotate --retire {one.path}"
+            if retires
+            else "; ".join(
+                f"bao delete {one.path}/config/history/{entry.credential_version}" for entry in late
+            ),
+        )
+
+
+def _needed_until(one: MountFacts, entry: HistoryEntry, rotation: LiveRotation | None) -> datetime:
+    """Return until when an old key may be kept without a word."""
+    if rotation is not None and rotation.from_key == entry.key_id:
+        until = _moment(rotation.old_tokens_valid_until)
+        if until is not None:
+            return until + _RETIRE_WITHIN
+    newer = [
+        moment
+        for other in (one.history or {}).values()
+        if other.credential_version > entry.credential_version
+        and (moment := _moment(other.written_at))
+    ]
+    replaced = min(newer, default=None) or _moment(entry.written_at)
+    return replaced + _KEEP_WITHIN if replaced else datetime.max.replace(tzinfo=UTC)
+
+
+def shared_accounts(facts: Facts) -> Iterator[Finding]:
+    """Every mount has a service account of its own."""
+    by_account: dict[str, list[MountFacts]] = defaultdict(list)
+    for one in facts.ours:
+        if one.config is not None and one.config.client_id:
+            by_account[one.config.client_id].append(one)
+    for client_id, group in sorted(by_account.items()):
+        if len(group) > 1:
+            yield _shared(client_id, group)
+
+
+def _shared(client_id: str, group: list[MountFacts]) -> Finding:
+    keys = [one.config.key_id for one in group if one.config is not None]
+    same = sorted({key for key in keys if keys.count(key) > 1})
+    paths = [one.path for one in group]
+    return Finding(
+        "shared-account",
+        Grade.CRITICAL if same else Grade.HIGH,
+        Subject("mount", paths[-1]),
+        f"one {'key' if same else 'service account'} serves {len(group)} mounts: {listed(paths)}",
+        "a cut-off or a rotation of one takes the others with it"
+        if same
+        else "who disables the account stops them all, and Skyflow cannot tell them apart",
+        (
+            f"client_id {client_id}",
+            *(f"{one.path}: key {one.config.key_id}" for one in group if one.config is not None),
+        ),
+        "; ".join(
+            f"skyflowctl rotate {path} --credentials file:ITS-OWN-ACCOUNT.json"
+            for path in paths[1:]
+        ),
+        next((one.declared.where for one in reversed(group) if one.declared), None),
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    """Return a time that an engine tells; None for none, or one in another form."""
+    try:
+        return parse_rfc3339(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+CHECKS = (
+    Check(
+        "credential-age",
+        "ages of the credentials",
+        "A key is replaced in time: before its end, and by the manifest's rotation rule.",
+        ages,
+        of_mounts=True,
+    ),
+    Check(
+        "kept-keys",
+        "open rotations and old keys",
+        "A rotation is brought to its end, and the old key destroyed once it is needed no more.",
+        kept_keys,
+        of_mounts=True,
+    ),
+    Check(
+        "shared-account",
+        "one service account, one mount",
+        "Mounts share no service account and no key, so that one can be cut off alone.",
+        shared_accounts,
+        of_mounts=True,
+    ),
+)

@@ -1,0 +1,105 @@
+"""Checks of what runs: the plugin's digest on every node, and nodes where it is missing."""
+
+from collections.abc import Iterator, Mapping
+
+from skyflowctl.posture.facts import Facts, MountFacts, NodeFacts, NotRead
+from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.words import counted, listed, unchecked
+
+
+def digests(facts: Facts) -> Iterator[Finding]:
+    """Every mount runs the very file that the catalog has registered, on every node."""
+    if isinstance(facts.catalog, NotRead):
+        yield unchecked("engine-digest", facts.catalog)
+    else:
+        registered = {entry.version: entry.sha256 for entry in facts.catalog}
+        for one in facts.ours:
+            yield from _against_catalog(one, registered)
+    if isinstance(facts.nodes, NotRead):
+        yield unchecked("engine-digest", facts.nodes)
+        return
+    for node in facts.nodes:
+        yield from _node(node, facts)
+
+
+def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator[Finding]:
+    running, version = one.mount.running_sha256, one.mount.running_plugin_version
+    if not running:
+        return
+    name = one.mount.type
+    subject = Subject("mount", one.path)
+    if version not in registered:
+        yield Finding(
+            "engine-digest",
+            Grade.HIGH,
+            subject,
+            f"{one.path} runs {name} {version}, which is not in the catalog",
+            "it cannot start again: at the next restart the mount hands out no token",
+            (f"running {running}", f"registered versions: {listed(sorted(registered)) or 'none'}"),
+            f"skyflowctl plugin register, then bao plugin reload -mounts={one.path}/",
+        )
+    elif registered[version] != running:
+        yield Finding(
+            "engine-digest",
+            Grade.HIGH,
+            subject,
+            f"{one.path} runs another file than the one that is registered as {version}",
+            "nobody vouches for what mints its tokens",
+            (f"running    {running}", f"registered {registered[version]}"),
+            f"find out who registered what, then bao plugin reload -mounts={one.path}/ "
+            "-scope=global",
+        )
+
+
+def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
+    subject = Subject("node", node.name)
+    if not node.asked:
+        yield Finding(
+            "engine-digest",
+            Grade.LOW,
+            subject,
+            f"not checked: the node {node.name} was not named",
+            "a node without the plugin looks healthy, and hands out no token once it leads",
+            fix=f"name it: --node {node.name}, or in SKYFLOWCTL_NODES",
+            unchecked=True,
+        )
+    elif node.problem:
+        yield unchecked("engine-digest", NotRead(node.name, why=node.problem), subject)
+    if node.missing:
+        yield Finding(
+            "engine-digest",
+            Grade.CRITICAL,
+            subject,
+            f"the plugin of {counted(len(node.missing), 'mount')} does not run on {node.name}",
+            "the node looks healthy and answers 404; when it leads, those mounts are down",
+            (listed(node.missing),),
+            "install the plugin file in plugin_directory of that node, then bao plugin reload "
+            f"-plugin={_plugin(facts)} -scope=global",
+        )
+    for one in facts.ours:
+        there = node.digests.get(one.path, "")
+        if there and one.mount.running_sha256 and there != one.mount.running_sha256:
+            yield Finding(
+                "engine-digest",
+                Grade.HIGH,
+                subject,
+                f"{node.name} runs another file for {one.path}",
+                "tokens come from different programs, depending on the node that answers",
+                (f"there {there}", f"at the named address {one.mount.running_sha256}"),
+                f"bao plugin reload -mounts={one.path}/ -scope=global",
+            )
+
+
+def _plugin(facts: Facts) -> str:
+    return facts.ours[0].mount.type if facts.ours else "skyflow"
+
+
+CHECKS = (
+    Check(
+        "engine-digest",
+        "the engine on every node",
+        "What runs is the file that the catalog registers, and it runs on every node.",
+        digests,
+        of_mounts=True,
+    ),
+)

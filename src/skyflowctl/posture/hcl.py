@@ -1,0 +1,208 @@
+"""The language of policies: HCL as servers read it (version 1 of the language), or JSON.
+
+A server refuses a policy that is malformed, so what it hands out is well-formed. What is not
+understood here is an error all the same and never guessed at.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+Item = tuple[tuple[str, ...], Any]
+"""The keys before a value, such as ``("path", "sys/mounts")``, and the value."""
+
+_SKIP = re.compile(r"(?:\s|#[^\n]*|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
+_NUMBER = re.compile(r"-?(?:0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_WORD = re.compile(r"[^\W\d][\w.\-]*")
+_HEREDOC = re.compile(r"<<-?([^\W\d]\w*)[ \t]*\r?\n(.*?\n)??[ \t]*\1(?=\s|\Z)", re.DOTALL)
+_ESCAPE = re.compile(r"u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|[0-7]{3}|.", re.DOTALL)
+_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_MAX_DEPTH = 50
+
+
+class HclError(ValueError):
+    """The text is not of this language. Its message quotes nothing of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An object: its items in their order; a key may come more than once."""
+
+    items: tuple[Item, ...]
+
+    def values(self, key: str) -> list[Any]:
+        """Return the value of every item that has this one key."""
+        return [value for keys, value in self.items if keys == (key,)]
+
+
+def parse(text: str) -> Block:
+    """Return the whole text as one object.
+
+    Raises:
+        HclError: it is malformed, or nested deeper than any policy.
+    """
+    if text.lstrip().startswith("{"):
+        return _from_json(text)
+    reader = _Reader(text)
+    found = reader.items(closing="", depth=0)
+    return Block(tuple(found))
+
+
+def _from_json(text: str) -> Block:
+    try:
+        whole = json.loads(text, object_pairs_hook=_json_block)
+    except (ValueError, RecursionError):
+        raise HclError("the JSON is malformed") from None
+    if not isinstance(whole, Block):
+        raise HclError("the JSON is no object")
+    return Block(tuple(_flat((), whole)))
+
+
+def _json_block(pairs: list[tuple[str, Any]]) -> Block:
+    return Block(tuple(((key,), value) for key, value in pairs))
+
+
+def _flat(keys: tuple[str, ...], value: Any) -> list[Item]:
+    """Write ``{"path": {"a": {…}}}`` as ``path "a" {…}`` is read; lists of objects too."""
+    if isinstance(value, Block) and len(keys) < 2:
+        return [one for inner, held in value.items for one in _flat(keys + inner, held)]
+    if (
+        isinstance(value, list)
+        and len(keys) == 1
+        and value
+        and all(isinstance(v, Block) for v in value)
+    ):
+        return [one for block in value for one in _flat(keys, block)]
+    return [(keys, value)]
+
+
+class _Reader:
+    """Reads one text from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def items(self, *, closing: str, depth: int) -> list[Item]:
+        """Read ``key value`` items up to the closing mark, or the end of the text."""
+        found: list[Item] = []
+        while True:
+            mark = self._peek()
+            if mark == closing:
+                self._at += len(closing)
+                return found
+            found.append(self._item(depth))
+            if self._peek() == ",":
+                self._at += 1
+
+    def _item(self, depth: int) -> Item:
+        keys = [self._key()]
+        while (mark := self._peek()) not in {"=", "{"}:
+            if not mark:
+                raise self._error("a value is missing")
+            keys.append(self._key())
+        if mark == "=":
+            self._at += 1
+        return tuple(keys), self._value(depth)
+
+    def _key(self) -> str:
+        if self._peek() == '"':
+            return self._string()
+        return self._match(_WORD, "a key is malformed")[0]
+
+    def _value(self, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise self._error("it is nested too deeply")
+        mark = self._peek()
+        if mark == '"':
+            return self._string()
+        if mark == "{":
+            self._at += 1
+            return Block(tuple(self.items(closing="}", depth=depth + 1)))
+        if mark == "[":
+            return self._list(depth + 1)
+        if mark == "<":
+            return self._match(_HEREDOC, "a heredoc does not end")[2] or ""
+        return self._plain()
+
+    def _list(self, depth: int) -> list[Any]:
+        self._at += 1
+        found: list[Any] = []
+        while self._peek() != "]":
+            found.append(self._value(depth))
+            if self._peek() == ",":
+                self._at += 1
+            elif self._peek() != "]":
+                raise self._error("a list has no comma between two values")
+        self._at += 1
+        return found
+
+    def _plain(self) -> Any:
+        number = _NUMBER.match(self._text, self._at)
+        if number:
+            self._at = number.end()
+            text = number[0]
+            return int(text, 0) if text.lstrip("-").startswith("0x") else float(text)
+        word = self._match(_WORD, "a value is malformed")[0]
+        if word not in {"true", "false"}:
+            raise self._error("a text has no quotation marks")
+        return word == "true"
+
+    def _string(self) -> str:
+        """Read a text in quotation marks; what stands in ``${…}`` is taken as it is."""
+        self._at += 1
+        pieces: list[str] = []
+        braces = 0
+        while True:
+            mark = self._text[self._at : self._at + 1]
+            if not mark or (mark == "\n" and not braces):
+                raise self._error("a text does not end")
+            self._at += 1
+            if mark == '"' and not braces:
+                return "".join(pieces)
+            if mark == "\\" and not braces:
+                pieces.append(self._escaped())
+                continue
+            braces += _brace_change(mark, self._text, self._at, braces)
+            pieces.append(mark)
+
+    def _escaped(self) -> str:
+        code = self._match(_ESCAPE, "a text does not end", skip=False)[0]
+        if code[0] in "uUx" and len(code) > 1:
+            return _character(int(code[1:], 16))
+        if len(code) == 3:
+            return _character(int(code, 8))
+        return _SIMPLE.get(code, code)
+
+    def _peek(self) -> str:
+        """Return the next character that is neither space nor comment; empty at the end."""
+        blank = _SKIP.match(self._text, self._at)
+        if blank:
+            self._at = blank.end()
+        return self._text[self._at : self._at + 1]
+
+    def _match(self, pattern: re.Pattern[str], why: str, *, skip: bool = True) -> re.Match[str]:
+        if skip:
+            self._peek()
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            raise self._error(why)
+        self._at = found.end()
+        return found
+
+    def _error(self, why: str) -> HclError:
+        return HclError(f"{why}, in line {self._text.count(chr(10), 0, self._at) + 1}")
+
+
+def _brace_change(mark: str, text: str, at: int, braces: int) -> int:
+    """Return by how much this character opens or closes ``${…}``."""
+    if mark == "{" and (braces or text[at - 2 : at - 1] == "$"):
+        return 1
+    return -1 if mark == "}" and braces else 0
+
+
+def _character(number: int) -> str:
+    if number > 0x10FFFF:
+        raise HclError("a text names a character that there is not")
+    return chr(number)

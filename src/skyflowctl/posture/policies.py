@@ -1,0 +1,108 @@
+"""A policy's text as rules, each in the form in which a server compares it with a path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.posture.hcl import Block, HclError, parse
+
+_OLD_WORDS: Mapping[str, frozenset[str]] = {
+    "deny": frozenset({"deny"}),
+    "read": frozenset({"read", "list"}),
+    "write": frozenset({"create", "read", "update", "delete", "list"}),
+    "sudo": frozenset({"create", "read", "update", "delete", "list", "sudo"}),
+}
+DENY = frozenset({"deny"})
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """One ``path`` block.
+
+    Args:
+        text: the path as the policy writes it.
+        path: without a leading slash, and without the ``*`` of a plain prefix.
+        is_prefix: it ends in ``*`` and has no ``+``.
+        has_segments: a whole segment is ``+``; a ``*`` at its end is then still in ``path``.
+        capabilities: what it grants; only ``deny`` when it denies.
+        until: it counts no longer from then on; None: for ever.
+    """
+
+    text: str
+    path: str
+    is_prefix: bool
+    has_segments: bool
+    capabilities: frozenset[str]
+    until: datetime | None = None
+
+    @property
+    def templated(self) -> bool:
+        """Whether a part of it is filled in from the caller's identity."""
+        return "{{" in self.path
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether it can be about more than one path."""
+        return self.is_prefix or self.has_segments
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy's rules. ``problem`` says why they could not be read; empty: they were."""
+
+    name: str
+    rules: tuple[PathRule, ...]
+    problem: str = ""
+
+
+def parse_policy(name: str, text: str) -> Policy:
+    """Return the rules in a policy's text; a text that is not understood is a problem."""
+    try:
+        found = parse(text)
+        rules = [_rule(keys[1], body) for keys, body in found.items if _is_path(keys)]
+    except HclError as error:
+        return Policy(name, (), str(error))
+    return Policy(name, tuple(rules))
+
+
+def _is_path(keys: tuple[str, ...]) -> bool:
+    # What stands behind the path is ignored by the server as well (measured).
+    if keys == ("path",):
+        raise HclError("a path block has no path")
+    return keys[0] == "path"
+
+
+def _rule(text: str, body: Any) -> PathRule:
+    if not isinstance(body, Block):
+        raise HclError("a path has no block")
+    path = text.removeprefix("/")
+    segments = path == "+" or "/+" in path or path.startswith("+/")
+    is_prefix = path.endswith("*") and not segments
+    return PathRule(
+        text=text,
+        path=path[:-1] if is_prefix else path,
+        is_prefix=is_prefix,
+        has_segments=segments,
+        capabilities=_capabilities(body),
+        until=_until(body),
+    )
+
+
+def _capabilities(body: Block) -> frozenset[str]:
+    found: set[str] = set()
+    for word in body.values("policy"):
+        found |= _OLD_WORDS.get(str(word), frozenset())
+    for value in body.values("capabilities"):
+        found |= {str(one) for one in (value if isinstance(value, list) else [value])}
+    return DENY if "deny" in found else frozenset(found)
+
+
+def _until(body: Block) -> datetime | None:
+    for value in body.values("expiration"):
+        try:
+            return parse_rfc3339(str(value))
+        except ValueError:
+            return None
+    return None

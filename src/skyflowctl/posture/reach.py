@@ -1,0 +1,110 @@
+"""Who can read which role's tokens, computed from policies and logins."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from skyflowctl.posture.acl import Acl, matches_segments
+from skyflowctl.posture.facts import Facts, Login, NotRead
+from skyflowctl.posture.policies import PathRule, Policy, parse_policy
+
+# Creds answer a read and a write alike; sudo alone opens nothing.
+_GIVES_TOKEN = frozenset({"read", "create", "update", "root"})
+_TEMPLATE = re.compile(r"\\\{\\\{.*?\\\}\\\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the policies of a server open.
+
+    Args:
+        paths: of every role's tokens, sorted.
+        policies: by name.
+        by_policy: policy name to the paths that it opens, if a token carries it alone.
+        templated: policy name to paths that a template in it may open for somebody.
+    """
+
+    paths: Sequence[str]
+    policies: Mapping[str, Policy]
+    by_policy: Mapping[str, tuple[str, ...]]
+    templated: Mapping[str, tuple[str, ...]]
+    now: datetime
+    _cache: dict[frozenset[str], frozenset[str]] = field(default_factory=dict, repr=False)
+
+    def of_login(self, login: Login) -> frozenset[str]:
+        """Return the paths that a login's tokens open."""
+        if login.any_of:
+            each = [self._together({name, "default"}) for name in login.policies]
+            return frozenset().union(*each)
+        return self._together(login.policies)
+
+    def _together(self, names: Iterable[str]) -> frozenset[str]:
+        """Return what these policies open together: one may deny what another grants."""
+        key = frozenset(names)
+        if key not in self._cache:
+            held = [self.policies[name] for name in key if name in self.policies]
+            # Together they open nothing that none of them opens alone.
+            candidates = {path for one in held for path in self.by_policy[one.name]}
+            acl = Acl(held, self.now)
+            self._cache[key] = frozenset(
+                path for path in candidates if _GIVES_TOKEN & acl.capabilities(path)
+            )
+        return self._cache[key]
+
+
+def reach_of(facts: Facts) -> Reach:
+    """Return what the policies on the server open; unreadable ones open nothing here."""
+    texts = {} if isinstance(facts.policies, NotRead) else facts.policies
+    policies = {name: parse_policy(name, text) for name, text in texts.items()}
+    policies["root"] = Policy("root", ())
+    paths = facts.creds_paths()
+    return Reach(
+        paths=paths,
+        policies=policies,
+        by_policy={name: _opened(one, paths, facts.now) for name, one in policies.items()},
+        templated={name: found for name, one in policies.items() if (found := _maybe(one, paths))},
+        now=facts.now,
+    )
+
+
+def opened_by(rule: PathRule, paths: Sequence[str]) -> list[str]:
+    """Return the sorted paths that a rule is about, whatever it says of them."""
+    if rule.has_segments:
+        return [path for path in paths if matches_segments(rule.path, path)]
+    start = bisect_left(paths, rule.path)
+    found = []
+    for path in paths[start:]:
+        if not (path.startswith(rule.path) if rule.is_prefix else path == rule.path):
+            break
+        found.append(path)
+    return found
+
+
+def grants(rule: PathRule) -> bool:
+    """Tell whether a rule, taken alone, gives tokens at the paths that it is about."""
+    return bool(_GIVES_TOKEN & rule.capabilities)
+
+
+def _opened(policy: Policy, paths: Sequence[str], now: datetime) -> tuple[str, ...]:
+    if policy.name == "root":
+        return tuple(paths)
+    about = {path for rule in policy.rules if grants(rule) for path in opened_by(rule, paths)}
+    if not about:
+        return ()
+    acl = Acl([policy], now)
+    return tuple(path for path in sorted(about) if _GIVES_TOKEN & acl.capabilities(path))
+
+
+def _maybe(policy: Policy, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return paths that a rule with a template may open: it stands for part of a segment."""
+    patterns = [_as_pattern(rule) for rule in policy.rules if rule.templated and grants(rule)]
+    return tuple(path for path in paths if any(one.fullmatch(path) for one in patterns))
+
+
+def _as_pattern(rule: PathRule) -> re.Pattern[str]:
+    text = _TEMPLATE.sub("[^/]*", re.escape(rule.path.removesuffix("*")))
+    text = "/".join("[^/]*" if part == r"\+" else part for part in text.split("/"))
+    open_ended = rule.is_prefix or rule.path.endswith("*")
+    return re.compile(text + (".*" if open_ended else ""))

@@ -1,0 +1,136 @@
+"""A report as SARIF 2.1.0, the format in which code scanners and dashboards take findings."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from skyflowctl.errors import Where
+from skyflowctl.posture.model import Check, Finding, Grade, Report, Result
+
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+_LEVELS: Mapping[Grade, str] = {
+    Grade.CRITICAL: "error",
+    Grade.HIGH: "error",
+    Grade.MEDIUM: "warning",
+    Grade.LOW: "note",
+    Grade.INFO: "note",
+}
+_RANKS: Mapping[Grade, float] = {
+    Grade.CRITICAL: 95.0,
+    Grade.HIGH: 80.0,
+    Grade.MEDIUM: 55.0,
+    Grade.LOW: 25.0,
+    Grade.INFO: 5.0,
+}
+
+
+def to_sarif(report: Report, *, version: str, server: str) -> dict[str, Any]:
+    """Return a SARIF log with one run.
+
+    Args:
+        report: what was found.
+        version: of skyflowctl.
+        server: the address that was looked at.
+    """
+    rules = [one.check for one in report.checks]
+    index = {check.id: number for number, check in enumerate(rules)}
+    missed = [one for one in report.checks if one.result is Result.SKIPPED]
+    run = {
+        "tool": {
+            "driver": {
+                "name": "skyflowctl",
+                "semanticVersion": version,
+                "rules": [_rule(check) for check in rules],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": True,
+                "toolExecutionNotifications": [
+                    {
+                        "level": "note",
+                        "message": {"text": f"not asked: it needs {one.wants}"},
+                        "associatedRule": {"id": one.check.id, "index": index[one.check.id]},
+                    }
+                    for one in missed
+                ],
+            }
+        ],
+        "results": [_result(one, index[one.check], server) for one in report.findings],
+        "columnKind": "unicodeCodePoints",
+    }
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _rule(check: Check) -> dict[str, Any]:
+    return {
+        "id": check.id,
+        "name": "".join(word.capitalize() for word in check.id.split("-")),
+        "shortDescription": {"text": check.title},
+        "fullDescription": {"text": check.explains},
+        "defaultConfiguration": {"level": "warning"},
+    }
+
+
+def _result(finding: Finding, index: int, server: str) -> dict[str, Any]:
+    # The standard lets only a result of kind "fail" have a level.
+    level = "none" if finding.unchecked else _LEVELS[finding.grade]
+    return {
+        "ruleId": finding.check,
+        "ruleIndex": index,
+        "kind": "open" if finding.unchecked else "fail",
+        "level": level,
+        "rank": _RANKS[finding.grade],
+        "message": {"text": _message(finding)},
+        "locations": [_location(finding, server)],
+        "partialFingerprints": {"skyflowctlFinding/v1": _fingerprint(finding, server)},
+        "properties": {
+            "grade": finding.grade.value,
+            "evidence": list(finding.evidence),
+            "fix": finding.fix,
+        },
+    }
+
+
+def _message(finding: Finding) -> str:
+    sentences = [finding.summary, finding.reason, f"fix: {finding.fix}" if finding.fix else ""]
+    return ". ".join(sentence for sentence in sentences if sentence)
+
+
+def _location(finding: Finding, server: str) -> dict[str, Any]:
+    location: dict[str, Any] = {
+        "logicalLocations": [
+            {
+                "name": finding.subject.name,
+                "fullyQualifiedName": f"{server}/{finding.subject.name}",
+                "kind": "resource",
+            }
+        ]
+    }
+    if finding.where is not None and finding.where.file:
+        location["physicalLocation"] = _physical(finding.where, finding.where.file)
+    return location
+
+
+def _physical(where: Where, file: str) -> dict[str, Any]:
+    path = PurePath(file)
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    physical: dict[str, Any] = {"artifactLocation": {"uri": uri}}
+    if where.line is not None:
+        physical["region"] = {"startLine": where.line}
+        if where.column is not None:
+            physical["region"]["startColumn"] = where.column
+    return physical
+
+
+def _fingerprint(finding: Finding, server: str) -> str:
+    """Return what stays the same for the same finding, run after run."""
+    # Numbers in the words are days and counts, which change from run to run.
+    words = re.sub(r"\d+ \w+", "", finding.summary)
+    parts = (server, finding.check, finding.subject.kind, finding.subject.name, words)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,240 @@
+"""Checks of the server itself: does it answer, over what, and how its storage is sealed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.posture.facts import Certificate, Facts, LiveToken, NotRead
+from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.words import SERVER, counted, days, unchecked
+
+_OLD_TLS = frozenset({"tls10", "tls11"})
+_SOON = timedelta(days=14)
+_NEAR = timedelta(days=30)
+
+
+def server_up(facts: Facts) -> Iterator[Finding]:
+    """The server answers and is not sealed."""
+    if facts.server.down:
+        yield Finding(
+            "server",
+            Grade.CRITICAL,
+            SERVER,
+            f"nothing could be checked: {facts.server.down}",
+            "a server that is sealed or silent hands out no token",
+            (facts.server.address,),
+            "unseal it, or correct the address, then run the command again",
+        )
+
+
+def readable(facts: Facts) -> Iterator[Finding]:
+    """Everything that there is to know of every mount can be read."""
+    if isinstance(facts.mounts, NotRead):
+        yield unchecked("mounts", facts.mounts)
+    for one in facts.ours:
+        for missing in one.not_read:
+            yield unchecked("mounts", missing, Subject("mount", one.path))
+
+
+def tls(facts: Facts) -> Iterator[Finding]:
+    """The way to the server is encrypted, and its certificate is checked and not at its end."""
+    yield from _address(facts)
+    if facts.server.skip_verify:
+        yield Finding(
+            "tls",
+            Grade.HIGH,
+            SERVER,
+            "the server's certificate is not checked",
+            "whoever answers at that address gets the token",
+            ("SKIP_VERIFY or --tls-skip-verify is set",),
+            "export BAO_CACERT=/path/of/ca.pem; unset BAO_SKIP_VERIFY VAULT_SKIP_VERIFY",
+        )
+    for certificate in facts.server.certificates:
+        if isinstance(certificate, NotRead):
+            yield unchecked("tls", certificate)
+        else:
+            yield from _certificate(certificate, facts)
+    yield from _listeners(facts)
+
+
+def _address(facts: Facts) -> Iterator[Finding]:
+    parts = urlsplit(facts.server.address)
+    if parts.scheme != "http":
+        return
+    host = parts.hostname or ""
+    local = host in {"localhost", "::1"} or host.startswith("127.")
+    yield Finding(
+        "tls",
+        Grade.MEDIUM if local else Grade.CRITICAL,
+        SERVER,
+        "the connection to the server is not encrypted",
+        "it stays on this machine, where other users may listen"
+        if local
+        else "tokens, also those of Skyflow, can be read on the way",
+        (facts.server.address,),
+        "give the listener tls_cert_file and tls_key_file, and use https://",
+    )
+
+
+def _certificate(certificate: Certificate, facts: Facts) -> Iterator[Finding]:
+    left = certificate.not_after - facts.now
+    if left > _NEAR:
+        return
+    over = left <= timedelta(0)
+    grade = Grade.CRITICAL if over else Grade.HIGH if left <= _SOON else Grade.MEDIUM
+    yield Finding(
+        "tls",
+        grade,
+        Subject("node", certificate.address),
+        f"the certificate of {certificate.address} "
+        + (f"expired {days(left)} ago" if over else f"expires in {days(left)}"),
+        "then no client that checks it gets a token",
+        (f"not valid after {rfc3339(certificate.not_after)}",),
+        "install a new certificate on that node and send the server SIGHUP",
+    )
+
+
+def _listeners(facts: Facts) -> Iterator[Finding]:
+    listeners = facts.server.listeners
+    if isinstance(listeners, NotRead):
+        yield unchecked("tls", listeners)
+        return
+    for one in listeners:
+        local = one.address.startswith(("127.", "[::1]", "localhost"))
+        if not one.tls and not local:
+            yield Finding(
+                "tls",
+                Grade.HIGH,
+                SERVER,
+                f"the listener {one.address} has no TLS",
+                "whoever uses it sends tokens that can be read on the way",
+                (f"tls_disable = true at {one.address}",),
+                "give the listener tls_cert_file and tls_key_file, or bind it to 127.0.0.1",
+            )
+        if one.tls and one.tls_min_version in _OLD_TLS:
+            yield Finding(
+                "tls",
+                Grade.MEDIUM,
+                SERVER,
+                f"the listener {one.address} accepts a TLS version that is out of use",
+                "TLS before 1.2 has known breaks",
+                (f'tls_min_version = "{one.tls_min_version}"',),
+                'set tls_min_version = "tls12" or leave it out',
+            )
+
+
+def seal_wrap(facts: Facts) -> Iterator[Finding]:
+    """Seal wrapping as the server really has it, not as the mount's flag says."""
+    wrapped = [one.path for one in facts.ours if one.mount.seal_wrap]
+    if facts.server.wraps_seals:
+        for one in facts.ours:
+            if not one.mount.seal_wrap:
+                yield Finding(
+                    "seal-wrap",
+                    Grade.LOW,
+                    Subject("mount", one.path),
+                    f"{one.path} is not seal wrapped",
+                    "the server could encrypt its credential by the seal a second time",
+                    ("sys/mounts says seal_wrap: false; the engine declares its keys",),
+                    "it cannot be switched on in place: mount it anew with seal_wrap, if wanted",
+                )
+        return
+    seal = facts.server.seal_type or "not told"
+    for path in wrapped:
+        yield Finding(
+            "seal-wrap",
+            Grade.LOW,
+            Subject("mount", path),
+            f"{path} says seal_wrap: true, and that does nothing on this server",
+            "OpenBao stores the flag and has no seal wrapping; only Vault Enterprise has",
+            (f"version {facts.server.version}, seal {seal}",),
+            "do not count on it: the server's barrier alone encrypts the credential",
+        )
+    if facts.ours and not wrapped:
+        yield Finding(
+            "seal-wrap",
+            Grade.INFO,
+            SERVER,
+            "credentials are encrypted by the server's barrier; there is no seal wrapping here",
+            "only Vault Enterprise encrypts a second time by the seal",
+            (f"version {facts.server.version}, seal {seal}",),
+        )
+
+
+def root_tokens(facts: Facts) -> Iterator[Finding]:
+    """No root token is alive; it may do everything, and no policy or deny holds it."""
+    tokens = facts.tokens
+    looked = () if isinstance(tokens, NotRead) else tokens.found
+    for token in looked:
+        if "root" in token.policies:
+            yield _root(token)
+    # A token of another namespace is not in the list of this one.
+    if "root" in (facts.own_policies or ()) and not any(token.own for token in looked):
+        yield _root(LiveToken("", "this login", ("root",), "", "", own=True))
+    if isinstance(tokens, NotRead):
+        yield unchecked("root-tokens", tokens)
+        return
+    left = tokens.total - len(tokens.found)
+    if left > 0:
+        yield unchecked(
+            "root-tokens",
+            NotRead(
+                "auth/token/accessors",
+                why=f"{counted(tokens.total, 'token')} are alive, and {left} were not looked at",
+            ),
+        )
+
+
+def _root(token: LiveToken) -> Finding:
+    own = " (this very login)" if token.own and token.accessor else ""
+    forever = f"it expires {token.expires}" if token.expires else "no end of it is known"
+    if token.accessor and not token.expires:
+        forever = "it never expires"
+    return Finding(
+        "root-tokens",
+        Grade.MEDIUM if token.expires else Grade.HIGH,
+        Subject("token", token.display_name or "root"),
+        f"a root token is alive: {token.display_name}{own}",
+        f"it may do everything, on every mount, and {forever}",
+        tuple(
+            line
+            for line in (
+                f"accessor {token.accessor}" if token.accessor else "",
+                f"made by {token.created_by}" if token.created_by else "",
+            )
+            if line
+        ),
+        f"bao token revoke -accessor {token.accessor or 'ACCESSOR'}, once another login does "
+        "its work; a new one can be made with the recovery keys",
+    )
+
+
+CHECKS = (
+    Check("server", "the server answers", "It is reachable, initialised and unsealed.", server_up),
+    Check(
+        "mounts",
+        "every mount can be read",
+        "Checks say nothing of a mount that this login may not read.",
+        readable,
+    ),
+    Check(
+        "tls",
+        "TLS to the server",
+        "The way to the server is encrypted, its certificate is checked and valid for a while.",
+        tls,
+    ),
+    Check(
+        "seal-wrap",
+        "seal wrapping as it really is",
+        "A mount's flag is compared with what the server can do.",
+        seal_wrap,
+        of_mounts=True,
+    ),
+    Check(
+        "root-tokens",
+        "no live root token",
+        "A root token passes every policy; none should be alive after set-up.",
+        root_tokens,
+    ),
+)

@@ -1,0 +1,570 @@
+"""Each check: silent on a server in order, and right about one thing that is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from support.posture import (
+    ADDRESS,
+    DIGEST,
+    NOW,
+    ago,
+    ahead,
+    declared,
+    device,
+    facts,
+    found,
+    history,
+    live_config,
+    live_mount,
+    login,
+    manifest,
+    mount,
+    reading,
+    rotation,
+)
+
+from skyflowctl.posture.checks import CHECKS, examine
+from skyflowctl.posture.facts import (
+    Certificate,
+    Exercised,
+    Listener,
+    LiveToken,
+    Login,
+    Logins,
+    NodeFacts,
+    NotRead,
+    Tokens,
+)
+from skyflowctl.posture.model import Grade, Result
+from skyflowctl.vault.answers import CatalogEntry
+
+CREDS = "skyflow/order/creds"
+NO_AUDIT = NotRead("sys/audit", ("read", "sudo"))
+
+
+def one(given, check):
+    """The only finding of a check, as (grade, subject's name, summary)."""
+    (finding,) = found(given, check)
+    return finding.grade.value, finding.subject.name, finding.summary
+
+
+def test_a_server_in_order_has_nothing_but_what_is_told():
+    whole = facts(
+        mount("order", "writer", declared=declared("order", "writer")),
+        manifest=manifest(declared("order", "writer")),
+        exercised=used("writer"),
+    )
+    report = examine(whole)
+    assert [one.check for one in report.findings] == ["seal-wrap"]
+    assert not report.fails(Grade.LOW)
+    assert {one.result for one in report.checks} == {Result.OK, Result.FINDINGS}
+
+
+def used(*roles, days=90):
+    names = frozenset(("skyflow/order", role) for role in roles)
+    return Exercised(names, NOW - timedelta(days=days), NOW, ("audit.log",))
+
+
+def test_what_was_not_given_is_said_and_not_asked():
+    skipped = {
+        one.check.id: one.wants for one in examine(facts()).checks if one.result is Result.SKIPPED
+    }
+    assert sorted(skipped) == ["undeclared", "unused-roles"]
+    assert "-f" in skipped["undeclared"]
+    assert "--log" in skipped["unused-roles"]
+
+
+def test_a_server_that_is_down_is_the_only_finding():
+    given = facts(server=replace(facts().server, down="the server is sealed"), audit_devices=())
+    report = examine(given)
+    assert [(one.check, one.grade) for one in report.findings] == [("server", Grade.CRITICAL)]
+    assert {one.result for one in report.checks} == {Result.FINDINGS, Result.SKIPPED}
+
+
+def test_ids_are_unique_and_every_check_explains_itself():
+    ids = [check.id for check in CHECKS]
+    assert len(set(ids)) == len(ids)
+    assert all(check.title and check.explains.endswith(".") for check in CHECKS)
+
+
+# The audit trail -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "grade"),
+    [
+        ([], "critical"),
+        ([device("one")], "medium"),
+        ([device("one", file_path="/dev/null")], "critical"),
+        ([device("one"), device("two", file_path="/dev/null")], "medium"),
+        ([device("one", file_path="/x"), device("two", file_path="/x")], "medium"),
+    ],
+)
+def test_fewer_than_two_audit_devices_that_keep_anything(devices, grade):
+    assert one(facts(audit_devices=tuple(devices)), "audit-devices")[0] == grade
+
+
+def test_an_audit_device_that_writes_secrets():
+    given = facts(audit_devices=(device("one", log_raw="true"), device("two")))
+    assert one(given, "audit-raw")[:2] == ("critical", "one")
+    given = facts(audit_devices=(device("one", hmac_accessor="false"), device("two")))
+    assert one(given, "audit-raw")[:2] == ("low", "one")
+
+
+@pytest.mark.parametrize(
+    ("plain", "wanted", "grade"), [(True, False, "high"), (False, True, "low")]
+)
+def test_ctx_is_as_the_manifest_declares(plain, wanted, grade):
+    keys = ("ctx",) if plain else ()
+    mounted = live_mount("skyflow/order", audit_non_hmac_request_keys=keys)
+    given = facts(mount("order", mount=mounted, declared=declared("order", plain_ctx=wanted)))
+    (finding,) = found(given, "audit-ctx")
+    assert finding.grade.value == grade
+    assert finding.where.line == 7
+    right = facts(mount("order", mount=mounted, declared=declared("order", plain_ctx=plain)))
+    assert found(right, "audit-ctx") == []
+
+
+def test_a_plain_ctx_that_nobody_declared_is_only_told():
+    mounted = live_mount("skyflow/order", audit_non_hmac_request_keys=("ctx",))
+    given = facts(mount("order", mount=mounted))
+    assert [
+        finding.grade for finding in examine(given).findings if finding.check == "audit-ctx"
+    ] == [Grade.INFO]
+
+
+@pytest.mark.parametrize(
+    ("field", "key"),
+    [
+        ("audit_non_hmac_response_keys", "access_token"),
+        ("audit_non_hmac_request_keys", "credentials_json"),
+    ],
+)
+def test_a_secret_in_clear_in_the_audit_log(field, key):
+    mounted = live_mount("skyflow/order", **{field: (key,)})
+    grade, _, summary = one(facts(mount("order", mount=mounted)), "audit-ctx")
+    assert grade == "critical"
+    assert key in summary
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-skyflowctl-run": True, "application-source": False}])
+def test_headers_that_are_not_readable_in_the_audit_log(headers):
+    findings = found(facts(audited_headers=headers), "audited-headers")
+    assert len(findings) == 2 - sum(hashed is False for hashed in headers.values())
+    assert {finding.grade for finding in findings} == {Grade.LOW}
+
+
+# The server ------------------------------------------------------------------------------
+
+
+def served(**changes):
+    return facts(server=replace(facts().server, **changes))
+
+
+@pytest.mark.parametrize(
+    ("address", "grade"),
+    [
+        ("http://bao.example.com", "critical"),
+        ("http://10.0.0.1:8200", "critical"),
+        ("http://127.0.0.1:8200", "medium"),
+        ("http://[::1]:8200", "medium"),
+    ],
+)
+def test_a_plain_address(address, grade):
+    assert one(served(address=address), "tls")[0] == grade
+
+
+@pytest.mark.parametrize("address", ["https://x:1", "unix:///run/bao.sock"])
+def test_an_address_that_is_not_plain(address):
+    assert found(served(address=address), "tls") == []
+
+
+def test_a_certificate_that_is_not_checked():
+    assert one(served(skip_verify=True), "tls")[0] == "high"
+
+
+@pytest.mark.parametrize(
+    ("left", "grade", "words"),
+    [
+        (timedelta(days=-2), "critical", "expired 2 days ago"),
+        (timedelta(hours=5), "high", "expires in 5 hours"),
+        (timedelta(days=20), "medium", "expires in 20 days"),
+    ],
+)
+def test_a_certificate_near_its_end(left, grade, words):
+    found_grade, subject, summary = one(
+        served(certificates=(Certificate(ADDRESS, NOW + left),)), "tls"
+    )
+    assert (found_grade, subject) == (grade, ADDRESS)
+    assert words in summary
+
+
+@pytest.mark.parametrize(
+    ("listener", "grades"),
+    [
+        (Listener("0.0.0.0:8200", tls=False), ["high"]),
+        (Listener("127.0.0.1:8200", tls=False), []),
+        (Listener("0.0.0.0:8200", tls=True, tls_min_version="tls10"), ["medium"]),
+        (Listener("0.0.0.0:8200", tls=True, tls_min_version="tls13"), []),
+    ],
+)
+def test_listeners(listener, grades):
+    assert [one.grade for one in found(served(listeners=(listener,)), "tls")] == grades
+
+
+def test_seal_wrap_is_what_the_server_makes_of_it():
+    flagged = mount("order", mount=live_mount("skyflow/order", seal_wrap=True))
+    openbao = facts(flagged)
+    assert one(openbao, "seal-wrap")[0] == "low"
+    assert "does nothing" in one(openbao, "seal-wrap")[2]
+    enterprise = replace(openbao, server=replace(openbao.server, version="1.19.0+ent"))
+    assert found(enterprise, "seal-wrap") == []
+    plain = replace(enterprise, mounts=(mount("order"),))
+    assert one(plain, "seal-wrap")[0] == "low"
+
+
+def token(name="root", *, expires="", policies=("root",), own=False):
+    return LiveToken(f"acc-{name}", name, policies, expires, "auth/token/root", own)
+
+
+def test_live_root_tokens():
+    tokens = Tokens((token("boot", own=True), token("app", policies=("x",))), 2)
+    assert one(facts(tokens=tokens), "root-tokens")[:2] == ("high", "boot")
+    brief = Tokens((token("brief", expires=ahead(hours=1)),), 1)
+    assert one(facts(tokens=brief), "root-tokens")[0] == "medium"
+
+
+def test_a_root_token_of_another_namespace_is_told():
+    given = facts(tokens=Tokens((token("app", policies=("x",)),), 1), own_policies=("root",))
+    assert one(given, "root-tokens")[:2] == ("high", "this login")
+
+
+def test_tokens_past_the_limit_are_said_not_to_be_looked_at():
+    (finding,) = found(facts(tokens=Tokens((token("a", policies=()),), 1500)), "root-tokens")
+    assert finding.unchecked
+    assert "1499 were not looked at" in finding.reason
+
+
+def test_the_own_root_token_is_told_although_others_cannot_be_listed():
+    given = facts(tokens=NotRead("auth/token/accessors/", ("list", "sudo")), own_policies=("root",))
+    assert [one.grade.value for one in found(given, "root-tokens")] == ["high", "low"]
+
+
+# The engine ------------------------------------------------------------------------------
+
+
+def entry(version, sha256):
+    return CatalogEntry("skyflow", version, builtin=False, sha256=sha256)
+
+
+def test_a_mount_that_runs_another_file_than_the_registered():
+    given = facts(mount("order"), catalog=(entry("v1.0.0", "cd" * 32),))
+    grade, subject, summary = one(given, "engine-digest")
+    assert (grade, subject) == ("high", "skyflow/order")
+    assert "another file" in summary
+
+
+def test_a_mount_whose_version_is_not_registered_any_more():
+    given = facts(mount("order"), catalog=(entry("v2.0.0", DIGEST),))
+    assert "not in the catalog" in one(given, "engine-digest")[2]
+
+
+def test_a_node_without_the_plugin():
+    nodes = (
+        NodeFacts("https://n1", asked=True, digests={"skyflow/order": DIGEST}),
+        NodeFacts("https://n2", asked=True, missing=("skyflow/order",)),
+    )
+    assert one(facts(mount("order"), nodes=nodes), "engine-digest")[:2] == (
+        "critical",
+        "https://n2",
+    )
+
+
+def test_a_node_that_runs_another_file():
+    nodes = (NodeFacts("https://n2", asked=True, digests={"skyflow/order": "ee" * 32}),)
+    assert one(facts(mount("order"), nodes=nodes), "engine-digest")[:2] == ("high", "https://n2")
+
+
+@pytest.mark.parametrize(
+    "node", [NodeFacts("https://n2", asked=False), NodeFacts("https://n2", True, problem="gone")]
+)
+def test_a_node_that_was_not_asked_is_not_called_well(node):
+    (finding,) = found(facts(nodes=(node,)), "engine-digest")
+    assert finding.unchecked
+    assert finding.subject.name == "https://n2"
+
+
+# Credentials -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "grade", "words"),
+    [
+        ({"key_valid_before": ago(days=1)}, "critical", "expired 1 day ago"),
+        ({"key_valid_before": ahead(days=3)}, "high", "expires in 3 days"),
+        ({"key_valid_after": ago(days=400)}, "medium", "is 400 days old"),
+        (
+            {"key_valid_after": None, "credential_updated": ago(days=500)},
+            "medium",
+            "is 500 days old",
+        ),
+        ({"configured": False}, "low", "has no credential"),
+    ],
+)
+def test_ages_of_credentials(raw, grade, words):
+    given = facts(mount("order", config=live_config("order", **raw)))
+    found_grade, _, summary = one(given, "credential-age")
+    assert found_grade == grade
+    assert words in summary
+
+
+def test_a_credential_that_is_due_says_why():
+    (finding,) = found(facts(mount("order", due="max_age is 90d")), "credential-age")
+    assert (finding.grade.value, finding.reason) == ("medium", "max_age is 90d")
+
+
+def test_times_in_another_form_are_no_failure():
+    config = live_config("order", key_valid_before="tomorrow", key_valid_after=17)
+    assert found(facts(mount("order", config=config)), "credential-age") == []
+
+
+@pytest.mark.parametrize(("started", "grades"), [(ago(hours=5), ["high"]), (ago(minutes=5), [])])
+def test_a_rotation_that_was_left_open(started, grades):
+    config = live_config("order", rotation=rotation(state="open", started=started))
+    assert [one.grade for one in found(facts(mount("order", config=config)), "kept-keys")] == grades
+
+
+def kept(past, **changes):
+    config = live_config("order", key_id="key-order", rotation=rotation(**changes))
+    return found(facts(mount("order", config=config, history=past)), "kept-keys")
+
+
+OLD_THEN_LIVE = history(("key-old", 90, True), ("key-order", 3, True))
+
+
+def test_an_old_key_is_to_be_retired_when_its_tokens_have_ended():
+    (finding,) = kept(OLD_THEN_LIVE, old_tokens_valid_until=ago(days=2))
+    assert finding.grade is Grade.MEDIUM
+    assert finding.fix == "skyflowctl rotate --retire skyflow/order"
+
+
+def test_an_old_key_may_be_kept_while_its_tokens_live():
+    assert kept(OLD_THEN_LIVE, old_tokens_valid_until=ago(hours=2)) == []
+    assert kept(OLD_THEN_LIVE, old_tokens_valid_until=ahead(hours=1)) == []
+
+
+def test_what_is_destroyed_or_live_or_the_way_back_is_no_old_key():
+    assert kept(history(("key-old", 90, False), ("key-order", 3, True))) == []
+    assert kept(history(("key-order", 90, True), ("key-order", 3, True))) == []
+    assert kept(OLD_THEN_LIVE, state="open", started=ago(minutes=1)) == []
+
+
+def test_a_key_from_before_any_rotation_is_to_be_destroyed_by_its_version():
+    past = history(("key-a", 90, True), ("key-b", 30, True), ("key-order", 2, True))
+    (finding,) = kept(past, from_key="", to_key="")
+    assert finding.fix == "bao delete skyflow/order/config/history/1"
+    assert len(finding.evidence) == 1
+
+
+def test_one_service_account_on_two_mounts():
+    same = live_config("x", client_id="c1", key_id="k1")
+    other = live_config("x", client_id="c1", key_id="k2")
+    two = facts(mount("order", config=same), mount("payment", config=other))
+    assert one(two, "shared-account")[0] == "high"
+    three = facts(*two.mounts, mount("purchase", config=same))
+    grade, _, summary = one(three, "shared-account")
+    assert grade == "critical"
+    assert "serves 3 mounts" in summary
+
+
+def test_mounts_without_a_credential_share_none():
+    empty = live_config("x", client_id="", key_id="", configured=False)
+    given = facts(mount("order", config=empty), mount("payment", config=empty))
+    assert found(given, "shared-account") == []
+
+
+# Who can read what -----------------------------------------------------------------------
+
+
+def readable(limit, *logins, **policies):
+    return facts(policies=policies, logins=Logins(tuple(logins)), max_readers=limit)
+
+
+def test_a_role_that_too_many_can_read_is_told_once_a_mount():
+    logins = [login(f"app-{n}", "order") for n in range(3)]
+    given = readable(2, *logins, order=reading(f"{CREDS}/writer", f"{CREDS}/reader"))
+    (finding,) = found(given, "creds-readers")
+    assert finding.grade is Grade.MEDIUM
+    assert finding.summary == "3 logins can read tokens of reader, writer on skyflow/order"
+    assert "approle role approle/app-1" in finding.evidence[0]
+    assert found(replace(given, max_readers=3), "creds-readers") == []
+
+
+def test_root_and_logins_that_are_denied_are_no_readers():
+    denies = f'path "{CREDS}/writer" {{ capabilities = ["deny"] }}'
+    logins = (login("a", "order", "no"), Login("live token", "boot", ("root",)))
+    assert (
+        found(readable(0, *logins, order=reading(f"{CREDS}/writer"), no=denies), "creds-readers")
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "grade"),
+    [
+        (reading("skyflow/*"), "high"),
+        (reading("*"), "high"),
+        (reading("skyflow/+/creds/+"), "high"),
+        (reading(f"{CREDS}/*"), "medium"),
+        (reading("skyflow/payment/creds/*"), "low"),
+        (f'path "{CREDS}/*" {{ capabilities = ["read", "sudo"] }}', "high"),
+    ],
+)
+def test_wildcards_over_creds(text, grade):
+    given = facts(policies={"wide": text})
+    found_grade, subject, _ = one(given, "creds-wildcards")
+    assert (found_grade, subject) == (grade, "wide")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        reading(f"{CREDS}/writer", f"{CREDS}/reader", "skyflow/payment/creds/gateway"),
+        reading("skyflow/+/config", "secret/*", "sys/*"),
+        f'path "{CREDS}/*" {{ capabilities = ["list"] }}',
+        reading("skyflow/*") + ' path "skyflow/+/creds/+" { capabilities = ["deny"] }',
+        "",
+    ],
+)
+def test_policies_that_reach_no_more_than_they_name(text):
+    assert found(facts(policies={"fine": text}), "creds-wildcards") == []
+
+
+def test_a_deny_that_does_not_win_is_not_believed():
+    text = reading("skyflow/*") + ' path "skyflow/+/creds/*" { capabilities = ["deny"] }'
+    assert one(facts(policies={"wide": text}), "creds-wildcards")[0] == "high"
+
+
+def test_a_wildcard_names_who_carries_it():
+    logins = Logins((login("a", "wide"), *[Login("live token", "t", ("wide",))] * 3))
+    (finding,) = found(
+        facts(policies={"wide": reading("skyflow/*")}, logins=logins), "creds-wildcards"
+    )
+    assert finding.evidence[-1] == "carried by approle role approle/a, 3 x live token t"
+
+
+def test_the_default_policy_must_reach_none():
+    assert one(facts(policies={"default": reading(f"{CREDS}/writer")}), "creds-wildcards")[0] == (
+        "critical"
+    )
+
+
+def test_a_template_is_told_and_not_computed():
+    given = facts(policies={"own": reading("skyflow/order/creds/{{identity.entity.name}}")})
+    grade, _, summary = one(given, "creds-wildcards")
+    assert grade == "low"
+    assert "template" in summary
+    other = facts(policies={"own": reading("kv/{{identity.entity.name}}/*")})
+    assert found(other, "creds-wildcards") == []
+
+
+def test_a_policy_that_is_not_understood_is_not_called_fine():
+    (finding,) = found(facts(policies={"odd": 'path "a'}), "creds-wildcards")
+    assert finding.unchecked
+    assert finding.subject.name == "odd"
+
+
+# The manifest and the log ----------------------------------------------------------------
+
+
+def test_what_the_manifest_does_not_declare_and_what_is_missing():
+    given = facts(
+        mount("order", "writer", "stray"),
+        mount("legacy"),
+        mount("theirs", mount=live_mount("skyflow/theirs", options={"manifest": "other"})),
+        manifest=manifest(declared("order", "writer", "reader"), declared("payment")),
+    )
+    assert {(one.grade.value, one.subject.name) for one in found(given, "undeclared")} == {
+        ("medium", "skyflow/legacy"),
+        ("medium", "skyflow/order/creds/stray"),
+        ("low", "skyflow/order/creds/reader"),
+        ("low", "skyflow/payment"),
+    }
+    told = [one for one in examine(given).findings if one.grade is Grade.INFO]
+    assert "skyflow/theirs" in [one.subject.name for one in told]
+
+
+def test_roles_that_were_not_read_are_not_called_missing():
+    unread = mount("order", not_read=(NotRead("skyflow/order/roles", ("list",)),))
+    given = facts(unread, manifest=manifest(declared("order", "writer")))
+    assert found(given, "undeclared") == []
+
+
+def test_roles_that_nobody_uses():
+    given = facts(mount("order", "writer", "reader"), exercised=used("reader"))
+    assert one(given, "unused-roles")[:2] == ("low", f"{CREDS}/writer")
+
+
+def test_a_short_log_calls_no_role_unused():
+    given = facts(mount("order", "writer", "reader"), exercised=used(days=0.2))
+    (finding,) = [one for one in examine(given).findings if one.check == "unused-roles"]
+    assert finding.grade is Grade.INFO
+    assert "covers only 4 hours: 2 roles" in finding.summary
+
+
+# What may not be read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "checks"),
+    [
+        ({"audit_devices": NO_AUDIT}, {"audit-devices", "audit-raw"}),
+        ({"audited_headers": NO_AUDIT}, {"audited-headers"}),
+        ({"catalog": NO_AUDIT}, {"engine-digest"}),
+        ({"nodes": NO_AUDIT}, {"engine-digest"}),
+        ({"tokens": NO_AUDIT}, {"root-tokens"}),
+        ({"policies": NO_AUDIT}, {"creds-readers", "creds-wildcards"}),
+        ({"logins": Logins((), (NO_AUDIT,), 0)}, {"creds-readers"}),
+        ({"logins": Logins((), (), 7)}, {"creds-readers"}),
+        ({"server": replace(facts().server, listeners=NO_AUDIT)}, {"tls"}),
+        ({"server": replace(facts().server, certificates=(NO_AUDIT,))}, {"tls"}),
+    ],
+)
+def test_what_may_not_be_read_is_a_finding_and_no_check_that_went_well(part, checks):
+    report = examine(facts(**part))
+    unread = {one.check for one in report.findings if one.unchecked}
+    assert unread == checks
+    results = {one.check.id: one.result for one in report.checks}
+    assert {results[check] for check in checks} == {Result.NOT_CHECKED}
+
+
+def test_the_policy_line_that_is_needed_is_the_fix():
+    (finding,) = found(facts(audit_devices=NO_AUDIT), "audit-devices")
+    assert finding.fix == 'path "sys/audit" { capabilities = ["read", "sudo"] }'
+    assert finding.fix in finding.summary
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"mounts": NotRead("sys/mounts", ("read",))},
+        {"mounts": (mount("order", config=None, not_read=(NO_AUDIT,)),)},
+    ],
+)
+def test_mounts_that_were_not_read_make_no_check_of_mounts_go_well(unread):
+    report = examine(facts(**unread))
+    of_mounts = [one for one in report.checks if one.check.of_mounts]
+    assert Result.OK not in {one.result for one in of_mounts}
+    assert [one.check for one in report.findings if one.unchecked] == ["mounts"]
+
+
+def test_the_worst_comes_first():
+    given = facts(
+        mount("order", config=live_config("o", key_valid_before=ago(days=1))), audit_devices=()
+    )
+    grades = [one.grade.rank for one in examine(given).findings]
+    assert grades == sorted(grades)
+    assert grades[0] == 0

@@ -1,0 +1,168 @@
+"""SARIF: what the standard asks of a log, held against ours rule by rule."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.posture import (
+    ADDRESS,
+    ago,
+    declared,
+    device,
+    facts,
+    live_config,
+    live_mount,
+    manifest,
+    mount,
+    reading,
+)
+
+from skyflowctl.errors import Where
+from skyflowctl.posture.checks import CHECKS, examine
+from skyflowctl.posture.facts import NotRead
+from skyflowctl.posture.sarif import to_sarif
+
+_LEVELS = {"none", "note", "warning", "error"}
+_KINDS = {"notApplicable", "pass", "fail", "review", "open", "informational"}
+_SEMVER = re.compile(r"\d+\.\d+\.\d+([-+].+)?")
+
+
+def bad_facts():
+    """Something of every grade, a place in the manifest, and a part that is not read."""
+    plain = live_mount("skyflow/order", audit_non_hmac_request_keys=("ctx",))
+    old = live_config("order", key_valid_before=ago(days=1))
+    return facts(
+        mount("order", "writer", mount=plain, config=old, declared=declared("order", "writer")),
+        audit_devices=(device("one"),),
+        audited_headers=NotRead("sys/config/auditing/request-headers", ("read", "sudo")),
+        policies={"wide": reading("skyflow/*")},
+        manifest=manifest(declared("order", "writer")),
+    )
+
+
+def sarif(given=None) -> dict[str, Any]:
+    return to_sarif(examine(given or bad_facts()), version="1.2.3", server=ADDRESS)
+
+
+def check_log(log: dict[str, Any]) -> None:
+    """Hold a log to what SARIF 2.1.0 asks (sections 3.13 to 3.28 of the standard)."""
+    assert log["version"] == "2.1.0"
+    assert log["$schema"].endswith("sarif-schema-2.1.0.json")
+    assert isinstance(log["runs"], list)
+    for run in log["runs"]:
+        check_run(run)
+
+
+def check_run(run: dict[str, Any]) -> None:
+    driver = run["tool"]["driver"]
+    assert driver["name"]
+    assert _SEMVER.fullmatch(driver["semanticVersion"])
+    ids = [rule["id"] for rule in driver["rules"]]
+    assert len(set(ids)) == len(ids)
+    for rule in driver["rules"]:
+        assert rule["shortDescription"]["text"]
+        assert rule["fullDescription"]["text"]
+        assert rule["defaultConfiguration"]["level"] in _LEVELS
+    assert all(isinstance(one["executionSuccessful"], bool) for one in run["invocations"])
+    for result in run["results"]:
+        check_result(result, ids)
+
+
+def check_result(result: dict[str, Any], ids: list[str]) -> None:
+    assert ids[result["ruleIndex"]] == result["ruleId"]
+    assert result["level"] in _LEVELS
+    assert result["kind"] in _KINDS
+    # 3.27.9 and 3.27.10: a kind other than fail goes with the level none, and fail with none.
+    assert (result["kind"] == "fail") == (result["level"] != "none")
+    assert result["message"]["text"]
+    assert 0 <= result["rank"] <= 100
+    assert all(isinstance(one, str) for one in result["partialFingerprints"].values())
+    assert result["locations"]
+    for location in result["locations"]:
+        check_location(location)
+
+
+def check_location(location: dict[str, Any]) -> None:
+    assert {"logicalLocations", "physicalLocation"} & location.keys()
+    for logical in location.get("logicalLocations", ()):
+        assert logical["name"] or logical["fullyQualifiedName"]
+    physical = location.get("physicalLocation")
+    if physical:
+        uri = physical["artifactLocation"]["uri"]
+        assert re.fullmatch(r"[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+", uri)
+        assert "\\" not in uri
+        assert physical["region"]["startLine"] >= 1
+
+
+@pytest.mark.parametrize("given", [None, facts(), facts(server=replace(facts().server, down="x"))])
+def test_the_log_is_sarif(given):
+    log = sarif(given)
+    check_log(json.loads(json.dumps(log)))
+
+
+def test_a_log_that_breaks_a_rule_is_found():
+    log = sarif()
+    log["runs"][0]["results"][0]["level"] = "fatal"
+    with pytest.raises(AssertionError):
+        check_log(log)
+
+
+def test_every_finding_is_a_result_and_every_check_a_rule():
+    run = sarif()["runs"][0]
+    report = examine(bad_facts())
+    assert len(run["results"]) == len(report.findings) > 4
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [one.id for one in CHECKS]
+    assert {one["level"] for one in run["results"]} == {"error", "warning", "note", "none"}
+
+
+def result_of(check: str, given=None) -> dict[str, Any]:
+    return next(one for one in sarif(given)["runs"][0]["results"] if one["ruleId"] == check)
+
+
+def test_a_finding_with_a_place_in_the_manifest_has_both_locations():
+    (location,) = result_of("audit-ctx")["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {"uri": "mounts.yaml"},
+        "region": {"startLine": 7, "startColumn": 3},
+    }
+    assert location["logicalLocations"][0]["fullyQualifiedName"] == f"{ADDRESS}/skyflow/order"
+
+
+@pytest.mark.parametrize(
+    ("file", "uri"),
+    [("my dir/m#1.yaml", "my%20dir/m%231.yaml"), ("/a/b c.yaml", "file:///a/b%20c.yaml")],
+)
+def test_a_path_becomes_a_uri(file, uri):
+    placed = replace(declared("order"), where=Where(file, 1, 1, ""))
+    given = facts(manifest=manifest(placed), mounts=())
+    location = result_of("undeclared", given)["locations"][0]
+    assert location["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+def test_what_was_not_checked_is_open_and_what_was_not_asked_is_notified():
+    assert result_of("audited-headers")["kind"] == "open"
+    run = sarif(facts())["runs"][0]
+    notified = [
+        one["associatedRule"]["id"] for one in run["invocations"][0]["toolExecutionNotifications"]
+    ]
+    assert notified == ["undeclared", "unused-roles"]
+
+
+def test_a_fingerprint_stays_when_days_pass_and_differs_between_findings():
+    def prints(days):
+        old = live_config("order", key_valid_before=ago(days=days))
+        given = facts(
+            mount("order", config=old),
+            mount("payment", config=live_config("p", key_valid_before=ago(days=days))),
+        )
+        return [
+            one["partialFingerprints"]["skyflowctlFinding/v1"]
+            for one in sarif(given)["runs"][0]["results"]
+        ]
+
+    assert prints(1) == prints(30)
+    assert len(set(prints(1))) == len(prints(1))
