@@ -1,4 +1,4 @@
-"""Which rule wins; the same against a real server is ``tests/e2e/test_posture_acl.py``."""
+"""Which rule wins; the same against a real server is ``tests/e2e/test_posture_real_acl.py``."""
 
 from __future__ import annotations
 
