@@ -29,6 +29,7 @@ from support.posture import (
 from skyflowctl.posture.checks import CHECKS, examine
 from skyflowctl.posture.facts import (
     Certificate,
+    Down,
     Exercised,
     Listener,
     LiveToken,
@@ -59,7 +60,7 @@ def test_a_server_in_order_has_nothing_but_what_is_told():
     )
     report = examine(whole)
     assert [one.check for one in report.findings] == ["seal-wrap"]
-    assert not report.fails(Grade.LOW)
+    assert not report.failing(Grade.LOW)
     assert {one.result for one in report.checks} == {Result.OK, Result.FINDINGS}
 
 
@@ -82,6 +83,21 @@ def test_a_server_that_is_down_is_the_only_finding():
     report = examine(given)
     assert [(one.check, one.grade) for one in report.findings] == [("server", Grade.CRITICAL)]
     assert {one.result for one in report.checks} == {Result.FINDINGS, Result.SKIPPED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "other"),
+    [
+        (Down.SEALED, "unseal", "address"),
+        (Down.NEW, "operator init", "address"),
+        (Down.SILENT, "address", "unseal"),
+    ],
+)
+def test_each_way_to_be_down_has_its_own_fix(kind, word, other):
+    given = facts(server=replace(facts().server, down="it is down", down_kind=kind))
+    (finding,) = found(given, "server")
+    assert word in finding.fix
+    assert other not in finding.fix
 
 
 def test_ids_are_unique_and_every_check_explains_itself():
@@ -321,6 +337,22 @@ def test_ages_of_credentials(raw, grade, words):
     assert words in summary
 
 
+@pytest.mark.parametrize(
+    ("past", "fix"),
+    [
+        ({}, "skyflowctl apply"),
+        (history(("old", 9, False)), "skyflowctl apply --replace-credential order"),
+        (None, "skyflowctl apply; if it was cut off: skyflowctl apply --replace-credential order"),
+    ],
+)
+def test_a_mount_that_was_cut_off_is_not_configured_by_a_plain_apply(past, fix):
+    empty = live_config("order", configured=False)
+    given = facts(mount("order", config=empty, history=past, declared=declared("order")))
+    (finding,) = found(given, "credential-age")
+    assert finding.fix == fix
+    assert ("cut it off" in finding.reason) is bool(past)
+
+
 def test_a_credential_that_is_due_says_why():
     (finding,) = found(facts(mount("order", due="max_age is 90d")), "credential-age")
     assert (finding.grade.value, finding.reason) == ("medium", "max_age is 90d")
@@ -539,6 +571,37 @@ def test_what_may_not_be_read_is_a_finding_and_no_check_that_went_well(part, che
     assert unread == checks
     results = {one.check.id: one.result for one in report.checks}
     assert {results[check] for check in checks} == {Result.NOT_CHECKED}
+
+
+@pytest.mark.parametrize(
+    ("part", "core"),
+    [
+        ({"mounts": NO_AUDIT}, True),
+        ({"mounts": (mount("order", config=None, not_read=(NO_AUDIT,)),)}, True),
+        ({"audit_devices": NO_AUDIT}, True),
+        ({"policies": NO_AUDIT}, True),
+        ({"catalog": NO_AUDIT}, True),
+        ({"nodes": (NodeFacts("https://n2", asked=False),)}, False),
+        ({"audited_headers": NO_AUDIT}, False),
+        ({"tokens": NO_AUDIT}, False),
+        ({"logins": Logins((), (NO_AUDIT,), 0)}, False),
+    ],
+)
+def test_a_core_part_that_was_not_read_counts_whatever_the_limit(part, core):
+    report = examine(facts(**part))
+    grades = {one.grade for one in report.findings if one.unchecked}
+    assert grades == {Grade.HIGH if core else Grade.LOW}
+    assert bool(report.failing(Grade.CRITICAL)) is core
+    assert report.failing(Grade.LOW)
+    assert not report.failing(Grade.LOW, allow_unchecked=True)
+    assert report.not_made() >= 1
+
+
+def test_what_was_found_counts_also_in_a_partial_look():
+    report = examine(facts(audit_devices=(), policies=NO_AUDIT))
+    (only,) = report.failing(Grade.CRITICAL, allow_unchecked=True)
+    assert only.check == "audit-devices"
+    assert examine(facts()).not_made() == 0
 
 
 def test_the_policy_line_that_is_needed_is_the_fix():

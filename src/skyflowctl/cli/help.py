@@ -25,7 +25,8 @@ EXIT_CODES = {
     3: "partly done; the same command finishes it (rotate: some failed, all mounts serve)",
     4: "not authenticated, or not permitted",
     5: "refused by a safety gate or a lost check-and-set; nothing was written",
-    6: "unhealthy: a bad finding (health: also unreachable; rotate, apply: a mount does not serve)",
+    6: "unhealthy: a bad finding (health: also unreachable; rotate, apply: a mount does not serve;"
+    " posture: critical, or a core part that could not be read)",
     64: "wrong usage, or no target named",
     65: "the manifest or a credential is invalid",
     69: "the server is unreachable or sealed",

@@ -13,7 +13,7 @@ from skyflowctl.operations.posture_logins import logins
 from skyflowctl.operations.posture_nodes import nodes
 from skyflowctl.operations.posture_reads import attempt
 from skyflowctl.posture.checks import examine
-from skyflowctl.posture.facts import Exercised, Facts, Logins, MountFacts, NotRead, Server
+from skyflowctl.posture.facts import Down, Exercised, Facts, Logins, MountFacts, NotRead, Server
 from skyflowctl.posture.model import Report
 from skyflowctl.posture.reach import reach_of
 from skyflowctl.rotation.due import due_reason
@@ -70,11 +70,13 @@ def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clo
         health = gateway.server_health()
         if health.sealed or not health.initialized:
             word = "sealed" if health.initialized else "not initialised"
-            return Facts(clock.now(), replace(server, down=f"the server is {word}"))
+            kind = Down.SEALED if health.initialized else Down.NEW
+            return Facts(clock.now(), replace(server, down=f"the server is {word}", down_kind=kind))
         known = replace(server, version=health.version)
         return _Gathering(gateway, question, connect, clock).facts(known)
     except (Sealed, ServerUnreachable) as error:
-        return Facts(clock.now(), replace(server, down=error.problems[0].summary))
+        kind = Down.SEALED if isinstance(error, Sealed) else Down.SILENT
+        return Facts(clock.now(), replace(server, down=error.problems[0].summary, down_kind=kind))
 
 
 @dataclass(frozen=True, slots=True)

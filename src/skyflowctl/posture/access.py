@@ -69,7 +69,7 @@ def _together(logins: Sequence[Login]) -> str:
 def _not_readable(check: str, facts: Facts) -> Iterator[Finding]:
     """Yield what of policies and logins could not be read."""
     if isinstance(facts.policies, NotRead):
-        yield unchecked(check, facts.policies)
+        yield unchecked(check, facts.policies, core=True)
     if facts.logins is None:
         return
     for missing in facts.logins.not_read:
@@ -82,7 +82,7 @@ def _not_readable(check: str, facts: Facts) -> Iterator[Finding]:
 def wildcards(facts: Facts) -> Iterator[Finding]:
     """No policy reaches tokens of more roles than it names."""
     if isinstance(facts.policies, NotRead):
-        yield unchecked("creds-wildcards", facts.policies)
+        yield unchecked("creds-wildcards", facts.policies, core=True)
         return
     reach = reach_of(facts)
     for name, policy in sorted(reach.policies.items()):

@@ -24,7 +24,7 @@ def audit_devices(facts: Facts) -> Iterator[Finding]:
     """At least two audit devices that write to different places."""
     devices = facts.audit_devices
     if isinstance(devices, NotRead):
-        yield unchecked("audit-devices", devices)
+        yield unchecked("audit-devices", devices, core=True)
         return
     places = {_place(one): one for one in devices if not _writes_nowhere(one)}
     seen = tuple(f"{one.path} ({one.type}) {_place(one)}".rstrip() for one in devices)
@@ -62,7 +62,7 @@ def _writes_nowhere(device: AuditDevice) -> bool:
 def audit_raw(facts: Facts) -> Iterator[Finding]:
     """No audit device writes secrets in clear."""
     if isinstance(facts.audit_devices, NotRead):
-        yield unchecked("audit-raw", facts.audit_devices)
+        yield unchecked("audit-raw", facts.audit_devices, core=True)
         return
     for device in facts.audit_devices:
         subject = Subject("audit-device", device.path)

@@ -36,10 +36,22 @@ def _unconfigured(one: MountFacts) -> Finding:
         Grade.LOW,
         Subject("mount", one.path),
         f"{one.path} has no credential",
-        "it hands out no token",
-        fix="skyflowctl apply" if one.declared else f"bao secrets disable {one.path}, if unused",
+        "it hands out no token"
+        + (", and had a credential: somebody cut it off" if one.history else ""),
+        fix=_configured_by(one),
         where=one.declared.where if one.declared else None,
     )
+
+
+def _configured_by(one: MountFacts) -> str:
+    """Return the command that gives a mount a credential; a plain apply ends no cut-off."""
+    if one.declared is None:
+        return f"bao secrets disable {one.path}, if unused"
+    insisted = f"skyflowctl apply --replace-credential {one.declared.name}"
+    if one.history:
+        return insisted
+    unknown = one.history is None
+    return "skyflowctl apply" + (f"; if it was cut off: {insisted}" if unknown else "")
 
 
 def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:

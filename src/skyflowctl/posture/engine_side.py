@@ -10,7 +10,7 @@ from skyflowctl.posture.words import counted, listed, unchecked
 def digests(facts: Facts) -> Iterator[Finding]:
     """Every mount runs the very file that the catalog has registered, on every node."""
     if isinstance(facts.catalog, NotRead):
-        yield unchecked("engine-digest", facts.catalog)
+        yield unchecked("engine-digest", facts.catalog, core=True)
     else:
         registered = {entry.version: entry.sha256 for entry in facts.catalog}
         for one in facts.ours:

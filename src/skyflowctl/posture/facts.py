@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.vault.answers import CatalogEntry
@@ -49,6 +50,16 @@ class Certificate:
     not_after: datetime
 
 
+class Down(Enum):
+    """Why a server hands out nothing at all; each asks for something else."""
+
+    SEALED = auto()
+    NEW = auto()
+    """It has never been initialised."""
+    SILENT = auto()
+    """It does not answer at its address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """The server as it was reached, and as it describes itself.
@@ -61,6 +72,7 @@ class Server:
         certificates: of every named address.
         listeners: of the node that answered.
         down: it is sealed, or does not answer: why; then nothing else is known.
+        down_kind: which of these it is, where it is down.
     """
 
     address: str
@@ -70,6 +82,7 @@ class Server:
     certificates: tuple[Certificate | NotRead, ...] = ()
     listeners: tuple[Listener, ...] | NotRead = ()
     down: str = ""
+    down_kind: Down = Down.SILENT
 
     @property
     def wraps_seals(self) -> bool:

@@ -17,11 +17,11 @@ class Grade(StrEnum):
     CRITICAL = "critical"
     """Secrets or the trail are open now, or tokens cannot be had: act today."""
     HIGH = "high"
-    """One mistake or one failover away from that."""
+    """One mistake or one failover away from that, or a core part could not be looked at."""
     MEDIUM = "medium"
     """A safeguard is missing."""
     LOW = "low"
-    """Untidy, or a part that could not be looked at."""
+    """Untidy, or some other part that could not be looked at."""
     INFO = "info"
     """True, and nothing to do."""
 
@@ -74,6 +74,20 @@ class Finding:
     fix: str = ""
     where: Where | None = None
     unchecked: bool = False
+
+    def counts(self, limit: Grade, *, allow_unchecked: bool = False) -> bool:
+        """Whether a run with this finding is not well.
+
+        Args:
+            limit: the grade from which on a finding counts.
+            allow_unchecked: what could not be looked at does not count. Without it, one that
+                is high counts whatever the limit: nobody knows what it would have been.
+        """
+        if self.unchecked:
+            return not allow_unchecked and (
+                self.grade.at_least(limit) or self.grade.at_least(Grade.HIGH)
+            )
+        return self.grade.at_least(limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,15 @@ class Report:
         """Return how many findings have this grade."""
         return sum(one.grade is grade for one in self.findings)
 
-    def fails(self, limit: Grade) -> bool:
-        """Whether a finding is as bad as this grade, or worse."""
-        return any(one.grade.at_least(limit) for one in self.findings)
+    def failing(self, limit: Grade, *, allow_unchecked: bool = False) -> tuple[Finding, ...]:
+        """Return the findings that count; see :meth:`Finding.counts`."""
+        return tuple(
+            one for one in self.findings if one.counts(limit, allow_unchecked=allow_unchecked)
+        )
+
+    def not_made(self) -> int:
+        """Return how many checks could not be made, or only in part."""
+        partly = {one.check for one in self.findings if one.unchecked}
+        return sum(
+            one.result is Result.NOT_CHECKED or one.check.id in partly for one in self.checks
+        )

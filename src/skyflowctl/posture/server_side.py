@@ -5,13 +5,18 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from skyflowctl.clock import rfc3339
-from skyflowctl.posture.facts import Certificate, Facts, LiveToken, NotRead
+from skyflowctl.posture.facts import Certificate, Down, Facts, LiveToken, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
 from skyflowctl.posture.words import SERVER, counted, days, unchecked
 
 _OLD_TLS = frozenset({"tls10", "tls11"})
 _SOON = timedelta(days=14)
 _NEAR = timedelta(days=30)
+_DOWN_FIXES = {
+    Down.SEALED: "unseal it (bao operator unseal, or its auto-unseal), then run the command again",
+    Down.NEW: "bao operator init, unseal it, then skyflowctl apply",
+    Down.SILENT: "start it, or correct the address (--address, BAO_ADDR); see its log",
+}
 
 
 def server_up(facts: Facts) -> Iterator[Finding]:
@@ -22,19 +27,19 @@ def server_up(facts: Facts) -> Iterator[Finding]:
             Grade.CRITICAL,
             SERVER,
             f"nothing could be checked: {facts.server.down}",
-            "a server that is sealed or silent hands out no token",
+            "until then it hands out no token",
             (facts.server.address,),
-            "unseal it, or correct the address, then run the command again",
+            _DOWN_FIXES[facts.server.down_kind],
         )
 
 
 def readable(facts: Facts) -> Iterator[Finding]:
     """Everything that there is to know of every mount can be read."""
     if isinstance(facts.mounts, NotRead):
-        yield unchecked("mounts", facts.mounts)
+        yield unchecked("mounts", facts.mounts, core=True)
     for one in facts.ours:
         for missing in one.not_read:
-            yield unchecked("mounts", missing, Subject("mount", one.path))
+            yield unchecked("mounts", missing, Subject("mount", one.path), core=True)
 
 
 def tls(facts: Facts) -> Iterator[Finding]:

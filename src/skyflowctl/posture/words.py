@@ -10,12 +10,21 @@ SERVER = Subject("server", "server")
 _SHOWN = 6
 
 
-def unchecked(check: str, missing: NotRead, subject: Subject = SERVER) -> Finding:
-    """Return the finding for what could not be looked at."""
+def unchecked(
+    check: str, missing: NotRead, subject: Subject = SERVER, *, core: bool = False
+) -> Finding:
+    """Return the finding for what could not be looked at.
+
+    Args:
+        check: id of the check that could not look.
+        missing: what was not read.
+        subject: what it is about.
+        core: without it hardly anything is known, so a run that lacks it is not well.
+    """
     line = missing.policy_line
     return Finding(
         check,
-        Grade.LOW,
+        Grade.HIGH if core else Grade.LOW,
         subject,
         f"not checked: needs {line}" if line else f"not checked: {missing.path} gave no answer",
         "what cannot be seen may be in any state" + (f" ({missing.why})" if missing.why else ""),

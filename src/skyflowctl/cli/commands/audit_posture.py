@@ -1,7 +1,7 @@
 """``skyflowctl audit posture``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +30,13 @@ GradeName = Literal["critical", "high", "medium", "low", "info"]
 FailOnOption = Annotated[
     GradeName,
     option("--fail-on", help="Exit 6 from this grade on (default critical).", metavar="GRADE"),
+]
+AllowUncheckedOption = Annotated[
+    bool,
+    option(
+        "--allow-unchecked",
+        help="A partial look will do: what could not be read is listed, and is not exit 6.",
+    ),
 ]
 MaxReadersOption = Annotated[
     int,
@@ -84,6 +91,7 @@ def posture(
     *,
     file: FileOption = None,
     fail_on: FailOnOption = "critical",
+    allow_unchecked: AllowUncheckedOption = False,
     log: LogOption = None,
     max_readers: MaxReadersOption = 5,
     parallelism: ParallelismOption = 10,
@@ -91,6 +99,9 @@ def posture(
     """Check whether this place is in order: the audit trail, TLS, seal, the engine on every
     node, the ages of keys, and who can read whose tokens, computed from the policies on the
     server. Every finding has a grade, a reason, what was seen, and a fix.
+
+    Exit 6 is for a critical finding (--fail-on asks for more), and for a core part that could
+    not be read: the mounts and their configs, audit devices, policies, the plugin catalog.
 
     It only reads. What this login may not read is told with the policy line that it needs.
     Name every node with --node: one that is not named is not asked."""
@@ -105,10 +116,9 @@ def posture(
         report, server = _ask(target, file, log, limits, run)
         kept.append(to_sarif(report, version=semver().removeprefix("v"), server=server))
         limit = Grade(fail_on)
-        failed = report.fails(limit)
-        status: Status = "unhealthy" if failed else "ok"
-        code = ExitCode.UNHEALTHY if failed else ExitCode.OK
-        problems = [_problem(report, limit)] if failed else []
+        problems = list(_problems(report, limit, allow_unchecked=allow_unchecked))
+        status: Status = "unhealthy" if problems else "ok"
+        code = ExitCode.UNHEALTHY if problems else ExitCode.OK
         return Result(report_json(report, server), status, code, problems)
 
     def view(result: Result, terminal: Terminal) -> None:
@@ -165,11 +175,21 @@ def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "
     return exercised(log, plugin_name=plugin_name, namespace=namespace, stdin=stdin)
 
 
-def _problem(report: "Report", limit: "Grade") -> Problem:
-    bad = sum(one.grade.at_least(limit) for one in report.findings)
-    return Problem(
-        "posture",
-        f"this place is not in order: {counted(bad, 'finding')}",
-        f"of the grade {limit.value}" + ("" if limit.rank == 0 else " or worse"),
-        "each finding names its own fix; run the command again afterwards",
-    )
+def _problems(report: "Report", limit: "Grade", *, allow_unchecked: bool) -> Iterator[Problem]:
+    """Yield why the run is not well: what was found, and what could not be looked at."""
+    counting = report.failing(limit, allow_unchecked=allow_unchecked)
+    missed = sum(one.unchecked for one in counting)
+    if len(counting) > missed:
+        yield Problem(
+            "posture",
+            f"this place is not in order: {counted(len(counting) - missed, 'finding')}",
+            f"of the grade {limit.value}" + ("" if limit.rank == 0 else " or worse"),
+            "each finding names its own fix; run the command again afterwards",
+        )
+    if missed:
+        yield Problem(
+            "posture-unchecked",
+            f"nobody knows whether this place is in order: {counted(missed, 'part')} not checked",
+            "what cannot be seen may be in any state",
+            "give this login the policy that is listed; for a partial look: --allow-unchecked",
+        )

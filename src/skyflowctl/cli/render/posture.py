@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from textwrap import wrap
 from typing import Any
 
+from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
+from skyflowctl.cli.render.text import columns, counted, safe
 from skyflowctl.posture.model import Finding, Grade, Report, Result
 
 _STYLES = {
@@ -17,6 +17,7 @@ _STYLES = {
     "info": "dim",
 }
 _LEFT = 10
+_NAME = 6
 _TEXT = 76
 
 
@@ -37,6 +38,7 @@ def report_json(report: Report, server: str) -> dict[str, Any]:
         "summary": {
             **{grade.value: report.count(grade) for grade in Grade},
             "not_checked": sum(one.unchecked for one in report.findings),
+            "checks_not_made": report.not_made(),
         },
     }
 
@@ -75,7 +77,8 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     told = [("why", [one["reason"]]), ("seen", one["evidence"]), ("fix", one["fix"].split("\n"))]
     for name, lines in told:
         for number, line in enumerate(line for line in lines if line):
-            terminal.line(" " * _LEFT, Styled((name if not number else "").ljust(6), "dim"), line)
+            label = (name if not number else "").ljust(_NAME)
+            _wrapped((" " * _LEFT, Styled(label, "dim")), _LEFT + _NAME, line, terminal)
     where = one["where"]
     if where and where["file"]:
         place = ":".join(str(part) for part in (where["file"], where["line"]) if part)
@@ -83,11 +86,21 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line()
 
 
+def _wrapped(before: Sequence[Piece], left: int, text: str, terminal: Terminal) -> None:
+    """Write a text behind a label of ``left`` columns, broken at spaces where a terminal ends."""
+    text, room = safe(text), max(30, terminal.width - left)
+    fits = not terminal.interactive_out or columns(text) <= room
+    first, *more = [text] if fits else wrap(text, room)
+    terminal.line(*before, first)
+    for line in more:
+        terminal.line(" " * left, line)
+
+
 def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
     terminal.line(Styled(f"NOT CHECKED: {counted(len(missed), 'part')}", "bold yellow"))
     for one in missed:
         text = one["summary"].removeprefix("not checked: ")
-        terminal.line("  ", Styled(one["check"].ljust(16), "dim"), "  ", text)
+        _wrapped(("  ", Styled(one["check"].ljust(16), "dim"), "  "), 20, text, terminal)
         if not one["fix"].startswith("path "):
             terminal.line("  ", " " * 18, Styled(one["reason"], "dim"))
     lines = sorted({one["fix"] for one in missed if one["fix"].startswith("path ")})
@@ -101,7 +114,8 @@ def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
 
 def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
     good = [one["title"] for one in checks if one["result"] == Result.OK.value]
-    for number, line in enumerate(wrap("; ".join(good), _TEXT)):
+    room = max(30, min(_TEXT, terminal.width - _LEFT - _NAME))
+    for number, line in enumerate(wrap("; ".join(good), room)):
         name = "In order" if number == 0 else ""
         terminal.line(Styled(name.ljust(_LEFT + 6), "green"), line)
     for one in checks:
@@ -122,8 +136,10 @@ def _summary(data: Mapping[str, Any]) -> Sequence[Piece]:
         pieces += [", " if number else "", Styled(f"{many} {grade}", style)]
     missed = counts["not_checked"]
     if missed:
-        pieces += ["; ", Styled(f"{missed} of them not checked", "yellow")]
-    pieces.append(f". {counted(asked, 'check')} of {data['server']}.")
+        left = f"{counts['checks_not_made']} of {counted(asked, 'check')} could not be made"
+        pieces += [". ", Styled(left, "yellow"), f" in full, at {data['server']}."]
+    else:
+        pieces.append(f". {counted(asked, 'check')} of {data['server']}.")
     if not bad and not missed:
         pieces.append(Styled(" This place is in order.", "bold green"))
     return pieces
