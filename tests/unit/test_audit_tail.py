@@ -18,6 +18,9 @@ from support.cli import invoke
 
 from skyflowctl.audit.query import Query
 from skyflowctl.audit.sources import open_sources
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.run import Run, Terminated, _result_of
+from skyflowctl.clock import SystemClock
 from skyflowctl.errors import UsageError
 from skyflowctl.operations import audit_tail
 from skyflowctl.operations.audit_tail import Tail
@@ -121,7 +124,8 @@ def test_following_survives_rotation_and_half_lines(tmp_path):
     assert not tail.thread.is_alive()
 
 
-def test_an_interrupt_ends_following_with_its_own_code_and_a_result(tmp_path):
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_following_with_its_own_code_and_a_result(tmp_path, stop, code):
     log = written(tmp_path, "audit.log", numbered(1, 2).device())
     command = [sys.executable, "-m", "skyflowctl", "audit", "tail", "-f", log, "-o", "json"]
     with subprocess.Popen(
@@ -131,12 +135,25 @@ def test_an_interrupt_ends_following_with_its_own_code_and_a_result(tmp_path):
         with Path(log).open("ab") as file:
             file.write(numbered(5, 1).device())
         lines.append(run.stdout.readline())
-        run.send_signal(signal.SIGINT)
+        run.send_signal(stop)
         rest, errors = run.communicate(timeout=20)
-    assert run.returncode == 130
+    assert run.returncode == code
     types = [json.loads(line)["type"] for line in [*lines, *rest.splitlines()]]
     assert types == ["version", "request", "request", "request", "result"]
+    assert json.loads(rest.splitlines()[-1])["data"]["summary"]["shown"] == 3
     assert errors == ""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated()])
+def test_what_only_reads_does_not_go_on_where_it_stopped(error):
+    def stopped(_):
+        raise error
+
+    for command, words in (("audit who", "begins anew"), ("apply", "goes on where")):
+        run = Run("x", command, Terminal(), SystemClock(), json=False)
+        result, failed = _result_of(run, stopped)
+        assert failed
+        assert words in result.problems[0].fix
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

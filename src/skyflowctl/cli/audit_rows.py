@@ -57,9 +57,10 @@ class Rows:
 
     def add(self, request: TokenRequest) -> None:
         """Write a request."""
+        # Counted first: a signal that comes once it can be read finds it in the count.
+        self.written += 1
         with writing():
             self._add(request_json(request))
-        self.written += 1
 
     def add_now(self, request: TokenRequest) -> None:
         """Write a request, and let nothing wait."""

@@ -115,7 +115,13 @@ def _result_of(run: Run, work: Work) -> tuple[Result, bool]:
         with _sigterm_raises():
             return work(run), False
     except BaseException as error:  # noqa: BLE001 - the one catch site
-        return failure(error, run.terminal, run.done), True
+        return failure(error, run.terminal, run.done or _anew(run)), True
+
+
+def _anew(run: Run) -> str:
+    """Return what to do after a stop of a command that only reads; empty for the others."""
+    reads = run.command.startswith("audit ")
+    return "run the same command again: it only reads, and begins anew" if reads else ""
 
 
 def failure(error: BaseException, terminal: Terminal, done: str = "") -> Result:

@@ -1,5 +1,6 @@
 """``skyflowctl audit tail``."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from skyflowctl.cli import audit_options as options
@@ -14,7 +15,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import option
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.run import Run, Terminated, run_command
 from skyflowctl.errors import ExitCode
 
 
@@ -25,7 +26,7 @@ from skyflowctl.errors import ExitCode
         ("skyflowctl audit tail -f n1=a/audit.log n2=b/audit.log", "every node of a cluster"),
         ("skyflowctl audit tail -f audit.log -o json | jq .app", "for programs: a line each"),
     ],
-    exits=[ExitCode.INVALID, ExitCode.INTERRUPTED],
+    exits=[ExitCode.INVALID, ExitCode.INTERRUPTED, ExitCode.TERMINATED],
     env=["SKYFLOWCTL_AUDIT_LOG"],
 )
 def tail(
@@ -63,9 +64,12 @@ def tail(
             writer.flush()
         except ReaderGone:
             pass
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as stop:
             # How following ends: nothing failed, and the exit code says what it was.
-            code = ExitCode.INTERRUPTED
+            terminated = isinstance(stop, Terminated)
+            code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+            with suppress(ReaderGone):
+                writer.flush()
         summary = {"shown": writer.written, "read": counts_json(newest.counts())}
         return Result({"summary": summary}, exit_code=code)
 
