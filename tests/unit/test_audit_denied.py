@@ -95,6 +95,16 @@ def test_a_hashed_ctx_cannot_be_held_against_the_pattern(tmp_path, manifest):
     assert reasons["order-reader"] == audit_denied.NO_POLICY
 
 
+def test_a_role_that_is_not_declared_gets_no_policy(tmp_path, manifest):
+    story = Story()
+    story.creds(approle("orders"), role="nobody", outcome="denied")
+    (with_manifest,) = denied(tmp_path, story, *manifest)
+    assert with_manifest["reason"].startswith("no such role is declared")
+    assert with_manifest["policy"] is None
+    (without,) = denied(tmp_path, story)
+    assert "creds/nobody" in without["policy"]
+
+
 @pytest.mark.parametrize(
     ("mount", "role"),
     [

@@ -43,7 +43,19 @@ def days(text: str, flag: str, now: datetime) -> timedelta:
     )
 
 
+def is_span(text: str) -> bool:
+    """Return whether a valid time is a span back from now, not a moment of its own."""
+    return text[-1:] in {"d", "h", "m", "s"}
+
+
 def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> datetime:
+    if not text.strip():
+        raise UsageError(
+            f"{flag} names no time: it is empty",
+            why="a shell variable without a value is given as an empty text",
+            fix=f"set the variable, or leave {flag} out to ask without it",
+            code="empty-time",
+        )
     try:
         return _read(text, now, whole_day)
     except (ValueError, OverflowError):
@@ -55,7 +67,7 @@ def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> dateti
 
 
 def _read(text: str, now: datetime, whole_day: timedelta) -> datetime:
-    if text[-1:] in {"d", "h", "m", "s"}:
+    if is_span(text):
         return now - parse_duration(text)
     if len(text) <= len("2026-11-22"):
         return datetime.combine(date.fromisoformat(text), time(), UTC) + whole_day

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from skyflowctl.cli.options import OUTPUT_PANEL, option
 from skyflowctl.cli.run import Run
+from skyflowctl.errors import Problem
 
 if TYPE_CHECKING:
     from skyflowctl.audit.evidence import Writing
@@ -20,7 +21,8 @@ EvidenceOption = Annotated[
     str | None,
     option(
         "--evidence",
-        help="Also write question, answer and digests, the same from the same logs.",
+        help="Also write question, answer and digests, the same from the same logs; with "
+        "absolute times, as --since 24h is resolved anew by every run.",
         panel=OUTPUT_PANEL,
         metavar="DIR",
     ),
@@ -125,6 +127,25 @@ def _json(value: Any) -> Any:
     if isinstance(value, CtxWanted):
         return {"glob": value.glob, "forms": list(value.forms)}
     return [_json(each) for each in value] if isinstance(value, tuple) else value
+
+
+def warn_of_spans(run: Run, folder: str | None, since: str | None, until: str | None) -> None:
+    """Warn that evidence of a span back from now cannot be made again by the same words."""
+    from skyflowctl.audit.when import is_span
+
+    flags = [
+        flag for flag, text in (("--since", since), ("--until", until)) if text and is_span(text)
+    ]
+    if folder is None or not flags:
+        return
+    run.warn(
+        Problem(
+            "evidence-of-a-span",
+            f"the range of this evidence is resolved now, from {' and '.join(flags)}",
+            "a span back from now means another range in every run, so two runs differ",
+            "give absolute times, such as 2026-11-22T18:00:00Z, for identical evidence",
+        )
+    )
 
 
 def check_evidence(folder: str | None) -> None:

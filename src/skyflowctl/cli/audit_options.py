@@ -267,8 +267,8 @@ def query_of(filters: FilterOptions, now: "datetime") -> "Query":
     from skyflowctl.audit import when
     from skyflowctl.audit.query import Query
 
-    since = when.since(filters.since, now) if filters.since else None
-    until = when.until(filters.until, now) if filters.until else None
+    since = when.since(filters.since, now) if filters.since is not None else None
+    until = when.until(filters.until, now) if filters.until is not None else None
     if since and until and until <= since:
         raise UsageError(
             "--until is not after --since",

@@ -18,6 +18,7 @@ _ERROR_MAX = 200
 
 NO_POLICY = "no policy of its token allows it"
 NO_POLICY_OR_CTX = "no policy of its token allows it, or none with this ctx, which is hashed"
+NO_ROLE = "no such role is declared: the manifest has the mount without it"
 UNKNOWN_TOKEN = "the server does not know the token: expired, revoked or mistyped"  # noqa: S105 - words
 _BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx refuses it too"
 
@@ -125,11 +126,17 @@ class Refusals:
                 return UNKNOWN_TOKEN
             if broken:
                 return _BY_PARAMETERS
+            if self._is_undeclared(request):
+                return NO_ROLE
             return NO_POLICY_OR_CTX if self._may_break(request) else NO_POLICY
         if request.error:
             return _plain(request.error)
-        unknown = request.mount in self._known.mounts and self._rule(request) is None
+        unknown = self._is_undeclared(request)
         return broken or ("the manifest has no such role" if unknown else _HASHED)
+
+    def _is_undeclared(self, request: TokenRequest) -> bool:
+        """Whether the manifest has the mount and not the role; a policy would open nothing."""
+        return request.mount in self._known.mounts and self._rule(request) is None
 
 
 _HASHED = "the engine's own words, which the log has only as a hash"

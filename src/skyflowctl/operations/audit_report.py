@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,15 +149,14 @@ def report_evidence(question: Question, found: Report, data: Mapping[str, Any]) 
 
 
 def write_tables(folder: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write a report's tables as CSV files; returns their names. Files of these names are
-    replaced.
+    """Write a report's tables as CSV files, all or none; returns their names. Files of
+    these names are replaced.
 
     Raises:
         UsageError: they cannot be written there.
     """
     tables = report_tables(data)
-    for table in tables:
-        write_file(folder / f"{table.name}.csv", csv_texts(table))
+    write_files([(folder / f"{table.name}.csv", csv_texts(table)) for table in tables])
     return tuple(f"{table.name}.csv" for table in tables)
 
 
@@ -166,16 +166,41 @@ def write_file(path: Path, texts: Iterable[str]) -> None:
     Raises:
         UsageError: it cannot be written there.
     """
+    write_files([(path, texts)])
+
+
+def write_files(files: Iterable[tuple[Path, Iterable[str]]]) -> None:
+    """Write files, none of which takes its place before all of them are whole.
+
+    Raises:
+        UsageError: one cannot be written.
+    """
+    made: list[tuple[Path, Path]] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines(text.encode("utf-8", "backslashreplace") for text in texts)
-            Path(made).replace(path)
-        except BaseException:
-            Path(made).unlink(missing_ok=True)
-            raise
+        for path, texts in files:
+            with _telling(path):
+                _make(path, texts, made)
+        for whole, path in made:
+            with _telling(path):
+                whole.replace(path)
+    finally:
+        for whole, _ in made:
+            whole.unlink(missing_ok=True)
+
+
+def _make(path: Path, texts: Iterable[str], made: list[tuple[Path, Path]]) -> None:
+    """Write a file beside its place, and add it to what was made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    made.append((Path(name), path))
+    with os.fdopen(handle, "wb") as file:
+        file.writelines(text.encode("utf-8", "backslashreplace") for text in texts)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written",

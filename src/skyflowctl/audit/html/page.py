@@ -18,6 +18,11 @@ from skyflowctl.audit.report_model import Report
 from skyflowctl.version import __version__
 
 TITLE = "Skyflow token audit"
+OPENING = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="generator" content="skyflowctl audit report">\n'
+)
+"""How every page begins, so that an earlier one is told from another's file."""
 
 
 def render(report: Report) -> str:
@@ -39,7 +44,7 @@ def render(report: Report) -> str:
     body = "".join(_section(ident, heading, content) for ident, heading, _, content in parts)
     links = "".join(f'<li><a href="#{ident}">{short}</a></li>' for ident, _, short, _ in parts)
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n{_head(report, style, script)}</head>\n'
+        f"{OPENING}{_head(report, style, script)}</head>\n"
         '<body>\n<a class="skip" href="#main">Skip to the report</a>\n'
         f"{_header(report)}"
         f'<nav aria-label="Parts of this report"><ul>{links}</ul></nav>\n'
@@ -68,7 +73,6 @@ def policy(style: str, script: str) -> str:
 
 def _head(report: Report, style: str, script: str) -> str:
     return (
-        '<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import manifests
-from skyflowctl.cli.audit_evidence import EvidenceOption, asked_json, check_evidence, keep_answer
+from skyflowctl.cli.audit_evidence import (
+    EvidenceOption,
+    asked_json,
+    check_evidence,
+    keep_answer,
+    warn_of_spans,
+)
 from skyflowctl.cli.audit_options import DevOption, FilterOptions, LogsArgument, PluginOption
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
@@ -66,6 +72,7 @@ def denied(
         manifest = loaded.manifest if loaded else None
         names = options.plugin_names(plugin or ([manifest.plugin.name] if manifest else None))
         check_evidence(evidence)
+        warn_of_spans(run, evidence, filters.since, filters.until)
         sources = options.open_logs(patterns, digest=evidence is not None)
         answers = Answers(sources, query, names)
         refusals = Refusals(known_from(manifest))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.audit_evidence import warn_of_spans
 from skyflowctl.cli.audit_options import (
     FILTER_PANEL,
     LogsArgument,
@@ -30,13 +31,15 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from skyflowctl.audit.report_model import Report
+    from skyflowctl.audit.sources import Sources
     from skyflowctl.audit.unusual import Patterns
+    from skyflowctl.operations.audit_outputs import Outputs
     from skyflowctl.operations.audit_report import Question
 
 ServerRolesOption = Annotated[
@@ -101,7 +104,8 @@ class ReportOutputOptions(OutputOptions):
         str | None,
         option(
             "--evidence",
-            help="Also write question, answer and digests, the same from the same logs.",
+            help="Also write question, answer and digests, the same from the same logs; with "
+            "absolute times, as --since 24h is resolved anew by every run.",
             panel=OUTPUT_PANEL,
             metavar="DIR",
         ),
@@ -146,15 +150,14 @@ def report(
     tell what is usual. A server is asked only with --server-roles."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.audit.evidence import check_folder
         from skyflowctl.audit.report_json import report_json
         from skyflowctl.operations.audit_report import Question, build_report
 
-        if output.evidence:
-            check_folder(Path(output.evidence))
         patterns = log_patterns(logs, dev=target.dev, address=target.address)
         check_stdin_once(patterns, target=target)
         start, end = _times(only, run)
+        warn_of_spans(run, output.evidence, only.since, only.until)
+        sources = _checked_sources(output, patterns, file)
         known = _known(file, target, run, server_roles=server_roles)
         question = Question(
             logs=patterns,
@@ -166,12 +169,43 @@ def report(
             plugin_names=tuple(plugin or ()) or (known.plugin_name,),
             patterns=known.patterns,
         )
-        found = build_report(question, open_logs(patterns, digest=True))
+        found = build_report(question, sources)
         data = report_json(found)
+        # Again: the logs may have taken an hour, and others write here too.
+        _outputs(output).check_places()
         _write_files(output, question, found, data, run)
         return Result(data, warnings=_warnings(found))
 
     run_command("audit report", output, work, _view if output.format != "csv" else _csv)
+
+
+def _outputs(output: ReportOutputOptions) -> "Outputs":
+    from skyflowctl.operations.audit_outputs import Outputs
+
+    html, csv, folder = (
+        Path(given) if given else None for given in (output.html, output.csv, output.evidence)
+    )
+    return Outputs(html, csv, folder)
+
+
+def _checked_sources(
+    output: ReportOutputOptions, patterns: Sequence[str], file: Sequence[str] | None
+) -> "Sources":
+    """Return the logs, once nothing of them or of the manifest would be written over."""
+    from skyflowctl.manifest.discover import existing_files
+    from skyflowctl.operations.audit_outputs import existing_paths
+
+    places = _outputs(output)
+    manifest = existing_paths(existing_files(tuple(file or ()), os.environ))
+    places.check_inputs(manifest)
+    try:
+        sources = open_logs(patterns, digest=True)
+    except SkyflowctlError:
+        places.check_places()
+        raise
+    places.check_inputs(each.path for each in sources.files if each.path is not None)
+    places.check_places()
+    return sources
 
 
 def _view(result: Result, terminal: Terminal) -> None:

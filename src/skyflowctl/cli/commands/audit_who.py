@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import wiring
-from skyflowctl.cli.audit_evidence import EvidenceOption, RowsEvidence, asked_json
+from skyflowctl.cli.audit_evidence import EvidenceOption, RowsEvidence, asked_json, warn_of_spans
 from skyflowctl.cli.audit_options import (
     FilterOptions,
     LogsArgument,
@@ -97,6 +97,7 @@ def who(
         query = options.query_of(filters, run.clock.now())
         query = replace(query, hashes=_checked_hashes(hashed))
         query = _with_server(query, ctx, _found_token(token), target, run)
+        warn_of_spans(run, evidence, filters.since, filters.until)
         in_full = token is not None or output.verbose > 0
         with RowsEvidence(evidence, run.command) as kept:
             plugins = options.plugin_names(plugin)

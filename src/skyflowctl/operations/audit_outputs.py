@@ -1,0 +1,129 @@
+"""What ``audit report`` may write over: its own earlier output, and nothing that it reads."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyflowctl.audit.escape import csv_line
+from skyflowctl.audit.evidence import check_folder
+from skyflowctl.audit.html.page import OPENING
+from skyflowctl.audit.report_json import report_tables
+from skyflowctl.errors import Refused, UsageError
+
+_NOTHING = {
+    "usage": (),
+    "unusual": (),
+    "changes": (),
+    "series": {"starts": (), "mounts": ()},
+    "heat": (),
+    "top_apps": (),
+}
+"""A report without rows: its tables still have their names and columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The places that a report is written to, beside what is printed.
+
+    Args:
+        html: of ``--html``; None: not asked for. The same for the next two.
+        csv: of ``--csv``.
+        evidence: of ``--evidence``.
+    """
+
+    html: Path | None = None
+    csv: Path | None = None
+    evidence: Path | None = None
+
+    def check_inputs(self, inputs: Iterable[Path]) -> None:
+        """Refuse to write over what is read, under whatever name or link.
+
+        Args:
+            inputs: the logs and the manifest's files.
+
+        Raises:
+            Refused: one of them is in the way.
+        """
+        read = tuple(inputs)
+        for flag, path in self._files():
+            found = next((each for each in read if _is_same(path, each)), None)
+            if found is not None:
+                raise Refused(
+                    f"{flag} would replace {found}, which this command reads",
+                    why="a log or a manifest that is written over is lost",
+                    fix=f"name another place with {flag}",
+                    code="output-is-input",
+                )
+
+    def check_places(self) -> None:
+        """Refuse to write over anything but an earlier output of the same kind.
+
+        Raises:
+            Refused: something else is in the way.
+            UsageError: it cannot be looked at.
+        """
+        if self.evidence is not None:
+            check_folder(self.evidence)
+        if self.html is not None:
+            _check_file("--html", self.html, OPENING.encode(), "page")
+        if self.csv is not None:
+            for table in report_tables(_NOTHING):
+                columns = csv_line(table.columns).encode()
+                _check_file("--csv", self.csv / f"{table.name}.csv", columns, "table of its name")
+
+    def _files(self) -> list[tuple[str, Path]]:
+        """Return every file that is written or replaced, with its flag."""
+        files: list[tuple[str, Path]] = []
+        if self.html is not None:
+            files.append(("--html", self.html))
+        if self.csv is not None:
+            names = [f"{table.name}.csv" for table in report_tables(_NOTHING)]
+            files += [("--csv", self.csv), *(("--csv", self.csv / name) for name in names)]
+        if self.evidence is not None:
+            inside = self.evidence.iterdir() if self.evidence.is_dir() else ()
+            files += [("--evidence", self.evidence), *(("--evidence", one) for one in inside)]
+        return files
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Tell one file under two names: by its resolved path, or by device and inode."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _check_file(flag: str, path: Path, opening: bytes, what: str) -> None:
+    """Accept a file that is not there, is empty, or begins as ours do."""
+    if not os.path.lexists(path) or path.is_dir():
+        return  # a folder cannot be replaced by a file: writing tells
+    if path.is_file() and _begins(path, opening):
+        return
+    raise Refused(
+        f"{path} holds something else",
+        why=f"{flag} only replaces an empty file, or an earlier {what} that it wrote itself",
+        fix="name a place where there is nothing yet",
+        code="output-in-the-way",
+    )
+
+
+def _begins(path: Path, opening: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(opening))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be looked at",
+            why=(error.strerror or type(error).__name__).lower(),
+            fix="name another place, which you may read and write",
+            code="not-written",
+        ) from None
+    return head in (b"", opening)
+
+
+def existing_paths(files: Sequence[str]) -> tuple[Path, ...]:
+    """Return the paths of a manifest's files; standard input is none."""
+    return tuple(Path(file) for file in files if file != "-")
