@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.real_server, pytest.mark.timeout(180)]
 
 ORDER = "skyflow/order"
 CREDS = f"{ORDER}/creds"
+CATALOG = "sys/plugins/catalog/secret/skyflow"
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_sarif_is_data_alone_and_names_the_manifest(own_stack):
     try:
         done = own_stack.cli("audit", "posture", "-o", "sarif", exported=True, check=None)
         (run,) = json.loads(done.stdout)["runs"]
-        plain = next(one for one in run["results"] if one["ruleId"] == "audit-ctx")
+        words = f"{ORDER}: ctx is readable"
+        plain = next(one for one in run["results"] if one["message"]["text"].startswith(words))
         physical = plain["locations"][0]["physicalLocation"]
         assert physical["artifactLocation"]["uri"] == "mounts.yaml"
         lines = (own_stack.folder / "mounts.yaml").read_text().splitlines()
@@ -152,6 +154,14 @@ def test_the_policy_lines_that_it_names_are_enough(own_stack):
     assert not any("update" in line for line in lines if "lookup-accessor" not in line)
 
 
+def test_a_login_that_may_read_nothing_is_no_place_in_order(stack):
+    token = token_with(stack, "nothing", 'path "nothing" { capabilities = ["read"] }')
+    words = ("audit", "posture")
+    done = stack.cli(*words, exported=True, check=6, env={"BAO_TOKEN": token})
+    assert "checks could not be made" in done.stdout
+    stack.cli(*words, "--allow-unchecked", exported=True, check=0, env={"BAO_TOKEN": token})
+
+
 def test_a_token_that_is_none_is_exit_4(stack):
     done = stack.cli(
         "audit", "posture", exported=True, check=4, env={"BAO_TOKEN": "hvs.none-of-yours"}
@@ -175,8 +185,8 @@ def emulator() -> Iterator[RunningEmulator]:
 
 
 @pytest.fixture(scope="module")
-def mounted(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> str:
-    """The engine in every node's own plugin directory, and one mount of it."""
+def registered(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> dict:
+    """The engine in every node's own plugin directory, as the catalog has it."""
     source = copy_source(tmp_path_factory.mktemp("engine"))
     first = cluster.nodes[0].plugin_dir
     sha256 = build_from(source, first, "skyflow")
@@ -190,7 +200,14 @@ def mounted(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> st
         "env": [f"SSL_CERT_FILE={emulator.ca}"],
     }
     leader = cluster.leader()
-    assert cluster.call(leader, "PUT", "sys/plugins/catalog/secret/skyflow", entry)[0] == 204
+    assert cluster.call(leader, "PUT", CATALOG, entry)[0] == 204
+    return entry
+
+
+@pytest.fixture(scope="module")
+def mounted(cluster: Cluster, registered: dict) -> str:
+    """One mount of it, on every node."""
+    leader = cluster.leader()
     assert cluster.call(leader, "POST", "sys/mounts/skyflow/order", {"type": "skyflow"})[0] == 204
     for node in cluster.nodes:
         what = f"{node.name} has no mount"
@@ -249,16 +266,24 @@ def test_a_node_whose_plugin_file_is_gone_is_critical(
         assert found[broken.address]["evidence"] == [mounted]
     finally:
         hidden.rename(launcher)
+        broken.kill()
+        cluster.start(broken)
+        wait_until(lambda: cluster.health(broken) == 429, "the standby does not come back")
+        wait_until(
+            lambda: cluster.call(broken, "GET", f"{mounted}/config")[0] == 200, "no plugin again"
+        )
 
 
 @pytest.mark.cluster
 def test_a_catalog_that_registers_another_file_than_the_running(
-    cluster: Cluster, mounted: str, tmp_path: Path
+    cluster: Cluster, mounted: str, registered: dict, tmp_path: Path
 ):
     leader = cluster.leader()
     entry = {"sha256": "cd" * 32, "command": "skyflow", "version": semver()}
-    path = "sys/plugins/catalog/secret/skyflow"
-    assert cluster.call(leader, "PUT", path, entry)[0] == 204
-    found = about_nodes(cluster, tmp_path, *cluster.standbys())
+    assert cluster.call(leader, "PUT", CATALOG, entry)[0] == 204
+    try:
+        found = about_nodes(cluster, tmp_path, *cluster.standbys())
+    finally:
+        assert cluster.call(leader, "PUT", CATALOG, registered)[0] == 204
     assert found[mounted]["grade"] == "high"
     assert "another file" in found[mounted]["summary"]
