@@ -197,7 +197,9 @@ def _unreadable(name: str, error: OSError) -> InvalidInput:
 def _opened(file: LogFile, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
     if file.path is None:
         if stdin is None:
-            raise UsageError("there is no standard input", fix="name a file instead of -")
+            raise UsageError(
+                "there is no standard input", why="it is closed", fix="name a file instead of -"
+            )
         yield stdin
         return
     try:

@@ -24,7 +24,7 @@ _BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx ref
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedGroup:
     """Requests that were turned down alike.
 
     Args:
@@ -73,7 +73,7 @@ class Refusals:
 
     def __init__(self, known: Known) -> None:
         self._known = known
-        self._groups: dict[tuple[object, ...], Refused] = {}
+        self._groups: dict[tuple[object, ...], RefusedGroup] = {}
         self.left_out = 0
         """Requests of further groups, when there are too many."""
 
@@ -83,7 +83,7 @@ class Refusals:
             if one.outcome in (Outcome.DENIED, Outcome.REFUSED):
                 self._add(one)
 
-    def found(self) -> list[Refused]:
+    def found(self) -> list[RefusedGroup]:
         """Return the groups: denied ones first, and of those the most frequent."""
         return sorted(
             self._groups.values(),
@@ -103,7 +103,7 @@ class Refusals:
             self.left_out += 1
         else:
             policy = self._policy(request, reason)
-            self._groups[key] = Refused(request, reason, policy, 1, request.time, request.time)
+            self._groups[key] = RefusedGroup(request, reason, policy, 1, request.time, request.time)
 
     def _rule(self, request: TokenRequest) -> CtxWords | None:
         return self._known.rules.get((request.mount, request.role))

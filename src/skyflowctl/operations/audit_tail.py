@@ -208,7 +208,11 @@ def _lines(
         while behind or caught_up is not None:
             reader, line, told = items.get()
             if line is None and told:
-                raise InvalidInput("a log cannot be read any further", why=told.lower())
+                raise InvalidInput(
+                    "a log cannot be read any further",
+                    why=told.lower(),
+                    fix="see that the file is there and readable, then follow it again",
+                )
             if line is not None and told is not None:
                 yield line, told
             elif reader in behind:

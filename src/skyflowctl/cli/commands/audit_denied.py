@@ -22,7 +22,7 @@ from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.audit_denied import Refused
+    from skyflowctl.operations.audit_denied import RefusedGroup
 
 
 @command(
@@ -62,11 +62,7 @@ def denied(
 
         query = options.query_of(filters, run.clock.now())
         if query.outcomes:
-            raise UsageError(
-                "--outcome is not for this command",
-                why="it shows what was denied and refused",
-                fix="leave it out, or use 'skyflowctl audit who'",
-            )
+            raise _no_outcomes()
         patterns = options.log_patterns(logs, dev=dev)
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
@@ -93,7 +89,15 @@ def denied(
     run_command("audit denied", output, work, _view)
 
 
-def _group_json(group: "Refused") -> dict[str, Any]:
+def _no_outcomes() -> UsageError:
+    return UsageError(
+        "--outcome is not for this command",
+        why="it shows what was denied and refused",
+        fix="leave it out, or use 'skyflowctl audit who'",
+    )
+
+
+def _group_json(group: "RefusedGroup") -> dict[str, Any]:
     from skyflowctl.audit.query import full_mount
     from skyflowctl.clock import rfc3339
 

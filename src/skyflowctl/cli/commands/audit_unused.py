@@ -72,16 +72,22 @@ def unused(
             "logs": list(patterns),
             "plugin_names": list(names),
             "days": window.total_seconds() / DAY,
-            "source": known.source,
-            "roles": sorted("/".join(key) for key in known.roles),
-            "apps": sorted([*key] for key in known.apps),
-            "policies": sorted(known.policies),
+            **_known_json(known),
         }
         counts = answers.counts()
         keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="unused")
         return Result(data, warnings=_warnings(found))
 
     run_command("audit unused", output, work, _view)
+
+
+def _known_json(known: "Known") -> dict[str, Any]:
+    return {
+        "source": known.source,
+        "roles": sorted("/".join(key) for key in known.roles),
+        "apps": sorted([*key] for key in known.apps),
+        "policies": sorted(known.policies),
+    }
 
 
 def _known(
