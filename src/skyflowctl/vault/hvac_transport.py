@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from skyflowctl.errors import UsageError
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.failures import (
     Busy,
@@ -19,6 +17,7 @@ from skyflowctl.vault.failures import (
     server_texts,
 )
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
+from skyflowctl.vault.raw_answers import origin, parsed
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, make_reply
@@ -288,8 +287,8 @@ class HvacTransport:
         headers = {name.lower(): value for name, value in answer.headers.items()}
         self._index.observe(headers.get(INDEX_HEADER.lower()))
         if 300 <= answer.status_code < 400:
-            return _Try(Verdict.REDIRECT), _origin(headers.get("location", ""), address)
-        return self._read(call, answer.status_code, _parsed(answer), headers), None
+            return _Try(Verdict.REDIRECT), origin(headers.get("location", ""), address)
+        return self._read(call, answer.status_code, parsed(answer), headers), None
 
     def _consistency(self, call: _Call) -> dict[str, str]:
         return {} if self._local else self._index.headers(fresh=call.fresh)
@@ -369,7 +368,7 @@ class HvacTransport:
             except (NotSent, Lost):
                 return
             self._asked_for_cluster = True
-            body = _parsed(answer)
+            body = parsed(answer)
             self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
 
     def _connection(self) -> Connection:
@@ -381,29 +380,6 @@ class HvacTransport:
             return self._opened
 
 
-def _parsed(answer: Any) -> dict[str, Any] | None:
-    """Return an answer's JSON object, {} for a good one without body, else None."""
-    if not answer.content:
-        return {} if answer.status_code < 300 else None
-    try:
-        body = answer.json()
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
 def _may_be_election(status: int, texts: tuple[str, ...]) -> bool:
     """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
     return status in {502, 504} or any("leadership lost" in text for text in texts)
-
-
-def _origin(location: str, address: str) -> str:
-    """Return the scheme, host and port that a Location header names."""
-    parts = urlsplit(location)
-    if not parts.netloc:
-        return address
-    host = parts.netloc.rpartition("@")[2]
-    try:
-        return check_address(f"{parts.scheme}://{host}")
-    except UsageError:
-        return f"{parts.scheme}://{host}"

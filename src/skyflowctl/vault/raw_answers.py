@@ -1,0 +1,30 @@
+"""What an HTTP answer holds, before anything is made of it."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from skyflowctl.errors import UsageError
+from skyflowctl.vault.target import check_address
+
+
+def parsed(answer: Any) -> dict[str, Any] | None:
+    """Return an answer's JSON object, {} for a good one without body, else None."""
+    if not answer.content:
+        return {} if answer.status_code < 300 else None
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def origin(location: str, address: str) -> str:
+    """Return the scheme, host and port that a Location header names."""
+    parts = urlsplit(location)
+    if not parts.netloc:
+        return address
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        return check_address(f"{parts.scheme}://{host}")
+    except UsageError:
+        return f"{parts.scheme}://{host}"
