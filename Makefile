@@ -1,19 +1,20 @@
-# demo: the main job, on an embedded stack. test: everything. Both need only Python 3.11+, pip, make.
+# demo: the main job, on an embedded stack. test: checks and tests. Both need only Python 3.11+, pip, make.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow check bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   set up, start the dev stack, apply examples/mounts.yaml, mint every token"
-	@echo "make test   set up, then every check and test"
-	@echo "make check  the static checks alone"
-	@echo "make bench  speed against named peers, as ratios"
-	@echo "make clean  stop the dev stack and remove what was generated"
+	@echo "make demo       set up, start the dev stack, apply examples/mounts.yaml, mint every token"
+	@echo "make test       set up, then the static checks and all tests but the long ones"
+	@echo "make test-slow  the long ones: clusters, load, kills, upgrades"
+	@echo "make check      the static checks alone"
+	@echo "make bench      speed against named peers, as ratios"
+	@echo "make clean      stop the dev stack and remove what was generated"
 
 # venv --without-pip and pip --python work where Debian's python3-venv is missing.
 $(READY): requirements/dev.txt pyproject.toml
@@ -32,7 +33,10 @@ demo: $(READY)
 # the two cores this is measured on: the tests wait for servers half of their time. In their
 # own order, because files with few and long tests would otherwise come last and alone.
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 
 check: $(READY)
 	$(BIN)/ruff check .

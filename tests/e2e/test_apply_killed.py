@@ -15,7 +15,7 @@ from skyflowctl.devstack.emulator import control
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import load_state
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 MANIFEST = """\
 version: 1

@@ -14,7 +14,12 @@ from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
 from support.cluster_engine import Tenant, new_tenant, register_engine, skyflowctl
 from support.emulator import RunningEmulator
 
-pytestmark = [pytest.mark.real_server, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.real_server,
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.timeout(180),
+]
 
 SECOND = """
 audit "file" "second" {

@@ -26,6 +26,7 @@ from skyflowctl.version import semver
 
 pytestmark = [
     pytest.mark.real_server,
+    pytest.mark.slow,
     pytest.mark.cluster,
     pytest.mark.timeout(180),
 ]

@@ -12,7 +12,7 @@ from support.stack import Stack, running_stack
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.operations.dev_credentials import dev_management
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 CREDS = ("creds", "order", "order-producer", "--ctx", "order:ORD-42")
 

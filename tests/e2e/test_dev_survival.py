@@ -16,7 +16,7 @@ import psutil
 import pytest
 from support.stack import BIN, EXAMPLE, Stack, clean_environ, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 # The unchanged SDK with nothing but what "dev env" exports.
 SDK = """

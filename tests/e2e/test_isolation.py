@@ -17,7 +17,7 @@ import psutil
 import pytest
 from support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 

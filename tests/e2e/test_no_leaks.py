@@ -21,7 +21,7 @@ from support.stack import EXAMPLE, Stack, running_stack
 
 from skyflowctl.cli.table import COMMANDS
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 OPERATOR = "secrets/operator.token"
 # Decisions of skyflowctl; 1 is a fault of its own and no way to fail.

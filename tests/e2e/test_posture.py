@@ -235,6 +235,7 @@ def token_file(cluster: Cluster, folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_three_nodes(cluster: Cluster, mounted: str, registered: dict, tmp_path: Path):
     """In this order: the last one leaves a node without its plugin."""

@@ -15,7 +15,7 @@ from support.rotation_kills import boundaries, settles
 from support.rotation_load import emulator_of
 from support.stack import REPO, Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(240)]
 
 READS = {
     "order": ("order-consumer-analytics", "order-producer?ctx=order:1"),
@@ -133,8 +133,10 @@ def test_every_kill_leaves_a_mount_that_serves_and_is_finished_by_the_next_run(
 def test_a_killed_retirement_is_finished_by_the_next_run(stack: Stack, tmp_path: Path) -> None:
     mount = Mount(stack, "purchase", tmp_path)
     retire = ("--retire", mount.name, "--now", f"--allow-destroy={mount.path}", "-y")
-    rehearsed(mount, mount.name, "--generate", "-y")
-    lines = rehearsed(mount, *retire)
+    # A retirement covers every replaced key of the mount: earlier tests may have left some.
+    for _ in range(2):
+        rehearsed(mount, mount.name, "--generate", "-y")
+        lines = rehearsed(mount, *retire)
     assert sum(settles(line) for line in lines) == 2, lines
     for moment in boundaries(lines):
         rehearsed(mount, mount.name, "--generate", "-y")

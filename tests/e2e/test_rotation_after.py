@@ -28,7 +28,12 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
 
-pytestmark = [pytest.mark.real_server, pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.real_server,
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.timeout(240),
+]
 
 
 class Keys:

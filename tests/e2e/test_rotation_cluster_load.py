@@ -30,7 +30,12 @@ from support.stack import BIN, clean_environ
 
 from skyflowctl.version import semver
 
-pytestmark = [pytest.mark.real_server, pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.real_server,
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.timeout(240),
+]
 
 MOUNTS = ("orders", "payments", "purchases")
 MANIFEST = "version: 1\nmanifest: load\nplugin: {name: skyflow, version: %s}\nmounts:\n" + "".join(

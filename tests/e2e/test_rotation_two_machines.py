@@ -21,6 +21,7 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.mark.real_server
+@pytest.mark.slow
 def test_a_watch_is_left_alone(stack: Stack) -> None:
     control, account = emulator_of(stack), look(stack)["client_id"]
     for name in ("one", "two"):

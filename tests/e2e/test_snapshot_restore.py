@@ -17,7 +17,7 @@ from support.emulator import RunningEmulator, running_emulator
 from support.plugin import register_skyflow
 from support.stack import BIN, clean_environ
 
-pytestmark = [pytest.mark.real_server, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
 
 MANIFEST = """\
 version: 1

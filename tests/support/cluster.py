@@ -177,7 +177,7 @@ class Cluster:
 
     def wait_ready(self, *, voting: bool = True) -> None:
         """Wait for three voters, unless nothing depends on it, and for both standbys to
-        serve reads themselves."""
+        serve reads themselves and forward writes."""
         wait_until(lambda: not voting or self.voters() == 3, "not three voters")
         wait_until(self._standbys_serve, "the standbys do not serve reads")
 
@@ -192,7 +192,17 @@ class Cluster:
 
     def _standbys_serve(self) -> bool:
         standbys = self.standbys()
-        return len(standbys) == 2 and all(self.served_by(node) == node.name for node in standbys)
+        return len(standbys) == 2 and all(
+            self.served_by(node) == node.name and self._knows_leader(node) for node in standbys
+        )
+
+    def _knows_leader(self, node: ClusterNode) -> bool:
+        """Whether a node names the active one: a write sent to it is then forwarded."""
+        try:
+            body = self.call(node, "GET", "sys/leader")[1]
+        except OSError:
+            return False
+        return body.get("leader_address") == self.leader().address
 
     def served_by(self, node: ClusterNode, path: str = "sys/mounts") -> str:
         """The node id that really served a read sent to this node."""
