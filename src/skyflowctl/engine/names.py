@@ -1,8 +1,12 @@
-"""The rule for names of roles, in one place for the engine and for whoever asks it."""
+"""The rules for names of roles and for role ids, in one place for whoever asks."""
 
 import re
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+# What an engine with the basic API takes: a role of such a name may at least be deleted.
+FOREIGN_NAME = re.compile(r"\w(?:[\w.-]{0,250}\w)?", re.ASCII)
+# A blank would make one scope of two.
+ROLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME_RULE = "a name has 1 to 63 lower-case letters, digits, _ and -, the first no _ or -"
 
 

@@ -1,7 +1,10 @@
 """What a mount stores, as frozen values with their JSON forms.
 
 A stored record is read leniently (unknown keys are dropped, later ones get defaults),
-so that an older engine can run beside a newer one during an upgrade.
+so that an older engine can run beside a newer one during an upgrade. Each has a format
+number. It grows only where an older engine would misread a record: such a one is refused
+by name. Records without a number are those of our own first release, or of an engine
+with the basic API (:mod:`skyflowctl.engine.foreign`).
 """
 
 import json
@@ -11,7 +14,9 @@ from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx, CtxRule
+from skyflowctl.skyflow.service_account import ServiceAccount
 
 _Record = TypeVar("_Record")
 
@@ -20,9 +25,72 @@ CREDENTIAL_PREFIX = "credential/"
 ROLE_PREFIX = "role/"
 WAL_PREFIX = "wal/"
 
+FORMAT = 1
+_FORMAT_KEY = "format"
+
 KEPT_CREDENTIALS = 3
 # Keeps the record far below the storage's entry limit; by then a key is long expired.
 HISTORY_LENGTH = 200
+
+
+class UnusableRecord(EngineError):
+    """400: a stored record that this engine cannot use; the message names it and says why.
+
+    Args:
+        key: the storage key.
+        reason: why, without anything of the record's content.
+        foreign: another engine left it, so a write may put a record of ours in its place.
+        newer: a newer engine wrote it; it is never written over.
+    """
+
+    def __init__(
+        self, key: str, reason: str, *, foreign: bool = False, newer: bool = False
+    ) -> None:
+        super().__init__(400, f"skyflow: the stored record {key} {reason}")
+        self.foreign = foreign
+        self.newer = newer
+
+
+def load_record(key: str, raw: bytes) -> dict[str, Any]:
+    """Return a stored JSON object whose format this engine reads; 0 for one without number.
+
+    Raises:
+        UnusableRecord: it is damaged, or a newer engine wrote it.
+    """
+    try:
+        stored = json.loads(raw)
+        number = stored.get(_FORMAT_KEY, 0)
+    except (ValueError, AttributeError, RecursionError):
+        raise UnusableRecord(key, "is damaged: it is no JSON object") from None
+    if type(number) is not int or not 0 <= number <= FORMAT:
+        shown = number if type(number) is int else "unknown"
+        raise UnusableRecord(
+            key,
+            f"was written by a newer engine (format {shown}; this one reads up to {FORMAT}): "
+            "run that engine's version again",
+            newer=True,
+        )
+    return dict(stored)
+
+
+def mark() -> bytes:
+    """Return the stored form of a record that says nothing but that it is there."""
+    return _dump({})
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCredential:
+    """The credential inside a config that another engine left.
+
+    Args:
+        slot: where the first write of our own stores it; empty for one that is unusable.
+        account: None when it is unusable.
+        reason: why it is.
+    """
+
+    slot: str = ""
+    account: ServiceAccount | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +174,8 @@ class ConfigRecord:
         credential_version: the last one that was given out.
         configured: a credential is live: the history's last entry.
         history: oldest first.
+        foreign: the credential that the stored record itself holds, because another engine
+            wrote it; never stored again in that form.
     """
 
     version: int = 0
@@ -117,6 +187,7 @@ class ConfigRecord:
     credential_updated: datetime | None = None
     history: tuple[HistoryEntry, ...] = ()
     rotation: RotationRecord | None = None
+    foreign: ForeignCredential | None = None
 
     @property
     def live(self) -> HistoryEntry | None:
@@ -134,12 +205,20 @@ class ConfigRecord:
 
     def to_bytes(self) -> bytes:
         """Return the stored form."""
-        return _dump(asdict(self))
+        stored = asdict(replace(self, foreign=None))
+        del stored["foreign"]
+        return _dump(stored)
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Return the record that :meth:`to_bytes` stored."""
-        stored = _known(cls, json.loads(raw))
+        return cls.from_stored(json.loads(raw))
+
+    @classmethod
+    def from_stored(cls, raw: Mapping[str, Any]) -> Self:
+        """Return the record in a stored object of ours."""
+        stored = _known(cls, raw)
+        stored.pop("foreign", None)
         history = (_dated(HistoryEntry, entry, "written_at") for entry in stored.pop("history", ()))
         rotation = stored.pop("rotation", None)
         stored["tags"] = tuple(stored.get("tags", ()))
@@ -197,13 +276,24 @@ class RoleRecord:
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Return the record that :meth:`to_bytes` stored."""
-        stored = _known(cls, json.loads(raw))
+        return cls.from_stored(json.loads(raw))
+
+    @classmethod
+    def from_stored(cls, raw: Mapping[str, Any]) -> Self:
+        """Return the record in a stored object of ours."""
+        stored = _known(cls, raw)
         stored["tags"] = tuple(stored.get("tags", ()))
         stored["role_ids"] = tuple(stored["role_ids"])
         return _dated(cls, stored, "created", "last_updated")
 
 
+def credential_bytes(account: ServiceAccount) -> bytes:
+    """Return the stored form of a credential: its JSON with our format number."""
+    return _dump(json.loads(account.to_json().reveal()))
+
+
 def _dump(value: Mapping[str, Any]) -> bytes:
+    value = {_FORMAT_KEY: FORMAT, **value}
     return json.dumps(value, default=rfc3339, separators=(",", ":")).encode()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
 from skyflowctl.engine.fields import Field, Kind, parse_fields
-from skyflowctl.engine.names import NAME, NAME_RULE
+from skyflowctl.engine.names import FOREIGN_NAME, NAME, NAME_RULE
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -20,6 +20,7 @@ _BAD_SEGMENT = {
     "version": "a version is a number from 1",
 }
 _FORMS = {"name": NAME, "version": NUMBER}
+_DELETABLE = {**_FORMS, "name": FOREIGN_NAME}
 
 PAGE_FIELDS = (
     Field("list", Kind.BOOLEAN, "The server's own mark of a list request; has no effect."),
@@ -99,8 +100,10 @@ class Router:
             route.template.partition("{")[0]: route for route in self.routes if route.variable
         }
 
-    def match(self, path: str) -> Match:
+    def match(self, path: str, *, deleting: bool = False) -> Match:
         """Return the route of a path, its variable part checked; never folded.
+
+        What another engine left may be deleted under a name that ours does not take.
 
         Raises:
             EngineError: 404 for a path that no route has, 400 for a bad name.
@@ -112,7 +115,8 @@ class Router:
         route = self._variable.get(folder + slash)
         if route is None or not segment:
             raise EngineError(404, "unsupported path")
-        if not _FORMS[route.variable].fullmatch(segment):
+        forms = _DELETABLE if deleting else _FORMS
+        if not forms[route.variable].fullmatch(segment):
             raise EngineError(400, _BAD_SEGMENT[route.variable])
         return Match(route, segment)
 
@@ -125,7 +129,9 @@ class Router:
         operation = request.operation
         # Only lists may end in a slash: another path than the policy's must not pass for it.
         listed = operation is Operation.LIST
-        match = self.match(request.path.removesuffix("/") if listed else request.path)
+        deleting = operation is Operation.DELETE
+        path = request.path.removesuffix("/") if listed else request.path
+        match = self.match(path, deleting=deleting)
         if operation is Operation.CREATE:
             operation = Operation.UPDATE
         action = match.route.actions.get(operation)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from skyflowctl.engine.contract import EngineError, Storage, StorageError
+from skyflowctl.engine.foreign import LEFT, decode_config, decode_role
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     CREDENTIAL_PREFIX,
@@ -17,17 +18,33 @@ from skyflowctl.engine.records import (
     WAL_PREFIX,
     ConfigRecord,
     RoleRecord,
+    UnusableRecord,
+    credential_bytes,
+    load_record,
+    mark,
 )
 from skyflowctl.skyflow.minting import MintingCredential, SigningKey
-from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
+from skyflowctl.skyflow.service_account import InvalidCredential, ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
 _UNREADABLE = "skyflow: the stored credential cannot be read on this node"
 
 
-def _ready(stored: bytes) -> MintingCredential:
-    """Return a stored credential ready to sign; its key was checked before it was stored."""
-    account = load_trusted(stored.decode())
+def _ready(slot: str, stored: bytes) -> MintingCredential:
+    """Return a stored credential ready to sign; its key was checked before it was stored.
+
+    Raises:
+        UnusableRecord: it is damaged, or a newer engine wrote it.
+    """
+    key = CREDENTIAL_PREFIX + slot
+    load_record(key, stored)
+    try:
+        return _signing(load_trusted(stored.decode()))
+    except InvalidCredential:
+        raise UnusableRecord(key, "is damaged: write the credential again") from None
+
+
+def _signing(account: ServiceAccount) -> MintingCredential:
     return MintingCredential(account, SigningKey.trusted(account.private_key))
 
 
@@ -42,11 +59,19 @@ class Config:
         """Return the live credential.
 
         Raises:
-            EngineError: 400, there is none.
+            EngineError: 400, there is none, or one of another engine that is unusable.
         """
         if self.credential is None:
+            if self.record.foreign:
+                reason = self.unusable()
+                raise EngineError(400, f"mount not configured: {reason}")
             raise EngineError(400, "mount not configured")
         return self.credential
+
+    def unusable(self) -> str:
+        """Say why the credential that another engine left is unusable; empty: none is."""
+        foreign = self.record.foreign
+        return f"its credential {LEFT}: {foreign.reason}" if foreign and foreign.reason else ""
 
 
 class MountStore:
@@ -88,7 +113,7 @@ class MountStore:
         """
         key = WAL_PREFIX + kind
         async with self._lock:
-            await self._storage.put(key, b"{}")
+            await self._storage.put(key, mark())
             try:
                 yield
             finally:
@@ -118,12 +143,30 @@ class MountStore:
 
     async def _read_config(self) -> Config | None:
         raw = await self._storage.get(CONFIG_KEY)
-        record = ConfigRecord.from_bytes(raw) if raw else ConfigRecord()
+        record = decode_config(raw) if raw else ConfigRecord()
         if record.live is None:
             self._parsed = None
             return Config(record)
+        if record.foreign and record.foreign.account:
+            return Config(record, _signing(record.foreign.account))
         credential = await self._credential(record.live.slot)
         return Config(record, credential) if credential else None
+
+    async def record_to_cut_off(self) -> ConfigRecord:
+        """Return the config's record without its credential, which may be unreadable.
+
+        A damaged one counts as configured: a cut-off must not fail because of it.
+
+        Raises:
+            UnusableRecord: a newer engine wrote it, and may keep credentials elsewhere.
+        """
+        raw = await self._storage.get(CONFIG_KEY)
+        try:
+            return decode_config(raw) if raw else ConfigRecord()
+        except UnusableRecord as error:
+            if error.newer:
+                raise
+            return ConfigRecord(configured=True)
 
     async def _credential(self, slot: str) -> MintingCredential | None:
         """Return a stored credential; what was committed under a slot never changes."""
@@ -133,7 +176,7 @@ class MountStore:
         raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
         if raw is None:
             return None
-        credential = _ready(raw)
+        credential = _ready(slot, raw)
         if generation == self._generation:
             self._parsed = (slot, credential)
         return credential
@@ -147,19 +190,23 @@ class MountStore:
         raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
         if raw is None:
             raise EngineError(503, _UNREADABLE)
-        return _ready(raw)
+        return _ready(slot, raw)
 
     async def role(self, name: str) -> RoleRecord | None:
         """Return a role, from the cache when it is warm; None when there is none."""
         return self._roles.get(name) or await self.load_role(name)
 
     async def load_role(self, name: str) -> RoleRecord | None:
-        """Return a role as the storage has it now."""
+        """Return a role as the storage has it now.
+
+        Raises:
+            UnusableRecord: there is one that this engine cannot use.
+        """
         generation = self._generation
         raw = await self._storage.get(ROLE_PREFIX + name)
         if raw is None:
             return None
-        role = RoleRecord.from_bytes(raw)
+        role = decode_role(name, raw)
         if generation == self._generation:
             self._roles[name] = role
         return role
@@ -169,24 +216,45 @@ class MountStore:
         return sorted(await self._storage.list(ROLE_PREFIX))
 
     async def roles(self, names: Iterable[str] | None = None) -> dict[str, RoleRecord]:
-        """Return the roles of these names that exist (None: all), in that order."""
+        """Return the usable roles of these names (None: all) that exist, in that order."""
+        return (await self.load_roles(names))[0]
+
+    async def load_roles(
+        self, names: Iterable[str] | None = None
+    ) -> tuple[dict[str, RoleRecord], dict[str, str]]:
+        """Return the roles of these names that exist, and why others are unusable."""
         wanted = list(names) if names is not None else await self.role_names()
         gate = asyncio.Semaphore(_PARALLEL_LOADS)
 
-        async def load(name: str) -> RoleRecord | None:
+        async def load(name: str) -> RoleRecord | UnusableRecord | None:
             async with gate:
-                return await self.role(name)
+                try:
+                    return await self.role(name)
+                except UnusableRecord as error:
+                    return error
 
-        loaded = await asyncio.gather(*(load(name) for name in wanted))
-        return {name: role for name, role in zip(wanted, loaded, strict=True) if role}
+        found = dict(
+            zip(wanted, await asyncio.gather(*(load(name) for name in wanted)), strict=True)
+        )
+        usable = {name: one for name, one in found.items() if isinstance(one, RoleRecord)}
+        refused = {
+            name: one.message for name, one in found.items() if isinstance(one, UnusableRecord)
+        }
+        return usable, refused
 
     async def put_config(self, record: ConfigRecord) -> None:
-        """Store the config: from here on it is the mount's state."""
+        """Store the config: from here on it is the mount's state.
+
+        A credential that another engine's config held is stored before it, if it is kept.
+        """
+        foreign = record.foreign
+        if foreign and foreign.account and foreign.slot in record.kept_slots():
+            await self.put_credential(foreign.slot, foreign.account)
         await self._put(CONFIG_KEY, record.to_bytes())
 
     async def put_credential(self, slot: str, account: ServiceAccount) -> None:
         """Store a credential under a slot that no committed config names yet."""
-        await self._put(CREDENTIAL_PREFIX + slot, account.to_json().reveal().encode())
+        await self._put(CREDENTIAL_PREFIX + slot, credential_bytes(account))
 
     async def commit(self, record: ConfigRecord, new: ServiceAccount | None = None) -> None:
         """Store a new live credential, then the config, then drop what is not kept.

@@ -108,8 +108,10 @@ class ConfigPath:
         return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)
 
     async def read(self, call: Call) -> Reply:  # noqa: ARG002 - all handlers look alike
-        """Answer what is configured."""
-        return Reply(_public(await self._mount.store.config()))
+        """Answer what is configured; of another engine's unusable credential a warning."""
+        config = await self._mount.store.config()
+        unusable = config.unusable()
+        return Reply(_public(config), (unusable,) if unusable else ())
 
     async def write(self, call: Call) -> Reply:
         """Patch the config; the order of its puts leaves the old or the new state, never half.
@@ -144,9 +146,9 @@ class ConfigPath:
         """
         store = self._mount.store
         async with store.writing("config"):
-            record = (await store.load_config()).record
+            record = await store.record_to_cut_off()
             revisions.check_cas(record, call.values.get("cas"))
-            if record.configured:
+            if record.configured or record.foreign:
                 record = revisions.cut_off(record, self._mount.clock.now())
                 await store.put_config(record)
             await store.keep_credentials(())

@@ -109,7 +109,8 @@ class HealthPath:
 def _detail(probe: Probe, before: str = "") -> str:
     failed = probe.first_failure()
     if failed is None:
-        return ""
+        unusable = probe.config.unusable()
+        return f"{before}{unusable}" if unusable else ""
     name, failure = failed
     role = f" [role {name}]" if name else ""
     return f"{before}{failure.text()}{role}"

@@ -1,6 +1,5 @@
 """``roles``: the uses of a mount, each mapped to one Skyflow role."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -9,11 +8,9 @@ from skyflowctl.engine.contract import EngineError, Operation, Reply
 from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
-from skyflowctl.engine.records import RoleRecord
+from skyflowctl.engine.names import ROLE_ID
+from skyflowctl.engine.records import RoleRecord, UnusableRecord
 from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
-
-# A blank would make one scope of two.
-_ROLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _CAS = Field(
     "cas",
@@ -74,13 +71,18 @@ class RolesPath:
         )
 
     async def list(self, call: Call) -> Reply:
-        """Answer the names, and every role's fields in ``key_info``."""
+        """Answer the names, and every role's fields in ``key_info``.
+
+        A stored role that cannot be used is no key; a warning names it and says why.
+        """
         store = self._mount.store
-        roles = await store.roles(page(await store.role_names(), call.values))
-        if not roles:
+        roles, unusable = await store.load_roles(page(await store.role_names(), call.values))
+        warnings = tuple(unusable.values())
+        if not roles and not unusable:
             return Reply()
         info = {name: role.public() for name, role in roles.items()}
-        return Reply({"keys": list(roles), "key_info": info})
+        data = {"keys": list(roles), "key_info": info}
+        return Reply(data | ({"unusable": unusable} if unusable else {}), warnings)
 
     async def read(self, call: Call) -> Reply:
         """Answer one role, or nothing."""
@@ -95,13 +97,22 @@ class RolesPath:
         """
         store = self._mount.store
         async with store.writing("role"):
-            role = await store.load_role(call.segment)
+            role = await self._present(call.segment)
             _check_cas(role, call.values.get("cas"))
             if role is not None and not call.values["force"]:
                 raise EngineError(409, "the role exists already")
             changed = _patched(role, call.values, self._mount.clock.now())
             await store.put_role(call.segment, changed)
         return Reply({"version": changed.version})
+
+    async def _present(self, name: str) -> RoleRecord | None:
+        """Return the role to be patched; None for one of another engine that is unusable."""
+        try:
+            return await self._mount.store.load_role(name)
+        except UnusableRecord as error:
+            if error.foreign:
+                return None
+            raise
 
     async def delete(self, call: Call) -> Reply:
         """Delete a role; one that is not there is no error.
@@ -142,7 +153,7 @@ def _patched(role: RoleRecord | None, values: Mapping[str, Any], now: datetime) 
 def _check_role(role: RoleRecord) -> None:
     if len(role.role_ids) != 1:
         raise EngineError(400, "role_ids: exactly one is needed")
-    if not _ROLE_ID.fullmatch(role.role_ids[0]):
+    if not ROLE_ID.fullmatch(role.role_ids[0]):
         raise EngineError(400, "role_ids: an id has letters, digits, . _ and - only")
     try:
         rule = CtxRule.of(role.ctx_required, role.ctx_pattern)

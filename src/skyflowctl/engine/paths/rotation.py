@@ -96,7 +96,8 @@ class RotationPath:
             config = await store.load_config()
             revisions.check_credential_cas(config.record, values.get("cas_credential_version"))
             entry = revisions.way_back(config.record, values.get("credential_version"))
-            old = await store.kept_credential(entry.slot)
+            live = config.credential if entry == config.record.live else None
+            old = live or await store.kept_credential(entry.slot)
             if config.credential is not None and same_content(old, config.credential):
                 await store.commit(config.record)
                 return written_reply(config.record, old_tokens_valid_until=None)

@@ -1,0 +1,161 @@
+"""Reads what an engine with the basic API left on a mount, in that engine's own form.
+
+The public Go plugin of the same name stores one record ``config``, with the credential's
+text or a file's path in it, and ``role/<name>``. Nothing marks them, so they are told by
+their fields. They are read as they are; the first write of ours stores them anew.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.engine.names import NAME_RULE, ROLE_ID, is_name
+from skyflowctl.engine.records import (
+    CONFIG_KEY,
+    ROLE_PREFIX,
+    ConfigRecord,
+    ForeignCredential,
+    HistoryEntry,
+    RoleRecord,
+    UnusableRecord,
+    load_record,
+)
+from skyflowctl.skyflow.service_account import (
+    InvalidCredential,
+    parse_service_account,
+)
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, token_host
+
+LEFT = "was left by another engine and cannot be taken over"
+_INLINE, _FILE = "credentials_json", "credentials_file_path"
+_SLOT = "1"
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def decode_config(raw: bytes) -> ConfigRecord:
+    """Return a stored config, ours or another engine's.
+
+    A foreign credential that cannot be used leaves the mount unconfigured, with the
+    reason; description, tags and version are there all the same.
+
+    Raises:
+        UnusableRecord: the record is damaged, of a newer engine, or of no known form.
+    """
+    stored = load_record(CONFIG_KEY, raw)
+    try:
+        if "credential_version" in stored:
+            return ConfigRecord.from_stored(stored)
+        if _INLINE in stored or _FILE in stored:
+            return _foreign_config(stored)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UnusableRecord(CONFIG_KEY, "is damaged: a field has no such value") from None
+    raise UnusableRecord(CONFIG_KEY, "has no form that this engine knows", foreign=True)
+
+
+def decode_role(name: str, raw: bytes) -> RoleRecord:
+    """Return a stored role, ours or another engine's.
+
+    Raises:
+        UnusableRecord: it is damaged, of a newer engine, of no known form, or another
+            engine's with a name or a role id that this engine does not take.
+    """
+    key = ROLE_PREFIX + name
+    stored = load_record(key, raw)
+    try:
+        if "created" in stored and "role_ids" in stored:
+            return RoleRecord.from_stored(stored)
+        if "created_at" in stored and "role_ids" in stored:
+            return _foreign_role(name, stored)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UnusableRecord(key, "is damaged: a field has no such value") from None
+    raise UnusableRecord(key, "has no form that this engine knows", foreign=True)
+
+
+def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
+    written = _time(stored.get("last_updated"))
+    credential = _credential(stored, written)
+    account, description = credential.account, _text(stored.get("description"))
+    history: tuple[HistoryEntry, ...] = ()
+    if account is not None:
+        entry = HistoryEntry(
+            credential_version=1,
+            client_id=account.client_id,
+            key_id=account.key_id,
+            written_at=written,
+            written_by="",
+            description=description,
+            kept=True,
+            slot=credential.slot,
+        )
+        history = (entry,)
+    return ConfigRecord(
+        # At least 1, so that a check-and-set of 0 never takes the mount for an empty one.
+        version=max(1, int(stored.get("version") or 0)),
+        credential_version=len(history),
+        configured=bool(history),
+        description=description,
+        tags=_texts(stored.get("tags")),
+        last_updated=written,
+        credential_updated=written if history else None,
+        history=history,
+        foreign=credential,
+    )
+
+
+def _credential(stored: Mapping[str, Any], written: datetime) -> ForeignCredential:
+    text = stored.get(_INLINE)
+    if not text:
+        reason = "its config names a file on the server, which was read anew for every token"
+        return ForeignCredential(reason=reason)
+    try:
+        # Valid when it was written is enough; the token service knows what it is now. Its
+        # host is held to the allowed ones at every mint.
+        account, _ = parse_service_account(text, allowed_hosts=_own_host(text), now=written)
+    except InvalidCredential as error:
+        return ForeignCredential(reason="; ".join(one.message for one in error.findings))
+    return ForeignCredential(_SLOT, account)
+
+
+def _own_host(text: str) -> frozenset[str]:
+    try:
+        return frozenset({token_host(json.loads(text)["tokenURI"])})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return SKYFLOW_HOSTS
+
+
+def _foreign_role(name: str, stored: Mapping[str, Any]) -> RoleRecord:
+    role_ids = _texts(stored["role_ids"])
+    reason = ""
+    if not is_name(name):
+        reason = NAME_RULE
+    elif len(role_ids) != 1:
+        reason = f"it has {len(role_ids)} role_ids, and exactly one is needed"
+    elif not ROLE_ID.fullmatch(role_ids[0]):
+        reason = "its role id has other characters than letters, digits, . _ and -"
+    if reason:
+        raise UnusableRecord(ROLE_PREFIX + name, f"{LEFT}: {reason}", foreign=True)
+    return RoleRecord(
+        role_ids=role_ids,
+        version=1,
+        created=_time(stored["created_at"]),
+        last_updated=_time(stored.get("updated_at")),
+        description=_text(stored.get("description")),
+        tags=_texts(stored.get("tags")),
+    )
+
+
+def _time(text: Any) -> datetime:
+    try:
+        return parse_rfc3339(str(text))
+    except ValueError:
+        return _UNKNOWN_TIME
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
