@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     NOT_PERMITTED = 4
     REFUSED = 5
     UNHEALTHY = 6
+    PENDING = 7
     USAGE = 64
     INVALID = 65
     UNREACHABLE = 69
@@ -119,6 +120,13 @@ class Unhealthy(SkyflowctlError):
 
     exit_code = ExitCode.UNHEALTHY
     default_code = "unhealthy"
+
+
+class AwaitsApproval(SkyflowctlError):
+    """The server holds the request until somebody else approves it."""
+
+    exit_code = ExitCode.PENDING
+    default_code = "approval-pending"
 
 
 class UsageError(SkyflowctlError):

@@ -10,7 +10,7 @@ from skyflowctl.errors import ExitCode, Problem
 FORMAT_VERSION = "1.0"
 """Grows in its second number for added keys, in its first for a changed meaning."""
 
-Status = Literal["ok", "changes", "partial", "refused", "unhealthy", "error"]
+Status = Literal["ok", "changes", "partial", "pending", "refused", "unhealthy", "error"]
 
 _STATUS_OF_CODE: Mapping[int, Status] = {
     ExitCode.OK: "ok",
@@ -18,6 +18,7 @@ _STATUS_OF_CODE: Mapping[int, Status] = {
     ExitCode.PARTIAL: "partial",
     ExitCode.REFUSED: "refused",
     ExitCode.UNHEALTHY: "unhealthy",
+    ExitCode.PENDING: "pending",
 }
 
 

@@ -27,6 +27,7 @@ EXIT_CODES = {
     5: "refused by a safety gate or a lost check-and-set; nothing was written",
     6: "unhealthy: a bad finding (health: also unreachable; rotate, apply: a mount does not serve;"
     " posture: critical, or a core part that could not be read)",
+    7: "pending: the server holds the request until somebody else approves it; nothing is wrong",
     64: "wrong usage, or no target named",
     65: "the manifest or a credential is invalid",
     69: "the server is unreachable or sealed",
@@ -71,7 +72,7 @@ With `-o json` every command prints one object, also when it fails:
   command         the command's name, such as "mount list"
   run_id          this run's id; the server's audit log shows it as the request
                   header X-Skyflowctl-Run
-  status          ok, changes, partial, refused, unhealthy or error
+  status          ok, changes, partial, pending, refused, unhealthy or error
   data            the command's own data; {} when it failed
   errors          a list of {code, summary, why, fix, where}
 

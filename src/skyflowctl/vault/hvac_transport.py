@@ -5,62 +5,38 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, assert_never
 
+from skyflowctl.vault.call import Call, Try, outcome_of
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.failures import (
-    Busy,
-    Forbidden,
-    VaultError,
-    failure,
-    server_texts,
-)
+from skyflowctl.vault.failures import Busy, Forbidden, VaultError, failure, server_texts
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
-from skyflowctl.vault.raw_answers import origin, parsed
-from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
-from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, encode_body, make_reply
-from skyflowctl.vault.unanswered import (
-    no_answer,
-    no_connection,
-    no_token,
-    unknown,
-    unnamed_host,
+from skyflowctl.vault.outcome import (
+    CallDone,
+    CallForwarded,
+    CallLost,
+    CallOutcome,
+    CallPending,
+    CallRefused,
+    parked_answer,
 )
+from skyflowctl.vault.parked import never_runs, withdrawn
+from skyflowctl.vault.raw_answers import origin, parsed
+from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election, retry_after
+from skyflowctl.vault.target import Target, check_address
+from skyflowctl.vault.transport import Reply, WrapInfo, encode_body, make_reply
+from skyflowctl.vault.unanswered import no_answer, no_connection, no_token, unnamed_host
 
 if TYPE_CHECKING:
+    from skyflowctl.secret import Secret
     from skyflowctl.vault.connection import Connection
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
+WRAP_HEADER = "X-Vault-Wrap-TTL"
 _NOT_A_SERVER = "the answer is not that of an OpenBao or Vault server"
 _MAX_HOPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request as it is sent, however often."""
-
-    method: str
-    path: str
-    params: Mapping[str, str] | None = field(repr=False)  # a ctx may be in there
-    content: bytes | None = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    idempotent: bool
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """How one try ended: a reply, or why not. ``hurry``: the next address, at once."""
-
-    verdict: Verdict
-    error: VaultError | None = None
-    reply: Reply | None = None
-    asked_pause: float | None = None
-    hurry: bool = False
-    limited: bool = False
 
 
 class HvacTransport:
@@ -189,7 +165,7 @@ class HvacTransport:
         """Send one request and return its good answer; see :class:`Transport`."""
         with self._lock:
             self._made += 1
-        call = _Call(
+        call = Call(
             method=method,
             path=path,
             params=params,
@@ -200,7 +176,26 @@ class HvacTransport:
         )
         if call.fresh and not (self._index.cluster or self._asked_for_cluster):
             self._learn_cluster()
-        return self._persist(call)
+        outcome = self._persist(call)
+        match outcome:
+            case CallDone(reply):
+                return reply
+            case CallPending():
+                return self._parked(call, outcome)
+            case CallRefused() | CallForwarded() | CallLost():
+                raise outcome.error
+            case _:
+                assert_never(outcome)
+
+    def _parked(self, call: Call, outcome: CallPending) -> Reply:
+        """Withdraw a request that waits for an approval: nobody here waits with it.
+
+        Raises:
+            VaultError: always.
+        """
+        if outcome.parked is None:
+            raise never_runs(call.method, call.path, outcome.reply)
+        raise withdrawn(call.method, call.path, gone=self.withdraw(outcome.parked))
 
     def _request_headers(
         self,
@@ -217,37 +212,57 @@ class HvacTransport:
         if has_body:
             headers["Content-Type"] = "application/json"
         if wrap_ttl:
-            headers["X-Vault-Wrap-TTL"] = wrap_ttl
+            headers[WRAP_HEADER] = wrap_ttl
         return headers
 
-    def _persist(self, call: _Call) -> Reply:
+    def as_login(self, token: Secret) -> HvacTransport:
+        """Return a transport to the same server with another token."""
+        return HvacTransport(
+            replace(self._target, token=token),
+            run_id=self._always[RUN_HEADER],
+            application_source=self._always[SOURCE_HEADER],
+            timeout=self._timeout,
+        )
+
+    def withdraw(self, parked: WrapInfo) -> bool:
+        """Have the server forget a parked request; False: it may still be approved and run."""
+        login = self.as_login(parked.token)
+        try:
+            login.request("POST", "auth/token/revoke-self", idempotent=True)
+        except Forbidden:
+            return True  # the token is gone already
+        except VaultError:
+            return False
+        finally:
+            login.close()
+        return True
+
+    def _persist(self, call: Call) -> CallOutcome:
         """Send until there is an answer to rely on, or time or patience is over."""
         now = self._monotonic()
         patience = Patience(deadline=now + self._timeout, started=now)
         while True:
             patience.tries += 1
             done = self._try(call, patience)
-            if done.reply is not None:
-                return done.reply
-            error = done.error or failure(0, (), method=call.method, path=call.path)
+            outcome = outcome_of(call, done)
+            if isinstance(outcome, CallDone | CallPending):
+                return outcome
             if done.verdict is Verdict.FINAL or not self._again(call, done, patience):
-                raise error
+                return outcome
             pause = 0.0 if done.hurry else patience.pause(done.asked_pause)
             if not patience.allows(self._monotonic(), pause):
-                raise error
+                return outcome
             self._sleep(pause)
 
-    def _again(self, call: _Call, done: _Try, patience: Patience) -> bool:
+    def _again(self, call: Call, done: Try, patience: Patience) -> bool:
         """Whether this outcome may be tried again, by what is known about the request."""
-        if done.verdict is Verdict.UNKNOWN and not call.idempotent:
-            raise unknown(call.method, call.path, done.error)
+        if done.verdict in {Verdict.UNKNOWN, Verdict.REDIRECT} and not call.idempotent:
+            return False
         if done.verdict is Verdict.REDIRECT:
-            if not call.idempotent:
-                raise unknown(call.method, call.path, done.error)
             return patience.redirect_allowed(self._monotonic())
         return patience.few_left if done.limited else True
 
-    def _try(self, call: _Call, patience: Patience) -> _Try:
+    def _try(self, call: Call, patience: Patience) -> Try:
         """Send once, following redirects to named hosts."""
         from skyflowctl.vault.connection import Lost, NotSent
 
@@ -260,19 +275,17 @@ class HvacTransport:
                 return self._not_sent(call, number, address, gone)
             except Lost as lost:
                 self._next_address(number)
-                return _Try(
-                    Verdict.UNKNOWN, no_answer(call.method, call.path, address, lost.reason)
-                )
+                return Try(Verdict.UNKNOWN, no_answer(call.method, call.path, address, lost.reason))
             if location is None:
                 return self._settled(done, number)
             if location not in self._addresses:
-                return _Try(Verdict.REDIRECT, unnamed_host(call.method, call.path, location))
+                return Try(Verdict.REDIRECT, unnamed_host(call.method, call.path, location))
             address = location
-        return _Try(
+        return Try(
             Verdict.UNKNOWN, no_answer(call.method, call.path, address, "it redirects in a circle")
         )
 
-    def _send(self, address: str, call: _Call, patience: Patience) -> tuple[_Try, str | None]:
+    def _send(self, address: str, call: Call, patience: Patience) -> tuple[Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
         answer = self._connection().send(
             address,
@@ -287,20 +300,23 @@ class HvacTransport:
         headers = {name.lower(): value for name, value in answer.headers.items()}
         self._index.observe(headers.get(INDEX_HEADER.lower()))
         if 300 <= answer.status_code < 400:
-            return _Try(Verdict.REDIRECT), origin(headers.get("location", ""), address)
+            return Try(Verdict.REDIRECT), origin(headers.get("location", ""), address)
         return self._read(call, answer.status_code, parsed(answer), headers), None
 
-    def _consistency(self, call: _Call) -> dict[str, str]:
+    def _consistency(self, call: Call) -> dict[str, str]:
         return {} if self._local else self._index.headers(fresh=call.fresh)
 
-    def _read(self, call: _Call, status: int, body: Any, headers: Mapping[str, str]) -> _Try:
+    def _read(self, call: Call, status: int, body: Any, headers: Mapping[str, str]) -> Try:
         """Return what an answer means."""
         texts = server_texts(body)
         if body is None or (status == 404 and not {"errors", "request_id"} & body.keys()):
             texts = (_NOT_A_SERVER,)
         verdict = judge(status, texts)
         if verdict is Verdict.DONE and body is not None:
-            return _Try(verdict, reply=make_reply(status, body, headers))
+            reply = make_reply(status, body, headers)
+            if parked_answer(body, reply, wrap_asked=WRAP_HEADER in call.headers):
+                verdict = Verdict.PENDING
+            return Try(verdict, reply=reply)
         request_id = str(body.get("request_id") or "") if body else ""
         error = failure(
             status,
@@ -314,15 +330,15 @@ class HvacTransport:
             error = no_token(error, self._target.source)
         # A node asked alone that lags behind says so in 429 without a text.
         if verdict is Verdict.DONE or (self._local and status == 429 and not texts):
-            return _Try(Verdict.FINAL, error)
-        return _Try(
+            return Try(Verdict.FINAL, error)
+        return Try(
             verdict,
             error,
             asked_pause=retry_after(headers),
-            limited=verdict is Verdict.UNKNOWN and not _may_be_election(status, texts),
+            limited=verdict is Verdict.UNKNOWN and not may_be_election(status, texts),
         )
 
-    def _settled(self, done: _Try, number: int) -> _Try:
+    def _settled(self, done: Try, number: int) -> Try:
         """Turn to another node after one that is sealed or has no leader, if there is one."""
         if done.verdict is not Verdict.NOT_APPLIED or isinstance(done.error, Busy):
             return done
@@ -332,15 +348,15 @@ class HvacTransport:
             return replace(done, verdict=Verdict.FINAL)
         return replace(done, limited=sealed)
 
-    def _not_sent(self, call: _Call, number: int, address: str, gone: Exception) -> _Try:
+    def _not_sent(self, call: Call, number: int, address: str, gone: Exception) -> Try:
         """No connection: try the next address; before the first success only once each."""
         reason, fix = getattr(gone, "reason", "no connection"), getattr(gone, "fix", "")
         error = no_connection(call.method, call.path, address, reason, fix)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
         if getattr(gone, "lasting", False) or (last and (self._local or not self._reached)):
-            return _Try(Verdict.FINAL, error)
-        return _Try(Verdict.NOT_APPLIED, error, hurry=not last)
+            return Try(Verdict.FINAL, error)
+        return Try(Verdict.NOT_APPLIED, error, hurry=not last)
 
     def _next_address(self, number: int) -> None:
         """Turn to the address after this one, unless another thread already has."""
@@ -378,8 +394,3 @@ class HvacTransport:
             if self._opened is None:
                 self._opened = Connection(self._target)
             return self._opened
-
-
-def _may_be_election(status: int, texts: tuple[str, ...]) -> bool:
-    """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
-    return status in {502, 504} or any("leadership lost" in text for text in texts)

@@ -19,6 +19,7 @@ class Verdict(Enum):
     """What is known about a request that was sent."""
 
     DONE = "done"
+    PENDING = "pending"  # parked until somebody approves it
     FINAL = "final"  # the server says no, and would again
     NOT_APPLIED = "not applied"  # surely not done; sending again is safe
     UNKNOWN = "unknown"  # maybe done
@@ -51,6 +52,11 @@ def _engine_or_namespace(status: int, text: str) -> bool:
     """The engine's own 502 and 503, and a locked namespace: asking again changes nothing."""
     engine = (status == 502 and "token service" in text) or "skyflow:" in text
     return engine or "this namespace has been locked" in text
+
+
+def may_be_election(status: int, texts: tuple[str, ...]) -> bool:
+    """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
+    return status in {502, 504} or any("leadership lost" in text for text in texts)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

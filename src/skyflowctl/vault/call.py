@@ -1,0 +1,62 @@
+"""One request as it is sent, however often, and how one try of it ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from skyflowctl.vault.failures import VaultError, failure
+from skyflowctl.vault.outcome import (
+    CallDone,
+    CallForwarded,
+    CallLost,
+    CallOutcome,
+    CallPending,
+    CallRefused,
+)
+from skyflowctl.vault.retrying import Verdict
+from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.unanswered import unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it is sent, however often."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None = field(repr=False)  # a ctx may be in there
+    content: bytes | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    idempotent: bool
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """How one try ended: a reply, or why not. ``hurry``: the next address, at once."""
+
+    verdict: Verdict
+    error: VaultError | None = None
+    reply: Reply | None = None
+    asked_pause: float | None = None
+    hurry: bool = False
+    limited: bool = False
+
+
+def outcome_of(call: Call, done: Try) -> CallOutcome:
+    """Return what one try says about the request."""
+    if done.reply is not None:
+        if done.verdict is Verdict.PENDING:
+            return CallPending(done.reply, done.reply.wrap_info)
+        return CallDone(done.reply)
+    error = done.error or failure(0, (), method=call.method, path=call.path)
+    match done.verdict:
+        case Verdict.FINAL | Verdict.NOT_APPLIED | Verdict.DONE | Verdict.PENDING:
+            return CallRefused(error)
+        case Verdict.UNKNOWN:
+            return CallLost(error if call.idempotent else unknown(call.method, call.path, error))
+        case Verdict.REDIRECT:
+            told = error if call.idempotent else unknown(call.method, call.path, error)
+            return CallForwarded(told)
+        case _:
+            assert_never(done.verdict)

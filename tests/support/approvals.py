@@ -1,0 +1,146 @@
+"""Control groups on a real server: one who writes, one who approves, and what they see."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from support.stack import Stack
+
+ALL = ("create", "update", "delete", "read", "list")
+WRITES = ("create", "update", "delete")
+
+
+def guarded(path: str, *, ttl: str = "1h", controlled: tuple[str, ...] = WRITES) -> str:
+    """A policy stanza that allows everything at a path and guards the controlled part."""
+    head = f'ttl = "{ttl}"' if ttl else ""
+    return f"""
+path "{path}" {{
+  capabilities = {json.dumps(list(ALL))}
+  control_group = {{
+    {head}
+    factor "ops" {{
+      controlled_capabilities = {json.dumps(list(controlled))}
+      identity {{ group_names = ["ops"] approvals = 1 }}
+    }}
+  }}
+}}"""
+
+
+def free(path: str, *capabilities: str) -> str:
+    return f'path "{path}" {{ capabilities = {json.dumps(list(capabilities or ALL))} }}'
+
+
+# What an operator of mounts needs besides the paths that a test guards.
+BASE = "\n".join(
+    [
+        free("sys/mounts", "read"),
+        free("sys/mounts/*"),
+        free("sys/config/auditing/request-headers", "read"),
+        free("sys/config/auditing/request-headers/*", "create", "read", "update", "sudo"),
+        free("sys/plugins/catalog/*", "create", "read", "update", "delete", "list", "sudo"),
+        free("sys/plugins/catalog", "read", "sudo"),
+        free("sys/plugins/reload/backend", "update", "sudo"),
+        free("sys/ha-status", "read"),
+        free("sys/control-group/request", "create", "update"),
+    ]
+)
+
+
+@dataclass
+class Approvals:
+    """One server, an operator whose policy a test sets, and an approver."""
+
+    stack: Stack
+    passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    approver: str = field(default="", repr=False)
+
+    def set_up(self) -> Approvals:
+        self.api("POST", "sys/auth/userpass", {"type": "userpass"})
+        self.api("PUT", "sys/policies/acl/approver", {"policy": free("sys/control-group/*")})
+        self.user("otto", "approver")
+        self.approver = self.login("otto")
+        whoami = self.api("GET", "auth/token/lookup-self", token=self.approver)[1]
+        entity = whoami["data"]["entity_id"]
+        self.api("POST", "identity/group/name/ops", {"member_entity_ids": [entity]})
+        return self
+
+    def user(self, name: str, *policies: str) -> None:
+        self.passwords[name] = secrets.token_hex(12)
+        body = {"password": self.passwords[name], "token_policies": list(policies)}
+        self.api("POST", f"auth/userpass/users/{name}", body)
+
+    def login(self, name: str) -> str:
+        body = {"password": self.passwords[name]}
+        return self.api("POST", f"auth/userpass/login/{name}", body, token="")[1]["auth"][
+            "client_token"
+        ]
+
+    def operator(self, *stanzas: str, name: str = "ana") -> str:
+        """A token of an operator who may do all on the mounts, save what is guarded."""
+        policy = "\n".join([BASE, free("skyflow/*"), *stanzas])
+        assert self.api("PUT", f"sys/policies/acl/{name}", {"policy": policy})[0] == 204
+        self.user(name, name)
+        return self.login(name)
+
+    def request(self, accessor: str) -> tuple[int, dict[str, Any]]:
+        """What an approver sees of a parked request."""
+        body = {"accessor": accessor}
+        return self.api("POST", "sys/control-group/request", body, token=self.approver)
+
+    def approve(self, accessor: str) -> None:
+        body = {"accessor": accessor}
+        answer = self.api("POST", "sys/control-group/authorize", body, token=self.approver)
+        assert answer[1]["data"]["approved"], answer
+
+    def api(
+        self, method: str, path: str, body: object = None, *, token: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """One plain call, as root unless a token is given: (status, parsed body)."""
+        exports = self.stack.exports
+        request = urllib.request.Request(
+            f"{exports['BAO_ADDR']}/v1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Vault-Token": exports["BAO_TOKEN"] if token is None else token},
+        )
+        context = ssl.create_default_context(cafile=exports["BAO_CACERT"])
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+                raw = reply.read()
+                return reply.status, json.loads(raw) if raw else {}
+        except urllib.error.HTTPError as error:
+            raw = error.read()
+            return error.code, json.loads(raw) if raw else {}
+
+    def parked_ever(self) -> int:
+        """How many requests the audit log shows as parked or wrapped so far."""
+        entries = (json.loads(line) for line in self.stack.audit_log.read_text().splitlines())
+        wraps = [(one.get("response") or {}).get("wrap_info") or {} for one in entries]
+        return len({one["accessor"] for one in wraps if one.get("creation_path")})
+
+    def waiting(self) -> dict[str, dict[str, Any]]:
+        """What the server holds: by accessor, what an approver sees of it."""
+        listed = self.api("LIST", "auth/token/accessors")[1]["data"]["keys"]
+        seen = {one: self.request(one) for one in listed}
+        return {one: body["data"] for one, (status, body) in seen.items() if status == 200}
+
+    def env(self, token: str, **more: str) -> dict[str, str]:
+        """The environment of a command as this login."""
+        null = "keyring.backends.null.Keyring"
+        return {"BAO_TOKEN": token, "PYTHON_KEYRING_BACKEND": null, **more}
+
+    def run(self, token: str, *args: str, check: int | None = 0, **more: str) -> dict[str, Any]:
+        """Run a command as this login and return its whole envelope."""
+        done = self.stack.cli(
+            *args, "-o", "json", check=None, exported=True, env=self.env(token, **more)
+        )
+        envelope = json.loads(done.stdout)
+        if check is not None:
+            assert done.returncode == check, (args, done.returncode, envelope, done.stderr)
+        return envelope

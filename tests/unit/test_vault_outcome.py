@@ -1,0 +1,86 @@
+"""The closed type of a call's outcome: what a parked answer looks like, and what it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from skyflowctl.errors import ExitCode
+from skyflowctl.vault.call import Call, Try, outcome_of
+from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.outcome import (
+    CallDone,
+    CallForwarded,
+    CallLost,
+    CallPending,
+    CallRefused,
+    parked_answer,
+)
+from skyflowctl.vault.parked import never_runs, withdrawn
+from skyflowctl.vault.retrying import Verdict
+from skyflowctl.vault.transport import make_reply
+
+NULLS = {"request_id": "r", "data": None, "wrap_info": None, "auth": None, "warnings": None}
+WRAPPED = {**NULLS, "wrap_info": {"token": "s.x", "accessor": "a", "ttl": 3600}}
+
+
+@pytest.mark.parametrize(
+    ("body", "wrap_asked", "parked"),
+    [
+        (WRAPPED, False, True),
+        (WRAPPED, True, False),
+        (NULLS, False, True),
+        (NULLS, True, True),
+        ({**NULLS, "data": {}}, False, False),
+        ({**NULLS, "data": {"version": 2}}, False, False),
+        ({**NULLS, "auth": {"client_token": "x"}}, False, False),
+        ({**NULLS, "warnings": ["it was ignored"]}, False, False),
+        ({}, False, False),
+        ({"initialized": True, "sealed": False}, False, False),
+    ],
+    ids=str,
+)
+def test_a_parked_answer_is_told_from_a_done_one(body, wrap_asked, parked):
+    assert parked_answer(body, make_reply(200, body, {}), wrap_asked=wrap_asked) is parked
+
+
+@pytest.mark.parametrize(
+    ("done", "idempotent", "kind"),
+    [
+        (Try(Verdict.DONE, reply=make_reply(200, {}, {})), True, CallDone),
+        (Try(Verdict.PENDING, reply=make_reply(200, WRAPPED, {})), True, CallPending),
+        (Try(Verdict.FINAL, BadRequest("no")), True, CallRefused),
+        (Try(Verdict.NOT_APPLIED, BadRequest("busy")), True, CallRefused),
+        (Try(Verdict.UNKNOWN, BadRequest("lost")), True, CallLost),
+        (Try(Verdict.UNKNOWN, BadRequest("lost")), False, CallLost),
+        (Try(Verdict.REDIRECT, BadRequest("there")), True, CallForwarded),
+        (Try(Verdict.REDIRECT, BadRequest("there")), False, CallForwarded),
+    ],
+)
+def test_every_end_of_a_try_is_one_outcome(done, idempotent, kind):
+    call = Call("POST", "p", None, None, {}, idempotent=idempotent, fresh=True)
+    outcome = outcome_of(call, done)
+    assert type(outcome) is kind
+    if isinstance(outcome, CallLost | CallForwarded):
+        assert outcome.error.problems[0].code == (
+            "bad-request" if idempotent else "outcome-unknown"
+        )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "named"),
+    [
+        (withdrawn("GET", "p/config", gone=True), ExitCode.NOT_PERMITTED, "p/config"),
+        (withdrawn("POST", "p/config", gone=True), ExitCode.REFUSED, "p/config"),
+        (never_runs("POST", "p/config", make_reply(200, NULLS, {})), ExitCode.REFUSED, "ttl"),
+    ],
+)
+def test_a_request_that_nobody_waits_for_has_its_exit_code_and_its_path(error, code, named):
+    (problem,) = error.problems
+    assert error.exit_code is code
+    assert named in f"{problem.summary} {problem.fix}"
+    assert "withdrawn" not in problem.why
+
+
+def test_a_request_that_could_not_be_withdrawn_is_told():
+    (problem,) = withdrawn("POST", "p", gone=False).problems
+    assert "must not be approved" in problem.why
