@@ -148,7 +148,9 @@ class FakeServer:
         if path.startswith("roles/"):
             return self._role(method, mount, path.removeprefix("roles/"), body)
         if path == "health":
-            answer = self.health.get(mount, {"healthy": True, "key_id": "k"})
+            answer = self.health.get(
+                mount, {"healthy": True, "key_id": "k", "token_service": {"reachable": True}}
+            )
             if isinstance(answer, VaultError):
                 raise answer
             return 200, answer
@@ -175,7 +177,7 @@ class FakeServer:
         old = self.configs[mount]
         if method == "GET":
             shown = {name: value for name, value in old.items() if name != "history"}
-            return (200, shown) if old else (404, None)
+            return 200, {"credentials_configured": False, "credential_version": 0, **shown}
         version = old.get("version", 0)
         if method == "DELETE":
             kept = {name: old[name] for name in ("credential_version", "history")}

@@ -33,7 +33,7 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
     row = {
         "name": "purchase",
         "path": "skyflow/purchase",
-        "engine": {"name": "skyflow", "version": "v1.0.0"},
+        "engine": {"name": "skyflow", "version": "v1.0.0", "api": "basic", "missing": ["cas"]},
         "health": "refused",
         "roles": ["a", "b"],
         "credential": key,
@@ -44,3 +44,4 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
     assert max(map(len, lines)) <= 80
     assert "b35157b4…" in lines[1]
     assert "1 mount not ok" in terminal.err.getvalue()
+    assert "* another engine, with the basic API: it lacks cas" in terminal.err.getvalue()

@@ -172,6 +172,7 @@ class TestNodes:
 def test_states_are_those_of_the_contract():
     assert set(STATES) == {
         "ok",
+        "unproven",
         "unconfigured",
         "refused",
         "token_service_unreachable",

@@ -206,6 +206,9 @@ def test_what_a_server_ignored_is_found():
     [
         ({"healthy": True, "token_service": {"reachable": True}}, "ok"),
         ({"healthy": False}, "unconfigured"),
+        ({"healthy": False, "error": "backend not configured"}, "unconfigured"),
+        ({"healthy": True, "configuration_status": "ok"}, "unproven"),
+        ({"healthy": False, "error": "failed to load configuration"}, "unproven"),
         ({"healthy": False, "token_service": {"reachable": None}}, "unconfigured"),
         ({"healthy": False, "token_service": {"reachable": True, "status": 401}}, "refused"),
         ({"healthy": False, "token_service": {"reachable": False}}, "token_service_unreachable"),

@@ -13,6 +13,7 @@ from skyflowctl.vault.workers import Workers
 
 STATES = (
     "ok",
+    "unproven",
     "unconfigured",
     "refused",
     "token_service_unreachable",
@@ -85,6 +86,7 @@ def health(
     prefix: str = "skyflow",
     connect: Connect | None = None,
     refresh: bool = False,
+    mint: bool = False,
     parallelism: int = 8,
 ) -> HealthResult:
     """Ask every mount for its health, on every node that may be asked.
@@ -99,6 +101,7 @@ def health(
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
         refresh: have the engine probe now instead of believing its last 30 seconds.
+        mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
 
     Raises:
@@ -115,7 +118,8 @@ def health(
     asked = [(mount, node, door) for mount in mounts for node, door in doors]
     try:
         with Workers(parallelism) as pool:
-            rows = pool.map(lambda one: _ask(one[0], one[1], one[2], refresh=refresh), asked)
+            fresh = refresh or mint
+            rows = pool.map(lambda one: _ask(*one, refresh=fresh, mint=mint), asked)
             return HealthResult(tuple(rows), unasked)
     finally:
         for _, door in doors:
@@ -165,20 +169,48 @@ def _node_name(node: Node) -> str:
     return node.api_address or node.hostname
 
 
-def _ask(mount: Named, node: str, gateway: Gateway, *, refresh: bool) -> MountHealth:
+def _ask(
+    mount: Named, node: str, gateway: Gateway, *, refresh: bool, mint: bool = False
+) -> MountHealth:
     started = time.monotonic()
     try:
         answer = gateway.health(mount.path, refresh=refresh)
+        if answer.state == "unproven" and mint:
+            return _minted(mount, node, gateway)
     except VaultError as error:
         return _failed(mount, error, node)
     spent = round((time.monotonic() - started) * 1000, 1)
     return _answered(mount, answer, node, spent)
 
 
+def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:
+    """Read a token for every role and drop it: the proof that a basic engine does not give."""
+    slowest, roles = 0.0, gateway.list_roles(mount.path)
+    for name, role in roles.items():
+        started = time.monotonic()
+        try:
+            gateway.creds(mount.path, name, role.ctx_probe or None)
+        except VaultError as error:
+            state = health_state(error)
+            detail = f"role {name}: {error.problems[0].why or error.problems[0].summary}"
+            return MountHealth(mount.name, mount.path, state, None, detail, node)
+        slowest = max(slowest, (time.monotonic() - started) * 1000)
+    if not roles:
+        detail = "it has no role to read a token for"
+        return MountHealth(mount.name, mount.path, "unproven", None, detail, node)
+    return MountHealth(mount.name, mount.path, "ok", round(slowest, 1), "", node)
+
+
 def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> MountHealth:
     latency = spent if answer.latency_ms is None else answer.latency_ms
-    detail = answer.error or ("no credential yet" if answer.state == "unconfigured" else "")
+    detail = answer.error or _DETAILS.get(answer.state, "")
     return MountHealth(mount.name, mount.path, answer.state, latency, detail, node)
+
+
+_DETAILS = {
+    "unconfigured": "no credential yet",
+    "unproven": "its engine only says that a config exists; --mint reads a token for each role",
+}
 
 
 def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:

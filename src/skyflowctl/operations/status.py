@@ -11,7 +11,7 @@ from skyflowctl.operations.health import mount_health
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.rotation.due import due_reason, moment
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.vault.live import EngineApi, LiveConfig, LiveState
 from skyflowctl.vault.workers import Workers
 
 
@@ -47,6 +47,7 @@ class MountStatus:
         engine_name: the mount type that is there; empty: nothing is mounted.
         engine_version: of the plugin that runs; empty when the server does not say.
         health: one of :data:`skyflowctl.operations.health.STATES`.
+        api: what the engine can do; None: its config could not be read.
         roles: names of the roles it has.
         credential: None when there is none, or it cannot be read.
         problem: why it cannot be read.
@@ -57,6 +58,7 @@ class MountStatus:
     engine_name: str
     engine_version: str
     health: str
+    api: EngineApi | None = None
     roles: tuple[str, ...] = ()
     credential: CredentialStatus | None = None
     problem: Problem | None = None
@@ -107,6 +109,7 @@ def _one(
         engine_name=there.type,
         engine_version=there.running_plugin_version,
         health=mount_health(gateway, mount).state,
+        api=engine.config.api if engine else None,
         roles=tuple(sorted(engine.roles)) if engine else (),
         credential=_credential(engine.config, mount.rotation, now) if engine else None,
         problem=live.problems.get(mount.path),

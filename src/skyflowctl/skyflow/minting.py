@@ -6,16 +6,16 @@ and no ``jti``. The answer names no lifetime, so it is read from the token's own
 """
 
 import json
-import math
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from skyflowctl.clock import Clock
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.bearer import expiry_of
 from skyflowctl.skyflow.service_account import ServiceAccount
 from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
 from skyflowctl.skyflow.token_service import (
@@ -108,23 +108,6 @@ def sign(claims: Mapping[str, Any], key: SigningKey) -> Secret:
     """Return the claims as a compact RS256 JWT."""
     signed_part = f"{_HEADER}.{_encoded(_compact(claims))}"
     return Secret(f"{signed_part}.{_encoded(key.sign(signed_part.encode()))}")
-
-
-def expiry_of(token: Secret) -> datetime:
-    """Return the time that a token's own ``exp`` names; the signature is not verified.
-
-    Raises:
-        ValueError: it is no JWT, or has no usable ``exp``; the text repeats nothing.
-    """
-    try:
-        _, payload, _ = token.reveal().split(".")
-        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        exp = claims["exp"]
-        if isinstance(exp, bool) or not isinstance(exp, int | float) or not math.isfinite(exp):
-            raise TypeError
-        return datetime.fromtimestamp(exp, UTC)
-    except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
-        raise ValueError("the token has no readable exp") from None
 
 
 class Minter:

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from skyflowctl.clock import rfc3339
 from skyflowctl.secret import Secret
+from skyflowctl.skyflow.bearer import read_bearer
 
 
 @dataclass(frozen=True, slots=True)
 class Creds:
-    """A bearer token read through the server. ``ttl`` is whole seconds."""
+    """A bearer token read through the server. ``ttl`` is whole seconds.
+
+    What the engine does not tell is taken from the token itself; empty or 0: neither says.
+    """
 
     access_token: Secret
     token_type: str
@@ -22,12 +28,16 @@ class Creds:
     @classmethod
     def parse(cls, data: Mapping[str, Any], request_id: str) -> "Creds":
         """Return the token in the data of a reply to ``creds/<role>``."""
+        token = Secret(str(data["access_token"]))
+        own = read_bearer(token)
+        end = own.expires_at
+        left = int((end - datetime.now(UTC)).total_seconds()) if end else 0
         return cls(
-            access_token=Secret(str(data["access_token"])),
+            access_token=token,
             token_type=str(data.get("token_type", "Bearer")),
-            expires_at=str(data.get("expires_at", "")),
-            ttl=whole(data.get("ttl")),
-            key_id=str(data.get("key_id", "")),
+            expires_at=str(data.get("expires_at") or (rfc3339(end) if end else "")),
+            ttl=whole(data.get("ttl")) if "ttl" in data else max(0, left),
+            key_id=str(data.get("key_id") or own.key_id),
             credential_version=whole(data.get("credential_version")),
             request_id=request_id,
         )
@@ -86,7 +96,8 @@ def _proof(raw: Mapping[str, Any]) -> RoleProof:
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
     """A mount's own health answer. ``raw`` is all of it; the token service's part is
-    ``reachable`` None when the engine did not ask it (nothing is configured)."""
+    ``reachable`` None when the engine did not ask it: nothing is configured, or the engine
+    has the basic API, which never asks."""
 
     healthy: bool
     configuration_status: str
@@ -99,7 +110,10 @@ class EngineHealth:
 
     @property
     def state(self) -> str:
-        """One of ok, unconfigured, refused, token_service_unreachable."""
+        """One of ok, unproven, unconfigured, refused, token_service_unreachable."""
+        if "token_service" not in self.raw:
+            empty = not self.healthy and (not self.error or "not configured" in self.error)
+            return "unconfigured" if empty else "unproven"
         if self.healthy:
             return "ok"
         if self.reachable is None:
@@ -119,7 +133,7 @@ class EngineHealth:
             reachable=None if reachable is None else bool(reachable),
             latency_ms=None if latency is None else float(latency),
             status=whole(service.get("status")),
-            error=str(service.get("error") or ""),
+            error=str(service.get("error") or data.get("error") or ""),
             raw=data,
         )
 

@@ -190,6 +190,15 @@ class BadRoleName(VaultError, errors.UsageError):
     default_code = "bad-role-name"
 
 
+BASIC_MINT_FAILED = "failed to generate token"
+"""How an engine with the basic API begins, with 400, whenever its token service gave none."""
+
+
+def says_not_configured(error: VaultError) -> bool:
+    """Whether the engine, ours or one with the basic API, says that it has no credential."""
+    return error.says("mount not configured") or error.says("backend not configured")
+
+
 HEALTH_STATES: Mapping[type[VaultError], str] = {
     PluginMissing: "plugin_missing",
     NotFound: "not_mounted",
@@ -202,8 +211,10 @@ def health_state(error: VaultError) -> str:
     """Return the health state (DESIGN.md section 3) that a failed engine request means."""
     if isinstance(error, TokenServiceFailed):
         return "refused" if error.refused else "token_service_unreachable"
-    if isinstance(error, BadRequest) and error.says("mount not configured"):
+    if isinstance(error, BadRequest) and says_not_configured(error):
         return "unconfigured"
+    if isinstance(error, BadRequest) and error.says(BASIC_MINT_FAILED):
+        return "refused"
     for kind, state in HEALTH_STATES.items():
         if isinstance(error, kind):
             return state

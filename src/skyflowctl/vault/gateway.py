@@ -19,6 +19,7 @@ from skyflowctl.vault.failures import (
     OutcomeUnknown,
     PathInUse,
     SilentlyIgnored,
+    VaultError,
 )
 from skyflowctl.vault.live import (
     HistoryEntry,
@@ -208,9 +209,16 @@ class Gateway:
             if type(error) is NotFound:
                 raise NotAnEngine.at(path, cause=error) from None
             raise
-        if "credentials_configured" not in found.raw:
+        if "credentials_configured" not in found.raw and not self._is_empty_engine(path):
             raise NotAnEngine.at(path)
         return found
+
+    def _is_empty_engine(self, path: str) -> bool:
+        """Whether an engine with the basic API is there, whose config says nothing yet."""
+        try:
+            return "healthy" in self.health(path).raw
+        except VaultError:
+            return False
 
     def write_config(
         self, path: str, fields: Mapping[str, Any], *, cas: int | None = None

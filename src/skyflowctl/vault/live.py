@@ -2,9 +2,37 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from skyflowctl.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class EngineApi:
+    """What the engine of a mount can do: it decides what a command may claim of it.
+
+    Ours has the full API. Another one of the same type has the basic one: config, roles,
+    creds, health. It is told by the answer of ``config``, which every plan reads.
+
+    Args:
+        missing: what it lacks of :data:`ENGINE_FEATURES`.
+    """
+
+    missing: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> Literal["full", "basic"]:
+        """``full`` or ``basic``."""
+        return "basic" if self.missing else "full"
+
+    def has(self, feature: str) -> bool:
+        """Tell whether it has one of :data:`ENGINE_FEATURES`."""
+        return feature not in self.missing
+
+
+ENGINE_FEATURES = ("history", "verify", "cas", "ctx", "token_service")
+FULL_API = EngineApi()
+BASIC_API = EngineApi(ENGINE_FEATURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,7 @@ class LiveConfig:
     credential_version: int
     raw: Mapping[str, Any] = field(default_factory=dict)
     rotation: LiveRotation | None = None
+    api: EngineApi = FULL_API
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,15 @@ from typing import Any
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.answers import Node, ServerHealth, whole
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRole, LiveRotation
+from skyflowctl.vault.live import (
+    BASIC_API,
+    FULL_API,
+    HistoryEntry,
+    LiveConfig,
+    LiveMount,
+    LiveRole,
+    LiveRotation,
+)
 
 _MOUNT_ONLY = frozenset({"type", "description", "options", "config", "local", "seal_wrap"})
 _MOUNT_LISTS = (
@@ -14,6 +22,8 @@ _MOUNT_LISTS = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
 )
+# Ours tells it of every mount, configured or not; no engine with the basic API does.
+_OURS = "credential_version"
 _NEVER_COMPARED = frozenset({"cas", "force", "validate_credentials"})
 
 
@@ -79,6 +89,7 @@ def config(raw: Mapping[str, Any]) -> LiveConfig:
         credential_version=whole(raw.get("credential_version")),
         raw=dict(raw),
         rotation=rotation(raw.get("rotation")),
+        api=FULL_API if _OURS in raw else BASIC_API,
     )
 
 

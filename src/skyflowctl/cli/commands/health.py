@@ -26,6 +26,10 @@ MountsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
 ]
+MintOption = Annotated[
+    bool,
+    option("--mint", help="Read a token for each role where the engine does not prove itself."),
+]
 RefreshOption = Annotated[bool, option("--refresh", help="Probe now; believe no cached answer.")]
 
 
@@ -34,6 +38,7 @@ RefreshOption = Annotated[bool, option("--refresh", help="Probe now; believe no 
         ("skyflowctl health", "every mount of the manifest, or of the server"),
         ("skyflowctl health order payment", "two of them"),
         ("skyflowctl health --node https://bao-2:8200 --refresh", "a further node, probed now"),
+        ("skyflowctl health legacy --mint", "an engine that cannot prove itself"),
         ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
     ],
     exits=[ExitCode.UNHEALTHY, ExitCode.INVALID],
@@ -46,9 +51,11 @@ def health(
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
     refresh: RefreshOption = False,
+    mint: MintOption = False,
 ) -> None:
     """Ask every mount, on every node that was named, whether it can mint. A mount that is
-    not ok, a sealed server and one that does not answer are all exit 6."""
+    not ok, a sealed server and one that does not answer are all exit 6. An engine with the
+    basic API cannot say whether it mints: it is unproven, and --mint proves it."""
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.health import health as ask
@@ -62,6 +69,7 @@ def health(
                 prefix=chosen.prefix,
                 connect=wiring.connect_node(gateway),
                 refresh=refresh,
+                mint=mint,
                 parallelism=parallelism,
             )
         for node in found.unasked:
@@ -78,13 +86,15 @@ def _problem(row: "MountHealth") -> Problem:
     node = f" on {row.node}" if row.node else ""
     return Problem(
         row.state.replace("_", "-"),
-        f"{row.path or 'the server'}{node} is not well: {row.state}",
+        f"{row.path or 'the server'}{node} is {_HOW.get(row.state, f'not well: {row.state}')}",
         row.detail or "the one who answered gave no reason",
         _FIXES[row.state],
     )
 
 
+_HOW = {"unproven": "unproven: whether it mints is not known"}
 _FIXES = {
+    "unproven": "'skyflowctl health --mint' reads a token for each role, and drops it",
     "unconfigured": "give it a credential: 'skyflowctl apply' writes the manifest's",
     "refused": "see 'skyflowctl config verify', and the key and its roles in Skyflow",
     "token_service_unreachable": "check the server's way to the token service, and its proxy",
@@ -96,11 +106,14 @@ _FIXES = {
 }
 
 
+_STYLES = {"ok": "green", "unproven": "bold yellow"}
+
+
 def _view(result: Result, terminal: Terminal) -> None:
     rows = [
         [
             one["name"] or "(server)",
-            Styled(one["state"], "green" if one["state"] == "ok" else "bold red"),
+            Styled(one["state"], _STYLES.get(one["state"], "bold red")),
             "-" if one["latency_ms"] is None else f"{one['latency_ms']:.0f} ms",
             one["node"],
             one["detail"],

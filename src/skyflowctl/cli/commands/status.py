@@ -66,7 +66,12 @@ def _json(one: "MountStatus") -> dict[str, Any]:
     return {
         "name": one.name,
         "path": one.path,
-        "engine": {"name": one.engine_name, "version": one.engine_version},
+        "engine": {
+            "name": one.engine_name,
+            "version": one.engine_version,
+            "api": one.api.name if one.api else None,
+            "missing": list(one.api.missing) if one.api else [],
+        },
         "health": one.health,
         "roles": list(one.roles),
         "credential": asdict(one.credential) if one.credential else None,
@@ -81,8 +86,8 @@ def _view(result: Result, terminal: Terminal) -> None:
             [
                 one["name"],
                 one["path"],
-                one["engine"]["version"],
-                Styled(one["health"], "green" if one["health"] == "ok" else "bold red"),
+                one["engine"]["version"] + ("*" if one["engine"]["missing"] else ""),
+                Styled(one["health"], _STYLES.get(one["health"], "bold red")),
                 str(len(one["roles"])),
                 _short(key["key_id"]),
                 _age(key["age_seconds"]),
@@ -95,8 +100,16 @@ def _view(result: Result, terminal: Terminal) -> None:
         unwell = sum(one["health"] != "ok" for one in result.data["mounts"])
         if unwell:
             terminal.note(f"{counted(unwell, 'mount')} not ok: 'skyflowctl health' says why")
+        for missing in sorted(
+            {", ".join(one["engine"]["missing"]) for one in result.data["mounts"]}
+        ):
+            if missing:
+                terminal.note(f"* another engine, with the basic API: it lacks {missing}")
     else:
         terminal.note("no mounts")
+
+
+_STYLES = {"ok": "green", "unproven": "bold yellow"}
 
 
 def _short(key_id: str) -> str:

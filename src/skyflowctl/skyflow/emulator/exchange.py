@@ -108,6 +108,7 @@ def _issue(state: EmulatorState, grant: Grant) -> _Issued:
         "iat": now,
         "exp": now + state.token_lifetime,
         "jti": jti,
+        "key": grant.key_id,
         "roles": list(grant.role_ids),
     }
     if grant.ctx is not None:
