@@ -59,6 +59,8 @@ def judge(
     """
     if is_live(live, wanted):
         return Verdict()
+    if not live.key_id and not insisted:
+        return Verdict(warnings=(notes.live_key_unknown(mount, wanted),))
     if history is not None and wanted.key_id in history.values():
         version = max(number for number, key in history.items() if key == wanted.key_id)
         return Verdict(warnings=(notes.rotated_past(mount, live, wanted, version),))
@@ -91,7 +93,7 @@ def was_cut_off(live: LiveEngine) -> bool:
     Whoever cut it off decides when it may mint again: a reference that leads to another
     key by now is no such decision.
     """
-    return bool(live.history)
+    return bool(live.history) or live.config.revoked is not None
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

@@ -115,6 +115,8 @@ def _add_mount(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState,
 def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState, key: Key) -> None:
     there = live.engines.get(mount.path)
     draft.actions += engine.role_actions(manifest, mount, there)
+    if without_rule := engine.roles_without_rule(mount, there):
+        draft.warnings.append(notes.ctx_not_enforced(mount, without_rule))
     draft.warnings += engine.unmanaged_roles(mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
     has_config = outline.action is not None or (there is not None and there.config.configured)

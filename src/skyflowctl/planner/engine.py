@@ -8,7 +8,7 @@ from skyflowctl.planner import credential, fields, notes
 from skyflowctl.planner.credential import Verdict
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, ActionType, Change, Kind
-from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveRole
+from skyflowctl.vault.live import FULL_API, EngineApi, LiveConfig, LiveEngine, LiveRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,20 @@ class Outline:
 
 def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Action]:
     """Return what makes the mount's roles as the manifest says, in its order."""
-    roles = live.roles if live else {}
-    planned = (_role(manifest, mount, role, roles.get(role.name)) for role in mount.roles)
+    roles, api = (live.roles, live.config.api) if live else ({}, FULL_API)
+    planned = (
+        _role(manifest, mount, role, roles.get(role.name), api)
+        for role in mount.roles
+        if role.name not in roles_without_rule(mount, live)
+    )
     return [action for action in planned if action]
+
+
+def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
+    """Return the roles whose ctx rule the mount's engine would drop without a word."""
+    if live is None or live.config.api.has("ctx"):
+        return []
+    return [role.name for role in mount.roles if role.ctx.required or role.ctx.pattern]
 
 
 def unmanaged_roles(mount: Mount, live: LiveEngine | None) -> list[Problem]:
@@ -72,12 +83,16 @@ def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
     return credential.mind_rotation(mount, live.config, key.identity, verdict)
 
 
-def _role(manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None) -> Action | None:
+def _role(
+    manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None, api: EngineApi
+) -> Action | None:
     path = f"{mount.path}/roles/{role.name}"
     wanted = fields.wanted_role(manifest, role)
+    if not api.has("ctx"):
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("ctx_")}
     if live is None:
-        changes = fields.all_new(wanted)
-        return Action(ActionType.CREATE, Kind.ROLE, mount.name, path, changes, wanted, cas=0)
+        changes, cas = fields.all_new(wanted), 0 if api.has("cas") else None
+        return Action(ActionType.CREATE, Kind.ROLE, mount.name, path, changes, wanted, cas)
     changes = fields.differences(fields.live_role(live), wanted)
     if not changes:
         return None
@@ -105,11 +120,16 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
         shown + fields.all_new(wanted),
         wanted,
         # A mount that was cut off counts on; 0 is one that never had a config.
-        cas=live.config.version if live else 0,
+        cas=_config_cas(live.config) if live else 0,
         needs_credential=True,
         credential=key.identity,
     )
     return Outline(action, () if key.identity else (notes.unresolved(mount, key.why),))
+
+
+def _config_cas(live: LiveConfig) -> int | None:
+    """Return the version to expect; an engine with the basic API takes no check-and-set."""
+    return live.version if live.api.has("cas") else None
 
 
 def _config_update(
@@ -125,8 +145,7 @@ def _config_update(
         f"{mount.path}/config",
         verdict.changes + changes,
         fields.as_body(changes),
-        # An engine with the basic API counts no versions, and takes no cas.
-        cas=live.version or None,
+        cas=_config_cas(live) or None,
         needs_credential=verdict.replace is not None,
         credential=rotated,
     )

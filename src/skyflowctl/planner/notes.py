@@ -160,12 +160,34 @@ def cut_off(mount: Mount, wanted: CredentialIdentity, history: Mapping[int, str]
     )
 
 
+def live_key_unknown(mount: Mount, wanted: CredentialIdentity) -> Problem:
+    """An engine with the basic API keeps the identity to itself: it may be the very same."""
+    return Problem(
+        "live-key-unknown",
+        f"{mount.path} has a credential, and its engine does not tell which",
+        f"the manifest's is key {wanted.key_id}; whether it is the live one cannot be read",
+        f"to write it all the same: --replace-credential {mount.name}",
+        mount.where,
+    )
+
+
+def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
+    """A ctx rule that an engine drops without a word would only look like one."""
+    return Problem(
+        "ctx-not-enforced",
+        f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
+        "it would take the role, drop the rule and mint without ctx for everybody",
+        f"remove ctx from these roles, or put skyflowctl's own engine there: "
+        f"'skyflowctl plugin register' and reload {mount.path}",
+        mount.where,
+    )
+
+
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
     """Without a history nobody can tell a new key from an old one."""
-    running = f"key {live.key_id}" if live.key_id else "a key that it does not name"
     return Problem(
         "replacement-withheld",
-        f"{mount.path} runs on {running}, not on the manifest's {wanted.key_id}",
+        f"{mount.path} runs on key {live.key_id}, not on the manifest's {wanted.key_id}",
         "this engine keeps no history, so the manifest's key may be one from before a rotation",
         f"if it is the newer one: --replace-credential {mount.name}",
         mount.where,

@@ -8,7 +8,7 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
 
-LEFT_OUT = frozenset({"owned-by-other", "path-in-use", "type-differs"})
+LEFT_OUT = frozenset({"ctx-not-enforced", "owned-by-other", "path-in-use", "type-differs"})
 """Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
 
 UNREADABLE = frozenset({"engine-unreadable"})

@@ -19,7 +19,6 @@ from skyflowctl.vault.failures import (
     OutcomeUnknown,
     PathInUse,
     SilentlyIgnored,
-    VaultError,
 )
 from skyflowctl.vault.live import (
     HistoryEntry,
@@ -209,16 +208,12 @@ class Gateway:
             if type(error) is NotFound:
                 raise NotAnEngine.at(path, cause=error) from None
             raise
-        if "credentials_configured" not in found.raw and not self._is_empty_engine(path):
-            raise NotAnEngine.at(path)
+        if "credentials_configured" not in found.raw:
+            # One with the basic API says nothing before its first config; its health does.
+            if not reading.tells_health(self.transport, path):
+                raise NotAnEngine.at(path)
+            found = reading.with_mark(found, self.read_mount(path))
         return found
-
-    def _is_empty_engine(self, path: str) -> bool:
-        """Whether an engine with the basic API is there, whose config says nothing yet."""
-        try:
-            return "healthy" in self.health(path).raw
-        except VaultError:
-            return False
 
     def write_config(
         self, path: str, fields: Mapping[str, Any], *, cas: int | None = None
@@ -232,11 +227,13 @@ class Gateway:
 
         Raises:
             Conflict: the check was lost, and the live config is not what was sent.
+            SilentlyIgnored: an engine that answers nothing did not keep what was sent.
             TokenServiceFailed: the engine tried the credential, and it does not mint.
         """
         body = _with_cas(fields, cas)
         try:
-            return self._write("POST", f"{path}/config", body).data or {}
+            data = self._write("POST", f"{path}/config", body).data
+            return data or reading.check_config_kept(self.transport, path, fields)
         except Conflict:
             live = self.read_config(path)
             if not parsing.config_equals(live, fields):
@@ -306,7 +303,8 @@ class Gateway:
         """
         where = role_path(path, "roles", name)
         try:
-            return self._write("POST", where, _with_cas(fields, cas)).data or {}
+            data = self._write("POST", where, _with_cas(fields, cas)).data
+            return data or reading.check_role_kept(self.transport, path, name, fields)
         except Conflict:
             live = self.read_role(path, name)
             if live is None or not parsing.role_equals(live, fields):

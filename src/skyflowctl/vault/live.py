@@ -79,6 +79,18 @@ class LiveRotation:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveRevocation:
+    """A cut-off that no new credential has ended. ``at`` is RFC 3339; what nobody told is
+    empty. An engine with the basic API keeps none: then the mount's options have it."""
+
+    at: str
+    by: str = ""
+    reason: str = ""
+    run: str = ""
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One credential version that a mount has had; ``kept``: it can be rolled back to."""
 
@@ -106,6 +118,7 @@ class LiveConfig:
     raw: Mapping[str, Any] = field(default_factory=dict)
     rotation: LiveRotation | None = None
     api: EngineApi = FULL_API
+    revoked: LiveRevocation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from skyflowctl.vault.live import (
     HistoryEntry,
     LiveConfig,
     LiveMount,
+    LiveRevocation,
     LiveRole,
     LiveRotation,
 )
@@ -24,6 +25,7 @@ _MOUNT_LISTS = (
 )
 # Ours tells it of every mount, configured or not; no engine with the basic API does.
 _OURS = "credential_version"
+REVOKED_MARK = "revoked_"
 _NEVER_COMPARED = frozenset({"cas", "force", "validate_credentials"})
 
 
@@ -90,7 +92,26 @@ def config(raw: Mapping[str, Any]) -> LiveConfig:
         raw=dict(raw),
         rotation=rotation(raw.get("rotation")),
         api=FULL_API if _OURS in raw else BASIC_API,
+        revoked=revocation(raw.get("revoked")),
     )
+
+
+def revocation(raw: Mapping[str, Any] | None) -> LiveRevocation | None:
+    """Return a cut-off as the engine tells it, or None for none."""
+    if not raw:
+        return None
+    names = ("at", "by", "reason", "run", "key_id")
+    return LiveRevocation(**{name: str(raw.get(name) or "") for name in names})
+
+
+def marked_revocation(mount: LiveMount) -> LiveRevocation | None:
+    """Return the cut-off that a mount's options tell, for an engine that keeps none."""
+    marks = {
+        name.removeprefix(REVOKED_MARK): value
+        for name, value in mount.options.items()
+        if name.startswith(REVOKED_MARK)
+    }
+    return revocation(marks) if marks.get("at") else None
 
 
 def rotation(raw: Mapping[str, Any] | None) -> LiveRotation | None:
@@ -188,11 +209,16 @@ def config_equals(live: LiveConfig, fields: Mapping[str, Any]) -> bool:
     A credential is compared by its identity. A path on the server names content that
     cannot be seen from here, so it never counts as equal.
     """
-    return all(
-        _config_field_equals(live, name, value)
+    return not config_differences(live, fields)
+
+
+def config_differences(live: LiveConfig, fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of sent fields whose value is not live; see :func:`config_equals`."""
+    return [
+        name
         for name, value in fields.items()
-        if name not in _NEVER_COMPARED
-    )
+        if name not in _NEVER_COMPARED and not _config_field_equals(live, name, value)
+    ]
 
 
 def _config_field_equals(live: LiveConfig, name: str, value: Any) -> bool:
@@ -224,11 +250,16 @@ def _identity(credential: Secret | str) -> tuple[str, str] | None:
 
 def role_equals(live: LiveRole, fields: Mapping[str, Any]) -> bool:
     """Whether every field of a role write is already live."""
-    return all(
-        _role_field_equals(live, name, value)
+    return not role_differences(live, fields)
+
+
+def role_differences(live: LiveRole, fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of sent fields whose value is not live."""
+    return [
+        name
         for name, value in fields.items()
-        if name not in _NEVER_COMPARED
-    )
+        if name not in _NEVER_COMPARED and not _role_field_equals(live, name, value)
+    ]
 
 
 def _role_field_equals(live: LiveRole, name: str, value: Any) -> bool:

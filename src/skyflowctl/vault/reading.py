@@ -1,6 +1,7 @@
 """Reads of the live state: 2 requests for the server and 2 for each mount of ours."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from skyflowctl.errors import Problem
@@ -13,6 +14,7 @@ from skyflowctl.vault.failures import (
     NotFound,
     Sealed,
     ServerUnreachable,
+    SilentlyIgnored,
     VaultError,
 )
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
@@ -37,7 +39,7 @@ def live_state(
         engines: dict[str, LiveEngine] = {}
         problems: dict[str, Problem] = {}
         for path in ours:
-            engine = _engine(configs[path].result, listed[path].result)
+            engine = _engine(mounted[path], configs[path].result, listed[path].result)
             if isinstance(engine, LiveEngine):
                 engines[path] = engine
             else:
@@ -46,15 +48,32 @@ def live_state(
 
 
 def _engine(
-    get_config: Callable[[], LiveConfig], get_roles: Callable[[], Mapping[str, LiveRole]]
+    mount: LiveMount,
+    get_config: Callable[[], LiveConfig],
+    get_roles: Callable[[], Mapping[str, LiveRole]],
 ) -> LiveEngine | Problem:
     """Return what one mount holds, or why it cannot be read."""
     try:
-        return LiveEngine(get_config(), get_roles())
+        return LiveEngine(with_mark(get_config(), mount), get_roles())
     except _WHOLE_SERVER:
         raise
     except VaultError as error:
         return error.problems[0]
+
+
+def tells_health(transport: Transport, path: str) -> bool:
+    """Whether an engine is there that has a health, though its config says nothing."""
+    try:
+        return "healthy" in _get(transport, f"{path}/health")
+    except VaultError:
+        return False
+
+
+def with_mark(found: LiveConfig, mount: LiveMount | None) -> LiveConfig:
+    """Return a config with the cut-off that the mount's options tell of a basic engine."""
+    if mount is None or found.api.has("history") or found.configured:
+        return found
+    return replace(found, revoked=parsing.marked_revocation(mount))
 
 
 def mounts(transport: Transport) -> dict[str, LiveMount]:
@@ -118,6 +137,52 @@ def role(transport: Transport, path: str, name: str) -> LiveRole | None:
         if error.empty:
             return None
         raise
+
+
+def check_role_kept(
+    transport: Transport, path: str, name: str, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Read a role back whose write was answered with nothing, as a basic engine does.
+
+    Raises:
+        SilentlyIgnored: a field is not as it was sent.
+    """
+    live = role(transport, path, name)
+    ignored = ["the role"] if live is None else parsing.role_differences(live, fields)
+    if live is None or ignored:
+        raise _ignored(f"{path}/roles/{name}", ignored)
+    return {"version": live.version}
+
+
+def check_config_kept(
+    transport: Transport, path: str, fields: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The same for a config; of a credential only where the engine tells its identity.
+
+    Raises:
+        SilentlyIgnored: a field is not as it was sent.
+    """
+    live = config(transport, path)
+    if live.configured and not live.key_id:
+        fields = {name: value for name, value in fields.items() if name not in _CREDENTIALS}
+    ignored = parsing.config_differences(live, fields)
+    if ignored:
+        raise _ignored(f"{path}/config", ignored)
+    return live.raw
+
+
+_CREDENTIALS = ("credentials_json", "credentials_file_path")
+
+
+def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnored:
+    return SilentlyIgnored(
+        f"the engine accepted and ignored {', '.join(names)}: {where}",
+        why="read back, it is not as it was written: this engine does not know it, or "
+        "somebody else wrote meanwhile",
+        fix="'skyflowctl status' says what the engine lacks; take these fields out of the "
+        "manifest, or put skyflowctl's own engine there",
+        path=where,
+    )
 
 
 def _get(transport: Transport, path: str) -> Mapping[str, Any]:

@@ -1,0 +1,174 @@
+"""The command line beside another engine with the basic API, on a real server: what it can
+do is read, and nothing is claimed that it does not do."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bao import BaoServer, running_bao
+from support.basic_engine import basic_env, write_basic_plugin
+from support.cli import checked_envelope, invoke
+from support.emulator import RunningEmulator
+
+pytestmark = pytest.mark.real_server
+MISSING = ["history", "verify", "cas", "ctx", "token_service"]
+ROLES = "{writer: {role_ids: [role-1]}, reader: {role_ids: [role-2]}}"
+CTX = '{writer: {role_ids: [role-1], ctx: {pattern: "order:*", probe: "order:probe"}}}'
+
+
+@pytest.fixture(scope="module")
+def server(emulator: RunningEmulator):
+    """A server whose plugin ``skyflow`` v1.0.0 is the other engine."""
+    with running_bao() as running:
+        sha256 = write_basic_plugin(running.plugin_dir, "basic")
+        env = basic_env(emulator.host, emulator.ca)
+        body = {"sha256": sha256, "command": "basic", "version": "v1.0.0", "env": env}
+        status, answer = running.api("PUT", "sys/plugins/catalog/secret/skyflow", body)
+        assert status == 204, answer
+        yield running
+
+
+@dataclass
+class Place:
+    """A manifest with one mount ``order``, and a way to run commands on it."""
+
+    server: BaoServer
+    emulator: RunningEmulator
+    folder: Path
+
+    def write(self, roles: str = ROLES, **more: Any) -> None:
+        text = f"""\
+            version: 1
+            manifest: shop
+            plugin: {{name: skyflow}}
+            mounts:
+              order:
+                description: Orders
+                credentials: {{file: order.json}}
+                roles: {roles}
+            """
+        (self.folder / "mounts.yaml").write_text(textwrap.dedent(text))
+
+    def credential(self, name: str = "order.json", client_id: str | None = None) -> dict[str, Any]:
+        """Write a credential; a further key of an account when that is named."""
+        if client_id is None:
+            text = self.emulator.new_account("role-1", "role-2")
+        else:
+            text = self.emulator.control.create_key(client_id).reveal()
+        (self.folder / name).write_text(text)
+        return json.loads(text)
+
+    def run(self, *args: str, code: int = 0, ends: bool = True) -> Any:
+        """Run a command; its envelope."""
+        env = {k: v for k, v in self.server.env().items() if k.startswith("BAO_")}
+        env |= {"SSL_CERT_FILE": str(self.emulator.ca), "HOME": str(self.folder)}
+        env |= {"XDG_STATE_HOME": str(self.folder / "state")}
+        more = ["-f", str(self.folder / "mounts.yaml"), "-o", "json"] if ends else []
+        done = invoke(*args, *more, env=env)
+        assert done.exit_code == code, (done.exit_code, done.output)
+        return checked_envelope(done.stdout) if ends else done
+
+    def data(self, *args: str, code: int = 0) -> Any:
+        return self.run(*args, code=code)["data"]
+
+    def apply(self, *args: str, code: int = 0) -> Any:
+        return self.run("apply", "-y", "--allow-host", self.emulator.host, *args, code=code)
+
+    def plan(self, *args: str, code: int = 0) -> Any:
+        return self.run("plan", "--allow-host", self.emulator.host, *args, code=code)
+
+
+@pytest.fixture
+def place(server: BaoServer, emulator: RunningEmulator, tmp_path: Path):
+    """An applied manifest; the mount is gone afterwards."""
+    made = Place(server, emulator, tmp_path)
+    made.write()
+    made.credential()
+    yield made
+    server.api("DELETE", "sys/mounts/skyflow/order")
+
+
+def codes(envelope: Any) -> list[str]:
+    return [one["code"] for one in (*envelope["errors"], *envelope["data"].get("warnings", ()))]
+
+
+def test_apply_and_an_empty_second_plan(place: Place):
+    done = place.apply()
+    assert {one["result"] for one in done["data"]["actions"]} == {"done"}
+    second = place.plan("--detailed-exitcode")
+    assert second["data"]["actions"] == []
+    assert "live-key-unknown" in codes(second)
+    assert "replacement-withheld" not in codes(second)
+
+
+def test_status_says_what_the_engine_lacks(place: Place):
+    place.apply()
+    (one,) = place.data("status")["mounts"]
+    assert one["engine"] == {
+        "name": "skyflow",
+        "version": "v1.0.0",
+        "api": "basic",
+        "missing": MISSING,
+    }
+    assert one["health"] == "unproven"
+
+
+def test_health_is_unproven_and_mint_proves_it(place: Place):
+    place.apply()
+    place.emulator.control.reset_faults()
+    unproven = place.run("health", code=6)
+    assert unproven["data"]["mounts"][0]["state"] == "unproven"
+    assert "--mint" in unproven["errors"][0]["fix"]
+    assert place.data("health", "--mint")["mounts"][0]["state"] == "ok"
+
+
+def test_a_key_that_was_deleted_at_skyflow_is_never_ok(place: Place):
+    key = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    place.emulator.control.delete_key(key["clientID"], key["keyID"])
+    assert place.data("health", code=6)["mounts"][0]["state"] == "unproven"
+    refused = place.run("health", "--mint", code=6)
+    assert refused["data"]["mounts"][0]["state"] == "refused"
+    assert refused["data"]["mounts"][0]["detail"].startswith("role ")
+    assert place.data("status")["mounts"][0]["health"] == "unproven"
+
+
+def test_ctx_rules_are_refused_at_plan_time_with_the_reason(place: Place):
+    place.apply()
+    place.write(CTX)
+    planned = place.plan()
+    (warning,) = [one for one in planned["data"]["warnings"] if one["code"] == "ctx-not-enforced"]
+    assert "writer" in warning["summary"]
+    assert "drop the rule" in warning["why"]
+    refused = place.apply(code=5)
+    assert refused["errors"][0]["code"] == "ctx-not-enforced"
+
+
+def test_ctx_rules_on_a_mount_that_is_not_there_yet_fail_when_read_back(place: Place):
+    place.write(CTX)
+    done = place.apply(code=3)
+    failed = [one for one in done["data"]["actions"] if one["result"] == "failed"]
+    assert [one["kind"] for one in failed] == ["role"]
+    assert "ctx_pattern" in done["errors"][0]["summary"]
+    assert place.apply(code=5)["errors"][0]["code"] == "ctx-not-enforced"
+
+
+def test_creds_takes_ttl_expiry_and_key_from_the_token(place: Place):
+    key = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    token = place.data("creds", "order", "writer")
+    assert token["key_id"] == key["keyID"]
+    assert 3500 < token["ttl"] <= 3600
+    assert token["expires_at"].endswith("Z")
+
+
+def test_config_show_and_what_it_lacks(place: Place):
+    place.apply()
+    assert place.data("config", "show", "order")["description"] == "Orders"
+    assert place.run("config", "history", "order", code=64)["errors"][0]["code"] == "no-history"
+    assert place.run("config", "verify", "order", code=64)["errors"][0]["code"] == "no-verify"
