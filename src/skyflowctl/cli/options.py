@@ -12,6 +12,7 @@ import typer
 from skyflowctl.cli.render.terminal import Terminal
 
 TARGET_PANEL = "Target"
+APPROVAL_PANEL = "Approvals"
 OUTPUT_PANEL = "Output"
 COMMON_PANEL = "Options"
 
@@ -213,6 +214,30 @@ class TargetOptions(OptionGroup):
         bool,
         option("--dev", help="Start or reuse the dev stack.", panel=TARGET_PANEL),
     ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovingTargetOptions(TargetOptions):
+    """The server, and what becomes of a request that somebody else has to approve."""
+
+    wait_approval: Annotated[
+        str | None,
+        option(
+            "--wait-approval",
+            help="Wait so long for the approval of a request that a control group holds.",
+            panel=APPROVAL_PANEL,
+            metavar="SPAN",
+        ),
+    ] = None
+    pending: Annotated[
+        str | None,
+        option(
+            "--pending",
+            help="Keep what waits in this file (0600) for the next run; else in the keyring.",
+            panel=APPROVAL_PANEL,
+            metavar="FILE",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

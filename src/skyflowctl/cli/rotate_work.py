@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from skyflowctl.cli import wiring
 from skyflowctl.cli.envelope import Result, problem_json, status_of
 from skyflowctl.cli.manifests import ChosenMounts
-from skyflowctl.cli.options import TargetOptions
+from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.render.rotation import outcome_json
 from skyflowctl.cli.render.rotation_steps import Steps, said
 from skyflowctl.cli.rotate_request import Request
 from skyflowctl.cli.run import Run
+from skyflowctl.cli.wiring_approvals import stop_waiting
 from skyflowctl.cli.wiring_rotation import Supplied, rotation_supply, rotation_world
 from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
@@ -45,7 +46,7 @@ class Rotation:
     run: Run
     request: Request
     chosen: ChosenMounts
-    target: TargetOptions
+    target: ApprovingTargetOptions
     parallelism: int
     allow_hosts: tuple[str, ...]
 
@@ -196,6 +197,7 @@ class Rotation:
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
         steps = Steps(self.run.terminal, [one.named.name for one in subjects])
         with stop_on_signals(steps.stopping) as stop:
+            stop_waiting(gateway, stop)
             world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
             outcomes = operation.carry_out(
                 subjects,

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -134,7 +134,9 @@ def failure(error: BaseException, terminal: Terminal, done: str = "") -> Result:
     if isinstance(error, SkyflowctlError):
         if terminal.verbosity > 1:
             _show_traceback(error, terminal)
-        return _failed(error.exit_code, *error.problems)
+        failed = _failed(error.exit_code, *error.problems)
+        waits = getattr(error, "to_json", None)
+        return replace(failed, data={"pending": waits()}) if waits else failed
     if isinstance(error, KeyboardInterrupt):
         return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT", done)
     if isinstance(error, Terminated):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.options import TargetOptions
+from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions
 from skyflowctl.cli.run import Run
 from skyflowctl.errors import Refused, UsageError
 
@@ -37,8 +37,13 @@ def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
 
-    target = choose_target(options, run)
-    gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=_timeout(options)))
+    target, timeout = choose_target(options, run), _timeout(options)
+    if isinstance(options, ApprovingTargetOptions):
+        from skyflowctl.cli.wiring_approvals import approving_transport
+
+        gateway = Gateway(approving_transport(options, target, run, timeout))
+    else:
+        gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout))
     try:
         yield gateway
     finally:

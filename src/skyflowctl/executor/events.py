@@ -33,6 +33,14 @@ class ActionFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionPending:
+    """The server holds an action until somebody else approves it."""
+
+    action: Action
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class ActionSkipped:
     """An action was not begun."""
 
@@ -40,5 +48,5 @@ class ActionSkipped:
     problem: Problem
 
 
-Event = ActionStarted | ActionDone | ActionFailed | ActionSkipped
+Event = ActionStarted | ActionDone | ActionFailed | ActionPending | ActionSkipped
 Listener = Callable[[Event], None]

@@ -7,8 +7,9 @@ from typing import Literal
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import Action
 from skyflowctl.vault.answers import VerifyReport
+from skyflowctl.vault.parked import PendingError
 
-Word = Literal["done", "failed", "skipped"]
+Word = Literal["done", "failed", "skipped", "pending", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +18,17 @@ class Result:
 
     Args:
         action: the action.
-        result: done; failed; or skipped, because an earlier action on the same mount
-            failed or the run was interrupted.
+        result: done; failed; pending, because the server holds it until somebody else
+            approves it; waiting, because it depends on a pending one; or skipped, because
+            an earlier action on the same mount failed or the run was interrupted.
         request_id: the server's id of the write; empty when it told none (a 204).
         milliseconds: how long it took.
         problem: why it failed or was skipped.
         warnings: what the server or the engine said about a write that it took.
         exit_code: that of the failure's class.
         besides: what else the failure had to say.
+        pending: what the server holds.
+        sent_by_run: the earlier run whose request this run only had run.
     """
 
     action: Action
@@ -35,6 +39,8 @@ class Result:
     exit_code: ExitCode = ExitCode.OK
     warnings: tuple[Problem, ...] = ()
     besides: tuple[Problem, ...] = ()
+    pending: PendingError | None = None
+    sent_by_run: str = ""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -58,12 +64,28 @@ class Outcome:
     interrupted: bool = False
 
     @property
-    def status(self) -> Literal["ok", "partial", "error"]:
-        """``ok`` when everything was done, ``error`` when nothing was, else ``partial``."""
-        done = sum(result.result == "done" for result in self.results)
+    def status(self) -> Literal["ok", "partial", "pending", "error"]:
+        """``ok`` when everything was done, ``pending`` when nothing is wrong and something
+        waits for an approval, ``error`` when nothing was done, else ``partial``."""
+        done, waits = self._count("done"), self._count("pending")
         if done == len(self.results):
             return "ok"
-        return "partial" if done else "error"
+        if waits and done + waits + self._count("waiting") == len(self.results):
+            return "pending"
+        return "partial" if done or waits else "error"
+
+    def _count(self, word: Word) -> int:
+        return sum(result.result == word for result in self.results)
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many actions are pending, wait for one that is, or failed."""
+        words: tuple[Word, ...] = ("pending", "waiting", "failed")
+        return {word: self._count(word) for word in words}
+
+    @property
+    def pending(self) -> tuple[Result, ...]:
+        """The actions that the server holds until somebody approves them."""
+        return tuple(result for result in self.results if result.result == "pending")
 
     @property
     def failures(self) -> tuple[Result, ...]:
@@ -77,9 +99,12 @@ class Outcome:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when all is done, 3 when some is; when nothing is, that of the first failure."""
+        """0 when all is done, 7 when the rest waits for approvals, 3 when some failed; when
+        nothing is done, that of the first failure."""
         if self.status == "ok":
             return ExitCode.OK
+        if self.status == "pending":
+            return ExitCode.PENDING
         if self.status == "partial" or not self.failures:
             return ExitCode.PARTIAL
         return self.failures[0].exit_code

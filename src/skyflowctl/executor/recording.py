@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from skyflowctl.vault import nodes
+from skyflowctl.vault import approvals, nodes
 from skyflowctl.vault.transport import Reply, Transport
 
 _READS = frozenset({"GET", "LIST"})
@@ -12,13 +12,15 @@ _READS = frozenset({"GET", "LIST"})
 class WriteRecorder:
     """Passes everything on; one is made for each action, so it needs no lock.
 
-    ``request_id`` is that of the last write, ``warnings`` are those of all of them.
+    ``request_id`` is that of the last write, ``warnings`` are those of all of them, and
+    ``sent_by_run`` is the earlier run whose approved request was run.
     """
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
         self.request_id = ""
         self.warnings: tuple[str, ...] = ()
+        self.sent_by_run = ""
 
     @property
     def requests_made(self) -> int:
@@ -39,6 +41,10 @@ class WriteRecorder:
     def named_nodes(self) -> tuple[str, ...]:
         """The nodes that the user named to the inner transport."""
         return nodes.named_nodes(self._inner)
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse to send a secret to a path that a control group guards."""
+        approvals.refuse_guarded(self._inner, method, path)
 
     def request(
         self,
@@ -65,6 +71,7 @@ class WriteRecorder:
         )
         if method not in _READS:
             self.request_id = reply.request_id
+            self.sent_by_run = reply.sent_by_run or self.sent_by_run
             self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
         return reply
 

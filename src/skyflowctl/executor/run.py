@@ -16,6 +16,7 @@ from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.executor.events import (
     ActionDone,
     ActionFailed,
+    ActionPending,
     ActionSkipped,
     ActionStarted,
     Event,
@@ -31,6 +32,7 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.planner.plan import Action, Kind, Plan
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.parked import PendingError
 
 _Numbered = tuple[int, Action]
 _LOOK_UP_SECONDS = 0.1
@@ -94,6 +96,7 @@ class _Run:
         self._listener = listener
         self._lock = threading.Lock()
         self._failed: dict[str, Kind] = {}
+        self._pending: dict[str, Kind] = {}
         self.stop = stop
         self.results: dict[int, Result] = {}
 
@@ -103,7 +106,9 @@ class _Run:
             result = self._one(action)
             with self._lock:
                 self.results[index] = result
-                if result.result != "done" and action.mount:
+                if result.result in {"pending", "waiting"} and action.mount:
+                    self._pending.setdefault(action.mount, action.kind)
+                elif result.result != "done" and action.mount:
                     self._failed.setdefault(action.mount, action.kind)
 
     def _one(self, action: Action) -> Result:
@@ -111,11 +116,18 @@ class _Run:
         if reason:
             self._tell(ActionSkipped(action, reason))
             return Result(action, "skipped", problem=reason)
+        if waits := self._reason_to_wait(action):
+            self._tell(ActionSkipped(action, waits))
+            return Result(action, "waiting", problem=waits)
         self._tell(ActionStarted(action))
         started = time.monotonic()
         recorder = WriteRecorder(self._tools.gateway.transport)
         try:
             said = carry_out(action, replace(self._tools, gateway=Gateway(recorder)))
+        except PendingError as error:
+            self._tell(ActionPending(action, error.problems[0]))
+            spent, (problem, *_) = _since(started), error.problems
+            return Result(action, "pending", "", spent, problem, pending=error)
         except SkyflowctlError as error:
             return self._failure(action, error, _since(started))
         except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
@@ -123,7 +135,26 @@ class _Run:
         spent = _since(started)
         self._tell(ActionDone(action, spent))
         warnings = (*said, *(told(action, text) for text in recorder.warnings))
-        return Result(action, "done", recorder.request_id, spent, warnings=warnings)
+        return Result(
+            action,
+            "done",
+            recorder.request_id,
+            spent,
+            warnings=warnings,
+            sent_by_run=recorder.sent_by_run,
+        )
+
+    def _reason_to_wait(self, action: Action) -> Problem | None:
+        with self._lock:
+            kind = self._pending.get(action.mount)
+        if kind is None or (kind is action.kind and kind is not Kind.MOUNT):
+            return None
+        return Problem(
+            "approval-pending",
+            f"not begun: an earlier step on {action.mount} waits for an approval",
+            "this step builds upon that one",
+            "have that one approved, then run the same command again",
+        )
 
     def _reason_to_skip(self, action: Action) -> Problem | None:
         if self.stop.asked:

@@ -8,9 +8,11 @@ from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
 from skyflowctl.executor.run import execute
+from skyflowctl.executor.steps import mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.parked import GuardedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,17 @@ class ApplyResult:
     outcome: Outcome
 
     @property
-    def status(self) -> Literal["ok", "partial", "error"]:
+    def status(self) -> Literal["ok", "partial", "pending", "error"]:
         """``ok`` only if every mount of the manifest is as it says."""
-        if self.outcome.status == "ok" and self.planned.plan.unreadable:
+        if self.outcome.status in {"ok", "pending"} and self.planned.plan.unreadable:
             return "partial"
         return self.outcome.status
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when all is done, 3 when some is, else that of the first failure."""
-        if self.outcome.status == "ok" and self.planned.plan.unreadable:
+        """0 when all is done, 7 when the rest is pending, 3 when some is done, else that of
+        the first failure."""
+        if self.outcome.status in {"ok", "pending"} and self.planned.plan.unreadable:
             return ExitCode.PARTIAL
         return self.outcome.exit_code
 
@@ -41,9 +44,10 @@ class ApplyResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Why it is not all done: failures, then mounts that could not be read."""
+        """Why it is not all done: failures, unreadable mounts, then what is pending."""
         failed = (one for result in self.outcome.failures for one in result.problems)
-        return (*failed, *self.planned.plan.unreadable)
+        waits = (one for result in self.outcome.pending for one in result.problems)
+        return (*failed, *self.planned.plan.unreadable, *waits)
 
 
 def refuse_left_out(planned: PlanResult) -> None:
@@ -54,6 +58,24 @@ def refuse_left_out(planned: PlanResult) -> None:
     """
     if planned.plan.left_out:
         raise Refused.of(planned.plan.left_out)
+
+
+def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway) -> None:
+    """Refuse a plan that would show a key to whoever approves a guarded request.
+
+    Raises:
+        Refused: with one problem for each of these configs.
+    """
+    found: list[Problem] = []
+    for action in planned.plan.actions:
+        if not action.needs_credential:
+            continue
+        try:
+            gateway.refuse_guarded_config(mount_path(action))
+        except GuardedError as error:
+            found += error.problems
+    if found:
+        raise Refused.of(found)
 
 
 def apply(
@@ -80,9 +102,11 @@ def apply(
         verify: have every touched mount mint once per role afterwards.
 
     Raises:
-        Refused: mounts of the manifest may not be touched; nothing was written.
+        Refused: mounts of the manifest may not be touched, or a control group guards a
+            config that a credential is to be sent to; nothing was written.
     """
     refuse_left_out(planned)
+    refuse_guarded_secrets(planned, gateway)
     if isinstance(credentials, PreparesApply):
         credentials.prepare_apply()
     outcome = execute(

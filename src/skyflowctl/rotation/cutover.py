@@ -11,6 +11,7 @@ from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.answers import whole
 from skyflowctl.vault.failures import Conflict, NotFound, TokenServiceFailed, VaultError
 from skyflowctl.vault.live import LiveConfig, LiveRotation
+from skyflowctl.vault.parked import PendingError
 
 # After these the engine surely has not written, and will not.
 _DEFINITE = (Conflict, InvalidInput, NotPermitted, NotFound, Refused)
@@ -85,6 +86,8 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
         body = {"credentials_json": new.json, "rotation_id": attempt.id}
         try:
             answer = run.gateway.write_config(run.path, body, cas=attempt.version)
+        except PendingError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
             live = _settled(run, attempt, new, error)
             version, credential_version = live.version, live.credential_version

@@ -42,13 +42,16 @@ def rotate_many(jobs: Sequence[tuple[Job, Work]], parallelism: int) -> tuple[Mou
 def exit_code(outcomes: Sequence[MountOutcome]) -> ExitCode:
     """Return what a command about these mounts leaves with.
 
-    All well (also: none was due) is 0, and a mount that does not serve 6. Mounts that all
+    All well (also: none was due) is 0, a mount that does not serve 6, and one that waits for
+    an approval, where no other failed, 7. Mounts that all
     failed in the same way leave with that way's code, and a mixture is 3: some failed, all
     serve, and the same command goes on. Mounts that were not due do not count.
     """
     codes = {one.exit_code for one in outcomes if one.result is not Word.NOT_DUE}
     if ExitCode.UNHEALTHY in codes or not all(outcome.serves for outcome in outcomes):
         return ExitCode.UNHEALTHY
+    if ExitCode.PENDING in codes and codes <= {ExitCode.OK, ExitCode.PENDING}:
+        return ExitCode.PENDING
     if len(codes) > 1:
         return ExitCode.PARTIAL
     return codes.pop() if codes else ExitCode.OK

@@ -17,6 +17,7 @@ class Word(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     NOT_DUE = "not_due"
+    PENDING = "pending"
     RETIRED = "retired"
     WOULD_ROTATE = "would_rotate"
 

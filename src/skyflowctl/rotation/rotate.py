@@ -58,6 +58,8 @@ def preview_mount(job: Job, source: Source | None, world: World) -> MountOutcome
 def _rotate(run: Run, source: Source | None) -> Word:
     seen = look(run)
     keys = source.keys if isinstance(source, Generated) else run.world.operator
+    if source is not None and seen.written is None:
+        run.gateway.refuse_guarded_config(run.path)
     if seen.basic:
         return basic.rotate(run, seen.config, source)
     if seen.written is not None:
@@ -164,6 +166,8 @@ def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
 
 def _preview(run: Run, source: Source | None) -> Word:
     seen = look(run, claim=False)
+    if source is not None and seen.written is None:
+        run.gateway.refuse_guarded_config(run.path)
     if seen.basic:
         return basic.preview(run, seen.config, source)
     if seen.written is not None:

@@ -20,7 +20,13 @@ from skyflowctl.vault.live import LiveConfig
 _INPUT = frozenset({words.UNCHANGED, words.NO_SOURCE, words.EARLIER, words.OTHER_ACCOUNT})
 # What an error leaves with by itself; every other one that wrote nothing is a refusal.
 _OWN_CODES = frozenset(
-    {ExitCode.NOT_PERMITTED, ExitCode.USAGE, ExitCode.INVALID, ExitCode.UNREACHABLE}
+    {
+        ExitCode.NOT_PERMITTED,
+        ExitCode.PENDING,
+        ExitCode.USAGE,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    }
 )
 
 
@@ -176,6 +182,8 @@ def _before_the_write(error: SkyflowctlError) -> Ending:
     code = ExitCode(error.exit_code)
     if code is ExitCode.UNEXPECTED:
         return Ending(Word.FAILED, error.problems, ExitCode.PARTIAL)
+    if code is ExitCode.PENDING:
+        return Ending(Word.PENDING, error.problems, code, settled=False)
     return Ending(Word.REFUSED, error.problems, code if code in _OWN_CODES else ExitCode.REFUSED)
 
 

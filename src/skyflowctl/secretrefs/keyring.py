@@ -1,4 +1,4 @@
-"""``keyring``: a secret in this machine's keyring."""
+"""``keyring``: secrets in this machine's keyring."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,8 @@ from skyflowctl.secret import Secret
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyring.backend import KeyringBackend
 
 
@@ -56,3 +58,52 @@ def _unavailable(backend: str) -> UnresolvedReference:
         fix="unlock or install one, or use a reference of kind file or env",
         code="keyring-unavailable",
     )
+
+
+def is_safe() -> bool:
+    """Whether this machine has a keyring that keeps secrets, not only a stand-in for one.
+
+    The package's own measure: its backends for the keyrings of operating systems have a
+    priority of at least 1, those that write files in plain less.
+    """
+    try:
+        return float(_backend().priority) >= 1
+    except Exception:  # noqa: BLE001 - a backend may fail in any way, and then is none
+        return False
+
+
+def stored(service: str, username: str) -> Secret | None:
+    """Return an entry that :func:`store` wrote, or None.
+
+    Raises:
+        UnresolvedReference: the keyring cannot be used.
+    """
+    found = _done(lambda backend: backend.get_password(service, username))
+    return Secret(str(found)) if found else None
+
+
+def store(service: str, username: str, secret: Secret) -> None:
+    """Write or replace an entry.
+
+    Raises:
+        UnresolvedReference: the keyring cannot be used.
+    """
+    _done(lambda backend: backend.set_password(service, username, secret.reveal()))
+
+
+def forget(service: str, username: str) -> None:
+    """Remove an entry; a missing one is no error.
+
+    Raises:
+        UnresolvedReference: the keyring cannot be used.
+    """
+    if stored(service, username) is not None:
+        _done(lambda backend: backend.delete_password(service, username))
+
+
+def _done(work: "Callable[[KeyringBackend], object]") -> object:
+    backend = _backend()
+    try:
+        return work(backend)
+    except Exception:  # noqa: BLE001 - every backend fails in its own way, and may quote
+        raise _unavailable(_name(backend)) from None

@@ -20,7 +20,19 @@ from skyflowctl.vault.unanswered import unknown
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as it is sent, however often."""
+    """One request as it is sent, however often.
+
+    Args:
+        method: GET, LIST, POST, PUT or DELETE.
+        path: below ``/v1/``.
+        params: query parameters.
+        content: the encoded body, secrets revealed.
+        headers: all but the login's.
+        idempotent: whether it may be sent again although it may have been done.
+        fresh: answered by what the leader knows.
+        wraps: the answer is to come wrapped, so ``wrap_info`` alone says nothing.
+        secret: there is a secret in the body.
+    """
 
     method: str
     path: str
@@ -29,6 +41,8 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     idempotent: bool
     fresh: bool
+    wraps: bool = False
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

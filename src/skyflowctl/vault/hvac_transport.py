@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from skyflowctl.vault.call import Call, Try, outcome_of
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.failures import Busy, Forbidden, VaultError, failure, server_texts
+from skyflowctl.vault.failures import Busy, Forbidden, failure, server_texts
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.outcome import (
     CallDone,
@@ -25,8 +25,9 @@ from skyflowctl.vault.parked import never_runs, withdrawn
 from skyflowctl.vault.raw_answers import origin, parsed
 from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election, retry_after
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, WrapInfo, encode_body, make_reply
+from skyflowctl.vault.transport import Reply, encode_body, holds_secret, make_reply
 from skyflowctl.vault.unanswered import no_answer, no_connection, no_token, unnamed_host
+from skyflowctl.vault.wrapping import is_delivered, withdraw
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
-WRAP_HEADER = "X-Vault-Wrap-TTL"
 _NOT_A_SERVER = "the answer is not that of an OpenBao or Vault server"
 _MAX_HOPS = 3
 
@@ -173,10 +173,18 @@ class HvacTransport:
             headers=self._request_headers(path, headers, wrap_ttl, has_body=body is not None),
             idempotent=idempotent,
             fresh=fresh and not self._local,
+            wraps=bool(wrap_ttl),
+            secret=holds_secret(body),
         )
+        return self._do(call)
+
+    def _do(self, call: Call) -> Reply:
+        """Send one request and return its good answer."""
         if call.fresh and not (self._index.cluster or self._asked_for_cluster):
             self._learn_cluster()
         outcome = self._persist(call)
+        if isinstance(outcome, CallDone) and call.wraps:
+            outcome = self._wrapped(outcome)
         match outcome:
             case CallDone(reply):
                 return reply
@@ -195,7 +203,15 @@ class HvacTransport:
         """
         if outcome.parked is None:
             raise never_runs(call.method, call.path, outcome.reply)
-        raise withdrawn(call.method, call.path, gone=self.withdraw(outcome.parked))
+        gone = withdraw(self, outcome.parked.token)
+        raise withdrawn(call.method, call.path, gone=gone)
+
+    def _wrapped(self, done: CallDone) -> CallDone | CallPending:
+        """Tell an answer that was wrapped as asked from a request that was parked."""
+        info = done.reply.wrap_info
+        if info is None or is_delivered(self, info.token):
+            return done
+        return CallPending(done.reply, info)
 
     def _request_headers(
         self,
@@ -212,7 +228,7 @@ class HvacTransport:
         if has_body:
             headers["Content-Type"] = "application/json"
         if wrap_ttl:
-            headers[WRAP_HEADER] = wrap_ttl
+            headers["X-Vault-Wrap-TTL"] = wrap_ttl
         return headers
 
     def as_login(self, token: Secret) -> HvacTransport:
@@ -223,19 +239,6 @@ class HvacTransport:
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,
         )
-
-    def withdraw(self, parked: WrapInfo) -> bool:
-        """Have the server forget a parked request; False: it may still be approved and run."""
-        login = self.as_login(parked.token)
-        try:
-            login.request("POST", "auth/token/revoke-self", idempotent=True)
-        except Forbidden:
-            return True  # the token is gone already
-        except VaultError:
-            return False
-        finally:
-            login.close()
-        return True
 
     def _persist(self, call: Call) -> CallOutcome:
         """Send until there is an answer to rely on, or time or patience is over."""
@@ -314,7 +317,7 @@ class HvacTransport:
         verdict = judge(status, texts)
         if verdict is Verdict.DONE and body is not None:
             reply = make_reply(status, body, headers)
-            if parked_answer(body, reply, wrap_asked=WRAP_HEADER in call.headers):
+            if parked_answer(body, reply, wrap_asked=call.wraps):
                 verdict = Verdict.PENDING
             return Try(verdict, reply=reply)
         request_id = str(body.get("request_id") or "") if body else ""

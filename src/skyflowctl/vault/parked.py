@@ -2,6 +2,7 @@
 
 from skyflowctl.errors import AwaitsApproval, NotPermitted, Refused
 from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
 
 READS = frozenset({"GET", "LIST"})
@@ -20,9 +21,30 @@ class GuardedError(VaultError, Refused):
 
 
 class PendingError(VaultError, AwaitsApproval):
-    """The server holds the request until somebody else approves it; it is kept here."""
+    """The server holds the request until somebody else approves it; it is kept here.
+
+    Attributes:
+        request: what is kept.
+        stored: where: ``keyring``, ``file``, or ``none`` while only this process knows it.
+    """
 
     default_code = "approval-pending"
+
+    def __init__(
+        self, summary: str, *, why: str, fix: str, request: StoredRequest, stored: str
+    ) -> None:
+        super().__init__(summary, why=why, fix=fix, method=request.method, path=request.path)
+        self.request = request
+        self.stored = stored
+
+    def to_json(self) -> dict[str, str]:
+        """Return the published form, without what could run the request."""
+        return {
+            "accessor": self.request.accessor,
+            "creation_path": self.request.path,
+            "expires_at": self.request.expires_at,
+            "stored": self.stored,
+        }
 
 
 def never_runs(method: str, path: str, reply: Reply) -> GuardedError:
@@ -60,6 +82,86 @@ def withdrawn(method: str, path: str, *, gone: bool) -> VaultError:
         f"this needs somebody's approval: {method} v1/{path}",
         why=f"a control group guards it, and this command keeps no requests{left}",
         fix=f"have {path} left out of the control group for this login",
+        method=method,
+        path=path,
+    )
+
+
+def pending(request: StoredRequest, stored: str) -> PendingError:
+    """Return the error for a request that is kept until the next run."""
+    kept = {"keyring": "the keyring", "file": "the file of --pending"}.get(stored, "memory alone")
+    return PendingError(
+        f"it waits for somebody's approval: {request.method} v1/{request.path}",
+        why=f"sent by run {request.run}, kept in {kept} until {request.expires_at}",
+        fix=f"have 'bao write sys/control-group/authorize accessor={request.accessor}' run by an"
+        " approver, then run the same command again",
+        request=request,
+        stored=stored,
+    )
+
+
+def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedError:
+    """Return the error for a request that could only have been lost.
+
+    Args:
+        request: it.
+        why: what kept it from being stored.
+        gone: the server has forgotten it.
+    """
+    left = "it was withdrawn" if gone else "it could not be withdrawn, and must not be approved"
+    return GuardedError(
+        f"this needs somebody's approval: {request.method} v1/{request.path}",
+        why=f"{why}; {left}",
+        fix="add --wait-approval 30m, or --pending FILE, or unlock an OS keyring",
+        method=request.method,
+        path=request.path,
+    )
+
+
+def changed_meanwhile(request: StoredRequest) -> GuardedError:
+    """Return the error for an approved request whose object is another one by now."""
+    return GuardedError(
+        f"what the request was to change has changed: v1/{request.path}",
+        why=f"run {request.run} sent it for another state; it was withdrawn and not run",
+        fix="run the same command again: it sends a new request for what is live now",
+        code="changed-meanwhile",
+        method=request.method,
+        path=request.path,
+    )
+
+
+def gone_meanwhile(request: StoredRequest) -> GuardedError:
+    """Return the error for a request that the server forgot while somebody waited for it."""
+    return GuardedError(
+        f"the request was not approved and is gone: {request.method} v1/{request.path}",
+        why="it was withdrawn, has expired, or its login has ended: these look alike",
+        fix="run the same command again: it sends a new request",
+        code="approval-gone",
+        method=request.method,
+        path=request.path,
+    )
+
+
+def secret_refused(method: str, path: str) -> GuardedError:
+    """Return the error for a secret that was not sent, because approvers would see it."""
+    return GuardedError(
+        f"the secret was not sent: {method} v1/{path}",
+        why="a control group guards this path, and whoever approves a request sees all of it",
+        fix="put the key on the server and name it with server_file, which sends no secret",
+        code="guarded_secret",
+        method=method,
+        path=path,
+    )
+
+
+def secret_parked(method: str, path: str, *, gone: bool) -> GuardedError:
+    """Return the error for a secret that was parked although its path was free a moment ago."""
+    left = "it was withdrawn" if gone else "it could not be withdrawn"
+    return GuardedError(
+        f"a request with a secret was parked: {method} v1/{path}",
+        why=f"a control group guards this path since a moment ago; {left}, and nothing was written",
+        fix="replace the key if an approver may have seen it, then use server_file",
+        code="secret_parked",
         method=method,
         path=path,
     )

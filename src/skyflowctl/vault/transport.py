@@ -36,6 +36,7 @@ class Reply:
         request_id: the server's id of the request, as in its audit log; a 204 has none.
         warnings: the server's own.
         wrap_info: set when the answer was asked for wrapped.
+        sent_by_run: the earlier run that sent the request, where this one only ran it.
     """
 
     status: int
@@ -45,6 +46,7 @@ class Reply:
     request_id: str = ""
     warnings: tuple[str, ...] = ()
     wrap_info: WrapInfo | None = None
+    sent_by_run: str = ""
 
 
 class Transport(Protocol):
@@ -90,6 +92,15 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close its connections."""
+
+
+def holds_secret(value: object) -> bool:
+    """Whether there is a :class:`Secret` in a request body, however deep."""
+    if isinstance(value, Mapping):
+        return any(holds_secret(one) for one in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds_secret(one) for one in value)
+    return isinstance(value, Secret)
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:

@@ -9,12 +9,12 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
+    ApprovingTargetOptions,
     FileOption,
     NoInputOption,
     OutputOptions,
     ParallelismOption,
     ReplaceCredentialOption,
-    TargetOptions,
     YesOption,
     option,
 )
@@ -42,7 +42,13 @@ UnverifiedNodesOption = Annotated[
         help="Replace a credential though nodes of the cluster cannot be asked.",
     ),
 ]
-_RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
+_RESULT_STYLE = {
+    "done": "green",
+    "failed": "red",
+    "skipped": "yellow",
+    "pending": "yellow",
+    "waiting": "yellow",
+}
 
 
 @command(
@@ -57,6 +63,7 @@ _RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
         ExitCode.NOT_PERMITTED,
         ExitCode.REFUSED,
         ExitCode.UNHEALTHY,
+        ExitCode.PENDING,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
         ExitCode.INTERRUPTED,
@@ -64,7 +71,7 @@ _RESULT_STYLE = {"done": "green", "failed": "red", "skipped": "yellow"}
     ],
 )
 def apply(
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
     file: FileOption = None,
@@ -151,6 +158,7 @@ def _carry_out(
 ) -> Result:
     from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
+    from skyflowctl.cli.wiring_approvals import stop_waiting
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
 
@@ -158,6 +166,7 @@ def _carry_out(
         progress(len(planned.plan.actions), run.terminal) as shown,
         stop_on_signals(shown.stopping) as stop,
     ):
+        stop_waiting(gateway, stop)
         replacer = replacer_for(
             gateway, source, run, stop, shown.notice, unverified_nodes=unverified_nodes
         )
@@ -198,10 +207,14 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
 
     actions = [
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
+        | ({"pending": one.pending.to_json()} if one.pending else {})
+        | ({"sent_by_run": one.sent_by_run} if one.sent_by_run else {})
         for one in done.outcome.results
     ]
     warnings = [problem_json(warning) for warning in done.warnings]
-    return {**plan_json(done.planned.plan), "actions": actions, "warnings": warnings}
+    whole = plan_json(done.planned.plan)
+    summary = {**whole["summary"], **done.outcome.counts()}
+    return {**whole, "actions": actions, "warnings": warnings, "summary": summary}
 
 
 def _view(result: Result, terminal: Terminal) -> None:

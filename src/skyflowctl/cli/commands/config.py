@@ -8,6 +8,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
+    ApprovingTargetOptions,
     CredentialsOption,
     FileOption,
     MountArgument,
@@ -131,11 +132,11 @@ ClearTagsOption = Annotated[bool, option("--clear-tags", help="Remove every tag.
             "the first credential of a mount that has none",
         ),
     ],
-    exits=[*_EXITS, ExitCode.REFUSED],
+    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.PENDING],
 )
 def config_write(
     mount: MountArgument,
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
     description: DescriptionOption = None,

@@ -8,11 +8,11 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, status_of
 from skyflowctl.cli.options import (
+    ApprovingTargetOptions,
     FileOption,
     MountArgument,
     NoInputOption,
     OutputOptions,
-    TargetOptions,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
@@ -78,6 +78,7 @@ class _Said:
         ExitCode.NOT_PERMITTED,
         ExitCode.REFUSED,
         ExitCode.UNHEALTHY,
+        ExitCode.PENDING,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
         ExitCode.INTERRUPTED,
@@ -87,7 +88,7 @@ class _Said:
 def config_revoke(
     mount: MountArgument,
     operator: OperatorOptions,
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
     reason: ReasonOption = None,

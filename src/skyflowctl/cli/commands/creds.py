@@ -7,6 +7,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
     AllowHostOption,
+    ApprovingTargetOptions,
     CredsOutputOptions,
     FileOption,
     MountArgument,
@@ -54,7 +55,9 @@ DirectOption = Annotated[
     ],
     exits=[
         ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
         ExitCode.UNHEALTHY,
+        ExitCode.PENDING,
         ExitCode.INVALID,
         ExitCode.UNREACHABLE,
     ],
@@ -62,7 +65,7 @@ DirectOption = Annotated[
 def creds(
     mount: MountArgument,
     role: RoleArgument,
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: CredsOutputOptions,
     *,
     file: FileOption = None,

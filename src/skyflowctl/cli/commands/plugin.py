@@ -10,6 +10,7 @@ from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
+    ApprovingTargetOptions,
     NoInputOption,
     OptionGroup,
     OutputOptions,
@@ -115,13 +116,13 @@ class EngineOptions(OptionGroup):
             "with an emulator as a further token service",
         ),
     ],
-    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY],
+    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
 )
 def plugin_register(
     launcher: Annotated[
         Path, typer.Argument(metavar="FILE", help="The launcher in the plugin directory.")
     ],
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     engine: EngineOptions,
     output: OutputOptions,
     *,

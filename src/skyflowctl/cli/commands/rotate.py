@@ -9,11 +9,11 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
     AllowHostOption,
+    ApprovingTargetOptions,
     FileOption,
     MountArgument,
     NoInputOption,
     OutputOptions,
-    TargetOptions,
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
@@ -41,6 +41,7 @@ _EXITS = [
     ExitCode.NOT_PERMITTED,
     ExitCode.REFUSED,
     ExitCode.UNHEALTHY,
+    ExitCode.PENDING,
     ExitCode.INVALID,
     ExitCode.UNREACHABLE,
     ExitCode.INTERRUPTED,
@@ -63,7 +64,7 @@ def rotate(
     flags: RotateOptions,
     care: CareOptions,
     operator: OperatorOptions,
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
@@ -108,7 +109,7 @@ def config_rollback(
     mount: MountArgument,
     care: CareOptions,
     operator: OperatorOptions,
-    target: TargetOptions,
+    target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
     to: ToOption = None,

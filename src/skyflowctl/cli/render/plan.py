@@ -16,6 +16,7 @@ _SIGNS = {
     "replace_credential": ("~", "magenta"),
     "plugin_upgrade": ("~", "blue"),
 }
+_NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
     "replace_credential": " (new credential)",
     "plugin_upgrade": " (plugin upgrade)",
@@ -27,7 +28,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "actions": [action_json(action) for action in plan.actions],
         "warnings": [problem_json(warning) for warning in plan.warnings],
-        "summary": plan.summary(),
+        "summary": {**plan.summary(), **_NOT_BEGUN},
     }
 
 

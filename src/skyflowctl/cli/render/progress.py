@@ -9,6 +9,7 @@ from skyflowctl.cli.render.text import counted, safe
 from skyflowctl.executor.events import (
     ActionDone,
     ActionFailed,
+    ActionPending,
     ActionStarted,
     Event,
     Listener,
@@ -59,7 +60,7 @@ class Shown:
         """Count an event and show it."""
         if isinstance(event, ActionStarted):
             self._under_way += 1
-        elif isinstance(event, (ActionDone, ActionFailed)):
+        elif isinstance(event, (ActionDone, ActionFailed, ActionPending)):
             self._under_way -= 1
         self._show(event)
 
@@ -83,6 +84,8 @@ def _line(event: Event, terminal: Terminal) -> None:
         terminal.note(Styled("  ok ", "green"), f"{kind} {path}", _took(event))
     elif isinstance(event, ActionFailed):
         terminal.note(Styled("  failed ", "red"), path, _took(event))
+    elif isinstance(event, ActionPending):
+        terminal.note(Styled("  pending ", "yellow"), path)
     # What was skipped is said once, in the result.
 
 

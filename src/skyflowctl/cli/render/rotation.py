@@ -12,7 +12,7 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation.model import MountOutcome, StepName, Word
 
 _KEY_COLUMNS = 10
-_UNWELL = {Word.REFUSED.value, Word.FAILED.value}
+_UNWELL = {Word.REFUSED.value, Word.FAILED.value, Word.PENDING.value}
 
 
 def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def _title(one: Mapping[str, Any]) -> str:
         Word.RETIRED.value: "has no old key any more",
         Word.WOULD_ROTATE.value: "can be rotated; nothing was written",
         Word.REFUSED.value: "is refused; nothing was changed",
+        Word.PENDING.value: "waits for somebody's approval",
         Word.FAILED.value: "failed",
         Word.NOT_DUE.value: "has no credential",
     }

@@ -17,6 +17,7 @@ STYLES = {
     Word.REFUSED: "bold red",
     Word.FAILED: "bold red",
     Word.NOT_DUE: "dim",
+    Word.PENDING: "bold yellow",
     Word.RETIRED: "bold green",
     Word.WOULD_ROTATE: "bold green",
 }

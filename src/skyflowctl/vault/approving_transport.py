@@ -1,0 +1,381 @@
+"""A transport that waits for approvals, or keeps a parked request for the next run.
+
+Measured on OpenBao 2.7.2: only unwrapping its own token runs a parked request, and each
+unwrap runs it again. So an approved request is unwrapped once, a lost answer is settled
+by reading what it was to change, and then its token is revoked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.vault import approvals, parked
+from skyflowctl.vault.approvals import RequestState
+from skyflowctl.vault.call import Call
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    ServerUnreachable,
+    VaultError,
+)
+from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.outcome import CallPending
+from skyflowctl.vault.parked import GuardedError
+from skyflowctl.vault.pending_store import PendingStore, StoredRequest
+from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import Reply, WrapInfo
+from skyflowctl.vault.wrapping import is_delivered, withdraw
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 5.0
+
+
+def _nothing(_text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """What a command does with a request that is parked.
+
+    Args:
+        store: makes where it is kept, given the cluster's id.
+        wait: how long the command itself waits.
+        tell: shows a line to a person.
+        stopping: whether the command was asked to stop.
+    """
+
+    store: Callable[[str], PendingStore]
+    wait: timedelta = timedelta()
+    tell: Callable[[str], None] = _nothing
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(slots=True)
+class _Guards:
+    """Which paths were found guarded or free, so that each is asked once a run."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    guarded: dict[str, bool] = field(default_factory=dict)
+
+
+class ApprovingTransport(HvacTransport):
+    """The transport of commands that may wait for an approval. Safe for threads.
+
+    Args:
+        target: where, and as whom.
+        run_id: this command's id.
+        policy: what is done with parked requests.
+        timeout: seconds that one request may take with all its retries.
+        now: the time, replaceable in tests.
+        sleep: waits, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        run_id: str,
+        policy: ApprovalPolicy,
+        timeout: float = 30.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(target, run_id=run_id, timeout=timeout)
+        self._policy = policy
+        self._run_id = run_id
+        self._now = now
+        self._pause = sleep
+        self._guards = _Guards()
+        self._store_lock = threading.Lock()
+        self._store: PendingStore | None = None
+        self._login_ends: datetime | None = None
+        self._login_known = False
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """End every wait for an approval as soon as this says so."""
+        self._policy = replace(self._policy, stopping=stopping)
+
+    # Before a request is sent -----------------------------------------------------
+
+    def _do(self, call: Call) -> Reply:
+        """Go on with a stored request of the same wish; else send a new one."""
+        if not approvals.may_wait(call):
+            return super()._do(call)
+        if call.secret:
+            self.refuse_guarded(call.method, call.path)
+        found = self._stored(call)
+        if found is not None:
+            reply = self._resume(call, found)
+            if reply is not None:
+                return reply
+        return super()._do(call)
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse to send a secret to a path whose approvers would see it; asked once a run.
+
+        Raises:
+            GuardedError: a control group guards it; nothing was written.
+        """
+        with self._guards.lock:
+            if path not in self._guards.guarded:
+                self._guards.guarded[path] = self._is_guarded(method, path)
+        if self._guards.guarded[path]:
+            raise parked.secret_refused(method, path)
+
+    def _is_guarded(self, method: str, path: str) -> bool:
+        try:
+            self.request(method, path, body=approvals.GUARD_PROBE, idempotent=True)
+        except GuardedError:
+            return True
+        except (BadRequest, NotFound):
+            return False
+        return False
+
+    # A stored request --------------------------------------------------------------
+
+    def _stored(self, call: Call) -> StoredRequest | None:
+        """Return the kept request of the same wish; others of earlier runs are withdrawn."""
+        wanted, same = approvals.digest_of(call), None
+        for one in self._pending_store().load():
+            if not self._is_about(one, call):
+                continue
+            if one.digest == wanted:
+                same = one
+            elif one.run != self._run_id:
+                self._drop(one)
+                self._policy.tell(f"withdrawn: an older request to {call.path} (run {one.run})")
+        return same
+
+    def _is_about(self, one: StoredRequest, call: Call) -> bool:
+        mine = (self._cluster(), self.namespace, call.method, call.path)
+        return (one.cluster, one.namespace, one.method, one.path) == mine
+
+    def _resume(self, call: Call, stored: StoredRequest) -> Reply | None:
+        """Run a stored request if it is approved; None: it is gone, and a new one is due.
+
+        Raises:
+            PendingError: it still waits.
+            GuardedError: what it was to change is not as it was.
+        """
+        state = self._state(stored)
+        if state is RequestState.GONE:
+            self._drop(stored)
+            self._policy.tell(f"the request of run {stored.run} to {call.path} is gone")
+            return None
+        if state is RequestState.WAITING and self._policy.wait:
+            state = self._wait_for(stored)
+        if state is RequestState.APPROVED:
+            return self._execute(call, stored)
+        if state is RequestState.GONE:
+            self._drop(stored)
+            raise parked.gone_meanwhile(stored)
+        raise parked.pending(stored, self._pending_store().kind)
+
+    def _execute(self, call: Call, stored: StoredRequest) -> Reply | None:
+        """Unwrap an approved request once; None: its login has ended, and a new one is due."""
+        if stored.before and approvals.digest(self._look(call)) != stored.before:
+            self._drop(stored)
+            raise parked.changed_meanwhile(stored)
+        try:
+            reply = self._unwrap(call, stored)
+        except OutcomeUnknown as lost:
+            reply = self._read_back(call, stored, lost)
+        except Forbidden:
+            self._drop(stored)
+            self._policy.tell(f"the login that sent the request of run {stored.run} has ended")
+            return None
+        except (BadRequest, Conflict, NotFound):
+            self._drop(stored)  # the engine said no, and would again
+            raise
+        self._drop(stored)
+        self._policy.tell(f"{call.path}: run {self._run_id} ran the request of run {stored.run}")
+        return replace(reply, sent_by_run=stored.run)
+
+    def _unwrap(self, call: Call, stored: StoredRequest) -> Reply:
+        """Run an approved request; creds may be asked again, a write is run once."""
+        login, creds = self.as_login(stored.token), approvals.is_creds(call)
+        headers = self._request_headers("", None, None, has_body=False)
+        path = "sys/wrapping/unwrap"
+        try:
+            return login._do(Call("POST", path, None, None, headers, creds, True, call.wraps))  # noqa: SLF001
+        finally:
+            login.close()
+
+    def _read_back(self, call: Call, stored: StoredRequest, lost: VaultError) -> Reply:
+        """Return what a lost unwrap has done, by reading what it was to change.
+
+        Raises:
+            VaultError: it is not known, or it did nothing; the request is kept.
+        """
+        data = self._look(call)
+        if not stored.before or approvals.digest(data) == stored.before:
+            raise lost
+        if not approvals.shows(data, call):
+            self._drop(stored)
+            raise parked.changed_meanwhile(stored)
+        return Reply(200, data=data)
+
+    def _look(self, call: Call) -> Mapping[str, Any] | None:
+        """Return the object that a call changes, as it is now; None: there is none."""
+        where = approvals.written_object(call)
+        if not where or approvals.is_creds(call):
+            return None
+        method = "LIST" if where.endswith("/config/history") else "GET"
+        try:
+            params = approvals.read_params(call)
+            reply = self.request(method, where, params=params, idempotent=True, fresh=True)
+        except NotFound:
+            return None
+        except BadRequest as error:
+            if error.says("No secret engine mount") or error.says("mount not configured"):
+                return None
+            raise
+        return reply.data or {}
+
+    # A request that was parked just now ----------------------------------------------
+
+    def _parked(self, call: Call, outcome: CallPending) -> Reply:
+        """Wait for the approval, or keep the request for the next run, or withdraw it."""
+        if outcome.parked is None:
+            return self._swallowed(call, outcome)
+        if not approvals.may_wait(call):
+            return super()._parked(call, outcome)
+        if call.secret:
+            gone = withdraw(self, outcome.parked.token)
+            raise parked.secret_parked(call.method, call.path, gone=gone)
+        try:
+            stored = self._described(call, outcome.parked)
+        except BaseException:
+            withdraw(self, outcome.parked.token)
+            raise
+        if not self._policy.wait:
+            raise self._kept(stored)
+        return self._waited(call, stored)
+
+    def _swallowed(self, call: Call, outcome: CallPending) -> Reply:
+        """Return an empty answer that is legitimate after all: the object is as it was sent."""
+        if approvals.may_wait(call) and approvals.shows(self._look(call), call):
+            return outcome.reply
+        raise parked.never_runs(call.method, call.path, outcome.reply)
+
+    def _described(self, call: Call, info: WrapInfo) -> StoredRequest:
+        ends = self._now() + timedelta(seconds=info.ttl)
+        login = self._end_of_login()
+        looked = "" if approvals.is_creds(call) or not approvals.written_object(call) else "looked"
+        return StoredRequest(
+            token=info.token,
+            accessor=info.accessor,
+            method=call.method,
+            path=call.path,
+            namespace=self.namespace,
+            digest=approvals.digest_of(call),
+            before=approvals.digest(self._look(call)) if looked else "",
+            run=self._run_id,
+            cluster=self._cluster(),
+            expires_at=rfc3339(min(ends, login) if login else ends),
+        )
+
+    def _waited(self, call: Call, stored: StoredRequest) -> Reply:
+        try:
+            state = self._wait_for(stored)
+        except BaseException:
+            self._kept(stored)
+            raise
+        if state is RequestState.WAITING:
+            raise self._kept(stored)
+        reply = self._executed_now(call, stored) if state is RequestState.APPROVED else None
+        if reply is None:
+            raise parked.gone_meanwhile(stored)
+        return reply
+
+    def _executed_now(self, call: Call, stored: StoredRequest) -> Reply | None:
+        """Run a request that only this process knows; after a lost answer it is kept."""
+        try:
+            return self._execute(call, stored)
+        except ServerUnreachable:
+            self._kept(stored)
+            raise
+
+    def _wait_for(self, stored: StoredRequest) -> RequestState:
+        """Ask until the request is approved or gone, or the span is over."""
+        until = min(self._now() + self._policy.wait, parse_rfc3339(stored.expires_at))
+        self._policy.tell(f"waiting for an approval of {stored.path}: accessor {stored.accessor}")
+        pause = _FIRST_PAUSE
+        while True:
+            state = self._state(stored)
+            left = (until - self._now()).total_seconds()
+            if state is not RequestState.WAITING or left <= 0 or self._policy.stopping():
+                return state
+            self._pause(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _kept(self, stored: StoredRequest) -> SkyflowctlError:
+        """Keep a request and return the error that says so; with nowhere to, withdraw it."""
+        store = self._pending_store()
+        try:
+            store.change(lambda entries: [*entries, stored])
+        except SkyflowctlError as error:
+            gone = withdraw(self, stored.token)
+            why = f"{error.problems[0].summary} ({error.problems[0].why})"
+            return parked.nowhere_to_keep(stored, why, gone=gone)
+        return parked.pending(stored, store.kind)
+
+    # What the server and this machine know -------------------------------------------
+
+    def _state(self, stored: StoredRequest) -> RequestState:
+        """Return what the server knows of a request.
+
+        A login that may not ask by accessor learns by the token alone whether it is approved.
+        """
+        if parse_rfc3339(stored.expires_at) <= self._now():
+            return RequestState.GONE
+        try:
+            body = {"accessor": stored.accessor}
+            reply = self.request("POST", "sys/control-group/request", body=body, idempotent=True)
+        except BadRequest:
+            return RequestState.GONE
+        except Forbidden:
+            approved = is_delivered(self, stored.token)
+            return RequestState.APPROVED if approved else RequestState.WAITING
+        return approvals.state_in(reply)
+
+    def _drop(self, stored: StoredRequest) -> None:
+        """Revoke a request's token, and forget it."""
+        withdraw(self, stored.token)
+        store = self._pending_store()
+        if stored in store.load():
+            store.change(lambda entries: [one for one in entries if one != stored])
+
+    def _pending_store(self) -> PendingStore:
+        with self._store_lock:
+            if self._store is None:
+                self._store = self._policy.store(self._cluster())
+            return self._store
+
+    def _cluster(self) -> str:
+        if not self.cluster_id:
+            self._learn_cluster()
+        return self.cluster_id
+
+    def _end_of_login(self) -> datetime | None:
+        """Return when this login ends; None: never, or it may not look at itself."""
+        if not self._login_known:
+            try:
+                reply = self.request("GET", "auth/token/lookup-self", idempotent=True)
+                text = str((reply.data or {}).get("expire_time") or "")
+                self._login_ends = parse_rfc3339(text) if text else None
+            except (VaultError, ValueError):
+                self._login_ends = None
+            self._login_known = True
+        return self._login_ends

@@ -1,0 +1,42 @@
+"""What a wrapping token stands for: an answer that waits, or a request that is parked."""
+
+from typing import Protocol
+
+from skyflowctl.secret import Secret
+from skyflowctl.vault.failures import BadRequest, Forbidden, VaultError
+from skyflowctl.vault.transport import Transport
+
+
+class _HasLogins(Transport, Protocol):
+    def as_login(self, token: Secret) -> Transport:
+        """Return a transport to the same server with another token."""
+
+
+def is_delivered(transport: Transport, token: Secret) -> bool:
+    """Whether unwrapping gives something now: an answer, or the run of an approved request.
+
+    A parked request that is not approved and a token that is gone look alike: False.
+    """
+    try:
+        transport.request("POST", "sys/wrapping/lookup", body={"token": token}, idempotent=True)
+    except BadRequest:
+        return False
+    return True
+
+
+def withdraw(transport: _HasLogins, token: Secret) -> bool:
+    """Have the server forget a parked request; False: it may still be approved and run.
+
+    A wrapping token has one use, and its own revocation is the only one that is not lost
+    on anything else.
+    """
+    login = transport.as_login(token)
+    try:
+        login.request("POST", "auth/token/revoke-self", idempotent=True)
+    except Forbidden:
+        return True  # the token is gone already
+    except VaultError:
+        return False
+    finally:
+        login.close()
+    return True
