@@ -4,6 +4,7 @@ do is read, and nothing is claimed that it does not do."""
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,3 +173,49 @@ def test_config_show_and_what_it_lacks(place: Place):
     assert place.data("config", "show", "order")["description"] == "Orders"
     assert place.run("config", "history", "order", code=64)["errors"][0]["code"] == "no-history"
     assert place.run("config", "verify", "order", code=64)["errors"][0]["code"] == "no-verify"
+
+
+def rotate(place: Place, *args: str, code: int = 0) -> Any:
+    return place.run("rotate", "order", "-y", "--allow-host", place.emulator.host, *args, code=code)
+
+
+def test_rotate_holds_previous_against_what_is_live_and_names_it(place: Place):
+    old = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    new = place.credential("new.json", old["clientID"])
+    other = place.credential("other.json", old["clientID"])
+    files = ("--credentials", str(place.folder / "new.json"), "--previous")
+    wrong = rotate(place, *files, str(place.folder / "other.json"), code=5)
+    assert wrong["errors"][0]["code"] == "wrong-previous"
+    assert old["keyID"] in wrong["errors"][0]["why"]
+    assert other["keyID"] in wrong["errors"][0]["why"]
+    assert place.data("creds", "order", "writer")["key_id"] == old["keyID"]
+
+    done = rotate(place, *files, str(place.folder / "order.json"))
+    (one,) = done["data"]["mounts"]
+    assert (one["result"], one["from"], one["to"]) == ("rotated", old["keyID"], new["keyID"])
+    assert place.data("creds", "order", "writer")["key_id"] == new["keyID"]
+
+
+def test_the_way_back_that_is_printed_works_as_it_stands(place: Place):
+    old = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    place.credential("new.json", old["clientID"])
+    before, after = str(place.folder / "order.json"), str(place.folder / "new.json")
+    env = {k: v for k, v in place.server.env().items() if k.startswith("BAO_")}
+    env |= {"SSL_CERT_FILE": str(place.emulator.ca), "HOME": str(place.folder)}
+    env |= {"SKYFLOWCTL_ALLOW_HOST": place.emulator.host}
+    words = ["rotate", "skyflow/order", "-y", "--allow-host", place.emulator.host]
+    done = invoke(*words, "--credentials", after, "--previous", before, env=env)
+    assert done.exit_code == 0, done.output
+    assert "--retire" not in done.stdout
+    assert "--rollback" not in done.stdout
+    (back,) = [line.split(None, 1)[1] for line in done.stdout.splitlines() if " back " in line]
+    again = invoke(*shlex.split(back)[1:], "-y", "--allow-host", place.emulator.host, env=env)
+    assert again.exit_code == 0, again.output
+    assert place.data("creds", "order", "writer")["key_id"] == old["keyID"]
+
+
+def test_what_this_engine_has_no_way_to_do_is_refused_by_name(place: Place):
+    place.apply()
+    assert rotate(place, "--rollback", "order", code=5)["errors"][0]["code"] == "no-history"

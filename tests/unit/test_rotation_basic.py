@@ -70,7 +70,9 @@ def test_it_rotates(told, way, local):
         assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), outcome
         assert made.serves() == new.key_id
         steps = [step.name.value for step in outcome.steps]
-        assert ("prove" in steps) == local
+        assert steps.count("prove") == local + (way == {})
+        # What is live is read from its own tokens where the engine does not tell.
+        assert outcome.from_key == made.old
 
 
 def test_a_preview_writes_nothing():
@@ -101,6 +103,59 @@ def test_what_is_live_and_what_is_not_the_way_back():
         wrong = Job("order", PATH, Options(), lambda: other)
         assert rotate_mount(wrong, lambda: new, world(made)).problems[0].code == "wrong-previous"
         assert made.serves() == made.old
+
+
+def untold():
+    """An engine that keeps the identity of its credential to itself, as the Go plugin does."""
+    return TOLD - {"client_id", "key_id"}
+
+
+def test_a_wrong_previous_is_found_by_the_live_tokens_before_anything_is_written():
+    with rig(A, B) as made:
+        transport, new, other = BasicEngine(made.server, untold()), made.successor(), None
+        other = made.successor()
+        wrong = Job("order", PATH, Options(), lambda: other)
+        outcome = rotate_mount(wrong, lambda: new, world(made, transport))
+        assert outcome.result is Word.REFUSED
+        assert outcome.problems[0].code == "wrong-previous"
+        assert made.old in outcome.problems[0].why
+        assert not [one for one in transport.seen if one[0] == "POST"]
+
+
+def test_a_previous_that_does_not_mint_is_refused_before_anything_is_written():
+    with rig(A, B) as made:
+        transport, new = BasicEngine(made.server, untold()), made.successor()
+        broken = made.successor(keyID=made.old, key="second")  # another private key
+        restored = made.successor(keyID=made.old)
+        transport.before = lambda *_: None
+        assert restored.key_id == broken.key_id
+        wrong = Job("order", PATH, Options(), lambda: broken)
+        outcome = rotate_mount(wrong, lambda: new, world(made, transport))
+        assert outcome.problems[0].code == "previous-does-not-mint"
+        assert made.serves() == made.old
+
+
+def test_a_live_credential_that_gives_no_token_is_no_proved_way_back():
+    with rig(A) as made:
+        previous, new = previous_of(made), made.successor()
+        made.state.delete_key(made.client, made.old)
+        transport = BasicEngine(made.server, untold())
+        one = Job("order", PATH, Options(), previous)
+        outcome = rotate_mount(one, lambda: new, world(made, transport))
+        assert outcome.problems[0].code == "live-gives-no-token"
+        without = Job("order", PATH, Options(no_rollback=True))
+        outcome = rotate_mount(without, lambda: new, world(made, transport))
+        assert outcome.result is Word.ROTATED
+        assert outcome.from_key == ""
+
+
+def test_a_role_that_the_live_credential_does_not_mint_either_is_a_warning():
+    with rig(A) as made:
+        made.gateway.write_role(PATH, "r2", {"role_ids": ["never-granted"]})
+        transport, new = BasicEngine(made.server, untold()), made.successor()
+        outcome = rotate_mount(job(made), lambda: new, world(made, transport))
+        assert outcome.result is Word.ROTATED
+        assert "role-mints-with-neither" in [one.code for one in outcome.warnings]
 
 
 def test_no_key_is_created_and_nothing_is_rolled_back():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from skyflowctl.cli.run import Run
 from skyflowctl.operations.credentials import ManifestCredentials
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
+from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.rotation.ports import Event, Notice, World
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def replacer_for(
         from skyflowctl.cli.wiring_rotation import rotation_world
 
         hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()
-        return replace(rotation_world(gateway, run, stop, tell, frozenset(hosts)), gateway=recorded)
+        made = rotation_world(gateway, run, stop, tell, frozenset(hosts))
+        return replace(made, gateway=recorded, token_service=TokenServiceOnDemand())
 
     return RotatingReplacer(world, replace(DECLARED, unverified_nodes=unverified_nodes))

@@ -1,5 +1,6 @@
 """The work of ``rotate``: look, choose, ask, carry out, and say what became of it."""
 
+import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,9 @@ from skyflowctl.operations.rotation import Errand
 from skyflowctl.operations.rotation_supply import Subject
 from skyflowctl.operations.rotation_wishes import Verb
 from skyflowctl.operations.targets import mounted
+from skyflowctl.operations.word_references import as_word
 from skyflowctl.rotation.many import exit_code
-from skyflowctl.rotation.model import MountOutcome, Word
+from skyflowctl.rotation.model import MountOutcome, StepName, Word
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
@@ -169,7 +171,9 @@ class Rotation:
     def _say_what_comes(self, subjects: Sequence[Subject], supplied: Supplied, server: str) -> None:
         self.run.notice(f"server: {server}")
         for one in subjects:
-            live = one.config.key_id if one.config and one.config.configured else "no live key"
+            configured = one.config and one.config.configured
+            live = one.config.key_id if one.config and configured else "no live key"
+            live = live or "a key that its engine does not tell"
             due = f"  ({one.due})" if one.due else ""
             coming = supplied.supply.coming(one)
             self.run.notice(f"  {one.named.name}: {live} -> {coming}{due}")
@@ -210,6 +214,17 @@ class Rotation:
             self.run.done = _done(outcomes)
         return outcomes, stop
 
+    def _back(self, outcome: MountOutcome) -> str:
+        """Return the way back on an engine that keeps none: both references, changed over."""
+        flags = self.request.flags
+        if outcome.result is not Word.ROTATED or _committed(outcome) or not flags.previous:
+            return ""
+        mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
+        declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
+        new = flags.credentials or as_word(declared)
+        words = ["skyflowctl", "rotate", outcome.name, "--credentials", flags.previous]
+        return shlex.join([*words, "--previous", new]) if new else ""
+
     def _result(
         self,
         subjects: Sequence[Subject],
@@ -223,7 +238,8 @@ class Rotation:
             outcome = by_path.get(path) or one.known or operation.not_due(one)
             outcomes.append(outcome)
             margin = errand.margin_of(one.named)
-            mounts.append(outcome_json(outcome, "" if one.problem else one.due, margin))
+            due = "" if one.problem else one.due
+            mounts.append(outcome_json(outcome, due, margin, self._back(outcome)))
         if done:
             self.run.notice(f"run {self.run.id}: the server's audit log shows this id")
         warnings: list[Problem] = [warning for one in outcomes for warning in one.warnings]
@@ -233,13 +249,19 @@ class Rotation:
         return Result(data, status_of(code) if code else "ok", code, problems, warnings)
 
 
+def _committed(outcome: MountOutcome) -> bool:
+    return any(step.name is StepName.COMMIT for step in outcome.steps)
+
+
 def _done(outcomes: Sequence[MountOutcome]) -> str:
     """Return how to see what was changed, for whom the output does not reach; or nothing."""
     changed = [one for one in outcomes if one.result in _CHANGED]
     if not changed:
         return ""
     names = ", ".join(f"{one.name} {said(one.result)}" for one in changed)
+    history = _committed(changed[0]) or changed[0].result is not Word.ROTATED
     look = f"'skyflowctl config history {changed[0].name}'"
+    look = look if history else f"'skyflowctl health {changed[0].name} --mint'"
     return f"it was done ({names}): do not run it again, look with {look}"
 
 

@@ -15,7 +15,7 @@ from skyflowctl.errors import (
     Unreachable,
 )
 from skyflowctl.executor.ports import Credential
-from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
+from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, StepName, Word
 from skyflowctl.rotation.ports import FromReference, World
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.vault.gateway import Gateway
@@ -81,6 +81,13 @@ def _said(outcome: MountOutcome) -> tuple[Problem, ...]:
 
 
 def _old_key(outcome: MountOutcome) -> Problem:
+    if not any(step.name is StepName.COMMIT for step in outcome.steps):
+        return Problem(
+            "old-key-valid",
+            f"the replaced key {outcome.from_key} of {outcome.path} is still valid at Skyflow",
+            "an apply deletes no key, and this engine keeps no record of it",
+            "delete it in Skyflow Studio when its last tokens have ended, an hour from now",
+        )
     until = outcome.old_tokens_valid_until or "their own end, at most an hour from now"
     return Problem(
         "old-key-valid",

@@ -25,6 +25,7 @@ class TokenServiceOnDemand:
         return await self._service.exchange(token_uri, assertion, scope, deadline=deadline)
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        if self._service is not None:
-            await self._service.aclose()
+        """Close its connections; the next exchange, in another loop as well, makes new ones."""
+        service, self._service = self._service, None
+        if service is not None:
+            await service.aclose()

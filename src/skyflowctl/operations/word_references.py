@@ -40,6 +40,13 @@ def parse_reference(text: str, flag: str) -> Reference:
     )
 
 
+def as_word(reference: Reference | None) -> str:
+    """Return what a command line writes for a reference; empty: it has no such form."""
+    if reference is None or reference.scheme not in ("file", "env", "keyring"):
+        return ""
+    return f"{reference.scheme}:{'/'.join(reference.target)}"
+
+
 def _is_path(text: str) -> bool:
     plain = text.isprintable() and len(text) < 1024 and not text.lstrip().startswith(("{", "-----"))
     return plain and ("/" in text or text.endswith(".json"))

@@ -7,8 +7,9 @@ names, and a run that was killed is seen only by the key that is live.
 from skyflowctl.errors import ExitCode, Refused, SkyflowctlError
 from skyflowctl.rotation import basic_proof, basic_words
 from skyflowctl.rotation import rotate_words as words
+from skyflowctl.rotation.basic_proof import LiveTokens
 from skyflowctl.rotation.model import NewCredential, StepName, Word
-from skyflowctl.rotation.ports import Generated, Source
+from skyflowctl.rotation.ports import FromReference, Generated, Source
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
@@ -24,31 +25,60 @@ def rotate(run: Run, config: LiveConfig, source: Source | None) -> Word:
         Refused: there is no way back, or the new credential is not to be taken.
         Ending: it was written back, or could not be.
     """
-    new, previous = _prepared(run, config, source)
-    basic_proof.prove(run, new)
+    live, new, previous = _proved(run, config, source)
     run.check_stop()
     with run.step(StepName.NOTE) as found:
         way = f"the way back is key {previous.key_id}" if previous else "there is no way back"
-        found.detail = f"live is key {config.key_id or 'unknown'}; {way}"
+        found.detail = f"live is {_named(config, live)}; {way}"
     try:
         _write(run, new)
-        _verify(run, new)
+        _verify(run, new, live)
     except Exception as error:  # noqa: BLE001 - whatever failed, the old one goes back
-        _go_back(run, new, previous, error)
+        _go_back(run, new, previous, live, error)
     run.live_key_id = new.key_id
     return Word.ROTATED
 
 
 def preview(run: Run, config: LiveConfig, source: Source | None) -> Word:
     """Make the checks of :func:`rotate` that write nothing."""
-    new, _ = _prepared(run, config, source)
-    basic_proof.prove(run, new)
+    _proved(run, config, source)
     return Word.WOULD_ROTATE
 
 
-def _prepared(
+def _named(config: LiveConfig, live: LiveTokens) -> str:
+    if not config.configured:
+        return "nothing"
+    return f"key {live.key_id}" if live.key_id else "a key that neither engine nor tokens name"
+
+
+def _proved(
     run: Run, config: LiveConfig, source: Source | None
-) -> tuple[NewCredential, NewCredential | None]:
+) -> tuple[LiveTokens, NewCredential, NewCredential | None]:
+    """Return what is live, the new credential and the way back; nothing is written.
+
+    Raises:
+        Refused: one of them is not what it must be, or does not mint.
+    """
+    source = _checked(run, source)
+    with run.step(StepName.LINT) as found:
+        new = source()
+        previous = run.job.previous() if run.job.previous else None
+        run.to_key = new.key_id
+        found.detail = f"key {new.key_id}"
+        run.warn(*new.warnings)
+    with run.step(StepName.LOOK) as found:
+        live = basic_proof.read_live(run, config)
+        run.from_key = run.live_key_id = live.key_id
+        found.detail = f"live is {_named(config, live)}; {len(live.minting)} of {len(live.roles)}"
+        found.detail += " roles give tokens"
+        _compare(run, live, new)
+    if previous is not None:
+        basic_proof.prove_previous(run, live, previous)
+    basic_proof.prove_new(run, live, new)
+    return live, new, previous
+
+
+def _checked(run: Run, source: Source | None) -> FromReference:
     options = run.job.options
     if source is None:
         raise words.no_source(run.path)
@@ -58,28 +88,16 @@ def _prepared(
         raise basic_words.no_way_back(run.path)
     if options.canaries or options.watch:
         run.warn(basic_words.not_watched(run.path))
-    with run.step(StepName.LINT) as found:
-        new = source()
-        previous = run.job.previous() if run.job.previous else None
-        run.to_key = new.key_id
-        run.from_key = config.key_id or (previous.key_id if previous else "")
-        found.detail = f"key {new.key_id}"
-        run.warn(*new.warnings)
-        _check(run, config, new, previous)
-    return new, previous
+    return source
 
 
-def _check(
-    run: Run, config: LiveConfig, new: NewCredential, previous: NewCredential | None
-) -> None:
-    known = config.key_id or (previous.key_id if previous else "")
-    account = config.client_id or (previous.client_id if previous else "")
-    if new.key_id == known:
-        raise words.unchanged(run.path, new.key_id)
-    if previous and config.key_id and previous.key_id != config.key_id:
-        raise basic_words.wrong_previous(run.path, config.key_id, previous.key_id)
-    if account and account != new.client_id and not run.job.options.allow_different_account:
-        raise words.other_account(run.path, account, new.client_id)
+def _compare(run: Run, live: LiveTokens, new: NewCredential) -> None:
+    """Refuse a key that is live, or one of another account; where neither is known, neither."""
+    if live.key_id and new.key_id == live.key_id:
+        raise basic_words.unchanged(run.path, new.key_id)
+    other = live.client_id and live.client_id != new.client_id
+    if other and not run.job.options.allow_different_account:
+        raise words.other_account(run.path, live.client_id, new.client_id)
 
 
 def _write(run: Run, new: NewCredential) -> None:
@@ -93,21 +111,21 @@ def _write(run: Run, new: NewCredential) -> None:
             run.gateway.write_config(run.path, {"credentials_json": new.json})
 
 
-def _verify(run: Run, credential: NewCredential) -> None:
-    """Have the engine prove what it can: its health, and the key id where it tells one."""
+def _verify(run: Run, credential: NewCredential, live: LiveTokens) -> None:
+    """Have the engine prove it: its health alone says only that there is a config."""
     with run.step(StepName.VERIFY_NODES) as found:
         health = run.gateway.health(run.path, refresh=True)
-        if not health.healthy:
+        if health.state == "unconfigured":
             raise basic_words.unhealthy(run.path, health.error or health.configuration_status)
-        live = run.look()
-        told = live.key_id or health.key_id
-        if told and told != credential.key_id:
-            raise basic_words.other_key(run.path, told)
-        found.detail = "healthy" + (f", key {told}" if told else ", and it tells no key id")
+        found.detail = basic_proof.verify_live(run, credential, live)
 
 
 def _go_back(
-    run: Run, new: NewCredential, previous: NewCredential | None, cause: Exception
+    run: Run,
+    new: NewCredential,
+    previous: NewCredential | None,
+    live: LiveTokens,
+    cause: Exception,
 ) -> None:
     """Write the previous credential back, and end the run.
 
@@ -129,7 +147,7 @@ def _go_back(
         with run.step(StepName.ROLLBACK) as found:
             found.detail = f"key {previous.key_id}"
             run.gateway.write_config(run.path, {"credentials_json": previous.json})
-        _verify(run, previous)
+        _verify(run, previous, live)
     except Exception as error:
         left = basic_words.not_written_back(run.path, previous.key_id)
         raise Ending(Word.FAILED, [left, *problems], ExitCode.PARTIAL) from error
@@ -137,9 +155,9 @@ def _go_back(
 
 
 def _is_not_live(run: Run, new: NewCredential) -> bool:
-    """Whether the engine shows another key than the new one."""
+    """Whether the engine, or a token that it gives, shows another key than the new one."""
     try:
-        live = run.look()
+        live = basic_proof.read_live(run, run.look())
     except SkyflowctlError:
         return False
     return bool(live.key_id) and live.key_id != new.key_id

@@ -1,13 +1,15 @@
-"""The proof on this machine, for an engine that cannot try a candidate itself."""
+"""Proofs for an engine that can try no candidate: minted from here, and read through creds."""
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from skyflowctl.rotation import basic_words
 from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.run import Run
 from skyflowctl.rotation.serving import unclear
+from skyflowctl.skyflow.bearer import read_bearer
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import (
@@ -16,40 +18,147 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceUnreachable,
 )
 from skyflowctl.vault.answers import RoleProof
-from skyflowctl.vault.live import LiveRole
+from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
+from skyflowctl.vault.live import LiveConfig, LiveRole
+
+_ANSWERS = (BadRequest, Forbidden, TokenServiceFailed)
 
 
-def prove(run: Run, new: NewCredential) -> None:
+@dataclass(frozen=True, slots=True)
+class LiveTokens:
+    """What creds gives for each role, and whose tokens they are.
+
+    Args:
+        roles: every role's definition.
+        failed: by role, why creds gave no token.
+        key_id: the key that the tokens, or the engine, name; empty: none does.
+        client_id: their service account; empty: none does.
+    """
+
+    roles: Mapping[str, LiveRole]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
+    client_id: str = ""
+
+    @property
+    def minting(self) -> list[str]:
+        """The roles that give a token."""
+        return [name for name in self.roles if name not in self.failed]
+
+
+def read_live(run: Run, config: LiveConfig) -> LiveTokens:
+    """Read a token of every role through the server, and drop it.
+
+    Raises:
+        VaultError: the server itself does not answer.
+    """
+    roles = run.gateway.list_roles(run.path)
+    failed: dict[str, str] = {}
+    key_id, client_id = config.key_id, config.client_id
+    for name, role in roles.items() if config.configured else ():
+        try:
+            token = run.gateway.creds(run.path, name, role.ctx_probe or None)
+        except _ANSWERS as error:
+            failed[name] = error.problems[0].why or error.problems[0].summary
+            continue
+        own = read_bearer(token.access_token)
+        key_id, client_id = key_id or token.key_id, client_id or own.client_id
+    return LiveTokens(roles, failed, key_id, client_id)
+
+
+def prove_new(run: Run, live: LiveTokens, new: NewCredential) -> None:
     """Mint with the candidate for every role, from here; the tokens are thrown away.
 
     Raises:
-        Refused: a role does not mint, or nobody answers. What the live credential can do
-            is not known here, so every role counts.
+        Refused: a role that the live credential mints does not mint, none does, or nobody
+            answers.
     """
     service = run.world.token_service
     if service is None:
         run.warn(basic_words.local_proof_left_out(run.path))
         return
     with run.step(StepName.PROVE) as found:
-        roles = run.gateway.list_roles(run.path)
-        proofs = asyncio.run(_mint_all(run, service, new, roles))
+        proofs = _mint_all(run, service, new, live.roles)
         for name, proof in proofs.items():
             if unclear(proof):
                 raise words.no_answer(run.path, name, proof)
-            if not proof.ok:
+            if proof.ok:
+                continue
+            if name in live.minting:
                 raise words.role_lost(run.path, name, proof)
-        found.detail = f"{len(proofs)} of {len(proofs)} roles mint with the new credential"
+            if not any(one.ok for one in proofs.values()):
+                raise words.mints_nothing(run.path, name, proof)
+            run.warn(words.neither(run.path, name, proof))
+        minted = sum(one.ok for one in proofs.values())
+        found.detail = f"{minted} of {len(proofs)} roles mint with the new credential"
 
 
-async def _mint_all(
+def prove_previous(run: Run, live: LiveTokens, previous: NewCredential) -> None:
+    """Hold the way back against what is live, and mint with it for every role that mints.
+
+    Raises:
+        Refused: it is another key or account than the live one, or it does not mint.
+    """
+    with run.step(StepName.PROVE) as found:
+        if live.key_id and previous.key_id != live.key_id:
+            raise basic_words.wrong_previous(run.path, live.key_id, previous.key_id)
+        if live.client_id and previous.client_id != live.client_id:
+            raise basic_words.wrong_previous(run.path, live.client_id, previous.client_id)
+        if live.roles and not live.minting:
+            raise basic_words.live_gives_no_token(run.path, *next(iter(live.failed.items())))
+        if not live.key_id:
+            run.warn(basic_words.not_compared(run.path, previous.key_id))
+        service = run.world.token_service
+        if service is None:
+            run.warn(basic_words.local_proof_left_out(run.path))
+            return
+        wanted = {name: role for name, role in live.roles.items() if name in live.minting}
+        for name, proof in _mint_all(run, service, previous, wanted).items():
+            if not proof.ok:
+                raise basic_words.previous_does_not_mint(run.path, name, proof)
+        found.detail = f"the way back, key {previous.key_id}, mints"
+
+
+def verify_live(run: Run, credential: NewCredential, live: LiveTokens) -> str:
+    """Have the engine give a token of every role that is to mint, made with this key.
+
+    Returns:
+        What was seen, in words.
+
+    Raises:
+        SkyflowctlError: a role gives none, or one of another key.
+    """
+    now = read_live(run, run.look())
+    for name in live.minting:
+        if why := now.failed.get(name):
+            raise basic_words.role_gives_no_token(run.path, name, why)
+    if now.roles and not now.minting:
+        raise basic_words.role_gives_no_token(run.path, *next(iter(now.failed.items())))
+    if now.key_id and now.key_id != credential.key_id:
+        raise basic_words.other_key(run.path, now.key_id)
+    whose = f"of key {now.key_id}" if now.key_id else "that name no key"
+    return f"{len(now.minting)} of {len(now.roles)} roles give tokens {whose}"
+
+
+def _mint_all(
+    run: Run, service: TokenService, credential: NewCredential, roles: Mapping[str, LiveRole]
+) -> dict[str, RoleProof]:
+    return asyncio.run(_minted(run, service, credential, roles))
+
+
+async def _minted(
     run: Run, service: TokenService, new: NewCredential, roles: Mapping[str, LiveRole]
 ) -> dict[str, RoleProof]:
     account = load_trusted(new.json.reveal())
     credential = MintingCredential(account, SigningKey.trusted(account.private_key))
     minter = Minter(service, run.world.clock, allowed_hosts=run.world.token_hosts)
-    if not roles:
-        return {"": await _mint(minter, credential, None)}
-    return {name: await _mint(minter, credential, role) for name, role in roles.items()}
+    try:
+        if not roles:
+            return {"": await _mint(minter, credential, None)}
+        return {name: await _mint(minter, credential, role) for name, role in roles.items()}
+    finally:
+        # Its connections belong to this event loop.
+        await service.aclose()
 
 
 async def _mint(minter: Minter, credential: MintingCredential, role: LiveRole | None) -> RoleProof:

@@ -1,6 +1,7 @@
 """What is said of engines with the basic API."""
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
+from skyflowctl.vault.answers import RoleProof
 
 
 def no_way_back(path: str) -> Refused:
@@ -41,6 +42,59 @@ def wrong_previous(path: str, live: str, previous: str) -> Refused:
         why=f"--previous holds key {previous}, and key {live} is live",
         fix="name the credential that is live now",
         code="wrong-previous",
+    )
+
+
+def unchanged(path: str, key_id: str) -> Refused:
+    """The reference holds the key that is live."""
+    return Refused(
+        f"nothing to rotate to: {path}",
+        why=f"the reference holds key {key_id}, which is live already",
+        fix="put a new key behind the reference, or name one with "
+        f"'skyflowctl rotate {path} --credentials REF --previous REF'",
+        code="unchanged-credential",
+    )
+
+
+def live_gives_no_token(path: str, role: str, why: str) -> Refused:
+    """What is live cannot be told from a token, so the way back is not known to be one."""
+    return Refused(
+        f"the live credential gives no token, so --previous is no proved way back: {path}",
+        why=f"role {role}: {why}",
+        fix="mend that, or leave out --previous and accept it with --no-rollback",
+        code="live-gives-no-token",
+    )
+
+
+def previous_does_not_mint(path: str, role: str, proof: RoleProof) -> Refused:
+    """The way back would lead nowhere."""
+    said = f"{proof.status} {proof.message}".strip() if proof.status else proof.message
+    about = f"role {role}" if role else "an exchange without a role"
+    return Refused(
+        f"the way back does not mint: {path}",
+        why=f"with the credential of --previous the token service said for {about}: {said}",
+        fix="name the credential that is live now with --previous; nothing was written",
+        code="previous-does-not-mint",
+    )
+
+
+def not_compared(path: str, key_id: str) -> Problem:
+    """Neither the engine nor its tokens tell which key is live."""
+    return Problem(
+        "previous-not-compared",
+        f"whether --previous holds the live credential could not be seen: {path}",
+        f"neither the engine nor a token names the live key; key {key_id} mints",
+        "make sure that it is the one that was written last",
+    )
+
+
+def role_gives_no_token(path: str, role: str, why: str) -> SkyflowctlError:
+    """After the write, creds fails."""
+    return SkyflowctlError(
+        f"role {role} gives no token with the credential that was written: {path}",
+        why=why,
+        fix="check the key and its account's roles in Skyflow",
+        code="role-gives-no-token",
     )
 
 

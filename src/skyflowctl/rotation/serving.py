@@ -57,11 +57,27 @@ def believed(gateway: Gateway, path: str) -> Serving:
 def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> Serving:
     """Ask an engine what it knows of itself; one without verification can tell no more."""
     try:
-        return _BY_STATE.get(gateway.health(path).state, Serving.NO)
+        state = gateway.health(path).state
+        if state == "unproven":
+            return _of_creds(gateway, path)
+        return _BY_STATE.get(state, Serving.NO)
     except TokenServiceFailed as error:
         return _of_failure(error)
     except Exception:  # noqa: BLE001 - as above
         return unknown
+
+
+def _of_creds(gateway: Gateway, path: str) -> Serving:
+    """Read tokens until a role gives one: the only proof that a basic engine has."""
+    refused = False
+    for name, role in gateway.list_roles(path).items():
+        try:
+            gateway.creds(path, name, role.ctx_probe or None)
+        except BadRequest:
+            refused = True
+        else:
+            return Serving.YES
+    return Serving.NO if refused else Serving.YES
 
 
 def _of_failure(error: TokenServiceFailed) -> Serving:

@@ -15,13 +15,16 @@ _KEY_COLUMNS = 10
 _UNWELL = {Word.REFUSED.value, Word.FAILED.value, Word.PENDING.value}
 
 
-def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
+def outcome_json(
+    outcome: MountOutcome, due: str, margin: timedelta, back: str = ""
+) -> dict[str, Any]:
     """Return one mount's data for JSON.
 
     Args:
         outcome: what became of it.
         due: why it was due; empty: it was not, or nobody asked.
         margin: how long its old key outlives its last token.
+        back: the command that goes back, on an engine that keeps no earlier credential.
     """
     # Nobody asked a mount that was left alone whether it serves; what is known is told.
     untouched = outcome.result is Word.NOT_DUE
@@ -37,6 +40,7 @@ def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str
         "steps": steps_json(outcome.steps),
         "old_tokens_valid_until": outcome.old_tokens_valid_until,
         "retire_after": _retire_after(outcome, margin),
+        "back": back,
         "warnings": [problem_json(one) for one in outcome.warnings],
         "errors": [problem_json(one) for one in outcome.problems],
     }
@@ -105,6 +109,8 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a person may want to do now, as command lines."""
+    if one["result"] == Word.ROTATED and not is_committed(one["steps"]):
+        return [("back", one["back"])] if one["back"] else []
     if one["result"] == Word.ROTATED and one["from"]:
         after = f"    (from {one['retire_after']} on)" if one["retire_after"] else ""
         back = [("back", f"skyflowctl rotate --rollback {one['name']}")]
@@ -112,6 +118,11 @@ def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
             return []  # it is retired already, and there is no way back
         return [("next", f"skyflowctl rotate --retire {one['name']}{after}"), *back]
     return []
+
+
+def is_committed(steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the engine knows of the rotation; one with the basic API never does."""
+    return any(step["name"] == StepName.COMMIT for step in steps)
 
 
 def _lines(mounts: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
