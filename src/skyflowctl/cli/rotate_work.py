@@ -217,7 +217,7 @@ class Rotation:
     def _back(self, outcome: MountOutcome) -> str:
         """Return the way back on an engine that keeps none: both references, changed over."""
         flags = self.request.flags
-        if outcome.result is not Word.ROTATED or _committed(outcome) or not flags.previous:
+        if not _basic(outcome) or not flags.previous:
             return ""
         mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
         declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
@@ -249,8 +249,11 @@ class Rotation:
         return Result(data, status_of(code) if code else "ok", code, problems, warnings)
 
 
-def _committed(outcome: MountOutcome) -> bool:
-    return any(step.name is StepName.COMMIT for step in outcome.steps)
+def _basic(outcome: MountOutcome) -> bool:
+    """Tell whether the engine has the basic API: it was written, and nothing committed."""
+    made = {step.name for step in outcome.steps}
+    written = StepName.WRITE in made and StepName.COMMIT not in made
+    return outcome.result is Word.ROTATED and written
 
 
 def _done(outcomes: Sequence[MountOutcome]) -> str:
@@ -259,9 +262,9 @@ def _done(outcomes: Sequence[MountOutcome]) -> str:
     if not changed:
         return ""
     names = ", ".join(f"{one.name} {said(one.result)}" for one in changed)
-    history = _committed(changed[0]) or changed[0].result is not Word.ROTATED
     look = f"'skyflowctl config history {changed[0].name}'"
-    look = look if history else f"'skyflowctl health {changed[0].name} --mint'"
+    if _basic(changed[0]):
+        look = f"'skyflowctl health {changed[0].name} --mint'"
     return f"it was done ({names}): do not run it again, look with {look}"
 
 

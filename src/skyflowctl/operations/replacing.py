@@ -81,7 +81,8 @@ def _said(outcome: MountOutcome) -> tuple[Problem, ...]:
 
 
 def _old_key(outcome: MountOutcome) -> Problem:
-    if not any(step.name is StepName.COMMIT for step in outcome.steps):
+    made = {step.name for step in outcome.steps}
+    if StepName.WRITE in made and StepName.COMMIT not in made:
         return Problem(
             "old-key-valid",
             f"the replaced key {outcome.from_key} of {outcome.path} is still valid at Skyflow",

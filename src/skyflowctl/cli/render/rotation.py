@@ -109,7 +109,9 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a person may want to do now, as command lines."""
-    if one["result"] == Word.ROTATED and not is_committed(one["steps"]):
+    made = {step["name"] for step in one["steps"]}
+    if StepName.WRITE in made and StepName.COMMIT not in made and one["result"] == Word.ROTATED:
+        # An engine with the basic API: it keeps nothing to retire or to roll back to.
         return [("back", one["back"])] if one["back"] else []
     if one["result"] == Word.ROTATED and one["from"]:
         after = f"    (from {one['retire_after']} on)" if one["retire_after"] else ""
@@ -118,11 +120,6 @@ def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
             return []  # it is retired already, and there is no way back
         return [("next", f"skyflowctl rotate --retire {one['name']}{after}"), *back]
     return []
-
-
-def is_committed(steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether the engine knows of the rotation; one with the basic API never does."""
-    return any(step["name"] == StepName.COMMIT for step in steps)
 
 
 def _lines(mounts: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
