@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from support.stack import Stack, running_stack
@@ -34,20 +33,22 @@ def test_looking_changes_nothing_and_a_sealed_stack_is_said():
 
 def _cut_off_and_written_back_on_purpose(stack: Stack) -> None:
     stack.bao("write", "skyflow/order/roles/stranger", "role_ids=nobodys-role")
+    key = stack.api("GET", "skyflow/order/config")["data"]["key_id"]
     stack.bao("delete", "skyflow/order/config")
-    looked = stack.json("plan", "--detailed-exitcode")
+    looked = stack.json("plan", "--detailed-exitcode", check=2)
     assert looked["data"]["actions"] == []
-    assert "cut-off-credential" in _codes(looked)
-    assert "cut-off-credential" in _codes(stack.json("apply", "-y"))
+    assert [(one["kind"], one["path"]) for one in looked["data"]["drift"]] == [
+        ("revoked", "skyflow/order")
+    ]
+    skipped = stack.json("apply", "-y", check=3)
+    assert [one["code"] for one in skipped["errors"]] == ["cut-off-credential"]
+    refused = stack.json("apply", "-y", "--replace-credential", "order", check=5)
+    assert [one["code"] for one in refused["errors"]] == ["revoked-key"]
     assert stack.cli(*CREDS, exported=True, check=None).returncode != 0
 
-    written = stack.json("apply", "-y", "--replace-credential", "order")
+    written = stack.json("apply", "-y", f"--allow-revoked-key={key}")
     assert [one["path"] for one in written["data"]["actions"]] == ["skyflow/order/config"]
     (told,) = [one for one in written["data"]["warnings"] if one["code"] == "engine-warning"]
     assert told["summary"].startswith("skyflow/order: ")
     assert "stranger" in told["summary"]
     stack.cli(*CREDS, exported=True)
-
-
-def _codes(whole: dict[str, Any]) -> list[str]:
-    return [one["code"] for one in whole["data"]["warnings"]]

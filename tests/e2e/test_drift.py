@@ -243,6 +243,52 @@ def mended_alone(stack: Stack, name: str, before: dict[str, Any], touched: str) 
     assert again["data"]["actions"] == []
 
 
+def test_a_mount_that_was_moved_by_hand_is_said_and_moved_back(applied: Stack) -> None:
+    """The case "mount-moved-by-hand": nothing is mounted at the old path, and the fix works."""
+    before = snapshot(applied)
+    applied.bao("secrets", "move", MOUNT, "skyflow/moved")
+    plan = applied.json("plan", "--detailed-exitcode", check=2)
+    (drift,) = plan["data"]["drift"]
+    assert (plan["data"]["actions"], drift["kind"]) == ([], "moved")
+    assert (drift["mount"], drift["path"]) == ("order", "skyflow/moved")
+    done = applied.json("apply", "-y", check=3)
+    assert [one["code"] for one in done["errors"]] == ["moved-mount"]
+    assert done["data"]["drift"] == [drift]
+    command = re.findall(r"'bao (secrets move [^']+)'", drift["fix"])[0]
+    applied.bao(*command.split())
+    assert difference(before, snapshot(applied)) == {}
+    assert applied.json("plan", "--detailed-exitcode", check=0)["data"]["drift"] == []
+
+
+def test_what_the_manifest_does_not_name_is_drift(applied: Stack) -> None:
+    made = f"{MOUNT}/roles/by-hand"
+    applied.bao("write", made, "role_ids=somebodys-role")
+    try:
+        plan = applied.json("plan", "--detailed-exitcode", check=2)
+        (drift,) = plan["data"]["drift"]
+        created = applied.api("GET", made)["data"]["created"]
+        assert (drift["kind"], drift["path"], drift["since"]) == ("undeclared", made, created)
+        done = applied.cli("apply", "-y", exported=True)
+        assert f"! {made} is not in the manifest" in done.stdout
+        assert "No changes" not in done.stdout + done.stderr
+    finally:
+        applied.bao("delete", made)
+    applied.json("plan", "--detailed-exitcode", check=0)
+
+
+def test_a_rotation_that_was_left_open_is_drift(applied: Stack) -> None:
+    applied.bao("write", f"{MOUNT}/config", "rotation_id=left-open")
+    try:
+        plan = applied.json("plan", "--detailed-exitcode", check=2)
+        (drift,) = plan["data"]["drift"]
+        assert (drift["kind"], drift["path"]) == ("open_rotation", MOUNT)
+        assert drift["since"]
+        assert "No changes" not in applied.cli("apply", "-y", exported=True).stdout
+    finally:
+        applied.bao("write", f"{MOUNT}/config", "rotation_id=")
+    applied.json("plan", "--detailed-exitcode", check=0)
+
+
 def test_a_mount_of_another_manifest_is_left_alone(applied: Stack) -> None:
     """Its mark decides: plan says so, and apply refuses before it writes anything."""
     drifted = f"{MOUNT}/roles/order-consumer-support"

@@ -17,7 +17,7 @@ from skyflowctl.manifest.model import (
     RotationRule,
 )
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, ActionType, Kind
+from skyflowctl.planner.plan import Action, ActionType, Kind, PlanOptions
 from skyflowctl.vault.live import (
     LiveConfig,
     LiveEngine,
@@ -72,6 +72,11 @@ def identity(name: str, number: int = 1) -> CredentialIdentity:
 def identities(what: Manifest, number: int = 1) -> dict[str, CredentialIdentity | None]:
     """Everybody's n-th credential."""
     return {each.name: identity(each.name, number) for each in what.mounts}
+
+
+def replacing(*names: str, allow: tuple[str, ...] = ()) -> PlanOptions:
+    """What ``--replace-credential`` and ``--allow-revoked-key`` ask of a plan."""
+    return PlanOptions(replace_credential=frozenset(names), allow_revoked_key=frozenset(allow))
 
 
 def empty_live(headers: Mapping[str, bool] | None = None) -> LiveState:

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import contextmanager
 
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
-from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
+from support.fake_server import FakeCredentials, FakeReplacer
+from support.reached import reached
 
 from skyflowctl.cli import wiring
 from skyflowctl.errors import PartlyDone
 from skyflowctl.vault.failures import failure
-from skyflowctl.vault.gateway import Gateway
-
-MANIFEST = """version: 1
-manifest: shop
-mounts:
-  order:
-    credentials: {env: ORDER_KEY}
-    roles:
-      writer: {role_ids: [skyflow-writer]}
-  pay:
-    credentials: {env: PAY_KEY}
-    roles:
-      reader: {role_ids: [skyflow-reader]}
-"""
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A server that every command of the test reaches, and the manifest beside it."""
-    server = FakeServer()
-
-    @contextmanager
-    def opened(*_):
-        yield Gateway(server)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "server_is_named", lambda _: True)
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials())
-    (tmp_path / "mounts.yaml").write_text(MANIFEST)
-    return server
+    return reached(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from support import planning as p
 from support.fake_server import FakeReplacer
 from support.gateways import memory_rig
 
+from skyflowctl.errors import Refused
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import CtxRule
 from skyflowctl.operations.apply import apply
@@ -43,20 +44,22 @@ def test_apply_leaves_it_so_until_it_is_told_to(rig):
     assert apply(plan(WHAT, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
 
-    made = plan(WHAT, gateway, source)
-    assert made.plan.empty
-    assert [warning.code for warning in made.plan.warnings] == ["cut-off-credential"]
-    assert apply(made, gateway, source, FakeReplacer()).exit_code == 0
-    assert not gateway.read_config("skyflow/order").configured
+    for options in (None, p.replacing("order")):
+        made = plan(WHAT, gateway, source, options)
+        assert (made.plan.empty, made.plan.clean) == (True, False)
+        with pytest.raises(Refused):
+            apply(made, gateway, source, FakeReplacer())
+        assert not gateway.read_config("skyflow/order").configured
 
-    told = plan(WHAT, gateway, source, replace_credential=frozenset({"order"}))
+    key = source.resolve("order").identity.key_id
+    told = plan(WHAT, gateway, source, p.replacing(allow=(key,)))
     assert apply(told, gateway, source, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").key_id == source.resolve("order").identity.key_id
 
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
     newer = Source(rig.new_credential())
     assert plan(WHAT, gateway, newer).plan.empty
-    told = plan(WHAT, gateway, newer, replace_credential=frozenset({"order"}))
+    told = plan(WHAT, gateway, newer, p.replacing("order"))
     assert apply(told, gateway, newer, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").credential_version == 3
     assert plan(WHAT, gateway, newer).plan.empty

@@ -199,9 +199,12 @@ class TestFromALiveServer:
         Gateway(server).transport.request("DELETE", "skyflow/pay/config", idempotent=True)
         result = dry_run(WHAT, RealCredentials(), Gateway(server))
         assert result.planned.plan.empty
-        assert (result.exit_code, result.left, result.unproved) == (ExitCode.OK, 0, ("pay",))
-        told = frozenset({"pay"})
-        again = dry_run(WHAT, RealCredentials(), Gateway(server), replace_credential=told)
+        assert (result.exit_code, result.left, result.unproved) == (ExitCode.PARTIAL, 0, ("pay",))
+        again = dry_run(WHAT, RealCredentials(), Gateway(server), p.replacing("pay"))
+        assert again.exit_code is ExitCode.REFUSED
+        assert [one.code for one in again.planned.plan.left_out] == ["revoked-key"]
+        key = p.identity("pay").key_id
+        again = dry_run(WHAT, RealCredentials(), Gateway(server), p.replacing(allow=(key,)))
         assert (again.exit_code, again.left, again.unproved) == (ExitCode.OK, 0, ())
         assert ("pay", "risk") in tokens(again)
 

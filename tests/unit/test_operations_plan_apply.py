@@ -73,22 +73,22 @@ class TestPlan:
         made = plan(p.manifest(), Gateway(server), FakeCredentials())
         assert server.requests_made - before == 2 + 2 + 1
         assert made.plan.empty
-        assert [w.code for w in made.plan.warnings] == ["cut-off-credential"]
+        assert [one.kind for one in made.plan.drift] == ["revoked"]
         newer = plan(p.manifest(), Gateway(server), FakeCredentials(2))
         assert newer.plan.empty
-        assert [w.code for w in newer.plan.warnings] == ["cut-off-credential"]
+        assert [one.kind for one in newer.plan.drift] == ["revoked"]
 
     def test_an_engine_without_history_needs_to_be_told(self, server):
         server.has_history = False
         run(server, p.manifest())
         source, gateway = FakeCredentials(2), Gateway(server)
         assert plan(p.manifest(), gateway, source).plan.empty
-        told = plan(p.manifest(), gateway, source, replace_credential=frozenset({"order"}))
+        told = plan(p.manifest(), gateway, source, p.replacing("order"))
         assert [a.action.value for a in told.plan.actions] == ["replace_credential"]
 
     def test_replace_credential_must_name_a_mount(self, server):
         with pytest.raises(UsageError, match="nobody"):
-            plan(TWO, Gateway(server), FakeCredentials(), replace_credential=frozenset({"nobody"}))
+            plan(TWO, Gateway(server), FakeCredentials(), p.replacing("nobody"))
         assert server.requests_made == 0
 
     def test_an_unresolved_reference_is_a_warning_with_its_cause(self, server):

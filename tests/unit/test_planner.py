@@ -43,7 +43,7 @@ def test_from_nothing_every_stage_comes_in_order():
         ("config", "order"),
         ("config", "payment"),
     ]
-    assert made.summary() == {"create": 8, "update": 0, "delete": 0, "unchanged": 0}
+    assert made.summary() == {"create": 8, "update": 0, "delete": 0, "unchanged": 0, "drift": 0}
     assert not made.warnings
 
 
@@ -185,12 +185,15 @@ class TestOwnership:
         live = p.live_from_json({"mounts": {"skyflow/ord": {"type": "kv"}}})
         assert plan(live=live).summary()["create"] == 3
 
-    def test_roles_and_mounts_that_nobody_declared_are_named_and_stay(self):
+    def test_roles_and_mounts_that_are_not_declared_are_drift_and_stay(self):
         what = p.manifest(p.mount("order"), p.mount("payment"))
-        live = p.with_role(p.converged(what), PATH, "stranger")
+        live = p.with_role(p.converged(what), PATH, "stranger", created="2026-11-20T08:00:00Z")
         made = plan(p.manifest(p.mount("order")), live)
-        assert made.empty
-        assert codes(made) == ["unmanaged-role", "unmanaged-mount"]
+        assert (made.empty, made.clean, made.summary()["drift"]) == (True, False, 2)
+        assert [(one.kind, one.mount, one.path, one.since) for one in made.drift] == [
+            ("undeclared", "order", f"{PATH}/roles/stranger", "2026-11-20T08:00:00Z"),
+            ("undeclared", "", "skyflow/payment", ""),
+        ]
 
     def test_an_unreadable_engine_still_gets_its_mount_mended(self):
         live = p.with_mount(p.converged(p.manifest()), PATH, description="x")
@@ -243,7 +246,7 @@ class TestCredential:
     def test_a_key_from_before_a_rotation_is_never_written_back(self):
         live = self.rotated({1: "key-order-0", 2: "key-order-1"})
         what = p.manifest()
-        made = plan(what, live, p.identities(what, 0), replace_credential=frozenset({"order"}))
+        made = plan(what, live, p.identities(what, 0), options=p.replacing("order"))
         assert made.empty
         assert codes(made) == ["rotated-past"]
 
@@ -253,8 +256,7 @@ class TestCredential:
         assert made.empty
         assert codes(made) == ["replacement-withheld"]
         assert "--replace-credential order" in made.warnings[0].fix
-        insisted = frozenset({"order"})
-        forced = plan(what, self.rotated(None), p.identities(what, 2), replace_credential=insisted)
+        forced = plan(what, self.rotated(None), p.identities(what, 2), options=p.replacing("order"))
         assert only(forced).action is ActionType.REPLACE_CREDENTIAL
 
     def cut_off(self, history):
@@ -266,20 +268,29 @@ class TestCredential:
     def test_a_key_that_was_cut_off_is_never_written_back(self):
         made = plan(live=self.cut_off({1: "key-order-1"}))
         assert made.empty
-        assert codes(made) == ["cut-off-credential"]
-        assert "--replace-credential order" in made.warnings[0].fix
+        (drift,) = made.drift
+        assert (drift.kind, drift.mount, drift.path) == ("revoked", "order", PATH)
+        assert "--replace-credential order" in drift.fix
+        assert "a new key" in drift.fix
 
-    def test_unless_that_is_what_the_caller_says(self):
-        made = plan(live=self.cut_off({1: "key-order-1"}), replace_credential=frozenset({"order"}))
-        action = only(made)
+    def test_nor_by_replace_credential(self):
+        made = plan(live=self.cut_off({1: "key-order-1"}), options=p.replacing("order"))
+        assert (made.empty, made.clean) == (True, False)
+        (problem,) = made.left_out
+        assert problem.code == "revoked-key"
+        assert "--allow-revoked-key=key-order-1" in problem.fix
+
+    def test_unless_the_caller_names_that_very_key(self):
+        allowed = p.replacing(allow=("key-order-1",))
+        action = only(plan(live=self.cut_off({1: "key-order-1"}), options=allowed))
         assert (action.action, action.needs_credential, action.cas) == (ActionType.CREATE, True, 3)
 
     def test_another_key_does_not_end_a_cut_off_unasked(self):
         live = self.cut_off({1: "key-order-0"})
         made = plan(live=live)
-        assert (made.empty, codes(made)) == (True, ["cut-off-credential"])
-        assert "a new one" in made.warnings[0].why
-        told = only(plan(live=live, replace_credential=frozenset({"order"})))
+        assert (made.empty, [one.kind for one in made.drift]) == (True, ["revoked"])
+        assert "a new one" in made.drift[0].fix
+        told = only(plan(live=live, options=p.replacing("order")))
         assert (told.action, told.cas) == (ActionType.CREATE, 3)
 
     @pytest.mark.parametrize("history", [{}, None])
@@ -293,7 +304,7 @@ class TestCredential:
         assert mounts_to_ask_history(what, live, p.identities(what)) == (PATH,)
         fresh = p.with_config(live, PATH, version=0)
         assert mounts_to_ask_history(what, fresh, p.identities(what)) == ()
-        assert mounts_to_ask_history(what, live, {"order": None}) == ()
+        assert mounts_to_ask_history(what, live, {"order": None}) == (PATH,)
 
     def test_an_engine_that_names_no_client_is_known_by_its_key(self):
         assert plan(live=p.with_config(p.converged(p.manifest()), PATH, client_id="")).empty

@@ -2,7 +2,7 @@
 
 ``live.json`` writes down what the server holds, and beside it what the plan is also told:
 ``identities`` ([client id, key id] of each resolved credential, null for one that was not),
-``reasons`` and ``replace_credential``.
+``reasons``, ``replace_credential`` and ``allow_revoked_key``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.planning import live_from_json, simulate
+from support.planning import live_from_json, replacing, simulate
 
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner.diff import make_plan
@@ -34,7 +34,9 @@ def planned(case: Path):
             manifest,
             live,
             keys,
-            replace_credential=frozenset(raw.get("replace_credential", ())),
+            replacing(
+                *raw.get("replace_credential", ()), allow=tuple(raw.get("allow_revoked_key", ()))
+            ),
             reasons=raw.get("reasons"),
         )
 

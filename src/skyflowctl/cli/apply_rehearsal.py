@@ -16,6 +16,7 @@ from skyflowctl.planner.plan import LEFT_OUT
 
 if TYPE_CHECKING:
     from skyflowctl.operations.dry_run import DryRunResult
+    from skyflowctl.planner.plan import PlanOptions
 
 
 def rehearse(
@@ -23,7 +24,7 @@ def rehearse(
     target: TargetOptions,
     run: Run,
     parallelism: int,
-    replaced: frozenset[str],
+    options: "PlanOptions",
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> Result:
@@ -52,8 +53,8 @@ def rehearse(
             manifest,
             source,
             gateway,
+            options,
             parallelism=parallelism,
-            replace_credential=replaced,
         )
     return _result(done)
 
@@ -73,7 +74,7 @@ def _result(done: "DryRunResult") -> Result:
     }
     problems = _problems(done)
     code = done.exit_code
-    changed = "ok" if plan.empty else "changes"
+    changed = "ok" if plan.clean else "changes"
     status = changed if code is ExitCode.OK else status_of(code)
     return Result(data, status, code, problems, warnings)  # type: ignore[arg-type]  # a Status
 
@@ -106,10 +107,13 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
 
 
 def _problems(done: "DryRunResult") -> list[Problem]:
+    from skyflowctl.operations.apply import skipped
+
     failed = [one.problem for one in done.outcome.failures if one.problem]
     refused = [one.problem for one in done.minted if one.problem]
     plan = done.planned.plan
-    return [*plan.left_out, *failed, *plan.unreadable, *refused]
+    left = [skipped(one) for one in plan.skipped]
+    return [*plan.left_out, *failed, *done.unreadable, *left, *refused]
 
 
 def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:

@@ -21,7 +21,7 @@ USAGE = "skyflowctl COMMAND [OPTIONS]"
 EXIT_CODES = {
     0: "done",
     1: "unexpected: a fault of skyflowctl itself",
-    2: "changes are pending (only with --detailed-exitcode)",
+    2: "changes are pending, or it drifted (only with --detailed-exitcode)",
     3: "partly done; the same command finishes it (rotate: some failed, all mounts serve)",
     4: "not authenticated, or not permitted",
     5: "refused by a safety gate or a lost check-and-set; nothing was written",

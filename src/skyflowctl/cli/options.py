@@ -94,6 +94,14 @@ ReplaceCredentialOption = Annotated[
         metavar="MOUNT",
     ),
 ]
+AllowRevokedKeyOption = Annotated[
+    list[str] | None,
+    option(
+        "--allow-revoked-key",
+        help="Write this very key although it was cut off; repeatable.",
+        metavar="KEY_ID",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

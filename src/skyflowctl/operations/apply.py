@@ -11,6 +11,8 @@ from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.operations.plan import PlanResult
+from skyflowctl.planner.plan import Drift, DriftKind
+from skyflowctl.planner.text import drift_title
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import GuardedError
 
@@ -24,8 +26,8 @@ class ApplyResult:
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
-        """``ok`` only if every mount of the manifest is as it says."""
-        if self.outcome.status in {"ok", "pending"} and self.planned.plan.unreadable:
+        """``ok`` only if every mount that was asked for is as the manifest says."""
+        if self.outcome.status in {"ok", "pending"} and self._left:
             return "partial"
         return self.outcome.status
 
@@ -33,9 +35,26 @@ class ApplyResult:
     def exit_code(self) -> ExitCode:
         """0 when all is done, 7 when the rest is pending, 3 when some is done, else that of
         the first failure."""
-        if self.outcome.status in {"ok", "pending"} and self.planned.plan.unreadable:
+        if self.outcome.status in {"ok", "pending"} and self._left:
             return ExitCode.PARTIAL
         return self.outcome.exit_code
+
+    @property
+    def _left(self) -> tuple[Problem, ...]:
+        """Why mounts are not as the manifest says although no action failed."""
+        failed = {result.action.mount for result in self.outcome.failures}
+        told = {
+            mount.credentials.where
+            for mount in self.planned.mounts
+            if mount.name in failed and mount.credentials
+        }
+        plan = self.planned.plan
+        unread = (
+            one
+            for one in plan.unreadable
+            if one.code != "credential-unresolved" or one.where not in told
+        )
+        return (*unread, *(skipped(one) for one in plan.skipped))
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
@@ -44,20 +63,34 @@ class ApplyResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Why it is not all done: failures, unreadable mounts, then what is pending."""
+        """Why it is not all done: failures, mounts left as they are, then what is pending."""
         failed = (one for result in self.outcome.failures for one in result.problems)
         waits = (one for result in self.outcome.pending for one in result.problems)
-        return (*failed, *self.planned.plan.unreadable, *waits)
+        return (*failed, *self._left, *waits)
 
 
-def refuse_left_out(planned: PlanResult) -> None:
-    """Refuse a plan that leaves mounts out, because they are not this manifest's to change.
+def refuse(planned: PlanResult) -> None:
+    """Refuse a plan that may not be carried out as a whole.
 
     Raises:
-        Refused: with one problem for each of these mounts.
+        Refused: with one problem for each mount that is not this manifest's to change,
+            or, where every mount of the plan would be skipped, for each of those.
     """
-    if planned.plan.left_out:
-        raise Refused.of(planned.plan.left_out)
+    plan = planned.plan
+    if plan.left_out:
+        raise Refused.of(plan.left_out)
+    if plan.skipped and len(plan.skipped) == len(planned.mounts):
+        raise Refused.of(skipped(one) for one in plan.skipped)
+
+
+def skipped(drift: Drift) -> Problem:
+    """Return why an apply leaves a whole mount as it is."""
+    return Problem(
+        "cut-off-credential" if drift.kind is DriftKind.REVOKED else "moved-mount",
+        f"{drift.mount} is skipped: {drift_title(drift.kind, drift.path, drift.since, drift.by)}",
+        drift.reason or "no apply ends a cut-off unasked",
+        drift.fix,
+    )
 
 
 def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway) -> None:
@@ -102,10 +135,10 @@ def apply(
         verify: have every touched mount mint once per role afterwards.
 
     Raises:
-        Refused: mounts of the manifest may not be touched, or a control group guards a
-            config that a credential is to be sent to; nothing was written.
+        Refused: mounts may not be touched, all are to be skipped, or a control group guards
+            a config that a credential is to be sent to; nothing was written.
     """
-    refuse_left_out(planned)
+    refuse(planned)
     refuse_guarded_secrets(planned, gateway)
     if isinstance(credentials, PreparesApply):
         credentials.prepare_apply()

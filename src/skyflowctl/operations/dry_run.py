@@ -25,7 +25,7 @@ from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import Plan
+from skyflowctl.planner.plan import Plan, PlanOptions
 from skyflowctl.rotation.ports import World
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
@@ -74,16 +74,24 @@ class DryRunResult:
     left: int
 
     @property
+    def unreadable(self) -> tuple[Problem, ...]:
+        """Why mounts were not tried; a throw-away key stands in for what was not resolved."""
+        played = "credential-unresolved"
+        return tuple(one for one in self.planned.plan.unreadable if one.code != played)
+
+    @property
     def exit_code(self) -> ExitCode:
         """What a real apply would end with; 6 if a role gives no token after it.
 
         Throw-away keys make no difference here: see ``throw_away``.
         """
-        if self.planned.plan.left_out:
+        plan = self.planned.plan
+        all_skipped = bool(plan.skipped) and len(plan.skipped) == len(self.planned.mounts)
+        if plan.left_out or all_skipped:
             return ExitCode.REFUSED
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code
-        if self.planned.plan.unreadable or self.left:
+        if self.unreadable or plan.skipped or self.left:
             return ExitCode.PARTIAL
         failed = any(one.problem for one in self.minted)
         return ExitCode.UNHEALTHY if failed else self.health.exit_code
@@ -102,9 +110,9 @@ def dry_run(
     manifest: Manifest,
     credentials: CredentialSource,
     gateway: Gateway | None = None,
+    options: PlanOptions | None = None,
     *,
     parallelism: int = 10,
-    replace_credential: frozenset[str] = frozenset(),
     on_event: Listener | None = None,
 ) -> DryRunResult:
     """Plan, apply on the stage, mint for every role, probe health, plan again.
@@ -114,15 +122,16 @@ def dry_run(
         credentials: the source that a real apply would use.
         gateway: the server whose live state is the beginning; it is only read. None:
             an empty server.
+        options: as for :func:`skyflowctl.operations.plan.plan`.
         parallelism: how many actions run at once.
-        replace_credential: as for :func:`skyflowctl.operations.plan.plan`.
         on_event: told of every step of the apply.
 
     Raises:
         InvalidInput: a reference leads to what is no valid credential.
         VaultError: the server as a whole cannot be read.
     """
-    planned = _planned(manifest, credentials, gateway, parallelism, replace_credential)
+    planned = _planned(manifest, credentials, gateway, options, parallelism)
+    manifest = replace(manifest, mounts=planned.mounts)
     cast = make_cast(manifest, credentials, planned.live)
     with open_stage(manifest, cast, planned.live) as stage:
         played = _with_stand_ins(planned.plan, cast)
@@ -172,6 +181,8 @@ def mint_dry(
         raise _cannot_mint(manifest, mount, known=wanted is not None)
     alone = replace(manifest, mounts=(wanted,))
     cast = make_cast(alone, credentials, _NOTHING)
+    if mount in cast.invalid:
+        raise cast.invalid[mount]
     with open_stage(alone, cast, _NOTHING) as stage:
         made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
         outcome = execute(made, stage, cast, _replacer())
@@ -186,21 +197,15 @@ def _planned(
     manifest: Manifest,
     credentials: CredentialSource,
     gateway: Gateway | None,
+    options: PlanOptions | None,
     parallelism: int,
-    replace_credential: frozenset[str],
 ) -> PlanResult:
     """Plan from the server's live state, or from that of an empty stage."""
     if gateway is not None:
-        return plan(
-            manifest,
-            gateway,
-            credentials,
-            parallelism=parallelism,
-            replace_credential=replace_credential,
-        )
+        return plan(manifest, gateway, credentials, options, parallelism=parallelism)
     nobody = Cast({}, {}, {}, ())
     with open_stage(manifest, nobody, _NOTHING) as stage:
-        return plan(manifest, stage, credentials, replace_credential=replace_credential)
+        return plan(manifest, stage, credentials, options)
 
 
 def _replacer() -> RotatingReplacer:
@@ -262,7 +267,7 @@ def _left(planned: PlanResult, stage: Gateway, cast: Cast) -> int:
         engines={path: _with_past(one, planned.live, path) for path, one in live.engines.items()},
         problems=planned.live.problems,
     )
-    return len(make_plan(manifest, live, identities).actions)
+    return len(make_plan(manifest, live, identities, planned.options).actions)
 
 
 def _with_past(engine: LiveEngine, before: LiveState, path: str) -> LiveEngine:

@@ -1,15 +1,20 @@
 """``plan``: read the server, look at the credentials, compare. Writes nothing."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import InvalidInput, Problem, UsageError
 from skyflowctl.executor.ports import CredentialSource
-from skyflowctl.manifest.model import Manifest
-from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner.diff import (
+    chosen_mounts,
+    make_plan,
+    mounts_to_ask_history,
+    mounts_to_search,
+)
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.notes import audited_headers_unwritable
-from skyflowctl.planner.plan import Kind, Plan
+from skyflowctl.planner.notes import audited_headers_unwritable, invalid
+from skyflowctl.planner.plan import Kind, Plan, PlanOptions
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -24,12 +29,19 @@ class PlanResult:
         live: what was read.
         plan: the way from one to the other.
         identities: which credential each mount should have; None: not resolved.
+        options: what the caller asked besides.
     """
 
     manifest: Manifest
     live: LiveState
     plan: Plan
     identities: Mapping[str, CredentialIdentity | None]
+    options: PlanOptions = field(default_factory=PlanOptions)
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """The mounts that the plan is about."""
+        return chosen_mounts(self.manifest, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +50,54 @@ class _Looked:
 
     identities: Mapping[str, CredentialIdentity | None]
     reasons: Mapping[str, str]
+    invalid: Mapping[str, Problem]
 
 
 def plan(
     manifest: Manifest,
     gateway: Gateway,
     credentials: CredentialSource,
+    options: PlanOptions | None = None,
     *,
     parallelism: int = 10,
-    replace_credential: frozenset[str] = frozenset(),
 ) -> PlanResult:
     """Return what an apply would do, in 2 + 2N requests.
 
     Each mount whose live key is not the manifest's, or that was cut off, costs one more,
     for its history; so do audited headers that are not there yet, for this login's rights.
+    Where a mount is absent, undeclared ones of this manifest are read as well.
 
     Args:
         manifest: what should be.
         gateway: the server.
         credentials: tells each mount's credential.
+        options: what the caller asks besides.
         parallelism: how many requests run at once.
-        replace_credential: mounts whose key is written although the engine has no
-            history, or although it was cut off.
 
     Raises:
-        InvalidInput: a reference was resolved to what is no valid credential.
-        UsageError: ``replace_credential`` names a mount that the manifest lacks.
+        InvalidInput: every credential that was looked at is invalid; a single one is a
+            warning of the plan.
+        UsageError: ``options`` names a mount or key that the manifest lacks.
         VaultError: the server as a whole cannot be read.
     """
-    _check_names(manifest, replace_credential)
-    paths = [mount.path for mount in manifest.mounts]
+    options = options or PlanOptions()
+    _check_names(manifest, options)
+    mounts = chosen_mounts(manifest, options)
+    paths = [mount.path for mount in mounts]
     live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
-    looked = _look(manifest, live, credentials)
-    asked = mounts_to_ask_history(manifest, live, looked.identities)
-    live = gateway.with_history(live, asked)
+    looked = _look(mounts, live, credentials)
+    _check_keys(options, looked)
+    live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
+    live = gateway.with_engines(live, mounts_to_search(manifest, live))
     made = make_plan(
         manifest,
         live,
         looked.identities,
-        replace_credential=replace_credential,
+        options,
         reasons=looked.reasons,
+        invalid=looked.invalid,
     )
-    return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities)
+    return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
 
 
 def _within_rights(made: Plan, gateway: Gateway) -> Plan:
@@ -106,34 +124,57 @@ def _may_write(capabilities: Collection[str]) -> bool:
     return "root" in capabilities or {"sudo", "update"} <= set(capabilities)
 
 
-def _check_names(manifest: Manifest, names: frozenset[str]) -> None:
-    unknown = sorted(names - {mount.name for mount in manifest.mounts})
+def _check_names(manifest: Manifest, options: PlanOptions) -> None:
+    known = {mount.name for mount in chosen_mounts(manifest, options)}
+    unknown = sorted(options.replace_credential - known)
     if unknown:
         raise UsageError(
-            f"--replace-credential names no mount of the manifest: {', '.join(unknown)}",
+            f"--replace-credential names no mount of the plan: {', '.join(unknown)}",
             why="a credential is replaced only where the manifest says by which",
-            fix=f"name one of {', '.join(mount.name for mount in manifest.mounts)}",
+            fix=f"name one of {', '.join(sorted(known))}",
         )
 
 
-def _look(manifest: Manifest, live: LiveState, credentials: CredentialSource) -> _Looked:
-    """Learn each mount's credential. Invalid ones are reported all at once."""
+def _check_keys(options: PlanOptions, looked: _Looked) -> None:
+    """A key that was mistyped would leave the cut-off as it is, which looks like a fault."""
+    known = {one.key_id for one in looked.identities.values() if one}
+    unknown = sorted(options.allow_revoked_key - known)
+    if unknown:
+        raise UsageError(
+            f"--allow-revoked-key names no key of the plan: {', '.join(unknown)}",
+            why="no credential of these mounts has that key id",
+            fix="take the key id from the plan's message about the mount",
+            code="unknown-key-id",
+        )
+
+
+def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSource) -> _Looked:
+    """Learn each mount's credential; one that is invalid does not stop the others.
+
+    Raises:
+        InvalidInput: not a single one is valid; with all of their problems.
+    """
     identities: dict[str, CredentialIdentity | None] = {}
     reasons: dict[str, str] = {}
-    problems: list[Problem] = []
-    for mount in manifest.mounts:
-        if mount.credentials is None:
-            continue
+    errors: dict[str, InvalidInput] = {}
+    declared = [mount for mount in mounts if mount.credentials is not None]
+    for mount in declared:
         try:
             identities[mount.name] = credentials.identify(mount.name, _live(live, mount.path))
         except UnresolvedReference as error:
             identities[mount.name] = None
             reasons[mount.name] = error.problems[0].why
         except InvalidInput as error:
-            problems += error.problems
-    if problems:
-        raise InvalidInput.of(problems)
-    return _Looked(identities, reasons)
+            identities[mount.name] = None
+            errors[mount.name] = error
+    if errors and len(errors) == len(declared):
+        raise InvalidInput.of(problem for error in errors.values() for problem in error.problems)
+    broken = {
+        mount.name: invalid(mount, errors[mount.name].problems)
+        for mount in declared
+        if mount.name in errors
+    }
+    return _Looked(identities, reasons, broken)
 
 
 def _live(live: LiveState, path: str) -> CredentialIdentity | None:

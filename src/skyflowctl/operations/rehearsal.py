@@ -8,10 +8,11 @@ stands in, and :class:`Cast` says where.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.errors import InvalidInput
 from skyflowctl.executor.ports import Credential, CredentialSource
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner.identity import CredentialIdentity
@@ -34,15 +35,17 @@ class Cast:
 
     Args:
         manifest: by mount name, what the manifest's reference leads to, or a stand-in.
-        unresolved: names of mounts whose reference led nowhere, with the cause.
+        unresolved: names of mounts whose reference led to no valid credential, with the cause.
         live: by mount path, what plays the credential that is live on the server.
         stand_ins: names of mounts whose live key is played by a throw-away one.
+        invalid: by mount name, what is wrong with those that were read; also in ``unresolved``.
     """
 
     manifest: Mapping[str, Credential]
     unresolved: Mapping[str, str]
     live: Mapping[str, Credential]
     stand_ins: tuple[str, ...]
+    invalid: Mapping[str, InvalidInput] = field(default_factory=dict)
 
     def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002
         """Tell a mount's credential; see ``CredentialSource``."""
@@ -54,20 +57,19 @@ class Cast:
 
 
 def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> Cast:
-    """Resolve each reference once, and find stand-ins for what cannot be had.
-
-    Raises:
-        InvalidInput: a reference leads to what is no valid credential.
-    """
+    """Resolve each reference once, and find stand-ins for what cannot be had."""
     found: dict[str, Credential] = {}
     unresolved: dict[str, str] = {}
     playing: dict[str, Credential] = {}
     stand_ins: list[str] = []
+    invalid: dict[str, InvalidInput] = {}
     for mount in manifest.mounts:
         if mount.credentials is not None:
             try:
                 found[mount.name] = source.resolve(mount.name)
-            except UnresolvedReference as error:
+            except InvalidInput as error:
+                if not isinstance(error, UnresolvedReference):
+                    invalid[mount.name] = error
                 unresolved[mount.name] = error.problems[0].why or error.problems[0].summary
                 found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
         engine = live.engines.get(mount.path)
@@ -75,7 +77,7 @@ def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> 
             playing[mount.path] = _play_live(engine.config, found.get(mount.name))
             if playing[mount.path] is not found.get(mount.name):
                 stand_ins.append(mount.name)
-    return Cast(found, unresolved, playing, tuple(stand_ins))
+    return Cast(found, unresolved, playing, tuple(stand_ins), invalid)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
-from skyflowctl.planner import notes
+from skyflowctl.planner import drift, notes
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Change
+from skyflowctl.planner.plan import Change, Drift
 from skyflowctl.vault.live import LiveConfig, LiveEngine
 
 
@@ -24,12 +24,14 @@ class Verdict:
         finish: the manifest's credential, live by a rotation that nobody has committed.
         changes: its identity before and after, when it is replaced.
         warnings: why it is not replaced although it is another one, or unknown.
+        drift: a rotation that somebody left open.
     """
 
     replace: CredentialIdentity | None = None
     finish: CredentialIdentity | None = None
     changes: tuple[Change, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    drift: tuple[Drift, ...] = ()
 
 
 def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
@@ -83,8 +85,7 @@ def mind_rotation(
     written = live.key_id == rotation.to_key != rotation.from_key
     if written and wanted is not None and is_live(live, wanted):
         return replace(verdict, finish=wanted, changes=(Change("rotation", "open", "committed"),))
-    note = notes.rotation_open(mount, rotation, written=written)
-    return replace(verdict, warnings=(*verdict.warnings, note))
+    return replace(verdict, drift=(drift.open_rotation(mount, rotation, written=written),))
 
 
 def was_cut_off(live: LiveEngine) -> bool:
@@ -93,7 +94,16 @@ def was_cut_off(live: LiveEngine) -> bool:
     Whoever cut it off decides when it may mint again: a reference that leads to another
     key by now is no such decision.
     """
+    if live.config.configured:
+        return False
     return bool(live.history) or live.config.revoked is not None
+
+
+def is_revoked(live: LiveEngine, key_id: str) -> bool:
+    """Tell whether a cut-off destroyed this key: it destroys the live one and every kept one."""
+    mark = live.config.revoked
+    marked = mark is not None and mark.key_id == key_id
+    return was_cut_off(live) and (marked or key_id in (live.history or {}).values())
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

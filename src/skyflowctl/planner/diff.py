@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import engine, mounts, notes
+from skyflowctl.planner import drift, engine, mounts, notes
 from skyflowctl.planner.credential import is_live
-from skyflowctl.planner.engine import Key
+from skyflowctl.planner.engine import Key, Outline
 from skyflowctl.planner.fields import AUDITED_HEADERS
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, Kind, Plan
-from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.planner.plan import Action, Drift, Kind, Plan, PlanOptions
+from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
 _STAGES = tuple(Kind)
 
@@ -22,21 +22,24 @@ class _Draft:
 
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    drift: list[Drift] = field(default_factory=list)
     objects: int = 0
 
     def plan(self) -> Plan:
         ordered = sorted(self.actions, key=lambda action: _STAGES.index(action.kind))
         touched = {(action.kind, action.mount, action.path) for action in ordered}
-        return Plan(tuple(ordered), tuple(self.warnings), self.objects - len(touched))
+        unchanged = self.objects - len(touched)
+        return Plan(tuple(ordered), tuple(self.warnings), unchanged, tuple(self.drift))
 
 
 def make_plan(
     manifest: Manifest,
     live: LiveState,
     identities: Mapping[str, CredentialIdentity | None],
+    options: PlanOptions | None = None,
     *,
-    replace_credential: frozenset[str] = frozenset(),
     reasons: Mapping[str, str] | None = None,
+    invalid: Mapping[str, Problem] | None = None,
 ) -> Plan:
     """Return the actions that make the server as the manifest says, stage by stage.
 
@@ -46,24 +49,60 @@ def make_plan(
     Args:
         manifest: what should be.
         live: what is; engines whose live key is not the manifest's should carry
-            their history (see :func:`mounts_to_ask_history`).
+            their history (see :func:`mounts_to_ask_history`), and mounts that a declared
+            one may have been moved to should be read (see :func:`mounts_to_search`).
         identities: each mount's credential by mount name; None or absent: it could
             not be resolved.
-        replace_credential: names of mounts whose key is to be written although the
-            engine cannot tell whether it was live before, or it was cut off.
+        options: what the caller asks besides.
         reasons: by mount name, why a reference could not be resolved.
+        invalid: by mount name, why what it leads to is no valid credential.
     """
+    options = options or PlanOptions()
     draft = _Draft()
     _add_headers(draft, live)
-    for mount in manifest.mounts:
-        key = Key(
-            identities.get(mount.name),
-            (reasons or {}).get(mount.name, ""),
-            mount.name in replace_credential,
-        )
+    moved = drift.moved_mounts(manifest, live, identities)
+    for mount in chosen_mounts(manifest, options):
+        if mount.name in moved:
+            draft.drift.append(drift.moved(mount, moved[mount.name]))
+            continue
+        key = _key(mount, identities, options, reasons or {}, invalid or {})
         _add_mount(draft, manifest, mount, live, key)
-    draft.warnings += mounts.unmanaged(manifest, live.mounts.values())
+    if options.only is None:
+        undeclared = drift.undeclared_mounts(manifest, live.mounts.values())
+        gone = set(undeclared) - set(moved.values())
+        draft.drift += [drift.undeclared_mount(path) for path in sorted(gone)]
     return draft.plan()
+
+
+def _config_is_known(mount: Mount, live: LiveEngine | None, key: Key, outline: Outline) -> bool:
+    """Tell whether a config was compared; one whose credential is unknown was not."""
+    if outline.action is not None:
+        return True
+    compared = mount.credentials is None or key.identity is not None
+    return live is not None and live.config.configured and compared
+
+
+def chosen_mounts(manifest: Manifest, options: PlanOptions) -> tuple[Mount, ...]:
+    """Return the mounts that a plan is about, in the manifest's order."""
+    only = options.only
+    return tuple(mount for mount in manifest.mounts if only is None or mount.name in only)
+
+
+def _key(
+    mount: Mount,
+    identities: Mapping[str, CredentialIdentity | None],
+    options: PlanOptions,
+    reasons: Mapping[str, str],
+    invalid: Mapping[str, Problem],
+) -> Key:
+    identity = identities.get(mount.name)
+    return Key(
+        identity,
+        reasons.get(mount.name, ""),
+        insisted=mount.name in options.replace_credential,
+        allow_revoked=identity is not None and identity.key_id in options.allow_revoked_key,
+        invalid=invalid.get(mount.name),
+    )
 
 
 def mounts_to_ask_history(
@@ -76,17 +115,28 @@ def mounts_to_ask_history(
     They run on another one, or had one and were cut off. Only for these does a plan
     depend on the engine's history, one request each.
     """
-    paths = []
-    for mount in manifest.mounts:
-        there = live.engines.get(mount.path)
-        wanted = identities.get(mount.name)
-        if there and wanted and _has_past(there.config) and not is_live(there.config, wanted):
-            paths.append(mount.path)
-    return tuple(paths)
+    return tuple(
+        mount.path
+        for mount in manifest.mounts
+        if (there := live.engines.get(mount.path))
+        and _depends_on_history(there.config, identities.get(mount.name))
+    )
 
 
-def _has_past(config: LiveConfig) -> bool:
-    return config.configured or config.version > 0
+def _depends_on_history(config: LiveConfig, wanted: CredentialIdentity | None) -> bool:
+    if not config.configured:
+        return config.version > 0
+    return wanted is not None and not is_live(config, wanted)
+
+
+def mounts_to_search(manifest: Manifest, live: LiveState) -> tuple[str, ...]:
+    """Return the undeclared mounts of this manifest that an absent one may have become.
+
+    Their engines have to be read before it can be told; none where nothing is absent.
+    """
+    if not drift.absent_mounts(manifest, live.mounts):
+        return ()
+    return tuple(drift.undeclared_mounts(manifest, live.mounts.values()))
 
 
 def _add_headers(draft: _Draft, live: LiveState) -> None:
@@ -101,6 +151,13 @@ def _add_mount(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState,
     reason = mounts.blocked(manifest, mount, live.mounts)
     if reason:
         draft.warnings.append(reason)
+        return
+    cut_off = engine.cut_off(mount, live.engines.get(mount.path), key)
+    if isinstance(cut_off, Drift):
+        draft.drift.append(cut_off)
+        return
+    if cut_off:
+        draft.warnings.append(cut_off)
         return
     present = live.mounts.get(mount.path)
     draft.objects += 1
@@ -117,9 +174,9 @@ def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState
     draft.actions += engine.role_actions(manifest, mount, there)
     if without_rule := engine.roles_without_rule(mount, there):
         draft.warnings.append(notes.ctx_not_enforced(mount, without_rule))
-    draft.warnings += engine.unmanaged_roles(mount, there)
+    draft.drift += drift.undeclared_roles(manifest, mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
-    has_config = outline.action is not None or (there is not None and there.config.configured)
-    draft.objects += len(mount.roles) + has_config
+    draft.objects += len(mount.roles) + _config_is_known(mount, there, key, outline)
     draft.actions += [outline.action] if outline.action else []
     draft.warnings += outline.warnings
+    draft.drift += outline.drift

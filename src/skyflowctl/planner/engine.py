@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount, Role
-from skyflowctl.planner import credential, fields, notes
+from skyflowctl.planner import credential, drift, fields, notes
 from skyflowctl.planner.credential import Verdict
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, ActionType, Change, Kind
+from skyflowctl.planner.plan import Action, ActionType, Change, Drift, Kind
 from skyflowctl.vault.live import FULL_API, EngineApi, LiveConfig, LiveEngine, LiveRole
 
 
@@ -19,19 +19,24 @@ class Key:
         identity: None when the reference led nowhere, or there is no reference.
         why: why it led nowhere, for the warning.
         insisted: the caller named the mount in ``--replace-credential``.
+        allow_revoked: the caller named this very key in ``--allow-revoked-key``.
+        invalid: why it is no valid credential; ``identity`` is None then.
     """
 
     identity: CredentialIdentity | None = None
     why: str = ""
     insisted: bool = False
+    allow_revoked: bool = False
+    invalid: Problem | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What one object needs: at most one action, and warnings."""
+    """What one object needs: at most one action, warnings and drift."""
 
     action: Action | None = None
     warnings: tuple[Problem, ...] = ()
+    drift: tuple[Drift, ...] = ()
 
 
 def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Action]:
@@ -52,11 +57,18 @@ def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
     return [role.name for role in mount.roles if role.ctx.required or role.ctx.pattern]
 
 
-def unmanaged_roles(mount: Mount, live: LiveEngine | None) -> list[Problem]:
-    """Return a warning for every role of the mount that the manifest does not name."""
-    known = {role.name for role in mount.roles}
-    names = sorted(set(live.roles) - known) if live else []
-    return [notes.unmanaged_role(mount, name) for name in names]
+def cut_off(mount: Mount, live: LiveEngine | None, key: Key) -> Drift | Problem | None:
+    """Return why a mount that was cut off is left alone; None: it was not, or may go on.
+
+    A key that was never there ends a cut-off if the caller insists; one that was cut off
+    only if the caller names it.
+    """
+    if live is None or not credential.was_cut_off(live) or key.allow_revoked:
+        return None
+    known = key.identity is not None and credential.is_revoked(live, key.identity.key_id)
+    if key.identity is None or not key.insisted:
+        return drift.revoked(mount, live.config.revoked, key.identity, known=known)
+    return notes.revoked_key(mount, key.identity) if known else None
 
 
 def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
@@ -67,7 +79,8 @@ def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, ke
         fields.live_config(live.config), fields.wanted_config(manifest, mount)
     )
     verdict = _verdict(mount, live, key)
-    return Outline(_config_update(mount, live.config, changes, verdict), verdict.warnings)
+    action = _config_update(mount, live.config, changes, verdict)
+    return Outline(action, verdict.warnings, verdict.drift)
 
 
 def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
@@ -75,7 +88,7 @@ def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
     if mount.credentials is None:
         verdict = Verdict()
     elif key.identity is None:
-        verdict = Verdict(warnings=(notes.unresolved(mount, key.why),))
+        verdict = Verdict(warnings=(_unknown(mount, key),))
     else:
         verdict = credential.judge(
             mount, live.config, key.identity, live.history, insisted=key.insisted
@@ -108,8 +121,8 @@ def _role(
 def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
     if mount.credentials is None:
         return Outline(warnings=(notes.no_credential(mount),))
-    if live and key.identity and credential.was_cut_off(live) and not key.insisted:
-        return Outline(warnings=(notes.cut_off(mount, key.identity, live.history or {}),))
+    if key.invalid:
+        return Outline(warnings=(key.invalid,))
     wanted = fields.wanted_config(manifest, mount)
     shown = credential.identity_changes(None, key.identity) if key.identity else ()
     action = Action(
@@ -124,7 +137,11 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
         needs_credential=True,
         credential=key.identity,
     )
-    return Outline(action, () if key.identity else (notes.unresolved(mount, key.why),))
+    return Outline(action, () if key.identity else (_unknown(mount, key),))
+
+
+def _unknown(mount: Mount, key: Key) -> Problem:
+    return key.invalid or notes.unresolved(mount, key.why)
 
 
 def _config_cas(live: LiveConfig) -> int | None:

@@ -52,18 +52,6 @@ def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> l
     return actions + _upgrade(mount, manifest.plugin.version, live)
 
 
-def unmanaged(manifest: Manifest, live: Iterable[LiveMount]) -> list[Problem]:
-    """Return a warning for every mount that carries our marks and is not in the manifest."""
-    known = {mount.path for mount in manifest.mounts}
-    ours = (
-        mount.path
-        for mount in live
-        if mount.options.get("managed_by") == fields.MANAGED_BY
-        and mount.options.get("manifest") == manifest.id
-    )
-    return notes.unmanaged_mounts(sorted(set(ours) - known), manifest.id)
-
-
 def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Action:
     changes = (Change("type", None, manifest.plugin.name), *changes)
     if manifest.plugin.version:

@@ -1,11 +1,11 @@
 """The warnings of a plan: what the reader should know and no action will change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRotation
+from skyflowctl.vault.live import LiveConfig, LiveMount
 
 
 def headers_unreadable() -> Problem:
@@ -72,30 +72,6 @@ def engine_unreadable(mount: Mount, problem: Problem) -> Problem:
     )
 
 
-def unmanaged_mounts(paths: Iterable[str], manifest_id: str) -> list[Problem]:
-    """Mounts that this manifest made once and no longer names."""
-    return [
-        Problem(
-            "unmanaged-mount",
-            f"{path} was made by this manifest and is not in it any more",
-            f"its option `manifest` says {manifest_id!r}; nothing is removed for being absent",
-            "put it back into the manifest, or disable the mount by hand",
-        )
-        for path in paths
-    ]
-
-
-def unmanaged_role(mount: Mount, role: str) -> Problem:
-    """A role nobody declared; applications may read it all the same."""
-    return Problem(
-        "unmanaged-role",
-        f"{mount.path}/roles/{role} is not in the manifest",
-        "nothing is removed for being absent",
-        "add it to the manifest, or delete it by hand",
-        mount.where,
-    )
-
-
 def unresolved(mount: Mount, why: str) -> Problem:
     """The manifest's credential cannot be looked at from here."""
     text = mount.credentials.text if mount.credentials else ""
@@ -133,29 +109,27 @@ def rotated_past(
     )
 
 
-def rotation_open(mount: Mount, rotation: LiveRotation, *, written: bool) -> Problem:
-    """Somebody's rotation was not ended; an apply neither commits it nor undoes it."""
-    by = f" by {rotation.by}" if rotation.by else ""
-    stands = f"its key {rotation.to_key} is live" if written else "it has made no key live"
+def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
+    """The manifest's credential was read and cannot be used; the other mounts go on."""
+    problem = problems[0]
+    others = f" (and {len(problems) - 1} more: 'skyflowctl validate')" if problems[1:] else ""
     return Problem(
-        "rotation-open",
-        f"a rotation of {mount.path} is not finished: {rotation.id}",
-        f"it was begun{by} at {rotation.started}, and {stands}",
-        f"if nobody is at it: 'skyflowctl rotate {mount.name}' finishes or undoes it",
-        mount.where,
+        "credential-invalid",
+        f"{problem.summary}{others}",
+        problem.why,
+        problem.fix,
+        problem.where or mount.where,
     )
 
 
-def cut_off(mount: Mount, wanted: CredentialIdentity, history: Mapping[int, str]) -> Problem:
-    """The credential was destroyed on purpose; an apply must not undo that."""
-    had = wanted.key_id in history.values()
-    why = f"the manifest's key {wanted.key_id} is {'one that it had' if had else 'a new one'}"
+def revoked_key(mount: Mount, wanted: CredentialIdentity) -> Problem:
+    """The caller insists on a key that was cut off, and did not name it."""
     return Problem(
-        "cut-off-credential",
-        f"{mount.path} stays unconfigured: its credential was cut off",
-        f"{why}, and no apply ends a cut-off unasked",
-        (f"point the credentials of {mount.name} at a new key, then" if had else "to end it:")
-        + f" 'skyflowctl apply --replace-credential {mount.name}'",
+        "revoked-key",
+        f"{mount.path} stays cut off: the manifest's key {wanted.key_id} was revoked",
+        "a key that was cut off is never written back, and --replace-credential does not name it",
+        f"point the credentials of {mount.name} at a new key; if this very key is to serve "
+        f"again: --allow-revoked-key={wanted.key_id}",
         mount.where,
     )
 

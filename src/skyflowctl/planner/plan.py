@@ -8,11 +8,29 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
 
-LEFT_OUT = frozenset({"ctx-not-enforced", "owned-by-other", "path-in-use", "type-differs"})
+LEFT_OUT = frozenset(
+    {"ctx-not-enforced", "owned-by-other", "path-in-use", "revoked-key", "type-differs"}
+)
 """Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
 
-UNREADABLE = frozenset({"engine-unreadable"})
+UNREADABLE = frozenset({"credential-invalid", "credential-unresolved", "engine-unreadable"})
 """Codes of warnings that say: nobody can tell what this mount needs. The others go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the caller asks of a plan besides the manifest.
+
+    Args:
+        only: names of the mounts to plan; None: all of the manifest.
+        replace_credential: mounts whose key is written although the engine cannot tell
+            whether it was live before, or although the mount was cut off.
+        allow_revoked_key: key ids that may be written although they were cut off.
+    """
+
+    only: frozenset[str] | None = None
+    replace_credential: frozenset[str] = frozenset()
+    allow_revoked_key: frozenset[str] = frozenset()
 
 
 class ActionType(StrEnum):
@@ -77,6 +95,42 @@ class Action:
     credential: CredentialIdentity | None = None
 
 
+class DriftKind(StrEnum):
+    """How the server differs from the manifest where no action mends it."""
+
+    UNDECLARED = "undeclared"
+    REVOKED = "revoked"
+    OPEN_ROTATION = "open_rotation"
+    MOVED = "moved"
+
+
+SKIPPED = frozenset({DriftKind.REVOKED, DriftKind.MOVED})
+"""Kinds of drift for which an apply leaves the whole mount alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference that a person has to settle; an apply never does.
+
+    Args:
+        kind: what it is.
+        mount: the manifest's name of the mount; empty for a mount that it does not name.
+        path: of the mount or role.
+        since: RFC 3339; empty when the server does not say.
+        by: who caused it, as far as the server says; empty when it does not.
+        reason: why, as far as it is known; may be empty.
+        fix: what to do, in one line.
+    """
+
+    kind: DriftKind
+    mount: str
+    path: str
+    since: str = ""
+    by: str = ""
+    reason: str = ""
+    fix: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Ordered actions, and what the reader should know besides.
@@ -87,11 +141,22 @@ class Plan:
     actions: tuple[Action, ...]
     warnings: tuple[Problem, ...]
     unchanged: int
+    drift: tuple[Drift, ...] = ()
 
     @property
     def empty(self) -> bool:
         """True when there is nothing to do."""
         return not self.actions
+
+    @property
+    def clean(self) -> bool:
+        """True when the server is as the manifest says: no action, no drift, nothing unread."""
+        return not (self.actions or self.drift or self.left_out or self.unreadable)
+
+    @property
+    def skipped(self) -> tuple[Drift, ...]:
+        """The drift for which an apply leaves a mount of the manifest alone."""
+        return tuple(one for one in self.drift if one.kind in SKIPPED)
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
@@ -104,9 +169,9 @@ class Plan:
         return tuple(warning for warning in self.warnings if warning.code in UNREADABLE)
 
     def summary(self) -> dict[str, int]:
-        """Return the counts ``create``, ``update``, ``delete`` and ``unchanged``."""
+        """Return the counts ``create``, ``update``, ``delete``, ``unchanged`` and ``drift``."""
         counts = {"create": 0, "update": 0, "delete": 0}
         for action in self.actions:
             name = action.action.value
             counts[name if name in counts else "update"] += 1
-        return counts | {"unchanged": self.unchanged}
+        return counts | {"unchanged": self.unchanged, "drift": len(self.drift)}

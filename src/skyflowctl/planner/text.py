@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from skyflowctl.errors import Problem
-from skyflowctl.planner.plan import Action, ActionType, Change, Plan
+from skyflowctl.planner.plan import Action, ActionType, Change, Drift, DriftKind, Plan
 
 SIGNS = {
     ActionType.CREATE: "+",
@@ -16,6 +16,12 @@ SIGNS = {
 }
 """One character per kind of action, at the start of its line."""
 
+_DRIFT_TITLES = {
+    DriftKind.UNDECLARED: "is not in the manifest",
+    DriftKind.REVOKED: "was cut off",
+    DriftKind.OPEN_ROTATION: "has an open rotation",
+    DriftKind.MOVED: "is a mount that was moved by hand",
+}
 _SELF_EXPLAINING = frozenset({ActionType.REPLACE_CREDENTIAL, ActionType.PLUGIN_UPGRADE})
 
 
@@ -24,6 +30,7 @@ def lines(plan: Plan) -> list[str]:
     text: list[str] = []
     for action in plan.actions:
         text += [title(action), *(f"    {change_text(change)}" for change in action.changes)]
+    text += drift_lines(plan.drift)
     text += warning_lines(plan.warnings)
     return [*text, summary_line(plan)]
 
@@ -49,6 +56,22 @@ def change_text(change: Change) -> str:
     return f"{change.field}: {_value(change.before)} -> {_value(change.after)}"
 
 
+def drift_lines(drift: Iterable[Drift]) -> Iterator[str]:
+    """Yield each drift with its cause and its remedy."""
+    for one in drift:
+        yield f"drift: {drift_title(one.kind, one.path, one.since, one.by)}"
+        if one.reason:
+            yield f"    why: {one.reason}"
+        yield f"    fix: {one.fix}"
+
+
+def drift_title(kind: str, path: str, since: str, by: str) -> str:
+    """Return one drift in one line, without its cause and remedy."""
+    when = f" since {since}" if since else ""
+    who = f" by {by}" if by else ""
+    return f"{path} {_DRIFT_TITLES[DriftKind(kind)]}{when}{who}"
+
+
 def warning_lines(warnings: Iterable[Problem]) -> Iterator[str]:
     """Yield each warning with its cause and its remedy."""
     for warning in warnings:
@@ -62,21 +85,26 @@ def warning_lines(warnings: Iterable[Problem]) -> Iterator[str]:
 def summary_line(plan: Plan) -> str:
     """Return the counts in one line."""
     counts = plan.summary()
-    left = left_out_text(len(plan.left_out) + len(plan.unreadable))
-    if plan.empty and not left:
+    if plan.clean:
         number = counts["unchanged"]
         what = "1 object is" if number == 1 else f"{number} objects are"
         return f"Nothing to do: {what} as the manifest says."
     named = [f"{counts[name]} to {name}" for name in ("create", "update", "delete")]
-    return f"Plan: {', '.join(named)}, {counts['unchanged']} unchanged.{left}"
+    drift = f", {counts['drift']} drifted" if counts["drift"] else ""
+    left = left_out_text(len(plan.left_out), len(plan.unreadable))
+    return f"Plan: {', '.join(named)}, {counts['unchanged']} unchanged{drift}.{left}"
 
 
-def left_out_text(number: int) -> str:
-    """Return the end of a summary line when mounts are left out; empty when none is."""
-    if not number:
-        return ""
-    what = "1 mount is" if number == 1 else f"{number} mounts are"
-    return f" {what} left out: see the messages."
+def left_out_text(left_out: int, unread: int) -> str:
+    """Return the end of a summary line when mounts are left out, or were not compared in full."""
+    text = ""
+    if left_out:
+        what = "1 mount is" if left_out == 1 else f"{left_out} mounts are"
+        text += f" {what} left out: see the messages."
+    if unread:
+        what = "1 mount was" if unread == 1 else f"{unread} mounts were"
+        text += f" {what} not compared in full: see the messages."
+    return text
 
 
 def _value(value: Any) -> str:

@@ -73,6 +73,14 @@ class Gateway:
         """
         return reading.live_state(self.transport, paths, plugin_name, parallelism)
 
+    def with_engines(self, state: LiveState, paths: Sequence[str]) -> LiveState:
+        """Return the state with the engines of further mounts, two requests each.
+
+        One that cannot be read is left out.
+        """
+        further = reading.engines(self.transport, [state.mounts[path] for path in paths])
+        return replace(state, engines={**state.engines, **further})
+
     def with_history(self, state: LiveState, paths: Sequence[str]) -> LiveState:
         """Return the state with the credential history of these mounts, one request each.
 

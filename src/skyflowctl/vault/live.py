@@ -123,7 +123,8 @@ class LiveConfig:
 
 @dataclass(frozen=True, slots=True)
 class LiveRole:
-    """A role as the engine tells it. ``ctx_required`` is effective."""
+    """A role as the engine tells it. ``ctx_required`` is effective; ``created`` is RFC 3339,
+    empty where the engine does not say."""
 
     name: str
     role_ids: tuple[str, ...]
@@ -133,6 +134,7 @@ class LiveRole:
     ctx_pattern: str
     ctx_probe: str | Mapping[str, Any]
     version: int
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)

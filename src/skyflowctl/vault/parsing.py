@@ -142,6 +142,7 @@ def role(name: str, raw: Mapping[str, Any]) -> LiveRole:
         ctx_pattern=str(raw.get("ctx_pattern") or ""),
         ctx_probe=raw.get("ctx_probe") or "",
         version=whole(raw.get("version")),
+        created=str(raw.get("created") or ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skyflowctl.errors import Problem
@@ -45,6 +46,17 @@ def live_state(
             else:
                 problems[path] = engine
         return LiveState(mounted, engines, headers.result(), problems)
+
+
+def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, LiveEngine]:
+    """Read the engines of these mounts one by one; those that cannot be read are left out."""
+    read = {
+        mount.path: _engine(
+            mount, partial(config, transport, mount.path), partial(roles, transport, mount.path)
+        )
+        for mount in mounted
+    }
+    return {path: one for path, one in read.items() if isinstance(one, LiveEngine)}
 
 
 def _engine(

@@ -9,6 +9,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
+    AllowRevokedKeyOption,
     ApprovingTargetOptions,
     FileOption,
     NoInputOption,
@@ -26,6 +27,7 @@ from skyflowctl.errors import ExitCode, Problem, Refused
 if TYPE_CHECKING:
     from skyflowctl.operations.apply import ApplyResult
     from skyflowctl.operations.plan import PlanResult
+    from skyflowctl.planner.plan import PlanOptions
     from skyflowctl.vault.gateway import Gateway
 
 DryRunOption = Annotated[
@@ -80,13 +82,20 @@ def apply(
     no_input: NoInputOption = False,
     dry_run: DryRunOption = False,
     replace_credential: ReplaceCredentialOption = None,
+    allow_revoked_key: AllowRevokedKeyOption = None,
     allow_host: AllowHostOption = None,
     allow_unverified_nodes: UnverifiedNodesOption = False,
 ) -> None:
     """Show what would change, ask, and change it: stage by stage, many mounts at once. An
     apply that was stopped or failed in part is finished by the same command."""
 
-    replaced = frozenset(replace_credential or ())
+    def options() -> "PlanOptions":
+        from skyflowctl.planner.plan import PlanOptions
+
+        return PlanOptions(
+            replace_credential=frozenset(replace_credential or ()),
+            allow_revoked_key=frozenset(allow_revoked_key or ()),
+        )
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.plan import plan
@@ -94,9 +103,7 @@ def apply(
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
             source = wiring.credentials_for(manifest, gateway, run, allow_host)
-            planned = plan(
-                manifest, gateway, source, parallelism=parallelism, replace_credential=replaced
-            )
+            planned = plan(manifest, gateway, source, options(), parallelism=parallelism)
             try:
                 _ask(planned, wiring.server_name(gateway), run, yes=yes, no_input=no_input)
             except Refused as error:
@@ -113,7 +120,7 @@ def apply(
     def rehearse(run: Run) -> Result:
         from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
 
-        return on_stage(file, target, run, parallelism, replaced, allow_hosts=allow_host)
+        return on_stage(file, target, run, parallelism, options(), allow_hosts=allow_host)
 
     run_command("apply", output, rehearse if dry_run else work, _view)
 
@@ -125,14 +132,15 @@ def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: b
         Refused: it leaves mounts out, or it was not confirmed.
     """
     from skyflowctl.cli.render.plan import plan_json, show_plan
-    from skyflowctl.operations.apply import refuse_left_out
+    from skyflowctl.operations.apply import refuse
 
     if planned.plan.empty and not planned.plan.left_out:
+        refuse(planned)
         return
     run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
-    refuse_left_out(planned)
+    refuse(planned)
     question = f"Apply {counted(len(planned.plan.actions), 'change')} to {server}?"
     wiring.confirm(question, run, yes=yes, no_input=no_input)
 
@@ -230,7 +238,11 @@ def _view(result: Result, terminal: Terminal) -> None:
         if one["result"] != "done":
             terminal.line(Styled(one["result"], _RESULT_STYLE[one["result"]]), f"  {one['path']}")
     done = sum(one["result"] == "done" for one in actions)
-    if not actions and result.problems:
+    if not actions or terminal.quiet:
+        from skyflowctl.cli.render.plan import show_drift
+
+        show_drift(result.data, terminal)
+    if not actions and (result.problems or result.data["drift"]):
         terminal.line(Styled("Nothing was changed.", "bold yellow"))
     elif not actions:
         unchanged = result.data["summary"]["unchanged"]

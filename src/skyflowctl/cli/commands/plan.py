@@ -7,6 +7,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
     AllowHostOption,
+    AllowRevokedKeyOption,
     FileOption,
     OutputOptions,
     ParallelismOption,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from skyflowctl.planner.plan import Plan
 
 DetailedOption = Annotated[
-    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending.")
+    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending or it drifted.")
 ]
 
 
@@ -29,7 +30,10 @@ DetailedOption = Annotated[
     examples=[
         ("skyflowctl plan", "what apply would do with ./mounts.yaml"),
         ("skyflowctl plan --dev", "on the dev stack"),
-        ("skyflowctl plan --detailed-exitcode -q || echo drift", "in a nightly job"),
+        (
+            "skyflowctl plan --detailed-exitcode; case $? in 0);; 2) echo drift;; *) exit 1;; esac",
+            "in a nightly job: 2 is drift or pending changes, anything else an error",
+        ),
         ("skyflowctl plan -o json | jq '.data.summary'", "for programs"),
     ],
     exits=[
@@ -49,16 +53,19 @@ def plan(
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
     replace_credential: ReplaceCredentialOption = None,
+    allow_revoked_key: AllowRevokedKeyOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show field by field what apply
     would change. Writes nothing. A credential is shown as its key id and then dropped.
-    Mounts that may not be touched are warnings, and pending; a mount that can't be read
-    makes it partial."""
+    What apply would not mend is drift: cut-offs, open rotations, moved mounts, roles and
+    mounts that the manifest does not name. Mounts that may not be touched are warnings, and
+    pending; a mount or a credential that can't be read makes it partial."""
     from skyflowctl.cli.render.plan import show_plan
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.plan import plan as make
+        from skyflowctl.planner.plan import PlanOptions
 
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
@@ -67,8 +74,11 @@ def plan(
                 manifest,
                 gateway,
                 wiring.credentials_for(manifest, gateway, run, allow_host),
+                PlanOptions(
+                    replace_credential=frozenset(replace_credential or ()),
+                    allow_revoked_key=frozenset(allow_revoked_key or ()),
+                ),
                 parallelism=parallelism,
-                replace_credential=frozenset(replace_credential or ()),
             ).plan
         return _result(planned, detailed=detailed_exitcode)
 
@@ -82,7 +92,7 @@ def _result(plan: "Plan", *, detailed: bool) -> Result:
     data = plan_json(plan)
     if plan.unreadable:
         return Result(data, "partial", ExitCode.PARTIAL, plan.unreadable, plan.warnings)
-    if plan.empty and not plan.left_out:
+    if plan.clean:
         return Result(data, warnings=plan.warnings)
     code = ExitCode.CHANGES if detailed else ExitCode.OK
     return Result(data, "changes", code, warnings=plan.warnings)

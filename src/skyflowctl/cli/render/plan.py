@@ -1,13 +1,14 @@
 """A plan as people read it: + creates, ~ changes, - removes, field by field."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import show
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
-from skyflowctl.planner.text import left_out_text
+from skyflowctl.planner.text import drift_title, left_out_text
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -27,6 +28,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """Return a plan's data for JSON."""
     return {
         "actions": [action_json(action) for action in plan.actions],
+        "drift": [{**asdict(one), "kind": one.kind.value} for one in plan.drift],
         "warnings": [problem_json(warning) for warning in plan.warnings],
         "summary": {**plan.summary(), **_NOT_BEGUN},
     }
@@ -49,22 +51,38 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write a plan's data as data."""
     for action in data["actions"]:
         _show_action(action, terminal)
-    if data["actions"]:
+    show_drift(data, terminal)
+    if data["actions"] or data["drift"]:
         terminal.line()
     terminal.line(*summary_pieces(data))
+
+
+def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write what differs and no action mends, with its cause and remedy."""
+    for one in data["drift"]:
+        title = drift_title(one["kind"], one["path"], one["since"], one["by"])
+        terminal.line(Styled(f"! {title}", "yellow"))
+        if one["reason"]:
+            terminal.line("    ", Styled("why", "dim"), f"  {one['reason']}")
+        terminal.line("    ", Styled("fix", "dim"), f"  {one['fix']}")
 
 
 def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the last line of a plan."""
     counts = data["summary"]
     codes = [warning["code"] for warning in data["warnings"]]
-    left = left_out_text(sum(code in LEFT_OUT | UNREADABLE for code in codes))
-    if not data["actions"] and not left:
+    left = left_out_text(
+        sum(code in LEFT_OUT for code in codes), sum(code in UNREADABLE for code in codes)
+    )
+    drift = f", {counts['drift']} drifted" if counts["drift"] else ""
+    if not data["actions"] and not left and not drift:
         return (Styled("No changes.", "bold green"), f" {counts['unchanged']} objects are right.")
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
-        f" {counts['delete']} to delete, {counts['unchanged']} unchanged.",
+        f" {counts['delete']} to delete, {counts['unchanged']} unchanged",
+        Styled(drift, "bold yellow"),
+        ".",
         Styled(left, "bold yellow"),
     )
 
