@@ -11,17 +11,20 @@ from skyflowctl.vault.failures import (
     BadRequest,
     Busy,
     Forbidden,
+    NotFound,
     OutcomeUnknown,
     RedirectRefused,
     Sealed,
     ServerUnreachable,
     VaultError,
+    says_not_configured,
 )
 from skyflowctl.vault.gateway import Gateway
 
 _MEND = "mend what it says"
 _BRING_BACK = "bring this node back, or take it out of the cluster"
 _OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
+_HOLDS = "it still holds a credential"
 _LAGS_BEHIND = "it lags behind the cluster"
 _PASSES_ON = "it passes the request on to another node instead of answering itself"
 NOT_CONFIGURED = "mount not configured"
@@ -232,15 +235,31 @@ def ask_cut(door: Door, path: str, index: str) -> Finding:
     try:
         vault_nodes.verify_at(door.gateway.transport, path, asked, itself=door.own)
     except VaultError as error:
+        if type(error) is NotFound:
+            return _ask_empty(door, path, asked)
         return _cut(error, door, asked)
-    return Finding(State.NOT_YET, "it still holds a credential", _BRING_BACK)
+    return Finding(State.NOT_YET, _HOLDS, _BRING_BACK)
+
+
+def _ask_empty(door: Door, path: str, asked: str) -> Finding:
+    """The same of an engine with the basic API, which verifies nothing: its config is empty."""
+    try:
+        if vault_nodes.holds_config_at(door.gateway.transport, path, asked, itself=door.own):
+            return Finding(State.NOT_YET, _HOLDS, _BRING_BACK)
+    except VaultError as error:
+        return _cut(error, door, asked)
+    return _is_gone(door, asked)
+
+
+def _is_gone(door: Door, index: str) -> Finding:
+    # An error comes without an index; a node that knows the header has kept it.
+    aware = bool(index) and (not door.own or door.indexed())
+    return Finding(State.PROVED if aware or door.only else State.UNSURE, NOT_CONFIGURED)
 
 
 def _cut(error: VaultError, door: Door, index: str) -> Finding:
-    if isinstance(error, BadRequest) and error.says(NOT_CONFIGURED):
-        # An error comes without an index; a node that knows the header has kept it.
-        aware = bool(index) and (not door.own or door.indexed())
-        return Finding(State.PROVED if aware or door.only else State.UNSURE, NOT_CONFIGURED)
+    if isinstance(error, BadRequest) and says_not_configured(error):
+        return _is_gone(door, index)
     if isinstance(error, Forbidden):
         return Finding(State.NO, error.problems[0].why, error.problems[0].fix)
     found = _counted(door, error)

@@ -23,7 +23,7 @@ from skyflowctl.rotation.neighbours import (
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
 from skyflowctl.rotation.retire_words import unread_mounts
-from skyflowctl.rotation.revoke_cut import cut
+from skyflowctl.rotation.revoke_cut import cut, mark
 from skyflowctl.rotation.revoke_look import Before, Scene, look_before
 from skyflowctl.rotation.revoke_proof import prove_nodes, prove_others
 from skyflowctl.rotation.revoked import (
@@ -77,6 +77,7 @@ def _revoke(scene: Scene, reason: str, *, delete_keys: bool) -> RevokeOutcome:
     """Look, cut off, prove."""
     before = look_before(scene)
     cut(scene)
+    mark(scene, before.config, reason)
     keys, ends = _settle_keys(scene, before, delete_keys=delete_keys)
     nodes = prove_nodes(scene, before)
     proved_at = scene.world.clock.now()
@@ -107,6 +108,8 @@ def _revoke(scene: Scene, reason: str, *, delete_keys: bool) -> RevokeOutcome:
 def _since(scene: Scene, config: LiveConfig) -> str:
     """When the mount lost its credential; one that had none tells it by its last change."""
     told = "" if config.configured else str(config.raw.get("last_updated") or "")
+    if config.revoked is not None and not config.configured:
+        told = config.revoked.at or told
     return told or scene.cut_off_at
 
 
@@ -165,8 +168,10 @@ def _remains(
     unproved = [Remains(words.minting_node(node.node), "") for node in nodes if not node.proved]
     left = [key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN)]
     at_skyflow = [Remains(words.key_left(key), ends.get(key.key_id, "")) for key in left]
+    unknown = before.config.configured and not keys
     return (
-        *(Remains(what, until) for what in (words.BEARERS, words.WRAPPED) if keys),
+        *(Remains(what, until) for what in (words.BEARERS, words.WRAPPED) if keys or unknown),
+        *((Remains(words.UNKNOWN_KEY, ""),) if unknown else ()),
         *unproved,
         *at_skyflow,
         *((Remains(words.SNAPSHOTS, ""),) if left else ()),

@@ -4,7 +4,10 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.rotation import revoke_words as words
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revoke_look import Scene
+from skyflowctl.vault import rights
 from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.parsing import REVOKED_MARK
 
 ROUNDS = 3
 
@@ -24,6 +27,36 @@ def cut(scene: Scene) -> None:
                 found.detail = "no credential is live and none is kept"
                 return
         found.ok, found.detail = False, "somebody writes it again"
+
+
+def mark(scene: Scene, before: LiveConfig, reason: str) -> None:
+    """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
+
+    Without it the next apply would write the manifest's credential again. What keeps it
+    from being written is a problem of the outcome.
+    """
+    if before.api.has("history") or before.revoked is not None:
+        return
+    told = {
+        "at": scene.cut_off_at,
+        "by": _who(scene),
+        "reason": reason,
+        "run": scene.world.run_id,
+        "key_id": before.key_id,
+        "client_id": before.client_id,
+    }
+    options = {f"{REVOKED_MARK}{name}": text for name, text in told.items()}
+    try:
+        scene.world.gateway.tune_mount(scene.job.path, {"options": options})
+    except VaultError as error:
+        scene.problems.append(words.not_marked(scene.job.name, error))
+
+
+def _who(scene: Scene) -> str:
+    try:
+        return rights.display_name(scene.world.gateway.transport)
+    except VaultError:
+        return ""
 
 
 def _is_cut_off(scene: Scene) -> bool:

@@ -19,7 +19,10 @@ from skyflowctl.rotation.neighbours import (
 )
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
+from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.vault.failures import BadRequest, TokenServiceFailed
 from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.parsing import REVOKED_MARK
 from skyflowctl.vault.workers import Workers
 
 LAST_LOOK = 10.0
@@ -77,7 +80,7 @@ def look_before(scene: Scene) -> Before:
         VaultError: no engine is there, or it may not be read.
     """
     with scene.recorder.step(StepName.LOOK) as found:
-        before = Before(scene.world.gateway.engine_config(scene.job.path))
+        before = Before(_known_config(scene))
         looks = [scene.pool.submit(look, before) for look in _looks(scene, before.config)]
         late = wait(looks, timeout=LAST_LOOK).not_done
         failed = [look for look in looks if look not in late and _error_of(look)]
@@ -89,13 +92,27 @@ def look_before(scene: Scene) -> Before:
         return replace(before, states=dict(before.states))
 
 
+def _known_config(scene: Scene) -> LiveConfig:
+    """Return the config; one that was cut off on a basic engine with the key of its mark."""
+    gateway, path = scene.world.gateway, scene.job.path
+    config = gateway.engine_config(path)
+    if config.revoked is None or config.api.has("history"):
+        return config
+    mount = gateway.read_mount(path)
+    account = mount.options.get(f"{REVOKED_MARK}client_id", "") if mount else ""
+    return replace(config, client_id=account, key_id=config.revoked.key_id)
+
+
 def _looks(scene: Scene, config: LiveConfig) -> tuple[Any, ...]:
     looks = (
         partial(_look_at_history, scene),
         partial(look_at_roles, scene),
         partial(_look_beside, scene),
     )
-    return (*looks, partial(_last_verify, scene)) if config.configured else looks
+    if not config.configured:
+        return looks
+    last = _last_verify if config.api.has("verify") else _last_token
+    return (*looks, partial(last, scene))
 
 
 def _look_at_history(scene: Scene, before: Before) -> None:
@@ -126,6 +143,21 @@ def _last_verify(scene: Scene, before: Before) -> None:
     ends = [proof.expires_at for proof in report.roles.values() if proof.expires_at]
     if ends:
         before.token_life = max(parse_rfc3339(end) for end in ends) - started
+
+
+def _last_token(scene: Scene, before: Before) -> None:
+    """Learn from a token of a basic engine which key is live, and how long a token lives."""
+    gateway, path, started = scene.world.gateway, scene.job.path, scene.world.clock.now()
+    for name, role in gateway.list_roles(path).items():
+        try:
+            token = gateway.creds(path, name, role.ctx_probe or None)
+        except (BadRequest, TokenServiceFailed):
+            continue  # another role may mint
+        own = read_bearer(token.access_token)
+        before.config = replace(before.config, client_id=own.client_id, key_id=token.key_id)
+        if own.expires_at is not None:
+            before.token_life = own.expires_at - started
+        return
 
 
 def _error_of(look: Future[Any]) -> BaseException | None:

@@ -11,6 +11,10 @@ WRAPPED = (
     "tokens that lie wrapped in the server: each can be unwrapped until its wrapping ends, "
     "and is a bearer token like the others"
 )
+UNKNOWN_KEY = (
+    "the key that was live, which neither the engine nor a token named: it is valid at Skyflow "
+    "until somebody deletes it there"
+)
 SNAPSHOTS = (
     "snapshots of the server that hold the credential: restored, it is live again as long as "
     "its key is valid at Skyflow"
@@ -53,6 +57,17 @@ def not_read_back(name: str, error: SkyflowctlError) -> Problem:
         f"whether {name} stays cut off could not be read back",
         error.problems[0].summary,
         "run the same command again: what is destroyed stays destroyed, and all is proved anew",
+    )
+
+
+def not_marked(name: str, error: SkyflowctlError) -> Problem:
+    """Return the problem where nothing keeps the next apply from ending the cut-off."""
+    return Problem(
+        "not-marked",
+        f"{name} is cut off, and its mount could not be marked so",
+        f"its engine keeps no reason, and: {error.problems[0].summary}",
+        "run the same command again with a login that may tune the mount; until then an apply "
+        "would write the manifest's credential",
     )
 
 

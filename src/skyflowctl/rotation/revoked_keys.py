@@ -36,7 +36,7 @@ def keys_of(
         live = number >= before.credential_version
         words.setdefault(who, []).append(_word(live=live, kept=entry.kept))
         versions.setdefault(who, []).append(number)
-    if not entries and before.configured:
+    if not entries and before.key_id:
         who = (before.client_id, before.key_id)
         words[who], versions[who] = ["live"], []
     _add_unwritten(before, words, versions)

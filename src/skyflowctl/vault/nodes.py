@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
-from skyflowctl.vault.failures import Forbidden
+from skyflowctl.vault.failures import Forbidden, NotFound
 from skyflowctl.vault.transport import Reply, Transport
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
@@ -131,6 +131,22 @@ def verify_at(transport: Transport, path: str, index: str, *, itself: bool = Tru
         node_id=_node_id(reply),
         reached=reaches(reply.headers.get(INDEX_HEADER.lower(), ""), index),
     )
+
+
+def holds_config_at(transport: Transport, path: str, index: str, *, itself: bool = True) -> bool:
+    """Whether one node has a config of a mount whose engine has the basic API.
+
+    Raises:
+        VaultError: it does not answer; see :func:`verify_at`.
+    """
+    headers = _headers(index, itself=itself)
+    try:
+        transport.request("GET", f"{path}/config", headers=headers, idempotent=True)
+    except NotFound as error:
+        if type(error) is not NotFound or not error.empty:
+            raise
+        return False
+    return True
 
 
 def try_creds_at(

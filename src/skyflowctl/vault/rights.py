@@ -42,3 +42,9 @@ def _asked(
         data = reply.data or {}
         found |= {path: tuple(data.get(path) or ()) for path in chunk}
     return found
+
+
+def display_name(transport: Transport) -> str:
+    """Return who this login is, as the server names it; empty: it does not say."""
+    reply = transport.request("GET", "auth/token/lookup-self", idempotent=True)
+    return str((reply.data or {}).get("display_name") or "")

@@ -166,11 +166,17 @@ def _look(gateway: "Gateway", named: "Named") -> "Subject":
 
 
 def _ask(run: Run, said: _Said, subject: "Subject", server: str) -> None:
-    live = subject.config.key_id if subject.config else ""
     run.notice(f"server: {server}")
-    run.notice(f"  {subject.named.path}: {f'key {live} is live' if live else 'no key is live'}")
+    run.notice(f"  {subject.named.path}: {_live(subject)}")
     question = f"Cut {subject.named.path} off? From then on it gives no token to anybody."
     wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
+
+
+def _live(subject: "Subject") -> str:
+    config = subject.config
+    if config is None or not config.configured:
+        return "no key is live"
+    return f"key {config.key_id} is live" if config.key_id else "its engine does not tell its key"
 
 
 def _result(outcome: "RevokeOutcome", command_for_keys: str) -> Result:
