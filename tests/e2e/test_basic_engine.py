@@ -267,3 +267,10 @@ def test_revoke_run_again_tells_the_same_key_reason_and_time(place: Place):
     assert [one["key_id"] for one in again["keys"]] == [key["keyID"]]
     options = place.server.api("GET", "sys/mounts/skyflow/order")[1]["data"]["options"]
     assert options["revoked_reason"] == "INC-1042"
+
+
+def test_a_dry_run_says_that_another_engine_runs_there(place: Place):
+    place.apply()
+    done = place.run("apply", "--dry-run", "--allow-host", place.emulator.host)
+    assert done["data"]["dry_run"]["other_engines"] == ["skyflow/order"]
+    assert "another-engine" in codes(done)

@@ -8,6 +8,7 @@ import json
 import pytest
 from support.bao import BaoServer, running_bao
 from support.basic_engine import basic_env, write_basic_plugin
+from support.cli import checked_data, invoke
 from support.emulator import RunningEmulator
 from support.plugin import build_from, copy_source, mounted
 
@@ -127,3 +128,29 @@ def test_config_delete_on_ours_destroys_the_other_engines_credential(
     assert (status, body["errors"]) == (400, ["mount not configured"])
     switch(server, emulator, "basic")
     assert server.api("GET", f"{PATH}/creds/producer")[0] == 400
+
+
+def register_ours(server: BaoServer, emulator: RunningEmulator, *args: str):
+    """Run ``plugin register`` for our build, as the README has it."""
+    env = {k: v for k, v in server.env().items() if k.startswith("BAO_")}
+    words = ["plugin", "register", str(server.plugin_dir / "ours"), "--version", "v1.0.0"]
+    words += ["--allow-host", emulator.host, "--env", f"SSL_CERT_FILE={emulator.ca}"]
+    return invoke(*words, *args, env=env)
+
+
+def test_plugin_register_names_the_mounts_whose_engine_it_replaces(
+    server: BaoServer, emulator: RunningEmulator, order: str
+):
+    before = server.api("GET", "sys/plugins/catalog/secret/skyflow?version=v1.0.0")[1]["data"]
+    asked = register_ours(server, emulator, "--no-input")
+    assert asked.exit_code == 5, asked.output
+    assert f"{PATH} runs another engine" in asked.stderr
+    assert "Consumer.Old" in asked.stderr
+    after = server.api("GET", "sys/plugins/catalog/secret/skyflow?version=v1.0.0")[1]["data"]
+    assert after == before
+    done = register_ours(server, emulator, "-y", "-o", "json")
+    assert done.exit_code == 0, done.output
+    (one,) = checked_data(done.stdout)["replaces"]
+    assert (one["path"], one["refused"], one["note"]) == (PATH, ["Consumer.Old"], "")
+    again = register_ours(server, emulator, "-y", "-o", "json")
+    assert checked_data(again.stdout)["replaces"] == []

@@ -76,7 +76,7 @@ def test_an_environment_is_never_the_same():
     assert [(one.field, one.after) for one in again] == [("env", "A B")]
 
 
-def refuse(changes):
+def refuse(changes, replaced):
     raise Refused("no", why="the test says so", fix="none")
 
 
@@ -89,7 +89,9 @@ def test_other_arguments_are_asked_about_before_anything_is_written(args):
         register_plugin(server, replace(BARE, args=args), refuse)
     assert server.catalog.entries == before
     asked = []
-    register_plugin(server, replace(BARE, args=args), asked.append)
+    register_plugin(
+        server, replace(BARE, args=args), lambda changes, _replaced: asked.append(changes)
+    )
     assert [(one.field, one.before, one.after) for one in asked[0]] == [
         ("args", "--shared", " ".join(args))
     ]

@@ -65,7 +65,7 @@ def _result(done: "DryRunResult") -> Result:
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
-    warnings = (*plan.warnings, *_said(done))
+    warnings = (*plan.warnings, *_said(done), *map(_other_engine, done.other_engines))
     data = {
         **plan_json(plan),
         "actions": actions,
@@ -79,6 +79,16 @@ def _result(done: "DryRunResult") -> Result:
     return Result(data, status, code, problems, warnings)  # type: ignore[arg-type]  # a Status
 
 
+def _other_engine(path: str) -> Problem:
+    return Problem(
+        "another-engine",
+        f"the server runs another engine at {path} than this dry run did",
+        "a dry run exercises skyflowctl's own engine; this one has the basic API alone",
+        "take what was proved for the manifest and its keys, not for that engine: "
+        f"'skyflowctl health {path} --mint' proves it after an apply",
+    )
+
+
 def _said(done: "DryRunResult") -> list[Problem]:
     """What the engine said about writes, but for those of throw-away keys: nobody's they are."""
     meant = (one for one in done.outcome.results if one.action.mount not in done.throw_away)
@@ -90,6 +100,7 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
         "seeded": done.seeded,
         "throw_away": dict(done.throw_away),
         "stand_ins": list(done.stand_ins),
+        "other_engines": list(done.other_engines),
         "minted": [
             {
                 "mount": one.mount,
@@ -129,6 +140,8 @@ def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line(f"  {minted} of {len(proved['minted'])} roles minted a token")
     terminal.line(f"  {well} of {len(proved['health'])} mounts are healthy")
     terminal.line(f"  a second plan has {proved['left']} changes")
+    for path in proved["other_engines"]:
+        terminal.line(Styled("  another engine", "yellow"), f" runs at {path}; this ran ours")
     for mount, reason in proved["throw_away"].items():
         terminal.line(Styled("  throw-away key", "yellow"), f" for {mount}: {reason}")
     for mount in proved["stand_ins"]:

@@ -80,6 +80,12 @@ class DryRunResult:
         return tuple(one for one in self.planned.plan.unreadable if one.code != played)
 
     @property
+    def other_engines(self) -> tuple[str, ...]:
+        """The paths on which another engine runs than the one that the rehearsal ran."""
+        live = self.planned.live.engines
+        return tuple(path for path, engine in live.items() if engine.config.api.missing)
+
+    @property
     def exit_code(self) -> ExitCode:
         """What a real apply would end with; 6 if a role gives no token after it.
 

@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyflowctl.engine.names import ROLE_ID, is_name
 from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.workers import Workers
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
 """A version that no plugin reports: a live one is refused under it, a dead one is not."""
@@ -37,9 +40,9 @@ class EntryChange:
     after: str
 
 
-Confirm = Callable[[tuple[EntryChange, ...]], None]
-"""Called before anything is written when arguments that are registered would be others;
-raises to stop it."""
+Confirm = Callable[[tuple[EntryChange, ...], "tuple[ReplacedEngine, ...]"], None]
+"""Called before anything is written when arguments that are registered would be others, or
+mounts run another engine under this name; raises to stop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,75 @@ def register_plugin(
     """
     present = gateway.catalog.read(wanted.name, wanted.version)
     changes = _changes(present, wanted)
-    if present is not None and confirm is not None and present.args != wanted.args:
-        confirm(changes)
+    other_args = present is not None and present.args != wanted.args
+    other_file = present is not None and present.sha256 != wanted.sha256
+    replaced = replaced_engines(gateway, wanted) if other_file else ()
+    if confirm is not None and (other_args or replaced):
+        confirm(changes if other_args else (), replaced)
     _prove_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
     return changes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedEngine:
+    """A mount that runs another engine until it is reloaded with the one to be registered.
+
+    Args:
+        path: of the mount.
+        running: the digest of the file that it runs.
+        refused: its roles that ours cannot take over, by their names; they are refused one
+            by one from the reload on.
+        note: what else does not go over by itself, or could not be read; empty: nothing.
+    """
+
+    path: str
+    running: str
+    refused: tuple[str, ...] = ()
+    note: str = ""
+
+
+def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEngine, ...]:
+    """Return the mounts of this name and version whose engine is another one than ours.
+
+    The catalog's entry decides what they run after their next reload or restart, so a
+    registration under the same name and version replaces it. Two requests a mount.
+
+    Raises:
+        VaultError: the mounts cannot be listed.
+    """
+    mounts = [
+        live
+        for _, live in sorted(gateway.list_mounts().items())
+        if live.type == wanted.name
+        and live.running_sha256 != wanted.sha256
+        and wanted.version in (live.running_plugin_version, live.plugin_version or wanted.version)
+    ]
+    with Workers(_AT_ONCE) as pool:
+        found = pool.map(lambda live: _replaced(gateway, live), mounts)
+        return tuple(one for one in found if one is not None)
+
+
+def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
+    try:
+        config = gateway.read_config(live.path)
+        if not config.api.missing:
+            return None
+        names = gateway.list_roles(live.path)
+    except VaultError as error:
+        note = f"it could not be read: {error.problems[0].summary}"
+        return ReplacedEngine(live.path, live.running_sha256, note=note)
+    refused = [
+        name
+        for name, role in names.items()
+        if not is_name(name) or len(role.role_ids) != 1 or not ROLE_ID.fullmatch(role.role_ids[0])
+    ]
+    by_file = config.raw.get("credentials_type") == "file_path"
+    note = "its credential is a file on the server: write it anew after the reload"
+    return ReplacedEngine(live.path, live.running_sha256, tuple(refused), note if by_file else "")
+
+
+_AT_ONCE = 8
 
 
 def _prove_start(gateway: Gateway, wanted: Registration) -> None:

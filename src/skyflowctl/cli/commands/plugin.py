@@ -19,11 +19,12 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.plugins import Registration
+    from skyflowctl.operations.plugins import Registration, ReplacedEngine
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
@@ -137,16 +138,26 @@ def plugin_register(
     """Register a launcher in the server's catalog, after a proof that the server can start
     it: registered under a wrong version, a plugin that runs is refused at once. The options
     given are all that the entry then has: where it had other arguments, you are asked
-    first. A variable of the server's own environment wins over the same one of --env."""
+    first, and so you are where mounts run another engine under this name: each is named. A
+    variable of the server's own environment wins over the same one of --env."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.operations.plugins import EntryChange, register_plugin
+        from skyflowctl.operations.plugins import EntryChange, ReplacedEngine, register_plugin
 
-        def confirm(changes: tuple[EntryChange, ...]) -> None:
+        replaced: list[ReplacedEngine] = []
+
+        def confirm(changes: tuple[EntryChange, ...], engines: tuple[ReplacedEngine, ...]) -> None:
+            replaced.extend(engines)
             for one in changes:
                 run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
-            question = f"{wanted.name} {wanted.version} has other arguments. Replace them?"
-            wiring.confirm(question, run, yes=yes, no_input=no_input)
+            for other in engines:
+                run.notice(_replaced_line(other))
+            what = "has other arguments. Replace them?"
+            if engines:
+                what = f"is another engine on {counted(len(engines), 'mount')}. Replace it?"
+            wiring.confirm(
+                f"{wanted.name} {wanted.version} {what}", run, yes=yes, no_input=no_input
+            )
 
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
@@ -154,9 +165,18 @@ def plugin_register(
         # Values of the environment are not repeated, as the server does not either.
         names = [pair.partition("=")[0] for pair in wanted.env]
         told = [asdict(one) for one in changes]
-        return Result({**asdict(wanted), "env": names, "changed": bool(told), "changes": told})
+        data = {**asdict(wanted), "env": names, "changed": bool(told), "changes": told}
+        data["replaces"] = [asdict(one) for one in replaced]
+        return Result(data)
 
     run_command("plugin register", output, work, _view_register)
+
+
+def _replaced_line(one: "ReplacedEngine") -> str:
+    parts = [f"{one.path} runs another engine; from its next reload on it runs this one"]
+    if one.refused:
+        parts.append(f"roles that it refuses: {', '.join(one.refused)}")
+    return "; ".join([*parts, *([one.note] if one.note else [])])
 
 
 def _registration(
@@ -185,6 +205,8 @@ def _view_register(result: Result, terminal: Terminal) -> None:
     word = "registered" if data["changed"] else "already registered"
     terminal.line(Styled(word, "green"), f" {data['name']} {data['version']}")
     terminal.fields([(name, data[name]) for name in ("command", "sha256", "args", "env")], "  ")
+    for one in data["replaces"]:
+        terminal.line(Styled("  replaces", "yellow"), f" the engine of {one['path']}")
     for one in data["changes"]:
         if one["before"]:
             terminal.line(f"  {one['field']}: {one['before']} -> {one['after'] or 'none'}")
