@@ -56,7 +56,9 @@ class TestConfig:
             "credential_updated",
             "last_updated",
             "rotation",
+            "revoked",
         }
+        assert config["revoked"] is None
         assert config["credentials_configured"] is True
         assert config["key_valid_before"] == "2027-10-23T12:00:00Z"
         assert config["tags"] == ["env:prod"]
@@ -157,7 +159,8 @@ class TestConfig:
         await bench.write("config", credentials_json=bench.key(A), description="x")
         await bench.fails(409, "delete", "config", cas="1")
         assert (await bench.delete("config"))["version"] == 3
-        assert {key.split("/")[0] for key in bench.storage.dump()} == {"config", "role"}
+        left = {key.split("/")[0] for key in bench.storage.dump()}
+        assert left == {"config", "revoked", "role"}
         config = await bench.read("config")
         assert (config["credentials_configured"], config["description"]) == (False, "x")
         entries = (await bench.list("config/history"))["key_info"]
@@ -538,6 +541,7 @@ class TestHistory:
             "written_by": "token-alice",
             "description": "",
             "kept": True,
+            "revoked": None,
         }
         assert listed["key_info"]["1"] == entry
         assert (await bench.read("config/history/2"))["description"] == "second"

@@ -14,6 +14,7 @@ from skyflowctl.vault.failures import (
     Conflict,
     NotMounted,
     PathInUse,
+    RevokedKeyError,
     TokenServiceFailed,
     health_state,
 )
@@ -314,6 +315,59 @@ def test_a_rollback_goes_back_once(rig: Rig):
     assert rig.gateway.read_config(path).rotation.to_key == new
     with pytest.raises(Conflict):
         rig.gateway.rollback_config(path, cas_credential_version=2, credential_version=2)
+
+
+def test_a_cut_off_says_since_when_by_whom_and_why(rig: Rig):
+    path, old, new = rotated(rig)
+    assert rig.gateway.cut_off(path, "INC-1042: key in a log, umlaut \u00e4", "run-7")
+    config = rig.gateway.read_config(path)
+    found = config.revoked
+    assert not config.configured
+    assert found is not None
+    assert (found.reason, found.run, found.key_id) == (
+        "INC-1042: key in a log, umlaut \u00e4",
+        "run-7",
+        new,
+    )
+    assert found.by == ("token" if rig.real else "root")
+    assert found.at == config.raw["credential_updated"]
+    # Sent again, also with other words: the first cut-off is the one.
+    assert rig.gateway.cut_off(path, "another", "run-8")
+    assert rig.gateway.read_config(path).revoked == found
+    history = rig.gateway.read_history(path)
+    assert {one.key_id: one.revoked for one in history.values()} == {old: found, new: found}
+
+
+def test_a_revoked_key_is_not_written_back_unless_it_is_named(rig: Rig):
+    path = rig.mount()
+    first, second = rig.new_credential(), rig.new_credential()
+    rig.gateway.write_role(path, "reader", {"role_ids": [ROLE_IDS[0]]})
+    rig.gateway.write_config(path, {"credentials_json": first}, cas=0)
+    rig.gateway.cut_off(path, "INC-1", "run-1")
+    for fields in ({}, {"allow_revoked_key": identity(second)[1]}, {"validate_credentials": False}):
+        with pytest.raises(RevokedKeyError):
+            rig.gateway.write_config(path, {"credentials_json": first, **fields})
+    assert not rig.gateway.read_config(path).configured
+    # A new key is the way out, and ends the mark; the old key stays revoked.
+    rig.gateway.write_config(path, {"credentials_json": second}, cas=0)
+    assert rig.gateway.read_config(path).revoked is None
+    with pytest.raises(RevokedKeyError):
+        rig.gateway.write_config(path, {"credentials_json": first})
+    rig.gateway.cut_off(path, "INC-2", "run-2")
+    allowed = {"credentials_json": first, "allow_revoked_key": identity(first)[1]}
+    rig.gateway.write_config(path, allowed)
+    assert rig.gateway.read_config(path).key_id == identity(first)[1]
+    # It is live by permission now: the same content again is no question.
+    rig.gateway.write_config(path, {"credentials_json": first, "description": "again"})
+    third = rig.new_credential()
+    rig.gateway.write_config(path, {"credentials_json": third})
+    live = rig.gateway.read_config(path).credential_version
+    with pytest.raises(RevokedKeyError):
+        rig.gateway.rollback_config(path, cas_credential_version=live)
+    back = rig.gateway.rollback_config(
+        path, cas_credential_version=live, allow_revoked_key=identity(first)[1]
+    )
+    assert back.key_id == identity(first)[1]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -208,7 +208,13 @@ async def test_every_stored_record_of_ours_carries_a_format_number():
     await bench.write("config", credentials_json=bench.key(A), rotation_id="rot-1")
     await bench.write("config/commit", rotation_id="rot-1")
     await bench.delete("config")
-    assert {key.partition("/")[0] for key in seen} == {"config", "credential", "role", "wal"}
+    assert {key.partition("/")[0] for key in seen} == {
+        "config",
+        "credential",
+        "revoked",
+        "role",
+        "wal",
+    }
     assert {json.loads(value)["format"] for value in seen.values()} == {FORMAT}
 
 

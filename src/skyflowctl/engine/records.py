@@ -7,6 +7,7 @@ by name. Records without a number are those of our own first release, or of an e
 with the basic API (:mod:`skyflowctl.engine.foreign`).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ CONFIG_KEY = "config"
 CREDENTIAL_PREFIX = "credential/"
 ROLE_PREFIX = "role/"
 WAL_PREFIX = "wal/"
+REVOKED_PREFIX = "revoked/"
 
 FORMAT = 1
 _FORMAT_KEY = "format"
@@ -94,11 +96,33 @@ class ForeignCredential:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationRecord:
+    """A cut-off: when, by which login and why.
+
+    Args:
+        reason: empty where none was given.
+        run: the id of the command's run; empty where none was given.
+        key_id: the key that was live; empty where it could not be read.
+    """
+
+    at: datetime
+    by: str = ""
+    reason: str = ""
+    run: str = ""
+    key_id: str = ""
+
+    def public(self) -> dict[str, Any]:
+        """Return the fields that a request may see."""
+        return {**asdict(self), "at": rfc3339(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One credential version: who it was, and whether its credential is still stored.
 
     Args:
         slot: the name below ``credential/`` under which it is, or was, stored.
+        revoked: the cut-off that destroyed this version's credential.
     """
 
     credential_version: int
@@ -109,6 +133,12 @@ class HistoryEntry:
     description: str
     kept: bool
     slot: str
+    revoked: RevocationRecord | None = None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Client id and key id."""
+        return self.client_id, self.key_id
 
     def public(self) -> dict[str, Any]:
         """Return the fields that a request may see."""
@@ -120,6 +150,7 @@ class HistoryEntry:
             "written_by": self.written_by,
             "description": self.description,
             "kept": self.kept,
+            "revoked": self.revoked.public() if self.revoked else None,
         }
 
 
@@ -174,6 +205,7 @@ class ConfigRecord:
         credential_version: the last one that was given out.
         configured: a credential is live: the history's last entry.
         history: oldest first.
+        revoked: the cut-off that no new credential has ended.
         foreign: the credential that the stored record itself holds, because another engine
             wrote it; never stored again in that form.
     """
@@ -187,12 +219,24 @@ class ConfigRecord:
     credential_updated: datetime | None = None
     history: tuple[HistoryEntry, ...] = ()
     rotation: RotationRecord | None = None
+    revoked: RevocationRecord | None = None
     foreign: ForeignCredential | None = None
 
     @property
     def live(self) -> HistoryEntry | None:
         """The entry of the live credential."""
-        return self.history[-1] if self.configured else None
+        return self.history[-1] if self.configured and self.history else None
+
+    @property
+    def cut_off(self) -> RevocationRecord | None:
+        """The cut-off that no new credential has ended; also one by an earlier release.
+
+        That release stored neither who nor why.
+        """
+        if self.configured or self.revoked or not self.history:
+            return self.revoked
+        last = self.history[-1]
+        return RevocationRecord(self.credential_updated or last.written_at, key_id=last.key_id)
 
     def kept_slots(self) -> list[str]:
         """Return the slots whose credentials stay stored."""
@@ -219,7 +263,8 @@ class ConfigRecord:
         """Return the record in a stored object of ours."""
         stored = _known(cls, raw)
         stored.pop("foreign", None)
-        history = (_dated(HistoryEntry, entry, "written_at") for entry in stored.pop("history", ()))
+        history = tuple(_history_entry(entry) for entry in stored.pop("history", ()))
+        stored["revoked"] = _revocation(stored.get("revoked"))
         rotation = stored.pop("rotation", None)
         stored["tags"] = tuple(stored.get("tags", ()))
         if rotation:
@@ -228,7 +273,7 @@ class ConfigRecord:
             )
             rotation = replace(rotation, keys=tuple(rotation.keys))
         record = _dated(cls, stored, "last_updated", "credential_updated")
-        return replace(record, history=tuple(history), rotation=rotation or None)
+        return replace(record, history=history, rotation=rotation or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +332,18 @@ class RoleRecord:
         return _dated(cls, stored, "created", "last_updated")
 
 
+def revoked_key(client_id: str, key_id: str) -> str:
+    """Return the storage key of the mark that a service account's key is revoked."""
+    # Hashed: a storage key must not depend on what characters an id has.
+    digest = hashlib.sha256(json.dumps([client_id, key_id]).encode()).hexdigest()
+    return REVOKED_PREFIX + digest
+
+
+def revoked_bytes(client_id: str, key_id: str, revocation: RevocationRecord) -> bytes:
+    """Return the stored form of that mark; ``key_id`` is the marked key's own."""
+    return _dump({**asdict(revocation), "client_id": client_id, "key_id": key_id})
+
+
 def credential_bytes(account: ServiceAccount) -> bytes:
     """Return the stored form of a credential: its JSON with our format number."""
     return _dump(json.loads(account.to_json().reveal()))
@@ -299,6 +356,15 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 
 def _known(record: type, stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stored[name] for name in record.__dataclass_fields__ if name in stored}  # type: ignore[attr-defined]
+
+
+def _history_entry(stored: Mapping[str, Any]) -> HistoryEntry:
+    marked = {**stored, "revoked": _revocation(stored.get("revoked"))}
+    return _dated(HistoryEntry, marked, "written_at")
+
+
+def _revocation(stored: Mapping[str, Any] | None) -> RevocationRecord | None:
+    return _dated(RevocationRecord, stored, "at") if stored else None
 
 
 def _dated(record: type[_Record], stored: Mapping[str, Any], *dates: str) -> _Record:

@@ -11,8 +11,14 @@ from skyflowctl.engine.records import (
     KEPT_CREDENTIALS,
     ConfigRecord,
     HistoryEntry,
+    RevocationRecord,
 )
 from skyflowctl.skyflow.service_account import ServiceAccount
+
+REVOKED_KEY = (
+    "this key was revoked by a cut-off of the mount: write a new key, or name this one in "
+    "allow_revoked_key"
+)
 
 
 def check_cas(record: ConfigRecord, expected: int | None) -> None:
@@ -74,20 +80,50 @@ def with_credential(
         credential_version=number,
         credential_updated=now,
         history=_pruned((*earlier, entry)),
+        revoked=None,
     )
 
 
-def cut_off(record: ConfigRecord, now: datetime) -> ConfigRecord:
-    """Return the record of a mount without any credential; all other words stay."""
-    return replace(
-        record,
-        configured=False,
-        version=record.version + 1,
-        last_updated=now,
-        credential_updated=now,
-        history=tuple(replace(entry, kept=False) for entry in record.history),
-        rotation=None,
-    )
+def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
+    """Return the record of a mount without any credential; all other words stay.
+
+    Each version whose credential this destroys keeps the mark. On a mount that is cut off
+    already the first mark stays, but one without a reason takes the reason given now.
+    """
+    if record.configured or record.foreign:
+        live = record.live
+        mark = replace(revocation, key_id=live.key_id if live else "")
+        return _changed(
+            record,
+            mark.at,
+            configured=False,
+            credential_updated=mark.at,
+            history=tuple(
+                replace(entry, kept=False, revoked=mark) if entry.kept else entry
+                for entry in record.history
+            ),
+            rotation=None,
+            revoked=mark,
+        )
+    known = record.cut_off
+    if known is None or known.reason or not revocation.reason:
+        return record
+    mark = replace(known, reason=revocation.reason, run=revocation.run)
+    return _changed(record, revocation.at, revoked=mark)
+
+
+def _changed(record: ConfigRecord, now: datetime, **fields: Any) -> ConfigRecord:
+    return replace(record, version=record.version + 1, last_updated=now, **fields)
+
+
+def check_not_revoked(account: ServiceAccount, *, revoked: bool, allowed: str | None) -> None:
+    """Refuse to make a revoked key live again, unless the caller names it.
+
+    Raises:
+        EngineError: 409.
+    """
+    if revoked and allowed != account.key_id:
+        raise EngineError(409, REVOKED_KEY)
 
 
 def way_back(record: ConfigRecord, wanted: int | None) -> HistoryEntry:

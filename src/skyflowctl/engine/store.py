@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from skyflowctl.engine import revisions
 from skyflowctl.engine.contract import EngineError, Storage, StorageError
 from skyflowctl.engine.foreign import LEFT, decode_config, decode_role
 from skyflowctl.engine.records import (
@@ -17,11 +18,14 @@ from skyflowctl.engine.records import (
     ROLE_PREFIX,
     WAL_PREFIX,
     ConfigRecord,
+    RevocationRecord,
     RoleRecord,
     UnusableRecord,
     credential_bytes,
     load_record,
     mark,
+    revoked_bytes,
+    revoked_key,
 )
 from skyflowctl.skyflow.minting import MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import InvalidCredential, ServiceAccount, load_trusted
@@ -272,6 +276,44 @@ class MountStore:
         stored = await self._storage.list(CREDENTIAL_PREFIX)
         for slot in sorted(set(stored) - set(slots)):
             await self._delete(CREDENTIAL_PREFIX + slot)
+
+    async def cut_off(self, record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
+        """Destroy every credential and return the record without one; run again, finish.
+
+        First the keys are marked, for good and apart from the config: no later write of the
+        config, by whatever release, loses the marks.
+        """
+        for client_id, key_id in await self._keys_to_revoke(record):
+            marked = revoked_bytes(client_id, key_id, revocation)
+            await self._put(revoked_key(client_id, key_id), marked)
+        after = revisions.cut_off(record, revocation)
+        if after is not record:
+            await self.put_config(after)
+        await self.keep_credentials(())
+        return after
+
+    async def _keys_to_revoke(self, record: ConfigRecord) -> set[tuple[str, str]]:
+        """Return the client and key ids of the live credential and of every kept one."""
+        kept = {entry.identity for entry in record.history if entry.kept}
+        if record.history or not record.configured:
+            return kept
+        # The config is damaged: what it named is told by what is stored.
+        for slot in await self._storage.list(CREDENTIAL_PREFIX):
+            raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
+            with suppress(UnusableRecord):
+                stored = load_record(CREDENTIAL_PREFIX + slot, raw or b"")
+                kept.add((str(stored.get("clientID")), str(stored.get("keyID"))))
+        return kept
+
+    async def is_revoked(self, record: ConfigRecord, account: ServiceAccount) -> bool:
+        """Tell whether a cut-off revoked this key, and it is not live since by permission."""
+        who = (account.client_id, account.key_id)
+        if record.live and record.live.identity == who:
+            return False
+        if record.cut_off and record.history and record.history[-1].identity == who:
+            # Also where an earlier release cut it off, which left no mark.
+            return True
+        return await self._storage.get(revoked_key(*who)) is not None
 
     async def put_role(self, name: str, role: RoleRecord) -> None:
         """Store a role."""

@@ -131,13 +131,21 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
         mount.name,
         f"{mount.path}/config",
         shown + fields.all_new(wanted),
-        wanted,
+        wanted | _permission(live, key),
         # A mount that was cut off counts on; 0 is one that never had a config.
         cas=_config_cas(live.config) if live else 0,
         needs_credential=True,
         credential=key.identity,
     )
     return Outline(action, () if key.identity else (_unknown(mount, key),))
+
+
+def _permission(live: LiveEngine | None, key: Key) -> dict[str, str]:
+    """Return what the engine asks for before it takes back a revoked key."""
+    if live is None or key.identity is None or not key.allow_revoked:
+        return {}
+    # An engine with the basic API refuses no key, and knows no such field.
+    return {"allow_revoked_key": key.identity.key_id} if live.config.api.has("history") else {}
 
 
 def _unknown(mount: Mount, key: Key) -> Problem:

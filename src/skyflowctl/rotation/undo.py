@@ -65,7 +65,10 @@ def _restore(run: Run, written: Written) -> None:
             done = persist(
                 run,
                 lambda: run.gateway.rollback_config(
-                    run.path, cas_credential_version=written.credential_version
+                    run.path,
+                    cas_credential_version=written.credential_version,
+                    # It was live a moment ago: somebody had allowed it, if it was revoked once.
+                    allow_revoked_key=written.from_key,
                 ),
                 "the rollback",
             )

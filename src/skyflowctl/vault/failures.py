@@ -137,6 +137,12 @@ class PathInUse(Conflict):
         )
 
 
+class RevokedKeyError(Conflict):
+    """409: a cut-off revoked this key, and the request does not name it. Nothing was written."""
+
+    default_code = "revoked-key"
+
+
 class TokenServiceFailed(VaultError, errors.Unhealthy):
     """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""
 
@@ -270,6 +276,8 @@ def _kind(status: int, text: str) -> type[VaultError]:
         return TokenServiceFailed
     if status in {501, 503} and "namespace" not in text:
         return Sealed if status == 501 or "sealed" in text else ServerUnreachable
+    if status == 409 and "this key was revoked" in text:
+        return RevokedKeyError
     return _KINDS.get(status, BadRequest if 400 <= status < 500 else VaultError)
 
 
@@ -299,6 +307,7 @@ _SUMMARIES: dict[type[VaultError], str] = {
     NamespaceMissing: "the server has no such namespace",
     BadRequest: "the server refused the request",
     Conflict: "it was changed by someone else, or exists already",
+    RevokedKeyError: "a revoked key is not written back",
     TokenServiceFailed: "Skyflow's token service gave no token",
     ServerUnreachable: "the server has no active node",
     Sealed: "the server is sealed",
@@ -312,6 +321,8 @@ _FIXES: dict[type[VaultError], str] = {
     NamespaceMissing: "correct --namespace or BAO_NAMESPACE; without one it is the root",
     BadRequest: "correct what the server names, then run the command again",
     Conflict: "look at the live state with 'skyflowctl plan', then run the command again",
+    RevokedKeyError: "create a new key at Skyflow and write that one; if the revoked one must "
+    "serve again, give --allow-revoked-key=<its key id>",
     TokenServiceFailed: "see 'skyflowctl health'; the message above is the token service's own",
     ServerUnreachable: "wait for the cluster to elect a leader, then run the command again",
     Sealed: "unseal the server, then run the command again",

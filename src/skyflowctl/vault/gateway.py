@@ -19,6 +19,7 @@ from skyflowctl.vault.failures import (
     NotFound,
     OutcomeUnknown,
     PathInUse,
+    RevokedKeyError,
     SilentlyIgnored,
 )
 from skyflowctl.vault.live import (
@@ -236,6 +237,7 @@ class Gateway:
 
         Raises:
             Conflict: the check was lost, and the live config is not what was sent.
+            RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
             SilentlyIgnored: an engine that answers nothing did not keep what was sent.
             TokenServiceFailed: the engine tried the credential, and it does not mint.
         """
@@ -243,6 +245,8 @@ class Gateway:
         try:
             data = self._write("POST", f"{path}/config", body).data
             return data or reading.check_config_kept(self.transport, path, fields)
+        except RevokedKeyError:
+            raise
         except Conflict:
             live = self.read_config(path)
             if not parsing.config_equals(live, fields):
@@ -272,7 +276,12 @@ class Gateway:
         return rotating.commit(self.transport, path, rotation_id)
 
     def rollback_config(
-        self, path: str, *, cas_credential_version: int, credential_version: int | None = None
+        self,
+        path: str,
+        *,
+        cas_credential_version: int,
+        credential_version: int | None = None,
+        allow_revoked_key: str = "",
     ) -> RolledBack:
         """Make a kept credential live again, after the engine has tried it out.
 
@@ -281,8 +290,14 @@ class Gateway:
 
         Raises:
             Conflict: another one is live, or what is wanted is destroyed.
+            RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
         """
-        return rotating.rollback(self.transport, path, credential_version, cas_credential_version)
+        body: dict[str, Any] = {"cas_credential_version": cas_credential_version}
+        if credential_version is not None:
+            body["credential_version"] = credential_version
+        if allow_revoked_key:
+            body["allow_revoked_key"] = allow_revoked_key
+        return rotating.rollback(self.transport, path, body)
 
     def delete_kept_credential(self, path: str, credential_version: int) -> None:
         """Destroy a kept credential; one that is destroyed already is no error.
@@ -292,12 +307,20 @@ class Gateway:
         """
         rotating.destroy(self.transport, path, credential_version)
 
-    def cut_off(self, path: str) -> None:
+    def cut_off(self, path: str, reason: str = "", run: str = "") -> bool:
         """Destroy a mount's live credential and every kept one, whatever their versions.
 
         Sent again after a lost reply; the words of the history stay.
+
+        Args:
+            path: of the mount.
+            reason: 1 to 200 printable characters; empty: none is given.
+            run: the id of the run that does it.
+
+        Returns:
+            False where the engine is an earlier release, which stores neither of the two.
         """
-        rotating.cut_off(self.transport, path)
+        return rotating.cut_off(self.transport, path, reason, run)
 
     # The engine: roles ---------------------------------------------------------
 

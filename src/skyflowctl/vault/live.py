@@ -92,7 +92,9 @@ class LiveRevocation:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One credential version that a mount has had; ``kept``: it can be rolled back to."""
+    """One credential version that a mount has had; ``kept``: it can be rolled back to.
+
+    ``revoked`` is the cut-off that destroyed it, and stays."""
 
     credential_version: int
     client_id: str
@@ -101,6 +103,7 @@ class HistoryEntry:
     written_by: str
     description: str
     kept: bool
+    revoked: LiveRevocation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _MOUNT_LISTS = (
 # Ours tells it of every mount, configured or not; no engine with the basic API does.
 _OURS = "credential_version"
 REVOKED_MARK = "revoked_"
-_NEVER_COMPARED = frozenset({"cas", "force", "validate_credentials"})
+_NEVER_COMPARED = frozenset({"allow_revoked_key", "cas", "force", "validate_credentials"})
 
 
 def mount(path: str, raw: Mapping[str, Any]) -> LiveMount:
@@ -164,6 +164,7 @@ def _entry(version: int, raw: Mapping[str, Any]) -> HistoryEntry:
         written_by=str(raw.get("written_by") or ""),
         description=str(raw.get("description") or ""),
         kept=bool(raw.get("kept")),
+        revoked=revocation(raw.get("revoked")),
     )
 
 

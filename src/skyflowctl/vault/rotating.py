@@ -9,7 +9,13 @@ from typing import Any
 
 from skyflowctl.vault import parsing, reading
 from skyflowctl.vault.answers import whole
-from skyflowctl.vault.failures import BadRequest, Conflict, NotAnEngine, NotFound
+from skyflowctl.vault.failures import (
+    BadRequest,
+    Conflict,
+    NotAnEngine,
+    NotFound,
+    RevokedKeyError,
+)
 from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
 from skyflowctl.vault.transport import Transport
 
@@ -54,14 +60,14 @@ def commit(transport: Transport, path: str, rotation_id: str) -> LiveRotation:
     return done
 
 
-def rollback(transport: Transport, path: str, wanted: int | None, expected: int) -> RolledBack:
+def rollback(transport: Transport, path: str, body: Mapping[str, Any]) -> RolledBack:
     """Roll back from the expected credential version; a lost reply is settled by looking."""
-    body = {"cas_credential_version": expected}
-    if wanted is not None:
-        body["credential_version"] = wanted
     try:
         data = _post(transport, f"{path}/config/rollback", body)
+    except RevokedKeyError:
+        raise
     except Conflict:
+        wanted, expected = body.get("credential_version"), body["cas_credential_version"]
         done = _done_already(transport, path, wanted, expected)
         if done is None:
             raise
@@ -101,9 +107,27 @@ def destroy(transport: Transport, path: str, version: int) -> None:
     transport.request("DELETE", where, idempotent=True, fresh=True)
 
 
-def cut_off(transport: Transport, path: str) -> None:
-    """Destroy every credential of a mount; one that has none is no error."""
-    transport.request("DELETE", f"{path}/config", idempotent=True, fresh=True)
+def cut_off(transport: Transport, path: str, reason: str, run: str) -> bool:
+    """Destroy every credential of a mount; one that has none is no error.
+
+    Returns:
+        False where the engine does not know reason and run, so that they were left out.
+    """
+    # In the query: the server drops the body of a DELETE.
+    params = {name: text for name, text in (("reason", reason), ("run", run)) if text}
+    try:
+        _delete_config(transport, path, params or None)
+    except BadRequest as error:
+        if not params or not error.says("unknown field"):
+            raise
+        # An earlier release. The cut-off counts, and not its words.
+        _delete_config(transport, path, None)
+        return False
+    return True
+
+
+def _delete_config(transport: Transport, path: str, params: Mapping[str, str] | None) -> None:
+    transport.request("DELETE", f"{path}/config", params=params, idempotent=True, fresh=True)
 
 
 def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

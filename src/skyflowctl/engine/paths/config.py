@@ -1,6 +1,7 @@
 """``config``: the mount's credential and what is known about it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,13 +16,14 @@ from skyflowctl.engine.candidate import (
     read_candidate,
     same_content,
 )
-from skyflowctl.engine.contract import Operation, Reply
+from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.ctx import is_printable
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
-from skyflowctl.engine.records import ConfigRecord
+from skyflowctl.engine.records import ConfigRecord, RevocationRecord
 from skyflowctl.engine.rotations import Intent
 from skyflowctl.engine.routing import Action, Call, Route
-from skyflowctl.engine.store import Config
+from skyflowctl.engine.store import Config, MountStore
 from skyflowctl.skyflow.minting import MintingCredential
 
 CREDENTIALS_TYPE = "service_account"
@@ -44,6 +46,13 @@ ROTATION_FIELD = Field(
     Kind.TEXT,
     "The id of a rotation: opens it or goes on with it; empty closes it. Another one that is "
     "open is taken over only with cas, and never once it has written its credential (409).",
+    limit=128,
+    pattern=ID_PATTERN,
+)
+REVOKED_FIELD = Field(
+    "allow_revoked_key",
+    Kind.TEXT,
+    "The key id of a revoked key that is to be live again all the same; without it 409.",
     limit=128,
     pattern=ID_PATTERN,
 )
@@ -81,13 +90,27 @@ _WRITE_FIELDS = (
         distinct=True,
         pattern=ID_PATTERN,
     ),
+    REVOKED_FIELD,
+)
+REASON_LENGTH = 200
+_DELETE_FIELDS = (
+    CAS_FIELD,
+    Field(
+        "reason",
+        Kind.TEXT,
+        "Why, in 1 to 200 printable characters, such as an incident's number; config read "
+        "tells it until the next credential.",
+        limit=REASON_LENGTH,
+    ),
+    Field("run", Kind.TEXT, "The id of the run that does it.", limit=128, pattern=ID_PATTERN),
 )
 _DESCRIPTION = """\
 Holds one Skyflow service-account credential, which is never shown again. A write is a
 patch: what it does not name stays, and "" or [] clears. The first write needs a
 credential. A new credential is accepted only if it can mint for every role for which
 the live one can. Deleting is the cut-off: the live credential and every kept one are
-destroyed, and only the history's words stay."""
+destroyed, and only the history's words stay. Their keys count as revoked for good: to
+write or roll back to one is 409, unless allow_revoked_key names it."""
 
 
 class ConfigPath:
@@ -103,7 +126,7 @@ class ConfigPath:
             Operation.UPDATE: Action(
                 self.write, "Write the config; absent fields stay.", _WRITE_FIELDS
             ),
-            Operation.DELETE: Action(self.delete, "Destroy every credential.", (CAS_FIELD,)),
+            Operation.DELETE: Action(self.delete, "Destroy every credential.", _DELETE_FIELDS),
         }
         return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)
 
@@ -129,6 +152,8 @@ class ConfigPath:
             if candidate is None:
                 config.usable()
             new = _if_new(candidate, config.credential)
+            if new is not None:
+                await check_not_revoked(self._mount.store, config.record, new, call)
             # Before anything is minted: a rotation that may not go on is refused at once.
             record = self._next(config.record, candidate, new, call)
             warnings = candidate.warnings if candidate else ()
@@ -142,16 +167,20 @@ class ConfigPath:
         """Cut the mount off; run again, it finishes what a kill interrupted.
 
         Raises:
-            EngineError: 409, another version is live than the caller expects.
+            EngineError: 400, the reason is blank or holds a line break; 409, another version
+                is live than the caller expects.
         """
         store = self._mount.store
+        revocation = RevocationRecord(
+            self._mount.clock.now(),
+            call.request.display_name,
+            _reason(call.values),
+            call.values.get("run", ""),
+        )
         async with store.writing("config"):
             record = await store.record_to_cut_off()
             revisions.check_cas(record, call.values.get("cas"))
-            if record.configured or record.foreign:
-                record = revisions.cut_off(record, self._mount.clock.now())
-                await store.put_config(record)
-            await store.keep_credentials(())
+            record = await store.cut_off(record, revocation)
         return written_reply(record) if record.version else Reply()
 
     async def _candidate(self, call: Call) -> Candidate | None:
@@ -188,6 +217,28 @@ class ConfigPath:
         """Return the longest life seen of a token of the live credential."""
         live, lifetimes = record.live, self._mount.exchanges.lifetimes
         return lifetimes.longest(live.client_id, live.key_id) if live else None
+
+
+async def check_not_revoked(
+    store: MountStore, record: ConfigRecord, new: MintingCredential, call: Call
+) -> None:
+    """Refuse to make a revoked key live again, unless the call names it.
+
+    Raises:
+        EngineError: 409.
+    """
+    revoked = await store.is_revoked(record, new.account)
+    allowed = call.values.get(REVOKED_FIELD.name)
+    revisions.check_not_revoked(new.account, revoked=revoked, allowed=allowed)
+
+
+def _reason(values: Mapping[str, Any]) -> str:
+    if "reason" not in values:
+        return ""
+    reason: str = values["reason"]
+    if not reason.strip() or not is_printable(reason):
+        raise EngineError(400, f"reason: not 1 to {REASON_LENGTH} printable characters")
+    return reason
 
 
 def _if_new(
@@ -233,5 +284,6 @@ def _public(config: Config) -> dict[str, Any]:
         "version": record.version,
         "credential_version": record.credential_version,
         "rotation": record.rotation.public() if record.rotation else None,
+        "revoked": record.cut_off.public() if record.cut_off else None,
         **{name: rfc3339(moment) if moment else None for name, moment in times},
     }

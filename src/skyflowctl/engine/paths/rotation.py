@@ -8,7 +8,12 @@ from skyflowctl.engine.candidate import same_content
 from skyflowctl.engine.contract import Operation, Reply
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
-from skyflowctl.engine.paths.config import ID_PATTERN, written_reply
+from skyflowctl.engine.paths.config import (
+    ID_PATTERN,
+    REVOKED_FIELD,
+    check_not_revoked,
+    written_reply,
+)
 from skyflowctl.engine.records import ConfigRecord
 from skyflowctl.engine.routing import Action, Call, Route
 from skyflowctl.skyflow.minting import MintingCredential
@@ -39,6 +44,7 @@ _ROLLBACK_FIELDS = (
         Kind.INTEGER,
         "Only if this credential version is live, else 409; edits of other fields don't count.",
     ),
+    REVOKED_FIELD,
 )
 _ROLLBACK = """\
 Makes a kept credential live again, as a new credential version. It is tried out first and
@@ -98,6 +104,7 @@ class RotationPath:
             entry = revisions.way_back(config.record, values.get("credential_version"))
             live = config.credential if entry == config.record.live else None
             old = live or await store.kept_credential(entry.slot)
+            await check_not_revoked(store, config.record, old, call)
             if config.credential is not None and same_content(old, config.credential):
                 await store.commit(config.record)
                 return written_reply(config.record, old_tokens_valid_until=None)
