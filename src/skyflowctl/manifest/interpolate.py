@@ -6,7 +6,8 @@ from collections.abc import Mapping
 _USE = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
 _INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-(?P<value>.*))?", re.DOTALL)
 _SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|APIKEY|(?:^|_)(?:\w*KEYS?|PWD|CREDS?|PIN)(?:_|$)"
+    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|APIKEY|KEYS?(?:_|$)"
+    r"|(?:^|_)(?:PWD|CREDS?|PIN)(?:_|$)"
 )
 _FORMS = "${NAME} or ${NAME:-default}; a literal ${ is written $${"
 

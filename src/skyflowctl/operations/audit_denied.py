@@ -13,7 +13,7 @@ from skyflowctl.manifest.model import Manifest
 
 GROUPS_MAX = 10_000
 """How many different refusals are told apart; a caller chooses the names in them."""
-_REQUEST_ID = re.compile(r"\s*\(request id [^)]*\)")
+_REQUEST_ID = re.compile(r"\s?\(request id [^()]*\)")
 _ERROR_MAX = 200
 
 NO_POLICY = "no policy of its token allows it"

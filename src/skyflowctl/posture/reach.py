@@ -12,7 +12,7 @@ from skyflowctl.posture.policies import PathRule, Policy, parse_policy
 
 # Creds answer a read and a write alike; sudo alone opens nothing.
 _GIVES_TOKEN = frozenset({"read", "create", "update", "root"})
-_TEMPLATE = re.compile(r"\\\{\\\{.*?\\\}\\\}")
+_TEMPLATE = re.compile(r"\{\{[^{}]*\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,17 @@ def _maybe(policy: Policy, paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def _as_pattern(rule: PathRule) -> re.Pattern[str]:
-    text = _TEMPLATE.sub("[^/]*", re.escape(rule.path.removesuffix("*")))
-    text = "/".join("[^/]*" if part == r"\+" else part for part in text.split("/"))
+    """Return what a rule with templates may open, as a pattern that never goes back."""
+    segments = rule.path.removesuffix("*").split("/")
+    text = "/".join("[^/]*" if each == "+" else _segment(each) for each in segments)
     open_ended = rule.is_prefix or rule.path.endswith("*")
     return re.compile(text + (".*" if open_ended else ""))
+
+
+def _segment(text: str) -> str:
+    """Return a segment with any text in the place of a template; see ``audit/globs.py``."""
+    first, *others = (re.escape(part) for part in _TEMPLATE.split(text))
+    if not others:
+        return first
+    middle = "".join(f"(?>[^/]*?{part})" for part in others[:-1])
+    return f"{first}{middle}[^/]*{others[-1]}"

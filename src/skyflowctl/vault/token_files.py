@@ -13,7 +13,7 @@ from pathlib import Path
 from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
 
-_HELPER = re.compile(r'^\s*token_helper\s*=\s*"([^"]*)"\s*$', re.MULTILINE)
+_HELPER = re.compile(r'^[ \t]*token_helper\s*=\s*"([^"]*)"\s*$', re.MULTILINE)
 _HELPER_SECONDS = 30
 _MAX_TOKEN = 8192
 
