@@ -25,6 +25,7 @@ class FakeServer:
         self.headers: dict[str, dict[str, bool]] = {}
         self.roles: dict[str, dict[str, dict[str, Any]]] = {}
         self.configs: dict[str, dict[str, Any]] = {}
+        self.proofs: dict[str, dict[str, dict[str, Any]]] = {}
         self.health: dict[str, Mapping[str, Any] | VaultError] = {}
         self.nodes: list[dict[str, Any]] | VaultError | None = None
         self.server_health: dict[str, Any] | VaultError = {"initialized": True, "sealed": False}
@@ -43,7 +44,9 @@ class FakeServer:
         return [
             (method, path)
             for method, path, _ in self.log
-            if method not in ("GET", "LIST") and path != "sys/capabilities-self"
+            if method not in ("GET", "LIST")
+            and path != "sys/capabilities-self"
+            and not path.endswith("/config/verify")
         ]
 
     def request(
@@ -139,7 +142,8 @@ class FakeServer:
             return self._config(method, mount, body)
         if path == "config/verify":
             proof = {"ok": True, "status": 200, "message": "", "request_id": "t"}
-            return 200, {"key_id": "k", "roles": dict.fromkeys(self.roles[mount], proof)}
+            roles = {**dict.fromkeys(self.roles[mount], proof), **self.proofs.get(mount, {})}
+            return 200, {"key_id": "k", "roles": roles}
         if path == "config/history":
             return self._history(mount)
         if path == "roles":

@@ -222,17 +222,6 @@ class TestUnexpected:
             "skyflow/pay/roles/a"
         ]
 
-    def test_also_in_the_proof_after_the_run(self, server):
-        def hook(method, path):
-            if path == "skyflow/pay/config/verify":
-                raise ZeroDivisionError("hidden-thing")
-
-        server.hook = hook
-        outcome = apply(server, THREE, verify=True)
-        assert outcome.status == "ok"
-        assert outcome.proofs["skyflow/pay"].code == "unexpected"
-        assert "hidden-thing" not in repr(outcome.proofs["skyflow/pay"])
-
 
 class TestCredential:
     def test_it_is_resolved_only_where_it_is_written(self, server):
@@ -459,29 +448,11 @@ class TestInterruption:
             assert child.wait(20) == -number
 
 
-class TestProof:
-    def test_touched_mounts_are_verified_when_asked(self, server):
-        apply(server, THREE)
-        server.roles["skyflow/pay"]["a"]["description"] = "x"
-        outcome = apply(server, THREE, verify=True)
-        assert list(outcome.proofs) == ["skyflow/pay"]
-        assert outcome.proofs["skyflow/pay"].ok
-
-    def test_not_otherwise(self, server):
-        assert apply(server, THREE).proofs == {}
-
-    def test_an_engine_without_verification_is_no_failure(self, server):
-        refuse(server, "skyflow/order/config/verify", 404, "unsupported path")
-        outcome = apply(server, p.manifest(), verify=True)
-        assert outcome.status == "ok"
-        assert isinstance(outcome.proofs["skyflow/order"], Problem)
-
-
 def test_an_empty_plan_asks_for_nothing(server):
     apply(server, THREE)
     plan = plan_for(server, THREE)
     before = server.requests_made
-    outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer(), verify=True)
+    outcome = execute(plan, Gateway(server), FakeCredentials(), FakeReplacer())
     assert (outcome.status, outcome.results) == ("ok", ())
     assert server.requests_made == before
 

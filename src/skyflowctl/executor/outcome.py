@@ -1,12 +1,11 @@
 """What became of a plan: a result for each action, in the plan's order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import Action
-from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.parked import PendingError
 
 Word = Literal["done", "failed", "skipped", "pending", "waiting"]
@@ -54,13 +53,10 @@ class Outcome:
 
     Args:
         results: one for each action, in the plan's order.
-        proofs: by mount path, what a verification after the run showed; only mounts
-            that were touched, and only when it was asked for.
         interrupted: the run was told to stop before the end.
     """
 
     results: tuple[Result, ...]
-    proofs: Mapping[str, VerifyReport | Problem] = field(default_factory=dict)
     interrupted: bool = False
 
     @property

@@ -1,21 +1,98 @@
-"""Proof that a mount serves: one mint per role with its live credential."""
+"""Proof that what was applied gives tokens: one mint per role with the live credential."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from skyflowctl.errors import Problem
 from skyflowctl.executor.problems import unexpected
-from skyflowctl.vault.answers import VerifyReport
+from skyflowctl.manifest.model import Mount
+from skyflowctl.vault.answers import RoleProof, VerifyReport
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.workers import Workers
+
+# What the token service answers when it is not itself: no word about the role.
+_TOO_MANY = 429
+_SERVER_ERROR = 500
 
 
-def prove(gateway: Gateway, path: str) -> VerifyReport | Problem:
-    """Return what the engine's own verification showed, or why there is none.
+@dataclass(frozen=True, slots=True)
+class VerifiedRole:
+    """Whether a role of the manifest gives a token.
 
-    An engine with the basic API has no verification; that is a problem to show, and no
-    failure of the run.
+    Args:
+        mount: the manifest's name of the mount.
+        role: its name; empty: a mount without roles, tried without a scope.
+        result: ``ok``; ``refused`` by the token service; or ``unproven``: no answer.
+        problem: why not; None when it is ok.
     """
+
+    mount: str
+    role: str
+    result: Literal["ok", "refused", "unproven"]
+    problem: Problem | None = None
+
+
+def verify_roles(
+    gateway: Gateway, mounts: Sequence[Mount], parallelism: int
+) -> tuple[VerifiedRole, ...]:
+    """Have each mount mint once for every role that the manifest names; no failure is raised."""
+    with Workers(parallelism) as pool:
+        reports = pool.map(lambda mount: _report(gateway, mount.path), mounts)
+        return tuple(
+            verified
+            for mount, report in zip(mounts, reports, strict=True)
+            for verified in _verified(mount, report)
+        )
+
+
+def _report(gateway: Gateway, path: str) -> VerifyReport | Problem:
     try:
         return gateway.verify_config(path)
     except VaultError as error:
         return error.problems[0]
     except Exception as error:  # noqa: BLE001 - what was applied must be told of
         return unexpected(path, error).problems[0]
+
+
+def _verified(mount: Mount, report: VerifyReport | Problem) -> Iterator[VerifiedRole]:
+    for role in [one.name for one in mount.roles] or [""]:
+        if isinstance(report, Problem):
+            yield _unproven(mount, role, f"{report.summary}: {report.why}".rstrip(": "))
+            continue
+        proof = report.roles.get(role)
+        if proof is None:
+            yield _unproven(mount, role, "the engine did not report it")
+        elif proof.ok:
+            yield VerifiedRole(mount.name, role, "ok")
+        elif proof.status in {0, _TOO_MANY} or proof.status >= _SERVER_ERROR:
+            yield _unproven(mount, role, proof.message or f"status {proof.status}")
+        else:
+            yield VerifiedRole(mount.name, role, "refused", _refused(mount, role, proof))
+
+
+def _unproven(mount: Mount, role: str, why: str) -> VerifiedRole:
+    problem = Problem(
+        "unproven",
+        f"{_place(mount, role)} may or may not mint: it could not be tried",
+        why,
+        f"'skyflowctl health {mount.name}' asks again; --require-verified makes it an error",
+    )
+    return VerifiedRole(mount.name, role, "unproven", problem)
+
+
+def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
+    exchange = f" (request id {proof.request_id})" if proof.request_id else ""
+    return Problem(
+        "role-refused",
+        f"{_place(mount, role)} does not mint",
+        f"the token service refused it: {proof.status} {proof.message}{exchange}",
+        "give the service account that Skyflow role, or mend role_ids in the manifest; then "
+        "run the same command again",
+        next((one.where for one in mount.roles if one.name == role), mount.where),
+    )
+
+
+def _place(mount: Mount, role: str) -> str:
+    return f"{mount.path}/roles/{role}" if role else mount.path

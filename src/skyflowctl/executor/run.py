@@ -25,9 +25,8 @@ from skyflowctl.executor.events import (
 from skyflowctl.executor.outcome import Outcome, Result
 from skyflowctl.executor.ports import CredentialSource, Replacer
 from skyflowctl.executor.problems import told, unexpected
-from skyflowctl.executor.proof import prove
 from skyflowctl.executor.recording import WriteRecorder
-from skyflowctl.executor.steps import Tools, carry_out, mount_path
+from skyflowctl.executor.steps import Tools, carry_out
 from skyflowctl.executor.stop import Stop
 from skyflowctl.planner.plan import Action, Kind, Plan
 from skyflowctl.vault.failures import VaultError
@@ -47,7 +46,6 @@ def execute(
     parallelism: int = 10,
     on_event: Listener | None = None,
     stop: Stop | None = None,
-    verify: bool = False,
 ) -> Outcome:
     """Carry out a plan and return what became of each action; no failure is raised.
 
@@ -59,8 +57,6 @@ def execute(
         parallelism: how many actions run at once.
         on_event: told of every step, from worker threads, one call at a time.
         stop: asked before every action; those that have begun are finished.
-        verify: afterwards have every mount mint once per role with its live
-            credential, where its roles or config were changed.
     """
     tools = Tools(gateway, credentials, replacer)
     run = _Run(tools, on_event or _ignore, stop or Stop())
@@ -69,10 +65,8 @@ def execute(
         for kind in Kind:
             units = _units([pair for pair in numbered if pair[1].kind is kind])
             _wait_for([pool.submit(run.unit, unit) for unit in units])
-        results = tuple(run.results[index] for index, _ in numbered)
-        paths = _to_prove(results) if verify and not run.stop.asked else ()
-        proofs = dict(zip(paths, pool.map(lambda path: prove(gateway, path), paths), strict=True))
-    return Outcome(results, proofs, interrupted=run.stop.asked)
+    results = tuple(run.results[index] for index, _ in numbered)
+    return Outcome(results, interrupted=run.stop.asked)
 
 
 def _wait_for(futures: Sequence[Future[None]]) -> None:
@@ -196,15 +190,6 @@ def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
         name = action.mount if action.kind is Kind.MOUNT else str(index)
         units[name].append((index, action))
     return list(units.values())
-
-
-def _to_prove(results: Sequence[Result]) -> tuple[str, ...]:
-    touched = (
-        mount_path(result.action)
-        for result in results
-        if result.result == "done" and result.action.kind in (Kind.ROLE, Kind.CONFIG)
-    )
-    return tuple(dict.fromkeys(touched))
 
 
 def _since(started: float) -> float:

@@ -7,9 +7,11 @@ from skyflowctl.errors import ExitCode, Problem, Refused
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
+from skyflowctl.executor.proof import VerifiedRole, verify_roles
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import mount_path
 from skyflowctl.executor.stop import Stop
+from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.planner.text import drift_title
@@ -19,10 +21,20 @@ from skyflowctl.vault.parked import GuardedError
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """A plan, and what became of it."""
+    """A plan, and what became of it.
+
+    Args:
+        planned: the plan.
+        outcome: of its actions.
+        verified: whether the roles that the manifest names give tokens afterwards; of
+            mounts with a credential whose actions are all done.
+        require_verified: a role that could not be tried is an error.
+    """
 
     planned: PlanResult
     outcome: Outcome
+    verified: tuple[VerifiedRole, ...] = ()
+    require_verified: bool = False
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
@@ -54,12 +66,20 @@ class ApplyResult:
             for one in plan.unreadable
             if one.code != "credential-unresolved" or one.where not in told
         )
-        return (*unread, *(skipped(one) for one in plan.skipped))
+        return (*unread, *(skipped(one) for one in plan.skipped), *self._unverified)
+
+    @property
+    def _unverified(self) -> tuple[Problem, ...]:
+        """Why roles give no token, or, where that was asked for, could not be tried."""
+        wrong = {"refused", "unproven"} if self.require_verified else {"refused"}
+        return tuple(one.problem for one in self.verified if one.problem and one.result in wrong)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """The plan's, and what was said about the writes."""
-        return self.planned.plan.warnings + self.outcome.warnings
+        doubts = (one.problem for one in self.verified if one.result == "unproven")
+        said = self.planned.plan.warnings + self.outcome.warnings
+        return (*said, *(problem for problem in doubts if problem))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -120,7 +140,7 @@ def apply(
     parallelism: int = 10,
     on_event: Listener | None = None,
     stop: Stop | None = None,
-    verify: bool = False,
+    require_verified: bool = False,
 ) -> ApplyResult:
     """Carry out a plan; a failed action is in the result and raises nothing.
 
@@ -132,7 +152,7 @@ def apply(
         parallelism: how many actions run at once.
         on_event: told of every step.
         stop: asked before every action.
-        verify: have every touched mount mint once per role afterwards.
+        require_verified: a role that could not be tried afterwards is an error.
 
     Raises:
         Refused: mounts may not be touched, all are to be skipped, or a control group guards
@@ -150,6 +170,20 @@ def apply(
         parallelism=parallelism,
         on_event=on_event,
         stop=stop,
-        verify=verify,
     )
-    return ApplyResult(planned, outcome)
+    mounts = () if outcome.interrupted else _to_verify(planned, outcome)
+    verified = verify_roles(gateway, mounts, parallelism)
+    return ApplyResult(planned, outcome, verified, require_verified)
+
+
+def _to_verify(planned: PlanResult, outcome: Outcome) -> tuple[Mount, ...]:
+    """Return the mounts that have a credential and whose actions are all done."""
+    undone = {result.action.mount for result in outcome.results if result.result != "done"}
+    written = {result.action.mount for result in outcome.results if result.action.needs_credential}
+    left = {drift.mount for drift in planned.plan.skipped} | undone
+
+    def has_credential(mount: Mount) -> bool:
+        engine = planned.live.engines.get(mount.path)
+        return mount.name in written or (engine is not None and engine.config.configured)
+
+    return tuple(one for one in planned.mounts if one.name not in left and has_credential(one))

@@ -1,6 +1,7 @@
 """``skyflowctl apply``."""
 
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,13 @@ UnverifiedNodesOption = Annotated[
         help="Replace a credential though nodes of the cluster cannot be asked.",
     ),
 ]
+RequireVerifiedOption = Annotated[
+    bool,
+    option(
+        "--require-verified",
+        help="Exit 3 also where a role could not be tried, as without the token service.",
+    ),
+]
 _RESULT_STYLE = {
     "done": "green",
     "failed": "red",
@@ -85,9 +93,12 @@ def apply(
     allow_revoked_key: AllowRevokedKeyOption = None,
     allow_host: AllowHostOption = None,
     allow_unverified_nodes: UnverifiedNodesOption = False,
+    require_verified: RequireVerifiedOption = False,
 ) -> None:
-    """Show what would change, ask, and change it: stage by stage, many mounts at once. An
-    apply that was stopped or failed in part is finished by the same command."""
+    """Show what would change, ask, and change it: stage by stage, many mounts at once. Then
+    every role that the manifest names is tried out: one that the token service refuses is
+    exit 3 until it mints. An apply that was stopped or failed in part is finished by the
+    same command."""
 
     def options() -> "PlanOptions":
         from skyflowctl.planner.plan import PlanOptions
@@ -115,6 +126,7 @@ def apply(
                 run,
                 parallelism,
                 unverified_nodes=allow_unverified_nodes,
+                require_verified=require_verified,
             )
 
     def rehearse(run: Run) -> Result:
@@ -163,6 +175,7 @@ def _carry_out(
     parallelism: int,
     *,
     unverified_nodes: bool,
+    require_verified: bool,
 ) -> Result:
     from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
@@ -186,6 +199,7 @@ def _carry_out(
             parallelism=parallelism,
             on_event=shown,
             stop=stop,
+            require_verified=require_verified,
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")
@@ -222,7 +236,16 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
     warnings = [problem_json(warning) for warning in done.warnings]
     whole = plan_json(done.planned.plan)
     summary = {**whole["summary"], **done.outcome.counts()}
-    return {**whole, "actions": actions, "warnings": warnings, "summary": summary}
+    verified = [
+        {"mount": one.mount, "role": one.role, "result": one.result} for one in done.verified
+    ]
+    return {
+        **whole,
+        "actions": actions,
+        "warnings": warnings,
+        "summary": summary,
+        "verified": verified,
+    }
 
 
 def _view(result: Result, terminal: Terminal) -> None:
@@ -250,3 +273,14 @@ def _view(result: Result, terminal: Terminal) -> None:
     else:
         style = "bold green" if done == len(actions) else "bold yellow"
         terminal.line(Styled(f"Applied {done} of {len(actions)} changes.", style))
+    if result.data["verified"]:
+        _show_verified(result.data["verified"], terminal)
+
+
+def _show_verified(verified: list[Mapping[str, Any]], terminal: Terminal) -> None:
+    """Write how many roles were tried and gave a token."""
+    well = sum(one["result"] == "ok" for one in verified)
+    doubt = sum(one["result"] == "unproven" for one in verified)
+    style = "bold green" if well == len(verified) else "bold yellow"
+    unproven = f" {counted(doubt, 'role')} could not be tried." if doubt else ""
+    terminal.line(Styled(f"{well} of {len(verified)} roles mint.", style), unproven)
