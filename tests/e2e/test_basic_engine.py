@@ -274,3 +274,12 @@ def test_a_dry_run_says_that_another_engine_runs_there(place: Place):
     done = place.run("apply", "--dry-run", "--allow-host", place.emulator.host)
     assert done["data"]["dry_run"]["other_engines"] == ["skyflow/order"]
     assert "another-engine" in codes(done)
+
+
+def test_posture_never_says_ok_of_a_credential_that_the_engine_does_not_tell(place: Place):
+    place.apply()
+    found = place.run("audit", "posture", code=None)["data"]["findings"]
+    told = [one for one in found if one["check"] == "credential-age"]
+    assert [one["unchecked"] for one in told] == [True]
+    assert "skyflow/order" in json.dumps(told[0])
+    assert "--mint" in told[0]["fix"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from support import previous_records
 from support.basic_engine import BasicEngine, go_time
 from support.engine import Bench, WatchedStorage, scenario
 from support.keys import pkcs1, rsa_key
@@ -266,3 +267,23 @@ async def test_a_damaged_record_is_never_a_500(key, damage):
         assert not [one for one in bench.storage.dump() if one.startswith("credential/")]
         await bench.write("config", credentials_json=bench.key(A), validate_credentials=False)
         assert (await bench.read("config"))["credentials_configured"]
+
+
+@scenario
+async def test_the_previous_releases_reader_takes_what_this_one_writes():
+    bench = Bench()
+    await bench.write("roles/r1", role_ids=[A], ctx_pattern="o:*", ctx_probe="o:1", tags=["t"])
+    texts = [bench.key(A), bench.key(A)]
+    await bench.write("config", credentials_json=texts[0], description="d", tags=["x"])
+    await bench.write("config", credentials_json=texts[1], rotation_id="rot-1")
+    stored = bench.storage.dump()
+    config = previous_records.read_config(stored["config"])
+    assert (config["configured"], config["description"], config["tags"]) == (True, "d", ["x"])
+    keys = [json.loads(text)["keyID"] for text in texts]
+    assert [entry["key_id"] for entry in config["history"]] == keys
+    assert config["rotation"]["id"] == "rot-1"
+    for entry, text in zip(config["history"], texts, strict=True):
+        kept = previous_records.read_credential(stored[f"credential/{entry['slot']}"])
+        assert kept["privateKey"] == json.loads(text)["privateKey"]
+    role = previous_records.read_role(stored["role/r1"])
+    assert (role["role_ids"], role["ctx_pattern"], role["ctx_probe"]) == ([A], "o:*", "o:1")

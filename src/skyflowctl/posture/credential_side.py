@@ -25,9 +25,25 @@ def ages(facts: Facts) -> Iterator[Finding]:
         if not one.config.configured:
             yield _unconfigured(one)
             continue
+        if one.config.api.missing:
+            yield _untold(one)
+            continue
         finding = _age(one, one.config, facts.now)
         if finding:
             yield finding
+
+
+def _untold(one: MountFacts) -> Finding:
+    return Finding(
+        "credential-age",
+        Grade.LOW,
+        Subject("mount", one.path),
+        f"not checked: {one.path} runs another engine, which does not tell its credential",
+        "neither its key, nor how old it is, nor whether Skyflow still takes it can be read",
+        (f"the engine lacks {listed(one.config.api.missing if one.config else ())}",),
+        f"skyflowctl health {one.path} --mint proves that it mints",
+        unchecked=True,
+    )
 
 
 def _unconfigured(one: MountFacts) -> Finding:
