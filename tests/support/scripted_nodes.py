@@ -16,6 +16,7 @@ from skyflowctl.rotation.model import Job, Options
 from skyflowctl.rotation.nodes import Nodes, open_nodes
 from skyflowctl.rotation.ports import World
 from skyflowctl.vault.answers import Node
+from skyflowctl.vault.connection import NotSent
 from skyflowctl.vault.failures import VaultError, failure
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Reply, make_reply
@@ -25,7 +26,7 @@ PATH = "skyflow/order"
 MINTS = {"ok": True, "status": 200, "message": ""}
 REFUSED = {"ok": False, "status": 401, "message": "token service refused: 401"}
 UNWELL = {"ok": False, "status": 503, "message": "try later"}
-GONE = no_connection("GET", "", "https://x", "connection refused")
+GONE = no_connection("GET", "", "https://x", NotSent("connection refused"))
 SILENT = no_answer("GET", "", "https://x", "no answer in time")
 PASSES_ON = unnamed_host("GET", "", "https://x")
 OLD, NEW = "key-old", "key-new"

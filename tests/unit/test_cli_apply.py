@@ -107,6 +107,43 @@ def test_apply_does_the_other_mounts_and_is_partial(applied):
     assert "No changes" not in again.stdout
 
 
+@pytest.mark.parametrize("words", ["plan", "plan --detailed-exitcode", "apply -y", "status"])
+def test_a6_where_every_answer_is_403_it_is_4_and_not_3(applied, words):
+    forbid(applied, "skyflow/")
+    done = invoke(*words.split(), "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (4, "error")
+    assert len(whole["errors"]) == 2
+    assert not applied.writes()
+    shown = invoke(*words.split())
+    assert shown.exit_code == 4
+    assert "No changes" not in shown.stdout + shown.stderr
+
+
+def test_a6_an_apply_that_was_refused_everything_is_4(applied):
+    for role in ("skyflow/order/roles/writer", "skyflow/pay/roles/reader"):
+        mount, _, name = role.rpartition("/roles/")
+        applied.roles[mount][name]["description"] = "changed"
+
+    def hook(method, asked):
+        if method == "POST":
+            raise failure(403, ("permission denied",), method=method, path=asked)
+
+    applied.hook = hook
+    assert invoke("apply", "-y").exit_code == 4
+
+
+def test_a6_status_shows_what_it_could_not_read_as_a_question_mark(applied):
+    forbid(applied, "skyflow/pay/")
+    done = invoke("status", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (3, "partial")
+    mounts = {one["name"]: one for one in checked_data(done.stdout)["mounts"]}
+    assert (mounts["order"]["unread"], mounts["pay"]["unread"]) == (False, True)
+    line = next(one for one in invoke("status").stdout.splitlines() if one.startswith("pay"))
+    assert line.split()[-4:] == ["?", "?", "?", "?"]
+
+
 def test_a_rotation_that_was_rolled_back_is_partial_also_where_it_is_all(applied, monkeypatch):
     class RolledBack(FakeReplacer):
         def replace(self, mount, path, credential, gateway):

@@ -37,6 +37,7 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
         "health": "refused",
         "roles": ["a", "b"],
         "credential": key,
+        "unread": False,
     }
     terminal = Terminal(out=io.StringIO(), err=io.StringIO())
     _view(Result({"mounts": [row]}), terminal)

@@ -38,7 +38,8 @@ def _within_team(server: ScriptedServer) -> Gateway:
 
 def test_rights_on_the_servers_own_paths_are_asked_of_the_root() -> None:
     header = "sys/config/auditing/request-headers/X-Y"
-    with scripted(Answer(200, {"data": {"skyflow/order/config": ["read"], header: ["root"]}})) as s:
+    granted = {"skyflow/order/config": ["read"], header: ["root"]}
+    with scripted(Answer(200, {"request_id": "r", "data": granted})) as s:
         rights = _within_team(s).capabilities(["skyflow/order/config", header])
     asked = {one.headers.get("x-vault-namespace") or "": one.body for one in s.seen}
     assert b"skyflow/order" in asked["team"]

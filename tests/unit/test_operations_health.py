@@ -82,9 +82,15 @@ class TestHealth:
 
     @pytest.mark.parametrize(
         ("server_says", "state"),
-        [({"initialized": True, "sealed": True}, "sealed"), ({"sealed": False}, "sealed")],
+        [
+            ({"initialized": True, "sealed": True}, "sealed"),
+            ({"sealed": False}, "uninitialized"),
+            ({"initialized": True, "replication_dr_mode": "secondary"}, "dr_secondary"),
+            ({"initialized": True, "ha_connection_healthy": False}, "standby_without_leader"),
+            ({"initialized": True, "removed_from_cluster": True}, "removed"),
+        ],
     )
-    def test_a_sealed_server_is_asked_once(self, server, server_says, state):
+    def test_a_server_that_serves_nothing_is_asked_once(self, server, server_says, state):
         server.server_health = server_says
         before = server.requests_made
         result = health(Gateway(server), declared_mounts(TWO))
@@ -180,6 +186,10 @@ def test_states_are_those_of_the_contract():
         "not_mounted",
         "forbidden",
         "sealed",
+        "uninitialized",
+        "dr_secondary",
+        "standby_without_leader",
+        "removed",
         "unreachable",
     }
 
@@ -187,12 +197,12 @@ def test_states_are_those_of_the_contract():
 class TestStatus:
     def one(self, server, mount=None, **more):
         mount = mount or declared_mounts(TWO)[0]
-        (row,) = status(Gateway(server), [mount], clock=FixedClock(), **more)
+        (row,) = status(Gateway(server), [mount], clock=FixedClock(), **more).mounts
         return row
 
     def test_it_costs_three_requests_a_mount(self, server):
         before = server.requests_made
-        rows = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        rows = status(Gateway(server), declared_mounts(TWO), clock=FixedClock()).mounts
         assert [row.name for row in rows] == ["order", "pay"]
         assert server.requests_made - before == 2 + 3 * 2
 
@@ -243,7 +253,7 @@ class TestStatus:
         assert row.problem.code == "forbidden"
 
     def test_without_names_the_server_tells_them(self, server):
-        rows = status(Gateway(server), None, clock=FixedClock())
+        rows = status(Gateway(server), None, clock=FixedClock()).mounts
         assert [(row.name, row.path) for row in rows] == [
             ("order", "skyflow/order"),
             ("pay", "skyflow/pay"),

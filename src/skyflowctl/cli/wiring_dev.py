@@ -94,20 +94,16 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
     One request without a token's rights: ``sys/health``.
 
     Raises:
-        Sealed: nobody can tell, because a sealed server does not name its cluster.
+        VaultError: the server serves no requests: it is sealed, a disaster recovery
+            secondary, or in another such state.
         Refused: it is a dev server whose folder is not known here.
     """
     from skyflowctl.devstack.recognise import DEV_HEADER, recognise
-    from skyflowctl.vault.failures import Sealed
+    from skyflowctl.vault.server_state import refuse_not_serving, server_state
 
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
     reply = gateway.transport.request("GET", "sys/health", params=codes, idempotent=True)
-    if reply.body.get("sealed") is True or reply.body.get("initialized") is False:
-        raise Sealed(
-            "the server is sealed",
-            why="sys/health says so, and a sealed server answers nothing else",
-            fix="unseal it, then run the command again; for the dev stack: 'skyflowctl dev up'",
-        )
+    refuse_not_serving(server_state(reply.status, reply.body))
     cluster_id = str(reply.body.get("cluster_id") or "")
     return recognise(cluster_id, reply.headers.get(DEV_HEADER.lower(), ""), os.environ)
 

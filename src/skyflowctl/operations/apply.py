@@ -40,7 +40,7 @@ class ApplyResult:
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
         """``ok`` only if every mount that was asked for is as the manifest says."""
         if self.outcome.status in {"ok", "pending"} and self._left:
-            return "partial"
+            return "error" if self._nothing_permitted else "partial"
         return self.outcome.status
 
     @property
@@ -48,7 +48,7 @@ class ApplyResult:
         """0 when all is done, 7 when the rest is pending, 3 when some is done, else that of
         the first failure."""
         if self.outcome.status in {"ok", "pending"} and self._left:
-            return ExitCode.PARTIAL
+            return ExitCode.NOT_PERMITTED if self._nothing_permitted else ExitCode.PARTIAL
         return self.outcome.exit_code
 
     @property
@@ -73,6 +73,11 @@ class ApplyResult:
         """Why roles give no token, or, where that was asked for, could not be tried."""
         wrong = {"refused", "unproven"} if self.require_verified else {"refused"}
         return tuple(one.problem for one in self.verified if one.problem and one.result in wrong)
+
+    @property
+    def _nothing_permitted(self) -> bool:
+        """Every engine refused this login, and nothing was written."""
+        return self.planned.live.all_forbidden and not self.outcome.results
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

@@ -97,6 +97,8 @@ class DryRunResult:
             return ExitCode.REFUSED
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code
+        if self.planned.live.all_forbidden and plan.empty:
+            return ExitCode.NOT_PERMITTED
         if self.unreadable or plan.skipped or self.left:
             return ExitCode.PARTIAL
         failed = any(one.problem for one in self.minted)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from skyflowctl.errors import ExitCode
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
-from skyflowctl.vault.failures import NamespaceMissing, Sealed, VaultError, health_state
+from skyflowctl.vault.failures import NamespaceMissing, NotAServer, VaultError, health_state
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.workers import Workers
 
 STATES = (
@@ -21,6 +22,10 @@ STATES = (
     "not_mounted",
     "plugin_missing",
     "sealed",
+    "uninitialized",
+    "dr_secondary",
+    "standby_without_leader",
+    "removed",
     "unreachable",
 )
 """Every state, from well to worst."""
@@ -134,14 +139,7 @@ def mount_health(gateway: Gateway, mount: Named, *, refresh: bool = False) -> Mo
 
 def _check_server(gateway: Gateway) -> None:
     """Raise when no mount can answer, because the whole server cannot. Needs no login."""
-    server = gateway.server_health()
-    if server.sealed or not server.initialized:
-        word = "sealed" if server.initialized else "not initialised"
-        raise Sealed(
-            f"the server is {word}",
-            why=f"its own sys/health says that it is {word}",
-            fix="unseal it, then run the command again",
-        )
+    refuse_not_serving(gateway.server_health().state)
 
 
 def _doors(
@@ -218,6 +216,8 @@ def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
         raise error
     problem, state = error.problems[0], health_state(error)
     detail = problem.why or problem.summary
+    if isinstance(error, NotAServer):
+        detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
     return MountHealth(mount.name, mount.path, state, None, detail, node)

@@ -18,9 +18,10 @@ from skyflowctl.posture.model import Report
 from skyflowctl.posture.reach import reach_of
 from skyflowctl.rotation.due import due_reason
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import Sealed, ServerUnreachable
+from skyflowctl.vault.failures import Sealed, ServerUnreachable, Uninitialized
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.workers import Workers
 
 _HEADERS = "sys/config/auditing/request-headers"
@@ -68,15 +69,20 @@ def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clo
     server = Server(question.addresses[0], skip_verify=not question.checks_certificates)
     try:
         health = gateway.server_health()
-        if health.sealed or not health.initialized:
-            word = "sealed" if health.initialized else "not initialised"
-            kind = Down.SEALED if health.initialized else Down.NEW
-            return Facts(clock.now(), replace(server, down=f"the server is {word}", down_kind=kind))
+        refuse_not_serving(health.state)
         known = replace(server, version=health.version)
         return _Gathering(gateway, question, connect, clock).facts(known)
     except (Sealed, ServerUnreachable) as error:
-        kind = Down.SEALED if isinstance(error, Sealed) else Down.SILENT
-        return Facts(clock.now(), replace(server, down=error.problems[0].summary, down_kind=kind))
+        return Facts(
+            clock.now(),
+            replace(server, down=error.problems[0].summary, down_kind=_down_kind(error)),
+        )
+
+
+def _down_kind(error: Sealed | ServerUnreachable) -> Down:
+    if isinstance(error, Uninitialized):
+        return Down.NEW
+    return Down.SEALED if isinstance(error, Sealed) else Down.SILENT
 
 
 @dataclass(frozen=True, slots=True)

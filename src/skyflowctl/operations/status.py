@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.clock import Clock
-from skyflowctl.errors import Problem
+from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import mount_health
 from skyflowctl.operations.targets import Named, mounted
@@ -50,7 +50,7 @@ class MountStatus:
         api: what the engine can do; None: its config could not be read.
         roles: names of the roles it has.
         credential: None when there is none, or it cannot be read.
-        problem: why it cannot be read.
+        problem: why its roles and credential could not be read; those then say nothing.
     """
 
     name: str
@@ -64,6 +64,29 @@ class MountStatus:
     problem: Problem | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    """Every mount, and whether all of them could be read.
+
+    ``forbidden`` is True when this login could read no engine at all.
+    """
+
+    mounts: tuple[MountStatus, ...]
+    forbidden: bool = False
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Why mounts could not be read."""
+        return tuple(one.problem for one in self.mounts if one.problem)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 when every mount could be read, 4 when none was permitted, else 3."""
+        if self.forbidden:
+            return ExitCode.NOT_PERMITTED
+        return ExitCode.PARTIAL if self.problems else ExitCode.OK
+
+
 def status(
     gateway: Gateway,
     mounts: Sequence[Named] | None,
@@ -72,7 +95,7 @@ def status(
     plugin_name: str = "skyflow",
     prefix: str = "skyflow",
     parallelism: int = 8,
-) -> tuple[MountStatus, ...]:
+) -> StatusResult:
     """Return the status of each mount, in 2 + 3N requests.
 
     Args:
@@ -92,7 +115,8 @@ def status(
     live = gateway.read_live_state(paths, plugin_name, parallelism=parallelism)
     now = clock.now()
     with Workers(parallelism) as pool:
-        return tuple(pool.map(lambda mount: _one(gateway, mount, live, plugin_name, now), mounts))
+        found = pool.map(lambda mount: _one(gateway, mount, live, plugin_name, now), mounts)
+    return StatusResult(tuple(found), live.all_forbidden)
 
 
 def _one(

@@ -8,6 +8,7 @@ from typing import Any
 from skyflowctl.clock import rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.vault.server_state import ServerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class EngineHealth:
 class ServerHealth:
     """One node's ``sys/health``, asked without a token's rights."""
 
+    state: ServerState
     initialized: bool
     sealed: bool
     standby: bool

@@ -4,7 +4,9 @@ This module imports hvac and requests (150 ms), so it is imported when a server 
 asked, and by nothing else.
 """
 
+import errno
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 
 from skyflowctl.vault.target import UNIX_SCHEME, Target
 
@@ -29,14 +31,18 @@ _CONNECT_SECONDS = 10.0
 class NotSent(Exception):
     """The request never left: no connection. ``lasting``: trying again won't help.
 
-    ``fix`` is what helps where it is not the network; else it is empty.
+    ``fix`` is what helps where it is not the network; else it is empty. ``foreign``: what
+    is there speaks another protocol.
     """
 
-    def __init__(self, reason: str, *, lasting: bool = False, fix: str = "") -> None:
+    def __init__(
+        self, reason: str, *, lasting: bool = False, fix: str = "", foreign: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.lasting = lasting
+        self.lasting = lasting or foreign
         self.fix = fix
+        self.foreign = foreign
 
 
 class Lost(Exception):
@@ -60,6 +66,27 @@ class _TlsAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
 
 
+class _NoSocketError(NewConnectionError):
+    """There is no unix socket that this user can use; ``reason`` says why."""
+
+    def __init__(self, connection: HTTPConnection, path: str, number: int | None) -> None:
+        super().__init__(connection, "no socket")
+        self.reason, self.fix = _SOCKET_WORDS.get(
+            number or 0, (f"the socket cannot be used: {os.strerror(number or 0)}", "")
+        )
+        self.reason = f"{self.reason}: {path}"
+
+
+_SOCKET_WORDS = {
+    errno.ENOENT: ("there is no such socket", "check the path in unix://, and that it runs"),
+    errno.EACCES: (
+        "permission denied on the socket",
+        "run it as a user that may write to the socket, or have its mode changed",
+    ),
+    errno.ECONNREFUSED: ("nobody listens on the socket", "check that the server runs"),
+}
+
+
 class _UnixConnection(HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost")
@@ -72,7 +99,7 @@ class _UnixConnection(HTTPConnection):
             found.connect(self._path)
         except OSError as error:
             found.close()
-            raise NewConnectionError(self, error.strerror or "no connection") from error
+            raise _NoSocketError(self, self._path, error.errno) from error
         return found
 
 
@@ -216,7 +243,8 @@ def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return NotSent("no connection in time")
     if isinstance(error, requests.exceptions.ConnectionError):
-        return _connection_failed(getattr(error.args[0], "reason", None) if error.args else None)
+        told = error.args[0] if error.args else None
+        return _connection_failed(getattr(told, "reason", told))
     timed_out = isinstance(error, requests.exceptions.Timeout)
     return Lost("no answer in time" if timed_out else type(error).__name__)
 
@@ -224,12 +252,22 @@ def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
 def _connection_failed(cause: object) -> NotSent | Lost:
     if isinstance(cause, NameResolutionError):
         return NotSent("its name cannot be resolved")
+    if isinstance(cause, _NoSocketError):
+        return NotSent(cause.reason, lasting=True, fix=cause.fix)
     if isinstance(cause, NewConnectionError):
         refused = "refused" in str(cause).lower()
         return NotSent("connection refused" if refused else "no route to it")
+    said = cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else None
+    if isinstance(said, http.client.BadStatusLine) and not isinstance(said, ConnectionError):
+        return NotSent(
+            "what answers there does not speak HTTP",
+            fix="use https:// if it is a TLS port; else check the address and its port",
+            foreign=True,
+        )
     return Lost("the connection was closed before the answer")
 
 
+_NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER_FAILURE")
 _NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
 
 
@@ -244,5 +282,8 @@ def _tls_reason(error: Exception) -> tuple[str, str]:
     if "match" in text and "CERTIFICATE_VERIFY_FAILED" in text:
         fix = "use the address that it names, or give that name with --tls-server-name"
         return "its certificate is for another name", fix
+    if any(known in text for known in _NO_TLS_THERE):
+        fix = "check the port; only if the server runs without TLS there, use http://"
+        return "that port does not speak TLS", fix
     reason = "no TLS connection: the certificate or the protocol does not fit"
     return reason, f"check that the server speaks TLS at this address; {_NAME_THE_CA}"

@@ -407,7 +407,7 @@ class Gateway:
         """Return the asked node's state, also when it is sealed or a standby."""
         codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
         reply = self.transport.request("GET", "sys/health", params=codes, idempotent=True)
-        return parsing.server_health(reply.body)
+        return parsing.server_health(reply.status, reply.body)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the cluster's nodes; one without HA answers with none."""

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from skyflowctl.vault.answer_reader import AnswerReader
 from skyflowctl.vault.call import Call, Try, outcome_of
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.failures import Busy, Forbidden, failure, server_texts
+from skyflowctl.vault.failures import Busy
+from skyflowctl.vault.foreign_answers import Answer, is_the_servers_redirect, not_a_server
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.outcome import (
     CallDone,
@@ -19,23 +21,22 @@ from skyflowctl.vault.outcome import (
     CallOutcome,
     CallPending,
     CallRefused,
-    parked_answer,
 )
 from skyflowctl.vault.parked import never_runs, withdrawn
-from skyflowctl.vault.raw_answers import origin, parsed
-from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election, retry_after
+from skyflowctl.vault.raw_answers import as_answer, origin
+from skyflowctl.vault.retrying import Patience, Verdict
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, encode_body, holds_secret, make_reply
-from skyflowctl.vault.unanswered import no_answer, no_connection, no_token, unnamed_host
+from skyflowctl.vault.transport import Reply, encode_body, holds_secret
+from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
 from skyflowctl.vault.wrapping import is_delivered, withdraw
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
-    from skyflowctl.vault.connection import Connection
+    from skyflowctl.vault.connection import Connection, NotSent
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
-_NOT_A_SERVER = "the answer is not that of an OpenBao or Vault server"
+_HEALTH_SECONDS = 4.0
 _MAX_HOPS = 3
 
 
@@ -76,6 +77,7 @@ class HvacTransport:
         self._current = 0
         self._reached = False
         self._index = ConsistencyIndex()
+        self._reader = AnswerReader(target, local=local, ask_health=self._ask_health)
         self._lock = threading.Lock()
         self._learning = threading.Lock()
         self._asked_for_cluster = False
@@ -233,17 +235,19 @@ class HvacTransport:
 
     def as_login(self, token: Secret) -> HvacTransport:
         """Return a transport to the same server with another token."""
-        return HvacTransport(
+        made = HvacTransport(
             replace(self._target, token=token),
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,
         )
+        made._reader.server_was_seen = self._reader.server_was_seen  # noqa: SLF001 - its own
+        return made
 
     def _persist(self, call: Call) -> CallOutcome:
         """Send until there is an answer to rely on, or time or patience is over."""
         now = self._monotonic()
-        patience = Patience(deadline=now + self._timeout, started=now)
+        patience = Patience(now + self._timeout, now, self._target.max_retries)
         while True:
             patience.tries += 1
             done = self._try(call, patience)
@@ -262,8 +266,9 @@ class HvacTransport:
         if done.verdict in {Verdict.UNKNOWN, Verdict.REDIRECT} and not call.idempotent:
             return False
         if done.verdict is Verdict.REDIRECT:
-            return patience.redirect_allowed(self._monotonic())
-        return patience.few_left if done.limited else True
+            within = patience.redirect_allowed(self._monotonic())
+            return within and patience.tries_left(limited=False)
+        return done.hurry or patience.tries_left(limited=done.limited)
 
     def _try(self, call: Call, patience: Patience) -> Try:
         """Send once, following redirects to named hosts."""
@@ -290,7 +295,7 @@ class HvacTransport:
 
     def _send(self, address: str, call: Call, patience: Patience) -> tuple[Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
-        answer = self._connection().send(
+        raw = self._connection().send(
             address,
             call.method,
             call.path,
@@ -300,46 +305,16 @@ class HvacTransport:
             seconds=max(0.1, patience.deadline - self._monotonic()),
         )
         self._reached = True
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        self._index.observe(headers.get(INDEX_HEADER.lower()))
-        if 300 <= answer.status_code < 400:
-            return Try(Verdict.REDIRECT), origin(headers.get("location", ""), address)
-        return self._read(call, answer.status_code, parsed(answer), headers), None
+        answer = as_answer(call.method, call.path, raw)
+        self._index.observe(answer.headers.get(INDEX_HEADER.lower()))
+        if not 300 <= answer.status < 400:
+            return self._reader.read(call, answer, address), None
+        if not is_the_servers_redirect(answer):
+            return Try(Verdict.FINAL, not_a_server(answer, address)), None
+        return Try(Verdict.REDIRECT), origin(answer.headers.get("location", ""), address)
 
     def _consistency(self, call: Call) -> dict[str, str]:
         return {} if self._local else self._index.headers(fresh=call.fresh)
-
-    def _read(self, call: Call, status: int, body: Any, headers: Mapping[str, str]) -> Try:
-        """Return what an answer means."""
-        texts = server_texts(body)
-        if body is None or (status == 404 and not {"errors", "request_id"} & body.keys()):
-            texts = (_NOT_A_SERVER,)
-        verdict = judge(status, texts)
-        if verdict is Verdict.DONE and body is not None:
-            reply = make_reply(status, body, headers)
-            if parked_answer(body, reply, wrap_asked=call.wraps):
-                verdict = Verdict.PENDING
-            return Try(verdict, reply=reply)
-        request_id = str(body.get("request_id") or "") if body else ""
-        error = failure(
-            status,
-            texts,
-            method=call.method,
-            path=call.path,
-            request_id=request_id,
-            namespace=self._target.namespace,
-        )
-        if isinstance(error, Forbidden) and self._target.token is None:
-            error = no_token(error, self._target.source)
-        # A node asked alone that lags behind says so in 429 without a text.
-        if verdict is Verdict.DONE or (self._local and status == 429 and not texts):
-            return Try(Verdict.FINAL, error)
-        return Try(
-            verdict,
-            error,
-            asked_pause=retry_after(headers),
-            limited=verdict is Verdict.UNKNOWN and not may_be_election(status, texts),
-        )
 
     def _settled(self, done: Try, number: int) -> Try:
         """Turn to another node after one that is sealed or has no leader, if there is one."""
@@ -349,15 +324,14 @@ class HvacTransport:
         sealed = done.error is not None and done.error.status == 503 and done.error.says("sealed")
         if sealed and len(self._addresses) == 1:
             return replace(done, verdict=Verdict.FINAL)
-        return replace(done, limited=sealed)
+        return replace(done, limited=sealed or done.limited)
 
-    def _not_sent(self, call: Call, number: int, address: str, gone: Exception) -> Try:
+    def _not_sent(self, call: Call, number: int, address: str, gone: NotSent) -> Try:
         """No connection: try the next address; before the first success only once each."""
-        reason, fix = getattr(gone, "reason", "no connection"), getattr(gone, "fix", "")
-        error = no_connection(call.method, call.path, address, reason, fix)
+        error = no_connection(call.method, call.path, address, gone)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
-        if getattr(gone, "lasting", False) or (last and (self._local or not self._reached)):
+        if gone.lasting or (last and (self._local or not self._reached)):
             return Try(Verdict.FINAL, error)
         return Try(Verdict.NOT_APPLIED, error, hurry=not last)
 
@@ -368,27 +342,37 @@ class HvacTransport:
                 self._current = (number + 1) % len(self._addresses)
 
     def _learn_cluster(self) -> None:
-        """Ask the node which cluster it is of; without an answer reads are as usual."""
-        from skyflowctl.vault.connection import Lost, NotSent
+        """Ask the node which cluster it is of; without an answer reads are as usual.
 
+        Raises:
+            NotAServer: something else answers.
+        """
         with self._learning:
             if self._index.cluster or self._asked_for_cluster:
                 return
-            try:
-                answer = self._connection().send(
-                    self._addresses[self._current],
-                    "GET",
-                    "sys/health",
-                    headers={},
-                    params={"standbyok": "true"},
-                    seconds=min(5.0, self._timeout),
-                    with_token=False,
-                )
-            except (NotSent, Lost):
+            answer = self._reader.ask_who(self._addresses[self._current], self._sleep)
+            if answer is None:
                 return
             self._asked_for_cluster = True
-            body = parsed(answer)
-            self._index.learn_cluster(str((body or {}).get("cluster_id") or ""))
+            self._index.learn_cluster(str((answer.body or {}).get("cluster_id") or ""))
+
+    def _ask_health(self, address: str) -> Answer | None:
+        """Ask an address for its health, without the token; None: no answer."""
+        from skyflowctl.vault.connection import Lost, NotSent
+
+        try:
+            raw = self._connection().send(
+                address,
+                "GET",
+                "sys/health",
+                headers={},
+                params={"standbyok": "true"},
+                seconds=min(_HEALTH_SECONDS, self._timeout),
+                with_token=False,
+            )
+        except (NotSent, Lost):
+            return None
+        return as_answer("GET", "sys/health", raw)
 
     def _connection(self) -> Connection:
         from skyflowctl.vault.connection import Connection

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from skyflowctl.errors import Problem
 
+_FORBIDDEN = frozenset({"forbidden", "no-token", "read-needs-approval"})
+
 
 @dataclass(frozen=True, slots=True)
 class EngineApi:
@@ -166,3 +168,9 @@ class LiveState:
     engines: Mapping[str, LiveEngine]
     audited_headers: Mapping[str, bool] | None
     problems: Mapping[str, Problem] = field(default_factory=dict)
+
+    @property
+    def all_forbidden(self) -> bool:
+        """True when this login could read no engine at all, and each of them said so."""
+        denied = {problem.code in _FORBIDDEN for problem in self.problems.values()}
+        return denied == {True} and not self.engines

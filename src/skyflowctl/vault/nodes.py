@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
 from skyflowctl.vault.failures import Forbidden, NotFound
+from skyflowctl.vault.server_state import ServerState, server_state
 from skyflowctl.vault.transport import Reply, Transport
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
@@ -85,11 +86,11 @@ def identify(transport: Transport) -> Identity:
     """
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
     health = transport.request("GET", "sys/health", params=codes, idempotent=True)
-    sealed = bool(health.body.get("sealed")) or not health.body.get("initialized", True)
+    state = server_state(health.status, {"initialized": True, **health.body})
     return Identity(
         node_id=_node_id(health),
         cluster_id=str(health.body.get("cluster_id") or ""),
-        sealed=sealed,
+        sealed=state in {ServerState.SEALED, ServerState.UNINITIALIZED},
     )
 
 

@@ -16,6 +16,7 @@ from skyflowctl.vault.live import (
     LiveRole,
     LiveRotation,
 )
+from skyflowctl.vault.server_state import server_state
 
 _MOUNT_ONLY = frozenset({"type", "description", "options", "config", "local", "seal_wrap"})
 _MOUNT_LISTS = (
@@ -174,9 +175,10 @@ def audited_headers(data: Mapping[str, Any]) -> dict[str, bool]:
     return {name.lower(): bool((raw or {}).get("hmac")) for name, raw in headers.items()}
 
 
-def server_health(body: Mapping[str, Any]) -> ServerHealth:
+def server_health(status: int, body: Mapping[str, Any]) -> ServerHealth:
     """Return a node's ``sys/health``."""
     return ServerHealth(
+        state=server_state(status, body),
         initialized=bool(body.get("initialized")),
         sealed=bool(body.get("sealed")),
         standby=bool(body.get("standby")),

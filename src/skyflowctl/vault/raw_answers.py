@@ -4,10 +4,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyflowctl.errors import UsageError
+from skyflowctl.vault.foreign_answers import Answer
 from skyflowctl.vault.target import check_address
 
+_MOST_SEEN = 4096
 
-def parsed(answer: Any) -> dict[str, Any] | None:
+
+def as_answer(method: str, path: str, raw: Any) -> Answer:
+    """Return an HTTP answer to a request as one value."""
+    headers = {name.lower(): value for name, value in raw.headers.items()}
+    return Answer(method, path, raw.status_code, _parsed(raw), headers, raw.content[:_MOST_SEEN])
+
+
+def _parsed(answer: Any) -> dict[str, Any] | None:
     """Return an answer's JSON object, {} for a good one without body, else None."""
     if not answer.content:
         return {} if answer.status_code < 300 else None

@@ -11,7 +11,7 @@ from enum import Enum
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-_FEW = 4
+_DEFAULT_RETRIES = 2
 _REDIRECT_PATIENCE = 10.0
 
 
@@ -72,17 +72,26 @@ class Patience:
     Args:
         deadline: when to give up, on the clock's monotonic scale.
         started: when the request was first sent.
+        max_retries: how often it is sent again at most, whatever the reason, as
+            BAO_MAX_RETRIES says; None: until the deadline where an election explains the
+            failure, else twice.
         tries: how often it was sent so far.
     """
 
     deadline: float
     started: float
+    max_retries: int | None = None
     tries: int = 0
 
     def pause(self, asked: float | None) -> float:
-        """Return the seconds to wait: what the server asked for, else growing ones."""
+        """Return the seconds to wait: what the server asked for, else growing ones.
+
+        Where the number of tries is set, they are a second apart, as the stock client's.
+        """
         if asked is not None:
             return asked
+        if self.max_retries is not None:
+            return _LONGEST_PAUSE
         grown = _FIRST_PAUSE * 2.0 ** min(self.tries - 1, 10)
         return min(grown, _LONGEST_PAUSE)
 
@@ -90,10 +99,11 @@ class Patience:
         """Whether there is time for one more try after this pause."""
         return now + pause < self.deadline
 
-    @property
-    def few_left(self) -> bool:
-        """Whether an unexplained failure may be tried again (four times in all)."""
-        return self.tries < _FEW
+    def tries_left(self, *, limited: bool) -> bool:
+        """Whether it may be sent once more; ``limited``: no election explains the failure."""
+        if self.max_retries is not None:
+            return self.tries <= self.max_retries
+        return not limited or self.tries <= _DEFAULT_RETRIES
 
     def redirect_allowed(self, now: float) -> bool:
         """Whether a redirect to an unnamed host may still be a leader's election.

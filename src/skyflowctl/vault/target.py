@@ -18,6 +18,7 @@ from skyflowctl.vault.namespaces import check_namespace
 
 Source = Literal["flags", "environment", "context"]
 UNIX_SCHEME = "unix"
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Target:
         tls_server_name: the name that the server's certificate must have, if not the host.
         skip_verify: the server's certificate is not checked.
         nodes: further addresses of this cluster that the user named.
+        max_retries: how often a failed request is sent again; None: not set.
         warnings: what the user should be told about this choice.
     """
 
@@ -82,6 +84,7 @@ class Target:
     tls_server_name: str = ""
     skip_verify: bool = False
     nodes: tuple[str, ...] = ()
+    max_retries: int | None = None
     warnings: tuple[Problem, ...] = ()
 
     def with_token(self, token: Secret) -> "Target":
@@ -117,6 +120,7 @@ def resolve_target(
         source=source,
         skip_verify=skip_verify,
         nodes=named,
+        max_retries=_max_retries(environ),
         warnings=_warnings(checked, skip_verify),
         **settings,
     )
@@ -289,6 +293,20 @@ def _skip_verify(source: Source, flags: TargetFlags, environ: Mapping[str, str])
             fix="unset it, and name the server's CA in BAO_CACERT",
         )
     return known[text.lower()]
+
+
+def _max_retries(environ: Mapping[str, str]) -> int | None:
+    text = (variable(environ, "MAX_RETRIES") or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise UsageError(
+            "BAO_MAX_RETRIES is no number of retries",
+            why="it is not a whole number of 0 or more",
+            fix="unset it, or set it to a number such as 2; 0 asks once",
+            code="bad-environment",
+        )
+    return int(text)
 
 
 def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:

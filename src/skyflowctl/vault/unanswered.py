@@ -1,9 +1,13 @@
 """The errors of requests without an answer to rely on: not sent, lost, or redirected."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from skyflowctl.vault.failures import (
     Forbidden,
+    NotAServer,
     OutcomeUnknown,
     RedirectRefused,
     ServerUnreachable,
@@ -11,15 +15,18 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.target import Source
 
+if TYPE_CHECKING:
+    from skyflowctl.vault.connection import NotSent
 
-def no_connection(
-    method: str, path: str, address: str, reason: str, fix: str = ""
-) -> ServerUnreachable:
+
+def no_connection(method: str, path: str, address: str, gone: NotSent) -> ServerUnreachable:
     """Return the error for a request that never left."""
-    return ServerUnreachable(
-        f"cannot reach the server at {address}",
-        why=reason,
-        fix=fix or "check the address, the network and that the server runs",
+    kind = NotAServer if gone.foreign else ServerUnreachable
+    summary = "this is no OpenBao or Vault:" if gone.foreign else "cannot reach the server at"
+    return kind(
+        f"{summary} {address}",
+        why=gone.reason,
+        fix=gone.fix or "check the address, the network and that the server runs",
         method=method,
         path=path,
     )

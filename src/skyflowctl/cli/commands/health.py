@@ -102,6 +102,10 @@ _FIXES = {
     "not_mounted": "check its name and the namespace, or create it with 'skyflowctl apply'",
     "plugin_missing": "install the plugin file on every node, then reload the plugin",
     "sealed": "unseal the server, then run the command again",
+    "uninitialized": "initialise the server with 'bao operator init'",
+    "dr_secondary": "name a node of the primary cluster",
+    "standby_without_leader": "name another node, or restore the way between the nodes",
+    "removed": "name a node that is still a member of the cluster",
     "unreachable": "check the address, the network and that the server runs",
 }
 

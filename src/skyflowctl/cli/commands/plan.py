@@ -19,7 +19,7 @@ from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from skyflowctl.planner.plan import Plan
+    from skyflowctl.operations.plan import PlanResult
 
 DetailedOption = Annotated[
     bool, option("--detailed-exitcode", help="Exit 2 when changes are pending or it drifted.")
@@ -79,17 +79,20 @@ def plan(
                     allow_revoked_key=frozenset(allow_revoked_key or ()),
                 ),
                 parallelism=parallelism,
-            ).plan
+            )
         return _result(planned, detailed=detailed_exitcode)
 
     run_command("plan", output, work, lambda result, terminal: show_plan(result.data, terminal))
 
 
-def _result(plan: "Plan", *, detailed: bool) -> Result:
+def _result(planned: "PlanResult", *, detailed: bool) -> Result:
     """A plan that an apply would refuse is no empty one: it is not as the manifest says."""
     from skyflowctl.cli.render.plan import plan_json
 
+    plan = planned.plan
     data = plan_json(plan)
+    if planned.live.all_forbidden:
+        return Result(data, "error", ExitCode.NOT_PERMITTED, plan.unreadable, plan.warnings)
     if plan.unreadable:
         return Result(data, "partial", ExitCode.PARTIAL, plan.unreadable, plan.warnings)
     if plan.clean:

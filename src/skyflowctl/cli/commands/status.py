@@ -7,7 +7,7 @@ import typer
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import Result, status_of
 from skyflowctl.cli.options import FileOption, OutputOptions, ParallelismOption, TargetOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import counted
@@ -30,7 +30,7 @@ _NO_KEY: dict[str, Any] = {"key_id": "", "age_seconds": None, "expires_at": "", 
         ("skyflowctl status order", "one mount"),
         ("skyflowctl status -o json | jq '.data.mounts[] | select(.credential.due)'", "due keys"),
     ],
-    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    exits=[ExitCode.PARTIAL, ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
 )
 def status(
     target: TargetOptions,
@@ -41,7 +41,8 @@ def status(
     parallelism: ParallelismOption = 10,
 ) -> None:
     """Show every mount: the engine and its version, its health, its roles, whose key is
-    live, how old it is, and whether the manifest's rotation rule says it is due."""
+    live, how old it is, and whether the manifest's rotation rule says it is due. What could
+    not be read is shown as ?, and makes it exit 3, or 4 where nothing may be read."""
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.status import status as look
@@ -56,8 +57,8 @@ def status(
                 prefix=chosen.prefix,
                 parallelism=parallelism,
             )
-        warnings = [one.problem for one in found if one.problem]
-        return Result({"mounts": [_json(one) for one in found]}, warnings=warnings)
+        data = {"mounts": [_json(one) for one in found.mounts]}
+        return Result(data, status_of(found.exit_code), found.exit_code, found.problems)
 
     run_command("status", output, work, _view)
 
@@ -75,25 +76,21 @@ def _json(one: "MountStatus") -> dict[str, Any]:
         "health": one.health,
         "roles": list(one.roles),
         "credential": asdict(one.credential) if one.credential else None,
+        "unread": one.problem is not None,
     }
 
 
 def _view(result: Result, terminal: Terminal) -> None:
-    rows = []
-    for one in result.data["mounts"]:
-        key = one["credential"] or _NO_KEY
-        rows.append(
-            [
-                one["name"],
-                one["path"],
-                one["engine"]["version"] + ("*" if one["engine"]["missing"] else ""),
-                Styled(one["health"], _STYLES.get(one["health"], "bold red")),
-                str(len(one["roles"])),
-                _short(key["key_id"]),
-                _age(key["age_seconds"]),
-                Styled("due", "yellow") if key["due"] else key["expires_at"][:10],
-            ]
-        )
+    rows = [
+        [
+            one["name"],
+            one["path"],
+            one["engine"]["version"] + ("*" if one["engine"]["missing"] else ""),
+            Styled(one["health"], _STYLES.get(one["health"], "bold red")),
+            *(["?"] * 4 if one["unread"] else _contents(one)),
+        ]
+        for one in result.data["mounts"]
+    ]
     if rows:
         headers = ["MOUNT", "PATH", "ENGINE", "HEALTH", "ROLES", "KEY", "AGE", "EXPIRES"]
         terminal.table(headers, rows)
@@ -110,6 +107,13 @@ def _view(result: Result, terminal: Terminal) -> None:
 
 
 _STYLES = {"ok": "green", "unproven": "bold yellow"}
+
+
+def _contents(one: dict[str, Any]) -> list[Any]:
+    """Return what a mount holds: how many roles, and its key with age and end."""
+    key = one["credential"] or _NO_KEY
+    due = Styled("due", "yellow") if key["due"] else key["expires_at"][:10]
+    return [str(len(one["roles"])), _short(key["key_id"]), _age(key["age_seconds"]), due]
 
 
 def _short(key_id: str) -> str:

@@ -1,0 +1,113 @@
+"""What an answer means for the request, and for sending it again."""
+
+import math
+from collections.abc import Callable
+
+from skyflowctl.vault.call import Call, Try
+from skyflowctl.vault.failures import Forbidden, VaultError, failure, server_texts
+from skyflowctl.vault.foreign_answers import Answer, is_the_servers, not_a_server
+from skyflowctl.vault.outcome import parked_answer
+from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election, retry_after
+from skyflowctl.vault.server_state import is_health
+from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import make_reply
+from skyflowctl.vault.unanswered import no_token
+
+
+class AnswerReader:
+    """Tells what answers mean, and remembers that a server of ours has answered.
+
+    Args:
+        target: whose answers they are.
+        local: one node alone is asked.
+        ask_health: asks an address for ``sys/health`` without a token; None: no answer.
+    """
+
+    def __init__(
+        self, target: Target, *, local: bool, ask_health: Callable[[str], Answer | None]
+    ) -> None:
+        self._target = target
+        self._local = local
+        self._ask_health = ask_health
+        self.server_was_seen = False
+
+    def read(self, call: Call, answer: Answer, address: str) -> Try:
+        """Return what an answer from this address means."""
+        if not self.is_the_servers(answer, address):
+            return self._foreign(call, answer, address)
+        self.server_was_seen = True
+        body = answer.body or {}
+        if answer.path == "sys/health" and is_health(body):
+            # Its status says what the node is; that is an answer, whatever the number.
+            return Try(Verdict.DONE, reply=make_reply(answer.status, body, answer.headers))
+        texts = server_texts(body)
+        verdict = judge(answer.status, texts)
+        if verdict is Verdict.DONE:
+            reply = make_reply(answer.status, body, answer.headers)
+            waits = parked_answer(body, reply, wrap_asked=call.wraps)
+            return Try(Verdict.PENDING if waits else verdict, reply=reply)
+        error = self._error(answer, texts)
+        # A node asked alone that lags behind says so in 429 without a text.
+        if self._local and answer.status == 429 and not texts:
+            return Try(Verdict.FINAL, error)
+        return Try(
+            verdict,
+            error,
+            asked_pause=retry_after(answer.headers),
+            limited=verdict is Verdict.UNKNOWN and not may_be_election(answer.status, texts),
+        )
+
+    def ask_who(self, address: str, sleep: Callable[[float], None]) -> Answer | None:
+        """Return a server's own ``sys/health``, asked again where a proxy answers.
+
+        Raises:
+            NotAServer: something else answers.
+        """
+        patience = Patience(math.inf, 0, self._target.max_retries)
+        while True:
+            patience.tries += 1
+            answer = self._ask_health(address)
+            if answer is None:
+                return None
+            if is_the_servers(answer):
+                self.server_was_seen = True
+                return answer
+            if not (answer.transient and patience.tries_left(limited=True)):
+                raise not_a_server(answer, address)
+            sleep(patience.pause(None))
+
+    def is_the_servers(self, answer: Answer, address: str) -> bool:
+        """Tell whether a server of ours gave this answer.
+
+        What anybody may have said is settled by ``sys/health``, once, unless a server of
+        ours has answered before; where that has no answer, it is believed.
+        """
+        genuine = is_the_servers(answer)
+        if genuine is None and not self.server_was_seen:
+            health = self._ask_health(address)
+            genuine = None if health is None else is_the_servers(health)
+        return genuine is not False
+
+    def _foreign(self, call: Call, answer: Answer, address: str) -> Try:
+        """Say who answered. A proxy may have passed the request on before it failed."""
+        error = not_a_server(answer, address)
+        if answer.transient:
+            verdict = Verdict.NOT_APPLIED if answer.status == 429 else Verdict.UNKNOWN
+            waits = self.server_was_seen and not self._local
+            pause = retry_after(answer.headers) if waits else None
+            return Try(verdict, error, asked_pause=pause, limited=not waits)
+        passed_on = not call.idempotent and not 400 <= answer.status < 500
+        return Try(Verdict.UNKNOWN if passed_on else Verdict.FINAL, error)
+
+    def _error(self, answer: Answer, texts: tuple[str, ...]) -> VaultError:
+        error = failure(
+            answer.status,
+            texts,
+            method=answer.method,
+            path=answer.path,
+            request_id=str((answer.body or {}).get("request_id") or ""),
+            namespace=self._target.namespace,
+        )
+        if isinstance(error, Forbidden) and self._target.token is None:
+            return no_token(error, self._target.source)
+        return error

@@ -1,0 +1,138 @@
+"""Whether an answer is that of an OpenBao or Vault server, and what it is if not.
+
+A status alone says nothing of who answered: proxies, load balancers, login pages and other
+web servers use the same ones. A server's own answers are JSON objects with fields that this
+module knows; an error has a list ``errors``, which other APIs have as well, so that a short
+one is settled by asking ``sys/health`` once.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from skyflowctl.vault.failures import NotAServer, server_texts
+from skyflowctl.vault.server_state import is_health
+
+_OWN_HEADERS = frozenset({"x-vault-index", "x-vault-hostname", "x-vault-raft-node-id"})
+_OWN_FIELDS = frozenset({"request_id", "wrap_info", "auth", "lease_id", "ha_enabled", "sealed"})
+_OWN_TEXTS = re.compile(
+    r"permission denied|no handler for route|namespace not found|backend is nil|sealed"
+    r"|active (?:cluster )?node|active (?:Vault )?instance|internal error|leadership lost"
+    r"|token service|skyflow:|mount not configured|unsupported (?:path|operation)"
+    r"|missing client token|namespace has been locked|quota exceeded|path is already in use"
+    r"|DR secondary|not yet initialized"
+)
+_TLS_PORT = re.compile(
+    rb"HTTP request to an HTTPS|plain HTTP (?:request )?(?:was sent )?to", re.IGNORECASE
+)
+_TRANSIENT = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer as it came. ``body`` is its JSON object, {} for a good one without
+    content, else None; ``headers`` have names in lower case; ``content`` is the raw body."""
+
+    method: str
+    path: str
+    status: int
+    body: Mapping[str, Any] | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
+
+    @property
+    def transient(self) -> bool:
+        """Whether a proxy says by this status that the server may be back soon."""
+        return self.status in _TRANSIENT
+
+
+def is_the_servers(answer: Answer) -> bool | None:
+    """Tell whether a server of ours gave this answer; None: it may be anybody's."""
+    body = answer.body
+    if _OWN_HEADERS & answer.headers.keys():
+        return True
+    if body is None:
+        return False
+    if answer.path == "sys/health":
+        return is_health(body)
+    if _OWN_FIELDS & body.keys() or is_health(body):
+        return True
+    if answer.status < 300:
+        # A server answers a read with content; to a write 204 is its usual answer.
+        return None if answer.status == 204 and answer.method not in {"GET", "LIST"} else False
+    return _is_the_servers_error(answer.status, body)
+
+
+def _is_the_servers_error(status: int, body: Mapping[str, Any]) -> bool | None:
+    if not isinstance(body.get("errors"), list):
+        return False
+    texts = server_texts(body)
+    if _OWN_TEXTS.search("\n".join(texts)):
+        return True
+    return None if texts or status < 500 else False
+
+
+def is_the_servers_redirect(answer: Answer) -> bool:
+    """Tell whether a redirect is a standby's: 307 to the same path elsewhere."""
+    parts = urlsplit(answer.headers.get("location", ""))
+    return answer.status == 307 and unquote(parts.path) == f"/v1/{answer.path}"
+
+
+def not_a_server(answer: Answer, address: str) -> NotAServer:
+    """Return the error for an answer that is no server's, with its likely cause."""
+    cause, fix = _likely_cause(answer, address)
+    return NotAServer(
+        f"this is no OpenBao or Vault: {address}",
+        why=f"{answer.method} v1/{answer.path} was answered {answer.status} {cause}",
+        fix=fix,
+        status=answer.status,
+        messages=("the answer is not that of an OpenBao or Vault server",),
+        method=answer.method,
+        path=answer.path,
+    )
+
+
+_CHECK = "check the address, its scheme and port, and the proxy"
+_PROXY = (
+    "check HTTPS_PROXY and BAO_PROXY_ADDR and the login in them, or except the host in NO_PROXY"
+)
+
+
+def _likely_cause(answer: Answer, address: str) -> tuple[str, str]:
+    """Return what the answer looks like, and what to do about it."""
+    status = answer.status
+    if 300 <= status < 400:
+        return _redirect_cause(answer, address)
+    if status in {400, 497} and _TLS_PORT.search(answer.content):
+        secure = address.replace("http://", "https://", 1)
+        return "because that port speaks TLS", f"use {secure} as the address"
+    if answer.transient:
+        cause = "by a proxy or load balancer that does not reach the server behind it"
+        return cause, f"check that the server behind it runs; else {_CHECK}"
+    if status < 300 and _is_page(answer):
+        return "with a web page: a login page, or another web server", _CHECK
+    return _CAUSES.get(status, ("in a form that neither of them uses", _CHECK))
+
+
+_CAUSES: Mapping[int, tuple[str, str]] = {
+    401: ("by a proxy or another web server that wants a login", _CHECK),
+    403: ("by a proxy or another web server that does not let it pass", _CHECK),
+    404: ("by a web server that does not know /v1", _CHECK),
+    407: ("by a proxy that wants a login", _PROXY),
+}
+
+
+def _redirect_cause(answer: Answer, address: str) -> tuple[str, str]:
+    parts = urlsplit(answer.headers.get("location", ""))
+    if parts.scheme == "https" and parts.hostname == urlsplit(address).hostname:
+        secure = f"https://{parts.netloc.rpartition('@')[2]}"
+        if secure != address:
+            return f"with a redirect to {secure}", f"use {secure} as the address"
+    return "with a redirect to a login page, or to another web server", _CHECK
+
+
+def _is_page(answer: Answer) -> bool:
+    kind = answer.headers.get("content-type", "")
+    return "html" in kind or answer.content.lstrip()[:1] == b"<"
