@@ -1,6 +1,6 @@
 """``apply --dry-run``: the real planner, executor and engine on a server in this process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import LEFT_OUT
 
 if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.dry_run import DryRunResult
     from skyflowctl.planner.plan import PlanOptions
 
@@ -24,7 +25,7 @@ def rehearse(
     target: TargetOptions,
     run: Run,
     parallelism: int,
-    options: "PlanOptions",
+    options: "Callable[[Manifest], PlanOptions]",
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> Result:
@@ -53,7 +54,7 @@ def rehearse(
             manifest,
             source,
             gateway,
-            options,
+            options(manifest),
             parallelism=parallelism,
         )
     return _result(done)

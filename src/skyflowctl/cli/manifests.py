@@ -120,6 +120,29 @@ def _scanned_prefix(files: Sequence[str]) -> str | None:
     return lines[0] if len(lines) == whole.count("path_prefix") == 1 else None
 
 
+def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the names of the manifest's mounts that MOUNT arguments mean; None: all.
+
+    Raises:
+        UsageError: the manifest has no such mount.
+    """
+    from skyflowctl.errors import UsageError
+
+    if not names:
+        return None
+    by_path = {mount.path: mount.name for mount in manifest.mounts}
+    known = {mount.name: mount.name for mount in manifest.mounts} | by_path
+    unknown = [name for name in names if name.strip("/") not in known]
+    if unknown:
+        raise UsageError(
+            f"the manifest has no mount {', '.join(unknown)}",
+            why="plan and apply are about the manifest's mounts",
+            fix=f"name one of {', '.join(mount.name for mount in manifest.mounts) or 'none'}",
+            code="unknown-mount",
+        )
+    return frozenset(known[name.strip("/")] for name in names)
+
+
 @dataclass(frozen=True, slots=True)
 class ChosenMounts:
     """The mounts that a command is about.

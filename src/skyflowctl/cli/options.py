@@ -46,6 +46,10 @@ MountArgument = Annotated[
         show_default=False,
     ),
 ]
+MountsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
+]
 RoleArgument = Annotated[
     str, typer.Argument(metavar="ROLE", help="A role of the mount.", show_default=False)
 ]

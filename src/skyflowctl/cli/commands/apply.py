@@ -13,6 +13,7 @@ from skyflowctl.cli.options import (
     AllowRevokedKeyOption,
     ApprovingTargetOptions,
     FileOption,
+    MountsArgument,
     NoInputOption,
     OutputOptions,
     ParallelismOption,
@@ -26,6 +27,7 @@ from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, Refused
 
 if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.apply import ApplyResult
     from skyflowctl.operations.plan import PlanResult
     from skyflowctl.planner.plan import PlanOptions
@@ -65,7 +67,7 @@ _RESULT_STYLE = {
     examples=[
         ("skyflowctl apply", "show the plan, ask, then do it"),
         ("skyflowctl apply -y -o json", "in a pipeline"),
-        ("skyflowctl apply --dev -y", "on the dev stack"),
+        ("skyflowctl apply order --dev -y", "one mount, on the dev stack"),
         ("skyflowctl apply --dry-run", "prove it all on a server within this process"),
     ],
     exits=[
@@ -84,6 +86,7 @@ def apply(
     target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
+    mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
     yes: YesOption = False,
@@ -100,10 +103,11 @@ def apply(
     exit 3 until it mints. An apply that was stopped or failed in part is finished by the
     same command."""
 
-    def options() -> "PlanOptions":
+    def options(manifest: "Manifest") -> "PlanOptions":
         from skyflowctl.planner.plan import PlanOptions
 
         return PlanOptions(
+            only=manifests.named_mounts(manifest, mounts),
             replace_credential=frozenset(replace_credential or ()),
             allow_revoked_key=frozenset(allow_revoked_key or ()),
         )
@@ -114,7 +118,7 @@ def apply(
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
             source = wiring.credentials_for(manifest, gateway, run, allow_host)
-            planned = plan(manifest, gateway, source, options(), parallelism=parallelism)
+            planned = plan(manifest, gateway, source, options(manifest), parallelism=parallelism)
             try:
                 _ask(planned, wiring.server_name(gateway), run, yes=yes, no_input=no_input)
             except Refused as error:
@@ -132,7 +136,7 @@ def apply(
     def rehearse(run: Run) -> Result:
         from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
 
-        return on_stage(file, target, run, parallelism, options(), allow_hosts=allow_host)
+        return on_stage(file, target, run, parallelism, options, allow_hosts=allow_host)
 
     run_command("apply", output, rehearse if dry_run else work, _view)
 

@@ -3,13 +3,12 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, Status
 from skyflowctl.cli.options import (
     FileOption,
+    MountsArgument,
     OutputOptions,
     ParallelismOption,
     TargetOptions,
@@ -22,10 +21,6 @@ from skyflowctl.errors import ExitCode, Problem
 if TYPE_CHECKING:
     from skyflowctl.operations.health import MountHealth
 
-MountsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
-]
 MintOption = Annotated[
     bool,
     option("--mint", help="Read a token for each role where the engine does not prove itself."),

@@ -9,6 +9,7 @@ from skyflowctl.cli.options import (
     AllowHostOption,
     AllowRevokedKeyOption,
     FileOption,
+    MountsArgument,
     OutputOptions,
     ParallelismOption,
     ReplaceCredentialOption,
@@ -29,7 +30,7 @@ DetailedOption = Annotated[
 @command(
     examples=[
         ("skyflowctl plan", "what apply would do with ./mounts.yaml"),
-        ("skyflowctl plan --dev", "on the dev stack"),
+        ("skyflowctl plan order payment --dev", "two mounts, on the dev stack"),
         (
             "skyflowctl plan --detailed-exitcode; case $? in 0);; 2) echo drift;; *) exit 1;; esac",
             "in a nightly job: 2 is drift or pending changes, anything else an error",
@@ -49,6 +50,7 @@ def plan(
     target: TargetOptions,
     output: OutputOptions,
     *,
+    mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
@@ -75,6 +77,7 @@ def plan(
                 gateway,
                 wiring.credentials_for(manifest, gateway, run, allow_host),
                 PlanOptions(
+                    only=manifests.named_mounts(manifest, mounts),
                     replace_credential=frozenset(replace_credential or ()),
                     allow_revoked_key=frozenset(allow_revoked_key or ()),
                 ),

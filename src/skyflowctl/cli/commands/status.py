@@ -1,14 +1,18 @@
 """``skyflowctl status``."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, status_of
-from skyflowctl.cli.options import FileOption, OutputOptions, ParallelismOption, TargetOptions
+from skyflowctl.cli.options import (
+    FileOption,
+    MountsArgument,
+    OutputOptions,
+    ParallelismOption,
+    TargetOptions,
+)
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
@@ -17,10 +21,6 @@ from skyflowctl.errors import ExitCode
 if TYPE_CHECKING:
     from skyflowctl.operations.status import MountStatus
 
-MountsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[MOUNT]...", help="Only these mounts.", show_default=False),
-]
 _NO_KEY: dict[str, Any] = {"key_id": "", "age_seconds": None, "expires_at": "", "due": False}
 
 
