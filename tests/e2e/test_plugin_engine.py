@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,38 @@ def test_path_help_and_openapi_describe_the_paths(order: BaoServer):
 def test_health_is_read_through_the_server(order: BaoServer):
     data = order.api("GET", "skyflow/order/health")[1]["data"]
     assert data["healthy"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "creds/any?ctx=%ff%fe", None),
+        ("GET", "creds/any?ctx=order:%e9", None),
+        ("POST", "creds/any", b'{"ctx": "order:\xff"}'),
+        ("POST", "creds/any", b'{"ctx": {"order": "\xff"}}'),
+        ("POST", "creds/any", b'{"ctx": {"\xff": "1"}}'),
+        ("POST", "creds/any", rb'{"ctx": "\ud800"}'),
+        ("POST", "roles/any", b'{"description": "\xff"}'),
+        ("POST", "roles/any", b'{"role_ids": ["role-1"], "ctx_pattern": "\xff*"}'),
+        ("DELETE", "config?reason=%ff", None),
+    ],
+)
+def test_what_is_no_utf8_is_400(order: BaoServer, method: str, path: str, body: bytes | None):
+    """The server puts one character in the place of such bytes: no token for a ctx that
+    nobody sent, and no ctx of a stranger for two."""
+    order.api("POST", "skyflow/order/roles/any", {"role_ids": ["role-1"]})
+    request = urllib.request.Request(
+        f"{order.address}/v1/skyflow/order/{path}",
+        method=method,
+        data=body,
+        headers={"X-Vault-Token": order.token},
+    )
+    context = ssl.create_default_context(cafile=str(order.ca)) if order.ca else None
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, context=context, timeout=30)
+    with caught.value as answer:
+        assert answer.code == 400, answer.read()
+    assert order.api("GET", "skyflow/order/health")[1]["data"]["healthy"] is True
 
 
 @pytest.mark.parametrize(

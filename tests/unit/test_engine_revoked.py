@@ -51,7 +51,17 @@ async def test_a_cut_off_is_told_until_the_next_credential():
 
 @pytest.mark.parametrize(
     "reason",
-    ["", "   ", "two\nlines", "tab\there", "bell\x07", "x" * 201, "line\u2028end", "\ud800"],
+    [
+        "",
+        "   ",
+        "two\nlines",
+        "tab\there",
+        "bell\x07",
+        "x" * 201,
+        "line\u2028end",
+        chr(0xD800),
+        "\ufffd",
+    ],
 )
 @scenario
 async def test_a_reason_is_1_to_200_printable_characters(reason):

@@ -19,6 +19,10 @@ MAX_KEYS = 16
 MAX_BYTES = 4096
 # Skyflow reads whole numbers as 64-bit ones; larger ones would change on the way.
 _MAX_INTEGER = 2**63
+# What the server makes of bytes that are no UTF-8 before the engine sees them (measured on
+# OpenBao 2.7.2, in queries and bodies): two different texts would become one.
+_UNDECODABLE = "\ufffd"
+_NOT_PRINTED = "\u2028\u2029" + _UNDECODABLE
 _KEY = re.compile(r"[a-zA-Z0-9_]+")
 
 
@@ -151,6 +155,8 @@ def _check_text(text: str, what: str) -> None:
         raise InvalidCtx(f"{what} is empty or blank")
     if len(text) > MAX_TEXT:
         raise InvalidCtx(f"{what} has more than {MAX_TEXT} characters")
+    if _UNDECODABLE in text:
+        raise InvalidCtx(f"{what} is no UTF-8 text")
     if not is_printable(text):
         raise InvalidCtx(f"{what} holds control characters or others that do not print")
 
@@ -158,7 +164,7 @@ def _check_text(text: str, what: str) -> None:
 def is_printable(text: str) -> bool:
     """Tell whether a text has only characters that print, blanks of any width included."""
     return not any(
-        unicodedata.category(letter)[0] == "C" or letter in "\u2028\u2029" for letter in text
+        unicodedata.category(letter)[0] == "C" or letter in _NOT_PRINTED for letter in text
     )
 
 
