@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import ssl
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from support.stack import Stack
@@ -16,12 +20,14 @@ ALL = ("create", "update", "delete", "read", "list")
 WRITES = ("create", "update", "delete")
 
 
-def guarded(path: str, *, ttl: str = "1h", controlled: tuple[str, ...] = WRITES) -> str:
+def guarded(
+    path: str, *, ttl: str = "1h", controlled: tuple[str, ...] = WRITES, sudo: bool = False
+) -> str:
     """A policy stanza that allows everything at a path and guards the controlled part."""
     head = f'ttl = "{ttl}"' if ttl else ""
     return f"""
 path "{path}" {{
-  capabilities = {json.dumps(list(ALL))}
+  capabilities = {json.dumps([*ALL, *(["sudo"] if sudo else [])])}
   control_group = {{
     {head}
     factor "ops" {{
@@ -59,6 +65,7 @@ class Approvals:
     stack: Stack
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     approver: str = field(default="", repr=False)
+    told: str = ""
 
     def set_up(self) -> Approvals:
         self.api("POST", "sys/auth/userpass", {"type": "userpass"})
@@ -99,7 +106,13 @@ class Approvals:
         assert answer[1]["data"]["approved"], answer
 
     def api(
-        self, method: str, path: str, body: object = None, *, token: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """One plain call, as root unless a token is given: (status, parsed body)."""
         exports = self.stack.exports
@@ -107,7 +120,10 @@ class Approvals:
             f"{exports['BAO_ADDR']}/v1/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"X-Vault-Token": exports["BAO_TOKEN"] if token is None else token},
+            headers={
+                "X-Vault-Token": exports["BAO_TOKEN"] if token is None else token,
+                **(headers or {}),
+            },
         )
         context = ssl.create_default_context(cafile=exports["BAO_CACERT"])
         try:
@@ -140,7 +156,82 @@ class Approvals:
         done = self.stack.cli(
             *args, "-o", "json", check=None, exported=True, env=self.env(token, **more)
         )
+        self.told = done.stderr
         envelope = json.loads(done.stdout)
         if check is not None:
             assert done.returncode == check, (args, done.returncode, envelope, done.stderr)
         return envelope
+
+
+class Proxy(ThreadingHTTPServer):
+    """Plain HTTP in front of the stack's server; ``after(path)`` runs once an answer is there.
+
+    If it returns True, the answer is dropped and the connection closed, as by a network that
+    fails at the worst moment.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, stack: Stack, after: Callable[[str], bool]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.stack = stack
+        self.after = after
+        self.seen: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+    protocol_version = "HTTP/1.1"
+
+    def _forward(self) -> None:
+        exports = self.server.stack.exports
+        length = int(self.headers.get("Content-Length") or 0)
+        skipped = {"host", "connection", "content-length", "accept-encoding"}
+        headers = {n: v for n, v in self.headers.items() if n.lower() not in skipped}
+        request = urllib.request.Request(
+            exports["BAO_ADDR"] + self.path,
+            method=self.command,
+            data=self.rfile.read(length) if length else None,
+            headers=headers,
+        )
+        context = ssl.create_default_context(cafile=exports["BAO_CACERT"])
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+                status, told, body = reply.status, reply.headers, reply.read()
+        except urllib.error.HTTPError as error:
+            status, told, body = error.code, error.headers, error.read()
+        path = self.path.partition("?")[0].removeprefix("/v1/")
+        self.server.seen.append(f"{self.command} {path}")
+        if self.server.after(path):
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.send_response(status)
+        for name in ("Content-Type", "X-Vault-Index", "X-Vault-Token"):
+            if told.get(name):
+                self.send_header(name, told[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_LIST = _forward  # noqa: N815
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def proxy(stack: Stack, after: Callable[[str], bool]) -> Iterator[Proxy]:
+    server = Proxy(stack, after)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -69,8 +69,8 @@ def test_every_end_of_a_try_is_one_outcome(done, idempotent, kind):
 @pytest.mark.parametrize(
     ("error", "code", "named"),
     [
-        (withdrawn("GET", "p/config", gone=True), ExitCode.NOT_PERMITTED, "p/config"),
-        (withdrawn("POST", "p/config", gone=True), ExitCode.REFUSED, "p/config"),
+        (withdrawn("GET", "p/config", writes=False, gone=True), ExitCode.NOT_PERMITTED, "p/config"),
+        (withdrawn("POST", "p/config", writes=True, gone=True), ExitCode.REFUSED, "p/config"),
         (never_runs("POST", "p/config", make_reply(200, NULLS, {})), ExitCode.REFUSED, "ttl"),
     ],
 )
@@ -82,5 +82,5 @@ def test_a_request_that_nobody_waits_for_has_its_exit_code_and_its_path(error, c
 
 
 def test_a_request_that_could_not_be_withdrawn_is_told():
-    (problem,) = withdrawn("POST", "p", gone=False).problems
+    (problem,) = withdrawn("POST", "p", writes=True, gone=False).problems
     assert "must not be approved" in problem.why

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from skyflowctl.vault import approvals, nodes
+from skyflowctl.vault import guards, nodes
 from skyflowctl.vault.transport import Reply, Transport
 
 _READS = frozenset({"GET", "LIST"})
@@ -44,7 +44,7 @@ class WriteRecorder:
 
     def refuse_guarded(self, method: str, path: str) -> None:
         """Refuse to send a secret to a path that a control group guards."""
-        approvals.refuse_guarded(self._inner, method, path)
+        guards.refuse_guarded(self._inner, method, path)
 
     def request(
         self,

@@ -16,6 +16,7 @@ from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.planner.text import drift_title
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.guards import refuse_guarded_config
 from skyflowctl.vault.parked import GuardedError
 
 
@@ -129,7 +130,7 @@ def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway) -> None:
         if not action.needs_credential:
             continue
         try:
-            gateway.refuse_guarded_config(mount_path(action))
+            refuse_guarded_config(gateway.transport, mount_path(action))
         except GuardedError as error:
             found += error.problems
     if found:

@@ -12,7 +12,9 @@ from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.guards import refuse_guarded
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.parked import GuardedError
 from skyflowctl.vault.workers import Workers
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
@@ -63,7 +65,10 @@ class PluginList:
 
 
 def register_plugin(
-    gateway: Gateway, wanted: Registration, confirm: Confirm | None = None
+    gateway: Gateway,
+    wanted: Registration,
+    confirm: Confirm | None = None,
+    unproved: Callable[[], None] = lambda: None,
 ) -> tuple[EntryChange, ...]:
     """Write a catalog entry once the server has shown that the plugin starts.
 
@@ -76,6 +81,8 @@ def register_plugin(
         wanted: the entry.
         confirm: asked before an entry of this version gets other arguments: what they
             allow, such as a further token service, would be gone or new at the next start.
+        unproved: called when a control group guards the catalog: whoever approves the
+            registration would have to approve its proof first, so there is none.
 
     Returns:
         What is other than before; empty when the very same entry was there already. A
@@ -93,7 +100,12 @@ def register_plugin(
     replaced = replaced_engines(gateway, wanted) if other_file else ()
     if confirm is not None and (other_args or replaced):
         confirm(changes if other_args else (), replaced)
-    _prove_start(gateway, wanted)
+    try:
+        refuse_guarded(gateway.transport, "POST", f"sys/plugins/catalog/secret/{wanted.name}")
+    except GuardedError:
+        unproved()
+    else:
+        _prove_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
     return changes
 

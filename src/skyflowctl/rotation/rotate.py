@@ -25,6 +25,7 @@ from skyflowctl.rotation.resume import (
 from skyflowctl.rotation.run import Run, finished, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
+from skyflowctl.vault.guards import refuse_guarded_config
 from skyflowctl.vault.live import LiveConfig
 
 
@@ -59,7 +60,7 @@ def _rotate(run: Run, source: Source | None) -> Word:
     seen = look(run)
     keys = source.keys if isinstance(source, Generated) else run.world.operator
     if source is not None and seen.written is None:
-        run.gateway.refuse_guarded_config(run.path)
+        refuse_guarded_config(run.gateway.transport, run.path)
     if seen.basic:
         return basic.rotate(run, seen.config, source)
     if seen.written is not None:
@@ -167,7 +168,7 @@ def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
 def _preview(run: Run, source: Source | None) -> Word:
     seen = look(run, claim=False)
     if source is not None and seen.written is None:
-        run.gateway.refuse_guarded_config(run.path)
+        refuse_guarded_config(run.gateway.transport, run.path)
     if seen.basic:
         return basic.preview(run, seen.config, source)
     if seen.written is not None:

@@ -5,14 +5,11 @@ import json
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from skyflowctl.vault.call import Call
-from skyflowctl.vault.parked import READS
-from skyflowctl.vault.transport import Reply, Transport, encode_body
-
-GUARD_PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
-"""A body that no path takes: an engine says 400, and a guarded path parks it."""
+from skyflowctl.vault.guards import PROBE_CONTENT
+from skyflowctl.vault.transport import Reply
 
 # A path that is written, and the one where what it changes can be read. "" is nothing.
 _OBJECTS = (
@@ -25,29 +22,9 @@ _OBJECTS = (
     (re.compile(r"(?!sys/)(.+/roles/[^/]+)"), r"\1"),
 )
 _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
+_READS = frozenset({"GET", "LIST"})
 # What differs from run to run though the same is wanted.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
-
-
-_PROBE_CONTENT = encode_body(GUARD_PROBE)
-
-
-@runtime_checkable
-class ProbesGuards(Protocol):
-    """A transport to a server that may have control groups."""
-
-    def refuse_guarded(self, method: str, path: str) -> None:
-        """Refuse to send a secret to a path whose approvers would see it.
-
-        Raises:
-            GuardedError: a control group guards it; nothing was written.
-        """
-
-
-def refuse_guarded(transport: Transport, method: str, path: str) -> None:
-    """Refuse a secret as :meth:`ProbesGuards.refuse_guarded`; a server in memory has no guards."""
-    if isinstance(transport, ProbesGuards):
-        transport.refuse_guarded(method, path)
 
 
 class RequestState(Enum):
@@ -60,7 +37,7 @@ class RequestState(Enum):
 
 def is_probe(call: Call) -> bool:
     """Whether a call only asks whether its path is guarded."""
-    return call.content == _PROBE_CONTENT
+    return call.content == PROBE_CONTENT
 
 
 def is_creds(call: Call) -> bool:
@@ -72,22 +49,27 @@ def may_wait(call: Call) -> bool:
     """Whether a call can be kept until it is approved: a known write, or creds."""
     if is_probe(call):
         return False
-    return is_creds(call) or (call.method not in READS and written_object(call) is not None)
+    return is_creds(call) or writes(call)
 
 
-def written_object(call: Call) -> str | None:
-    """Return where what a write changes is read; "": nowhere; None: it is no known write."""
+def writes(call: Call) -> bool:
+    """Whether a call changes something; a POST that only asks, such as ``verify``, does not."""
+    return is_probe(call) or (call.method not in _READS and written_object(call.path) is not None)
+
+
+def written_object(path: str) -> str | None:
+    """Return where what a write to a path changes is read; "": nowhere; None: no known write."""
     for pattern, where in _OBJECTS:
-        if match := pattern.fullmatch(call.path):
+        if match := pattern.fullmatch(path):
             return match.expand(where)
     return None
 
 
-def read_params(call: Call) -> Mapping[str, str] | None:
-    """Return the query that a read of the written object needs."""
-    version = (call.params or {}).get("version") or sent_fields(call).get("version")
-    in_catalog = call.path.startswith("sys/plugins/catalog/")
-    return {"version": str(version)} if in_catalog and version else None
+def catalog_version(call: Call) -> str:
+    """Return the version that a read of the written catalog entry must name; empty: none."""
+    if not call.path.startswith("sys/plugins/catalog/"):
+        return ""
+    return str((call.params or {}).get("version") or sent_fields(call).get("version") or "")
 
 
 def sent_fields(call: Call) -> Mapping[str, Any]:
@@ -109,7 +91,7 @@ def digest_of(call: Call) -> str:
         skipped |= {"rotation_id"}
     body = {name: value for name, value in sent_fields(call).items() if name not in skipped}
     params = {name: value for name, value in (call.params or {}).items() if name not in skipped}
-    return digest([call.method, call.path, body, params, call.wraps])
+    return digest([call.method, call.path, body, params])
 
 
 def shows(data: Mapping[str, Any] | None, call: Call) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,13 +28,13 @@ from skyflowctl.vault.failures import (
     ServerUnreachable,
     VaultError,
 )
+from skyflowctl.vault.guards import GUARD_PROBE, Guards
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.outcome import CallPending
-from skyflowctl.vault.parked import GuardedError
 from skyflowctl.vault.pending_store import PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, WrapInfo
-from skyflowctl.vault.wrapping import is_delivered, withdraw
+from skyflowctl.vault.wrapping import UNWRAP, is_delivered, withdraw
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
@@ -59,14 +59,6 @@ class ApprovalPolicy:
     wait: timedelta = timedelta()
     tell: Callable[[str], None] = _nothing
     stopping: Callable[[], bool] = lambda: False
-
-
-@dataclass(slots=True)
-class _Guards:
-    """Which paths were found guarded or free, so that each is asked once a run."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    guarded: dict[str, bool] = field(default_factory=dict)
 
 
 class ApprovingTransport(HvacTransport):
@@ -96,7 +88,7 @@ class ApprovingTransport(HvacTransport):
         self._run_id = run_id
         self._now = now
         self._pause = sleep
-        self._guards = _Guards()
+        self._guards = Guards(self._probe)
         self._store_lock = threading.Lock()
         self._store: PendingStore | None = None
         self._login_ends: datetime | None = None
@@ -127,20 +119,10 @@ class ApprovingTransport(HvacTransport):
         Raises:
             GuardedError: a control group guards it; nothing was written.
         """
-        with self._guards.lock:
-            if path not in self._guards.guarded:
-                self._guards.guarded[path] = self._is_guarded(method, path)
-        if self._guards.guarded[path]:
-            raise parked.secret_refused(method, path)
+        self._guards.refuse(method, path)
 
-    def _is_guarded(self, method: str, path: str) -> bool:
-        try:
-            self.request(method, path, body=approvals.GUARD_PROBE, idempotent=True)
-        except GuardedError:
-            return True
-        except (BadRequest, NotFound):
-            return False
-        return False
+    def _probe(self, method: str, path: str) -> Reply:
+        return self.request(method, path, body=GUARD_PROBE, idempotent=True)
 
     # A stored request --------------------------------------------------------------
 
@@ -184,7 +166,7 @@ class ApprovingTransport(HvacTransport):
 
     def _execute(self, call: Call, stored: StoredRequest) -> Reply | None:
         """Unwrap an approved request once; None: its login has ended, and a new one is due."""
-        if stored.before and approvals.digest(self._look(call)) != stored.before:
+        if self._has_changed(stored):
             self._drop(stored)
             raise parked.changed_meanwhile(stored)
         try:
@@ -206,9 +188,8 @@ class ApprovingTransport(HvacTransport):
         """Run an approved request; creds may be asked again, a write is run once."""
         login, creds = self.as_login(stored.token), approvals.is_creds(call)
         headers = self._request_headers("", None, None, has_body=False)
-        path = "sys/wrapping/unwrap"
         try:
-            return login._do(Call("POST", path, None, None, headers, creds, True, call.wraps))  # noqa: SLF001
+            return login._do(Call("POST", UNWRAP, None, None, headers, creds, True))  # noqa: SLF001
         finally:
             login.close()
 
@@ -218,7 +199,7 @@ class ApprovingTransport(HvacTransport):
         Raises:
             VaultError: it is not known, or it did nothing; the request is kept.
         """
-        data = self._look(call)
+        data = self._look(stored.path, stored.version)
         if not stored.before or approvals.digest(data) == stored.before:
             raise lost
         if not approvals.shows(data, call):
@@ -226,14 +207,20 @@ class ApprovingTransport(HvacTransport):
             raise parked.changed_meanwhile(stored)
         return Reply(200, data=data)
 
-    def _look(self, call: Call) -> Mapping[str, Any] | None:
-        """Return the object that a call changes, as it is now; None: there is none."""
-        where = approvals.written_object(call)
-        if not where or approvals.is_creds(call):
+    def _has_changed(self, stored: StoredRequest) -> bool:
+        """Whether what a request was to change is another one than when it was parked."""
+        if not stored.before:
+            return False
+        return approvals.digest(self._look(stored.path, stored.version)) != stored.before
+
+    def _look(self, path: str, version: str) -> Mapping[str, Any] | None:
+        """Return what a write to a path changes, as it is now; None: there is none."""
+        where = approvals.written_object(path)
+        if not where:
             return None
         method = "LIST" if where.endswith("/config/history") else "GET"
+        params = {"version": version} if version else None
         try:
-            params = approvals.read_params(call)
             reply = self.request(method, where, params=params, idempotent=True, fresh=True)
         except NotFound:
             return None
@@ -249,7 +236,7 @@ class ApprovingTransport(HvacTransport):
         """Wait for the approval, or keep the request for the next run, or withdraw it."""
         if outcome.parked is None:
             return self._swallowed(call, outcome)
-        if not approvals.may_wait(call):
+        if call.wraps or not approvals.may_wait(call):
             return super()._parked(call, outcome)
         if call.secret:
             gone = withdraw(self, outcome.parked.token)
@@ -265,22 +252,26 @@ class ApprovingTransport(HvacTransport):
 
     def _swallowed(self, call: Call, outcome: CallPending) -> Reply:
         """Return an empty answer that is legitimate after all: the object is as it was sent."""
-        if approvals.may_wait(call) and approvals.shows(self._look(call), call):
+        if approvals.may_wait(call) and approvals.shows(
+            self._look(call.path, approvals.catalog_version(call)), call
+        ):
             return outcome.reply
         raise parked.never_runs(call.method, call.path, outcome.reply)
 
     def _described(self, call: Call, info: WrapInfo) -> StoredRequest:
         ends = self._now() + timedelta(seconds=info.ttl)
         login = self._end_of_login()
-        looked = "" if approvals.is_creds(call) or not approvals.written_object(call) else "looked"
+        version = approvals.catalog_version(call)
+        looks = not approvals.is_creds(call) and bool(approvals.written_object(call.path))
         return StoredRequest(
             token=info.token,
             accessor=info.accessor,
             method=call.method,
             path=call.path,
+            version=version,
             namespace=self.namespace,
             digest=approvals.digest_of(call),
-            before=approvals.digest(self._look(call)) if looked else "",
+            before=approvals.digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
             cluster=self._cluster(),
             expires_at=rfc3339(min(ends, login) if login else ends),
@@ -356,6 +347,28 @@ class ApprovingTransport(HvacTransport):
         store = self._pending_store()
         if stored in store.load():
             store.change(lambda entries: [one for one in entries if one != stored])
+
+    def close(self) -> None:
+        """Forget what can never run any more, then close the connections."""
+        try:
+            if self.cluster_id:
+                self._sweep(self._pending_store())
+        except SkyflowctlError:
+            pass  # an entry that could not be looked at ends with its token
+        finally:
+            super().close()
+
+    def _sweep(self, store: PendingStore) -> None:
+        """Drop requests that are gone, or that ran and were not forgotten, after a kill."""
+        here = (self._cluster(), self.namespace)
+        for one in store.load():
+            if (one.cluster, one.namespace) != here or one.run == self._run_id:
+                continue
+            state = self._state(one)
+            ran = state is RequestState.APPROVED and self._has_changed(one)
+            if state is RequestState.GONE or ran:
+                self._drop(one)
+                self._policy.tell(f"forgotten: a request of run {one.run} to {one.path}")
 
     def _pending_store(self) -> PendingStore:
         with self._store_lock:

@@ -10,7 +10,6 @@ from typing import Any
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parsing, reading, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
-from skyflowctl.vault.approvals import refuse_guarded
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
     BadRequest,
@@ -252,14 +251,6 @@ class Gateway:
             if not parsing.config_equals(live, fields):
                 raise
             return live.raw
-
-    def refuse_guarded_config(self, path: str) -> None:
-        """Refuse to send a key to a config whose control group would show it to approvers.
-
-        Raises:
-            GuardedError: a control group guards the config; nothing was written.
-        """
-        refuse_guarded(self.transport, "POST", f"{path}/config")
 
     def verify_config(self, path: str, candidate: Secret | None = None) -> VerifyReport:
         """Mint once for every role, with a candidate credential or with the live one."""

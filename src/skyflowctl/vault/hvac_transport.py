@@ -22,13 +22,12 @@ from skyflowctl.vault.outcome import (
     CallPending,
     CallRefused,
 )
-from skyflowctl.vault.parked import never_runs, withdrawn
 from skyflowctl.vault.raw_answers import as_answer, origin
 from skyflowctl.vault.retrying import Patience, Verdict
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, holds_secret
 from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
-from skyflowctl.vault.wrapping import is_delivered, withdraw
+from skyflowctl.vault.wrapping import given_up, is_delivered
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
@@ -203,10 +202,7 @@ class HvacTransport:
         Raises:
             VaultError: always.
         """
-        if outcome.parked is None:
-            raise never_runs(call.method, call.path, outcome.reply)
-        gone = withdraw(self, outcome.parked.token)
-        raise withdrawn(call.method, call.path, gone=gone)
+        raise given_up(self, call, outcome)
 
     def _wrapped(self, done: CallDone) -> CallDone | CallPending:
         """Tell an answer that was wrapped as asked from a request that was parked."""

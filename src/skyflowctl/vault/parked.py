@@ -5,8 +5,6 @@ from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
 
-READS = frozenset({"GET", "LIST"})
-
 
 class ApprovalNeededError(VaultError, NotPermitted):
     """A control group guards what had to be read; the request was withdrawn."""
@@ -61,16 +59,17 @@ def never_runs(method: str, path: str, reply: Reply) -> GuardedError:
     )
 
 
-def withdrawn(method: str, path: str, *, gone: bool) -> VaultError:
+def withdrawn(method: str, path: str, *, writes: bool, gone: bool) -> VaultError:
     """Return the error for a parked request that nobody waits for.
 
     Args:
         method: of the request.
         path: of the request.
+        writes: whether it was to change something.
         gone: the server has forgotten it; else it stays there until its own end.
     """
     left = "" if gone else "; it could not be withdrawn, and must not be approved"
-    if method in READS:
+    if not writes:
         return ApprovalNeededError(
             f"reading this needs somebody's approval: {method} v1/{path}",
             why=f"a control group guards it, and this command does not wait for reads{left}",
@@ -139,6 +138,22 @@ def gone_meanwhile(request: StoredRequest) -> GuardedError:
         code="approval-gone",
         method=request.method,
         path=request.path,
+    )
+
+
+def wrapped_never_runs(method: str, path: str, *, gone: bool) -> GuardedError:
+    """Return the error for a guarded request whose answer was to come wrapped.
+
+    Measured on OpenBao 2.7.2: running it once it is approved parks it again, without end.
+    """
+    left = "it was withdrawn" if gone else "it could not be withdrawn"
+    return GuardedError(
+        f"a wrapped answer needs an approval that never ends: {method} v1/{path}",
+        why=f"the server parks such a request again each time it is approved; {left}",
+        fix="leave out --wrap-ttl: the token comes once the request is approved",
+        code="wrapped-never-runs",
+        method=method,
+        path=path,
     )
 
 

@@ -33,6 +33,7 @@ class StoredRequest:
         accessor: names the request to an approver.
         method: of the request.
         path: of the request, below ``/v1/``.
+        version: of a catalog entry, where it is one; else empty.
         namespace: that the path is relative to.
         digest: of what was sent.
         before: of the object as it was when the request was parked.
@@ -46,6 +47,7 @@ class StoredRequest:
     accessor: str
     method: str
     path: str
+    version: str
     namespace: str
     digest: str
     before: str

@@ -3,8 +3,14 @@
 from typing import Protocol
 
 from skyflowctl.secret import Secret
+from skyflowctl.vault import parked
+from skyflowctl.vault.approvals import writes
+from skyflowctl.vault.call import Call
 from skyflowctl.vault.failures import BadRequest, Forbidden, VaultError
+from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.transport import Transport
+
+UNWRAP = "sys/wrapping/unwrap"
 
 
 class _HasLogins(Transport, Protocol):
@@ -40,3 +46,13 @@ def withdraw(transport: _HasLogins, token: Secret) -> bool:
     finally:
         login.close()
     return True
+
+
+def given_up(transport: _HasLogins, call: Call, outcome: CallPending) -> VaultError:
+    """Withdraw a request that nobody waits for, and return the error that says so."""
+    if outcome.parked is None:
+        return parked.never_runs(call.method, call.path, outcome.reply)
+    gone = withdraw(transport, outcome.parked.token)
+    if call.wraps:
+        return parked.wrapped_never_runs(call.method, call.path, gone=gone)
+    return parked.withdrawn(call.method, call.path, writes=writes(call), gone=gone)

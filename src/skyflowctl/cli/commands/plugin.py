@@ -21,7 +21,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
     from skyflowctl.operations.plugins import Registration, ReplacedEngine
@@ -161,7 +161,7 @@ def plugin_register(
 
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
-            changes = register_plugin(gateway, wanted, confirm)
+            changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
         # Values of the environment are not repeated, as the server does not either.
         names = [pair.partition("=")[0] for pair in wanted.env]
         told = [asdict(one) for one in changes]
@@ -177,6 +177,14 @@ def _replaced_line(one: "ReplacedEngine") -> str:
     if one.refused:
         parts.append(f"roles that it refuses: {', '.join(one.refused)}")
     return "; ".join([*parts, *([one.note] if one.note else [])])
+
+
+_UNPROVED = Problem(
+    "start-not-proved",
+    "the start of the plugin is not proved",
+    "a control group guards the catalog, and a proof would be one more request to approve",
+    "once it is registered: 'skyflowctl plugin list', then 'skyflowctl health'",
+)
 
 
 def _registration(

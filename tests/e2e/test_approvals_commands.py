@@ -1,0 +1,314 @@
+"""Each writing command, and creds, against control groups on a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from support.approvals import ALL, Approvals, guarded, proxy
+from support.stack import BIN, running_stack
+
+pytestmark = pytest.mark.real_server
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def module_place() -> Iterator[Approvals]:
+    with running_stack(apply=True) as stack:
+        yield Approvals(stack).set_up()
+
+
+@pytest.fixture
+def place(module_place) -> Iterator[Approvals]:
+    """The server; nothing that a test leaves waiting meets the next one."""
+    yield module_place
+    for accessor in module_place.waiting():
+        module_place.api("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+
+
+@pytest.fixture
+def keep(tmp_path) -> tuple[str, str]:
+    return ("--pending", str(tmp_path / "pending.json"))
+
+
+@pytest.fixture
+def manifest(place, tmp_path):
+    """A changed copy of the stack's manifest: ``manifest(old, new)`` returns its flags."""
+    text = (place.stack.folder / "mounts.yaml").read_text()
+
+    def changed(*pairs: str) -> tuple[str, ...]:
+        new = text
+        for old, put in zip(pairs[::2], pairs[1::2], strict=True):
+            assert old in new
+            new = new.replace(old, put)
+        file = place.stack.folder / "changed.yaml"
+        file.write_text(new)
+        return ("-f", str(file))
+
+    return changed
+
+
+def results(envelope) -> dict[str, str]:
+    return {one["path"]: one["result"] for one in envelope["data"]["actions"]}
+
+
+def codes(envelope) -> list[str]:
+    return [one["code"] for one in envelope["errors"]]
+
+
+def test_apply_leaves_one_request_and_carries_it_out_once_approved(place, keep, manifest):
+    token = place.operator(guarded("skyflow/order/roles/*"))
+    flags = manifest("Order service writer", "Order service, writes")
+    apply = ("apply", "-y", *flags, *keep)
+    answers = [place.run(token, *apply, check=7) for _ in range(3)]
+    (accessor,) = place.waiting()
+    for one in answers:
+        (action,) = [each for each in one["data"]["actions"] if each["kind"] == "role"]
+        assert (one["status"], action["result"]) == ("pending", "pending")
+        assert action["pending"]["accessor"] == accessor
+        assert one["data"]["summary"]["pending"] == 1
+        assert codes(one) == ["approval-pending"]
+    place.approve(accessor)
+    done = place.run(token, *apply)
+    (action,) = [each for each in done["data"]["actions"] if each["kind"] == "role"]
+    assert (action["result"], action["sent_by_run"]) == ("done", answers[0]["run_id"])
+    assert place.run(token, *apply)["data"]["actions"] == []
+    assert place.waiting() == {}
+
+
+def test_what_depends_on_a_pending_action_waits_and_the_rest_is_done(place, keep, manifest):
+    token = place.operator(guarded("sys/mounts/skyflow/order/tune"))
+    flags = manifest("Order orchestration", "Orders", "Purchase workflow", "Purchases")
+    first = place.run(token, "apply", "-y", *flags, *keep, check=7)
+    found = results(first)
+    assert found["sys/mounts/skyflow/order/tune"] == "pending"
+    assert found["skyflow/order/config"] == "waiting"
+    assert found["skyflow/purchase/config"] == "done"
+    counts = first["data"]["summary"]
+    listed = list(found.values())
+    assert [counts[word] for word in ("pending", "waiting", "failed")] == [
+        1, listed.count("waiting"), 0,
+    ]  # fmt: skip
+    place.approve(next(iter(place.waiting())))
+    assert set(results(place.run(token, "apply", "-y", *flags, *keep)).values()) == {"done"}
+
+
+def test_a_failed_action_beside_a_pending_one_is_partly_done(place, keep, manifest):
+    deny = 'path "skyflow/purchase/config" { capabilities = ["read"] }'
+    token = place.operator(guarded("skyflow/payment/config"), deny)
+    flags = manifest("Payment services", "Payments", "Purchase workflow", "Buying")
+    envelope = place.run(token, "apply", "-y", *flags, *keep, check=3)
+    assert envelope["status"] == "partial"
+    found = results(envelope)
+    assert found["skyflow/payment/config"] == "pending"
+    assert found["skyflow/purchase/config"] == "failed"
+
+
+class Watcher:
+    """Collects whatever an approver could see, for as long as the block runs."""
+
+    def __init__(self, place: Approvals) -> None:
+        self._place = place
+        self._over = threading.Event()
+        self.seen: list[str] = []
+        self._thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            self.seen += [json.dumps(one) for one in self._place.waiting().values()]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_no_command_sends_a_key_to_a_guarded_config(place, keep):
+    place.api("DELETE", "skyflow/payment/config")
+    token = place.operator(guarded("skyflow/payment/*"))
+    roles = place.api("LIST", "skyflow/payment/roles")[1]
+    with Watcher(place) as watcher:
+        applied = place.run(token, "apply", "-y", "--replace-credential", "payment", *keep, check=5)
+    assert codes(applied) == ["guarded_secret"]
+    assert place.api("LIST", "skyflow/payment/roles")[1]["data"] == roles["data"]
+    assert place.waiting() == {}
+    assert not any("private" in one.lower() for one in watcher.seen)
+    place.stack.cli("apply", "-y", "--replace-credential", "payment", exported=True)
+
+
+@pytest.mark.parametrize("words", [("--generate",), ()])
+def test_a_rotation_of_a_guarded_config_stops_before_intent_and_key(place, keep, words):
+    token = place.operator(guarded("skyflow/payment/config"))
+    before = place.api("GET", "skyflow/payment/config")[1]["data"]
+    made = created_keys(place)
+    with Watcher(place) as watcher:
+        envelope = place.run(token, "rotate", "payment", *words, "-y", *keep, check=5)
+    assert codes(envelope) == ["guarded_secret"]
+    assert place.api("GET", "skyflow/payment/config")[1]["data"] == before
+    assert created_keys(place) == made
+    assert place.waiting() == {}
+    assert not any("private" in one.lower() for one in watcher.seen)
+
+
+def created_keys(place) -> str:
+    """The accounts and keys that the dev stack's Skyflow has."""
+    return (place.stack.dev / "emulator" / "accounts.json").read_text()
+
+
+def test_a_rotation_of_a_free_config_makes_a_key(place):
+    """The counter-proof of the test above: there the same command makes none."""
+    made = created_keys(place)
+    place.run(place.operator(), "rotate", "payment", "--generate", "-y")
+    assert created_keys(place) != made
+
+
+def test_creds_are_pending_and_then_a_token(place, keep):
+    token = place.operator(guarded("skyflow/order/creds/*", controlled=ALL))
+    words = ("creds", "order", "order-producer", "--ctx", "order:ORD-1")
+    refused = place.run(token, *words, check=5)
+    assert "--pending" in refused["errors"][0]["fix"]
+    first = place.run(token, *words, *keep, check=7)
+    assert (first["status"], first["data"]["pending"]["creation_path"]) == (
+        "pending", "skyflow/order/creds/order-producer",
+    )  # fmt: skip
+    again = place.run(token, *words, *keep, check=7)
+    assert again["data"] == first["data"]
+    place.approve(first["data"]["pending"]["accessor"])
+    assert place.run(token, *words, *keep)["data"]["access_token"].startswith("ey")
+    assert place.waiting() == {}
+
+
+@pytest.mark.parametrize("ttl", ["1h", ""])
+def test_wrapped_creds_are_delivered_where_free_and_refused_where_guarded(place, keep, ttl):
+    words = ("creds", "order", "order-producer", "--ctx", "order:ORD-1", "--wrap-ttl", "5m")
+    free = place.run(place.operator(name="free"), *words)["data"]["wrap_token"]
+    opened = place.api("POST", "sys/wrapping/unwrap", token=free)[1]
+    assert opened["data"]["access_token"].startswith("ey")
+    token = place.operator(guarded("skyflow/order/creds/*", ttl=ttl, controlled=ALL))
+    refused = place.run(token, *words, *keep, check=5)
+    assert codes(refused) == ["wrapped-never-runs"]
+    assert place.waiting() == {}
+
+
+def test_the_server_parks_a_wrapped_request_again_when_it_is_approved(place):
+    """Why they are refused; when this fails, the server has learnt it."""
+    token = place.operator(guarded("skyflow/order/creds/*", controlled=ALL))
+    path, wrap = "skyflow/order/creds/order-producer?ctx=order:ORD-1", {"X-Vault-Wrap-TTL": "5m"}
+    info = place.api("GET", path, token=token, headers=wrap)[1]["wrap_info"]
+    place.approve(info["accessor"])
+    again = place.api("POST", "sys/wrapping/unwrap", token=info["token"])[1]["wrap_info"]
+    assert not place.waiting()[again["accessor"]]["approved"]
+
+
+def test_a_revoke_is_pending_and_cuts_off_once_approved(place, keep):
+    token = place.operator(guarded("skyflow/purchase/config"))
+    words = ("config", "revoke", "purchase", "--reason", "INC-7", "-y", *keep)
+    first = place.run(token, *words, check=7)
+    assert place.api("GET", "skyflow/purchase/config")[1]["data"]["credentials_configured"]
+    place.approve(first["data"]["pending"]["accessor"])
+    done = place.run(token, *words, check=None)
+    assert done["data"]["cut_off"], done
+    assert not place.api("GET", "skyflow/purchase/config")[1]["data"]["credentials_configured"]
+    place.stack.cli("apply", "-y", "--replace-credential", "purchase", exported=True)
+
+
+def test_a_registration_is_pending_and_then_done(place, keep):
+    entry = "sys/plugins/catalog/secret/skyflow"
+    token = place.operator(guarded(entry, sudo=True))
+    (known,) = [
+        one for one in place.api("GET", "sys/plugins/catalog")[1]["data"]["detailed"]
+        if one["name"] == "skyflow"
+    ]  # fmt: skip
+    before = place.api("GET", f"{entry}?version={known['version']}")[1]["data"]
+    launcher = place.stack.dev / "plugins" / before["command"]
+    words = ("plugin", "register", str(launcher), "--version", known["version"], "-y", *keep)
+    first = place.run(token, *words, check=7)
+    assert "not proved" in place.told
+    place.approve(first["data"]["pending"]["accessor"])
+    assert place.run(token, *words)["status"] == "ok"
+    assert place.api("GET", f"{entry}?version={known['version']}")[1]["data"]["args"] == []
+    place.api(
+        "POST", entry, {name: before[name] for name in ("args", "command", "sha256", "version")}
+    )
+
+
+def write(place, token, text, *more, check=None, **env):
+    words = ("config", "write", "order", "--description", text, *more)
+    return place.run(token, *words, check=check, **env)
+
+
+def version(place) -> int:
+    return place.api("GET", "skyflow/order/config")[1]["data"]["version"]
+
+
+@pytest.mark.parametrize("way", ["lost", "killed"])
+def test_a_lost_reply_to_the_unwrap_is_settled_by_reading_back(place, keep, way):
+    token = place.operator(guarded("skyflow/order/config"))
+    first = write(place, token, f"through {way}", *keep, check=7)
+    place.approve(first["data"]["pending"]["accessor"])
+    before, lost = version(place), []
+
+    def after(path: str) -> bool:
+        if path == "sys/wrapping/unwrap":
+            lost.append(path)
+            if way == "killed":
+                command.kill()
+            return True
+        return False
+
+    with proxy(place.stack, after) as between:
+        env = {**place.stack.environ, **place.stack.exports, **place.env(token)}
+        words = ["config", "write", "order", "--description", f"through {way}", *keep]
+        command = subprocess.Popen(
+            [str(BIN / "skyflowctl"), *words, "--address", between.address, "--token-file", "-"],
+            env=env, cwd=place.stack.folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _, told = command.communicate(token, timeout=60)
+    assert command.returncode == (0 if way == "lost" else -signal.SIGKILL), told
+    assert lost == ["sys/wrapping/unwrap"]
+    again = write(place, token, f"through {way}", *keep, check=0)
+    assert again["data"]["changed"] == []
+    assert version(place) == before + 1
+    assert place.waiting() == {}
+    assert not Path(keep[1]).exists()
+
+
+def test_the_keyring_keeps_a_request_when_no_file_is_named(place, tmp_path):
+    token = place.operator(guarded("skyflow/order/config"))
+    ring = tmp_path / "ring.json"
+    env = {
+        "PYTHON_KEYRING_BACKEND": "support.file_keyring.FileKeyring",
+        "PYTHONPATH": str(TESTS),
+        "TEST_KEYRING_FILE": str(ring),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    first = write(place, token, "by keyring", check=7, **env)
+    assert first["data"]["pending"]["stored"] == "keyring"
+    second = write(place, token, "by keyring", check=7, **env)
+    assert second["data"] == first["data"]
+    marks = [one for one in (tmp_path / "state").rglob("*") if one.is_file()]
+    assert all(one.read_text() == "" for one in marks)
+    place.approve(first["data"]["pending"]["accessor"])
+    write(place, token, "by keyring", check=0, **env)
+    assert json.loads(ring.read_text()) == {}
+    assert not [one for one in (tmp_path / "state").rglob("*") if one.is_file()]
+
+
+def test_the_wrapping_token_is_printed_nowhere(place, keep):
+    token = place.operator(guarded("skyflow/order/config"))
+    done = place.stack.cli(
+        "config", "write", "order", "--description", "secret?", *keep, "-v", "-v",
+        exported=True, env=place.env(token), check=7,
+    )  # fmt: skip
+    kept = json.loads(Path(keep[1]).read_text())["requests"][0]["token"]
+    assert kept
+    assert kept not in done.stdout + done.stderr
