@@ -28,8 +28,8 @@ def module_place() -> Iterator[Approvals]:
 def place(module_place) -> Iterator[Approvals]:
     """The server; nothing that a test leaves waiting meets the next one."""
     yield module_place
-    for accessor in module_place.waiting():
-        module_place.api("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+    module_place.withdraw_all()
+    module_place.stack.cli("apply", "-y", exported=True)
 
 
 @pytest.fixture
@@ -52,6 +52,22 @@ def manifest(place, tmp_path):
         return ("-f", str(file))
 
     return changed
+
+
+SPARE = """mounts:
+  spare:
+    description: Spare
+    credentials: {file: credentials/spare.json}
+    roles:
+      spare-writer: {role_ids: [skyflow-role-spare], description: Spare}
+"""
+
+
+@pytest.fixture
+def spare(place, manifest) -> Iterator[tuple[str, ...]]:
+    """The flags of a manifest with one more mount, which is gone afterwards."""
+    yield manifest("mounts:\n", SPARE)
+    place.api("DELETE", "sys/mounts/skyflow/spare")
 
 
 def results(envelope) -> dict[str, str]:
@@ -132,17 +148,30 @@ class Watcher:
         self._thread.join()
 
 
-def test_no_command_sends_a_key_to_a_guarded_config(place, keep):
-    place.api("DELETE", "skyflow/payment/config")
-    token = place.operator(guarded("skyflow/payment/*"))
-    roles = place.api("LIST", "skyflow/payment/roles")[1]
+def test_an_apply_sends_no_key_to_a_guarded_config_and_writes_nothing(place, keep, spare):
+    token = place.operator(guarded("skyflow/spare/*"))
     with Watcher(place) as watcher:
-        applied = place.run(token, "apply", "-y", "--replace-credential", "payment", *keep, check=5)
+        applied = place.run(token, "apply", "-y", *spare, *keep, check=5)
     assert codes(applied) == ["guarded_secret"]
-    assert place.api("LIST", "skyflow/payment/roles")[1]["data"] == roles["data"]
+    assert "server_file" in applied["errors"][0]["fix"]
+    assert "skyflow/spare/" not in place.api("GET", "sys/mounts")[1]["data"]
     assert place.waiting() == {}
     assert not any("private" in one.lower() for one in watcher.seen)
-    place.stack.cli("apply", "-y", "--replace-credential", "payment", exported=True)
+
+
+def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_path):
+    place.api("POST", "sys/mounts/skyflow/spare", {"type": "skyflow"})
+    token = place.operator(guarded("skyflow/spare/config"))
+    file = tmp_path / "key.json"
+    file.write_text((place.stack.dev / "credentials" / "order.json").read_text())
+    words = ("config", "write", "spare", "--credentials", f"file:{file}", *keep)
+    host = place.api("GET", "skyflow/order/config")[1]["data"]["token_uri"].split("/")[2]
+    with Watcher(place) as watcher:
+        refused = place.run(token, *words, "--allow-host", host, check=5)
+    assert codes(refused) == ["guarded_secret"]
+    assert place.waiting() == {}
+    assert not any("private" in one.lower() for one in watcher.seen)
+    place.api("DELETE", "sys/mounts/skyflow/spare")
 
 
 @pytest.mark.parametrize("words", [("--generate",), ()])
@@ -209,16 +238,16 @@ def test_the_server_parks_a_wrapped_request_again_when_it_is_approved(place):
     assert not place.waiting()[again["accessor"]]["approved"]
 
 
-def test_a_revoke_is_pending_and_cuts_off_once_approved(place, keep):
-    token = place.operator(guarded("skyflow/purchase/config"))
-    words = ("config", "revoke", "purchase", "--reason", "INC-7", "-y", *keep)
+def test_a_revoke_is_pending_and_cuts_off_once_approved(place, keep, spare):
+    place.stack.cli("apply", "-y", *spare, exported=True)
+    token = place.operator(guarded("skyflow/spare/config"))
+    words = ("config", "revoke", "spare", "--reason", "INC-7", "-y", *keep)
     first = place.run(token, *words, check=7)
-    assert place.api("GET", "skyflow/purchase/config")[1]["data"]["credentials_configured"]
+    assert place.api("GET", "skyflow/spare/config")[1]["data"]["credentials_configured"]
     place.approve(first["data"]["pending"]["accessor"])
     done = place.run(token, *words, check=None)
     assert done["data"]["cut_off"], done
-    assert not place.api("GET", "skyflow/purchase/config")[1]["data"]["credentials_configured"]
-    place.stack.cli("apply", "-y", "--replace-credential", "purchase", exported=True)
+    assert not place.api("GET", "skyflow/spare/config")[1]["data"]["credentials_configured"]
 
 
 def test_a_registration_is_pending_and_then_done(place, keep):

@@ -146,6 +146,10 @@ class Approvals:
         seen = {one: self.request(one) for one in listed}
         return {one: body["data"] for one, (status, body) in seen.items() if status == 200}
 
+    def withdraw_all(self) -> None:
+        for accessor in self.waiting():
+            self.api("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+
     def env(self, token: str, **more: str) -> dict[str, str]:
         """The environment of a command as this login."""
         null = "keyring.backends.null.Keyring"

@@ -50,7 +50,9 @@ class Catalog:
 
 
 def gateway(reports="v1.0.0", mounts=None):
-    return SimpleNamespace(catalog=Catalog(reports), list_mounts=lambda: mounts or {})
+    return SimpleNamespace(
+        catalog=Catalog(reports), list_mounts=lambda: mounts or {}, transport=None
+    )
 
 
 def test_a_plugin_that_runs_is_registered_once():
