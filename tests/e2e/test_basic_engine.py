@@ -16,6 +16,7 @@ from support.bao import BaoServer, running_bao
 from support.basic_engine import basic_env, write_basic_plugin
 from support.cli import checked_envelope, invoke
 from support.emulator import RunningEmulator
+from support.plugin import build_from, copy_source
 
 pytestmark = pytest.mark.real_server
 MISSING = ["history", "verify", "cas", "ctx", "token_service"]
@@ -283,3 +284,37 @@ def test_posture_never_says_ok_of_a_credential_that_the_engine_does_not_tell(pla
     assert [one["unchecked"] for one in told] == [True]
     assert "skyflow/order" in json.dumps(told[0])
     assert "--mint" in told[0]["fix"]
+
+
+def test_apply_says_a_role_that_does_not_mint_here_too(place: Place):
+    place.write("{writer: {role_ids: [role-1]}, broken: {role_ids: [never-granted]}}")
+    done = place.apply(code=3)
+    assert {one["role"]: one["result"] for one in done["data"]["verified"]} == {
+        "writer": "ok",
+        "broken": "refused",
+    }
+
+
+def test_the_mark_of_a_cut_off_holds_after_the_mount_is_taken_over(
+    place: Place, emulator: RunningEmulator
+):
+    place.apply()
+    revoke(place)
+    server = place.server
+    ours = build_from(copy_source(server.folder / "copy"), server.plugin_dir, "ours")
+    entry = "sys/plugins/catalog/secret/skyflow"
+    before = server.api("GET", f"{entry}?version=v1.0.0")[1]["data"]["sha256"]
+    more = {"args": ["--allow-host", emulator.host], "env": [f"SSL_CERT_FILE={emulator.ca}"]}
+    body = {"sha256": ours, "command": "ours", "version": "v1.0.0", **more}
+    back = {"sha256": before, "command": "basic", "version": "v1.0.0"}
+    back["env"] = basic_env(emulator.host, emulator.ca)
+    try:
+        assert server.api("PUT", entry, body)[0] == 204
+        server.api("PUT", "sys/plugins/reload/backend", {"plugin": "skyflow"})
+        (drift,) = place.plan()["data"]["drift"]
+        assert (drift["kind"], drift["reason"]) == ("revoked", "INC-1042")
+        place.apply(code=5)
+        assert server.api("GET", "skyflow/order/creds/writer")[0] == 400
+    finally:
+        assert server.api("PUT", entry, back)[0] == 204
+        server.api("PUT", "sys/plugins/reload/backend", {"plugin": "skyflow"})

@@ -9,6 +9,7 @@ from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
 from skyflowctl.vault.failures import NamespaceMissing, NotAServer, VaultError, health_state
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.workers import Workers
 
@@ -184,19 +185,15 @@ def _ask(
 def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:
     """Read a token for every role and drop it: the proof that a basic engine does not give."""
     slowest, roles = 0.0, gateway.list_roles(mount.path)
-    for name, role in roles.items():
-        started = time.monotonic()
-        try:
-            gateway.creds(mount.path, name, role.ctx_probe or None)
-        except VaultError as error:
-            state = health_state(error)
-            detail = f"role {name}: {error.problems[0].why or error.problems[0].summary}"
+    for name, token in role_tokens(gateway, mount.path, roles):
+        if token.error is not None:
+            state, detail = health_state(token.error), f"role {name}: {token.why}"
             return MountHealth(mount.name, mount.path, state, None, detail, node)
-        slowest = max(slowest, (time.monotonic() - started) * 1000)
+        slowest = max(slowest, token.latency_ms)
     if not roles:
         detail = "it has no role to read a token for"
         return MountHealth(mount.name, mount.path, "unproven", None, detail, node)
-    return MountHealth(mount.name, mount.path, "ok", round(slowest, 1), "", node)
+    return MountHealth(mount.name, mount.path, "ok", slowest, "", node)
 
 
 def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> MountHealth:

@@ -9,7 +9,6 @@ from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.run import Run
 from skyflowctl.rotation.serving import unclear
-from skyflowctl.skyflow.bearer import read_bearer
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import (
@@ -18,10 +17,8 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceUnreachable,
 )
 from skyflowctl.vault.answers import RoleProof
-from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig, LiveRole
-
-_ANSWERS = (BadRequest, Forbidden, TokenServiceFailed)
+from skyflowctl.vault.role_tokens import role_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +52,11 @@ def read_live(run: Run, config: LiveConfig) -> LiveTokens:
     roles = run.gateway.list_roles(run.path)
     failed: dict[str, str] = {}
     key_id, client_id = config.key_id, config.client_id
-    for name, role in roles.items() if config.configured else ():
-        try:
-            token = run.gateway.creds(run.path, name, role.ctx_probe or None)
-        except _ANSWERS as error:
-            failed[name] = error.problems[0].why or error.problems[0].summary
-            continue
-        own = read_bearer(token.access_token)
-        key_id, client_id = key_id or token.key_id, client_id or own.client_id
+    asked = roles if config.configured else {}
+    for name, token in role_tokens(run.gateway, run.path, asked):
+        if token.error is not None:
+            failed[name] = token.why
+        key_id, client_id = key_id or token.key_id, client_id or token.client_id
     return LiveTokens(roles, failed, key_id, client_id)
 
 

@@ -19,10 +19,9 @@ from skyflowctl.rotation.neighbours import (
 )
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
-from skyflowctl.skyflow.bearer import read_bearer
-from skyflowctl.vault.failures import BadRequest, TokenServiceFailed
 from skyflowctl.vault.live import HistoryEntry, LiveConfig
 from skyflowctl.vault.parsing import REVOKED_MARK
+from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.workers import Workers
 
 LAST_LOOK = 10.0
@@ -148,15 +147,12 @@ def _last_verify(scene: Scene, before: Before) -> None:
 def _last_token(scene: Scene, before: Before) -> None:
     """Learn from a token of a basic engine which key is live, and how long a token lives."""
     gateway, path, started = scene.world.gateway, scene.job.path, scene.world.clock.now()
-    for name, role in gateway.list_roles(path).items():
-        try:
-            token = gateway.creds(path, name, role.ctx_probe or None)
-        except (BadRequest, TokenServiceFailed):
+    for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
+        if token.error is not None:
             continue  # another role may mint
-        own = read_bearer(token.access_token)
-        before.config = replace(before.config, client_id=own.client_id, key_id=token.key_id)
-        if own.expires_at is not None:
-            before.token_life = own.expires_at - started
+        before.config = replace(before.config, client_id=token.client_id, key_id=token.key_id)
+        if token.expires_at is not None:
+            before.token_life = token.expires_at - started
         return
 
 

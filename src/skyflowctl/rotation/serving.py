@@ -6,6 +6,7 @@ from enum import Enum, auto
 from skyflowctl.vault.answers import RoleProof, VerifyReport
 from skyflowctl.vault.failures import BadRequest, NotFound, TokenServiceFailed
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.role_tokens import role_tokens
 
 _PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
 
@@ -70,13 +71,10 @@ def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> S
 def _of_creds(gateway: Gateway, path: str) -> Serving:
     """Read tokens until a role gives one: the only proof that a basic engine has."""
     refused = False
-    for name, role in gateway.list_roles(path).items():
-        try:
-            gateway.creds(path, name, role.ctx_probe or None)
-        except BadRequest:
-            refused = True
-        else:
+    for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
+        if token.error is None:
             return Serving.YES
+        refused = refused or isinstance(token.error, BadRequest)
     return Serving.NO if refused else Serving.YES
 
 

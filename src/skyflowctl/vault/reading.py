@@ -82,8 +82,11 @@ def tells_health(transport: Transport, path: str) -> bool:
 
 
 def with_mark(found: LiveConfig, mount: LiveMount | None) -> LiveConfig:
-    """Return a config with the cut-off that the mount's options tell of a basic engine."""
-    if mount is None or found.api.has("history") or found.configured:
+    """Return a config with the cut-off that only the mount's options tell.
+
+    A basic engine keeps none; ours knows of none that came before it took the mount over.
+    """
+    if mount is None or found.configured or found.revoked is not None:
         return found
     return replace(found, revoked=parsing.marked_revocation(mount))
 

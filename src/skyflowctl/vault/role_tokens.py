@@ -1,0 +1,58 @@
+"""Tokens read through ``creds`` role by role: the one proof that every engine can give."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed, VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveRole
+
+_ANSWERS = (BadRequest, Forbidden, TokenServiceFailed)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleToken:
+    """What ``creds`` gave for a role; the token itself is dropped.
+
+    Args:
+        error: why it gave none; None when it gave one.
+        key_id: the key that engine or token name; empty: neither does.
+        client_id: the service account that the token names; empty: it does not.
+        expires_at: the token's own end; None: it names none.
+        latency_ms: how long the request took.
+    """
+
+    error: VaultError | None = None
+    key_id: str = ""
+    client_id: str = ""
+    expires_at: datetime | None = None
+    latency_ms: float = 0.0
+
+    @property
+    def why(self) -> str:
+        """Why there is none, in one line; empty when there is one."""
+        problem = self.error.problems[0] if self.error else None
+        return (problem.why or problem.summary) if problem else ""
+
+
+def role_tokens(
+    gateway: Gateway, path: str, roles: Mapping[str, LiveRole]
+) -> Iterator[tuple[str, RoleToken]]:
+    """Read a token of each role with the role's probe, one by one as they are asked for.
+
+    Raises:
+        VaultError: the server itself does not answer.
+    """
+    for name, role in roles.items():
+        started = time.monotonic()
+        try:
+            token = gateway.creds(path, name, role.ctx_probe or None)
+        except _ANSWERS as error:
+            yield name, RoleToken(error)
+            continue
+        spent = round((time.monotonic() - started) * 1000, 1)
+        own = read_bearer(token.access_token)
+        yield name, RoleToken(None, token.key_id, own.client_id, own.expires_at, spent)
