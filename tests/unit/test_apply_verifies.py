@@ -77,9 +77,9 @@ def test_no_word_about_the_role_is_a_warning_unless_it_is_required(applied, stat
     assert (code, [one["code"] for one in whole["errors"]]) == (3, ["unproven"])
 
 
-def test_an_engine_that_cannot_verify_is_unproven(applied):
+def test_an_engine_that_cannot_verify_and_gives_no_token_is_unproven(applied):
     def hook(method, path):
-        if path == "skyflow/pay/config/verify":
+        if path == "skyflow/pay/config/verify" or path.startswith("skyflow/pay/creds/"):
             raise failure(404, ("unsupported path",), method=method, path=path)
 
     applied.hook = hook

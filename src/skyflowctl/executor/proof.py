@@ -50,24 +50,28 @@ def verify_roles(
 
 def _report(gateway: Gateway, path: str) -> VerifyReport | Problem:
     try:
-        return gateway.verify_config(path)
+        return _verify(gateway, path)
     except VaultError as error:
-        if type(error) is NotFound:
-            return _through_creds(gateway, path)
         return error.problems[0]
     except Exception as error:  # noqa: BLE001 - what was applied must be told of
         return unexpected(path, error).problems[0]
 
 
-def _through_creds(gateway: Gateway, path: str) -> VerifyReport | Problem:
+def _verify(gateway: Gateway, path: str) -> VerifyReport:
+    try:
+        return gateway.verify_config(path)
+    except NotFound as error:
+        if type(error) is not NotFound:
+            raise
+        return _through_creds(gateway, path)
+
+
+def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
     """Read a token of each role: an engine with the basic API has no verification.
 
     It answers with 400 whatever kept it from a token, so that counts as a refusal.
     """
-    try:
-        tokens = dict(role_tokens(gateway, path, gateway.list_roles(path)))
-    except VaultError as error:
-        return error.problems[0]
+    tokens = dict(role_tokens(gateway, path, gateway.list_roles(path)))
     proofs = {
         name: RoleProof(
             ok=token.error is None,
