@@ -16,7 +16,6 @@ from skyflowctl.audit.entries import (
     WRONG_TYPES,
     Entry,
     decode,
-    decode_padded,
 )
 
 REASONS = {NOT_JSON, NOT_AN_ENTRY, WRONG_TYPES, TOO_DEEP}
@@ -66,7 +65,6 @@ def test_fields_that_are_used_are_read() -> None:
 @given(st.binary(max_size=200))
 def test_garbage_is_a_reason(line: bytes) -> None:
     assert decode(line) in REASONS
-    assert decode_padded(line) in REASONS
 
 
 @given(JSON, st.sampled_from(["time", "type", "auth", "request", "response", "error"]))
@@ -87,10 +85,6 @@ def test_a_real_line_with_bytes_replaced(line: bytes, at: int, put: bytes) -> No
 def test_deep_nesting_does_not_break_the_stack(part: bytes, field: bytes) -> None:
     head = b'{"type":"response","request":{"id":"x","data":{"' + field + b'":'
     assert decode(head + part * 200_000) in {TOO_DEEP, NOT_JSON}
-
-
-def test_nuls_stand_for_nothing() -> None:
-    assert isinstance(decode_padded(b"\0" * 100 + LINES[0]), Entry)
 
 
 @given(JSON)

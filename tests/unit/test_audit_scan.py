@@ -390,12 +390,15 @@ HOSTILE = {
     "not-json ": b"\xff\xfe\x00garbage".replace(b"\x00", b"?"),
     "not-json  ": b'{"type":"request","request":{"id":"\\ud800"}}',
     "not-an-entry": b'{"hello":"world"}',
-    "not-an-entry ": b"[1,2,3]",
-    "not-an-entry  ": b"17",
+    "not-json   ": b"[1,2,3]",
+    "not-json    ": b"17",
     "wrong-types": b'{"type":"response","request":{"id":5,"path":[]}}',
     "wrong-types ": b'{"type":"response","request":"x"}',
     "wrong-types  ": b'{"type":7,"request":{"id":"x"}}',
-    "too-deep": b'{"type":"response","request":{"data":{"ctx":' + b"[" * 100_000,
+    "too-deep": b'{"type":"response","request":{"data":{"ctx":'
+    + b"[" * 100_000
+    + b"]" * 100_000
+    + b"}}}",
 }
 
 

@@ -30,6 +30,20 @@ def counts_json(counts: Counts) -> dict[str, Any]:
         "duplicates": counts.duplicates,
         "forwards": counts.forwards,
         "unpaired": counts.unpaired,
+        **unread_json(counts),
+    }
+
+
+def unread_json(counts: Counts) -> dict[str, Any]:
+    """Return what was unwrapped, and the number and time of what could not be read."""
+    unread = counts.unread
+    return {
+        "unwrapped": dict(counts.unwrapped),
+        "unread": {
+            "lines": unread.lines,
+            "first": time_json(unread.first),
+            "last": time_json(unread.last),
+        },
     }
 
 

@@ -147,8 +147,3 @@ def _reason(line: bytes) -> str:
     if isinstance(whole, dict) and "type" in whole and "request" in whole:
         return WRONG_TYPES
     return NOT_AN_ENTRY
-
-
-def decode_padded(line: bytes) -> Entry | str:
-    """Decode a line that a crash filled up with NULs: they stand for nothing."""
-    return decode(line.replace(b"\0", b""))

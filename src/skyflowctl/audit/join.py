@@ -38,6 +38,8 @@ TARGETS_MAX = 10_000
 RECENT_MAX = 5_000
 """Rows whose ctx is kept until the other device's copy comes."""
 
+_MARKS = ("/creds/", "/config")
+
 CONFLICTING_ID = "conflicting-id"
 NO_TIME = "no-time"
 UNWRAPS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"})
@@ -95,6 +97,8 @@ class Recogniser:
     def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
         self._types = frozenset(plugin_names)
         self._points = tuple(mount.strip("/") + "/" for mount in mounts)
+        self._prefixes = tuple(f"{name}/" for name in self._types)
+        self._met: set[str] = set()
         self._targets: dict[tuple[str, str], Target] = {}
 
     def target(self, request: Request) -> Target | None:
@@ -106,6 +110,8 @@ class Recogniser:
             point = point[len(space) :]
         if request.mount_type not in self._types:
             point = self._declared(space, request.path) if self._points else ""
+            if not point and not request.mount_type:
+                point = self._by_path(request.path)
             if not point:
                 return None
         key = (point, request.path)
@@ -114,7 +120,18 @@ class Recogniser:
             if len(self._targets) >= TARGETS_MAX:
                 self._targets.clear()
             found = self._targets[key] = target_of(point, request.path)
+            if len(self._met) < TARGETS_MAX:
+                self._met.add(point)
         return found
+
+    def _by_path(self, path: str) -> str:
+        """Return the mount of an entry that names no type: one that was met with its type,
+        or one below the plugin's name, where mounts are by default."""
+        for mark in _MARKS:
+            at = path.find(mark)
+            if at > 0 and (path[: at + 1] in self._met or path.startswith(self._prefixes)):
+                return path[: at + 1]
+        return ""
 
     def _declared(self, space: str, path: str) -> str:
         for point in self._points:

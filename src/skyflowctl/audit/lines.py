@@ -60,16 +60,6 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
         yield b"".join(tail)
 
 
-def count_lines(block: bytes) -> int:
-    """Return how many lines a block holds. (``bytes.count`` looks at each byte in turn.)"""
-    find = block.find
-    count, at = 0, find(b"\n")
-    while at >= 0:
-        count += 1
-        at = find(b"\n", at + 1)
-    return count + (not block.endswith(b"\n") and bool(block))
-
-
 def lines_with(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
     """Return the lines that hold one of these texts, in their order."""
     spans: dict[int, int] = {}

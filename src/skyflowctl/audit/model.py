@@ -127,6 +127,20 @@ class CredentialChange:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadSpan:
+    """Lines that could not be read, and the times between which they were written.
+
+    Args:
+        lines: how many; of a file that breaks off nobody knows.
+        first: None: perhaps from the start of a log; ``last``: None: perhaps to its end.
+    """
+
+    lines: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """What was read, and what could not be used.
 
@@ -139,6 +153,9 @@ class Counts:
         duplicates: entries that another device, or another copy, had already told.
         forwards: writes that a standby handed to the leader.
         unpaired: requests without a response, and responses without their request.
+        unwrapped: lines that were taken out of an envelope or from behind a prefix, by its
+            name.
+        unread: lines that could not be read.
     """
 
     files: int = 0
@@ -149,3 +166,10 @@ class Counts:
     duplicates: int = 0
     forwards: int = 0
     unpaired: int = 0
+    unwrapped: tuple[tuple[str, int], ...] = ()
+    unread: UnreadSpan = UnreadSpan()
+
+    @property
+    def certain(self) -> bool:
+        """Whether all that is in the logs was read: what was not met did not happen."""
+        return not self.damaged

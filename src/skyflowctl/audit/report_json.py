@@ -23,6 +23,7 @@ def report_json(report: Report) -> dict[str, Any]:
     return {
         "range": _range(report),
         "inputs": inputs_json(report.inputs),
+        "certain": report.counts.certain,
         "counts": counts_json(report.counts),
         "totals": _totals(report),
         "usage": [_usage(each) for each in report.usage],

@@ -7,19 +7,22 @@ A scan is used once.
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
-from skyflowctl.audit.entries import NUL_BYTES, Entry, decode, decode_padded
+from skyflowctl.audit.entries import Entry, decode
+from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
 from skyflowctl.audit.join import Joiner, Recogniser, Row
-from skyflowctl.audit.lines import blocks, count_lines, lines_with
+from skyflowctl.audit.lines import TOO_LONG, blocks, lines_with
 from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import Counts
+from skyflowctl.audit.model import Counts, UnreadSpan
 from skyflowctl.audit.sources import LogFile, Sources, Stream
+from skyflowctl.audit.times import moment
+from skyflowctl.audit.unread import Unread, known_format, neighbours, no_audit_log
 
 LOGIN_NEEDLE = b'mount_class":"auth"'
 """In every entry of a login; fast to look for, as none of its endings is frequent."""
@@ -100,6 +103,7 @@ class Scan:
 
     Attributes:
         noticed: those of the options' ``notice`` that were met.
+        covered: the first and last time in each node's logs, as text, of what could be read.
     """
 
     def __init__(
@@ -113,11 +117,15 @@ class Scan:
         self._options = options
         self._extra = lines
         self.noticed: set[bytes] = set()
+        self.covered: dict[str, tuple[str, str]] = {}
         self._damaged: Counter[str] = Counter()
+        self._unwrapped: Counter[str] = Counter()
+        self._unread = Unread()
         self._lines = self._bytes = self._files = 0
         self._joiner: Joiner | None = None
+        # Older servers name no type, nor does a request for a mount that is gone.
         self._types: Container[str] = (
-            _AnyType() if options.mounts else frozenset(options.plugin_names)
+            _AnyType() if options.mounts else frozenset({*options.plugin_names, ""})
         )
         self._holding: Holding | None = None
 
@@ -166,6 +174,14 @@ class Scan:
             duplicates=joiner.duplicates if joiner else 0,
             forwards=joiner.forwards if joiner else 0,
             unpaired=joiner.unpaired if joiner else 0,
+            unwrapped=tuple(sorted(self._unwrapped.items())),
+            unread=self._unread_span(),
+        )
+
+    def _unread_span(self) -> UnreadSpan:
+        first, last = self._unread.span()
+        return UnreadSpan(
+            self._unread.lines, moment(first) if first else None, moment(last) if last else None
         )
 
     def _recogniser(self) -> Recogniser:
@@ -182,10 +198,22 @@ class Scan:
         return iter(lambda: list(islice(entries, _MERGED_AT_ONCE)), [])
 
     def _of_lines(self, lines: Iterable[tuple[bytes, str]]) -> Iterator[list[Fed]]:
+        openers: dict[str, Opener] = {}
         for line, node in lines:
-            self._lines += 1
             self._bytes += len(line) + 1
-            yield self._decoded((line,), node)
+            opener = openers.get(node)
+            if opener is None:
+                opener = openers[node] = self._opener()
+            before = opener.lines
+            if opened := opener.open(line):
+                yield self._decoded(_split(opened), node)
+            self._lines += opener.lines - before
+        for node, opener in openers.items():
+            opener.close()
+            self._check_proved(opener, node)
+
+    def _opener(self) -> Opener:
+        return Opener(self._damaged, self._unread, self._unwrapped)
 
     def _of_stream(self, stream: Stream) -> Iterator[list[Fed]]:
         for file in stream.files:
@@ -193,22 +221,49 @@ class Scan:
 
     def _of_file(self, file: LogFile, node: str) -> Iterator[list[Fed]]:
         self._files += 1
+        opener = self._opener()
+        cut: Counter[str] = Counter()
+        broken = self._sources.damaged.total()
         with self._sources.reading(file) as content:
-            for block in blocks(content, self._damaged):
+            for block in blocks(content, cut):
+                if not opener.head and known_format(block):
+                    raise no_audit_log(file.name, block)
+                opened = opener.open(block)
                 if self._options.prefilter:
-                    yield from self._wanted(block, node)
-                else:
-                    lines = block.split(b"\n")
-                    if not lines[-1]:
-                        lines.pop()
-                    self._lines += len(lines)
-                    yield self._decoded(lines, node)
+                    yield from self._wanted(opened, node)
+                elif opened:
+                    yield self._decoded(_split(opened), node)
+        self._lines += opener.lines
+        self._end(opener, node, cut, broken=self._sources.damaged.total() - broken)
         if file.read is not None:
             self._bytes += file.read.bytes
+        self._check_proved(opener, file.name)
+
+    def _end(self, opener: Opener, node: str, cut: Counter[str], *, broken: int) -> None:
+        """Take in what a file that was read to its end tells besides its entries."""
+        opener.close()
+        self._damaged.update(cut)
+        first, last = opener.first, opener.last
+        if cut[TOO_LONG]:
+            self._unread.add(first, last, cut[TOO_LONG])
+        if broken:
+            self._unread.add(last, "", 0)
+        opener.lines += cut[TOO_LONG] + broken
+        if first:
+            known = self.covered.get(node, (first, last))
+            self.covered[node] = min(first, known[0]), max(last, known[1])
+
+    def _check_proved(self, opener: Opener, name: str) -> None:
+        """Refuse a file that holds something, and no entry.
+
+        Raises:
+            InvalidInput: it is such a file; says what it is.
+        """
+        if (opener.lines and not opener.proved) or known_format(opener.head):
+            raise no_audit_log(name, opener.head)
 
     def _wanted(self, block: bytes, node: str) -> Iterator[list[Fed]]:
         """Yield the entries of a block that may matter, found before they are decoded."""
-        self._lines += count_lines(block)
         for text in self._options.notice:
             if text not in self.noticed and text in block:
                 self.noticed.add(text)
@@ -227,14 +282,17 @@ class Scan:
     def _wants_unwraps(self) -> bool:
         return self._holding is not None and self._holding.wants_unwraps
 
-    def _decoded(self, lines: Iterable[bytes], node: str) -> list[Fed]:
+    def _decoded(self, lines: Sequence[bytes], node: str) -> list[Fed]:
         """Return the entries of these lines, but for requests of mounts that are not ours."""
         found: list[Fed] = []
         ours = self._types
-        for line in lines:
-            decoded = decode(line)
-            entry = self._rescued(line, decoded) if isinstance(decoded, str) else decoded
-            if entry is None or (entry.response is None and entry.request.mount_type not in ours):
+        for at, line in enumerate(lines):
+            entry = decode(line)
+            if isinstance(entry, str):
+                self._damaged[entry] += 1
+                self._unread.add(*neighbours(lines, at))
+                continue
+            if entry.response is None and entry.request.mount_type not in ours:
                 continue
             size = len(line)
             if size > LONG_LINE_BYTES:
@@ -242,18 +300,13 @@ class Scan:
             found.append((entry, node, size))
         return found
 
-    def _rescued(self, line: bytes, reason: str) -> Entry | None:
-        """Count a line that is no entry; one that only holds NULs besides is read."""
-        if b"\0" in line:
-            self._damaged[NUL_BYTES] += 1
-            entry = decode_padded(line)
-            if isinstance(entry, Entry) or not line.strip(b"\0\r "):
-                return entry if isinstance(entry, Entry) else None
-        if line.strip():
-            self._damaged[reason] += 1
-        else:
-            self._lines -= 1
-        return None
+
+def _split(block: bytes) -> list[bytes]:
+    """Return the lines of a block of entries."""
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
 
 
 class _AnyType:

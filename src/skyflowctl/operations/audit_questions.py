@@ -1,16 +1,17 @@
 """Token requests that were asked for, out of audit logs, in the order of their time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from heapq import heappop, heappush
 
 from skyflowctl.audit.ctx import is_hash
-from skyflowctl.audit.model import Counts, TokenRequest
+from skyflowctl.audit.model import Counts, TokenRequest, UnreadSpan
 from skyflowctl.audit.query import Query, matcher, scan_options
 from skyflowctl.audit.scan import Scan, scan
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.wanted import CtxWanted
 from skyflowctl.errors import Problem
+from skyflowctl.posture.words import counted
 
 ORDERED_MAX = 10_000
 """Requests that are held to put them in order: 20 MB. A wrapped one is told when its
@@ -28,6 +29,7 @@ class Answers:
 
     def __init__(self, sources: Sources, query: Query, plugin_names: tuple[str, ...]) -> None:
         self._query = query
+        self.nodes = len({stream.node for stream in sources.streams})
         self._scan: Scan = scan(sources, scan_options(query, plugin_names))
         self._hashed_seen = False
         self.found = 0
@@ -50,12 +52,18 @@ class Answers:
         return self._scan.counts()
 
     @property
+    def covered(self) -> Mapping[str, tuple[str, str]]:
+        """The first and last time that could be read of each node's logs."""
+        return self._scan.covered
+
+    @property
     def filtered_early(self) -> bool:
         """Whether lines without what is wanted were not decoded, so not checked either."""
         return bool(scan_options(self._query, ()).prefilter)
 
     def warnings(self) -> Iterator[Problem]:
         """Yield what the answer may lack."""
+        yield from unread_warnings(self.counts())
         if not self._query.ctx or not (self._hashed_seen or self._scan.noticed):
             return
         if any(_only_plain(one) for one in self._query.ctx):
@@ -72,6 +80,37 @@ class Answers:
                 "a hash tells nothing about the text behind it but whether it is the same",
                 "give the whole ctx, without * and ?",
             )
+
+
+def unread_warnings(counts: Counts) -> Iterator[Problem]:
+    """Yield why an answer is not certain, if parts of the logs could not be read."""
+    if counts.certain:
+        return
+    reasons = ", ".join(f"{reason} {number}" for reason, number in counts.damaged)
+    yield Problem(
+        "damaged-log",
+        f"{unread_words(counts)}: the answer is not certain",
+        f"what stands there is not in it ({reasons})",
+        "look at that part of the files; another device's log of the same node may be whole",
+    )
+
+
+def unread_words(counts: Counts) -> str:
+    """Say how much could not be read or trusted, and of which time."""
+    unread = counts.unread
+    lines = unread.lines
+    told = f"{counted(lines, 'line')} could not be read" if lines else "parts could not be read"
+    if not lines and unread == UnreadSpan():
+        return "entries contradict one another or have no time"
+    if unread.first == unread.last and unread.first is not None:
+        return f"{told} (of {_minute(unread.first)})"
+    first = _minute(unread.first) if unread.first else "the start of a log"
+    last = _minute(unread.last) if unread.last else "the end of a log"
+    return f"{told} (between {first} and {last})"
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _only_plain(wanted: CtxWanted) -> bool:

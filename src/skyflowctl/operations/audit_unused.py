@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from skyflowctl.audit.sources import Sources
+from skyflowctl.audit.model import Counts
 from skyflowctl.manifest.model import Manifest
+from skyflowctl.operations.audit_questions import Answers
 from skyflowctl.operations.audit_usage import AppKey, Covered, RoleKey, Usage, covered_by
 from skyflowctl.operations.posture_logins import logins
 from skyflowctl.operations.posture_reads import attempt, policies
@@ -63,6 +64,7 @@ class Unused:
         counts: by kind, how many there are in all.
         window: how far back from the log's end was asked.
         enough: the log covers all of it; else nothing can be called unused.
+        read: what was read; unless all of it could be, nothing can be either.
     """
 
     things: tuple[Thing, ...]
@@ -70,18 +72,31 @@ class Unused:
     covered: Covered
     window: timedelta
     enough: bool
+    read: Counts
     known: Known = field(default_factory=Known)
 
+    @property
+    def certain(self) -> bool:
+        """Whether what was not met in the logs was not used."""
+        return self.enough and self.read.certain
 
-def unused(sources: Sources, usage: Usage, known: Known, window: timedelta) -> Unused:
-    """Return what was not used in the last ``window`` of the logs that were read."""
-    covered = covered_by(sources, usage)
+
+def unused(answers: Answers, usage: Usage, known: Known, window: timedelta) -> Unused:
+    """Return what was not used in the last ``window`` of the logs that were read.
+
+    Args:
+        answers: of which the usage was made.
+        usage: what they show to have been used.
+        known: what there is besides.
+        window: back from the logs' end.
+    """
+    covered = covered_by(answers.covered, usage, answers.nodes)
     enough = covered.seconds >= window.total_seconds() and not usage.too_many
     every = _things(usage, known)
     since = covered.end - window if covered.end else None
     idle = [one for one in every if since is None or one.last_used is None or one.last_used < since]
     counts = {kind: sum(one.kind == kind for one in every) for kind in _KINDS}
-    return Unused(tuple(idle), counts, covered, window, enough, known)
+    return Unused(tuple(idle), counts, covered, window, enough, answers.counts(), known)
 
 
 _KINDS = ("role", "consumer", "policy")

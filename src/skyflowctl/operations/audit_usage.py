@@ -1,14 +1,12 @@
 """What the log shows to have been used, and which time it covers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from skyflowctl.audit.model import Outcome, TokenRequest
 from skyflowctl.audit.query import full_mount
-from skyflowctl.audit.sources import Sources
-from skyflowctl.audit.spans import span_of
 from skyflowctl.audit.times import moment
 
 NAMES_MAX = 50_000
@@ -74,19 +72,16 @@ class Covered:
         return max(0.0, (self.end - self.start).total_seconds())
 
 
-def covered_by(sources: Sources, usage: Usage) -> Covered:
-    """Return the time that logs cover; what was read helps where a file cannot be looked into."""
-    starts: dict[str, str] = {}
-    ends = []
-    for stream in sources.streams:
-        for file in stream.files:
-            span = span_of(file.path)
-            if span.start:
-                starts[stream.node] = min(starts.get(stream.node, span.start), span.start)
-                ends.append(moment(span.end))
-    ends += [usage.last] if usage.last else []
-    known = [moment(start) for start in starts.values()]
-    blind = len(starts) < len({stream.node for stream in sources.streams})
-    if usage.first and (blind or not known):
-        known.append(usage.first)
-    return Covered(max(known, default=None), max(ends, default=None))
+def covered_by(spans: Mapping[str, tuple[str, str]], usage: Usage, nodes: int) -> Covered:
+    """Return the time that logs cover.
+
+    Args:
+        spans: of each node whose logs hold an entry, of what could be read.
+        usage: helps where a node's logs hold none.
+        nodes: how many there are.
+    """
+    starts = [moment(start) for start, _ in spans.values()]
+    if usage.first and len(spans) < nodes:
+        starts.append(usage.first)
+    ends = [moment(end) for _, end in spans.values()]
+    return Covered(max(starts, default=None), max(ends, default=None))

@@ -92,11 +92,27 @@ def unused_roles(facts: Facts) -> Iterator[Finding]:
         for name in sorted(one.roles)
         if (one.path, name) not in used.roles
     ]
+    if idle and used.unread:
+        yield _uncertain([f"{one.path}/creds/{name}" for one, name in idle], used)
+        return
     if idle and used.until - used.since < _TELLS_ANYTHING:
         yield _too_short([f"{one.path}/creds/{name}" for one, name in idle], used)
         return
     for one, name in idle:
         yield _unused(one, name, used)
+
+
+def _uncertain(paths: list[str], used: Exercised) -> Finding:
+    return Finding(
+        "unused-roles",
+        Grade.LOW,
+        SERVER,
+        f"not checked: {used.unread} in the audit log",
+        f"{counted(len(paths), 'role')} did not occur in the rest, and may have been used there",
+        (listed(paths), _range(used)),
+        "give another device's log of the same time, or files without damage",
+        unchecked=True,
+    )
 
 
 def _too_short(paths: list[str], used: Exercised) -> Finding:

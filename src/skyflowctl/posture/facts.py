@@ -204,12 +204,14 @@ class Exercised:
         since: of its first entry.
         until: of its last.
         files: what was read.
+        unread: what of it could not be, in words; empty: nothing.
     """
 
     roles: frozenset[tuple[str, str]]
     since: datetime
     until: datetime
     files: tuple[str, ...]
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def denied(
     def work(run: Run) -> Result:
         from skyflowctl.cli.render.audit import counts_json
         from skyflowctl.operations.audit_denied import Refusals, known_from
-        from skyflowctl.operations.audit_questions import Answers
+        from skyflowctl.operations.audit_questions import Answers, unread_warnings
 
         query = options.query_of(filters, run.clock.now())
         if query.outcomes:
@@ -73,18 +73,20 @@ def denied(
         answers = Answers(sources, query, names)
         refusals = Refusals(known_from(manifest))
         refusals.add_all(answers)
+        counts = answers.counts()
         data = {
             "denied": [_group_json(one) for one in refusals.found()],
             "summary": {
                 "asked": answers.found,
                 "left_out": refusals.left_out,
-                "read": counts_json(answers.counts()),
+                "certain": counts.certain,
+                "read": counts_json(counts),
             },
         }
         asked = {**asked_json(patterns, names, query), "manifest": loaded is not None}
-        counts = answers.counts()
         keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="denied")
-        return Result(data, warnings=_warnings(refusals.left_out))
+        warnings = [*unread_warnings(counts), *_warnings(refusals.left_out)]
+        return Result(data, warnings=warnings)
 
     run_command("audit denied", output, work, _view)
 
@@ -133,17 +135,16 @@ def _warnings(left_out: int) -> list[Problem]:
 
 
 def _view(result: Result, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import read_words
+    from skyflowctl.cli.render.audit import found_words, read_words
 
     for group in result.data["denied"]:
         _show_group(group, terminal)
     summary = result.data["summary"]
     total = sum(group["count"] for group in result.data["denied"]) + summary["left_out"]
     terminal.out.flush()
-    terminal.note(
-        f"{total or 'none'} of {counted(summary['asked'], 'request')} turned down; "
-        f"{read_words(summary['read'])}"
-    )
+    found = f"{total or 'none'} of {counted(summary['asked'], 'request')} turned down"
+    found = found_words(found, certain=summary["certain"])
+    terminal.note(f"{found}; {read_words(summary['read'])}")
 
 
 def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:

@@ -284,17 +284,9 @@ def _write_files(
 
 def _warnings(found: "Report") -> list[Problem]:
     """Tell what makes the report less than whole."""
-    warnings = []
-    if found.counts.damaged:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in found.counts.damaged)
-        warnings.append(
-            Problem(
-                "damaged-log",
-                "parts of the logs could not be used",
-                reasons,
-                "what they said is not in the report; look at the files",
-            )
-        )
+    from skyflowctl.operations.audit_questions import unread_warnings
+
+    warnings = [*unread_warnings(found.counts)]
     warnings += [
         Problem(
             "limit-reached",

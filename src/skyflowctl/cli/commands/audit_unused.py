@@ -53,7 +53,7 @@ def unused(
         from skyflowctl.audit import when
         from skyflowctl.audit.query import Query
         from skyflowctl.cli.render.audit import counts_json
-        from skyflowctl.operations.audit_questions import Answers
+        from skyflowctl.operations.audit_questions import Answers, unread_warnings
         from skyflowctl.operations.audit_unused import unused as ask
         from skyflowctl.operations.audit_usage import Usage
 
@@ -66,17 +66,16 @@ def unused(
         answers = Answers(sources, Query(), names)
         usage = Usage()
         usage.add_all(answers)
-        found = ask(sources, usage, known, window)
-        data = {**_to_json(found), "read": counts_json(answers.counts())}
+        found = ask(answers, usage, known, window)
+        data = {**_to_json(found), "read": counts_json(found.read)}
         asked = {
             "logs": list(patterns),
             "plugin_names": list(names),
             "days": window.total_seconds() / DAY,
             **_known_json(known),
         }
-        counts = answers.counts()
-        keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="unused")
-        return Result(data, warnings=_warnings(found))
+        keep_answer(evidence, run, sources, found.read, asked=asked, data=data, table="unused")
+        return Result(data, warnings=[*unread_warnings(found.read), *_warnings(found)])
 
     run_command("audit unused", output, work, _view)
 
@@ -121,7 +120,7 @@ def _to_json(found: "Unused") -> dict[str, Any]:
             }
             for one in found.things
         ],
-        "certain": found.enough,
+        "certain": found.certain,
         "source": found.known.source,
         "counts": found.counts,
         "log": {

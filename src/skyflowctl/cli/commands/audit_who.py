@@ -134,6 +134,7 @@ def _answer(
     data = {"requests": rows.kept} if output.format == "json" else {}
     summary = {
         "found": answers.found,
+        "certain": answers.counts().certain,
         "read": counts_json(answers.counts()),
         "all_lines_checked": not answers.filtered_early,
     }
@@ -141,14 +142,14 @@ def _answer(
 
 
 def _view(result: Result, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import read_words
+    from skyflowctl.cli.render.audit import found_words, read_words
 
     if result.data:
         summary = result.data["summary"]
         found = counted(summary["found"], "request") if summary["found"] else "no such request"
         terminal.out.flush()
         read = read_words(summary["read"], all_lines=summary["all_lines_checked"])
-        terminal.note(f"{found}; {read}")
+        terminal.note(f"{found_words(found, certain=summary['certain'])}; {read}")
 
 
 def _checked_hashes(given: Sequence[str] | None) -> tuple[str, ...]:

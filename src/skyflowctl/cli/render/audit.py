@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from skyflowctl.audit.as_json import unread_json
 from skyflowctl.audit.model import Counts, Outcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.cli.render.fitting import Column, fitted
@@ -72,6 +73,7 @@ def counts_json(counts: Counts) -> dict[str, Any]:
         "duplicates": counts.duplicates,
         "forwards": counts.forwards,
         "unpaired": counts.unpaired,
+        **unread_json(counts),
     }
 
 
@@ -92,10 +94,16 @@ def read_words(read: Mapping[str, Any], *, all_lines: bool = True) -> str:
         )
         if number
     ]
+    notes += [f"{number} unwrapped ({name})" for name, number in read["unwrapped"].items()]
     if read["damaged"]:
         reasons = ", ".join(f"{word} {number}" for word, number in read["damaged"].items())
         notes.append(f"{sum(read['damaged'].values())} damaged ({reasons})")
     return f"{words} read" + (f"; {', '.join(notes)}" if notes else "")
+
+
+def found_words(found: str, *, certain: bool) -> str:
+    """Say what was found; where parts could not be read, that it may not be all."""
+    return found if certain else f"{found} in what could be read"
 
 
 def short_hashes(text: str) -> str:

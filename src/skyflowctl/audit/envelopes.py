@@ -1,0 +1,226 @@
+"""What stands around an entry: taken off line by line, and named.
+
+An audit device may write a constant text before each entry; container runtimes and syslog
+put each line into an envelope of their own, and cut long ones into parts.
+"""
+
+import re
+from collections import Counter
+
+import msgspec
+
+from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode
+from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG
+from skyflowctl.audit.unread import Unread, last_time_in, time_in
+
+START = b'{"time":"'
+"""How a server begins an entry."""
+_BRACE, _CLOSING = ord("{"), ord("}")
+_BOM = b"\xef\xbb\xbf"
+_DOCKER_START = b'{"log":'
+_PREFIX_MAX = 256
+_NAMES_MAX = 8
+_HEAD_BYTES = 4096
+
+BYTE_ORDER_MARK, DOCKER, CRI, SYSLOG = "byte-order mark", "Docker JSON", "CRI", "syslog"
+OTHER_PREFIXES = "other prefixes"
+SERVER_LOG = "the server's own log"
+
+_CRI = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ")
+# A line of a file (RFC 3164, or with a time of RFC 3339), or as it is sent (RFC 5424).
+_SYSLOG = re.compile(
+    rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S{8,24}) "
+    rb"\S{1,255} [^\s:]{1,64}: ?"
+    rb"|<\d{1,3}>1 (?:\S{1,255} ){5}(?:-|\[[^\]]{0,4096}\]) (?:\xef\xbb\xbf)?"
+)
+# Nothing that a piece of a torn entry would have.
+_PREFIX = re.compile(rb'[^"{}\\\x00-\x1f]{1,256}')
+_SERVER_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S{1,40} \[(?:TRACE|DEBUG|INFO|WARN|ERROR)\]")
+
+
+class _Docker(msgspec.Struct):
+    """One line of Docker's json-file driver."""
+
+    log: str
+    stream: str = ""
+
+
+_docker = msgspec.json.Decoder(_Docker).decode
+
+
+def bare_lines(block: bytes) -> int:
+    """Return how many lines a block has that holds entries alone; -1: it may hold others."""
+    if b"\0" in block or not block.startswith(START):
+        return -1
+    find, starts = block.find, block.startswith
+    count, last = 0, len(block) - 1
+    at = find(b"\n")
+    while at >= 0:
+        if block[at - 1] != _CLOSING:
+            return -1
+        count += 1
+        if at == last:
+            return count
+        if not starts(START, at + 1):
+            return -1
+        at = find(b"\n", at + 1)
+    return count + 1 if block[last] == _CLOSING else -1
+
+
+class Opener:
+    """Takes the blocks of one file, and gives them with entries alone in them.
+
+    Args:
+        damaged: counts what could not be read, by reason.
+        unread: gets the time that it is of.
+        unwrapped: counts the lines that were taken out of something, by its name.
+    """
+
+    def __init__(self, damaged: Counter[str], unread: Unread, unwrapped: Counter[str]) -> None:
+        self._damaged = damaged
+        self._unread = unread
+        self._unwrapped = unwrapped
+        self._before = b""
+        self._waiting: list[str] = []
+        self._parts: dict[bytes, list[bytes]] = {}
+        self.lines = 0
+        self.head = b""
+        self.first = ""
+        self.proved = False
+        """An entry was met."""
+
+    @property
+    def last(self) -> str:
+        """The time of the last entry so far; empty: none."""
+        return last_time_in(self._before)
+
+    def open(self, block: bytes) -> bytes:
+        """Return the entries of a block, one a line; what is none is counted."""
+        self.head = self.head or block[:_HEAD_BYTES]
+        lines = bare_lines(block)
+        if lines >= 0:
+            self.lines += lines
+            self._settle(block)
+        else:
+            block = b"\n".join(self._opened(block.split(b"\n")))
+        if block:
+            self._entries(block)
+        return block
+
+    def close(self) -> None:
+        """Take in that the file ends here."""
+        for parts in self._parts.values():
+            if parts:
+                self._note(NOT_JSON, b"".join(parts))
+        self._parts.clear()
+        for first in self._waiting:
+            self._unread.add(first, "")
+        self._waiting.clear()
+
+    def _entries(self, block: bytes) -> None:
+        """Take in a block of entries."""
+        if not self.proved:
+            self.proved = any(isinstance(decode(line), Entry) for line in block.split(b"\n"))
+        if not self.first:
+            self.first = time_in(block)
+        self._before = block
+
+    def _settle(self, line: bytes) -> None:
+        """Give the lines that wait for a later time that of this one."""
+        if self._waiting and (time := time_in(line)):
+            for first in self._waiting:
+                self._unread.add(first, time)
+            self._waiting.clear()
+
+    def _opened(self, lines: list[bytes]) -> list[bytes]:
+        found: list[bytes] = []
+        for raw in lines:
+            line = raw.strip(b" \t\r")
+            if not line:
+                continue
+            self.lines += 1
+            entry = self._entry(line)
+            if entry is not None:
+                self._settle(entry)
+                self._before = entry
+                found.append(entry)
+        return found
+
+    def _entry(self, line: bytes) -> bytes | None:
+        """Return the entry that a line holds; None: none, or only a part of one."""
+        if line.startswith(_BOM):
+            self._unwrapped[BYTE_ORDER_MARK] += 1
+            line = line[len(_BOM) :]
+        if line.startswith(_DOCKER_START):
+            return self._of_docker(line)
+        match = _CRI.match(line)
+        if match is not None:
+            text = line[match.end() :]
+            return self._of_part(CRI, match[1], text, whole=match[2] == b"F")
+        return self._bare(line, line)
+
+    def _of_docker(self, line: bytes) -> bytes | None:
+        try:
+            found = _docker(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._note(NOT_JSON, line)
+            return None
+        text = found.log.encode("utf-8", "surrogatepass")
+        stream = found.stream.encode("utf-8", "surrogatepass")
+        return self._of_part(DOCKER, stream, text, whole=text.endswith(b"\n"))
+
+    def _of_part(self, name: str, stream: bytes, text: bytes, *, whole: bool) -> bytes | None:
+        """Take a part of a line; return the entry when it is complete."""
+        self._unwrapped[name] += 1
+        parts = self._parts.setdefault(stream, [])
+        parts.append(text)
+        if not whole:
+            if sum(map(len, parts)) > MAX_LINE_BYTES:
+                self._note(TOO_LONG, b"".join(parts))
+                parts.clear()
+            return None
+        line = b"".join(parts).strip()
+        parts.clear()
+        if _SERVER_LINE.match(line):
+            # The runtime mixes what the server says with what its audit device writes.
+            self._unwrapped[SERVER_LOG] += 1
+            return None
+        return self._bare(line, line) if line else None
+
+    def _bare(self, line: bytes, whole: bytes) -> bytes | None:
+        """Return a line without NULs and without a text before the entry."""
+        if b"\0" in line:
+            self._note(NUL_BYTES, whole)
+            line = line.replace(b"\0", b"").strip()
+            return line if line[:1] == b"{" and line[-1:] == b"}" else None
+        if line[0] == _BRACE and line[-1] == _CLOSING:
+            return line
+        at = line.find(START)
+        if at > 0 and line[-1] == _CLOSING and (name := _prefix_name(line[:at])):
+            self._name(name)
+            return line[at:]
+        self._note(NOT_JSON, whole)
+        return None
+
+    def _name(self, name: str) -> None:
+        """Count a line by what stood before it; of many different texts only some apart."""
+        if name not in self._unwrapped and len(self._unwrapped) >= _NAMES_MAX:
+            name = OTHER_PREFIXES
+        self._unwrapped[name] += 1
+
+    def _note(self, reason: str, line: bytes) -> None:
+        """Count a line that cannot be read; its time is its own, or between its neighbours'."""
+        self._damaged[reason] += 1
+        if own := time_in(line):
+            self._unread.add(own, own)
+        else:
+            self._waiting.append(last_time_in(self._before))
+
+
+def _prefix_name(text: bytes) -> str:
+    """Return what a text before an entry is; empty: nothing that is known."""
+    if _SYSLOG.fullmatch(text):
+        return SYSLOG
+    if len(text) <= _PREFIX_MAX and _PREFIX.fullmatch(text):
+        return f"prefix {text.decode(errors='replace').strip()}"
+    return ""

@@ -1,0 +1,137 @@
+"""What could not be read: how much, of which time, and what a file is that is no audit log."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from skyflowctl.errors import InvalidInput
+
+_TIME = re.compile(rb'"time\\?": {0,4}\\?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)Z\\?"')
+_STARTS = (b'{"time":"', b'{\\"time\\":\\"')
+_SHOWN = 40
+_KEYS_SHOWN = 5
+_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,32}")
+
+_MAGIC = (
+    (b"\xfd7zXZ\x00", "it is packed with xz", "unpack it first: xz -dk {name}"),
+    (b"BZh91AY&SY", "it is packed with bzip2", "unpack it first: bzip2 -dk {name}"),
+    (b"\x04\x22\x4d\x18", "it is packed with lz4", "unpack it first: lz4 -dk {name}"),
+    (b"\x5d\x00\x00", "it is packed with lzma", "unpack it first: lzma -dk {name}"),
+    (b"\x1f\x9d", "it is packed with compress", "unpack it first: zcat {name} > audit.log"),
+    (b"PK\x03\x04", "it is a zip archive", "unpack it first: unzip {name}"),
+    (b"7z\xbc\xaf\x27\x1c", "it is a 7z archive", "unpack it first: 7z x {name}"),
+    (b"\x7fELF", "it is a program", ""),
+    (b"%PDF-", "it is a PDF document", ""),
+    (b"\x89PNG", "it is a picture", ""),
+    (b"SQLite format 3\x00", "it is an SQLite database", ""),
+    (b"\xff\xfe", "it is text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {name}"),
+    (b"\xfe\xff", "it is text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {name}"),
+)
+_TAR_AT, _TAR = 257, b"ustar"
+_FIX = "name the file of an audit device that writes JSON, as sys/audit lists it"
+
+
+@dataclass(slots=True)
+class Unread:
+    """How many lines could not be read, and of which time they are.
+
+    Args:
+        lines: how many.
+        first: not before this time; empty: from the start of a log.
+        last: not after it; empty: to the end of a log.
+    """
+
+    lines: int = 0
+    first: str = "~"
+    last: str = ""
+    _to_the_end: bool = False
+
+    def add(self, first: str, last: str, lines: int = 1) -> None:
+        """Count lines of the time between two others, as text; empty: not known."""
+        self.lines += lines
+        self.first = min(self.first, first)
+        self.last = max(self.last, last)
+        self._to_the_end = self._to_the_end or not last
+
+    def span(self) -> tuple[str, str]:
+        """Return the times between which they are; empty: the start, the end of a log."""
+        known = self.first != "~"
+        return self.first if known else "", "" if self._to_the_end else self.last
+
+
+def time_in(line: bytes) -> str:
+    """Return the first time of an entry in this text, without its Z; empty: none."""
+    match = _TIME.search(line)
+    return match[1].decode() if match else ""
+
+
+def last_time_in(block: bytes) -> str:
+    """Return the time of the last entry in a block of entries; empty: none."""
+    at = max(block.rfind(start) for start in _STARTS)
+    return time_in(block[at:]) if at >= 0 else ""
+
+
+def neighbours(lines: Sequence[bytes], at: int) -> tuple[str, str]:
+    """Return the times before and after one of these lines; its own, if it tells one."""
+    if own := time_in(lines[at]):
+        return own, own
+    before = next((time for line in reversed(lines[:at]) if (time := time_in(line))), "")
+    after = next((time for line in lines[at + 1 :] if (time := time_in(line))), "")
+    return before, after
+
+
+def known_format(head: bytes) -> tuple[str, str] | None:
+    """Return what a file is whose first bytes tell it, and what to do; None: text, perhaps."""
+    for magic, what, fix in _MAGIC:
+        if head.startswith(magic):
+            return what, fix or _FIX
+    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "it is a tar archive", "unpack it first: tar -xf {name}"
+    return None
+
+
+def no_audit_log(name: str, head: bytes) -> InvalidInput:
+    """Return the error for a file of which nothing can be read.
+
+    Args:
+        name: as it was given.
+        head: its first bytes, unpacked.
+    """
+    what, fix = known_format(head) or (_told_by_text(head), _FIX)
+    return InvalidInput(
+        f"{name} is no audit log: nothing of it can be read",
+        why=what,
+        fix=fix.format(name=name),
+        code="no-audit-log-file",
+    )
+
+
+def _told_by_text(head: bytes) -> str:
+    """Say what the first line is, and nothing of it but what stands before JSON, and keys."""
+    if not head:
+        return "it is packed, and broken from its start on"
+    if b"\0" in head:
+        return "it is no text: it holds NUL bytes"
+    line = next((line for line in head.split(b"\n") if line.strip()), b"").strip()
+    brace = line.find(b'{"')
+    if line.startswith(b"{"):
+        return _told_by_json(line)
+    if brace > 0:
+        before = line[:brace].decode(errors="replace")
+        shown = before[:_SHOWN] + ("..." if len(before) > _SHOWN else "")
+        return f"before the JSON of its first line stands {shown!r}, which is no known prefix"
+    if re.match(rb"\d{4}-\d\d-\d\dT\S{1,40} \[[A-Z]{4,5}\]", line):
+        return "it is the server's own log, not an audit device's"
+    return "its first line is no JSON"
+
+
+def _told_by_json(line: bytes) -> str:
+    try:
+        whole = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "its first line begins as JSON and does not end so"
+    keys = [key for key in whole if _KEY.fullmatch(key)] if isinstance(whole, dict) else []
+    names = ", ".join(keys[:_KEYS_SHOWN]) or "none"
+    return f"its lines are JSON, and no entries of an audit device (keys: {names})"
