@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import py_compile
@@ -35,7 +36,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def _add(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"new")
 
 
@@ -100,23 +101,40 @@ def test_the_environment_is_cut_down():
 
 
 def test_only_covered_modules_are_found(package: Path):
+    _add(package / "shared" / "sub" / "deep.py")
     finder = CoveredOnly(
         [
-            ("whole", str(package / "whole")),
             ("pack", str(package / "__init__.py")),
             ("pack.one", str(package / "one.py")),
             ("shared.sub", str(package / "shared" / "sub")),
         ]
     )
-    spec = finder.find_spec("pack")
-    assert spec is not None
-    assert spec.origin == str(package / "__init__.py")
-    assert finder.find_spec("pack.one") is None
-    assert finder.find_spec("shared.sub.deep") is None
+    for name, file in [
+        ("pack", "__init__.py"),
+        ("pack.one", "one.py"),
+        ("shared.sub.deep", "shared/sub/deep.py"),
+    ]:
+        spec = finder.find_spec(name)
+        assert spec is not None
+        assert spec.origin == str(package / file)
+    for name in ("shared", "shared.sub"):  # packages without a file of their own
+        spec = finder.find_spec(name)
+        assert spec is not None
+        assert (spec.origin, spec.submodule_search_locations) == (None, [])
     assert finder.find_spec("json") is None
-    for name in ("pack.sub", "pack.oneself", "shared.other"):
+    for name in ("pack.sub", "pack.sub.two", "pack.oneself", "shared.other", "pack.one.more"):
         with pytest.raises(ModuleNotFoundError):
             finder.find_spec(name)
+
+
+def test_rivals_of_one_name_are_taken_in_pythons_order(package: Path):
+    (package / "one").mkdir()
+    rivals = ["one/__init__.py", *(f"one{suffix}" for suffix in EXTENSION_SUFFIXES), "one.py"]
+    for file in (*rivals, "one.pyc"):
+        (package / file).write_bytes(b"")
+    for file in (*rivals, "one.pyc"):
+        assert launcher.module_files([("pack", str(package))])["pack.one"] == str(package / file)
+        (package / file).unlink()
 
 
 def test_what_is_found_is_what_the_launcher_lists():
@@ -171,6 +189,57 @@ def test_a_changed_file_stops_the_launcher_with_one_json_line(built, tmp_path: P
     entry = json.loads(line)
     assert (done.returncode, done.stdout, entry["@level"]) == (1, "", "error")
     assert "skyflowctl plugin build" in entry["@message"]
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory) -> tuple[Path, Path]:
+    """A launcher whose library with native code lies beside the package: (source, launcher)."""
+    folder = tmp_path_factory.mktemp("exposed")
+    source = copy_source(folder)
+    native = importlib.util.find_spec("_cffi_backend")
+    assert native is not None
+    shutil.copy(str(native.origin), source)
+    build_from(source, folder, "exposed")
+    return source, folder / "exposed"
+
+
+_PLANTED = [
+    "skyflowctl/secret/__init__.py",
+    f"skyflowctl/secret{EXTENSION_SUFFIXES[0]}",
+    "skyflowctl/secret.so",
+    "skyflowctl/clock/__init__.py",
+    "skyflowctl/errors.pyc",
+    "skyflowctl/__init__.so",
+    "skyflowctl/hvac.py",
+    "skyflowctl/secret/deeper.py",
+    "_cffi_backend/__init__.py",
+    "_cffi_backend.py",
+    "_cffi_backend/inner.py",
+    "google/__init__.py",
+    "google.py",
+    "json/__init__.py",
+    "socket.py",
+    "sitecustomize.py",
+    "planted.pth",
+]
+
+
+@pytest.mark.parametrize("planted", _PLANTED)
+def test_a_file_put_beside_a_covered_one_is_not_loaded(
+    exposed: tuple[Path, Path], tmp_path: Path, planted: str
+):
+    source, path = exposed
+    mark, file = tmp_path / "ran", source / planted
+    made = [one for one in (file, *file.parents) if not one.exists()]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"import io; io.open({str(mark)!r}, 'w').close()\n")
+    try:
+        done = _run(path, {})
+    finally:
+        for one in made:
+            one.rmdir() if one.is_dir() else one.unlink()
+    assert "never by hand" in done.stderr
+    assert not mark.exists()
 
 
 def test_a_missing_package_stops_the_launcher_with_its_path(built, tmp_path: Path):

@@ -6,18 +6,25 @@ standard library alone and imports nothing of this package.
 
 Covered are the modules of the distributions that the plugin imports: sources, compiled
 files that this interpreter would load instead of them, and native libraries; a file
-that was added, removed or changed is found, and nothing outside them can be imported.
-``site`` does not run, so no ``.pth`` file does. Not covered are the interpreter itself,
-its standard library, the system's libraries, and a change made between the check and
-the import; whoever can change those owns the machine. Keep them, and the folders that
-are covered, writable for root only.
+that was added to a covered package, removed or changed is found. Each module is loaded
+from its covered file, never by a search, so a file or folder beside one is not looked
+at, and nothing else can be imported. ``site`` does not run, so no ``.pth`` file does.
+Not covered are the interpreter itself, its standard library, the system's libraries, and
+a change made between the check and the import; whoever can change those owns the
+machine. Keep them, and the folders that are covered, writable for root only.
 """
 
 # ruff: noqa: PTH113, PTH123
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    ExtensionFileLoader,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +58,8 @@ ALLOWED = frozenset(
         "TZ",
     }
 )
-_SUFFIXES = (".py", ".pyc", *EXTENSION_SUFFIXES)
+# In the order in which Python prefers them.
+_KINDS = (*EXTENSION_SUFFIXES, ".py", ".pyc")
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -73,7 +81,7 @@ def covered_files(path: str) -> Iterator[str]:
         if os.path.isfile(cached):
             yield cached
         return
-    suffix: str | tuple[str, ...] = _CACHED if path.endswith("/__pycache__") else _SUFFIXES
+    suffix: str | tuple[str, ...] = _CACHED if path.endswith("/__pycache__") else _KINDS
     with os.scandir(path) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -105,38 +113,78 @@ def digest(modules: Sequence[Sequence[str]]) -> str:
     return total.hexdigest()
 
 
-class CoveredOnly:
-    """An import hook that finds the covered modules, and stops what is not covered.
+def module_files(modules: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the one covered file of every module, by dotted name.
 
-    A package of which only parts are covered (``google.protobuf``) has only these.
+    Where a package and modules of different kinds have one name, Python's own order
+    decides. A package that has no file of its own has an empty text.
+
+    Args:
+        modules: as for :func:`digest`.
+    """
+    ranked: dict[str, tuple[int, str]] = {}
+    for name, path in modules:
+        if os.path.isfile(path):
+            ranked[name] = (0, path)
+            continue
+        for file in covered_files(path):
+            dotted, rank = _module_name(name, file[len(path) + 1 :])
+            ranked[dotted] = min(ranked.get(dotted, (rank, file)), (rank, file))
+    found = {name: file for name, (_, file) in ranked.items() if "__pycache__" not in name}
+    for name in tuple(found):
+        while name := name.rpartition(".")[0]:
+            found.setdefault(name, "")
+    return found
+
+
+def _module_name(package: str, file: str) -> tuple[str, int]:
+    """Return the module that a file below a package is, and its place among rivals."""
+    rank, suffix = next(
+        (rank, suffix) for rank, suffix in enumerate(_KINDS, 1) if file.endswith(suffix)
+    )
+    parts = [package, *file.removesuffix(suffix).split("/")]
+    if parts[-1] == "__init__":
+        return ".".join(parts[:-1]), 0
+    return ".".join(parts), rank
+
+
+class CoveredOnly:
+    """An import hook that loads each covered module from its exact file.
+
+    It never searches a folder, so a file that was put beside a covered one is not looked
+    at. What is not covered below a covered package does not exist.
     """
 
     def __init__(self, modules: Sequence[Sequence[str]]) -> None:
-        self._roots = {name.partition(".")[0]: _root(name, path) for name, path in modules}
-        self._parts = tuple(name for name, _ in modules if "." in name)
-        self._partly = {name.partition(".")[0] for name in self._parts}
+        self._files = module_files(modules)
 
     def find_spec(
         self,
         name: str,
         path: Sequence[str] | None = None,  # noqa: ARG002 - given by the import system
-        target: ModuleType | None = None,
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Find a covered package; refuse an uncovered part of one."""
-        top, _, rest = name.partition(".")
-        if top in self._roots and not rest:
-            return PathFinder.find_spec(name, [self._roots[top]], target)
-        if top in self._partly and not self._covers(name):
+        """Return a covered module; refuse an uncovered part of a covered package."""
+        file = self._files.get(name)
+        if file:
+            return _spec(name, file)
+        if file == "":
+            return ModuleSpec(name, None, is_package=True)
+        if name.partition(".")[0] in self._files:
             raise ModuleNotFoundError(f"{name} is not part of the plugin", name=name)
         return None
 
-    def _covers(self, name: str) -> bool:
-        return any(name == part or name.startswith(part + ".") for part in self._parts)
 
-
-def _root(name: str, path: str) -> str:
-    """Return the folder in which the import of a module's first name has to look."""
-    return path.rsplit("/", 1 + name.count(".") + path.endswith("/__init__.py"))[0]
+def _spec(name: str, file: str) -> ModuleSpec:
+    loader: Any = ExtensionFileLoader
+    if file.endswith(".py"):
+        loader = SourceFileLoader
+    elif file.endswith(".pyc"):
+        loader = SourcelessFileLoader
+    is_package = file.rpartition("/")[2].startswith("__init__.")
+    spec = ModuleSpec(name, loader(name, file), origin=file, is_package=is_package)
+    spec.has_location = True
+    return spec
 
 
 def refuse(message: str) -> int:
