@@ -127,6 +127,8 @@ def test_health_is_unproven_and_mint_proves_it(place: Place):
     unproven = place.run("health", code=6)
     assert unproven["data"]["mounts"][0]["state"] == "unproven"
     assert "--mint" in unproven["errors"][0]["fix"]
+    role = {"role_ids": "role-1"}  # a name that only the other engine takes
+    assert place.server.api("POST", "skyflow/order/roles/Old.Reader", role)[0] == 204
     assert place.data("health", "--mint")["mounts"][0]["state"] == "ok"
 
 

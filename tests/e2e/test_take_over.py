@@ -4,6 +4,7 @@ over when the catalog's entry is replaced by ours."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.bao import BaoServer, running_bao
@@ -154,3 +155,27 @@ def test_plugin_register_names_the_mounts_whose_engine_it_replaces(
     assert (one["path"], one["refused"], one["note"]) == (PATH, ["Consumer.Old"], "")
     again = register_ours(server, emulator, "-y", "-o", "json")
     assert checked_data(again.stdout)["replaces"] == []
+
+
+def test_a_role_that_was_not_taken_over_is_named_by_every_plan(
+    server: BaoServer, emulator: RunningEmulator, order: str, tmp_path: Path
+):
+    switch(server, emulator, "ours")
+    text = f"""\
+version: 1
+manifest: shop
+plugin: {{name: skyflow}}
+mounts:
+  order:
+    credentials: {{file: {tmp_path}/order.json}}
+    roles: {{producer: {{role_ids: [role-1]}}}}
+"""
+    (tmp_path / "mounts.yaml").write_text(text)
+    (tmp_path / "order.json").write_text(order)
+    env = {k: v for k, v in server.env().items() if k.startswith("BAO_")}
+    words = ["plan", "-f", str(tmp_path / "mounts.yaml"), "--allow-host", emulator.host]
+    done = invoke(*words, "-o", "json", env=env)
+    assert done.exit_code == 0, done.output
+    warnings = {one["code"]: one for one in checked_data(done.stdout)["warnings"]}
+    assert "Consumer.Old" in warnings["unusable-role"]["summary"]
+    assert "cannot be taken over" in warnings["unusable-role"]["why"]

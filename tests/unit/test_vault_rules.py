@@ -223,3 +223,19 @@ def test_what_a_server_ignored_is_found():
 )
 def test_an_engines_health_is_a_state(raw, state):
     assert EngineHealth.parse(raw).state == state
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (
+            "skyflow: the stored record config was written by a newer engine (format 9; …",
+            "plugin_missing",
+        ),
+        ("failed to generate token: failed to generate bearer token: no", "refused"),
+        ("backend not configured", "unconfigured"),
+    ],
+)
+def test_what_another_engine_says_with_400_is_a_state(text, state):
+    error = failures.failure(400, (text,), method="GET", path="x/health")
+    assert failures.health_state(error) == state

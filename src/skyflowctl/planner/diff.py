@@ -174,6 +174,8 @@ def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState
     draft.actions += engine.role_actions(manifest, mount, there)
     if without_rule := engine.roles_without_rule(mount, there):
         draft.warnings.append(notes.ctx_not_enforced(mount, without_rule))
+    unusable = there.unusable if there else {}
+    draft.warnings += [notes.unusable_role(mount, name, why) for name, why in unusable.items()]
     draft.drift += drift.undeclared_roles(manifest, mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
     draft.objects += len(mount.roles) + _config_is_known(mount, there, key, outline)

@@ -145,6 +145,17 @@ def live_key_unknown(mount: Mount, wanted: CredentialIdentity) -> Problem:
     )
 
 
+def unusable_role(mount: Mount, role: str, why: str) -> Problem:
+    """A role that another engine left, or a newer one wrote; it gives no token."""
+    return Problem(
+        "unusable-role",
+        f"{mount.path}/roles/{role} is stored, and its engine refuses it",
+        why,
+        f"declare the role under a name that is one, then 'bao delete {mount.path}/roles/{role}'",
+        mount.where,
+    )
+
+
 def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
     """A ctx rule that an engine drops without a word would only look like one."""
     return Problem(

@@ -253,6 +253,8 @@ def health_state(error: VaultError) -> str:
         return "refused" if error.refused else "token_service_unreachable"
     if isinstance(error, BadRequest) and says_not_configured(error):
         return "unconfigured"
+    if isinstance(error, BadRequest) and error.says("was written by a newer engine"):
+        return "plugin_missing"  # the one that this mount needs is not the one that runs
     if isinstance(error, BadRequest) and error.says(BASIC_MINT_FAILED):
         return "refused"
     for kind, state in HEALTH_STATES.items():

@@ -145,11 +145,13 @@ class LiveRole:
 @dataclass(frozen=True, slots=True)
 class LiveEngine:
     """What one mount of ours holds. ``history`` maps a credential version to its
-    key id; None when it was not asked for, or the engine has no history."""
+    key id; None when it was not asked for, or the engine has no history. ``unusable``
+    tells of stored roles that the engine refuses, by name, why."""
 
     config: LiveConfig
     roles: Mapping[str, LiveRole]
     history: Mapping[int, str] | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def live_state(
         wanted = [path for path in dict.fromkeys(paths) if path in mounted]
         ours = [path for path in wanted if mounted[path].type == plugin_name]
         configs = {path: pool.submit(config, transport, path) for path in ours}
-        listed = {path: pool.submit(roles, transport, path) for path in ours}
+        listed = {path: pool.submit(_all_roles, transport, path) for path in ours}
         engines: dict[str, LiveEngine] = {}
         problems: dict[str, Problem] = {}
         for path in ours:
@@ -52,7 +52,9 @@ def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, Liv
     """Read the engines of these mounts one by one; those that cannot be read are left out."""
     read = {
         mount.path: _engine(
-            mount, partial(config, transport, mount.path), partial(roles, transport, mount.path)
+            mount,
+            partial(config, transport, mount.path),
+            partial(_all_roles, transport, mount.path),
         )
         for mount in mounted
     }
@@ -62,11 +64,12 @@ def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, Liv
 def _engine(
     mount: LiveMount,
     get_config: Callable[[], LiveConfig],
-    get_roles: Callable[[], Mapping[str, LiveRole]],
+    get_roles: Callable[[], tuple[Mapping[str, LiveRole], Mapping[str, str]]],
 ) -> LiveEngine | Problem:
     """Return what one mount holds, or why it cannot be read."""
     try:
-        return LiveEngine(with_mark(get_config(), mount), get_roles())
+        found, (usable, unusable) = get_config(), get_roles()
+        return LiveEngine(with_mark(found, mount), usable, unusable=unusable)
     except _WHOLE_SERVER:
         raise
     except VaultError as error:
@@ -128,11 +131,16 @@ def config(transport: Transport, path: str) -> LiveConfig:
 
 def roles(transport: Transport, path: str) -> dict[str, LiveRole]:
     """Return a mount's roles; one request where the list carries every role's fields."""
+    return _all_roles(transport, path)[0]
+
+
+def _all_roles(transport: Transport, path: str) -> tuple[dict[str, LiveRole], Mapping[str, str]]:
+    """Return the roles, and why the engine refuses others that are stored."""
     try:
         reply = transport.request("LIST", f"{path}/roles", idempotent=True, fresh=True)
     except NotFound as error:
         if error.empty:
-            return {}
+            return {}, {}
         raise
     data = reply.data or {}
     info = data.get("key_info") or {}
@@ -141,7 +149,7 @@ def roles(transport: Transport, path: str) -> dict[str, LiveRole]:
         entry = parsing.role(name, info[name]) if name in info else role(transport, path, name)
         if entry is not None:
             found[name] = entry
-    return found
+    return found, data.get("unusable") or {}
 
 
 def role(transport: Transport, path: str, name: str) -> LiveRole | None:

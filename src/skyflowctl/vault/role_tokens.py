@@ -5,12 +5,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from skyflowctl.engine.names import FOREIGN_NAME, is_name
 from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 
 _ANSWERS = (BadRequest, Forbidden, TokenServiceFailed)
+
+
+def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:
+    """Read a token of a listed role, also under a name that only another engine takes."""
+    if is_name(name) or not FOREIGN_NAME.fullmatch(name):
+        return gateway.creds(path, name, role.ctx_probe or None)
+    reply = gateway.transport.request("GET", f"{path}/creds/{name}", idempotent=True)
+    return Creds.parse(reply.data or {}, reply.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ def role_tokens(
     for name, role in roles.items():
         started = time.monotonic()
         try:
-            token = gateway.creds(path, name, role.ctx_probe or None)
+            token = _read(gateway, path, name, role)
         except _ANSWERS as error:
             yield name, RoleToken(error)
             continue
