@@ -173,9 +173,9 @@ def _from_here(path: Path) -> Path:
 
 def _is_dev(address: str | None) -> bool:
     from skyflowctl.devstack.recognise import is_address_of_dev_stack
-    from skyflowctl.vault.target import variable
+    from skyflowctl.vault.environment import named_address
 
-    named = address or variable(os.environ, "ADDR") or ""
+    named = address or named_address(os.environ)
     return bool(named) and is_address_of_dev_stack(named, os.environ)
 
 

@@ -10,6 +10,7 @@ import shutil
 import sys
 
 from skyflowctl.cli.table import GROUPS, children
+from skyflowctl.vault.environment import VARIABLES, variable
 
 _WORD = re.compile(r"\[[^\]]*\]\S*|\S+")
 
@@ -38,17 +39,7 @@ EXIT_CODES = {
 ENVIRONMENT = {
     "SKYFLOWCTL_FILE": "the manifest, when -f is not given (else ./mounts.yaml)",
     "SKYFLOWCTL_AUDIT_LOG": "audit logs, with colons between, when no LOG is given",
-    "BAO_ADDR, VAULT_ADDR": "the server's address",
-    "BAO_TOKEN, VAULT_TOKEN": "the login; belongs to the address from the environment",
-    "BAO_NAMESPACE, VAULT_NAMESPACE": "the namespace",
-    "BAO_CACERT, VAULT_CACERT": "a file with the CA certificates to trust",
-    "BAO_CAPATH, VAULT_CAPATH": "a folder with CA certificates",
-    "BAO_CLIENT_CERT, BAO_CLIENT_KEY": "a client certificate and its key",
-    "BAO_TLS_SERVER_NAME": "the name that the server's certificate must have",
-    "BAO_SKIP_VERIFY": "true: do not check the server's certificate",
-    "BAO_CLIENT_TIMEOUT": "seconds that one request may take (default 60s)",
-    "BAO_MAX_RETRIES": "how often a failed read is asked again (default 2)",
-    "BAO_TOKEN_PATH": "where the token file is (else ~/.vault-token)",
+    **{f"BAO_{one.name}": one.text for one in VARIABLES if not one.instead},
     "SKYFLOWCTL_NODES": "further addresses of the same cluster, with commas between",
     "SKYFLOWCTL_ALLOW_HOSTS": "further token services as HOST:PORT, with commas between",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
@@ -85,10 +76,10 @@ The JSON Schemas are in schemas/output of the package.
 def wants_color(stream: object = None) -> bool:
     """Tell whether help on this stream (default: stdout) may use colour.
 
-    NO_COLOR wins over FORCE_COLOR, which wins over TERM=dumb and over a stream that
-    is no terminal.
+    NO_COLOR and BAO_CLI_NO_COLOR win over FORCE_COLOR, which wins over TERM=dumb
+    and over a stream that is no terminal.
     """
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or variable(os.environ, "CLI_NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR", "0") not in {"", "0"}:
         return True
@@ -218,8 +209,11 @@ def topic_page(topic: str, page: Page) -> str:
         page.rows(list(ENVIRONMENT.items()))
         page.line()
         page.paragraph(
-            "BAO_X is read before VAULT_X; one that is set but empty still wins. A flag wins"
-            " over the environment. Address, namespace and token always come from one source."
+            "Every BAO_X may be named VAULT_X as well; BAO_X is read first, and wins also when it"
+            " is empty. A flag wins over the environment. Address, namespace and token always come"
+            " from one source. Set but not used, with a warning: "
+            + ", ".join(f"BAO_{one.name}" for one in VARIABLES if one.instead)
+            + "."
         )
     else:
         for line in _OUTPUT.splitlines():

@@ -145,9 +145,9 @@ def credential_behind(
 
 def server_is_named(options: TargetOptions) -> bool:
     """Tell whether flags or environment name a server at all."""
-    from skyflowctl.vault.target import variable
+    from skyflowctl.vault.environment import named_address
 
-    return options.dev or options.address is not None or bool(variable(os.environ, "ADDR"))
+    return options.dev or options.address is not None or bool(named_address(os.environ))
 
 
 def server_name(gateway: "Gateway") -> str:
@@ -197,10 +197,11 @@ def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
 
 def _timeout(options: TargetOptions) -> float:
     """Return the seconds that one request may take: flag, environment, else 60."""
-    from skyflowctl.vault.target import variable
+    from skyflowctl.vault.client_settings import client_timeout
 
-    text = options.timeout or variable(os.environ, "CLIENT_TIMEOUT") or "60s"
-    return span_seconds(text, "--timeout or BAO_CLIENT_TIMEOUT")
+    if options.timeout:
+        return span_seconds(options.timeout, "--timeout")
+    return client_timeout(os.environ)
 
 
 def span_seconds(text: str, origin: str) -> float:

@@ -111,9 +111,9 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
 def dev_stack_is_named() -> bool:
     """Tell whether the environment's server is the dev stack, as after ``dev env``."""
     from skyflowctl.devstack.recognise import is_address_of_dev_stack
-    from skyflowctl.vault.target import variable
+    from skyflowctl.vault.environment import named_address
 
-    return is_address_of_dev_stack(variable(os.environ, "ADDR") or "", os.environ)
+    return is_address_of_dev_stack(named_address(os.environ), os.environ)
 
 
 class NoCredentials:

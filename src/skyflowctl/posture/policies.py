@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.posture.hcl import Block, HclError, parse
+from skyflowctl.hcl import Block, HclError, parse
 
 _OLD_WORDS: Mapping[str, frozenset[str]] = {
     "deny": frozenset({"deny"}),

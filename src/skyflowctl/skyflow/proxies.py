@@ -36,7 +36,7 @@ def proxy_for(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
             it, for it can hold a password.
     """
     url = _variable("https_proxy", environ).strip()
-    if not url or _is_excepted(host, port, _variable("no_proxy", environ)):
+    if not url or is_excepted(host, port, _variable("no_proxy", environ)):
         return None
     return _parse(url)
 
@@ -60,7 +60,8 @@ def _parse(url: str) -> Proxy:
     return Proxy(host, port or 80, authorization)
 
 
-def _is_excepted(host: str, port: int, exceptions: str) -> bool:
+def is_excepted(host: str, port: int, exceptions: str) -> bool:
+    """Tell whether a list as in NO_PROXY names this host: by name, address, network, port."""
     return any(_matches(rule, host.lower(), port) for rule in exceptions.lower().split(","))
 
 

@@ -17,12 +17,14 @@ import requests
 import urllib3
 from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 
-from skyflowctl.vault.target import UNIX_SCHEME, Target
+from skyflowctl.skyflow.proxies import is_excepted
+from skyflowctl.vault.client_settings import checked_proxy
+from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
+from skyflowctl.vault.tls import tls_context
 
 _POOL = 64
 _CONNECT_SECONDS = 10.0
@@ -54,13 +56,22 @@ class Lost(Exception):
 
 
 class _TlsAdapter(HTTPAdapter):
-    """Keeps 64 connections, and checks a certificate for another name when told to."""
+    """Keeps 64 connections, and checks a certificate for another name when told to.
 
-    def __init__(self, server_name: str) -> None:
+    Whom to trust is in the context alone; requests would add its own bundle.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, server_name: str) -> None:
+        self._context = context
         self._server_name = server_name
         super().__init__(pool_connections=8, pool_maxsize=_POOL)
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the certificates to the context."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._context is not None:
+            kwargs["ssl_context"] = self._context
         if self._server_name:
             kwargs |= {"server_hostname": self._server_name, "assert_hostname": self._server_name}
         super().init_poolmanager(*args, **kwargs)
@@ -191,7 +202,7 @@ class Connection:
                 token=token.reveal() if token else None,
                 session=self._session,
                 verify=self._session.verify,
-                proxies=get_environ_proxies(_base(address)),
+                proxies=_proxies(self._target, address),
                 allow_redirects=False,
                 ignore_exceptions=True,
             )
@@ -211,26 +222,37 @@ def _session(target: Target) -> requests.Session:
     """
     session = requests.Session()
     session.trust_env = False
-    session.verify = _verify(target)
-    if target.client_cert:
-        session.cert = (target.client_cert, target.client_key or target.client_cert)
+    session.verify = not target.skip_verify
     if target.skip_verify:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    socket_path = urlsplit(target.address).path
+    addresses = (target.address, *target.nodes)
     if urlsplit(target.address).scheme == UNIX_SCHEME:
-        session.mount("http://localhost", _UnixAdapter(socket_path))
-    else:
-        session.mount("https://", _TlsAdapter(target.tls_server_name))
-        session.mount("http://", _TlsAdapter(""))
+        session.mount("http://localhost", _UnixAdapter(urlsplit(target.address).path))
+    elif any(address.startswith("https:") for address in addresses):
+        session.mount("https://", _TlsAdapter(tls_context(target), target.tls_server_name))
+    session.mount("http://", _TlsAdapter(None, ""))
     return session
 
 
-def _verify(target: Target) -> bool | str:
-    """Return the CA bundle: the target's, else the system's (SSL_CERT_FILE), else certifi's."""
-    if target.skip_verify:
-        return False
-    own = target.ca_cert or target.ca_path
-    return own or ssl.get_default_verify_paths().cafile or True
+def _proxies(target: Target, address: str) -> dict[str, str]:
+    """Return the proxy for an address in the form of requests: the target's, else that of
+    the environment, which the stock client never uses for this very machine.
+
+    Raises:
+        UsageError: the environment names no proxy that can be used.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == UNIX_SCHEME:
+        return {}
+    if target.proxy is not None:
+        return {parts.scheme: target.proxy.reveal()}
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    name = f"{parts.scheme.upper()}_PROXY"
+    named = os.environ.get(name) or os.environ.get(name.lower()) or ""
+    exceptions = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    if not named or is_loopback(host) or is_excepted(host, port, exceptions):
+        return {}
+    return {parts.scheme: checked_proxy(named, name).reveal()}
 
 
 def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:

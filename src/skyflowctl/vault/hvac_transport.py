@@ -291,6 +291,8 @@ class HvacTransport:
 
     def _send(self, address: str, call: Call, patience: Patience) -> tuple[Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
+        if self._target.rate_limit is not None:
+            self._target.rate_limit.wait()
         raw = self._connection().send(
             address,
             call.method,

@@ -6,19 +6,20 @@ both were named by flag in the same call.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from skyflowctl.errors import Problem, UsageError
 from skyflowctl.secret import Secret
-from skyflowctl.vault import token_files
+from skyflowctl.vault import client_settings, token_files
+from skyflowctl.vault.client_settings import RateLimit
+from skyflowctl.vault.environment import named_address, variable
 from skyflowctl.vault.namespaces import check_namespace
 
 Source = Literal["flags", "environment", "context"]
 UNIX_SCHEME = "unix"
-_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,11 @@ class Target:
         tls_server_name: the name that the server's certificate must have, if not the host.
         skip_verify: the server's certificate is not checked.
         nodes: further addresses of this cluster that the user named.
+        ca_bytes: CA certificates as PEM text; what is named of the three is trusted together.
+        client_pem: a client certificate and its key as PEM text, where no file is named.
         max_retries: how often a failed request is sent again; None: not set.
+        rate_limit: how many requests a second are sent; None: as many as there are.
+        proxy: the URL of the proxy for every request; None: as HTTPS_PROXY and NO_PROXY say.
         warnings: what the user should be told about this choice.
     """
 
@@ -84,7 +89,11 @@ class Target:
     tls_server_name: str = ""
     skip_verify: bool = False
     nodes: tuple[str, ...] = ()
+    ca_bytes: str = ""
+    client_pem: Secret | None = None
     max_retries: int | None = None
+    rate_limit: RateLimit | None = field(default=None, repr=False, compare=False)
+    proxy: Secret | None = None
     warnings: tuple[Problem, ...] = ()
 
     def with_token(self, token: Secret) -> "Target":
@@ -116,22 +125,17 @@ def resolve_target(
     return Target(
         address=checked,
         namespace=_namespace(source, flags, environ, context),
-        token=_token(source, flags, environ, context),
+        token=_token(source, flags, environ, context, checked),
         source=source,
         skip_verify=skip_verify,
         nodes=named,
-        max_retries=_max_retries(environ),
-        warnings=_warnings(checked, skip_verify),
+        client_pem=None if settings["client_cert"] else _client_pem(source, environ),
+        max_retries=client_settings.max_retries(environ),
+        rate_limit=client_settings.rate_limit(environ),
+        proxy=client_settings.proxy(environ),
+        warnings=_warnings(checked, skip_verify) + client_settings.not_used(environ),
         **settings,
     )
-
-
-def variable(environ: Mapping[str, str], name: str) -> str | None:
-    """Return ``BAO_<name>``, else ``VAULT_<name>``. A BAO one that is empty still wins."""
-    for prefix in ("BAO_", "VAULT_"):
-        if prefix + name in environ:
-            return environ[prefix + name]
-    return None
 
 
 def check_address(address: str) -> str:
@@ -173,12 +177,12 @@ def _address(
 ) -> tuple[Source, str]:
     if flags.address is not None:
         return "flags", flags.address
-    from_environment = variable(environ, "ADDR")
+    from_environment = named_address(environ)
     if from_environment:
         return "environment", from_environment
     if context is not None:
         return "context", context.address
-    hidden = from_environment is not None and bool(environ.get("VAULT_ADDR"))
+    hidden = environ.get("BAO_ADDR") == "" and bool(environ.get("VAULT_ADDR"))
     raise UsageError(
         "no server is named",
         why="BAO_ADDR is set and empty, and it wins over VAULT_ADDR"
@@ -209,19 +213,20 @@ def _token(
     flags: TargetFlags,
     environ: Mapping[str, str],
     context: ContextEntry | None,
+    address: str,
 ) -> Secret | None:
     if flags.token_file is not None:
         return token_files.read_token_file(flags.token_file)
     if source == "environment":
-        return _environment_token(environ)
+        return _environment_token(environ, address)
     return context.token if source == "context" and context else None
 
 
-def _environment_token(environ: Mapping[str, str]) -> Secret | None:
+def _environment_token(environ: Mapping[str, str], address: str) -> Secret | None:
     given = variable(environ, "TOKEN")
     if given:
         return token_files.checked_token(given, "the environment")
-    return token_files.stored_token(environ)
+    return token_files.stored_token(environ, address)
 
 
 def _nodes(
@@ -255,11 +260,27 @@ def _tls(
     trusts = bool(ca_cert) or flags.ca_path is not None
     return {
         "ca_cert": ca_cert or _inherited(environ, "CACERT", None, not trusts),
+        "ca_bytes": _inherited(environ, "CACERT_BYTES", None, not trusts),
         "ca_path": _inherited(environ, "CAPATH", flags.ca_path, not trusts),
         "client_cert": _inherited(environ, "CLIENT_CERT", flags.client_cert, inherits),
         "client_key": _inherited(environ, "CLIENT_KEY", flags.client_key, inherits),
         "tls_server_name": _inherited(environ, "TLS_SERVER_NAME", flags.tls_server_name, inherits),
     }
+
+
+def _client_pem(source: Source, environ: Mapping[str, str]) -> Secret | None:
+    """Return the client certificate and key that the environment holds as text."""
+    if source != "environment":
+        return None
+    given = [variable(environ, name) or "" for name in ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES")]
+    if any(given) and not all(given):
+        raise UsageError(
+            "a client certificate needs its key",
+            why="only one of BAO_CLIENT_CERT_BYTES and BAO_CLIENT_KEY_BYTES is set",
+            fix="set both, or none",
+            code="bad-environment",
+        )
+    return Secret("\n".join(given)) if all(given) else None
 
 
 def _check_files(settings: Mapping[str, str]) -> None:
@@ -295,20 +316,6 @@ def _skip_verify(source: Source, flags: TargetFlags, environ: Mapping[str, str])
     return known[text.lower()]
 
 
-def _max_retries(environ: Mapping[str, str]) -> int | None:
-    text = (variable(environ, "MAX_RETRIES") or "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
-        raise UsageError(
-            "BAO_MAX_RETRIES is no number of retries",
-            why="it is not a whole number of 0 or more",
-            fix="unset it, or set it to a number such as 2; 0 asks once",
-            code="bad-environment",
-        )
-    return int(text)
-
-
 def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
     found = []
     if skip_verify and address.startswith("https:"):
@@ -321,7 +328,7 @@ def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
             )
         )
     host = urlsplit(address).hostname or ""
-    if address.startswith("http:") and not _is_loopback(host):
+    if address.startswith("http:") and not is_loopback(host):
         found.append(
             Problem(
                 "not-encrypted",
@@ -333,5 +340,6 @@ def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host's name or address is this machine."""
     return host in {"localhost", "::1"} or host.startswith("127.")

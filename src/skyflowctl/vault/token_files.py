@@ -1,19 +1,20 @@
 """Where a token for an address from the environment is stored by the stock clients.
 
 In this order: the token helper that ``~/.bao`` or ``~/.vault`` names, the file that
-BAO_TOKEN_PATH names, ``~/.vault-token``.
+BAO_TOKEN_PATH names, ``~/.vault-token``. The settings file is read as ``bao`` 2.7.2 reads
+it: HCL or JSON with the one key ``token_helper``, of which the last counts.
 """
 
-import re
 import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from skyflowctl.errors import UsageError
+from skyflowctl.hcl import HclError, parse
 from skyflowctl.secret import Secret
+from skyflowctl.vault.environment import variable
 
-_HELPER = re.compile(r'^[ \t]*token_helper\s*=\s*"([^"]*)"\s*$', re.MULTILINE)
 _HELPER_SECONDS = 30
 _MAX_TOKEN = 8192
 
@@ -64,37 +65,88 @@ def read_token_file(path: str) -> Secret:
     return checked_token(text, path)
 
 
-def stored_token(environ: Mapping[str, str]) -> Secret | None:
+def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
     """Return the token that the stock clients stored, or None when there is none.
 
+    Args:
+        environ: the process environment.
+        address: of the server; a token helper is told it.
+
     Raises:
-        UsageError: the user's token helper failed, or a stored token is no token.
+        UsageError: the client's settings cannot be understood, the user's token helper
+            failed, or a stored token cannot be read or is no token.
     """
     home = Path(environ.get("HOME") or "~").expanduser()
     helper = _helper(environ, home)
     if helper:
-        return _ask_helper(helper, environ)
-    path = environ.get("BAO_TOKEN_PATH")
+        named = {"BAO_ADDR": address, "VAULT_ADDR": address}
+        return _ask_helper(helper, {**environ, **named})
+    path = variable(environ, "TOKEN_PATH")
     file = Path(path) if path else home / ".vault-token"
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UsageError(
+            f"the stored token cannot be read: {file}",
+            why=error.strerror or type(error).__name__,
+            fix="make it readable for you, or set BAO_TOKEN",
+            code="bad-token-file",
+        ) from None
     return checked_token(text, str(file)) if text.strip() else None
 
 
 def _helper(environ: Mapping[str, str], home: Path) -> str:
-    """Return the token helper's path, the first that a client's own settings name."""
-    named = [environ.get("BAO_CONFIG_PATH"), environ.get("VAULT_CONFIG_PATH")]
-    files = [Path(path) for path in named if path] or [home / ".bao", home / ".vault"]
-    for file in files:
-        try:
-            found = _HELPER.search(file.read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            continue
-        if found and found[1]:
-            return found[1]
+    """Return the token helper's path as the client's settings name it; empty for none.
+
+    They are the file that BAO_CONFIG_PATH names, else ``~/.bao``, else ``~/.vault``, which
+    only the ``vault`` client reads.
+    """
+    named = variable(environ, "CONFIG_PATH")
+    if named:
+        path = home / named[2:] if named.startswith("~/") else Path(named)
+        return _helper_in(path) or ""
+    for file in (home / ".bao", home / ".vault"):
+        found = _helper_in(file)
+        if found is not None:
+            return found
     return ""
+
+
+def _helper_in(file: Path) -> str | None:
+    """Return the helper that a settings file names, empty for none; None: no such file.
+
+    Raises:
+        UsageError: it cannot be read, or says what the stock client refuses.
+    """
+    if not file.exists() or (file.name == ".vault" and file.is_dir()):
+        return None
+    try:
+        items = parse(file.read_text(encoding="utf-8")).items
+    except OSError as error:
+        raise _bad_settings(file, error.strerror or type(error).__name__) from None
+    except UnicodeDecodeError:
+        raise _bad_settings(file, "it is not UTF-8") from None
+    except HclError as error:
+        raise _bad_settings(file, str(error)) from None
+    helper: object = ""
+    for keys, value in items:
+        if keys != ("token_helper",):
+            raise _bad_settings(file, "it has a key other than token_helper")
+        helper = "" if value is None else value
+    if not isinstance(helper, str):
+        raise _bad_settings(file, "token_helper is no text in quotation marks")
+    return helper
+
+
+def _bad_settings(file: Path, why: str) -> UsageError:
+    return UsageError(
+        f"the client settings cannot be understood: {file}",
+        why=why,
+        fix='have it say token_helper = "/absolute/path" and no more, or set BAO_TOKEN',
+        code="bad-client-settings",
+    )
 
 
 def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:

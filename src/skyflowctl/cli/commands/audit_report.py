@@ -235,7 +235,7 @@ def _known(
 ) -> _Known:
     """Return the mounts' type, and what their roles' ctx must look like."""
     from skyflowctl.operations.audit_report import declared_patterns, server_patterns
-    from skyflowctl.vault.target import variable
+    from skyflowctl.vault.environment import variable
 
     loaded = manifests.optional_manifest(file, run)
     name = loaded.manifest.plugin.name if loaded else manifests.DEFAULT_PLUGIN

@@ -1,4 +1,4 @@
-"""The language of policies: HCL as servers read it (version 1 of the language), or JSON.
+"""The language of policies and of client settings: HCL (version 1), or JSON.
 
 A server refuses a policy that is malformed, so what it hands out is well-formed. What is not
 understood here is an error all the same and never guessed at.
@@ -40,7 +40,7 @@ def parse(text: str) -> Block:
     """Return the whole text as one object.
 
     Raises:
-        HclError: it is malformed, or nested deeper than any policy.
+        HclError: it is malformed, or nested too deeply.
     """
     if text.lstrip().startswith("{"):
         return _from_json(text)

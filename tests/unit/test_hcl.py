@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyflowctl.posture.hcl import Block, HclError, parse
+from skyflowctl.hcl import Block, HclError, parse
 from skyflowctl.posture.policies import DENY, parse_policy
 
 

@@ -1,0 +1,164 @@
+"""Settings of the stock client's environment that say how requests are sent."""
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from skyflowctl.errors import Problem, UsageError
+from skyflowctl.secret import Secret
+from skyflowctl.vault.environment import set_but_not_used, shown_name, variable
+
+_MAX_DIGITS = 9
+_DEFAULT_SECONDS, _LONGEST_SECONDS = 60.0, 86_400.0
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|ns|[dhms])", re.ASCII)
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_PROXY_SCHEMES = frozenset({"http", "https"})
+
+
+class RateLimit:
+    """At most so many requests a second, for all threads together.
+
+    Args:
+        rate: requests a second.
+        burst: how many may be sent at once after a pause.
+        monotonic: the clock, replaceable in tests.
+        sleep: waits, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._left = float(burst)
+        self._at = monotonic()
+
+    def wait(self) -> None:
+        """Return when the next request may be sent."""
+        with self._lock:
+            now = self._monotonic()
+            self._left = min(self.burst, self._left + (now - self._at) * self.rate) - 1
+            self._at = now
+            pause = -self._left / self.rate
+        if pause > 0:
+            self._sleep(pause)
+
+
+def client_timeout(environ: Mapping[str, str]) -> float:
+    """Return the seconds that one request may take; 60 where nothing, or 0, is set.
+
+    Raises:
+        UsageError: it is neither a number of seconds nor a span such as ``1m30s``.
+    """
+    text = (variable(environ, "CLIENT_TIMEOUT") or "").strip()
+    parts = _SPAN.findall(f"{text}s" if _NUMBER.fullmatch(text) else text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) not in {text, f"{text}s"}:
+        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is no span of time", "30s")
+    if seconds > _LONGEST_SECONDS:
+        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is longer than a day", "30s")
+    return seconds or _DEFAULT_SECONDS
+
+
+def max_retries(environ: Mapping[str, str]) -> int | None:
+    """Return how often a failed request is sent again; None: not set.
+
+    Raises:
+        UsageError: it is no whole number.
+    """
+    text = (variable(environ, "MAX_RETRIES") or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        why = "it is not a whole number of 0 or more"
+        raise _bad_setting(environ, "MAX_RETRIES", why, "2; 0 asks once")
+    return int(text)
+
+
+def rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
+    """Return the limit of requests a second; None: not set.
+
+    Raises:
+        UsageError: it is neither ``RATE`` nor ``RATE:BURST``.
+    """
+    text = (variable(environ, "RATE_LIMIT") or "").strip()
+    if not text:
+        return None
+    first, colon, last = text.partition(":")
+    try:
+        rate = float(first)
+        burst = int(last) if colon else int(rate)
+    except (ValueError, OverflowError):
+        rate, burst = 0.0, 0
+    if not (0 < rate < math.inf) or (colon and burst < 1):
+        raise _bad_setting(environ, "RATE_LIMIT", "it is no rate above 0", "10 or 10:20")
+    return RateLimit(rate, max(1, burst))
+
+
+def proxy(environ: Mapping[str, str]) -> Secret | None:
+    """Return the URL of the proxy for every request, which may hold a password; None: not set.
+
+    Raises:
+        UsageError: it names no proxy that can be used.
+    """
+    name = "PROXY_ADDR" if variable(environ, "PROXY_ADDR") else "HTTP_PROXY"
+    text = (variable(environ, name) or "").strip()
+    return checked_proxy(text, shown_name(environ, name)) if text else None
+
+
+def checked_proxy(text: str, name: str) -> Secret:
+    """Return a proxy's URL in its full form.
+
+    Raises:
+        UsageError: it names no proxy that can be used; the text repeats nothing of it.
+    """
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in _PROXY_SCHEMES or not url.isprintable() or " " in url:
+        raise UsageError(
+            f"{name} names no proxy that can be used",
+            why="only http:// and https:// proxies are",
+            fix="set it to http://HOST:PORT, or unset it",
+            code="bad-environment",
+        )
+    return Secret(url)
+
+
+def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Return a warning for each variable that is set and means nothing here."""
+    found = [(shown_name(environ, one.name), one) for one in set_but_not_used(environ)]
+    return tuple(
+        Problem(
+            "environment-not-used",
+            f"{name} is set and not used",
+            "the stock client reads it; skyflowctl has no such setting",
+            f"{one.instead}; unset {name} to be rid of this warning",
+        )
+        for name, one in found
+    )
+
+
+def _bad_setting(environ: Mapping[str, str], name: str, why: str, example: str) -> UsageError:
+    shown = shown_name(environ, name)
+    return UsageError(
+        f"{shown} cannot be used",
+        why=why,
+        fix=f"unset it, or set it to a value such as {example}",
+        code="bad-environment",
+    )
