@@ -5,7 +5,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION = re.compile(
+    r"(?:(\d{1,15})d)?(?:(\d{1,15})h)?(?:(\d{1,15})m)?(?:(\d{1,15})s)?", re.ASCII
+)
+# Far beyond any use, and small enough to be added to a date or waited for.
+LONGEST_DURATION = timedelta(days=36_500)
 _UNIT_SECONDS = (86_400, 3_600, 60, 1)
 
 
@@ -56,12 +60,13 @@ def parse_duration(text: str) -> timedelta:
     Units are d, h, m and s, each at most once, largest first.
 
     Raises:
-        ValueError: the text has another form, or is empty.
+        ValueError: the text has another form, is empty, or names more than 100 years.
     """
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise ValueError(f"{text!r} is no duration (examples: 90d, 12h, 20m, 1h30m, 30s)")
     counts = [int(group or 0) for group in match.groups()]
-    return timedelta(
-        seconds=sum(count * unit for count, unit in zip(counts, _UNIT_SECONDS, strict=True))
-    )
+    seconds = sum(count * unit for count, unit in zip(counts, _UNIT_SECONDS, strict=True))
+    if seconds > LONGEST_DURATION.total_seconds():
+        raise ValueError("it is longer than 100 years")
+    return timedelta(seconds=seconds)

@@ -28,7 +28,7 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from skyflowctl.devstack.layout import write_private
+from skyflowctl.private_files import write_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.client import EmulatorControl

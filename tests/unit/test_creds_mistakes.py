@@ -113,7 +113,7 @@ def dev_stack(folder):
     """What ``dev env`` exports for a stack of this folder; nothing runs."""
     state = DevState(server=Part(ProcessRecord(1, 0.0), 18200), cluster_id="c")
     root = folder / ".skyflowctl" / "dev"
-    root.mkdir(parents=True)
+    DevLayout(root).create()
     save_state(DevLayout(root), state)
     return {"BAO_ADDR": "https://127.0.0.1:18200", "SKYFLOWCTL_DEV_DIR": str(root)}
 

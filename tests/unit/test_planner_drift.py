@@ -14,6 +14,7 @@ import pytest
 from support import planning as p
 
 from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.schema import is_unsupported
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, Kind
 from skyflowctl.vault.live import LiveState
@@ -97,7 +98,7 @@ def fields_of(kind: str) -> set[str]:
     for name, value in SCHEMA["$defs"][kind]["properties"].items():
         reference = value.get("$ref", "").rpartition("/")[2]
         target = SCHEMA["$defs"].get(reference, value)
-        if value.get("x-unsupported"):
+        if is_unsupported(value):
             continue
         inner = target.get("properties") if name in ("ctx", "audit") else None
         found |= {f"{kind}.{name}.{leaf}" for leaf in inner} if inner else {f"{kind}.{name}"}

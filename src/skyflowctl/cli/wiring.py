@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from skyflowctl.vault.answers import Node
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
+
+# A socket counts its timeout in milliseconds of a C int, which is 24 days.
+_LONGEST_TIMEOUT = timedelta(days=1)
+_LONGEST_SPAN = timedelta(days=365)
 
 
 @contextmanager
@@ -200,24 +205,32 @@ def _timeout(options: TargetOptions) -> float:
     from skyflowctl.vault.client_settings import client_timeout
 
     if options.timeout:
-        return span_seconds(options.timeout, "--timeout")
+        return span_seconds(options.timeout, "--timeout", most=_LONGEST_TIMEOUT)
     return client_timeout(os.environ)
 
 
-def span_seconds(text: str, origin: str) -> float:
+def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> float:
     """Return the seconds of a span such as ``30s``, or of a plain number of seconds.
 
+    Args:
+        text: the span.
+        origin: the flag or variable that it comes from.
+        most: the longest that is taken.
+
     Raises:
-        UsageError: it is neither, or zero.
+        UsageError: it is neither, zero, or longer.
     """
     from skyflowctl.clock import parse_duration
 
     try:
-        seconds = float(text) if text.isdecimal() else parse_duration(text).total_seconds()
+        plain = text.isascii() and text.isdecimal()
+        seconds = parse_duration(f"{text}s" if plain else text).total_seconds()
     except ValueError as error:
         raise _bad_span(origin, str(error)) from None
     if seconds <= 0:
         raise _bad_span(origin, "it is zero")
+    if seconds > most.total_seconds():
+        raise _bad_span(origin, f"it is longer than {most.days * 24}h")
     return seconds
 
 

@@ -63,8 +63,10 @@ def rotation_world(
 
 def journal_folder() -> Path:
     """Return where this machine notes which rotations its processes are at."""
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "skyflowctl" / "rotations"
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The XDG rule: a relative path is ignored. It would lead into the folder one works in.
+    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
+    return home / "skyflowctl" / "rotations"
 
 
 def rotation_supply(

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable
 from typing import Any
 
 from skyflowctl.devstack.emulator import control
-from skyflowctl.devstack.layout import DevLayout, write_private
+from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import Part
+from skyflowctl.private_files import read_private, write_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 
@@ -40,11 +41,11 @@ def ensure_account(
         roles = sorted(set(role_ids))
         client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
     path = layout.credential(mount)
-    text = path.read_text() if path.exists() else ""
+    text = read_private(path) if path.exists() else ""
     # An account without any key is one that an emulator with a new folder was just told of.
     if not _is_of(text, emulator) or not client.account(client_id)["keys"]:
         write_private(path, client.create_key(client_id).reveal())
-    return Secret(path.read_text())
+    return Secret(read_private(path))
 
 
 def account_id(mount: str) -> str:
@@ -64,7 +65,7 @@ def forget_retired(layout: DevLayout, emulator: Part) -> None:
     """
     client = control(layout, emulator)
     for path in layout.credentials.glob("*.json"):
-        if _key_id(path.read_text()) not in _keys(client, account_id(path.stem)):
+        if _key_id(read_private(path)) not in _keys(client, account_id(path.stem)):
             path.unlink()
 
 

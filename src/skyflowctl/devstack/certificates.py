@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from skyflowctl.devstack.layout import DevLayout, write_private
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.private_files import write_private
 
 
 def ensure_certificates(layout: DevLayout) -> None:
@@ -21,10 +22,10 @@ def _issue(layout: DevLayout) -> None:
     issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
     write_private(layout.private_key, issued.private_key_pem.bytes().decode())
     chain = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
-    layout.certificate.write_text(chain)
+    write_private(layout.certificate, chain)
     root = authority.cert_pem.bytes().decode()
-    layout.ca.write_text(root)
-    layout.bundle.write_text(_public_roots() + "\n" + root)
+    write_private(layout.ca, root)
+    write_private(layout.bundle, _public_roots() + "\n" + root)
 
 
 def _public_roots() -> str:

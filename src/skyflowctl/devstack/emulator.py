@@ -11,6 +11,7 @@ from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import Unhealthy
+from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
 
@@ -63,7 +64,7 @@ def control(layout: DevLayout, part: Part) -> EmulatorControl:
     Raises:
         OSError: the emulator has not made its control token yet.
     """
-    token = Secret((layout.emulator / "control-token").read_text().strip())
+    token = Secret(read_private(layout.emulator / "control-token").strip())
     return EmulatorControl(part.address, token, layout.ca)
 
 
@@ -92,8 +93,8 @@ def is_current(layout: DevLayout, part: Part) -> bool:
     """
     try:
         demanded = control(layout, part).management()
-        token = layout.skyflow_operator_token.read_bytes().strip()
-        account_id = layout.skyflow_account_id.read_text().strip()
+        token = read_private(layout.skyflow_operator_token).strip().encode()
+        account_id = read_private(layout.skyflow_account_id).strip()
     except (OSError, ValueError, EmulatorControlError):
         return False
     wanted = (account_id, hashlib.sha256(token).hexdigest())

@@ -1,14 +1,23 @@
 """The dev stack's folder: where each generated thing lives, and how it is found again."""
 
+import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.errors import Refused, UsageError
+from skyflowctl.private_files import (
+    is_private_folder,
+    make_private_folder,
+    planted_below,
+    read_private,
+    write_private,
+)
 
 DEV_DIR_VARIABLE = "SKYFLOWCTL_DEV_DIR"
 
@@ -127,30 +136,38 @@ class DevLayout:
 
     @property
     def marker(self) -> Path:
-        """Says that the folder was made by the dev stack, and that all in it is its own."""
+        """Says that this user made the folder here, and that all in it is the dev stack's."""
         return self.root / ".skyflowctl-dev"
 
     @property
     def ours(self) -> bool:
-        """Whether the dev stack made this folder."""
-        return self.marker.is_file()
+        """Whether this user made the folder with the dev stack, at this very place.
+
+        A folder that came with a clone, an archive or a copy is not ours, whatever is in
+        it: the marker holds inode and change time of a file beside it, which neither of
+        them can choose.
+        """
+        try:
+            return is_private_folder(self.root) and read_private(self.marker) == self._mark()
+        except (OSError, ValueError):
+            return False
 
     def create(self) -> None:
         """Make the folders, closed to other users, and keep git away from them.
 
         Raises:
-            Refused: the folder is there already, with files that are not the dev stack's.
+            Refused: the folder is there already and another user's or not the dev
+                stack's, or what lies in it is.
             UsageError: it cannot be made.
         """
         try:
-            if not self.ours and self.root.exists() and any(self.root.iterdir()):
-                raise self.foreign()
-            _make_private(self.root)
-            # First of all, so that a start that is killed here can be gone on with.
-            self.marker.touch(mode=0o600)
-            for folder in (*self._folders(), self.sockets):
-                _make_private(folder)
-            (self.root / ".gitignore").write_text("*\n")
+            self._claim()
+            for path, reason in planted_below(self.root):
+                raise self.planted(path, reason)
+            for folder in self._folders():
+                make_private_folder(folder)
+            self._make_sockets()
+            write_private(self.root / ".gitignore", "*\n")
         except OSError as error:
             raise UsageError(
                 f"the dev stack's folder cannot be made: {self.root}",
@@ -159,12 +176,79 @@ class DevLayout:
                 code="dev-folder",
             ) from None
 
+    def check(self) -> None:
+        """Refuse a folder that may not be used; one that is not there is no fault.
+
+        Raises:
+            Refused: it is a link, another user's or not the dev stack's.
+        """
+        for folder in self._own_folders():
+            if os.path.lexists(folder) and not is_private_folder(folder):
+                raise self.planted(folder, "it is a link, no folder, or another user's")
+        if os.path.lexists(self.root) and not self.ours:
+            raise self.foreign()
+
+    def _claim(self) -> None:
+        """Make the folder and mark it; of two commands at once the second finds the mark."""
+        for folder in self._own_folders():
+            if os.path.lexists(folder) and not is_private_folder(folder):
+                raise self.planted(folder, "it is a link, no folder, or another user's")
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not self.ours:
+                self._mark_as_ours()
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
+
+    def _mark_as_ours(self) -> None:
+        # A start that was killed here leaves an anchor and drafts, and can be gone on with.
+        if any(not _is_mark(entry.name) for entry in self.root.iterdir()):
+            raise self.foreign()
+        write_private(self._anchor, "")
+        write_private(self.marker, self._mark())
+
+    @property
+    def _anchor(self) -> Path:
+        return self.root / ".skyflowctl-dev-anchor"
+
+    def _mark(self) -> str:
+        info = self._anchor.lstat()
+        return f"{info.st_ino} {info.st_ctime_ns}\n"
+
+    def _own_folders(self) -> tuple[Path, ...]:
+        """The folders that a clone could bring: the root, and the ``.skyflowctl`` around it."""
+        above = self.root.parent
+        return (above, self.root) if above.name == ".skyflowctl" else (self.root,)
+
+    def _make_sockets(self) -> None:
+        try:
+            make_private_folder(self.sockets)
+        except OSError as error:
+            raise Refused(
+                f"the folder for plugin sockets cannot be used: {self.sockets}",
+                why=error.strerror or type(error).__name__,
+                fix=f"remove it, or name a shorter folder in {DEV_DIR_VARIABLE}, such as ~/.dev",
+                code="dev-sockets",
+            ) from None
+
+    def planted(self, path: Path, reason: str) -> Refused:
+        """Return the refusal of a folder that holds what its user did not put there."""
+        return Refused(
+            f"{path} is not the dev stack's own",
+            why=f"{reason}; it may have come with a cloned repository",
+            fix=f"look at it and remove it: rm -r {shlex.quote(str(path))}",
+            code="planted-path",
+        )
+
     def foreign(self) -> Refused:
         """Return the refusal to touch a folder that the dev stack did not make."""
         return Refused(
             f"{self.root} is not a folder of the dev stack",
-            why="it holds files and no .skyflowctl-dev, which dev up puts there",
-            fix=f"name an empty or a new folder in {DEV_DIR_VARIABLE}",
+            why="dev up did not make it here: it came with a clone or a copy, or is of other use",
+            fix=f"remove it, or name an empty or a new folder in {DEV_DIR_VARIABLE}",
             code="foreign-folder",
         )
 
@@ -173,9 +257,8 @@ class DevLayout:
         return tuple(self.root / name for name in names)
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+def _is_mark(name: str) -> bool:
+    return name.lstrip(".").startswith("skyflowctl-dev")
 
 
 def find_layout(environ: Mapping[str, str], cwd: Path | None = None) -> DevLayout:
@@ -189,15 +272,4 @@ def ensure_secret(path: Path, prefix: str = "") -> str:
     """Return the secret in a file, made up at the first call: the prefix and 64 hex digits."""
     if not path.exists():
         write_private(path, prefix + secrets.token_hex(32))
-    return path.read_text().strip()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    return read_private(path).strip()

@@ -1,12 +1,15 @@
 """Reading the stack's logs."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.errors import Unhealthy
+from skyflowctl.errors import Refused, Unhealthy
+from skyflowctl.private_files import open_private
 
 _PAUSE_SECONDS = 0.2
 
@@ -34,13 +37,13 @@ def path_of(layout: DevLayout, part: str) -> Path:
 
 def tail(path: Path, count: int) -> list[str]:
     """Return the last ``count`` lines."""
-    with path.open(errors="replace") as stream:
+    with _opened(path) as stream:
         return [line.rstrip("\n") for line in deque(stream, maxlen=count)]
 
 
 def follow(path: Path) -> Iterator[str]:
     """Yield lines as they are added, for ever."""
-    with path.open(errors="replace") as stream:
+    with _opened(path) as stream:
         stream.seek(0, 2)
         partial = ""
         while True:
@@ -52,3 +55,15 @@ def follow(path: Path) -> Iterator[str]:
                 return
             else:
                 time.sleep(_PAUSE_SECONDS)
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return os.fdopen(open_private(path, os.O_RDONLY), errors="replace")
+    except OSError as error:
+        raise Refused(
+            f"{path} is not the dev stack's own log",
+            why=error.strerror or type(error).__name__,
+            fix="remove it, and start the stack with 'skyflowctl dev up'",
+            code="planted-path",
+        ) from None

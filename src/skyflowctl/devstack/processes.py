@@ -4,6 +4,7 @@ A pid alone can be another process's by now; with its start time it cannot. Noth
 here ever signals a process that the dev stack did not start.
 """
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from skyflowctl.devstack.state import ProcessRecord
+from skyflowctl.private_files import open_private
 
 # psutil derives start times from boot time and clock ticks (10 ms).
 _SAME_START_SECONDS = 0.05
@@ -37,8 +39,8 @@ def start_detached(
     command: Sequence[str], *, log: Path, environ: Mapping[str, str], cwd: Path
 ) -> ProcessRecord:
     """Start a process in a session of its own, its output appended to ``log``."""
-    log.touch(mode=0o600, exist_ok=True)
-    with log.open("ab") as stream:
+    descriptor = open_private(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with os.fdopen(descriptor, "ab") as stream:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

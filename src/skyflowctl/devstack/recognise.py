@@ -35,8 +35,8 @@ def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> De
             credential of yours may go there.
     """
     folders = [find_layout(environ)]
-    if announced:
-        folders.insert(0, DevLayout(Path(unquote(announced))))
+    if announced and (named := Path(unquote(announced))).is_absolute():
+        folders.insert(0, DevLayout(named))
     for layout in folders:
         if cluster_id and load_state(layout).cluster_id == cluster_id:
             return layout

@@ -17,6 +17,7 @@ from skyflowctl.devstack.server_config import (
 )
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.private_files import write_private
 
 START_SECONDS = 30.0
 _LOG_TAIL_LINES = 6
@@ -34,7 +35,7 @@ def start_server(
         SkyflowctlError: it ended, or was not ready in time; its last log lines say why.
     """
     port = server_port(preferred_port)
-    layout.server_config.write_text(server_config(layout, port))
+    write_private(layout.server_config, server_config(layout, port))
     earlier = log_size(layout.server_log)
     record = start_detached(
         [str(binary), "server", "-config", str(layout.server_config)],

@@ -11,6 +11,7 @@ from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, running, stop
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
+from skyflowctl.private_files import is_private_folder
 
 OnStep = Callable[[str], None]
 
@@ -67,7 +68,8 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
-    shutil.rmtree(layout.sockets, ignore_errors=True)
+    if is_private_folder(layout.sockets):
+        shutil.rmtree(layout.sockets, ignore_errors=True)
     return ran
 
 

@@ -3,10 +3,12 @@
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from skyflowctl.devstack.layout import DevLayout, write_private
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.private_files import open_private, read_private, write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,14 @@ class DevState:
 
 
 def load_state(layout: DevLayout) -> DevState:
-    """Return what was saved, or an empty state when nothing (readable) is there."""
+    """Return what was saved, or an empty state when nothing (readable) is there.
+
+    A folder that this user did not make here says nothing, whatever is in it.
+    """
+    if not layout.ours:
+        return DevState()
     try:
-        saved = json.loads(layout.state.read_text())
+        saved = json.loads(read_private(layout.state))
         return DevState(
             server=_part(saved["server"]),
             emulator=_part(saved["emulator"]),
@@ -77,8 +84,16 @@ def save_state(layout: DevLayout, state: DevState) -> None:
 
 @contextlib.contextmanager
 def locked(layout: DevLayout) -> Iterator[None]:
-    """Hold the folder's lock: two commands never start or stop parts at once."""
-    with layout.lock.open("a") as stream:
+    """Hold the folder's lock: two commands never start or stop parts at once.
+
+    Raises:
+        Refused: what lies there is not the dev stack's.
+    """
+    try:
+        descriptor = open_private(layout.lock, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        raise layout.planted(layout.lock, error.strerror or type(error).__name__) from None
+    with os.fdopen(descriptor, "a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -158,7 +158,8 @@ def _ctx_rule(path: Path, ctx: Node) -> Iterator[Finding]:
         yield _ctx_finding(path, "pattern", pattern or ctx, "bad-ctx-pattern", error.reason)
         return
     if probe is None and rule.needs_probe():
-        fix = 'add one that satisfies the rule, such as probe: "order:probe"'
+        example = (text_of(pattern) or "").replace("*", "probe") or "probe"
+        fix = f'add one that satisfies the rule, such as probe: "{example}"'
         why = "without one, health and verify cannot mint for this role"
         summary = "a role whose ctx is required or has a pattern needs a probe"
         yield path, Problem("missing-probe", summary, why, fix, at_key(ctx, path))
@@ -195,6 +196,12 @@ def _rotation(root: Node) -> Iterator[Finding]:
 
 
 def _spans(path: Path, own: Node, default: Node | None) -> Iterator[Finding]:
+    for key in ("max_age", "renew_before", "retire_margin"):
+        node = child(own, key)
+        if node is not None and _span(node) is None:
+            about = (*path, key)
+            summary, why = f"{key} is too long", "a duration is 100 years at most"
+            yield about, Problem("bad-duration", summary, why, "use 90d", at_value(node, about))
     age = child(own, "max_age")
     if _span(age) == timedelta(0) and age is not None:
         about = (*path, "max_age")

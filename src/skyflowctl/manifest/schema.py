@@ -47,6 +47,11 @@ def _expand(part: Any, definitions: dict[str, Any]) -> Any:
     return own
 
 
+def is_unsupported(rule: Mapping[str, Any]) -> bool:
+    """Tell whether the schema knows a property's name, and this version allows no value."""
+    return rule.get("not") == {}
+
+
 class Violation(NamedTuple):
     """One place where data breaks the schema.
 
@@ -105,8 +110,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern, re.ASCII)
 
 
+def matches(pattern: str, text: str) -> bool:
+    """Tell whether a text is as a pattern of the schema asks."""
+    return _compiled(pattern).search(text) is not None
+
+
 def _pattern(_: object, pattern: str, instance: object, rule: object) -> Iterator[Exception]:  # noqa: ARG001 - jsonschema calls it with four
     from jsonschema import ValidationError
 
-    if isinstance(instance, str) and not _compiled(pattern).search(instance):
+    if isinstance(instance, str) and not matches(pattern, instance):
         yield ValidationError("another form")

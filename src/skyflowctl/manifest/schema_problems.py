@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
+from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.nodes import Node, Path, at_key, descend, locate, plain
-from skyflowctl.manifest.schema import Violation, violations
-from skyflowctl.manifest.wording import CREDENTIAL_KEYS, MASK, did_you_mean, listed, shown
+from skyflowctl.manifest.schema import Violation, is_unsupported, matches, violations
+from skyflowctl.manifest.wording import CREDENTIAL_KEYS, EXPECTED, MASK, did_you_mean, listed, shown
 
 _REFERENCES = frozenset({"credentials", "operator_token"})
 _TYPE_NAMES = {
@@ -78,7 +79,7 @@ def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, 
 
 def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
     rules = error.rule["properties"]
-    known = [key for key, rule in rules.items() if not rule.get("x-unsupported")]
+    known = [key for key, rule in rules.items() if not is_unsupported(rule)]
     unknown = [key for key in error.instance if key not in rules]
     if any(key in CREDENTIAL_KEYS for key in unknown):
         summary = f"{_name(path)} holds a credential itself"
@@ -87,7 +88,7 @@ def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Pa
         yield path, Problem("inline-credential", summary, why, _INLINE, where)
         return
     for key in unknown:
-        near = did_you_mean(key, rules)
+        near = did_you_mean(key, known)
         why = f"known here: {listed(sorted(known))}"
         fix = near or "remove it"
         summary = f'unknown key "{shown(key)}" in {_name(path)}'
@@ -100,7 +101,7 @@ def _bad_name(error: Violation, path: Path, root: Node) -> tuple[Path, Problem]:
     kind = "role" if path and path[-1] == "roles" else "mount"
     where = _key_of(root, (*path, key))
     summary = f'"{shown(key)}" is no name for a {kind}'
-    fix = f"use {error.rule['x-expected']}"
+    fix = f"use {EXPECTED[error.rule['pattern']]}"
     why = "it becomes a part of a path on the server"
     return (*path, key), Problem("bad-name", summary, why, fix, where)
 
@@ -157,9 +158,24 @@ def _type(error: Violation, path: Path) -> _Words:
 
 def _how_to_quote(value: object, error: Violation) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if "duration" in error.rule.get("x-expected", ""):
-        return f"give it a unit: {text}d, {text}h or {text}m"
-    return f'quote it: "{text}"'
+    if _expected(error).startswith("a duration"):
+        return _with_unit(text) or f"use {_expected(error)}"
+    fits = "pattern" not in error.rule or matches(error.rule["pattern"], text)
+    return f'quote it: "{text}"' if fits else f"use {_expected(error)}"
+
+
+def _with_unit(number: str) -> str:
+    """Return what a plain number of seconds may be written as; a server shows those."""
+    try:
+        seconds = parse_duration(f"{number}s")
+    except ValueError:
+        return ""
+    days = f" or {seconds.days}d" if seconds.days and not seconds.seconds else ""
+    return f"give it a unit: {number}s{days}"
+
+
+def _expected(error: Violation) -> str:
+    return EXPECTED.get(error.rule.get("pattern", ""), "another form")
 
 
 def _kind(value: object) -> str:
@@ -171,7 +187,7 @@ def _kind(value: object) -> str:
 
 
 def _bad_form(error: Violation, path: Path) -> _Words:
-    expected = str(error.rule.get("x-expected", "another form"))
+    expected = _expected(error)
     code = "bad-duration" if "duration" in expected else "bad-value"
     if (path and path[-1] == "path") or path[-1:] == ("path_prefix",):
         code = "bad-path"
@@ -214,6 +230,19 @@ def _size(error: Violation, path: Path) -> _Words:
     return "bad-length", summary, _NOT_THAT, fix if bound == "at most" else "give more"
 
 
+def _any_of(error: Violation, path: Path) -> _Words:
+    """Word the one place with two types: a ctx's probe, text or a flat object."""
+    if error.instance is None or error.instance in ("", {}):
+        fix = "give it a value, or remove the key"
+        return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
+    if isinstance(error.instance, dict):
+        limit = next(one["maxProperties"] for one in error.limit if "maxProperties" in one)
+        summary = f"{_name(path)} may have at most {limit} entries"
+        return "bad-length", summary, _NOT_THAT, "remove some"
+    summary = f"{_name(path)} must be text or a map, not {_kind(error.instance)}"
+    return "bad-type", summary, _NOT_THAT, "give text in quotes, or a flat map of 1 to 16 values"
+
+
 def _repeated(items: Sequence[object]) -> int:
     return next(index for index, item in enumerate(items) if item in items[:index])
 
@@ -229,6 +258,7 @@ _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
     "const": _const,
     "enum": _enum,
     "uniqueItems": _unique,
+    "anyOf": _any_of,
     **dict.fromkeys(
         ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), _size
     ),

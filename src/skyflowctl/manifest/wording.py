@@ -17,6 +17,32 @@ _CREDENTIAL_SHAPES = re.compile(
     r"|[\"']?(?:privateKey|private_key|apiKey|api_key)[\"']?\s*[:=]"
 )
 
+EXPECTED = {
+    r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})"
+    r"(-[0-9A-Za-z.-]{1,64})?(\+[0-9A-Za-z.-]{1,64})?$":
+        "a semantic version with a leading v, such as v1.0.0 or v1.0.0-rc.1",
+    "^[a-z0-9][a-z0-9_-]{0,62}$":
+        "1 to 63 of a-z, 0-9, - and _, starting with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$":
+        ("segments of letters, digits, -, _ and . joined by single slashes, none"
+         " at either end"),
+    r"^[^\u0000-\u001f\u007f]*$":
+        "one line of text",
+    "^[A-Za-z0-9][A-Za-z0-9_.:/@=+-]{0,127}$":
+        "1 to 128 letters, digits and _ . : / @ = + -, starting with a letter or digit",
+    "^([0-9]{1,6}d)?([0-9]{1,7}h)?([0-9]{1,9}m)?([0-9]{1,10}s)?$":
+        "a duration such as 90d, 12h, 20m, 1h30m or 30s",
+    "^[A-Za-z_][A-Za-z0-9_]{0,254}$":
+        ("the name of an environment variable: letters, digits and _, not starti"
+         "ng with a digit"),
+    "^[A-Za-z0-9_-]{1,128}$":
+        "1 to 128 letters, digits, - and _",
+    "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$":
+        "1 to 128 letters, digits, _ . and -, starting with a letter or digit",
+}  # fmt: skip
+"""What each pattern of the schema asks for. Kept here and not in the schema: strict
+validators such as Ajv refuse keywords that they do not know."""
+
 CREDENTIAL_KEYS = frozenset(
     {
         "privateKey", "private_key", "apiKey", "api_key", "apiKeyID",

@@ -4,10 +4,13 @@ Composing a document is left to ``yaml_tree``: libyaml's composer recurses in C 
 crashes the process on 200,000 nested lists (tried with PyYAML 6.0.3).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import yaml
+
+from skyflowctl.manifest.wording import shown
 
 # PyYAML's stubs give the classes of events, but not what each of them carries.
 Event: TypeAlias = Any
@@ -27,6 +30,11 @@ _WORDS = {
     "unknown escape": ("an escape in double quotes is unknown",
                        "write \\\\ for a backslash, or use single quotes"),
 }  # fmt: skip
+
+
+_VARIABLE = re.compile(
+    r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})(?::-[^}\n]{0,200})?\}[^\s,\]}\[{\"]{0,200}"
+)
 
 
 class SyntaxProblem(Exception):
@@ -66,9 +74,23 @@ def parse(text: str) -> Iterator[Event]:
         if "end of stream" in (error.problem or "") and error.context_mark:
             mark = error.context_mark  # where the quoted text starts that never ends
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise SyntaxProblem(line, column, *_explain(error.problem or "")) from None
+        words = _unquoted_variable(text, mark) or _explain(error.problem or "")
+        raise SyntaxProblem(line, column, *words) from None
     except yaml.YAMLError:
         raise SyntaxProblem(1, 1, "it cannot be read as YAML", "check the file") from None
+
+
+def _unquoted_variable(text: str, mark: Any) -> tuple[str, str] | None:
+    """Return the words for a ``${NAME}`` without quotes in a flow map or list."""
+    lines = text.splitlines()
+    if mark is None or mark.line >= len(lines) or not mark.column:
+        return None
+    value = _VARIABLE.match(lines[mark.line], mark.column - 1)
+    if value is None:
+        return None
+    name, whole = value[1], value[0]
+    example = whole if shown(whole) == whole else f"${{{name}}}"
+    return f"the }} of ${{{name}}} ends the map around it", f'quote it: "{example}"'
 
 
 def _explain(problem: str) -> tuple[str, str]:

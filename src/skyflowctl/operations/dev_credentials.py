@@ -10,6 +10,7 @@ from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.dev_stack import account_credential, not_running, sync_accounts
 from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.management import ManagementApi
 
@@ -72,8 +73,8 @@ def dev_management(
         raise not_running()
     return ManagementApi(
         f"127.0.0.1:{part.port}",
-        token or Secret(layout.skyflow_operator_token.read_text().strip()),
-        account_id or layout.skyflow_account_id.read_text().strip(),
+        token or Secret(read_private(layout.skyflow_operator_token).strip()),
+        account_id or read_private(layout.skyflow_account_id).strip(),
         environ={},
         context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
     )

@@ -19,6 +19,7 @@ from skyflowctl.devstack.state import DevState, Part, load_state, locked
 from skyflowctl.errors import SkyflowctlError, Unhealthy
 from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher
+from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.version import semver
 
@@ -87,7 +88,7 @@ def dev_target(layout: DevLayout, state: DevState) -> "Target":
     return Target(
         address=state.server.address,
         namespace="",
-        token=Secret(layout.operator_token.read_text().strip()),
+        token=Secret(read_private(layout.operator_token).strip()),
         source="context",
         ca_cert=str(layout.ca),
     )
@@ -190,6 +191,7 @@ class DevStatus:
 def status(environ: Mapping[str, str]) -> DevStatus:
     """Return what runs; asks each part, changes nothing."""
     layout = find_layout(environ)
+    layout.check()
     state = load_state(layout)
     parts = (
         _server_status(layout, state.server),
@@ -229,9 +231,8 @@ def reset(environ: Mapping[str, str]) -> bool:
     import shutil
 
     layout = find_layout(environ)
-    if layout.root.exists():
-        if not layout.ours:
-            raise layout.foreign()
+    layout.check()
+    if layout.ours:
         bring_down(environ)
         if leftovers(layout):
             raise Unhealthy(
@@ -254,6 +255,7 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
         Unhealthy: it does not run.
     """
     layout = find_layout(environ)
+    layout.check()
     state = load_state(layout)
     if not all(part and alive(part.process) for part in (state.server, state.emulator)):
         raise not_running()

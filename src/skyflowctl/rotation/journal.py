@@ -8,6 +8,13 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from skyflowctl.private_files import (
+    is_private_folder,
+    make_private_folder,
+    read_private,
+    write_private,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
@@ -27,7 +34,8 @@ class _Owner:
 class FolderJournal:
     """One file for each mount, in a folder that only its owner may read.
 
-    What cannot be read or written makes a note unknown and never fails a rotation.
+    What cannot be read or written makes a note unknown and never fails a rotation; nor does
+    a folder that is a link or another user's, which is left alone.
 
     Args:
         folder: is made when it is needed.
@@ -43,19 +51,22 @@ class FolderJournal:
         note = {"scope": self._scope, "path": path, "rotation": rotation_id}
         text = json.dumps({**note, **asdict(_this_process())})
         with contextlib.suppress(OSError):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
-            _replace(self._file(path), text)
+            for folder in self._own_folders():
+                make_private_folder(folder)
+            write_private(self._file(path), text)
 
     def end(self, path: str) -> None:
         """Forget it; the rotation is settled."""
         with contextlib.suppress(OSError):
-            self._file(path).unlink(missing_ok=True)
+            if self._is_safe():
+                self._file(path).unlink(missing_ok=True)
 
     def owner_alive(self, path: str, rotation_id: str) -> bool | None:
         """Tell whether the process that began it still runs; None: it is not known here."""
+        if not self._is_safe():
+            return None
         try:
-            note = json.loads(self._file(path).read_text())
+            note = json.loads(read_private(self._file(path)))
             if (note["scope"], note["path"], note["rotation"]) != (self._scope, path, rotation_id):
                 return None
             owner = _Owner(int(note["pid"]), str(note["started"]), str(note["machine"]))
@@ -63,18 +74,17 @@ class FolderJournal:
             return None
         return _is_alive(owner)
 
+    def _own_folders(self) -> tuple[Path, ...]:
+        above = self._folder.parent
+        return (above, self._folder) if above.name == "skyflowctl" else (self._folder,)
+
+    def _is_safe(self) -> bool:
+        """Whether the folders are this user's; in another's, a note may be a lie."""
+        return all(is_private_folder(folder) for folder in self._own_folders())
+
     def _file(self, path: str) -> Path:
         name = hashlib.sha256(f"{self._scope}\n{path}".encode()).hexdigest()[:32]
         return self._folder / f"{name}.json"
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file that is whole at any time, and nobody else's to read."""
-    draft = file.with_suffix(f".{os.getpid()}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(text)
-    draft.replace(file)
 
 
 def _this_process() -> _Owner:

@@ -13,7 +13,12 @@ OPTIONAL = ("clientName", "keyValidAfterTime", "keyValidBeforeTime")
 _MAXIMUM_TEXT = 512
 _DOWNLOAD = "use the credentials.json as Skyflow Studio downloads it"
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
-_PLACEHOLDER = re.compile(r"<[^<>]{1,80}>|YOUR_", re.IGNORECASE)
+# A whole value that a reader of the documentation was meant to replace.
+_PLACEHOLDER = re.compile(
+    r"<[^<>]{1,80}>|your[ _-][\w -]{1,80}|\$\{[^{}]{1,80}\}|\{\{[^{}]{1,80}\}\}|change[ _-]?me",
+    re.IGNORECASE,
+)
+_PEM_FRAME = re.compile(r"-----(?:BEGIN|END)[A-Z0-9 ]{1,40}-----")
 
 
 def _plain(name: str) -> str:
@@ -75,7 +80,7 @@ def _text(name: str, value: Any, findings: Findings) -> str | None:
     text = value.strip()
     if not text and name in REQUIRED:
         findings.error("field-empty", f"{name} is empty", _DOWNLOAD)
-    elif _PLACEHOLDER.search(text):
+    elif _is_placeholder(name, text):
         findings.error("placeholder", f"{name} still holds a placeholder", _DOWNLOAD)
     elif name != "privateKey" and not (text.isprintable() and len(text) <= _MAXIMUM_TEXT):
         message = f"{name} holds control characters or more than {_MAXIMUM_TEXT} characters"
@@ -86,3 +91,11 @@ def _text(name: str, value: Any, findings: Findings) -> str | None:
             findings.warning("field-blanks", message, _DOWNLOAD)
         return text
     return None
+
+
+def _is_placeholder(name: str, text: str) -> bool:
+    """Tell whether the whole value is one; of a key, what is in its frame. Names are free."""
+    if name == "clientName":
+        return False
+    inner = _PEM_FRAME.sub("", text).strip() if name == "privateKey" else text
+    return _PLACEHOLDER.fullmatch(inner) is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from skyflowctl.private_files import make_private_folder, read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import snapshot
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, read_private_key
@@ -32,8 +33,7 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        make_private_folder(path)
 
     def load(self) -> EmulatorState:
         """Return the state as it was saved; a new one in an empty folder.
@@ -45,7 +45,7 @@ class StateFolder:
         saved = self._path / _ACCOUNTS
         if saved.exists():
             try:
-                snapshot.restore(state, json.loads(saved.read_text()))
+                snapshot.restore(state, json.loads(read_private(saved)))
             except (ValueError, Refusal) as error:
                 raise ValueError(f"{saved} is damaged: {error}") from error
         return state
@@ -69,7 +69,7 @@ class StateFolder:
         path = self._path / name
         if not path.exists():
             self._write(name, make().reveal())
-        return Secret(path.read_text())
+        return Secret(read_private(path))
 
     def _write(self, name: str, text: str) -> None:
         # mkstemp makes the file 0600 from its first byte on.

@@ -1,0 +1,127 @@
+"""Files and folders that only this user may touch: opened without following a link.
+
+What lies below a cloned repository or a shared temporary folder may have been planted.
+Every function here raises ``OSError`` with a reason in ``strerror`` for what is a link,
+another user's, or of another type.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a regular file of this user; a new one is 0600.
+
+    Raises:
+        OSError: it cannot be opened, or it is a link, another user's or no regular file.
+    """
+    try:
+        # Not blocking: a pipe under this name is refused instead of waited for.
+        descriptor = os.open(path, flags | _NO_FOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise _explained(path, error) from None
+    reason = _unsafe(os.fstat(descriptor), stat.S_ISREG, "it is no regular file")
+    if reason:
+        os.close(descriptor)
+        raise _refusal(path, reason)
+    return descriptor
+
+
+def read_private(path: Path) -> str:
+    """Return the text of a file of this user.
+
+    Raises:
+        OSError: as for :func:`open_private`.
+    """
+    with os.fdopen(open_private(path, os.O_RDONLY)) as stream:
+        return stream.read()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all; a link at ``path`` is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(open_private(draft, flags), "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder of mode 0700, or close one of this user to all others.
+
+    Raises:
+        OSError: it cannot be made, or it is a link, another user's or no folder.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW)
+    except OSError as error:
+        raise _explained(path, error) from None
+    try:
+        reason = _unsafe(os.fstat(descriptor), stat.S_ISDIR, "it is no folder")
+        if reason:
+            raise _refusal(path, reason)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def is_private_folder(path: Path) -> bool:
+    """Tell whether a folder is there, no link, and this user's."""
+    try:
+        return not _unsafe(path.lstat(), stat.S_ISDIR, "it is no folder")
+    except (OSError, ValueError):
+        return False
+
+
+def planted_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what lies below a folder and is a link or another user's, with the reason.
+
+    Raises:
+        OSError: a folder below cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a running part has just removed it
+            reason = _unsafe(info, lambda _mode: True, "")
+            if reason:
+                yield Path(entry.path), reason
+            elif stat.S_ISDIR(info.st_mode):
+                yield from planted_below(Path(entry.path))
+
+
+def _unsafe(info: os.stat_result, is_type: Callable[[int], bool], wrong_type: str) -> str:
+    if stat.S_ISLNK(info.st_mode):
+        return "it is a link"
+    if info.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
+        return "it has a second name (a hard link)"
+    return "" if is_type(info.st_mode) else wrong_type
+
+
+def _explained(path: Path, error: OSError) -> OSError:
+    """Return the error with "it is a link" where the system says ELOOP or ENOTDIR."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and path.is_symlink():
+        return _refusal(path, "it is a link")
+    return error
+
+
+def _refusal(path: Path, reason: str) -> OSError:
+    return OSError(errno.EPERM, reason, str(path))

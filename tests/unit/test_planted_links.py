@@ -1,0 +1,282 @@
+"""H2: what a cloned repository or another user has planted is neither followed nor used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from support.cli import checked_envelope, invoke
+
+from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.devstack.logs import path_of, tail
+from skyflowctl.devstack.processes import start_detached
+from skyflowctl.devstack.state import DevState, load_state, locked, save_state
+from skyflowctl.errors import Refused
+from skyflowctl.private_files import (
+    is_private_folder,
+    make_private_folder,
+    open_private,
+    read_private,
+    write_private,
+)
+from skyflowctl.rotation.journal import FolderJournal
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+# Every file that a start of the stack writes, appends to, or locks.
+WRITTEN = [
+    ".gitignore", "openbao.hcl", "lock", "dev.json", "logs/openbao.log", "logs/audit.log",
+    "logs/emulator.log", "secrets/operator.token", "secrets/unseal.key", "tls/ca.pem",
+    "tls/bundle.pem", "tls/server.key", "emulator/accounts.json", "credentials/order.json",
+    "plugins/skyflow",
+]  # fmt: skip
+FOLDERS = ["logs", "secrets", "tls", "emulator", "credentials", "plugins", "run"]
+
+
+@pytest.fixture
+def target(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    precious.chmod(0o644)
+    return precious
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("SKYFLOWCTL_DEV_DIR", raising=False)
+    return folder
+
+
+def dev_of(project: Path) -> DevLayout:
+    return DevLayout(project / ".skyflowctl" / "dev")
+
+
+def untouched(target: Path) -> bool:
+    return (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("mine", 0o644)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("made", ["by a clone", "by dev up"])
+def test_a_planted_file_link_is_refused_by_a_reading_command(project, target, name, made):
+    layout = dev_of(project)
+    if made == "by dev up":
+        layout.create()
+    link = layout.root / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    (project / "mounts.yaml").write_text("version: 1\nmanifest: t\nmounts: {}\n")
+    done = invoke("plan", "--dev", "-o", "json")
+    error = checked_envelope(done.stdout)["errors"][0]
+    code = "planted-path" if made == "by dev up" else "foreign-folder"
+    assert (done.exit_code, error["code"]) == (5, code)
+    assert untouched(target)
+    assert str(layout.root) in error["summary"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_planted_folder_link_is_refused_and_its_target_not_closed(project, tmp_path, name):
+    layout = dev_of(project)
+    layout.create()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    if (layout.root / name).exists():
+        (layout.root / name).rmdir()
+    (layout.root / name).symlink_to(elsewhere)
+    with pytest.raises(Refused) as refused:
+        layout.create()
+    assert refused.value.problems[0].code == "planted-path"
+    assert (list(elsewhere.iterdir()), stat.S_IMODE(elsewhere.stat().st_mode)) == ([], 0o755)
+
+
+@pytest.mark.parametrize("what", [".skyflowctl", ".skyflowctl/dev"])
+def test_a_link_in_the_place_of_the_folder_itself_is_refused(project, tmp_path, what):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (project / what).parent.mkdir(exist_ok=True)
+    (project / what).symlink_to(elsewhere)
+    for args in (["dev", "up"], ["dev", "status"], ["dev", "reset", "-y"], ["dev", "env"]):
+        done = invoke(*args, "-o", "json")
+        assert (done.exit_code, checked_envelope(done.stdout)["errors"][0]["code"]) == (
+            5,
+            "planted-path",
+        )
+    assert (list(elsewhere.iterdir()), stat.S_IMODE(elsewhere.stat().st_mode)) == ([], 0o755)
+
+
+def test_the_fix_that_is_printed_makes_the_folder_usable_again(project, target):
+    layout = dev_of(project)
+    layout.create()
+    (layout.root / "lock").symlink_to(target)
+    with pytest.raises(Refused) as refused:
+        layout.create()
+    command = refused.value.problems[0].fix.partition(": ")[2]
+    assert os.system(command) == 0  # noqa: S605 - what the reader would type
+    layout.create()
+    assert untouched(target)
+
+
+def test_a_dev_folder_that_came_with_a_clone_is_not_ours(project, tmp_path):
+    """All of its files are regular and this user's, and its marker says what ours says."""
+    made = DevLayout(tmp_path / "attacker")
+    made.create()
+    save_state(made, DevState(cluster_id="the-real-cluster"))
+    assert load_state(made).cluster_id == "the-real-cluster"
+    layout = dev_of(project)
+    shutil.copytree(made.root, layout.root, copy_function=shutil.copy2)
+    assert not layout.ours
+    assert load_state(layout) == DevState()
+    (project / "mounts.yaml").write_text("version: 1\nmanifest: t\nmounts: {}\n")
+    for args in (["dev", "up"], ["dev", "status"], ["dev", "reset", "-y"], ["plan", "--dev"]):
+        done = invoke(*args, "-o", "json")
+        assert (done.exit_code, checked_envelope(done.stdout)["errors"][0]["code"]) == (
+            5,
+            "foreign-folder",
+        )
+    assert (layout.root / "dev.json").exists()
+
+
+def test_a_moved_folder_and_a_killed_first_start_stay_ours(project):
+    layout = dev_of(project)
+    layout.create()
+    layout.marker.unlink()  # killed between the anchor and the marker
+    for entry in [one for one in layout.root.iterdir() if "skyflowctl-dev" not in one.name]:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    layout.create()
+    moved = layout.root.with_name("other")
+    layout.root.rename(moved)
+    assert DevLayout(moved).ours
+
+
+@as_root
+@pytest.mark.parametrize("name", ["", "logs", "tls/server.key"])
+def test_what_belongs_to_another_user_is_refused(project, name):
+    layout = dev_of(project)
+    layout.create()
+    write_private(layout.private_key, "a key")
+    os.chown(layout.root / name, NOBODY, NOBODY)
+    with pytest.raises(Refused) as refused:
+        layout.create()
+    problem = refused.value.problems[0]
+    assert problem.code == "planted-path"
+    assert "another user" in problem.why
+
+
+def test_no_open_below_follows_a_link(tmp_path, target):
+    layout = DevLayout(tmp_path / "dev")
+    layout.create()
+    for path in (layout.lock, layout.server_log, layout.state, layout.server_config):
+        path.symlink_to(target)
+    with pytest.raises(Refused), locked(layout):
+        pass
+    with pytest.raises(Refused):
+        tail(path_of(layout, "openbao"), 3)
+    with pytest.raises(OSError, match="it is a link"):
+        start_detached(["true"], log=layout.server_log, environ={}, cwd=tmp_path)
+    with pytest.raises(OSError, match="it is a link"):
+        read_private(layout.server_config)
+    assert load_state(layout) == DevState()
+    write_private(layout.server_config, "ours")  # replaces the link, not its target
+    assert not layout.server_config.is_symlink()
+    assert untouched(target)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "hard link", "folder"])
+def test_only_a_regular_file_with_one_name_is_opened(tmp_path, target, kind):
+    path = tmp_path / "odd"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.hardlink_to(target)
+    with pytest.raises(OSError, match=r"regular file|second name"):
+        open_private(path, os.O_RDONLY)
+
+
+@pytest.fixture
+def short_of_room(tmp_path, monkeypatch):
+    """A dev folder whose path is too long for sockets, and a temporary folder beside it."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(shared))
+    return DevLayout(tmp_path / ("long" * 20) / "dev")
+
+
+def test_a_link_in_the_place_of_the_socket_folder_is_refused(short_of_room, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    short_of_room.sockets.symlink_to(elsewhere)
+    with pytest.raises(Refused) as refused:
+        short_of_room.create()
+    assert refused.value.problems[0].code == "dev-sockets"
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
+@as_root
+def test_a_socket_folder_of_another_user_is_refused_and_left_alone(short_of_room):
+    from skyflowctl.devstack.stack import stop_parts
+
+    short_of_room.create()
+    (short_of_room.sockets / "theirs").touch()
+    os.chown(short_of_room.sockets, NOBODY, NOBODY)
+    with pytest.raises(Refused) as refused:
+        short_of_room.create()
+    assert "another user" in refused.value.problems[0].why
+    stop_parts(short_of_room)
+    assert (short_of_room.sockets / "theirs").exists()
+
+
+def test_a_link_in_the_state_folder_is_no_note_and_is_not_followed(tmp_path, target):
+    folder = tmp_path / "skyflowctl" / "rotations"
+    journal = FolderJournal(folder, "cluster")
+    journal.begin("skyflow/order", "run-1")
+    (note,) = folder.iterdir()
+    note.rename(tmp_path / "real")
+    note.symlink_to(tmp_path / "real")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    journal.begin("skyflow/order", "run-2")
+    assert not note.is_symlink()
+    assert journal.owner_alive("skyflow/order", "run-2") is True
+
+
+@pytest.mark.parametrize("which", ["skyflowctl", "skyflowctl/rotations"])
+def test_a_linked_state_folder_is_left_alone(tmp_path, which):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "rotations").mkdir(parents=True)
+    link = tmp_path / which
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    journal = FolderJournal(tmp_path / "skyflowctl" / "rotations", "cluster")
+    journal.begin("skyflow/order", "run-1")
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    assert [path.name for path in elsewhere.rglob("*")] == ["rotations"]
+
+
+@as_root
+def test_a_state_folder_of_another_user_is_refused(tmp_path):
+    folder = tmp_path / "skyflowctl" / "rotations"
+    journal = FolderJournal(folder, "cluster")
+    journal.begin("skyflow/order", "run-1")
+    os.chown(folder, NOBODY, NOBODY)
+    assert journal.owner_alive("skyflow/order", "run-1") is None
+    assert not is_private_folder(folder)
+    with pytest.raises(OSError, match="another user"):
+        make_private_folder(folder)
+
+
+def test_a_relative_state_home_does_not_lead_into_the_working_folder(tmp_path, monkeypatch):
+    from skyflowctl.cli.wiring_rotation import journal_folder
+
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert journal_folder() == tmp_path / ".local" / "state" / "skyflowctl" / "rotations"
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
+    assert journal_folder() == Path("/var/state/skyflowctl/rotations")
