@@ -320,3 +320,23 @@ def test_the_mark_of_a_cut_off_holds_after_the_mount_is_taken_over(
     finally:
         assert server.api("PUT", entry, back)[0] == 204
         server.api("PUT", "sys/plugins/reload/backend", {"plugin": "skyflow"})
+
+
+def test_only_a_new_key_ends_a_cut_off_and_the_mark_goes_with_it(place: Place):
+    old = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    revoke(place)
+    files = ("--credentials", str(place.folder / "order.json"), "--no-rollback")
+    # 6: refused, and the mount does not serve either.
+    assert rotate(place, *files, code=6)["errors"][0]["code"] == "revoked-key"
+    written = ("--credentials", str(place.folder / "order.json"))
+    hosts = ("--allow-host", place.emulator.host)
+    refused = place.run("config", "write", "order", *written, *hosts, code=5)
+    assert refused["errors"][0]["code"] == "revoked-key"
+    assert place.server.api("GET", "skyflow/order/config")[0] == 404
+
+    new = place.credential("new.json", old["clientID"])
+    rotate(place, "--credentials", str(place.folder / "new.json"), "--no-rollback")
+    assert place.data("creds", "order", "writer")["key_id"] == new["keyID"]
+    options = place.server.api("GET", "sys/mounts/skyflow/order")[1]["data"]["options"]
+    assert not [name for name in options if name.startswith("revoked_")]

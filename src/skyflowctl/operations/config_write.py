@@ -53,8 +53,8 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
     if credential:
         fields["credentials_json"] = credential.json
     if fields:
-        # An engine with the basic API counts no versions, and takes no cas.
         cas = live.version or (None if live.configured else 0)
+        cas = cas if live.api.has("cas") else None
         gateway.write_config(path, fields, cas=cas)
         live = gateway.engine_config(path)
     changed = tuple("credential" if one == "credentials_json" else one for one in fields)
@@ -78,12 +78,21 @@ def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> NewCre
     if live.configured and patch.credential:
         raise Refused(
             f"{path} has a credential, and this would replace it unproved",
-            why=f"key {live.key_id} is live; config write gives a mount only its first one",
+            why=f"{f'key {live.key_id}' if live.key_id else 'one that its engine does not tell'} "
+            "is live; config write gives a mount only its first one",
             fix=f"'skyflowctl rotate {path} --credentials REF' proves the new one and can go back",
             code="credential-is-live",
         )
     if patch.credential:
-        return patch.credential()
+        given = patch.credential()
+        if live.revoked and not live.api.has("history") and given.key_id == live.revoked.key_id:
+            raise Refused(
+                f"{path} was cut off, and this is the key that was revoked",
+                why=f"key {given.key_id}: cut off at {live.revoked.at}, {live.revoked.reason}",
+                fix="create a new key in Skyflow and write that one",
+                code="revoked-key",
+            )
+        return given
     if not live.configured:
         raise UsageError(
             f"{path} has no credential",

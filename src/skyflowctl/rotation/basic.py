@@ -71,7 +71,7 @@ def _proved(
         run.from_key = run.live_key_id = live.key_id
         found.detail = f"live is {_named(config, live)}; {len(live.minting)} of {len(live.roles)}"
         found.detail += " roles give tokens"
-        _compare(run, live, new)
+        _compare(run, config, live, new)
     if previous is not None:
         basic_proof.prove_previous(run, live, previous)
     basic_proof.prove_new(run, live, new)
@@ -91,8 +91,10 @@ def _checked(run: Run, source: Source | None) -> FromReference:
     return source
 
 
-def _compare(run: Run, live: LiveTokens, new: NewCredential) -> None:
-    """Refuse a key that is live, or one of another account; where neither is known, neither."""
+def _compare(run: Run, config: LiveConfig, live: LiveTokens, new: NewCredential) -> None:
+    """Refuse a key that is live or was revoked, and one of another account, where it is known."""
+    if config.revoked is not None and new.key_id == config.revoked.key_id:
+        raise basic_words.revoked(run.path, config.revoked)
     if live.key_id and new.key_id == live.key_id:
         raise basic_words.unchanged(run.path, new.key_id)
     other = live.client_id and live.client_id != new.client_id

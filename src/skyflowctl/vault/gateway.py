@@ -243,7 +243,7 @@ class Gateway:
         body = _with_cas(fields, cas)
         try:
             data = self._write("POST", f"{path}/config", body).data
-            return data or reading.check_config_kept(self.transport, path, fields)
+            return data or rotating.settle_basic_write(self.transport, path, fields)
         except RevokedKeyError:
             raise
         except Conflict:

@@ -4,6 +4,7 @@ Each may be sent twice, because a reply may be lost, and then says what the firs
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from skyflowctl.vault.answers import whole
 from skyflowctl.vault.failures import (
     BadRequest,
     Conflict,
+    Forbidden,
     NotAnEngine,
     NotFound,
     RevokedKeyError,
@@ -105,6 +107,31 @@ def destroy(transport: Transport, path: str, version: int) -> None:
     """Destroy one kept credential; one that is destroyed already is no error."""
     where = f"{path}/config/history/{version}"
     transport.request("DELETE", where, idempotent=True, fresh=True)
+
+
+def settle_basic_write(
+    transport: Transport, path: str, fields: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Read back what a basic engine was to keep; a new credential ends a marked cut-off.
+
+    Raises:
+        SilentlyIgnored: a field is not as it was sent.
+    """
+    kept = reading.check_config_kept(transport, path, fields)
+    if "credentials_json" in fields:
+        # A mark that cannot be removed counts for nothing while a credential is there.
+        with suppress(Forbidden, BadRequest):
+            _clear_mark(transport, path)
+    return kept
+
+
+def _clear_mark(transport: Transport, path: str) -> None:
+    where = f"sys/mounts/{path}"
+    data = transport.request("GET", where, idempotent=True, fresh=True).data or {}
+    marks = [name for name in data.get("options") or {} if name.startswith(parsing.REVOKED_MARK)]
+    if marks:
+        body = {"options": dict.fromkeys(marks, "")}
+        transport.request("POST", f"{where}/tune", body=body, idempotent=True, fresh=True)
 
 
 def cut_off(transport: Transport, path: str, reason: str, run: str) -> bool:
