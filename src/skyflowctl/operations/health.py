@@ -204,7 +204,7 @@ def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> Mo
 
 _DETAILS = {
     "unconfigured": "no credential yet",
-    "unproven": "its engine only says that a config exists; --mint reads a token for each role",
+    "unproven": "its engine says only that it has a config",
 }
 
 

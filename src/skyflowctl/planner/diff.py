@@ -78,8 +78,9 @@ def _config_is_known(mount: Mount, live: LiveEngine | None, key: Key, outline: O
     """Tell whether a config was compared; one whose credential is unknown was not."""
     if outline.action is not None:
         return True
-    compared = mount.credentials is None or key.identity is not None
-    return live is not None and live.config.configured and compared
+    if live is None or not live.config.configured:
+        return False
+    return mount.credentials is None or (key.identity is not None and bool(live.config.key_id))
 
 
 def chosen_mounts(manifest: Manifest, options: PlanOptions) -> tuple[Mount, ...]:

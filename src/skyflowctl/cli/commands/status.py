@@ -111,6 +111,9 @@ _STYLES = {"ok": "green", "unproven": "bold yellow"}
 
 def _contents(one: dict[str, Any]) -> list[Any]:
     """Return what a mount holds: how many roles, and its key with age and end."""
+    if one["credential"] and not one["credential"]["key_id"]:
+        # An engine with the basic API has one, and does not tell which.
+        return [str(len(one["roles"])), "?", "?", "?"]
     key = one["credential"] or _NO_KEY
     due = Styled("due", "yellow") if key["due"] else key["expires_at"][:10]
     return [str(len(one["roles"])), _short(key["key_id"]), _age(key["age_seconds"]), due]
