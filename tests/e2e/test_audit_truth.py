@@ -13,6 +13,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pytest
 from support.audit_story import ORDER, PAYMENT, PURCHASE, Admin, Asked
 from support.audit_told import CTX, HOSTILE, OBJECT, OPERATOR, PLAIN, Told, use
 from support.stack import running_stack
+
+from skyflowctl.clock import parse_rfc3339
 
 pytestmark = [pytest.mark.real_server, pytest.mark.timeout(180)]
 
@@ -47,8 +50,8 @@ def same(rows: list[dict[str, Any]], wanted: list[Asked]) -> None:
             assert row["key_id"] == one.key_id
 
 
-def times(rows: list[dict[str, Any]]) -> list[str]:
-    return [row["time"] for row in rows]
+def times(rows: list[dict[str, Any]]) -> list[datetime]:
+    return [parse_rfc3339(row["time"]) for row in rows]
 
 
 def test_every_request_is_a_row_and_nothing_else_is(told: Told):

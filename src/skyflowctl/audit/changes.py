@@ -81,6 +81,12 @@ def _write_kind(data: RequestData | None) -> ChangeKind | None:
     return ChangeKind.WRITE if written else None
 
 
+def is_parked(entry: Entry) -> bool:
+    """Return whether the answer is a wrapping token that nobody asked for: a control group's."""
+    response = entry.response
+    return response is not None and response.wrap_info is not None and not entry.request.wrap_ttl
+
+
 def outcome_of(entry: Entry, *, token: bool) -> Outcome:
     """Return how a request ended, from its response.
 
@@ -94,13 +100,12 @@ def outcome_of(entry: Entry, *, token: bool) -> Outcome:
         return _failure(entry)
     if data is not None and data.error is not None:
         return Outcome.REFUSED
-    if not token:
+    if is_parked(entry):
+        return Outcome.PENDING
+    if not token or (response is not None and response.wrap_info is not None):
         return Outcome.GRANTED
-    if data is not None and data.access_token is not None:
-        return Outcome.GRANTED
-    if response is not None and response.wrap_info is not None:
-        return Outcome.GRANTED
-    return Outcome.FAILED
+    answered = data is not None and data.access_token is not None
+    return Outcome.GRANTED if answered else Outcome.FAILED
 
 
 _REFUSALS = (

@@ -66,6 +66,7 @@ class RequestData(msgspec.Struct, gc=False):
     credentials_file_path: Any = None
     rotation_id: Any = None
     rotation_to: Any = None
+    accessor: Any = None
 
 
 class Request(msgspec.Struct, gc=False):
@@ -90,6 +91,7 @@ class ResponseData(msgspec.Struct, gc=False):
     access_token: Any = None
     key_id: Any = None
     error: Any = None
+    approved: Any = None
 
 
 class WrapInfo(msgspec.Struct, gc=False):

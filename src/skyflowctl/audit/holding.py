@@ -113,8 +113,15 @@ class Holding:
             held.learn(row)
             # Which of a node's devices is read first is chance; the name must not be.
             held.row = held.row._replace(node=min(held.row.node, row.node))
-            if self._hold_wrapped:
+            if self._hold_wrapped and _is_wrapped(held):
                 self._wraps.update(dict.fromkeys(held.wraps, held))
+
+    def was_parked(self, request_id: str) -> None:
+        """Take in that what looked like a wrapped token was a parked request."""
+        held = self._by_id.get(request_id)
+        if held is not None and _is_wrapped(held) and not held.tokens:
+            held.row = held.row._replace(outcome=Outcome.PENDING)
+            self._open(held)
 
     def unwrapped(self, entry: Entry) -> None:
         """Note who opened a wrapped answer; a rewrap moves it to another wrapping token."""
@@ -165,7 +172,7 @@ class Holding:
 
     def _turn(self, held: Held) -> None:
         """Release a row whose turn it is, unless it waits for its unwrap."""
-        waits = self._hold_wrapped and held.wraps and not held.unwrapped_by
+        waits = self._hold_wrapped and _is_wrapped(held) and not held.unwrapped_by
         if waits and not self._expired(held):
             self._waiting[id(held)] = held
         else:
@@ -190,6 +197,11 @@ class Holding:
             self._wraps.pop(token, None)
         row = held.row
         self._ready.append(_request(held) if row.change is None else credential_change(row))
+
+
+def _is_wrapped(held: Held) -> bool:
+    """Return whether a token waits behind a wrapping token; a parked request has none yet."""
+    return bool(held.wraps) and held.row.outcome is not Outcome.PENDING
 
 
 def _earlier(time: str, span: timedelta) -> str:
@@ -241,7 +253,7 @@ def _request(held: Held) -> TokenRequest:
         run_id=row.run_id,
         key_id=row.key_id,
         remote_address=request.remote_address,
-        wrapped=bool(held.wraps) or request.wrap_ttl > 0,
+        wrapped=_is_wrapped(held) or request.wrap_ttl > 0,
         unwrapped_by=held.unwrapped_by,
         namespace="" if namespace is None or namespace.id == "root" else _path(namespace),
         operation=request.operation,
@@ -249,6 +261,7 @@ def _request(held: Held) -> TokenRequest:
         token_hashes=tuple(held.tokens),
         granted_by=tuple(policy.name for policy in policies),
         client_tokens=tuple(held.clients),
+        approved_by=row.approved_by,
     )
 
 

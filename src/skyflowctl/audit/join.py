@@ -6,7 +6,7 @@ time, and stands alone when no response follows.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from skyflowctl.audit.changes import (
     CREDS,
@@ -35,6 +35,8 @@ ALIASES_MAX = 50_000
 """ctx hashes whose twin on another device is known."""
 TARGETS_MAX = 10_000
 """Paths whose meaning is remembered."""
+PARKED_MAX = 10_000
+"""Requests that a control group parked, or that were executed more than once."""
 RECENT_MAX = 5_000
 """Rows whose ctx is kept until the other device's copy comes."""
 
@@ -42,6 +44,7 @@ _MARKS = ("/creds/", "/config")
 
 CONFLICTING_ID = "conflicting-id"
 NO_TIME = "no-time"
+AUTHORIZE = "sys/control-group/authorize"
 UNWRAPS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"})
 
 
@@ -65,6 +68,7 @@ class Row(NamedTuple):
         node: the stream's.
         change: None for a token request.
         entry: the entry itself, for the fields that few ask for.
+        approved_by: of a request that was parked: who let it pass.
     """
 
     time: str
@@ -82,6 +86,7 @@ class Row(NamedTuple):
     node: str
     change: ChangeKind | None
     entry: Entry
+    approved_by: tuple[str, ...] = ()
 
 
 class Recogniser:
@@ -143,7 +148,8 @@ class Recogniser:
 
 
 class Seen:
-    """Ids that were dealt with, and a fingerprint of each; the oldest half is forgotten."""
+    """Ids that were dealt with: a fingerprint of each, and which devices told of it; the
+    oldest half is forgotten."""
 
     def __init__(self, most: int = SEEN_MAX) -> None:
         self._half = most // 2
@@ -151,15 +157,92 @@ class Seen:
         self._old: dict[int, int] = {}
 
     def get(self, key: int) -> int | None:
-        """Return the fingerprint that was remembered for this key."""
+        """Return what was remembered for this key, for ``fits`` and ``told_by``."""
         found = self._new.get(key)
         return self._old.get(key) if found is None else found
 
-    def add(self, key: int, fingerprint: int) -> None:
-        """Remember a key."""
+    def add(self, key: int, fingerprint: int, device: int = 0) -> None:
+        """Remember a key, and that a device told of it; 0: none did."""
+        known = self.get(key)
+        told = 0 if known is None else known >> _BITS
+        if device:
+            told = told << _BITS | device & _MASK
         if len(self._new) >= self._half:
             self._old, self._new = self._new, {}
-        self._new[key] = fingerprint
+        self._new[key] = told << _BITS | fingerprint & _MASK
+
+    @staticmethod
+    def fits(known: int, fingerprint: int) -> bool:
+        """Return whether what is remembered has this fingerprint."""
+        return known & _MASK == fingerprint & _MASK
+
+    @staticmethod
+    def told_by(known: int, device: int) -> bool:
+        """Return whether this device told of it."""
+        told = known >> _BITS
+        while told:
+            if told & _MASK == device & _MASK:
+                return True
+            told >>= _BITS
+        return False
+
+
+_BITS = 40
+_MASK = (1 << _BITS) - 1
+
+
+class Parked:
+    """Requests that a control group parked: who approved them, and how often each ran.
+
+    A parked request is logged under its first id, login and run at every execution, so an
+    id that one device tells again is another execution, not a copy.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        self._approvers: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+
+    def run_of(self, key: int, device: int, seen: Seen) -> int:
+        """Return the key of the execution that a device tells of, having told one before."""
+        runs = self._runs.get(key)
+        if runs is None:
+            runs = self._runs[key] = {}
+            _bound(self._runs)
+        run = hash((key, runs.setdefault(device, 1)))
+        known = seen.get(run)
+        if known is not None and seen.told_by(known, device):
+            runs[device] += 1
+            run = hash((key, runs[device]))
+        return run
+
+    def add(self, key: int, accessor: str) -> None:
+        """Remember by which accessor an approver names a request."""
+        if accessor:
+            self._ids[accessor] = key
+            _bound(self._ids)
+
+    def approve(self, entry: Entry, logins: Logins) -> None:
+        """Take in an approval."""
+        data = entry.request.data
+        accessor = data.accessor if data is not None else None
+        key = self._ids.get(accessor) if isinstance(accessor, str) else None
+        if key is None or entry.error or entry.auth is None:
+            return
+        name = logins.identity(entry.auth)[0]
+        known = self._approvers.get(key, ())
+        if name not in known:
+            self._approvers[key] = (*known, name)
+            _bound(self._approvers)
+
+    def approvers(self, key: int) -> tuple[str, ...]:
+        """Return who approved a request."""
+        return self._approvers.get(key, ())
+
+
+def _bound(known: OrderedDict[Any, Any]) -> None:
+    if len(known) > PARKED_MAX:
+        known.popitem(last=False)
 
 
 class Logged(NamedTuple):
@@ -167,6 +250,7 @@ class Logged(NamedTuple):
 
     entry: Entry
     node: str
+    device: int
     target: Target
     change: ChangeKind | None
     size: int
@@ -181,6 +265,8 @@ class Joiner:
         on_row: gets each request once, when its response is there or given up.
         on_copy: gets what another device wrote about a request that was handed out.
         on_unwrap: gets the responses that opened a wrapped answer.
+        on_again: gets the id of a request that is executed after it was answered: the
+            answer was a control group's, even if wrapping had been asked for.
     """
 
     def __init__(
@@ -190,6 +276,8 @@ class Joiner:
         on_row: Callable[[Row], object],
         on_copy: Callable[[Row], object] | None = None,
         on_unwrap: Callable[[Entry], object] | None = None,
+        *,
+        on_again: Callable[[str], object] | None = None,
     ) -> None:
         self._logins = logins
         self.damaged: Counter[str] = Counter()
@@ -198,15 +286,17 @@ class Joiner:
         self._on_row = on_row
         self._on_copy = on_copy
         self._on_unwrap = on_unwrap
+        self._on_again = on_again
         # Ordered: the oldest of a plain dict is found only past all that were removed before.
         self._pending: OrderedDict[int, Logged] = OrderedDict()
         self._pending_bytes = 0
         self._seen = Seen()
+        self._parked = Parked()
         self._aliases: OrderedDict[str, str] = OrderedDict()
         self._recent: OrderedDict[int, str] = OrderedDict()
 
-    def feed(self, entry: Entry, node: str, size: int) -> None:
-        """Take in one entry whose line has ``size`` bytes."""
+    def feed(self, entry: Entry, node: str, size: int, stream: int = 0) -> None:
+        """Take in one entry whose line has ``size`` bytes, of the stream of this number."""
         request = entry.request
         target = self._recognise(request)
         if target is None:
@@ -222,10 +312,11 @@ class Joiner:
             if change is None:
                 return
         key = hash((request.id, request.path))
+        device = hash((stream, request.client_token))  # each device hashes it in its own way
         if entry.type == "response":
-            self._answered(Logged(entry, node, target, change, size), key)
+            self._answered(Logged(entry, node, device, target, change, size), key)
         elif entry.type == "request":
-            self._asked(Logged(entry, node, target, change, size), key)
+            self._asked(Logged(entry, node, device, target, change, size), key)
         else:
             self.damaged[NOT_AN_ENTRY] += 1
 
@@ -238,11 +329,17 @@ class Joiner:
         """Take in a response of a mount that is not the engine's."""
         if entry.response is not None and entry.response.auth is not None:
             self._logins.learn(entry)
+        elif entry.request.path == AUTHORIZE:
+            self._parked.approve(entry, self._logins)
         elif entry.request.path in UNWRAPS and self._on_unwrap is not None and not entry.error:
             self._on_unwrap(entry)
 
     def _asked(self, logged: Logged, key: int) -> None:
-        if key in self._pending or self._seen.get(key) is not None:
+        known = self._seen.get(key)
+        if known is not None and self._seen.told_by(known, logged.device):
+            key = self._parked.run_of(key, logged.device, self._seen)
+            known = self._seen.get(key)
+        if known is not None or key in self._pending:
             self.duplicates += 1
             return
         self._pending[key] = logged
@@ -253,23 +350,38 @@ class Joiner:
     def _answered(self, logged: Logged, key: int) -> None:
         entry = logged.entry
         fingerprint = _fingerprint(entry)
-        known = self._seen.get(key)
-        if known is not None:
-            if known == fingerprint:
-                self._copy(logged, key)
-                return
-            self.damaged[CONFLICTING_ID] += 1
-        self._seen.add(key, fingerprint)
+        first, known = key, self._seen.get(key)
+        conflicts = known is not None and not self._seen.fits(known, fingerprint)
+        if known is not None and self._seen.told_by(known, logged.device):
+            key = self._parked.run_of(key, logged.device, self._seen)
+            known = self._seen.get(key)
+        self._seen.add(key, fingerprint, logged.device)
+        if known is not None and not conflicts:
+            self._copy(logged, key)
+            return
+        self.damaged[CONFLICTING_ID] += conflicts
         asked = self._take(key)
         if FORWARDED in entry.error:
             self.forwards += 1
             return
         time = entry.time if asked is None else asked.entry.time
-        row = self._row(logged, time, outcome_of(entry, token=logged.change is None))
+        outcome = outcome_of(entry, token=logged.change is None)
+        self._park(logged, key)
+        row = self._row(logged, time, outcome)
+        if first != key and row is not None:
+            row = row._replace(approved_by=self._parked.approvers(first))
+            if self._on_again is not None:
+                self._on_again(row.request_id)
         # Both devices log a request before it is served, so a first copy was seen by now.
         if self.duplicates and row is not None:
             row = self._in_one_form(row, key)
         self._hand_out(row)
+
+    def _park(self, logged: Logged, key: int) -> None:
+        """Remember how this device names a request that may be parked to its approvers."""
+        response = logged.entry.response
+        if response is not None and response.wrap_info is not None:
+            self._parked.add(key, response.wrap_info.accessor)
 
     def _take(self, key: int) -> Logged | None:
         """Return the request that waits for this response."""
@@ -311,6 +423,7 @@ class Joiner:
     def _copy(self, logged: Logged, key: int) -> None:
         """Note how another device hashed what was handed out already."""
         self.duplicates += 1
+        self._park(logged, key)
         row = self._row(logged, logged.entry.time, Outcome.UNKNOWN)
         if row is None:
             return
@@ -324,7 +437,7 @@ class Joiner:
 
     def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
         """Make the row; None when there is no time to put it at."""
-        entry, node, target, change, _ = logged
+        entry, node, _, target, change, _ = logged
         when = utc_text(time) or utc_text(entry.time)
         if when is None:
             return None

@@ -21,6 +21,9 @@ class Outcome(StrEnum):
     """Nobody said no, and there is no token: unreachable, timed out."""
     UNKNOWN = "unknown"
     """The log holds no response."""
+    PENDING = "pending"
+    """A control group parked it until somebody else approves. Each execution after that is
+    a request of its own, under the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class TokenRequest:
             its unwrap shows.
         granted_by: names of the policies that allowed it.
         client_tokens: the server's token that asked, as each device hashed it.
+        approved_by: who let a parked request pass, as far as the log tells; empty: it was
+            not parked.
     """
 
     time: datetime
@@ -97,6 +102,7 @@ class TokenRequest:
     token_hashes: tuple[str, ...] = ()
     granted_by: tuple[str, ...] = ()
     client_tokens: tuple[str, ...] = ()
+    approved_by: tuple[str, ...] = ()
 
 
 class ChangeKind(StrEnum):

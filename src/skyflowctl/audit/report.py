@@ -6,7 +6,7 @@ a limit leaves out is told in ``Report.limits``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
@@ -258,10 +258,7 @@ def _by_key(unusual: Sequence[Unusual]) -> dict[Key, set[UnusualKind]]:
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:
-    columns = [
-        (each.requests, each.granted, each.denied, each.refused, each.failed, each.unknown)
-        for each in tallies
-    ]
+    columns = [astuple(each) for each in tallies]
     return Tally(*(sum(column) for column in zip(*columns, strict=True)))
 
 

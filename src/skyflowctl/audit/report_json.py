@@ -49,7 +49,7 @@ def report_tables(data: Mapping[str, Any]) -> tuple[Table, ...]:
     )
 
 
-_TALLY = ("requests", "granted", "denied", "refused", "failed", "unknown")
+_TALLY = ("requests", "granted", "denied", "refused", "failed", "unknown", "pending")
 _USAGE = (
     *("mount", "role", "app", "auth", *_TALLY, "errors", "distinct_ctx", "more_ctx", "wrapped"),
     *("first", "last", "busiest_hour", "busiest_count", "unusual"),

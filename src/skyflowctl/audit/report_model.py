@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How requests ended; ``requests`` is the sum of the other five."""
+    """How requests ended, in the order of ``Outcome``; ``requests`` is the sum of the others."""
 
     requests: int = 0
     granted: int = 0
@@ -46,6 +46,7 @@ class Tally:
     refused: int = 0
     failed: int = 0
     unknown: int = 0
+    pending: int = 0
 
     @property
     def errors(self) -> int:

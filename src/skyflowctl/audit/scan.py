@@ -26,6 +26,7 @@ from skyflowctl.audit.unread import Unread, known_format, neighbours, no_audit_l
 
 LOGIN_NEEDLE = b'mount_class":"auth"'
 """In every entry of a login; fast to look for, as none of its endings is frequent."""
+APPROVAL_NEEDLE = b"sys/control-group/authorize"
 UNWRAP_NEEDLES = (b"wrapping/", b"cubbyhole/response")
 WRAP_NEEDLE = b'"wrap_info"'
 
@@ -34,8 +35,10 @@ _NEEDLE_MIN = 4
 
 _MERGED_AT_ONCE = 64
 
-Fed = tuple[Entry, str, int]
-"""An entry, its node, the size of its line."""
+Origin = tuple[str, int]
+"""A node, and the number of the stream: what one device wrote."""
+Fed = tuple[Entry, str, int, int]
+"""An entry, its node, the size of its line, the number of its stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +141,17 @@ class Scan:
             hold_wrapped=self._options.hold_wrapped,
         )
         joiner = self._joiner = Joiner(
-            self._recogniser(), logins, holding.add, holding.copied, holding.unwrapped
+            self._recogniser(),
+            logins,
+            holding.add,
+            holding.copied,
+            holding.unwrapped,
+            on_again=holding.was_parked,
         )
         feed = joiner.feed
         for batch in self._batches():
-            for entry, node, size in batch:
-                feed(entry, node, size)
+            for entry, node, size, stream in batch:
+                feed(entry, node, size, stream)
             yield from holding.ready()
         joiner.finish()
         yield from holding.rest()
@@ -154,8 +162,8 @@ class Scan:
         joiner = self._joiner = Joiner(self._recogniser(), Logins(), joined.append)
         feed = joiner.feed
         for batch in self._batches():
-            for entry, node, size in batch:
-                feed(entry, node, size)
+            for entry, node, size, stream in batch:
+                feed(entry, node, size, stream)
             yield from joined
             joined.clear()
         joiner.finish()
@@ -191,7 +199,7 @@ class Scan:
         """Yield the entries of all streams, merged by time, many at a time."""
         if self._extra is not None:
             return self._of_lines(self._extra)
-        streams = [self._of_stream(stream) for stream in self._sources.streams]
+        streams = [self._of_stream(*each) for each in enumerate(self._sources.streams)]
         if len(streams) == 1:
             return streams[0]
         entries = merge(*(chain.from_iterable(each) for each in streams), key=_time_key)
@@ -199,6 +207,7 @@ class Scan:
 
     def _of_lines(self, lines: Iterable[tuple[bytes, str]]) -> Iterator[list[Fed]]:
         openers: dict[str, Opener] = {}
+        numbers: dict[str, int] = {}
         for line, node in lines:
             self._bytes += len(line) + 1
             opener = openers.get(node)
@@ -206,7 +215,7 @@ class Scan:
                 opener = openers[node] = self._opener()
             before = opener.lines
             if opened := opener.open(line):
-                yield self._decoded(_split(opened), node)
+                yield self._decoded(_split(opened), (node, numbers.setdefault(node, len(numbers))))
             self._lines += opener.lines - before
         for node, opener in openers.items():
             opener.close()
@@ -215,11 +224,11 @@ class Scan:
     def _opener(self) -> Opener:
         return Opener(self._damaged, self._unread, self._unwrapped)
 
-    def _of_stream(self, stream: Stream) -> Iterator[list[Fed]]:
+    def _of_stream(self, number: int, stream: Stream) -> Iterator[list[Fed]]:
         for file in stream.files:
-            yield from self._of_file(file, stream.node)
+            yield from self._of_file(file, (stream.node, number))
 
-    def _of_file(self, file: LogFile, node: str) -> Iterator[list[Fed]]:
+    def _of_file(self, file: LogFile, origin: Origin) -> Iterator[list[Fed]]:
         self._files += 1
         opener = self._opener()
         cut: Counter[str] = Counter()
@@ -230,11 +239,11 @@ class Scan:
                     raise no_audit_log(file.name, block)
                 opened = opener.open(block)
                 if self._options.prefilter:
-                    yield from self._wanted(opened, node)
+                    yield from self._wanted(opened, origin)
                 elif opened:
-                    yield self._decoded(_split(opened), node)
+                    yield self._decoded(_split(opened), origin)
         self._lines += opener.lines
-        self._end(opener, node, cut, broken=self._sources.damaged.total() - broken)
+        self._end(opener, origin[0], cut, broken=self._sources.damaged.total() - broken)
         if file.read is not None:
             self._bytes += file.read.bytes
         self._check_proved(opener, file.name)
@@ -262,12 +271,12 @@ class Scan:
         if (opener.lines and not opener.proved) or known_format(opener.head):
             raise no_audit_log(name, opener.head)
 
-    def _wanted(self, block: bytes, node: str) -> Iterator[list[Fed]]:
+    def _wanted(self, block: bytes, origin: Origin) -> Iterator[list[Fed]]:
         """Yield the entries of a block that may matter, found before they are decoded."""
         for text in self._options.notice:
             if text not in self.noticed and text in block:
                 self.noticed.add(text)
-        needles = (*self._options.prefilter, LOGIN_NEEDLE)
+        needles = (*self._options.prefilter, LOGIN_NEEDLE, APPROVAL_NEEDLE)
         if self._options.wrapped:
             needles = (*needles, WRAP_NEEDLE)
         # Another stream may have read on past an unwrap before its wrapped answer is met.
@@ -275,17 +284,18 @@ class Scan:
         if early:
             needles = (*needles, *UNWRAP_NEEDLES)
         if lines := lines_with(block, needles):
-            yield self._decoded(lines, node)
+            yield self._decoded(lines, origin)
         if not early and self._wants_unwraps():
-            yield self._decoded(lines_with(block, UNWRAP_NEEDLES), node)
+            yield self._decoded(lines_with(block, UNWRAP_NEEDLES), origin)
 
     def _wants_unwraps(self) -> bool:
         return self._holding is not None and self._holding.wants_unwraps
 
-    def _decoded(self, lines: Sequence[bytes], node: str) -> list[Fed]:
+    def _decoded(self, lines: Sequence[bytes], origin: Origin) -> list[Fed]:
         """Return the entries of these lines, but for requests of mounts that are not ours."""
         found: list[Fed] = []
         ours = self._types
+        node, number = origin
         for at, line in enumerate(lines):
             entry = decode(line)
             if isinstance(entry, str):
@@ -297,7 +307,7 @@ class Scan:
             size = len(line)
             if size > LONG_LINE_BYTES:
                 entry = clipped(entry)
-            found.append((entry, node, size))
+            found.append((entry, node, size, number))
         return found
 
 

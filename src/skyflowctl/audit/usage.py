@@ -111,7 +111,7 @@ class Use:
     def _no_token(self, outcome: Outcome) -> None:
         self.not_granted[outcome] = self.not_granted.get(outcome, 0) + 1
         self._bad += 1
-        self._errors += outcome is not Outcome.UNKNOWN
+        self._errors += outcome is not Outcome.UNKNOWN and outcome is not Outcome.PENDING
 
     def _new_ctx(self, value: int) -> None:
         if len(self.ctxs) >= CTX_MAX or self.budget.left <= 0:
@@ -146,10 +146,7 @@ class Use:
         return Tally(
             self.requests,
             self.requests - sum(bad.values()),
-            *(
-                bad.get(outcome, 0)
-                for outcome in (Outcome.DENIED, Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
-            ),
+            *(bad.get(outcome, 0) for outcome in list(Outcome)[1:]),
         )
 
     def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:

@@ -102,7 +102,7 @@ class FilterOptions(OptionGroup):
         option(
             "--outcome",
             help="granted, denied (by a policy), refused (by the engine or Skyflow), "
-            "failed or unknown.",
+            "failed, unknown or pending (awaiting an approval).",
             panel=FILTER_PANEL,
             metavar="WORD",
         ),

@@ -6,7 +6,7 @@ from typing import Any
 
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import TokenRequest
-from skyflowctl.cli.render.audit import FIELDS, Table, request_json, show_request
+from skyflowctl.cli.render.audit import FIELDS, Table, cells, request_json, show_request
 from skyflowctl.cli.run import Run
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.errors import UsageError
@@ -93,7 +93,7 @@ class Rows:
         if form == "csv":
             with writing():
                 self._terminal.raw(csv_line(FIELDS))
-            return lambda row: self._terminal.raw(csv_line(row[name] for name in FIELDS))
+            return lambda row: self._terminal.raw(csv_line(cells(row)))
         if in_full:
             return lambda row: show_request(row, self._terminal)
         return self._table.add

@@ -147,7 +147,7 @@ def _figures(report: Report) -> str:
             percent(tally.granted, tally.requests),
             wrapped or counted(tally.granted, "token"),
         ),
-        ("Without a token", number(tally.errors + tally.unknown), sections.endings(tally)),
+        ("Without a token", number(tally.requests - tally.granted), sections.endings(tally)),
         ("Unusual", number(totals.unusual), _looks(totals.unusual)),
         ("Credential changes", number(totals.changes), ""),
     ]

@@ -37,6 +37,7 @@ OUTCOMES = {
     Outcome.REFUSED: "Refused",
     Outcome.FAILED: "Failed",
     Outcome.UNKNOWN: "Unknown",
+    Outcome.PENDING: "Awaiting approval",
 }
 
 
@@ -127,6 +128,7 @@ def endings(tally: Tally) -> str:
         (tally.refused, "refused"),
         (tally.failed, "failed"),
         (tally.unknown, "of unknown end"),
+        (tally.pending, "awaiting approval"),
     ]
     return ", ".join(f"{number(count)} {word}" for count, word in parts if count)
 

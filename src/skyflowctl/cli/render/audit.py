@@ -18,6 +18,7 @@ OUTCOME_STYLES: Mapping[str, str] = {
     "refused": "yellow",
     "failed": "magenta",
     "unknown": "dim",
+    "pending": "cyan",
 }
 _COUNTING = re.compile(r"\d+ errors? occurred:")
 _HASH = re.compile(r"hmac-sha256:([0-9a-f]{8})[0-9a-f]{56}")
@@ -45,8 +46,15 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
         "remote_address": one.remote_address or None,
         "wrapped": one.wrapped,
         "unwrapped_by": one.unwrapped_by or None,
+        "approved_by": list(one.approved_by),
         "error": error_words(one.error) or None,
     }
+
+
+def cells(row: Row) -> list[Any]:
+    """Return a request's cells of CSV; names in one cell have a blank between."""
+    found = (row[name] for name in FIELDS)
+    return [" ".join(value) if isinstance(value, list) else value for value in found]
 
 
 def error_words(error: str) -> str:
@@ -58,7 +66,7 @@ def error_words(error: str) -> str:
 FIELDS = (
     *("time", "app", "claimed_app", "auth", "mount", "role", "ctx", "ctx_hashed", "outcome"),
     *("request_id", "node", "run_id", "key_id", "remote_address", "wrapped", "unwrapped_by"),
-    "error",
+    *("approved_by", "error"),
 )
 """Of :func:`request_json`, in their order: the columns of CSV."""
 
@@ -197,4 +205,5 @@ def show_request(row: Row, terminal: Terminal) -> None:
     terminal.line(Styled(f"{row['mount']}/creds/{row['role']}", "bold"), "  ", *head)
     names = ("app", "auth", "claimed_app", "ctx", "unwrapped_by", "error", "key_id", "run_id")
     pairs = [(name, row[name]) for name in (*names, "remote_address", "request_id", "node")]
+    pairs.append(("approved_by", ", ".join(row["approved_by"])))
     terminal.fields([pair for pair in pairs if pair[1]], "  ")

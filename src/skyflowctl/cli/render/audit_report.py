@@ -10,7 +10,7 @@ from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted, safe, show
 
 _WIDE, _FULL = 112, 150
-_NO_TOKEN = ("denied", "refused", "failed", "unknown")
+_NO_TOKEN = ("denied", "refused", "failed", "unknown", "pending")
 Row = Mapping[str, Any]
 
 
