@@ -9,6 +9,7 @@ from support.keys import account
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.engine import EngineSettings
 from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.records import RoleRecord
 from skyflowctl.engine.verification import Verifier
 from skyflowctl.skyflow.emulator import jwt
@@ -51,16 +52,109 @@ async def settle():
 
 
 @scenario
-async def test_too_many_exchanges_are_turned_away_at_once():
-    bench, tokens = await scripted(max_in_flight=4)
+async def test_256_callers_at_once_see_no_refusal():
+    bench, tokens = await scripted()
     gate = Gate(tokens)
-    running = [asyncio.create_task(bench.read("creds/r1")) for _ in range(4)]
+    running = [asyncio.create_task(bench.read("creds/r1")) for _ in range(256)]
+    await settle()
+    assert gate.now == 64
+    gate.open.set()
+    assert all(reply["access_token"] for reply in await asyncio.gather(*running))
+    assert (gate.most, gate.now) == (64, 0)
+
+
+@scenario
+async def test_one_more_than_the_queue_holds_is_refused_and_told_why():
+    bench, tokens = await scripted(max_in_flight=4, max_waiting=3)
+    gate = Gate(tokens)
+    running = [asyncio.create_task(bench.read("creds/r1")) for _ in range(7)]
     await settle()
     message = await bench.fails(503, "read", "creds/r1")
-    assert message == "skyflow: too many exchanges in flight on this mount"
+    assert message == (
+        "skyflow: 4 exchanges of this mount are in flight and 3 requests wait already"
+    )
     gate.open.set()
-    assert len(await asyncio.gather(*running)) == 4
+    assert len(await asyncio.gather(*running)) == 7
     assert (await bench.read("creds/r1"))["access_token"]
+
+
+@scenario
+async def test_who_waits_too_long_is_told_so():
+    bench, tokens = await scripted(max_in_flight=1, max_wait=0.05)
+    gate = Gate(tokens)
+    first = asyncio.create_task(bench.read("creds/r1"))
+    await settle()
+    message = await bench.fails(503, "read", "creds/r1")
+    assert message == "skyflow: 1 exchanges of this mount were in flight for 0.05 s"
+    gate.open.set()
+    assert (await first)["access_token"]
+
+
+@scenario
+async def test_a_cancelled_caller_leaves_the_queue():
+    bench, tokens = await scripted(max_in_flight=1, max_waiting=1)
+    gate = Gate(tokens)
+    first, second = (asyncio.create_task(bench.read("creds/r1")) for _ in range(2))
+    await settle()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    third = asyncio.create_task(bench.read("creds/r1"))
+    await settle()
+    gate.open.set()
+    assert (await first)["access_token"]
+    assert (await third)["access_token"]
+    assert gate.cancelled == 0
+
+
+@pytest.mark.parametrize("what", ["cut off", "replaced", "role gone"])
+@scenario
+async def test_what_is_gone_while_a_request_waits_mints_no_more(what):
+    bench, tokens = await scripted(roles=2, max_in_flight=1)
+    old, asked = (await bench.read("config"))["key_id"], len(tokens.scopes)
+    gate = Gate(tokens)
+    first, second = (asyncio.create_task(bench.read("creds/r1")) for _ in range(2))
+    await settle()
+    assert len(tokens.scopes) == asked + 1
+    if what == "cut off":
+        await bench.delete("config", reason="INC-1042")
+    elif what == "replaced":
+        await bench.write("config", credentials_json=bench.key(), validate_credentials=False)
+    else:
+        await bench.delete("roles/r1")
+    gate.open.set()
+    # What was in flight is answered: that token was being made already.
+    assert (await first)["key_id"] == old
+    if what == "replaced":
+        assert (await second)["key_id"] != old
+        return
+    with pytest.raises(EngineError) as caught:
+        await second
+    assert (
+        caught.value.message
+        == {
+            "cut off": "mount not configured",
+            "role gone": "unknown role",
+        }[what]
+    )
+    assert len(tokens.scopes) == asked + 1
+
+
+@scenario
+async def test_closing_refuses_who_waits():
+    bench, tokens = await scripted(max_in_flight=1)
+    gate = Gate(tokens)
+    first, second = (asyncio.create_task(bench.read("creds/r1")) for _ in range(2))
+    await settle()
+    await bench.engine.aclose()
+    with pytest.raises(EngineError) as caught:
+        await second
+    assert (caught.value.status, caught.value.message) == (
+        503,
+        "skyflow: this mount is being closed",
+    )
+    gate.open.set()
+    await first
 
 
 @scenario
@@ -128,7 +222,9 @@ async def test_a_check_ends_in_time_and_tells_what_it_did_not_reach():
             await asyncio.Event().wait()
 
     tokens.answer = answer
-    verifier = Verifier(Exchanges(Minter(tokens, clock), 64, clock), parallel=2, seconds=0.2)
+    verifier = Verifier(
+        Exchanges(Minter(tokens, clock), MintLimiter(64, 1024, 10), clock), parallel=2, seconds=0.2
+    )
     who = account()
     credential = MintingCredential(who, SigningKey.trusted(who.private_key))
     roles = {

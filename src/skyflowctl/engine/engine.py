@@ -17,6 +17,7 @@ from skyflowctl.engine.contract import (
 )
 from skyflowctl.engine.exchanges import Exchanges
 from skyflowctl.engine.help import help_reply
+from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.mount import Mount
 from skyflowctl.engine.names import is_name
 from skyflowctl.engine.paths.config import ConfigPath
@@ -63,7 +64,8 @@ class Engine:
             deadline=settings.mint_deadline,
             allowed_hosts=settings.allowed_hosts,
         )
-        exchanges = Exchanges(minter, settings.max_in_flight, clock)
+        limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
+        self._exchanges = exchanges = Exchanges(minter, limiter, clock)
         self._store = MountStore(storage)
         self._token_service = token_service
         mount = Mount(self._store, exchanges, Verifier(exchanges), settings, clock)
@@ -118,6 +120,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """End what runs by itself and close the connections; more than once is no error."""
+        self._exchanges.close()
         await self._health.aclose()
         await self._token_service.aclose()
 

@@ -1,5 +1,7 @@
 """Exchanges with the token service on behalf of one mount: limited, and told plainly."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from skyflowctl.clock import Clock
@@ -7,6 +9,7 @@ from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.engine.lifetimes import TokenLifetimes
 from skyflowctl.engine.masking import mask_ctx
+from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
 
@@ -51,29 +54,54 @@ class MintFailed(Exception):
 
 
 class Exchanges:
-    """Mints for one mount, at most ``limit`` at a time; more are turned away at once.
+    """Mints for one mount, at most as many at a time as the limiter lets in.
 
     ``lifetimes`` learns from every token how long it lives.
     """
 
-    def __init__(self, minter: Minter, limit: int, clock: Clock) -> None:
+    def __init__(self, minter: Minter, limiter: MintLimiter, clock: Clock) -> None:
         self.lifetimes = TokenLifetimes()
         self._minter = minter
+        self._limiter = limiter
         self._clock = clock
-        self._limit = limit
-        self._in_flight = 0
 
     async def mint(
         self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
     ) -> MintedToken:
-        """Return a fresh token.
+        """Wait for a place and return a fresh token.
 
         Raises:
             MintFailed: there is none.
         """
-        if self._in_flight >= self._limit:
-            raise MintFailed(Failure(0, "too many exchanges in flight on this mount"))
-        self._in_flight += 1
+        async with self.place():
+            return await self.exchange(credential, role_id, ctx)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place for one exchange around a block; see :class:`MintLimiter`.
+
+        Raises:
+            MintFailed: there is no place.
+        """
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._limiter.place())
+            except NoPlaceError as error:
+                raise MintFailed(Failure(0, str(error))) from None
+            yield
+
+    def close(self) -> None:
+        """Refuse all who wait for a place."""
+        self._limiter.close()
+
+    async def exchange(
+        self, credential: MintingCredential, role_id: str | None, ctx: Ctx | None
+    ) -> MintedToken:
+        """Return a fresh token; the caller holds a place.
+
+        Raises:
+            MintFailed: there is none.
+        """
         try:
             asked = self._clock.now()
             token = await self._minter.mint(credential, role_id, ctx)
@@ -86,5 +114,3 @@ class Exchanges:
             raise MintFailed(Failure(error.status, message, request_id)) from None
         except TokenServiceUnreachable as error:
             raise MintFailed(Failure(0, mask_ctx(error.reason, ctx, own_words=True))) from None
-        finally:
-            self._in_flight -= 1

@@ -14,7 +14,9 @@ class EngineSettings:
         credentials_directory: below it, in a folder of the mount's own, files may be
             named by ``credentials_file_path``; None switches that field off.
         mint_deadline: seconds that one exchange may take.
-        max_in_flight: exchanges of one mount at a time; more are turned away.
+        max_in_flight: exchanges of one mount at a time; later ones wait in order.
+        max_waiting: how many may wait; one more is refused.
+        max_wait: seconds that one waits at most.
         health_ttl: seconds for which a health probe is believed.
     """
 
@@ -22,4 +24,6 @@ class EngineSettings:
     credentials_directory: str | None = None
     mint_deadline: float = 10.0
     max_in_flight: int = 64
+    max_waiting: int = 1024
+    max_wait: float = 10.0
     health_ttl: float = 30.0

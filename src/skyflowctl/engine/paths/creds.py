@@ -6,7 +6,9 @@ from skyflowctl.engine.ctx import InvalidCtx
 from skyflowctl.engine.exchanges import MintFailed
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.records import RoleRecord
 from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintedToken
 
 _FIELDS = (
@@ -51,21 +53,36 @@ class CredsPath:
             EngineError: 400 for what is not configured or a broken ctx rule, 502 when
                 the token service refuses, 503 when it does not answer.
         """
-        config = await self._mount.store.config()
-        credential = config.usable()
-        role = await self._mount.store.role(call.segment)
-        if role is None:
-            raise EngineError(400, "unknown role")
-        ctx = call.values.get("ctx")
+        store, exchanges = self._mount.store, self._mount.exchanges
+        generation = store.generation
+        config, role = await self._usable(call)
         try:
-            role.rule().check(ctx)
-        except InvalidCtx as error:
-            raise EngineError(400, f"ctx: {error.reason}") from None
-        try:
-            token = await self._mount.exchanges.mint(credential, role.role_ids[0], ctx)
+            async with exchanges.place():
+                if store.generation != generation:
+                    # While it waited: no token of a credential or role that is gone by now.
+                    config, role = await self._usable(call)
+                credential, ctx = config.usable(), call.values.get("ctx")
+                token = await exchanges.exchange(credential, role.role_ids[0], ctx)
         except MintFailed as error:
             raise error.failure.error() from None
         return Reply(self._public(token, config.record.credential_version))
+
+    async def _usable(self, call: Call) -> tuple[Config, RoleRecord]:
+        """Return a config and a role that can give this token.
+
+        Raises:
+            EngineError: 400, there is none of them, or the role refuses the ctx.
+        """
+        config = await self._mount.store.config()
+        config.usable()
+        role = await self._mount.store.role(call.segment)
+        if role is None:
+            raise EngineError(400, "unknown role")
+        try:
+            role.rule().check(call.values.get("ctx"))
+        except InvalidCtx as error:
+            raise EngineError(400, f"ctx: {error.reason}") from None
+        return config, role
 
     def _public(self, token: MintedToken, credential_version: int) -> dict[str, object]:
         left = token.expires_at - self._mount.clock.now()
