@@ -1,13 +1,14 @@
 """Limits how many exchanges of one mount run at once; later ones wait in order.
 
-A place that becomes free is handed to the first waiter itself. It is never free in between,
-so nobody can overtake, and a wake-up cannot be lost.
+A place that is left goes to the first waiter itself. It is never free in between, so nobody
+can overtake, and a wake-up cannot be lost. Each turn of the event loop hands over one place:
+if 64 exchanges end at once, the next 64 do not keep the other mounts of the process waiting.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 
 class NoPlaceError(Exception):
@@ -28,13 +29,14 @@ class MintLimiter:
         self._max_waiting = max_waiting
         self._seconds = seconds
         self._taken = 0
+        self._left = 0  # of the taken ones: left, and on their way to the next waiter
         self._closed = False
         # Ordered, and a caller that gives up is removed from its middle at once.
         self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """How many places are taken, also those on their way to the next waiter."""
         return self._taken
 
     @property
@@ -99,11 +101,25 @@ class MintLimiter:
             turn.set_exception(NoPlaceError(reason))
 
     def _leave(self) -> None:
-        with suppress(KeyError):
-            while True:
-                turn, _ = self._queue.popitem(last=False)
-                # One that is done was cancelled, and has not run since.
-                if not turn.done():
-                    turn.set_result(None)
-                    return
-        self._taken -= 1
+        self._left += 1
+        if not self._queue:
+            self._free_all_left()
+        elif self._left == 1:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        while self._left and self._queue:
+            turn, _ = self._queue.popitem(last=False)
+            # One that is done was cancelled, and has not run since.
+            if not turn.done():
+                self._left -= 1
+                turn.set_result(None)
+                break
+        if not self._queue:
+            self._free_all_left()
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _free_all_left(self) -> None:
+        self._taken -= self._left
+        self._left = 0
