@@ -102,7 +102,7 @@ AllowRevokedKeyOption = Annotated[
     list[str] | None,
     option(
         "--allow-revoked-key",
-        help="Write this very key although it was cut off; repeatable.",
+        help="Make this very key live although a cut-off revoked it; repeatable.",
         metavar="KEY_ID",
     ),
 ]

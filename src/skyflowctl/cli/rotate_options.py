@@ -55,6 +55,15 @@ class CareOptions(OptionGroup):
             panel=_CARE,
         ),
     ] = False
+    allow_revoked_key: Annotated[
+        list[str] | None,
+        option(
+            "--allow-revoked-key",
+            help="Make this very key live although a cut-off revoked it; repeatable.",
+            panel=_CARE,
+            metavar="KEY_ID",
+        ),
+    ] = None
     stale_after: Annotated[
         str | None,
         option(

@@ -100,6 +100,7 @@ def _options(flags: RotateOptions, care: CareOptions) -> "Options":
         allow_different_account=flags.allow_different_account,
         no_rollback=flags.no_rollback,
         unverified_nodes=care.allow_unverified_nodes,
+        allow_revoked=frozenset(care.allow_revoked_key or ()),
         stale_after=_span(care.stale_after, "--stale-after", default.stale_after),
         retire_old=flags.retire_old,
     )

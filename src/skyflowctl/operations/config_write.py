@@ -7,6 +7,7 @@ from typing import Any
 from skyflowctl.errors import Problem, Refused, UsageError
 from skyflowctl.operations.mounts import naming_mount
 from skyflowctl.rotation.model import NewCredential
+from skyflowctl.vault.failures import RevokedKeyError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 
@@ -19,11 +20,13 @@ class ConfigPatch:
         description: "" clears it.
         tags: () clears them.
         credential: asked only once it is known that the mount has none.
+        allow_revoked: key ids that may be live again although a cut-off revoked them.
     """
 
     description: str | None = None
     tags: tuple[str, ...] | None = None
     credential: Callable[[], NewCredential] | None = None
+    allow_revoked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
     Raises:
         UsageError: nothing is mounted there, or no engine of ours.
         Refused: the mount has a credential, and another was given; or none at all.
+        RevokedKeyError: a cut-off of this mount revoked the key, and it is not allowed.
         Conflict: somebody else wrote meanwhile.
     """
     with naming_mount(path):
@@ -50,15 +54,35 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
     credential = _first_credential(path, live, patch)
     fields = _fields(live, patch)
     warnings = credential.warnings if credential else ()
+    changed = tuple(fields)
     if credential:
-        fields["credentials_json"] = credential.json
+        changed += ("credential",)
+        fields |= _with_permission(path, live, credential, patch.allow_revoked)
     if fields:
         cas = live.version or (None if live.configured else 0)
         cas = cas if live.api.has("cas") else None
-        gateway.write_config(path, fields, cas=cas)
+        try:
+            gateway.write_config(path, fields, cas=cas)
+        except RevokedKeyError as error:
+            key_id = credential.key_id if credential else ""
+            raise RevokedKeyError.of_key(path, key_id, error.problems[0].why) from error
         live = gateway.engine_config(path)
-    changed = tuple("credential" if one == "credentials_json" else one for one in fields)
     return ConfigWritten(live, changed, warnings)
+
+
+def _with_permission(
+    path: str, live: LiveConfig, credential: NewCredential, allowed: frozenset[str]
+) -> dict[str, Any]:
+    """Return the fields that write a credential, a revoked one only if it is allowed."""
+    fields: dict[str, Any] = {"credentials_json": credential.json}
+    if credential.key_id in allowed:
+        # An engine with the basic API knows no such field; only the mount's mark is ours.
+        return fields | (
+            {"allow_revoked_key": credential.key_id} if live.api.has("history") else {}
+        )
+    if live.revoked and live.revoked.key_id == credential.key_id:
+        raise RevokedKeyError.of_key(path, credential.key_id, live.revoked.sentence())
+    return fields
 
 
 def _fields(live: LiveConfig, patch: ConfigPatch) -> dict[str, Any]:

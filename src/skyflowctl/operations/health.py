@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, SkyflowctlError
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
 from skyflowctl.vault.failures import NamespaceMissing, NotAServer, VaultError, health_state
@@ -179,7 +179,22 @@ def _ask(
     except VaultError as error:
         return _failed(mount, error, node)
     spent = round((time.monotonic() - started) * 1000, 1)
-    return _answered(mount, answer, node, spent)
+    row = _answered(mount, answer, node, spent)
+    if row.state != "unconfigured":
+        return row
+    return replace(row, detail=_cut_off(gateway, mount) or row.detail)
+
+
+def _cut_off(gateway: Gateway, mount: Named) -> str:
+    """Say since when and why a mount without credential is cut off; empty: it is not.
+
+    A login that may read health alone is not told: the reason is for operators.
+    """
+    try:
+        revoked = gateway.engine_config(mount.path).revoked
+    except SkyflowctlError:
+        return ""
+    return revoked.sentence() if revoked else ""
 
 
 def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:

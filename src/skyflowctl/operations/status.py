@@ -11,7 +11,7 @@ from skyflowctl.operations.health import mount_health
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.rotation.due import due_reason, moment
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import EngineApi, LiveConfig, LiveState
+from skyflowctl.vault.live import EngineApi, LiveConfig, LiveRevocation, LiveState
 from skyflowctl.vault.workers import Workers
 
 
@@ -50,6 +50,7 @@ class MountStatus:
         api: what the engine can do; None: its config could not be read.
         roles: names of the roles it has.
         credential: None when there is none, or it cannot be read.
+        revoked: the cut-off that no new credential has ended.
         problem: why its roles and credential could not be read; those then say nothing.
     """
 
@@ -61,6 +62,7 @@ class MountStatus:
     api: EngineApi | None = None
     roles: tuple[str, ...] = ()
     credential: CredentialStatus | None = None
+    revoked: LiveRevocation | None = None
     problem: Problem | None = None
 
 
@@ -136,6 +138,7 @@ def _one(
         api=engine.config.api if engine else None,
         roles=tuple(sorted(engine.roles)) if engine else (),
         credential=_credential(engine.config, mount.rotation, now) if engine else None,
+        revoked=engine.config.revoked if engine else None,
         problem=live.problems.get(mount.path),
     )
 

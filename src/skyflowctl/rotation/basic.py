@@ -11,7 +11,7 @@ from skyflowctl.rotation.basic_proof import LiveTokens
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.ports import FromReference, Generated, Source
 from skyflowctl.rotation.run import Ending, Run
-from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
+from skyflowctl.vault.failures import BadRequest, Forbidden, RevokedKeyError, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
 
 # With these the engine says no to a write.
@@ -93,8 +93,9 @@ def _checked(run: Run, source: Source | None) -> FromReference:
 
 def _compare(run: Run, config: LiveConfig, live: LiveTokens, new: NewCredential) -> None:
     """Refuse a key that is live or was revoked, and one of another account, where it is known."""
-    if config.revoked is not None and new.key_id == config.revoked.key_id:
-        raise basic_words.revoked(run.path, config.revoked)
+    mark = config.revoked
+    if mark and new.key_id == mark.key_id and new.key_id not in run.job.options.allow_revoked:
+        raise RevokedKeyError.of_key(run.path, new.key_id, f"it was {mark.sentence()}")
     if live.key_id and new.key_id == live.key_id:
         raise basic_words.unchanged(run.path, new.key_id)
     other = live.client_id and live.client_id != new.client_id

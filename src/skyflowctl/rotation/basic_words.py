@@ -2,7 +2,6 @@
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.vault.answers import RoleProof
-from skyflowctl.vault.live import LiveRevocation
 
 
 def no_way_back(path: str) -> Refused:
@@ -54,18 +53,6 @@ def unchanged(path: str, key_id: str) -> Refused:
         fix="put a new key behind the reference, or name one with "
         f"'skyflowctl rotate {path} --credentials REF --previous REF'",
         code="unchanged-credential",
-    )
-
-
-def revoked(path: str, mark: LiveRevocation) -> Refused:
-    """The reference holds the key that a cut-off destroyed."""
-    because = f", because: {mark.reason}" if mark.reason else ""
-    return Refused(
-        f"this key was revoked: {path}",
-        why=f"key {mark.key_id} was cut off at {mark.at}{because}",
-        fix=f"create a new key in Skyflow, then 'skyflowctl rotate {path} --credentials REF "
-        "--no-rollback'",
-        code="revoked-key",
     )
 
 

@@ -9,7 +9,13 @@ from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.patience import persist
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.answers import whole
-from skyflowctl.vault.failures import Conflict, NotFound, TokenServiceFailed, VaultError
+from skyflowctl.vault.failures import (
+    Conflict,
+    NotFound,
+    RevokedKeyError,
+    TokenServiceFailed,
+    VaultError,
+)
 from skyflowctl.vault.live import LiveConfig, LiveRotation
 from skyflowctl.vault.parked import PendingError
 
@@ -84,6 +90,8 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     run.heartbeat.stop()
     with run.step(StepName.WRITE) as found:
         body = {"credentials_json": new.json, "rotation_id": attempt.id}
+        if new.key_id in run.job.options.allow_revoked:
+            body["allow_revoked_key"] = new.key_id
         try:
             answer = run.gateway.write_config(run.path, body, cas=attempt.version)
         except PendingError:
@@ -117,11 +125,11 @@ def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -
     except SkyflowctlError as blind:
         # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
         if sure:
-            raise _why_not(run, error, None) from error
+            raise _why_not(run, new, error, None) from error
         raise _unknown(run, blind) from error
     if live.key_id == new.key_id and live.rotation is not None and live.rotation.id == attempt.id:
         return live
-    raise _why_not(run, error, live) from error
+    raise _why_not(run, new, error, live) from error
 
 
 def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
@@ -138,7 +146,9 @@ def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
     return run.look()
 
 
-def _why_not(run: Run, error: Exception, live: LiveConfig | None) -> Exception:
+def _why_not(run: Run, new: NewCredential, error: Exception, live: LiveConfig | None) -> Exception:
+    if isinstance(error, RevokedKeyError):
+        return RevokedKeyError.of_key(run.path, new.key_id, error.problems[0].why)
     if isinstance(error, TokenServiceFailed):
         return words.not_taken(run.path, error)
     if isinstance(error, Conflict):

@@ -85,6 +85,7 @@ class Options:
         allow_different_account: take a credential of another service account.
         no_rollback: take an engine that has no way back.
         unverified_nodes: go on though there are nodes that nobody named.
+        allow_revoked: key ids that may be live again although a cut-off revoked them.
         stale_after: an open rotation that nobody has gone on with for so long is dead.
         poll: how long servers without the index headers are polled for the new key.
         retire_old: wait for the end of the old tokens, then retire the old key.
@@ -96,6 +97,7 @@ class Options:
     allow_different_account: bool = False
     no_rollback: bool = False
     unverified_nodes: bool = False
+    allow_revoked: frozenset[str] = frozenset()
     stale_after: timedelta = timedelta(seconds=10)
     poll: timedelta = timedelta(seconds=30)
     retire_old: bool = False

@@ -4,8 +4,8 @@ The cut-off comes first and waits for nothing that may be broken: not for the to
 not for a sealed standby, not for a node that nobody named. What is looked at before it has a
 few seconds; everything else is asked, deleted and proved after it.
 
-The server learns the run id alone, with every request; the reason and the run id together
-stand in what this run prints. Nothing that the mount says of itself is changed for it.
+The engine keeps the reason and the run id until the next credential, and every key that was
+destroyed counts as revoked for good.
 """
 
 from collections.abc import Mapping
@@ -69,15 +69,17 @@ def revoke_mount(
             code="no-reason",
         )
     with doors(world) as ways, Workers(4) as pool:
-        scene = Scene(job, world, pool, ways, Recorder(world, job.name))
-        return _revoke(scene, reason, delete_keys=delete_keys)
+        scene = Scene(job, world, reason.strip(), pool, ways, Recorder(world, job.name))
+        return _revoke(scene, delete_keys=delete_keys)
 
 
-def _revoke(scene: Scene, reason: str, *, delete_keys: bool) -> RevokeOutcome:
+def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
     """Look, cut off, prove."""
     before = look_before(scene)
     cut(scene)
-    mark(scene, before.config, reason)
+    mark(scene, before.config)
+    if before.config.revoked is not None and not before.config.configured:
+        scene.warnings.append(words.cut_off_before(scene.job.name, before.config.revoked))
     keys, ends = _settle_keys(scene, before, delete_keys=delete_keys)
     nodes = prove_nodes(scene, before)
     proved_at = scene.world.clock.now()
@@ -88,7 +90,7 @@ def _revoke(scene: Scene, reason: str, *, delete_keys: bool) -> RevokeOutcome:
     return RevokeOutcome(
         name=scene.job.name,
         path=scene.job.path,
-        reason=reason.strip(),
+        reason=scene.reason,
         run_id=scene.world.run_id,
         cut_off=scene.cut_off,
         done_before=not config.configured,

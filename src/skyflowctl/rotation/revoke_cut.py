@@ -15,21 +15,27 @@ ROUNDS = 3
 def cut(scene: Scene) -> None:
     """Delete the config until nobody has written it again.
 
+    The engine keeps the reason and the run. An earlier release that knows neither is cut
+    off all the same, with a warning.
+
     Raises:
         VaultError: it could not be deleted, or whether it was is not known.
     """
+    gateway = scene.world.gateway
     with scene.recorder.step(StepName.CUT_OFF) as found:
         for _ in range(ROUNDS):
-            scene.world.gateway.cut_off(scene.job.path)
+            kept = gateway.cut_off(scene.job.path, scene.reason, scene.world.run_id)
             scene.cut_off_at = rfc3339(scene.world.clock.now())
             scene.cut_off = _is_cut_off(scene)
             if scene.cut_off:
                 found.detail = "no credential is live and none is kept"
+                if not kept:
+                    scene.warnings.append(words.reason_not_kept(scene.job.name))
                 return
         found.ok, found.detail = False, "somebody writes it again"
 
 
-def mark(scene: Scene, before: LiveConfig, reason: str) -> None:
+def mark(scene: Scene, before: LiveConfig) -> None:
     """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
 
     Without it the next apply would write the manifest's credential again. What keeps it
@@ -40,7 +46,7 @@ def mark(scene: Scene, before: LiveConfig, reason: str) -> None:
     told = {
         "at": scene.cut_off_at,
         "by": _who(scene),
-        "reason": reason,
+        "reason": scene.reason,
         "run": scene.world.run_id,
         "key_id": before.key_id,
         "client_id": before.client_id,

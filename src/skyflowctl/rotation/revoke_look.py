@@ -39,6 +39,7 @@ class Scene:
     Args:
         job: the mount.
         world: everything outside.
+        reason: why, as the person gave it.
         pool: threads for what is looked at.
         ways: the nodes.
         recorder: of its steps.
@@ -50,6 +51,7 @@ class Scene:
 
     job: Job
     world: World
+    reason: str
     pool: Workers
     ways: Doors
     recorder: Recorder

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.revoked import AtSkyflow, NodeCut, OtherMount, RevokedKey
+from skyflowctl.vault.live import LiveRevocation
 
 NO_TIME = "it did not answer before the cut-off, which waits for nobody"
 BEARERS = "bearer tokens that were minted before: Skyflow cannot revoke one"
@@ -57,6 +58,26 @@ def not_read_back(name: str, error: SkyflowctlError) -> Problem:
         f"whether {name} stays cut off could not be read back",
         error.problems[0].summary,
         "run the same command again: what is destroyed stays destroyed, and all is proved anew",
+    )
+
+
+def reason_not_kept(name: str) -> Problem:
+    """Return the warning where an earlier release of the engine keeps no reason."""
+    return Problem(
+        "reason-not-kept",
+        f"{name} is cut off, and its engine keeps neither the reason nor the run",
+        "an earlier release of the engine runs there; it does not refuse a revoked key either",
+        "put this page into the incident file, and upgrade the engine: 'skyflowctl plugin list'",
+    )
+
+
+def cut_off_before(name: str, known: LiveRevocation) -> Problem:
+    """Return the warning where an earlier run cut the mount off; its words stay."""
+    return Problem(
+        "cut-off-before",
+        f"{name} was {known.sentence()}",
+        "the engine keeps the words of the first cut-off; this run proved it again",
+        f"the way out is a new key: 'skyflowctl rotate {name} --credentials REF'",
     )
 
 

@@ -10,7 +10,7 @@ from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.resume import Look, clean_up_reference, look
 from skyflowctl.rotation.run import Ending, Run, finished, opened_nodes
 from skyflowctl.rotation.undo import tidy
-from skyflowctl.vault.failures import Conflict, TokenServiceFailed
+from skyflowctl.vault.failures import Conflict, RevokedKeyError, TokenServiceFailed
 from skyflowctl.vault.live import HistoryEntry
 
 
@@ -84,7 +84,13 @@ def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
                 run.path,
                 cas_credential_version=seen.config.credential_version,
                 credential_version=target.credential_version,
+                allow_revoked_key=target.key_id
+                if target.key_id in run.job.options.allow_revoked
+                else "",
             )
+        except RevokedKeyError as error:
+            why = error.problems[0].why
+            raise RevokedKeyError.of_key(run.path, target.key_id, why) from error
         except TokenServiceFailed as error:
             raise rollback_words.does_not_mint(run.path, target, error) from error
         except Conflict as error:

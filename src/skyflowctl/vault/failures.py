@@ -142,6 +142,18 @@ class RevokedKeyError(Conflict):
 
     default_code = "revoked-key"
 
+    @classmethod
+    def of_key(cls, path: str, key_id: str, why: str = "") -> "RevokedKeyError":
+        """Return the error for a key that is known, with the two ways on."""
+        return cls(
+            f"key {key_id} is revoked, and is not made live again: {path}",
+            why=why or "a cut-off of this mount destroyed it",
+            fix="create a new key at Skyflow and write that one; if this very key must serve "
+            f"again, add --allow-revoked-key={key_id}",
+            status=409,
+            path=path,
+        )
+
 
 class TokenServiceFailed(VaultError, errors.Unhealthy):
     """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""

@@ -91,6 +91,13 @@ class LiveRevocation:
     run: str = ""
     key_id: str = ""
 
+    def sentence(self) -> str:
+        """Say since when, by whom and why, as far as that was told."""
+        by = f" by {self.by}" if self.by else ""
+        reason = f" because {self.reason}" if self.reason else ", for a reason that nobody gave"
+        run = f" (run {self.run})" if self.run else ""
+        return f"cut off since {self.at}{by}{reason}{run}"
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:

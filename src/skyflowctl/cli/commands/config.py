@@ -8,6 +8,7 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
+    AllowRevokedKeyOption,
     ApprovingTargetOptions,
     CredentialsOption,
     FileOption,
@@ -16,12 +17,13 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
+from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from skyflowctl.operations.config_write import ConfigPatch
     from skyflowctl.rotation.model import NewCredential
@@ -52,13 +54,18 @@ def config_show(
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             config = show_config(gateway, path)
-        return Result({"mount": mount, "path": path, **config.raw})
+        told = config.raw
+        if config.revoked:
+            told = {**told, "revoked": asdict(config.revoked)}
+        return Result({"mount": mount, "path": path, **told})
 
     run_command("config show", output, work, _view_show)
 
 
 def _view_show(result: Result, terminal: Terminal) -> None:
-    terminal.fields((name, value) for name, value in result.data.items() if name != "mount")
+    shown = result.data.items()
+    terminal.fields((name, value) for name, value in shown if name not in {"mount", "revoked"})
+    cut_off_note(result.data["mount"], result.data.get("revoked"), terminal)
 
 
 @command(
@@ -98,7 +105,7 @@ def _view_history(result: Result, terminal: Terminal) -> None:
         [
             str(one["credential_version"]),
             one["key_id"],
-            Styled("live", "green") if one["live"] else "kept" if one["kept"] else "destroyed",
+            _state(one),
             one["written_at"],
             one["written_by"] or "-",
             one["description"],
@@ -109,6 +116,14 @@ def _view_history(result: Result, terminal: Terminal) -> None:
         terminal.table(["VERSION", "KEY", "STATE", "WRITTEN", "BY", "DESCRIPTION"], rows)
     else:
         terminal.note("no credential was ever written")
+
+
+def _state(one: "Mapping[str, Any]") -> Piece:
+    if one["live"]:
+        return Styled("live", "green")
+    if one["kept"]:
+        return "kept"
+    return Styled("revoked", "red") if one["revoked"] else "destroyed"
 
 
 DescriptionOption = Annotated[
@@ -143,6 +158,7 @@ def config_write(
     tag: TagOption = None,
     clear_tags: ClearTagsOption = False,
     credentials: CredentialsOption = None,
+    allow_revoked_key: AllowRevokedKeyOption = None,
     allow_host: AllowHostOption = None,
     file: FileOption = None,
 ) -> None:
@@ -155,7 +171,8 @@ def config_write(
 
         tags = _tags(tag, clear=clear_tags)
         new = _first_credential(credentials, allow_host, run)
-        patch = write.ConfigPatch(description, tags, new)
+        allowed = frozenset(allow_revoked_key or ())
+        patch = write.ConfigPatch(description, tags, new, allowed)
         _something_to_write(patch)
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 ReasonOption = Annotated[
     str | None,
-    option("--reason", help="Why; printed for the incident file. Required.", metavar="TEXT"),
+    option(
+        "--reason",
+        help="Why, in 1 to 200 characters; the engine keeps it until a new key. Required.",
+        metavar="TEXT",
+    ),
 ]
 RevokeYesOption = Annotated[
     bool, option("-y", "--yes", help="Do not ask: this and the reason are the confirmation.")
@@ -127,6 +131,13 @@ def _reason(text: str | None) -> str:
             why="it takes a product line off Skyflow, and the incident file must say why",
             fix="add --reason TEXT",
             code="needs-reason",
+        )
+    if len(reason) > 200 or not reason.isprintable():
+        raise UsageError(
+            "this is no reason that the engine could keep",
+            why="it has more than 200 characters, a line break or another that does not print",
+            fix="give one short line, such as --reason 'INC-1042 key in a log'",
+            code="bad-reason",
         )
     return reason
 

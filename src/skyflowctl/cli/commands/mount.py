@@ -6,6 +6,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
+from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
@@ -82,6 +83,8 @@ def mount_show(
         if detail.config is None:
             run.warn(_not_an_engine(path, detail.mount.type))
         config = dict(detail.config.raw) if detail.config else {}
+        if detail.config and detail.config.revoked:
+            config["revoked"] = asdict(detail.config.revoked)
         data = {**asdict(detail.mount), "is_engine": detail.config is not None, "config": config}
         return Result({"name": mount, **data, "roles": sorted(detail.roles)})
 
@@ -103,4 +106,5 @@ def _view_show(result: Result, terminal: Terminal) -> None:
     terminal.line(Styled(result.data["path"], "bold"))
     terminal.fields(own, "  ")
     terminal.line(Styled("config", "bold"))
-    terminal.fields(config.items(), "  ")
+    terminal.fields(((name, value) for name, value in config.items() if name != "revoked"), "  ")
+    cut_off_note(result.data["name"], config.get("revoked"), terminal)

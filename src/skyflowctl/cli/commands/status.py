@@ -13,6 +13,7 @@ from skyflowctl.cli.options import (
     ParallelismOption,
     TargetOptions,
 )
+from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
@@ -74,6 +75,7 @@ def _json(one: "MountStatus") -> dict[str, Any]:
             "missing": list(one.api.missing) if one.api else [],
         },
         "health": one.health,
+        **({"revoked": asdict(one.revoked)} if one.revoked else {}),
         "roles": list(one.roles),
         "credential": asdict(one.credential) if one.credential else None,
         "unread": one.problem is not None,
@@ -94,6 +96,8 @@ def _view(result: Result, terminal: Terminal) -> None:
     if rows:
         headers = ["MOUNT", "PATH", "ENGINE", "HEALTH", "ROLES", "KEY", "AGE", "EXPIRES"]
         terminal.table(headers, rows)
+        for one in result.data["mounts"]:
+            cut_off_note(one["name"], one.get("revoked"), terminal)
         unwell = sum(one["health"] != "ok" for one in result.data["mounts"])
         if unwell:
             terminal.note(f"{counted(unwell, 'mount')} not ok: 'skyflowctl health' says why")
