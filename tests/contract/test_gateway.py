@@ -208,7 +208,10 @@ def test_verify_proves_each_role_and_a_candidate(rig: Rig):
     assert report.ok
     assert report.key_id == rig.gateway.read_config(path).key_id
     candidate = rig.new_credential()
-    assert rig.gateway.verify_config(path, candidate).key_id == identity(candidate)[1]
+    assert (
+        rig.gateway.verify_config(path, {"credentials_json": candidate}).key_id
+        == identity(candidate)[1]
+    )
     assert rig.gateway.read_config(path).version == 1
 
 

@@ -82,8 +82,8 @@ def test_sections_of_later_versions_are_known_names():
     assert unsupported == LATER
     references = PUBLISHED["$defs"]["reference"]["properties"]
     supported = {key for key, rule in references.items() if not is_unsupported(rule)}
-    assert supported == {"file", "env", "keyring"}
-    assert set(references) == supported | {"vault", "exec", "stdin", "server_file"}
+    assert supported == {"file", "env", "keyring", "server_file"}
+    assert set(references) == supported | {"vault", "exec", "stdin"}
 
 
 def test_the_expanded_schema_judges_like_the_published_one():

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from support import planning as p
 
-from skyflowctl.errors import Problem
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.model import CtxRule, Reference
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
 from skyflowctl.planner.plan import ActionType, Kind
 
@@ -350,3 +350,21 @@ class TestCredential:
         assert mounts_to_ask_history(what, live, keys) == ()
         keys["payment"] = p.identity("payment", 2)
         assert mounts_to_ask_history(what, live, keys) == ("skyflow/payment",)
+
+
+def test_a_server_file_is_written_by_its_path_and_never_compared():
+    on_server = Reference("server_file", ("/keys/a.json",), "server_file: /keys/a.json", Where())
+    what = p.manifest(p.mount(credentials=on_server))
+    (config,) = [one for one in make_plan(what, p.empty_live(), {}).actions if one.kind == "config"]
+    assert config.body["credentials_file_path"] == "/keys/a.json"
+    assert (config.needs_credential, config.brings_credential) == (False, True)
+    made = make_plan(what, p.converged(what), {"order": None})
+    assert made.actions == ()
+    assert [one.code for one in made.warnings] == ["server-file-unread"]
+    # The dev stack resolves no reference: there an identity decides as for any other.
+    known = p.identities(what)
+    assert make_plan(what, p.converged(what), known).warnings == ()
+    (config,) = [
+        one for one in make_plan(what, p.empty_live(), known).actions if one.kind == "config"
+    ]
+    assert "credentials_file_path" not in config.body

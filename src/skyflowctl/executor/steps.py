@@ -6,7 +6,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
-from skyflowctl.planner.plan import Action, ActionType, Kind
+from skyflowctl.planner.plan import SERVER_FILE, Action, ActionType, Kind
 from skyflowctl.vault.gateway import Gateway
 
 
@@ -93,7 +93,21 @@ def _config(action: Action, tools: Tools) -> tuple[Problem, ...]:
     if credential is not None:
         body = {**body, "credentials_json": credential.json}
     tools.gateway.write_config(mount_path(action), body, cas=action.cas)
+    if SERVER_FILE in body:
+        _check_taken(mount_path(action), tools.gateway)
     return ()
+
+
+def _check_taken(path: str, gateway: Gateway) -> None:
+    """Read back which key the engine found in the server's file."""
+    live = gateway.read_config(path)
+    if not live.configured:
+        raise SkyflowctlError(
+            f"{path} has no credential after its server_file was written",
+            why="the engine accepted the path, and its config names no key",
+            fix="see the server's log; 'skyflowctl status' says what the engine lacks",
+            code="server-file-not-taken",
+        )
 
 
 def _replace(action: Action, credential: Credential | None, tools: Tools) -> tuple[Problem, ...]:

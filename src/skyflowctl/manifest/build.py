@@ -107,6 +107,10 @@ def _reference(node: Node | None, path: TreePath) -> Reference | None:
             service, username = _text(child(target, "service")), _text(child(target, "username"))
             text = f"keyring: {service}, {username}"
             return Reference("keyring", (service, username), text, at_key(target, (*path, scheme)))
+        if scheme == "server_file":
+            return Reference(
+                "server_file", (_text(target),), f"server_file: {_text(target)}", where
+            )
         return Reference("env", (_text(target),), f"env: {_text(target)}", where)
     return None
 

@@ -21,7 +21,8 @@ class Reference:
     Args:
         scheme: the kind of place.
         target: what the scheme needs, as text parts: ``file`` (absolute path,), ``env``
-            (variable name,), ``keyring`` (service, username).
+            (variable name,), ``keyring`` (service, username),
+            ``server_file`` (absolute path on the server,).
         text: the reference as the manifest writes it, for messages.
         where: its position in the manifest.
     """

@@ -227,6 +227,13 @@ def _span(node: Node | None) -> timedelta | None:
 
 
 def _source(path: Path, rotation: Node) -> Iterator[Finding]:
+    on_server = child(rotation, "operator_token", "server_file")
+    if on_server is not None:
+        about = (*path, "operator_token", "server_file")
+        summary = "operator_token cannot be a server_file"
+        why = "skyflowctl itself speaks to Skyflow with it, and that file is on the server"
+        fix = "use file, env or keyring"
+        yield about, Problem("bad-reference", summary, why, fix, at_key(on_server, about))
     generates = text_of(child(rotation, "source")) == "generate"
     for key in ("operator_token", "account_id"):
         node = child(rotation, key)

@@ -219,7 +219,7 @@ def _size(error: Violation, path: Path) -> _Words:
         return "one-role-id", f"{_name(path)} must have exactly one role id", why, fix
     if _is_reference(path):
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
-        return "bad-reference", summary, why, "keep one of file, env and keyring"
+        return "bad-reference", summary, why, "keep one of file, env, keyring and server_file"
     if not error.instance:
         fix = "give it a value, or remove the key"
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix

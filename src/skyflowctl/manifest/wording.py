@@ -18,6 +18,8 @@ _CREDENTIAL_SHAPES = re.compile(
 )
 
 EXPECTED = {
+    r"^/[^\u0000-\u001f\u007f]+$":
+        "an absolute path on the server, such as /etc/openbao/keys/skyflow/order/key.json",
     r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})"
     r"(-[0-9A-Za-z.-]{1,64})?(\+[0-9A-Za-z.-]{1,64})?$":
         "a semantic version with a leading v, such as v1.0.0 or v1.0.0-rc.1",

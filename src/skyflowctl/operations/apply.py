@@ -185,7 +185,7 @@ def apply(
 def _to_verify(planned: PlanResult, outcome: Outcome) -> tuple[Mount, ...]:
     """Return the mounts that have a credential and whose actions are all done."""
     undone = {result.action.mount for result in outcome.results if result.result != "done"}
-    written = {result.action.mount for result in outcome.results if result.action.needs_credential}
+    written = {result.action.mount for result in outcome.results if result.action.brings_credential}
     left = {drift.mount for drift in planned.plan.skipped} | undone
 
     def has_credential(mount: Mount) -> bool:

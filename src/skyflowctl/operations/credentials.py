@@ -107,7 +107,7 @@ def _unresolved(
 ) -> UnresolvedReference:
     cause = error.problems[0]
     why = f"{cause.summary}: {cause.why}" if cause.why else cause.summary
-    return UnresolvedReference(
+    return type(error)(
         f"the credential of {mount.name} ({reference.text}) could not be resolved",
         why=why,
         fix=cause.fix,

@@ -25,7 +25,7 @@ from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import Plan, PlanOptions
+from skyflowctl.planner.plan import SERVER_FILE, Action, Plan, PlanOptions
 from skyflowctl.rotation.ports import World
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
@@ -230,13 +230,15 @@ def _replacer() -> RotatingReplacer:
 def _with_stand_ins(made: Plan, cast: Cast) -> Plan:
     """Let throw-away keys play what the plan could not resolve; the plan shown keeps its
     warning about them."""
-    actions = tuple(
-        replace(action, credential=cast.manifest[action.mount].identity)
-        if action.needs_credential and action.credential is None
-        else action
-        for action in made.actions
-    )
-    return replace(made, actions=actions)
+    return replace(made, actions=tuple(_played(action, cast) for action in made.actions))
+
+
+def _played(action: Action, cast: Cast) -> Action:
+    if not action.brings_credential or action.credential is not None:
+        return action
+    body = {name: value for name, value in action.body.items() if name != SERVER_FILE}
+    identity = cast.manifest[action.mount].identity
+    return replace(action, body=body, needs_credential=True, credential=identity)
 
 
 def _tried(manifest: Manifest, stage: Gateway) -> tuple[tuple[Mount, ...], tuple[str, ...]]:

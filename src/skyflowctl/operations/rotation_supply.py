@@ -9,7 +9,7 @@ from skyflowctl.operations.rotation_wishes import Wishes
 from skyflowctl.operations.successors import Behind, Linting, follow
 from skyflowctl.operations.targets import Named
 from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential
-from skyflowctl.rotation.ports import FromReference, Generated, KeyService, Source
+from skyflowctl.rotation.ports import FromReference, Generated, KeyService, ServerFile, Source
 from skyflowctl.skyflow.management import ManagementApi, host_for
 from skyflowctl.vault.live import LiveConfig
 
@@ -67,7 +67,7 @@ class Declared:
     """What a manifest says of a mount's next credential: in words, and where it is."""
 
     text: str
-    source: FromReference
+    source: FromReference | ServerFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,9 @@ def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> S
         mount = mounts.get(subject.named.path)
         if mount is None or mount.credentials is None:
             return None
+        if mount.credentials.scheme == "server_file":
+            path = mount.credentials.target[0]
+            return Declared(f"the key in {path} on the server", ServerFile(path))
         source = Behind(mount.credentials, f"the credential of {mount.name}", linting)
         return Declared(f"the key behind {mount.credentials.text}", source)
 

@@ -7,7 +7,7 @@ from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner import credential, drift, fields, notes
 from skyflowctl.planner.credential import Verdict
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, ActionType, Change, Drift, Kind
+from skyflowctl.planner.plan import SERVER_FILE, Action, ActionType, Change, Drift, Kind
 from skyflowctl.vault.live import FULL_API, EngineApi, LiveConfig, LiveEngine, LiveRole
 
 
@@ -21,6 +21,8 @@ class Key:
         insisted: the caller named the mount in ``--replace-credential``.
         allow_revoked: the caller named this very key in ``--allow-revoked-key``.
         invalid: why it is no valid credential; ``identity`` is None then.
+        server_file: the path on the server from which the engine reads it; ``identity`` is
+            None then.
     """
 
     identity: CredentialIdentity | None = None
@@ -28,6 +30,7 @@ class Key:
     insisted: bool = False
     allow_revoked: bool = False
     invalid: Problem | None = None
+    server_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
     """Decide about the credential of a configured mount."""
     if mount.credentials is None:
         verdict = Verdict()
+    elif key.server_file:
+        verdict = Verdict(warnings=(notes.server_file_unread(mount, live.config),))
     elif key.identity is None:
         verdict = Verdict(warnings=(_unknown(mount, key),))
     else:
@@ -124,6 +129,8 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
     if key.invalid:
         return Outline(warnings=(key.invalid,))
     wanted = fields.wanted_config(manifest, mount)
+    if key.server_file:
+        wanted |= {SERVER_FILE: key.server_file}
     shown = credential.identity_changes(None, key.identity) if key.identity else ()
     action = Action(
         ActionType.CREATE,
@@ -134,10 +141,11 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
         wanted | _permission(live, key),
         # A mount that was cut off counts on; 0 is one that never had a config.
         cas=_config_cas(live.config) if live else 0,
-        needs_credential=True,
+        needs_credential=not key.server_file,
         credential=key.identity,
     )
-    return Outline(action, () if key.identity else (_unknown(mount, key),))
+    known = key.identity or key.server_file
+    return Outline(action, () if known else (_unknown(mount, key),))
 
 
 def _permission(live: LiveEngine | None, key: Key) -> dict[str, str]:

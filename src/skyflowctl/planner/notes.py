@@ -84,6 +84,17 @@ def unresolved(mount: Mount, why: str) -> Problem:
     )
 
 
+def server_file_unread(mount: Mount, live: LiveConfig) -> Problem:
+    """Only the engine reads that file, and only when it is written."""
+    return Problem(
+        "server-file-unread",
+        f"whether {mount.path} runs on what its server_file holds now was not looked at",
+        f"the file is on the server; live is key {live.key_id or 'that the engine does not name'}",
+        f"if the file was replaced: 'skyflowctl rotate {mount.name}' reads it and proves it",
+        mount.credentials.where if mount.credentials else mount.where,
+    )
+
+
 def no_credential(mount: Mount) -> Problem:
     """A config cannot begin without a credential."""
     return Problem(

@@ -13,6 +13,9 @@ LEFT_OUT = frozenset(
 )
 """Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
 
+SERVER_FILE = "credentials_file_path"
+"""The field of a config's body that has the engine read the credential from the server."""
+
 UNREADABLE = frozenset({"credential-invalid", "credential-unresolved", "engine-unreadable"})
 """Codes of warnings that say: nobody can tell what this mount needs. The others go on."""
 
@@ -93,6 +96,11 @@ class Action:
     cas: int | None = None
     needs_credential: bool = False
     credential: CredentialIdentity | None = None
+
+    @property
+    def brings_credential(self) -> bool:
+        """Whether the mount has a credential after it, sent from here or read by the server."""
+        return self.needs_credential or SERVER_FILE in self.body
 
 
 class DriftKind(StrEnum):

@@ -9,7 +9,7 @@ from skyflowctl.rotation import basic_proof, basic_words
 from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.basic_proof import LiveTokens
 from skyflowctl.rotation.model import NewCredential, StepName, Word
-from skyflowctl.rotation.ports import FromReference, Generated, Source
+from skyflowctl.rotation.ports import FromReference, Generated, ServerFile, Source
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.vault.failures import BadRequest, Forbidden, RevokedKeyError, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
@@ -84,6 +84,8 @@ def _checked(run: Run, source: Source | None) -> FromReference:
         raise words.no_source(run.path)
     if isinstance(source, Generated):
         raise basic_words.cannot_generate(run.path)
+    if isinstance(source, ServerFile):
+        raise basic_words.cannot_prove_file(run.path)
     if run.job.previous is None and not options.no_rollback:
         raise basic_words.no_way_back(run.path)
     if options.canaries or options.watch:

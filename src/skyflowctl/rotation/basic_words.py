@@ -14,6 +14,16 @@ def no_way_back(path: str) -> Refused:
     )
 
 
+def cannot_prove_file(path: str) -> Refused:
+    """The key in the file is told to nobody, so it cannot be tried out before it is live."""
+    return Refused(
+        f"a server_file is not rotated to on this engine: {path}",
+        why="it has no config/verify, so nobody can tell which key the file holds or if it mints",
+        fix=f"name the key itself: 'skyflowctl rotate {path} --credentials REF'",
+        code="cannot-prove-file",
+    )
+
+
 def cannot_generate(path: str) -> Refused:
     """A created key would be lost if the run were killed."""
     return Refused(

@@ -89,7 +89,7 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     run.begin(attempt.id)
     run.heartbeat.stop()
     with run.step(StepName.WRITE) as found:
-        body = {"credentials_json": new.json, "rotation_id": attempt.id}
+        body = {**new.field, "rotation_id": attempt.id}
         if new.key_id in run.job.options.allow_revoked:
             body["allow_revoked_key"] = new.key_id
         try:

@@ -1,9 +1,10 @@
 """What a rotation is told and what it tells, as frozen values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.secret import Secret
@@ -67,12 +68,21 @@ class NewCredential:
         key_id: of the key.
         json: the normalised credential, as the engine's ``credentials_json`` takes it.
         warnings: what the lint said.
+        server_file: where the engine reads it on the server; ``json`` is empty then.
     """
 
     client_id: str
     key_id: str
     json: Secret
     warnings: tuple[Problem, ...] = ()
+    server_file: str = ""
+
+    @property
+    def field(self) -> Mapping[str, Any]:
+        """The one field with which the engine takes it."""
+        if self.server_file:
+            return {"credentials_file_path": self.server_file}
+        return {"credentials_json": self.json}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,14 @@ class Generated:
     keys: KeyService
 
 
-Source = FromReference | Generated
+@dataclass(frozen=True, slots=True)
+class ServerFile:
+    """The successor is in a file on the server, which the engine alone reads."""
+
+    path: str
+
+
+Source = FromReference | Generated | ServerFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _tried(
     until = clock.monotonic() + patience
     told = False
     while True:
-        report = run.gateway.verify_config(run.path, new.json)
+        report = run.gateway.verify_config(run.path, new.field)
         if not _may_be_unknown(report.roles, live):
             return report
         # Whoever has taken this rotation over has deleted the key.

@@ -13,7 +13,14 @@ from skyflowctl.rotation.attempt import (
 from skyflowctl.rotation.cutover import write
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
 from skyflowctl.rotation.nodes import Nodes
-from skyflowctl.rotation.ports import FromReference, Generated, KeyService, Source, World
+from skyflowctl.rotation.ports import (
+    FromReference,
+    Generated,
+    KeyService,
+    ServerFile,
+    Source,
+    World,
+)
 from skyflowctl.rotation.prove import prove
 from skyflowctl.rotation.resume import (
     Look,
@@ -25,6 +32,7 @@ from skyflowctl.rotation.resume import (
 from skyflowctl.rotation.run import Run, finished, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
+from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import RevokedKeyError
 from skyflowctl.vault.guards import refuse_guarded_config
 from skyflowctl.vault.live import HistoryEntry, LiveConfig
@@ -60,8 +68,7 @@ def preview_mount(job: Job, source: Source | None, world: World) -> MountOutcome
 def _rotate(run: Run, source: Source | None) -> Word:
     seen = look(run)
     keys = source.keys if isinstance(source, Generated) else run.world.operator
-    if source is not None and seen.written is None:
-        refuse_guarded_config(run.gateway.transport, run.path)
+    _refuse_guarded(run, seen, source)
     if seen.basic:
         return basic.rotate(run, seen.config, source)
     if seen.written is not None:
@@ -73,7 +80,15 @@ def _rotate(run: Run, source: Source | None) -> Word:
     return _from_reference(run, seen, source, keys)
 
 
-def _from_reference(run: Run, seen: Look, source: FromReference, keys: KeyService | None) -> Word:
+def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
+    """Refuse to show a key to an approver; the path of a file is no secret."""
+    if source is not None and seen.written is None and not isinstance(source, ServerFile):
+        refuse_guarded_config(run.gateway.transport, run.path)
+
+
+def _from_reference(
+    run: Run, seen: Look, source: FromReference | ServerFile, keys: KeyService | None
+) -> Word:
     new = lint(run, seen, source)
     with opened_nodes(run) as nodes:
         # Tried before anything of an earlier run is touched: a refusal writes nothing.
@@ -142,7 +157,7 @@ def note(run: Run, nodes: Nodes, config: LiveConfig) -> None:
         )
 
 
-def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
+def lint(run: Run, seen: Look, source: FromReference | ServerFile) -> NewCredential:
     """Return the new credential, checked in full and against what the mount has had.
 
     Raises:
@@ -151,7 +166,7 @@ def lint(run: Run, seen: Look, source: FromReference) -> NewCredential:
     """
     config = seen.config
     with run.step(StepName.LINT) as found:
-        new = source()
+        new = _on_server(run, source) if isinstance(source, ServerFile) else source()
         run.to_key = new.key_id
         found.detail = f"key {new.key_id}"
         run.warn(*new.warnings)
@@ -181,10 +196,15 @@ def check_revoked(run: Run, entry: HistoryEntry) -> bool:
     return True
 
 
+def _on_server(run: Run, source: ServerFile) -> NewCredential:
+    """Have the engine read the file, try it, and say whose key it is."""
+    report = run.gateway.verify_config(run.path, {"credentials_file_path": source.path})
+    return NewCredential(report.client_id, report.key_id, Secret(""), server_file=source.path)
+
+
 def _preview(run: Run, source: Source | None) -> Word:
     seen = look(run, claim=False)
-    if source is not None and seen.written is None:
-        refuse_guarded_config(run.gateway.transport, run.path)
+    _refuse_guarded(run, seen, source)
     if seen.basic:
         return basic.preview(run, seen.config, source)
     if seen.written is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import env, file, keyring
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import ServerFileReference, UnresolvedReference
 
 _READERS: Mapping[str, Callable[..., Secret]] = {
     "file": file.read,
@@ -17,12 +17,19 @@ def resolve(scheme: str, target: Sequence[str]) -> Secret:
     """Return the secret that a reference names.
 
     Args:
-        scheme: ``file``, ``env`` or ``keyring``.
+        scheme: ``file``, ``env`` or ``keyring``; ``server_file`` is never read here.
         target: the scheme's parts: (absolute path,), (variable,) or (service, username).
 
     Raises:
         UnresolvedReference: it leads to no secret; its code says why.
     """
+    if scheme == "server_file":
+        raise ServerFileReference(
+            f"{target[0]} is a file on the server",
+            why="the engine reads it when it is written, and gives it to nobody",
+            fix="use the command that has the server read it: 'skyflowctl apply' or 'rotate'",
+            code="server-file",
+        )
     reader = _READERS.get(scheme)
     if reader is None:
         raise UnresolvedReference(

@@ -14,3 +14,9 @@ class UnresolvedReference(InvalidInput):
     """
 
     default_code = "reference-unreadable"
+
+
+class ServerFileReference(UnresolvedReference):
+    """The secret is in a file on the server, which the engine alone reads."""
+
+    default_code = "server-file"

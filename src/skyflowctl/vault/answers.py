@@ -65,6 +65,7 @@ class VerifyReport:
     credential_version: int
     version: int
     roles: Mapping[str, RoleProof]
+    client_id: str = ""
 
     @property
     def ok(self) -> bool:
@@ -80,6 +81,7 @@ class VerifyReport:
             credential_version=whole(data.get("credential_version")),
             version=whole(data.get("version")),
             roles={name: _proof(raw) for name, raw in roles.items()},
+            client_id=str(data.get("client_id") or ""),
         )
 
 

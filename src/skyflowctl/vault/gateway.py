@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.secret import Secret
 from skyflowctl.vault import parsing, reading, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
@@ -252,9 +251,15 @@ class Gateway:
                 raise
             return live.raw
 
-    def verify_config(self, path: str, candidate: Secret | None = None) -> VerifyReport:
-        """Mint once for every role, with a candidate credential or with the live one."""
-        body = {} if candidate is None else {"credentials_json": candidate}
+    def verify_config(self, path: str, candidate: Mapping[str, Any] | None = None) -> VerifyReport:
+        """Mint once for every role, with a candidate credential or with the live one.
+
+        Args:
+            path: of the mount.
+            candidate: the field that brings it: ``credentials_json`` or
+                ``credentials_file_path``.
+        """
+        body = candidate or {}
         reply = self.transport.request("POST", f"{path}/config/verify", body=body, idempotent=True)
         return VerifyReport.parse(reply.data or {})
 

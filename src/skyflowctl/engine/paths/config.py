@@ -56,15 +56,16 @@ REVOKED_FIELD = Field(
     limit=128,
     pattern=ID_PATTERN,
 )
+FILE_FIELD = Field(
+    FILE,
+    Kind.TEXT,
+    "Absolute path, on the server, of a credential file in this mount's own folder; it is "
+    "read once, now; where it is written, its content is stored.",
+    limit=4096,
+)
 _WRITE_FIELDS = (
     CREDENTIAL_FIELD,
-    Field(
-        FILE,
-        Kind.TEXT,
-        "Absolute path, on the server, of a credential file in this mount's own folder; it is "
-        "read once, now, and its content is stored.",
-        limit=4096,
-    ),
+    FILE_FIELD,
     Field("description", Kind.TEXT, "What the mount is for."),
     Field("tags", Kind.TEXTS, "Labels of the mount, such as env:prod.", distinct=True),
     Field(

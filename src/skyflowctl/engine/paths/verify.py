@@ -1,9 +1,9 @@
 """``config/verify``: try the live credential, or a candidate, for every role."""
 
-from skyflowctl.engine.candidate import Candidate, read_candidate, same_content
+from skyflowctl.engine.candidate import Candidate, check_sources, read_candidate, same_content
 from skyflowctl.engine.contract import Operation, Reply
 from skyflowctl.engine.mount import Mount
-from skyflowctl.engine.paths.config import CREDENTIAL_FIELD
+from skyflowctl.engine.paths.config import CREDENTIAL_FIELD, FILE_FIELD
 from skyflowctl.engine.routing import Action, Call, Route
 from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintingCredential
@@ -15,6 +15,9 @@ written, so the node that is asked answers itself: without a candidate it uses t
 credential that creds uses on that node."""
 
 
+_FIELDS = (CREDENTIAL_FIELD, FILE_FIELD)
+
+
 class VerifyPath:
     """Answers ``config/verify``."""
 
@@ -24,7 +27,9 @@ class VerifyPath:
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
         action = Action(
-            self.verify, "Mint once per role and tell what happened.", (CREDENTIAL_FIELD,)
+            self.verify,
+            "Mint once per role and tell what happened.",
+            _FIELDS,
         )
         return (
             Route(
@@ -43,11 +48,13 @@ class VerifyPath:
         """
         store, settings = self._mount.store, self._mount.settings
         now = self._mount.clock.now()
-        candidate = await read_candidate(call.values, "", settings, now)
+        check_sources(call.values, settings)
+        candidate = await read_candidate(call.values, call.request.mount_point, settings, now)
         config = await store.config()
         credential = candidate.credential if candidate else config.usable()
         checks = await self._mount.verifier.check(credential, await store.roles())
         data = {
+            "client_id": credential.account.client_id,
             "key_id": credential.account.key_id,
             "credential_version": _stored_version(config, credential),
             "version": config.record.version,

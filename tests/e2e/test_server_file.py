@@ -1,0 +1,129 @@
+"""``server_file``: the engine reads the key on the server; nothing here ever sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bao import BaoServer
+from support.emulator import RunningEmulator
+from support.plugin import build_from, copy_source, register
+from support.stack import BIN
+
+PLUGIN = "skyflow-files"
+MANIFEST = """version: 1
+manifest: files
+plugin: {name: skyflow-files}
+defaults: {path_prefix: files}
+mounts:
+  order:
+    credentials: {server_file: FILE}
+    roles:
+      producer: {role_ids: [r1]}
+"""
+
+
+@dataclass
+class Place:
+    """A server whose engine may read files, one mount's file, and the command line."""
+
+    folder: Path
+    server: BaoServer
+    emulator: RunningEmulator
+    file: Path
+    client_id: str = ""
+
+    def put_key(self) -> str:
+        """Put another key of the mount's account into the file; return its id."""
+        if not self.client_id:
+            text = self.emulator.new_account("r1")
+            self.client_id = json.loads(text)["clientID"]
+        else:
+            text = self.emulator.control.create_key(self.client_id).reveal()
+        self.file.write_text(text)
+        return json.loads(text)["keyID"]
+
+    def json(self, *args: str, check: int = 0) -> dict[str, Any]:
+        done = subprocess.run(
+            [str(BIN / "skyflowctl"), *args, "-o", "json"],
+            env={**self.server.env(), "HOME": str(self.folder)},
+            cwd=self.folder,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == check, (args, done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def live_key(self) -> str:
+        return self.json("config", "show", "order")["data"]["key_id"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, bao: BaoServer, emulator: RunningEmulator) -> Place:
+    folder = tmp_path_factory.mktemp("files")
+    keys = folder / "keys"
+    file = keys / "files" / "order" / "key.json"
+    file.parent.mkdir(parents=True)
+    sha256 = build_from(copy_source(folder / "src"), bao.plugin_dir, PLUGIN)
+    args = ["--allow-host", emulator.host, "--credentials-directory", str(keys)]
+    status, body = register(bao, PLUGIN, sha256, args=args, env=[f"SSL_CERT_FILE={emulator.ca}"])
+    assert status == 204, body
+    (folder / "mounts.yaml").write_text(MANIFEST.replace("FILE", str(file)))
+    return Place(folder, bao, emulator, file)
+
+
+def test_validate_plan_dry_run_apply_and_rotate(place):
+    first = place.put_key()
+    assert place.json("validate")["data"]["resolved"] == 0
+
+    (config,) = [one for one in place.json("plan")["data"]["actions"] if one["kind"] == "config"]
+    changes = {one["field"]: one["after"] for one in config["changes"]}
+    assert changes["credentials_file_path"] == str(place.file)
+    assert "key_id" not in changes  # nobody here knows it
+
+    dry = place.json("apply", "--dry-run")
+    assert dry["status"] in {"ok", "changes"}
+    assert "on the server" in json.dumps(dry)
+
+    applied = place.json("apply", "-y")
+    assert applied["status"] == "ok"
+    assert place.live_key() == first
+    assert place.json("creds", "order", "producer")["data"]["key_id"] == first
+
+    again = place.json("plan")
+    assert again["data"]["actions"] == []
+    (warning,) = [one for one in again["data"]["warnings"] if one["code"] == "server-file-unread"]
+    assert first in warning["why"]
+    assert place.json("apply", "-y")["status"] == "ok"
+
+    refused = place.json("rotate", "order", "-y", check=5)
+    assert refused["errors"][0]["code"] == "unchanged-credential"
+
+    second = place.put_key()
+    tried = place.json("rotate", "order", "--dry-run")["data"]["mounts"][0]
+    assert (tried["from"], tried["to"], place.live_key()) == (first, second, first)
+    (rotated,) = place.json("rotate", "order", "-y")["data"]["mounts"]
+    assert (rotated["result"], rotated["from"], rotated["to"]) == ("rotated", first, second)
+    assert place.live_key() == second
+    assert place.json("plan")["data"]["actions"] == []
+
+    private = json.loads(place.file.read_text())["privateKey"]
+    assert private[40:80] not in place.server.audit_log.read_text()
+
+
+def test_a_file_that_is_not_there_is_said_and_nothing_is_made_live(place):
+    live = place.live_key()
+    place.file.rename(place.file.with_suffix(".gone"))
+    try:
+        failed = place.json("rotate", "order", "-y", check=65)
+        assert "no credential of this mount can be read there" in json.dumps(failed["errors"])
+        assert place.live_key() == live
+    finally:
+        place.file.with_suffix(".gone").rename(place.file)
