@@ -1,0 +1,188 @@
+"""What commands say of a mount that was cut off, and that a revoked key needs its name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from support.cli import checked_data, checked_envelope, invoke
+from support.gateways import identity, memory_rig
+
+from skyflowctl.cli import wiring
+
+REASON = "INC-1042: key in a log"
+
+
+@pytest.fixture(scope="module")
+def rig():
+    made = memory_rig()
+    yield made
+    made.gateway.close()
+
+
+@pytest.fixture(autouse=True)
+def reached(rig, monkeypatch, tmp_path):
+    @contextmanager
+    def opened(options, run):
+        yield rig.gateway
+
+    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(wiring, "connect_node", lambda gateway: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def cut(rig, tmp_path):
+    """A mount that was cut off, and the file that holds the revoked key."""
+    path, credential = rig.mount(), rig.new_credential()
+    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
+    rig.gateway.write_config(path, {"credentials_json": credential}, cas=0)
+    rig.gateway.cut_off(path, REASON, "run-7")
+    file = tmp_path / "old.json"
+    file.write_text(credential.reveal())
+    file.chmod(0o600)
+    return path, identity(credential)[1], file
+
+
+def revoked_of(rig, path):
+    found = rig.gateway.read_config(path).revoked
+    return {name: getattr(found, name) for name in ("at", "by", "reason", "run", "key_id")}
+
+
+def sentence(rig, path):
+    found = rig.gateway.read_config(path).revoked
+    return f"cut off since {found.at} by root because {REASON} (run run-7)"
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("config", "show"), ("mount", "show")], ids=" ".join
+)
+def test_it_is_said_for_people_and_for_programs(rig, cut, command):
+    path, _, _ = cut
+    done = invoke(*command, path)
+    assert f"{path} is {sentence(rig, path)}" in done.stdout
+    assert f"the way out is a new key: 'skyflowctl rotate {path} --credentials REF'" in done.stdout
+    data = checked_data(invoke(*command, path, "-o", "json").stdout)
+    holder = {
+        "status": lambda: data["mounts"][0],
+        "mount": lambda: data["config"],
+        "config": lambda: data,
+    }[command[0]]()
+    assert holder["revoked"] == revoked_of(rig, path)
+
+
+def test_status_says_nothing_of_it_where_nothing_was_cut_off(rig):
+    path = rig.configured("reader")
+    done = invoke("status", path, "-o", "json")
+    assert "revoked" not in checked_data(done.stdout)["mounts"][0]
+    assert "cut off" not in invoke("status", path).stdout
+
+
+def test_health_says_it_and_advises_a_new_key(rig, cut):
+    path, _, _ = cut
+    done = invoke("health", path, "-o", "json")
+    assert done.exit_code == 6
+    told = checked_envelope(done.stdout)
+    assert told["data"]["mounts"][0]["detail"] == sentence(rig, path)
+    assert told["errors"][0]["why"] == sentence(rig, path)
+    assert "new key" in told["errors"][0]["fix"]
+    assert "apply" not in told["errors"][0]["fix"]
+
+
+def test_the_history_names_revoked_versions(rig, cut):
+    path, _, _ = cut
+    assert "revoked" in invoke("config", "history", path).stdout
+    data = checked_data(invoke("config", "history", path, "-o", "json").stdout)
+    assert data["history"][0]["revoked"] == revoked_of(rig, path)
+
+
+def refusal(done, key_id):
+    problem = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, problem["code"]) == (5, "revoked-key")
+    assert key_id in problem["summary"]
+    # The printed flag works as it stands.
+    flag = next(word for word in problem["fix"].split() if word.startswith("--allow-revoked-key"))
+    assert flag == f"--allow-revoked-key={key_id}"
+    return flag
+
+
+def test_config_write_refuses_a_revoked_key_until_it_is_named(rig, cut):
+    path, key_id, file = cut
+    write = ("config", "write", path, "--credentials", f"file:{file}", "-o", "json")
+    flag = refusal(invoke(*write), key_id)
+    assert not rig.gateway.read_config(path).configured
+    done = invoke(*write, flag)
+    assert checked_data(done.stdout)["changed"] == ["credential"]
+    assert rig.gateway.read_config(path).key_id == key_id
+
+
+def test_config_write_refuses_one_that_is_revoked_and_was_replaced_since(rig, cut):
+    path, key_id, file = cut
+    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
+    rig.gateway.cut_off(path, "INC-2", "run-8")
+    write = ("config", "write", path, "--credentials", f"file:{file}", "-o", "json")
+    flag = refusal(invoke(*write), key_id)
+    assert invoke(*write, flag).exit_code == 0
+
+
+def test_rotate_refuses_a_revoked_key_until_it_is_named(rig, cut):
+    path, key_id, file = cut
+    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
+    other = "--allow-different-account"
+    rotate = ("rotate", path, "--credentials", f"file:{file}", other, "-y", "-o", "json")
+    flag = refusal(invoke(*rotate), key_id)
+    done = invoke(*rotate, flag)
+    assert done.exit_code == 0, done.output
+    assert rig.gateway.read_config(path).key_id == key_id
+
+
+def test_rotate_ends_a_cut_off_with_a_new_key(rig, cut, tmp_path):
+    path, _, _ = cut
+    file = tmp_path / "new.json"
+    file.write_text(rig.new_credential().reveal())
+    file.chmod(0o600)
+    done = invoke("rotate", path, "--credentials", f"file:{file}", "-y", "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert rig.gateway.read_config(path).revoked is None
+
+
+def test_rollback_refuses_a_revoked_key_until_it_is_named(rig, cut):
+    path, key_id, file = cut
+    fields = {"credentials_json": _secret(file), "allow_revoked_key": key_id}
+    rig.gateway.write_config(path, fields)
+    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+    back = ("config", "rollback", path, "-o", "json")
+    flag = refusal(invoke(*back), key_id)
+    done = invoke(*back, flag)
+    assert done.exit_code == 0, done.output
+    assert rig.gateway.read_config(path).key_id == key_id
+
+
+def _secret(file):
+    from skyflowctl.secret import Secret
+
+    return Secret(file.read_text())
+
+
+def test_revoke_stores_its_reason_and_run(rig):
+    path = rig.configured("reader")
+    done = invoke("config", "revoke", path, "--reason", f"  {REASON} ", "-y", "-o", "json")
+    told = checked_envelope(done.stdout)
+    found = rig.gateway.read_config(path).revoked
+    assert (found.reason, found.run) == (REASON, told["run_id"])
+    # Again: the first words stay, and that is said.
+    again = checked_envelope(
+        invoke("config", "revoke", path, "--reason", "another", "-y", "-o", "json").stdout
+    )
+    assert rig.gateway.read_config(path).revoked == found
+    warned = [one for one in again["data"]["warnings"] if one["code"] == "cut-off-before"]
+    assert REASON in warned[0]["summary"]
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 201, "two\nlines", "bell\x07"])
+def test_a_bad_reason_is_a_usage_error(rig, reason):
+    path = rig.configured("reader")
+    done = invoke("config", "revoke", path, "--reason", reason, "-y", "-o", "json")
+    assert done.exit_code == 64
+    assert rig.gateway.read_config(path).configured
