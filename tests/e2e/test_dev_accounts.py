@@ -23,6 +23,7 @@ def test_looking_changes_nothing_and_a_sealed_stack_is_said():
         stack.cli(*CREDS, exported=True)
 
         _cut_off_and_written_back_on_purpose(stack)
+        _every_command_says_why(stack)
 
         stack.bao("operator", "seal")
         for line in ("plan", "apply -y", "apply --dry-run"):
@@ -52,3 +53,38 @@ def _cut_off_and_written_back_on_purpose(stack: Stack) -> None:
     assert told["summary"].startswith("skyflow/order: ")
     assert "stranger" in told["summary"]
     stack.cli(*CREDS, exported=True)
+
+
+def _every_command_says_why(stack: Stack) -> None:
+    reason = "INC-1042: key in a log"
+    revoke = ("config", "revoke", "purchase", "--reason", reason, "-y")
+    told = stack.json(*revoke)
+    config = stack.json("config", "show", "purchase")["data"]
+    revoked = config["revoked"]
+    key = told["data"]["live_key_id"]
+    assert (revoked["reason"], revoked["run"], revoked["key_id"]) == (reason, told["run_id"], key)
+    assert revoked["at"] == told["data"]["cut_off_at"]
+    sentence = (
+        f"cut off since {revoked['at']} by {revoked['by']} because {reason} (run {told['run_id']})"
+    )
+    for command in (("status",), ("mount", "show", "purchase")):
+        shown = stack.cli(*command, exported=True).stdout
+        assert f"purchase is {sentence}" in shown
+        assert "the way out is a new key" in shown
+    mounts = {one["name"]: one for one in stack.json("status")["data"]["mounts"]}
+    assert [name for name, one in mounts.items() if "revoked" in one] == ["purchase"]
+    assert mounts["purchase"]["revoked"] == revoked
+    (sick,) = stack.json("health", "purchase", check=6)["data"]["mounts"]
+    assert (sick["state"], sick["detail"]) == ("unconfigured", sentence)
+    (drift,) = [one for one in stack.json("plan")["data"]["drift"] if one["kind"] == "revoked"]
+    assert (drift["since"], drift["by"], drift["reason"]) == (
+        revoked["at"],
+        revoked["by"],
+        reason,
+    )
+    report = stack.json("audit", "report", str(stack.audit_log), "--server-roles")["data"]
+    assert report["cut_off"] == [{"mount": "skyflow/purchase", **revoked}]
+    rows = [one for one in report["changes"] if told["run_id"] in one.values()]
+    assert [(one["mount"], one["kind"]) for one in rows] == [("skyflow/purchase", "revoked")]
+    # The reason is for the operators: the server's log has it hashed.
+    assert reason not in stack.audit_log.read_text()

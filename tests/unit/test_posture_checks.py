@@ -41,6 +41,7 @@ from skyflowctl.posture.facts import (
 )
 from skyflowctl.posture.model import Grade, Result
 from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.live import LiveRevocation
 
 CREDS = "skyflow/order/creds"
 NO_AUDIT = NotRead("sys/audit", ("read", "sudo"))
@@ -337,12 +338,15 @@ def test_ages_of_credentials(raw, grade, words):
     assert words in summary
 
 
+NEW_KEY = "a new key behind its reference, skyflowctl apply --replace-credential order"
+
+
 @pytest.mark.parametrize(
     ("past", "fix"),
     [
         ({}, "skyflowctl apply"),
-        (history(("old", 9, False)), "skyflowctl apply --replace-credential order"),
-        (None, "skyflowctl apply; if it was cut off: skyflowctl apply --replace-credential order"),
+        (history(("old", 9, False)), NEW_KEY),
+        (None, f"skyflowctl apply; if it was cut off: {NEW_KEY}"),
     ],
 )
 def test_a_mount_that_was_cut_off_is_not_configured_by_a_plain_apply(past, fix):
@@ -351,6 +355,18 @@ def test_a_mount_that_was_cut_off_is_not_configured_by_a_plain_apply(past, fix):
     (finding,) = found(given, "credential-age")
     assert finding.fix == fix
     assert ("cut it off" in finding.reason) is bool(past)
+
+
+def test_a_mount_that_was_cut_off_says_since_when_and_why():
+    revoked = LiveRevocation("2026-11-28T05:00:00Z", "token-ops", "INC-1042", "run-7", "old")
+    empty = replace(live_config("order", configured=False), revoked=revoked)
+    given = facts(mount("order", config=empty, declared=declared("order")))
+    (finding,) = found(given, "credential-age")
+    assert finding.reason == (
+        "it hands out no token: it was cut off since 2026-11-28T05:00:00Z by token-ops because "
+        "INC-1042 (run run-7)"
+    )
+    assert finding.fix == NEW_KEY
 
 
 def test_a_credential_that_is_due_says_why():

@@ -22,6 +22,7 @@ from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
 from skyflowctl.errors import UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveRevocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,15 @@ def server_patterns(gateway: Gateway, plugin_name: str, namespace: str = "") -> 
         for path in sorted(mounts)
         for role in gateway.list_roles(path).values()
     )
+
+
+def server_cut_offs(
+    gateway: Gateway, plugin_name: str, fits: Callable[[str], bool]
+) -> tuple[tuple[str, LiveRevocation], ...]:
+    """Return the server's mounts of ours that are cut off now, by path; 1 + N requests."""
+    paths = (path for path, one in gateway.list_mounts().items() if one.type == plugin_name)
+    found = ((path, gateway.engine_config(path).revoked) for path in sorted(paths) if fits(path))
+    return tuple((path, revoked) for path, revoked in found if revoked)
 
 
 def _placed(path: str, namespace: str) -> str:

@@ -52,19 +52,25 @@ def _unconfigured(one: MountFacts) -> Finding:
         Grade.LOW,
         Subject("mount", one.path),
         f"{one.path} has no credential",
-        "it hands out no token"
-        + (", and had a credential: somebody cut it off" if one.history else ""),
+        "it hands out no token" + _why_none(one),
         fix=_configured_by(one),
         where=one.declared.where if one.declared else None,
     )
 
 
+def _why_none(one: MountFacts) -> str:
+    if one.config and one.config.revoked:
+        return f": it was {one.config.revoked.sentence()}"
+    return ", and had a credential: somebody cut it off" if one.history else ""
+
+
 def _configured_by(one: MountFacts) -> str:
-    """Return the command that gives a mount a credential; a plain apply ends no cut-off."""
+    """Return what gives a mount a credential; a plain apply, or a revoked key, ends no cut-off."""
     if one.declared is None:
         return f"bao secrets disable {one.path}, if unused"
-    insisted = f"skyflowctl apply --replace-credential {one.declared.name}"
-    if one.history:
+    name = one.declared.name
+    insisted = f"a new key behind its reference, skyflowctl apply --replace-credential {name}"
+    if one.history or (one.config and one.config.revoked):
         return insisted
     unknown = one.history is None
     return "skyflowctl apply" + (f"; if it was cut off: {insisted}" if unknown else "")

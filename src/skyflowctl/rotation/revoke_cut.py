@@ -26,7 +26,7 @@ def cut(scene: Scene) -> None:
         for _ in range(ROUNDS):
             kept = gateway.cut_off(scene.job.path, scene.reason, scene.world.run_id)
             scene.cut_off_at = rfc3339(scene.world.clock.now())
-            scene.cut_off = _is_cut_off(scene)
+            scene.cut_off = _read_back(scene)
             if scene.cut_off:
                 found.detail = "no credential is live and none is kept"
                 if not kept:
@@ -65,10 +65,14 @@ def _who(scene: Scene) -> str:
         return ""
 
 
-def _is_cut_off(scene: Scene) -> bool:
+def _read_back(scene: Scene) -> bool:
+    """Return whether the mount has no credential; the time is the engine's, if it tells one."""
     try:
-        return not scene.world.gateway.read_config(scene.job.path).configured
+        config = scene.world.gateway.read_config(scene.job.path)
     except VaultError as error:
         # The server has confirmed the deletion; the nodes are asked in a moment.
         scene.problems.append(words.not_read_back(scene.job.name, error))
         return True
+    if config.revoked:
+        scene.cut_off_at = config.revoked.at
+    return not config.configured

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -147,7 +147,8 @@ def report(
     the manifest, or --server-roles). The rules are printed with the findings.
 
     Logs are read once, in bounded memory; give it all of them, as requests before --since
-    tell what is usual. A server is asked only with --server-roles."""
+    tell what is usual. A server is asked only with --server-roles; then the report also says
+    which mounts are cut off now, since when and why."""
 
     def work(run: Run) -> Result:
         from skyflowctl.audit.report_json import report_json
@@ -158,10 +159,11 @@ def report(
         start, end = _times(only, run)
         warn_of_spans(run, output.evidence, only.since, only.until)
         sources = _checked_sources(output, patterns, file)
-        known = _known(file, target, run, server_roles=server_roles)
+        mounts = mount_globs(only.mount, file)
+        known = _known(file, target, run, mounts, server_roles=server_roles)
         question = Question(
             logs=patterns,
-            mounts=mount_globs(only.mount, file),
+            mounts=mounts,
             roles=tuple(only.role or ()),
             apps=tuple(only.app or ()),
             since=start,
@@ -174,6 +176,9 @@ def report(
         # Again: the logs may have taken an hour, and others write here too.
         _outputs(output).check_places()
         _write_files(output, question, found, data, run)
+        # Not in the evidence, which is the same from the same logs.
+        if known.cut_off is not None:
+            data = {**data, "cut_off": known.cut_off}
         return Result(data, warnings=_warnings(found))
 
     run_command("audit report", output, work, _view if output.format != "csv" else _csv)
@@ -228,13 +233,24 @@ class _Known:
 
     plugin_name: str
     patterns: "Patterns | None"
+    cut_off: list[dict[str, str]] | None = None
 
 
 def _known(
-    file: Sequence[str] | None, target: TargetOptions, run: Run, *, server_roles: bool
+    file: Sequence[str] | None,
+    target: TargetOptions,
+    run: Run,
+    mounts: tuple[str, ...],
+    *,
+    server_roles: bool,
 ) -> _Known:
-    """Return the mounts' type, and what their roles' ctx must look like."""
-    from skyflowctl.operations.audit_report import declared_patterns, server_patterns
+    """Return the mounts' type, what their roles' ctx must look like, and which are cut off."""
+    from skyflowctl.audit.globs import any_glob
+    from skyflowctl.operations.audit_report import (
+        declared_patterns,
+        server_cut_offs,
+        server_patterns,
+    )
     from skyflowctl.vault.environment import variable
 
     loaded = manifests.optional_manifest(file, run)
@@ -242,7 +258,10 @@ def _known(
     namespace = target.namespace or variable(os.environ, "NAMESPACE") or ""
     if server_roles:
         with wiring.open_gateway(target, run) as gateway:
-            return _Known(name, server_patterns(gateway, name, namespace))
+            fits = any_glob(mounts) if mounts else lambda _: True
+            cut = server_cut_offs(gateway, name, fits)
+            told = [{"mount": path, **asdict(revoked)} for path, revoked in cut]
+            return _Known(name, server_patterns(gateway, name, namespace), told)
     return _Known(name, declared_patterns(loaded.manifest, namespace) if loaded else None)
 
 

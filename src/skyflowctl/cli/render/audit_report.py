@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted, safe, show
@@ -22,6 +23,12 @@ def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
     _show_unusual(data, terminal)
     if data["changes"]:
         _show_changes(data["changes"], terminal)
+    if data.get("cut_off"):
+        terminal.line()
+        terminal.line(Styled("Cut off now, as the server says", "bold"))
+    for one in data.get("cut_off", ()):
+        revoked = {name: value for name, value in one.items() if name != "mount"}
+        cut_off_note(one["mount"], revoked, terminal)
 
 
 def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
