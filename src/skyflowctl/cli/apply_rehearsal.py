@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
@@ -113,7 +112,7 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
             for one in done.minted
         ],
         "unproved": list(done.unproved),
-        "health": [asdict(row) for row in done.health.mounts],
+        "health": [row.to_json() for row in done.health.mounts],
         "left": done.left,
     }
 

@@ -41,6 +41,7 @@ def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
     """
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
+    from skyflowctl.vault.waits import WaitMonitor
 
     target, timeout = choose_target(options, run), _timeout(options)
     if isinstance(options, ApprovingTargetOptions):
@@ -48,7 +49,8 @@ def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
 
         gateway = Gateway(approving_transport(options, target, run, timeout))
     else:
-        gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout))
+        waits = WaitMonitor(run.notice)
+        gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout, waits=waits))
     try:
         yield gateway
     finally:
@@ -67,6 +69,7 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
 
         return dev_target(options, run)
     from skyflowctl.vault.target import TargetFlags, resolve_target
+    from skyflowctl.vault.waits import WaitMonitor
 
     flags = TargetFlags(
         address=options.address,
@@ -80,7 +83,8 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
         skip_verify=options.skip_verify or None,
         nodes=tuple(options.nodes or ()),
     )
-    target = resolve_target(flags, os.environ)
+    with WaitMonitor(run.notice).watching("the login's token helper or file"):
+        target = resolve_target(flags, os.environ)
     for warning in target.warnings:
         run.warn(warning)
     return target

@@ -149,5 +149,6 @@ def refuse_direct() -> UsageError:
 def _gateway(target: "Target", run: Run) -> "Gateway":
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
+    from skyflowctl.vault.waits import WaitMonitor
 
-    return Gateway(HvacTransport(target, run_id=run.id))
+    return Gateway(HvacTransport(target, run_id=run.id, waits=WaitMonitor(run.notice)))

@@ -2,15 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from skyflowctl.errors import ExitCode, SkyflowctlError
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
-from skyflowctl.vault.failures import NamespaceMissing, NotAServer, VaultError, health_state
+from skyflowctl.vault.failures import (
+    NamespaceMissing,
+    NotAServer,
+    OutcomeUnknown,
+    VaultError,
+    health_state,
+)
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
+from skyflowctl.vault.waits import within
 from skyflowctl.vault.workers import Workers
 
 STATES = (
@@ -47,6 +55,7 @@ class MountHealth:
             without one, of the request for health; None when nobody answered.
         detail: the cause in one line; empty when it is well.
         node: which node was asked; empty: whichever answers at the address.
+        fix: what helps, where the state alone does not say it; no part of the JSON.
     """
 
     name: str
@@ -55,6 +64,13 @@ class MountHealth:
     latency_ms: float | None
     detail: str = ""
     node: str = ""
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as it is published."""
+        shown = asdict(self)
+        del shown["fix"]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ def health(
     refresh: bool = False,
     mint: bool = False,
     parallelism: int = 8,
+    deadline: float | None = None,
 ) -> HealthResult:
     """Ask every mount for its health, on every node that may be asked.
 
@@ -109,23 +126,32 @@ def health(
         refresh: have the engine probe now instead of believing its last 30 seconds.
         mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
+        deadline: seconds that one mount may take to answer on one node, and the server to
+            say that it serves; None: as long as the gateway waits.
 
     Raises:
         NamespaceMissing: nothing is well or unwell in a namespace that does not exist.
     """
     try:
-        _check_server(gateway)
-        if mounts is None:
-            mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
+        with within(deadline):
+            _check_server(gateway)
+            if mounts is None:
+                mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
     except VaultError as error:
         unwell = mounts or (Named("", ""),)
         return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
-    doors, unasked = _doors(gateway, connect)
+    with within(deadline):
+        doors, unasked = _doors(gateway, connect)
     asked = [(mount, node, door) for mount in mounts for node, door in doors]
     try:
         with Workers(parallelism) as pool:
             fresh = refresh or mint
-            rows = pool.map(lambda one: _ask(*one, refresh=fresh, mint=mint), asked)
+
+            def ask(one: tuple[Named, str, Gateway]) -> MountHealth:
+                with within(deadline):
+                    return _ask(*one, refresh=fresh, mint=mint)
+
+            rows = pool.map(ask, asked)
             return HealthResult(tuple(rows), unasked)
     finally:
         for _, door in doors:
@@ -232,4 +258,7 @@ def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
         detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
-    return MountHealth(mount.name, mount.path, state, None, detail, node)
+    fix = problem.fix if state == "unreachable" else ""
+    if isinstance(error, OutcomeUnknown):
+        fix = "see to the server and the plugin's process on that node; --deadline waits longer"
+    return MountHealth(mount.name, mount.path, state, None, detail, node, fix)

@@ -34,6 +34,7 @@ from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.pending_store import PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, WrapInfo
+from skyflowctl.vault.waits import WaitMonitor
 from skyflowctl.vault.wrapping import UNWRAP, is_delivered, withdraw
 
 _FIRST_PAUSE = 0.5
@@ -83,7 +84,7 @@ class ApprovingTransport(HvacTransport):
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(target, run_id=run_id, timeout=timeout)
+        super().__init__(target, run_id=run_id, timeout=timeout, waits=WaitMonitor(policy.tell))
         self._policy = policy
         self._run_id = run_id
         self._now = now

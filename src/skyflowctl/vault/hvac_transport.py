@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -27,6 +28,7 @@ from skyflowctl.vault.retrying import Patience, Verdict
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, encode_body, holds_secret
 from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
+from skyflowctl.vault.waits import WaitMonitor, seconds_left
 from skyflowctl.vault.wrapping import given_up, is_delivered
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class HvacTransport:
         application_source: what the caller calls itself in the audit log.
         timeout: seconds that one request may take with all its retries.
         local: ask this node alone: no forwarding to the leader for fresher answers.
+        waits: says what is waited for; None: nothing is said.
         monotonic: the clock, replaceable in tests.
         sleep: waits, replaceable in tests.
     """
@@ -63,6 +66,7 @@ class HvacTransport:
         application_source: str = "skyflowctl",
         timeout: float = 30.0,
         local: bool = False,
+        waits: WaitMonitor | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -70,6 +74,7 @@ class HvacTransport:
         self._always = {RUN_HEADER: run_id, SOURCE_HEADER: application_source}
         self._timeout = timeout
         self._local = local
+        self._waits = waits
         self._monotonic = monotonic
         self._sleep = sleep
         self._addresses = (target.address, *target.nodes)
@@ -149,6 +154,7 @@ class HvacTransport:
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,
             local=True,
+            waits=self._waits,
         )
 
     def request(
@@ -183,7 +189,9 @@ class HvacTransport:
         """Send one request and return its good answer."""
         if call.fresh and not (self._index.cluster or self._asked_for_cluster):
             self._learn_cluster()
-        outcome = self._persist(call)
+        what = f"{call.method} v1/{call.path} at {self._addresses[self._current]}"
+        with self._waits.watching(what) if self._waits else nullcontext():
+            outcome = self._persist(call)
         if isinstance(outcome, CallDone) and call.wraps:
             outcome = self._wrapped(outcome)
         match outcome:
@@ -236,6 +244,7 @@ class HvacTransport:
             run_id=self._always[RUN_HEADER],
             application_source=self._always[SOURCE_HEADER],
             timeout=self._timeout,
+            waits=self._waits,
         )
         made._reader.server_was_seen = self._reader.server_was_seen  # noqa: SLF001 - its own
         return made
@@ -243,7 +252,8 @@ class HvacTransport:
     def _persist(self, call: Call) -> CallOutcome:
         """Send until there is an answer to rely on, or time or patience is over."""
         now = self._monotonic()
-        patience = Patience(now + self._timeout, now, self._target.max_retries)
+        deadline = now + seconds_left(self._timeout)
+        patience = Patience(deadline, now, self._target.max_retries)
         while True:
             patience.tries += 1
             done = self._try(call, patience)
@@ -365,7 +375,7 @@ class HvacTransport:
                 "sys/health",
                 headers={},
                 params={"standbyok": "true"},
-                seconds=min(_HEALTH_SECONDS, self._timeout),
+                seconds=max(0.1, seconds_left(min(_HEALTH_SECONDS, self._timeout))),
                 with_token=False,
             )
         except (NotSent, Lost):

@@ -1,6 +1,6 @@
 """``skyflowctl health``."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
@@ -27,6 +27,14 @@ MintOption = Annotated[
     option("--mint", help="Read a token for each role where the engine does not prove itself."),
 ]
 RefreshOption = Annotated[bool, option("--refresh", help="Probe now; believe no cached answer.")]
+DeadlineOption = Annotated[
+    str | None,
+    option(
+        "--deadline",
+        help="How long one mount may take to answer, such as 30s (default 10s).",
+        metavar="SPAN",
+    ),
+]
 
 
 @command(
@@ -48,14 +56,17 @@ def health(
     parallelism: ParallelismOption = 10,
     refresh: RefreshOption = False,
     mint: MintOption = False,
+    deadline: DeadlineOption = None,
 ) -> None:
     """Ask every mount, on every node that was named, whether it can mint. A mount that is
     not ok, a sealed server and one that does not answer are all exit 6. An engine with the
-    basic API cannot say whether it mints: it is unproven, and --mint proves it."""
+    basic API cannot say whether it mints: it is unproven, and --mint proves it. A mount that
+    does not answer within --deadline is unreachable."""
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.health import health as ask
 
+        seconds = wiring.span_seconds(deadline or "10s", "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
         with wiring.open_gateway(target, run) as gateway:
             found = ask(
@@ -67,12 +78,15 @@ def health(
                 refresh=refresh,
                 mint=mint,
                 parallelism=parallelism,
+                deadline=seconds,
             )
+            address = wiring.named_addresses(gateway)[0][0]
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
-        data = {"mounts": [asdict(row) for row in found.mounts]}
+        mounts_found = [_with_node(row, address) for row in found.mounts]
+        data = {"mounts": [row.to_json() for row in mounts_found]}
         status: Status = "ok" if found.healthy else "unhealthy"
-        problems = [_problem(row) for row in found.mounts if row.state != "ok"]
+        problems = [_problem(row) for row in mounts_found if row.state != "ok"]
         return Result(data, status, found.exit_code, problems)
 
     run_command("health", output, work, _view)
@@ -91,7 +105,12 @@ def _problem(row: "MountHealth") -> Problem:
 def _fix(row: "MountHealth") -> str:
     if row.state == "unconfigured" and row.detail.startswith("cut off since"):
         return way_out(row.name)
-    return _FIXES[row.state]
+    return row.fix or _FIXES[row.state]
+
+
+def _with_node(row: "MountHealth", address: str) -> "MountHealth":
+    """Name the address of one that does not answer, where no node is named."""
+    return row if row.node or row.state != "unreachable" else replace(row, node=address)
 
 
 _HOW = {"unproven": "unproven: whether it mints is not known"}

@@ -1,0 +1,99 @@
+"""Long waits: what they are waited for is said, and how long they may be is set."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+_FIRST_SECONDS = 2.0
+_SECOND_SECONDS = 10.0
+_TICK_SECONDS = 0.25
+_NAMED = 2
+_THREAD = "skyflowctl-waits"
+
+_DEADLINE: ContextVar[float | None] = ContextVar("skyflowctl_deadline", default=None)
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Limit all requests that this thread sends in the block, together; None: no limit."""
+    ends = None if seconds is None else time.monotonic() + seconds
+    token = _DEADLINE.set(ends)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
+def seconds_left(longest: float) -> float:
+    """Return the seconds that a request of this thread may take: at most ``longest``."""
+    ends = _DEADLINE.get()
+    return longest if ends is None else max(0.0, min(longest, ends - time.monotonic()))
+
+
+@dataclass(slots=True)
+class _Wait:
+    what: str
+    since: float
+    tell_at: float = field(default=_FIRST_SECONDS)
+
+
+class WaitMonitor:
+    """Says a line for every wait of more than 2 s, again after 10, 20, 40 … s.
+
+    Its thread runs only while something is waited for.
+
+    Args:
+        tell: shows a line; called from that thread.
+        monotonic: the clock, replaceable in tests.
+    """
+
+    def __init__(
+        self, tell: Callable[[str], None], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tell = tell
+        self._monotonic = monotonic
+        self._waits: dict[int, _Wait] = {}
+        self._lock = threading.Lock()
+        self._runs = False
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Say what is waited for, should the block take long."""
+        wait = _Wait(what, self._monotonic())
+        with self._lock:
+            self._waits[id(wait)] = wait
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._watch, name=_THREAD, daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waits[id(wait)]
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_TICK_SECONDS)
+            with self._lock:
+                late = self._take_late()
+                self._runs = runs = bool(self._waits)
+            if late:
+                self._tell(late)
+            if not runs:
+                return
+
+    def _take_late(self) -> str:
+        """Return the line for the waits that it is time to speak of; empty for none."""
+        now = self._monotonic()
+        late = [one for one in self._waits.values() if now - one.since >= one.tell_at]
+        for one in late:
+            one.tell_at = max(_SECOND_SECONDS, one.tell_at * 2)
+        if not late:
+            return ""
+        seconds = int(max(now - one.since for one in late))
+        named = ", ".join(one.what for one in late[:_NAMED])
+        more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
+        return f"waiting for {named}{more}: no answer for {seconds} s"
