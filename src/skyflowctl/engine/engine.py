@@ -106,6 +106,8 @@ class Engine:
             return await self._store.role(name) is not None
         except StorageError:
             raise
+        except EngineError:
+            return None  # the write itself is refused in the same words
         except Exception as error:  # noqa: BLE001 - the write itself will tell what is wrong
             _log.error("unexpected %s in an existence check", _kind(error))  # noqa: TRY400
             return None

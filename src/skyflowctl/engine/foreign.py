@@ -6,12 +6,15 @@ their fields. They are read as they are; the first write of ours stores them ane
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.engine.ctx import InvalidCtx
 from skyflowctl.engine.names import NAME_RULE, ROLE_ID, is_name
+from skyflowctl.engine.record_types import fits
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     ROLE_PREFIX,
@@ -31,6 +34,8 @@ from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, token_host
 LEFT = "was left by another engine and cannot be taken over"
 _INLINE, _FILE = "credentials_json", "credentials_file_path"
 _SLOT = "1"
+_SLOT_FORM = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, InvalidCtx)
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,10 +51,10 @@ def decode_config(raw: bytes) -> ConfigRecord:
     stored = load_record(CONFIG_KEY, raw)
     try:
         if "credential_version" in stored:
-            return ConfigRecord.from_stored(stored)
+            return _checked_config(ConfigRecord.from_stored(stored))
         if _INLINE in stored or _FILE in stored:
             return _foreign_config(stored)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except _DAMAGE:
         raise UnusableRecord(CONFIG_KEY, "is damaged: a field has no such value") from None
     raise UnusableRecord(CONFIG_KEY, "has no form that this engine knows", foreign=True)
 
@@ -65,16 +70,31 @@ def decode_role(name: str, raw: bytes) -> RoleRecord:
     stored = load_record(key, raw)
     try:
         if "created" in stored and "role_ids" in stored:
-            return RoleRecord.from_stored(stored)
+            return _checked_role(RoleRecord.from_stored(stored))
         if "created_at" in stored and "role_ids" in stored:
             return _foreign_role(name, stored)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except _DAMAGE:
         raise UnusableRecord(key, "is damaged: a field has no such value") from None
     raise UnusableRecord(key, "has no form that this engine knows", foreign=True)
 
 
+def _checked_config(record: ConfigRecord) -> ConfigRecord:
+    if not fits(record, ConfigRecord) or (record.configured and not record.history):
+        raise TypeError
+    if not all(_SLOT_FORM.fullmatch(entry.slot) for entry in record.history):
+        raise ValueError
+    return record
+
+
+def _checked_role(role: RoleRecord) -> RoleRecord:
+    if not fits(role, RoleRecord) or len(role.role_ids) != 1:
+        raise TypeError
+    role.rule()  # one that is none is damage as well
+    return role
+
+
 def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
-    written = _time(stored.get("last_updated"))
+    written, version = _time(stored.get("last_updated")), stored.get("version")
     credential = _credential(stored, written)
     account, description = credential.account, _text(stored.get("description"))
     history: tuple[HistoryEntry, ...] = ()
@@ -92,7 +112,7 @@ def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
         history = (entry,)
     return ConfigRecord(
         # At least 1, so that a check-and-set of 0 never takes the mount for an empty one.
-        version=max(1, int(stored.get("version") or 0)),
+        version=max(1, version if type(version) is int else 0),
         credential_version=len(history),
         configured=bool(history),
         description=description,
@@ -106,7 +126,7 @@ def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
 
 def _credential(stored: Mapping[str, Any], written: datetime) -> ForeignCredential:
     text = stored.get(_INLINE)
-    if not text:
+    if not isinstance(text, str) or not text:
         reason = "its config names a file on the server, which was read anew for every token"
         return ForeignCredential(reason=reason)
     try:
@@ -149,7 +169,7 @@ def _foreign_role(name: str, stored: Mapping[str, Any]) -> RoleRecord:
 def _time(text: Any) -> datetime:
     try:
         return parse_rfc3339(str(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         return _UNKNOWN_TIME
 
 

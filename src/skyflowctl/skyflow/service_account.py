@@ -112,19 +112,26 @@ def load_trusted(text: str) -> ServiceAccount:
     try:
         stored = json.loads(text)
         return ServiceAccount(
-            client_id=stored["clientID"],
-            client_name=stored["clientName"],
-            key_id=stored["keyID"],
-            token_uri=stored["tokenURI"],
-            private_key=Secret(stored["privateKey"]),
+            client_id=_stored_text(stored, "clientID"),
+            client_name=_stored_text(stored, "clientName"),
+            key_id=_stored_text(stored, "keyID"),
+            token_uri=_stored_text(stored, "tokenURI"),
+            private_key=Secret(_stored_text(stored, "privateKey")),
             key_valid_after=_moment(stored, "keyValidAfterTime"),
             key_valid_before=_moment(stored, "keyValidBeforeTime"),
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         # "from None": the cause's text can quote what was stored.
         message = "the stored credential is damaged"
         damaged = Finding("stored-credential", "error", message, "write the credential again")
         raise InvalidCredential((damaged,)) from None
+
+
+def _stored_text(stored: Mapping[str, Any], name: str) -> str:
+    text = stored[name]
+    if not isinstance(text, str):
+        raise TypeError
+    return text
 
 
 def _moment(stored: Mapping[str, Any], name: str) -> datetime | None:
