@@ -9,6 +9,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
 from skyflowctl.cli import wiring
+from skyflowctl.rotation import rotate_words
 
 REASON = "INC-1042: key in a log"
 
@@ -186,3 +187,12 @@ def test_a_bad_reason_is_a_usage_error(rig, reason):
     done = invoke("config", "revoke", path, "--reason", reason, "-y", "-o", "json")
     assert done.exit_code == 64
     assert rig.gateway.read_config(path).configured
+
+
+def test_rotate_says_why_no_key_can_be_made(rig, cut):
+    path, _, _ = cut
+    revoked = rig.gateway.read_config(path).revoked
+    (problem,) = rotate_words.nothing_live(path, "order", revoked).problems
+    assert problem.why.endswith(f"not known: it was {sentence(rig, path)}")
+    (without,) = rotate_words.nothing_live(path, "order", None).problems
+    assert without.why.endswith("is not known")

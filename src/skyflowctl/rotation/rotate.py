@@ -102,7 +102,7 @@ def _from_reference(
 
 def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
     if not seen.config.configured:
-        raise words.nothing_live(run.path, run.job.name)
+        raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
     with opened_nodes(run) as nodes:
         with conflicts_told(run):
             config = discard_left_over(run, seen, keys)
@@ -218,7 +218,7 @@ def _preview(run: Run, source: Source | None) -> Word:
         raise words.no_source(run.path)
     if isinstance(source, Generated):
         if not seen.config.configured:
-            raise words.nothing_live(run.path, run.job.name)
+            raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
         _as_far_as_it_goes(run, seen.config, source.keys)
     else:
         prove(run, seen.config, lint(run, seen, source), fresh=False)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.vault.answers import RoleProof
-from skyflowctl.vault.live import HistoryEntry, LiveRotation
+from skyflowctl.vault.live import HistoryEntry, LiveRevocation, LiveRotation
 
 UNCHANGED = "unchanged-credential"
 
@@ -67,12 +67,13 @@ def other_account(path: str, live: str, new: str) -> Refused:
     )
 
 
-def nothing_live(path: str, name: str) -> Refused:
+def nothing_live(path: str, name: str, revoked: LiveRevocation | None) -> Refused:
     """There is no account for which a key could be made."""
+    cut_off = f": it was {revoked.sentence()}" if revoked else ""
     return Refused(
         f"no key can be made for {path}",
-        why="the mount has no credential, so its service account is not known",
-        fix=f"write the first credential with 'skyflowctl config write {name} --credentials REF'",
+        why=f"the mount has no credential, so its service account is not known{cut_off}",
+        fix=f"write a new credential with 'skyflowctl config write {name} --credentials REF'",
         code="nothing-live",
     )
 
