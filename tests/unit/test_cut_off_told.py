@@ -10,6 +10,7 @@ from support.gateways import identity, memory_rig
 
 from skyflowctl.cli import wiring
 from skyflowctl.rotation import rotate_words
+from skyflowctl.vault.failures import failure
 
 REASON = "INC-1042: key in a log"
 
@@ -196,3 +197,24 @@ def test_rotate_says_why_no_key_can_be_made(rig, cut):
     assert problem.why.endswith(f"not known: it was {sentence(rig, path)}")
     (without,) = rotate_words.nothing_live(path, "order", None).problems
     assert without.why.endswith("is not known")
+
+
+def test_an_earlier_release_is_cut_off_without_the_words(rig, monkeypatch):
+    """Its engine refuses parameters that it does not know; the cut-off must not fail for that."""
+    path = rig.configured("reader")
+    whole, asked = rig.gateway.transport.request, []
+
+    def earlier(method, where, **more):
+        if method == "DELETE" and where == f"{path}/config":
+            asked.append(more.get("params"))
+            if more.get("params"):
+                raise failure(400, ("unknown field: reason",), method=method, path=where)
+        return whole(method, where, **more)
+
+    monkeypatch.setattr(rig.gateway.transport, "request", earlier)
+    done = invoke("config", "revoke", path, "--reason", REASON, "-y", "-o", "json")
+    told = checked_envelope(done.stdout)
+    assert (done.exit_code, told["data"]["cut_off"]) == (0, True)
+    assert [bool(params) for params in asked] == [True, False]
+    assert "reason-not-kept" in [one["code"] for one in told["data"]["warnings"]]
+    assert not rig.gateway.read_config(path).configured
