@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,13 @@ class BaoServer:
     audit_log: Path
     ca: Path | None
     process: subprocess.Popen[bytes]
+    start: Callable[[], subprocess.Popen[bytes]]
+
+    def restart(self) -> None:
+        """End the server and start it again; what a raft storage holds is there again."""
+        self.stop()
+        self.process = self.start()
+        _wait_ready(self)
 
     def env(self) -> dict[str, str]:
         """Environment for the stock ``bao`` and for skyflowctl."""
@@ -205,14 +212,17 @@ def running_bao(
         "HOME": str(folder),
         **(environ or {}),
     }
-    process = subprocess.Popen(
-        [bao_binary(), "server", "-config", str(config)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [bao_binary(), "server", "-config", str(config)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
     server = BaoServer(
         address=f"{'https' if tls else 'http'}://127.0.0.1:{port}",
         token=token,
@@ -220,7 +230,8 @@ def running_bao(
         plugin_dir=folder / "plugins",
         audit_log=folder / "audit.log",
         ca=certificate[0] if certificate else None,
-        process=process,
+        process=start(),
+        start=start,
     )
     try:
         _wait_ready(server)

@@ -31,6 +31,7 @@ class FakeServer:
         self.server_health: dict[str, Any] | VaultError = {"initialized": True, "sealed": False}
         self.has_history = True
         self.rights = ["root"]
+        self.unregistered: set[str] = set()
         self.params: dict[str, list[Mapping[str, str]]] = {}
         self.log: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.hook: Callable[[str, str], None] = lambda method, path: None
@@ -106,6 +107,13 @@ class FakeServer:
                 entry = self.mounts[name.rstrip("/")]
                 entry["running_plugin_version"] = entry["plugin_version"]
             return 200, {}
+        if path == "plugins/catalog":
+            return 200, {"detailed": []}
+        if path.startswith("plugins/catalog/secret/"):
+            version = self.params[f"sys/{path}"][-1].get("version", "")
+            name = path.rpartition("/")[2]
+            known = version not in self.unregistered
+            return (200, {"name": name, "version": version}) if known else (404, None)
         if path == "health":
             if isinstance(self.server_health, VaultError):
                 raise self.server_health

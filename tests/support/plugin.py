@@ -24,7 +24,9 @@ _BUILD = """
 import sys
 from pathlib import Path
 from skyflowctl.plugin.build import build_launcher
-print(build_launcher(Path(sys.argv[1]), sys.argv[2]).sha256)
+built = build_launcher(Path(sys.argv[1]), sys.argv[2], own_environment=False)
+built.path.replace(Path(sys.argv[1]) / sys.argv[2])
+print(built.sha256)
 """
 _PROBE = """\
 #!{python} -B
@@ -47,7 +49,7 @@ def copy_source(folder: Path) -> Path:
 
 
 def build_from(source: Path, plugin_dir: Path, name: str) -> str:
-    """Build a launcher for the package below ``source``; its sha256."""
+    """Build a launcher for the package below ``source``, under a plain name; its sha256."""
     done = subprocess.run(
         [sys.executable, "-c", _BUILD, str(plugin_dir), name],
         env={"PYTHONPATH": str(source), "PATH": os.environ["PATH"]},

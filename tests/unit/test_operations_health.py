@@ -200,11 +200,30 @@ class TestStatus:
         (row,) = status(Gateway(server), [mount], clock=FixedClock(), **more).mounts
         return row
 
-    def test_it_costs_three_requests_a_mount(self, server):
+    def test_it_costs_three_requests_a_mount_and_three(self, server):
         before = server.requests_made
         rows = status(Gateway(server), declared_mounts(TWO), clock=FixedClock()).mounts
         assert [row.name for row in rows] == ["order", "pay"]
-        assert server.requests_made - before == 2 + 3 * 2
+        assert server.requests_made - before == 3 + 3 * 2
+
+    def test_a_mount_that_runs_another_file_than_the_catalogs_is_a_warning(self, server):
+        server.mounts["skyflow/order"] |= {
+            "running_plugin_version": "v1.0.0",
+            "running_sha256": "ab",
+        }
+        (warning,) = status(Gateway(server), declared_mounts(TWO), clock=FixedClock()).warnings
+        assert warning.code == "plugin-not-registered"
+        assert "--reload" in warning.fix
+
+    def test_a_catalog_that_cannot_be_read_is_said(self, server):
+        def forbidden(method, path):
+            if path == "sys/plugins/catalog":
+                raise failure(403, ("permission denied",), method=method, path=path)
+
+        server.hook = forbidden
+        result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        assert [one.code for one in result.warnings] == ["catalog-not-read"]
+        assert result.exit_code == 0
 
     def test_a_mount_in_full(self, server):
         server.mounts["skyflow/order"]["running_plugin_version"] = "v1.0.0"

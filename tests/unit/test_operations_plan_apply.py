@@ -55,6 +55,18 @@ class TestPlan:
         assert [warning.code for warning in made.warnings] == ["audited-headers-unwritable"]
         assert run(server, TWO).exit_code == 0
 
+    def test_a_version_that_is_not_in_the_catalog_is_an_error_and_no_upgrade(self, server):
+        run(server, p.manifest(*TWO.mounts, version="v1.0.0"))
+        server.unregistered = {"v9.9.9"}
+        with pytest.raises(InvalidInput) as caught:
+            plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
+        (problem,) = caught.value.problems
+        assert (problem.code, caught.value.exit_code) == ("plugin-not-registered", 65)
+        assert problem.fix.startswith("skyflowctl plugin register ")
+        server.unregistered = set()
+        made = plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
+        assert {a.action.value for a in made.plan.actions} == {"plugin_upgrade"}
+
     def test_it_writes_nothing(self, server):
         plan(TWO, Gateway(server), FakeCredentials())
         assert server.writes() == []

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.errors import InvalidInput, Refused, Unhealthy, UsageError
+from skyflowctl.errors import InvalidInput, PartlyDone, Refused, Unhealthy, UsageError
+from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
     Registration,
     checked_pairs,
     file_digest,
-    list_plugins,
     plugin_arguments,
     register_plugin,
 )
+from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, failure
@@ -134,18 +135,135 @@ def test_another_refusal_is_passed_on():
         register_plugin(server, WANTED)
 
 
-def test_the_list_has_catalog_and_running_of_that_name_alone():
-    def mount(kind):
-        return SimpleNamespace(type=kind, running_plugin_version="v1.0.0", running_sha256="ab")
-
-    server = gateway(
-        mounts={"skyflow/b": mount("skyflow"), "kv": mount("kv"), "skyflow/a": mount("skyflow")}
+def live(path, kind="skyflow", version="v1.0.0", sha256="ab" * 32):
+    return SimpleNamespace(
+        path=path,
+        type=kind,
+        plugin_version=version,
+        running_plugin_version=version,
+        running_sha256=sha256,
     )
+
+
+def with_mounts(*mounts):
+    server = gateway(mounts={one.path: one for one in mounts})
+    server.read_mount = lambda path: server.list_mounts()[path]
     register_plugin(server, WANTED)
+    return server
+
+
+def test_the_list_has_catalog_and_running_of_that_name_alone():
+    server = with_mounts(live("skyflow/b"), live("kv", "kv"), live("skyflow/a"))
     found = list_plugins(server, "skyflow")
     assert [one.path for one in found.mounts] == ["skyflow/a", "skyflow/b"]
-    assert [one.version for one in found.entries] == ["v1.0.0"]
-    assert list_plugins(server, "other").entries == ()
+    assert [(one.entry.version, one.state) for one in found.catalog] == [("v1.0.0", "unchecked")]
+    assert found.problems(None) == ()
+    assert list_plugins(server, "other").catalog == ()
+
+
+def test_a_mount_that_runs_another_file_than_the_catalogs_is_a_problem_before_the_restart():
+    server = with_mounts(
+        live("skyflow/a", sha256="cd" * 32),
+        live("skyflow/b", version="v0.9.0"),
+        live("c", sha256=""),
+    )
+    found = list_plugins(server, "skyflow")
+    assert {one.path: one.state for one in found.mounts} == {
+        "c": "not_told",
+        "skyflow/a": "differs",
+        "skyflow/b": "not_registered",
+    }
+    codes = [one.code for one in found.problems(None)]
+    assert codes == ["plugin-differs", "plugin-not-registered"]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    path = tmp_path / "skyflow"
+    path.write_text(f"#!/bin/sh\n# skyflowctl 1.0.0: {_MARK}.\nexit 0\n")
+    path.chmod(0o755)
+    return tmp_path
+
+
+def of_file(directory):
+    server = gateway()
+    register_plugin(server, replace(WANTED, sha256=file_digest(directory / "skyflow")))
+    return server
+
+
+def test_a_registered_file_that_starts_is_ok(directory):
+    (one,) = list_plugins(of_file(directory), "skyflow", directory).catalog
+    assert (one.state, one.detail) == ("ok", "")
+    assert launcher_version(directory / "skyflow") == "v1.0.0"
+
+
+def test_a_file_that_is_missing_changed_or_does_not_start_is_a_problem(directory):
+    path = directory / "skyflow"
+    path.write_text(path.read_text().replace("exit 0", "echo broken >&2; exit 1"))
+    server = of_file(directory)
+    found = list_plugins(server, "skyflow", directory)
+    assert [(one.state, one.detail) for one in found.catalog] == [("does_not_start", "broken")]
+    (problem,) = found.problems(directory)
+    assert "a new folder of its own" in problem.fix
+    path.write_text("other")
+    (problem,) = list_plugins(server, "skyflow", directory).problems(directory)
+    assert problem.code == "plugin-file-changed"
+    path.unlink()
+    (problem,) = list_plugins(server, "skyflow", directory).problems(directory)
+    assert problem.code == "plugin-file-missing"
+    assert f"skyflowctl plugin build {directory}" in problem.fix
+
+
+def test_prune_keeps_what_an_entry_names_or_a_mount_runs_and_what_is_not_ours(directory):
+    for name in ("unused", "running"):
+        text = (directory / "skyflow").read_text() + f"# {name}\n"
+        (directory / name).write_text(text)
+    (directory / "other-plugin").write_text("binary")
+    (directory / "link").symlink_to(directory / "unused")
+    server = of_file(directory)
+    server.list_mounts = lambda: {"m": live("m", sha256=file_digest(directory / "running"))}
+    plan = plan_prune(server, directory)
+    assert [path.name for path in plan.unused] == ["unused"]
+    assert {one.file: one.why for one in plan.kept} == {
+        "skyflow": "registered as skyflow v1.0.0",
+        "running": "a mount runs it",
+    }
+
+
+class Reloading:
+    """Mounts that run the registered file after a reload, unless they are broken."""
+
+    def __init__(self, *paths, broken=""):
+        self.mounts = {path: live(path, sha256="old") for path in paths}
+        self.broken = broken
+        self.reloaded = []
+        self.catalog = SimpleNamespace(reload_mounts=self._reload)
+
+    def _reload(self, paths):
+        (path,) = paths
+        self.reloaded.append(path)
+        if path != self.broken:
+            self.mounts[path].running_sha256 = WANTED.sha256
+
+    def list_mounts(self):
+        return dict(self.mounts)
+
+    def read_mount(self, path):
+        return self.mounts[path]
+
+    def health(self, path, *, refresh):
+        return SimpleNamespace(state="ok")
+
+
+def test_reload_goes_mount_by_mount_and_stops_at_the_first_that_is_not_well():
+    server, seen = Reloading("a", "b", "c"), []
+    assert [one.path for one in reload_mounts(server, WANTED, seen.append)] == ["a", "b", "c"]
+    assert [one.sha256 for one in seen] == [WANTED.sha256] * 3
+    server = Reloading("a", "b", "c", broken="b")
+    with pytest.raises(PartlyDone) as caught:
+        reload_mounts(server, WANTED, seen.append)
+    assert server.reloaded == ["a", "b"]
+    assert "b is not well" in caught.value.problems[0].summary
 
 
 def test_arguments_are_those_that_the_plugin_reads():

@@ -20,6 +20,7 @@ from support.plugin import build_from, copy_source
 from skyflowctl.errors import Refused, UsageError
 from skyflowctl.plugin import build, launcher
 from skyflowctl.plugin.launcher import ALLOWED, CoveredOnly, clean_environment, digest
+from skyflowctl.version import semver
 
 
 @pytest.fixture
@@ -258,6 +259,52 @@ def test_building_twice_gives_the_same_file(built, tmp_path: Path):
     source, path, sha256 = built
     assert build_from(source, tmp_path, "skyflow") == sha256
     assert (tmp_path / "skyflow").read_bytes() == path.read_bytes()
+
+
+def test_a_build_never_replaces_a_file_with_other_bytes(tmp_path: Path):
+    first = build.build_launcher(tmp_path)
+    assert first.path.name == f"skyflow-{semver()}-{first.sha256[:12]}"
+    assert build.build_launcher(tmp_path) == first
+    first.path.write_text(first.path.read_text() + "# changed\n")
+    with pytest.raises(Refused) as caught:
+        build.build_launcher(tmp_path, own_environment=False)
+    assert caught.value.problems[0].code == "launcher-changed"
+    assert first.path.read_text().endswith("# changed\n")
+    assert list(tmp_path.iterdir()) == [first.path]
+
+
+def test_an_environment_that_another_launcher_names_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = build.build_launcher(tmp_path)
+    assert build.build_launcher(tmp_path, "other").sha256 == first.sha256  # nothing has changed
+    monkeypatch.setattr(build, "__version__", "9.9.9")
+    monkeypatch.setattr(build, "semver", lambda: "v9.9.9")
+    with pytest.raises(Refused) as caught:
+        build.build_launcher(tmp_path)
+    problem = caught.value.problems[0]
+    assert problem.code == "environment-in-use"
+    assert "/opt/skyflowctl/v9.9.9" in problem.fix
+    assert f"skyflowctl plugin prune {tmp_path}" in problem.fix
+
+
+def test_check_says_whether_the_plugin_can_start(built, tmp_path: Path):
+    source, path, _ = built
+    done = subprocess.run(
+        [str(path), "--check"], env={}, text=True, capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the plugin can start: digest ")
+    copy = tmp_path / "src"
+    shutil.copytree(source, copy)
+    build_from(copy, tmp_path, "changed")
+    (copy / "skyflowctl" / "secret.py").write_text("")
+    done = subprocess.run(
+        [str(tmp_path / "changed"), "--check"],
+        env={}, text=True, capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "folder of its own" in json.loads(done.stderr)["@message"]
 
 
 def test_running_writes_no_compiled_file(built):

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 from skyflowctl.plugin.build import main
+from skyflowctl.version import semver
 
 
 def test_it_prints_what_the_catalog_needs(tmp_path: Path, capsys) -> None:
     assert main([str(tmp_path), "--name", "sky"]) == 0
     told = json.loads(capsys.readouterr().out)
-    text = (tmp_path / "sky").read_bytes()
-    assert told["sha256"] == hashlib.sha256(text).hexdigest()
+    (path,) = tmp_path.iterdir()
+    assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert told["path"] == str(path)
+    assert path.name == f"sky-{semver()}-{told['sha256'][:12]}"
     assert told["version"].startswith("v")
     assert told["python"] == sys.executable
 

@@ -280,7 +280,7 @@ def entry(version, sha256):
 def test_a_mount_that_runs_another_file_than_the_registered():
     given = facts(mount("order"), catalog=(entry("v1.0.0", "cd" * 32),))
     grade, subject, summary = one(given, "engine-digest")
-    assert (grade, subject) == ("high", "skyflow/order")
+    assert (grade, subject) == ("critical", "skyflow/order")
     assert "another file" in summary
 
 

@@ -63,6 +63,7 @@ COMMANDS = (
     Row("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
     Row("plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER),
     Row("plugin list", "Catalog and running versions", "plugin", "plugin_list", _SERVER),
+    Row("plugin prune", "Remove launchers that nothing names", "plugin", "plugin_prune", _SERVER),
     Row("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
     Row("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),
     Row("dev status", "Show what runs and where", "dev", "dev_status", _SERVER),

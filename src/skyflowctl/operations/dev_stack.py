@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.devstack import emulator, server
@@ -18,7 +19,7 @@ from skyflowctl.devstack.stack import (
 from skyflowctl.devstack.state import DevState, Part, load_state, locked
 from skyflowctl.errors import SkyflowctlError, Unhealthy
 from skyflowctl.operations.plugins import Registration, register_plugin
-from skyflowctl.plugin.build import build_launcher
+from skyflowctl.plugin.build import build_launcher, is_launcher
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.version import semver
@@ -140,11 +141,12 @@ def _ensure_engine(
 ) -> bool:
     """Register this installation's engine, unless the very same one is registered."""
     name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
-    built = build_launcher(layout.plugins, name)
+    # Here the installation may be a checkout that somebody works on.
+    built = build_launcher(layout.plugins, name, own_environment=False)
     wanted = Registration(
         name=name,
         version=semver(),
-        command=name,
+        command=built.path.name,
         sha256=built.sha256,
         args=_engine_arguments(state),
     )
@@ -155,7 +157,15 @@ def _ensure_engine(
     register_plugin(gateway, wanted)
     if present:
         gateway.catalog.reload(name)
+    _remove_older(built.path, name)
     return True
+
+
+def _remove_older(built: Path, name: str) -> None:
+    """Remove the launchers that earlier states of this installation have left."""
+    for path in built.parent.glob(f"{name}-v*"):
+        if path != built and is_launcher(path):
+            path.unlink()
 
 
 def _engine_arguments(state: DevState) -> tuple[str, ...]:

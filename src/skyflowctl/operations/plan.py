@@ -14,8 +14,9 @@ from skyflowctl.planner.diff import (
 )
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.notes import audited_headers_unwritable, invalid
-from skyflowctl.planner.plan import Kind, Plan, PlanOptions
+from skyflowctl.planner.plan import ActionType, Kind, Plan, PlanOptions
 from skyflowctl.secretrefs.unresolved import ServerFileReference, UnresolvedReference
+from skyflowctl.vault.failures import Forbidden
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
 
@@ -97,7 +98,34 @@ def plan(
         reasons=looked.reasons,
         invalid=looked.invalid,
     )
+    _check_registered(made, manifest, gateway)
     return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
+
+
+def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
+    """Refuse a version that the server could not start; one request, only where it matters.
+
+    Raises:
+        InvalidInput: a mount is to be enabled with, or moved to, a version that is not in
+            the catalog. Where this login may not read the catalog, the server decides.
+    """
+    plugin = manifest.plugin
+    starts = (ActionType.CREATE, ActionType.PLUGIN_UPGRADE)
+    new = any(one.kind is Kind.MOUNT and one.action in starts for one in made.actions)
+    if plugin.version is None or not new:
+        return
+    try:
+        if gateway.catalog.read(plugin.name, plugin.version) is not None:
+            return
+    except Forbidden:
+        return
+    raise InvalidInput(
+        f"the server's catalog has no {plugin.name} {plugin.version}",
+        why="the manifest wants mounts to run that version, and the server could not start it",
+        fix=f"skyflowctl plugin register PLUGIN_DIRECTORY/FILE, with the launcher of "
+        f"{plugin.version}; or name a version that 'skyflowctl plugin list' shows",
+        code="plugin-not-registered",
+    )
 
 
 def _within_rights(made: Plan, gateway: Gateway) -> Plan:

@@ -47,23 +47,6 @@ Confirm = Callable[[tuple[EntryChange, ...], "tuple[ReplacedEngine, ...]"], None
 mounts run another engine under this name; raises to stop it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunningMount:
-    """What one mount really runs."""
-
-    path: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PluginList:
-    """Catalog entries of a name, and the mounts of that type."""
-
-    entries: tuple[CatalogEntry, ...]
-    mounts: tuple[RunningMount, ...]
-
-
 def register_plugin(
     gateway: Gateway,
     wanted: Registration,
@@ -234,17 +217,6 @@ def _changes(present: CatalogEntry | None, wanted: Registration) -> tuple[EntryC
         names = " ".join(pair.partition("=")[0] for pair in wanted.env)
         found.append(EntryChange("env", "(never told)", names))
     return tuple(found)
-
-
-def list_plugins(gateway: Gateway, name: str) -> PluginList:
-    """Return the catalog's entries of a name and what its mounts run; two requests."""
-    entries = tuple(entry for entry in gateway.catalog.list() if entry.name == name)
-    running = tuple(
-        RunningMount(path, live.running_plugin_version, live.running_sha256)
-        for path, live in sorted(gateway.list_mounts().items())
-        if live.type == name
-    )
-    return PluginList(entries, running)
 
 
 def file_digest(path: Path) -> str:

@@ -8,10 +8,12 @@ from skyflowctl.clock import Clock
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import mount_health
+from skyflowctl.operations.plugin_files import running_mounts, running_problems
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.rotation.due import due_reason, moment
+from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import EngineApi, LiveConfig, LiveRevocation, LiveState
+from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
 from skyflowctl.vault.workers import Workers
 
 
@@ -70,11 +72,15 @@ class MountStatus:
 class StatusResult:
     """Every mount, and whether all of them could be read.
 
-    ``forbidden`` is True when this login could read no engine at all.
+    Args:
+        mounts: every one of them.
+        forbidden: this login could read no engine at all.
+        warnings: mounts that run another file than the catalog's, or that it was not read.
     """
 
     mounts: tuple[MountStatus, ...]
     forbidden: bool = False
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -98,7 +104,7 @@ def status(
     prefix: str = "skyflow",
     parallelism: int = 8,
 ) -> StatusResult:
-    """Return the status of each mount, in 2 + 3N requests.
+    """Return the status of each mount, in 3 + 3N requests.
 
     Args:
         gateway: the server.
@@ -118,7 +124,29 @@ def status(
     now = clock.now()
     with Workers(parallelism) as pool:
         found = pool.map(lambda mount: _one(gateway, mount, live, plugin_name, now), mounts)
-    return StatusResult(tuple(found), live.all_forbidden)
+    running = [live.mounts[path] for path in paths if path in live.mounts]
+    return StatusResult(
+        tuple(found), live.all_forbidden, _against_catalog(gateway, plugin_name, running)
+    )
+
+
+def _against_catalog(
+    gateway: Gateway, plugin_name: str, mounts: Sequence[LiveMount]
+) -> tuple[Problem, ...]:
+    if not any(one.type == plugin_name for one in mounts):
+        return ()
+    try:
+        entries = gateway.catalog.list()
+    except VaultError as error:
+        return (
+            Problem(
+                "catalog-not-read",
+                "the plugin catalog could not be read: what runs is not compared with it",
+                error.problems[0].summary,
+                "give this login read on sys/plugins/catalog",
+            ),
+        )
+    return running_problems(running_mounts(mounts, plugin_name, entries))
 
 
 def _one(

@@ -48,6 +48,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 # What would end a quoted word of the shell, or the Python string around it.
 _UNQUOTABLE = re.compile(r"['\\\n\x00]")
 
+_VERSION = re.compile(rb"^# skyflowctl (\S+): a launcher made by", re.MULTILINE)
+_MARK = "a launcher made by `skyflowctl plugin build`"
 _TEMPLATE = """\
 #!/bin/sh
 ''':'
@@ -85,31 +87,82 @@ class BuiltLauncher:
 
 
 def build_launcher(
-    plugin_dir: Path, name: str = "skyflow", *, python: str = sys.executable
+    plugin_dir: Path,
+    name: str = "skyflow",
+    *,
+    python: str = sys.executable,
+    own_environment: bool = True,
 ) -> BuiltLauncher:
     """Write a launcher for this installation into a server's plugin directory.
 
-    The script appears at once and whole, mode 0755; an older one of the same name is
-    replaced. All modules are compiled first, so that nobody writes compiled files later.
+    Its file name is ``NAME-VERSION-`` and 12 hex digits of its sha256, so that a new build
+    never touches the file that a catalog entry names. The script appears at once and
+    whole, mode 0755. All modules are compiled first, so that nobody writes compiled files
+    later.
 
     Args:
         plugin_dir: an existing folder; the server allows no folders below it.
-        name: the script's file name.
+        name: the plugin's name, with which the file's name begins.
         python: the interpreter that runs it, of this interpreter's version; the folders
             of the libraries are written into the script, so it needs none of its own.
+        own_environment: refuse where another launcher in the folder was built from these
+            very folders: it does not start any more once they have changed.
 
     Raises:
         UsageError: the folder, the name or the interpreter's path cannot be used.
-        Refused: a library is missing, or its compiled files cannot be written.
+        Refused: a library is missing, its compiled files cannot be written, another
+            launcher has this environment, or the file is there with other bytes.
     """
     _check(plugin_dir, name, python)
     modules = find_modules()
     _compile(modules)
     digest = launcher.digest(modules)
     text = _render(modules, digest, python)
-    path = plugin_dir / name
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    path = plugin_dir / f"{name}-{semver()}-{sha256[:12]}"
+    if own_environment:
+        _refuse_shared_environment(plugin_dir, modules, text)
     _write(path, text)
-    return BuiltLauncher(path, hashlib.sha256(text.encode()).hexdigest(), digest, python)
+    return BuiltLauncher(path, sha256, digest, python)
+
+
+def is_launcher(path: Path) -> bool:
+    """Return whether a file is a launcher that a build has written, by its head."""
+    try:
+        with path.open("rb") as opened:
+            return _MARK.encode() in opened.read(512)
+    except OSError:
+        return False
+
+
+def launcher_version(path: Path) -> str:
+    """Return the version (``v1.0.0``) that a launcher says it was built from; empty: none."""
+    with path.open("rb") as opened:
+        found = _VERSION.search(opened.read(512))
+    return semver(found[1].decode()) if found else ""
+
+
+def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: str) -> None:
+    """Refuse if another launcher in the folder loads the same installation.
+
+    Raises:
+        Refused: there is one, built when the installation was another.
+    """
+    own = repr(next(module for module in modules if module[0] == "skyflowctl.engine"))
+    for other in sorted(folder.iterdir()):
+        if not is_launcher(other):
+            continue
+        present = other.read_text("utf-8")
+        if own in present and present != text:
+            raise Refused(
+                f"{other.name} was built from this same installation, which has changed since",
+                why="a launcher starts only with the files it was built with, and the "
+                "server's catalog may still name that one",
+                fix=f"install this version into a folder of its own, such as "
+                f"/opt/skyflowctl/{semver()}, and build there; where nothing names the old "
+                f"launcher any more: skyflowctl plugin prune {folder}",
+                code="environment-in-use",
+            )
 
 
 def find_modules() -> tuple[Module, ...]:
@@ -210,15 +263,27 @@ def _lines(modules: tuple[Module, ...]) -> Iterator[str]:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a new file at once and whole; leave an equal one as it is.
+
+    Raises:
+        Refused: there is one with other bytes.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         os.close(descriptor)
         Path(temporary).write_text(text, encoding="utf-8")
         Path(temporary).chmod(0o755)
-        Path(temporary).replace(path)
-    except BaseException:
+        os.link(temporary, path)
+    except FileExistsError:
+        if path.is_symlink() or path.read_bytes() != text.encode():
+            raise Refused(
+                f"{path} is there with other bytes",
+                why="its name holds the sha256 of what was built, so it was changed afterwards",
+                fix="find out who changed it, remove it, and build again",
+                code="launcher-changed",
+            ) from None
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

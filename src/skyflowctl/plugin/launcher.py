@@ -60,6 +60,8 @@ ALLOWED = frozenset(
 )
 # In the order in which Python prefers them.
 _KINDS = (*EXTENSION_SUFFIXES, ".py", ".pyc")
+CHECK = "--check"
+"""Given alone: say whether the plugin could start, and start nothing."""
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -215,11 +217,14 @@ def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
     if found != expected:
         return refuse(
             "the plugin does not start: its files are not those that its launcher was built "
-            f"with (digest {found[:16]}, expected {expected[:16]}); after an intended change "
-            "run `skyflowctl plugin build` and register it again"
+            f"with (digest {found[:16]}, expected {expected[:16]}); install the wanted version "
+            "into a folder of its own, run `skyflowctl plugin build` there, and register that"
         )
     finder: Any = CoveredOnly(modules)
     sys.meta_path.insert(0, finder)
     from skyflowctl.plugin.__main__ import main
 
+    if sys.argv[1:] == [CHECK]:
+        sys.stdout.write(f"the plugin can start: digest {found}\n")
+        return 0
     return main()

@@ -31,20 +31,20 @@ def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator
     if version not in registered:
         yield Finding(
             "engine-digest",
-            Grade.HIGH,
+            Grade.CRITICAL,
             subject,
             f"{one.path} runs {name} {version}, which is not in the catalog",
             "it cannot start again: at the next restart the mount hands out no token",
             (f"running {running}", f"registered versions: {listed(sorted(registered)) or 'none'}"),
-            f"skyflowctl plugin register, then bao plugin reload -mounts={one.path}/",
+            "skyflowctl plugin register FILE --reload, with that version's launcher",
         )
     elif registered[version] != running:
         yield Finding(
             "engine-digest",
-            Grade.HIGH,
+            Grade.CRITICAL,
             subject,
             f"{one.path} runs another file than the one that is registered as {version}",
-            "nobody vouches for what mints its tokens",
+            "nobody vouches for what mints its tokens, and the next restart runs the other one",
             (f"running    {running}", f"registered {registered[version]}"),
             f"find out who registered what, then bao plugin reload -mounts={one.path}/ "
             "-scope=global",
@@ -73,8 +73,8 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
             f"the plugin of {counted(len(node.missing), 'mount')} does not run on {node.name}",
             "the node looks healthy and answers 404; when it leads, those mounts are down",
             (listed(node.missing),),
-            "install the plugin file in plugin_directory of that node, then bao plugin reload "
-            f"-plugin={_plugin(facts)} -scope=global",
+            "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY "
+            f"--name {_plugin(facts)}",
         )
     for one in facts.ours:
         there = node.digests.get(one.path, "")

@@ -369,7 +369,7 @@ _SUMMARIES: dict[type[VaultError], str] = {
 _FIXES: dict[type[VaultError], str] = {
     Forbidden: "use a token that is alive and whose policies allow this path",
     NotFound: "check the path's spelling, the namespace and the address",
-    PluginMissing: "install the plugin file on every node, then reload the plugin",
+    PluginMissing: "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY",
     NotMounted: "check the mount's name and the namespace, or create it with 'skyflowctl apply'",
     NamespaceMissing: "correct --namespace or BAO_NAMESPACE; without one it is the root",
     BadRequest: "correct what the server names, then run the command again",

@@ -121,7 +121,7 @@ _FIXES = {
     "token_service_unreachable": "check the server's way to the token service, and its proxy",
     "forbidden": "use a token whose policies allow to read health",
     "not_mounted": "check its name and the namespace, or create it with 'skyflowctl apply'",
-    "plugin_missing": "install the plugin file on every node, then reload the plugin",
+    "plugin_missing": "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY",
     "sealed": "unseal the server, then run the command again",
     "uninitialized": "initialise the server with 'bao operator init'",
     "dr_secondary": "name a node of the primary cluster",

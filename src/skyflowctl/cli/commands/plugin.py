@@ -18,7 +18,7 @@ from skyflowctl.cli.options import (
     YesOption,
     option,
 )
-from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
@@ -36,7 +36,7 @@ NameOption = Annotated[
     examples=[
         ("skyflowctl plugin build /etc/openbao/plugins", "the launcher for this installation"),
         ("skyflowctl plugin build ./plugins --name skyflow-next", "under another name"),
-        ("skyflowctl plugin build ./plugins -o json | jq -r .data.sha256", "only its sha256"),
+        ("skyflowctl plugin build ./plugins -o json | jq -r .data.path", "only its path"),
     ],
     exits=[ExitCode.REFUSED, ExitCode.INVALID],
 )
@@ -48,7 +48,10 @@ def plugin_build(
     name: NameOption = "skyflow",
 ) -> None:
     """Write a launcher into a plugin directory. It runs isolated, checks a digest over all
-    that it will import, and clears its environment; the catalog's sha256 covers it all."""
+    that it will import, and clears its environment; the catalog's sha256 covers it all. Its
+    file name holds the version and the digest, so a new build replaces nothing. Each version
+    needs an installation in a folder of its own: one that another launcher there was built
+    from is refused once it has changed."""
 
     def work(_: Run) -> Result:
         from skyflowctl.plugin.build import build_launcher
@@ -107,14 +110,18 @@ class EngineOptions(OptionGroup):
 
 @command(
     examples=[
-        ("skyflowctl plugin register /etc/openbao/plugins/skyflow", "what build has written"),
+        ("skyflowctl plugin register /etc/openbao/plugins/skyflow-*", "what build has written"),
         (
-            "skyflowctl plugin register ./plugins/skyflow --shared",
+            "skyflowctl plugin register ./plugins/skyflow-* --shared",
             "one process for all mounts, for servers with hundreds of them",
         ),
         (
-            "skyflowctl plugin register ./plugins/skyflow --allow-host 127.0.0.1:8443",
+            "skyflowctl plugin register ./plugins/skyflow-* --allow-host 127.0.0.1:8443",
             "with an emulator as a further token service",
+        ),
+        (
+            "skyflowctl plugin register ./plugins/skyflow-* --reload",
+            "and have its mounts run it at once, one after the other",
         ),
     ],
     exits=[*_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
@@ -130,8 +137,11 @@ def plugin_register(
     name: NameOption = "skyflow",
     version: Annotated[
         str | None,
-        option("--version", help="Its version (default: skyflowctl's own).", metavar="VERSION"),
+        option("--version", help="Its version (default: the launcher's).", metavar="VERSION"),
     ] = None,
+    reload: Annotated[
+        bool, option("--reload", help="Reload its mounts, one by one, each verified.")
+    ] = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
 ) -> None:
@@ -139,9 +149,11 @@ def plugin_register(
     it: registered under a wrong version, a plugin that runs is refused at once. The options
     given are all that the entry then has: where it had other arguments, you are asked
     first, and so you are where mounts run another engine under this name: each is named. A
-    variable of the server's own environment wins over the same one of --env."""
+    variable of the server's own environment wins over the same one of --env. What was
+    registered takes effect when a mount is reloaded or the server starts anew."""
 
     def work(run: Run) -> Result:
+        from skyflowctl.operations.plugin_files import reload_mounts
         from skyflowctl.operations.plugins import EntryChange, ReplacedEngine, register_plugin
 
         replaced: list[ReplacedEngine] = []
@@ -162,11 +174,21 @@ def plugin_register(
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
+            reloaded = (
+                reload_mounts(
+                    gateway,
+                    wanted,
+                    lambda one: run.notice(f"{one.path} runs it: health {one.health}"),
+                )
+                if reload
+                else ()
+            )
         # Values of the environment are not repeated, as the server does not either.
         names = [pair.partition("=")[0] for pair in wanted.env]
         told = [asdict(one) for one in changes]
         data = {**asdict(wanted), "env": names, "changed": bool(told), "changes": told}
         data["replaces"] = [asdict(one) for one in replaced]
+        data["reloaded"] = [asdict(one) for one in reloaded] if reload else None
         return Result(data)
 
     run_command("plugin register", output, work, _view_register)
@@ -191,13 +213,15 @@ def _registration(
     launcher: Path, name: str, version: str | None, engine: EngineOptions
 ) -> "Registration":
     from skyflowctl.operations import plugins
+    from skyflowctl.plugin.build import launcher_version
     from skyflowctl.version import semver
 
+    sha256 = plugins.file_digest(launcher)
     return plugins.Registration(
         name=name,
-        version=version or semver(),
+        version=version or launcher_version(launcher) or semver(),
         command=launcher.name,
-        sha256=plugins.file_digest(launcher),
+        sha256=sha256,
         args=plugins.plugin_arguments(
             shared=engine.shared,
             allow_hosts=tuple(engine.allow_host or ()),
@@ -218,37 +242,128 @@ def _view_register(result: Result, terminal: Terminal) -> None:
     for one in data["changes"]:
         if one["before"]:
             terminal.line(f"  {one['field']}: {one['before']} -> {one['after'] or 'none'}")
+    if data["reloaded"] is not None:
+        terminal.line(f"  {counted(len(data['reloaded']), 'mount')} reloaded and verified")
+    elif data["changes"]:
+        terminal.note("it takes effect after a reload of its mounts: the same command, --reload")
 
 
 @command(
     examples=[
         ("skyflowctl plugin list", "what is registered, and what every mount runs"),
+        (
+            "skyflowctl plugin list --directory /etc/openbao/plugins",
+            "on the server's host: does every registered launcher still start?",
+        ),
         ("skyflowctl plugin list --name skyflow-next", "for another name"),
         ("skyflowctl plugin list -o json", "for programs"),
     ],
-    exits=_EXITS,
+    exits=[*_EXITS, ExitCode.UNHEALTHY],
 )
-def plugin_list(target: TargetOptions, output: OutputOptions, name: NameOption = "skyflow") -> None:
+def plugin_list(
+    target: TargetOptions,
+    output: OutputOptions,
+    name: NameOption = "skyflow",
+    directory: Annotated[
+        Path | None,
+        option(
+            "--directory",
+            help="The server's plugin directory on this host: check the files too.",
+            metavar="PATH",
+        ),
+    ] = None,
+) -> None:
     """List the catalog's versions of the plugin with their digests, and the version and
-    digest that every mount of that type really runs."""
+    digest that every mount of that type really runs. A mount that runs another file than
+    the one that is registered, or whose file would not start again, is exit 6."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.operations.plugins import list_plugins
+        from skyflowctl.operations.plugin_files import list_plugins
 
         with wiring.open_gateway(target, run) as gateway:
-            found = list_plugins(gateway, name)
-        entries = [
-            {"name": one.name, "version": one.version, "sha256": one.sha256}
-            for one in found.entries
+            found = list_plugins(gateway, name, directory)
+        catalog = [
+            {
+                **{key: getattr(one.entry, key) for key in ("name", "version", "sha256")},
+                "command": one.entry.command,
+                "args": list(one.entry.args),
+                "env": "unknown",
+                "file": {"state": one.state, "detail": one.detail},
+            }
+            for one in found.catalog
         ]
-        return Result({"catalog": entries, "mounts": [asdict(one) for one in found.mounts]})
+        data = {"catalog": catalog, "mounts": [asdict(one) for one in found.mounts]}
+        problems = found.problems(directory)
+        if not problems:
+            return Result(data)
+        return Result(data, status="unhealthy", exit_code=ExitCode.UNHEALTHY, problems=problems)
 
     run_command("plugin list", output, work, _view_plugins)
 
 
 def _view_plugins(result: Result, terminal: Terminal) -> None:
-    catalog = [(one["name"], one["version"], one["sha256"]) for one in result.data["catalog"]]
-    mounts = [(one["path"], one["version"], one["sha256"]) for one in result.data["mounts"]]
-    terminal.table(["PLUGIN", "VERSION", "SHA256"], catalog)
+    catalog: list[list[Piece]] = [
+        [one["version"], one["command"], one["sha256"][:12], _state(one["file"]["state"])]
+        for one in result.data["catalog"]
+    ]
+    mounts: list[list[Piece]] = [
+        [one["path"], one["version"], one["sha256"][:12], _state(one["state"])]
+        for one in result.data["mounts"]
+    ]
+    terminal.table(["VERSION", "FILE", "SHA256", "STATE"], catalog)
     terminal.line()
-    terminal.table(["MOUNT", "RUNS", "SHA256"], mounts)
+    terminal.table(["MOUNT", "RUNS", "SHA256", "STATE"], mounts)
+
+
+def _state(state: str) -> Piece:
+    quiet = {"ok": "green", "unchecked": "dim", "not_told": "dim"}
+    return Styled(state, quiet.get(state, "red"))
+
+
+@command(
+    examples=[
+        ("skyflowctl plugin prune /etc/openbao/plugins", "asks before it removes anything"),
+        ("skyflowctl plugin prune /etc/openbao/plugins -y", "without a question"),
+        ("skyflowctl plugin prune /etc/openbao/plugins -y -o json", "for programs"),
+    ],
+    exits=[*_EXITS, ExitCode.REFUSED],
+)
+def plugin_prune(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="The server's plugin directory.")
+    ],
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+) -> None:
+    """Remove the launchers on this host that no catalog entry names and no mount runs. Only
+    files that 'plugin build' wrote are looked at. Where several servers share the folder,
+    only the one that is asked counts."""
+
+    def work(run: Run) -> Result:
+        from skyflowctl.operations.plugin_files import plan_prune
+
+        with wiring.open_gateway(target, run) as gateway:
+            plan = plan_prune(gateway, directory)
+        for path in plan.unused:
+            run.notice(f"unused: {path.name}")
+        if plan.unused:
+            question = f"Remove {counted(len(plan.unused), 'launcher')} from {directory}?"
+            wiring.confirm(question, run, yes=yes, no_input=no_input)
+        for path in plan.unused:
+            path.unlink(missing_ok=True)
+        kept = [asdict(one) for one in plan.kept]
+        return Result({"removed": [path.name for path in plan.unused], "kept": kept})
+
+    run_command("plugin prune", output, work, _view_prune)
+
+
+def _view_prune(result: Result, terminal: Terminal) -> None:
+    for name in result.data["removed"]:
+        terminal.line(Styled("removed", "yellow"), f" {name}")
+    for one in result.data["kept"]:
+        terminal.line(Styled("kept", "green"), f" {one['file']}: {one['why']}")
+    if not result.data["removed"]:
+        terminal.note("no launcher is unused")

@@ -58,6 +58,8 @@ def status(
                 prefix=chosen.prefix,
                 parallelism=parallelism,
             )
+        for warning in found.warnings:
+            run.warn(warning)
         data = {"mounts": [_json(one) for one in found.mounts]}
         return Result(data, status_of(found.exit_code), found.exit_code, found.problems)
 

@@ -1,0 +1,321 @@
+"""Launchers in a server's plugin directory, held against the catalog and what runs."""
+
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from skyflowctl.errors import PartlyDone, Problem, UsageError
+from skyflowctl.operations.plugins import Registration, file_digest
+from skyflowctl.plugin.build import is_launcher
+from skyflowctl.plugin.launcher import CHECK
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
+
+_CHECK_SECONDS = 30
+
+
+class FileState(StrEnum):
+    """What the file of a catalog entry is, in the plugin directory that was looked into."""
+
+    UNCHECKED = "unchecked"
+    OK = "ok"
+    MISSING = "missing"
+    CHANGED = "changed"
+    DOES_NOT_START = "does_not_start"
+
+
+class RunningState(StrEnum):
+    """What a mount runs, held against the catalog."""
+
+    OK = "ok"
+    DIFFERS = "differs"
+    NOT_REGISTERED = "not_registered"
+    NOT_TOLD = "not_told"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A catalog entry and its file; ``detail`` is the launcher's own reason, or empty."""
+
+    entry: CatalogEntry
+    state: FileState = FileState.UNCHECKED
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMount:
+    """What one mount really runs."""
+
+    path: str
+    version: str
+    sha256: str
+    state: RunningState
+
+
+@dataclass(frozen=True, slots=True)
+class PluginList:
+    """Catalog entries of a name, the mounts of that type, and what is wrong with them."""
+
+    catalog: tuple[CatalogFile, ...]
+    mounts: tuple[RunningMount, ...]
+
+    def problems(self, directory: Path | None) -> tuple[Problem, ...]:
+        """Return what would take a mount down at the next restart."""
+        of_files = [
+            _file_problem(one, directory)
+            for one in self.catalog
+            if directory and one.state not in (FileState.UNCHECKED, FileState.OK)
+        ]
+        return (*of_files, *running_problems(self.mounts))
+
+
+def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> PluginList:
+    """Return a name's catalog entries and what its mounts run.
+
+    One request for the catalog, one for each entry, one for the mounts.
+
+    Args:
+        gateway: the server.
+        name: the plugin's.
+        directory: the server's plugin directory, where it is on this host: every entry's
+            file is compared with its digest and, if it is a launcher, run with ``--check``.
+
+    Raises:
+        UsageError: the directory is none.
+        VaultError: the server refuses the lists.
+    """
+    if directory is not None and not directory.is_dir():
+        raise UsageError(
+            f"{directory} is no folder",
+            why="the plugin directory is looked into on this host",
+            fix="name the server's plugin_directory, or leave --directory out",
+            code="plugin-directory",
+        )
+    listed = [entry for entry in gateway.catalog.list() if entry.name == name]
+    entries = [_whole(gateway, entry) for entry in listed]
+    files = tuple(_checked(entry, directory) for entry in entries)
+    mounts = running_mounts(gateway.list_mounts().values(), name, entries)
+    return PluginList(files, mounts)
+
+
+def running_mounts(
+    mounts: Iterable[LiveMount], name: str, entries: Sequence[CatalogEntry]
+) -> tuple[RunningMount, ...]:
+    """Return what the mounts of a type run, by path, held against these entries."""
+    registered = {entry.version: entry.sha256 for entry in entries if entry.name == name}
+    return tuple(
+        RunningMount(
+            live.path, live.running_plugin_version, live.running_sha256, _state(live, registered)
+        )
+        for live in sorted(mounts, key=lambda live: live.path)
+        if live.type == name
+    )
+
+
+def running_problems(mounts: Sequence[RunningMount]) -> tuple[Problem, ...]:
+    """Return a problem for each mount that cannot start again as it runs."""
+    return tuple(
+        _running_problem(one)
+        for one in mounts
+        if one.state in (RunningState.DIFFERS, RunningState.NOT_REGISTERED)
+    )
+
+
+def _state(live: LiveMount, registered: dict[str, str]) -> RunningState:
+    if not live.running_sha256:
+        return RunningState.NOT_TOLD
+    if live.running_plugin_version not in registered:
+        return RunningState.NOT_REGISTERED
+    same = registered[live.running_plugin_version] == live.running_sha256
+    return RunningState.OK if same else RunningState.DIFFERS
+
+
+def _whole(gateway: Gateway, entry: CatalogEntry) -> CatalogEntry:
+    """Return the entry with its command and arguments, which the list leaves out."""
+    read = gateway.catalog.read(entry.name, entry.version)
+    return replace(entry, command=read.command, args=read.args) if read else entry
+
+
+def _checked(entry: CatalogEntry, directory: Path | None) -> CatalogFile:
+    if directory is None or entry.builtin:
+        return CatalogFile(entry)
+    path = directory / Path(entry.command).name
+    if not path.is_file():
+        return CatalogFile(entry, FileState.MISSING)
+    if file_digest(path) != entry.sha256:
+        return CatalogFile(entry, FileState.CHANGED)
+    reason = check_launcher(path) if is_launcher(path) else ""
+    return CatalogFile(entry, FileState.DOES_NOT_START if reason else FileState.OK, reason)
+
+
+def check_launcher(path: Path) -> str:
+    """Run a launcher with ``--check`` and return why it would not start; empty: it would."""
+    try:
+        done = subprocess.run(
+            [str(path.absolute()), CHECK],
+            env={},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it gave no answer within {_CHECK_SECONDS} s"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    if done.returncode == 0:
+        return ""
+    return done.stderr.strip()[-400:] or f"it ended with exit code {done.returncode}"
+
+
+def _file_problem(one: CatalogFile, directory: Path | None) -> Problem:
+    entry = one.entry
+    said, fix = {
+        FileState.MISSING: (f"{entry.command} is not in {directory}", _SAME),
+        FileState.CHANGED: (
+            f"{entry.command} has other bytes than those registered",
+            _AWAY + _SAME,
+        ),
+        FileState.DOES_NOT_START: (f"{entry.command} does not start any more", _NEW),
+    }[one.state]
+    return Problem(
+        f"plugin-file-{one.state.replace('_', '-')}",
+        f"{entry.name} {entry.version}: {said}",
+        one.detail or "its mounts are down after the next restart or reload",
+        fix.format(file=entry.command, directory=directory, version=entry.version),
+    )
+
+
+_SAME = (
+    "in the environment of {version}: skyflowctl plugin build {directory}; then: "
+    "skyflowctl plugin register FILE --reload, with the file that it names"
+)
+_AWAY = "find out who changed it, move it away; "
+_NEW = (
+    "install {version} into a new folder of its own, there: skyflowctl plugin build {directory}; "
+    "then: skyflowctl plugin register FILE --reload, with the file that it names"
+)
+
+
+def _running_problem(one: RunningMount) -> Problem:
+    summary = f"{one.path} runs another file than the one that is registered as {one.version}"
+    if one.state is RunningState.NOT_REGISTERED:
+        summary = f"{one.path} runs {one.version}, which is not in the catalog"
+    return Problem(
+        f"plugin-{one.state.replace('_', '-')}",
+        summary,
+        "the catalog decides what starts next: the mount may be down after the next restart",
+        "skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload, with the file that is wanted",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLauncher:
+    """A launcher that is not pruned, and why."""
+
+    file: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """The launchers of a folder that nothing names any more, and the others."""
+
+    unused: tuple[Path, ...]
+    kept: tuple[KeptLauncher, ...]
+
+
+def plan_prune(gateway: Gateway, directory: Path) -> PrunePlan:
+    """Return which launchers of a plugin directory no entry and no mount names.
+
+    Only files that ``plugin build`` wrote are looked at.
+
+    Raises:
+        UsageError: the directory is none.
+        VaultError: the catalog or the mounts cannot be read; nothing is known to be unused.
+    """
+    if not directory.is_dir():
+        raise UsageError(
+            f"{directory} is no folder",
+            why="launchers are removed on this host",
+            fix="name the server's plugin_directory",
+            code="plugin-directory",
+        )
+    entries = [_whole(gateway, one) for one in gateway.catalog.list() if not one.builtin]
+    running = {live.running_sha256 for live in gateway.list_mounts().values()}
+    unused, kept = [], []
+    for path in sorted(directory.iterdir()):
+        if path.is_symlink() or not is_launcher(path):
+            continue
+        why = _use(path, entries, running)
+        if why:
+            kept.append(KeptLauncher(path.name, why))
+        else:
+            unused.append(path)
+    return PrunePlan(tuple(unused), tuple(kept))
+
+
+def _use(path: Path, entries: Sequence[CatalogEntry], running: set[str]) -> str:
+    sha256 = file_digest(path)
+    for entry in entries:
+        if path.name == Path(entry.command).name or sha256 == entry.sha256:
+            return f"registered as {entry.name} {entry.version}"
+    return "a mount runs it" if sha256 in running else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadedMount:
+    """A mount that runs the registered file after its reload, and its health."""
+
+    path: str
+    sha256: str
+    health: str
+
+
+def reload_mounts(
+    gateway: Gateway, wanted: Registration, on_mount: Callable[[ReloadedMount], None]
+) -> tuple[ReloadedMount, ...]:
+    """Reload the mounts that run a version, one after the other, each verified.
+
+    Verified means: the mount runs the registered file, and its health is what it was, or ok.
+
+    Raises:
+        PartlyDone: a mount does not run it; those after it were not reloaded.
+    """
+    done: list[ReloadedMount] = []
+    for path, live in sorted(gateway.list_mounts().items()):
+        version = live.plugin_version or live.running_plugin_version
+        if live.type != wanted.name or version != wanted.version:
+            continue
+        before = _health(gateway, path)
+        gateway.catalog.reload_mounts([path])
+        one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
+        if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
+            raise PartlyDone(
+                f"{path} is not well after its reload; the mounts after it were not reloaded",
+                why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
+                f"its health is {one.health}, before {before}",
+                fix=f"see the server's log, then: skyflowctl health, or bao plugin reload "
+                f"-mounts={path}/ -scope=global",
+                code="reload-not-verified",
+            )
+        on_mount(one)
+        done.append(one)
+    return tuple(done)
+
+
+def _running(gateway: Gateway, path: str) -> str:
+    live = gateway.read_mount(path)
+    return live.running_sha256 if live else ""
+
+
+def _health(gateway: Gateway, path: str) -> str:
+    try:
+        return gateway.health(path, refresh=True).state
+    except VaultError as error:
+        return error.problems[0].code

@@ -1,0 +1,205 @@
+"""An upgrade by the letter of the docs, on raft: nothing that runs is touched before its time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bao import BaoServer, running_bao
+from support.emulator import RunningEmulator, running_emulator
+from support.plugin import processes_of, wait_for
+from support.stack import BIN, REPO, clean_environ
+
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(300)]
+
+MANIFEST = """\
+version: 1
+manifest: shop
+plugin: {{name: skyflow, version: {version}}}
+mounts:
+  order:
+    credentials: {{file: order.json}}
+    roles:
+      reader: {{role_ids: [role-order]}}
+"""
+CREDS = "skyflow/order/creds/reader"
+
+
+@dataclass
+class Site:
+    """A server on disk, an emulator, and a folder with a manifest."""
+
+    server: BaoServer
+    emulator: RunningEmulator
+    folder: Path
+
+    def cli(self, *args: str, code: int | None = 0) -> dict[str, Any]:
+        """Run skyflowctl with ``-o json``; its envelope."""
+        env = {name: self.server.env()[name] for name in ("BAO_ADDR", "BAO_TOKEN", "BAO_CACERT")}
+        env |= {"HOME": str(self.folder), "SSL_CERT_FILE": str(self.emulator.ca)}
+        done = subprocess.run(
+            [str(BIN / "skyflowctl"), *args, "-o", "json"],
+            env={**clean_environ(), **env, "SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host},
+            cwd=self.folder,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+        assert code is None or done.returncode == code, (args, done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def want(self, version: str) -> None:
+        (self.folder / "mounts.yaml").write_text(MANIFEST.format(version=version))
+
+    def installed(self, version: str, folder: str) -> Path:
+        """Install a version by the README's commands; the folder."""
+        source = self.folder / f"source-{folder}"
+        ignored = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".skyflowctl", "artifacts")
+        shutil.copytree(REPO, source, ignore=ignored)
+        module = source / "src" / "skyflowctl" / "version.py"
+        text = re.sub(
+            r"^__version__ = .*$",
+            f'__version__ = "{version}"',
+            module.read_text(),
+            flags=re.MULTILINE,
+        )
+        module.write_text(text)
+        target = self.folder / "opt" / folder
+        pip = [str(target / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
+        for command in (
+            [sys.executable, "-m", "venv", str(target)],
+            [*pip, "--require-hashes", "-r", "requirements/plugin.txt"],
+            [*pip, "--no-deps", "."],
+        ):
+            subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=200)
+        return target
+
+    def built(self, target: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(target / "bin" / "python"), "-m", "skyflowctl.plugin.build", str(self.plugins)],
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
+            cwd=self.folder,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def launcher(self, target: Path) -> Path:
+        return Path(json.loads(self.built(target).stdout)["path"])
+
+    def register(self, launcher: Path, *more: str) -> dict[str, Any]:
+        host = ("--allow-host", self.emulator.host, "--env", f"SSL_CERT_FILE={self.emulator.ca}")
+        return self.cli("plugin", "register", str(launcher), *host, "-y", *more)["data"]
+
+    @property
+    def plugins(self) -> Path:
+        return self.server.plugin_dir
+
+    def serves(self) -> bool:
+        return self.server.api("GET", CREDS)[0] == 200
+
+    def running(self) -> str:
+        return self.server.api("GET", "sys/mounts/skyflow/order")[1]["data"][
+            "running_plugin_version"
+        ]
+
+    def health(self, code: int = 0) -> str:
+        (one,) = self.cli("health", "order", code=code)["data"]["mounts"]
+        return one["state"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with running_emulator() as emulator, running_bao(raft=True) as server:
+        folder = tmp_path_factory.mktemp("site")
+        account = folder / "order.json"
+        account.write_text(emulator.new_account("role-order"))
+        account.chmod(0o600)
+        yield Site(server, emulator, folder)
+
+
+def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: Site) -> None:
+    old = site.installed("1.0.0", "v1.0.0")
+    first = site.launcher(old)
+    assert site.register(first)["version"] == "v1.0.0"
+    site.want("v1.0.0")
+    site.cli("apply", "-y")
+    assert site.serves()
+    before = first.read_bytes()
+
+    # The next version, installed beside it; the old process dies and comes back.
+    new = site.installed("1.0.1", "v1.0.1")
+    site.want("v1.0.1")
+    refused = site.cli("plan", code=65)
+    assert refused["errors"][0]["code"] == "plugin-not-registered"
+    second = site.launcher(new)
+    assert second != first
+    assert first.read_bytes() == before
+    assert site.register(second)["version"] == "v1.0.1"
+    (process,) = processes_of(site.server, first.name)
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(site.serves)
+    site.server.restart()
+    wait_for(site.serves)
+    assert site.running() == "v1.0.0"
+    listed = site.cli("plugin", "list", "--directory", str(site.plugins))["data"]
+    assert {one["version"]: one["file"]["state"] for one in listed["catalog"]} == {
+        "v1.0.0": "ok",
+        "v1.0.1": "ok",
+    }
+    snapshot = site.folder / "older.snap"
+    site.server.bao("operator", "raft", "snapshot", "save", str(snapshot))
+
+    # The switch, the way back, and the switch again.
+    for version in ("v1.0.1", "v1.0.0", "v1.0.1"):
+        site.want(version)
+        plan = site.cli("plan", "--detailed-exitcode", code=2)["data"]
+        assert [one["action"] for one in plan["actions"]] == ["plugin_upgrade"]
+        site.cli("apply", "-y")
+        assert site.running() == version
+        assert site.serves()
+        assert site.health() == "ok"
+
+    # A snapshot of before the upgrade wants the old launcher, which is still there.
+    site.server.bao("operator", "raft", "snapshot", "restore", str(snapshot))
+    site.server.restart()
+    wait_for(site.serves)
+    assert site.running() == "v1.0.0"
+    site.cli("apply", "-y")
+    assert site.running() == "v1.0.1"
+
+    # An environment that is changed after its build: said before the restart, and mended by
+    # what is printed.
+    (package,) = new.glob("lib/python*/site-packages/skyflowctl")
+    with (package / "clock.py").open("a") as module:
+        module.write("# changed\n")
+    found = site.cli("plugin", "list", "--directory", str(site.plugins), code=6)
+    assert [one["code"] for one in found["errors"]] == ["plugin-file-does-not-start"]
+    assert "into a new folder of its own" in found["errors"][0]["fix"]
+    assert "built from this same installation" in site.built(new, code=5).stderr
+    site.server.restart()
+    wait_for(lambda: site.server.api("GET", "sys/health")[0] == 200)
+    assert site.health(code=6) != "ok"
+    mended = site.launcher(site.installed("1.0.1", "v1.0.1-again"))
+    told = site.register(mended, "--reload")
+    assert [(one["path"], one["health"]) for one in told["reloaded"]] == [("skyflow/order", "ok")]
+    assert site.health() == "ok"
+
+    # Only what nothing names goes.
+    removed = site.cli("plugin", "prune", str(site.plugins), "-y")["data"]
+    assert removed["removed"] == [second.name]
+    assert {one["file"] for one in removed["kept"]} == {first.name, mended.name}
