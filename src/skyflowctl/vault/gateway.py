@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.vault import parsing, reading, rights, rotating
+from skyflowctl.vault import mounting, parsing, reading, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
-    BadRequest,
     Conflict,
     NotAnEngine,
     NotFound,
-    OutcomeUnknown,
-    PathInUse,
     RevokedKeyError,
     SilentlyIgnored,
 )
@@ -105,13 +102,7 @@ class Gateway:
 
     def read_mount(self, path: str) -> LiveMount | None:
         """Return one mount's entry, or None when nothing is mounted there."""
-        try:
-            reply = self._read("GET", f"sys/mounts/{path}", fresh=True)
-        except BadRequest as error:
-            if error.says("No secret engine mount"):
-                return None
-            raise
-        return parsing.mount(path, reply.data or {})
+        return mounting.read(self.transport, path)
 
     def enable_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
         """Mount a secrets engine and return what the server made of it.
@@ -126,36 +117,7 @@ class Gateway:
             BadRequest: the type is unknown, the plugin is broken.
             PathInUse: something else than what was sent is mounted there.
         """
-        try:
-            self._write("POST", f"sys/mounts/{path}", parsing.enable_body(fields), False)
-        except OutcomeUnknown:
-            return self._enable_again(path, fields)
-        except BadRequest as error:
-            return self._made_by_another(path, fields, error)
-        return self._confirmed(path, fields)
-
-    def _made_by_another(
-        self, path: str, fields: Mapping[str, Any], error: BadRequest
-    ) -> LiveMount:
-        """Return what somebody mounted there meanwhile, if it is what was to be mounted."""
-        if not error.says("path is already in use"):
-            raise error
-        live = self.read_mount(path)
-        if live is None or parsing.ignored_fields(live, fields):
-            raise PathInUse.at(path, error) from None
-        return live
-
-    def _enable_again(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
-        """Enable after a lost reply: what is mounted there now is ours if it is equal."""
-        live = self.read_mount(path)
-        if live is not None:
-            return self._confirmed(path, fields)
-        try:
-            self._write("POST", f"sys/mounts/{path}", parsing.enable_body(fields), False)
-        except BadRequest as error:
-            if not error.says("path is already in use"):
-                raise
-        return self._confirmed(path, fields)
+        return mounting.enable(self.transport, path, fields)
 
     def tune_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
         """Change a mount in place and return its entry as it is afterwards.
@@ -169,25 +131,11 @@ class Gateway:
         Raises:
             SilentlyIgnored: the server took the request and not all of its values.
         """
-        self._write("POST", f"sys/mounts/{path}/tune", fields)
-        return self._confirmed(path, fields)
+        return mounting.tune(self.transport, path, fields)
 
     def disable_mount(self, path: str) -> None:
         """Remove a mount and all it holds; a missing one is no error."""
         self._write("DELETE", f"sys/mounts/{path}", None)
-
-    def _confirmed(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
-        """Read a mount back and compare: servers accept what they then ignore."""
-        live = self.read_mount(path)
-        ignored = ["path"] if live is None else parsing.ignored_fields(live, fields)
-        if live is None or ignored:
-            raise SilentlyIgnored(
-                f"the server accepted and ignored {', '.join(ignored)}: {path}",
-                why="it does not change these fields in place, or does not know them",
-                fix="check the server's version, or change the field as its manual says",
-                path=f"sys/mounts/{path}",
-            )
-        return live
 
     def put_audited_header(self, name: str, *, hmac: bool) -> None:
         """Have a request header written to the audit log, hashed or in plain."""
