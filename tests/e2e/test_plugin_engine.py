@@ -193,16 +193,23 @@ def _names(pid: int) -> set[str]:
 def test_clients_that_give_up_free_the_mounts_slots(order: BaoServer, emulator: RunningEmulator):
     path = f"skyflow/order/creds/producer?ctx={CTX}"
     emulator.control.add_fault(Fault(FaultKind.HANG, count=64))
+    before = emulator.control.counters()["faults"]
     hanging = [send_only(order, "GET", path) for _ in range(64)]
+    statuses: list[int] = []
+    waiting = threading.Thread(target=lambda: statuses.append(order.api("GET", path)[0]))
     try:
-        # All slots of the mount are taken: one more is turned away at once.
-        wait_for(lambda: order.api("GET", path)[0] == 503, seconds=8)
+        wait_for(lambda: emulator.control.counters()["faults"] - before == 64, seconds=8)
+        # All slots of the mount are taken: one more waits for its turn.
+        waiting.start()
+        waiting.join(0.5)
+        assert statuses == []
     finally:
         for connection in hanging:
             connection.close()
         emulator.control.reset_faults()
     # Well before their own deadline of ten seconds.
-    wait_for(lambda: order.api("GET", path)[0] == 200, seconds=4)
+    waiting.join(4)
+    assert statuses == [200]
 
 
 def test_many_readers_at_once(order: BaoServer):
