@@ -6,6 +6,7 @@ envelope for programs.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from skyflowctl.cli.envelope import EventStream, Result, envelope, status_of, to_json
 from skyflowctl.cli.render.problems import show_problems, show_warnings
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.render.text import without_long_words
+from skyflowctl.cli.render.text import clipped, without_long_words
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
@@ -27,6 +28,10 @@ from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 if TYPE_CHECKING:
     from skyflowctl.cli.options import OutputOptions
 
+_OF_A_NAME = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES,
+     errno.EPERM, errno.EROFS, errno.EEXIST, errno.EINVAL, errno.ENXIO}
+)  # fmt: skip
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -143,7 +148,32 @@ def failure(error: BaseException, terminal: Terminal, done: str = "") -> Result:
         return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM", done)
     if isinstance(error, (SystemExit, GeneratorExit)):
         raise error
+    if bad_input := _bad_input(error):
+        if terminal.verbosity > 0:
+            _show_traceback(error, terminal)
+        return _failed(ExitCode.USAGE, bad_input)
     return _unexpected(error, terminal)
+
+
+def _bad_input(error: BaseException) -> Problem | None:
+    """Return what is wrong with a name or text that the system refused; None: another error.
+
+    Whoever opens a file or sends a text says so better; this is for the places that do not.
+    """
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_A_NAME:
+        name = clipped(os.fsdecode(error.filename))
+        why = error.strerror or type(error).__name__
+        fix = "correct the name, its folder or its permissions"
+        return Problem("unusable-file", f"a file cannot be used: {name}", why, fix)
+    if isinstance(error, UnicodeEncodeError) and _is_surrogate(error):
+        summary = "an argument, a variable or a file's name is not UTF-8 text"
+        why = "a server and a file take nothing else"
+        return Problem("not-utf-8", summary, why, "type it again, or set it anew")
+    return None
+
+
+def _is_surrogate(error: UnicodeEncodeError) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in error.object[error.start : error.end])
 
 
 def _failed(code: int, *problems: Problem) -> Result:

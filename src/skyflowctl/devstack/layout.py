@@ -160,6 +160,7 @@ class DevLayout:
                 stack's, or what lies in it is.
             UsageError: it cannot be made.
         """
+        self._check_name()
         try:
             self._claim()
             for path, reason in planted_below(self.root):
@@ -175,6 +176,16 @@ class DevLayout:
                 fix=f"run this in a folder that you may write, or name one in {DEV_DIR_VARIABLE}",
                 code="dev-folder",
             ) from None
+
+    def _check_name(self) -> None:
+        # A launcher's first line and a server's configuration must be able to name it.
+        if not str(self.root).isprintable():
+            raise UsageError(
+                f"the dev stack's folder cannot be made: {self.root}",
+                why="its path is not UTF-8 text, or holds characters that do not print",
+                fix=f"name another folder in {DEV_DIR_VARIABLE}, such as ~/.dev",
+                code="dev-folder",
+            )
 
     def check(self) -> None:
         """Refuse a folder that may not be used; one that is not there is no fault.

@@ -78,6 +78,11 @@ def server_config(layout: DevLayout, port: int) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    # HCL reads ${ and %{ as the start of a template.
-    return '"' + text.replace("${", "$${").replace("%{", "%%{") + '"'
+    return '"' + "".join(map(_escaped, str(value))) + '"'
+
+
+def _escaped(char: str) -> str:
+    """Return a character of a string of HCL 1, in which ${ would begin an interpolation."""
+    if char in '"\\':
+        return "\\" + char
+    return char if char != "$" and char.isprintable() else f"\\U{ord(char):08x}"

@@ -180,9 +180,7 @@ class _Check:
 
     def _exposure(self, manifest: Manifest) -> None:
         files = [
-            one
-            for one in _references(manifest)
-            if one.scheme == "file" and Path(one.target[0]).is_file()
+            one for one in _references(manifest) if one.scheme == "file" and _is_file(one.target[0])
         ]
         for reference in files:
             mode = wider_than_owner(reference.target[0])
@@ -193,6 +191,13 @@ class _Check:
                 problem = Problem("file-mode", summary, why, fix, reference.where)
                 self.warnings.append(problem)
         self.warnings += _versioned(files)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long; that it cannot be read was said
+        return False
 
 
 def _versioned(files: Sequence[Reference]) -> Iterator[Problem]:

@@ -133,4 +133,4 @@ def _fingerprint(finding: Finding, server: str) -> str:
     # Numbers in the words are days and counts, which change from run to run.
     words = re.sub(r"\d+ \w+", "", finding.summary)
     parts = (server, finding.check, finding.subject.kind, finding.subject.name, words)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()

@@ -1,5 +1,6 @@
 """What an HTTP answer holds, before anything is made of it."""
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from skyflowctl.vault.foreign_answers import Answer
 from skyflowctl.vault.target import check_address
 
 _MOST_SEEN = 4096
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def as_answer(method: str, path: str, raw: Any) -> Answer:
@@ -22,9 +24,24 @@ def _parsed(answer: Any) -> dict[str, Any] | None:
         return {} if answer.status_code < 300 else None
     try:
         body = answer.json()
-    except ValueError:
+        if _SURROGATE.search(answer.content):
+            body = _without_surrogates(body)
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Return JSON whose texts can all be written: half a character becomes U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            _without_surrogates(name): _without_surrogates(item) for name, item in value.items()
+        }
+    return value
 
 
 def origin(location: str, address: str) -> str:

@@ -138,6 +138,10 @@ def resolve_target(
     )
 
 
+# A DNS name has at most 253 characters; a port follows.
+_LONGEST_HOST = 300
+
+
 def check_address(address: str) -> str:
     """Return an address in its one form.
 
@@ -149,6 +153,8 @@ def check_address(address: str) -> str:
         port = parts.port
     except ValueError:
         raise _bad_address("", "its host or its port is malformed") from None
+    if not address.isprintable() or len(parts.netloc) > _LONGEST_HOST:
+        raise _bad_address("", "it holds what is no text, or a name longer than 300 characters")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise _bad_address("", "it holds a user name, a query or a fragment")
     if parts.scheme == UNIX_SCHEME and parts.path and not parts.netloc:

@@ -23,6 +23,11 @@ def _escape(match: re.Match[str]) -> str:
     return _SHORT.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
 
 
+def clipped(text: str, longest: int = 100) -> str:
+    """Return one safe line of at most so many characters."""
+    return safe(text if len(text) <= longest else text[: longest - 3] + "...")
+
+
 def without_long_words(text: str) -> str:
     """Return one safe line in which every word that could be a secret is masked.
 
