@@ -28,6 +28,9 @@ from skyflowctl.version import __version__
 _LATER = frozenset({"exec", "doctor", "consumer", "context", "login", "logout"})
 
 
+_JSON_FLAGS = frozenset({"-ojson", "-o=json", "--output=json", "-format=json", "--format=json"})
+
+
 class LazyGroup(TyperGroup):
     """The root, or a group such as ``mount``: knows its commands from the table alone."""
 
@@ -126,9 +129,10 @@ def _fail(args: list[str], error: BaseException) -> NoReturn:
 def json_asked(args: Sequence[str]) -> bool:
     """Tell whether a command line that could not be parsed asks for JSON."""
     own = list(args[: args.index("--")] if "--" in args else args)
-    if any(word in {"-ojson", "-o=json", "--output=json"} for word in own):
+    if any(word in _JSON_FLAGS for word in own):
         return True
-    return any(flag in {"-o", "--output"} and value == "json" for flag, value in pairwise(own))
+    asks = {"-o", "--output", "-format", "--format"}
+    return any(flag in asks and value == "json" for flag, value in pairwise(own))
 
 
 def command_named(args: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 from typer.main import get_command
 
 from skyflowctl.cli import help as pages
+from skyflowctl.cli.habits import translate
 from skyflowctl.cli.options import COMMON_PANEL, OptionGroup
 from skyflowctl.cli.table import Row
 from skyflowctl.errors import ExitCode, UsageError
@@ -147,6 +148,15 @@ class Command(TyperCommand):
 
     facts: Facts
     row: Row
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words behind the command's name, flags of habit included."""
+        options = dict.fromkeys(ctx.help_option_names, False)
+        for one in self.get_params(ctx):
+            if isinstance(one, TyperOption):
+                takes = not (one.is_flag or one.count)
+                options |= dict.fromkeys((*one.opts, *one.secondary_opts), takes)
+        return super().parse_args(ctx, translate(self.row.name, args, options))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page into typer's formatter."""

@@ -1,0 +1,146 @@
+"""Flags that people type out of habit: those of ``bao``, ``vault`` and ``terraform``.
+
+The stock clients write long flags with one dash. Here a word with one dash is a group of
+short options, so that ``-field=x`` would be read as ``-f`` with the value ``ield=x``. What
+means the same here is taken; the rest is refused with our own way named.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from skyflowctl.errors import UsageError
+
+_LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
+_SAFE_FIELD = re.compile(r"[a-z][a-z_]{0,40}")
+_MOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62})*")
+_TAKES_MOUNTS = frozenset({"plan", "apply", "status", "health", "rotate"})
+_SAME = {"ns": "namespace", "help": "help"}
+_TRUE = frozenset({None, "1", "t", "T", "true", "TRUE", "True"})
+
+Options = Mapping[str, bool]
+"""Every option's name, such as ``-o`` or ``--output``, to whether a value follows it."""
+
+
+def translate(command: str, words: Sequence[str], options: Options) -> list[str]:
+    """Return a command's words with the flags of habit in our own form.
+
+    Args:
+        command: its full name, such as ``config show``.
+        words: what stands behind the command's name.
+        options: those that the command has.
+
+    Raises:
+        UsageError: a flag of habit has no equal here; the error names what does it.
+    """
+    taken: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            return [*taken, word, *left]
+        match = _LONG.fullmatch(word)
+        if match is None:
+            taken += [word, *_value_behind(word, options, left)]
+        else:
+            taken += _one(command, match, options, left)
+    return taken
+
+
+def _one(
+    command: str, match: re.Match[str], options: Options, left: Iterator[str]
+) -> Sequence[str]:
+    """Return one long flag in our form, with its value."""
+    dashes, name, value = match[1], match[2], match[3]
+    ours = f"--{_SAME.get(name, name)}"
+    if ours in options:
+        whole = ours if value is None else f"{ours}={value}"
+        return [whole, *(() if value is not None else _value_behind(ours, options, left))]
+    habit = _HABITS.get(name)
+    if habit is not None:
+        if value is None and name not in _WITHOUT_VALUE:
+            value = next(left, "")
+        return habit(command, value, options)
+    if dashes == "-" and value is not None:
+        raise _refused(
+            f"no such option: -{name}",
+            "a word with one dash is read as short options, one letter each",
+            f"run 'skyflowctl {command} --help'",
+        )
+    return [match[0]]
+
+
+def _value_behind(word: str, options: Options, left: Iterator[str]) -> list[str]:
+    """Return the word behind an option that takes a value; it is no flag, whatever it is."""
+    if not options.get(word, False):
+        return []
+    return [value for value in [next(left, None)] if value is not None]
+
+
+def _format(command: str, value: str | None, options: Options) -> Sequence[str]:
+    if value in {"json", "table"} and "--output" in options:
+        return ["--output", value or ""]
+    why = "the forms are table and json" if "--output" in options else "it has one form only"
+    fix = "use -o json" if "--output" in options else f"run 'skyflowctl {command} --help'"
+    raise _refused("this form of output is not known", why, fix)
+
+
+def _field(command: str, value: str | None, _options: Options) -> Sequence[str]:
+    if command == "creds" and value == "access_token":
+        return ["--output", "raw"]
+    field = value if value and _SAFE_FIELD.fullmatch(value) else "FIELD"
+    raise _refused(
+        "single fields are not picked here",
+        "-field is the stock client's",
+        f"give -o json and pick it with: jq -r .data.{field}",
+    )
+
+
+def _auto_approve(command: str, value: str | None, options: Options) -> Sequence[str]:
+    if "--yes" not in options:
+        raise _refused(
+            f"{command} asks nothing",
+            "-auto-approve answers a question that it does not have",
+            "leave it out",
+        )
+    return ["--yes"] if value in _TRUE else []
+
+
+def _target(command: str, value: str | None, _options: Options) -> Sequence[str]:
+    named = value if value and _MOUNT.fullmatch(value) else "MOUNT"
+    raise _refused(
+        "a part is not chosen by -target",
+        "mounts are named as arguments, by commands that take some",
+        f"skyflowctl {command} {named}" if command in _TAKES_MOUNTS else "leave it out",
+    )
+
+
+def _out(_command: str, _value: str | None, _options: Options) -> Sequence[str]:
+    raise _refused(
+        "plans are not saved here",
+        "apply makes the plan anew, shows it and asks",
+        "run 'skyflowctl apply'; for a record: skyflowctl plan -o json > plan.json",
+    )
+
+
+def _variables(_command: str, _value: str | None, _options: Options) -> Sequence[str]:
+    raise _refused(
+        "there are no files of variables",
+        "a manifest takes ${NAME} from the environment, and several manifests are merged",
+        "set the variable, or give the file as one more -f FILE",
+    )
+
+
+_Habit = Callable[[str, str | None, Options], Sequence[str]]
+_HABITS: Mapping[str, _Habit] = {
+    "format": _format,
+    "field": _field,
+    "auto-approve": _auto_approve,
+    "target": _target,
+    "out": _out,
+    "var-file": _variables,
+    "var": _variables,
+}
+_WITHOUT_VALUE = frozenset({"auto-approve"})
+
+
+def _refused(summary: str, why: str, fix: str) -> UsageError:
+    return UsageError(summary, why=why, fix=fix, code="flag-of-habit")
