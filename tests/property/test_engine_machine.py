@@ -29,6 +29,7 @@ class Mount(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.config = {"version": 0, "credential": None, "credential_version": 0, "text": ""}
         self.roles = {}
+        self.held, self.revoked = set(), set()
 
     def teardown(self):
         self.loop.close()
@@ -55,8 +56,11 @@ class Mount(RuleBasedStateMachine):
             assert status == 409
         elif number is None and model["credential"] is None:
             assert status == 400
+        elif number in self.revoked:
+            assert status == 409
         else:
             assert status == 200
+            self.held |= {number} - {None}
             model["version"] += 1
             if text is not None:
                 model["text"] = text
@@ -74,6 +78,7 @@ class Mount(RuleBasedStateMachine):
         assert status == 200
         if model["credential"] is not None:
             model.update(version=model["version"] + 1, credential=None)
+            self.revoked |= self.held
 
     @rule(name=NAMES, role=st.none() | st.sampled_from(["r1", "r2"]), cas=CAS, force=st.booleans())
     def write_role(self, name, role, cas, force):
