@@ -129,6 +129,8 @@ def mounts_to_ask_history(
 
 
 def _depends_on_history(config: LiveConfig, wanted: CredentialIdentity | None) -> bool:
+    if not config.api.has("history"):
+        return False
     if not config.configured:
         return config.version > 0
     return wanted is not None and not is_live(config, wanted)

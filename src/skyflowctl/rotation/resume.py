@@ -34,9 +34,8 @@ class Look:
 
     @property
     def basic(self) -> bool:
-        """Whether the engine has the basic API only: no history, or no check-and-set."""
-        versionless = self.config.configured and "version" not in self.config.raw
-        return self.history is None or versionless
+        """Whether the engine has the basic API only."""
+        return bool(self.config.api.missing) or self.history is None
 
     @property
     def written(self) -> Written | None:
@@ -65,7 +64,8 @@ def look(run: Run, *, claim: bool = True) -> Look:
     with run.step(StepName.RESUME) as found:
         config = run.gateway.engine_config(run.path)
         run.live_key_id = run.from_key = config.key_id
-        seen = Look(config, run.gateway.read_history(run.path))
+        has_history = config.api.has("history")
+        seen = Look(config, run.gateway.read_history(run.path) if has_history else None)
         if not seen.basic and is_open(config.rotation) and claim:
             seen = replace(seen, config=_claimed(run, config))
         found.detail = _summary(seen)
