@@ -34,7 +34,7 @@ from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, token_host
 LEFT = "was left by another engine and cannot be taken over"
 _INLINE, _FILE = "credentials_json", "credentials_file_path"
 _SLOT = "1"
-_SLOT_FORM = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_SLOT_FORM = re.compile(r"[a-z0-9]{1,16}(?:\.[0-9]{1,9})?")
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, InvalidCtx)
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
