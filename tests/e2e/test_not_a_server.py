@@ -177,6 +177,20 @@ def test_a6_another_protocol_is_no_server(babbling: str):
     assert "does not speak HTTP" in problem["why"]
 
 
+@pytest.mark.parametrize(("status", "why"), [(407, "wants a login"), (502, "did not connect")])
+def test_a6_a_proxy_that_does_not_connect_is_named(status: int, why: str):
+    """Also where it is asked for a tunnel, so that no answer can come from a server."""
+    with scripted(page(status)) as proxy:
+        environ = {"BAO_PROXY_ADDR": proxy.address.replace("//", "//user:hidden@")}
+        code, problem, seconds = failed("https://bao.invalid:8200", "plan", **environ)
+    assert (code, problem["code"]) == (69, "not-a-server")
+    assert why in problem["why"]
+    assert str(status) in problem["why"]
+    assert "PROXY" in problem["fix"]
+    assert "hidden" not in str(problem)
+    assert seconds < 5
+
+
 # Case 06: BAO_MAX_RETRIES.
 
 

@@ -84,7 +84,7 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(raw)
 
-            do_GET = do_POST = do_PUT = do_DELETE = do_LIST = _any
+            do_GET = do_POST = do_PUT = do_DELETE = do_LIST = do_CONNECT = _any
 
             def handle(self) -> None:
                 with contextlib.suppress(OSError, ValueError):

@@ -7,6 +7,7 @@ asked, and by nothing else.
 import errno
 import http.client
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from skyflowctl.vault.tls import tls_context
 
 _POOL = 64
 _CONNECT_SECONDS = 10.0
+_MAY_PASS = frozenset({502, 503, 504})
 
 
 class NotSent(Exception):
@@ -42,7 +44,7 @@ class NotSent(Exception):
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.lasting = lasting or foreign
+        self.lasting = lasting
         self.fix = fix
         self.foreign = foreign
 
@@ -261,7 +263,7 @@ def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
         reason, fix = _tls_reason(error)
         return NotSent(reason, lasting=True, fix=fix)
     if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema)):
-        return NotSent("the proxy that the environment names cannot be used", lasting=True)
+        return _proxy_failed(error)
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return NotSent("no connection in time")
     if isinstance(error, requests.exceptions.ConnectionError):
@@ -269,6 +271,31 @@ def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
         return _connection_failed(getattr(told, "reason", told))
     timed_out = isinstance(error, requests.exceptions.Timeout)
     return Lost("no answer in time" if timed_out else type(error).__name__)
+
+
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+_CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_PROXY"
+
+
+def _proxy_failed(error: Exception) -> NotSent:
+    """Return what a proxy said instead of connecting; only its status is repeated."""
+    told = _TUNNEL.search(str(error))
+    if told is None:
+        return NotSent("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
+    status = int(told[1])
+    if status == 407:
+        return NotSent(
+            "the proxy on the way answered 407: it wants a login",
+            lasting=True,
+            fix="put the proxy's login into HTTPS_PROXY, or except the host in NO_PROXY",
+            foreign=True,
+        )
+    return NotSent(
+        f"the proxy on the way answered {status}, and did not connect",
+        lasting=status not in _MAY_PASS,
+        fix=_CHECK_PROXY,
+        foreign=True,
+    )
 
 
 def _connection_failed(cause: object) -> NotSent | Lost:
@@ -284,6 +311,7 @@ def _connection_failed(cause: object) -> NotSent | Lost:
         return NotSent(
             "what answers there does not speak HTTP",
             fix="use https:// if it is a TLS port; else check the address and its port",
+            lasting=True,
             foreign=True,
         )
     return Lost("the connection was closed before the answer")
