@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 
 import pytest
@@ -98,5 +97,6 @@ def test_a_slow_token_service_of_one_mount_leaves_another_alone(server, emulator
             pairs.append((alone, p99()))
     connection.close()
     print("p99 alone and beside a slow mount, ms:", [(a * 1e3, b * 1e3) for a, b in pairs])
-    ratios = [beside / alone for alone, beside in pairs]
-    assert statistics.median(ratios) < 1.2, ratios
+    # The least of each: other work on this machine only ever adds.
+    alone, beside = (min(times) for times in zip(*pairs, strict=True))
+    assert beside < 1.2 * alone, pairs

@@ -1,6 +1,7 @@
 """Config and role writes with check-and-set agree with a small model of them."""
 
 import asyncio
+import json
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ KEYS = {}
 
 
 def key(number):
-    """One of two credentials, made once a process."""
+    """One of three credentials, made once a process."""
     if number not in KEYS:
         KEYS[number] = Bench(tokens=ScriptedTokenService()).key()
     return KEYS[number]
@@ -29,7 +30,8 @@ class Mount(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.config = {"version": 0, "credential": None, "credential_version": 0, "text": ""}
         self.roles = {}
-        self.held, self.revoked = set(), set()
+        # The keys that are kept, oldest first; those that a cut-off destroyed, for good.
+        self.kept, self.revoked, self.is_cut_off = [], set(), False
 
     def teardown(self):
         self.loop.close()
@@ -46,27 +48,34 @@ class Mount(RuleBasedStateMachine):
     def lost(self, cas, exists, version):
         return cas is not None and cas != version and (cas != 0 or exists)
 
-    @rule(number=st.none() | st.integers(0, 1), text=st.none() | TEXTS, cas=CAS)
-    def write_config(self, number, text, cas):
+    @rule(
+        number=st.none() | st.integers(0, 2),
+        text=st.none() | TEXTS,
+        cas=CAS,
+        allowed=st.none() | st.integers(0, 2),
+    )
+    def write_config(self, number, text, cas, allowed):
         text_given = None if number is None else key(number)
         body = {"credentials_json": text_given, "description": text, "cas": cas}
+        body["allow_revoked_key"] = None if allowed is None else json.loads(key(allowed))["keyID"]
         status = self.status("update", "config", body)
         model = self.config
         if self.lost(cas, model["credential"] is not None, model["version"]):
             assert status == 409
         elif number is None and model["credential"] is None:
             assert status == 400
-        elif number in self.revoked:
+        elif number in self.revoked and number not in (model["credential"], allowed):
             assert status == 409
         else:
             assert status == 200
-            self.held |= {number} - {None}
             model["version"] += 1
             if text is not None:
                 model["text"] = text
             if number is not None and number != model["credential"]:
                 model["credential"] = number
                 model["credential_version"] += 1
+                self.kept = [*self.kept, number][-3:]
+                self.is_cut_off = False
 
     @rule(cas=CAS)
     def cut_off(self, cas):
@@ -78,7 +87,8 @@ class Mount(RuleBasedStateMachine):
         assert status == 200
         if model["credential"] is not None:
             model.update(version=model["version"] + 1, credential=None)
-            self.revoked |= self.held
+            self.revoked |= set(self.kept)
+            self.kept, self.is_cut_off = [], True
 
     @rule(name=NAMES, role=st.none() | st.sampled_from(["r1", "r2"]), cas=CAS, force=st.booleans())
     def write_role(self, name, role, cas, force):
@@ -110,15 +120,16 @@ class Mount(RuleBasedStateMachine):
         assert read["credential_version"] == model["credential_version"]
         assert read["credentials_configured"] is (model["credential"] is not None)
         assert read["description"] == model["text"]
+        assert bool(read["revoked"]) is self.is_cut_off
         listed = self.loop.run_until_complete(self.bench.list("roles")) or {"key_info": {}}
         assert {
             name: (role["role_ids"][0], role["version"])
             for name, role in listed["key_info"].items()
         } == self.roles
         kept = [name for name in self.bench.storage.dump() if name.startswith("credential/")]
-        assert len(kept) <= 3
-        if model["credential"] is None:
-            assert not kept
+        assert len(kept) == len(self.kept)
+        marks = [name for name in self.bench.storage.dump() if name.startswith("revoked/")]
+        assert len(marks) == len(self.revoked)
 
 
 TestMount = Mount.TestCase

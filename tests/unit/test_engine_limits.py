@@ -141,6 +141,28 @@ async def test_what_is_gone_while_a_request_waits_mints_no_more(what):
 
 
 @scenario
+async def test_64_exchanges_that_end_at_once_do_not_hold_up_another_mount():
+    """Two mounts of one process: the next 64 of the busy one begin one by one."""
+    busy, tokens = await scripted()
+    quick, others = await scripted()
+
+    async def answer(scope, assertion):
+        for _ in range(8):
+            await asyncio.sleep(0)
+
+    others.answer = answer
+    gate = Gate(tokens)
+    running = [asyncio.create_task(busy.read("creds/r1")) for _ in range(192)]
+    await settle()
+    begun = len(tokens.scopes)
+    gate.open.set()
+    assert (await quick.read("creds/r1"))["access_token"]
+    # Each turn of the loop that it took has let one more in.
+    assert 0 < len(tokens.scopes) - begun < 16
+    assert all(reply["access_token"] for reply in await asyncio.gather(*running))
+
+
+@scenario
 async def test_closing_refuses_who_waits():
     bench, tokens = await scripted(max_in_flight=1)
     gate = Gate(tokens)
