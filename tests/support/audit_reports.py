@@ -14,8 +14,10 @@ from skyflowctl.audit.report_model import (
     Limit,
     Range,
     Report,
+    Rule,
     Series,
     SeriesLine,
+    Subject,
     Tally,
     TopApp,
     Totals,
@@ -61,9 +63,10 @@ HOSTILE = (
 
 
 RULES = (
-    "first-seen-app: an app's first request on a role in the log",
-    "ctx-outside-pattern: a ctx in plain that is not what the role's pattern says now",
-    "outside-usual-hours: an hour with less than 1 % of what the app asked on earlier days",
+    Rule(UnusualKind.FIRST_SEEN_APP, "an app's first request on a role in the log"),
+    Rule(UnusualKind.CTX_OUTSIDE_PATTERN, "a ctx in plain that is not what the pattern says now"),
+    Rule(UnusualKind.OUTSIDE_USUAL_HOURS, "an hour with less than 1 % of what the app asked"),
+    Rule(UnusualKind.UNDECLARED_ROLE, "a role that is not declared", "no manifest was named"),
 )
 
 
@@ -133,6 +136,7 @@ def usual(mounts: int = len(MOUNTS)) -> Report:
         heat=heat,
         top_apps=_top(usage),
         rules=RULES,
+        subject=Subject("prod-eu-1", "production"),
     )
 
 
@@ -226,7 +230,8 @@ def hostile() -> Report:
         ),
         heat=tuple(replace(whole.heat[0], mount=each) for each in HOSTILE),
         top_apps=tuple(TopApp(each, evil(at), tally(9, 1), 1) for at, each in enumerate(HOSTILE)),
-        rules=HOSTILE,
+        rules=tuple(Rule(UnusualKind.ROOT_TOKEN, each, each) for each in HOSTILE),
+        subject=Subject(HOSTILE[0], HOSTILE[1]),
         limits=tuple(Limit(each, 1, 1, each) for each in HOSTILE),
     )  # fmt: skip
 

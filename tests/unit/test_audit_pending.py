@@ -153,3 +153,9 @@ def test_d_text_and_csv_say_pending_and_who_approved(story, tmp_path):
     assert shown.count("approved_by") == 4
     lines = invoke("audit", "who", log, "-o", "csv").stdout.splitlines()
     assert [",otto," in line for line in lines[1:]] == [bool(one[2]) for one in EXPECTED]
+
+
+def test_d_the_very_same_lines_again_are_copies(story, tmp_path):
+    data = who(written(tmp_path, "audit.log", story.lines() * 2))
+    assert sorted(told(data)) == sorted(EXPECTED)
+    assert data["summary"]["read"]["duplicates"] == 2 * len(EXPECTED)

@@ -13,6 +13,7 @@ from skyflowctl.audit.unusual import (
     HABIT_DAYS,
     HABIT_REQUESTS,
     KNOWN_DAYS,
+    Grounds,
     Habit,
     first_seen_detail,
     rules,
@@ -152,9 +153,15 @@ def test_an_app_that_was_there_before_the_range_is_not_new() -> None:
     assert found.totals.tally.requests == 1
 
 
-def test_the_rules_name_their_figures() -> None:
-    first, ctx, hours = rules(patterns=False)
-    assert f"{KNOWN_DAYS} days" in first
-    assert "not judged" in ctx
-    assert f"{HABIT_REQUESTS} requests on {HABIT_DAYS} days" in hours
+def test_the_rules_name_their_figures_and_why_they_were_not_applied() -> None:
+    found = {rule.kind: rule for rule in rules(Grounds(days=2))}
+    assert f"{KNOWN_DAYS} days" in found[UnusualKind.FIRST_SEEN_APP].text
+    habit = f"{HABIT_REQUESTS} requests on {HABIT_DAYS} days"
+    assert habit in found[UnusualKind.OUTSIDE_USUAL_HOURS].text
+    assert "cover 2 days, not the 7" in found[UnusualKind.FIRST_SEEN_APP].not_applied
+    applied = {kind for kind, rule in found.items() if not rule.not_applied}
+    assert applied == {UnusualKind.ROLE_ID_CHANGED, UnusualKind.ROOT_TOKEN}
+    whole = Grounds(9, habits=True, patterns=True, plain=True, failures=True, declared=True)
+    assert not any(rule.not_applied for rule in rules(whole))
+    assert set(found) == set(UnusualKind)
     assert "3 apps" in first_seen_detail(9, 3)

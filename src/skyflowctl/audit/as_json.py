@@ -51,7 +51,7 @@ def change_json(change: CredentialChange) -> dict[str, Any]:
     """Return one change of a mount's credential."""
     return {
         "time": rfc3339(change.time),
-        "mount": change.mount,
+        "mount": change.mount or None,
         "kind": change.kind.value,
         "outcome": change.outcome.value,
         "key_id": change.key_id or None,
@@ -60,4 +60,8 @@ def change_json(change: CredentialChange) -> dict[str, Any]:
         "run_id": change.run_id or None,
         "request_id": change.request_id,
         "node": change.node,
+        "name": change.name or None,
+        "changes": [
+            {"field": one.field, "before": one.before, "after": one.after} for one in change.fields
+        ],
     }

@@ -10,6 +10,8 @@ BUCKETS_MAX = 120
 CELLS_MAX = 20_000
 """Minutes that are counted apart, over all mounts: 6 MB. With more of them hours are, then
 days, then months."""
+HOURS_MAX = 50_000
+"""Hours of mounts whose share of failures is compared: 10 MB."""
 _MINUTE_DAYS = 3
 """And so many days: with more of them no bucket is shorter than an hour."""
 
@@ -35,6 +37,21 @@ class Timeline:
         self._day = ""
         self._days: set[str] = set()
         self._weekday = 0
+        self.hours: dict[tuple[str, str], list[int]] = {}
+        """Requests and errors of each mount and hour, before the range too."""
+        self.hours_left_out = False
+
+    def add_hour(self, mount: str, time: str, requests: int, errors: int) -> None:
+        """Count requests of one hour that are not of the range, or are counted by ``add``."""
+        key = (mount, time[:13])
+        hour = self.hours.get(key)
+        if hour is None:
+            if len(self.hours) >= HOURS_MAX:
+                self.hours_left_out = True
+                return
+            hour = self.hours[key] = [0, 0]
+        hour[0] += requests
+        hour[1] += errors
 
     def add(self, mount: str, time: str, requests: int, errors: int) -> None:
         """Count requests of one minute or hour, ``2026-11-22T18:44``."""
@@ -52,6 +69,7 @@ class Timeline:
         if time[:10] != self._day:
             self._turn_to(time[:10])
         week[self._weekday * HOURS + int(time[11:13])] += requests
+        self.add_hour(mount, time, requests, errors)
 
     def _turn_to(self, day: str) -> None:
         self._day = day

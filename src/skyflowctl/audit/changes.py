@@ -10,6 +10,7 @@ FORWARDED = "cannot write to readonly storage"
 """The error that makes a standby forward a write to the leader (trial 17)."""
 
 CREDS = "creds"
+ROLE = "role"
 _CHANGES = {
     ("config/commit", "update"): ChangeKind.ROTATION_COMMITTED,
     ("config/rollback", "update"): ChangeKind.ROLLBACK,
@@ -21,7 +22,8 @@ _READS = frozenset({"read", "update", "create"})
 
 
 class Target(NamedTuple):
-    """What a path on an engine's mount names; ``kind`` is ``creds``, ``config`` or empty."""
+    """What a path on an engine's mount names; ``kind`` is ``creds``, ``role``, ``config``
+    or empty."""
 
     kind: str
     mount: str
@@ -47,6 +49,8 @@ def target_of(mount_point: str, path: str) -> Target:
     mount, rest = mount_point.rstrip("/"), path[len(mount_point) :].lstrip("/")
     if rest.startswith("creds/") and len(rest) > len("creds/"):
         return Target(CREDS, mount, rest[len("creds/") :])
+    if rest.startswith("roles/") and len(rest) > len("roles/"):
+        return Target(ROLE, mount, rest[len("roles/") :])
     if rest == "config" or rest.startswith("config/"):
         return Target("config", mount, rest)
     return NOTHING

@@ -110,8 +110,11 @@ class Response(msgspec.Struct, gc=False):
     wrap_info: WrapInfo | None = None
 
 
-class Entry(msgspec.Struct, gc=False):
-    """One line: a request, or a request and its response."""
+class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
+    """One line: a request, or a request and its response.
+
+    ``details``: all fields of request and answer, where they are wanted; no server writes it.
+    """
 
     type: str
     request: Request
@@ -119,6 +122,7 @@ class Entry(msgspec.Struct, gc=False):
     auth: Auth | None = None
     response: Response | None = None
     error: str = ""
+    details: Any = None
 
 
 _decode = msgspec.json.Decoder(Entry).decode

@@ -15,6 +15,8 @@ from skyflowctl.audit.unread import Unread, last_time_in, time_in
 
 START = b'{"time":"'
 """How a server begins an entry."""
+_BETWEEN = b"}\n" + START
+_BETWEEN_BYTES = len(_BETWEEN) - 1
 _BRACE, _CLOSING = ord("{"), ord("}")
 _BOM = b"\xef\xbb\xbf"
 _DOCKER_START = b'{"log":'
@@ -52,17 +54,12 @@ def bare_lines(block: bytes) -> int:
     """Return how many lines a block has that holds entries alone; -1: it may hold others."""
     if b"\0" in block or not block.startswith(START):
         return -1
-    find, starts = block.find, block.startswith
-    count, last = 0, len(block) - 1
+    find, count, last = block.find, 0, len(block) - 1
     at = find(b"\n")
     while at >= 0:
-        if block[at - 1] != _CLOSING:
-            return -1
         count += 1
-        if at == last:
-            return count
-        if not starts(START, at + 1):
-            return -1
+        if block[at - 1 : at + _BETWEEN_BYTES] != _BETWEEN:
+            return count if at == last and block[at - 1] == _CLOSING else -1
         at = find(b"\n", at + 1)
     return count + 1 if block[last] == _CLOSING else -1
 
@@ -96,16 +93,22 @@ class Opener:
 
     def open(self, block: bytes) -> bytes:
         """Return the entries of a block, one a line; what is none is counted."""
-        self.head = self.head or block[:_HEAD_BYTES]
         lines = bare_lines(block)
         if lines >= 0:
-            self.lines += lines
-            self._settle(block)
-        else:
-            block = b"\n".join(self._opened(block.split(b"\n")))
-        if block:
-            self._entries(block)
-        return block
+            self.take(block, lines)
+            return block
+        self.head = self.head or block[:_HEAD_BYTES]
+        opened = b"\n".join(self._opened(block.split(b"\n")))
+        if opened:
+            self._entries(opened)
+        return opened
+
+    def take(self, block: bytes, lines: int) -> None:
+        """Take in a block that holds entries alone."""
+        self.head = self.head or block[:_HEAD_BYTES]
+        self.lines += lines
+        self._settle(block)
+        self._entries(block)
 
     def close(self) -> None:
         """Take in that the file ends here."""

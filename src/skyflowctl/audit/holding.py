@@ -14,7 +14,7 @@ from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import Entry, Namespace, Policy, WrapInfo
 from skyflowctl.audit.join import Row
 from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import Caller, CredentialChange, Outcome, TokenRequest
+from skyflowctl.audit.model import Caller, ChangeKind, CredentialChange, Outcome, TokenRequest
 from skyflowctl.audit.times import moment
 
 HELD_MAX = 10_000
@@ -24,6 +24,8 @@ REORDER_SECONDS = 30.0
 """A mint takes at most 10 s, a config write 25 s."""
 WRAPPED_MAX = 5_000
 """Wrapped answers that wait for their unwrap."""
+
+_CREDENTIAL = frozenset(list(ChangeKind)[: list(ChangeKind).index(ChangeKind.ROLE_WRITTEN)])
 
 Record = TokenRequest | CredentialChange
 
@@ -282,4 +284,7 @@ def credential_change(row: Row) -> CredentialChange:
         request_id=row.request_id,
         node=row.node,
         run_id=row.run_id,
+        name="" if row.change in _CREDENTIAL else row.role,
+        fields=row.fields,
+        created=row.entry.request.operation == "create",
     )

@@ -8,9 +8,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from skyflowctl.audit.admin import States, admin_target, role_change
 from skyflowctl.audit.changes import (
     CREDS,
     FORWARDED,
+    ROLE,
     Target,
     asks_for_token,
     change_kind,
@@ -20,7 +22,7 @@ from skyflowctl.audit.changes import (
 from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import NOT_AN_ENTRY, Auth, Entry, Request
 from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import ChangeKind, Outcome
+from skyflowctl.audit.model import ChangeKind, FieldChange, Outcome
 from skyflowctl.audit.times import utc_text
 
 PENDING_MAX = 20_000
@@ -37,6 +39,8 @@ TARGETS_MAX = 10_000
 """Paths whose meaning is remembered."""
 PARKED_MAX = 10_000
 """Requests that a control group parked, or that were executed more than once."""
+RUNS_MAX = 50
+"""Executions of one request of which the very same line is known again."""
 RECENT_MAX = 5_000
 """Rows whose ctx is kept until the other device's copy comes."""
 
@@ -69,6 +73,7 @@ class Row(NamedTuple):
         change: None for a token request.
         entry: the entry itself, for the fields that few ask for.
         approved_by: of a request that was parked: who let it pass.
+        fields: of a change: what it changed.
     """
 
     time: str
@@ -87,6 +92,7 @@ class Row(NamedTuple):
     change: ChangeKind | None
     entry: Entry
     approved_by: tuple[str, ...] = ()
+    fields: tuple[FieldChange, ...] = ()
 
 
 class Recogniser:
@@ -161,12 +167,18 @@ class Seen:
         found = self._new.get(key)
         return self._old.get(key) if found is None else found
 
-    def add(self, key: int, fingerprint: int, device: int = 0) -> None:
-        """Remember a key, and that a device told of it; 0: none did."""
-        known = self.get(key)
-        told = 0 if known is None else known >> _BITS
-        if device:
-            told = told << _BITS | device & _MASK
+    def add(self, key: int, fingerprint: int, marks: Iterable[int] = (), known: int = 0) -> None:
+        """Remember a key.
+
+        Args:
+            key: see ``get``.
+            fingerprint: what all devices must agree on.
+            marks: of the device that told of it, and of its lines; see ``has``.
+            known: what ``get`` returned for this key; 0: nothing.
+        """
+        told = known >> _BITS
+        for mark in marks:
+            told = told << _BITS | mark & _MASK
         if len(self._new) >= self._half:
             self._old, self._new = self._new, {}
         self._new[key] = told << _BITS | fingerprint & _MASK
@@ -177,14 +189,20 @@ class Seen:
         return known & _MASK == fingerprint & _MASK
 
     @staticmethod
-    def told_by(known: int, device: int) -> bool:
-        """Return whether this device told of it."""
+    def has(known: int, mark: int) -> bool:
+        """Return whether what is remembered has this mark."""
         told = known >> _BITS
         while told:
-            if told & _MASK == device & _MASK:
+            if told & _MASK == mark & _MASK:
                 return True
             told >>= _BITS
         return False
+
+    def is_again(self, known: int | None, logged: "Logged") -> bool:
+        """Return whether a device tells of something again, and not in the very same line."""
+        if known is None or not self.has(known, logged.device):
+            return False
+        return not self.has(known, logged.line)
 
 
 _BITS = 40
@@ -203,24 +221,28 @@ class Parked:
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._approvers: OrderedDict[int, tuple[str, ...]] = OrderedDict()
 
-    def run_of(self, key: int, device: int, seen: Seen) -> int:
+    def run_of(self, key: int, logged: "Logged", seen: Seen) -> int:
         """Return the key of the execution that a device tells of, having told one before."""
         runs = self._runs.get(key)
         if runs is None:
             runs = self._runs[key] = {}
             _bound(self._runs)
-        run = hash((key, runs.setdefault(device, 1)))
-        known = seen.get(run)
-        if known is not None and seen.told_by(known, device):
-            runs[device] += 1
-            run = hash((key, runs[device]))
-        return run
+        newest = runs.setdefault(logged.device, 1)
+        for number in range(max(1, newest - RUNS_MAX), newest + 1):
+            run = hash((key, number))
+            if not seen.is_again(seen.get(run), logged):
+                return run
+        runs[logged.device] = newest + 1
+        return hash((key, newest + 1))
 
     def add(self, key: int, accessor: str) -> None:
         """Remember by which accessor an approver names a request."""
         if accessor:
             self._ids[accessor] = key
             _bound(self._ids)
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
 
     def approve(self, entry: Entry, logins: Logins) -> None:
         """Take in an approval."""
@@ -250,7 +272,9 @@ class Logged(NamedTuple):
 
     entry: Entry
     node: str
+    stream: int
     device: int
+    line: int
     target: Target
     change: ChangeKind | None
     size: int
@@ -267,6 +291,8 @@ class Joiner:
         on_unwrap: gets the responses that opened a wrapped answer.
         on_again: gets the id of a request that is executed after it was answered: the
             answer was a control group's, even if wrapping had been asked for.
+        every_change: also hand out changes of roles and of the server's own settings, and
+            what root tokens do.
     """
 
     def __init__(
@@ -278,6 +304,7 @@ class Joiner:
         on_unwrap: Callable[[Entry], object] | None = None,
         *,
         on_again: Callable[[str], object] | None = None,
+        every_change: bool = False,
     ) -> None:
         self._logins = logins
         self.damaged: Counter[str] = Counter()
@@ -287,6 +314,7 @@ class Joiner:
         self._on_copy = on_copy
         self._on_unwrap = on_unwrap
         self._on_again = on_again
+        self._states = States() if every_change else None
         # Ordered: the oldest of a plain dict is found only past all that were removed before.
         self._pending: OrderedDict[int, Logged] = OrderedDict()
         self._pending_bytes = 0
@@ -299,26 +327,57 @@ class Joiner:
         """Take in one entry whose line has ``size`` bytes, of the stream of this number."""
         request = entry.request
         target = self._recognise(request)
-        if target is None:
-            if entry.response is not None:
-                self._elsewhere(entry)
-            return
         change = None
-        if target.kind == CREDS:
+        if target is not None and target.kind == CREDS:
             if not asks_for_token(request.operation):
                 return
         else:
-            change = change_kind(target, request.operation, request.data)
-            if change is None:
+            if target is None and entry.response is not None:
+                self._elsewhere(entry)
+                if self._states is None or not (entry.details or _is_root(entry.auth)):
+                    return
+            found = self._change(entry, target, stream)
+            if found is None:
                 return
+            target, change = found
         key = hash((request.id, request.path))
         device = hash((stream, request.client_token))  # each device hashes it in its own way
+        line = hash((device, entry.time))
         if entry.type == "response":
-            self._answered(Logged(entry, node, device, target, change, size), key)
+            self._answered(Logged(entry, node, stream, device, line, target, change, size), key)
         elif entry.type == "request":
-            self._asked(Logged(entry, node, device, target, change, size), key)
+            self._asked(Logged(entry, node, stream, device, line, target, change, size), key)
         else:
             self.damaged[NOT_AN_ENTRY] += 1
+
+    def _change(
+        self, entry: Entry, target: Target | None, stream: int
+    ) -> tuple[Target, ChangeKind] | None:
+        """Return what an entry changes, and on what; None: nothing that is asked for."""
+        request, states, kind = entry.request, self._states, None
+        if target is not None and target.kind != ROLE:
+            kind = change_kind(target, request.operation, request.data)
+        if states is None or kind is not None:
+            return (target, kind) if target is not None and kind is not None else None
+        states.look(entry, stream)
+        if target is None and not _is_device_test(entry):
+            found = admin_target(request.path, request.operation)
+            if found is not None:
+                return found
+        elif (
+            target is not None
+            and target.kind == ROLE
+            and (kind := role_change(request.operation)) is not None
+        ):
+            return target, kind
+        if entry.response is not None and _is_root(entry.auth):
+            return Target("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
+        return None
+
+    @property
+    def wants_approvals(self) -> bool:
+        """Whether a request may be parked."""
+        return bool(self._parked)
 
     def finish(self) -> None:
         """Hand out what still waits: the log ends here."""
@@ -336,8 +395,8 @@ class Joiner:
 
     def _asked(self, logged: Logged, key: int) -> None:
         known = self._seen.get(key)
-        if known is not None and self._seen.told_by(known, logged.device):
-            key = self._parked.run_of(key, logged.device, self._seen)
+        if self._seen.is_again(known, logged):
+            key = self._parked.run_of(key, logged, self._seen)
             known = self._seen.get(key)
         if known is not None or key in self._pending:
             self.duplicates += 1
@@ -352,15 +411,21 @@ class Joiner:
         fingerprint = _fingerprint(entry)
         first, known = key, self._seen.get(key)
         conflicts = known is not None and not self._seen.fits(known, fingerprint)
-        if known is not None and self._seen.told_by(known, logged.device):
-            key = self._parked.run_of(key, logged.device, self._seen)
+        if self._seen.is_again(known, logged):
+            key = self._parked.run_of(key, logged, self._seen)
             known = self._seen.get(key)
-        self._seen.add(key, fingerprint, logged.device)
+        waits = self._pending.get(key)
+        lines = (logged.line,) if waits is None else (logged.line, waits.line)
+        self._seen.add(key, fingerprint, (logged.device, *lines), known or 0)
+        fields: tuple[FieldChange, ...] = ()
+        is_done = logged.change is not None and outcome_of(entry, token=False) is Outcome.GRANTED
+        if self._states is not None and logged.change is not None and is_done:
+            fields = self._states.change(entry, logged.stream, logged.change)
         if known is not None and not conflicts:
             self._copy(logged, key)
             return
         self.damaged[CONFLICTING_ID] += conflicts
-        asked = self._take(key)
+        asked = None if logged.change is ChangeKind.ROOT_TOKEN_USED else self._take(key)
         if FORWARDED in entry.error:
             self.forwards += 1
             return
@@ -368,6 +433,8 @@ class Joiner:
         outcome = outcome_of(entry, token=logged.change is None)
         self._park(logged, key)
         row = self._row(logged, time, outcome)
+        if fields and row is not None:
+            row = row._replace(fields=fields)
         if first != key and row is not None:
             row = row._replace(approved_by=self._parked.approvers(first))
             if self._on_again is not None:
@@ -437,7 +504,7 @@ class Joiner:
 
     def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
         """Make the row; None when there is no time to put it at."""
-        entry, node, _, target, change, _ = logged
+        entry, node, _, _, _, target, change, _ = logged
         when = utc_text(time) or utc_text(entry.time)
         if when is None:
             return None
@@ -467,6 +534,15 @@ class Joiner:
 
 
 _NOBODY = Auth()
+
+
+def _is_device_test(entry: Entry) -> bool:
+    """Return whether a server only tries out a new device: nobody asked for that."""
+    return entry.request.path == "sys/audit/test" and not (entry.auth or _NOBODY).display_name
+
+
+def _is_root(auth: Auth | None) -> bool:
+    return auth is not None and auth.policies is not None and "root" in auth.policies
 
 
 def _fingerprint(entry: Entry) -> int:

@@ -106,7 +106,7 @@ class TokenRequest:
 
 
 class ChangeKind(StrEnum):
-    """What was done to a mount's credential."""
+    """What was done: to a mount's credential, or to something else that tokens rest on."""
 
     WRITE = "write"
     ROTATION_OPENED = "rotation-opened"
@@ -115,11 +115,41 @@ class ChangeKind(StrEnum):
     ROLLBACK = "rollback"
     KEPT_DESTROYED = "kept-destroyed"
     REVOKED = "revoked"
+    ROLE_WRITTEN = "role-written"
+    ROLE_DELETED = "role-deleted"
+    MOUNT_ENABLED = "mount-enabled"
+    MOUNT_DISABLED = "mount-disabled"
+    MOUNT_TUNED = "mount-tuned"
+    MOUNT_MOVED = "mount-moved"
+    POLICY_WRITTEN = "policy-written"
+    POLICY_DELETED = "policy-deleted"
+    PLUGIN_REGISTERED = "plugin-registered"
+    PLUGIN_REMOVED = "plugin-removed"
+    PLUGIN_RELOADED = "plugin-reloaded"
+    AUDIT_DEVICE_ENABLED = "audit-device-enabled"
+    AUDIT_DEVICE_DISABLED = "audit-device-disabled"
+    SNAPSHOT_RESTORED = "snapshot-restored"
+    ROOT_TOKEN_GENERATED = "root-token-generated"  # noqa: S105 - a kind of change
+    ROOT_TOKEN_USED = "root-token-used"  # noqa: S105 - a kind of change
+    """Any request of a root token that is neither for a token nor another change."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of a change, as the log has it, perhaps hashed; None: not there, not known."""
+
+    field: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialChange:
-    """One change of a mount's credential; ``key_id`` is the one live afterwards."""
+    """One change that bears on tokens.
+
+    Of a credential ``key_id`` is the one live afterwards. ``mount`` is empty for what is no
+    mount's; ``name`` is the role, policy, plugin or device; ``fields`` is what changed.
+    """
 
     time: datetime
     caller: Caller
@@ -130,6 +160,10 @@ class CredentialChange:
     request_id: str
     node: str
     run_id: str = ""
+    name: str = ""
+    fields: tuple[FieldChange, ...] = ()
+    created: bool = False
+    """Nothing was there before."""
 
 
 @dataclass(frozen=True, slots=True)

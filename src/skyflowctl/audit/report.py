@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
 from skyflowctl.audit.holding import credential_change
 from skyflowctl.audit.join import Row
-from skyflowctl.audit.model import Counts, CredentialChange
+from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange
 from skyflowctl.audit.report_model import (
     Limit,
     Range,
     Report,
+    Subject,
     Tally,
     TopApp,
     Totals,
@@ -29,13 +30,16 @@ from skyflowctl.audit.sources import Input, Sources
 from skyflowctl.audit.times import moment
 from skyflowctl.audit.unusual import (
     KNOWN_DAYS,
+    Grounds,
     Group,
     Key,
     Patterns,
     ctx_detail,
+    failure_jumps,
     first_seen_detail,
     rules,
 )
+from skyflowctl.audit.unwanted import RootUses, role_id_changed, undeclared_detail
 from skyflowctl.audit.usage import CTX_MAX, CTX_TOTAL_MAX, CtxBudget, Use
 
 __all__ = ["BUCKETS_MAX", "CELLS_MAX", "CTX_MAX", "CTX_TOTAL_MAX", "Asked", "Reporter", "report"]
@@ -64,6 +68,8 @@ class Asked:
         role: whether a role is; changes of credentials are told whatever the role,
         app: and whoever made them.
         patterns: of the roles' ctx; None: not known.
+        declared: mount and role of those that should be there; None: not known.
+        subject: what the report is about.
     """
 
     since: datetime | None = None
@@ -72,6 +78,8 @@ class Asked:
     role: Callable[[str], bool] = _any
     app: Callable[[str], bool] = _any
     patterns: Patterns | None = None
+    declared: frozenset[tuple[str, str]] | None = None
+    subject: Subject = field(default_factory=Subject)
 
 
 @dataclass
@@ -91,6 +99,8 @@ class Reporter:
         self._since = _text(self.asked.since) or ""
         self._until = _text(self.asked.until) or "~"
         self._log_first = "~"
+        self._log_last = ""
+        self._root = RootUses()
         self._changes: list[CredentialChange] = []
         self._changes_left_out = self._requests_left_out = 0
 
@@ -102,6 +112,10 @@ class Reporter:
             if time >= until:
                 continue
             self._log_first = min(self._log_first, time)
+            self._log_last = max(self._log_last, time)
+            auth = row[14].auth
+            if auth is not None and auth.policies is not None and "root" in auth.policies:
+                self._as_root(row)
             if row[13] is not None:
                 self._change(row)
                 continue
@@ -112,7 +126,7 @@ class Reporter:
             if use is None and (use := self._new(key, time)) is None:
                 continue
             if time < since:
-                use.add_before(time)
+                use.add_before(time, row[7])
             else:
                 use.add(row)
 
@@ -129,9 +143,14 @@ class Reporter:
         use = self._uses[key] = Use(key, self._timeline, self._budget, pattern, time)
         return use
 
+    def _as_root(self, row: Row) -> None:
+        if row.time >= self._since and self.asked.app(row.app):
+            self._root.add(row)
+
     def _change(self, row: Row) -> None:
-        mount = placed(row)
-        if row.time < self._since or not self.asked.mount(mount):
+        mount = placed(row) if row.mount else ""
+        is_asked = not mount or self.asked.mount(mount)
+        if row.change is ChangeKind.ROOT_TOKEN_USED or row.time < self._since or not is_asked:
             return
         if len(self._changes) >= CHANGES_MAX:
             self._changes_left_out += 1
@@ -164,12 +183,29 @@ class Reporter:
             series=series,
             heat=self._timeline.heat(line.mount for line in series.lines),
             top_apps=_top_apps(usage),
-            rules=rules(patterns=self.asked.patterns is not None),
+            rules=rules(self._grounds()),
             limits=tuple(self._limits(usage, len(unusual))),
+            subject=self.asked.subject,
+        )
+
+    def _grounds(self) -> Grounds:
+        """Return what the logs give to the rules."""
+        asked, uses, days = self.asked, self._uses.values(), None
+        if self._log_last:
+            days = (moment(self._log_last) - moment(self._log_first)).days
+        return Grounds(
+            days=days,
+            habits=any(use.habit.is_known for use in uses),
+            patterns=asked.patterns is not None,
+            plain=any(use.judged for use in uses),
+            failures=self._failures_judged and not self._timeline.hours_left_out,
+            declared=asked.declared is not None,
         )
 
     def _unusual(self, uses: Sequence[Use]) -> list[Unusual]:
-        found = [*self._first_seen(uses)]
+        jumps, self._failures_judged = failure_jumps(self._timeline.hours, self._since)
+        found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
+        found += [each for change in self._changes if (each := role_id_changed(change))]
         for use in uses:
             if use.pattern is not None and use.outside.count:
                 detail = ctx_detail(use.pattern, use.example)
@@ -177,6 +213,20 @@ class Reporter:
             if (habit := use.habit.told(use.key)) is not None:
                 found.append(habit)
         return sorted(found, key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
+
+    def _undeclared(self, uses: Sequence[Use]) -> Iterator[Unusual]:
+        """Tell the uses of roles that should not be there and gave tokens."""
+        declared = self.asked.declared
+        if declared is None:
+            return
+        mounts = {mount for mount, _ in declared}
+        for use in uses:
+            tally = use.tally()
+            if use.key[:2] not in declared and tally.granted:
+                group = Group()
+                group.add(tally.requests, tally.granted, use.first, use.last)
+                detail = undeclared_detail(known_mount=use.key[0] in mounts)
+                yield group.told(UnusualKind.UNDECLARED_ROLE, use.key, detail)
 
     def _first_seen(self, uses: Sequence[Use]) -> Iterator[Unusual]:
         """Tell the apps whose first request on a role comes late in the log."""
@@ -278,7 +328,7 @@ def report(
     sources: Sources, options: ScanOptions | None = None, asked: Asked | None = None
 ) -> Report:
     """Read the logs once, and return what they add up to."""
-    reading = scan(sources, options)
+    reading = scan(sources, replace(options or ScanOptions(), every_change=True))
     adding = Reporter(asked or Asked())
     adding.add(reading.rows())
     return adding.report(sources.inputs(), reading.counts())

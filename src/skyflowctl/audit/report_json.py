@@ -21,6 +21,10 @@ from skyflowctl.clock import rfc3339
 def report_json(report: Report) -> dict[str, Any]:
     """Return everything that a report tells."""
     return {
+        "subject": {
+            "cluster": report.subject.cluster or None,
+            "environment": report.subject.environment or None,
+        },
         "range": _range(report),
         "inputs": inputs_json(report.inputs),
         "certain": report.counts.certain,
@@ -32,7 +36,13 @@ def report_json(report: Report) -> dict[str, Any]:
         "series": _series(report.series),
         "heat": [_heat(each) for each in report.heat],
         "top_apps": [_top_app(each) for each in report.top_apps],
-        "rules": list(report.rules),
+        "rules": [f"{each.kind.value}: {each.text}" for each in report.rules],
+        "rules_applied": [each.kind.value for each in report.rules if not each.not_applied],
+        "rules_not_applied": [
+            {"rule": each.kind.value, "why": each.not_applied}
+            for each in report.rules
+            if each.not_applied
+        ],
         "limits": [_limit(each) for each in report.limits],
     }
 
@@ -59,7 +69,7 @@ _UNUSUAL = (
 )
 _CHANGES = (
     *("time", "mount", "kind", "outcome", "key_id", "app", "auth", "run_id", "request_id"),
-    "node",
+    *("node", "name", "changes"),
 )
 _TOP_APPS = ("app", "auth", *_TALLY, "errors", "roles")
 
@@ -69,7 +79,13 @@ def _table(name: str, rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...
 
 
 def _flat(value: object) -> object:
-    return " ".join(value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return " ".join(each if isinstance(each, str) else _change_words(each) for each in value)
+
+
+def _change_words(change: Mapping[str, Any]) -> str:
+    return f"{change['field']}: {change['before'] or '?'} -> {change['after'] or 'none'};"
 
 
 def _points(series: Mapping[str, Any]) -> list[Sequence[object]]:
@@ -141,8 +157,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 def _unusual(found: Unusual) -> dict[str, Any]:
     return {
         "kind": found.kind.value,
-        "mount": found.mount,
-        "role": found.role,
+        "mount": found.mount or None,
+        "role": found.role or None,
         "app": found.app or None,
         "auth": found.auth or None,
         "detail": found.detail,

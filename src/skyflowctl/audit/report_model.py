@@ -57,9 +57,36 @@ class Tally:
 class UnusualKind(StrEnum):
     """Which rule a finding breaks; see ``audit/unusual.py``."""
 
+    ROLE_ID_CHANGED = "role-id-changed-by-hand"
+    ROOT_TOKEN = "root-token"  # noqa: S105 - a rule's name
+    UNDECLARED_ROLE = "undeclared-role"
+    FAILURE_JUMP = "failure-jump"
     FIRST_SEEN_APP = "first-seen-app"
     OUTSIDE_USUAL_HOURS = "outside-usual-hours"
     CTX_OUTSIDE_PATTERN = "ctx-outside-pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one kind of finding is detected.
+
+    Args:
+        kind: of the findings.
+        text: the rule in words.
+        not_applied: why it could not be applied to these logs; empty: it was applied.
+    """
+
+    kind: UnusualKind
+    text: str
+    not_applied: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the report is about: the cluster's name and the environment; empty: not named."""
+
+    cluster: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +95,9 @@ class Unusual:
 
     Args:
         kind: the rule.
-        mount: without a trailing slash.
+        mount: without a trailing slash; empty: about no mount. The same for ``role``.
         role: of the engine.
-        app: the login's own name.
+        app: the login's own name; empty: about no app.
         auth: how it logged in; empty: not known.
         detail: one sentence for people, with the figures behind it.
         count: requests that it is about.
@@ -233,12 +260,13 @@ class Report:
         totals: of the range.
         usage: rows by mount, role and app, sorted by these.
         unusual: findings, the most serious kind first, then by first time.
-        changes: of credentials, in the order of time.
+        changes: of credentials and of what else tokens rest on, in the order of time.
         series: requests over time, by mount.
         heat: by mount, in the order of the series' lines.
         top_apps: the apps with the most requests, at most ``report.TOP_APPS``.
-        rules: how the unusual is told, one sentence a rule.
+        rules: how the unusual is detected, and which rules could not be applied.
         limits: that were reached; empty: the report is whole.
+        subject: what it is about.
     """
 
     range: Range
@@ -251,5 +279,6 @@ class Report:
     series: Series
     heat: tuple[HeatMap, ...]
     top_apps: tuple[TopApp, ...]
-    rules: tuple[str, ...]
+    rules: tuple[Rule, ...]
     limits: tuple[Limit, ...] = ()
+    subject: Subject = Subject()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 
+from skyflowctl.audit.admin import admin_target, details, has_details
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
 from skyflowctl.audit.entries import Entry, decode
 from skyflowctl.audit.envelopes import Opener
@@ -56,6 +57,8 @@ class ScanOptions:
         wrapped: with a prefilter: also decode every wrapped answer, because what is
             looked for shows only in its unwrap (a bearer's hash).
         reorder_seconds: how long a record waits for earlier ones; 0 for following.
+        every_change: also changes of roles and of the server's own settings, and what root
+            tokens do, as ``rows`` alone hands them out.
         hold_wrapped: a wrapped record waits until it is known who unwrapped it (or its
             ttl is over, or the log ends), and so comes out of turn.
     """
@@ -67,6 +70,7 @@ class ScanOptions:
     wrapped: bool = False
     reorder_seconds: float = REORDER_SECONDS
     hold_wrapped: bool = True
+    every_change: bool = False
 
 
 def needle(text: str) -> bytes | None:
@@ -159,7 +163,12 @@ class Scan:
     def rows(self) -> Iterator[Row]:
         """Yield every token request and credential change as it is joined, fast."""
         joined: list[Row] = []
-        joiner = self._joiner = Joiner(self._recogniser(), Logins(), joined.append)
+        joiner = self._joiner = Joiner(
+            self._recogniser(),
+            Logins(),
+            joined.append,
+            every_change=self._options.every_change,
+        )
         feed = joiner.feed
         for batch in self._batches():
             for entry, node, size, stream in batch:
@@ -237,11 +246,10 @@ class Scan:
             for block in blocks(content, cut):
                 if not opener.head and known_format(block):
                     raise no_audit_log(file.name, block)
-                opened = opener.open(block)
-                if self._options.prefilter:
+                if not self._options.prefilter:
+                    yield self._whole(block, origin, opener)
+                elif opened := opener.open(block):
                     yield from self._wanted(opened, origin)
-                elif opened:
-                    yield self._decoded(_split(opened), origin)
         self._lines += opener.lines
         self._end(opener, origin[0], cut, broken=self._sources.damaged.total() - broken)
         if file.read is not None:
@@ -271,43 +279,74 @@ class Scan:
         if (opener.lines and not opener.proved) or known_format(opener.head):
             raise no_audit_log(name, opener.head)
 
+    def _whole(self, block: bytes, origin: Origin, opener: Opener) -> list[Fed]:
+        """Return the entries of a block of which every line is decoded."""
+        if b"\0" not in block:
+            lines = _split(block)
+            entries = [decode(line) for line in lines]
+            if not any(type(entry) is str for entry in entries):
+                opener.take(block, len(lines))
+                return self._chosen(zip(entries, lines, strict=True), origin)  # type: ignore[arg-type]  # none is a reason
+        opened = opener.open(block)
+        return self._decoded(_split(opened), origin) if opened else []
+
     def _wanted(self, block: bytes, origin: Origin) -> Iterator[list[Fed]]:
         """Yield the entries of a block that may matter, found before they are decoded."""
         for text in self._options.notice:
             if text not in self.noticed and text in block:
                 self.noticed.add(text)
-        needles = (*self._options.prefilter, LOGIN_NEEDLE, APPROVAL_NEEDLE)
+        needles = (*self._options.prefilter, LOGIN_NEEDLE)
         if self._options.wrapped:
             needles = (*needles, WRAP_NEEDLE)
         # Another stream may have read on past an unwrap before its wrapped answer is met.
         early = self._options.wrapped or len(self._sources.streams) > 1 or self._wants_unwraps()
         if early:
             needles = (*needles, *UNWRAP_NEEDLES)
-        if lines := lines_with(block, needles):
+        approvals = len(self._sources.streams) > 1 or self._wants_approvals()
+        if approvals:
+            needles = (*needles, APPROVAL_NEEDLE)
+        lines = lines_with(block, needles)
+        if not approvals and any(WRAP_NEEDLE in line for line in lines):
+            # One may be parked, and approved and executed in this same block.
+            lines = lines_with(block, (*needles, APPROVAL_NEEDLE))
+        if lines:
             yield self._decoded(lines, origin)
         if not early and self._wants_unwraps():
             yield self._decoded(lines_with(block, UNWRAP_NEEDLES), origin)
+
+    def _wants_approvals(self) -> bool:
+        return self._joiner is not None and self._joiner.wants_approvals
 
     def _wants_unwraps(self) -> bool:
         return self._holding is not None and self._holding.wants_unwraps
 
     def _decoded(self, lines: Sequence[bytes], origin: Origin) -> list[Fed]:
         """Return the entries of these lines, but for requests of mounts that are not ours."""
-        found: list[Fed] = []
-        ours = self._types
-        node, number = origin
+        return self._chosen(self._entries(lines), origin)
+
+    def _entries(self, lines: Sequence[bytes]) -> Iterator[tuple[Entry, bytes]]:
+        """Yield the entries of lines, with these; what is none is counted."""
         for at, line in enumerate(lines):
             entry = decode(line)
             if isinstance(entry, str):
                 self._damaged[entry] += 1
                 self._unread.add(*neighbours(lines, at))
-                continue
+            else:
+                yield entry, line
+
+    def _chosen(self, entries: Iterable[tuple[Entry, bytes]], origin: Origin) -> list[Fed]:
+        """Return those of these entries that may matter."""
+        found: list[Fed] = []
+        ours, changes = self._types, self._options.every_change
+        node, number = origin
+        for entry, line in entries:
             if entry.response is None and entry.request.mount_type not in ours:
-                continue
+                if not changes or admin_target(entry.request.path, entry.request.operation) is None:
+                    continue
+            elif changes and has_details(entry):
+                entry.details = details(line)
             size = len(line)
-            if size > LONG_LINE_BYTES:
-                entry = clipped(entry)
-            found.append((entry, node, size, number))
+            found.append((clipped(entry) if size > LONG_LINE_BYTES else entry, node, size, number))
         return found
 
 

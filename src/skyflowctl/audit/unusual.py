@@ -1,12 +1,14 @@
-"""What is unusual: three rules, each stated in words where its findings are shown.
+"""What is unusual: seven rules, each stated in words where its findings are shown.
 
-They look at one app's requests on one role at a time, against what the log holds before.
+Three look at one app's requests on one role at a time, against what the log holds before;
+one at a mount's share of failures; three at what should not be there at all. A rule that
+these logs give no ground for is said not to have been applied.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from skyflowctl.audit.report_model import HOURS, Unusual, UnusualKind
+from skyflowctl.audit.report_model import HOURS, Rule, Unusual, UnusualKind
 from skyflowctl.audit.times import moment
 
 KNOWN_DAYS = 7
@@ -19,6 +21,15 @@ RARE_PERCENT = 1
 """An hour of the day that, with the one before and the one after it, has less than this
 share of them is outside the usual. One hour alone would be chance where an app asks evenly
 but seldom, and a nightly job that starts at 01:59 for once is no news."""
+
+JUMP_REQUESTS = 20
+"""So many requests in an hour make a share of failures,"""
+JUMP_PERCENT = 20
+"""and it is high from here on,"""
+JUMP_TIMES = 3
+"""and a jump if it is so many times the earlier share,"""
+JUMP_BASE = 200
+"""of at least so many requests."""
 
 _DETAIL_CTX_MAX = 80
 
@@ -81,7 +92,7 @@ class Habit:
             self._next_day(day)
         hour = int(time[11:13])
         self._today[hour] += count
-        if self._total < HABIT_REQUESTS or self._days < HABIT_DAYS:
+        if not self.is_known:
             return False
         return _around(self._before, hour) * 100 < self._total * RARE_PERCENT
 
@@ -93,6 +104,11 @@ class Habit:
             self._total = sum(self._before)
             self._days += 1
         self._day = day
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are enough earlier requests to say what is usual."""
+        return self._total >= HABIT_REQUESTS and self._days >= HABIT_DAYS
 
     def broken(self, count: int, granted: int, first: str, last: str) -> None:
         """Take in that these requests, just noted, are to be told."""
@@ -149,25 +165,133 @@ def ctx_detail(pattern: Pattern, example: str) -> str:
     return f"ctx {shown} is not {pattern.text}, the role's pattern"
 
 
-def rules(*, patterns: bool) -> tuple[str, ...]:
-    """Return the rules in words.
+def failure_jumps(
+    hours: Mapping[tuple[str, str], Sequence[int]], since: str
+) -> tuple[list[Unusual], bool]:
+    """Return the mounts whose share of failed requests jumped, and whether any could be judged.
 
     Args:
-        patterns: the roles' patterns are known.
+        hours: requests and errors by mount and hour (``2026-11-22T18``).
+        since: what lies before only tells what is usual.
     """
-    ctx = (
-        "ctx-outside-pattern: a ctx that stands in plain and is not what the role's pattern "
-        "says now; hashed ones cannot be judged"
+    by_mount: dict[str, list[tuple[str, int, int]]] = {}
+    for (mount, hour), (requests, errors) in sorted(hours.items()):
+        by_mount.setdefault(mount, []).append((hour, requests, errors))
+    told = [_failure_jump(mount, each, since) for mount, each in by_mount.items()]
+    return [each for each, _ in told if each is not None], any(judged for _, judged in told)
+
+
+def _failure_jump(
+    mount: str, hours: Sequence[tuple[str, int, int]], since: str
+) -> tuple[Unusual | None, bool]:
+    group, judged, then = Group(), False, (0, 0)
+    usual = usual_errors = 0
+    for hour, requests, errors in hours:
+        known = usual >= JUMP_BASE and hour >= since[:13]
+        judged = judged or known
+        if known and _jumps(requests, errors, usual, usual_errors):
+            then = then if group.count else (usual, usual_errors)
+            group.add(requests, requests - errors, f"{hour}:00:00", f"{hour}:59:59")
+        else:
+            usual, usual_errors = usual + requests, usual_errors + errors
+    if not group.count:
+        return None, judged
+    failed = group.count - group.granted
+    detail = (
+        f"{failed} of {group.count} requests failed ({_percent(failed, group.count)}) in the "
+        f"hours of the jump; before it {_percent(then[1], then[0])} of {then[0]} did"
     )
-    if not patterns:
-        ctx = "ctx-outside-pattern: not judged, because no role's pattern is known here"
-    first = (
-        f"first-seen-app: an app's first request on a role in the log, with at least "
-        f"{KNOWN_DAYS} days of log before it"
+    return group.told(UnusualKind.FAILURE_JUMP, (mount, "", "", ""), detail), judged
+
+
+def _jumps(requests: int, errors: int, usual: int, usual_errors: int) -> bool:
+    return (
+        requests >= JUMP_REQUESTS
+        and errors * 100 >= requests * JUMP_PERCENT
+        and errors * usual >= JUMP_TIMES * usual_errors * requests
     )
-    hours = (
-        f"outside-usual-hours: an hour of the day (UTC) that, with the hours before and after "
-        f"it, has less than {RARE_PERCENT} % of what the app asked of the role on earlier days, "
-        f"if these are at least {HABIT_REQUESTS} requests on {HABIT_DAYS} days"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What these logs, and what is known besides, give to the rules.
+
+    Args:
+        days: of log; None: it is empty.
+        habits: an app asked a role often enough to have habits.
+        patterns: patterns of roles are known.
+        plain: a readable ctx was held against one.
+        failures: a mount had enough earlier requests.
+        declared: it is known which roles there should be.
+    """
+
+    days: int | None = None
+    habits: bool = False
+    patterns: bool = False
+    plain: bool = False
+    failures: bool = False
+    declared: bool = False
+
+
+def rules(grounds: Grounds) -> tuple[Rule, ...]:
+    """Return the rules in words, and why one could not be applied."""
+    kinds = UnusualKind
+    ctx = "the roles' patterns are not known: name the manifest (-f), or give --server-roles"
+    if grounds.patterns:
+        ctx = "" if grounds.plain else "no readable ctx of a role with a pattern is in the logs"
+    short = grounds.days is None or grounds.days < KNOWN_DAYS
+    return (
+        Rule(
+            kinds.ROLE_ID_CHANGED,
+            "the Skyflow role id of a role was changed by a request without a run of skyflowctl",
+        ),
+        Rule(kinds.ROOT_TOKEN, "a root token was used, for whatever it was"),
+        Rule(
+            kinds.UNDECLARED_ROLE,
+            "tokens were issued for a role that the manifest (or, with --server-roles, the "
+            "server) does not have",
+            ""
+            if grounds.declared
+            else "the roles are not known: name the manifest (-f), or give --server-roles",
+        ),
+        Rule(
+            kinds.FAILURE_JUMP,
+            f"in an hour with at least {JUMP_REQUESTS} requests on a mount, at least "
+            f"{JUMP_PERCENT} % failed, and {JUMP_TIMES} times the share of the hours before, "
+            f"if these are at least {JUMP_BASE} requests",
+            "" if grounds.failures else f"no mount has {JUMP_BASE} earlier requests to compare",
+        ),
+        Rule(
+            kinds.FIRST_SEEN_APP,
+            f"an app's first request on a role in the log, with at least {KNOWN_DAYS} days of "
+            f"log before it",
+            f"the logs cover {_days(grounds.days)}, not the {KNOWN_DAYS} days that it takes"
+            if short
+            else "",
+        ),
+        Rule(
+            kinds.CTX_OUTSIDE_PATTERN,
+            "a ctx that can be read and is not what the role's pattern says now; hashed ones "
+            "cannot be judged",
+            ctx,
+        ),
+        Rule(
+            kinds.OUTSIDE_USUAL_HOURS,
+            f"an hour of the day (UTC) that, with the hours before and after it, has less than "
+            f"{RARE_PERCENT} % of what the app asked of the role on earlier days, if these are "
+            f"at least {HABIT_REQUESTS} requests on {HABIT_DAYS} days",
+            ""
+            if grounds.habits
+            else f"no app asked for a role {HABIT_REQUESTS} times on {HABIT_DAYS} earlier days",
+        ),
     )
-    return first, ctx, hours
+
+
+def _days(number: int | None) -> str:
+    if not number:
+        return "nothing" if number is None else "less than a day"
+    return "1 day" if number == 1 else f"{number} days"

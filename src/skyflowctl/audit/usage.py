@@ -13,6 +13,7 @@ CTX_TOTAL_MAX = 500_000
 """and in all rows: 50 MB. What is more is told as "more than"."""
 
 _GRANTED = Outcome.GRANTED
+_ERRORS = frozenset({Outcome.DENIED, Outcome.REFUSED, Outcome.FAILED})
 
 
 class CtxBudget:
@@ -44,6 +45,7 @@ class Use:
         "example",
         "first",
         "habit",
+        "judged",
         "key",
         "last",
         "more_ctx",
@@ -70,6 +72,7 @@ class Use:
         self.outside = Group()
         self.example = ""
         self.habit = Habit()
+        self.judged = False
         self._timeline = timeline
         self._hours = [0] * HOURS
         self._minute = self._run_first = self._run_last = ""
@@ -100,18 +103,21 @@ class Use:
             value = hash(ctx)
             if value not in self.ctxs:
                 self._new_ctx(value)
-            if self.pattern is not None and not row[6] and not self.pattern.matches(ctx):
-                self._outside(ctx, time, outcome)
+            if self.pattern is not None and not row[6]:
+                self.judged = True
+                if not self.pattern.matches(ctx):
+                    self._outside(ctx, time, outcome)
 
-    def add_before(self, time: str) -> None:
-        """Take in a request before the range: it counts only as habit."""
+    def add_before(self, time: str, outcome: Outcome) -> None:
+        """Take in a request before the range: it counts only for what is usual."""
         self.habit.note(time, 1)
+        self._timeline.add_hour(self.key[0], time, 1, int(outcome in _ERRORS))
         self.seen_first = min(self.seen_first, time)
 
     def _no_token(self, outcome: Outcome) -> None:
         self.not_granted[outcome] = self.not_granted.get(outcome, 0) + 1
         self._bad += 1
-        self._errors += outcome is not Outcome.UNKNOWN and outcome is not Outcome.PENDING
+        self._errors += outcome in _ERRORS
 
     def _new_ctx(self, value: int) -> None:
         if len(self.ctxs) >= CTX_MAX or self.budget.left <= 0:

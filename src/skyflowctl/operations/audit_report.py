@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from skyflowctl.audit.evidence import Evidence, csv_texts
 from skyflowctl.audit.globs import any_glob
 from skyflowctl.audit.report import Asked, report
 from skyflowctl.audit.report_json import report_tables
-from skyflowctl.audit.report_model import Report
+from skyflowctl.audit.report_model import Report, Subject
 from skyflowctl.audit.scan import ScanOptions
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.unusual import Pattern, Patterns
@@ -37,7 +37,8 @@ class Question:
         since: the first moment; None: the log's start.
         until: the first moment after it; None: the log's end.
         plugin_names: types of mounts that are the engine's.
-        patterns: of the roles' ctx; None: not known.
+        known: which roles there should be; None: not known.
+        subject: what the report is about.
     """
 
     logs: tuple[str, ...]
@@ -47,11 +48,12 @@ class Question:
     since: datetime | None = None
     until: datetime | None = None
     plugin_names: tuple[str, ...] = ("skyflow",)
-    patterns: Patterns | None = None
+    known: "KnownRoles | None" = None
+    subject: Subject = field(default_factory=Subject)
 
     def query(self) -> dict[str, Any]:
         """Return everything that the answer depends on besides the logs, for evidence."""
-        patterns = sorted((self.patterns or {}).items())
+        known = self.known
         return {
             "logs": list(self.logs),
             "mounts": list(self.mounts),
@@ -61,9 +63,20 @@ class Question:
             "until": time_json(self.until),
             "plugin_names": list(self.plugin_names),
             "ctx_patterns": None
-            if self.patterns is None
-            else {f"{mount}/{role}": pattern.text for (mount, role), pattern in patterns},
+            if known is None
+            else {"/".join(key): known.patterns[key].text for key in sorted(known.patterns)},
+            "known_roles": None if known is None else sorted("/".join(key) for key in known.roles),
+            "cluster": self.subject.cluster or None,
+            "environment": self.subject.environment or None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRoles:
+    """The roles that there should be, by mount and name, and what they ask of ctx."""
+
+    roles: frozenset[tuple[str, str]]
+    patterns: Patterns
 
 
 def build_report(question: Question, sources: Sources) -> Report:
@@ -82,7 +95,9 @@ def build_report(question: Question, sources: Sources) -> Report:
         mount=_fits(question.mounts),
         role=_fits(question.roles),
         app=_fits(question.apps),
-        patterns=question.patterns,
+        patterns=None if question.known is None else question.known.patterns,
+        declared=None if question.known is None else question.known.roles,
+        subject=question.subject,
     )
     exact = tuple(mount for mount in question.mounts if not set("*?") & set(mount))
     options = ScanOptions(plugin_names=question.plugin_names, mounts=exact or None)
@@ -93,28 +108,39 @@ def _fits(globs: tuple[str, ...]) -> Callable[[str], bool]:
     return any_glob(globs) if globs else lambda _: True
 
 
-def declared_patterns(manifest: Manifest, namespace: str = "") -> Patterns:
-    """Return what the manifest asks of the roles' ctx.
+def declared_roles(manifest: Manifest, namespace: str = "") -> KnownRoles:
+    """Return the roles of a manifest.
 
     Args:
         manifest: which mounts and roles.
         namespace: where it is applied; empty for the root.
     """
-    return _patterns(
+    return _known_roles(
         (_placed(mount.path, namespace), role.name, role.ctx.pattern)
         for mount in manifest.mounts
         for role in mount.roles
     )
 
 
-def server_patterns(gateway: Gateway, plugin_name: str, namespace: str = "") -> Patterns:
-    """Return what the server's roles ask of ctx now: 1 + N requests for N mounts of ours."""
+def server_roles(gateway: Gateway, plugin_name: str, namespace: str = "") -> KnownRoles:
+    """Return the roles that the server has now: 1 + N requests for N mounts of ours."""
     mounts = [path for path, mount in gateway.list_mounts().items() if mount.type == plugin_name]
-    return _patterns(
+    return _known_roles(
         (_placed(path, namespace), role.name, role.ctx_pattern)
         for path in sorted(mounts)
         for role in gateway.list_roles(path).values()
     )
+
+
+def environment_of(manifest: Manifest) -> str:
+    """Return the environment that all mounts are tagged with (``env:prod``); empty: none."""
+    found = {
+        tag.removeprefix("env:")
+        for mount in manifest.mounts
+        for tag in mount.tags
+        if tag.startswith("env:")
+    }
+    return found.pop() if len(found) == 1 else ""
 
 
 def server_cut_offs(
@@ -132,16 +158,18 @@ def _placed(path: str, namespace: str) -> str:
     return f"{namespace}/{path}" if namespace else path
 
 
-def _patterns(found: Iterable[tuple[str, str, str]]) -> Patterns:
+def _known_roles(found: Iterable[tuple[str, str, str]]) -> KnownRoles:
     patterns: dict[tuple[str, str], Pattern] = {}
+    roles: set[tuple[str, str]] = set()
     for mount, role, text in found:
+        roles.add((mount, role))
         if not text:
             continue
         try:
             patterns[mount, role] = Pattern(text, CtxPattern.parse(text).matches)
         except InvalidCtx:
             continue  # the engine takes none such; another writer may have
-    return patterns
+    return KnownRoles(frozenset(roles), patterns)
 
 
 def report_evidence(question: Question, found: Report, data: Mapping[str, Any]) -> Evidence:

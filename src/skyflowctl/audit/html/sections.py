@@ -1,4 +1,4 @@
-"""The page's tables: what is unusual, every use, every credential change, and its grounds."""
+"""The page's tables: anomalies, usage, changes, sources and method."""
 
 from datetime import datetime
 
@@ -14,13 +14,17 @@ from skyflowctl.audit.html.text import (
     stamp,
     text,
 )
-from skyflowctl.audit.model import ChangeKind, CredentialChange, Outcome
+from skyflowctl.audit.model import ChangeKind, CredentialChange, FieldChange, Outcome
 from skyflowctl.audit.report_model import Report, Tally, Unusual, UnusualKind, Usage
 
 KINDS = {
-    UnusualKind.FIRST_SEEN_APP: "First-seen app",
+    UnusualKind.ROLE_ID_CHANGED: "Role ID changed manually",
+    UnusualKind.ROOT_TOKEN: "Root token used",
+    UnusualKind.UNDECLARED_ROLE: "Undeclared role",
+    UnusualKind.FAILURE_JUMP: "Surge in failures",
+    UnusualKind.FIRST_SEEN_APP: "New application",
     UnusualKind.OUTSIDE_USUAL_HOURS: "Outside usual hours",
-    UnusualKind.CTX_OUTSIDE_PATTERN: "Ctx outside pattern",
+    UnusualKind.CTX_OUTSIDE_PATTERN: "Context outside pattern",
 }
 CHANGES = {
     ChangeKind.WRITE: "Credential written",
@@ -29,7 +33,23 @@ CHANGES = {
     ChangeKind.ROTATION_COMMITTED: "Rotation committed",
     ChangeKind.ROLLBACK: "Rolled back",
     ChangeKind.KEPT_DESTROYED: "Kept credential destroyed",
-    ChangeKind.REVOKED: "Revoked (cut off)",
+    ChangeKind.REVOKED: "Credential revoked",
+    ChangeKind.ROLE_WRITTEN: "Role written",
+    ChangeKind.ROLE_DELETED: "Role deleted",
+    ChangeKind.MOUNT_ENABLED: "Mount enabled",
+    ChangeKind.MOUNT_DISABLED: "Mount disabled",
+    ChangeKind.MOUNT_TUNED: "Mount tuned",
+    ChangeKind.MOUNT_MOVED: "Mount moved",
+    ChangeKind.POLICY_WRITTEN: "Policy written",
+    ChangeKind.POLICY_DELETED: "Policy deleted",
+    ChangeKind.PLUGIN_REGISTERED: "Plugin registered",
+    ChangeKind.PLUGIN_REMOVED: "Plugin removed",
+    ChangeKind.PLUGIN_RELOADED: "Plugin reloaded",
+    ChangeKind.AUDIT_DEVICE_ENABLED: "Audit device enabled",
+    ChangeKind.AUDIT_DEVICE_DISABLED: "Audit device disabled",
+    ChangeKind.SNAPSHOT_RESTORED: "Snapshot restored",
+    ChangeKind.ROOT_TOKEN_GENERATED: "Root token generated",
+    ChangeKind.ROOT_TOKEN_USED: "Root token used",
 }
 OUTCOMES = {
     Outcome.GRANTED: "Done",
@@ -42,30 +62,54 @@ OUTCOMES = {
 
 
 def unusual(report: Report) -> str:
-    """Return the findings, and the rules that they are told by."""
-    rules = "".join(f"<li>{text(rule)}</li>" for rule in report.rules)
-    told = (
-        '<details class="rules"><summary>How the unusual is told</summary>'
-        f"<ul>{rules}</ul></details>"
-    )
+    """Return the findings, and the rules by which they are detected."""
     if not report.unusual:
-        return f'<p class="empty">Nothing unusual was found by these rules.</p>{told}'
+        return f"{_nothing(report)}{_rules(report)}"
     columns = [
-        Column("What"),
-        Column("App"),
+        Column("Anomaly"),
+        Column("Application"),
         Column("Mount"),
         Column("Role"),
-        Column("Why", wide=True),
+        Column("Details", wide=True),
         Column("Requests", "number"),
         Column("First (UTC)", "time"),
         Column("Last (UTC)", "time"),
     ]
     rows = [_finding(each) for each in report.unusual]
-    return table("unusual-table", "unusual findings", columns, rows) + told
+    return table("unusual-table", "anomalies", columns, rows) + _rules(report)
+
+
+def _nothing(report: Report) -> str:
+    applied = sum(not rule.not_applied for rule in report.rules)
+    if not applied:
+        return '<p class="empty">No rule could be applied, so anomalies were not looked for.</p>'
+    return (
+        '<p class="empty">No anomalies were detected by the '
+        f"{counted(applied, 'rule')} that could be applied.</p>"
+    )
+
+
+def _rules(report: Report) -> str:
+    """Return how anomalies are detected, and by which rules they could not be."""
+    applied = "".join(
+        f"<li><strong>{KINDS[rule.kind]}:</strong> {text(rule.text)}</li>"
+        for rule in report.rules
+        if not rule.not_applied
+    )
+    skipped = "".join(
+        f"<li><strong>{KINDS[rule.kind]}:</strong> {text(rule.not_applied)}</li>"
+        for rule in report.rules
+        if rule.not_applied
+    )
+    missing = f'<h3>Rules not applied</h3><ul class="limits">{skipped}</ul>' if skipped else ""
+    return (
+        f'{missing}<details class="rules"><summary>How anomalies are detected</summary>'
+        f"<ul>{applied or '<li>No rule could be applied.</li>'}</ul></details>"
+    )
 
 
 def _finding(each: Unusual) -> list[Cell]:
-    got = "" if each.granted == each.count else f"{number(each.granted)} with a token"
+    got = "" if each.granted == each.count else f"{number(each.granted)} issued a token"
     return [
         Cell(f'<span class="kind">{KINDS[each.kind]}</span>', KINDS[each.kind]),
         Cell(app(each.app, each.auth), each.app),
@@ -81,18 +125,18 @@ def _finding(each: Unusual) -> list[Cell]:
 def usage(report: Report) -> str:
     """Return every use of a role by an app, the heaviest first."""
     if not report.usage:
-        return '<p class="empty">No request for a token in this range.</p>'
+        return '<p class="empty">No tokens were requested in this period.</p>'
     columns = [
-        Column("App"),
+        Column("Application"),
         Column("Mount"),
         Column("Role"),
         Column("Requests", "number"),
-        Column("No token", "number"),
-        Column("Distinct ctx", "number"),
+        Column("No token issued", "number"),
+        Column("Distinct contexts", "number"),
         Column("Busiest hour (UTC)", "number"),
         Column("First (UTC)", "time"),
         Column("Last (UTC)", "time"),
-        Column("Unusual"),
+        Column("Anomalies"),
     ]
     heaviest = sorted(
         report.usage,
@@ -136,29 +180,30 @@ def endings(tally: Tally) -> str:
 def changes(report: Report) -> str:
     """Return the changes of credentials, in the order of time."""
     if not report.changes:
-        return '<p class="empty">No credential was changed in this range.</p>'
+        return '<p class="empty">No changes were made in this period.</p>'
     columns = [
         Column("Time (UTC)", "time"),
-        Column("Mount"),
-        Column("What"),
-        Column("Live key", wide=True),
-        Column("By"),
+        Column("Change"),
+        Column("Object", wide=True),
+        Column("Before and after", wide=True),
+        Column("Made by"),
         Column("Outcome"),
         Column("Run"),
         Column("Request", wide=True),
     ]
     rows = [_change(each) for each in report.changes]
-    return table("changes-table", "credential changes", columns, rows, (0, "ascending"))
+    return table("changes-table", "changes affecting tokens", columns, rows, (0, "ascending"))
 
 
 def _change(each: CredentialChange) -> list[Cell]:
     who = each.caller.app or each.caller.display_name
     outcome = OUTCOMES[each.outcome]
+    place = f"{each.mount} {each.name}".strip()
     return [
         _time(each.time),
-        Cell(name(each.mount), each.mount),
         Cell(CHANGES[each.kind]),
-        Cell(_code(each.key_id), each.key_id),
+        Cell(name(place), place),
+        Cell(_before_and_after(each)),
         Cell(app(who, each.caller.auth), who),
         Cell(
             outcome if each.outcome is Outcome.GRANTED else f'<span class="kind">{outcome}</span>'
@@ -168,15 +213,32 @@ def _change(each: CredentialChange) -> list[Cell]:
     ]
 
 
+def _before_and_after(each: CredentialChange) -> str:
+    """Return the live key of a credential, or a change's fields; hashes as the log has them."""
+    if each.key_id:
+        return f'<span class="note">live key</span> {_code(each.key_id)}'
+    if not each.fields:
+        return NOTHING
+    fields = "".join(f"<li>{_field(one)}</li>" for one in each.fields)
+    summary = counted(len(each.fields), "field")
+    return f"<details><summary>{summary}</summary><ul>{fields}</ul></details>"
+
+
+def _field(one: FieldChange) -> str:
+    before = f"{name(one.before)} \N{RIGHTWARDS ARROW} " if one.before else ""
+    after = name(one.after) if one.after else '<span class="none">removed</span>'
+    return f'<span class="note">{text(one.field)}</span> {before}{after}'
+
+
 def grounds(report: Report) -> str:
     """Return what the report rests on: inputs with digests, range, counts and limits."""
     limits = "".join(
         f"<li><strong>{text(each.name)}</strong> {text(each.detail)}</li>" for each in report.limits
     )
     whole = (
-        f'<h3>Limits that were reached</h3><ul class="limits">{limits}</ul>'
+        f'<h3>Limits reached</h3><ul class="limits">{limits}</ul>'
         if limits
-        else '<p class="empty">No limit was reached: the report is whole.</p>'
+        else '<p class="empty">No limits were reached: nothing was left out.</p>'
     )
     return f"{_facts(report)}{_damaged(report)}{whole}<h3>Inputs</h3>{_inputs(report)}"
 
@@ -187,17 +249,20 @@ def _facts(report: Report) -> str:
     asked = f"{_edge(span.since, 'the start of the log')} to {_edge(span.until, 'its end')}"
     read = f"{counted(counts.files, 'file')}, {size(counts.bytes)}, {counted(counts.lines, 'line')}"
     facts = [
-        ("Asked for", asked),
-        ("Found", _found(report)),
-        ("Log begins", moment(span.log_first)),
+        ("Period requested", asked),
+        ("Requests and changes found", _found(report)),
+        ("Log starts", moment(span.log_first)),
         ("Read", read),
-        ("Requests for tokens", f"{number(whole)} in the log, each counted once"),
+        ("Token requests", f"{number(whole)} in the log, each counted once"),
         (
             "Duplicates",
-            f"{counted(copies, 'entry', 'entries')} of other devices or copies left out",
+            f"{counted(copies, 'entry', 'entries')} from other devices or copies not counted again",
         ),
-        ("Forwards", f"{counted(counts.forwards, 'write')} handed from a standby to the leader"),
-        ("Unpaired", f"{counted(counts.unpaired, 'entry', 'entries')} without a counterpart"),
+        ("Forwarded", f"{counted(counts.forwards, 'write')} passed from a standby to the leader"),
+        (
+            "Unmatched",
+            f"{counted(counts.unpaired, 'entry', 'entries')} without its request or response",
+        ),
     ]
     rows = "".join(f"<div><dt>{term}</dt><dd>{told}</dd></div>" for term, told in facts)
     return f'<dl class="facts">{rows}</dl>'
@@ -209,19 +274,20 @@ def _edge(value: datetime | None, otherwise: str) -> str:
 
 def _found(report: Report) -> str:
     if report.range.first is None:
-        return "nothing in this range"
+        return "none in this period"
     return f"{moment(report.range.first)} to {moment(report.range.last)}"
 
 
 def _damaged(report: Report) -> str:
     damaged = [(reason, count) for reason, count in report.counts.damaged if count]
     if not damaged:
-        return '<p class="empty">No line was damaged.</p>'
+        return '<p class="empty">Every log entry could be read.</p>'
     total = sum(count for _, count in damaged)
     rows = "".join(
         f"<li><strong>{number(count)}</strong> {text(reason)}</li>" for reason, count in damaged
     )
-    return f'<h3>{counted(total, "damaged line")}, not used</h3><ul class="limits">{rows}</ul>'
+    heading = f"{counted(total, 'log entry', 'log entries')} could not be read"
+    return f'<h3>{heading}</h3><ul class="limits">{rows}</ul>'
 
 
 def _inputs(report: Report) -> str:

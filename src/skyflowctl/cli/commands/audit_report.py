@@ -36,16 +36,42 @@ from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from skyflowctl.audit.report_model import Report
+    from skyflowctl.audit.report_model import Report, Subject
     from skyflowctl.audit.sources import Sources
-    from skyflowctl.audit.unusual import Patterns
     from skyflowctl.operations.audit_outputs import Outputs
-    from skyflowctl.operations.audit_report import Question
+    from skyflowctl.operations.audit_report import KnownRoles, Question
 
 ServerRolesOption = Annotated[
     bool,
-    option("--server-roles", help="Take the roles' ctx patterns from the server, not -f."),
+    option("--server-roles", help="Take the roles and their ctx patterns from the server."),
 ]
+
+
+SUBJECT_PANEL = "What the report is about"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectOptions(OptionGroup):
+    """Names for the title."""
+
+    cluster: Annotated[
+        str | None,
+        option(
+            "--cluster",
+            help="The cluster's name, for the title; default: its id, if a server is asked.",
+            panel=SUBJECT_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
+    environment: Annotated[
+        str | None,
+        option(
+            "--environment",
+            help="The environment's name, for the title; default: the mounts' tag env:NAME.",
+            panel=SUBJECT_PANEL,
+            metavar="NAME",
+        ),
+    ] = None
 
 
 def _glob_option(what: str) -> Any:
@@ -132,6 +158,7 @@ def report(
     target: TargetOptions,
     output: ReportOutputOptions,
     only: ReportFilters,
+    about: SubjectOptions,
     *,
     logs: LogsArgument = None,
     plugin: PluginOption = None,
@@ -139,12 +166,14 @@ def report(
     server_roles: ServerRolesOption = False,
 ) -> None:
     """Add up the server's audit logs: for each mount, role and app its requests, errors,
-    distinct ctx, first and last use and busiest hour; what is unusual; and every change of
-    a credential with its key id, who made it and in which run.
+    distinct ctx, first and last use and busiest hour; what is unusual; and every change that
+    bears on tokens: credentials, roles, mounts, policies, plugins, audit devices, snapshots,
+    with who made it, in which run, and before and after where the log has them.
 
-    Unusual are an app's first request on a role after a week of log, requests outside the
-    hours of the day in which the app asks, and a ctx that is not the role's pattern (from
-    the manifest, or --server-roles). The rules are printed with the findings.
+    Unusual are a role id changed by hand, a root token, tokens of a role that is not
+    declared, a jump of failures, an app's first request on a role, requests outside its
+    usual hours, and a ctx that is not the role's pattern. The rules are printed with the
+    findings, and those that could not be applied beside them, with the reason.
 
     Logs are read once, in bounded memory; give it all of them, as requests before --since
     tell what is usual. A server is asked only with --server-roles; then the report also says
@@ -169,7 +198,8 @@ def report(
             since=start,
             until=end,
             plugin_names=tuple(plugin or ()) or (known.plugin_name,),
-            patterns=known.patterns,
+            known=known.roles,
+            subject=_subject(about, known, dev=target.dev),
         )
         found = build_report(question, sources)
         data = report_json(found)
@@ -232,7 +262,9 @@ class _Known:
     """What is known besides the logs."""
 
     plugin_name: str
-    patterns: "Patterns | None"
+    roles: "KnownRoles | None" = None
+    cluster: str = ""
+    environment: str = ""
     cut_off: list[dict[str, str]] | None = None
 
 
@@ -244,25 +276,32 @@ def _known(
     *,
     server_roles: bool,
 ) -> _Known:
-    """Return the mounts' type, what their roles' ctx must look like, and which are cut off."""
+    """Return the mounts' type, the roles that there should be, where, and what is cut off."""
     from skyflowctl.audit.globs import any_glob
-    from skyflowctl.operations.audit_report import (
-        declared_patterns,
-        server_cut_offs,
-        server_patterns,
-    )
+    from skyflowctl.operations import audit_report as ask
     from skyflowctl.vault.environment import variable
 
     loaded = manifests.optional_manifest(file, run)
     name = loaded.manifest.plugin.name if loaded else manifests.DEFAULT_PLUGIN
+    environment = ask.environment_of(loaded.manifest) if loaded else ""
     namespace = target.namespace or variable(os.environ, "NAMESPACE") or ""
     if server_roles:
         with wiring.open_gateway(target, run) as gateway:
             fits = any_glob(mounts) if mounts else lambda _: True
-            cut = server_cut_offs(gateway, name, fits)
+            cut = ask.server_cut_offs(gateway, name, fits)
             told = [{"mount": path, **asdict(revoked)} for path, revoked in cut]
-            return _Known(name, server_patterns(gateway, name, namespace), told)
-    return _Known(name, declared_patterns(loaded.manifest, namespace) if loaded else None)
+            roles = ask.server_roles(gateway, name, namespace)
+            return _Known(name, roles, gateway.transport.cluster_id, environment, told)
+    declared = ask.declared_roles(loaded.manifest, namespace) if loaded else None
+    return _Known(name, declared, environment=environment)
+
+
+def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "Subject":
+    """Return what the title names: what was given, else what is known."""
+    from skyflowctl.audit.report_model import Subject
+
+    stack = "dev stack" if dev else ""
+    return Subject(about.cluster or known.cluster or stack, about.environment or known.environment)
 
 
 def _times(only: ReportFilters, run: Run) -> "tuple[datetime | None, datetime | None]":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from skyflowctl.cli.render.audit import short_hashes
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
@@ -37,7 +38,10 @@ def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
     read = f"{counted(counts['files'], 'file')}, {_size(counts['bytes'])}, "
     read += counted(counts["lines"], "line")
     damaged = sum(counts["damaged"].values())
+    subject = data["subject"]
     pairs = [
+        ("cluster", subject["cluster"] or "not named (--cluster)"),
+        ("environment", subject["environment"] or "not named (--environment)"),
         ("range", _range(span)),
         ("requests", f"{totals['requests']} ({', '.join(ended)})" if ended else "none"),
         ("asked by", f"{counted(totals['apps'], 'app')}, for {_places(totals)}"),
@@ -154,14 +158,33 @@ def _show_unusual(data: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line()
     terminal.line(Styled("Unusual", "bold"), f"  {counted(data['totals']['unusual'], 'finding')}")
     for each in found:
-        who = f"{show(each['app'])} on {each['mount']} {each['role']}"
         when = _time(each["first"])
         times = f"{counted(each['count'], 'request')}, {each['granted']} granted, from {when}"
-        terminal.line(Styled(each["kind"], "yellow"), f"  {who}: {times}")
+        terminal.line(Styled(each["kind"], "yellow"), f"  {_about(each)}: {times}")
         _wrapped(each["detail"], terminal)
-    terminal.line(Styled("The rules", "dim"))
-    for rule in data["rules"]:
+    _show_rules(data, terminal)
+
+
+def _about(found: Row) -> str:
+    """Say whom and what a finding is about."""
+    who = show(found["app"]) if found["app"] else ""
+    where = " ".join(found[name] for name in ("mount", "role") if found[name])
+    return " on ".join(part for part in (who, where) if part) or "the server"
+
+
+def _show_rules(data: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the rules that were applied, and those that could not be, with the reason."""
+    missing = {each["rule"]: each["why"] for each in data["rules_not_applied"]}
+    applied = [each for each in data["rules"] if each.partition(":")[0] not in missing]
+    if not data["unusual"] and applied:
+        terminal.line("  nothing unusual by the rules that were applied")
+    terminal.line(Styled("Rules that were applied", "dim"))
+    for rule in applied or ["none"]:
         _wrapped(rule, terminal, "dim")
+    if missing:
+        terminal.line(Styled("Rules that could not be applied", "yellow"))
+        for rule, why in missing.items():
+            _wrapped(f"{rule}: {why}", terminal)
 
 
 def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
@@ -171,33 +194,33 @@ def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
 
 
 def _show_changes(changes: Sequence[Row], terminal: Terminal) -> None:
-    """Write the changes; on a narrow terminal the key, person and run below each."""
+    """Write the changes, each with who made it, in which run, and what changed, below it."""
     terminal.line()
-    terminal.line(Styled("Changes of credentials", "bold"), f"  {len(changes)}")
-    wide = terminal.width >= _FULL
-    shown = list(_change_columns(wide=wide))
-    if wide:
-        fitted(terminal, shown, changes)
-        return
-    widths = [19, max(len(show(each["mount"])) for each in changes), 18, 7]
+    terminal.line(Styled("Changes that bear on tokens", "bold"), f"  {len(changes)}")
+    widths = [19, max(len(_place(each)) for each in changes), 21, 7]
     for each in changes:
-        fitted(terminal, shown, [each], widths=widths)
-        run = f", run {each['run_id']}" if each["run_id"] else ""
-        _wrapped(f"key {show(each['key_id'])}, by {show(each['app'])}{run}", terminal, "dim")
+        fitted(terminal, list(_change_columns()), [each], widths=widths)
+        run = f", run {each['run_id']}" if each["run_id"] else ", without a run of skyflowctl"
+        key = f"key {each['key_id']}, " if each["key_id"] else ""
+        _wrapped(f"{key}by {show(each['app'])}{run}", terminal, "dim")
+        for field in each["changes"]:
+            before, after = (short_hashes(field[name] or "-") for name in ("before", "after"))
+            known = f"{before} -> {after}" if field["before"] else after
+            _wrapped(f"{field['field']}: {known}", terminal, "dim")
 
 
-def _change_columns(*, wide: bool) -> Iterator[Column]:
+def _change_columns() -> Iterator[Column]:
     yield Column("TIME", lambda row: row["time"][:19].replace("T", " "), 19)
-    yield Column("MOUNT", lambda row: row["mount"], from_start=True)
-    yield Column("CHANGE", lambda row: row["kind"], 18)
-    if wide:
-        for header, name in (("KEY", "key_id"), ("BY", "app"), ("RUN", "run_id")):
-            yield Column(header, _shown(name))
+    yield Column("WHERE", _place, from_start=True)
+    yield Column("CHANGE", lambda row: row["kind"], 21)
     yield Column("OUTCOME", _outcome, 7)
 
 
-def _shown(name: str) -> Callable[[Row], Piece]:
-    return lambda row: show(row[name])
+def _place(change: Row) -> str:
+    """Say what was changed: a mount, a role on it, a policy, a plugin."""
+    name = change["name"] if change["name"] != change["mount"] else None
+    parts = [part for part in (change["mount"], name) if part]
+    return " ".join(dict.fromkeys(parts)) or "-"
 
 
 def _outcome(row: Row) -> Piece:

@@ -1,0 +1,269 @@
+"""D2: the report shows every change that bears on tokens, and says which rules were applied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.audit_logs import ROOT, Hashed, Story, Token, approle, hashed, userpass, written
+from support.cli import checked_data, invoke
+
+BOB = userpass("bob")
+ORDER = ("skyflow/order/", "skyflow")
+MANIFEST = """
+version: 1
+manifest: shop
+plugin: {name: skyflow, version: v1.0.0}
+defaults: {tags: [env:production]}
+mounts:
+  order:
+    path: skyflow/order
+    credentials: {file: x.json}
+    roles:
+      order-producer: {role_ids: [a], ctx: {pattern: "order:*", probe: "order:probe"}}
+"""
+
+
+def asked(tmp_path, story: Story, *args: str) -> dict[str, Any]:
+    log = written(tmp_path, "audit.log", story.device())
+    return checked_data(invoke("audit", "report", log, *args, "-o", "json").stdout)
+
+
+def kinds(data: dict[str, Any]) -> list[str]:
+    return [one["kind"] for one in data["unusual"]]
+
+
+def write_role(story: Story, role_id: str, *, run: str = "", operation: str = "update") -> None:
+    story.pair(
+        BOB,
+        operation,
+        "skyflow/order/roles/order-producer",
+        mount=ORDER,
+        data={"cas": 1, "role_ids": [Hashed(role_id)], "ctx_required": False},
+        response={"data": {"version": 2}},
+        headers={"x-skyflowctl-run": run} if run else None,
+    )
+
+
+CHANGES = {
+    "mount-enabled": ("update", "sys/mounts/skyflow/new"),
+    "mount-disabled": ("delete", "sys/mounts/skyflow/new"),
+    "mount-tuned": ("update", "sys/mounts/skyflow/order/tune"),
+    "mount-moved": ("update", "sys/remount"),
+    "policy-written": ("update", "sys/policies/acl/order-producer"),
+    "policy-deleted": ("delete", "sys/policy/order-producer"),
+    "plugin-registered": ("update", "sys/plugins/catalog/secret/skyflow"),
+    "plugin-removed": ("delete", "sys/plugins/catalog/secret/skyflow"),
+    "plugin-reloaded": ("update", "sys/plugins/reload/backend"),
+    "audit-device-enabled": ("update", "sys/audit/file2"),
+    "audit-device-disabled": ("delete", "sys/audit/file2"),
+    "snapshot-restored": ("update", "sys/storage/raft/snapshot-force"),
+    "root-token-generated": ("update", "sys/generate-root/update"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_d2_every_change_of_the_server_is_shown_once_by_whom_and_in_which_run(
+    tmp_path, kind: str, devices: int
+) -> None:
+    operation, path = CHANGES[kind]
+    story = Story()
+    story.login(BOB)
+    data = {"type": Hashed("skyflow"), "config": {"max_lease_ttl": 3600}}
+    story.pair(BOB, operation, path, data=data, headers={"x-skyflowctl-run": "run7"})
+    logs = [written(tmp_path, f"{salt}.log", story.device(salt)) for salt in "ab"[:devices]]
+    found = checked_data(invoke("audit", "report", *logs, "-o", "json").stdout)
+    (change,) = found["changes"]
+    assert (change["kind"], change["outcome"]) == (kind, "granted")
+    assert (change["app"], change["auth"], change["run_id"]) == ("bob", "userpass", "run7")
+    assert found["totals"]["changes"] == 1
+    if operation == "update":
+        fields = {one["field"]: one["after"] for one in change["changes"]}
+        assert fields == {"type": hashed("skyflow"), "config.max_lease_ttl": "3600"}
+
+
+def test_d2_reads_and_the_servers_test_of_a_device_are_no_changes(tmp_path) -> None:
+    story = Story()
+    for path in ("sys/mounts", "sys/policies/acl/x", "sys/audit"):
+        story.pair(BOB, "read", path)
+    story.pair(None, "update", "sys/audit/test", answered=False)
+    story.pair(BOB, "update", "sys/tools/hash")
+    assert asked(tmp_path, story)["changes"] == []
+
+
+def test_d2_a_change_that_was_denied_is_shown_as_such(tmp_path) -> None:
+    story = Story()
+    story.pair(BOB, "update", "sys/policies/acl/x", error="permission denied", allowed=False)
+    (change,) = asked(tmp_path, story)["changes"]
+    assert (change["name"], change["outcome"], change["changes"]) == ("x", "denied", [])
+
+
+def test_d2_a_role_has_before_and_after_where_the_log_has_them(tmp_path) -> None:
+    story = Story()
+    write_role(story, "first", run="run1", operation="create")
+    write_role(story, "second", run="run2")
+    story.pair(BOB, "delete", "skyflow/order/roles/order-producer", mount=ORDER)
+    found = asked(tmp_path, story)
+    role_ids = [
+        (one["kind"], change["before"], change["after"])
+        for one in found["changes"]
+        for change in one["changes"]
+        if change["field"] == "role_ids"
+    ]
+    first, second = hashed("first"), hashed("second")
+    assert role_ids == [
+        ("role-written", None, first),
+        ("role-written", first, second),
+        ("role-deleted", second, None),
+    ]
+    assert {one["name"] for one in found["changes"]} == {"order-producer"}
+    assert kinds(found) == []
+
+
+def test_d2_what_a_list_of_roles_showed_is_the_before(tmp_path) -> None:
+    story = Story()
+    answer = {"data": {"key_info": {"order-producer": {"role_ids": [Hashed("first")]}}}}
+    story.pair(BOB, "list", "skyflow/order/roles/", mount=ORDER, response=answer)
+    write_role(story, "second")
+    (finding,) = asked(tmp_path, story)["unusual"]
+    assert finding["kind"] == "role-id-changed-by-hand"
+    assert f"from {hashed('first')} to {hashed('second')}" in finding["detail"]
+
+
+@pytest.mark.parametrize("devices", ["a", "ab"])
+def test_d2_a_role_id_changed_by_hand_is_unusual_and_a_run_of_ours_is_not(
+    tmp_path, devices: str
+) -> None:
+    story = Story()
+    write_role(story, "first", run="run1", operation="create")
+    write_role(story, "first")
+    write_role(story, "second")
+    write_role(story, "third", run="run2")
+    logs = [written(tmp_path, f"{salt}.log", story.device(salt)) for salt in devices]
+    found = checked_data(invoke("audit", "report", *logs, "-o", "json").stdout)
+    (finding,) = found["unusual"]
+    assert (finding["kind"], finding["app"]) == ("role-id-changed-by-hand", "bob")
+    assert (finding["mount"], finding["role"]) == ("skyflow/order", "order-producer")
+
+
+def test_d2_a_root_token_is_unusual_whatever_it_did(tmp_path) -> None:
+    story = Story()
+    story.pair(ROOT, "read", "sys/mounts")
+    story.pair(ROOT, "update", "sys/policies/acl/x")
+    story.creds(ROOT)
+    story.creds(approle("orders"))
+    (finding,) = asked(tmp_path, story)["unusual"]
+    assert (finding["kind"], finding["count"], finding["mount"]) == ("root-token", 3, None)
+    assert "1 for Skyflow tokens, 1 for changes, 1 for anything else" in finding["detail"]
+
+
+def test_d2_an_undeclared_role_is_unusual_if_it_gave_a_token(tmp_path) -> None:
+    story = Story()
+    story.creds(approle("orders"))
+    story.creds(approle("orders"), role="secret-door")
+    story.creds(approle("orders"), role="no-such", outcome="refused")
+    story.creds(approle("orders"), mount="skyflow/rogue", role="x")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(MANIFEST)
+    found = asked(tmp_path, story, "-f", str(manifest))
+    undeclared = [(one["mount"], one["role"]) for one in found["unusual"]]
+    assert undeclared == [("skyflow/order", "secret-door"), ("skyflow/rogue", "x")]
+    assert set(kinds(found)) == {"undeclared-role"}
+    assert found["subject"] == {"cluster": None, "environment": "production"}
+
+
+def hours_of(story: Story, hours: int, requests: int, failed: int) -> None:
+    for _ in range(hours):
+        for number in range(requests):
+            outcome = "failed" if number < failed else "granted"
+            story.creds(approle("orders"), outcome=outcome)
+        story.wait(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("failed", "expected"), [(0, []), (5, []), (20, ["failure-jump"])], ids=str
+)
+def test_d2_a_share_of_failed_requests_that_jumps_is_unusual(tmp_path, failed, expected) -> None:
+    story = Story()
+    hours_of(story, 8, 40, 1)
+    hours_of(story, 1, 40, failed)
+    found = asked(tmp_path, story)
+    assert kinds(found) == expected
+    assert "failure-jump" in found["rules_applied"]
+    if expected:
+        detail = found["unusual"][0]["detail"]
+        assert "20 of 40 requests failed (50.0 %)" in detail
+        assert "before it 2.5 % of 320 did" in detail
+
+
+def test_d2_failures_that_were_always_there_are_no_jump(tmp_path) -> None:
+    story = Story()
+    hours_of(story, 9, 40, 12)
+    assert kinds(asked(tmp_path, story)) == []
+
+
+def test_d2_a_failure_share_before_since_only_tells_what_is_usual(tmp_path) -> None:
+    story = Story()
+    hours_of(story, 8, 40, 1)
+    since = story.now.strftime("%Y-%m-%dT%H:00:00Z")
+    hours_of(story, 1, 40, 20)
+    assert kinds(asked(tmp_path, story, "--since", since)) == ["failure-jump"]
+
+
+def test_d2_nothing_unusual_is_said_only_of_rules_that_were_applied(tmp_path) -> None:
+    story = Story()
+    story.creds(approle("orders"))
+    found = asked(tmp_path, story)
+    assert found["unusual"] == []
+    assert found["rules_applied"] == ["role-id-changed-by-hand", "root-token"]
+    missing = {one["rule"]: one["why"] for one in found["rules_not_applied"]}
+    assert "name the manifest" in missing["undeclared-role"]
+    assert "less than a day, not the 7 days" in missing["first-seen-app"]
+    log = written(tmp_path, "audit.log", story.device())
+    text = invoke("audit", "report", log, "--html", str(tmp_path / "r.html")).stdout
+    assert "nothing unusual by the rules that were applied" in text
+    applied, _, others = text.partition("Rules that could not be applied")
+    assert "root-token:" in applied
+    assert "undeclared-role:" in others
+    page = (tmp_path / "r.html").read_text()
+    assert "No anomalies were detected by the 2 rules applied; 5 could not be applied." in page
+    assert "Nothing unusual" not in page
+
+
+def test_d2_the_page_names_cluster_environment_and_period_in_its_title(tmp_path) -> None:
+    story = Story()
+    story.creds(approle("orders"))
+    story.wait(days=9)
+    story.creds(approle("orders"))
+    log = written(tmp_path, "audit.log", story.device())
+    page = tmp_path / "r.html"
+    names = ("--cluster", "prod-eu <1>", "--environment", "production")
+    invoke("audit", "report", log, "--html", str(page), *names)
+    source = page.read_text()
+    title = "Skyflow token access: prod-eu &lt;1&gt;, production"
+    assert f"<title>{title}, 22 Nov 2026 to 1 Dec 2026, UTC</title>" in source
+    assert f"<h1>{title}</h1>" in source
+    invoke("audit", "report", log, "--html", str(page), "--since", "2026-11-01")
+    source = page.read_text()
+    assert "cluster not named, environment not named, 1 Nov 2026 to 1 Dec 2026, UTC" in source
+
+
+def test_d2_the_page_has_headings_for_a_board_and_every_change(tmp_path) -> None:
+    story = Story()
+    write_role(story, "<script>", operation="create")
+    write_role(story, "second")
+    log = written(tmp_path, "audit.log", story.device())
+    page = tmp_path / "r.html"
+    invoke("audit", "report", log, "--html", str(page))
+    source = page.read_text()
+    for heading in ("Anomalies", "How anomalies are detected", "Sources and method"):
+        assert heading in source
+    assert "Role ID changed manually" in source
+    assert source.count("Role written") == 2
+
+
+def test_d2_a_token_of_a_policy_named_otherwise_is_no_root(tmp_path) -> None:
+    story = Story()
+    story.creds(Token("x", "root", ("rooted",)))
+    assert kinds(asked(tmp_path, story)) == []
