@@ -1,7 +1,9 @@
 """``apply --dry-run``: the real planner, executor and engine on a server in this process."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
@@ -13,10 +15,17 @@ from skyflowctl.cli.run import Run
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import LEFT_OUT
 
+_NOT_PROVABLE = (
+    "whether Skyflow knows each key and has not disabled it",
+    "whether the account has each Skyflow role",
+)
+
 if TYPE_CHECKING:
+    from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.dry_run import DryRunResult
     from skyflowctl.planner.plan import PlanOptions
+    from skyflowctl.vault.gateway import Gateway
 
 
 def rehearse(
@@ -27,6 +36,8 @@ def rehearse(
     options: "Callable[[Manifest], PlanOptions]",
     *,
     allow_hosts: Sequence[str] | None = None,
+    verify: bool = False,
+    require_verified: bool = False,
 ) -> Result:
     """Carry out the whole apply on a stage, and return what that proved.
 
@@ -56,21 +67,50 @@ def rehearse(
             options(manifest),
             parallelism=parallelism,
         )
-    return _result(done)
+        if verify:
+            done = replace(
+                _verified(done, gateway, source, allow_hosts), require_verified=require_verified
+            )
+        address = wiring.server_name(gateway) if gateway else ""
+    return _result(done, address)
 
 
-def _result(done: "DryRunResult") -> Result:
+def _verified(
+    done: "DryRunResult",
+    gateway: "Gateway | None",
+    source: "CredentialSource",
+    allow_hosts: Sequence[str] | None,
+) -> "DryRunResult":
+    """Return the result with what the token service says of each role."""
+    from skyflowctl.cli.wiring_dev import dev_layout
+    from skyflowctl.cli.wiring_rotation import dev_token_hosts
+    from skyflowctl.operations.dry_run_verify import verify_declared
+    from skyflowctl.operations.token_hosts import token_hosts
+
+    hosts = token_hosts(allow_hosts, os.environ)
+    layout = dev_layout(gateway) if gateway else None
+    hosts |= dev_token_hosts(layout) if layout else frozenset()
+    return replace(done, verified=verify_declared(done.planned, gateway, source, hosts))
+
+
+def _result(done: "DryRunResult", address: str) -> Result:
     plan = done.planned.plan
     actions = [
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
         for one in done.outcome.results
     ]
-    warnings = (*plan.warnings, *_said(done), *map(_other_engine, done.other_engines))
+    doubts = [one.verified.problem for one in done.verified if one.verified.result == "unproven"]
+    warnings = (
+        *plan.warnings,
+        *_said(done),
+        *map(_other_engine, done.other_engines),
+        *(one for one in doubts if one),
+    )
     data = {
         **plan_json(plan),
         "actions": actions,
         "warnings": [problem_json(warning) for warning in warnings],
-        "dry_run": _proved(done),
+        "dry_run": {**_proved(done), "connections": _connections(done, address)},
     }
     problems = _problems(done)
     code = done.exit_code
@@ -114,7 +154,30 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
         "unproved": list(done.unproved),
         "health": [row.to_json() for row in done.health.mounts],
         "left": done.left,
+        "engine_hosts": None if done.engine_hosts is None else sorted(done.engine_hosts),
+        "verified": [
+            {
+                "mount": one.verified.mount,
+                "role": one.verified.role,
+                "result": one.verified.result,
+                "asked": one.asked,
+            }
+            for one in done.verified
+        ],
+        "not_provable": [] if done.verified else list(_NOT_PROVABLE),
     }
+
+
+def _connections(done: "DryRunResult", address: str) -> list[dict[str, str]]:
+    """Name every connection that was made, and for what."""
+    asked = dict.fromkeys(one.asked for one in done.verified if one.asked)
+    made = [{"to": address, "for": "the live state"}] if address else []
+    for place in asked:
+        if "/" in place:
+            made.append({"to": address, "for": place})
+        else:
+            made.append({"to": place, "for": "tokens"})
+    return made
 
 
 def _problems(done: "DryRunResult") -> list[Problem]:
@@ -122,9 +185,34 @@ def _problems(done: "DryRunResult") -> list[Problem]:
 
     failed = [one.problem for one in done.outcome.failures if one.problem]
     refused = [one.problem for one in done.minted if one.problem]
+    refused += [
+        one.verified.problem
+        for one in done.verified
+        if one.verified.problem and one.verified.result == "refused"
+    ]
     plan = done.planned.plan
     left = [skipped(one) for one in plan.skipped]
     return [*plan.left_out, *failed, *done.unreadable, *left, *refused]
+
+
+def _hosts_text(hosts: Sequence[str] | None) -> str:
+    if hosts is None:
+        return "not proved; which hosts the server's engine allows is not known"
+    return f"held against the hosts of the server's catalog, {', '.join(hosts)}"
+
+
+def _show_token_service(proved: Mapping[str, Any], terminal: Terminal) -> None:
+    if not proved["verified"]:
+        terminal.line(Styled("Not provable without the token service:", "bold"))
+        for text in proved["not_provable"]:
+            terminal.line(f"  {text}")
+        terminal.line("  --verify asks it")
+    else:
+        good = sum(one["result"] == "ok" for one in proved["verified"])
+        terminal.line(Styled("Proved by the token service:", "bold"))
+        terminal.line(f"  {good} of {len(proved['verified'])} roles mint")
+    for one in proved["connections"]:
+        terminal.line(f"  connected to {one['to']} for {one['for']}")
 
 
 def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
@@ -137,9 +225,12 @@ def show_rehearsal(data: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line(Styled("Dry run:", "bold"), f" applied in this process, from {begin}.")
     if LEFT_OUT & {warning["code"] for warning in data["warnings"]}:
         terminal.line(Styled("  A real apply refuses this plan as a whole.", "bold red"))
-    terminal.line(f"  {minted} of {len(proved['minted'])} roles minted a token")
-    terminal.line(f"  {well} of {len(proved['health'])} mounts are healthy")
+    terminal.line(Styled("Rules proved on the real engine:", "bold"))
+    terminal.line(f"  {minted} of {len(proved['minted'])} roles: config, role and ctx rule")
+    terminal.line(f"  {well} of {len(proved['health'])} mounts: health")
+    terminal.line(f"  tokenURI: {_hosts_text(proved['engine_hosts'])}")
     terminal.line(f"  a second plan has {proved['left']} changes")
+    _show_token_service(proved, terminal)
     for path in proved["other_engines"]:
         terminal.line(Styled("  another engine", "yellow"), f" runs at {path}; this ran ours")
     for mount, reason in proved["throw_away"].items():

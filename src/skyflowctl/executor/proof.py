@@ -44,7 +44,7 @@ def verify_roles(
         return tuple(
             verified
             for mount, report in zip(mounts, reports, strict=True)
-            for verified in _verified(mount, report)
+            for verified in verified_roles(mount, report)
         )
 
 
@@ -86,7 +86,8 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
     return VerifyReport("", 0, 0, proofs)
 
 
-def _verified(mount: Mount, report: VerifyReport | Problem) -> Iterator[VerifiedRole]:
+def verified_roles(mount: Mount, report: VerifyReport | Problem) -> Iterator[VerifiedRole]:
+    """Yield what a report, or the lack of one, says of each role that the manifest names."""
     for role in [one.name for one in mount.roles] or [""]:
         if isinstance(report, Problem):
             yield _unproven(mount, role, f"{report.summary}: {report.why}".rstrip(": "))

@@ -5,6 +5,7 @@ are played. Nothing is written anywhere. The one connection is the reading of a 
 live state, when a gateway is given.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.creds import read_creds
+from skyflowctl.operations.dry_run_verify import TriedRole
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.plan import PlanResult, plan
 from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
@@ -26,7 +28,9 @@ from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import SERVER_FILE, Action, Plan, PlanOptions
+from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.rotation.ports import World
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -61,6 +65,9 @@ class DryRunResult:
             they stay without a credential.
         health: of the mounts that were tried.
         left: how many actions a second plan had; 0, or something is wrong.
+        engine_hosts: token services that the server's catalog entry allows; None: not known.
+        verified: what the token service itself said of each role; empty: it was not asked.
+        require_verified: a role that the token service said nothing of is an error.
     """
 
     planned: PlanResult
@@ -72,6 +79,9 @@ class DryRunResult:
     unproved: tuple[str, ...]
     health: HealthResult
     left: int
+    engine_hosts: frozenset[str] | None = None
+    verified: tuple[TriedRole, ...] = ()
+    require_verified: bool = False
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:
@@ -99,7 +109,9 @@ class DryRunResult:
             return self.outcome.exit_code
         if self.planned.live.all_forbidden and plan.empty:
             return ExitCode.NOT_PERMITTED
-        if self.unreadable or plan.skipped or self.left:
+        wrong = {"refused", "unproven"} if self.require_verified else {"refused"}
+        refused = any(one.verified.result in wrong for one in self.verified)
+        if self.unreadable or plan.skipped or self.left or refused:
             return ExitCode.PARTIAL
         failed = any(one.problem for one in self.minted)
         return ExitCode.UNHEALTHY if failed else self.health.exit_code
@@ -141,7 +153,8 @@ def dry_run(
     planned = _planned(manifest, credentials, gateway, options, parallelism)
     manifest = replace(manifest, mounts=planned.mounts)
     cast = make_cast(manifest, credentials, planned.live)
-    with open_stage(manifest, cast, planned.live) as stage:
+    hosts = _engine_hosts(planned, gateway)
+    with open_stage(manifest, cast, planned.live, hosts) as stage:
         played = _with_stand_ins(planned.plan, cast)
         outcome = execute(
             played, stage, cast, _replacer(), parallelism=parallelism, on_event=on_event
@@ -160,7 +173,34 @@ def dry_run(
         unproved=unproved,
         health=probed,
         left=left,
+        engine_hosts=hosts,
     )
+
+
+def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:
+    """Return the token services that the engine of the server's catalog allows, if it says so."""
+    if gateway is None:
+        return None
+    plugin = planned.manifest.plugin
+    there = planned.live.mounts.values()
+    running = (one.running_plugin_version for one in there if one.type == plugin.name)
+    version = plugin.version or next((one for one in running if one), "")
+    try:
+        version = version or _newest(gateway, plugin.name)
+        entry = gateway.catalog.read(plugin.name, version)
+        settings = parse_arguments(entry.args) if entry else None
+    except (SkyflowctlError, ArgumentError):
+        return None
+    if settings is None:
+        return None
+    return settings.only_hosts or SKYFLOW_HOSTS | settings.allow_hosts
+
+
+def _newest(gateway: Gateway, name: str) -> str:
+    """Return the version that a server takes where none is named; empty: an unversioned one."""
+    versions = [one.version for one in gateway.catalog.list() if one.name == name]
+    by_numbers = ([int(part) for part in re.findall("[0-9]+", one)[:3]] for one in versions)
+    return max(zip(by_numbers, versions, strict=True), default=([], ""))[1]
 
 
 def mint_dry(

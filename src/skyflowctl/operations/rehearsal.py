@@ -7,6 +7,7 @@ stands in, and :class:`Cast` says where.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,7 +27,8 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_transport import MemoryTransport
 
-_TOKEN_URI = f"https://manage.skyflowapis.com{TOKEN_PATH}"
+# A host of its own: that a throw-away key mints says nothing of the hosts allowed to others.
+_TOKEN_URI = f"https://dry-run.invalid{TOKEN_PATH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +83,16 @@ def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> 
 
 
 @contextmanager
-def open_stage(manifest: Manifest, cast: Cast, live: LiveState) -> Iterator[Gateway]:
+def open_stage(
+    manifest: Manifest, cast: Cast, live: LiveState, hosts: AbstractSet[str] | None = None
+) -> Iterator[Gateway]:
     """Open a gateway to a server in this process that holds the live state.
 
     Args:
         manifest: whose roles the keys are trusted with.
         cast: who plays which credential.
         live: what the server begins with; an empty one: nothing.
+        hosts: the token services that the engine allows; None: those of the credentials.
     """
     service = InProcessTokenService()
     accounts = _accounts(manifest, cast, live)
@@ -97,7 +102,9 @@ def open_stage(manifest: Manifest, cast: Cast, live: LiveState) -> Iterator[Gate
         roles.setdefault(account.client_id, set()).update(role_ids)
     for account, _ in accounts:
         service.trust(account, sorted(roles[account.client_id]))
-    settings = EngineSettings(allowed_hosts=_hosts(account for account, _ in accounts))
+    own = _hosts(account for account, _ in accounts)
+    allowed = own if hosts is None else hosts | {token_host(_TOKEN_URI)}
+    settings = EngineSettings(allowed_hosts=frozenset(allowed))
     transport = MemoryTransport(service, settings, plugin_name=manifest.plugin.name)
     gateway = Gateway(transport)
     try:
@@ -116,7 +123,8 @@ def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
     live = CredentialIdentity(config.client_id, config.key_id)
     if declared is not None and declared.identity == live:
         return declared
-    return _throw_away(config.client_id or "live-client", config.key_id or "live-key")
+    uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
+    return _throw_away(config.client_id or "live-client", config.key_id or "live-key", uri)
 
 
 def _accounts(
@@ -145,12 +153,12 @@ def _hosts(accounts: Iterable[ServiceAccount]) -> frozenset[str]:
     return SKYFLOW_HOSTS | {token_host(account.token_uri) for account in accounts}
 
 
-def _throw_away(client_id: str, key_id: str) -> Credential:
+def _throw_away(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
     account = ServiceAccount(
         client_id=client_id,
         client_name="stand-in of a dry run",
         key_id=key_id,
-        token_uri=_TOKEN_URI,
+        token_uri=token_uri,
         private_key=_throw_away_key(),
     )
     return Credential(CredentialIdentity(client_id, key_id), account.to_json())

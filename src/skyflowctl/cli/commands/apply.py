@@ -24,7 +24,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode, Problem, Refused
+from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest
@@ -45,6 +45,13 @@ UnverifiedNodesOption = Annotated[
     option(
         "--allow-unverified-nodes",
         help="Replace a credential though nodes of the cluster cannot be asked.",
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    option(
+        "--verify",
+        help="With --dry-run: have the token service mint for each role, and name who was asked.",
     ),
 ]
 RequireVerifiedOption = Annotated[
@@ -92,6 +99,7 @@ def apply(
     yes: YesOption = False,
     no_input: NoInputOption = False,
     dry_run: DryRunOption = False,
+    verify: VerifyOption = False,
     replace_credential: ReplaceCredentialOption = None,
     allow_revoked_key: AllowRevokedKeyOption = None,
     allow_host: AllowHostOption = None,
@@ -113,6 +121,13 @@ def apply(
         )
 
     def work(run: Run) -> Result:
+        if verify:
+            raise UsageError(
+                "--verify is only for --dry-run",
+                why="an apply itself tries every role when it is done",
+                fix="add --dry-run, or leave out --verify",
+                code="contradiction",
+            )
         from skyflowctl.operations.plan import plan
 
         manifest = manifests.load_manifest(file, run).manifest
@@ -136,7 +151,16 @@ def apply(
     def rehearse(run: Run) -> Result:
         from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
 
-        return on_stage(file, target, run, parallelism, options, allow_hosts=allow_host)
+        return on_stage(
+            file,
+            target,
+            run,
+            parallelism,
+            options,
+            allow_hosts=allow_host,
+            verify=verify,
+            require_verified=require_verified,
+        )
 
     run_command("apply", output, rehearse if dry_run else work, _view)
 
