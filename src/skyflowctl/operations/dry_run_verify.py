@@ -132,6 +132,7 @@ class _Try:
             error = InvalidInput(
                 f"the credential of {mount.name} is not known here",
                 why="the manifest names none, or a file that only the server reads",
+                fix="apply it: the server tries it then",
                 code="no-credential",
             )
             told = verified_roles(mount, error.problems[0])
