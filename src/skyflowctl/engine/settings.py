@@ -1,5 +1,6 @@
 """What whoever runs the engine decides, the same for all of its mounts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
@@ -18,6 +19,7 @@ class EngineSettings:
         max_waiting: how many may wait; one more is refused.
         max_wait: seconds that one waits at most.
         health_ttl: seconds for which a health probe is believed.
+        process: how the process is protected, as config read shows it; None: it is not told.
     """
 
     allowed_hosts: frozenset[str] = SKYFLOW_HOSTS
@@ -27,3 +29,4 @@ class EngineSettings:
     max_waiting: int = 1024
     max_wait: float = 10.0
     health_ttl: float = 30.0
+    process: Mapping[str, bool] | None = None

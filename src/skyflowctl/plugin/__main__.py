@@ -10,6 +10,7 @@ from skyflowctl.plugin.backend import EngineFactory
 from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServer, read_handshake
 from skyflowctl.plugin.host import run
 from skyflowctl.plugin.logs import install_logs
+from skyflowctl.plugin.protection import protect_process, raise_file_limit
 from skyflowctl.plugin.settings import ArgumentError, PluginSettings, parse_arguments
 
 _LOG = logging.getLogger("skyflowctl.plugin")
@@ -25,6 +26,7 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
     engine_settings = EngineSettings(
         allowed_hosts=(settings.only_hosts or SKYFLOW_HOSTS) | settings.allow_hosts,
         credentials_directory=settings.credentials_directory,
+        process=protect_process().to_json(),
     )
     clock = SystemClock()
     return lambda storage: Engine(storage, HttpTokenService(), engine_settings, clock)
@@ -37,6 +39,7 @@ def main(
     """Run the plugin; returns only when it cannot start, with exit code 1."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     install_logs()
+    raise_file_limit()
     try:
         settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         handshake = read_handshake(os.environ)

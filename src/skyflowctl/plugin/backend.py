@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from skyflowctl.engine.contract import EngineError, Reply, Request, Storage, StorageError
 from skyflowctl.plugin.broker import NoStorage
 from skyflowctl.plugin.messages import message_type
+from skyflowctl.plugin.protection import TooManyFilesError, check_room_for_mount
 from skyflowctl.plugin.translate import (
     constant_reply,
     from_error,
@@ -106,8 +107,9 @@ class Backend:
         """Make the instance of a mount; at registration there is one without storage."""
         await self.clean_up(None, metadata)
         try:
+            check_room_for_mount(len(self._instances))
             instance = await self._make_instance(message.broker_id)
-        except NoStorage as error:
+        except (NoStorage, TooManyFilesError) as error:
             return _SetupReply(err=f"skyflow: {error}")
         except Exception:  # noqa: BLE001 - an exception would not name the plugin
             _LOG.exception("a mount could not be set up")

@@ -62,7 +62,7 @@ async def _listen(
 ) -> None:
     previous = os.umask(0o177)
     try:
-        await server.start(path=str(socket_path), ssl=context)
+        await server.listen(str(socket_path), context)
     finally:
         os.umask(previous)
     if handshake.socket_group:

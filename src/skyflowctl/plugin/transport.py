@@ -1,7 +1,10 @@
 """The gRPC server: what of grpclib's classes the plugin extends is only here."""
 
+import asyncio
+import ssl
 from asyncio import BaseTransport
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from grpclib.const import Cardinality, Handler, Status
@@ -13,6 +16,9 @@ from h2.settings import SettingCodes
 
 # The library's 100 would let one mount's slow requests block another's in a shared process.
 _MAX_STREAMS = 10_000
+# The server connects once, right after the process has started.
+_HANDSHAKE_SECONDS = 5.0
+_MAX_PENDING = 16
 
 UnaryFunction = Callable[[Any, Mapping[str, str]], Awaitable[Any]]
 
@@ -111,10 +117,38 @@ class HostServer(Server):
         self._mapping = _Methods(self._mapping)
         self._on_made = on_made
         self._on_lost = on_lost
+        self._pending: list[float] = []
+
+    async def listen(self, path: str, context: ssl.SSLContext) -> None:
+        """Listen on a unix socket. Who does not finish the handshake is cut off."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            self._protocol_factory,
+            path,
+            ssl=context,
+            backlog=_MAX_PENDING,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+        )
+        self._server_closed_fut = loop.create_future()
 
     def _protocol_factory(self) -> H2Protocol:
+        """Return the protocol of a new connection, before its handshake.
+
+        Raises:
+            ConnectionRefusedError: too many have not finished theirs; this one is closed.
+        """
+        now = asyncio.get_running_loop().time()
+        self._pending = [begun for begun in self._pending if now - begun < _HANDSHAKE_SECONDS]
+        if len(self._pending) >= _MAX_PENDING:
+            raise ConnectionRefusedError("too many connections without a handshake")
+        self._pending.append(now)
         plain = super()._protocol_factory()
         connection = _HostConnection(plain.handler, plain.config, plain.h2_config)
-        connection.on_made = self._on_made
+        connection.on_made = partial(self._made, now)
         connection.on_lost = self._on_lost
         return connection
+
+    def _made(self, begun: float) -> None:
+        if begun in self._pending:
+            self._pending.remove(begun)
+        self._on_made()

@@ -90,6 +90,40 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
             )
 
 
+def processes(facts: Facts) -> Iterator[Finding]:
+    """No process of the engine can be dumped, debugged by its own user, or swapped out."""
+    for one in facts.ours:
+        process = one.config.process if one.config else None
+        for name, (grade, summary, why, fix) in _WAYS_OUT.items():
+            if process and process.get(name):
+                subject = Subject("mount", one.path)
+                yield Finding(
+                    "engine-process", grade, subject, f"{summary}: {one.path}", why, fix=fix
+                )
+
+
+_WAYS_OUT = {
+    "core_dumps": (
+        Grade.MEDIUM,
+        "the engine's process may write a core dump",
+        "its memory holds the mount's key",
+        "let the plugin set its own limits: no seccomp filter on setrlimit",
+    ),
+    "dumpable": (
+        Grade.MEDIUM,
+        "the engine's process can be read by other processes of its user",
+        "its memory holds the mount's key",
+        "let the plugin call prctl: no seccomp filter on it",
+    ),
+    "swappable": (
+        Grade.LOW,
+        "the engine's memory may be swapped to disk",
+        "its memory holds the mount's key",
+        "switch swap off on the servers, or give the server LimitMEMLOCK=infinity",
+    ),
+}
+
+
 def _plugin(facts: Facts) -> str:
     return facts.ours[0].mount.type if facts.ours else "skyflow"
 
@@ -100,6 +134,13 @@ CHECKS = (
         "the engine on every node",
         "What runs is the file that the catalog registers, and it runs on every node.",
         digests,
+        of_mounts=True,
+    ),
+    Check(
+        "engine-process",
+        "the engine's process",
+        "What its memory holds cannot leave it: no core dump, no debugger, no swap.",
+        processes,
         of_mounts=True,
     ),
 )

@@ -118,7 +118,8 @@ class HistoryEntry:
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
     """A mount's config as the engine tells it; ``raw`` is the whole answer, ``rotation``
-    None without one, also on an engine that knows none."""
+    None without one, also on an engine that knows none. ``process``: how the engine's
+    process is protected (``core_dumps``, ``dumpable``, ``swappable``); None: not told."""
 
     configured: bool
     client_id: str
@@ -131,6 +132,7 @@ class LiveConfig:
     rotation: LiveRotation | None = None
     api: EngineApi = FULL_API
     revoked: LiveRevocation | None = None
+    process: Mapping[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ def config(raw: Mapping[str, Any]) -> LiveConfig:
         rotation=rotation(raw.get("rotation")),
         api=FULL_API if _OURS in raw else BASIC_API,
         revoked=revocation(raw.get("revoked")),
+        process=raw.get("process"),
     )
 
 

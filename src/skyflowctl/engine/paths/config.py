@@ -135,7 +135,10 @@ class ConfigPath:
         """Answer what is configured; of another engine's unusable credential a warning."""
         config = await self._mount.store.config()
         unusable = config.unusable()
-        return Reply(_public(config), (unusable,) if unusable else ())
+        shown = _public(config)
+        if self._mount.settings.process is not None:
+            shown["process"] = dict(self._mount.settings.process)
+        return Reply(shown, (unusable,) if unusable else ())
 
     async def write(self, call: Call) -> Reply:
         """Patch the config; the order of its puts leaves the old or the new state, never half.
