@@ -132,7 +132,7 @@ class Desk:
             raise Unanswered(f"{self.host}: {error.reason}") from None
         except TimeoutError:
             kind = Unanswered if sent else Unsent
-            raise kind(f"no answer from {self.host} within {seconds:g} s") from None
+            raise kind(f"no answer from {self.host} within {seconds:.3g} s") from None
 
     def _request(self, call: Call) -> h11.Request:
         headers = [
