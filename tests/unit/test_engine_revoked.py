@@ -156,8 +156,9 @@ async def test_the_mark_survives_re_creation_a_long_history_and_a_damaged_config
     await bench.write("config", credentials_json=bench.key(A))
 
 
+@pytest.mark.parametrize("again", [False, True])
 @scenario
-async def test_a_cut_off_by_an_earlier_release_counts():
+async def test_a_cut_off_by_an_earlier_release_counts(again):
     bench = Bench()
     text = await bench.configured(A)
     await cut_off(bench)
@@ -175,6 +176,13 @@ async def test_a_cut_off_by_an_earlier_release_counts():
         "run": "",
         "key_id": who(text)[1],
     }
+    await bench.fails(409, "update", "config", credentials_json=text)
+    if again:
+        await cut_off(bench)
+        assert (await bench.read("config"))["revoked"]["reason"] == REASON
+    # A new key ends it, and the old one stays refused.
+    await bench.write("config", credentials_json=bench.key(A))
+    assert (await bench.read("config"))["revoked"] is None
     await bench.fails(409, "update", "config", credentials_json=text)
 
 

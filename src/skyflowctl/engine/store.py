@@ -283,9 +283,8 @@ class MountStore:
         First the keys are marked, for good and apart from the config: no later write of the
         config, by whatever release, loses the marks.
         """
-        for client_id, key_id in await self._keys_to_revoke(record):
-            marked = revoked_bytes(client_id, key_id, revocation)
-            await self._put(revoked_key(client_id, key_id), marked)
+        for who in await self._keys_to_revoke(record):
+            await self._mark_revoked(who, revocation)
         after = revisions.cut_off(record, revocation)
         if after is not record:
             await self.put_config(after)
@@ -295,6 +294,8 @@ class MountStore:
     async def _keys_to_revoke(self, record: ConfigRecord) -> set[tuple[str, str]]:
         """Return the client and key ids of the live credential and of every kept one."""
         kept = {entry.identity for entry in record.history if entry.kept}
+        if record.cut_off and record.history:
+            kept.add(record.history[-1].identity)
         if record.history or not record.configured:
             return kept
         # The config is damaged: what it named is told by what is stored.
@@ -304,6 +305,17 @@ class MountStore:
                 stored = load_record(CREDENTIAL_PREFIX + slot, raw or b"")
                 kept.add((str(stored.get("clientID")), str(stored.get("keyID"))))
         return kept
+
+    async def mark_earlier_cut_off(self, record: ConfigRecord) -> None:
+        """Mark the key of a cut-off by an earlier release, before a new one takes its place."""
+        if record.cut_off is None or record.revoked is not None:
+            return
+        await self._mark_revoked(record.history[-1].identity, record.cut_off)
+
+    async def _mark_revoked(self, who: tuple[str, str], revocation: RevocationRecord) -> None:
+        key = revoked_key(*who)
+        if await self._storage.get(key) is None:
+            await self._put(key, revoked_bytes(*who, revocation))
 
     async def is_revoked(self, record: ConfigRecord, account: ServiceAccount) -> bool:
         """Tell whether a cut-off revoked this key, and it is not live since by permission."""

@@ -164,6 +164,8 @@ class ConfigPath:
             if new is not None and call.values["validate_credentials"]:
                 roles = await self._mount.store.roles()
                 warnings += await self._mount.verifier.accept(new, config.credential, roles)
+            if new is not None:
+                await self._mount.store.mark_earlier_cut_off(config.record)
             await self._mount.store.commit(record, new.account if new else None)
         return written_reply(record, warnings)
 
