@@ -18,6 +18,7 @@ _WORD = re.compile(r"[^\W\d][\w.\-]*")
 _HEREDOC = re.compile(r"<<-?([^\W\d]\w*)[ \t]*\r?\n(.*?\n)??[ \t]*\1(?=\s|\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|[0-7]{3}|.", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_JSON_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _MAX_DEPTH = 50
 
 
@@ -50,6 +51,9 @@ def parse(text: str) -> Block:
 
 
 def _from_json(text: str) -> Block:
+    # How deep the parser itself goes differs between Python's versions.
+    if _json_depth(text) > _MAX_DEPTH:
+        raise HclError("it is nested too deeply")
     try:
         whole = json.loads(text, object_pairs_hook=_json_block)
     except (ValueError, RecursionError):
@@ -57,6 +61,18 @@ def _from_json(text: str) -> Block:
     if not isinstance(whole, Block):
         raise HclError("the JSON is no object")
     return Block(tuple(_flat((), whole)))
+
+
+def _json_depth(text: str) -> int:
+    """Return how many objects and lists are open at once, at most."""
+    depth = deepest = 0
+    for mark in _JSON_MARK.finditer(text):
+        if mark[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark[0] in "]}":
+            depth -= 1
+    return deepest
 
 
 def _json_block(pairs: list[tuple[str, Any]]) -> Block:

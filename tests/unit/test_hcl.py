@@ -125,6 +125,7 @@ def test_numbers_words_and_nested_blocks():
         "a = " + "[" * 200 + "]" * 200,
         '{"a":' * 2000 + "1" + "}" * 2000,
         'a = "\\UFFFFFFFF"',
+        '{"a":' + "[" * 60 + "]" * 60 + "}",
     ],
 )
 def test_a_text_that_is_none_is_a_problem_and_no_rule(text):
@@ -143,3 +144,8 @@ def test_a_problem_quotes_nothing_of_the_text():
 @given(st.text(alphabet='path"a{}[]=,<\\$#/*+\n E"', max_size=60))
 def test_no_text_raises_anything_else(text):
     parse_policy("p", text)
+
+
+def test_brackets_within_a_json_text_are_no_depth():
+    whole = parse('{"a": {"b": "' + "[{" * 80 + '\\" ]"}}')
+    assert whole.items[0][0] == ("a", "b")
