@@ -341,3 +341,58 @@ def test_the_wrapping_token_is_printed_nowhere(place, keep):
     kept = json.loads(Path(keep[1]).read_text())["requests"][0]["token"]
     assert kept
     assert kept not in done.stdout + done.stderr
+
+
+def test_a_rotation_whose_commit_is_parked_stays_open_and_is_gone_on_with(place, keep):
+    token = place.operator(guarded("skyflow/payment/config/commit"))
+    words = ("rotate", "payment", "--generate", "-y", *keep)
+    first = place.run(token, *words, check=7)
+    (mount,) = first["data"]["mounts"]
+    assert (first["status"], mount["result"]) == ("pending", "pending")
+    live = place.api("GET", "skyflow/payment/config")[1]["data"]
+    assert (live["key_id"], live["rotation"]["state"]) == (mount["to"], "open")
+    made = created_keys(place)
+    assert place.run(token, *words, check=7)["data"]["mounts"][0]["result"] == "pending"
+    (accessor,) = place.waiting()
+    place.approve(accessor)
+    done = place.run(token, *words)["data"]["mounts"][0]
+    assert (done["result"], done["to"]) == ("rotated", mount["to"])
+    assert place.api("GET", "skyflow/payment/config")[1]["data"]["rotation"]["state"] == "committed"
+    assert created_keys(place) == made
+
+
+def test_a_rollback_is_pending_and_then_done(place, keep):
+    place.stack.cli("rotate", "payment", "--generate", "-y", exported=True)
+    token = place.operator(guarded("skyflow/payment/config/rollback"))
+    words = ("config", "rollback", "payment", *keep)
+    live = place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"]
+    first = place.run(token, *words, check=7)
+    assert first["data"]["mounts"][0]["result"] == "pending"
+    assert place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"] == live
+    (accessor,) = place.waiting()
+    place.approve(accessor)
+    assert place.run(token, *words)["data"]["mounts"][0]["result"] == "rolled_back"
+    assert place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"] != live
+
+
+def test_a_retirement_is_pending_and_then_done(place, keep):
+    place.stack.cli("rotate", "purchase", "--generate", "-y", exported=True)
+    token = place.operator(guarded("skyflow/purchase/config/history/*"))
+    words = ("rotate", "--retire", "purchase", "--now", "--allow-destroy=skyflow/purchase", *keep)
+    for _ in range(10):
+        envelope = place.run(token, *words, check=None)
+        if envelope["status"] != "pending":
+            break
+        assert envelope["data"]["mounts"][0]["result"] == "pending"
+        (accessor,) = place.waiting()
+        place.approve(accessor)
+    assert envelope["data"]["mounts"][0]["result"] == "retired", envelope
+
+
+def test_health_and_status_name_what_an_approval_guards(place):
+    token = place.operator(guarded("skyflow/order/health", controlled=ALL))
+    health = place.run(token, "health", check=6)
+    states = {one["name"]: one["state"] for one in health["data"]["mounts"]}
+    assert states["order"] == "forbidden"
+    assert states["purchase"] == "ok"
+    assert place.waiting() == {}

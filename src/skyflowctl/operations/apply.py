@@ -15,9 +15,9 @@ from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.planner.text import drift_title
+from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import refuse_guarded_config
-from skyflowctl.vault.parked import GuardedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, VaultError
+from skyflowctl.vault.failures import BadRequest, GuardedError, OutcomeUnknown, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import refuse_guarded
 from skyflowctl.vault.live import LiveMount
-from skyflowctl.vault.parked import GuardedError
 from skyflowctl.vault.workers import Workers
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"

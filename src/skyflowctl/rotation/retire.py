@@ -19,6 +19,7 @@ from skyflowctl.rotation.ports import KeyService, World
 from skyflowctl.rotation.recording import Recorder
 from skyflowctl.rotation.retirable import OldKey, Retirement, retirement
 from skyflowctl.rotation.serving import Serving, believed, serving
+from skyflowctl.vault.parked import PendingError
 
 _PAUSE = 1.0
 _NOT_SAID = "the new key is live on all nodes that were asked, and mints there"
@@ -113,6 +114,8 @@ class _Retirement:
     def ended_by(self, error: SkyflowctlError) -> MountOutcome:
         """Return the outcome of a retirement that was refused or failed."""
         problems = error.problems
+        if isinstance(error, PendingError):
+            return self._outcome(Word.PENDING, ExitCode.PENDING, problems)
         if self._destroyed:
             problems = (*problems, words.half_done(self._destroyed, self._job.name))
             return self._outcome(Word.FAILED, ExitCode.PARTIAL, problems)

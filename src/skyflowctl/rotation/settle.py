@@ -14,6 +14,7 @@ from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.rotation.undo import overtaken, roll_back
 from skyflowctl.vault.failures import Conflict, VaultError
 from skyflowctl.vault.live import LiveConfig, LiveRotation
+from skyflowctl.vault.parked import PendingError
 
 _WATCH_EVERY = 5.0
 
@@ -43,6 +44,8 @@ def settle(run: Run, nodes: Nodes, written: Written, keys: KeyService | None) ->
         _commit(run, written)
     except Ending:
         raise
+    except PendingError as error:
+        raise Ending(Word.PENDING, error.problems, ExitCode.PENDING, settled=False) from error
     except Exception as error:  # noqa: BLE001 - whatever failed, the old one serves
         roll_back(run, nodes, written, keys, error)
     return Word.ROTATED

@@ -247,10 +247,17 @@ def says_not_configured(error: VaultError) -> bool:
     return error.says("mount not configured") or error.says("backend not configured")
 
 
+class GuardedError(VaultError, errors.Refused):
+    """A control group guards what cannot wait for an approval; nothing was written."""
+
+    default_code = "approval-needed"
+
+
 HEALTH_STATES: Mapping[type[VaultError], str] = {
     PluginMissing: "plugin_missing",
     NotFound: "not_mounted",
     Forbidden: "forbidden",
+    GuardedError: "forbidden",
     Uninitialized: "uninitialized",
     Sealed: "sealed",
     DrSecondary: "dr_secondary",

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from skyflowctl.vault import parked
-from skyflowctl.vault.failures import BadRequest, NotFound
-from skyflowctl.vault.parked import GuardedError
+from skyflowctl.vault.failures import BadRequest, GuardedError, NotFound
 from skyflowctl.vault.transport import Reply, Transport, encode_body
 
 GUARD_PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}

@@ -1,21 +1,15 @@
 """The errors of requests that a control group holds, or that can never run."""
 
-from skyflowctl.errors import AwaitsApproval, NotPermitted, Refused
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.errors import AwaitsApproval
+from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
 
 
-class ApprovalNeededError(VaultError, NotPermitted):
+class ApprovalNeededError(Forbidden):
     """A control group guards what had to be read; the request was withdrawn."""
 
     default_code = "read-needs-approval"
-
-
-class GuardedError(VaultError, Refused):
-    """A control group guards a write that cannot wait; nothing was written."""
-
-    default_code = "approval-needed"
 
 
 class PendingError(VaultError, AwaitsApproval):
