@@ -525,6 +525,55 @@ def test_a_policy_that_is_not_understood_is_not_called_fine():
     assert finding.subject.name == "odd"
 
 
+# Control groups --------------------------------------------------------------------------
+
+GROUP = (
+    'control_group = {{ ttl = "1h" factor "ops" {{ controlled_capabilities = {caps}'
+    ' identity {{ group_names = ["ops"] approvals = 1 }} }} }}'
+)
+
+
+def guarding(path: str, *more: str, caps: str = '["create", "update"]') -> str:
+    words = " ".join(['capabilities = ["create", "update", "read"]', *more])
+    return f'path "{path}" {{ {words} {GROUP.format(caps=caps)} }}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        guarding("skyflow/order/config"),
+        guarding("skyflow/*"),
+        guarding("skyflow/+/config/verify"),
+        guarding("skyflow/order/config", 'denied_parameters = { "description" = [] }'),
+        guarding("skyflow/order/config", 'allowed_parameters = { "credentials_json" = [] }'),
+        (
+            '{"path": {"skyflow/order/config": {"capabilities": ["update"], "control_group": {"ttl":'
+            ' "1h", "factor": {"ops": {"controlled_capabilities": ["update"]}}}}}}'
+        ),
+    ],
+)
+def test_a_guarded_config_write_whose_approvers_could_read_keys_is_high(text):
+    grade, subject, summary = one(facts(policies={"ops-writes": text}), "guarded-keys")
+    assert (grade, subject) == ("high", "ops-writes")
+    assert "could read keys" in summary
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        guarding("skyflow/order/config", 'denied_parameters = { "credentials_json" = [] }'),
+        guarding("skyflow/order/config", 'denied_parameters = { "*" = [] }'),
+        guarding("skyflow/order/config", 'allowed_parameters = { "description" = [] }'),
+        guarding("skyflow/order/config", caps='["delete", "read"]'),
+        guarding("skyflow/order/roles/*"),
+        guarding("skyflow/order/config", 'expiration = "2020-01-01T00:00:00Z"'),
+        'path "skyflow/order/config" { capabilities = ["update"] }',
+    ],
+)
+def test_a_guard_that_shows_no_key_is_fine(text):
+    assert found(facts(policies={"fine": text}), "guarded-keys") == []
+
+
 # The manifest and the log ----------------------------------------------------------------
 
 
@@ -574,7 +623,7 @@ def test_a_short_log_calls_no_role_unused():
         ({"catalog": NO_AUDIT}, {"engine-digest"}),
         ({"nodes": NO_AUDIT}, {"engine-digest"}),
         ({"tokens": NO_AUDIT}, {"root-tokens"}),
-        ({"policies": NO_AUDIT}, {"creds-readers", "creds-wildcards"}),
+        ({"policies": NO_AUDIT}, {"creds-readers", "creds-wildcards", "guarded-keys"}),
         ({"logins": Logins((), (NO_AUDIT,), 0)}, {"creds-readers"}),
         ({"logins": Logins((), (), 7)}, {"creds-readers"}),
         ({"server": replace(facts().server, listeners=NO_AUDIT)}, {"tls"}),

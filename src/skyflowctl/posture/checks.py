@@ -6,6 +6,7 @@ from skyflowctl.posture import (
     credential_side,
     declared_side,
     engine_side,
+    guard_side,
     server_side,
 )
 from skyflowctl.posture.facts import Facts, NotRead
@@ -17,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     *engine_side.CHECKS,
     *credential_side.CHECKS,
     *access.CHECKS,
+    *guard_side.CHECKS,
     *declared_side.CHECKS,
 )
 

@@ -27,6 +27,9 @@ class PathRule:
         is_prefix: it ends in ``*`` and has no ``+``.
         has_segments: a whole segment is ``+``; a ``*`` at its end is then still in ``path``.
         capabilities: what it grants; only ``deny`` when it denies.
+        guarded: the capabilities that a control group holds until somebody approves.
+        allowed: the only fields that a write may have; None: any.
+        denied: fields that no write may have.
         until: it counts no longer from then on; None: for ever.
     """
 
@@ -36,6 +39,15 @@ class PathRule:
     has_segments: bool
     capabilities: frozenset[str]
     until: datetime | None = None
+    guarded: frozenset[str] = frozenset()
+    allowed: frozenset[str] | None = None
+    denied: frozenset[str] = frozenset()
+
+    def may_send(self, field: str) -> bool:
+        """Whether a write may have this field; the server compares names in lower case."""
+        if {field, "*"} & self.denied:
+            return False
+        return self.allowed is None or bool({field, "*"} & self.allowed)
 
     @property
     def templated(self) -> bool:
@@ -87,6 +99,9 @@ def _rule(text: str, body: Any) -> PathRule:
         has_segments=segments,
         capabilities=_capabilities(body),
         until=_until(body),
+        guarded=_guarded(body),
+        allowed=_names(body, "allowed_parameters"),
+        denied=_names(body, "denied_parameters") or frozenset(),
     )
 
 
@@ -97,6 +112,38 @@ def _capabilities(body: Block) -> frozenset[str]:
     for value in body.values("capabilities"):
         found |= {str(one) for one in (value if isinstance(value, list) else [value])}
     return DENY if "deny" in found else frozenset(found)
+
+
+def _names(body: Block, key: str) -> frozenset[str] | None:
+    """Return the names in a block of parameters; None: there is no such block."""
+    blocks = [value for value in body.values(key) if isinstance(value, Block)]
+    if not blocks:
+        return None
+    return frozenset(keys[0].lower() for block in blocks for keys, _ in block.items)
+
+
+def _guarded(body: Block) -> frozenset[str]:
+    """Return what the factors of a control group hold; all of it where none is named."""
+    found: set[str] = set()
+    for group in body.values("control_group"):
+        named = _controlled(group)
+        found |= named or {"create", "read", "update", "delete", "list"}
+    return frozenset(found)
+
+
+def _controlled(value: Any) -> set[str]:
+    """Return every ``controlled_capabilities`` in a block, however deep; it is named anywhere."""
+    if isinstance(value, list):
+        return {one for inner in value for one in _controlled(inner)}
+    if not isinstance(value, Block):
+        return set()
+    found: set[str] = set()
+    for keys, inner in value.items:
+        if keys == ("controlled_capabilities",):
+            found |= {str(one) for one in (inner if isinstance(inner, list) else [inner])}
+        else:
+            found |= _controlled(inner)
+    return found
 
 
 def _until(body: Block) -> datetime | None:

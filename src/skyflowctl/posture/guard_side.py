@@ -1,0 +1,64 @@
+"""Check of control groups: whoever approves a request sees all of it, a key in it too."""
+
+from collections.abc import Iterator, Mapping
+
+from skyflowctl.posture.facts import Facts, NotRead
+from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.policies import PathRule, parse_policy
+from skyflowctl.posture.reach import opened_by
+from skyflowctl.posture.words import counted, listed, unchecked
+
+_WRITES = frozenset({"create", "update"})
+_KEY_FIELD = "credentials_json"
+
+
+def guarded_keys(facts: Facts) -> Iterator[Finding]:
+    """No approver of a guarded request can be shown a key."""
+    if isinstance(facts.policies, NotRead):
+        yield unchecked("guarded-keys", facts.policies, core=True)
+        return
+    # Both take a key in the body: a config write, and the trial of a candidate.
+    paths = sorted(f"{one.path}/config{end}" for one in facts.ours for end in ("", "/verify"))
+    for name, text in sorted(facts.policies.items()):
+        found = _shown(parse_policy(name, text).rules, paths, facts)
+        if found:
+            yield _finding(name, found)
+
+
+def _shown(
+    rules: tuple[PathRule, ...], paths: list[str], facts: Facts
+) -> Mapping[PathRule, list[str]]:
+    """Return the rules that would show a key to an approver, with the paths they are about."""
+    found = {}
+    for rule in rules:
+        live = rule.until is None or facts.now < rule.until
+        holds = rule.guarded & rule.capabilities & _WRITES
+        about = opened_by(rule, paths) if live and holds and rule.may_send(_KEY_FIELD) else []
+        if about:
+            found[rule] = about
+    return found
+
+
+def _finding(name: str, found: Mapping[PathRule, list[str]]) -> Finding:
+    paths = sorted({path for about in found.values() for path in about})
+    return Finding(
+        "guarded-keys",
+        Grade.HIGH,
+        Subject("policy", name),
+        f"approvers of the policy {name} could read keys written to {counted(len(paths), 'path')}",
+        "a parked request is shown to its approvers in clear; the stock client sends the key in it",
+        (*(f'path "{rule.text}" has a control_group' for rule in found), listed(paths)),
+        f'add denied_parameters = {{ "{_KEY_FIELD}" = [] }} to these paths, and name keys that are'
+        " on the server with server_file",
+    )
+
+
+CHECKS = (
+    Check(
+        "guarded-keys",
+        "keys that approvers could read",
+        "No control group guards a path that takes a key in its request.",
+        guarded_keys,
+        of_mounts=True,
+    ),
+)
