@@ -22,7 +22,7 @@ from support.stack import REPO
 from skyflowctl.version import semver
 
 pytestmark = pytest.mark.real_server
-PREVIOUS = "c9621d385ee8e49d177ec7edbb61fe04cc0c82db"
+PREVIOUS = "f60614fa7b695ef5fb0f7cf53e3983261a142460"
 PATH = "skyflow/order"
 
 

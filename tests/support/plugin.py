@@ -21,10 +21,14 @@ from skyflowctl.version import semver
 from support.bao import BaoServer
 
 _BUILD = """
+import inspect
 import sys
 from pathlib import Path
 from skyflowctl.plugin.build import build_launcher
-built = build_launcher(Path(sys.argv[1]), sys.argv[2], own_environment=False)
+more = {"own_environment": False}
+if "own_environment" not in inspect.signature(build_launcher).parameters:
+    more = {}  # the release before
+built = build_launcher(Path(sys.argv[1]), sys.argv[2], **more)
 built.path.replace(Path(sys.argv[1]) / sys.argv[2])
 print(built.sha256)
 """
