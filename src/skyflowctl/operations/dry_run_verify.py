@@ -24,10 +24,10 @@ from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
 from skyflowctl.skyflow.token_uri import token_host
 from skyflowctl.vault.answers import RoleProof, VerifyReport
+from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import refuse_guarded
 from skyflowctl.vault.live import LiveEngine
-from skyflowctl.vault.parked import GuardedError
 
 
 @dataclass(frozen=True, slots=True)
