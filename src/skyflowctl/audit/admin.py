@@ -10,7 +10,7 @@ import msgspec
 
 from skyflowctl.audit.changes import Target
 from skyflowctl.audit.ctx import ctx_text
-from skyflowctl.audit.entries import Entry
+from skyflowctl.audit.entries import Entry, Request
 from skyflowctl.audit.model import ChangeKind, FieldChange
 
 WRITES = frozenset({"update", "create", "delete", "patch"})
@@ -70,14 +70,10 @@ def role_change(operation: str) -> ChangeKind | None:
     return ChangeKind.ROLE_DELETED if operation == "delete" else ChangeKind.ROLE_WRITTEN
 
 
-def has_details(entry: Entry) -> bool:
-    """Return whether an entry's own fields may be wanted: a change, or a look at a role."""
-    request = entry.request
-    if entry.response is None:
-        return False
-    if request.path.startswith("sys/"):
-        return request.operation in WRITES
-    return "/roles" in request.path
+def has_details(request: Request) -> bool:
+    """Return whether an answer's own fields may be wanted: of a change, of a look at a role."""
+    path = request.path
+    return "/roles" in path or (request.operation in WRITES and path.startswith("sys/"))
 
 
 class _Part(msgspec.Struct):

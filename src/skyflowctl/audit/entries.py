@@ -3,6 +3,7 @@
 Only the fields that are used are decoded; the rest is skipped by the decoder.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -140,6 +141,14 @@ def decode(line: bytes) -> Entry | str:
         return NOT_JSON
     except RecursionError:
         return TOO_DEEP
+
+
+def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
+    """Return the entries of lines; None: one of them is none. Faster than one by one."""
+    try:
+        return list(map(_decode, lines))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _reason(line: bytes) -> str:

@@ -167,21 +167,20 @@ class Seen:
         found = self._new.get(key)
         return self._old.get(key) if found is None else found
 
-    def add(self, key: int, fingerprint: int, marks: Iterable[int] = (), known: int = 0) -> None:
-        """Remember a key.
+    def add(self, key: int, fingerprint: int, known: int = 0) -> None:
+        """Remember a key that no device told of; ``known``: what ``get`` returned for it."""
+        self._put(key, known >> _BITS << _BITS | fingerprint & _MASK)
 
-        Args:
-            key: see ``get``.
-            fingerprint: what all devices must agree on.
-            marks: of the device that told of it, and of its lines; see ``has``.
-            known: what ``get`` returned for this key; 0: nothing.
-        """
-        told = known >> _BITS
-        for mark in marks:
-            told = told << _BITS | mark & _MASK
+    def tell(self, key: int, fingerprint: int, logged: "Logged", known: int) -> None:
+        """Remember that a device told of a key in this line."""
+        marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
+        told = known >> _BITS << 2 * _BITS if known else 0
+        self._put(key, (told | marks) << _BITS | fingerprint & _MASK)
+
+    def _put(self, key: int, value: int) -> None:
         if len(self._new) >= self._half:
             self._old, self._new = self._new, {}
-        self._new[key] = told << _BITS | fingerprint & _MASK
+        self._new[key] = value
 
     @staticmethod
     def fits(known: int, fingerprint: int) -> bool:
@@ -202,7 +201,7 @@ class Seen:
         """Return whether a device tells of something again, and not in the very same line."""
         if known is None or not self.has(known, logged.device):
             return False
-        return not self.has(known, logged.line)
+        return not self.has(known, _line(logged))
 
 
 _BITS = 40
@@ -234,6 +233,13 @@ class Parked:
                 return run
         runs[logged.device] = newest + 1
         return hash((key, newest + 1))
+
+    def newest_run(self, key: int, logged: "Logged") -> int | None:
+        """Return the key of a device's newest execution; None: it told of one alone."""
+        runs = self._runs.get(key)
+        if runs is None or logged.device not in runs:
+            return None
+        return hash((key, runs[logged.device]))
 
     def add(self, key: int, accessor: str) -> None:
         """Remember by which accessor an approver names a request."""
@@ -274,7 +280,6 @@ class Logged(NamedTuple):
     node: str
     stream: int
     device: int
-    line: int
     target: Target
     change: ChangeKind | None
     size: int
@@ -342,11 +347,10 @@ class Joiner:
             target, change = found
         key = hash((request.id, request.path))
         device = hash((stream, request.client_token))  # each device hashes it in its own way
-        line = hash((device, entry.time))
         if entry.type == "response":
-            self._answered(Logged(entry, node, stream, device, line, target, change, size), key)
+            self._answered(Logged(entry, node, stream, device, target, change, size), key)
         elif entry.type == "request":
-            self._asked(Logged(entry, node, stream, device, line, target, change, size), key)
+            self._asked(Logged(entry, node, stream, device, target, change, size), key)
         else:
             self.damaged[NOT_AN_ENTRY] += 1
 
@@ -414,14 +418,13 @@ class Joiner:
         if self._seen.is_again(known, logged):
             key = self._parked.run_of(key, logged, self._seen)
             known = self._seen.get(key)
-        waits = self._pending.get(key)
-        lines = (logged.line,) if waits is None else (logged.line, waits.line)
-        self._seen.add(key, fingerprint, (logged.device, *lines), known or 0)
+        self._seen.tell(key, fingerprint, logged, known or 0)
         fields: tuple[FieldChange, ...] = ()
         is_done = logged.change is not None and outcome_of(entry, token=False) is Outcome.GRANTED
         if self._states is not None and logged.change is not None and is_done:
             fields = self._states.change(entry, logged.stream, logged.change)
         if known is not None and not conflicts:
+            self._drop(first, logged)
             self._copy(logged, key)
             return
         self.damaged[CONFLICTING_ID] += conflicts
@@ -443,6 +446,14 @@ class Joiner:
         if self.duplicates and row is not None:
             row = self._in_one_form(row, key)
         self._hand_out(row)
+
+    def _drop(self, key: int, logged: Logged) -> None:
+        """Forget a request that looked like another execution, but whose line came twice."""
+        run = self._parked.newest_run(key, logged)
+        asked = self._pending.pop(run, None) if run is not None else None
+        if asked is not None:
+            self._pending_bytes -= asked.size
+            self.duplicates += 1
 
     def _park(self, logged: Logged, key: int) -> None:
         """Remember how this device names a request that may be parked to its approvers."""
@@ -504,7 +515,7 @@ class Joiner:
 
     def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
         """Make the row; None when there is no time to put it at."""
-        entry, node, _, _, _, target, change, _ = logged
+        entry, node, _, _, target, change, _ = logged
         when = utc_text(time) or utc_text(entry.time)
         if when is None:
             return None
@@ -534,6 +545,11 @@ class Joiner:
 
 
 _NOBODY = Auth()
+
+
+def _line(logged: Logged) -> int:
+    """Return what tells a line from every other of this device about the same request."""
+    return hash((logged.device, logged.entry.time))
 
 
 def _is_device_test(entry: Entry) -> bool:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 
 from skyflowctl.audit.admin import admin_target, details, has_details
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
-from skyflowctl.audit.entries import Entry, decode
+from skyflowctl.audit.entries import Entry, decode, decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
 from skyflowctl.audit.join import Joiner, Recogniser, Row
@@ -283,10 +283,10 @@ class Scan:
         """Return the entries of a block of which every line is decoded."""
         if b"\0" not in block:
             lines = _split(block)
-            entries = [decode(line) for line in lines]
-            if not any(type(entry) is str for entry in entries):
+            entries = decode_all(lines)
+            if entries is not None:
                 opener.take(block, len(lines))
-                return self._chosen(zip(entries, lines, strict=True), origin)  # type: ignore[arg-type]  # none is a reason
+                return self._chosen(zip(entries, lines, strict=True), origin)
         opened = opener.open(block)
         return self._decoded(_split(opened), origin) if opened else []
 
@@ -343,7 +343,7 @@ class Scan:
             if entry.response is None and entry.request.mount_type not in ours:
                 if not changes or admin_target(entry.request.path, entry.request.operation) is None:
                     continue
-            elif changes and has_details(entry):
+            elif changes and entry.response is not None and has_details(entry.request):
                 entry.details = details(line)
             size = len(line)
             found.append((clipped(entry) if size > LONG_LINE_BYTES else entry, node, size, number))
