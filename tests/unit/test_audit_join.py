@@ -5,9 +5,11 @@ from support.audit_logs import Story, Token, approle, created, userpass
 
 from skyflowctl.audit import join, logins
 from skyflowctl.audit.entries import Entry, decode
-from skyflowctl.audit.join import Joiner, Recogniser, Row, Seen
+from skyflowctl.audit.join import Joiner, Row
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Outcome
+from skyflowctl.audit.recogniser import Recogniser
+from skyflowctl.audit.seen import Seen
 
 
 def joined(story: Story) -> tuple[list[Row], Joiner]:
@@ -86,7 +88,7 @@ def test_seen_ids_are_bounded_and_the_newest_are_known() -> None:
 
 
 def test_paths_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "TARGETS_MAX", 3)
+    monkeypatch.setattr(recogniser, "TARGETS_MAX", 3)
     story = Story()
     for number in range(10):
         story.creds(approle("orders"), role=f"role{number}")

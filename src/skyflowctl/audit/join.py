@@ -5,8 +5,8 @@ time, and stands alone when no response follows.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from skyflowctl.audit.admin import States, admin_target, role_change
 from skyflowctl.audit.changes import (
@@ -17,12 +17,13 @@ from skyflowctl.audit.changes import (
     asks_for_token,
     change_kind,
     outcome_of,
-    target_of,
 )
 from skyflowctl.audit.ctx import ctx_text
-from skyflowctl.audit.entries import NOT_AN_ENTRY, Auth, Entry, Request
+from skyflowctl.audit.entries import NOT_AN_ENTRY, Auth, Entry
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import ChangeKind, FieldChange, Outcome
+from skyflowctl.audit.recogniser import Recogniser
+from skyflowctl.audit.seen import Logged, Parked, Seen
 from skyflowctl.audit.times import utc_text
 
 PENDING_MAX = 20_000
@@ -30,21 +31,11 @@ PENDING_MAX = 20_000
 flight; the oldest is given up first (outcome unknown)."""
 PENDING_BYTES = 32 << 20
 """And at most so many bytes of their lines."""
-SEEN_MAX = 200_000
-"""Ids that are remembered to recognise a second device's copy: 20 MB. Streams are merged
-by time, so a copy comes within a moment."""
 ALIASES_MAX = 50_000
 """ctx hashes whose twin on another device is known."""
-TARGETS_MAX = 10_000
-"""Paths whose meaning is remembered."""
-PARKED_MAX = 10_000
-"""Requests that a control group parked, or that were executed more than once."""
-RUNS_MAX = 50
-"""Executions of one request of which the very same line is known again."""
 RECENT_MAX = 5_000
 """Rows whose ctx is kept until the other device's copy comes."""
 
-_MARKS = ("/creds/", "/config")
 
 CONFLICTING_ID = "conflicting-id"
 NO_TIME = "no-time"
@@ -93,196 +84,6 @@ class Row(NamedTuple):
     entry: Entry
     approved_by: tuple[str, ...] = ()
     fields: tuple[FieldChange, ...] = ()
-
-
-class Recogniser:
-    """Which entries are the engine's: by the mount's type, or by its path.
-
-    Args:
-        plugin_names: types of the mounts that are ours.
-        mounts: paths of mounts that are ours whatever their type says, with or without
-            their namespace in front; for logs of older servers, which name no type, and
-            for renamed plugins.
-    """
-
-    def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
-        self._types = frozenset(plugin_names)
-        self._points = tuple(mount.strip("/") + "/" for mount in mounts)
-        self._prefixes = tuple(f"{name}/" for name in self._types)
-        self._met: set[str] = set()
-        self._targets: dict[tuple[str, str], Target] = {}
-
-    def target(self, request: Request) -> Target | None:
-        """Return what the request names on a mount of ours; None: it is not ours."""
-        point = request.mount_point
-        space = request.namespace.path if request.namespace is not None else ""
-        if space and point.startswith(space):
-            # The mount's path has the namespace in front, the request's has not.
-            point = point[len(space) :]
-        if request.mount_type not in self._types:
-            point = self._declared(space, request.path) if self._points else ""
-            if not point and not request.mount_type:
-                point = self._by_path(request.path)
-            if not point:
-                return None
-        key = (point, request.path)
-        found = self._targets.get(key)
-        if found is None:
-            if len(self._targets) >= TARGETS_MAX:
-                self._targets.clear()
-            found = self._targets[key] = target_of(point, request.path)
-            if len(self._met) < TARGETS_MAX:
-                self._met.add(point)
-        return found
-
-    def _by_path(self, path: str) -> str:
-        """Return the mount of an entry that names no type: one that was met with its type,
-        or one below the plugin's name, where mounts are by default."""
-        for mark in _MARKS:
-            at = path.find(mark)
-            if at > 0 and (path[: at + 1] in self._met or path.startswith(self._prefixes)):
-                return path[: at + 1]
-        return ""
-
-    def _declared(self, space: str, path: str) -> str:
-        for point in self._points:
-            if path.startswith(point):
-                return point
-            if space and point.startswith(space) and path.startswith(point[len(space) :]):
-                return point[len(space) :]
-        return ""
-
-
-class Seen:
-    """Ids that were dealt with: a fingerprint of each, and which devices told of it; the
-    oldest half is forgotten."""
-
-    def __init__(self, most: int = SEEN_MAX) -> None:
-        self._half = most // 2
-        self._new: dict[int, int] = {}
-        self._old: dict[int, int] = {}
-
-    def get(self, key: int) -> int | None:
-        """Return what was remembered for this key, for ``fits`` and ``told_by``."""
-        found = self._new.get(key)
-        return self._old.get(key) if found is None else found
-
-    def add(self, key: int, fingerprint: int, known: int = 0) -> None:
-        """Remember a key that no device told of; ``known``: what ``get`` returned for it."""
-        self._put(key, known >> _BITS << _BITS | fingerprint & _MASK)
-
-    def tell(self, key: int, fingerprint: int, logged: "Logged", known: int) -> None:
-        """Remember that a device told of a key in this line."""
-        marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
-        told = known >> _BITS << 2 * _BITS if known else 0
-        self._put(key, (told | marks) << _BITS | fingerprint & _MASK)
-
-    def _put(self, key: int, value: int) -> None:
-        if len(self._new) >= self._half:
-            self._old, self._new = self._new, {}
-        self._new[key] = value
-
-    @staticmethod
-    def fits(known: int, fingerprint: int) -> bool:
-        """Return whether what is remembered has this fingerprint."""
-        return known & _MASK == fingerprint & _MASK
-
-    @staticmethod
-    def has(known: int, mark: int) -> bool:
-        """Return whether what is remembered has this mark."""
-        told = known >> _BITS
-        while told:
-            if told & _MASK == mark & _MASK:
-                return True
-            told >>= _BITS
-        return False
-
-    def is_again(self, known: int | None, logged: "Logged") -> bool:
-        """Return whether a device tells of something again, and not in the very same line."""
-        if known is None or not self.has(known, logged.device):
-            return False
-        return not self.has(known, _line(logged))
-
-
-_BITS = 40
-_MASK = (1 << _BITS) - 1
-
-
-class Parked:
-    """Requests that a control group parked: who approved them, and how often each ran.
-
-    A parked request is logged under its first id, login and run at every execution, so an
-    id that one device tells again is another execution, not a copy.
-    """
-
-    def __init__(self) -> None:
-        self._runs: OrderedDict[int, dict[int, int]] = OrderedDict()
-        self._ids: OrderedDict[str, int] = OrderedDict()
-        self._approvers: OrderedDict[int, tuple[str, ...]] = OrderedDict()
-
-    def run_of(self, key: int, logged: "Logged", seen: Seen) -> int:
-        """Return the key of the execution that a device tells of, having told one before."""
-        runs = self._runs.get(key)
-        if runs is None:
-            runs = self._runs[key] = {}
-            _bound(self._runs)
-        newest = runs.setdefault(logged.device, 1)
-        for number in range(max(1, newest - RUNS_MAX), newest + 1):
-            run = hash((key, number))
-            if not seen.is_again(seen.get(run), logged):
-                return run
-        runs[logged.device] = newest + 1
-        return hash((key, newest + 1))
-
-    def newest_run(self, key: int, logged: "Logged") -> int | None:
-        """Return the key of a device's newest execution; None: it told of one alone."""
-        runs = self._runs.get(key)
-        if runs is None or logged.device not in runs:
-            return None
-        return hash((key, runs[logged.device]))
-
-    def add(self, key: int, accessor: str) -> None:
-        """Remember by which accessor an approver names a request."""
-        if accessor:
-            self._ids[accessor] = key
-            _bound(self._ids)
-
-    def __bool__(self) -> bool:
-        return bool(self._ids)
-
-    def approve(self, entry: Entry, logins: Logins) -> None:
-        """Take in an approval."""
-        data = entry.request.data
-        accessor = data.accessor if data is not None else None
-        key = self._ids.get(accessor) if isinstance(accessor, str) else None
-        if key is None or entry.error or entry.auth is None:
-            return
-        name = logins.identity(entry.auth)[0]
-        known = self._approvers.get(key, ())
-        if name not in known:
-            self._approvers[key] = (*known, name)
-            _bound(self._approvers)
-
-    def approvers(self, key: int) -> tuple[str, ...]:
-        """Return who approved a request."""
-        return self._approvers.get(key, ())
-
-
-def _bound(known: OrderedDict[Any, Any]) -> None:
-    if len(known) > PARKED_MAX:
-        known.popitem(last=False)
-
-
-class Logged(NamedTuple):
-    """An entry of ours: what it is about, who wrote it, how long its line was."""
-
-    entry: Entry
-    node: str
-    stream: int
-    device: int
-    target: Target
-    change: ChangeKind | None
-    size: int
 
 
 class Joiner:
@@ -545,11 +346,6 @@ class Joiner:
 
 
 _NOBODY = Auth()
-
-
-def _line(logged: Logged) -> int:
-    """Return what tells a line from every other of this device about the same request."""
-    return hash((logged.device, logged.entry.time))
 
 
 def _is_device_test(entry: Entry) -> bool:

@@ -17,10 +17,11 @@ from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
 from skyflowctl.audit.entries import Entry, decode, decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
-from skyflowctl.audit.join import Joiner, Recogniser, Row
+from skyflowctl.audit.join import Joiner, Row
 from skyflowctl.audit.lines import TOO_LONG, blocks, lines_with
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
+from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.sources import LogFile, Sources, Stream
 from skyflowctl.audit.times import moment
 from skyflowctl.audit.unread import Unread, known_format, neighbours, no_audit_log
@@ -305,12 +306,13 @@ class Scan:
         approvals = len(self._sources.streams) > 1 or self._wants_approvals()
         if approvals:
             needles = (*needles, APPROVAL_NEEDLE)
-        lines = lines_with(block, needles)
-        if not approvals and any(WRAP_NEEDLE in line for line in lines):
-            # One may be parked, and approved and executed in this same block.
-            lines = lines_with(block, (*needles, APPROVAL_NEEDLE))
-        if lines:
-            yield self._decoded(lines, origin)
+        if lines := lines_with(block, needles):
+            found = self._decoded(lines, origin)
+            if not approvals and any(_is_behind_a_token(fed[0]) for fed in found):
+                # One may be parked, and approved and executed in this same block.
+                found += self._decoded(lines_with(block, (APPROVAL_NEEDLE,)), origin)
+                found.sort(key=_time_key)
+            yield found
         if not early and self._wants_unwraps():
             yield self._decoded(lines_with(block, UNWRAP_NEEDLES), origin)
 
@@ -348,6 +350,11 @@ class Scan:
             size = len(line)
             found.append((clipped(entry) if size > LONG_LINE_BYTES else entry, node, size, number))
         return found
+
+
+def _is_behind_a_token(entry: Entry) -> bool:
+    """Return whether an answer is a wrapping token."""
+    return entry.response is not None and entry.response.wrap_info is not None
 
 
 def _split(block: bytes) -> list[bytes]:

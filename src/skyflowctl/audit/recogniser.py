@@ -1,0 +1,69 @@
+"""Which entries are the engine's, and what they are about."""
+
+from collections.abc import Iterable
+
+from skyflowctl.audit.changes import Target, target_of
+from skyflowctl.audit.entries import Request
+
+TARGETS_MAX = 10_000
+"""Paths whose meaning is remembered."""
+
+_MARKS = ("/creds/", "/config")
+
+
+class Recogniser:
+    """Which entries are the engine's: by the mount's type, or by its path.
+
+    Args:
+        plugin_names: types of the mounts that are ours.
+        mounts: paths of mounts that are ours whatever their type says, with or without
+            their namespace in front; for logs of older servers, which name no type, and
+            for renamed plugins.
+    """
+
+    def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
+        self._types = frozenset(plugin_names)
+        self._points = tuple(mount.strip("/") + "/" for mount in mounts)
+        self._prefixes = tuple(f"{name}/" for name in self._types)
+        self._met: set[str] = set()
+        self._targets: dict[tuple[str, str], Target] = {}
+
+    def target(self, request: Request) -> Target | None:
+        """Return what the request names on a mount of ours; None: it is not ours."""
+        point = request.mount_point
+        space = request.namespace.path if request.namespace is not None else ""
+        if space and point.startswith(space):
+            # The mount's path has the namespace in front, the request's has not.
+            point = point[len(space) :]
+        if request.mount_type not in self._types:
+            point = self._declared(space, request.path) if self._points else ""
+            if not point and not request.mount_type:
+                point = self._by_path(request.path)
+            if not point:
+                return None
+        key = (point, request.path)
+        found = self._targets.get(key)
+        if found is None:
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            found = self._targets[key] = target_of(point, request.path)
+            if len(self._met) < TARGETS_MAX:
+                self._met.add(point)
+        return found
+
+    def _by_path(self, path: str) -> str:
+        """Return the mount of an entry that names no type: one that was met with its type,
+        or one below the plugin's name, where mounts are by default."""
+        for mark in _MARKS:
+            at = path.find(mark)
+            if at > 0 and (path[: at + 1] in self._met or path.startswith(self._prefixes)):
+                return path[: at + 1]
+        return ""
+
+    def _declared(self, space: str, path: str) -> str:
+        for point in self._points:
+            if path.startswith(point):
+                return point
+            if space and point.startswith(space) and path.startswith(point[len(space) :]):
+                return point[len(space) :]
+        return ""

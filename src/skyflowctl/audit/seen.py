@@ -1,0 +1,154 @@
+"""What was dealt with: which requests are copies, which are further executions, and of whom."""
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from skyflowctl.audit.changes import Target
+from skyflowctl.audit.entries import Entry
+from skyflowctl.audit.logins import Logins
+from skyflowctl.audit.model import ChangeKind
+
+SEEN_MAX = 200_000
+"""Ids that are remembered to recognise a second device's copy: 20 MB. Streams are merged
+by time, so a copy comes within a moment."""
+PARKED_MAX = 10_000
+"""Requests that a control group parked, or that were executed more than once."""
+RUNS_MAX = 50
+"""Executions of one request of which the very same line is known again."""
+
+
+class Logged(NamedTuple):
+    """An entry of ours: what it is about, who wrote it, how long its line was."""
+
+    entry: Entry
+    node: str
+    stream: int
+    device: int
+    target: Target
+    change: ChangeKind | None
+    size: int
+
+
+class Seen:
+    """Ids that were dealt with: a fingerprint of each, and which devices told of it; the
+    oldest half is forgotten."""
+
+    def __init__(self, most: int = SEEN_MAX) -> None:
+        self._half = most // 2
+        self._new: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def get(self, key: int) -> int | None:
+        """Return what was remembered for this key, for ``fits`` and ``told_by``."""
+        found = self._new.get(key)
+        return self._old.get(key) if found is None else found
+
+    def add(self, key: int, fingerprint: int, known: int = 0) -> None:
+        """Remember a key that no device told of; ``known``: what ``get`` returned for it."""
+        self._put(key, known >> _BITS << _BITS | fingerprint & _MASK)
+
+    def tell(self, key: int, fingerprint: int, logged: Logged, known: int) -> None:
+        """Remember that a device told of a key in this line."""
+        marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
+        told = known >> _BITS << 2 * _BITS if known else 0
+        self._put(key, (told | marks) << _BITS | fingerprint & _MASK)
+
+    def _put(self, key: int, value: int) -> None:
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
+        self._new[key] = value
+
+    @staticmethod
+    def fits(known: int, fingerprint: int) -> bool:
+        """Return whether what is remembered has this fingerprint."""
+        return known & _MASK == fingerprint & _MASK
+
+    @staticmethod
+    def has(known: int, mark: int) -> bool:
+        """Return whether what is remembered has this mark."""
+        told = known >> _BITS
+        while told:
+            if told & _MASK == mark & _MASK:
+                return True
+            told >>= _BITS
+        return False
+
+    def is_again(self, known: int | None, logged: Logged) -> bool:
+        """Return whether a device tells of something again, and not in the very same line."""
+        if known is None or not self.has(known, logged.device):
+            return False
+        return not self.has(known, _line(logged))
+
+
+_BITS = 40
+_MASK = (1 << _BITS) - 1
+
+
+class Parked:
+    """Requests that a control group parked: who approved them, and how often each ran.
+
+    A parked request is logged under its first id, login and run at every execution, so an
+    id that one device tells again is another execution, not a copy.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        self._approvers: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+
+    def run_of(self, key: int, logged: Logged, seen: Seen) -> int:
+        """Return the key of the execution that a device tells of, having told one before."""
+        runs = self._runs.get(key)
+        if runs is None:
+            runs = self._runs[key] = {}
+            _bound(self._runs)
+        newest = runs.setdefault(logged.device, 1)
+        for number in range(max(1, newest - RUNS_MAX), newest + 1):
+            run = hash((key, number))
+            if not seen.is_again(seen.get(run), logged):
+                return run
+        runs[logged.device] = newest + 1
+        return hash((key, newest + 1))
+
+    def newest_run(self, key: int, logged: Logged) -> int | None:
+        """Return the key of a device's newest execution; None: it told of one alone."""
+        runs = self._runs.get(key)
+        if runs is None or logged.device not in runs:
+            return None
+        return hash((key, runs[logged.device]))
+
+    def add(self, key: int, accessor: str) -> None:
+        """Remember by which accessor an approver names a request."""
+        if accessor:
+            self._ids[accessor] = key
+            _bound(self._ids)
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def approve(self, entry: Entry, logins: Logins) -> None:
+        """Take in an approval."""
+        data = entry.request.data
+        accessor = data.accessor if data is not None else None
+        key = self._ids.get(accessor) if isinstance(accessor, str) else None
+        if key is None or entry.error or entry.auth is None:
+            return
+        name = logins.identity(entry.auth)[0]
+        known = self._approvers.get(key, ())
+        if name not in known:
+            self._approvers[key] = (*known, name)
+            _bound(self._approvers)
+
+    def approvers(self, key: int) -> tuple[str, ...]:
+        """Return who approved a request."""
+        return self._approvers.get(key, ())
+
+
+def _bound(known: OrderedDict[Any, Any]) -> None:
+    if len(known) > PARKED_MAX:
+        known.popitem(last=False)
+
+
+def _line(logged: Logged) -> int:
+    """Return what tells a line from every other of this device about the same request."""
+    return hash((logged.device, logged.entry.time))
