@@ -3,7 +3,7 @@
 import pytest
 from support.audit_logs import Story, Token, approle, created, userpass
 
-from skyflowctl.audit import join, logins
+from skyflowctl.audit import join, logins, recogniser
 from skyflowctl.audit.entries import Entry, decode
 from skyflowctl.audit.join import Joiner, Row
 from skyflowctl.audit.logins import Logins
