@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support.audit_logs import Story, Token, approle
+from support.processes import running
 from support.stack import BIN, clean_environ
 
 pytestmark = pytest.mark.timeout(90)
@@ -154,7 +155,7 @@ class Tailing:
 @contextmanager
 def tailing(log: Path) -> Iterator[Tailing]:
     """Follow a log from its end; it stops as by Ctrl-C, and says so."""
-    with subprocess.Popen(
+    with running(
         [str(BIN / "skyflowctl"), "audit", "tail", "-f", "-n", "1", str(log), "-o", "ndjson"],
         env=clean_environ(),
         stdin=subprocess.DEVNULL,
@@ -172,15 +173,11 @@ def tailing(log: Path) -> Iterator[Tailing]:
 
         reader = Thread(target=pump, daemon=True)
         reader.start()
-        try:
-            yield Tailing(process, lines)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
-            reader.join(20)
-            assert lines.get(timeout=5)["type"] == "result"
-        finally:
-            if process.poll() is None:
-                process.kill()
+        yield Tailing(process, lines)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        reader.join(20)
+        assert lines.get(timeout=5)["type"] == "result"
 
 
 def pairs(story: Story, app: Token, *ctx: str) -> list[bytes]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.audit_logs import Story, approle, three_apps, userpass, written
 from support.cli import invoke
+from support.processes import running
 
 from skyflowctl.audit.query import Query
 from skyflowctl.audit.sources import open_sources
@@ -128,9 +129,7 @@ def test_following_survives_rotation_and_half_lines(tmp_path):
 def test_a_signal_ends_following_with_its_own_code_and_a_result(tmp_path, stop, code):
     log = written(tmp_path, "audit.log", numbered(1, 2).device())
     command = [sys.executable, "-m", "skyflowctl", "audit", "tail", "-f", log, "-o", "json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         lines = [run.stdout.readline() for _ in range(3)]
         with Path(log).open("ab") as file:
             file.write(numbered(5, 1).device())
@@ -159,9 +158,7 @@ def test_what_only_reads_does_not_go_on_where_it_stopped(error):
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     log = written(tmp_path, "audit.log", numbered(1, 1500).device())
     command = [sys.executable, "-m", "skyflowctl", "audit", "who", log]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         run.stdout.readline()
         run.stdout.close()
         errors = run.stderr.read()
@@ -179,3 +176,18 @@ def test_the_filters_and_forms_of_who(tmp_path):
     assert "\x1b" not in done.stdout
     assert "no such request" in invoke("audit", "tail", log, "--app", "nobody").stderr
     assert len(invoke("audit", "tail", log, "-o", "csv", "-n", "2").stdout.splitlines()) == 3
+
+
+def test_a_failing_tail_test_leaves_no_process(tmp_path):
+    log = written(tmp_path, "audit.log", numbered(1, 2).device())
+    command = [sys.executable, "-m", "skyflowctl", "audit", "tail", "-f", log, "-o", "ndjson"]
+    started = []
+
+    def failing() -> None:
+        with running(command, stdout=subprocess.PIPE, text=True) as run:
+            started.append(run)
+            assert run.stdout.readline() == "as if it failed"
+
+    with pytest.raises(AssertionError, match="as if it failed"):
+        failing()
+    assert started[0].returncode == -signal.SIGKILL
