@@ -179,8 +179,9 @@ def dry_run(
 
 def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:
     """Return the token services that the engine of the server's catalog allows, if it says so."""
-    if gateway is None:
-        return None
+    basic = any(one.config.api.missing for one in planned.live.engines.values())
+    if gateway is None or basic:
+        return None  # another engine's arguments are not in our words
     plugin = planned.manifest.plugin
     there = planned.live.mounts.values()
     running = (one.running_plugin_version for one in there if one.type == plugin.name)
