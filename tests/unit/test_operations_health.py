@@ -12,6 +12,7 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.errors import ExitCode
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import RotationRule
+from skyflowctl.operations import health as health_module
 from skyflowctl.operations.health import STATES, health
 from skyflowctl.operations.status import status
 from skyflowctl.operations.targets import Named, declared_mounts
@@ -51,6 +52,39 @@ def fail(status, text):
 
 REFUSED = {"healthy": False, "token_service": {"reachable": True, "status": 401, "error": "no"}}
 SILENT = {"healthy": False, "token_service": {"reachable": False, "error": "timed out"}}
+
+
+class SlowClock:
+    """A clock that gains 7 s each time it is looked at."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        self.seconds += 7
+        return self.seconds
+
+
+class TestAllMountsTogether:
+    """G2: 60 s in all, however many mounts do not answer."""
+
+    @pytest.mark.parametrize(("deadline", "limit"), [(10, "60 s"), (20, "120 s")])
+    def test_g2_what_was_not_asked_in_time_is_named_so(self, server, monkeypatch, deadline, limit):
+        monkeypatch.setattr(health_module, "time", SlowClock())
+        mounts = [*declared_mounts(TWO)] * 10
+        result = health(Gateway(server), mounts, deadline=deadline, parallelism=1)
+        late = [row for row in result.mounts if row.detail.startswith("not asked")]
+        assert result.mounts[0].state == "ok"
+        assert result.mounts[-1] in late
+        assert {row.state for row in late} == {"unreachable"}
+        assert {row.detail for row in late} == {f"not asked: the {limit} for all mounts were over"}
+        assert "--parallelism" in late[0].fix
+        assert result.exit_code == ExitCode.UNHEALTHY
+
+    def test_g2_without_a_deadline_all_are_asked(self, server, monkeypatch):
+        monkeypatch.setattr(health_module, "time", SlowClock())
+        mounts = [*declared_mounts(TWO)] * 10
+        assert health(Gateway(server), mounts, parallelism=1).healthy
 
 
 class TestHealth:

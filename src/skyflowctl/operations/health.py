@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from skyflowctl.errors import ExitCode, SkyflowctlError
@@ -38,6 +39,10 @@ STATES = (
     "unreachable",
 )
 """Every state, from well to worst."""
+
+ALL_SECONDS = 60.0
+ROUNDS = 6
+"""All mounts together may take a minute, or six times the deadline of one if that is more."""
 
 Connect = Callable[[Node], Gateway | None]
 """Opens a gateway to one node; None when that node's address was never named by the user."""
@@ -127,7 +132,8 @@ def health(
         mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
         deadline: seconds that one mount may take to answer on one node, and the server to
-            say that it serves; None: as long as the gateway waits.
+            say that it serves; all mounts together have 60, or six times as many where that
+            is more. None: as long as the gateway waits.
 
     Raises:
         NamespaceMissing: nothing is well or unwell in a namespace that does not exist.
@@ -145,18 +151,49 @@ def health(
     asked = [(mount, node, door) for mount in mounts for node, door in doors]
     try:
         with Workers(parallelism) as pool:
-            fresh = refresh or mint
-
-            def ask(one: tuple[Named, str, Gateway]) -> MountHealth:
-                with within(deadline):
-                    return _ask(*one, refresh=fresh, mint=mint)
-
-            rows = pool.map(ask, asked)
+            ask = partial(_ask, refresh=refresh or mint, mint=mint)
+            rows = pool.map(partial(_in_time, _Times.begin(deadline), ask), asked)
             return HealthResult(tuple(rows), unasked)
     finally:
         for _, door in doors:
             if door is not gateway:
                 door.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """How long one mount may take, and until when all may (monotonic); None: no limit."""
+
+    each: float | None = None
+    end: float = 0.0
+    together: float = 0.0
+
+    @classmethod
+    def begin(cls, each: float | None) -> "_Times":
+        if each is None:
+            return cls()
+        together = max(ALL_SECONDS, ROUNDS * each)
+        return cls(each, time.monotonic() + together, together)
+
+
+def _in_time(
+    times: _Times,
+    ask: Callable[[Named, str, Gateway], MountHealth],
+    one: tuple[Named, str, Gateway],
+) -> MountHealth:
+    """Ask one mount as long as there is time; one that there is none for is named so."""
+    if times.each is None:
+        return ask(*one)
+    left = times.end - time.monotonic()
+    if left > 0:
+        with within(min(times.each, left)):
+            return ask(*one)
+    mount, node, _ = one
+    detail = f"not asked: the {times.together:g} s for all mounts were over"
+    return MountHealth(mount.name, mount.path, "unreachable", None, detail, node, _ASK_FEWER)
+
+
+_ASK_FEWER = "mend those that did not answer first, name fewer mounts, or raise --parallelism"
 
 
 def mount_health(gateway: Gateway, mount: Named, *, refresh: bool = False) -> MountHealth:

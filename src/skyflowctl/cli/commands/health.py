@@ -61,7 +61,8 @@ def health(
     """Ask every mount, on every node that was named, whether it can mint. A mount that is
     not ok, a sealed server and one that does not answer are all exit 6. An engine with the
     basic API cannot say whether it mints: it is unproven, and --mint proves it. A mount that
-    does not answer within --deadline is unreachable."""
+    does not answer within --deadline is unreachable; all together have 60 s, or six times
+    --deadline where that is more, and one that was not asked by then is named so."""
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.health import health as ask
