@@ -76,7 +76,7 @@ def test_every_bad_state_has_its_fix():
     assert set(_FIXES) == set(STATES) - {"ok"}
 
 
-def test_dev_env_of_a_stopped_stack_prints_nothing(folder):
+def test_dev_env_of_a_stopped_stack_makes_eval_fail(folder):
     root = folder / "dev"
     layout = DevLayout(root)
     layout.create()
@@ -85,7 +85,7 @@ def test_dev_env_of_a_stopped_stack_prints_nothing(folder):
     part = Part(ProcessRecord(1, 1.0), 18200)
     save_state(layout, DevState(server=part, emulator=part, cluster_id="c"))
     done = invoke("dev", "env", env={"SKYFLOWCTL_DEV_DIR": str(root)})
-    assert (done.exit_code, done.stdout) == (6, "")
+    assert (done.exit_code, done.stdout) == (6, "(exit 6)\n")
     assert "dev up" in done.stderr
 
 

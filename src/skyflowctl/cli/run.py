@@ -82,8 +82,18 @@ Work = Callable[[Run], Result]
 View = Callable[[Result, Terminal], None]
 
 
-def run_command(name: str, output: "OutputOptions", work: Work, view: View) -> NoReturn:
+def run_command(
+    name: str, output: "OutputOptions", work: Work, view: View, *, for_eval: bool = False
+) -> NoReturn:
     """Do a command's work, show its result, and leave with its exit code.
+
+    Args:
+        name: as in the output and the audit log.
+        output: how to show it.
+        work: what to do.
+        view: how its result is shown as text.
+        for_eval: the text is made for ``eval "$(…)"``, which drops an exit code: after a
+            failure it is a line of shell that fails with that code.
 
     Raises:
         SystemExit: always, with the code of DESIGN's table.
@@ -96,7 +106,12 @@ def run_command(name: str, output: "OutputOptions", work: Work, view: View) -> N
         output.json,
     )
     result, failed = _result_of(run, work)
-    sys.exit(_write_out(run, result, None if failed else view))
+    failure_view = _fail_in_eval if for_eval else None
+    sys.exit(_write_out(run, result, failure_view if failed else view))
+
+
+def _fail_in_eval(result: Result, terminal: Terminal) -> None:
+    terminal.raw(f"(exit {int(result.exit_code)})\n")
 
 
 def _write_out(run: Run, result: Result, view: View | None) -> int:

@@ -48,10 +48,22 @@ DirectOption = Annotated[
 @command(
     examples=[
         ("skyflowctl creds order order-producer --ctx order:ORD-42", "a token, with its facts"),
-        ('eval "$(skyflowctl creds order order-producer -o env)"', "into this shell"),
-        ("skyflowctl creds order order-producer --wrap-ttl 5m", "to be handed on, opened once"),
-        ("skyflowctl creds order order-producer --dry-run", "would it work? no network needed"),
-        ("skyflowctl creds order order-producer --direct", "is it the server or Skyflow?"),
+        (
+            'eval "$(skyflowctl creds order order-producer --ctx order:ORD-42 -o env)"',
+            "into this shell",
+        ),
+        (
+            "skyflowctl creds order order-producer --ctx order:ORD-42 --wrap-ttl 5m",
+            "to be handed on, opened once",
+        ),
+        (
+            "skyflowctl creds order order-producer --ctx order:ORD-42 --dry-run",
+            "would it work? no network needed",
+        ),
+        (
+            "skyflowctl creds order order-producer --ctx order:ORD-42 --direct",
+            "is it the server or Skyflow?",
+        ),
     ],
     exits=[
         ExitCode.NOT_PERMITTED,
@@ -95,7 +107,7 @@ def creds(
         name = manifests.mount_name(mount, path, file)
         return Result({"mount": name, "role": role, **_token_json(token)})
 
-    run_command("creds", output, work, _VIEWS[output.format])
+    run_command("creds", output, work, _VIEWS[output.format], for_eval=output.format == "env")
 
 
 def _check_alone(

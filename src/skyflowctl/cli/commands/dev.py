@@ -181,7 +181,7 @@ def dev_env(output: OutputOptions) -> None:
         with wiring_dev.devstack_extra():
             return Result({"env": dev_stack.exports(os.environ)})
 
-    run_command("dev env", output, work, _view_env)
+    run_command("dev env", output, work, _view_env, for_eval=True)
 
 
 def _view_env(result: Result, terminal: Terminal) -> None:

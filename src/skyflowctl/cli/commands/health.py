@@ -42,7 +42,7 @@ DeadlineOption = Annotated[
         ("skyflowctl health", "every mount of the manifest, or of the server"),
         ("skyflowctl health order payment", "two of them"),
         ("skyflowctl health --node https://bao-2:8200 --refresh", "a further node, probed now"),
-        ("skyflowctl health legacy --mint", "an engine that cannot prove itself"),
+        ("skyflowctl health payment --mint", "an engine that cannot prove itself"),
         ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
     ],
     exits=[ExitCode.UNHEALTHY, ExitCode.INVALID],

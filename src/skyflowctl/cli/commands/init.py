@@ -18,7 +18,7 @@ ForceOption = Annotated[bool, option("--force", help="Replace a file that is the
 @command(
     examples=[
         ("skyflowctl init", "write ./mounts.yaml"),
-        ("skyflowctl init -f shop/mounts.yaml", "write it elsewhere"),
+        ("skyflowctl init -f shop.yaml", "write it elsewhere"),
         ("skyflowctl init && skyflowctl validate", "start, then see what is missing"),
     ],
     exits=[ExitCode.REFUSED],

@@ -110,17 +110,20 @@ class EngineOptions(OptionGroup):
 
 @command(
     examples=[
-        ("skyflowctl plugin register /etc/openbao/plugins/skyflow-*", "what build has written"),
         (
-            "skyflowctl plugin register ./plugins/skyflow-* --shared",
+            "skyflowctl plugin register /etc/openbao/plugins/skyflow-v1.0.0-*",
+            "what build has written",
+        ),
+        (
+            "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --shared",
             "one process for all mounts, for servers with hundreds of them",
         ),
         (
-            "skyflowctl plugin register ./plugins/skyflow-* --allow-host 127.0.0.1:8443",
+            "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --allow-host 127.0.0.1:8443",
             "with an emulator as a further token service",
         ),
         (
-            "skyflowctl plugin register ./plugins/skyflow-* --reload",
+            "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --reload",
             "and have its mounts run it at once, one after the other",
         ),
     ],

@@ -100,7 +100,7 @@ def rotate(
 @command(
     examples=[
         ("skyflowctl config rollback payment", "back to the credential before the live one"),
-        ("skyflowctl config rollback payment --to 3", "to a version of 'config history payment'"),
+        ("skyflowctl config rollback payment --to 1", "to a version of 'config history payment'"),
         ("skyflowctl config rollback payment -o json", "for programs"),
     ],
     exits=_EXITS,
