@@ -63,6 +63,11 @@ def admin_target(path: str, operation: str) -> tuple[Target, ChangeKind] | None:
     return None
 
 
+def is_change(request: Request) -> bool:
+    """Return whether a request on the server's own paths changes something of tokens."""
+    return request.operation in WRITES and admin_target(request.path, request.operation) is not None
+
+
 def role_change(operation: str) -> ChangeKind | None:
     """Return what an operation on a role does to it; None: it looks at it."""
     if operation not in WRITES:

@@ -147,7 +147,7 @@ class Joiner:
                 return
             target, change = found
         key = hash((request.id, request.path))
-        device = hash((stream, request.client_token))  # each device hashes it in its own way
+        device = hash(request.client_token) + stream  # each device hashes it in its own way
         if entry.type == "response":
             self._answered(Logged(entry, node, stream, device, target, change, size), key)
         elif entry.type == "request":

@@ -107,12 +107,13 @@ class Reporter:
     def add(self, rows: Iterable[Row]) -> None:
         """Take in rows, nearly in the order of time."""
         uses, since, until = self._uses, self._since, self._until
+        last = ""
         for row in rows:
             time = row[0]
             if time >= until:
                 continue
             self._log_first = min(self._log_first, time)
-            self._log_last = max(self._log_last, time)
+            last = time
             auth = row[14].auth
             if auth is not None and auth.policies is not None and "root" in auth.policies:
                 self._as_root(row)
@@ -129,6 +130,8 @@ class Reporter:
                 use.add_before(time, row[7])
             else:
                 use.add(row)
+        # Rows come nearly in order, and days are all that is asked of it.
+        self._log_last = max(self._log_last, last)
 
     def _new(self, key: Key, time: str) -> Use | None:
         """Return a new row's figures; None: it is not asked for, or is one too many."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 
-from skyflowctl.audit.admin import admin_target, details, has_details
+from skyflowctl.audit.admin import details, has_details, is_change
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
 from skyflowctl.audit.entries import Entry, decode, decode_all
 from skyflowctl.audit.envelopes import Opener
@@ -342,10 +342,11 @@ class Scan:
         ours, changes = self._types, self._options.every_change
         node, number = origin
         for entry, line in entries:
-            if entry.response is None and entry.request.mount_type not in ours:
-                if not changes or admin_target(entry.request.path, entry.request.operation) is None:
+            request = entry.request
+            if entry.response is None:
+                if request.mount_type not in ours and not (changes and is_change(request)):
                     continue
-            elif changes and entry.response is not None and has_details(entry.request):
+            elif changes and has_details(request):
                 entry.details = details(line)
             size = len(line)
             found.append((clipped(entry) if size > LONG_LINE_BYTES else entry, node, size, number))
