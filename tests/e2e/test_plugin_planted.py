@@ -11,7 +11,15 @@ from support.plugin import mounted, processes_of, register_skyflow, wait_for
 
 pytestmark = pytest.mark.real_server
 
-_BESIDE = ("secret/__init__.py", f"secret{EXTENSION_SUFFIXES[0]}", "clock/__init__.py", "vault.py")
+_BESIDE = (
+    "secret/__init__.py",
+    f"secret{EXTENSION_SUFFIXES[0]}",
+    "clock/__init__.py",
+    "errors/deeper.py",
+    "vault.py",
+    "../_cffi_backend/__init__.py",
+    "../planted.pth",
+)
 
 
 def test_after_a_reload_a_planted_module_is_not_loaded(bao: BaoServer, tmp_path: Path):

@@ -20,7 +20,7 @@ from support.emulator import RunningEmulator, running_emulator
 from support.plugin import processes_of, wait_for
 from support.stack import BIN, REPO, clean_environ
 
-pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MANIFEST = """\
 version: 1
