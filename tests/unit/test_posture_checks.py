@@ -289,6 +289,24 @@ def test_a_mount_whose_version_is_not_registered_any_more():
     assert "not in the catalog" in one(given, "engine-digest")[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "grade", "says"),
+    [
+        ("core_dumps", "medium", "core dump"),
+        ("dumpable", "medium", "other processes of its user"),
+        ("swappable", "low", "swapped"),
+    ],
+)
+def test_h6_a_way_out_of_the_engines_memory_is_told_and_only_that(name, grade, says):
+    closed = dict.fromkeys(("core_dumps", "dumpable", "swappable"), False)
+    told = replace(mount("order"), config=replace(live_config("order"), process=closed))
+    assert not found(facts(told), "engine-process")
+    opened = replace(live_config("order"), process={**closed, name: True})
+    given = facts(replace(told, config=opened))
+    assert one(given, "engine-process")[:2] == (grade, "skyflow/order")
+    assert says in one(given, "engine-process")[2]
+
+
 def test_a_node_without_the_plugin():
     nodes = (
         NodeFacts("https://n1", asked=True, digests={"skyflow/order": DIGEST}),
