@@ -1,0 +1,149 @@
+"""E3: every example of a help page, and README's blocks, run as they stand on the example.
+
+Only folders of a server (/etc, /var, ~) are replaced by ones below the test's own. A command
+that asks gets no answer here: then it must have come as far as the question.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+from support.stack import BIN, EXAMPLE, REPO, Stack, running_stack
+
+from skyflowctl.cli.app import every_command
+from skyflowctl.cli.command import load
+from skyflowctl.cli.table import find
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# What ends the stack, or a mount of it, comes last, in this order.
+_LAST = ("config revoke", "config write order --credentials", "dev down", "dev reset")
+# Commands that go on until they are stopped.
+_ENDLESS = re.compile(r"audit tail|dev logs.* -f$|--watch|dev logs -f")
+# What is not 0 on this stack, and why.
+_EXPECTED = {
+    "skyflowctl init": (5, "mounts.yaml is there already"),
+    "skyflowctl init && skyflowctl validate": (5, "mounts.yaml is there already"),
+    "skyflowctl creds order order-producer --ctx order:ORD-42 --direct": (
+        64, "--direct is not for the dev stack"),
+    "skyflowctl audit posture --fail-on high -q": (6, "this place is not in order"),
+    # A key that somebody was given: there is none here.
+    "skyflowctl rotate payment --credentials file:new.json -y": (65, "there is no file"),
+    "skyflowctl config write order --credentials file:order.json": (65, "there is no file"),
+    "skyflowctl config rollback payment": (5, ""),
+    "skyflowctl rotate --rollback payment": (5, ""),
+}  # fmt: skip
+
+
+def examples() -> list[str]:
+    lines = [line for name, *_ in every_command() for line, _ in load(find(name)).facts.examples]
+    first = [line for line in lines if not any(word in line for word in _LAST)]
+    return first + [line for word in _LAST for line in lines if word in line]
+
+
+def blocks() -> list[str]:
+    """The command lines of README's blocks that are about the example and its stack."""
+    text = (REPO / "README.md").read_text()
+    found = []
+    for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines = [line.split("   #")[0].split("    #")[0].rstrip() for line in block.splitlines()]
+        if "$EDITOR" not in block and all(re.match(r"skyflowctl |bao ", one) for one in lines):
+            found += lines
+    return found
+
+
+@pytest.fixture(scope="module")
+def place():
+    with running_stack(apply=True) as stack:
+        prepare(stack)
+        yield stack
+
+
+def prepare(stack: Stack) -> None:
+    folder = stack.folder
+    port = json.loads((stack.dev / "dev.json").read_text())["emulator"]["port"]
+    (folder / "token-service").write_text(f"127.0.0.1:{port}")
+    (folder / "examples").mkdir(exist_ok=True)
+    for name in ("mounts.yaml", "examples/mounts.yaml", "base.yaml", "prod.yaml"):
+        (folder / name).write_text(EXAMPLE.read_text())
+    token = stack.cli(
+        "creds", "order", "order-producer", "--ctx", "order:ORD-42", "-o", "raw", exported=True
+    ).stdout
+    for name in ("found", "found.txt"):
+        (folder / name).write_text(token)
+    stack.cli("rotate", "payment", "--generate", "-y", exported=True)
+    keys = folder / "credentials"
+    keys.mkdir(exist_ok=True)
+    for path in (stack.dev / "credentials").glob("*.json"):
+        (keys / path.name).write_text(path.read_text())
+        (keys / path.name).chmod(0o600)
+    log = (stack.dev / "logs" / "audit.log").read_text()
+    for name in ("audit.log", "logs/audit.log", "a/audit.log", "b/audit.log", "a.log", "b.log",
+                 "var/log/openbao/audit.log"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(log)
+    for name in ("etc/openbao/plugins", "plugins", ".zfunc", ".config/fish/completions"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def run(stack: Stack, line: str, seconds: float = 60) -> tuple[int, str]:
+    at = str(stack.folder)
+    for outside in ("/etc/openbao", "/var/log/openbao"):
+        line = line.replace(outside, at + outside)
+    environ = {**stack.environ, **stack.exports, "HOME": at, "PATH": f"{BIN}:/usr/bin:/bin"}
+    environ["SKYFLOWCTL_ALLOW_HOSTS"] = (stack.folder / "token-service").read_text()
+    try:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=environ,
+            cwd=stack.folder,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as endless:
+        return -1, (endless.stderr or b"").decode()
+    return done.returncode, done.stderr + done.stdout
+
+
+def judged(line: str, code: int, told: str) -> str:
+    """Why the line did not run as it stands; empty: it did."""
+    if code == 0 or (code == -1 and _ENDLESS.search(line) and "error:" not in told):
+        return ""
+    if code == 5 and "this needs a confirmation" in told:
+        return ""
+    wanted, text = _EXPECTED.get(line, (0, ""))
+    return "" if code == wanted and text in told else f"{line}: {code}\n{told[-600:]}"
+
+
+def failures(stack: Stack, lines: list[str]) -> list[str]:
+    wrong = []
+    for line in lines:
+        code, told = run(stack, line, 2 if _ENDLESS.search(line) else 60)
+        wrong += [why] if (why := judged(line, code, told)) else []
+    return wrong
+
+
+def test_every_help_example_and_readme_block_runs_as_it_stands(place):
+    assert len(blocks()) > 10
+    assert failures(place, blocks()) == []
+    wrong = failures(place, examples())
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "line", ['eval "$(skyflowctl dev env)"', 'eval "$(skyflowctl creds order x -o env)"']
+)
+def test_eval_of_what_failed_fails_with_its_code(tmp_path, line):
+    environ = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-c", f"{line}; echo code $?; echo still here"],
+        env=environ, cwd=tmp_path, text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert re.fullmatch(r"code (6|64)\nstill here\n", done.stdout)
+    assert "error:" in done.stderr
