@@ -30,6 +30,7 @@ ANSWERS = {
     "sys/ha-status": {"data": {"nodes": []}},
     "skyflow/order/config": {"data": {"credentials_configured": False}},
     "skyflow/order/roles": {"data": {"keys": []}},
+    "sys/plugins/catalog": {"data": {"detailed": []}},
 }
 
 
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.reached.set()
             self.server.free.wait(60)
             return
-        body = json.dumps(ANSWERS[path]).encode()
+        body = json.dumps({"request_id": "r1", **ANSWERS[path]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

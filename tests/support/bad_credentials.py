@@ -125,7 +125,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "1024-bits": (with_key(lambda _: pkcs8(rsa_key("small", 1024))), "fewer than 2048 bits"),
     "no-base64": (with_key(lambda pem: pem[:100] + "*" + pem[101:]), "not base64"),
     "lines-lost": (with_key(without_lines), "is damaged or incomplete"),
-    "one-bit": (with_key(inconsistent), "is damaged or incomplete"),
+    "one-bit": (with_key(inconsistent), "is damaged: its parts do not agree"),
     "expired": (changed(keyValidBeforeTime=stamp(NOW - timedelta(days=1))), "the key expired at"),
     "times-swapped": (
         changed(keyValidAfterTime=stamp(NOW + timedelta(days=400))),

@@ -11,7 +11,7 @@ from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import is_launcher
 from skyflowctl.plugin.launcher import CHECK
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.failures import Forbidden, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 
@@ -96,7 +96,12 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
             code="plugin-directory",
         )
     listed = [entry for entry in gateway.catalog.list() if entry.name == name]
-    entries = [_whole(gateway, entry) for entry in listed]
+    try:
+        entries = [_whole(gateway, entry) for entry in listed]
+    except Forbidden:
+        if directory is not None:
+            raise
+        entries = listed  # its files and arguments are shown as unknown
     files = tuple(_checked(entry, directory) for entry in entries)
     mounts = running_mounts(gateway.list_mounts().values(), name, entries)
     return PluginList(files, mounts)

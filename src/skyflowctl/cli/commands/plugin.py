@@ -288,8 +288,8 @@ def plugin_list(
         catalog = [
             {
                 **{key: getattr(one.entry, key) for key in ("name", "version", "sha256")},
-                "command": one.entry.command,
-                "args": list(one.entry.args),
+                "command": one.entry.command or None,
+                "args": list(one.entry.args) if one.entry.command else None,
                 "env": "unknown",
                 "file": {"state": one.state, "detail": one.detail},
             }
@@ -306,7 +306,7 @@ def plugin_list(
 
 def _view_plugins(result: Result, terminal: Terminal) -> None:
     catalog: list[list[Piece]] = [
-        [one["version"], one["command"], one["sha256"][:12], _state(one["file"]["state"])]
+        [one["version"], one["command"] or "?", one["sha256"][:12], _state(one["file"]["state"])]
         for one in result.data["catalog"]
     ]
     mounts: list[list[Piece]] = [
