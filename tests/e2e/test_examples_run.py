@@ -11,6 +11,7 @@ import re
 import subprocess
 
 import pytest
+from support.rotation_load import emulator_of
 from support.stack import BIN, EXAMPLE, REPO, Stack, running_stack
 
 from skyflowctl.cli.app import every_command
@@ -30,9 +31,6 @@ _EXPECTED = {
     "skyflowctl creds order order-producer --ctx order:ORD-42 --direct": (
         64, "--direct is not for the dev stack"),
     "skyflowctl audit posture --fail-on high -q": (6, "this place is not in order"),
-    # A key that somebody was given: there is none here.
-    "skyflowctl rotate payment --credentials file:new.json -y": (65, "there is no file"),
-    "skyflowctl config write order --credentials file:order.json": (65, "there is no file"),
     "skyflowctl config rollback payment": (5, ""),
     "skyflowctl rotate --rollback payment": (5, ""),
 }  # fmt: skip
@@ -80,6 +78,10 @@ def prepare(stack: Stack) -> None:
     for path in (stack.dev / "credentials").glob("*.json"):
         (keys / path.name).write_text(path.read_text())
         (keys / path.name).chmod(0o600)
+    for mount, name in (("payment", "new.json"), ("order", "order.json")):
+        account = stack.api("GET", f"skyflow/{mount}/config")["data"]["client_id"]
+        (folder / name).write_text(emulator_of(stack).create_key(account).reveal())
+        (folder / name).chmod(0o600)
     log = (stack.dev / "logs" / "audit.log").read_text()
     for name in ("audit.log", "logs/audit.log", "a/audit.log", "b/audit.log", "a.log", "b.log",
                  "var/log/openbao/audit.log"):  # fmt: skip
