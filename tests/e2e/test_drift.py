@@ -213,7 +213,7 @@ def test_a_changed_field_is_one_action_and_apply_mends_it_alone(
     before = snapshot(applied)
     applied.api("DELETE" if drift.body is None else "POST", drift.path, drift.body)
     assert set(difference(before, snapshot(applied))) == {touched_by(drift)}
-    mended_alone(applied, drift.field, before, touched_by(drift))
+    mended_alone(applied, drift.field, before, touched_by(drift), adopt=drift.covers == "manifest")
 
 
 def test_a_running_version_that_differs_is_one_action_and_apply_mends_it_alone(
@@ -229,18 +229,38 @@ def test_a_running_version_that_differs_is_one_action_and_apply_mends_it_alone(
     mended_alone(applied, "running_plugin_version", before, f"sys/mounts/{MOUNT}/")
 
 
-def mended_alone(stack: Stack, name: str, before: dict[str, Any], touched: str) -> None:
+def mended_alone(
+    stack: Stack, name: str, before: dict[str, Any], touched: str, *, adopt: bool = False
+) -> None:
     plan = stack.json("plan", "--detailed-exitcode", check=2)
     assert plan["status"] == "changes"
     [action] = plan["data"]["actions"]
-    assert [change["field"] for change in action["changes"]] == [name]
-    done = stack.json("apply", "-y")["data"]
+    named = [change["field"] for change in action["changes"]]
+    assert [one for one in named if one != "options.adopted"] == [name]
+    flags = ()
+    if adopt:
+        [error] = stack.json("apply", "-y", check=5)["errors"]
+        flags = tuple(re.findall(r"--adopt=\S+", error["fix"]))
+    done = stack.json("apply", "-y", *flags)["data"]
     assert [item["result"] for item in done["actions"]] == ["done"]
+    if adopt:
+        without_adopted_mark(stack, touched)
     left = difference(before, snapshot(stack))
     assert left.keys() <= {touched}
     assert left.get(touched, set()) <= MOVING
     again = stack.json("plan", "--detailed-exitcode", check=0)
     assert again["data"]["actions"] == []
+
+
+def without_adopted_mark(stack: Stack, touched: str) -> None:
+    """Take away the mark that tells what was adopted."""
+    if touched.startswith("sys/mounts/"):
+        stack.api("POST", TUNE, {"options": {"adopted": ""}})
+        return
+    tags = stack.api("GET", touched)["data"]["tags"]
+    kept = [tag for tag in tags if not tag.startswith("adopted-by:")]
+    assert len(kept) == len(tags) - 1
+    stack.api("POST", touched, {"tags": kept})
 
 
 def test_a_mount_that_was_moved_by_hand_is_said_and_moved_back(applied: Stack) -> None:

@@ -157,8 +157,13 @@ class TestOwnership:
     def test_an_unmarked_mount_of_our_type_is_adopted_as_shown_changes(self):
         live = p.with_mount(p.converged(p.manifest()), PATH, options={"x": "y"})
         action = only(plan(live=live))
-        assert {c.field for c in action.changes} == {"options.managed_by", "options.manifest"}
-        assert action.body == {"options": {"managed_by": "skyflowctl", "manifest": "shop"}}
+        assert {c.field for c in action.changes} == {
+            "options.managed_by",
+            "options.manifest",
+            "options.adopted",
+        }
+        marks = {"managed_by": "skyflowctl", "manifest": "shop", "adopted": "true"}
+        assert action.body == {"options": marks}
         assert action.path == "sys/mounts/skyflow/order/tune"
 
     def test_another_manifests_mount_is_left_alone(self):
@@ -338,7 +343,7 @@ class TestCredential:
         assert codes(made) == ["no-credential"]
 
     def test_no_reference_keeps_the_other_fields_managed(self):
-        live = p.with_config(p.converged(p.manifest()), PATH, tags=())
+        live = p.with_config(p.converged(p.manifest()), PATH, tags=("managed-by:skyflowctl/shop",))
         action = only(plan(p.manifest(p.mount(credentials=None)), live, {}))
         assert action.body == {"tags": ["env:prod", "managed-by:skyflowctl/shop"]}
         assert not action.needs_credential

@@ -192,7 +192,7 @@ def _problems(done: "DryRunResult") -> list[Problem]:
     ]
     plan = done.planned.plan
     left = [skipped(one) for one in plan.skipped]
-    return [*plan.left_out, *failed, *done.unreadable, *left, *refused]
+    return [*plan.left_out, *plan.unadopted, *failed, *done.unreadable, *left, *refused]
 
 
 def _hosts_text(hosts: Sequence[str] | None) -> str:

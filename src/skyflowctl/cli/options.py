@@ -106,6 +106,22 @@ AllowRevokedKeyOption = Annotated[
         metavar="KEY_ID",
     ),
 ]
+AdoptOption = Annotated[
+    list[str] | None,
+    option(
+        "--adopt",
+        help="Take over this mount, role or config though others made it; repeatable.",
+        metavar="PATH",
+    ),
+]
+AdoptFromOption = Annotated[
+    list[str] | None,
+    option(
+        "--adopt-from",
+        help="Take over from this manifest what --adopt names; repeatable.",
+        metavar="ID",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

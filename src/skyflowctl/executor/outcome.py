@@ -54,10 +54,12 @@ class Outcome:
     Args:
         results: one for each action, in the plan's order.
         interrupted: the run was told to stop before the end.
+        overwritten: mounts whose settings somebody else changed meanwhile.
     """
 
     results: tuple[Result, ...]
     interrupted: bool = False
+    overwritten: tuple[Problem, ...] = ()
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
@@ -65,7 +67,7 @@ class Outcome:
         waits for an approval, ``error`` when nothing was done, else ``partial``."""
         done, waits = self._count("done"), self._count("pending")
         if done == len(self.results):
-            return "ok"
+            return "partial" if self.overwritten else "ok"
         if waits and done + waits + self._count("waiting") == len(self.results):
             return "pending"
         return "partial" if done or waits else "error"

@@ -25,6 +25,7 @@ from skyflowctl.executor.events import (
 from skyflowctl.executor.outcome import Outcome, Result
 from skyflowctl.executor.ports import CredentialSource, Replacer
 from skyflowctl.executor.problems import told, unexpected
+from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.recording import WriteRecorder
 from skyflowctl.executor.steps import Tools, carry_out
 from skyflowctl.executor.stop import Stop
@@ -63,10 +64,14 @@ def execute(
     numbered = list(enumerate(plan.actions))
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
         for kind in Kind:
+            if kind is Kind.ROLE:
+                run.compare_settings(plan)
             units = _units([pair for pair in numbered if pair[1].kind is kind])
             _wait_for([pool.submit(run.unit, unit) for unit in units])
+    run.compare_settings(plan)
     results = tuple(run.results[index] for index, _ in numbered)
-    return Outcome(results, interrupted=run.stop.asked)
+    overwritten = tuple(run.overwritten.values())
+    return Outcome(results, interrupted=run.stop.asked, overwritten=overwritten)
 
 
 def _wait_for(futures: Sequence[Future[None]]) -> None:
@@ -93,6 +98,18 @@ class _Run:
         self._pending: dict[str, Kind] = {}
         self.stop = stop
         self.results: dict[int, Result] = {}
+        self.overwritten: dict[str, Problem] = {}
+
+    def compare_settings(self, plan: Plan) -> None:
+        """Compare the settings of every mount that this run is about with its plan.
+
+        A mount that somebody else changed takes no further part.
+        """
+        names = {action.mount for action in plan.actions}
+        unsettled = {*self._failed, *self._pending, *self.overwritten}
+        found = overwritten_settings(plan, self._tools.gateway, names - unsettled)
+        self.overwritten |= found
+        self._failed |= dict.fromkeys(found, Kind.MOUNT)
 
     def unit(self, actions: Sequence[_Numbered]) -> None:
         """Do the actions of one unit in order."""

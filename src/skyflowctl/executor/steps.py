@@ -6,8 +6,11 @@ from typing import Any
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
+from skyflowctl.planner import fields
 from skyflowctl.planner.plan import SERVER_FILE, Action, ActionType, Kind
+from skyflowctl.vault.failures import SilentlyIgnored
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,39 @@ def _mount(action: Action, tools: Tools) -> tuple[Problem, ...]:
     elif action.action is ActionType.PLUGIN_UPGRADE:
         _upgrade(path, str(action.body["plugin_version"]), gateway)
     else:
-        gateway.tune_mount(path, action.body)
+        _refuse_if_changed(action, gateway.read_mount(path), "after the plan was made")
+        try:
+            gateway.tune_mount(path, action.body)
+        except SilentlyIgnored:
+            _refuse_if_changed(action, gateway.read_mount(path), "right after this run's write")
+            raise
     return ()
+
+
+def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> None:
+    """A mount has no check-and-set: what the plan saw is compared around the write.
+
+    A value that is already the wanted one is that of a run that was killed.
+
+    Raises:
+        Refused: a field has neither the value that the plan saw nor the wanted one.
+    """
+    if live is None:
+        return  # the write itself says so
+    now = {**fields.live_mount(live), "options.adopted": live.options.get("adopted")}
+    moved = [
+        change.field
+        for change in action.changes
+        if not fields.same(change.field, now[change.field], change.before)
+        and not fields.same(change.field, now[change.field], change.after)
+    ]
+    if moved:
+        raise Refused(
+            f"{mount_path(action)} is not as the plan showed it: {', '.join(moved)}",
+            why=f"another apply, or somebody by hand, changed the mount {when}",
+            fix="run the command again and look at the new plan",
+            code="mount-moved",
+        )
 
 
 def _upgrade(path: str, version: str, gateway: Gateway) -> None:

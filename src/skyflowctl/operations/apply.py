@@ -92,19 +92,19 @@ class ApplyResult:
         """Why it is not all done: failures, mounts left as they are, then what is pending."""
         failed = (one for result in self.outcome.failures for one in result.problems)
         waits = (one for result in self.outcome.pending for one in result.problems)
-        return (*failed, *self._left, *waits)
+        return (*failed, *self.outcome.overwritten, *self._left, *waits)
 
 
 def refuse(planned: PlanResult) -> None:
     """Refuse a plan that may not be carried out as a whole.
 
     Raises:
-        Refused: with one problem for each mount that is not this manifest's to change,
+        Refused: with one problem for each object that is not this manifest's to change,
             or, where every mount of the plan would be skipped, for each of those.
     """
     plan = planned.plan
-    if plan.left_out:
-        raise Refused.of(plan.left_out)
+    if plan.left_out or plan.unadopted:
+        raise Refused.of((*plan.left_out, *plan.unadopted))
     if plan.skipped and len(plan.skipped) == len(planned.mounts):
         raise Refused.of(skipped(one) for one in plan.skipped)
 

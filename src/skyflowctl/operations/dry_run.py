@@ -103,7 +103,7 @@ class DryRunResult:
         """
         plan = self.planned.plan
         all_skipped = bool(plan.skipped) and len(plan.skipped) == len(self.planned.mounts)
-        if plan.left_out or all_skipped:
+        if plan.left_out or plan.unadopted or all_skipped:
             return ExitCode.REFUSED
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code

@@ -83,6 +83,7 @@ def plan(
     """
     options = options or PlanOptions()
     _check_names(manifest, options)
+    _check_paths(manifest, options)
     mounts = chosen_mounts(manifest, options)
     paths = [mount.path for mount in mounts]
     live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
@@ -160,6 +161,26 @@ def _check_names(manifest: Manifest, options: PlanOptions) -> None:
             f"--replace-credential names no mount of the plan: {', '.join(unknown)}",
             why="a credential is replaced only where the manifest says by which",
             fix=f"name one of {', '.join(sorted(known))}",
+        )
+
+
+def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
+    known = {
+        path
+        for mount in manifest.mounts
+        for path in (
+            mount.path,
+            f"{mount.path}/config",
+            *(f"{mount.path}/roles/{role.name}" for role in mount.roles),
+        )
+    }
+    unknown = sorted(options.adopt - known)
+    if unknown:
+        raise UsageError(
+            f"--adopt names nothing that the manifest has: {', '.join(unknown)}",
+            why="a mount, a role or a config is taken over by its own path",
+            fix="take the paths from the messages of 'skyflowctl plan'",
+            code="unknown-path",
         )
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import drift, engine, mounts, notes
+from skyflowctl.planner import adoption, drift, engine, mounts, notes
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import Key, Outline
-from skyflowctl.planner.fields import AUDITED_HEADERS
+from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, Drift, Kind, Plan, PlanOptions
+from skyflowctl.planner.plan import Action, Drift, Kind, MountSettings, Plan, PlanOptions
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
 _STAGES = tuple(Kind)
@@ -23,13 +23,16 @@ class _Draft:
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
+    settings: dict[str, MountSettings] = field(default_factory=dict)
     objects: int = 0
 
     def plan(self) -> Plan:
         ordered = sorted(self.actions, key=lambda action: _STAGES.index(action.kind))
         touched = {(action.kind, action.mount, action.path) for action in ordered}
         unchanged = self.objects - len(touched)
-        return Plan(tuple(ordered), tuple(self.warnings), unchanged, tuple(self.drift))
+        return Plan(
+            tuple(ordered), tuple(self.warnings), unchanged, tuple(self.drift), self.settings
+        )
 
 
 def make_plan(
@@ -66,7 +69,11 @@ def make_plan(
             draft.drift.append(drift.moved(mount, moved[mount.name]))
             continue
         key = _key(mount, identities, options, reasons or {}, invalid or {})
-        _add_mount(draft, manifest, mount, live, key)
+        before = len(draft.actions)
+        _add_mount(draft, manifest, mount, live, key, adopt_from=options.adopt_from)
+        draft.warnings += adoption.taken_over(
+            manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
+        )
     if options.only is None:
         undeclared = drift.undeclared_mounts(manifest, live.mounts.values())
         gone = set(undeclared) - set(moved.values())
@@ -154,8 +161,16 @@ def _add_headers(draft: _Draft, live: LiveState) -> None:
     draft.actions += mounts.header_actions(live.audited_headers)
 
 
-def _add_mount(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState, key: Key) -> None:
-    reason = mounts.blocked(manifest, mount, live.mounts)
+def _add_mount(
+    draft: _Draft,
+    manifest: Manifest,
+    mount: Mount,
+    live: LiveState,
+    key: Key,
+    *,
+    adopt_from: frozenset[str],
+) -> None:
+    reason = mounts.blocked(manifest, mount, live.mounts, adopt_from)
     if reason:
         draft.warnings.append(reason)
         return
@@ -169,6 +184,7 @@ def _add_mount(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState,
     present = live.mounts.get(mount.path)
     draft.objects += 1
     draft.actions += mounts.mount_actions(manifest, mount, present)
+    draft.settings[mount.name] = MountSettings(mount.path, wanted_mount(manifest, mount))
     problem = live.problems.get(mount.path)
     if problem:
         draft.warnings.append(notes.engine_unreadable(mount, problem))

@@ -79,7 +79,7 @@ def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, ke
     if live is None or not live.config.configured:
         return _first_config(manifest, mount, live, key)
     changes = fields.differences(
-        fields.live_config(live.config), fields.wanted_config(manifest, mount)
+        fields.live_config(live.config), fields.wanted_config(manifest, mount, live.config)
     )
     verdict = _verdict(mount, live, key)
     action = _config_update(mount, live.config, changes, verdict)
@@ -105,7 +105,7 @@ def _role(
     manifest: Manifest, mount: Mount, role: Role, live: LiveRole | None, api: EngineApi
 ) -> Action | None:
     path = f"{mount.path}/roles/{role.name}"
-    wanted = fields.wanted_role(manifest, role)
+    wanted = fields.wanted_role(manifest, role, live)
     if not api.has("ctx"):
         wanted = {name: value for name, value in wanted.items() if not name.startswith("ctx_")}
     if live is None:

@@ -29,6 +29,19 @@ def managed_tag(manifest_id: str) -> str:
     return f"managed-by:{MANAGED_BY}/{manifest_id}"
 
 
+def adopted_tag(manifest_id: str) -> str:
+    """Return the tag that marks a role or config as one that this manifest took over."""
+    return f"adopted-by:{MANAGED_BY}/{manifest_id}"
+
+
+def tags_owner(manifest_id: str, tags: Sequence[str]) -> str | None:
+    """Return the manifest that tagged an object: None: this one; empty: none."""
+    if managed_tag(manifest_id) in tags:
+        return None
+    mark = managed_tag("")
+    return next((tag.removeprefix(mark) for tag in tags if tag.startswith(mark)), "")
+
+
 def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
     """Return a mount's own fields; those of ``options`` under dotted names."""
     return {
@@ -53,12 +66,15 @@ def live_mount(mount: LiveMount) -> dict[str, Any]:
     }
 
 
-def wanted_role(manifest: Manifest, role: Role) -> dict[str, Any]:
-    """Return a role's fields. ``ctx_required`` is the effective value, always sent as such."""
+def wanted_role(manifest: Manifest, role: Role, live: LiveRole | None = None) -> dict[str, Any]:
+    """Return a role's fields. ``ctx_required`` is the effective value, always sent as such.
+
+    A live one without this manifest's mark is marked as adopted besides.
+    """
     return {
         "role_ids": [role.role_id],
         "description": role.description,
-        "tags": _with_mark(role.tags, manifest.id),
+        "tags": _with_mark(role.tags, manifest.id, live),
         "ctx_required": role.ctx.required,
         "ctx_pattern": role.ctx.pattern,
         "ctx_probe": _plain(role.ctx.probe),
@@ -77,11 +93,13 @@ def live_role(role: LiveRole) -> dict[str, Any]:
     }
 
 
-def wanted_config(manifest: Manifest, mount: Mount) -> dict[str, Any]:
-    """Return a config's fields, all but the credential."""
+def wanted_config(
+    manifest: Manifest, mount: Mount, live: LiveConfig | None = None
+) -> dict[str, Any]:
+    """Return a config's fields, all but the credential; marked as :func:`wanted_role` does."""
     return {
         "description": mount.description,
-        "tags": _with_mark(mount.tags, manifest.id),
+        "tags": _with_mark(mount.tags, manifest.id, live),
     }
 
 
@@ -141,8 +159,15 @@ def _comparable(value: Any) -> Any:
     return (isinstance(value, bool) and value, value or None)
 
 
-def _with_mark(tags: Sequence[str], manifest_id: str) -> list[str]:
-    return [*tags, managed_tag(manifest_id)]
+def _with_mark(
+    tags: Sequence[str], manifest_id: str, live: LiveRole | LiveConfig | None
+) -> list[str]:
+    marks = [managed_tag(manifest_id)]
+    if live is not None:
+        adopted = adopted_tag(manifest_id)
+        if adopted in live.tags or tags_owner(manifest_id, live.tags) is not None:
+            marks.append(adopted)
+    return [*tags, *marks]
 
 
 def _plain(probe: str | Mapping[str, Any]) -> str | dict[str, Any]:

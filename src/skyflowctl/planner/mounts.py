@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields, notes
+from skyflowctl.planner.adoption import mount_owner
 from skyflowctl.planner.plan import Action, ActionType, Change, Kind
 from skyflowctl.vault.live import LiveMount
 
@@ -23,7 +24,9 @@ def header_actions(audited: Mapping[str, bool]) -> list[Action]:
     return actions
 
 
-def blocked(manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount]) -> Problem | None:
+def blocked(
+    manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount], adopt_from: frozenset[str]
+) -> Problem | None:
     """Return why nothing may be done at a mount's path, or None."""
     present = live.get(mount.path)
     if present is None:
@@ -31,10 +34,8 @@ def blocked(manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount]) -> 
         return notes.path_in_use(mount, other) if other else None
     if present.type != manifest.plugin.name:
         return notes.type_differs(mount, manifest.plugin.name, present)
-    owner = present.options.get("manifest", "")
-    if owner and owner != manifest.id:
-        return notes.owned_by_other(mount, owner)
-    return None
+    owner = mount_owner(manifest, present)
+    return notes.owned_by_other(mount, owner) if owner and owner not in adopt_from else None
 
 
 def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> list[Action]:
@@ -45,6 +46,8 @@ def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> l
         return [_create(manifest, mount, fields.all_new(wanted))]
     actions = []
     changes = fields.differences(fields.live_mount(live), wanted)
+    if mount_owner(manifest, live) is not None:
+        changes += (Change("options.adopted", live.options.get("adopted"), "true"),)
     if changes:
         path = f"sys/mounts/{mount.path}/tune"
         body = fields.as_body(changes)

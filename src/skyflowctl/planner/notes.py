@@ -56,7 +56,8 @@ def owned_by_other(mount: Mount, owner: str) -> Problem:
         "owned-by-other",
         f"{mount.path} is left alone: it belongs to the manifest {owner!r}",
         "its option `manifest` names that owner, and one mount has one manifest",
-        f"remove {mount.name} from one of the two, or set the option `manifest` anew by hand",
+        f"remove {mount.name} from one of the two, or take it over: "
+        f"--adopt={mount.path} --adopt-from={owner}",
         mount.where,
     )
 

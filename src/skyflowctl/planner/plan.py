@@ -16,6 +16,12 @@ LEFT_OUT = frozenset(
 SERVER_FILE = "credentials_file_path"
 """The field of a config's body that has the engine read the credential from the server."""
 
+NEEDS_ADOPTION = "needs-adoption"
+"""The code of warnings about objects that somebody else made. An apply refuses as a whole."""
+
+TAKES_OVER = "takes-over"
+"""The code of the same where the caller named the object in ``--adopt``."""
+
 UNREADABLE = frozenset({"credential-invalid", "credential-unresolved", "engine-unreadable"})
 """Codes of warnings that say: nobody can tell what this mount needs. The others go on."""
 
@@ -29,11 +35,15 @@ class PlanOptions:
         replace_credential: mounts whose key is written although the engine cannot tell
             whether it was live before, or although the mount was cut off.
         allow_revoked_key: key ids that may be written although they were cut off.
+        adopt: paths of objects to take over that this manifest did not make.
+        adopt_from: ids of manifests whose objects may be taken over.
     """
 
     only: frozenset[str] | None = None
     replace_credential: frozenset[str] = frozenset()
     allow_revoked_key: frozenset[str] = frozenset()
+    adopt: frozenset[str] = frozenset()
+    adopt_from: frozenset[str] = frozenset()
 
 
 class ActionType(StrEnum):
@@ -140,16 +150,30 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class MountSettings:
+    """What a mount's own fields should be, those of ``options`` under dotted names."""
+
+    path: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Ordered actions, and what the reader should know besides.
 
-    ``unchanged`` counts the managed objects that are already as the manifest says.
+    Args:
+        actions: in the order of the stages.
+        warnings: what no action changes.
+        unchanged: how many managed objects are already as the manifest says.
+        drift: what a person has to settle.
+        settings: by mount name, what every mount of the plan should be afterwards.
     """
 
     actions: tuple[Action, ...]
     warnings: tuple[Problem, ...]
     unchanged: int
     drift: tuple[Drift, ...] = ()
+    settings: Mapping[str, MountSettings] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -170,6 +194,11 @@ class Plan:
     def left_out(self) -> tuple[Problem, ...]:
         """The warnings for which an apply refuses to begin."""
         return tuple(warning for warning in self.warnings if warning.code in LEFT_OUT)
+
+    @property
+    def unadopted(self) -> tuple[Problem, ...]:
+        """The warnings about objects that would be taken over without leave."""
+        return tuple(warning for warning in self.warnings if warning.code == NEEDS_ADOPTION)
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:

@@ -9,6 +9,8 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import (
+    AdoptFromOption,
+    AdoptOption,
     AllowHostOption,
     AllowRevokedKeyOption,
     ApprovingTargetOptions,
@@ -102,6 +104,8 @@ def apply(
     verify: VerifyOption = False,
     replace_credential: ReplaceCredentialOption = None,
     allow_revoked_key: AllowRevokedKeyOption = None,
+    adopt: AdoptOption = None,
+    adopt_from: AdoptFromOption = None,
     allow_host: AllowHostOption = None,
     allow_unverified_nodes: UnverifiedNodesOption = False,
     require_verified: RequireVerifiedOption = False,
@@ -118,6 +122,8 @@ def apply(
             only=manifests.named_mounts(manifest, mounts),
             replace_credential=frozenset(replace_credential or ()),
             allow_revoked_key=frozenset(allow_revoked_key or ()),
+            adopt=frozenset(path.strip("/") for path in adopt or ()),
+            adopt_from=frozenset(adopt_from or ()),
         )
 
     def work(run: Run) -> Result:
@@ -172,7 +178,9 @@ def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: b
         Refused: it leaves mounts out, or it was not confirmed.
     """
     from skyflowctl.cli.render.plan import plan_json, show_plan
+    from skyflowctl.cli.render.problems import show_warnings
     from skyflowctl.operations.apply import refuse
+    from skyflowctl.planner.plan import TAKES_OVER
 
     if planned.plan.empty and not planned.plan.left_out:
         refuse(planned)
@@ -181,7 +189,10 @@ def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: b
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
     refuse(planned)
-    question = f"Apply {counted(len(planned.plan.actions), 'change')} to {server}?"
+    adopted = [one for one in planned.plan.warnings if one.code == TAKES_OVER]
+    show_warnings(adopted, run.terminal)
+    taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
+    question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
     wiring.confirm(question, run, yes=yes, no_input=no_input)
 
 
@@ -210,6 +221,7 @@ def _carry_out(
     from skyflowctl.cli.wiring_approvals import stop_waiting
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
+    from skyflowctl.planner.plan import TAKES_OVER
 
     with (
         progress(len(planned.plan.actions), run.terminal) as shown,
@@ -238,7 +250,8 @@ def _carry_out(
         problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
     # A rotation that was rolled back leaves with 3, also where it was the only change.
     status = "partial" if code == ExitCode.PARTIAL else done.status
-    return Result(_data(done), status, code, problems, done.warnings)
+    told = [one for one in done.warnings if one.code != TAKES_OVER]  # before the question
+    return Result(_data(done), status, code, problems, told)
 
 
 def _stopped(done: "ApplyResult", cause: str) -> Problem:

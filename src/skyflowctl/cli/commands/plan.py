@@ -6,6 +6,8 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import (
+    AdoptFromOption,
+    AdoptOption,
     AllowHostOption,
     AllowRevokedKeyOption,
     FileOption,
@@ -56,6 +58,8 @@ def plan(
     detailed_exitcode: DetailedOption = False,
     replace_credential: ReplaceCredentialOption = None,
     allow_revoked_key: AllowRevokedKeyOption = None,
+    adopt: AdoptOption = None,
+    adopt_from: AdoptFromOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show field by field what apply
@@ -80,6 +84,8 @@ def plan(
                     only=manifests.named_mounts(manifest, mounts),
                     replace_credential=frozenset(replace_credential or ()),
                     allow_revoked_key=frozenset(allow_revoked_key or ()),
+                    adopt=frozenset(path.strip("/") for path in adopt or ()),
+                    adopt_from=frozenset(adopt_from or ()),
                 ),
                 parallelism=parallelism,
             )

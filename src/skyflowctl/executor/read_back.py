@@ -1,0 +1,64 @@
+"""Whether mounts still have the settings that this run's plan is about.
+
+Two applies may meet at one mount. Roles and configs have check-and-set, a mount's settings
+have none: they are compared before and after, and the run that lost says so.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from skyflowctl.errors import Problem
+from skyflowctl.planner import fields
+from skyflowctl.planner.plan import Plan
+from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
+
+
+def overwritten_settings(
+    plan: Plan, gateway: Gateway, names: Collection[str]
+) -> dict[str, Problem]:
+    """Return why mounts are not as the plan wants them, by mount name; one request.
+
+    Args:
+        plan: what the mounts should be.
+        gateway: the server.
+        names: the mounts to look at; their own settings have been written, or were right.
+    """
+    wanted = {name: plan.settings[name] for name in names if name in plan.settings}
+    if not wanted:
+        return {}
+    try:
+        live = gateway.list_mounts()
+    except VaultError as error:
+        return {name: _unread(name, error.problems[0]) for name in wanted}
+    found = {}
+    for name, settings in wanted.items():
+        differing = _differing(live.get(settings.path), settings.fields)
+        if differing:
+            found[name] = _overwritten(settings.path, differing)
+    return found
+
+
+def _differing(live: LiveMount | None, wanted: Mapping[str, Any]) -> list[str]:
+    if live is None:
+        return ["path"]
+    return [change.field for change in fields.differences(fields.live_mount(live), wanted)]
+
+
+def _overwritten(path: str, differing: list[str]) -> Problem:
+    return Problem(
+        "mount-overwritten",
+        f"{path} is not as this run left it: {', '.join(differing)}",
+        "another apply, or somebody by hand, changed the mount while this one ran",
+        "see which manifest is right, then run that apply again, alone",
+    )
+
+
+def _unread(name: str, cause: Problem) -> Problem:
+    return Problem(
+        "mount-not-read-back",
+        f"{name} may not be as this run left it: its settings could not be read back",
+        f"{cause.summary}: {cause.why}" if cause.why else cause.summary,
+        "run the same command again: it compares them anew",
+    )

@@ -1,0 +1,114 @@
+"""What a plan is about to take over: objects that its manifest did not make."""
+
+from collections.abc import Iterable
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner import fields
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.planner.plan import (
+    NEEDS_ADOPTION,
+    TAKES_OVER,
+    Action,
+    ActionType,
+    Change,
+    Kind,
+    PlanOptions,
+)
+from skyflowctl.planner.text import change_text, place
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
+
+
+def taken_over(
+    manifest: Manifest,
+    mount: Mount,
+    live: LiveState,
+    actions: Iterable[Action],
+    *,
+    options: PlanOptions,
+    identity: CredentialIdentity | None,
+) -> list[Problem]:
+    """Return a warning for each object that these actions change and somebody else made.
+
+    One that the caller did not name in ``--adopt`` makes an apply refuse the whole plan.
+
+    Args:
+        manifest: whose marks count.
+        mount: what the actions are about.
+        live: what is there.
+        actions: of this mount.
+        options: which objects the caller takes over.
+        identity: the manifest's credential of the mount, where it is known.
+    """
+    found = {}
+    for action in actions:
+        owner = _owner(manifest, mount, live, action)
+        if owner is not None and action.action is not ActionType.CREATE:
+            details = _details(mount, live, action, identity)
+            found[place(action)] = _problem(mount, place(action), owner, details, options)
+    return list(found.values())
+
+
+def mount_owner(manifest: Manifest, live: LiveMount) -> str | None:
+    """Return the manifest that a mount belongs to: None: this one; empty: none."""
+    owner = live.options.get("manifest", "")
+    return None if owner == manifest.id else owner
+
+
+def _owner(manifest: Manifest, mount: Mount, live: LiveState, action: Action) -> str | None:
+    if action.kind is Kind.MOUNT:
+        there = live.mounts.get(mount.path)
+        return mount_owner(manifest, there) if there else None
+    object_ = _engine_object(mount, live, action)
+    return None if object_ is None else fields.tags_owner(manifest.id, object_.tags)
+
+
+def _engine_object(mount: Mount, live: LiveState, action: Action) -> LiveRole | LiveConfig | None:
+    engine = live.engines.get(mount.path)
+    if engine is None:
+        return None
+    if action.kind is Kind.ROLE:
+        return engine.roles.get(action.path.rpartition("/")[2])
+    return engine.config if engine.config.configured else None
+
+
+def _details(
+    mount: Mount, live: LiveState, action: Action, identity: CredentialIdentity | None
+) -> str:
+    """Return what decides who gets which token, before and after."""
+    there = None if action.kind is Kind.MOUNT else _engine_object(mount, live, action)
+    if isinstance(there, LiveRole):
+        changes = _role_changes(mount, there)
+    elif isinstance(there, LiveConfig):
+        after = identity.key_id if identity and action.needs_credential else there.key_id
+        changes = (Change("key_id", there.key_id, after),)
+    else:
+        changes = ()  # the plan shows them; they decide nothing about tokens
+    return "".join(f"; {_detail(change)}" for change in changes)
+
+
+def _role_changes(mount: Mount, live: LiveRole) -> tuple[Change, ...]:
+    role = next(one for one in mount.roles if one.name == live.name)
+    return (
+        Change("role_ids", list(live.role_ids), [role.role_id]),
+        Change("ctx_required", live.ctx_required, role.ctx.required),
+        Change("ctx_pattern", live.ctx_pattern, role.ctx.pattern),
+    )
+
+
+def _detail(change: Change) -> str:
+    kept = change.before == change.after
+    return change_text(Change(change.field, None, change.after) if kept else change)
+
+
+def _problem(mount: Mount, path: str, owner: str, details: str, options: PlanOptions) -> Problem:
+    named = path in options.adopt and (not owner or owner in options.adopt_from)
+    whose = f"the manifest {owner!r} made it" if owner else "it carries no manifest's mark"
+    flags = f"--adopt={path}" + (f" --adopt-from={owner}" if owner else "")
+    return Problem(
+        TAKES_OVER if named else NEEDS_ADOPTION,
+        f"{path} is taken over" if named else f"{path} was not made by this manifest",
+        f"{whose}{details}",
+        "it is marked as adopted" if named else f"to take it over: {flags}",
+        mount.where,
+    )
