@@ -48,7 +48,9 @@ class Bench:
 
     def run(self, call: Call, **env: str) -> tuple[str, str]:
         """Standard output and standard error of one call, which ends as it should."""
-        paths = {"plugins": str(self.stack.dev / "plugins"), "host": self.host}
+        plugins = self.stack.dev / "plugins"
+        launcher = next(plugins.glob("other-*"), plugins / "other")
+        paths = {"plugins": str(plugins), "launcher": str(launcher), "host": self.host}
         words = [word.format_map(paths) if "{" in word else word for word in call.words]
         at_own = self.own_environ() if call.where == "own" else {}
         at_dev = call.where != "own"

@@ -283,5 +283,5 @@ def check_a_catalog_that_registers_another_file_than_the_running(
         found = about_nodes(cluster, tmp_path, *cluster.standbys())
     finally:
         assert cluster.call(leader, "PUT", CATALOG, registered)[0] == 204
-    assert found[mounted]["grade"] == "high"
+    assert found[mounted]["grade"] == "critical"
     assert "another file" in found[mounted]["summary"]

@@ -229,14 +229,19 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("plugin", "build", "own/mounts.yaml")),
     ],
     "plugin register": [
-        dev("plugin", "register", "{plugins}/other", "--name", "other", "-v", "-v"),
+        dev("plugin", "register", "{launcher}", "--name", "other", "-v", "-v"),
         bad(dev("plugin", "register", "{plugins}/nobody", "-v", "-v")),
-        bad(dev("plugin", "register", "{plugins}/other", "--name", "other", *_WRONG)),
+        bad(dev("plugin", "register", "{launcher}", "--name", "other", *_WRONG)),
     ],
     "plugin list": [
         dev("plugin", "list", "-o", "json"),
         bare("plugin", "list"),
         bad(dev("plugin", "list", *_WRONG)),
+    ],
+    "plugin prune": [
+        dev("plugin", "prune", "{plugins}", "-y", "-v", "-v"),
+        bad(dev("plugin", "prune", "{plugins}", *_WRONG)),
+        bad(dev("plugin", "prune", "own/mounts.yaml")),
     ],
     "dev up": [
         dev("dev", "up"),
