@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.approvals import ALL, Approvals, guarded
 from support.stack import running_stack
+from test_how_to import blocks, plain, typed
 
 from skyflowctl.clock import parse_rfc3339
 
@@ -238,3 +239,24 @@ def test_a_pending_file_that_is_not_ours_alone_is_refused(place, tmp_path, wrong
     assert place.waiting() == {}
     if wrong == "link":
         assert target.read_text() == ""
+
+
+def test_the_page_on_approvals_runs_as_it_stands(place):
+    """Its operator's commands as the operator, and those of ``bao`` as the approver."""
+    operator = place.env(place.operator(guarded("skyflow/order/config")))
+    scripts = []
+    for block in blocks("approvals"):
+        if block.script.startswith("bao "):
+            who = {"BAO_TOKEN": place.approver, "ACCESSOR": next(iter(place.waiting()))}
+        else:
+            who = operator
+        done = typed(place.stack, block.script, **who)
+        assert done.returncode == block.code, (block.script, done.stdout)
+        printed = [plain(line) for line in done.stdout.splitlines()]
+        for line in map(plain, block.shown):
+            assert line in printed, (line, done.stdout)
+        scripts.append(block.script)
+    assert len(scripts) == 5
+    assert description(place) == "Order intake"
+    assert place.waiting() == {}
+    assert not (place.stack.folder / "pending.json").exists()

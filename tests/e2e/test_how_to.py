@@ -24,6 +24,9 @@ _MOVING = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "KEY"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"\b\d+ ms\b"), "N ms"),
+    (re.compile(r"\brun 01[0-9a-z]{14}\b"), "run RUN"),
+    (re.compile(r"\baccessor=\w{24}\b"), "accessor=ACCESSOR"),
+    (re.compile(r"\bcas:\d+ "), "cas:N "),
     (re.compile(r"credential version \d+"), "credential version N"),
     (re.compile(r" +"), " "),
 )
@@ -52,11 +55,11 @@ def plain(text: str) -> str:
     return text.strip()
 
 
-def typed(stack: Stack, script: str) -> subprocess.CompletedProcess[str]:
-    """Type a block into a shell after ``eval "$(skyflowctl dev env)"``."""
+def typed(stack: Stack, script: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Type a block into a shell after ``eval "$(skyflowctl dev env)"`` and ``more`` of it."""
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        env={**stack.environ, **stack.exports, "SKYFLOWCTL_FILE": "mounts.yaml"},
+        env={**stack.environ, **stack.exports, "SKYFLOWCTL_FILE": "mounts.yaml", **more},
         cwd=stack.folder,
         text=True,
         stdout=subprocess.PIPE,
