@@ -381,7 +381,7 @@ def test_a_mount_that_was_cut_off_says_since_when_and_why():
     given = facts(mount("order", config=empty, declared=declared("order")))
     (finding,) = found(given, "credential-age")
     assert finding.reason == (
-        "it hands out no token: it was cut off since 2026-11-28T05:00:00Z by token-ops because "
+        "it hands out no token: it has been cut off since 2026-11-28T05:00:00Z by token-ops because "
         "INC-1042 (run run-7)"
     )
     assert finding.fix == NEW_KEY

@@ -18,7 +18,7 @@ SIGNS = {
 
 _DRIFT_TITLES = {
     DriftKind.UNDECLARED: "is not in the manifest",
-    DriftKind.REVOKED: "was cut off",
+    DriftKind.REVOKED: "has been cut off",
     DriftKind.OPEN_ROTATION: "has an open rotation",
     DriftKind.MOVED: "is a mount that was moved by hand",
 }

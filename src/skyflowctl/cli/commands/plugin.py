@@ -24,7 +24,9 @@ from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.plugins import Registration, ReplacedEngine
+    from collections.abc import Sequence
+
+    from skyflowctl.operations.plugins import EntryChange, Registration, ReplacedEngine
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
@@ -163,38 +165,44 @@ def plugin_register(
 
         def confirm(changes: tuple[EntryChange, ...], engines: tuple[ReplacedEngine, ...]) -> None:
             replaced.extend(engines)
-            for one in changes:
-                run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
-            for other in engines:
-                run.notice(_replaced_line(other))
-            what = "has other arguments. Replace them?"
-            if engines:
-                what = f"is another engine on {counted(len(engines), 'mount')}. Replace it?"
-            wiring.confirm(
-                f"{wanted.name} {wanted.version} {what}", run, yes=yes, no_input=no_input
-            )
+            question = f"{wanted.name} {wanted.version} {_what_changes(run, changes, engines)}"
+            wiring.confirm(question, run, yes=yes, no_input=no_input)
 
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
-            reloaded = (
-                reload_mounts(
+            reloaded = None
+            if reload:
+                reloaded = reload_mounts(
                     gateway,
                     wanted,
                     lambda one: run.notice(f"{one.path} runs it: health {one.health}"),
                 )
-                if reload
-                else ()
-            )
-        # Values of the environment are not repeated, as the server does not either.
-        names = [pair.partition("=")[0] for pair in wanted.env]
-        told = [asdict(one) for one in changes]
-        data = {**asdict(wanted), "env": names, "changed": bool(told), "changes": told}
-        data["replaces"] = [asdict(one) for one in replaced]
-        data["reloaded"] = [asdict(one) for one in reloaded] if reload else None
+        data = {
+            **asdict(wanted),
+            # Values of the environment are not repeated, as the server does not either.
+            "env": [pair.partition("=")[0] for pair in wanted.env],
+            "changed": bool(changes),
+            "changes": [asdict(one) for one in changes],
+            "replaces": [asdict(one) for one in replaced],
+            "reloaded": None if reloaded is None else [asdict(one) for one in reloaded],
+        }
         return Result(data)
 
     run_command("plugin register", output, work, _view_register)
+
+
+def _what_changes(
+    run: Run, changes: "Sequence[EntryChange]", engines: "Sequence[ReplacedEngine]"
+) -> str:
+    """Name what a registration replaces, and return the question about it."""
+    for one in changes:
+        run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
+    for other in engines:
+        run.notice(_replaced_line(other))
+    if engines:
+        return f"is another engine on {counted(len(engines), 'mount')}. Replace it?"
+    return "has other arguments. Replace them?"
 
 
 def _replaced_line(one: "ReplacedEngine") -> str:
