@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import InvalidInput, Refused, SkyflowctlError
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import keyring
@@ -62,10 +63,11 @@ class StoredRequest:
         Raises:
             ValueError: it is none.
         """
-        names = {one for one in cls.__dataclass_fields__ if one != "token"}
+        names = cls.__dataclass_fields__
         if not isinstance(raw, dict) or not all(isinstance(raw.get(one), str) for one in names):
             raise ValueError("no stored request")
-        return cls(token=Secret(str(raw["token"])), **{one: raw[one] for one in names})
+        parse_rfc3339(raw["expires_at"])
+        return cls(**{one: raw[one] for one in names} | {"token": Secret(raw["token"])})
 
     def to_json(self) -> dict[str, str]:
         """Return the JSON object, with its token revealed."""
@@ -146,6 +148,8 @@ class FileStore:
 
     def _entries(self, raw: bytes) -> list[StoredRequest]:
         try:
+            if len(raw) > _MAX_BYTES:
+                raise ValueError("too large")
             return decode(raw.decode())
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidInput(

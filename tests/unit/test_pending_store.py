@@ -1,0 +1,269 @@
+"""Where parked requests are kept: their owner's alone, whole at any time, gone when used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.secret import Secret
+from skyflowctl.vault.pending_store import FORMAT, FileStore, KeyringStore, StoredRequest, encode
+
+TESTS = Path(__file__).resolve().parents[1]
+NOBODY = 65534
+
+
+def request(accessor: str = "a1") -> StoredRequest:
+    return StoredRequest(
+        token=Secret(f"token of {accessor}"),
+        accessor=accessor,
+        method="POST",
+        path="skyflow/order/config",
+        version="",
+        namespace="",
+        digest="d",
+        before="b",
+        run="01m8gedd5r63ak1d",
+        cluster="c",
+        expires_at="2026-11-28T07:45:20Z",
+    )
+
+
+def add(store: FileStore | KeyringStore, accessor: str = "a1") -> None:
+    store.change(lambda entries: [*entries, request(accessor)])
+
+
+def clear(store: FileStore | KeyringStore) -> None:
+    store.change(lambda _entries: [])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pending.json"
+
+
+def put(file: Path, text: str | bytes) -> None:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    file.chmod(0o600)
+
+
+def test_a_kept_request_is_read_back_whole_by_its_owner_alone(file: Path) -> None:
+    add(FileStore(file))
+    (found,) = FileStore(file).load()
+    assert found.to_json() == request().to_json()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "token of a1" not in repr(found)
+
+
+def test_the_file_is_removed_with_its_last_request_and_nothing_is_left(file: Path) -> None:
+    store = FileStore(file)
+    add(store, "a1")
+    add(store, "a2")
+    store.change(lambda entries: [one for one in entries if one.accessor != "a1"])
+    assert [one.accessor for one in store.load()] == ["a2"]
+    clear(store)
+    assert list(file.parent.iterdir()) == []
+    assert store.load() == []
+
+
+ENTRY = request().to_json()
+DAMAGED = {
+    "cut": encode([request()])[:-9],
+    "no JSON": "pending",
+    "no text": b"\xff\xfe\x00",
+    "a list": "[]",
+    "another format": json.dumps({"format": "skyflowctl-pending/2", "requests": []}),
+    "no requests": json.dumps({"format": FORMAT}),
+    "requests are a number": json.dumps({"format": FORMAT, "requests": 1}),
+    "a request is null": json.dumps({"format": FORMAT, "requests": [None]}),
+    "a field is missing": json.dumps(
+        {"format": FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "digest"}]}
+    ),
+    "a field is a number": json.dumps({"format": FORMAT, "requests": [{**ENTRY, "run": 1}]}),
+    "the token is missing": json.dumps(
+        {"format": FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "token"}]}
+    ),
+    "the token is null": json.dumps({"format": FORMAT, "requests": [{**ENTRY, "token": None}]}),
+    "a time is none": json.dumps(
+        {"format": FORMAT, "requests": [{**ENTRY, "expires_at": "tomorrow"}]}
+    ),
+    "too deep": "[" * 100_000,
+    "larger than any of ours": encode([request()]) + " " * 4 * 1024 * 1024 + "x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_refused_and_left_as_it_is(file: Path, damage: str) -> None:
+    put(file, DAMAGED[damage])
+    before = file.read_bytes()
+    with pytest.raises(InvalidInput) as read:
+        FileStore(file).load()
+    with pytest.raises(InvalidInput):
+        add(FileStore(file))
+    assert read.value.problems[0].code == "pending-file-invalid"
+    assert "token of a1" not in str(read.value.problems)
+    assert file.read_bytes() == before
+
+
+def test_an_empty_file_keeps_nothing(file: Path) -> None:
+    put(file, "")
+    assert FileStore(file).load() == []
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o644, 0o666, 0o610])
+def test_a_file_that_others_may_open_is_refused(file: Path, mode: int) -> None:
+    put(file, encode([request()]))
+    file.chmod(mode)
+    refused(file, "others may read or write it")
+
+
+@pytest.mark.parametrize("to", ["a file", "nothing"])
+def test_a_link_is_not_followed(file: Path, tmp_path: Path, to: str) -> None:
+    target = tmp_path / "target"
+    if to == "a file":
+        put(target, encode([request()]))
+    file.symlink_to(target)
+    refused(file, "it is a link")
+    assert target.exists() is (to == "a file")
+    assert file.is_symlink()
+
+
+def test_a_hard_link_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    put(tmp_path / "one", "")
+    os.link(tmp_path / "one", tmp_path / "two")
+    refused(tmp_path / "two", "hard link")
+    (tmp_path / "folder").mkdir()
+    refused(tmp_path / "folder", "")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    refused(tmp_path / "pipe", "it is no regular file")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_is_refused(file: Path) -> None:
+    put(file, encode([request()]))
+    os.chown(file, NOBODY, NOBODY)
+    refused(file, "it belongs to another user")
+
+
+def refused(file: Path, why: str) -> None:
+    """Neither read nor written, and said why."""
+    for act in (lambda: FileStore(file).load(), lambda: add(FileStore(file))):
+        with pytest.raises(Refused) as told:
+            act()
+        assert told.value.problems[0].code == "pending-file-unsafe"
+        assert why in told.value.problems[0].why
+
+
+def test_a_folder_that_is_not_there_is_said_and_not_made(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "missing" / "pending.json")
+    assert store.load() == []
+    with pytest.raises(Refused, match="cannot keep"):
+        add(store)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_change_that_fails_leaves_what_was_kept(file: Path) -> None:
+    add(FileStore(file))
+    before = file.read_bytes()
+
+    def fail(_entries: list[StoredRequest]) -> list[StoredRequest]:
+        raise Refused("no", why="no", fix="no")
+
+    with pytest.raises(Refused):
+        FileStore(file).change(fail)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+MANY = 40
+WRITER = """
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from test_pending_store import add, MANY, FileStore
+name, file, keep = sys.argv[1:]
+store = FileStore(Path(file))
+for number in range(MANY):
+    mine = f"{name}{number}"
+    add(store, mine)
+    if keep == "no":
+        store.change(lambda entries: [one for one in entries if one.accessor != mine])
+"""
+
+
+def two_writers(file: Path, keep: str) -> None:
+    folders = os.pathsep.join([str(TESTS), str(TESTS / "unit")])
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, name, str(file), keep],
+            env={**os.environ, "PYTHONPATH": folders},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("x", "y")
+    ]
+    told = [one.communicate(timeout=60)[1] for one in writers]
+    assert [one.returncode for one in writers] == [0, 0], told
+
+
+def test_two_processes_at_once_lose_no_request(file: Path) -> None:
+    two_writers(file, "yes")
+    kept = sorted(one.accessor for one in FileStore(file).load())
+    assert kept == sorted(f"{name}{number}" for name in "xy" for number in range(MANY))
+
+
+def test_two_processes_that_add_and_remove_leave_no_file(file: Path) -> None:
+    """Each removes the file under the other's feet, again and again."""
+    two_writers(file, "no")
+    assert list(file.parent.iterdir()) == []
+
+
+@pytest.fixture
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file behind the keyring of this test."""
+    import keyring
+    from support.file_keyring import FileKeyring
+
+    monkeypatch.setenv("TEST_KEYRING_FILE", str(tmp_path / "ring.json"))
+    before = keyring.get_keyring()
+    keyring.set_keyring(FileKeyring())
+    yield tmp_path / "ring.json"
+    keyring.set_keyring(before)
+
+
+def test_the_keyring_keeps_a_cluster_apart_and_forgets_what_was_used(
+    ring: Path, tmp_path: Path
+) -> None:
+    marks = tmp_path / "state" / "pending"
+    one, other = KeyringStore("one", marks), KeyringStore("other", marks)
+    add(one, "a1")
+    add(other, "a2")
+    assert [entry.accessor for entry in one.load()] == ["a1"]
+    assert all(mark.read_bytes() == b"" for mark in marks.iterdir())
+    clear(one)
+    assert one.load() == []
+    assert [entry.accessor for entry in other.load()] == ["a2"]
+    clear(other)
+    assert json.loads(ring.read_text()) == {}
+    assert list(marks.iterdir()) == []
+
+
+def test_without_a_keyring_nothing_is_kept_and_that_is_said(tmp_path: Path) -> None:
+    import keyring
+    from keyring.backends.null import Keyring
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Keyring())
+    try:
+        with pytest.raises(Refused) as told:
+            add(KeyringStore("one", tmp_path / "marks"))
+    finally:
+        keyring.set_keyring(before)
+    assert told.value.problems[0].code == "no-keyring"
+    assert not (tmp_path / "marks").exists()
