@@ -6,9 +6,11 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.approvals import Approvals, free, guarded
 from support.bao import BaoServer
 from support.emulator import RunningEmulator
 from support.plugin import build_from, copy_source, register
@@ -47,10 +49,11 @@ class Place:
         self.file.write_text(text)
         return json.loads(text)["keyID"]
 
-    def json(self, *args: str, check: int = 0) -> dict[str, Any]:
+    def json(self, *args: str, check: int = 0, token: str = "") -> dict[str, Any]:
+        login = {"BAO_TOKEN": token} if token else {}
         done = subprocess.run(
             [str(BIN / "skyflowctl"), *args, "-o", "json"],
-            env={**self.server.env(), "HOME": str(self.folder)},
+            env={**self.server.env(), **login, "HOME": str(self.folder)},
             cwd=self.folder,
             text=True,
             capture_output=True,
@@ -127,3 +130,27 @@ def test_a_file_that_is_not_there_is_said_and_nothing_is_made_live(place):
         assert place.live_key() == live
     finally:
         place.file.with_suffix(".gone").rename(place.file)
+
+
+def test_a_guarded_config_is_rotated_to_a_file_once_that_is_approved(place, tmp_path):
+    """The one way on a guarded config: the approver sees a path, and no key."""
+    place.put_key()
+    place.json("apply", "-y")
+    if place.live_key() != json.loads(place.file.read_text())["keyID"]:
+        place.json("rotate", "order", "-y")
+    exports = place.server.env()
+    approvals = Approvals(SimpleNamespace(exports=exports)).set_up()
+    token = approvals.operator(guarded("files/order/config"), free("files/*"))
+    words = ("rotate", "order", "-y", "--pending", str(tmp_path / "pending.json"))
+    first, second = place.live_key(), place.put_key()
+    (waits,) = place.json(*words, token=token, check=7)["data"]["mounts"]
+    assert (waits["result"], place.live_key()) == ("pending", first)
+    ((accessor, seen),) = approvals.waiting().items()
+    assert seen["request_data"]["credentials_file_path"] == str(place.file)
+    assert "credentials_json" not in seen["request_data"]
+    approvals.approve(accessor)
+    (done,) = place.json(*words, token=token)["data"]["mounts"]
+    assert (done["result"], done["from"], done["to"]) == ("rotated", first, second)
+    config = place.json("config", "show", "order")["data"]
+    assert (config["key_id"], config["rotation"]["state"]) == (second, "committed")
+    assert approvals.waiting() == {}

@@ -104,6 +104,8 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
             version = whole(answer.get("version"))
             credential_version = whole(answer.get("credential_version"))
             found.detail = f"credential version {credential_version}"
+    if new.server_file:
+        _take_over_approved(run, attempt, version)
     run.live_key_id = new.key_id
     return Written(
         attempt.id,
@@ -115,6 +117,21 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
         version=version,
         broken=broken,
     )
+
+
+def _take_over_approved(run: Run, attempt: Attempt, version: int) -> None:
+    """Go on under the id that the write brought, if an earlier run sent it for approval.
+
+    Only a write without a secret can wait for an approval, and it names its sender's rotation.
+    """
+    try:
+        live = persist(run, run.look, "which rotation wrote it")
+    except SkyflowctlError as blind:
+        raise _unknown(run, blind) from blind
+    known = live.rotation
+    if live.version == version and is_open(known) and known is not None:
+        attempt.id = known.id
+        run.begin(attempt.id)
 
 
 def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> LiveConfig:
