@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.engine import Bench
 
@@ -71,6 +71,8 @@ def test_any_role_record(changes):
 
 
 @settings(max_examples=40, deadline=None)
+@example({"privateKey": ""})
+@example({"privateKey": "x"})
 @given(records(CREDENTIAL_NAMES))
 def test_any_credential_record(changes):
     asyncio.run(answers("credential/1", changes))

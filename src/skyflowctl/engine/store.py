@@ -27,7 +27,7 @@ from skyflowctl.engine.records import (
     revoked_bytes,
     revoked_key,
 )
-from skyflowctl.skyflow.minting import MintingCredential, SigningKey
+from skyflowctl.skyflow.minting import InvalidKey, MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import InvalidCredential, ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
@@ -44,7 +44,7 @@ def _ready(slot: str, stored: bytes) -> MintingCredential:
     load_record(key, stored)
     try:
         return _signing(load_trusted(stored.decode()))
-    except InvalidCredential:
+    except (InvalidCredential, InvalidKey):
         raise UnusableRecord(key, "is damaged: write the credential again") from None
 
 
