@@ -375,7 +375,7 @@ class TestRevoke:
         path = rig.configured("reader")
         done = invoke("config", "revoke", path, "--reason", "INC-42", "-y")
         assert done.exit_code == 0, done.output
-        for text in ("is cut off", "INC-42", "What cannot be revoked", "--delete-keys"):
+        for text in ("has been cut off", "INC-42", "What cannot be revoked", "--delete-keys"):
             assert text in done.stdout
 
     @pytest.mark.parametrize(

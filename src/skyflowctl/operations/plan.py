@@ -192,7 +192,7 @@ def _check_keys(options: PlanOptions, looked: _Looked) -> None:
         raise UsageError(
             f"--allow-revoked-key names no key of the plan: {', '.join(unknown)}",
             why="no credential of these mounts has that key id",
-            fix="take the key id from the plan's message about the mount",
+            fix="take the key id from: skyflowctl status -o json | jq .data.mounts[].revoked",
             code="unknown-key-id",
         )
 

@@ -60,7 +60,7 @@ def _unconfigured(one: MountFacts) -> Finding:
 
 def _why_none(one: MountFacts) -> str:
     if one.config and one.config.revoked:
-        return f": it was {one.config.revoked.sentence()}"
+        return f": it has been {one.config.revoked.sentence()}"
     return ", and had a credential: somebody cut it off" if one.history else ""
 
 

@@ -9,7 +9,7 @@ destroyed counts as revoked for good.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import ExitCode, UsageError
@@ -162,7 +162,8 @@ def _remains(
     nodes: tuple[NodeCut, ...],
 ) -> tuple[Remains, ...]:
     """Return what no cut-off ends: tokens, wrapped tokens, keys at Skyflow, snapshots."""
-    last = proved_at + before.token_life
+    # A token's exp is in whole seconds, so another may live up to one longer than the one seen.
+    last = proved_at + before.token_life + timedelta(seconds=1)
     rotation = before.config.rotation
     if rotation is not None and rotation.old_tokens_valid_until:
         last = max(last, parse_rfc3339(rotation.old_tokens_valid_until))

@@ -48,7 +48,7 @@ def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, 
 def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write it as a page that can be put into an incident file as it is."""
     if data["cut_off"]:
-        terminal.line(data["path"], " ", Styled("is cut off", "bold green"), _since(data))
+        terminal.line(data["path"], " ", Styled("has been cut off", "bold green"), _since(data))
     else:
         terminal.line(data["path"], " ", Styled("is not cut off", "bold red"))
     terminal.fields(
