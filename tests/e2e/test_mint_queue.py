@@ -99,4 +99,6 @@ def test_a_slow_token_service_of_one_mount_leaves_another_alone(server, emulator
     print("p99 alone and beside a slow mount, ms:", [(a * 1e3, b * 1e3) for a, b in pairs])
     # The least of each: other work on this machine only ever adds.
     alone, beside = (min(times) for times in zip(*pairs, strict=True))
-    assert beside < 1.2 * alone, pairs
+    # How much slower it may be is a matter of the machine; a mount that waits for the slow
+    # one's token service would take seconds.
+    assert beside < alone + 1, pairs
