@@ -12,7 +12,7 @@ from skyflowctl.rotation.patience import passing, persist
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.run import Ending, Run
 from skyflowctl.rotation.undo import overtaken, roll_back
-from skyflowctl.vault.failures import Conflict, VaultError
+from skyflowctl.vault.failures import Conflict, GuardedError, VaultError
 from skyflowctl.vault.live import LiveConfig, LiveRotation
 from skyflowctl.vault.parked import PendingError
 
@@ -101,7 +101,7 @@ def _commit(run: Run, written: Written) -> None:
             done = persist(
                 run, lambda: run.gateway.commit_rotation(run.path, written.id), "the commit"
             )
-        except Conflict as error:
+        except (Conflict, GuardedError) as error:
             done = _committed_already(run, written, error)
         except VaultError as error:
             if not passing(error):
@@ -116,12 +116,12 @@ def _commit(run: Run, written: Written) -> None:
     run.live_key_id = written.to_key
 
 
-def _committed_already(run: Run, written: Written, error: Conflict) -> LiveRotation:
+def _committed_already(run: Run, written: Written, error: VaultError) -> LiveRotation:
     """Return the rotation as it is if it is committed after all.
 
     Raises:
         Ending: somebody else's write or rollback stands, and is not touched.
-        Conflict: the engine does not commit what is written still.
+        VaultError: ``error``: what is written still is not committed.
     """
     live = run.look()
     known = live.rotation

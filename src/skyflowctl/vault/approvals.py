@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from skyflowctl.vault.call import Call
-from skyflowctl.vault.guards import PROBE_CONTENT
+from skyflowctl.vault.guards import PROBE_CONTENTS
 from skyflowctl.vault.transport import Reply
 
 # A path that is written, and the one where what it changes can be read. "" is nothing.
@@ -25,6 +25,8 @@ _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
 _READS = frozenset({"GET", "LIST"})
 # What differs from run to run though the same is wanted.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
+# What a write may change without any field of the object telling that it was this write.
+_UNTOLD = frozenset({"credentials_file_path", "credentials_json"})
 
 
 class RequestState(Enum):
@@ -37,7 +39,7 @@ class RequestState(Enum):
 
 def is_probe(call: Call) -> bool:
     """Whether a call only asks whether its path is guarded."""
-    return call.content == PROBE_CONTENT
+    return call.content in PROBE_CONTENTS
 
 
 def is_creds(call: Call) -> bool:
@@ -94,15 +96,51 @@ def digest_of(call: Call) -> str:
     return digest([call.method, call.path, body, params])
 
 
-def shows(data: Mapping[str, Any] | None, call: Call) -> bool:
-    """Whether an object, as it was read, is what a call would have made of it."""
+def shows(data: Mapping[str, Any] | None, call: Call) -> bool | None:
+    """Whether an object, as it was read, is what a call would have made of it.
+
+    None: the object does not tell. Nothing may then be said of whether the call ran.
+    """
     if call.method == "DELETE":
-        return data is None or data.get("credentials_configured") is False
+        return _shows_deleted(data, call.path)
     if data is None:
         return False
     sent = sent_fields(call)
+    if call.path.endswith("/config/commit"):
+        rotation = data.get("rotation") or {}
+        return rotation.get("id") == sent["rotation_id"] and rotation.get("state") != "open"
+    if call.path.endswith("/config/rollback"):
+        expected = sent.get("cas_credential_version")
+        return None if expected is None else int(data.get("credential_version") or 0) > expected
+    return _shows_fields(_fields_of(data, call.path), sent)
+
+
+def _shows_deleted(data: Mapping[str, Any] | None, path: str) -> bool | None:
+    if data is None:
+        return True
+    folder, _, version = path.rpartition("/")
+    if folder.endswith("/config/history"):
+        entry = (data.get("key_info") or {}).get(version)
+        return entry is None or entry.get("kept") is False
+    configured = data.get("credentials_configured")
+    return None if configured is None else configured is False
+
+
+def _fields_of(data: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Return an object's fields side by side with those that a write sends."""
+    if path.startswith("sys/config/auditing/request-headers/"):
+        wanted = path.rpartition("/")[2].lower()
+        return next((held for name, held in data.items() if name.lower() == wanted), {})
+    if path.endswith("/tune"):
+        return {**(data.get("config") or {}), **data}
+    return data
+
+
+def _shows_fields(data: Mapping[str, Any], sent: Mapping[str, Any]) -> bool | None:
     told = {name for name in sent if name in data and name not in _OF_THE_RUN}
-    return bool(told) and all(_same(data[name], sent[name]) for name in told)
+    if not all(_same(data[name], sent[name]) for name in told):
+        return False
+    return None if not told or _UNTOLD & sent.keys() else True
 
 
 def _same(live: Any, sent: Any) -> bool:
@@ -117,9 +155,3 @@ def state_in(reply: Reply) -> RequestState:
     """Return the state that ``sys/control-group/request`` tells."""
     approved = (reply.data or {}).get("approved")
     return RequestState.APPROVED if approved else RequestState.WAITING
-
-
-def approvers_in(reply: Reply) -> tuple[str, ...]:
-    """Return who has approved, as the server names them."""
-    listed = (reply.data or {}).get("authorizations") or ()
-    return tuple(str(one.get("entity_name") or one.get("entity_id") or "") for one in listed)

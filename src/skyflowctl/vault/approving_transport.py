@@ -28,7 +28,7 @@ from skyflowctl.vault.failures import (
     ServerUnreachable,
     VaultError,
 )
-from skyflowctl.vault.guards import GUARD_PROBE, Guards
+from skyflowctl.vault.guards import Guards, guard_probe
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.pending_store import PendingStore, StoredRequest
@@ -123,7 +123,7 @@ class ApprovingTransport(HvacTransport):
         self._guards.refuse(method, path)
 
     def _probe(self, method: str, path: str) -> Reply:
-        return self.request(method, path, body=GUARD_PROBE, idempotent=True)
+        return self.request(method, path, body=guard_probe(path), idempotent=True)
 
     # A stored request --------------------------------------------------------------
 
@@ -203,10 +203,11 @@ class ApprovingTransport(HvacTransport):
         data = self._look(stored.path, stored.version)
         if not stored.before or approvals.digest(data) == stored.before:
             raise lost
-        if not approvals.shows(data, call):
-            self._drop(stored)
-            raise parked.changed_meanwhile(stored)
-        return Reply(200, data=data)
+        ran = approvals.shows(data, call)
+        if ran:
+            return Reply(200, data=data)
+        self._drop(stored)
+        raise lost if ran is None else parked.changed_meanwhile(stored)
 
     def _has_changed(self, stored: StoredRequest) -> bool:
         """Whether what a request was to change is another one than when it was parked."""
@@ -229,7 +230,8 @@ class ApprovingTransport(HvacTransport):
             if error.says("No secret engine mount") or error.says("mount not configured"):
                 return None
             raise
-        return reply.data or {}
+        # How a process is protected differs from node to node, and is not what is written.
+        return {name: value for name, value in (reply.data or {}).items() if name != "process"}
 
     # A request that was parked just now ----------------------------------------------
 

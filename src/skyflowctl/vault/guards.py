@@ -12,8 +12,16 @@ from skyflowctl.vault import parked
 from skyflowctl.vault.failures import BadRequest, GuardedError, NotFound
 from skyflowctl.vault.transport import Reply, Transport, encode_body
 
-GUARD_PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
-PROBE_CONTENT = encode_body(GUARD_PROBE)
+_PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
+# An engine with the basic API drops unknown fields; an empty credential it refuses (400).
+_CONFIG_PROBE: Mapping[str, Any] = {**_PROBE, "credentials_json": ""}
+PROBE_CONTENTS = frozenset({encode_body(_PROBE), encode_body(_CONFIG_PROBE)})
+
+
+def guard_probe(path: str) -> Mapping[str, Any]:
+    """Return a body that no engine takes at a path, and that changes nothing there."""
+    return _CONFIG_PROBE if path.endswith("/config") else _PROBE
+
 
 _Ask = Callable[[str, str], Reply]
 

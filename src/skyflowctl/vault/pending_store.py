@@ -185,7 +185,13 @@ class KeyringStore:
         try:
             return decode(found.reveal() if found else "")
         except (ValueError, KeyError, TypeError, RecursionError):
-            return []  # nobody's entry of ours; the next write replaces it
+            raise InvalidInput(
+                "the OS keyring's entry of pending requests is damaged",
+                why="it is not in the form that skyflowctl writes, and is left as it is",
+                fix=f"look at the entry {SERVICE!r} of user {self._cluster!r}, remove it, or name "
+                "a file with --pending",
+                code="pending-keyring-invalid",
+            ) from None
 
     def change(self, change: Change) -> None:
         """Replace the cluster's entry."""
@@ -199,16 +205,13 @@ class KeyringStore:
         with contextlib.suppress(OSError):
             self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(self._mark):
-            kept: list[StoredRequest] = []
-            try:
-                kept = change(self.load())
-                if kept:
-                    keyring.store(SERVICE, self._cluster, Secret(encode(kept)))
-                else:
-                    keyring.forget(SERVICE, self._cluster)
-            finally:
-                if not kept:
-                    self._mark.unlink(missing_ok=True)
+            # What could not be read or written is looked for again: the mark stays.
+            kept = change(self.load())
+            if kept:
+                keyring.store(SERVICE, self._cluster, Secret(encode(kept)))
+            else:
+                keyring.forget(SERVICE, self._cluster)
+                self._mark.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, text: str) -> None:
