@@ -189,7 +189,10 @@ def test_rotate_holds_previous_against_what_is_live_and_names_it(place: Place):
     new = place.credential("new.json", old["clientID"])
     other = place.credential("other.json", old["clientID"])
     files = ("--credentials", str(place.folder / "new.json"), "--previous")
+    version = place.server.api("GET", "skyflow/order/config")[1]["data"]["version"]
     wrong = rotate(place, *files, str(place.folder / "other.json"), code=5)
+    # Nothing was written: not by the look for a control group either.
+    assert place.server.api("GET", "skyflow/order/config")[1]["data"]["version"] == version
     assert wrong["errors"][0]["code"] == "wrong-previous"
     assert old["keyID"] in wrong["errors"][0]["why"]
     assert other["keyID"] in wrong["errors"][0]["why"]

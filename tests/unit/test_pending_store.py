@@ -13,7 +13,14 @@ import pytest
 
 from skyflowctl.errors import InvalidInput, Refused
 from skyflowctl.secret import Secret
-from skyflowctl.vault.pending_store import FORMAT, FileStore, KeyringStore, StoredRequest, encode
+from skyflowctl.vault.pending_store import (
+    FORMAT,
+    SERVICE,
+    FileStore,
+    KeyringStore,
+    StoredRequest,
+    encode,
+)
 
 TESTS = Path(__file__).resolve().parents[1]
 NOBODY = 65534
@@ -252,6 +259,36 @@ def test_the_keyring_keeps_a_cluster_apart_and_forgets_what_was_used(
     clear(other)
     assert json.loads(ring.read_text()) == {}
     assert list(marks.iterdir()) == []
+
+
+def test_a_keyring_that_fails_while_it_is_read_hides_no_request(
+    ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = KeyringStore("one", tmp_path / "marks")
+    add(store, "a1")
+
+    def locked(service: str, user: str) -> None:
+        raise OSError("locked meanwhile")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skyflowctl.vault.pending_store.keyring.stored", locked)
+        with pytest.raises(OSError, match="locked meanwhile"):
+            add(store, "a2")
+    assert [entry.accessor for entry in store.load()] == ["a1"]
+
+
+def test_a_damaged_keyring_entry_is_said_and_never_written_over(ring: Path, tmp_path: Path) -> None:
+    import keyring
+
+    store = KeyringStore("one", tmp_path / "marks")
+    add(store, "a1")
+    keyring.set_password(SERVICE, "one", "damaged")
+    before = ring.read_text()
+    for use in (store.load, lambda: add(store, "a2")):
+        with pytest.raises(InvalidInput) as caught:
+            use()
+        assert caught.value.problems[0].code == "pending-keyring-invalid"
+    assert ring.read_text() == before
 
 
 def test_without_a_keyring_nothing_is_kept_and_that_is_said(tmp_path: Path) -> None:
