@@ -8,6 +8,8 @@ import pytest
 from support.audit_logs import ROOT, Hashed, Story, Token, approle, hashed, userpass, written
 from support.cli import checked_data, invoke
 
+from skyflowctl.vault.guards import guard_probe
+
 BOB = userpass("bob")
 ORDER = ("skyflow/order/", "skyflow")
 MANIFEST = """
@@ -90,6 +92,27 @@ def test_d2_reads_and_the_servers_test_of_a_device_are_no_changes(tmp_path) -> N
     story.pair(None, "update", "sys/audit/test", answered=False)
     story.pair(BOB, "update", "sys/tools/hash")
     assert asked(tmp_path, story)["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ({"response": {"data": {"error": Hashed("no")}}, "error": "unsupported path"}, []),
+        ({"response": {"wrap_info": {"ttl": 60, "token": Hashed("s.w")}}}, []),
+        ({"response": {"data": {"version": 2}}}, [("write", "granted")]),
+        ({"error": "permission denied", "allowed": False}, [("write", "denied")]),
+        ({"answered": False}, [("write", "unknown")]),
+    ],
+    ids=["refused", "parked", "granted", "denied", "unanswered"],
+)
+def test_a1_a_guard_probe_is_no_change_unless_it_wrote(tmp_path, ends, shown) -> None:
+    """An engine with the basic API drops the probe's mark and keeps the credential."""
+    story = Story()
+    story.login(BOB)
+    data = {key: Hashed("") for key in guard_probe("skyflow/order/config")}
+    story.pair(BOB, "update", "skyflow/order/config", mount=ORDER, data=data, **ends)
+    changes = asked(tmp_path, story)["changes"]
+    assert [(one["kind"], one["outcome"]) for one in changes] == shown
 
 
 def test_d2_a_change_that_was_denied_is_shown_as_such(tmp_path) -> None:

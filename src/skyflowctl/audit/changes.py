@@ -91,6 +91,18 @@ def is_parked(entry: Entry) -> bool:
     return response is not None and response.wrap_info is not None and not entry.request.wrap_ttl
 
 
+def is_guard_probe(entry: Entry, outcome: Outcome) -> bool:
+    """Return whether a request only asked for a control group, and wrote nothing.
+
+    An engine with the basic API drops the field that marks a probe, so that a write may
+    carry it: only a refused or parked request counts as a probe.
+    """
+    data = entry.request.data
+    if data is None or data.skyflowctl_guard_probe is None:
+        return False
+    return outcome in (Outcome.REFUSED, Outcome.PENDING)
+
+
 def outcome_of(entry: Entry, *, token: bool) -> Outcome:
     """Return how a request ended, from its response.
 

@@ -68,6 +68,7 @@ class RequestData(msgspec.Struct, gc=False):
     rotation_id: Any = None
     rotation_to: Any = None
     accessor: Any = None
+    skyflowctl_guard_probe: Any = None
 
 
 class Request(msgspec.Struct, gc=False):

@@ -16,6 +16,7 @@ from skyflowctl.audit.changes import (
     Target,
     asks_for_token,
     change_kind,
+    is_guard_probe,
     outcome_of,
 )
 from skyflowctl.audit.ctx import ctx_text
@@ -236,6 +237,8 @@ class Joiner:
         time = entry.time if asked is None else asked.entry.time
         outcome = outcome_of(entry, token=logged.change is None)
         self._park(logged, key)
+        if is_guard_probe(entry, outcome):
+            return
         row = self._row(logged, time, outcome)
         if fields and row is not None:
             row = row._replace(fields=fields)
