@@ -352,6 +352,7 @@ def test_paper_is_light_also_when_the_screen_is_dark(show: Open) -> None:
     assert background(page) == "rgb(255, 255, 255)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "look", "width", "dark"),
     [

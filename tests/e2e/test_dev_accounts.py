@@ -7,7 +7,7 @@ import re
 import pytest
 from support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 CREDS = ("creds", "order", "order-producer", "--ctx", "order:ORD-42")
 

@@ -17,7 +17,7 @@ from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner import fields as planner_fields
 from skyflowctl.version import semver
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 MOUNT = "skyflow/order"
 ROLE = f"{MOUNT}/roles/order-producer"

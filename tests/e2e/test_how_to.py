@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import pytest
 from support.stack import EXAMPLE, REPO, Stack, running_stack
 
+pytestmark = pytest.mark.slow
+
 HOW_TO = REPO / "docs" / "how-to"
 # In the order in which a mount could meet them; restoring a snapshot has a test of its own.
 PAGES = ("planned-rotation", "rollback", "rotation-from-ci", "compromised-key")

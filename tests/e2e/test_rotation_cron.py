@@ -13,7 +13,7 @@ import pytest
 from support.rotation_load import emulator_of
 from support.stack import BIN, EXAMPLE, Stack, running_stack
 
-pytestmark = [pytest.mark.real_server, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PATH = "skyflow/payment"
 BY_HAND = ("rotate", "payment", "--generate", "-y")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.stack import EXAMPLE, REPO, Stack, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 POLICY = REPO / "docs" / "policies" / "rotator.hcl"
 _STANZA = re.compile(r'path "([^"]+)" \{\s*capabilities = \[([^\]]*)\]\s*\}')

@@ -20,6 +20,8 @@ from skyflowctl.rotation.ports import Event, StepStarted
 from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 
+pytestmark = pytest.mark.slow
+
 PATH = "skyflow/payment"
 DEADLINE = 0.2
 

@@ -148,6 +148,7 @@ def big_manifest(mounts: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 def test_a_thousand_mounts_cost_little_more_than_yaml_itself(tmp_path):
     path = tmp_path / "big.yaml"
     path.write_text(big_manifest(1000))
