@@ -1,0 +1,66 @@
+"""Every third-party library has an import contract, and the contract finds an import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import skyflowctl
+
+REPO = Path(__file__).parents[2]
+SOURCE = Path(skyflowctl.__file__).parent
+CONTRACTS = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+OVER_ALL = [one for one in CONTRACTS if one.get("source_modules") == ["skyflowctl"]]
+
+
+def third_parties() -> set[str]:
+    """The top-level packages that src imports and the standard library does not have."""
+    found: set[str] = set()
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"skyflowctl"}
+
+
+def test_every_third_party_library_has_one_contract_over_the_whole_package():
+    held = [library for one in OVER_ALL for library in one["forbidden_modules"]]
+    assert len(held) == len(set(held))
+    assert third_parties() <= set(held)
+
+
+@pytest.mark.parametrize("library", ["hvac", "typer", "yaml", "grpclib"])
+def test_a_contract_finds_an_import_elsewhere(tmp_path, library):
+    package = tmp_path / "skyflowctl"
+    (package / "rotation").mkdir(parents=True)
+    for folder in (package, package / "rotation"):
+        (folder / "__init__.py").touch()
+    (package / "rotation" / "probe.py").write_text(f"import {library}\n")
+    (contract,) = [one for one in OVER_ALL if library in one["forbidden_modules"]]
+    config = (
+        "[importlinter]\nroot_package = skyflowctl\ninclude_external_packages = True\n"
+        "[importlinter:contract:1]\nname = probe\ntype = forbidden\n"
+        f"source_modules = skyflowctl\nforbidden_modules = {library}\n"
+        "allow_indirect_imports = True\nunmatched_ignore_imports_alerting = none\n"
+        "ignore_imports =\n" + "".join(f"    {line}\n" for line in contract["ignore_imports"])
+    )
+    (tmp_path / "probe.ini").write_text(config)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--config", "probe.ini", "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"skyflowctl.rotation.probe -> {library}" in done.stdout
