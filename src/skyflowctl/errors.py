@@ -122,7 +122,7 @@ class Unhealthy(SkyflowctlError):
     default_code = "unhealthy"
 
 
-class AwaitsApproval(SkyflowctlError):
+class AwaitingApprovalError(SkyflowctlError):
     """The server holds the request until somebody else approves it."""
 
     exit_code = ExitCode.PENDING

@@ -133,11 +133,11 @@ def test_an_index_of_another_form_is_left_out(bad):
             "token_service_unreachable",
         ),
         (503, "Vault is sealed", failures.Sealed, ExitCode.UNREACHABLE, "sealed"),
-        (501, "", failures.Uninitialized, ExitCode.UNREACHABLE, "uninitialized"),
+        (501, "", failures.UninitializedError, ExitCode.UNREACHABLE, "uninitialized"),
         (
             400,
             "path disabled in replication DR secondary mode",
-            failures.DrSecondary,
+            failures.DrSecondaryError,
             ExitCode.UNREACHABLE,
             "dr_secondary",
         ),

@@ -22,7 +22,7 @@ from skyflowctl.engine.records import (
     ForeignCredential,
     HistoryEntry,
     RoleRecord,
-    UnusableRecord,
+    UnusableRecordError,
     load_record,
 )
 from skyflowctl.skyflow.service_account import (
@@ -46,7 +46,7 @@ def decode_config(raw: bytes) -> ConfigRecord:
     reason; description, tags and version are there all the same.
 
     Raises:
-        UnusableRecord: the record is damaged, of a newer engine, or of no known form.
+        UnusableRecordError: the record is damaged, of a newer engine, or of no known form.
     """
     stored = load_record(CONFIG_KEY, raw)
     try:
@@ -55,15 +55,15 @@ def decode_config(raw: bytes) -> ConfigRecord:
         if _INLINE in stored or _FILE in stored:
             return _foreign_config(stored)
     except _DAMAGE:
-        raise UnusableRecord(CONFIG_KEY, "is damaged: a field has no such value") from None
-    raise UnusableRecord(CONFIG_KEY, "has no form that this engine knows", foreign=True)
+        raise UnusableRecordError(CONFIG_KEY, "is damaged: a field has no such value") from None
+    raise UnusableRecordError(CONFIG_KEY, "has no form that this engine knows", foreign=True)
 
 
 def decode_role(name: str, raw: bytes) -> RoleRecord:
     """Return a stored role, ours or another engine's.
 
     Raises:
-        UnusableRecord: it is damaged, of a newer engine, of no known form, or another
+        UnusableRecordError: it is damaged, of a newer engine, of no known form, or another
             engine's with a name or a role id that this engine does not take.
     """
     key = ROLE_PREFIX + name
@@ -74,8 +74,8 @@ def decode_role(name: str, raw: bytes) -> RoleRecord:
         if "created_at" in stored and "role_ids" in stored:
             return _foreign_role(name, stored)
     except _DAMAGE:
-        raise UnusableRecord(key, "is damaged: a field has no such value") from None
-    raise UnusableRecord(key, "has no form that this engine knows", foreign=True)
+        raise UnusableRecordError(key, "is damaged: a field has no such value") from None
+    raise UnusableRecordError(key, "has no form that this engine knows", foreign=True)
 
 
 def _checked_config(record: ConfigRecord) -> ConfigRecord:
@@ -155,7 +155,7 @@ def _foreign_role(name: str, stored: Mapping[str, Any]) -> RoleRecord:
     elif not ROLE_ID.fullmatch(role_ids[0]):
         reason = "its role id has other characters than letters, digits, . _ and -"
     if reason:
-        raise UnusableRecord(ROLE_PREFIX + name, f"{LEFT}: {reason}", foreign=True)
+        raise UnusableRecordError(ROLE_PREFIX + name, f"{LEFT}: {reason}", foreign=True)
     return RoleRecord(
         role_ids=role_ids,
         version=1,

@@ -35,7 +35,7 @@ KEPT_CREDENTIALS = 3
 HISTORY_LENGTH = 200
 
 
-class UnusableRecord(EngineError):
+class UnusableRecordError(EngineError):
     """400: a stored record that this engine cannot use; the message names it and says why.
 
     Args:
@@ -57,16 +57,16 @@ def load_record(key: str, raw: bytes) -> dict[str, Any]:
     """Return a stored JSON object whose format this engine reads; 0 for one without number.
 
     Raises:
-        UnusableRecord: it is damaged, or a newer engine wrote it.
+        UnusableRecordError: it is damaged, or a newer engine wrote it.
     """
     try:
         stored = json.loads(raw)
         number = stored.get(_FORMAT_KEY, 0)
     except (ValueError, AttributeError, RecursionError):
-        raise UnusableRecord(key, "is damaged: it is no JSON object") from None
+        raise UnusableRecordError(key, "is damaged: it is no JSON object") from None
     if type(number) is not int or not 0 <= number <= FORMAT:
         shown = number if type(number) is int else "unknown"
-        raise UnusableRecord(
+        raise UnusableRecordError(
             key,
             f"was written by a newer engine (format {shown}; this one reads up to {FORMAT}): "
             "run that engine's version again",

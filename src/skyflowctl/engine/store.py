@@ -20,7 +20,7 @@ from skyflowctl.engine.records import (
     ConfigRecord,
     RevocationRecord,
     RoleRecord,
-    UnusableRecord,
+    UnusableRecordError,
     credential_bytes,
     load_record,
     mark,
@@ -38,14 +38,14 @@ def _ready(slot: str, stored: bytes) -> MintingCredential:
     """Return a stored credential ready to sign; its key was checked before it was stored.
 
     Raises:
-        UnusableRecord: it is damaged, or a newer engine wrote it.
+        UnusableRecordError: it is damaged, or a newer engine wrote it.
     """
     key = CREDENTIAL_PREFIX + slot
     load_record(key, stored)
     try:
         return _signing(load_trusted(stored.decode()))
     except (InvalidCredential, InvalidKey):
-        raise UnusableRecord(key, "is damaged: write the credential again") from None
+        raise UnusableRecordError(key, "is damaged: write the credential again") from None
 
 
 def _signing(account: ServiceAccount) -> MintingCredential:
@@ -162,12 +162,12 @@ class MountStore:
         A damaged one counts as configured: a cut-off must not fail because of it.
 
         Raises:
-            UnusableRecord: a newer engine wrote it, and may keep credentials elsewhere.
+            UnusableRecordError: a newer engine wrote it, and may keep credentials elsewhere.
         """
         raw = await self._storage.get(CONFIG_KEY)
         try:
             return decode_config(raw) if raw else ConfigRecord()
-        except UnusableRecord as error:
+        except UnusableRecordError as error:
             if error.newer:
                 raise
             return ConfigRecord(configured=True)
@@ -204,7 +204,7 @@ class MountStore:
         """Return a role as the storage has it now.
 
         Raises:
-            UnusableRecord: there is one that this engine cannot use.
+            UnusableRecordError: there is one that this engine cannot use.
         """
         generation = self._generation
         raw = await self._storage.get(ROLE_PREFIX + name)
@@ -230,11 +230,11 @@ class MountStore:
         wanted = list(names) if names is not None else await self.role_names()
         gate = asyncio.Semaphore(_PARALLEL_LOADS)
 
-        async def load(name: str) -> RoleRecord | UnusableRecord | None:
+        async def load(name: str) -> RoleRecord | UnusableRecordError | None:
             async with gate:
                 try:
                     return await self.role(name)
-                except UnusableRecord as error:
+                except UnusableRecordError as error:
                     return error
 
         found = dict(
@@ -242,7 +242,7 @@ class MountStore:
         )
         usable = {name: one for name, one in found.items() if isinstance(one, RoleRecord)}
         refused = {
-            name: one.message for name, one in found.items() if isinstance(one, UnusableRecord)
+            name: one.message for name, one in found.items() if isinstance(one, UnusableRecordError)
         }
         return usable, refused
 
@@ -301,7 +301,7 @@ class MountStore:
         # The config is damaged: what it named is told by what is stored.
         for slot in await self._storage.list(CREDENTIAL_PREFIX):
             raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
-            with suppress(UnusableRecord):
+            with suppress(UnusableRecordError):
                 stored = load_record(CREDENTIAL_PREFIX + slot, raw or b"")
                 kept.add((str(stored.get("clientID")), str(stored.get("keyID"))))
         return kept

@@ -11,7 +11,7 @@ from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.vault.answers import EngineHealth, Node
 from skyflowctl.vault.failures import (
     NamespaceMissing,
-    NotAServer,
+    NotAServerError,
     OutcomeUnknown,
     VaultError,
     health_state,
@@ -291,7 +291,7 @@ def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
         raise error
     problem, state = error.problems[0], health_state(error)
     detail = problem.why or problem.summary
-    if isinstance(error, NotAServer):
+    if isinstance(error, NotAServerError):
         detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"

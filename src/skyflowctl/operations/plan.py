@@ -15,7 +15,7 @@ from skyflowctl.planner.diff import (
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.notes import audited_headers_unwritable, invalid
 from skyflowctl.planner.plan import ActionType, Kind, Plan, PlanOptions
-from skyflowctl.secretrefs.unresolved import ServerFileReference, UnresolvedReference
+from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReference
 from skyflowctl.vault.failures import Forbidden
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -210,7 +210,7 @@ def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSourc
     for mount in declared:
         try:
             identities[mount.name] = credentials.identify(mount.name, _live(live, mount.path))
-        except ServerFileReference:
+        except ServerFileReferenceError:
             # Nobody but the engine reads it; the planner goes by the reference itself.
             identities[mount.name] = None
         except UnresolvedReference as error:

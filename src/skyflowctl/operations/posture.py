@@ -18,7 +18,7 @@ from skyflowctl.posture.model import Report
 from skyflowctl.posture.reach import reach_of
 from skyflowctl.rotation.due import due_reason
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import Sealed, ServerUnreachable, Uninitialized
+from skyflowctl.vault.failures import Sealed, ServerUnreachable, UninitializedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount
 from skyflowctl.vault.server_state import refuse_not_serving
@@ -80,7 +80,7 @@ def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clo
 
 
 def _down_kind(error: Sealed | ServerUnreachable) -> Down:
-    if isinstance(error, Uninitialized):
+    if isinstance(error, UninitializedError):
         return Down.NEW
     return Down.SEALED if isinstance(error, Sealed) else Down.SILENT
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import env, file, keyring
-from skyflowctl.secretrefs.unresolved import ServerFileReference, UnresolvedReference
+from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReference
 
 _READERS: Mapping[str, Callable[..., Secret]] = {
     "file": file.read,
@@ -24,7 +24,7 @@ def resolve(scheme: str, target: Sequence[str]) -> Secret:
         UnresolvedReference: it leads to no secret; its code says why.
     """
     if scheme == "server_file":
-        raise ServerFileReference(
+        raise ServerFileReferenceError(
             f"{target[0]} is a file on the server",
             why="the engine reads it when it is written, and gives it to nobody",
             fix="use the command that has the server read it: 'skyflowctl apply' or 'rotate'",

@@ -16,7 +16,7 @@ class UnresolvedReference(InvalidInput):
     default_code = "reference-unreadable"
 
 
-class ServerFileReference(UnresolvedReference):
+class ServerFileReferenceError(UnresolvedReference):
     """The secret is in a file on the server, which the engine alone reads."""
 
     default_code = "server-file"

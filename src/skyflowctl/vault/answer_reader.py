@@ -61,7 +61,7 @@ class AnswerReader:
         """Return a server's own ``sys/health``, asked again where a proxy answers.
 
         Raises:
-            NotAServer: something else answers.
+            NotAServerError: something else answers.
         """
         patience = Patience(math.inf, 0, self._target.max_retries)
         while True:

@@ -184,31 +184,31 @@ class Sealed(VaultError, errors.Unreachable):
     default_code = "sealed"
 
 
-class Uninitialized(Sealed):
+class UninitializedError(Sealed):
     """501: the server was never initialised."""
 
     default_code = "not-initialized"
 
 
-class DrSecondary(ServerUnreachable):
+class DrSecondaryError(ServerUnreachable):
     """472: a disaster recovery secondary, which serves nothing until it is promoted."""
 
     default_code = "dr-secondary"
 
 
-class StandbyWithoutLeader(ServerUnreachable):
+class StandbyWithoutLeaderError(ServerUnreachable):
     """474: a standby that cannot reach its active node."""
 
     default_code = "standby-without-leader"
 
 
-class RemovedFromCluster(ServerUnreachable):
+class RemovedFromClusterError(ServerUnreachable):
     """530: the node is no member of its cluster any more."""
 
     default_code = "removed-from-cluster"
 
 
-class NotAServer(ServerUnreachable):
+class NotAServerError(ServerUnreachable):
     """What answered is no OpenBao or Vault: a proxy, a login page, another web server."""
 
     default_code = "not-a-server"
@@ -258,11 +258,11 @@ HEALTH_STATES: Mapping[type[VaultError], str] = {
     NotFound: "not_mounted",
     Forbidden: "forbidden",
     GuardedError: "forbidden",
-    Uninitialized: "uninitialized",
+    UninitializedError: "uninitialized",
     Sealed: "sealed",
-    DrSecondary: "dr_secondary",
-    StandbyWithoutLeader: "standby_without_leader",
-    RemovedFromCluster: "removed",
+    DrSecondaryError: "dr_secondary",
+    StandbyWithoutLeaderError: "standby_without_leader",
+    RemovedFromClusterError: "removed",
 }
 
 
@@ -326,14 +326,14 @@ def failure(
 
 def _kind(status: int, text: str) -> type[VaultError]:
     if "replication DR secondary" in text:
-        return DrSecondary
+        return DrSecondaryError
     if status == 404:
         return _not_found_kind(text)
     if _is_token_service(status, text):
         return TokenServiceFailed
     if status in {501, 503} and "namespace" not in text:
         down = Sealed if "sealed" in text else ServerUnreachable
-        return Uninitialized if status == 501 else down
+        return UninitializedError if status == 501 else down
     if status == 409 and "this key was revoked" in text:
         return RevokedKeyError
     return _KINDS.get(status, BadRequest if 400 <= status < 500 else VaultError)
@@ -369,8 +369,8 @@ _SUMMARIES: dict[type[VaultError], str] = {
     TokenServiceFailed: "Skyflow's token service gave no token",
     ServerUnreachable: "the server has no active node",
     Sealed: "the server is sealed",
-    Uninitialized: "the server is not initialised",
-    DrSecondary: "the server is a disaster recovery secondary",
+    UninitializedError: "the server is not initialised",
+    DrSecondaryError: "the server is a disaster recovery secondary",
     Busy: "the server asks for fewer requests",
 }
 _FIXES: dict[type[VaultError], str] = {
@@ -386,7 +386,7 @@ _FIXES: dict[type[VaultError], str] = {
     TokenServiceFailed: "see 'skyflowctl health'; the message above is the token service's own",
     ServerUnreachable: "wait for the cluster to elect a leader, then run the command again",
     Sealed: "unseal the server, then run the command again",
-    Uninitialized: "initialise it with 'bao operator init', then run the command again",
-    DrSecondary: "name a node of the primary cluster; a secondary serves no requests",
+    UninitializedError: "initialise it with 'bao operator init', then run the command again",
+    DrSecondaryError: "name a node of the primary cluster; a secondary serves no requests",
     Busy: "lower --parallelism, or raise the server's rate limit quota",
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from skyflowctl.vault.failures import NotAServer, server_texts
+from skyflowctl.vault.failures import NotAServerError, server_texts
 from skyflowctl.vault.server_state import is_health
 
 _OWN_HEADERS = frozenset({"x-vault-index", "x-vault-hostname", "x-vault-raft-node-id"})
@@ -80,10 +80,10 @@ def is_the_servers_redirect(answer: Answer) -> bool:
     return answer.status == 307 and unquote(parts.path) == f"/v1/{answer.path}"
 
 
-def not_a_server(answer: Answer, address: str) -> NotAServer:
+def not_a_server(answer: Answer, address: str) -> NotAServerError:
     """Return the error for an answer that is no server's, with its likely cause."""
     cause, fix = _likely_cause(answer, address)
-    return NotAServer(
+    return NotAServerError(
         f"this is no OpenBao or Vault: {address}",
         why=f"{answer.method} v1/{answer.path} was answered {answer.status} {cause}",
         fix=fix,

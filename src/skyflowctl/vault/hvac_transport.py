@@ -353,7 +353,7 @@ class HvacTransport:
         """Ask the node which cluster it is of; without an answer reads are as usual.
 
         Raises:
-            NotAServer: something else answers.
+            NotAServerError: something else answers.
         """
         with self._learning:
             if self._index.cluster or self._asked_for_cluster:

@@ -1,6 +1,6 @@
 """The errors of requests that a control group holds, or that can never run."""
 
-from skyflowctl.errors import AwaitsApproval
+from skyflowctl.errors import AwaitingApprovalError
 from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
@@ -12,7 +12,7 @@ class ApprovalNeededError(Forbidden):
     default_code = "read-needs-approval"
 
 
-class PendingError(VaultError, AwaitsApproval):
+class PendingError(VaultError, AwaitingApprovalError):
     """The server holds the request until somebody else approves it; it is kept here.
 
     Attributes:

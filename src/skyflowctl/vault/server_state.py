@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Any
 
 from skyflowctl.vault.failures import (
-    DrSecondary,
-    RemovedFromCluster,
+    DrSecondaryError,
+    RemovedFromClusterError,
     Sealed,
-    StandbyWithoutLeader,
-    Uninitialized,
+    StandbyWithoutLeaderError,
+    UninitializedError,
     VaultError,
 )
 
@@ -52,7 +52,7 @@ _FIELDS = (
 )
 _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
     ServerState.UNINITIALIZED: (
-        Uninitialized,
+        UninitializedError,
         "the server is not initialised",
         "initialise it with 'bao operator init'; for the dev stack: 'skyflowctl dev up'",
     ),
@@ -62,17 +62,17 @@ _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
         "unseal it, then run the command again; for the dev stack: 'skyflowctl dev up'",
     ),
     ServerState.DR_SECONDARY: (
-        DrSecondary,
+        DrSecondaryError,
         "the server is a disaster recovery secondary",
         "name a node of the primary cluster; a secondary serves no requests until it is promoted",
     ),
     ServerState.STANDBY_WITHOUT_LEADER: (
-        StandbyWithoutLeader,
+        StandbyWithoutLeaderError,
         "the node is a standby that cannot reach its active node",
         "name another node, or restore the connection between the nodes",
     ),
     ServerState.REMOVED: (
-        RemovedFromCluster,
+        RemovedFromClusterError,
         "the node was removed from its cluster",
         "name a node that is still a member, or add this one to the cluster again",
     ),

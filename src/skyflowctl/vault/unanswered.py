@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.vault.failures import (
     Forbidden,
-    NotAServer,
+    NotAServerError,
     OutcomeUnknown,
     RedirectRefused,
     ServerUnreachable,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def no_connection(method: str, path: str, address: str, gone: NotSent) -> ServerUnreachable:
     """Return the error for a request that never left."""
-    kind = NotAServer if gone.foreign else ServerUnreachable
+    kind = NotAServerError if gone.foreign else ServerUnreachable
     summary = "this is no OpenBao or Vault:" if gone.foreign else "cannot reach the server at"
     return kind(
         f"{summary} {address}",

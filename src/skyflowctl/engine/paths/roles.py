@@ -9,7 +9,7 @@ from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
 from skyflowctl.engine.fields import Field, Kind
 from skyflowctl.engine.mount import Mount
 from skyflowctl.engine.names import ROLE_ID
-from skyflowctl.engine.records import RoleRecord, UnusableRecord
+from skyflowctl.engine.records import RoleRecord, UnusableRecordError
 from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
 
 _CAS = Field(
@@ -109,7 +109,7 @@ class RolesPath:
         """Return the role to be patched; None for one of another engine that is unusable."""
         try:
             return await self._mount.store.load_role(name)
-        except UnusableRecord as error:
+        except UnusableRecordError as error:
             if error.foreign:
                 return None
             raise
