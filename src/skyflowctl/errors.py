@@ -94,6 +94,11 @@ class SkyflowctlError(Exception):
         return error
 
 
+def os_reason(error: OSError) -> str:
+    """Return why the system refused, such as ``Permission denied``."""
+    return error.strerror or type(error).__name__
+
+
 class PartlyDone(SkyflowctlError):
     """Some of the work is done; the same command finishes it."""
 
@@ -134,6 +139,11 @@ class UsageError(SkyflowctlError):
 
     exit_code = ExitCode.USAGE
     default_code = "usage"
+
+    @classmethod
+    def of_file(cls, summary: str, error: OSError, *, fix: str, code: str) -> Self:
+        """Return the error for a file that cannot be used, with the system's reason."""
+        return cls(summary, why=os_reason(error), fix=fix, code=code)
 
 
 class InvalidInput(SkyflowctlError):

@@ -20,7 +20,7 @@ from skyflowctl.audit.as_json import counts_json, inputs_json, time_json
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.sources import Input
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import Refused, UsageError, os_reason
 from skyflowctl.version import __version__
 
 KIND = "skyflowctl-audit-evidence"
@@ -160,7 +160,7 @@ class Writing:
         except OSError as error:
             raise UsageError(
                 f"the evidence cannot be written to {self._folder}",
-                why=(error.strerror or type(error).__name__).lower(),
+                why=os_reason(error).lower(),
                 fix="name a folder that can be made, where there is room",
                 code="evidence-not-written",
             ) from None

@@ -23,7 +23,7 @@ from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.render.text import clipped, without_long_words
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.clock import Clock, SystemClock
-from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, os_reason
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import OutputOptions
@@ -177,7 +177,7 @@ def _bad_input(error: BaseException) -> Problem | None:
     """
     if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_A_NAME:
         name = clipped(os.fsdecode(error.filename))
-        why = error.strerror or type(error).__name__
+        why = os_reason(error)
         fix = "correct the name, its folder or its permissions"
         return Problem("unusable-file", f"a file cannot be used: {name}", why, fix)
     if isinstance(error, UnicodeEncodeError) and _is_surrogate(error):

@@ -47,11 +47,11 @@ def output_failed(error: OSError, done: str = "") -> "SkyflowctlError":
         error: of the write.
         done: how to see what was done, where it should not be done again.
     """
-    from skyflowctl.errors import SkyflowctlError
+    from skyflowctl.errors import SkyflowctlError, os_reason
 
     return SkyflowctlError(
         "the output could not be written",
-        why=f"writing to stdout failed: {error.strerror or type(error).__name__}",
+        why=f"writing to stdout failed: {os_reason(error)}",
         fix=done or "make room where the output goes, or send it elsewhere, and run it again",
         code="output-failed",
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import Refused, UsageError, os_reason
 from skyflowctl.private_files import (
     is_private_folder,
     make_private_folder,
@@ -170,9 +170,9 @@ class DevLayout:
             self._make_sockets()
             write_private(self.root / ".gitignore", "*\n")
         except OSError as error:
-            raise UsageError(
+            raise UsageError.of_file(
                 f"the dev stack's folder cannot be made: {self.root}",
-                why=error.strerror or type(error).__name__,
+                error,
                 fix=f"run this in a folder that you may write, or name one in {DEV_DIR_VARIABLE}",
                 code="dev-folder",
             ) from None
@@ -240,7 +240,7 @@ class DevLayout:
         except OSError as error:
             raise Refused(
                 f"the folder for plugin sockets cannot be used: {self.sockets}",
-                why=error.strerror or type(error).__name__,
+                why=os_reason(error),
                 fix=f"remove it, or name a shorter folder in {DEV_DIR_VARIABLE}, such as ~/.dev",
                 code="dev-sockets",
             ) from None

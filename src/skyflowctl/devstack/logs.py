@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.errors import Refused, Unhealthy
+from skyflowctl.errors import Refused, Unhealthy, os_reason
 from skyflowctl.private_files import open_private
 
 _PAUSE_SECONDS = 0.2
@@ -63,7 +63,7 @@ def _opened(path: Path) -> TextIO:
     except OSError as error:
         raise Refused(
             f"{path} is not the dev stack's own log",
-            why=error.strerror or type(error).__name__,
+            why=os_reason(error),
             fix="remove it, and start the stack with 'skyflowctl dev up'",
             code="planted-path",
         ) from None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from skyflowctl.devstack.layout import DevLayout
+from skyflowctl.errors import os_reason
 from skyflowctl.private_files import open_private, read_private, write_private
 
 
@@ -92,7 +93,7 @@ def locked(layout: DevLayout) -> Iterator[None]:
     try:
         descriptor = open_private(layout.lock, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as error:
-        raise layout.planted(layout.lock, error.strerror or type(error).__name__) from None
+        raise layout.planted(layout.lock, os_reason(error)) from None
     with os.fdopen(descriptor, "a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

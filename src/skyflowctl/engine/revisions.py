@@ -15,11 +15,6 @@ from skyflowctl.engine.records import (
 )
 from skyflowctl.skyflow.service_account import ServiceAccount
 
-REVOKED_KEY = (
-    "this key was revoked by a cut-off of the mount: write a new key, or name this one in "
-    "allow_revoked_key"
-)
-
 
 def check_cas(record: ConfigRecord, expected: int | None) -> None:
     """Accept the version that the caller expects; 0 stands for "not configured".
@@ -114,16 +109,6 @@ def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
 
 def _changed(record: ConfigRecord, now: datetime, **fields: Any) -> ConfigRecord:
     return replace(record, version=record.version + 1, last_updated=now, **fields)
-
-
-def check_not_revoked(account: ServiceAccount, *, revoked: bool, allowed: str | None) -> None:
-    """Refuse to make a revoked key live again, unless the caller names it.
-
-    Raises:
-        EngineError: 409.
-    """
-    if revoked and allowed != account.key_id:
-        raise EngineError(409, REVOKED_KEY)
 
 
 def way_back(record: ConfigRecord, wanted: int | None) -> HistoryEntry:

@@ -9,7 +9,7 @@ from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.evidence import check_folder
 from skyflowctl.audit.html.page import OPENING
 from skyflowctl.audit.report_json import report_tables
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import Refused, UsageError, os_reason
 
 _NOTHING = {
     "usage": (),
@@ -117,7 +117,7 @@ def _begins(path: Path, opening: bytes) -> bool:
     except OSError as error:
         raise UsageError(
             f"{path} cannot be looked at",
-            why=(error.strerror or type(error).__name__).lower(),
+            why=os_reason(error).lower(),
             fix="name another place, which you may read and write",
             code="not-written",
         ) from None

@@ -19,7 +19,7 @@ from skyflowctl.audit.scan import ScanOptions
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.unusual import Pattern, Patterns
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import UsageError, os_reason
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRevocation
@@ -242,7 +242,7 @@ def _telling(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written",
-            why=(error.strerror or type(error).__name__).lower(),
+            why=os_reason(error).lower(),
             fix="name another place, where there is room and which you may write to",
             code="not-written",
         ) from None

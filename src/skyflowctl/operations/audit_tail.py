@@ -15,7 +15,7 @@ from skyflowctl.audit.model import Counts, TokenRequest
 from skyflowctl.audit.query import Query, matcher
 from skyflowctl.audit.scan import ScanOptions, scan, scan_marked
 from skyflowctl.audit.sources import LogFile, Sources, Stream
-from skyflowctl.errors import InvalidInput, UsageError
+from skyflowctl.errors import InvalidInput, UsageError, os_reason
 
 NEWEST_BYTES = 64 << 20
 """How much of a stream's end is looked through for the newest requests."""
@@ -154,7 +154,7 @@ class _Reader(Thread):
                 self._pass_on(file, size, lambda _: False)
             self._pass_on(*newest, self._wait if self._following else lambda _: False)
         except OSError as error:
-            self._put((self, None, error.strerror or type(error).__name__))
+            self._put((self, None, os_reason(error)))
         self._put((self, None, ""))
 
     def _pass_on(self, file: LogFile, size: int, wait: Callable[[float], bool]) -> None:

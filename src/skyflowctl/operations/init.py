@@ -62,9 +62,9 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
         _write(manifest, starter_text(semver()), replace=was_there)
         return Started(manifest, was_there, _ignore_credentials(manifest.absolute().parent))
     except OSError as error:
-        raise UsageError(
+        raise UsageError.of_file(
             f"cannot write {error.filename or manifest}",
-            why=error.strerror or type(error).__name__,
+            error,
             fix="check the folder and its permissions",
             code="not-writable",
         ) from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from skyflowctl.errors import PartlyDone, Problem, UsageError
+from skyflowctl.errors import PartlyDone, Problem, UsageError, os_reason
 from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import is_launcher
 from skyflowctl.plugin.launcher import CHECK
@@ -172,7 +172,7 @@ def check_launcher(path: Path) -> str:
     except subprocess.TimeoutExpired:
         return f"it gave no answer within {_CHECK_SECONDS} s"
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return os_reason(error)
     if done.returncode == 0:
         return ""
     return done.stderr.strip()[-400:] or f"it ended with exit code {done.returncode}"

@@ -227,9 +227,9 @@ def file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError(
+        raise UsageError.of_file(
             f"the plugin file cannot be read: {path}",
-            why=error.strerror or type(error).__name__,
+            error,
             fix="build it with 'skyflowctl plugin build'",
             code="no-plugin-file",
         ) from None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from skyflowctl.errors import os_reason
 from skyflowctl.posture.facts import (
     AuditDevice,
     Certificate,
@@ -129,7 +130,7 @@ def certificate(address: str) -> Certificate | NotRead | None:
     try:
         end = certificate_end(address)
     except OSError as error:
-        why = error.strerror or type(error).__name__
+        why = os_reason(error)
         return NotRead(f"the certificate of {address}", why=why)
     except ValueError:
         return NotRead(f"the certificate of {address}", why="it is malformed")

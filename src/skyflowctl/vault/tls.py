@@ -85,9 +85,9 @@ def _trust_file(context: ssl.SSLContext, file: Path) -> bool:
     try:
         text = file.read_text(encoding="latin-1")
     except OSError as error:
-        raise UsageError(
+        raise UsageError.of_file(
             f"the CA certificates cannot be read: {file}",
-            why=error.strerror or type(error).__name__,
+            error,
             fix="name a file that you may read",
             code="bad-ca",
         ) from None

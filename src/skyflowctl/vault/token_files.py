@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import UsageError, os_reason
 from skyflowctl.hcl import HclError, parse
 from skyflowctl.secret import Secret
 from skyflowctl.vault.environment import variable
@@ -49,9 +49,9 @@ def read_token_file(path: str) -> Secret:
         mode = file.stat().st_mode
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UsageError(
+        raise UsageError.of_file(
             f"the token file cannot be read: {path}",
-            why=error.strerror or type(error).__name__,
+            error,
             fix="name a file that you may read, or - for standard input",
             code="bad-token-file",
         ) from None
@@ -88,9 +88,9 @@ def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UsageError(
+        raise UsageError.of_file(
             f"the stored token cannot be read: {file}",
-            why=error.strerror or type(error).__name__,
+            error,
             fix="make it readable for you, or set BAO_TOKEN",
             code="bad-token-file",
         ) from None
@@ -125,7 +125,7 @@ def _helper_in(file: Path) -> str | None:
     try:
         items = parse(file.read_text(encoding="utf-8")).items
     except OSError as error:
-        raise _bad_settings(file, error.strerror or type(error).__name__) from None
+        raise _bad_settings(file, os_reason(error)) from None
     except UnicodeDecodeError:
         raise _bad_settings(file, "it is not UTF-8") from None
     except HclError as error:
@@ -167,7 +167,7 @@ def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = f"no answer in {_HELPER_SECONDS} s"
         if isinstance(error, OSError):
-            reason = error.strerror or type(error).__name__
+            reason = os_reason(error)
         raise _helper_failed(helper, reason) from None
     if done.returncode != 0:
         raise _helper_failed(helper, f"it ended with status {done.returncode}")

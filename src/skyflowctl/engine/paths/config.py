@@ -233,9 +233,14 @@ async def check_not_revoked(
     Raises:
         EngineError: 409.
     """
-    revoked = await store.is_revoked(record, new.account)
-    allowed = call.values.get(REVOKED_FIELD.name)
-    revisions.check_not_revoked(new.account, revoked=revoked, allowed=allowed)
+    if call.values.get(REVOKED_FIELD.name) == new.account.key_id:
+        return
+    if await store.is_revoked(record, new.account):
+        raise EngineError(
+            409,
+            "this key was revoked by a cut-off of the mount: write a new key, or name this one in "
+            f"{REVOKED_FIELD.name}",
+        )
 
 
 def _reason(values: Mapping[str, Any]) -> str:
