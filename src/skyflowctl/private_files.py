@@ -5,7 +5,9 @@ Every function here raises ``OSError`` with a reason in ``strerror`` for what is
 another user's, or of another type.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,8 +16,13 @@ from pathlib import Path
 _NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def open_private(path: Path, flags: int) -> int:
+def open_private(path: Path, flags: int, *, secret: bool = False) -> int:
     """Open a regular file of this user; a new one is 0600.
+
+    Args:
+        path: of the file.
+        flags: of ``os.open``.
+        secret: refuse a file that others may read or write.
 
     Raises:
         OSError: it cannot be opened, or it is a link, another user's or no regular file.
@@ -25,11 +32,37 @@ def open_private(path: Path, flags: int) -> int:
         descriptor = os.open(path, flags | _NO_FOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise _explained(path, error) from None
-    reason = _unsafe(os.fstat(descriptor), stat.S_ISREG, "it is no regular file")
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name cannot be used") from None
+    info = os.fstat(descriptor)
+    reason = _unsafe(info, stat.S_ISREG, "it is no regular file")
+    if secret and not reason and info.st_mode & 0o077:
+        reason = "others may read or write it"
     if reason:
         os.close(descriptor)
         raise _refusal(path, reason)
     return descriptor
+
+
+@contextlib.contextmanager
+def locked_private(path: Path, *, secret: bool = False) -> Iterator[int]:
+    """Hold a file of this user, made if there is none, against every other process.
+
+    Another process may remove or replace the file while this one waits for it: then the
+    new one is opened.
+
+    Raises:
+        OSError: as for :func:`open_private`.
+    """
+    while True:
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT, secret=secret)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _leads_to(path, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
 
 
 def read_private(path: Path) -> str:
@@ -104,6 +137,13 @@ def planted_below(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield Path(entry.path), reason
             elif stat.S_ISDIR(info.st_mode):
                 yield from planted_below(Path(entry.path))
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _unsafe(info: os.stat_result, is_type: Callable[[int], bool], wrong_type: str) -> str:

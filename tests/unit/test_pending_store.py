@@ -16,6 +16,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.pending_store import (
     FORMAT,
     SERVICE,
+    CachedStore,
     FileStore,
     KeyringStore,
     StoredRequest,
@@ -229,6 +230,42 @@ def test_two_processes_that_add_and_remove_leave_no_file(file: Path) -> None:
     """Each removes the file under the other's feet, again and again."""
     two_writers(file, "no")
     assert list(file.parent.iterdir()) == []
+
+
+class CountedStore(FileStore):
+    """A file whose loads are counted."""
+
+    loads = 0
+
+    def load(self) -> list[StoredRequest]:
+        self.loads += 1
+        return super().load()
+
+
+def accessors(store: FileStore | CachedStore) -> list[str]:
+    return [one.accessor for one in store.load()]
+
+
+def test_a_cached_store_is_read_once_and_then_only_where_it_is_changed(file: Path) -> None:
+    inner = CountedStore(file)
+    store = CachedStore(inner)
+    assert (store.kind, accessors(store), accessors(store)) == ("file", [], [])
+    add(FileStore(file), "another command's")
+    assert accessors(store) == []
+    store.change(lambda entries: [*entries, request("mine")])
+    assert accessors(store) == accessors(FileStore(file)) == ["another command's", "mine"]
+    store.load().clear()
+    assert accessors(store) == ["another command's", "mine"]
+    assert inner.loads == 1
+
+
+def test_a_cached_store_keeps_what_it_knew_when_a_change_fails(file: Path) -> None:
+    store = CachedStore(FileStore(file))
+    store.change(lambda entries: [*entries, request("a1")])
+    file.chmod(0o644)
+    with pytest.raises(Refused):
+        store.change(lambda _entries: [])
+    assert accessors(store) == ["a1"]
 
 
 @pytest.fixture

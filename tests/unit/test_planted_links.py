@@ -201,6 +201,22 @@ def test_only_a_regular_file_with_one_name_is_opened(tmp_path, target, kind):
         open_private(path, os.O_RDONLY)
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o602, 0o610])
+def test_a_secret_is_not_read_from_a_file_that_others_may_open(tmp_path, mode):
+    path = tmp_path / "secret"
+    write_private(path, "a token")
+    os.close(open_private(path, os.O_RDONLY, secret=True))
+    path.chmod(mode)
+    with pytest.raises(OSError, match="others may read or write it"):
+        open_private(path, os.O_RDONLY, secret=True)
+    os.close(open_private(path, os.O_RDONLY))
+
+
+def test_a_name_that_no_file_can_have_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="its name cannot be used"):
+        open_private(tmp_path / "a\0b", os.O_RDONLY)
+
+
 @pytest.fixture
 def short_of_room(tmp_path, monkeypatch):
     """A dev folder whose path is too long for sockets, and a temporary folder beside it."""

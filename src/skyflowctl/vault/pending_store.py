@@ -1,22 +1,27 @@
-"""Where parked requests are kept until somebody has approved them: a file, or the keyring.
+"""Stores of parked requests, kept from one command to the next: a file, or the OS keyring.
 
-What is kept can do the write that it stands for, so the file is its owner's alone, never a
-link, and an entry goes as soon as it is used or gone.
+A stored wrapping token is as powerful as its write. So the file must belong to this user
+alone and is never opened through a link, and an entry is deleted once it is used or gone.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import InvalidInput, Refused, SkyflowctlError
+from skyflowctl.errors import InvalidInput, Refused, os_reason
+from skyflowctl.private_files import (
+    locked_private,
+    make_private_folder,
+    open_private,
+    write_private,
+)
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import keyring
 
@@ -27,21 +32,20 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """A request that the server holds, and what is needed to have it run.
+    """A parked request, and what it takes to run it once it is approved.
 
     Args:
         token: the wrapping token; unwrapping it runs the request.
-        accessor: names the request to an approver.
+        accessor: identifies the request to an approver, and runs nothing.
         method: of the request.
         path: of the request, below ``/v1/``.
-        version: of a catalog entry, where it is one; else empty.
+        version: of a catalog entry; empty for any other object.
         namespace: that the path is relative to.
-        digest: of what was sent.
-        before: of the object as it was when the request was parked.
+        digest: of the method, path and body.
+        before: digest of the object when the request was parked.
         run: the run that sent it.
         cluster: the cluster's id.
-        expires_at: when it can no longer run, RFC 3339; the earlier end of the wrapping
-            token and the login.
+        expires_at: RFC 3339, the earlier of the wrapping token's end and the login's.
     """
 
     token: Secret = field(repr=False)
@@ -58,10 +62,10 @@ class StoredRequest:
 
     @classmethod
     def parse(cls, raw: Any) -> "StoredRequest":
-        """Return the entry that a JSON object stands for.
+        """Return the entry that a JSON object describes.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it describes none.
         """
         names = cls.__dataclass_fields__
         if not isinstance(raw, dict) or not all(isinstance(raw.get(one), str) for one in names):
@@ -79,21 +83,21 @@ Change = Callable[[list[StoredRequest]], list[StoredRequest]]
 
 
 class PendingStore(Protocol):
-    """Keeps parked requests over the end of a command."""
+    """Keeps parked requests after a command has ended."""
 
     @property
     def kind(self) -> Literal["keyring", "file"]:
-        """What the output calls it."""
+        """Its name in the output."""
 
     def load(self) -> list[StoredRequest]:
-        """Return what is kept.
+        """Return the stored requests.
 
         Raises:
             SkyflowctlError: it cannot be read.
         """
 
     def change(self, change: Change) -> None:
-        """Replace what is kept; no other process changes it meanwhile.
+        """Replace the stored requests while no other process can change them.
 
         Raises:
             SkyflowctlError: it cannot be written.
@@ -101,10 +105,10 @@ class PendingStore(Protocol):
 
 
 def decode(text: str) -> list[StoredRequest]:
-    """Return the entries of a stored text; an empty one has none.
+    """Return the entries of a stored text; an empty text has none.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: it has another format.
     """
     if not text:
         return []
@@ -120,7 +124,7 @@ def encode(entries: Sequence[StoredRequest]) -> str:
 
 
 class FileStore:
-    """Parked requests in a file that the user named; gone with its last entry."""
+    """Parked requests in a file that the user named; the file is removed with its last entry."""
 
     kind: Literal["keyring", "file"] = "file"
 
@@ -128,23 +132,28 @@ class FileStore:
         self._path = path
 
     def load(self) -> list[StoredRequest]:
-        """Return what is kept; a file that does not exist keeps nothing."""
+        """Return the stored requests; none where there is no file."""
         try:
-            descriptor = _opened(self._path, os.O_RDONLY)
+            descriptor = open_private(self._path, os.O_RDONLY, secret=True)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise _unsafe(self._path, error) from None
         with os.fdopen(descriptor, "rb") as file:
             return self._entries(file.read(_MAX_BYTES + 1))
 
     def change(self, change: Change) -> None:
-        """Replace the file by a whole new one; a kill leaves the old or the new."""
+        """Replace the file; a kill leaves the old one or the new one, whole."""
         with _locked(self._path) as descriptor:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 entries = change(self._entries(file.read(_MAX_BYTES + 1)))
-            if entries:
-                replace_file(self._path, encode(entries))
-            else:
-                self._path.unlink(missing_ok=True)
+            try:
+                if entries:
+                    write_private(self._path, encode(entries))
+                else:
+                    self._path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unsafe(self._path, error) from None
 
     def _entries(self, raw: bytes) -> list[StoredRequest]:
         try:
@@ -163,12 +172,12 @@ class FileStore:
 class KeyringStore:
     """Parked requests of one cluster in the OS keyring.
 
-    A mark without a secret in the state folder says that there is something, so that a
-    keyring is neither loaded nor unlocked for those who have no pending request.
+    An empty file in the state folder marks that the keyring has an entry. Without it the
+    keyring is neither loaded nor unlocked.
 
     Args:
         cluster: its id.
-        folder: of the marks; is made when it is needed.
+        folder: of the marks; made when it is needed.
     """
 
     kind: Literal["keyring", "file"] = "keyring"
@@ -178,7 +187,7 @@ class KeyringStore:
         self._mark = folder / hashlib.sha256(cluster.encode()).hexdigest()[:32]
 
     def load(self) -> list[StoredRequest]:
-        """Return what is kept."""
+        """Return the stored requests."""
         if not self._mark.exists():
             return []
         found = keyring.stored(SERVICE, self._cluster)
@@ -194,7 +203,7 @@ class KeyringStore:
             ) from None
 
     def change(self, change: Change) -> None:
-        """Replace the cluster's entry."""
+        """Replace the cluster's entry; it is not written over where it cannot be read."""
         if not keyring.is_safe():
             raise Refused(
                 "this machine has no OS keyring",
@@ -202,10 +211,12 @@ class KeyringStore:
                 fix="name a file with --pending, or unlock an OS keyring",
                 code="no-keyring",
             )
-        with contextlib.suppress(OSError):
-            self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            make_private_folder(self._mark.parent)
+        except OSError as error:
+            raise _unsafe(self._mark.parent, error) from None
         with _locked(self._mark):
-            # What could not be read or written is looked for again: the mark stays.
+            # If the keyring fails, the mark stays, and the next command looks again.
             kept = change(self.load())
             if kept:
                 keyring.store(SERVICE, self._cluster, Secret(encode(kept)))
@@ -214,88 +225,60 @@ class KeyringStore:
                 self._mark.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file that is whole at any time, and nobody else's to read.
+class CachedStore:
+    """A store that is read once, and again only when it is changed. Safe for threads."""
 
-    Raises:
-        Refused: it cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        draft.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(draft, flags, 0o600), "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise _unsafe(path, error.strerror or "it cannot be written") from None
+    def __init__(self, inner: PendingStore) -> None:
+        self._inner = inner
+        self._lock = threading.Lock()
+        self._entries: list[StoredRequest] | None = None
+
+    @property
+    def kind(self) -> Literal["keyring", "file"]:
+        """The inner store's."""
+        return self._inner.kind
+
+    def load(self) -> list[StoredRequest]:
+        """Return what this process knows to be stored."""
+        with self._lock:
+            if self._entries is None:
+                self._entries = self._inner.load()
+            return list(self._entries)
+
+    def change(self, change: Change) -> None:
+        """Replace what is stored now, whatever was stored when it was read."""
+        left: list[StoredRequest] = []
+
+        def noted(entries: list[StoredRequest]) -> list[StoredRequest]:
+            left[:] = change(entries)
+            return left
+
+        with self._lock:
+            self._inner.change(noted)
+            self._entries = left
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Hold a file, made if there is none, against every other process."""
-    while True:
-        descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_still(path, descriptor):
-                yield descriptor
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the path still leads to this file, and not to one that replaced it."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except OSError:
-        return False
-
-
-def _opened(path: Path, flags: int) -> int:
-    """Open a file that is this user's alone.
+    """Hold a file that is this user's alone against every other process.
 
     Raises:
-        FileNotFoundError: there is none, and it was not to be made.
         Refused: it is a link, another user's, or open to others.
     """
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        if flags & os.O_CREAT:
-            raise _unsafe(path, "its folder does not exist") from None
-        raise
-    except (OSError, ValueError) as error:
-        link = path.is_symlink()
-        raise _unsafe(path, "it is a link" if link else _reason(error)) from None
-    wrong = _wrong_with(os.fstat(descriptor))
-    if wrong:
-        os.close(descriptor)
-        raise _unsafe(path, wrong)
-    return descriptor
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(locked_private(path, secret=True))
+        except OSError as error:
+            raise _unsafe(path, error) from None
+        yield descriptor
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or "its name cannot be used"
-
-
-def _wrong_with(info: os.stat_result) -> str:
-    if not stat.S_ISREG(info.st_mode):
-        return "it is no regular file"
-    if info.st_uid != os.geteuid():
-        return "it belongs to another user"
-    if info.st_nlink > 1:
-        return "it has a second name (a hard link)"
-    return "others may read or write it" if info.st_mode & 0o077 else ""
-
-
-def _unsafe(path: Path, why: str) -> SkyflowctlError:
+def _unsafe(path: Path, error: OSError) -> Refused:
+    missing = isinstance(error, FileNotFoundError)
+    reason = "its folder does not exist" if missing else os_reason(error)
     return Refused(
         f"{path} cannot keep pending requests",
-        why=f"{why}; what is kept there can change the server",
+        why=f"{reason}; a stored request can change the server",
         fix="name a new file in a folder of your own with --pending",
         code="pending-file-unsafe",
     )
