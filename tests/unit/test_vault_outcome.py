@@ -83,4 +83,4 @@ def test_a_request_that_nobody_waits_for_has_its_exit_code_and_its_path(error, c
 
 def test_a_request_that_could_not_be_withdrawn_is_told():
     (problem,) = withdrawn("POST", "p", writes=True, gone=False).problems
-    assert "must not be approved" in problem.why
+    assert "do not approve it" in problem.why

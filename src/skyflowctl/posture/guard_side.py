@@ -1,4 +1,4 @@
-"""Check of control groups: whoever approves a request sees all of it, a key in it too."""
+"""Check of control groups: approvers see the whole request, a key in it too."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""Which requests may wait for an approval, and what they are known by: pure rules."""
+"""Rules of parked requests: which may wait, and how they are recognised again. Pure."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from skyflowctl.vault.call import Call
 from skyflowctl.vault.guards import PROBE_CONTENTS
 from skyflowctl.vault.transport import Reply
 
-# A path that is written, and the one where what it changes can be read. "" is nothing.
+# A path that is written, and the path where its object is read; "": it has none.
 _OBJECTS = (
     (re.compile(r"sys/mounts/(.+?)(?:/tune)?"), r"sys/mounts/\1"),
     (re.compile(r"(sys/plugins/catalog/secret/[^/]+)"), r"\1"),
@@ -23,14 +23,14 @@ _OBJECTS = (
 )
 _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
 _READS = frozenset({"GET", "LIST"})
-# What differs from run to run though the same is wanted.
+# Fields that differ between two runs of the same command.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
-# What a write may change without any field of the object telling that it was this write.
+# Fields that a read never returns: after a write of these the object tells nothing.
 _UNTOLD = frozenset({"credentials_file_path", "credentials_json"})
 
 
 class RequestState(Enum):
-    """What the server knows of a parked request."""
+    """The state of a parked request on the server."""
 
     WAITING = "waiting"
     APPROVED = "approved"
@@ -38,7 +38,7 @@ class RequestState(Enum):
 
 
 def is_probe(call: Call) -> bool:
-    """Whether a call only asks whether its path is guarded."""
+    """Whether a call is a guard probe."""
     return call.content in PROBE_CONTENTS
 
 
@@ -48,19 +48,19 @@ def is_creds(call: Call) -> bool:
 
 
 def may_wait(call: Call) -> bool:
-    """Whether a call can be kept until it is approved: a known write, or creds."""
+    """Whether a call may wait for an approval: a known write, or a read of creds."""
     if is_probe(call):
         return False
     return is_creds(call) or writes(call)
 
 
 def writes(call: Call) -> bool:
-    """Whether a call changes something; a POST that only asks, such as ``verify``, does not."""
+    """Whether a call is a known write; a POST that changes nothing, such as verify, is none."""
     return is_probe(call) or (call.method not in _READS and written_object(call.path) is not None)
 
 
 def written_object(path: str) -> str | None:
-    """Return where what a write to a path changes is read; "": nowhere; None: no known write."""
+    """Return the path where a written object is read; "": nowhere; None: no known write."""
     for pattern, where in _OBJECTS:
         if match := pattern.fullmatch(path):
             return match.expand(where)
@@ -81,13 +81,13 @@ def sent_fields(call: Call) -> Mapping[str, Any]:
 
 
 def digest(value: Any) -> str:
-    """Return what is the same for equal JSON values."""
+    """Return the SHA-256 of a JSON value's canonical text."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_of(call: Call) -> str:
-    """Return what is the same for two calls that want the same, whichever run sends them."""
+    """Return the digest of a call without the fields that differ between runs."""
     skipped = _OF_THE_RUN
     if call.path.endswith("/config"):
         skipped |= {"rotation_id"}
@@ -97,9 +97,9 @@ def digest_of(call: Call) -> str:
 
 
 def shows(data: Mapping[str, Any] | None, call: Call) -> bool | None:
-    """Whether an object, as it was read, is what a call would have made of it.
+    """Whether an object, as it was read, is in the state that a call would have left.
 
-    None: the object does not tell. Nothing may then be said of whether the call ran.
+    None: the object does not show it, so whether the call ran is unknown.
     """
     if call.method == "DELETE":
         return _shows_deleted(data, call.path)
@@ -127,7 +127,7 @@ def _shows_deleted(data: Mapping[str, Any] | None, path: str) -> bool | None:
 
 
 def _fields_of(data: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """Return an object's fields side by side with those that a write sends."""
+    """Return an object's fields under the names that a write uses."""
     if path.startswith("sys/config/auditing/request-headers/"):
         wanted = path.rpartition("/")[2].lower()
         return next((held for name, held in data.items() if name.lower() == wanted), {})
@@ -152,6 +152,6 @@ def _same(live: Any, sent: Any) -> bool:
 
 
 def state_in(reply: Reply) -> RequestState:
-    """Return the state that ``sys/control-group/request`` tells."""
+    """Return the state in a reply of ``sys/control-group/request``."""
     approved = (reply.data or {}).get("approved")
     return RequestState.APPROVED if approved else RequestState.WAITING

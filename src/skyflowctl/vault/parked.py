@@ -1,4 +1,4 @@
-"""The errors of requests that a control group holds, or that can never run."""
+"""Errors of requests that a control group has parked, or that can never run."""
 
 from skyflowctl.errors import AwaitingApprovalError
 from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
@@ -7,17 +7,17 @@ from skyflowctl.vault.transport import Reply
 
 
 class ApprovalNeededError(Forbidden):
-    """A control group guards what had to be read; the request was withdrawn."""
+    """A control group guards a read; the request was withdrawn."""
 
     default_code = "read-needs-approval"
 
 
 class PendingError(VaultError, AwaitingApprovalError):
-    """The server holds the request until somebody else approves it; it is kept here.
+    """The server holds the request until it is approved.
 
     Attributes:
-        request: what is kept.
-        stored: where: ``keyring``, ``file``, or ``none`` while only this process knows it.
+        request: the request, with its wrapping token.
+        stored: where it is kept: ``keyring``, ``file``, or ``none``, in memory alone.
     """
 
     default_code = "approval-pending"
@@ -30,7 +30,7 @@ class PendingError(VaultError, AwaitingApprovalError):
         self.stored = stored
 
     def to_json(self) -> dict[str, str]:
-        """Return the published form, without what could run the request."""
+        """Return the published form, without the wrapping token."""
         return {
             "accessor": self.request.accessor,
             "creation_path": self.request.path,
@@ -40,10 +40,10 @@ class PendingError(VaultError, AwaitingApprovalError):
 
 
 def never_runs(method: str, path: str, reply: Reply) -> GuardedError:
-    """Return the error for a request that a control group without a ttl has swallowed."""
+    """Return the error for a request that a control group without a ttl has discarded."""
     return GuardedError(
-        f"the server took the request and will never run it: {method} v1/{path}",
-        why="the control group in the policy of this login has no ttl, so nobody can approve it",
+        f"the server accepted the request and will never run it: {method} v1/{path}",
+        why="the control group in this login's policy has no ttl, so no approval is possible",
         fix='add ttl = "1h" to its control_group, then run the same command again',
         code="control_group_without_ttl",
         status=reply.status,
@@ -54,56 +54,56 @@ def never_runs(method: str, path: str, reply: Reply) -> GuardedError:
 
 
 def withdrawn(method: str, path: str, *, writes: bool, gone: bool) -> VaultError:
-    """Return the error for a parked request that nobody waits for.
+    """Return the error for a parked request that this command does not wait for.
 
     Args:
         method: of the request.
         path: of the request.
-        writes: whether it was to change something.
-        gone: the server has forgotten it; else it stays there until its own end.
+        writes: whether the request is a write.
+        gone: the server no longer holds it; otherwise it stays there until it expires.
     """
-    left = "" if gone else "; it could not be withdrawn, and must not be approved"
+    left = "" if gone else "; it could not be withdrawn: do not approve it"
     if not writes:
         return ApprovalNeededError(
-            f"reading this needs somebody's approval: {method} v1/{path}",
+            f"this read needs an approval: {method} v1/{path}",
             why=f"a control group guards it, and this command does not wait for reads{left}",
-            fix=f"have read on {path} left out of the control group for this login",
+            fix=f"take read on {path} out of the control group in this login's policy",
             method=method,
             path=path,
         )
     return GuardedError(
-        f"this needs somebody's approval: {method} v1/{path}",
-        why=f"a control group guards it, and this command keeps no requests{left}",
-        fix=f"have {path} left out of the control group for this login",
+        f"this write needs an approval: {method} v1/{path}",
+        why=f"a control group guards it, and this command stores no requests{left}",
+        fix=f"take {path} out of the control group in this login's policy",
         method=method,
         path=path,
     )
 
 
 def pending(request: StoredRequest, stored: str) -> PendingError:
-    """Return the error for a request that is kept until the next run."""
-    kept = {"keyring": "the keyring", "file": "the file of --pending"}.get(stored, "memory alone")
+    """Return the error for a request that is stored until the next run."""
+    where = {"keyring": "the keyring", "file": "the --pending file"}.get(stored, "memory alone")
     return PendingError(
-        f"it waits for somebody's approval: {request.method} v1/{request.path}",
-        why=f"sent by run {request.run}, kept in {kept} until {request.expires_at}",
-        fix=f"have 'bao write sys/control-group/authorize accessor={request.accessor}' run by an"
-        " approver, then run the same command again",
+        f"the request waits for an approval: {request.method} v1/{request.path}",
+        why=f"run {request.run} sent it; it is stored in {where} until {request.expires_at}",
+        fix="ask an approver to run 'bao write sys/control-group/authorize"
+        f" accessor={request.accessor}', then run the same command again",
         request=request,
         stored=stored,
     )
 
 
 def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedError:
-    """Return the error for a request that could only have been lost.
+    """Return the error for a parked request that cannot be stored.
 
     Args:
-        request: it.
-        why: what kept it from being stored.
-        gone: the server has forgotten it.
+        request: the request.
+        why: why it cannot be stored.
+        gone: the server no longer holds it.
     """
-    left = "it was withdrawn" if gone else "it could not be withdrawn, and must not be approved"
+    left = "it was withdrawn" if gone else "it could not be withdrawn: do not approve it"
     return GuardedError(
-        f"this needs somebody's approval: {request.method} v1/{request.path}",
+        f"this request needs an approval: {request.method} v1/{request.path}",
         why=f"{why}; {left}",
         fix="add --wait-approval 30m, or --pending FILE, or unlock an OS keyring",
         method=request.method,
@@ -112,11 +112,11 @@ def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedE
 
 
 def changed_meanwhile(request: StoredRequest) -> GuardedError:
-    """Return the error for an approved request whose object is another one by now."""
+    """Return the error for an approved request whose object changed before it ran."""
     return GuardedError(
-        f"what the request was to change has changed: v1/{request.path}",
-        why=f"run {request.run} sent it for another state; it was withdrawn and not run",
-        fix="run the same command again: it sends a new request for what is live now",
+        f"the object changed after the request was sent: v1/{request.path}",
+        why=f"run {request.run} sent the request for an older state; it was withdrawn and not run",
+        fix="run the same command again: it sends a new request for the live state",
         code="changed-meanwhile",
         method=request.method,
         path=request.path,
@@ -124,10 +124,10 @@ def changed_meanwhile(request: StoredRequest) -> GuardedError:
 
 
 def gone_meanwhile(request: StoredRequest) -> GuardedError:
-    """Return the error for a request that the server forgot while somebody waited for it."""
+    """Return the error for a request that ended while this command waited for its approval."""
     return GuardedError(
         f"the request was not approved and is gone: {request.method} v1/{request.path}",
-        why="it was withdrawn, has expired, or its login has ended: these look alike",
+        why="it was withdrawn, it expired, or its login ended; the server does not say which",
         fix="run the same command again: it sends a new request",
         code="approval-gone",
         method=request.method,
@@ -136,15 +136,15 @@ def gone_meanwhile(request: StoredRequest) -> GuardedError:
 
 
 def wrapped_never_runs(method: str, path: str, *, gone: bool) -> GuardedError:
-    """Return the error for a guarded request whose answer was to come wrapped.
+    """Return the error for a guarded request that asks for a wrapped answer.
 
-    Measured on OpenBao 2.7.2: running it once it is approved parks it again, without end.
+    Measured on OpenBao 2.7.2: unwrapping the approved request parks it again, without end.
     """
     left = "it was withdrawn" if gone else "it could not be withdrawn"
     return GuardedError(
-        f"a wrapped answer needs an approval that never ends: {method} v1/{path}",
-        why=f"the server parks such a request again each time it is approved; {left}",
-        fix="leave out --wrap-ttl: the token comes once the request is approved",
+        f"a guarded request cannot be answered wrapped: {method} v1/{path}",
+        why=f"the server parks it again each time it is approved; {left}",
+        fix="leave out --wrap-ttl: the token is returned once the request is approved",
         code="wrapped-never-runs",
         method=method,
         path=path,
@@ -152,10 +152,10 @@ def wrapped_never_runs(method: str, path: str, *, gone: bool) -> GuardedError:
 
 
 def secret_refused(method: str, path: str) -> GuardedError:
-    """Return the error for a secret that was not sent, because approvers would see it."""
+    """Return the error for a secret that was not sent because its approvers would see it."""
     return GuardedError(
         f"the secret was not sent: {method} v1/{path}",
-        why="a control group guards this path, and whoever approves a request sees all of it",
+        why="a control group guards this path, and approvers see the whole request",
         fix="put the key on the server and name it with server_file, which sends no secret",
         code="guarded_secret",
         method=method,
@@ -164,12 +164,12 @@ def secret_refused(method: str, path: str) -> GuardedError:
 
 
 def secret_parked(method: str, path: str, *, gone: bool) -> GuardedError:
-    """Return the error for a secret that was parked although its path was free a moment ago."""
+    """Return the error for a secret that was parked although the probe found no guard."""
     left = "it was withdrawn" if gone else "it could not be withdrawn"
     return GuardedError(
         f"a request with a secret was parked: {method} v1/{path}",
-        why=f"a control group guards this path since a moment ago; {left}, and nothing was written",
-        fix="replace the key if an approver may have seen it, then use server_file",
+        why=f"the path became guarded after it was probed; {left}, and nothing was written",
+        fix="replace the key if an approver may have seen it, then name it with server_file",
         code="secret_parked",
         method=method,
         path=path,

@@ -80,7 +80,7 @@ def _title(one: Mapping[str, Any]) -> str:
         Word.RETIRED.value: "has no old key any more",
         Word.WOULD_ROTATE.value: "can be rotated; nothing was written",
         Word.REFUSED.value: "is refused; nothing was changed",
-        Word.PENDING.value: "waits for somebody's approval",
+        Word.PENDING.value: "waits for an approval",
         Word.FAILED.value: "failed",
         Word.NOT_DUE.value: "has no credential",
     }
