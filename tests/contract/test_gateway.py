@@ -14,6 +14,7 @@ from skyflowctl.vault.failures import (
     Conflict,
     NotMounted,
     PathInUse,
+    RedirectRefused,
     RevokedKeyError,
     TokenServiceFailed,
     health_state,
@@ -54,6 +55,25 @@ def test_a_mount_is_what_was_asked_for(rig: Rig):
     assert live.audit_non_hmac_request_keys == ("ctx",)
     assert set(live.audit_non_hmac_response_keys) == {"expires_at", "key_id"}
     assert live.running_plugin_version.startswith("v")
+
+
+def test_a_free_path_takes_a_secret_and_its_probe_changes_nothing(rig: Rig):
+    path = rig.configured("reader")
+    before = rig.gateway.read_config(path)
+    rig.transport.refuse_guarded("POST", f"{path}/config")
+    assert rig.gateway.read_config(path) == before
+
+
+def test_a_node_that_nobody_named_gets_no_token(rig: Rig):
+    with pytest.raises(RedirectRefused):
+        rig.transport.at_node("https://elsewhere:8200")
+
+
+def test_a_transport_names_its_server(rig: Rig):
+    server = rig.transport.server
+    assert server.name.startswith(server.address)
+    assert bool(server.addresses) is rig.real
+    assert rig.transport.newest_index == "" or rig.real
 
 
 def test_tune_changes_what_it_names_and_merges_options(rig: Rig):

@@ -15,9 +15,10 @@ from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import VaultError, failure
 from skyflowctl.vault.transport import Reply, make_reply
+from support.transports import FakeTransport
 
 
-class FakeServer:
+class FakeServer(FakeTransport):
     """A transport. ``log`` is every request as (method, path, body); ``hook`` may raise."""
 
     def __init__(self) -> None:
@@ -78,9 +79,6 @@ class FakeServer:
             texts = (str(data["error"]),) if data and "error" in data else ()
             raise failure(status, texts, method=method, path=path, request_id=f"r{number}")
         return make_reply(status, {"data": data, "request_id": f"r{number}"}, {})
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path.startswith("sys/"):

@@ -19,8 +19,9 @@ from skyflowctl.vault.answers import Node
 from skyflowctl.vault.connection import NotSent
 from skyflowctl.vault.failures import VaultError, failure
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.transport import Reply, make_reply
+from skyflowctl.vault.transport import Reply, ServerInfo, make_reply
 from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
+from support.transports import FakeTransport
 
 PATH = "skyflow/order"
 MINTS = {"ok": True, "status": 200, "message": ""}
@@ -42,7 +43,7 @@ def lagging() -> VaultError:
 
 
 @dataclass
-class FakeNode:
+class FakeNode(FakeTransport):
     """A node with its own view; ``plan`` are failures of the next answers."""
 
     name: str
@@ -111,6 +112,10 @@ class Leader(FakeNode):
     newest_index = index(100)
     named_nodes: tuple[str, ...] = ()
     listing: list[dict[str, Any]] | VaultError
+
+    @property
+    def server(self) -> ServerInfo:
+        return ServerInfo("the server", ("leader", *self.named_nodes))
 
     def request(self, method: str, path: str, **more: Any) -> Reply:
         """One request; see Transport."""

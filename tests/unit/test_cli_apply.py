@@ -12,6 +12,7 @@ from support.reached import reached
 from skyflowctl.cli import wiring
 from skyflowctl.errors import PartlyDone
 from skyflowctl.vault.failures import failure
+from skyflowctl.vault.transport import ServerInfo
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_the_server_is_named_before_anything_is_changed(server):
 
 def test_the_question_names_the_server_and_its_namespace(server, monkeypatch):
     asked = []
-    monkeypatch.setattr(wiring, "server_name", lambda _: "https://bao:8200, namespace team")
+    server.server = ServerInfo("https://bao:8200, namespace team")
     monkeypatch.setattr(wiring, "confirm", lambda question, *_, **__: asked.append(question))
     assert invoke("apply").exit_code == 0
     assert asked == ["Apply 8 changes to https://bao:8200, namespace team?"]

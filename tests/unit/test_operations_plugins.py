@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from support.transports import FakeTransport
 
 from skyflowctl.errors import InvalidInput, PartlyDone, Refused, Unhealthy, UsageError
 from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
@@ -52,7 +53,7 @@ class Catalog:
 
 def gateway(reports="v1.0.0", mounts=None):
     return SimpleNamespace(
-        catalog=Catalog(reports), list_mounts=lambda: mounts or {}, transport=None
+        catalog=Catalog(reports), list_mounts=lambda: mounts or {}, transport=FakeTransport()
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.posture import DIGEST, NOW
+from support.transports import FakeTransport
 
 from skyflowctl.errors import InvalidInput
 from skyflowctl.operations.posture import Question, gather, posture
@@ -38,7 +39,7 @@ class Clock:
         return 0.0
 
 
-class Server:
+class Server(FakeTransport):
     """Answers from a table of (method, path) to data; anything else is a 404 without a text."""
 
     requests_made = 0
@@ -65,8 +66,6 @@ class Server:
         if path in {"sys/health", "sys/seal-status"}:
             return make_reply(200, answer, {})
         return make_reply(200, {"data": answer}, {})
-
-    def close(self) -> None: ...
 
 
 STANDARD: dict[tuple[str, str], Any] = {

@@ -71,7 +71,7 @@ def rehearse(
             done = replace(
                 _verified(done, gateway, source, allow_hosts), require_verified=require_verified
             )
-        address = wiring.server_name(gateway) if gateway else ""
+        address = gateway.transport.server.name if gateway else ""
     return _result(done, address)
 
 

@@ -44,7 +44,7 @@ ENVIRONMENT = {
     "SKYFLOWCTL_ALLOW_HOSTS": "further token services as HOST:PORT, with commas between",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
     "SKYFLOWCTL_DEV_DIR": "the dev stack's folder (else ./.skyflowctl/dev)",
-    "XDG_STATE_HOME": "rotations under way are noted below it (else ~/.local/state)",
+    "XDG_STATE_HOME": "open rotations and pending requests are noted there (else ~/.local/state)",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
     "NO_COLOR, FORCE_COLOR": "never, or always, use colour",
 }

@@ -14,7 +14,6 @@ from skyflowctl.cli.render.rotation import outcome_json
 from skyflowctl.cli.render.rotation_steps import Steps, said
 from skyflowctl.cli.rotate_request import Request
 from skyflowctl.cli.run import Run
-from skyflowctl.cli.wiring_approvals import stop_waiting
 from skyflowctl.cli.wiring_rotation import Supplied, rotation_supply, rotation_world
 from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
@@ -156,7 +155,7 @@ class Rotation:
             return
         if verb in (Verb.PREVIEW, Verb.ROLLBACK) or yes:
             return
-        server = wiring.server_name(gateway)
+        server = gateway.transport.server.name
         names = ", ".join(one.named.name for one in subjects)
         if verb is Verb.RETIRE:
             keys = ", ".join(
@@ -201,7 +200,7 @@ class Rotation:
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
         steps = Steps(self.run.terminal, [one.named.name for one in subjects])
         with stop_on_signals(steps.stopping) as stop:
-            stop_waiting(gateway, stop)
+            gateway.transport.stop_waiting_when(lambda: stop.asked)
             world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
             outcomes = operation.carry_out(
                 subjects,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions
@@ -159,45 +160,14 @@ def server_is_named(options: TargetOptions) -> bool:
     return options.dev or options.address is not None or bool(named_address(os.environ))
 
 
-def server_name(gateway: "Gateway") -> str:
-    """Return the server that a gateway leads to, with its namespace, as people read it."""
-    from skyflowctl.vault.hvac_transport import HvacTransport
-
-    transport = gateway.transport
-    return transport.server if isinstance(transport, HvacTransport) else "a server in this process"
-
-
-def named_addresses(gateway: "Gateway") -> tuple[tuple[str, ...], bool]:
-    """Return every address that the user named, the server's first, and whether those who
-    answer there have to show a certificate that is trusted."""
-    from skyflowctl.vault.hvac_transport import HvacTransport
-
-    transport = gateway.transport
-    if not isinstance(transport, HvacTransport):
-        return (server_name(gateway),), True
-    return transport.addresses, transport.checks_certificates
-
-
-def namespace_of(gateway: "Gateway") -> str:
-    """Return the namespace that a gateway's paths are relative to; empty for the root."""
-    from skyflowctl.vault.hvac_transport import HvacTransport
-
-    transport = gateway.transport
-    return transport.namespace if isinstance(transport, HvacTransport) else ""
-
-
 def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
     """Return how to ask one node of the cluster alone; a node that was never named: None."""
     from skyflowctl.vault.failures import RedirectRefused
     from skyflowctl.vault.gateway import Gateway
-    from skyflowctl.vault.hvac_transport import HvacTransport
 
     def connect(node: "Node") -> "Gateway | None":
-        transport = gateway.transport
-        if not isinstance(transport, HvacTransport):
-            return None
         try:
-            return Gateway(transport.at_node(node.api_address))
+            return Gateway(gateway.transport.at_node(node.api_address))
         except RedirectRefused:
             return None
 
@@ -211,6 +181,14 @@ def _timeout(options: TargetOptions) -> float:
     if options.timeout:
         return span_seconds(options.timeout, "--timeout", most=_LONGEST_TIMEOUT)
     return client_timeout(os.environ)
+
+
+def state_folder() -> Path:
+    """Return the folder of what skyflowctl remembers on this machine between commands."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The XDG rule: a relative path is ignored. It would lead into the working folder.
+    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
+    return home / "skyflowctl"
 
 
 def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> float:

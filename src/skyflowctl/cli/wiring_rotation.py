@@ -43,18 +43,15 @@ def rotation_world(
     """Return everything outside of a rotation, for the server of this gateway."""
     from skyflowctl.rotation.journal import FolderJournal
     from skyflowctl.rotation.ports import World
-    from skyflowctl.vault.hvac_transport import HvacTransport
 
-    transport = gateway.transport
-    real = isinstance(transport, HvacTransport)
-    within = transport.namespace if isinstance(transport, HvacTransport) else ""
+    server = gateway.transport.server
     return World(
         gateway=gateway,
-        connect=wiring.connect_node(gateway) if real else None,
+        connect=wiring.connect_node(gateway) if server.addresses else None,
         clock=run.clock,
         run_id=run.id,
         sleep=stop.wait,
-        journal=FolderJournal(journal_folder(), f"{gateway.cluster_id()} {within}"),
+        journal=FolderJournal(journal_folder(), f"{gateway.cluster_id()} {server.namespace}"),
         listener=listener,
         stopping=lambda: stop.asked,
         token_hosts=hosts,
@@ -63,10 +60,7 @@ def rotation_world(
 
 def journal_folder() -> Path:
     """Return where this machine notes which rotations its processes are at."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    # The XDG rule: a relative path is ignored. It would lead into the folder one works in.
-    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
-    return home / "skyflowctl" / "rotations"
+    return wiring.state_folder() / "rotations"
 
 
 def rotation_supply(

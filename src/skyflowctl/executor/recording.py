@@ -1,10 +1,9 @@
 """A transport that remembers what the writes sent through it were answered besides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from skyflowctl.vault import guards, nodes
-from skyflowctl.vault.transport import Reply, Transport
+from skyflowctl.vault.transport import Reply, ServerInfo, Transport
 
 _READS = frozenset({"GET", "LIST"})
 
@@ -33,18 +32,18 @@ class WriteRecorder:
         return self._inner.cluster_id
 
     @property
-    def newest_index(self) -> str:
-        """The inner transport's newest raft index; empty where it has none."""
-        return nodes.newest_index(self._inner)
+    def server(self) -> ServerInfo:
+        """The inner transport's server."""
+        return self._inner.server
 
     @property
-    def named_nodes(self) -> tuple[str, ...]:
-        """The nodes that the user named to the inner transport."""
-        return nodes.named_nodes(self._inner)
+    def newest_index(self) -> str:
+        """The inner transport's newest index."""
+        return self._inner.newest_index
 
-    def refuse_guarded(self, method: str, path: str) -> None:
-        """Refuse to send a secret to a path that a control group guards."""
-        guards.refuse_guarded(self._inner, method, path)
+    def at_node(self, address: str) -> Transport:
+        """Return a transport to one node, whose writes are not recorded."""
+        return self._inner.at_node(address)
 
     def request(
         self,
@@ -74,6 +73,14 @@ class WriteRecorder:
             self.sent_by_run = reply.sent_by_run or self.sent_by_run
             self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
         return reply
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse to send a secret to a path that a control group guards."""
+        self._inner.refuse_guarded(method, path)
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """Pass it on to the inner transport."""
+        self._inner.stop_waiting_when(stopping)
 
     def close(self) -> None:
         """Do nothing: the connections are the inner transport's."""

@@ -17,7 +17,7 @@ from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.planner.text import drift_title
 from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.guards import refuse_guarded_config
+from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +119,24 @@ def skipped(drift: Drift) -> Problem:
     )
 
 
-def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway) -> None:
-    """Refuse a plan that would show a key to whoever approves a guarded request.
+def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: int) -> None:
+    """Refuse a plan that would show a key to the approvers of a request.
 
     Raises:
-        Refused: with one problem for each of these configs.
+        Refused: with one problem for each config that a control group guards.
     """
-    found: list[Problem] = []
-    for action in planned.plan.actions:
-        if not action.needs_credential:
-            continue
+
+    def problems(path: str) -> tuple[Problem, ...]:
         try:
-            refuse_guarded_config(gateway.transport, mount_path(action))
+            gateway.transport.refuse_guarded("POST", path)
         except GuardedError as error:
-            found += error.problems
+            return error.problems
+        return ()
+
+    actions = (action for action in planned.plan.actions if action.needs_credential)
+    paths = dict.fromkeys(f"{mount_path(action)}/config" for action in actions)
+    with Workers(parallelism) as pool:
+        found = [problem for listed in pool.map(problems, paths) for problem in listed]
     if found:
         raise Refused.of(found)
 
@@ -165,7 +169,7 @@ def apply(
             a config that a credential is to be sent to; nothing was written.
     """
     refuse(planned)
-    refuse_guarded_secrets(planned, gateway)
+    refuse_guarded_secrets(planned, gateway, parallelism)
     if isinstance(credentials, PreparesApply):
         credentials.prepare_apply()
     outcome = execute(

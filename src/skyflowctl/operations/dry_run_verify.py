@@ -26,7 +26,6 @@ from skyflowctl.skyflow.token_uri import token_host
 from skyflowctl.vault.answers import RoleProof, VerifyReport
 from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.guards import refuse_guarded
 from skyflowctl.vault.live import LiveEngine
 
 
@@ -120,7 +119,7 @@ class _Try:
         if self.gateway is None:
             return None
         if text is not None:
-            refuse_guarded(self.gateway.transport, "POST", path)
+            self.gateway.transport.refuse_guarded("POST", path)
             return self.gateway.verify_config(self.mount.path, {"credentials_json": text})
         file = self._server_file()
         field = {"credentials_file_path": file} if file else None

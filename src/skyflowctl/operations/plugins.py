@@ -12,7 +12,6 @@ from skyflowctl.skyflow.token_uri import parse_host
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest, GuardedError, OutcomeUnknown, VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.guards import refuse_guarded
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.workers import Workers
 
@@ -63,8 +62,8 @@ def register_plugin(
         wanted: the entry.
         confirm: asked before an entry of this version gets other arguments: what they
             allow, such as a further token service, would be gone or new at the next start.
-        unproved: called when a control group guards the catalog: whoever approves the
-            registration would have to approve its proof first, so there is none.
+        unproved: called when a control group guards the catalog. The proof would need an
+            approval of its own first, so there is none.
 
     Returns:
         What is other than before; empty when the very same entry was there already. A
@@ -83,7 +82,7 @@ def register_plugin(
     if confirm is not None and (other_args or replaced):
         confirm(changes if other_args else (), replaced)
     try:
-        refuse_guarded(gateway.transport, "POST", f"sys/plugins/catalog/secret/{wanted.name}")
+        gateway.transport.refuse_guarded("POST", f"sys/plugins/catalog/secret/{wanted.name}")
     except GuardedError:
         unproved()
     else:

@@ -27,7 +27,6 @@ from skyflowctl.rotation.findings import Claim, Door, State
 from skyflowctl.rotation.model import Job
 from skyflowctl.rotation.ports import World, names
 from skyflowctl.rotation.revoked import NodeCut, RoleCut
-from skyflowctl.vault import nodes as vault_nodes
 from skyflowctl.vault.answers import Node
 from skyflowctl.vault.failures import Forbidden, VaultError
 from skyflowctl.vault.workers import Workers
@@ -179,7 +178,7 @@ class Nodes:
     def _named_besides(self, listed: Sequence[Node]) -> tuple[Node, ...]:
         """Nodes that the user named and the leader does not list: cut off, perhaps, and alive."""
         known = {node.api_address for node in listed}
-        named = vault_nodes.named_nodes(self._world.gateway.transport)
+        named = self._world.gateway.transport.server.addresses[1:]
         return tuple(Node("", at, False, "", "") for at in named if at not in known)
 
     def _admit(self, nodes: Iterable[Node]) -> tuple[Node, ...]:
@@ -292,7 +291,7 @@ class Nodes:
             NodeDisagrees: a node answers otherwise, late, or not at all.
             VaultError: the nodes cannot be listed any more.
         """
-        index = index or vault_nodes.newest_index(self._world.gateway.transport)
+        index = index or self._world.gateway.transport.newest_index
         newest = cache(lambda: self._world.gateway.read_config(path).version)
         claim = Claim(path, key_id, frozenset(roles_may_fail), index, newest)
         settled = self._everywhere(partial(findings.ask, claim=claim), path)
@@ -352,7 +351,7 @@ class Nodes:
             roles: with the ctx of each role's probe.
             index: see :meth:`prove`.
         """
-        index = index or vault_nodes.newest_index(self._world.gateway.transport)
+        index = index or self._world.gateway.transport.newest_index
         doors = list(self._doors)
         with Workers(len(doors)) as pool:
             return tuple(pool.map(lambda door: self._cut(door, path, roles, index), doors))

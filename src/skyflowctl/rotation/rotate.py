@@ -34,7 +34,6 @@ from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import RevokedKeyError
-from skyflowctl.vault.guards import refuse_guarded_config
 from skyflowctl.vault.live import HistoryEntry, LiveConfig
 
 
@@ -83,7 +82,7 @@ def _rotate(run: Run, source: Source | None) -> Word:
 def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
     """Refuse to show a key to an approver; the path of a file is no secret."""
     if source is not None and seen.written is None and not isinstance(source, ServerFile):
-        refuse_guarded_config(run.gateway.transport, run.path)
+        run.gateway.transport.refuse_guarded("POST", f"{run.path}/config")
 
 
 def _from_reference(

@@ -1,8 +1,8 @@
-"""A transport that waits for approvals, or keeps a parked request for the next run.
+"""A transport that waits for approvals, or stores a parked request for the next run.
 
 Measured on OpenBao 2.7.2: only unwrapping its own token runs a parked request, and each
-unwrap runs it again. So an approved request is unwrapped once, a lost answer is settled
-by reading what it was to change, and then its token is revoked.
+unwrap runs it again. So an approved request is unwrapped once, a lost reply is settled by
+reading the object back, and then the token is revoked.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from skyflowctl.vault.failures import (
     ServerUnreachable,
     VaultError,
 )
-from skyflowctl.vault.guards import Guards, guard_probe
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.outcome import CallPending
-from skyflowctl.vault.pending_store import PendingStore, StoredRequest
+from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
@@ -42,17 +41,17 @@ _LONGEST_PAUSE = 5.0
 
 
 def _nothing(_text: str) -> None:
-    """Tell nobody."""
+    """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
-    """What a command does with a request that is parked.
+    """What a command does with a parked request.
 
     Args:
-        store: makes where it is kept, given the cluster's id.
-        wait: how long the command itself waits.
-        tell: shows a line to a person.
+        store: opens the store of a cluster, given its id.
+        wait: how long the command itself waits for the approval.
+        tell: shows one line to a person.
         stopping: whether the command was asked to stop.
     """
 
@@ -89,7 +88,6 @@ class ApprovingTransport(HvacTransport):
         self._run_id = run_id
         self._now = now
         self._pause = sleep
-        self._guards = Guards(self._probe)
         self._store_lock = threading.Lock()
         self._store: PendingStore | None = None
         self._login_ends: datetime | None = None
@@ -102,7 +100,7 @@ class ApprovingTransport(HvacTransport):
     # Before a request is sent -----------------------------------------------------
 
     def _do(self, call: Call) -> Reply:
-        """Go on with a stored request of the same wish; else send a new one."""
+        """Resume a stored request with the same digest, or send a new one."""
         if not approvals.may_wait(call):
             return super()._do(call)
         if call.secret:
@@ -114,21 +112,10 @@ class ApprovingTransport(HvacTransport):
                 return reply
         return super()._do(call)
 
-    def refuse_guarded(self, method: str, path: str) -> None:
-        """Refuse to send a secret to a path whose approvers would see it; asked once a run.
-
-        Raises:
-            GuardedError: a control group guards it; nothing was written.
-        """
-        self._guards.refuse(method, path)
-
-    def _probe(self, method: str, path: str) -> Reply:
-        return self.request(method, path, body=guard_probe(path), idempotent=True)
-
     # A stored request --------------------------------------------------------------
 
     def _stored(self, call: Call) -> StoredRequest | None:
-        """Return the kept request of the same wish; others of earlier runs are withdrawn."""
+        """Return the stored request with the same digest; withdraw others of earlier runs."""
         wanted, same = approvals.digest_of(call), None
         for one in self._pending_store().load():
             if not self._is_about(one, call):
@@ -141,15 +128,15 @@ class ApprovingTransport(HvacTransport):
         return same
 
     def _is_about(self, one: StoredRequest, call: Call) -> bool:
-        mine = (self._cluster(), self.namespace, call.method, call.path)
+        mine = (self._cluster(), self.server.namespace, call.method, call.path)
         return (one.cluster, one.namespace, one.method, one.path) == mine
 
     def _resume(self, call: Call, stored: StoredRequest) -> Reply | None:
-        """Run a stored request if it is approved; None: it is gone, and a new one is due.
+        """Run a stored request if it is approved; None: it is gone, so a new one is sent.
 
         Raises:
             PendingError: it still waits.
-            GuardedError: what it was to change is not as it was.
+            GuardedError: its object has changed, or it ended while this command waited.
         """
         state = self._state(stored)
         if state is RequestState.GONE:
@@ -166,7 +153,7 @@ class ApprovingTransport(HvacTransport):
         raise parked.pending(stored, self._pending_store().kind)
 
     def _execute(self, call: Call, stored: StoredRequest) -> Reply | None:
-        """Unwrap an approved request once; None: its login has ended, and a new one is due."""
+        """Unwrap an approved request once; None: its login has ended, so a new one is sent."""
         if self._has_changed(stored):
             self._drop(stored)
             raise parked.changed_meanwhile(stored)
@@ -179,14 +166,14 @@ class ApprovingTransport(HvacTransport):
             self._policy.tell(f"the login that sent the request of run {stored.run} has ended")
             return None
         except (BadRequest, Conflict, NotFound):
-            self._drop(stored)  # the engine said no, and would again
+            self._drop(stored)  # the engine refused it, and would again
             raise
         self._drop(stored)
         self._policy.tell(f"{call.path}: run {self._run_id} ran the request of run {stored.run}")
         return replace(reply, sent_by_run=stored.run)
 
     def _unwrap(self, call: Call, stored: StoredRequest) -> Reply:
-        """Run an approved request; creds may be asked again, a write is run once."""
+        """Unwrap an approved request; reads of creds may be retried, a write is not."""
         login, creds = self.as_login(stored.token), approvals.is_creds(call)
         headers = self._request_headers("", None, None, has_body=False)
         try:
@@ -195,10 +182,10 @@ class ApprovingTransport(HvacTransport):
             login.close()
 
     def _read_back(self, call: Call, stored: StoredRequest, lost: VaultError) -> Reply:
-        """Return what a lost unwrap has done, by reading what it was to change.
+        """Find out whether an unwrap ran whose reply was lost, by reading the object.
 
         Raises:
-            VaultError: it is not known, or it did nothing; the request is kept.
+            VaultError: unknown, or it did not run; the request stays stored.
         """
         data = self._look(stored.path, stored.version)
         if not stored.before or approvals.digest(data) == stored.before:
@@ -210,13 +197,13 @@ class ApprovingTransport(HvacTransport):
         raise lost if ran is None else parked.changed_meanwhile(stored)
 
     def _has_changed(self, stored: StoredRequest) -> bool:
-        """Whether what a request was to change is another one than when it was parked."""
+        """Whether the object of a request has changed since the request was parked."""
         if not stored.before:
             return False
         return approvals.digest(self._look(stored.path, stored.version)) != stored.before
 
     def _look(self, path: str, version: str) -> Mapping[str, Any] | None:
-        """Return what a write to a path changes, as it is now; None: there is none."""
+        """Return the object that a write to a path changes, as it is now; None: there is none."""
         where = approvals.written_object(path)
         if not where:
             return None
@@ -230,13 +217,13 @@ class ApprovingTransport(HvacTransport):
             if error.says("No secret engine mount") or error.says("mount not configured"):
                 return None
             raise
-        # How a process is protected differs from node to node, and is not what is written.
+        # The protection of the process differs between nodes, and no write changes it.
         return {name: value for name, value in (reply.data or {}).items() if name != "process"}
 
     # A request that was parked just now ----------------------------------------------
 
     def _parked(self, call: Call, outcome: CallPending) -> Reply:
-        """Wait for the approval, or keep the request for the next run, or withdraw it."""
+        """Wait for the approval, or store the request for the next run, or withdraw it."""
         if outcome.parked is None:
             return self._swallowed(call, outcome)
         if call.wraps or not approvals.may_wait(call):
@@ -254,7 +241,7 @@ class ApprovingTransport(HvacTransport):
         return self._waited(call, stored)
 
     def _swallowed(self, call: Call, outcome: CallPending) -> Reply:
-        """Return an empty answer that is legitimate after all: the object is as it was sent."""
+        """Return an empty reply if it is legitimate: the object is as the call left it."""
         if approvals.may_wait(call) and approvals.shows(
             self._look(call.path, approvals.catalog_version(call)), call
         ):
@@ -272,7 +259,7 @@ class ApprovingTransport(HvacTransport):
             method=call.method,
             path=call.path,
             version=version,
-            namespace=self.namespace,
+            namespace=self.server.namespace,
             digest=approvals.digest_of(call),
             before=approvals.digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
@@ -294,7 +281,7 @@ class ApprovingTransport(HvacTransport):
         return reply
 
     def _executed_now(self, call: Call, stored: StoredRequest) -> Reply | None:
-        """Run a request that only this process knows; after a lost answer it is kept."""
+        """Run a request that is in memory alone; store it after a lost reply."""
         try:
             return self._execute(call, stored)
         except ServerUnreachable:
@@ -302,7 +289,7 @@ class ApprovingTransport(HvacTransport):
             raise
 
     def _wait_for(self, stored: StoredRequest) -> RequestState:
-        """Ask until the request is approved or gone, or the span is over."""
+        """Poll until the request is approved or gone, or the span is over."""
         until = min(self._now() + self._policy.wait, parse_rfc3339(stored.expires_at))
         self._policy.tell(f"waiting for an approval of {stored.path}: accessor {stored.accessor}")
         pause = _FIRST_PAUSE
@@ -315,7 +302,7 @@ class ApprovingTransport(HvacTransport):
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _kept(self, stored: StoredRequest) -> SkyflowctlError:
-        """Keep a request and return the error that says so; with nowhere to, withdraw it."""
+        """Store a request and return the error that says so; if it cannot be, withdraw it."""
         store = self._pending_store()
         try:
             store.change(lambda entries: [*entries, stored])
@@ -328,9 +315,10 @@ class ApprovingTransport(HvacTransport):
     # What the server and this machine know -------------------------------------------
 
     def _state(self, stored: StoredRequest) -> RequestState:
-        """Return what the server knows of a request.
+        """Return the state of a request.
 
-        A login that may not ask by accessor learns by the token alone whether it is approved.
+        A login that may not ask by accessor can tell from the token only whether it is
+        approved.
         """
         if parse_rfc3339(stored.expires_at) <= self._now():
             return RequestState.GONE
@@ -345,25 +333,25 @@ class ApprovingTransport(HvacTransport):
         return approvals.state_in(reply)
 
     def _drop(self, stored: StoredRequest) -> None:
-        """Revoke a request's token, and forget it."""
+        """Revoke a request's token, and delete the entry."""
         withdraw(self, stored.token)
         store = self._pending_store()
         if stored in store.load():
             store.change(lambda entries: [one for one in entries if one != stored])
 
     def close(self) -> None:
-        """Forget what can never run any more, then close the connections."""
+        """Delete entries that can no longer run, then close the connections."""
         try:
             if self.cluster_id:
                 self._sweep(self._pending_store())
         except SkyflowctlError:
-            pass  # an entry that could not be looked at ends with its token
+            pass  # an entry that could not be checked expires with its token
         finally:
             super().close()
 
     def _sweep(self, store: PendingStore) -> None:
-        """Drop requests that are gone, or that ran and were not forgotten, after a kill."""
-        here = (self._cluster(), self.namespace)
+        """Drop requests that are gone, or that ran before their command was killed."""
+        here = (self._cluster(), self.server.namespace)
         for one in store.load():
             if (one.cluster, one.namespace) != here or one.run == self._run_id:
                 continue
@@ -376,7 +364,7 @@ class ApprovingTransport(HvacTransport):
     def _pending_store(self) -> PendingStore:
         with self._store_lock:
             if self._store is None:
-                self._store = self._policy.store(self._cluster())
+                self._store = CachedStore(self._policy.store(self._cluster()))
             return self._store
 
     def _cluster(self) -> str:

@@ -14,6 +14,7 @@ from skyflowctl.vault.call import Call, Try, outcome_of
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.failures import Busy
 from skyflowctl.vault.foreign_answers import Answer, is_the_servers_redirect, not_a_server
+from skyflowctl.vault.guards import Guards
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.outcome import (
     CallDone,
@@ -26,7 +27,7 @@ from skyflowctl.vault.outcome import (
 from skyflowctl.vault.raw_answers import as_answer, origin
 from skyflowctl.vault.retrying import Patience, Verdict
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, encode_body, holds_secret
+from skyflowctl.vault.transport import Reply, ServerInfo, encode_body, holds_secret
 from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
 from skyflowctl.vault.waits import WaitMonitor, seconds_left
 from skyflowctl.vault.wrapping import given_up, is_delivered
@@ -78,6 +79,11 @@ class HvacTransport:
         self._monotonic = monotonic
         self._sleep = sleep
         self._addresses = (target.address, *target.nodes)
+        within = f", namespace {target.namespace}" if target.namespace else ""
+        self._server = ServerInfo(
+            target.address + within, self._addresses, target.namespace, not target.skip_verify
+        )
+        self._guards = Guards(self)
         self._current = 0
         self._reached = False
         self._index = ConsistencyIndex()
@@ -104,30 +110,9 @@ class HvacTransport:
         return self._index.newest
 
     @property
-    def named_nodes(self) -> tuple[str, ...]:
-        """The addresses of nodes that the user named besides the target's own."""
-        return self._target.nodes
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Every address that the user named; the target's own comes first."""
-        return self._addresses
-
-    @property
-    def checks_certificates(self) -> bool:
-        """Whether whoever answers has to prove that it is the server."""
-        return not self._target.skip_verify
-
-    @property
-    def server(self) -> str:
-        """The address and namespace that it was made for, as people read them."""
-        within = f", namespace {self._target.namespace}" if self._target.namespace else ""
-        return self._target.address + within
-
-    @property
-    def namespace(self) -> str:
-        """The namespace that paths are relative to; empty for the root."""
-        return self._target.namespace
+    def server(self) -> ServerInfo:
+        """The server, as its target names it."""
+        return self._server
 
     def close(self) -> None:
         """Close its connections."""
@@ -184,6 +169,13 @@ class HvacTransport:
             secret=holds_secret(body),
         )
         return self._do(call)
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse to send a secret to a path that a control group guards; see :class:`Transport`."""
+        self._guards.refuse(method, path)
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """Do nothing: this transport waits for no approval."""
 
     def _do(self, call: Call) -> Reply:
         """Send one request and return its good answer."""

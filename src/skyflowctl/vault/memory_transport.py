@@ -16,10 +16,12 @@ from skyflowctl.vault import seeding
 from skyflowctl.vault.failures import failure, server_texts
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_server import MemoryServer, Question
-from skyflowctl.vault.transport import Reply, encode_body, make_reply
+from skyflowctl.vault.transport import Reply, ServerInfo, Transport, encode_body, make_reply
+from skyflowctl.vault.unanswered import unnamed_host
 from skyflowctl.version import semver
 
 _T = TypeVar("_T")
+IN_PROCESS = ServerInfo("a server in this process")
 
 
 class MemoryTransport:
@@ -56,6 +58,11 @@ class MemoryTransport:
         self._thread.start()
 
     @property
+    def server(self) -> ServerInfo:
+        """This process's own."""
+        return IN_PROCESS
+
+    @property
     def requests_made(self) -> int:
         """How many requests there were."""
         return self._made
@@ -64,6 +71,19 @@ class MemoryTransport:
     def cluster_id(self) -> str:
         """This server's own id, made anew for each."""
         return self._server.cluster_id
+
+    @property
+    def newest_index(self) -> str:
+        """Always empty: there is one node."""
+        return ""
+
+    def at_node(self, address: str) -> Transport:
+        """Refuse any address: there is one node, and it has none.
+
+        Raises:
+            RedirectRefused: always.
+        """
+        raise unnamed_host("GET", "", address, "the server is in this process")
 
     def seed(self, state: LiveState, credential_for: Callable[[str, LiveConfig], Secret]) -> None:
         """Take over a real server's mounts, with their versions, before the first request.
@@ -107,6 +127,12 @@ class MemoryTransport:
         if status >= 300:
             raise failure(status, server_texts(answer), method=method, path=path)
         return make_reply(status, answer, {})
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Accept any path: this server has no control groups."""
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """Do nothing: no request here waits for an approval."""
 
     def close(self) -> None:
         """End the engines, their token service and the loop."""

@@ -7,7 +7,7 @@ answer itself it redirects, and a redirect is never followed from here. Measured
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
@@ -17,24 +17,6 @@ from skyflowctl.vault.transport import Reply, Transport
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
 _ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
-
-
-@runtime_checkable
-class ClusterTransport(Protocol):
-    """What a transport to a server of several nodes knows besides.
-
-    Attributes:
-        newest_index: the newest raft index of any reply, as a header; empty: none told one.
-        named_nodes: addresses of nodes that the user named besides the target's own.
-    """
-
-    @property
-    def newest_index(self) -> str:
-        """See above."""
-
-    @property
-    def named_nodes(self) -> tuple[str, ...]:
-        """See above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +47,6 @@ class NodeReport:
     report: VerifyReport
     node_id: str
     reached: bool
-
-
-def newest_index(transport: Transport) -> str:
-    """Return the newest index that this transport has seen; empty: its server has none."""
-    return transport.newest_index if isinstance(transport, ClusterTransport) else ""
-
-
-def named_nodes(transport: Transport) -> tuple[str, ...]:
-    """Return the nodes that the user named, listed by the cluster or not."""
-    return transport.named_nodes if isinstance(transport, ClusterTransport) else ()
 
 
 def identify(transport: Transport) -> Identity:

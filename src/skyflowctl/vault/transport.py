@@ -6,7 +6,7 @@ process; ``tests/contract/test_gateway.py`` holds both to the same behaviour.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,8 +49,35 @@ class Reply:
     sent_by_run: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """The server that a transport leads to, as the user named it.
+
+    Args:
+        name: its address and namespace, as people read them.
+        addresses: every address that the user named, the server's own first; empty for a
+            server in this process.
+        namespace: that paths are relative to; empty for the root.
+        checks_certificates: whether whoever answers has to prove that it is the server.
+    """
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    namespace: str = ""
+    checks_certificates: bool = True
+
+    @property
+    def address(self) -> str:
+        """The server's own address, or its name where it has none."""
+        return self.addresses[0] if self.addresses else self.name
+
+
 class Transport(Protocol):
     """Sends requests to one server (one cluster) with one token."""
+
+    @property
+    def server(self) -> ServerInfo:
+        """The server."""
 
     @property
     def requests_made(self) -> int:
@@ -59,6 +86,17 @@ class Transport(Protocol):
     @property
     def cluster_id(self) -> str:
         """The cluster's id as replies named it; empty before the first that does."""
+
+    @property
+    def newest_index(self) -> str:
+        """The newest raft index of any reply, as its header has it; empty: none told one."""
+
+    def at_node(self, address: str) -> "Transport":
+        """Return a transport that asks one node of the cluster alone.
+
+        Raises:
+            RedirectRefused: the user never named this address.
+        """
 
     def request(
         self,
@@ -89,6 +127,16 @@ class Transport(Protocol):
         Raises:
             VaultError: the answer is no good one, or there is none; see ``failures``.
         """
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """Refuse to send a secret to a path whose approvers would see it; asked once a run.
+
+        Raises:
+            GuardedError: a control group guards it; nothing was written.
+        """
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """End every wait for an approval as soon as this says so."""
 
     def close(self) -> None:
         """Close its connections."""

@@ -141,7 +141,7 @@ def apply(
             source = wiring.credentials_for(manifest, gateway, run, allow_host)
             planned = plan(manifest, gateway, source, options(manifest), parallelism=parallelism)
             try:
-                _ask(planned, wiring.server_name(gateway), run, yes=yes, no_input=no_input)
+                _ask(planned, gateway.transport.server.name, run, yes=yes, no_input=no_input)
             except Refused as error:
                 return _refused(planned, error)
             return _carry_out(
@@ -218,7 +218,6 @@ def _carry_out(
 ) -> Result:
     from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
-    from skyflowctl.cli.wiring_approvals import stop_waiting
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
     from skyflowctl.planner.plan import TAKES_OVER
@@ -227,7 +226,7 @@ def _carry_out(
         progress(len(planned.plan.actions), run.terminal) as shown,
         stop_on_signals(shown.stopping) as stop,
     ):
-        stop_waiting(gateway, stop)
+        gateway.transport.stop_waiting_when(lambda: stop.asked)
         replacer = replacer_for(
             gateway, source, run, stop, shown.notice, unverified_nodes=unverified_nodes
         )

@@ -152,18 +152,18 @@ def _ask(
     manifest = loaded.manifest if loaded else None
     plugin_name = manifest.plugin.name if manifest else manifests.DEFAULT_PLUGIN
     with wiring.open_gateway(target, run) as gateway:
-        addresses, checked = wiring.named_addresses(gateway)
+        server = gateway.transport.server
         question = Question(
-            addresses=addresses,
-            checks_certificates=checked,
+            addresses=server.addresses or (server.name,),
+            checks_certificates=server.checks_certificates,
             manifest=manifest,
             plugin_name=plugin_name,
-            exercised=_exercised(log, plugin_name, wiring.namespace_of(gateway)),
+            exercised=_exercised(log, plugin_name, server.namespace),
             max_readers=limits.max_readers,
             parallelism=limits.parallelism,
         )
         report = ask(gateway, question, connect=wiring.connect_node(gateway), clock=run.clock)
-    return report, addresses[0]
+    return report, server.address
 
 
 def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "Exercised | None":

@@ -155,7 +155,7 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     subject = _look(gateway, named)
     wishes = read_wishes(said.operator)
     supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
-    _ask(run, said, subject, wiring.server_name(gateway))
+    _ask(run, said, subject, gateway.transport.server.name)
     steps = Steps(run.terminal, [named.name])
     # No signal stops it in order: whatever instant it is killed at, run again it finishes.
     world = rotation_world(gateway, run, Stop(), steps, supplied.token_hosts)

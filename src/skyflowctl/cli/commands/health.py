@@ -81,7 +81,7 @@ def health(
                 parallelism=parallelism,
                 deadline=seconds,
             )
-            address = wiring.named_addresses(gateway)[0][0]
+            address = gateway.transport.server.address
         for node in found.unasked:
             run.notice(f"not asked, because not named: {node} (name it with --node)")
         mounts_found = [_with_node(row, address) for row in found.mounts]

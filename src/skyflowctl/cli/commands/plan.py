@@ -75,7 +75,7 @@ def plan(
 
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
-            run.notice(f"server: {wiring.server_name(gateway)}")
+            run.notice(f"server: {gateway.transport.server.name}")
             planned = make(
                 manifest,
                 gateway,

@@ -1,0 +1,29 @@
+"""What every fake transport has besides its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from skyflowctl.vault.memory_transport import IN_PROCESS
+from skyflowctl.vault.transport import ServerInfo, Transport
+from skyflowctl.vault.unanswered import unnamed_host
+
+
+class FakeTransport:
+    """A server of one node in this process, without control groups."""
+
+    server: ServerInfo = IN_PROCESS
+    newest_index = ""
+
+    def at_node(self, address: str) -> Transport:
+        """No node has an address."""
+        raise unnamed_host("GET", "", address)
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """No path is guarded."""
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """Nothing waits for an approval."""
+
+    def close(self) -> None:
+        """Nothing to close."""

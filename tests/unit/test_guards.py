@@ -1,0 +1,126 @@
+"""Guard probes: each path once a run, several at a time, and never an answer that was not given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from support import planning as p
+from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
+from support.transports import FakeTransport
+
+from skyflowctl.errors import Refused
+from skyflowctl.operations.apply import apply
+from skyflowctl.operations.plan import plan
+from skyflowctl.vault import parked
+from skyflowctl.vault.failures import GuardedError, ServerUnreachable, failure
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.guards import Guards, guard_probe
+from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.workers import Workers
+
+FREE = failure(400, ("unknown field",), method="POST", path="m/config")
+PARKED = parked.withdrawn("POST", "m/config", writes=True, gone=True)
+NEVER = parked.never_runs("POST", "m/config", Reply(200))
+
+
+class Server(FakeTransport):
+    """Answers each probe with what ``answer(path)`` returns or raises."""
+
+    def __init__(self, answer: Callable[[str], Exception | None]) -> None:
+        self.answer = answer
+        self.probes: list[str] = []
+
+    def request(
+        self, method: str, path: str, *, body: Mapping[str, Any], idempotent: bool
+    ) -> Reply:
+        assert (method, body, idempotent) == ("POST", guard_probe(path), True)
+        self.probes.append(path)
+        error = self.answer(path)
+        if error is not None:
+            raise error
+        return Reply(204)
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        (FREE, False),
+        (failure(404, (), method="POST", path="m/config"), False),
+        (None, False),
+        (PARKED, True),
+    ],
+)
+def test_a_path_is_probed_once_and_its_answer_holds_for_the_run(answer, refused):
+    server = Server(lambda _path: answer)
+    guards = Guards(server)
+    for _ in range(3):
+        if refused:
+            with pytest.raises(GuardedError) as told:
+                guards.refuse("POST", "m/config")
+            assert told.value.problems[0].code == "guarded_secret"
+        else:
+            guards.refuse("POST", "m/config")
+    assert server.probes == ["m/config"]
+
+
+@pytest.mark.parametrize("error", [NEVER, ServerUnreachable("gone", why="w", fix="f")])
+def test_a_probe_without_an_answer_is_said_and_sent_again(error):
+    server = Server(lambda _path: error)
+    guards = Guards(server)
+    for _ in range(2):
+        with pytest.raises(type(error)) as told:
+            guards.refuse("POST", "m/config")
+        assert told.value is error
+    assert server.probes == ["m/config"] * 2
+
+
+def test_several_paths_are_probed_at_once_and_one_path_by_one_thread():
+    together = threading.Barrier(3, timeout=20)
+
+    def wait_for_the_others(_path: str) -> Exception:
+        together.wait()
+        return FREE
+
+    server = Server(wait_for_the_others)
+    guards = Guards(server)
+    with Workers(9) as pool:
+        pool.map(lambda path: guards.refuse("POST", path), ["a/config", "b/config", "c/config"] * 3)
+    assert sorted(server.probes) == ["a/config", "b/config", "c/config"]
+
+
+THREE = p.manifest(p.mount("order"), p.mount("pay"), p.mount("stock"))
+
+
+class GuardedServer(FakeServer):
+    """A server whose guards are asked for together, or not at all."""
+
+    def __init__(self, *guarded: str) -> None:
+        super().__init__()
+        self.guarded = guarded
+        self.together = threading.Barrier(3, timeout=20)
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        self.together.wait()
+        if path in self.guarded:
+            raise parked.secret_refused(method, path)
+
+
+def applied(server: FakeServer):
+    gateway, source = Gateway(server), FakeCredentials()
+    return apply(plan(THREE, gateway, source), gateway, source, FakeReplacer())
+
+
+def test_an_apply_probes_the_configs_of_several_mounts_at_once():
+    assert applied(GuardedServer()).status == "ok"
+
+
+def test_an_apply_names_every_guarded_config_and_writes_nothing():
+    server = GuardedServer("skyflow/order/config", "skyflow/stock/config")
+    with pytest.raises(Refused) as told:
+        applied(server)
+    assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
+    assert ["order" in one.summary for one in told.value.problems] == [True, False]
+    assert server.writes() == []
