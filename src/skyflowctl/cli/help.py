@@ -12,7 +12,7 @@ import sys
 from skyflowctl.cli.table import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
-_WORD = re.compile(r"\[[^\]]*\]\S*|\S+")
+_WORD = re.compile(r"\[[^][]*\]\S*|\S+")
 
 _WIDEST_NAME = 30
 
