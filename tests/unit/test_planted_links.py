@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from support.cli import checked_envelope, invoke
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.logs import path_of, tail
-from skyflowctl.devstack.processes import start_detached
+from skyflowctl.devstack.processes import alive, start_detached, stop
 from skyflowctl.devstack.state import DevState, load_state, locked, save_state
 from skyflowctl.errors import Refused
 from skyflowctl.private_files import (
@@ -102,7 +103,8 @@ def test_a_link_in_the_place_of_the_folder_itself_is_refused(project, tmp_path, 
     elsewhere.mkdir(mode=0o755)
     (project / what).parent.mkdir(exist_ok=True)
     (project / what).symlink_to(elsewhere)
-    for args in (["dev", "up"], ["dev", "status"], ["dev", "reset", "-y"], ["dev", "env"]):
+    stack = [["up"], ["down"], ["status"], ["reset", "-y"], ["env"]]
+    for args in (["dev", *words] for words in stack):
         done = invoke(*args, "-o", "json")
         assert (done.exit_code, checked_envelope(done.stdout)["errors"][0]["code"]) == (
             5,
@@ -141,6 +143,59 @@ def test_a_dev_folder_that_came_with_a_clone_is_not_ours(project, tmp_path):
             "foreign-folder",
         )
     assert (layout.root / "dev.json").exists()
+
+
+def spoil(layout: DevLayout, how: str) -> None:
+    if how == "its anchor was changed":
+        (layout.root / ".skyflowctl-dev-anchor").chmod(0o644)
+    elif how == "the marker is an earlier release's":
+        layout.marker.write_text("")
+    elif how == "the folder was removed":
+        shutil.rmtree(layout.root)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "its anchor was changed",
+        "the marker is an earlier release's",
+        "the folder was removed",
+        "untouched",
+    ],
+)
+def test_dev_down_ends_what_runs_whatever_became_of_the_folder(project, how):
+    layout = dev_of(project)
+    layout.create()
+    waits = "import time; time.sleep(600)"
+    plugin = start_detached(
+        [sys.executable, "-I", "-c", waits, f"{layout.plugins}/skyflow"],
+        log=layout.server_log,
+        environ={},
+        cwd=project,
+    )
+    spoil(layout, how)
+    files = sorted(layout.root.rglob("*"))
+    try:
+        done = invoke("dev", "down", "-o", "json")
+        assert done.exit_code == 0, done.stdout
+        assert checked_envelope(done.stdout)["data"]["stopped"]
+        assert not alive(plugin)
+        assert how == "untouched" or sorted(layout.root.rglob("*")) == files
+        again = invoke("dev", "down", "-o", "json")
+        assert checked_envelope(again.stdout)["data"]["stopped"] == []
+    finally:
+        stop([plugin])
+
+
+def test_dev_status_of_a_changed_folder_names_the_command_that_ends_its_processes(project):
+    layout = dev_of(project)
+    layout.create()
+    spoil(layout, "its anchor was changed")
+    done = invoke("dev", "status", "-o", "json")
+    error = checked_envelope(done.stdout)["errors"][0]
+    assert (done.exit_code, error["code"]) == (5, "foreign-folder")
+    assert "was restored or changed" in error["why"]
+    assert "skyflowctl dev down" in error["fix"]
 
 
 def test_a_moved_folder_and_a_killed_first_start_stay_ours(project):

@@ -193,17 +193,27 @@ class DevLayout:
         Raises:
             Refused: it is a link, another user's or not the dev stack's.
         """
-        for folder in self._own_folders():
-            if os.path.lexists(folder) and not is_private_folder(folder):
-                raise self.planted(folder, "it is a link, no folder, or another user's")
+        self.check_owner()
         if os.path.lexists(self.root) and not self.ours:
             raise self.foreign()
+
+    def check_owner(self) -> None:
+        """Refuse a folder that another user could have put there.
+
+        Raises:
+            Refused: it is a link, no folder, or another user's.
+        """
+        for folder in self._own_folders():
+            self._check_one(folder)
+
+    def _check_one(self, folder: Path) -> None:
+        if os.path.lexists(folder) and not is_private_folder(folder):
+            raise self.planted(folder, "it is a link, no folder, or another user's")
 
     def _claim(self) -> None:
         """Make the folder and mark it; of two commands at once the second finds the mark."""
         for folder in self._own_folders():
-            if os.path.lexists(folder) and not is_private_folder(folder):
-                raise self.planted(folder, "it is a link, no folder, or another user's")
+            self._check_one(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -258,8 +268,10 @@ class DevLayout:
         """Return the refusal to touch a folder that the dev stack did not make."""
         return Refused(
             f"{self.root} is not a folder of the dev stack",
-            why="dev up did not make it here: it came with a clone or a copy, or is of other use",
-            fix=f"remove it, or name an empty or a new folder in {DEV_DIR_VARIABLE}",
+            why="its marker does not match: it came with a clone or a copy, was restored or "
+            "changed, or is used for something else",
+            fix=f"name an empty or a new folder in {DEV_DIR_VARIABLE}; or, if a dev stack was "
+            "made here, run 'skyflowctl dev down' and remove the folder",
             code="foreign-folder",
         )
 

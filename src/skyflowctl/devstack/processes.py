@@ -67,12 +67,15 @@ def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
 
 
 def running(command_matches: Callable[[Sequence[str]], bool]) -> list[ProcessRecord]:
-    """Return the running processes, this one excepted, whose command line matches."""
-    own = psutil.Process().pid
+    """Return this user's running processes, this one excepted, whose command line matches."""
+    own, user = os.getpid(), os.getuid()
     return [
         ProcessRecord(process.pid, process.info["create_time"])
-        for process in psutil.process_iter(["cmdline", "create_time"])
-        if process.pid != own and command_matches(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline", "create_time", "uids"])
+        if process.pid != own
+        and process.info["uids"]
+        and process.info["uids"].real == user
+        and command_matches(process.info["cmdline"] or ())
     ]
 
 

@@ -58,7 +58,8 @@ def start_parts(
 def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     """End every process of the stack and return the names of the parts that ran.
 
-    Plugin processes that outlived a killed server are found by their launcher's path.
+    Plugin processes that outlived a killed server are found by their launcher's path. In a
+    folder that is not ours no file is read or removed.
     """
     state = load_state(layout)
     parts = {"openbao": state.server, "emulator": state.emulator}
@@ -68,7 +69,7 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
-    if is_private_folder(layout.sockets):
+    if layout.ours and is_private_folder(layout.sockets):
         shutil.rmtree(layout.sockets, ignore_errors=True)
     return ran
 

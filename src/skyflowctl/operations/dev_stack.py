@@ -224,10 +224,18 @@ def _server_status(layout: DevLayout, part: Part | None) -> PartStatus:
 
 
 def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """End every process of the stack; return the parts that ran. Its files stay."""
+    """End every process of the stack; return the parts that ran. Its files stay.
+
+    The command line of a process tells whose it is. So the processes end even if the folder
+    was removed, or its marker does not match any more.
+
+    Raises:
+        Refused: the folder is a link or another user's.
+    """
     layout = find_layout(environ)
+    layout.check_owner()
     if not layout.ours:
-        return ()
+        return stop_parts(layout)
     with locked(layout):
         return stop_parts(layout)
 

@@ -86,11 +86,12 @@ def _view_up(result: Result, terminal: Terminal) -> None:
         ("skyflowctl dev down -o json", "say which parts ran"),
         ("skyflowctl dev reset -y", "stop it and delete its files as well"),
     ],
+    exits=[ExitCode.REFUSED],
     env=_ENV[1:],
 )
 def dev_down(output: OutputOptions) -> None:
-    """Stop every process of the stack, also those that outlived a killed server. The
-    server's data are gone then; ports, keys and logs stay for the next start."""
+    """Stop every process of the stack, also those that outlived a killed server or
+    their folder. The server's data are gone then; ports, keys and logs stay for the next start."""
 
     def work(_: Run) -> Result:
         from skyflowctl.operations import dev_stack
