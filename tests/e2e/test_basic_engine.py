@@ -4,6 +4,7 @@ do is read, and nothing is claimed that it does not do."""
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import textwrap
 import time
@@ -325,6 +326,25 @@ def test_the_mark_of_a_cut_off_holds_after_the_mount_is_taken_over(
         server.api("PUT", "sys/plugins/reload/backend", {"plugin": "skyflow"})
 
 
+def revocation_marks(place: Place) -> list[str]:
+    options = place.server.api("GET", "sys/mounts/skyflow/order")[1]["data"]["options"]
+    return [name for name in options if name.startswith("revoked_")]
+
+
+def test_config_write_makes_a_revoked_key_live_again_once_the_flag_names_it(place: Place):
+    place.apply()
+    revoke(place)
+    file = str(place.folder / "order.json")
+    write = ("config", "write", "order", "--credentials", file)
+    write += ("--allow-host", place.emulator.host)
+    (problem,) = place.run(*write, code=5)["errors"]
+    (flag,) = re.findall(r"--allow-revoked-key=\S+", problem["fix"])
+    assert place.data(*write, flag)["changed"] == ["credential"]
+    key_id = json.loads(Path(file).read_text())["keyID"]
+    assert place.data("creds", "order", "writer")["key_id"] == key_id
+    assert revocation_marks(place) == []
+
+
 def test_only_a_new_key_ends_a_cut_off_and_the_mark_goes_with_it(place: Place):
     old = json.loads((place.folder / "order.json").read_text())
     place.apply()
@@ -341,5 +361,4 @@ def test_only_a_new_key_ends_a_cut_off_and_the_mark_goes_with_it(place: Place):
     new = place.credential("new.json", old["clientID"])
     rotate(place, "--credentials", str(place.folder / "new.json"), "--no-rollback")
     assert place.data("creds", "order", "writer")["key_id"] == new["keyID"]
-    options = place.server.api("GET", "sys/mounts/skyflow/order")[1]["data"]["options"]
-    assert not [name for name in options if name.startswith("revoked_")]
+    assert revocation_marks(place) == []

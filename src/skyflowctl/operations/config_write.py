@@ -108,15 +108,7 @@ def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> NewCre
             code="credential-is-live",
         )
     if patch.credential:
-        given = patch.credential()
-        if live.revoked and not live.api.has("history") and given.key_id == live.revoked.key_id:
-            raise Refused(
-                f"{path} was cut off, and this is the key that was revoked",
-                why=f"key {given.key_id}: cut off at {live.revoked.at}, {live.revoked.reason}",
-                fix="create a new key in Skyflow and write that one",
-                code="revoked-key",
-            )
-        return given
+        return patch.credential()
     if not live.configured:
         raise UsageError(
             f"{path} has no credential",
