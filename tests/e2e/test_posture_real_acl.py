@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -41,13 +42,18 @@ def policy(rnd: random.Random) -> str:
     return "\n".join(lines)
 
 
-def allowed(bao, texts, paths) -> dict[str, set[str]]:
-    """What the server says a token with these policies may do."""
+def token_of(bao, texts) -> str:
+    """A new token with these policies alone."""
     for name, text in texts.items():
         status, body = bao.api("PUT", f"sys/policies/acl/{name}", {"policy": text})
         assert status == 204, (text, body)
     body = {"policies": list(texts), "no_default_policy": True}
-    token = bao.api("POST", "auth/token/create", body)[1]["auth"]["client_token"]
+    return bao.api("POST", "auth/token/create", body)[1]["auth"]["client_token"]
+
+
+def allowed(bao, texts, paths) -> dict[str, set[str]]:
+    """What the server says a token with these policies may do."""
+    token = token_of(bao, texts)
     _, answer = bao.api("POST", "sys/capabilities", {"token": token, "paths": paths})
     return {path: set(answer["data"][path]) for path in paths}
 
@@ -87,3 +93,41 @@ def test_random_policies_allow_what_the_server_says(bao, seed):
 def test_every_way_to_write_a_policy_is_read_as_the_server_reads_it(bao, text):
     paths = ["a", "b", "ab", "a/b", "a/x", "b/c", "path", "${a}/1"]
     assert computed({"acl-form": text}, paths) == allowed(bao, {"acl-form": text}, paths)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "",
+        'denied_parameters = { "credentials_json" = [] }',
+        'denied_parameters = { "Credentials_JSON" = [] }',
+        'denied_parameters = { "credentials_json" = ["x"] }',
+        'denied_parameters = { "credentials_json" = ["x", "*"] }',
+        'denied_parameters = { "credentials_json" = ["**"] }',
+        'denied_parameters = { "credentials_json" = ["x*"] }',
+        'denied_parameters = { "credentials_json" = [7] }',
+        'denied_parameters = { "*" = ["x"] }',
+        'denied_parameters = { "cred*" = [] }',
+        'denied_parameters = { "tags" = [] }',
+        "denied_parameters = {}",
+        'allowed_parameters = { "credentials_json" = [] }',
+        'allowed_parameters = { "credentials_json" = ["x"] }',
+        'allowed_parameters = { "credentials_json" = ["x", "{*"] }',
+        'allowed_parameters = { "credentials_json" = ["*"] }',
+        'allowed_parameters = { "credentials_json" = ["*}"] }',
+        'allowed_parameters = { "*" = [], "credentials_json" = ["x"] }',
+        'allowed_parameters = { "*" = [] }',
+        'allowed_parameters = { "*" = ["x"] }',
+        'allowed_parameters = { "tags" = [] }',
+        "allowed_parameters = {}",
+        'allowed_parameters = { "*" = [] } denied_parameters = { "credentials_json" = [] }',
+    ],
+)
+def test_a_policy_lets_a_key_through_where_the_server_does(bao, parameters):
+    text = f'path "cubbyhole/field" {{ capabilities = ["create", "update"] {parameters} }}'
+    (rule,) = parse_policy("acl-field", text).rules
+    token = token_of(bao, {"acl-field": text})
+    body = {"credentials_json": '{"clientID": "a key"}'}
+    status, _ = replace(bao, token=token).api("PUT", "cubbyhole/field", body)
+    assert status in (204, 403)
+    assert rule.may_send("credentials_json") is (status == 204)

@@ -563,6 +563,7 @@ def guarding(path: str, *more: str, caps: str = '["create", "update"]') -> str:
         guarding("skyflow/*"),
         guarding("skyflow/+/config/verify"),
         guarding("skyflow/order/config", 'denied_parameters = { "description" = [] }'),
+        guarding("skyflow/order/config", 'denied_parameters = { "credentials_json" = ["x"] }'),
         guarding("skyflow/order/config", 'allowed_parameters = { "credentials_json" = [] }'),
         (
             '{"path": {"skyflow/order/config": {"capabilities": ["update"], "control_group": {"ttl":'

@@ -29,7 +29,7 @@ class PathRule:
         capabilities: what it grants; only ``deny`` when it denies.
         guarded: the capabilities that a control group holds until somebody approves.
         allowed: the only fields that a write may have; None: any.
-        denied: fields that no write may have.
+        denied: fields that no write may have, or only with values that the policy lists.
         until: it counts no longer from then on; None: for ever.
     """
 
@@ -44,7 +44,10 @@ class PathRule:
     denied: frozenset[str] = frozenset()
 
     def may_send(self, field: str) -> bool:
-        """Whether a write may have this field; the server compares names in lower case."""
+        """Whether a write may have this field with a value that the policy does not list.
+
+        The server compares names in lower case.
+        """
         if {field, "*"} & self.denied:
             return False
         return self.allowed is None or bool({field, "*"} & self.allowed)
@@ -92,6 +95,7 @@ def _rule(text: str, body: Any) -> PathRule:
     path = text.removeprefix("/")
     segments = path == "+" or "/+" in path or path.startswith("+/")
     is_prefix = path.endswith("*") and not segments
+    allowed, denied = (_parameters(body, f"{word}_parameters") for word in ("allowed", "denied"))
     return PathRule(
         text=text,
         path=path[:-1] if is_prefix else path,
@@ -100,8 +104,12 @@ def _rule(text: str, body: Any) -> PathRule:
         capabilities=_capabilities(body),
         until=_until(body),
         guarded=_guarded(body),
-        allowed=_names(body, "allowed_parameters"),
-        denied=_names(body, "denied_parameters") or frozenset(),
+        allowed=frozenset(allowed) or None,
+        denied=frozenset(
+            # The server looks at no values behind the name "*".
+            [name for name, values in denied.items() if name == "*" or _every_text(values)]
+            + [name for name, values in allowed.items() if name != "*" and not _some_texts(values)]
+        ),
     )
 
 
@@ -114,12 +122,23 @@ def _capabilities(body: Block) -> frozenset[str]:
     return DENY if "deny" in found else frozenset(found)
 
 
-def _names(body: Block, key: str) -> frozenset[str] | None:
-    """Return the names in a block of parameters; None: there is no such block."""
-    blocks = [value for value in body.values(key) if isinstance(value, Block)]
-    if not blocks:
-        return None
-    return frozenset(keys[0].lower() for block in blocks for keys, _ in block.items)
+def _parameters(body: Block, key: str) -> Mapping[str, list[Any]]:
+    """Return the names in all blocks of parameters, each with the values listed for it."""
+    found: dict[str, list[Any]] = {}
+    for block in body.values(key):
+        for keys, value in block.items if isinstance(block, Block) else ():
+            values = value if isinstance(value, list) else [value]
+            found.setdefault(keys[0].lower(), []).extend(values)
+    return found
+
+
+def _every_text(values: list[Any]) -> bool:
+    return not values or "**" in values
+
+
+def _some_texts(values: list[Any]) -> bool:
+    """Whether a list of values leaves a choice. ``*`` alone is a plain value (measured)."""
+    return not values or any(isinstance(one, str) and "*" in one and one != "*" for one in values)
 
 
 def _guarded(body: Block) -> frozenset[str]:
