@@ -18,6 +18,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.errors import UsageError
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -213,7 +214,7 @@ def check_stdin_once(
 
 def plugin_names(given: Sequence[str] | None) -> tuple[str, ...]:
     """Return the mount types that are the engine's."""
-    return tuple(given or ()) or (manifests.DEFAULT_PLUGIN,)
+    return tuple(given or ()) or (DEFAULT_PLUGIN,)
 
 
 def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.run import Run
-from skyflowctl.manifest.discover import existing_files
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.targets import Named
 
-DEFAULT_PREFIX = "skyflow"
-DEFAULT_PLUGIN = "skyflow"
 # Exactly what nearly every manifest says, found without loading a YAML reader; any other
 # way to write it makes :func:`path_prefix` read the whole manifest.
 _DEFAULTS_BLOCK = re.compile(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from skyflowctl.clock import parse_duration
+from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.model import (
     CtxRule,
     Manifest,
@@ -17,7 +18,7 @@ from skyflowctl.manifest.model import (
 )
 from skyflowctl.manifest.nodes import Node, at_key, at_value, child, entries, plain
 from skyflowctl.manifest.nodes import Path as TreePath
-from skyflowctl.manifest.rules import DEFAULT_PREFIX, mount_path
+from skyflowctl.manifest.rules import mount_path
 
 
 def build(root: Node, files: tuple[str, ...]) -> Manifest:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+DEFAULT_PLUGIN = "skyflow"
+DEFAULT_PREFIX = "skyflow"
 VARIABLE = "SKYFLOWCTL_FILE"
 DEFAULT = "mounts.yaml"
 

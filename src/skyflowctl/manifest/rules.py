@@ -12,6 +12,7 @@ from datetime import timedelta
 from skyflowctl.clock import parse_duration
 from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe, is_printable
 from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.nodes import (
     Node,
     Path,
@@ -26,7 +27,6 @@ from skyflowctl.manifest.nodes import (
 from skyflowctl.manifest.schema_problems import is_below
 from skyflowctl.manifest.wording import shown
 
-DEFAULT_PREFIX = "skyflow"
 # The server's own mounts (sys/mounts refuses them) and the tree below which no
 # secrets engine can be.
 RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "audit"})

@@ -18,6 +18,7 @@ from skyflowctl.devstack.stack import (
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked
 from skyflowctl.errors import SkyflowctlError, Unhealthy
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher, is_launcher
 from skyflowctl.private_files import read_private
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
-DEFAULT_PLUGIN = "skyflow"
 OpenGateway = Callable[["Target"], "Gateway"]
 
 

@@ -20,6 +20,7 @@ from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.version import semver
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _ask(
 
     loaded = manifests.optional_manifest(file, run)
     manifest = loaded.manifest if loaded else None
-    plugin_name = manifest.plugin.name if manifest else manifests.DEFAULT_PLUGIN
+    plugin_name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
     with wiring.open_gateway(target, run) as gateway:
         server = gateway.transport.server
         question = Question(

@@ -32,6 +32,7 @@ from skyflowctl.cli.options import (
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -282,7 +283,7 @@ def _known(
     from skyflowctl.vault.environment import variable
 
     loaded = manifests.optional_manifest(file, run)
-    name = loaded.manifest.plugin.name if loaded else manifests.DEFAULT_PLUGIN
+    name = loaded.manifest.plugin.name if loaded else DEFAULT_PLUGIN
     environment = ask.environment_of(loaded.manifest) if loaded else ""
     namespace = target.namespace or variable(os.environ, "NAMESPACE") or ""
     if server_roles:

@@ -10,6 +10,7 @@ from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.manifest.discover import DEFAULT_PREFIX
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
@@ -32,7 +33,7 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
 
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
-        prefix = manifest.path_prefix if manifest else manifests.DEFAULT_PREFIX
+        prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
         with wiring.open_gateway(target, run) as gateway:
             rows = list_mounts(gateway, manifest, prefix=prefix)
         return Result({"mounts": [asdict(row) for row in rows]})
