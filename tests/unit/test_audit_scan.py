@@ -19,7 +19,7 @@ from support.audit_logs import (
 
 from skyflowctl.audit import join
 from skyflowctl.audit.model import ChangeKind, CredentialChange, Outcome, TokenRequest
-from skyflowctl.audit.scan import Scan, ScanOptions, needle, scan, scan_lines
+from skyflowctl.audit.scan import Scan, ScanOptions, needle, scan, scan_marked
 from skyflowctl.audit.sources import open_sources
 
 
@@ -344,9 +344,9 @@ def test_followed_lines_give_records_at_once() -> None:
     def lines():
         for each in story.lines():
             pulled.append(each)
-            yield each.rstrip(b"\n")
+            yield each.rstrip(b"\n"), "n1"
 
-    for record in scan_lines(lines(), options, node="n1"):
+    for record in scan_marked(lines(), options):
         assert record.request_id.encode() in pulled[-1]
         assert record.node == "n1"
 

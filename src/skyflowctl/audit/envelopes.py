@@ -11,7 +11,7 @@ import msgspec
 
 from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode
 from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG
-from skyflowctl.audit.unread import Unread, last_time_in, time_in
+from skyflowctl.audit.unread import SERVER_LINE, Dating, Unread, time_in
 
 START = b'{"time":"'
 """How a server begins an entry."""
@@ -37,7 +37,6 @@ _SYSLOG = re.compile(
 )
 # Nothing that a piece of a torn entry would have.
 _PREFIX = re.compile(rb'[^"{}\\\x00-\x1f]{1,256}')
-_SERVER_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S{1,40} \[(?:TRACE|DEBUG|INFO|WARN|ERROR)\]")
 
 
 class _Docker(msgspec.Struct):
@@ -75,11 +74,9 @@ class Opener:
 
     def __init__(self, damaged: Counter[str], unread: Unread, unwrapped: Counter[str]) -> None:
         self._damaged = damaged
-        self._unread = unread
+        self._dating = Dating(unread)
         self._unwrapped = unwrapped
-        self._before = b""
-        self._waiting: list[str] = []
-        self._parts: dict[bytes, list[bytes]] = {}
+        self._parts: dict[bytes, bytearray] = {}
         self.lines = 0
         self.head = b""
         self.first = ""
@@ -89,7 +86,7 @@ class Opener:
     @property
     def last(self) -> str:
         """The time of the last entry so far; empty: none."""
-        return last_time_in(self._before)
+        return self._dating.last
 
     def open(self, block: bytes) -> bytes:
         """Return the entries of a block, one a line; what is none is counted."""
@@ -100,40 +97,30 @@ class Opener:
         self.head = self.head or block[:_HEAD_BYTES]
         opened = b"\n".join(self._opened(block.split(b"\n")))
         if opened:
-            self._entries(opened)
+            self._look_into(opened)
         return opened
 
     def take(self, block: bytes, lines: int) -> None:
         """Take in a block that holds entries alone."""
         self.head = self.head or block[:_HEAD_BYTES]
         self.lines += lines
-        self._settle(block)
-        self._entries(block)
+        self._dating.readable(block)
+        self._look_into(block)
 
     def close(self) -> None:
         """Take in that the file ends here."""
-        for parts in self._parts.values():
-            if parts:
-                self._note(NOT_JSON, b"".join(parts))
+        for text in self._parts.values():
+            if text:
+                self._note(NOT_JSON, bytes(text))
         self._parts.clear()
-        for first in self._waiting:
-            self._unread.add(first, "")
-        self._waiting.clear()
+        self._dating.end()
 
-    def _entries(self, block: bytes) -> None:
-        """Take in a block of entries."""
+    def _look_into(self, block: bytes) -> None:
+        """Take in whether a block of entries has one that is, and the first time."""
         if not self.proved:
             self.proved = any(isinstance(decode(line), Entry) for line in block.split(b"\n"))
         if not self.first:
             self.first = time_in(block)
-        self._before = block
-
-    def _settle(self, line: bytes) -> None:
-        """Give the lines that wait for a later time that of this one."""
-        if self._waiting and (time := time_in(line)):
-            for first in self._waiting:
-                self._unread.add(first, time)
-            self._waiting.clear()
 
     def _opened(self, lines: list[bytes]) -> list[bytes]:
         found: list[bytes] = []
@@ -144,8 +131,7 @@ class Opener:
             self.lines += 1
             entry = self._entry(line)
             if entry is not None:
-                self._settle(entry)
-                self._before = entry
+                self._dating.readable(entry)
                 found.append(entry)
         return found
 
@@ -169,22 +155,23 @@ class Opener:
             self._note(NOT_JSON, line)
             return None
         text = found.log.encode("utf-8", "surrogatepass")
-        stream = found.stream.encode("utf-8", "surrogatepass")
+        stream = b"stderr" if found.stream == "stderr" else b"stdout"
         return self._of_part(DOCKER, stream, text, whole=text.endswith(b"\n"))
 
     def _of_part(self, name: str, stream: bytes, text: bytes, *, whole: bool) -> bytes | None:
         """Take a part of a line; return the entry when it is complete."""
         self._unwrapped[name] += 1
-        parts = self._parts.setdefault(stream, [])
-        parts.append(text)
-        if not whole:
-            if sum(map(len, parts)) > MAX_LINE_BYTES:
-                self._note(TOO_LONG, b"".join(parts))
-                parts.clear()
+        held = self._parts.setdefault(stream, bytearray())
+        held += text
+        if not whole and len(held) <= MAX_LINE_BYTES:
             return None
-        line = b"".join(parts).strip()
-        parts.clear()
-        if _SERVER_LINE.match(line):
+        line = bytes(held)
+        held.clear()
+        if not whole:
+            self._note(TOO_LONG, line)
+            return None
+        line = line.strip()
+        if SERVER_LINE.match(line):
             # The runtime mixes what the server says with what its audit device writes.
             self._unwrapped[SERVER_LOG] += 1
             return None
@@ -214,10 +201,7 @@ class Opener:
     def _note(self, reason: str, line: bytes) -> None:
         """Count a line that cannot be read; its time is its own, or between its neighbours'."""
         self._damaged[reason] += 1
-        if own := time_in(line):
-            self._unread.add(own, own)
-        else:
-            self._waiting.append(last_time_in(self._before))
+        self._dating.unreadable(line)
 
 
 def _prefix_name(text: bytes) -> str:

@@ -24,7 +24,7 @@ from skyflowctl.audit.model import Counts, UnreadSpan
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.sources import LogFile, Sources, Stream
 from skyflowctl.audit.times import moment
-from skyflowctl.audit.unread import Unread, known_format, neighbours, no_audit_log
+from skyflowctl.audit.unread import Dating, Unread, known_format, no_audit_log
 
 LOGIN_NEEDLE = b'mount_class":"auth"'
 """In every entry of a login; fast to look for, as none of its endings is frequent."""
@@ -89,15 +89,8 @@ def scan(sources: Sources, options: ScanOptions | None = None) -> "Scan":
     return Scan(sources, options or ScanOptions())
 
 
-def scan_lines(
-    lines: Iterable[bytes], options: ScanOptions | None = None, *, node: str = ""
-) -> "Scan":
-    """Return a scan of lines that come as they are written, such as a ``Followed``'s."""
-    return scan_marked(((line, node) for line in lines), options)
-
-
 def scan_marked(lines: Iterable[tuple[bytes, str]], options: ScanOptions | None = None) -> "Scan":
-    """Return a scan of lines of several logs, each with the name of its node."""
+    """Return a scan of lines that come as they are written, each with its node's name."""
     return Scan(Sources(()), options or ScanOptions(), lines=lines)
 
 
@@ -328,13 +321,16 @@ class Scan:
 
     def _entries(self, lines: Sequence[bytes]) -> Iterator[tuple[Entry, bytes]]:
         """Yield the entries of lines, with these; what is none is counted."""
-        for at, line in enumerate(lines):
+        dating = Dating(self._unread)
+        for line in lines:
             entry = decode(line)
             if isinstance(entry, str):
                 self._damaged[entry] += 1
-                self._unread.add(*neighbours(lines, at))
+                dating.unreadable(line)
             else:
+                dating.readable(line)
                 yield entry, line
+        dating.end()
 
     def _chosen(self, entries: Iterable[tuple[Entry, bytes]], origin: Origin) -> list[Fed]:
         """Return those of these entries that may matter."""

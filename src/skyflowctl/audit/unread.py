@@ -1,15 +1,18 @@
 """What could not be read: how much, of which time, and what a file is that is no audit log."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from skyflowctl.audit.times import utc_text
 from skyflowctl.errors import InvalidInput
 
 _TIME = re.compile(rb'"time\\?": {0,4}\\?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)Z\\?"')
+_KEY_OF_TIME = b'"time'
 _STARTS = (b'{"time":"', b'{\\"time\\":\\"')
+SERVER_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S{1,40} \[(?:TRACE|DEBUG|INFO|WARN|ERROR)\]")
+"""How a line of the server's own log begins."""
 _SHOWN = 40
 _KEYS_SHOWN = 5
 _KEY = re.compile(r"[A-Za-z0-9_.@-]{1,32}")
@@ -61,25 +64,67 @@ class Unread:
         return self.first if known else "", "" if self._to_the_end else self.last
 
 
-def time_in(line: bytes) -> str:
+class Dating:
+    """Dates unreadable lines, met in their order among readable entries.
+
+    A line is of its own time if it has one, else of the time between the entries around it.
+    Lines between the same two entries share both times, so they are only counted, and no
+    text is searched more than twice, however many lines are unreadable.
+
+    Args:
+        unread: gets the lines with their times.
+    """
+
+    def __init__(self, unread: Unread) -> None:
+        self._unread = unread
+        self._entries = b""
+        self._last = ""
+        self._waiting = 0
+
+    @property
+    def last(self) -> str:
+        """The time of the last entry so far; empty: none."""
+        if self._entries:
+            self._last = last_time_in(self._entries) or self._last
+            self._entries = b""
+        return self._last
+
+    def readable(self, entries: bytes) -> None:
+        """Take in an entry, or a block of them."""
+        if self._waiting and (time := time_in(entries)):
+            last = self.last
+            self._unread.add(min(last, time), max(last, time), self._waiting)
+            self._waiting = 0
+        if _KEY_OF_TIME in entries:
+            self._entries = entries
+
+    def unreadable(self, line: bytes) -> None:
+        """Take in a line that is no entry."""
+        if own := time_in(line):
+            self._unread.add(own, own)
+        else:
+            self._waiting += 1
+
+    def end(self) -> None:
+        """Take in that no entry follows."""
+        if self._waiting:
+            self._unread.add(self.last, "", self._waiting)
+            self._waiting = 0
+
+
+def time_in(text: bytes) -> str:
     """Return the first time of an entry in this text, without its Z; empty: none."""
-    match = _TIME.search(line)
-    return match[1].decode() if match else ""
+    match = _TIME.search(text)
+    return utc_text(f"{match[1].decode()}Z") or "" if match else ""
 
 
 def last_time_in(block: bytes) -> str:
     """Return the time of the last entry in a block of entries; empty: none."""
+    last_line = block[block.rfind(b"\n", 0, -1) + 1 :]
+    if time := time_in(last_line):
+        return time
     at = max(block.rfind(start) for start in _STARTS)
     return time_in(block[at:]) if at >= 0 else ""
-
-
-def neighbours(lines: Sequence[bytes], at: int) -> tuple[str, str]:
-    """Return the times before and after one of these lines; its own, if it tells one."""
-    if own := time_in(lines[at]):
-        return own, own
-    before = next((time for line in reversed(lines[:at]) if (time := time_in(line))), "")
-    after = next((time for line in lines[at + 1 :] if (time := time_in(line))), "")
-    return before, after
 
 
 def known_format(head: bytes) -> tuple[str, str] | None:
@@ -122,7 +167,7 @@ def _told_by_text(head: bytes) -> str:
         before = line[:brace].decode(errors="replace")
         shown = before[:_SHOWN] + ("..." if len(before) > _SHOWN else "")
         return f"before the JSON of its first line stands {shown!r}, which is no known prefix"
-    if re.match(rb"\d{4}-\d\d-\d\dT\S{1,40} \[[A-Z]{4,5}\]", line):
+    if SERVER_LINE.match(line):
         return "it is the server's own log, not an audit device's"
     return "its first line is no JSON"
 
