@@ -1,4 +1,4 @@
-"""E3: every example of a help page, and README's blocks, run as they stand on the example.
+"""E3: every example of a help page, and the blocks of README and docs, run as they stand.
 
 Only folders of a server (/etc, /var, ~) are replaced by ones below the test's own. A command
 that asks gets no answer here: then it must have come as far as the question.
@@ -43,8 +43,9 @@ def examples() -> list[str]:
 
 
 def blocks() -> list[str]:
-    """The command lines of README's blocks that are about the example and its stack."""
-    text = (REPO / "README.md").read_text()
+    """The command lines of the first pages' blocks that are about the example and its stack."""
+    pages = (REPO / "README.md", *(REPO / "docs" / f"{one}.md" for one in ("rotation", "audit")))
+    text = "\n".join(page.read_text() for page in pages)
     found = []
     for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         lines = [line.split("   #")[0].split("    #")[0].rstrip() for line in block.splitlines()]

@@ -64,7 +64,7 @@ class Site:
         (self.folder / "mounts.yaml").write_text(MANIFEST.format(version=version))
 
     def installed(self, version: str, folder: str) -> Path:
-        """Install a version by the README's commands; the folder."""
+        """Install a version by the commands of docs/install.md; the folder."""
         source = self.folder / f"source-{folder}"
         ignored = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".skyflowctl", "artifacts")
         shutil.copytree(REPO, source, ignore=ignored)
