@@ -16,6 +16,7 @@ from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
+from skyflowctl.executor.outcome import Outcome, Result
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
@@ -459,3 +460,23 @@ def test_an_empty_plan_asks_for_nothing(server):
 
 def test_the_order_of_kinds_is_the_order_of_stages():
     assert list(Kind) == [Kind.AUDITED_HEADER, Kind.MOUNT, Kind.ROLE, Kind.CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("results", "overwritten", "expected"),
+    [
+        (("done", "pending"), False, ("pending", ExitCode.PENDING)),
+        (("done", "pending", "waiting"), False, ("pending", ExitCode.PENDING)),
+        (("done", "pending"), True, ("partial", ExitCode.PARTIAL)),
+        (("done", "done"), True, ("partial", ExitCode.PARTIAL)),
+        (("pending", "failed"), False, ("partial", ExitCode.PARTIAL)),
+        ((), False, ("ok", ExitCode.OK)),
+    ],
+)
+def test_a_run_is_pending_only_if_nothing_else_is_wrong(server, results, overwritten, expected):
+    action = plan_for(server, THREE).actions[0]
+    problem = Problem("mount-overwritten", "skyflow/order changed", "why", "fix")
+    outcome = Outcome(
+        tuple(Result(action, one) for one in results), overwritten=(problem,) * overwritten
+    )
+    assert (outcome.status, outcome.exit_code) == expected

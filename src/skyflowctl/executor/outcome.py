@@ -66,11 +66,10 @@ class Outcome:
         """``ok`` when everything was done, ``pending`` when nothing is wrong and something
         waits for an approval, ``error`` when nothing was done, else ``partial``."""
         done, waits = self._count("done"), self._count("pending")
-        if done == len(self.results):
-            return "partial" if self.overwritten else "ok"
-        if waits and done + waits + self._count("waiting") == len(self.results):
-            return "pending"
-        return "partial" if done or waits else "error"
+        held = waits + self._count("waiting")
+        if done + held == len(self.results) and not self.overwritten:
+            return "pending" if held else "ok"
+        return "partial" if done or waits or self.overwritten else "error"
 
     def _count(self, word: Word) -> int:
         return sum(result.result == word for result in self.results)
