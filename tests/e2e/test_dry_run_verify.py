@@ -145,3 +145,12 @@ def test_verify_alone_is_a_usage_error(place):
         "contradiction",
         "add --dry-run, or leave out --verify",
     )
+
+
+def test_verify_on_a_dev_stack_trusts_its_own_ca_without_dev_env(stack, tmp_path):
+    (tmp_path / "mounts.yaml").write_text(MANIFEST.replace("order:", "newcomer:"))
+    verify = ("apply", "--dry-run", "--verify", "-f", str(tmp_path / "mounts.yaml"))
+    whole = stack.json(*verify, "--dev", exported=False)
+    assert results(whole) == {"good": "ok"}
+    (verified,) = whole["data"]["dry_run"]["verified"]
+    assert verified["asked"].startswith("127.0.0.1:")

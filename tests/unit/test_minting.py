@@ -14,11 +14,13 @@ from support.keys import account, pkcs8, rsa_key, unsigned_token
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.minting import (
+    MintedToken,
     Minter,
     MintingCredential,
     SigningKey,
     assertion_claims,
     expiry_of,
+    mint_each,
     sign,
 )
 from skyflowctl.skyflow.token_service import (
@@ -26,6 +28,7 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceRefused,
     TokenServiceUnreachable,
 )
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 700_000, tzinfo=UTC)
 
@@ -204,3 +207,46 @@ def test_the_services_own_refusal_comes_through_unchanged():
     with pytest.raises(TokenServiceRefused) as caught:
         mint(Refusing())
     assert caught.value is refusal
+
+
+class FullService(RecordingService):
+    """Answers nobody before it has as many exchanges at once as it ever will have."""
+
+    full = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = self.closed = 0
+
+    async def exchange(self, token_uri, assertion, scope, *, deadline) -> Exchange:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        while self.most < self.full:
+            await asyncio.sleep(0)
+        self.now -= 1
+        if scope == "role:r3":
+            raise TokenServiceRefused(401, "no such role")
+        if scope == "role:r4":
+            raise TokenServiceUnreachable("no answer")
+        return await super().exchange(token_uri, assertion, scope, deadline=deadline)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def test_each_role_is_minted_for_eight_at_once_and_failures_are_results():
+    service = FullService()
+    scopes = {f"n{number}": (f"r{number}", None) for number in range(20)}
+    who = account()
+    minted = mint_each(who, scopes, service, FixedClock(), SKYFLOW_HOSTS)
+    assert list(minted) == list(scopes)
+    assert (service.most, service.closed) == (8, 1)
+    assert isinstance(minted["n3"], TokenServiceRefused)
+    assert isinstance(minted["n4"], TokenServiceUnreachable)
+    assert sum(isinstance(one, MintedToken) for one in minted.values()) == 18
+
+
+def test_without_roles_one_token_without_scope_is_minted():
+    service = RecordingService()
+    (name,) = mint_each(account(), {}, service, FixedClock(), SKYFLOW_HOSTS)
+    assert (name, [scope for _, _, scope, _ in service.asked]) == ("", [None])

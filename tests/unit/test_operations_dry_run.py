@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from support import planning as p
@@ -17,9 +19,12 @@ from skyflowctl.errors import ExitCode, InvalidInput, UsageError
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import CtxRule
 from skyflowctl.operations.dry_run import dry_run, mint_dry
+from skyflowctl.operations.dry_run_verify import verify_declared
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.gateway import Gateway
 
 PATTERN = CtxRule(required=True, pattern="order:*", probe="order:probe")
@@ -287,3 +292,39 @@ def test_it_works_in_an_empty_network_namespace():
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout == "0 1 True\n", done.stderr
+
+
+class MeetingService:
+    """Answers an exchange of one mount only while one of the other mount waits as well."""
+
+    def __init__(self, both: threading.Barrier) -> None:
+        self.both = both
+
+    async def exchange(self, token_uri, assertion, scope, *, deadline):
+        await asyncio.to_thread(self.both.wait)
+        raise TokenServiceUnreachable("no answer")
+
+    async def aclose(self):
+        pass
+
+
+def test_verify_tries_mounts_side_by_side_and_its_fix_is_about_the_dry_run():
+    what = p.manifest(*(p.mount(name, roles=(p.role("a"),)) for name in ("order", "pay")))
+    done = dry_run(what, RealCredentials())
+    both = threading.Barrier(2, timeout=20)
+    tried = verify_declared(
+        done.planned,
+        None,
+        RealCredentials(),
+        SKYFLOW_HOSTS,
+        new_service=lambda: MeetingService(both),
+        parallelism=2,
+    )
+    assert [(one.verified.mount, one.verified.result) for one in tried] == [
+        ("order", "unproven"),
+        ("pay", "unproven"),
+    ]
+    problem = tried[0].verified.problem
+    assert problem.summary == "whether skyflow/order/roles/a mints could not be verified"
+    assert "skyflowctl health" not in problem.fix  # the mount is not there yet
+    assert "--require-verified" in problem.fix

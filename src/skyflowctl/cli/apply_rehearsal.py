@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
@@ -69,7 +70,8 @@ def rehearse(
         )
         if verify:
             done = replace(
-                _verified(done, gateway, source, allow_hosts), require_verified=require_verified
+                _verified(done, gateway, source, allow_hosts, parallelism),
+                require_verified=require_verified,
             )
         address = gateway.transport.server.name if gateway else ""
     return _result(done, address)
@@ -80,17 +82,23 @@ def _verified(
     gateway: "Gateway | None",
     source: "CredentialSource",
     allow_hosts: Sequence[str] | None,
+    parallelism: int,
 ) -> "DryRunResult":
     """Return the result with what the token service says of each role."""
     from skyflowctl.cli.wiring_dev import dev_layout
     from skyflowctl.cli.wiring_rotation import dev_token_hosts
     from skyflowctl.operations.dry_run_verify import verify_declared
     from skyflowctl.operations.token_hosts import token_hosts
+    from skyflowctl.operations.token_service import TokenServiceOnDemand
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway) if gateway else None
     hosts |= dev_token_hosts(layout) if layout else frozenset()
-    return replace(done, verified=verify_declared(done.planned, gateway, source, hosts))
+    service = partial(TokenServiceOnDemand, layout.ca if layout else None)
+    verified = verify_declared(
+        done.planned, gateway, source, hosts, new_service=service, parallelism=parallelism
+    )
+    return replace(done, verified=verified)
 
 
 def _result(done: "DryRunResult", address: str) -> Result:

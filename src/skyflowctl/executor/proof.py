@@ -86,31 +86,36 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
     return VerifyReport("", 0, 0, proofs)
 
 
-def verified_roles(mount: Mount, report: VerifyReport | Problem) -> Iterator[VerifiedRole]:
-    """Yield what a report, or the lack of one, says of each role that the manifest names."""
+def verified_roles(
+    mount: Mount, report: VerifyReport | Problem, retry: str = "'skyflowctl health {}' asks again"
+) -> Iterator[VerifiedRole]:
+    """Yield what a report, or the lack of one, says of each role that the manifest names.
+
+    Args:
+        mount: the manifest's.
+        report: of the engine or the token service; a problem: why there is none.
+        retry: how a role that could not be verified is tried again; ``{}`` is the mount.
+    """
+    fix = f"{retry.format(mount.name)}; --require-verified makes it an error"
     for role in [one.name for one in mount.roles] or [""]:
         if isinstance(report, Problem):
-            yield _unproven(mount, role, f"{report.summary}: {report.why}".rstrip(": "))
+            why = f"{report.summary}: {report.why}".rstrip(": ")
+            yield _unproven(mount, role, why, fix)
             continue
         proof = report.roles.get(role)
         if proof is None:
-            yield _unproven(mount, role, "the engine did not report it")
+            yield _unproven(mount, role, "the engine did not report it", fix)
         elif proof.ok:
             yield VerifiedRole(mount.name, role, "ok")
         elif proof.status in {0, _TOO_MANY} or proof.status >= _SERVER_ERROR:
-            yield _unproven(mount, role, proof.message or f"status {proof.status}")
+            yield _unproven(mount, role, proof.message or f"status {proof.status}", fix)
         else:
             yield VerifiedRole(mount.name, role, "refused", _refused(mount, role, proof))
 
 
-def _unproven(mount: Mount, role: str, why: str) -> VerifiedRole:
-    problem = Problem(
-        "unproven",
-        f"{_place(mount, role)} may or may not mint: it could not be tried",
-        why,
-        f"'skyflowctl health {mount.name}' asks again; --require-verified makes it an error",
-    )
-    return VerifiedRole(mount.name, role, "unproven", problem)
+def _unproven(mount: Mount, role: str, why: str, fix: str) -> VerifiedRole:
+    summary = f"whether {_place(mount, role)} mints could not be verified"
+    return VerifiedRole(mount.name, role, "unproven", Problem("unproven", summary, why, fix))
 
 
 def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
@@ -119,7 +124,7 @@ def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
         "role-refused",
         f"{_place(mount, role)} does not mint",
         f"the token service refused it: {proof.status} {proof.message}{exchange}",
-        "give the service account that Skyflow role, or mend role_ids in the manifest; then "
+        "give the service account that Skyflow role, or correct role_ids in the manifest; then "
         "run the same command again",
         next((one.where for one in mount.roles if one.name == role), mount.where),
     )

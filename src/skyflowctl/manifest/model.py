@@ -32,6 +32,11 @@ class Reference:
     text: str
     where: Where
 
+    @property
+    def server_file(self) -> str:
+        """The path that the server itself reads; empty: a place that is read from here."""
+        return self.target[0] if self.scheme == "server_file" else ""
+
 
 @dataclass(frozen=True, slots=True)
 class CtxRule:

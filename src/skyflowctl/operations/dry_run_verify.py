@@ -5,8 +5,7 @@ mount and its role are there already, else from here to the token service. Nothi
 and every token is thrown away.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -16,17 +15,19 @@ from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import VerifiedRole, verified_roles
 from skyflowctl.manifest.model import Mount, Role
 from skyflowctl.operations.plan import PlanResult
-from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.planner.fields import live_role, wanted_role
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
+from skyflowctl.skyflow.minting import mint_each
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import token_host
 from skyflowctl.vault.answers import RoleProof, VerifyReport
 from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveEngine
+from skyflowctl.vault.live import SERVER_FILE, LiveEngine
+from skyflowctl.vault.workers import Workers
+
+_RETRY = "remove the reason and run this again, or apply: the server verifies every role then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ def verify_declared(
     gateway: Gateway | None,
     credentials: CredentialSource,
     allowed_hosts: AbstractSet[str],
+    *,
+    new_service: Callable[[], TokenService],
+    parallelism: int,
 ) -> tuple[TriedRole, ...]:
     """Try every role of the plan's mounts with the manifest's credential; raises nothing.
 
@@ -50,12 +54,15 @@ def verify_declared(
         gateway: the server; None: none is named.
         credentials: the source that a real apply would use.
         allowed_hosts: token services that may see an assertion from here.
+        new_service: makes the way to them; once a mount, which has an event loop of its own.
+        parallelism: how many mounts are tried at once.
     """
-    return tuple(
-        tried
-        for mount in planned.mounts
-        for tried in _Try(planned, gateway, credentials, allowed_hosts, mount).run()
-    )
+
+    def tried(mount: Mount) -> list[TriedRole]:
+        return _Try(planned, gateway, credentials, allowed_hosts, new_service, mount).run()
+
+    with Workers(parallelism) as pool:
+        return tuple(role for roles in pool.map(tried, planned.mounts) for role in roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class _Try:
     gateway: Gateway | None
     credentials: CredentialSource
     allowed_hosts: AbstractSet[str]
+    new_service: Callable[[], TokenService]
     mount: Mount
 
     def run(self) -> list[TriedRole]:
@@ -80,13 +88,12 @@ class _Try:
         except SkyflowctlError as error:
             return [
                 TriedRole(one, path if there else "")
-                for one in verified_roles(self.mount, error.problems[0])
+                for one in verified_roles(self.mount, error.problems[0], _RETRY)
             ]
-        asked = {one.role for one in verified_roles(self.mount, report)} if report else set()
-        asked &= set(there)
+        told = verified_roles(self.mount, report, _RETRY) if report else ()
+        done = [TriedRole(one, path) for one in told if one.role in there]
+        asked = {one.verified.role for one in done}
         rest = [role for role in self.mount.roles if role.name not in asked]
-        told = verified_roles(self.mount, report) if report else ()
-        done = [TriedRole(one, path) for one in told if one.role in asked]
         return done + (self._from_here(text, rest) if rest or not self.mount.roles else [])
 
     def _on_server(self) -> tuple[str, ...]:
@@ -111,9 +118,8 @@ class _Try:
 
     def _server_file(self) -> str:
         reference = self.mount.credentials
-        by_server = reference is not None and reference.scheme == "server_file"
         known = self.planned.identities.get(self.mount.name)
-        return reference.target[0] if reference and by_server and not known else ""
+        return reference.server_file if reference and not known else ""
 
     def _asked(self, path: str, text: Secret | None) -> VerifyReport | None:
         if self.gateway is None:
@@ -122,7 +128,7 @@ class _Try:
             self.gateway.transport.refuse_guarded("POST", path)
             return self.gateway.verify_config(self.mount.path, {"credentials_json": text})
         file = self._server_file()
-        field = {"credentials_file_path": file} if file else None
+        field = {SERVER_FILE: file} if file else None
         return self.gateway.verify_config(self.mount.path, field)
 
     def _from_here(self, text: Secret | None, roles: Sequence[Role]) -> list[TriedRole]:
@@ -134,38 +140,16 @@ class _Try:
                 fix="apply it: the server tries it then",
                 code="no-credential",
             )
-            told = verified_roles(mount, error.problems[0])
+            told = verified_roles(mount, error.problems[0], _RETRY)
             asked = ""
         else:
             account = load_trusted(text.reveal())
             asked = token_host(account.token_uri)
-            credential = MintingCredential(account, SigningKey.trusted(account.private_key))
-            proofs = asyncio.run(_minted(credential, roles, self.allowed_hosts))
-            told = verified_roles(mount, VerifyReport(account.key_id, 0, 0, proofs))
+            scopes = {role.name: (role.role_id, role.ctx.probe or None) for role in roles}
+            minted = mint_each(
+                account, scopes, self.new_service(), SystemClock(), self.allowed_hosts
+            )
+            proofs = {name: RoleProof.of_mint(result) for name, result in minted.items()}
+            told = verified_roles(mount, VerifyReport(account.key_id, 0, 0, proofs), _RETRY)
         names = {role.name for role in roles} or {""}
         return [TriedRole(one, asked) for one in told if one.role in names]
-
-
-async def _minted(
-    credential: MintingCredential, roles: Sequence[Role], allowed_hosts: AbstractSet[str]
-) -> dict[str, RoleProof]:
-    service = TokenServiceOnDemand()
-    minter = Minter(service, SystemClock(), allowed_hosts=allowed_hosts)
-    try:
-        if not roles:
-            return {"": await _mint(minter, credential, None)}
-        return {role.name: await _mint(minter, credential, role) for role in roles}
-    finally:
-        # Its connections belong to this event loop.
-        await service.aclose()
-
-
-async def _mint(minter: Minter, credential: MintingCredential, role: Role | None) -> RoleProof:
-    scope, probe = (role.role_id, role.ctx.probe or None) if role else (None, None)
-    try:
-        token = await minter.mint(credential, scope, probe)
-    except TokenServiceRefused as error:
-        return RoleProof(False, error.status, error.message, error.request_id, 0.0, "")
-    except TokenServiceUnreachable as error:
-        return RoleProof(False, 0, error.reason, "", 0.0, "")
-    return RoleProof(True, 200, "", token.request_id, token.latency_ms, "")

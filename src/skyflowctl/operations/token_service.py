@@ -1,5 +1,9 @@
 """Skyflow's token service, reached from this machine only by whoever needs it."""
 
+import functools
+import ssl
+from pathlib import Path
+
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import Exchange, TokenService
 
@@ -9,9 +13,14 @@ class TokenServiceOnDemand:
 
     Its connections belong to one event loop. Most rotations mint on the server and never
     ask it: they pay for no HTTP library.
+
+    Args:
+        dev_ca: the file of a dev stack's own CA, whose token service no proxy stands
+            before; None: the system's trust and proxies count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dev_ca: Path | None = None) -> None:
+        self._dev_ca = dev_ca
         self._service: TokenService | None = None
 
     async def exchange(
@@ -19,10 +28,16 @@ class TokenServiceOnDemand:
     ) -> Exchange:
         """Post the assertion; see ``TokenService``."""
         if self._service is None:
-            from skyflowctl.skyflow.http_exchange import HttpTokenService
-
-            self._service = HttpTokenService()
+            self._service = self._made()
         return await self._service.exchange(token_uri, assertion, scope, deadline=deadline)
+
+    def _made(self) -> TokenService:
+        from skyflowctl.skyflow.http_exchange import HttpTokenService
+
+        if self._dev_ca is None:
+            return HttpTokenService()
+        context = functools.partial(ssl.create_default_context, cafile=str(self._dev_ca))
+        return HttpTokenService(environ={}, context=context)
 
     async def aclose(self) -> None:
         """Close its connections; the next exchange, in another loop as well, makes new ones."""

@@ -1,6 +1,5 @@
 """Proofs for an engine that can try no candidate: minted from here, and read through creds."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,13 +8,9 @@ from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.run import Run
 from skyflowctl.rotation.serving import unclear
-from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
+from skyflowctl.skyflow.minting import mint_each
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.skyflow.token_service import (
-    TokenService,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
-)
+from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault.answers import RoleProof
 from skyflowctl.vault.live import LiveConfig, LiveRole
 from skyflowctl.vault.role_tokens import role_tokens
@@ -135,32 +130,12 @@ def verify_live(run: Run, credential: NewCredential, live: LiveTokens) -> str:
 
 
 def _mint_all(
-    run: Run, service: TokenService, credential: NewCredential, roles: Mapping[str, LiveRole]
-) -> dict[str, RoleProof]:
-    return asyncio.run(_minted(run, service, credential, roles))
-
-
-async def _minted(
     run: Run, service: TokenService, new: NewCredential, roles: Mapping[str, LiveRole]
 ) -> dict[str, RoleProof]:
     account = load_trusted(new.json.reveal())
-    credential = MintingCredential(account, SigningKey.trusted(account.private_key))
-    minter = Minter(service, run.world.clock, allowed_hosts=run.world.token_hosts)
-    try:
-        if not roles:
-            return {"": await _mint(minter, credential, None)}
-        return {name: await _mint(minter, credential, role) for name, role in roles.items()}
-    finally:
-        # Its connections belong to this event loop.
-        await service.aclose()
-
-
-async def _mint(minter: Minter, credential: MintingCredential, role: LiveRole | None) -> RoleProof:
-    scope = role.role_ids[0] if role and role.role_ids else None
-    try:
-        token = await minter.mint(credential, scope, (role.ctx_probe if role else "") or None)
-    except TokenServiceRefused as error:
-        return RoleProof(False, error.status, error.message, error.request_id, 0.0, "")
-    except TokenServiceUnreachable as error:
-        return RoleProof(False, 0, error.reason, "", 0.0, "")
-    return RoleProof(True, 200, "", token.request_id, token.latency_ms, "")
+    scopes = {
+        name: (role.role_ids[0] if role.role_ids else None, role.ctx_probe or None)
+        for name, role in roles.items()
+    }
+    minted = mint_each(account, scopes, service, run.world.clock, run.world.token_hosts)
+    return {name: RoleProof.of_mint(result) for name, result in minted.items()}

@@ -5,6 +5,7 @@ them): ``iss``, ``key``, ``aud``, ``sub``, ``exp`` and, when asked, ``ctx``; no 
 and no ``jti``. The answer names no lifetime, so it is read from the token's own ``exp``.
 """
 
+import asyncio
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
@@ -36,10 +37,14 @@ __all__ = [
     "SigningKey",
     "assertion_claims",
     "expiry_of",
+    "mint_each",
     "sign",
 ]
 
 ASSERTION_LIFETIME = timedelta(hours=1)
+
+# As many as the engine's own config/verify has at once.
+_EXCHANGES_AT_ONCE = 8
 
 
 def _encoded(data: bytes) -> str:
@@ -170,6 +175,48 @@ class Minter:
             raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent; {hint}") from None
         except ValueError as error:
             raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent") from None
+
+
+Scope = tuple[str | None, str | Mapping[str, Any] | None]
+MintResult = MintedToken | TokenServiceRefused | TokenServiceUnreachable
+
+
+def mint_each(
+    account: ServiceAccount,
+    scopes: Mapping[str, Scope],
+    service: TokenService,
+    clock: Clock,
+    allowed_hosts: AbstractSet[str],
+) -> dict[str, MintResult]:
+    """Mint one token for each role, a few at once, in an event loop of its own.
+
+    Args:
+        account: who asks; its key was checked before.
+        scopes: by name, the Skyflow role's id and the ctx. Without any role, one token
+            without scope is minted, under the name "".
+        service: where assertions are exchanged; its connections are closed in the end.
+        clock: as for :class:`Minter`.
+        allowed_hosts: as for :class:`Minter`.
+    """
+    credential = MintingCredential(account, SigningKey.trusted(account.private_key))
+    minter = Minter(service, clock, allowed_hosts=allowed_hosts)
+
+    async def mint(places: asyncio.Semaphore, scope: Scope) -> MintResult:
+        try:
+            async with places:
+                return await minter.mint(credential, *scope)
+        except (TokenServiceRefused, TokenServiceUnreachable) as error:
+            return error
+
+    async def mint_all(scopes: Mapping[str, Scope]) -> list[MintResult]:
+        places = asyncio.Semaphore(_EXCHANGES_AT_ONCE)
+        try:
+            return await asyncio.gather(*(mint(places, scope) for scope in scopes.values()))
+        finally:
+            await service.aclose()
+
+    scopes = scopes or {"": (None, None)}
+    return dict(zip(scopes, asyncio.run(mint_all(scopes)), strict=True))
 
 
 def _minted(answer: Exchange, key_id: str, latency_ms: float) -> MintedToken:

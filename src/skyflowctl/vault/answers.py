@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
 from skyflowctl.vault.server_state import ServerState
+
+if TYPE_CHECKING:
+    from skyflowctl.skyflow.minting import MintResult  # it loads cryptography
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,15 @@ class RoleProof:
     request_id: str
     latency_ms: float
     expires_at: str
+
+    @classmethod
+    def of_mint(cls, result: "MintResult") -> "RoleProof":
+        """Return the proof that a mint from this machine gives."""
+        if isinstance(result, TokenServiceRefused):
+            return cls(False, result.status, result.message, result.request_id, 0.0, "")
+        if isinstance(result, TokenServiceUnreachable):
+            return cls(False, 0, result.reason, "", 0.0, "")
+        return cls(True, 200, "", result.request_id, result.latency_ms, "")
 
 
 @dataclass(frozen=True, slots=True)

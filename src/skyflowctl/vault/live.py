@@ -6,6 +6,12 @@ from typing import Any, Literal
 
 from skyflowctl.errors import Problem
 
+SERVER_FILE = "credentials_file_path"
+"""The field of a config's body that has the engine read the credential from the server."""
+
+CREDENTIAL_FIELDS = ("credentials_json", SERVER_FILE)
+"""The fields of a config's body that bring a credential; no read returns them."""
+
 _FORBIDDEN = frozenset({"forbidden", "no-token", "read-needs-approval"})
 
 
