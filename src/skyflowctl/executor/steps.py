@@ -7,10 +7,10 @@ from typing import Any
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import SERVER_FILE, Action, ActionType, Kind
+from skyflowctl.planner.plan import Action, ActionType, Kind
 from skyflowctl.vault.failures import SilentlyIgnored
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.live import SERVER_FILE, LiveMount
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,14 @@ from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import SERVER_FILE, Action, Plan, PlanOptions
+from skyflowctl.planner.plan import Action, Plan, PlanOptions
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.rotation.ports import World
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveEngine, LiveState
+from skyflowctl.vault.live import SERVER_FILE, LiveEngine, LiveState
 
 _NOTHING = LiveState({}, {}, {})
 

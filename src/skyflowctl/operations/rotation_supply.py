@@ -138,8 +138,7 @@ def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> S
         mount = mounts.get(subject.named.path)
         if mount is None or mount.credentials is None:
             return None
-        if mount.credentials.scheme == "server_file":
-            path = mount.credentials.target[0]
+        if path := mount.credentials.server_file:
             return Declared(f"the key in {path} on the server", ServerFile(path))
         source = Behind(mount.credentials, f"the credential of {mount.name}", linting)
         return Declared(f"the key behind {mount.credentials.text}", source)

@@ -106,11 +106,10 @@ def _key(
     identity = identities.get(mount.name)
     reference = mount.credentials
     # The dev stack has an identity for each mount: it resolves no reference at all.
-    by_server = reference is not None and reference.scheme == "server_file" and not identity
     return Key(
         identity,
         reasons.get(mount.name, ""),
-        server_file=reference.target[0] if reference and by_server else "",
+        server_file=reference.server_file if reference and not identity else "",
         insisted=mount.name in options.replace_credential,
         allow_revoked=identity is not None and identity.key_id in options.allow_revoked_key,
         invalid=invalid.get(mount.name),

@@ -7,8 +7,15 @@ from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner import credential, drift, fields, notes
 from skyflowctl.planner.credential import Verdict
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import SERVER_FILE, Action, ActionType, Change, Drift, Kind
-from skyflowctl.vault.live import FULL_API, EngineApi, LiveConfig, LiveEngine, LiveRole
+from skyflowctl.planner.plan import Action, ActionType, Change, Drift, Kind
+from skyflowctl.vault.live import (
+    FULL_API,
+    SERVER_FILE,
+    EngineApi,
+    LiveConfig,
+    LiveEngine,
+    LiveRole,
+)
 
 
 @dataclass(frozen=True, slots=True)

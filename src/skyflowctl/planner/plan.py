@@ -7,14 +7,12 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.vault.live import SERVER_FILE
 
 LEFT_OUT = frozenset(
     {"ctx-not-enforced", "owned-by-other", "path-in-use", "revoked-key", "type-differs"}
 )
 """Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
-
-SERVER_FILE = "credentials_file_path"
-"""The field of a config's body that has the engine read the credential from the server."""
 
 NEEDS_ADOPTION = "needs-adoption"
 """The code of warnings about objects that somebody else made. An apply refuses as a whole."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.secret import Secret
+from skyflowctl.vault.live import SERVER_FILE
 
 
 class Word(StrEnum):
@@ -81,7 +82,7 @@ class NewCredential:
     def field(self) -> Mapping[str, Any]:
         """The one field with which the engine takes it."""
         if self.server_file:
-            return {"credentials_file_path": self.server_file}
+            return {SERVER_FILE: self.server_file}
         return {"credentials_json": self.json}
 
 

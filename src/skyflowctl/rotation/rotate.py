@@ -34,7 +34,7 @@ from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import RevokedKeyError
-from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.live import SERVER_FILE, HistoryEntry, LiveConfig
 
 
 def rotate_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
@@ -197,7 +197,7 @@ def check_revoked(run: Run, entry: HistoryEntry) -> bool:
 
 def _on_server(run: Run, source: ServerFile) -> NewCredential:
     """Have the engine read the file, try it, and say whose key it is."""
-    report = run.gateway.verify_config(run.path, {"credentials_file_path": source.path})
+    report = run.gateway.verify_config(run.path, {SERVER_FILE: source.path})
     return NewCredential(report.client_id, report.key_id, Secret(""), server_file=source.path)
 
 

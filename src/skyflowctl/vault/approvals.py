@@ -9,6 +9,7 @@ from typing import Any
 
 from skyflowctl.vault.call import Call
 from skyflowctl.vault.guards import PROBE_CONTENTS
+from skyflowctl.vault.live import CREDENTIAL_FIELDS
 from skyflowctl.vault.transport import Reply
 
 # A path that is written, and the path where its object is read; "": it has none.
@@ -25,8 +26,6 @@ _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
 _READS = frozenset({"GET", "LIST"})
 # Fields that differ between two runs of the same command.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
-# Fields that a read never returns: after a write of these the object tells nothing.
-_UNTOLD = frozenset({"credentials_file_path", "credentials_json"})
 
 
 class RequestState(Enum):
@@ -140,7 +139,7 @@ def _shows_fields(data: Mapping[str, Any], sent: Mapping[str, Any]) -> bool | No
     told = {name for name in sent if name in data and name not in _OF_THE_RUN}
     if not all(_same(data[name], sent[name]) for name in told):
         return False
-    return None if not told or _UNTOLD & sent.keys() else True
+    return None if not told or sent.keys() & set(CREDENTIAL_FIELDS) else True
 
 
 def _same(live: Any, sent: Any) -> bool:

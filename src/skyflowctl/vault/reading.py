@@ -18,7 +18,15 @@ from skyflowctl.vault.failures import (
     SilentlyIgnored,
     VaultError,
 )
-from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
+from skyflowctl.vault.live import (
+    CREDENTIAL_FIELDS,
+    SERVER_FILE,
+    LiveConfig,
+    LiveEngine,
+    LiveMount,
+    LiveRole,
+    LiveState,
+)
 from skyflowctl.vault.transport import Transport
 
 _WHOLE_SERVER = (Sealed, ServerUnreachable, Busy, NamespaceMissing)
@@ -188,15 +196,12 @@ def check_config_kept(
     live = config(transport, path)
     if live.configured:
         # What a file on the server holds is known to the engine alone.
-        hidden = _CREDENTIALS[1:] if live.key_id else _CREDENTIALS
+        hidden = (SERVER_FILE,) if live.key_id else CREDENTIAL_FIELDS
         fields = {name: value for name, value in fields.items() if name not in hidden}
     ignored = parsing.config_differences(live, fields)
     if ignored:
         raise _ignored(f"{path}/config", ignored)
     return live.raw
-
-
-_CREDENTIALS = ("credentials_json", "credentials_file_path")
 
 
 def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnored:
