@@ -15,7 +15,7 @@ from support import audit_reports
 from skyflowctl.audit.html import page
 from skyflowctl.audit.html.heat import level
 from skyflowctl.audit.html.svg import nice_steps
-from skyflowctl.audit.html.text import name, percent, short_number, size, text
+from skyflowctl.audit.html.text import name, percent, short_number, text
 from skyflowctl.audit.report_model import Range, Report, Series, SeriesLine
 
 STATES = ("empty", "small", "usual", "huge", "hostile")
@@ -201,12 +201,6 @@ def test_percent_never_rounds_to_all_or_nothing(part: int, whole: int, shown: st
 def test_figures_for_people() -> None:
     assert [short_number(n) for n in (0, 999, 1000, 1500, 2_000_000)] == [
         *("0", "999", "1k", "1.5k", "2M")
-    ]
-    assert [size(n) for n in (0, 999, 1500, 2_500_000)] == [
-        "0 bytes",
-        "999 bytes",
-        "1.5 kB",
-        "2.5 MB",
     ]
 
 

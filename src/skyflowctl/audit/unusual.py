@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from skyflowctl.audit.report_model import HOURS, Rule, Unusual, UnusualKind
 from skyflowctl.audit.times import moment
+from skyflowctl.text import counted
 
 KNOWN_DAYS = 7
 """So many days of log must lie before an app's first request on a role."""
@@ -294,4 +295,4 @@ def rules(grounds: Grounds) -> tuple[Rule, ...]:
 def _days(number: int | None) -> str:
     if not number:
         return "nothing" if number is None else "less than a day"
-    return "1 day" if number == 1 else f"{number} days"
+    return counted(number, "day")

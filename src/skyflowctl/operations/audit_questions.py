@@ -11,6 +11,7 @@ from skyflowctl.audit.scan import Scan, scan
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.wanted import CtxWanted
 from skyflowctl.errors import Problem
+from skyflowctl.text import counted
 
 ORDERED_MAX = 10_000
 """Requests that are held to put them in order: 20 MB. A wrapped one is told when its
@@ -98,8 +99,7 @@ def unread_words(counts: Counts) -> str:
     """Say how much could not be read or trusted, and of which time."""
     unread = counts.unread
     lines = unread.lines
-    many = f"{lines} line" if lines == 1 else f"{lines} lines"
-    told = f"{many if lines else 'parts'} could not be read"
+    told = f"{counted(lines, 'line') if lines else 'parts'} could not be read"
     if not lines and unread == UnreadSpan():
         return "entries contradict one another or have no time"
     if unread.first == unread.last and unread.first is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.planner.plan import Action, ActionType, Change, Drift, DriftKind, Plan
+from skyflowctl.text import counted
 
 SIGNS = {
     ActionType.CREATE: "+",
@@ -87,7 +88,7 @@ def summary_line(plan: Plan) -> str:
     counts = plan.summary()
     if plan.clean:
         number = counts["unchanged"]
-        what = "1 object is" if number == 1 else f"{number} objects are"
+        what = counted(number, "object is", "objects are")
         return f"Nothing to do: {what} as the manifest says."
     named = [f"{counts[name]} to {name}" for name in ("create", "update", "delete")]
     drift = f", {counts['drift']} drifted" if counts["drift"] else ""
@@ -99,10 +100,10 @@ def left_out_text(left_out: int, unread: int) -> str:
     """Return the end of a summary line when mounts are left out, or were not compared in full."""
     text = ""
     if left_out:
-        what = "1 mount is" if left_out == 1 else f"{left_out} mounts are"
+        what = counted(left_out, "mount is", "mounts are")
         text += f" {what} left out: see the messages."
     if unread:
-        what = "1 mount was" if unread == 1 else f"{unread} mounts were"
+        what = counted(unread, "mount was", "mounts were")
         text += f" {what} not compared in full: see the messages."
     return text
 

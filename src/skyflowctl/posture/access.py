@@ -7,7 +7,8 @@ from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
 from skyflowctl.posture.policies import PathRule, Policy
 from skyflowctl.posture.reach import Reach, grants, opened_by, reach_of
-from skyflowctl.posture.words import counted, listed, unchecked
+from skyflowctl.posture.words import unchecked
+from skyflowctl.text import counted, listed
 
 
 def readers(facts: Facts) -> Iterator[Finding]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from skyflowctl.posture.facts import AuditDevice, Facts, MountFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER, listed, unchecked
+from skyflowctl.posture.words import SERVER, unchecked
+from skyflowctl.text import listed
 
 # From OpenBao 2.3 on, devices are declared in the server's own configuration.
 _ADD_DEVICE = (

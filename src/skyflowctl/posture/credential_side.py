@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.posture.facts import Facts, MountFacts
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import counted, days, listed
+from skyflowctl.text import counted, duration, listed
 from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
 
 _SOON = timedelta(days=14)
@@ -82,16 +82,16 @@ def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
         config.raw.get("credential_updated")
     )
     if until is not None and until <= now:
-        grade, word = Grade.CRITICAL, f"expired {days(now - until)} ago"
+        grade, word = Grade.CRITICAL, f"expired {duration(now - until)} ago"
         reason = "Skyflow refuses it: the mount hands out no token"
     elif until is not None and until - now <= _SOON:
-        grade, word = Grade.HIGH, f"expires in {days(until - now)}"
+        grade, word = Grade.HIGH, f"expires in {duration(until - now)}"
         reason = "from then on the mount hands out no token"
     elif one.due:
         grade, word = Grade.MEDIUM, "is due for rotation"
         reason = one.due
     elif since is not None and now - since >= _OLD:
-        grade, word = Grade.MEDIUM, f"is {days(now - since)} old"
+        grade, word = Grade.MEDIUM, f"is {duration(now - since)} old"
         reason = "whoever copied it at any time since can use it"
     else:
         return None
@@ -130,7 +130,7 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
         "kept-keys",
         Grade.HIGH if long else Grade.INFO,
         Subject("mount", one.path),
-        f"{one.path}: a rotation is open" + (f" for {days(now - started)}" if started else ""),
+        f"{one.path}: a rotation is open" + (f" for {duration(now - started)}" if started else ""),
         "two keys may be alive, and nobody has said which one is to stay",
         (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
         f"skyflowctl rotate {one.path} goes on where it stopped",

@@ -7,7 +7,8 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.posture.facts import Exercised, Facts, MountFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER, counted, days, listed
+from skyflowctl.posture.words import SERVER
+from skyflowctl.text import counted, duration, listed
 
 _TELLS_ANYTHING = timedelta(days=1)
 _LONG_ENOUGH = timedelta(days=30)
@@ -120,7 +121,7 @@ def _too_short(paths: list[str], used: Exercised) -> Finding:
         "unused-roles",
         Grade.INFO,
         SERVER,
-        f"the audit log covers only {days(used.until - used.since)}: "
+        f"the audit log covers only {duration(used.until - used.since)}: "
         f"{counted(len(paths), 'role')} did not occur in it",
         "that is too short to call a role unused",
         (listed(paths), _range(used)),
@@ -135,7 +136,7 @@ def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
         "unused-roles",
         Grade.LOW if span >= _LONG_ENOUGH else Grade.INFO,
         Subject("role", f"{one.path}/creds/{name}"),
-        f"nobody has read a token of {name} on {one.path} in {days(span)}",
+        f"nobody has read a token of {name} on {one.path} in {duration(span)}",
         "what nobody uses is only a way in",
         (_range(used),),
         f"ask its owner, then take it out of the manifest or bao delete {one.path}/roles/{name}",

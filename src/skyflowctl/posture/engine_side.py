@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from skyflowctl.posture.facts import Facts, MountFacts, NodeFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import counted, listed, unchecked
+from skyflowctl.posture.words import unchecked
+from skyflowctl.text import counted, listed
 
 
 def digests(facts: Facts) -> Iterator[Finding]:

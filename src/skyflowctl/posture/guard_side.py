@@ -6,7 +6,8 @@ from skyflowctl.posture.facts import Facts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
 from skyflowctl.posture.policies import PathRule, parse_policy
 from skyflowctl.posture.reach import opened_by
-from skyflowctl.posture.words import counted, listed, unchecked
+from skyflowctl.posture.words import unchecked
+from skyflowctl.text import counted, listed
 
 _WRITES = frozenset({"create", "update"})
 _KEY_FIELD = "credentials_json"

@@ -9,6 +9,7 @@ from datetime import datetime
 from skyflowctl.posture.acl import Acl, matches_segments
 from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.policies import PathRule, Policy, parse_policy
+from skyflowctl.wildcards import with_gaps
 
 # Creds answer a read and a write alike; sudo alone opens nothing.
 _GIVES_TOKEN = frozenset({"read", "create", "update", "root"})
@@ -104,17 +105,11 @@ def _maybe(policy: Policy, paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def _as_pattern(rule: PathRule) -> re.Pattern[str]:
-    """Return what a rule with templates may open, as a pattern that never goes back."""
+    """Return what a rule with templates may open; a template is any text in its segment."""
     segments = rule.path.removesuffix("*").split("/")
-    text = "/".join("[^/]*" if each == "+" else _segment(each) for each in segments)
+    text = "/".join(
+        "[^/]*" if each == "+" else with_gaps(map(re.escape, _TEMPLATE.split(each)), "[^/]")
+        for each in segments
+    )
     open_ended = rule.is_prefix or rule.path.endswith("*")
     return re.compile(text + (".*" if open_ended else ""))
-
-
-def _segment(text: str) -> str:
-    """Return a segment with any text in the place of a template; see ``audit/globs.py``."""
-    first, *others = (re.escape(part) for part in _TEMPLATE.split(text))
-    if not others:
-        return first
-    middle = "".join(f"(?>[^/]*?{part})" for part in others[:-1])
-    return f"{first}{middle}[^/]*{others[-1]}"

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from skyflowctl.clock import rfc3339
 from skyflowctl.posture.facts import Certificate, Down, Facts, LiveToken, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER, counted, days, unchecked
+from skyflowctl.posture.words import SERVER, unchecked
+from skyflowctl.text import counted, duration
 
 _OLD_TLS = frozenset({"tls10", "tls11"})
 _SOON = timedelta(days=14)
@@ -93,7 +94,7 @@ def _certificate(certificate: Certificate, facts: Facts) -> Iterator[Finding]:
         grade,
         Subject("node", certificate.address),
         f"the certificate of {certificate.address} "
-        + (f"expired {days(left)} ago" if over else f"expires in {days(left)}"),
+        + (f"expired {duration(left)} ago" if over else f"expires in {duration(left)}"),
         "then no client that checks it gets a token",
         (f"not valid after {rfc3339(certificate.not_after)}",),
         "install a new certificate on that node and send the server SIGHUP",

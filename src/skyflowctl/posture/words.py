@@ -1,13 +1,9 @@
 """Phrases that several checks share."""
 
-from collections.abc import Sequence
-from datetime import timedelta
-
 from skyflowctl.posture.facts import NotRead
 from skyflowctl.posture.model import Finding, Grade, Subject
 
 SERVER = Subject("server", "server")
-_SHOWN = 6
 
 
 def unchecked(
@@ -31,24 +27,3 @@ def unchecked(
         fix=line or "see the server's log, then run the command again",
         unchecked=True,
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names with commas, at most six of them and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    more = len(names) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def counted(number: int, word: str) -> str:
-    """Return a number with its word: ``1 mount``, ``2 mounts``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def days(span: timedelta) -> str:
-    """Return a span in its largest whole unit: ``40 days``, ``3 hours``, ``1 minute``."""
-    seconds = int(abs(span).total_seconds())
-    for size, word in ((86_400, "day"), (3_600, "hour")):
-        if seconds >= size:
-            return counted(seconds // size, word)
-    return counted(seconds // 60, "minute")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skyflowctl.audit.html.svg import drawing, figures, tag, words
-from skyflowctl.audit.html.text import app, clipped, counted, number, percent, text
+from skyflowctl.audit.html.text import amount, app, clipped, number, percent, text
 from skyflowctl.audit.report_model import TopApp
 
 _ROW = 34
@@ -53,8 +53,8 @@ def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
     bars = "".join(_bar(each, at * row, most, frame) for at, each in enumerate(apps))
     first = apps[0]
     told = (
-        f"{counted(len(apps), 'app')}, the busiest first: {clipped(first.app, 60)} with "
-        f"{counted(first.tally.requests, 'request')} on {counted(first.roles, 'role')}."
+        f"{amount(len(apps), 'app')}, the busiest first: {clipped(first.app, 60)} with "
+        f"{amount(first.tally.requests, 'request')} on {amount(first.roles, 'role')}."
     )
     pattern = tag(
         "pattern",
@@ -80,7 +80,7 @@ def _bar(each: TopApp, y: int, most: int, frame: _Frame) -> str:
     bad = max(bad, 1.5) if tally.errors else 0.0
     top = y + (6 if frame.names else 22)
     tip = (
-        f"{clipped(each.app, 60)}: {counted(tally.requests, 'request')}, "
+        f"{clipped(each.app, 60)}: {amount(tally.requests, 'request')}, "
         f"{number(tally.errors)} without a token"
     )
     parts = [tag("title", text(tip))]

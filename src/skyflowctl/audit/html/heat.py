@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from skyflowctl.audit.html.svg import drawing, figures, tag, words
-from skyflowctl.audit.html.text import clipped, counted, name, number, text
+from skyflowctl.audit.html.text import amount, clipped, name, number, text
 from skyflowctl.audit.report_model import HOURS, WEEKDAYS, HeatMap
 
 MOUNTS_SHOWN = 12
@@ -26,7 +26,7 @@ def heat_maps(heat: Sequence[HeatMap]) -> str:
     mounts: Rows = [(each.mount, each.hours) for each in heat[:MOUNTS_SHOWN]]
     left = len(heat) - len(mounts)
     rest = (
-        f" {counted(left, 'quieter mount is', 'quieter mounts are')} left out here."
+        f" {amount(left, 'quieter mount is', 'quieter mounts are')} left out here."
         if left > 0
         else ""
     )

@@ -13,7 +13,7 @@ from importlib.resources import files
 from skyflowctl.audit.html import sections
 from skyflowctl.audit.html.bars import top_apps
 from skyflowctl.audit.html.heat import heat_maps
-from skyflowctl.audit.html.text import counted, day, number, percent, text
+from skyflowctl.audit.html.text import amount, day, number, percent, text
 from skyflowctl.audit.html.timeline import timeline
 from skyflowctl.audit.report_model import Report
 from skyflowctl.version import __version__
@@ -120,9 +120,9 @@ def _lead(report: Report) -> str:
     if not tally.requests:
         return f"No Skyflow tokens were requested in this period. {_verdict(report)}"
     asked = (
-        f"{counted(totals.apps, 'application')} requested Skyflow tokens "
-        f"{counted(tally.requests, 'time')}, for {counted(totals.roles, 'role')} on "
-        f"{counted(totals.mounts, 'mount')}."
+        f"{amount(totals.apps, 'application')} requested Skyflow tokens "
+        f"{amount(tally.requests, 'time')}, for {amount(totals.roles, 'role')} on "
+        f"{amount(totals.mounts, 'mount')}."
     )
     return f"{asked} {_verdict(report)}"
 
@@ -133,14 +133,14 @@ def _verdict(report: Report) -> str:
     skipped = sum(bool(rule.not_applied) for rule in report.rules)
     applied = len(report.rules) - skipped
     found = (
-        f"{counted(findings, 'anomaly', 'anomalies')} {_looks(findings)}"
+        f"{amount(findings, 'anomaly', 'anomalies')} {_looks(findings)}"
         if findings
         else "No anomalies were detected"
     )
     if not applied:
         return "No detection rule could be applied, so nothing is said about anomalies."
     rest = f"; {skipped} could not be applied" if skipped else ""
-    by = f"by the {counted(applied, 'rule')} applied{rest}"
+    by = f"by the {amount(applied, 'rule')} applied{rest}"
     return f"{found} ({by})." if findings else f"{found} {by}."
 
 
@@ -151,10 +151,10 @@ def _looks(findings: int) -> str:
 def _doubts(report: Report) -> str:
     """Return what a reader must know before trusting the figures; empty for nothing."""
     damaged = sum(count for _, count in report.counts.damaged)
-    doubts = [f"{counted(damaged, 'log entry', 'log entries')} could not be read"]
+    doubts = [f"{amount(damaged, 'log entry', 'log entries')} could not be read"]
     doubts = doubts if damaged else []
     if report.limits:
-        doubts.append(f"{counted(len(report.limits), 'limit was', 'limits were')} reached")
+        doubts.append(f"{amount(len(report.limits), 'limit was', 'limits were')} reached")
     if not doubts:
         return ""
     return (
@@ -168,11 +168,11 @@ def _figures(report: Report) -> str:
     tally = totals.tally
     wrapped = f"{number(totals.wrapped)} response-wrapped" if totals.wrapped else ""
     shown = [
-        ("Requests", number(tally.requests), f"by {counted(totals.apps, 'application')}"),
+        ("Requests", number(tally.requests), f"by {amount(totals.apps, 'application')}"),
         (
             "Tokens issued",
             percent(tally.granted, tally.requests),
-            wrapped or counted(tally.granted, "token"),
+            wrapped or amount(tally.granted, "token"),
         ),
         ("No token issued", number(tally.requests - tally.granted), sections.endings(tally)),
         ("Anomalies", number(totals.unusual), _looks(totals.unusual)),

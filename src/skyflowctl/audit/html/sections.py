@@ -5,17 +5,17 @@ from datetime import datetime
 from skyflowctl.audit.html.tables import Cell, Column, table
 from skyflowctl.audit.html.text import (
     NOTHING,
+    amount,
     app,
-    counted,
     moment,
     name,
     number,
-    size,
     stamp,
     text,
 )
 from skyflowctl.audit.model import ChangeKind, CredentialChange, FieldChange, Outcome
 from skyflowctl.audit.report_model import Report, Tally, Unusual, UnusualKind, Usage
+from skyflowctl.text import size
 
 KINDS = {
     UnusualKind.ROLE_ID_CHANGED: "Role ID changed manually",
@@ -85,7 +85,7 @@ def _nothing(report: Report) -> str:
         return '<p class="empty">No rule could be applied, so anomalies were not looked for.</p>'
     return (
         '<p class="empty">No anomalies were detected by the '
-        f"{counted(applied, 'rule')} that could be applied.</p>"
+        f"{amount(applied, 'rule')} that could be applied.</p>"
     )
 
 
@@ -220,7 +220,7 @@ def _before_and_after(each: CredentialChange) -> str:
     if not each.fields:
         return NOTHING
     fields = "".join(f"<li>{_field(one)}</li>" for one in each.fields)
-    summary = counted(len(each.fields), "field")
+    summary = amount(len(each.fields), "field")
     return f"<details><summary>{summary}</summary><ul>{fields}</ul></details>"
 
 
@@ -247,21 +247,21 @@ def _facts(report: Report) -> str:
     counts, span = report.counts, report.range
     whole, copies = counts.requests, counts.duplicates
     asked = f"{_edge(span.since, 'the start of the log')} to {_edge(span.until, 'its end')}"
-    read = f"{counted(counts.files, 'file')}, {size(counts.bytes)}, {counted(counts.lines, 'line')}"
+    read = f"{amount(counts.files, 'file')}, {size(counts.bytes)}, {amount(counts.lines, 'line')}"
     facts = [
         ("Period requested", asked),
         ("Requests and changes found", _found(report)),
         ("Log starts", moment(span.log_first)),
         ("Read", read),
-        ("Token requests", f"{number(whole)} in the log, each counted once"),
+        ("Token requests", f"{number(whole)} in the log, each amount once"),
         (
             "Duplicates",
-            f"{counted(copies, 'entry', 'entries')} from other devices or copies not counted again",
+            f"{amount(copies, 'entry', 'entries')} from other devices or copies not amount again",
         ),
-        ("Forwarded", f"{counted(counts.forwards, 'write')} passed from a standby to the leader"),
+        ("Forwarded", f"{amount(counts.forwards, 'write')} passed from a standby to the leader"),
         (
             "Unmatched",
-            f"{counted(counts.unpaired, 'entry', 'entries')} without its request or response",
+            f"{amount(counts.unpaired, 'entry', 'entries')} without its request or response",
         ),
     ]
     rows = "".join(f"<div><dt>{term}</dt><dd>{told}</dd></div>" for term, told in facts)
@@ -286,7 +286,7 @@ def _damaged(report: Report) -> str:
     rows = "".join(
         f"<li><strong>{number(count)}</strong> {text(reason)}</li>" for reason, count in damaged
     )
-    heading = f"{counted(total, 'log entry', 'log entries')} could not be read"
+    heading = f"{amount(total, 'log entry', 'log entries')} could not be read"
     return f'<h3>{heading}</h3><ul class="limits">{rows}</ul>'
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 
 from skyflowctl.audit.escape import visible
+from skyflowctl.text import counted
 
 LONG_NAME = 72
 """Longer names are folded: their start and end are shown, and all of them on demand."""
@@ -81,9 +82,9 @@ def short_number(value: int) -> str:
     return str(value)
 
 
-def counted(value: int, one: str, many: str = "") -> str:
-    """Return a figure with its noun: ``1 app``, ``3 apps``."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+def amount(value: int, one: str, many: str = "") -> str:
+    """Return a figure with its noun, thousands set apart."""
+    return counted(value, one, many, grouped=True)
 
 
 def percent(part: int, whole: int) -> str:
@@ -96,16 +97,6 @@ def percent(part: int, whole: int) -> str:
     if share < 0.1:
         return "under 0.1 %"
     return f"{min(share, 99.9):.1f} %"
-
-
-def size(value: int) -> str:
-    """Return bytes for people, with decimal units."""
-    amount = float(value)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def day(value: datetime) -> str:
@@ -130,11 +121,3 @@ def moment(value: datetime | None, *, stacked: bool = False) -> str:
 def stamp(value: datetime) -> str:
     """Return a time as RFC 3339, which also sorts as text."""
     return value.isoformat().replace("+00:00", "Z")
-
-
-def length(seconds: int) -> str:
-    """Return how long a bucket is: ``15 minutes``, ``1 day``."""
-    for unit, one in ((86_400, "day"), (3600, "hour")):
-        if seconds >= unit and seconds % unit == 0:
-            return counted(seconds // unit, one)
-    return counted(max(1, seconds // 60), "minute")

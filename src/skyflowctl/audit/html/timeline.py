@@ -1,15 +1,14 @@
 """Requests over time: a stack of columns, the mounts told apart by order, name and colour."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from skyflowctl.audit.html.svg import drawing, figures, nice_steps, tag, words
 from skyflowctl.audit.html.text import (
+    amount,
     clipped,
-    counted,
     day,
-    length,
     moment,
     name,
     number,
@@ -19,6 +18,7 @@ from skyflowctl.audit.html.text import (
     text,
 )
 from skyflowctl.audit.report_model import Series, SeriesLine
+from skyflowctl.text import duration
 
 NAMED_MOUNTS = 5
 """Mounts with a colour of their own; the others are drawn as one."""
@@ -86,7 +86,7 @@ def _bands(lines: tuple[SeriesLine, ...]) -> list[_Band]:
     if rest:
         requests = tuple(map(sum, zip(*(line.requests for line in rest), strict=True)))
         errors = tuple(map(sum, zip(*(line.errors for line in rest), strict=True)))
-        label = counted(len(rest), "other mount")
+        label = amount(len(rest), "other mount")
         bands.append(_Band(label, f"s{NAMED_MOUNTS}", requests, errors))
     return bands
 
@@ -112,7 +112,7 @@ def _description(series: Series, bands: list[_Band]) -> str:
     peak = max(range(len(totals)), key=totals.__getitem__)
     mounts = "; ".join(f"{clipped(band.label, 60)} {number(band.total)}" for band in bands)
     return (
-        f"Columns of {length(series.bucket_seconds)} from {_at(series, 0)} to "
+        f"Columns of {duration(timedelta(seconds=series.bucket_seconds))} from {_at(series, 0)} to "
         f"{_at(series, len(totals) - 1)} UTC, stacked by mount: {mounts}. "
         f"Most requests: {number(totals[peak])} from {_at(series, peak)}."
     )
@@ -286,7 +286,7 @@ def _key(bands: list[_Band]) -> str:
 
 def _figures(series: Series, bands: list[_Band]) -> str:
     head = [
-        f"From (UTC), {length(series.bucket_seconds)} each",
+        f"From (UTC), {duration(timedelta(seconds=series.bucket_seconds))} each",
         *(name(band.label) for band in bands),
         "All",
         "Without a token",

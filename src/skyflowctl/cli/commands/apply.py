@@ -24,9 +24,9 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest

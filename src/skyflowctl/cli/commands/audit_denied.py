@@ -17,9 +17,9 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.operations.audit_denied import RefusedGroup

@@ -17,10 +17,10 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
+from skyflowctl.text import counted
 from skyflowctl.version import semver
 
 if TYPE_CHECKING:

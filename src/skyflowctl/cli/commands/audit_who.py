@@ -18,10 +18,10 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.secret import Secret
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.audit.query import Query

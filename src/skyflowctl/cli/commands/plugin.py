@@ -19,9 +19,9 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

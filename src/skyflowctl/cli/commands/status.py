@@ -15,9 +15,9 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.operations.status import MountStatus

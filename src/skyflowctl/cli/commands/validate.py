@@ -7,9 +7,9 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode
+from skyflowctl.text import counted
 
 
 @command(

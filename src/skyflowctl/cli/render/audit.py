@@ -9,8 +9,8 @@ from skyflowctl.audit.model import Counts, Outcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.clock import rfc3339
+from skyflowctl.text import counted
 
 OUTCOME_STYLES: Mapping[str, str] = {
     "granted": "green",

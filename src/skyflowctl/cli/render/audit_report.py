@@ -9,7 +9,8 @@ from skyflowctl.cli.render.audit import short_hashes
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted, safe, show
+from skyflowctl.cli.render.text import safe, show
+from skyflowctl.text import counted, size
 
 _WIDE, _FULL = 112, 150
 _NO_TOKEN = ("denied", "refused", "failed", "unknown", "pending")
@@ -35,7 +36,7 @@ def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
 def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
     totals, counts, span = data["totals"], data["counts"], data["range"]
     ended = [f"{totals[name]} {name}" for name in ("granted", *_NO_TOKEN) if totals[name]]
-    read = f"{counted(counts['files'], 'file')}, {_size(counts['bytes'])}, "
+    read = f"{counted(counts['files'], 'file')}, {size(counts['bytes'])}, "
     read += counted(counts["lines"], "line")
     damaged = sum(counts["damaged"].values())
     subject = data["subject"]
@@ -70,13 +71,6 @@ def _range(span: Mapping[str, str | None]) -> str:
     found = "nothing in it" if not first or not last else f"{_time(first)} to {_time(last)} UTC"
     asked = [f"{name} {_time(span[name] or '')}" for name in ("since", "until") if span[name]]
     return f"{found} (asked: {', '.join(asked)})" if asked else found
-
-
-def _size(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"
 
 
 def _time(text: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import columns, counted, safe
+from skyflowctl.cli.render.text import columns, safe
 from skyflowctl.posture.model import Finding, Grade, Report, Result
+from skyflowctl.text import counted
 
 _STYLES = {
     "critical": "bold red",

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import counted, safe
+from skyflowctl.cli.render.text import safe
 from skyflowctl.executor.events import (
     ActionDone,
     ActionFailed,
@@ -14,6 +14,7 @@ from skyflowctl.executor.events import (
     Event,
     Listener,
 )
+from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -8,8 +8,9 @@ from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.rotation_steps import steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted, safe
+from skyflowctl.cli.render.text import safe
 from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
+from skyflowctl.text import counted
 
 _AT_SKYFLOW = {
     AtSkyflow.DELETED.value: Styled("deleted", "green"),

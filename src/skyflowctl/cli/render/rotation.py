@@ -7,9 +7,9 @@ from typing import Any
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.rotation_steps import STYLES, said, steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import counted
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation.model import MountOutcome, StepName, Word
+from skyflowctl.text import counted
 
 _KEY_COLUMNS = 10
 _UNWELL = {Word.REFUSED.value, Word.FAILED.value, Word.PENDING.value}

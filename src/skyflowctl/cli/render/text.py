@@ -61,8 +61,3 @@ def show(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={show(item)}" for key, item in value.items())
     return str(value)
-
-
-def counted(number: int, word: str) -> str:
-    """Return a number with its word in the plural where it belongs: ``1 mount``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

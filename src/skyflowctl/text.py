@@ -1,0 +1,47 @@
+"""Figures and lists as people read them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+_LISTED = 6
+
+
+def counted(number: int, one: str, many: str = "", *, grouped: bool = False) -> str:
+    """Return a number with its noun: ``1 mount``, ``2 policies``.
+
+    Args:
+        number: how many.
+        one: the noun in the singular.
+        many: its plural; empty: with an s.
+        grouped: set thousands apart: ``1,234 mounts``.
+    """
+    figure = f"{number:,}" if grouped else str(number)
+    return f"{figure} {one if number == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas, at most six of them and how many more there are."""
+    shown = ", ".join(names[:_LISTED])
+    more = len(names) - _LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def duration(span: timedelta) -> str:
+    """Return a span in its largest whole unit: ``40 days``, ``3 hours``, ``1 minute``."""
+    seconds = int(abs(span).total_seconds())
+    for unit, word in ((86_400, "day"), (3_600, "hour")):
+        if seconds >= unit:
+            return counted(seconds // unit, word)
+    return counted(seconds // 60, "minute")
+
+
+def size(number: int) -> str:
+    """Return bytes in decimal units: ``512 bytes``, ``1.5 kB``."""
+    if number < 1000:
+        return counted(number, "byte")
+    amount = float(number)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 1000:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"
