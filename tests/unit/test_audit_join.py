@@ -5,7 +5,7 @@ from support.audit_logs import Story, Token, approle, created, userpass
 
 from skyflowctl.audit import join, logins, recogniser
 from skyflowctl.audit.entries import Entry, decode
-from skyflowctl.audit.join import Joiner, Row
+from skyflowctl.audit.join import Handlers, Joiner, Row
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Outcome
 from skyflowctl.audit.recogniser import Recogniser
@@ -14,7 +14,7 @@ from skyflowctl.audit.seen import Seen
 
 def joined(story: Story) -> tuple[list[Row], Joiner]:
     rows: list[Row] = []
-    joiner = Joiner(Recogniser(("skyflow",)), Logins(), rows.append)
+    joiner = Joiner(Recogniser(("skyflow",)), Logins(), Handlers(rows.append))
     for line in story.lines():
         joiner.feed(entry(line), "n1", len(line))
     joiner.finish()
@@ -47,7 +47,7 @@ def test_waiting_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(20):
         story.creds(approle("orders"), "order:1", outcome="unknown")
     rows: list[Row] = []
-    joiner = Joiner(Recogniser(("skyflow",)), Logins(), rows.append)
+    joiner = Joiner(Recogniser(("skyflow",)), Logins(), Handlers(rows.append))
     for line in story.lines():
         joiner.feed(entry(line), "n1", len(line))
     assert len(rows) >= 15

@@ -28,6 +28,7 @@ def csv_cell(value: object) -> str:
     """Return a value as a cell that no spreadsheet takes for a formula.
 
     A text that begins as one gets an apostrophe in front, which spreadsheets do not show.
+    Texts of a list are set apart by a blank.
     """
     if value is None:
         return ""
@@ -35,7 +36,7 @@ def csv_cell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
-    text = visible(str(value))
+    text = visible(" ".join(value) if isinstance(value, list) else str(value))
     return "'" + text if text.lstrip()[:1] in _FORMULA and text.strip() else text
 
 

@@ -38,7 +38,7 @@ class Table:
     Args:
         name: of its file, without ``.csv``.
         columns: their names.
-        rows: texts, numbers, truth values and None; escaped when they are written.
+        rows: texts, numbers, truth values, None and lists of texts; escaped when they are written.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Writing:
         def add(row: Mapping[str, Any]) -> None:
             with self._telling():
                 lines.write(json.dumps(row, allow_nan=False) + "\n")
-                cells.write(csv_line(_flat(row[column]) for column in columns))
+                cells.write(csv_line(row[column] for column in columns))
 
         return add
 
@@ -164,10 +164,6 @@ class Writing:
                 fix="name a folder that can be made, where there is room",
                 code="evidence-not-written",
             ) from None
-
-
-def _flat(value: object) -> object:
-    return " ".join(value) if isinstance(value, list) else value
 
 
 class _File:

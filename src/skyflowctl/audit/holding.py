@@ -25,7 +25,18 @@ REORDER_SECONDS = 30.0
 WRAPPED_MAX = 5_000
 """Wrapped answers that wait for their unwrap."""
 
-_CREDENTIAL = frozenset(list(ChangeKind)[: list(ChangeKind).index(ChangeKind.ROLE_WRITTEN)])
+_OF_CREDENTIALS = frozenset(
+    {
+        ChangeKind.WRITE,
+        ChangeKind.ROTATION_OPENED,
+        ChangeKind.ROTATION_WRITTEN,
+        ChangeKind.ROTATION_COMMITTED,
+        ChangeKind.ROLLBACK,
+        ChangeKind.KEPT_DESTROYED,
+        ChangeKind.REVOKED,
+    }
+)
+"""They have no name: they are a mount's."""
 
 Record = TokenRequest | CredentialChange
 
@@ -284,7 +295,7 @@ def credential_change(row: Row) -> CredentialChange:
         request_id=row.request_id,
         node=row.node,
         run_id=row.run_id,
-        name="" if row.change in _CREDENTIAL else row.role,
+        name="" if row.change in _OF_CREDENTIALS else row.role,
         fields=row.fields,
         created=row.entry.request.operation == "create",
     )

@@ -6,6 +6,7 @@ time, and stands alone when no response follows.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from skyflowctl.audit.admin import States, admin_target, role_change
@@ -87,17 +88,35 @@ class Row(NamedTuple):
     fields: tuple[FieldChange, ...] = ()
 
 
+def _ignore(_: object) -> None:
+    """Take in nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who gets what a joiner finds.
+
+    Args:
+        row: gets each request once, when its response is there or given up.
+        copy: gets what another device wrote about a request that was handed out.
+        unwrap: gets the responses that opened a wrapped answer.
+        again: gets the id of a request that is executed after it was answered: the answer
+            was a control group's, even if wrapping had been asked for.
+    """
+
+    row: Callable[[Row], object]
+    copy: Callable[[Row], object] = _ignore
+    unwrap: Callable[[Entry], object] = _ignore
+    again: Callable[[str], object] = _ignore
+
+
 class Joiner:
     """Takes entries in the order of time; hands out rows.
 
     Args:
         recogniser: which mounts are ours.
         logins: learns who the tokens belong to.
-        on_row: gets each request once, when its response is there or given up.
-        on_copy: gets what another device wrote about a request that was handed out.
-        on_unwrap: gets the responses that opened a wrapped answer.
-        on_again: gets the id of a request that is executed after it was answered: the
-            answer was a control group's, even if wrapping had been asked for.
+        handlers: get what is found.
         every_change: also hand out changes of roles and of the server's own settings, and
             what root tokens do.
     """
@@ -106,21 +125,15 @@ class Joiner:
         self,
         recogniser: Recogniser,
         logins: Logins,
-        on_row: Callable[[Row], object],
-        on_copy: Callable[[Row], object] | None = None,
-        on_unwrap: Callable[[Entry], object] | None = None,
+        handlers: Handlers,
         *,
-        on_again: Callable[[str], object] | None = None,
         every_change: bool = False,
     ) -> None:
         self._logins = logins
         self.damaged: Counter[str] = Counter()
         self.duplicates = self.forwards = self.unpaired = self.requests = 0
         self._recognise = recogniser.target
-        self._on_row = on_row
-        self._on_copy = on_copy
-        self._on_unwrap = on_unwrap
-        self._on_again = on_again
+        self._handlers = handlers
         self._states = States() if every_change else None
         # Ordered: the oldest of a plain dict is found only past all that were removed before.
         self._pending: OrderedDict[int, Logged] = OrderedDict()
@@ -141,7 +154,7 @@ class Joiner:
         else:
             if target is None and entry.response is not None:
                 self._elsewhere(entry)
-                if self._states is None or not (entry.details or _is_root(entry.auth)):
+                if self._states is None or not (entry.details or is_root(entry.auth)):
                     return
             found = self._change(entry, target, stream)
             if found is None:
@@ -176,7 +189,7 @@ class Joiner:
             and (kind := role_change(request.operation)) is not None
         ):
             return target, kind
-        if entry.response is not None and _is_root(entry.auth):
+        if entry.response is not None and is_root(entry.auth):
             return Target("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
         return None
 
@@ -196,8 +209,8 @@ class Joiner:
             self._logins.learn(entry)
         elif entry.request.path == AUTHORIZE:
             self._parked.approve(entry, self._logins)
-        elif entry.request.path in UNWRAPS and self._on_unwrap is not None and not entry.error:
-            self._on_unwrap(entry)
+        elif entry.request.path in UNWRAPS and not entry.error:
+            self._handlers.unwrap(entry)
 
     def _asked(self, logged: Logged, key: int) -> None:
         known = self._seen.get(key)
@@ -244,8 +257,7 @@ class Joiner:
             row = row._replace(fields=fields)
         if first != key and row is not None:
             row = row._replace(approved_by=self._parked.approvers(first))
-            if self._on_again is not None:
-                self._on_again(row.request_id)
+            self._handlers.again(row.request_id)
         # Both devices log a request before it is served, so a first copy was seen by now.
         if self.duplicates and row is not None:
             row = self._in_one_form(row, key)
@@ -290,7 +302,7 @@ class Joiner:
             return
         if row.change is None:
             self.requests += 1
-        self._on_row(row)
+        self._handlers.row(row)
 
     def _in_one_form(self, row: Row, key: int) -> Row:
         """Write a hashed ctx as it was first written, so that one ctx counts as one."""
@@ -314,8 +326,7 @@ class Joiner:
             self._aliases[row.ctx] = first
             if len(self._aliases) > ALIASES_MAX:
                 self._aliases.popitem(last=False)
-        if self._on_copy is not None:
-            self._on_copy(row)
+        self._handlers.copy(row)
 
     def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
         """Make the row; None when there is no time to put it at."""
@@ -356,7 +367,8 @@ def _is_device_test(entry: Entry) -> bool:
     return entry.request.path == "sys/audit/test" and not (entry.auth or _NOBODY).display_name
 
 
-def _is_root(auth: Auth | None) -> bool:
+def is_root(auth: Auth | None) -> bool:
+    """Return whether a token bears the root policy."""
     return auth is not None and auth.policies is not None and "root" in auth.policies
 
 

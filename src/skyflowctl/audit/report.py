@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
 from skyflowctl.audit.holding import credential_change
-from skyflowctl.audit.join import Row
+from skyflowctl.audit.join import Row, is_root
 from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange
 from skyflowctl.audit.report_model import (
     Limit,
@@ -114,8 +114,7 @@ class Reporter:
                 continue
             self._log_first = min(self._log_first, time)
             last = time
-            auth = row[14].auth
-            if auth is not None and auth.policies is not None and "root" in auth.policies:
+            if is_root(row[14].auth):
                 self._as_root(row)
             if row[13] is not None:
                 self._change(row)
@@ -170,7 +169,7 @@ class Reporter:
         for use in self._uses.values():
             use.settle()
         uses = [self._uses[key] for key in sorted(self._uses) if self._uses[key].requests]
-        unusual = self._unusual(uses)
+        unusual, failures_judged = self._unusual(uses)
         kinds = _by_key(unusual)
         usage = tuple(use.told(tuple(sorted(kinds.get(use.key, ())))) for use in uses)
         changes = tuple(sorted(self._changes, key=lambda each: (each.time, each.request_id)))
@@ -186,13 +185,13 @@ class Reporter:
             series=series,
             heat=self._timeline.heat(line.mount for line in series.lines),
             top_apps=_top_apps(usage),
-            rules=rules(self._grounds()),
+            rules=rules(self._grounds(failures=failures_judged)),
             limits=tuple(self._limits(usage, len(unusual))),
             subject=self.asked.subject,
         )
 
-    def _grounds(self) -> Grounds:
-        """Return what the logs give to the rules."""
+    def _grounds(self, *, failures: bool) -> Grounds:
+        """Return what the logs give to the rules; ``failures``: a share could be judged."""
         asked, uses, days = self.asked, self._uses.values(), None
         if self._log_last:
             days = (moment(self._log_last) - moment(self._log_first)).days
@@ -201,12 +200,13 @@ class Reporter:
             habits=any(use.habit.is_known for use in uses),
             patterns=asked.patterns is not None,
             plain=any(use.judged for use in uses),
-            failures=self._failures_judged and not self._timeline.hours_left_out,
+            failures=failures and not self._timeline.hours_left_out,
             declared=asked.declared is not None,
         )
 
-    def _unusual(self, uses: Sequence[Use]) -> list[Unusual]:
-        jumps, self._failures_judged = failure_jumps(self._timeline.hours, self._since)
+    def _unusual(self, uses: Sequence[Use]) -> tuple[list[Unusual], bool]:
+        """Return the findings, and whether any mount's share of failures could be judged."""
+        jumps, judged = failure_jumps(self._timeline.hours, self._since)
         found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
         found += [each for change in self._changes if (each := role_id_changed(change))]
         for use in uses:
@@ -215,7 +215,8 @@ class Reporter:
                 found.append(use.outside.told(UnusualKind.CTX_OUTSIDE_PATTERN, use.key, detail))
             if (habit := use.habit.told(use.key)) is not None:
                 found.append(habit)
-        return sorted(found, key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
+        found.sort(key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
+        return found, judged
 
     def _undeclared(self, uses: Sequence[Use]) -> Iterator[Unusual]:
         """Tell the uses of roles that should not be there and gave tokens."""

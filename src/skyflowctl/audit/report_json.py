@@ -52,7 +52,7 @@ def report_tables(data: Mapping[str, Any]) -> tuple[Table, ...]:
     return (
         _table("usage", data["usage"], _USAGE),
         _table("unusual", data["unusual"], _UNUSUAL),
-        _table("changes", data["changes"], _CHANGES),
+        _table("changes", map(_with_texts, data["changes"]), _CHANGES),
         Table("series", ("start", "mount", "requests", "errors"), _points(data["series"])),
         Table("hours", ("mount", "weekday", "hour", "requests"), _hours(data["heat"])),
         _table("top_apps", data["top_apps"], _TOP_APPS),
@@ -75,17 +75,16 @@ _TOP_APPS = ("app", "auth", *_TALLY, "errors", "roles")
 
 
 def _table(name: str, rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> Table:
-    return Table(name, columns, [[_flat(row[column]) for column in columns] for row in rows])
+    return Table(name, columns, [[row[column] for column in columns] for row in rows])
 
 
-def _flat(value: object) -> object:
-    if not isinstance(value, list):
-        return value
-    return " ".join(each if isinstance(each, str) else _change_words(each) for each in value)
-
-
-def _change_words(change: Mapping[str, Any]) -> str:
-    return f"{change['field']}: {change['before'] or '?'} -> {change['after'] or 'none'};"
+def _with_texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the changes with each field's change as a text."""
+    texts = [
+        f"{one['field']}: {one['before'] or '?'} -> {one['after'] or 'none'};"
+        for one in row["changes"]
+    ]
+    return {**row, "changes": texts}
 
 
 def _points(series: Mapping[str, Any]) -> list[Sequence[object]]:

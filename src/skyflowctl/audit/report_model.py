@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How requests ended, in the order of ``Outcome``; ``requests`` is the sum of the others."""
+    """How requests ended; ``requests`` is the sum of the others."""
 
     requests: int = 0
     granted: int = 0
@@ -55,7 +55,7 @@ class Tally:
 
 
 class UnusualKind(StrEnum):
-    """Which rule a finding breaks; see ``audit/unusual.py``."""
+    """Which rule a finding breaks (``audit/unusual.py``), the most serious first."""
 
     ROLE_ID_CHANGED = "role-id-changed-by-hand"
     ROOT_TOKEN = "root-token"  # noqa: S105 - a rule's name

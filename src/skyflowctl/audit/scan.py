@@ -17,7 +17,7 @@ from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
 from skyflowctl.audit.entries import Entry, decode, decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
-from skyflowctl.audit.join import Joiner, Row
+from skyflowctl.audit.join import Handlers, Joiner, Row
 from skyflowctl.audit.lines import TOO_LONG, blocks, lines_with
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
@@ -141,10 +141,7 @@ class Scan:
         joiner = self._joiner = Joiner(
             self._recogniser(),
             logins,
-            holding.add,
-            holding.copied,
-            holding.unwrapped,
-            on_again=holding.was_parked,
+            Handlers(holding.add, holding.copied, holding.unwrapped, holding.was_parked),
         )
         feed = joiner.feed
         for batch in self._batches():
@@ -160,7 +157,7 @@ class Scan:
         joiner = self._joiner = Joiner(
             self._recogniser(),
             Logins(),
-            joined.append,
+            Handlers(joined.append),
             every_change=self._options.every_change,
         )
         feed = joiner.feed

@@ -5,7 +5,7 @@ one at a mount's share of failures; three at what should not be there at all. A 
 these logs give no ground for is said not to have been applied.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from skyflowctl.audit.report_model import HOURS, Rule, Unusual, UnusualKind
@@ -238,58 +238,60 @@ class Grounds:
     declared: bool = False
 
 
+_RULES = {
+    UnusualKind.ROLE_ID_CHANGED: (
+        "the Skyflow role id of a role was changed by a request without a run of skyflowctl"
+    ),
+    UnusualKind.ROOT_TOKEN: "a root token was used, for any purpose",
+    UnusualKind.UNDECLARED_ROLE: (
+        "tokens were issued for a role that the manifest (or, with --server-roles, the server) "
+        "does not have"
+    ),
+    UnusualKind.FAILURE_JUMP: (
+        f"in an hour with at least {JUMP_REQUESTS} requests on a mount, at least {JUMP_PERCENT} % "
+        f"failed, and {JUMP_TIMES} times the share of the hours before, if these are at least "
+        f"{JUMP_BASE} requests"
+    ),
+    UnusualKind.FIRST_SEEN_APP: (
+        f"an app's first request on a role in the log, with at least {KNOWN_DAYS} days of log "
+        "before it"
+    ),
+    UnusualKind.CTX_OUTSIDE_PATTERN: (
+        "a ctx that can be read and does not match the role's current pattern; hashed ones cannot "
+        "be judged"
+    ),
+    UnusualKind.OUTSIDE_USUAL_HOURS: (
+        f"an hour of the day (UTC) that, with the hours before and after it, has less than "
+        f"{RARE_PERCENT} % of what the app asked of the role on earlier days, if these are at "
+        f"least {HABIT_REQUESTS} requests on {HABIT_DAYS} days"
+    ),
+}
+
+
 def rules(grounds: Grounds) -> tuple[Rule, ...]:
     """Return the rules in words, and why one could not be applied."""
-    kinds = UnusualKind
-    ctx = "the roles' patterns are not known: name the manifest (-f), or give --server-roles"
-    if grounds.patterns:
-        ctx = "" if grounds.plain else "no readable ctx of a role with a pattern is in the logs"
-    short = grounds.days is None or grounds.days < KNOWN_DAYS
-    return (
-        Rule(
-            kinds.ROLE_ID_CHANGED,
-            "the Skyflow role id of a role was changed by a request without a run of skyflowctl",
-        ),
-        Rule(kinds.ROOT_TOKEN, "a root token was used, for whatever it was"),
-        Rule(
-            kinds.UNDECLARED_ROLE,
-            "tokens were issued for a role that the manifest (or, with --server-roles, the "
-            "server) does not have",
-            ""
-            if grounds.declared
-            else "the roles are not known: name the manifest (-f), or give --server-roles",
-        ),
-        Rule(
-            kinds.FAILURE_JUMP,
-            f"in an hour with at least {JUMP_REQUESTS} requests on a mount, at least "
-            f"{JUMP_PERCENT} % failed, and {JUMP_TIMES} times the share of the hours before, "
-            f"if these are at least {JUMP_BASE} requests",
-            "" if grounds.failures else f"no mount has {JUMP_BASE} earlier requests to compare",
-        ),
-        Rule(
-            kinds.FIRST_SEEN_APP,
-            f"an app's first request on a role in the log, with at least {KNOWN_DAYS} days of "
-            f"log before it",
-            f"the logs cover {_days(grounds.days)}, not the {KNOWN_DAYS} days that it takes"
-            if short
-            else "",
-        ),
-        Rule(
-            kinds.CTX_OUTSIDE_PATTERN,
-            "a ctx that can be read and is not what the role's pattern says now; hashed ones "
-            "cannot be judged",
-            ctx,
-        ),
-        Rule(
-            kinds.OUTSIDE_USUAL_HOURS,
-            f"an hour of the day (UTC) that, with the hours before and after it, has less than "
-            f"{RARE_PERCENT} % of what the app asked of the role on earlier days, if these are "
-            f"at least {HABIT_REQUESTS} requests on {HABIT_DAYS} days",
-            ""
-            if grounds.habits
-            else f"no app asked for a role {HABIT_REQUESTS} times on {HABIT_DAYS} earlier days",
-        ),
-    )
+    missing = dict(_missing(grounds))
+    return tuple(Rule(kind, text, missing.get(kind, "")) for kind, text in _RULES.items())
+
+
+def _missing(grounds: Grounds) -> Iterator[tuple[UnusualKind, str]]:
+    """Yield the rules that cannot be applied, each with the reason."""
+    how = "name the manifest (-f), or give --server-roles"
+    if not grounds.declared:
+        yield UnusualKind.UNDECLARED_ROLE, f"the roles are not known: {how}"
+    if not grounds.failures:
+        yield UnusualKind.FAILURE_JUMP, f"no mount has {JUMP_BASE} earlier requests to compare"
+    if grounds.days is None or grounds.days < KNOWN_DAYS:
+        covered = f"the logs cover {_days(grounds.days)}"
+        yield UnusualKind.FIRST_SEEN_APP, f"{covered}, not the {KNOWN_DAYS} days that it takes"
+    if not grounds.patterns:
+        yield UnusualKind.CTX_OUTSIDE_PATTERN, f"the roles' patterns are not known: {how}"
+    elif not grounds.plain:
+        why = "no readable ctx of a role with a pattern is in the logs"
+        yield UnusualKind.CTX_OUTSIDE_PATTERN, why
+    if not grounds.habits:
+        why = f"no app asked for a role {HABIT_REQUESTS} times on {HABIT_DAYS} earlier days"
+        yield UnusualKind.OUTSIDE_USUAL_HOURS, why
 
 
 def _days(number: int | None) -> str:

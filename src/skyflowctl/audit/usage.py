@@ -152,7 +152,11 @@ class Use:
         return Tally(
             self.requests,
             self.requests - sum(bad.values()),
-            *(bad.get(outcome, 0) for outcome in list(Outcome)[1:]),
+            denied=bad.get(Outcome.DENIED, 0),
+            refused=bad.get(Outcome.REFUSED, 0),
+            failed=bad.get(Outcome.FAILED, 0),
+            unknown=bad.get(Outcome.UNKNOWN, 0),
+            pending=bad.get(Outcome.PENDING, 0),
         )
 
     def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:
