@@ -54,6 +54,14 @@ def parse_rfc3339(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
+def time_or_none(text: object) -> datetime | None:
+    """Return a time that somebody else told; None for none, or one in another form."""
+    try:
+        return parse_rfc3339(str(text)) if text else None
+    except ValueError:
+        return None
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the span that a text such as ``90d``, ``20m`` or ``1h30m`` names.
 

@@ -342,7 +342,7 @@ def test_a_rollback_goes_back_once(rig: Rig):
 
 def test_a_cut_off_says_since_when_by_whom_and_why(rig: Rig):
     path, old, new = rotated(rig)
-    assert rig.gateway.cut_off(path, "INC-1042: key in a log, umlaut \u00e4", "run-7")
+    first = rig.gateway.cut_off(path, "INC-1042: key in a log, umlaut \u00e4", "run-7")
     config = rig.gateway.read_config(path)
     found = config.revoked
     assert not config.configured
@@ -355,7 +355,9 @@ def test_a_cut_off_says_since_when_by_whom_and_why(rig: Rig):
     assert found.by == ("token" if rig.real else "root")
     assert found.at == config.raw["credential_updated"]
     # Sent again, also with other words: the first cut-off is the one.
-    assert rig.gateway.cut_off(path, "another", "run-8")
+    assert rig.gateway.cut_off(path, "another", "run-8") == first
+    assert first.words_kept
+    assert first.tokens_valid_until > found.at
     assert rig.gateway.read_config(path).revoked == found
     history = rig.gateway.read_history(path)
     assert {one.key_id: one.revoked for one in history.values()} == {old: found, new: found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -103,10 +104,11 @@ def test_a_watch_that_is_interrupted_rolls_back(stack: Stack) -> None:
     assert live_key(stack, "purchase") == before
 
 
-def test_a_mount_is_cut_off() -> None:
-    """On a stack of its own, for nothing brings the mount back."""
+def test_a_mount_is_cut_off_and_the_way_out_that_every_command_prints_works() -> None:
+    """On a stack of its own: other tests count on the mount."""
     with running_stack(apply=True) as stack:
         check_cut_off(stack)
+        check_way_out(stack)
 
 
 def check_cut_off(stack: Stack) -> None:
@@ -122,3 +124,32 @@ def check_cut_off(stack: Stack) -> None:
     assert {one["at_skyflow"] for one in deleted["keys"]} <= {"deleted", "absent"}
     protected = stack.json("config", "revoke", "order", "--reason", "TEST", "-y", check=5)
     assert protected["errors"][0]["code"] == "needs-allow-destroy"
+
+
+ADVISE = {
+    "status": 0,
+    "health": 6,
+    "plan": 0,
+    "apply -y": 3,
+    "audit posture": 0,
+    "mount show payment": 0,
+    "config show payment": 0,
+}
+"""Commands that speak of a mount that was cut off, with their exit codes."""
+
+
+def check_way_out(stack: Stack) -> None:
+    """The dev stack's account and operator stand in, though all keys at Skyflow are deleted."""
+    advised = set()
+    for words, code in ADVISE.items():
+        done = stack.cli(*words.split(), exported=True, check=code)
+        (sentence,) = re.findall(r"the way out is a new key: .*", done.stdout + done.stderr)[:1]
+        advised.add(sentence)
+    (advice,) = advised
+    (printed,) = re.findall(r"'(skyflowctl [^']+)'", advice)
+    assert printed == "skyflowctl rotate payment --generate"
+    stack.cli(*printed.split()[1:], "-y", exported=True)
+    health = stack.json("health", "payment", "--refresh")["data"]["mounts"]
+    assert [one["state"] for one in health] == ["ok"]
+    planned = stack.json("plan")["data"]
+    assert (planned["actions"], planned["drift"]) == ([], [])

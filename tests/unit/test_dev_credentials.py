@@ -136,6 +136,20 @@ class TestRotatedPast:
         assert stand_in(layout) == "key-0"
         assert emulator.keys == {ORDER: ["made-by-skyflow"]}
 
+    def test_nor_one_whose_account_has_no_key_left_after_a_cut_off(self, emulator, layout):
+        DevCredentials(layout, BOTH).resolve("order")
+        emulator.keys[ORDER] = []  # config revoke --delete-keys
+        DevCredentials(layout, BOTH).prepare_apply()
+        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-0"
+        assert emulator.keys == {ORDER: []}
+
+    def test_an_emulator_that_lost_its_accounts_gets_a_new_one(self, emulator, layout):
+        DevCredentials(layout, BOTH).resolve("order")
+        emulator.roles.clear()
+        emulator.keys.clear()
+        DevCredentials(layout, BOTH).resolve("order")
+        assert stand_in(layout) in emulator.keys[ORDER]
+
     def test_a_server_that_starts_gets_stand_ins_that_mint(self, emulator, layout):
         rotated_and_retired(emulator, layout)
         accounts.forget_retired(layout, load_state(layout).emulator)

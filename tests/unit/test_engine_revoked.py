@@ -213,3 +213,70 @@ def test_an_older_engine_reads_the_record_without_the_mark():
     assert ConfigRecord.from_stored(stored) == record
     del stored["revoked"]
     assert ConfigRecord.from_stored(stored).revoked is None
+
+
+INTENT = {"rotation_id": "rot-1", "rotation_keys": ["old"]}
+
+
+@scenario
+async def test_the_intent_of_a_rotation_may_end_a_cut_off_and_nothing_else_without_a_credential():
+    bench = Bench()
+    await bench.fails(400, "update", "config", **INTENT)
+    await bench.configured(A)
+    await cut_off(bench)
+    revoked = (await bench.read("config"))["revoked"]
+    await bench.fails(400, "update", "config", description="no credential")
+    await bench.write("config", **INTENT)
+    told = await bench.read("config")
+    assert (told["revoked"], told["credentials_configured"]) == (revoked, False)
+    assert (told["rotation"]["state"], told["rotation"]["from"]) == ("open", "")
+    await bench.fails(400, "read", "creds/reader")
+    text = bench.key(A)
+    await bench.write("config", credentials_json=text, rotation_id="rot-1")
+    told = await bench.read("config")
+    assert (told["revoked"], told["key_id"]) == (None, who(text)[1])
+    committed = await bench.write("config/commit", rotation_id="rot-1")
+    assert committed["rotation"]["old_tokens_valid_until"] is None
+
+
+@scenario
+async def test_a_cut_off_forgets_a_rotation_that_was_to_end_the_one_before():
+    bench = Bench()
+    await bench.configured(A)
+    await cut_off(bench)
+    version = (await bench.write("config", **INTENT))["version"]
+    revoked = (await bench.read("config"))["revoked"]
+    await bench.delete("config", reason="another", run="run-8")
+    told = await bench.read("config")
+    assert (told["rotation"], told["revoked"]) == (None, revoked)
+    # So the write that was under way loses.
+    late = {"credentials_json": bench.key(A), "rotation_id": "rot-1", "cas": version}
+    await bench.fails(409, "update", "config", **late)
+
+
+@scenario
+async def test_the_end_of_the_tokens_stays_that_of_the_first_cut_off():
+    bench = Bench()
+    await bench.configured(A)
+    bench.tokens.state.token_lifetime = 7_200
+    await bench.write("roles/reader", role_ids=[A])
+    await bench.read("creds/reader")
+    first = await cut_off(bench)
+    assert first["old_tokens_valid_until"] == "2026-11-22T14:00:10Z"
+    bench.clock.pass_seconds(600)
+    bench.engine = bench.restarted()
+    again = await cut_off(bench)
+    assert again["old_tokens_valid_until"] == first["old_tokens_valid_until"]
+    assert "tokens_until" not in (await bench.read("config"))["revoked"]
+
+
+@scenario
+async def test_tokens_of_a_key_that_was_just_rotated_away_count_too():
+    bench = Bench()
+    await bench.configured(A)
+    await bench.write("roles/reader", role_ids=[A])
+    bench.tokens.state.token_lifetime = 7_200
+    await bench.read("creds/reader")
+    bench.tokens.state.token_lifetime = 60
+    await bench.write("config", credentials_json=bench.key(A), rotation_id="rot-1")
+    assert (await cut_off(bench))["old_tokens_valid_until"] == "2026-11-22T14:00:10Z"

@@ -41,7 +41,7 @@ from skyflowctl.posture.facts import (
 )
 from skyflowctl.posture.model import Grade, Result
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.live import LiveRevocation
+from skyflowctl.vault.live import LiveRevocation, way_out
 
 CREDS = "skyflow/order/creds"
 NO_AUDIT = NotRead("sys/audit", ("read", "sudo"))
@@ -356,7 +356,7 @@ def test_ages_of_credentials(raw, grade, words):
     assert words in summary
 
 
-NEW_KEY = "a new key behind its reference, skyflowctl apply --replace-credential order"
+NEW_KEY = way_out("order")
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ NEW_KEY = "a new key behind its reference, skyflowctl apply --replace-credential
     [
         ({}, "skyflowctl apply"),
         (history(("old", 9, False)), NEW_KEY),
-        (None, f"skyflowctl apply; if it was cut off: {NEW_KEY}"),
+        (None, f"skyflowctl apply; if it was cut off, {NEW_KEY}"),
     ],
 )
 def test_a_mount_that_was_cut_off_is_not_configured_by_a_plain_apply(past, fix):

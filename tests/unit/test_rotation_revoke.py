@@ -13,10 +13,12 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revoke import revoke_mount
+from skyflowctl.rotation.revoke_look import NODES_LEARN
 from skyflowctl.rotation.revoked import AtSkyflow
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.answers import Node
 from skyflowctl.vault.failures import BadRequest, Forbidden, NotMounted, failure
+from skyflowctl.vault.live import way_out
 
 
 class Killed(BaseException):
@@ -89,7 +91,7 @@ class TestWhatCannotBeRevoked:
         path = rig.mount()
         rig.service.state.token_lifetime = 7_200
         done = revoke(rig, path)
-        ends = rfc3339(rig.clock.now() + timedelta(seconds=7_201))
+        ends = rfc3339(rig.clock.now() + timedelta(seconds=7_200) + NODES_LEARN)
         assert [one.until for one in done.cannot_revoke[:2]] == [ends, ends]
         assert "bearer" in done.cannot_revoke[0].what
         assert "wrapped" in done.cannot_revoke[1].what
@@ -98,10 +100,10 @@ class TestWhatCannotBeRevoked:
         path = rig.mount()
         rig.service.state.token_lifetime = 7_200
         rig.gateway.creds(path, "writer")
+        rig.service.state.token_lifetime = 60
         rig.write(path)
         rig.gateway.commit_rotation(path, "rot")
         until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
-        rig.service.state.token_lifetime = 60
         assert revoke(rig, path).cannot_revoke[0].until == until
 
     def test_a_token_service_that_is_down_holds_back_nothing(self, rig):
@@ -111,7 +113,7 @@ class TestWhatCannotBeRevoked:
         assert (done.cut_off, done.exit_code) == (True, ExitCode.OK)
         assert creds_fail(rig, path)
         left = parse_rfc3339(done.cannot_revoke[0].until) - rig.clock.now()
-        assert left == timedelta(minutes=60, seconds=1)
+        assert left == timedelta(minutes=60) + NODES_LEARN
 
     def test_keys_that_are_valid_at_skyflow_and_snapshots(self, rig):
         path, old, new = rig.rotated()
@@ -139,6 +141,33 @@ class TestKeysAtSkyflow:
         again = revoke(rig, path, delete_keys=True)
         assert {key.at_skyflow for key in again.keys} == {AtSkyflow.ABSENT}
         assert (again.done_before, again.live_key_id, again.exit_code) == (True, new, ExitCode.OK)
+
+
+@pytest.mark.parametrize("again", ["key leaked", "another"])
+def test_run_again_it_keeps_the_first_reason_run_time_and_end_of_the_tokens(rig, again):
+    path = rig.mount()
+    rig.service.state.token_lifetime = 7_200
+    first = revoke(rig, path)
+    rig.clock.wait(300)
+    second = revoke_mount(job(path), rig.world(run_id="run-2"), reason=again)
+    kept = [
+        (one.reason, one.run_id, one.cut_off_at, one.cannot_revoke[:2]) for one in (first, second)
+    ]
+    assert kept[0] == kept[1]
+    assert (second.done_before, second.cut_off) == (True, True)
+    (warning,) = [one for one in second.warnings if one.code == "cut-off-before"]
+    assert "was cut off already: it is cut off since" in warning.summary
+    assert "because key leaked (run run-1)" in warning.summary
+    assert ("given now is not stored" in warning.why) is (again == "another")
+    assert warning.fix == way_out(job(path).name)
+
+
+def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
+    path = rig.mount()
+    rig.gateway.cut_off(path)
+    first = rig.gateway.read_config(path).revoked
+    done = revoke(rig, path)
+    assert (done.reason, done.run_id, done.cut_off_at) == ("key leaked", "run-1", first.at)
 
     def test_not_one_by_which_another_mount_lives(self, rig):
         shared = rig.new_credential()

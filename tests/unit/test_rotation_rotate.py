@@ -11,6 +11,8 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Job, StepName, Word
 from skyflowctl.rotation.rotate import preview_mount
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
+from skyflowctl.vault.failures import failure
+from skyflowctl.vault.live import BASIC_API, way_out
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
@@ -231,9 +233,15 @@ class TestItRefuses:
             outcome = made.rotate(None)
             assert (outcome.serves, outcome.exit_code) == (False, ExitCode.UNHEALTHY)
             problem = outcome.problems[1]
+            assert problem.code == "mount-does-not-serve"
+            assert "it has no credential: it has been cut off since" in problem.why
+            assert problem.fix == way_out("order")
+
+    def test_a_mount_that_never_had_a_credential_is_told_so(self):
+        with rig(configured=False) as made:
+            problem = made.rotate(None).problems[1]
             assert (problem.code, problem.why) == ("mount-does-not-serve", "it has no credential")
             assert "'skyflowctl rotate skyflow/order --credentials REF'" in problem.fix
-            assert "'skyflowctl apply --replace-credential order'" in problem.fix
 
     @pytest.mark.parametrize("asked", range(4))
     def test_a_stop_before_the_write_undoes_what_was_begun(self, asked):
@@ -382,3 +390,95 @@ def test_no_text_of_an_outcome_holds_a_secret():
         fields = json.loads(new.json.reveal())
         assert fields["privateKey"][40:80] not in repr(outcome)
         assert new_credential(new.json.reveal()) == new
+
+
+class TestTheWayOutOfACutOff:
+    """``rotate --generate``: a new key for the account that was live last."""
+
+    @pytest.mark.parametrize("left", [True, False], ids=["old key left", "old key deleted"])
+    def test_a_new_key_is_made(self, left):
+        with rig(A, B) as made:
+            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            if not left:
+                made.state.delete_key(made.client, made.old)
+            outcome = made.rotate(made.generated())
+            assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), outcome
+            assert made.serves() == outcome.to_key
+            config = made.config()
+            assert (config.client_id, config.revoked) == (made.client, None)
+            assert (config.rotation.state, config.rotation.from_key) == ("committed", "")
+            assert not outcome.old_tokens_valid_until
+            assert made.keys.deleted == []
+
+    def test_a_dry_run_makes_none(self):
+        with rig(A) as made:
+            made.gateway.cut_off(PATH)
+            before = made.config()
+            outcome = preview_mount(Job("order", PATH), made.generated(), made.world())
+            assert (outcome.result, outcome.exit_code) == (Word.WOULD_ROTATE, ExitCode.OK)
+            assert "no key is live" in outcome.steps[1].detail
+            assert made.keys.calls == ["list"]
+            assert made.config() == before
+
+    def test_a_key_that_mints_nothing_is_deleted_and_the_cut_off_stays(self):
+        with rig(A) as made:
+            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            revoked = made.config().revoked
+            made.keys.after = lambda what: [
+                made.state.delete_key(made.client, key)
+                for key in made.keys.ids(made.client)
+                if what == "create" and key != made.old
+            ]
+            outcome = made.rotate(made.generated())
+            assert (outcome.result, outcome.serves) == (Word.REFUSED, False)
+            assert [one.code for one in outcome.problems] == [
+                "candidate-mints-nothing",
+                "mount-does-not-serve",
+            ]
+            assert outcome.problems[1].fix == way_out("order")
+            assert made.keys.deleted == [outcome.to_key]
+            assert (made.config().revoked, made.config().rotation) == (revoked, None)
+
+    def test_a_second_cut_off_wins_over_it(self):
+        """The key is made and proved, and the mount is cut off again before it is written."""
+        with rig(A) as made:
+            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            transport = Requests(made.server)
+
+            def before(_number, _method, path):
+                if "credentials_json" in transport.seen[-1][2] and path == f"{PATH}/config":
+                    made.gateway.cut_off(PATH, "INC-2", "run-9")
+
+            transport.before = before
+            outcome = made.rotate(made.generated(), made.world(transport))
+            assert outcome.result is Word.REFUSED
+            config = made.config()
+            assert (config.configured, config.rotation) == (False, None)
+            assert (config.revoked.reason, config.revoked.run) == ("INC-1", "run-0")
+            assert made.keys.deleted == [outcome.to_key]
+
+    def test_without_any_account_it_says_why(self):
+        with rig(A, configured=False) as made:
+            outcome = made.rotate(made.generated())
+            assert outcome.problems[0].code == "nothing-live"
+            assert made.keys.calls == []
+
+    def test_an_earlier_release_of_the_engine_records_nothing_so_no_key_is_made(self):
+        with rig(A) as made:
+            made.gateway.cut_off(PATH)
+            transport = Requests(made.server)
+
+            def before(_number, method, path):
+                if method == "POST" and path == f"{PATH}/config":
+                    raise failure(400, ("mount not configured",), method=method, path=path)
+
+            transport.before = before
+            outcome = made.rotate(made.generated(), made.world(transport))
+            assert outcome.problems[0].code == "not-recorded"
+            assert "'skyflowctl rotate skyflow/order --credentials REF'" in outcome.problems[0].fix
+            assert made.keys.calls == ["list"]
+
+    def test_the_advice_depends_on_what_the_engine_can_do(self):
+        assert "'skyflowctl rotate order --generate'" in way_out("order")
+        assert "--generate" not in way_out("order", BASIC_API)
+        assert "'skyflowctl rotate order'" in way_out("order", BASIC_API)

@@ -37,13 +37,14 @@ def ensure_account(
     """
     client = control(layout, emulator)
     client_id = account_id(mount)
-    if replace or not _exists(client, client_id):
+    is_new = not _exists(client, client_id)
+    if replace or is_new:
         roles = sorted(set(role_ids))
         client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
     path = layout.credential(mount)
     text = read_private(path) if path.exists() else ""
-    # An account without any key is one that an emulator with a new folder was just told of.
-    if not _is_of(text, emulator) or not client.account(client_id)["keys"]:
+    # An emulator with a new folder was told of the account just now, and knows no key.
+    if not _is_of(text, emulator) or is_new:
         write_private(path, client.create_key(client_id).reveal())
     return Secret(read_private(path))
 

@@ -103,6 +103,7 @@ class RevocationRecord:
         reason: empty where none was given.
         run: the id of the command's run; empty where none was given.
         key_id: the key that was live; empty where it could not be read.
+        tokens_until: when the last token of a destroyed credential ends; None: not stored.
     """
 
     at: datetime
@@ -110,10 +111,13 @@ class RevocationRecord:
     reason: str = ""
     run: str = ""
     key_id: str = ""
+    tokens_until: datetime | None = None
 
     def public(self) -> dict[str, Any]:
         """Return the fields that a request may see."""
-        return {**asdict(self), "at": rfc3339(self.at)}
+        shown = {**asdict(self), "at": rfc3339(self.at)}
+        del shown["tokens_until"]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +368,7 @@ def _history_entry(stored: Mapping[str, Any]) -> HistoryEntry:
 
 
 def _revocation(stored: Mapping[str, Any] | None) -> RevocationRecord | None:
-    return _dated(RevocationRecord, stored, "at") if stored else None
+    return _dated(RevocationRecord, stored, "at", "tokens_until") if stored else None
 
 
 def _dated(record: type[_Record], stored: Mapping[str, Any], *dates: str) -> _Record:

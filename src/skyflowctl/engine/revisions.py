@@ -83,7 +83,8 @@ def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
     """Return the record of a mount without any credential; all other words stay.
 
     Each version whose credential this destroys keeps the mark. On a mount that is cut off
-    already the first mark stays, but one without a reason takes the reason given now.
+    already the first mark stays, but one without a reason takes the reason given now, and a
+    rotation that was to end it is forgotten.
     """
     if record.configured or record.foreign:
         live = record.live
@@ -101,10 +102,15 @@ def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
             revoked=mark,
         )
     known = record.cut_off
-    if known is None or known.reason or not revocation.reason:
+    if known is None:
         return record
-    mark = replace(known, reason=revocation.reason, run=revocation.run)
-    return _changed(record, revocation.at, revoked=mark)
+    mark = known
+    if not known.reason and revocation.reason:
+        mark = replace(known, reason=revocation.reason, run=revocation.run)
+    if mark == known and record.rotation is None:
+        return record
+    # Also a rotation that was to end the cut-off loses, with a new version.
+    return _changed(record, revocation.at, revoked=mark, rotation=None)
 
 
 def _changed(record: ConfigRecord, now: datetime, **fields: Any) -> ConfigRecord:

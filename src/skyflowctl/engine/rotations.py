@@ -15,6 +15,8 @@ from skyflowctl.engine.records import ConfigRecord, HistoryEntry, RotationRecord
 
 # What Skyflow's tokens live, where this engine has seen none of the old credential's.
 TOKEN_SECONDS = 3600
+# How long another node may go on minting before it has learnt of a cut-off.
+NODES_LEARN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ def written(record: ConfigRecord) -> bool:
     """Tell whether the rotation is open and its new credential is live."""
     rotation, live = record.rotation, record.live
     return bool(rotation and rotation.state == "open" and live and live.key_id == rotation.to_key)
+
+
+def ends_cut_off(record: ConfigRecord, intent: Intent | None) -> bool:
+    """Tell whether a write is the intent of a rotation that is to end a cut-off.
+
+    It needs no credential: whoever has a new key made records that first.
+    """
+    return intent is not None and record.cut_off is not None
 
 
 def opened(record: ConfigRecord, intent: Intent, by: str, now: datetime) -> ConfigRecord:
@@ -149,6 +159,25 @@ def end_of_tokens(now: datetime, seen: timedelta | None) -> datetime:
         seen: the longest life of one of its tokens; None or zero: none was seen.
     """
     return now + timedelta(seconds=_seconds(seen) or TOKEN_SECONDS)
+
+
+def tokens_after_cut_off(
+    record: ConfigRecord, live_token_life: timedelta | None, now: datetime
+) -> datetime:
+    """Return when the last token ends that a mount has given out until its cut-off.
+
+    Args:
+        record: the one that is cut off.
+        live_token_life: the longest life of a token of the live credential that was seen.
+        now: the cut-off's time; other nodes may mint until they learn of it.
+    """
+    known = record.rotation
+    # An open one may have written: then the credential before it minted until a moment ago.
+    is_open = known is not None and known.state == "open"
+    life = timedelta(seconds=known.old_token_seconds) if known and is_open else timedelta()
+    until = end_of_tokens(now, max(life, live_token_life or timedelta())) + NODES_LEARN
+    earlier = known.old_tokens_valid_until if known else None
+    return max(until, earlier) if earlier else until
 
 
 def rolled_back(before: ConfigRecord, after: ConfigRecord) -> ConfigRecord:

@@ -17,6 +17,7 @@ from skyflowctl.vault.failures import (
     health_state,
 )
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import way_out
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
@@ -243,21 +244,21 @@ def _ask(
         return _failed(mount, error, node)
     spent = round((time.monotonic() - started) * 1000, 1)
     row = _answered(mount, answer, node, spent)
-    if row.state != "unconfigured":
-        return row
-    return replace(row, detail=_cut_off(gateway, mount) or row.detail)
+    return _with_cut_off(gateway, row) if row.state == "unconfigured" else row
 
 
-def _cut_off(gateway: Gateway, mount: Named) -> str:
-    """Say since when and why a mount without credential is cut off; empty: it is not.
+def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
+    """Say since when and why a mount without credential is cut off, if it is, and the way out.
 
     A login that may read health alone is not told: the reason is for operators.
     """
     try:
-        revoked = gateway.engine_config(mount.path).revoked
+        config = gateway.engine_config(row.path)
     except SkyflowctlError:
-        return ""
-    return revoked.sentence() if revoked else ""
+        return row
+    if config.revoked is None:
+        return row
+    return replace(row, detail=config.revoked.sentence(), fix=way_out(row.name, config.api))
 
 
 def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:

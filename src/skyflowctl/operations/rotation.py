@@ -15,7 +15,7 @@ from skyflowctl.rotation.many import rotate_many
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
 from skyflowctl.rotation.ports import Generated, World
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveRevocation
+from skyflowctl.vault.live import LiveConfig, way_out
 from skyflowctl.vault.workers import Workers
 
 RETIRE_MARGIN = timedelta(minutes=5)
@@ -148,19 +148,22 @@ def not_due(subject: Subject) -> MountOutcome:
         return outcome
     return replace(
         outcome,
-        warnings=(_no_credential(named, config.revoked),),
+        warnings=(_no_credential(named, config),),
         serves=False,
         exit_code=ExitCode.UNHEALTHY,
     )
 
 
-def _no_credential(named: Named, revoked: LiveRevocation | None) -> Problem:
+def _no_credential(named: Named, config: LiveConfig) -> Problem:
+    revoked = config.revoked
     why = f"it was {revoked.sentence()}" if revoked else "it never had one, or was cut off"
     return Problem(
         "not-configured",
         f"{named.name} has no credential, so it gives nobody a token",
         f"{why}; there is nothing that could be rotated or retired",
-        f"'skyflowctl rotate {named.name} --credentials REF' gives it one",
+        way_out(named.name, config.api)
+        if revoked
+        else f"'skyflowctl rotate {named.name} --credentials REF' gives it one",
     )
 
 

@@ -7,7 +7,14 @@ from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Drift, DriftKind
-from skyflowctl.vault.live import LiveEngine, LiveMount, LiveRevocation, LiveRotation, LiveState
+from skyflowctl.vault.live import (
+    LiveConfig,
+    LiveEngine,
+    LiveMount,
+    LiveRotation,
+    LiveState,
+    way_out,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +136,11 @@ def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: s
     )
 
 
-def revoked(
-    mount: Mount, mark: LiveRevocation | None, wanted: CredentialIdentity | None, *, known: bool
-) -> Drift:
-    """Describe a cut-off.
-
-    Args:
-        mount: what was cut off.
-        mark: what the engine or the mount's options keep of it.
-        wanted: the manifest's credential, where it is known.
-        known: that one was cut off itself.
-    """
-    write = f"'skyflowctl apply --replace-credential {mount.name}'"
-    if wanted is not None and not known:
-        fix = f"the manifest's key {wanted.key_id} is a new one; to let it mint: {write}"
-    else:
-        fix = f"point the credentials of {mount.name} at a new key, then {write}"
+def revoked(mount: Mount, live: LiveConfig) -> Drift:
+    """Describe a cut-off; ``live`` is the mount's config, with what is kept of it."""
+    mark = live.revoked
     since, by, reason = (mark.at, mark.by, mark.reason) if mark else ("", "", "")
+    fix = way_out(mount.name, live.api)
     return Drift(DriftKind.REVOKED, mount.name, mount.path, since, by, reason, fix)
 
 

@@ -75,10 +75,10 @@ def cut_off(mount: Mount, live: LiveEngine | None, key: Key) -> Drift | Problem 
     """
     if live is None or not credential.was_cut_off(live) or key.allow_revoked:
         return None
-    known = key.identity is not None and credential.is_revoked(live, key.identity.key_id)
     if key.identity is None or not key.insisted:
-        return drift.revoked(mount, live.config.revoked, key.identity, known=known)
-    return notes.revoked_key(mount, key.identity) if known else None
+        return drift.revoked(mount, live.config)
+    known = credential.is_revoked(live, key.identity.key_id)
+    return notes.revoked_key(mount, live.config, key.identity) if known else None
 
 
 def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
 
 
 def headers_unreadable() -> Problem:
@@ -134,14 +134,14 @@ def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
     )
 
 
-def revoked_key(mount: Mount, wanted: CredentialIdentity) -> Problem:
+def revoked_key(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
     """The caller insists on a key that was cut off, and did not name it."""
     return Problem(
         "revoked-key",
         f"{mount.path} stays cut off: the manifest's key {wanted.key_id} was revoked",
         "a key that was cut off is never written back, and --replace-credential does not name it",
-        f"point the credentials of {mount.name} at a new key; if this very key is to serve "
-        f"again: --allow-revoked-key={wanted.key_id}",
+        f"{way_out(mount.name, live.api)}; if this very key is to serve again: "
+        f"--allow-revoked-key={wanted.key_id}",
         mount.where,
     )
 

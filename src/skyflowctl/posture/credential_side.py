@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.clock import rfc3339, time_or_none
 from skyflowctl.posture.facts import Facts, MountFacts
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
 from skyflowctl.text import counted, duration, listed
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation, way_out
 
 _SOON = timedelta(days=14)
 _OLD = timedelta(days=365)
@@ -23,7 +23,7 @@ def ages(facts: Facts) -> Iterator[Finding]:
         if one.config is None:
             continue
         if not one.config.configured:
-            yield _unconfigured(one)
+            yield _unconfigured(one, one.config)
             continue
         if one.config.api.missing:
             yield _untold(one)
@@ -46,39 +46,37 @@ def _untold(one: MountFacts) -> Finding:
     )
 
 
-def _unconfigured(one: MountFacts) -> Finding:
+def _unconfigured(one: MountFacts, config: LiveConfig) -> Finding:
     return Finding(
         "credential-age",
         Grade.LOW,
         Subject("mount", one.path),
         f"{one.path} has no credential",
-        "it hands out no token" + _why_none(one),
-        fix=_configured_by(one),
+        "it hands out no token" + _why_none(one, config),
+        fix=_configured_by(one, config),
         where=one.declared.where if one.declared else None,
     )
 
 
-def _why_none(one: MountFacts) -> str:
-    if one.config and one.config.revoked:
-        return f": it has been {one.config.revoked.sentence()}"
+def _why_none(one: MountFacts, config: LiveConfig) -> str:
+    if config.revoked:
+        return f": it has been {config.revoked.sentence()}"
     return ", and had a credential: somebody cut it off" if one.history else ""
 
 
-def _configured_by(one: MountFacts) -> str:
+def _configured_by(one: MountFacts, config: LiveConfig) -> str:
     """Return what gives a mount a credential; a plain apply, or a revoked key, ends no cut-off."""
-    if one.declared is None:
-        return f"bao secrets disable {one.path}, if unused"
-    name = one.declared.name
-    insisted = f"a new key behind its reference, skyflowctl apply --replace-credential {name}"
-    if one.history or (one.config and one.config.revoked):
-        return insisted
-    unknown = one.history is None
-    return "skyflowctl apply" + (f"; if it was cut off: {insisted}" if unknown else "")
+    advice = way_out(one.declared.name if one.declared else one.path, config.api)
+    unused = "" if one.declared else f"bao secrets disable {one.path}, if unused"
+    if one.history or config.revoked:
+        return "; ".join(filter(None, (advice, unused)))
+    unknown = f"; if it was cut off, {advice}" if one.history is None else ""
+    return unused or f"skyflowctl apply{unknown}"
 
 
 def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
-    until = _moment(config.raw.get("key_valid_before"))
-    since = _moment(config.raw.get("key_valid_after")) or _moment(
+    until = time_or_none(config.raw.get("key_valid_before"))
+    since = time_or_none(config.raw.get("key_valid_after")) or time_or_none(
         config.raw.get("credential_updated")
     )
     if until is not None and until <= now:
@@ -124,7 +122,7 @@ def kept_keys(facts: Facts) -> Iterator[Finding]:
 
 
 def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Finding]:
-    started = _moment(rotation.started)
+    started = time_or_none(rotation.started)
     long = started is None or now - started > _OPEN_TOO_LONG
     yield Finding(
         "kept-keys",
@@ -171,16 +169,16 @@ def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Findin
 def _needed_until(one: MountFacts, entry: HistoryEntry, rotation: LiveRotation | None) -> datetime:
     """Return until when an old key may be kept without a word."""
     if rotation is not None and rotation.from_key == entry.key_id:
-        until = _moment(rotation.old_tokens_valid_until)
+        until = time_or_none(rotation.old_tokens_valid_until)
         if until is not None:
             return until + _RETIRE_WITHIN
     newer = [
         moment
         for other in (one.history or {}).values()
         if other.credential_version > entry.credential_version
-        and (moment := _moment(other.written_at))
+        and (moment := time_or_none(other.written_at))
     ]
-    replaced = min(newer, default=None) or _moment(entry.written_at)
+    replaced = min(newer, default=None) or time_or_none(entry.written_at)
     return replaced + _KEEP_WITHIN if replaced else datetime.max.replace(tzinfo=UTC)
 
 
@@ -217,14 +215,6 @@ def _shared(client_id: str, group: list[MountFacts]) -> Finding:
         ),
         next((one.declared.where for one in reversed(group) if one.declared), None),
     )
-
-
-def _moment(text: object) -> datetime | None:
-    """Return a time that an engine tells; None for none, or one in another form."""
-    try:
-        return parse_rfc3339(str(text)) if text else None
-    except ValueError:
-        return None
 
 
 CHECKS = (

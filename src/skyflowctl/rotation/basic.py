@@ -59,7 +59,7 @@ def _proved(
     Raises:
         Refused: one of them is not what it must be, or does not mint.
     """
-    source = _checked(run, source)
+    source = _checked(run, config, source)
     with run.step(StepName.LINT) as found:
         new = source()
         previous = run.job.previous() if run.job.previous else None
@@ -78,7 +78,7 @@ def _proved(
     return live, new, previous
 
 
-def _checked(run: Run, source: Source | None) -> FromReference:
+def _checked(run: Run, config: LiveConfig, source: Source | None) -> FromReference:
     options = run.job.options
     if source is None:
         raise words.no_source(run.path)
@@ -86,7 +86,8 @@ def _checked(run: Run, source: Source | None) -> FromReference:
         raise basic_words.cannot_generate(run.path)
     if isinstance(source, ServerFile):
         raise basic_words.cannot_prove_file(run.path)
-    if run.job.previous is None and not options.no_rollback:
+    # From no credential at all there is nothing to go back to.
+    if config.configured and run.job.previous is None and not options.no_rollback:
         raise basic_words.no_way_back(run.path)
     if options.canaries or options.watch:
         run.warn(basic_words.not_watched(run.path))

@@ -149,11 +149,11 @@ def other_key(path: str, key_id: str) -> SkyflowctlError:
 
 
 def left_live(path: str, key_id: str) -> Problem:
-    """The price of --no-rollback."""
+    """The price of --no-rollback, or nothing was live before."""
     return Problem(
         "left-live",
         f"the new credential may be live, and there is no way back: {path}",
-        f"key {key_id} was written or may have been, and --no-rollback accepted that",
+        f"key {key_id} was written or may have been, and no earlier credential was named",
         f"'skyflowctl health {path}' says whether it serves; if not, write a good one with "
         f"'skyflowctl rotate {path} --credentials REF'",
     )

@@ -42,12 +42,20 @@ class Look:
         """The open rotation that has written its credential."""
         return written_in(self.config)
 
+    @property
+    def last(self) -> HistoryEntry | None:
+        """The credential that is live, or, after a cut-off, the one that was live last."""
+        return self.history[max(self.history)] if self.history else None
+
     def client_of(self, key_id: str) -> str:
-        """Return the service account of a key: as the history has it, else the one assumed."""
+        """Return the service account of a key: as the history has it, else the one assumed.
+
+        After a cut-off that is the last credential's; empty: there has been none.
+        """
         for entry in (self.history or {}).values():
             if entry.key_id == key_id:
                 return entry.client_id
-        return self.account or self.config.client_id
+        return self.account or self.config.client_id or (self.last.client_id if self.last else "")
 
 
 def look(run: Run, *, claim: bool = True) -> Look:

@@ -11,7 +11,7 @@ destroyed counts as revoked for good.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.clock import rfc3339, time_or_none
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation import revoke_words as words
 from skyflowctl.rotation.model import Job, StepName
@@ -24,7 +24,7 @@ from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
 from skyflowctl.rotation.retire_words import unread_mounts
 from skyflowctl.rotation.revoke_cut import cut, mark
-from skyflowctl.rotation.revoke_look import Before, Scene, look_before
+from skyflowctl.rotation.revoke_look import NODES_LEARN, Before, Scene, look_before
 from skyflowctl.rotation.revoke_proof import prove_nodes, prove_others
 from skyflowctl.rotation.revoked import (
     AtSkyflow,
@@ -36,7 +36,7 @@ from skyflowctl.rotation.revoked import (
 )
 from skyflowctl.rotation.revoked_keys import KeySweep, keys_of
 from skyflowctl.vault.failures import VaultError
-from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRevocation
 from skyflowctl.vault.workers import Workers
 
 
@@ -77,9 +77,11 @@ def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
     """Look, cut off, prove."""
     before = look_before(scene)
     cut(scene)
-    mark(scene, before.config)
+    mark(scene, before)
+    kept = _kept(scene, before.config)
     if before.config.revoked is not None and not before.config.configured:
-        scene.warnings.append(words.cut_off_before(scene.job.name, before.config.revoked))
+        given = scene.reason if kept.reason != scene.reason else ""
+        scene.warnings.append(words.cut_off_before(scene.job.name, kept, given, before.config.api))
     keys, ends = _settle_keys(scene, before, delete_keys=delete_keys)
     nodes = prove_nodes(scene, before)
     proved_at = scene.world.clock.now()
@@ -90,8 +92,8 @@ def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
     return RevokeOutcome(
         name=scene.job.name,
         path=scene.job.path,
-        reason=scene.reason,
-        run_id=scene.world.run_id,
+        reason=kept.reason,
+        run_id=kept.run,
         cut_off=scene.cut_off,
         done_before=not config.configured,
         live_key_id=next((key.key_id for key in keys if key.was == "live"), ""),
@@ -99,12 +101,39 @@ def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
         keys=keys,
         nodes=nodes,
         others=others,
-        cannot_revoke=_remains(before, proved_at, keys, ends, nodes),
+        cannot_revoke=_remains(before, _last_token(scene, before, proved_at), keys, ends, nodes),
         steps=scene.recorder.steps,
         problems=tuple(scene.problems),
         warnings=tuple(scene.warnings),
         exit_code=_exit_code(scene, others),
     )
+
+
+def _kept(scene: Scene, config: LiveConfig) -> LiveRevocation:
+    """Return the words that stay: those of the first cut-off, else this run's."""
+    first = scene.kept or (config.revoked if not config.configured else None)
+    if first is not None and first.reason:
+        return first
+    at = first.at if first else scene.cut_off_at
+    return LiveRevocation(at, reason=scene.reason, run=scene.world.run_id)
+
+
+def _last_token(scene: Scene, before: Before, proved_at: datetime) -> datetime:
+    """Return when the last token ends that was minted before the cut-off.
+
+    A cut-off that is proved once more moves it no further.
+    """
+    config = before.config
+    # A token's exp is in whole seconds, so another may live up to one longer than the one seen.
+    seen = proved_at + before.token_life + timedelta(seconds=1)
+    ends = [time_or_none(scene.tokens_until)]
+    if config.configured:
+        ends.append(seen)
+    elif (since := time_or_none(_since(scene, config))) and not scene.tokens_until:
+        ends.append(since + before.token_life + NODES_LEARN)
+    if config.rotation is not None:
+        ends.append(time_or_none(config.rotation.old_tokens_valid_until))
+    return max(filter(None, ends), default=seen)
 
 
 def _since(scene: Scene, config: LiveConfig) -> str:
@@ -156,17 +185,12 @@ def _later_history(scene: Scene) -> Mapping[int, HistoryEntry]:
 
 def _remains(
     before: Before,
-    proved_at: datetime,
+    last: datetime,
     keys: tuple[RevokedKey, ...],
     ends: Mapping[str, str],
     nodes: tuple[NodeCut, ...],
 ) -> tuple[Remains, ...]:
     """Return what no cut-off ends: tokens, wrapped tokens, keys at Skyflow, snapshots."""
-    # A token's exp is in whole seconds, so another may live up to one longer than the one seen.
-    last = proved_at + before.token_life + timedelta(seconds=1)
-    rotation = before.config.rotation
-    if rotation is not None and rotation.old_tokens_valid_until:
-        last = max(last, parse_rfc3339(rotation.old_tokens_valid_until))
     until = rfc3339(last)
     unproved = [Remains(words.minting_node(node.node), "") for node in nodes if not node.proved]
     left = [key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN)]

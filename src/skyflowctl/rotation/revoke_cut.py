@@ -1,12 +1,11 @@
 """The cut-off itself: the config is deleted until nobody has written it again."""
 
-from skyflowctl.clock import rfc3339
+from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation import revoke_words as words
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.revoke_look import Scene
+from skyflowctl.rotation.revoke_look import NODES_LEARN, Before, Scene
 from skyflowctl.vault import rights
 from skyflowctl.vault.failures import VaultError
-from skyflowctl.vault.live import LiveConfig
 from skyflowctl.vault.parsing import REVOKED_MARK
 
 ROUNDS = 3
@@ -24,32 +23,37 @@ def cut(scene: Scene) -> None:
     gateway = scene.world.gateway
     with scene.recorder.step(StepName.CUT_OFF) as found:
         for _ in range(ROUNDS):
-            kept = gateway.cut_off(scene.job.path, scene.reason, scene.world.run_id)
+            told = gateway.cut_off(scene.job.path, scene.reason, scene.world.run_id)
+            scene.tokens_until = told.tokens_valid_until or scene.tokens_until
             scene.cut_off_at = rfc3339(scene.world.clock.now())
             scene.cut_off = _read_back(scene)
             if scene.cut_off:
                 found.detail = "no credential is live and none is kept"
-                if not kept:
+                if not told.words_kept:
                     scene.warnings.append(words.reason_not_kept(scene.job.name))
                 return
         found.ok, found.detail = False, "somebody writes it again"
 
 
-def mark(scene: Scene, before: LiveConfig) -> None:
+def mark(scene: Scene, before: Before) -> None:
     """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
 
     Without it the next apply would write the manifest's credential again. What keeps it
     from being written is a problem of the outcome.
     """
-    if before.api.has("history") or before.revoked is not None:
+    config = before.config
+    if config.api.has("history") or config.revoked is not None:
         return
+    end = parse_rfc3339(scene.cut_off_at) + before.token_life + NODES_LEARN
+    scene.tokens_until = rfc3339(end)
     told = {
         "at": scene.cut_off_at,
         "by": _who(scene),
         "reason": scene.reason,
         "run": scene.world.run_id,
-        "key_id": before.key_id,
-        "client_id": before.client_id,
+        "key_id": config.key_id,
+        "client_id": config.client_id,
+        "tokens_until": scene.tokens_until,
     }
     options = {f"{REVOKED_MARK}{name}": text for name, text in told.items()}
     try:
@@ -73,6 +77,7 @@ def _read_back(scene: Scene) -> bool:
         # The server has confirmed the deletion; the nodes are asked in a moment.
         scene.problems.append(words.not_read_back(scene.job.name, error))
         return True
+    scene.kept = config.revoked
     if config.revoked:
         scene.cut_off_at = config.revoked.at
     return not config.configured

@@ -19,7 +19,7 @@ from skyflowctl.rotation.neighbours import (
 )
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
-from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRevocation
 from skyflowctl.vault.parsing import REVOKED_MARK
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.workers import Workers
@@ -27,6 +27,8 @@ from skyflowctl.vault.workers import Workers
 LAST_LOOK = 10.0
 """Seconds that the look at what the cut-off might end may take before it goes on without."""
 _TOKEN_LIFE = timedelta(minutes=60)
+NODES_LEARN = timedelta(seconds=10)
+"""How long another node may go on minting before it has learnt of a cut-off."""
 
 Roles = Mapping[str, str | Mapping[str, Any] | None]
 """Roles with the ctx of each one's probe."""
@@ -47,6 +49,10 @@ class Scene:
         warnings: what the reader should know.
         cut_off_at: RFC 3339, when the config was deleted last; empty: not yet.
         cut_off: no credential was there afterwards.
+        kept: the words of the cut-off that the engine keeps, perhaps of an earlier run; None:
+            it keeps none.
+        tokens_until: RFC 3339, when the last token ends that was minted before, as the engine
+            has it; empty: it does not say.
     """
 
     job: Job
@@ -59,6 +65,8 @@ class Scene:
     warnings: list[Problem] = field(default_factory=list)
     cut_off_at: str = ""
     cut_off: bool = False
+    kept: LiveRevocation | None = None
+    tokens_until: str = ""
 
 
 @dataclass(slots=True)
@@ -94,13 +102,15 @@ def look_before(scene: Scene) -> Before:
 
 
 def _known_config(scene: Scene) -> LiveConfig:
-    """Return the config; one that was cut off on a basic engine with the key of its mark."""
+    """Return the config; one that was cut off on a basic engine with what its mark tells."""
     gateway, path = scene.world.gateway, scene.job.path
     config = gateway.engine_config(path)
     if config.revoked is None or config.api.has("history"):
         return config
     mount = gateway.read_mount(path)
-    account = mount.options.get(f"{REVOKED_MARK}client_id", "") if mount else ""
+    options = mount.options if mount else {}
+    scene.tokens_until = options.get(f"{REVOKED_MARK}tokens_until", "")
+    account = options.get(f"{REVOKED_MARK}client_id", "")
     return replace(config, client_id=account, key_id=config.revoked.key_id)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.revoked import AtSkyflow, NodeCut, OtherMount, RevokedKey
-from skyflowctl.vault.live import LiveRevocation
+from skyflowctl.vault.live import EngineApi, LiveRevocation, way_out
 
 NO_TIME = "it did not answer before the cut-off, which waits for nobody"
 BEARERS = "bearer tokens that were minted before: Skyflow cannot revoke one"
@@ -71,13 +71,21 @@ def reason_not_kept(name: str) -> Problem:
     )
 
 
-def cut_off_before(name: str, known: LiveRevocation) -> Problem:
-    """Return the warning where an earlier run cut the mount off; its words stay."""
+def cut_off_before(name: str, first: LiveRevocation, given: str, api: EngineApi) -> Problem:
+    """Return the warning where an earlier run cut the mount off; its words stay.
+
+    Args:
+        name: of the mount.
+        first: what is kept of the first cut-off.
+        given: the reason of this run, where it is another one; empty: it is not.
+        api: what the engine can do.
+    """
+    dropped = "; the reason that was given now is not stored" if given else ""
     return Problem(
         "cut-off-before",
-        f"{name} was {known.sentence()}",
-        "the engine keeps the words of the first cut-off; this run proved it again",
-        f"the way out is a new key: 'skyflowctl rotate {name} --credentials REF'",
+        f"{name} was cut off already: it is {first.sentence()}",
+        f"the first reason, run and time stay; this run only proved the cut-off again{dropped}",
+        way_out(name, api),
     )
 
 

@@ -102,9 +102,9 @@ class RevokeOutcome:
     Args:
         name: of the mount, as the person said it.
         path: of the mount.
-        reason: as the person gave it.
-        run_id: found in the server's audit log with every request of this run, where
-            the header X-Skyflowctl-Run is audited.
+        reason: as the person gave it; of the first cut-off, if this is another.
+        run_id: of the run that cut it off; found in the server's audit log with every request
+            of that run, where the header X-Skyflowctl-Run is audited.
         cut_off: the mount has no credential, as its leader says at the end.
         done_before: it had none when this run began.
         live_key_id: the key that was live before; empty: none was.

@@ -1,5 +1,7 @@
 """The rotation of one mount: never without a credential that mints, never half."""
 
+from dataclasses import replace
+
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.rotation import basic
 from skyflowctl.rotation import rotate_words as words
@@ -33,7 +35,7 @@ from skyflowctl.rotation.run import Run, finished, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import RevokedKeyError
+from skyflowctl.vault.failures import BadRequest, RevokedKeyError
 from skyflowctl.vault.live import SERVER_FILE, HistoryEntry, LiveConfig
 
 
@@ -100,27 +102,37 @@ def _from_reference(
 
 
 def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
-    if not seen.config.configured:
-        raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
+    last = _last(run, seen)
     with opened_nodes(run) as nodes:
         with conflicts_told(run):
             config = discard_left_over(run, seen, keys)
-        attempt = new_attempt(run, config, keys)
+        attempt = replace(new_attempt(run, config, keys), client_id=last.client_id)
         with undone_on_failure(run, attempt):
             with conflicts_told(run):
-                new = _created(run, attempt, config, keys)
+                new = _created(run, attempt, last, keys)
             broken = prove(run, config, new, fresh=True)
             note(run, nodes, config)
             return settle(run, nodes, write(run, attempt, new, broken), keys)
 
 
-def _created(run: Run, attempt: Attempt, config: LiveConfig, keys: KeyService) -> NewCredential:
+def _last(run: Run, seen: Look) -> HistoryEntry:
+    """Return the credential for whose service account a key is made.
+
+    Raises:
+        Refused: the mount has never had one.
+    """
+    if seen.last is None:
+        raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
+    return seen.last
+
+
+def _created(run: Run, attempt: Attempt, last: HistoryEntry, keys: KeyService) -> NewCredential:
     """Have a key created, with the intent on record before and its id right after."""
     run.check_stop()
     run.begin(attempt.id)
     with run.step(StepName.INTENT):
-        listed = [key.key_id for key in keys.list_keys(config.client_id)] or [config.key_id]
-        intend(run, attempt, {"rotation_keys": listed})
+        listed = [key.key_id for key in keys.list_keys(attempt.client_id)] or [last.key_id]
+        _record(run, attempt, listed)
     run.check_stop()
     with run.step(StepName.CREATE_KEY) as found:
         new = _create(run, attempt, keys, listed)
@@ -129,9 +141,24 @@ def _created(run: Run, attempt: Attempt, config: LiveConfig, keys: KeyService) -
         intend(run, attempt, {"rotation_to": new.key_id})
     with run.step(StepName.LINT):
         run.warn(*new.warnings)
-        if new.client_id != config.client_id:
-            raise words.other_account(run.path, config.client_id, new.client_id)
+        if new.client_id != attempt.client_id:
+            raise words.other_account(run.path, attempt.client_id, new.client_id)
     return new
+
+
+def _record(run: Run, attempt: Attempt, listed: list[str]) -> None:
+    """Record which keys there are before one is created.
+
+    Raises:
+        Refused: an earlier release of the engine records nothing after a cut-off.
+    """
+    try:
+        intend(run, attempt, {"rotation_keys": listed})
+    except BadRequest as error:
+        if attempt.from_key or not error.says("mount not configured"):
+            raise
+        attempt.opened = False
+        raise words.not_recorded(run.path) from error
 
 
 def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> NewCredential:
@@ -216,9 +243,7 @@ def _preview(run: Run, source: Source | None) -> Word:
     if source is None:
         raise words.no_source(run.path)
     if isinstance(source, Generated):
-        if not seen.config.configured:
-            raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
-        _as_far_as_it_goes(run, seen.config, source.keys)
+        _as_far_as_it_goes(run, seen.config, _last(run, seen).client_id, source.keys)
     else:
         prove(run, seen.config, lint(run, seen, source), fresh=False)
     with opened_nodes(run) as nodes:
@@ -226,13 +251,16 @@ def _preview(run: Run, source: Source | None) -> Word:
     return Word.WOULD_ROTATE
 
 
-def _as_far_as_it_goes(run: Run, config: LiveConfig, keys: KeyService) -> None:
+def _as_far_as_it_goes(run: Run, config: LiveConfig, client_id: str, keys: KeyService) -> None:
     """Prove the operator's token and what is live; the new key does not exist yet."""
     with run.step(StepName.PROVE) as found:
-        listed = keys.list_keys(config.client_id)
-        roles = run.gateway.verify_config(run.path).roles.values()
-        minted = sum(proof.ok for proof in roles)
+        listed = keys.list_keys(client_id)
+        live = "no key is live"
+        if config.configured:
+            roles = run.gateway.verify_config(run.path).roles.values()
+            minted = sum(proof.ok for proof in roles)
+            live = f"{minted} of {len(roles)} roles mint with the live one"
         found.detail = (
-            f"the operator sees {len(listed)} keys of the account, and {minted} of {len(roles)} "
-            "roles mint with the live one; the new key was not created, and so not tried"
+            f"the operator sees {len(listed)} keys of the account, and {live}; the new key was "
+            "not created, and so not tried"
         )

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
 from skyflowctl.vault.answers import RoleProof
-from skyflowctl.vault.live import HistoryEntry, LiveRevocation, LiveRotation
+from skyflowctl.vault.live import (
+    HistoryEntry,
+    LiveConfig,
+    LiveRevocation,
+    LiveRotation,
+    way_out,
+)
 
 UNCHANGED = "unchanged-credential"
 
@@ -75,6 +81,18 @@ def nothing_live(path: str, name: str, revoked: LiveRevocation | None) -> Refuse
         why=f"the mount has no credential, so its service account is not known{cut_off}",
         fix=f"write a new credential with 'skyflowctl config write {name} --credentials REF'",
         code="nothing-live",
+    )
+
+
+def not_recorded(path: str) -> Refused:
+    """An earlier release of the engine: a created key would be lost if the run were killed."""
+    return Refused(
+        f"no key is made for {path}",
+        why="its engine is of an earlier release: after a cut-off it cannot record which key a "
+        "rotation makes, so a killed run would lose one",
+        fix=f"name a new key: 'skyflowctl rotate {path} --credentials REF'; or upgrade the "
+        "engine first: 'skyflowctl plugin list' names what runs",
+        code="not-recorded",
     )
 
 
@@ -254,14 +272,19 @@ def no_service(path: str) -> Problem:
     )
 
 
-def not_configured(path: str, name: str) -> Problem:
-    """The same of a mount that has no credential, as after a cut-off."""
+def not_configured(path: str, name: str, live: LiveConfig | None) -> Problem:
+    """The same of a mount that has no credential, as after a cut-off; None: as health says."""
+    revoked = live.revoked if live else None
     return Problem(
         "mount-does-not-serve",
         f"the mount serves no token: {path}",
-        "it has no credential",
-        f"give it one: 'skyflowctl rotate {path} --credentials REF', or the manifest's with "
-        f"'skyflowctl apply --replace-credential {name}'",
+        f"it has no credential: it has been {revoked.sentence()}"
+        if revoked
+        else "it has no credential",
+        way_out(name, live.api)
+        if live and revoked
+        else f"give it one: 'skyflowctl rotate {path} --credentials REF', or the manifest's with "
+        "'skyflowctl apply'",
     )
 
 

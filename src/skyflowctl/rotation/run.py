@@ -199,19 +199,22 @@ def _bad(run: Run, ending: Ending) -> MountOutcome:
 def _not_serving(run: Run, ending: Ending) -> Problem | None:
     """Return why the mount does not serve; None: it does, or nothing else is known."""
     try:
-        configured = run.look().configured
+        live: LiveConfig | None = run.look()
+        if live and not live.configured:
+            # A basic engine does not tell that it was cut off, and the mount's options do.
+            live = run.gateway.engine_config(run.path)
     except (ServerUnreachable, OutcomeUnknown):
         return None  # nobody can be asked, and each question may last a minute
     except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing
-        configured = True
-    if not configured:
-        return words.not_configured(run.path, run.job.name)
+        live = None
+    if live is not None and not live.configured:
+        return words.not_configured(run.path, run.job.name, live)
     # A run that has not touched the mount need not mint for every role to say no.
     input_only = ending.exit_code is ExitCode.INVALID or ending.problems[0].code in _INPUT
     check = believed if input_only and not run.begun else serving
     how = check(run.gateway, run.path)
     if how is Serving.NO_CREDENTIAL:
-        return words.not_configured(run.path, run.job.name)
+        return words.not_configured(run.path, run.job.name, live)
     if how is Serving.NO_ANSWER:
         return words.no_service(run.path)
     return words.serves_not(run.path) if how is Serving.NO else None

@@ -26,7 +26,7 @@ from skyflowctl.vault.live import (
     LiveState,
 )
 from skyflowctl.vault.role_paths import role_path
-from skyflowctl.vault.rotating import RolledBack
+from skyflowctl.vault.rotating import CutOff, RolledBack
 from skyflowctl.vault.transport import Reply, Transport, WrapInfo
 
 
@@ -251,7 +251,7 @@ class Gateway:
         """
         rotating.destroy(self.transport, path, credential_version)
 
-    def cut_off(self, path: str, reason: str = "", run: str = "") -> bool:
+    def cut_off(self, path: str, reason: str = "", run: str = "") -> CutOff:
         """Destroy a mount's live credential and every kept one, whatever their versions.
 
         Sent again after a lost reply; the words of the history stay.
@@ -260,9 +260,6 @@ class Gateway:
             path: of the mount.
             reason: 1 to 200 printable characters; empty: none is given.
             run: the id of the run that does it.
-
-        Returns:
-            False where the engine is an earlier release, which stores neither of the two.
         """
         return rotating.cut_off(self.transport, path, reason, run)
 

@@ -105,6 +105,21 @@ class LiveRevocation:
         return f"cut off since {self.at}{by}{reason}{run}"
 
 
+def way_out(mount: str, api: EngineApi = FULL_API) -> str:
+    """Return how a mount that was cut off gives tokens again.
+
+    Args:
+        mount: its name or path, as the reader may give it to a command.
+        api: what its engine can do. A basic one keeps no record of a key that is being made.
+    """
+    command = f"skyflowctl rotate {mount}"
+    named = "the one behind the manifest's reference, or behind --credentials REF"
+    if not api.has("history"):
+        return f"the way out is a new key: '{command}' takes {named}"
+    made = f"'{command} --generate' has Skyflow make one"
+    return f"the way out is a new key: {made}; without --generate it takes {named}"
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One credential version that a mount has had; ``kept``: it can be rolled back to.

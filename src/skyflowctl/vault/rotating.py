@@ -134,27 +134,37 @@ def _clear_mark(transport: Transport, path: str) -> None:
         transport.request("POST", f"{where}/tune", body=body, idempotent=True, fresh=True)
 
 
-def cut_off(transport: Transport, path: str, reason: str, run: str) -> bool:
-    """Destroy every credential of a mount; one that has none is no error.
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """What an engine says to a cut-off.
 
-    Returns:
-        False where the engine does not know reason and run, so that they were left out.
+    Args:
+        words_kept: False: an earlier release, which stores neither reason nor run.
+        tokens_valid_until: when the last token ends that was minted before, as it was
+            stored at the first cut-off; empty: not told.
     """
+
+    words_kept: bool
+    tokens_valid_until: str = ""
+
+
+def cut_off(transport: Transport, path: str, reason: str, run: str) -> CutOff:
+    """Destroy every credential of a mount; one that has none is no error."""
     # In the query: the server drops the body of a DELETE.
     params = {name: text for name, text in (("reason", reason), ("run", run)) if text}
     try:
-        _delete_config(transport, path, params or None)
+        return CutOff(words_kept=True, tokens_valid_until=_deleted(transport, path, params or None))
     except BadRequest as error:
         if not params or not error.says("unknown field"):
             raise
         # An earlier release. The cut-off counts, and not its words.
-        _delete_config(transport, path, None)
-        return False
-    return True
+        return CutOff(words_kept=False, tokens_valid_until=_deleted(transport, path, None))
 
 
-def _delete_config(transport: Transport, path: str, params: Mapping[str, str] | None) -> None:
-    transport.request("DELETE", f"{path}/config", params=params, idempotent=True, fresh=True)
+def _deleted(transport: Transport, path: str, params: Mapping[str, str] | None) -> str:
+    where = f"{path}/config"
+    reply = transport.request("DELETE", where, params=params, idempotent=True, fresh=True)
+    return str((reply.data or {}).get("old_tokens_valid_until") or "")
 
 
 def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

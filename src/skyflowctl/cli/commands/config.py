@@ -65,7 +65,8 @@ def config_show(
 def _view_show(result: Result, terminal: Terminal) -> None:
     shown = result.data.items()
     terminal.fields((name, value) for name, value in shown if name not in {"mount", "revoked"})
-    cut_off_note(result.data["mount"], result.data.get("revoked"), terminal)
+    basic = "credential_version" not in result.data
+    cut_off_note(result.data["mount"], result.data.get("revoked"), terminal, basic=basic)
 
 
 @command(

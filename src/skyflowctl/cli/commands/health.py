@@ -14,7 +14,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.render.cut_off import way_out
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.errors import ExitCode, Problem
@@ -99,14 +98,8 @@ def _problem(row: "MountHealth") -> Problem:
         row.state.replace("_", "-"),
         f"{row.path or 'the server'}{node} is {_HOW.get(row.state, f'not well: {row.state}')}",
         row.detail or "the one who answered gave no reason",
-        _fix(row),
+        row.fix or _FIXES[row.state],
     )
-
-
-def _fix(row: "MountHealth") -> str:
-    if row.state == "unconfigured" and row.detail.startswith("cut off since"):
-        return way_out(row.name)
-    return row.fix or _FIXES[row.state]
 
 
 def _with_node(row: "MountHealth", address: str) -> "MountHealth":

@@ -108,4 +108,5 @@ def _view_show(result: Result, terminal: Terminal) -> None:
     terminal.fields(own, "  ")
     terminal.line(Styled("config", "bold"))
     terminal.fields(((name, value) for name, value in config.items() if name != "revoked"), "  ")
-    cut_off_note(result.data["name"], config.get("revoked"), terminal)
+    basic = "credential_version" not in config
+    cut_off_note(result.data["name"], config.get("revoked"), terminal, basic=basic)

@@ -99,7 +99,8 @@ def _view(result: Result, terminal: Terminal) -> None:
         headers = ["MOUNT", "PATH", "ENGINE", "HEALTH", "ROLES", "KEY", "AGE", "EXPIRES"]
         terminal.table(headers, rows)
         for one in result.data["mounts"]:
-            cut_off_note(one["name"], one.get("revoked"), terminal)
+            basic = bool(one["engine"]["missing"])
+            cut_off_note(one["name"], one.get("revoked"), terminal, basic=basic)
         unwell = sum(one["health"] != "ok" for one in result.data["mounts"])
         if unwell:
             terminal.note(f"{counted(unwell, 'mount')} not ok: 'skyflowctl health' says why")

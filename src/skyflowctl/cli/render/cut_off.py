@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from skyflowctl.cli.render.terminal import Styled, Terminal
 
 
-def cut_off_note(name: str, revoked: Mapping[str, str] | None, terminal: Terminal) -> None:
-    """Write the cut-off, if there is one, and the way out of it."""
+def cut_off_note(
+    name: str, revoked: Mapping[str, str] | None, terminal: Terminal, *, basic: bool = False
+) -> None:
+    """Write the cut-off, if there is one, and the way out of it.
+
+    Args:
+        name: of the mount, or its path.
+        revoked: what is kept of the cut-off; empty or None: it is not cut off.
+        terminal: where to.
+        basic: its engine is known to have the basic API only.
+    """
     if not revoked:
         return
-    from skyflowctl.vault.live import LiveRevocation
+    from skyflowctl.vault.live import BASIC_API, FULL_API, LiveRevocation, way_out
 
     terminal.line(Styled(f"{name} is {LiveRevocation(**revoked).sentence()}", "bold red"))
-    terminal.line("  ", way_out(name))
-
-
-def way_out(name: str) -> str:
-    """Return how a mount that was cut off gives tokens again."""
-    return f"the way out is a new key: 'skyflowctl rotate {name} --credentials REF'"
+    terminal.line("  ", way_out(name, BASIC_API if basic else FULL_API))

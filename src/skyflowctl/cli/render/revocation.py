@@ -48,8 +48,11 @@ def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, 
 
 def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write it as a page that can be put into an incident file as it is."""
-    if data["cut_off"]:
-        terminal.line(data["path"], " ", Styled("has been cut off", "bold green"), _since(data))
+    if data["cut_off"] and data["done_before"]:
+        title = Styled("was cut off already", "bold green")
+        terminal.line(data["path"], " ", title, "; this run proved it again")
+    elif data["cut_off"]:
+        terminal.line(data["path"], " ", Styled("has been cut off", "bold green"))
     else:
         terminal.line(data["path"], " ", Styled("is not cut off", "bold red"))
     terminal.fields(
@@ -70,10 +73,6 @@ def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.line()
         terminal.line(Styled("next", "dim"), f"  {data['next']}")
         terminal.line(f"      deletes {counted(left, 'key')} at Skyflow")
-
-
-def _since(data: Mapping[str, Any]) -> str:
-    return ", and was before this run" if data["done_before"] else ""
 
 
 def _keys(keys: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:

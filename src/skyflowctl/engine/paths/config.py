@@ -148,12 +148,12 @@ class ConfigPath:
                 that does not mint.
         """
         check_sources(call.values, self._mount.settings)
-        Intent.of(call.values)
+        intent = Intent.of(call.values)
         async with self._mount.store.writing("config"):
             config = await self._mount.store.load_config()
             revisions.check_cas(config.record, call.values.get("cas"))
             candidate = await self._candidate(call)
-            if candidate is None:
+            if candidate is None and not rotations.ends_cut_off(config.record, intent):
                 config.usable()
             new = _if_new(candidate, config.credential)
             if new is not None:
@@ -186,8 +186,12 @@ class ConfigPath:
         async with store.writing("config"):
             record = await store.record_to_cut_off()
             revisions.check_cas(record, call.values.get("cas"))
-            record = await store.cut_off(record, revocation)
-        return written_reply(record) if record.version else Reply()
+            until = rotations.tokens_after_cut_off(record, self._token_life(record), revocation.at)
+            record = await store.cut_off(record, replace(revocation, tokens_until=until))
+        if not record.version:
+            return Reply()
+        left = record.cut_off.tokens_until if record.cut_off else None
+        return written_reply(record, old_tokens_valid_until=rfc3339(left) if left else None)
 
     async def _candidate(self, call: Call) -> Candidate | None:
         return await read_candidate(
