@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 
 import pytest
@@ -26,6 +27,29 @@ def test_case_01_roles_in_use_are_in_use_behind_a_devices_prefix(tmp_path, prefi
     log = written(tmp_path, "prefixed.log", in_use(prefix))
     data = checked_data(invoke("audit", "unused", log, "--days", "90", "-o", "json").stdout)
     assert (data["certain"], data["read"]["damaged"], data["read"]["lines"]) == (True, {}, 808)
+    assert [one for one in data["unused"] if one["kind"] == "role"] == []
+    found = checked_data(invoke("audit", "who", log, "-o", "json").stdout)
+    assert found["summary"]["found"] == 404
+
+
+def sorted_keys(line: bytes) -> bytes:
+    return json.dumps(json.loads(line), sort_keys=True).encode() + b"\n"
+
+
+def docker(line: bytes) -> bytes:
+    """As a driver writes it that takes the line's end off."""
+    return json.dumps({"log": line.decode().rstrip(), "stream": "stdout"}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [sorted_keys, lambda line: b"@cee: " + sorted_keys(line), docker],
+    ids=["sorted keys", "@cee and sorted keys", "Docker without line ends"],
+)
+def test_case_01_a_log_that_another_writer_rewrote_is_read_whole(tmp_path, rewrite) -> None:
+    lines = [rewrite(line) for line in in_use()]
+    log = written(tmp_path, "rewritten.log", [*lines, sorted_keys(b'{"event": {"a": 1}}')])
+    data = checked_data(invoke("audit", "unused", log, "--days", "90", "-o", "json").stdout)
     assert [one for one in data["unused"] if one["kind"] == "role"] == []
     found = checked_data(invoke("audit", "who", log, "-o", "json").stdout)
     assert found["summary"]["found"] == 404

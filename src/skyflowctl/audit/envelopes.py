@@ -20,6 +20,8 @@ _BETWEEN_BYTES = len(_BETWEEN) - 1
 _BRACE, _CLOSING = ord("{"), ord("}")
 _BOM = b"\xef\xbb\xbf"
 _DOCKER_START = b'{"log":'
+# Docker cuts a longer line into parts of this size; some drivers take the line's end off.
+_DOCKER_PART_BYTES = 16 << 10
 _PREFIX_MAX = 256
 _NAMES_MAX = 8
 _HEAD_BYTES = 4096
@@ -28,7 +30,7 @@ BYTE_ORDER_MARK, DOCKER, CRI, SYSLOG = "byte-order mark", "Docker JSON", "CRI", 
 OTHER_PREFIXES = "other prefixes"
 SERVER_LOG = "the server's own log"
 
-_CRI = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ")
+_CRI = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP])(?: |$)")
 # A line of a file (RFC 3164, or with a time of RFC 3339), or as it is sent (RFC 5424).
 _SYSLOG = re.compile(
     rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S{8,24}) "
@@ -156,7 +158,13 @@ class Opener:
             return None
         text = found.log.encode("utf-8", "surrogatepass")
         stream = b"stderr" if found.stream == "stderr" else b"stdout"
-        return self._of_part(DOCKER, stream, text, whole=text.endswith(b"\n"))
+        whole = text.endswith(b"\n") or (
+            not self._parts.get(stream)
+            and len(text) != _DOCKER_PART_BYTES
+            and text[:1] == b"{"
+            and text[-1:] == b"}"
+        )
+        return self._of_part(DOCKER, stream, text, whole=whole)
 
     def _of_part(self, name: str, stream: bytes, text: bytes, *, whole: bool) -> bytes | None:
         """Take a part of a line; return the entry when it is complete."""
@@ -186,6 +194,7 @@ class Opener:
         if line[0] == _BRACE and line[-1] == _CLOSING:
             return line
         at = line.find(START)
+        at = at if at >= 0 else line.find(b'{"')
         if at > 0 and line[-1] == _CLOSING and (name := _prefix_name(line[:at])):
             self._name(name)
             return line[at:]

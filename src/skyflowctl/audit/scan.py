@@ -251,7 +251,7 @@ class Scan:
         """Take in what a file that was read to its end tells besides its entries."""
         opener.close()
         self._damaged.update(cut)
-        first, last = opener.first, opener.last
+        first, last = opener.first, opener.last or opener.first
         if cut[TOO_LONG]:
             self._unread.add(first, last, cut[TOO_LONG])
         if broken:

@@ -124,7 +124,14 @@ def last_time_in(block: bytes) -> str:
     if time := time_in(last_line):
         return time
     at = max(block.rfind(start) for start in _STARTS)
-    return time_in(block[at:]) if at >= 0 else ""
+    if at >= 0 and (time := time_in(block[at:])):
+        return time
+    # Entries whose first key is another one, as of a writer that sorts them.
+    at = len(block)
+    while (at := block.rfind(_KEY_OF_TIME, 0, at)) >= 0:
+        if (match := _TIME.match(block, at)) and (time := time_in(match[0])):
+            return time
+    return ""
 
 
 def known_format(head: bytes) -> tuple[str, str] | None:
