@@ -189,18 +189,11 @@ def _connections(done: "DryRunResult", address: str) -> list[dict[str, str]]:
 
 
 def _problems(done: "DryRunResult") -> list[Problem]:
-    from skyflowctl.operations.apply import skipped
-
     failed = [one.problem for one in done.outcome.failures if one.problem]
     refused = [one.problem for one in done.minted if one.problem]
-    refused += [
-        one.verified.problem
-        for one in done.verified
-        if one.verified.problem and one.verified.result == "refused"
-    ]
     plan = done.planned.plan
-    left = [skipped(one) for one in plan.skipped]
-    return [*plan.left_out, *plan.unadopted, *failed, *done.unreadable, *left, *refused]
+    left = (*done.unreadable, *done.planned.skipped)
+    return [*plan.left_out, *plan.unadopted, *failed, *left, *refused, *done.unverified]
 
 
 def _hosts_text(hosts: Sequence[str] | None) -> str:

@@ -1,6 +1,6 @@
 """Proof that what was applied gives tokens: one mint per role with the live credential."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,6 +111,12 @@ def verified_roles(
             yield _unproven(mount, role, proof.message or f"status {proof.status}", fix)
         else:
             yield VerifiedRole(mount.name, role, "refused", _refused(mount, role, proof))
+
+
+def unverified(roles: Iterable[VerifiedRole], *, require_all: bool) -> tuple[Problem, ...]:
+    """Return why roles give no token or, with ``require_all``, could not be verified."""
+    wrong = {"refused", "unproven"} if require_all else {"refused"}
+    return tuple(one.problem for one in roles if one.problem and one.result in wrong)
 
 
 def _unproven(mount: Mount, role: str, why: str, fix: str) -> VerifiedRole:

@@ -7,14 +7,12 @@ from skyflowctl.errors import ExitCode, Problem, Refused
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
-from skyflowctl.executor.proof import VerifiedRole, verify_roles
+from skyflowctl.executor.proof import VerifiedRole, unverified, verify_roles
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
-from skyflowctl.planner.plan import Drift, DriftKind
-from skyflowctl.planner.text import drift_title
 from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
@@ -67,13 +65,12 @@ class ApplyResult:
             for one in plan.unreadable
             if one.code != "credential-unresolved" or one.where not in told
         )
-        return (*unread, *(skipped(one) for one in plan.skipped), *self._unverified)
+        return (*unread, *self.planned.skipped, *self._unverified)
 
     @property
     def _unverified(self) -> tuple[Problem, ...]:
         """Why roles give no token, or, where that was asked for, could not be tried."""
-        wrong = {"refused", "unproven"} if self.require_verified else {"refused"}
-        return tuple(one.problem for one in self.verified if one.problem and one.result in wrong)
+        return unverified(self.verified, require_all=self.require_verified)
 
     @property
     def _nothing_permitted(self) -> bool:
@@ -99,24 +96,10 @@ def refuse(planned: PlanResult) -> None:
     """Refuse a plan that may not be carried out as a whole.
 
     Raises:
-        Refused: with one problem for each object that is not this manifest's to change,
-            or, where every mount of the plan would be skipped, for each of those.
+        Refused: with every reason.
     """
-    plan = planned.plan
-    if plan.left_out or plan.unadopted:
-        raise Refused.of((*plan.left_out, *plan.unadopted))
-    if plan.skipped and len(plan.skipped) == len(planned.mounts):
-        raise Refused.of(skipped(one) for one in plan.skipped)
-
-
-def skipped(drift: Drift) -> Problem:
-    """Return why an apply leaves a whole mount as it is."""
-    return Problem(
-        "cut-off-credential" if drift.kind is DriftKind.REVOKED else "moved-mount",
-        f"{drift.mount} is skipped: {drift_title(drift.kind, drift.path, drift.since, drift.by)}",
-        drift.reason or "no apply ends a cut-off unasked",
-        drift.fix,
-    )
+    if planned.refused:
+        raise Refused.of(planned.refused)
 
 
 def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: int) -> None:

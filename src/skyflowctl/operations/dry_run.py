@@ -17,6 +17,7 @@ from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource
+from skyflowctl.executor.proof import unverified
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.creds import read_creds
@@ -96,22 +97,25 @@ class DryRunResult:
         return tuple(path for path, engine in live.items() if engine.config.api.missing)
 
     @property
+    def unverified(self) -> tuple[Problem, ...]:
+        """Why roles give no token or, where that was asked for, could not be verified."""
+        told = (one.verified for one in self.verified)
+        return unverified(told, require_all=self.require_verified)
+
+    @property
     def exit_code(self) -> ExitCode:
         """What a real apply would end with; 6 if a role gives no token after it.
 
         Throw-away keys make no difference here: see ``throw_away``.
         """
         plan = self.planned.plan
-        all_skipped = bool(plan.skipped) and len(plan.skipped) == len(self.planned.mounts)
-        if plan.left_out or plan.unadopted or all_skipped:
+        if self.planned.refused:
             return ExitCode.REFUSED
         if self.outcome.exit_code is not ExitCode.OK:
             return self.outcome.exit_code
         if self.planned.live.all_forbidden and plan.empty:
             return ExitCode.NOT_PERMITTED
-        wrong = {"refused", "unproven"} if self.require_verified else {"refused"}
-        refused = any(one.verified.result in wrong for one in self.verified)
-        if self.unreadable or plan.skipped or self.left or refused:
+        if self.unreadable or plan.skipped or self.left or self.unverified:
             return ExitCode.PARTIAL
         failed = any(one.problem for one in self.minted)
         return ExitCode.UNHEALTHY if failed else self.health.exit_code

@@ -14,7 +14,8 @@ from skyflowctl.planner.diff import (
 )
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.notes import audited_headers_unwritable, invalid
-from skyflowctl.planner.plan import ActionType, Kind, Plan, PlanOptions
+from skyflowctl.planner.plan import ActionType, Drift, DriftKind, Kind, Plan, PlanOptions
+from skyflowctl.planner.text import drift_title
 from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReference
 from skyflowctl.vault.failures import Forbidden
 from skyflowctl.vault.gateway import Gateway
@@ -43,6 +44,32 @@ class PlanResult:
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts that the plan is about."""
         return chosen_mounts(self.manifest, self.options)
+
+    @property
+    def skipped(self) -> tuple[Problem, ...]:
+        """Why an apply leaves whole mounts as they are."""
+        return tuple(_skipped(one) for one in self.plan.skipped)
+
+    @property
+    def refused(self) -> tuple[Problem, ...]:
+        """Why an apply refuses the plan as a whole; empty: it does not.
+
+        One problem for each object that is not this manifest's to change, or, where every
+        mount would be skipped, for each of those.
+        """
+        left = (*self.plan.left_out, *self.plan.unadopted)
+        if not left and len(self.plan.skipped) == len(self.mounts):
+            return self.skipped
+        return left
+
+
+def _skipped(drift: Drift) -> Problem:
+    return Problem(
+        "cut-off-credential" if drift.kind is DriftKind.REVOKED else "moved-mount",
+        f"{drift.mount} is skipped: {drift_title(drift.kind, drift.path, drift.since, drift.by)}",
+        drift.reason or "no apply ends a cut-off unasked",
+        drift.fix,
+    )
 
 
 @dataclass(frozen=True, slots=True)
