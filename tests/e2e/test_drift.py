@@ -289,7 +289,7 @@ def test_what_the_manifest_does_not_name_is_drift(applied: Stack) -> None:
         created = applied.api("GET", made)["data"]["created"]
         assert (drift["kind"], drift["path"], drift["since"]) == ("undeclared", made, created)
         done = applied.cli("apply", "-y", exported=True)
-        assert f"! {made} is not in the manifest" in done.stdout
+        assert f"! {made}, created {created}, is not in the manifest" in done.stdout
         assert "No changes" not in done.stdout + done.stderr
     finally:
         applied.bao("delete", made)

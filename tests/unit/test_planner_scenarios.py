@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from support.planning import live_from_json, replacing, simulate
 
+from skyflowctl.cli.render.plan import plan_json, show_plan
+from skyflowctl.cli.render.problems import show_warnings
+from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.text import lines
 
 CASES = sorted((Path(__file__).parent.parent / "scenarios" / "plan").iterdir())
 
@@ -43,10 +46,19 @@ def planned(case: Path):
     return plan_of, live_from_json(raw), keys
 
 
+def shown(plan, case: Path) -> str:
+    """What ``skyflowctl plan`` writes: the plan, then on stderr its warnings."""
+    text = io.StringIO()
+    terminal = Terminal(no_color=True, out=text, err=text)
+    show_plan(plan_json(plan), terminal)
+    show_warnings(plan.warnings, terminal)
+    return text.getvalue().replace(f"{case}/", "")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_plan_reads_as_written_down(case):
     plan_of, live, _ = planned(case)
-    assert "\n".join(lines(plan_of(live))) + "\n" == (case / "plan.txt").read_text()
+    assert shown(plan_of(live), case) == (case / "plan.txt").read_text()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -109,7 +109,7 @@ def undeclared_mount(path: str) -> Drift:
         DriftKind.UNDECLARED,
         "",
         path,
-        reason="this manifest made the mount and does not name it any more",
+        reason="this manifest created the mount but no longer declares it",
         fix="put it back into the manifest, or disable the mount by hand",
     )
 
@@ -129,7 +129,7 @@ def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: s
         mount.name,
         f"{mount.path}/roles/{name}",
         since=role.created,
-        reason="this manifest made the role and does not name it any more"
+        reason="this manifest created the role but no longer declares it"
         if made_here
         else "it does not carry this manifest's mark: somebody else made it",
         fix=f"add it to {mount.name}, or delete it by hand",
@@ -154,5 +154,5 @@ def open_rotation(mount: Mount, rotation: LiveRotation, *, written: bool) -> Dri
         since=rotation.started,
         by=rotation.by,
         reason=f"rotation {rotation.id} is not finished: {stands}",
-        fix=f"if nobody is at it: 'skyflowctl rotate {mount.name}' finishes or undoes it",
+        fix=f"if no rotation is running: 'skyflowctl rotate {mount.name}' finishes or undoes it",
     )

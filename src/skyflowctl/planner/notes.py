@@ -89,7 +89,7 @@ def server_file_unread(mount: Mount, live: LiveConfig) -> Problem:
     """Only the engine reads that file, and only when it is written."""
     return Problem(
         "server-file-unread",
-        f"whether {mount.path} runs on what its server_file holds now was not looked at",
+        f"whether {mount.path} runs on what its server_file holds now was not checked",
         f"the file is on the server; live is key {live.key_id or 'that the engine does not name'}",
         f"if the file was replaced: 'skyflowctl rotate {mount.name}' reads it and proves it",
         mount.credentials.where if mount.credentials else mount.where,
@@ -150,7 +150,7 @@ def live_key_unknown(mount: Mount, wanted: CredentialIdentity) -> Problem:
     """An engine with the basic API keeps the identity to itself: it may be the very same."""
     return Problem(
         "live-key-unknown",
-        f"{mount.path} has a credential, and its engine does not tell which",
+        f"{mount.path} has a credential, but its engine does not report which",
         f"the manifest's is key {wanted.key_id}; whether it is the live one cannot be read",
         f"to write it all the same: --replace-credential {mount.name}",
         mount.where,
@@ -163,17 +163,17 @@ def unusable_role(mount: Mount, role: str, why: str) -> Problem:
         "unusable-role",
         f"{mount.path}/roles/{role} is stored, and its engine refuses it",
         why,
-        f"declare the role under a name that is one, then 'bao delete {mount.path}/roles/{role}'",
+        f"declare the role under a valid name, then 'bao delete {mount.path}/roles/{role}'",
         mount.where,
     )
 
 
 def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
-    """A ctx rule that an engine drops without a word would only look like one."""
+    """An engine that ignores a ctx rule would mint without it."""
     return Problem(
         "ctx-not-enforced",
         f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
-        "it would take the role, drop the rule and mint without ctx for everybody",
+        "it would accept the role, ignore the rule and mint without ctx",
         f"remove ctx from these roles, or put skyflowctl's own engine there: "
         f"'skyflowctl plugin register' and reload {mount.path}",
         mount.where,

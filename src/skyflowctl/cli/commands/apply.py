@@ -308,8 +308,9 @@ def _view(result: Result, terminal: Terminal) -> None:
     if not actions and (result.problems or result.data["drift"]):
         terminal.line(Styled("Nothing was changed.", "bold yellow"))
     elif not actions:
-        unchanged = result.data["summary"]["unchanged"]
-        terminal.line(Styled("No changes.", "bold green"), f" {unchanged} objects are right.")
+        from skyflowctl.cli.render.plan import no_changes
+
+        terminal.line(*no_changes(result.data["summary"]["unchanged"]))
     else:
         style = "bold green" if done == len(actions) else "bold yellow"
         terminal.line(Styled(f"Applied {done} of {len(actions)} changes.", style))

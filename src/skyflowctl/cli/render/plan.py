@@ -9,6 +9,7 @@ from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import show
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
 from skyflowctl.planner.text import drift_title, left_out_text
+from skyflowctl.text import counted
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -76,7 +77,7 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     )
     drift = f", {counts['drift']} drifted" if counts["drift"] else ""
     if not data["actions"] and not left and not drift:
-        return (Styled("No changes.", "bold green"), f" {counts['unchanged']} objects are right.")
+        return no_changes(counts["unchanged"])
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
@@ -85,6 +86,12 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
         ".",
         Styled(left, "bold yellow"),
     )
+
+
+def no_changes(unchanged: int) -> Sequence[Piece]:
+    """Return the line of a plan or an apply that found everything as the manifest says."""
+    right = counted(unchanged, "object is", "objects are")
+    return (Styled("No changes.", "bold green"), f" {right} right.")
 
 
 def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
