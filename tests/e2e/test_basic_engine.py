@@ -150,7 +150,7 @@ def test_ctx_rules_are_refused_at_plan_time_with_the_reason(place: Place):
     planned = place.plan()
     (warning,) = [one for one in planned["data"]["warnings"] if one["code"] == "ctx-not-enforced"]
     assert "writer" in warning["summary"]
-    assert "drop the rule" in warning["why"]
+    assert "ignore the rule" in warning["why"]
     refused = place.apply(code=5)
     assert refused["errors"][0]["code"] == "ctx-not-enforced"
 

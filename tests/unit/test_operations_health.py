@@ -77,7 +77,9 @@ class TestAllMountsTogether:
         assert result.mounts[0].state == "ok"
         assert result.mounts[-1] in late
         assert {row.state for row in late} == {"unreachable"}
-        assert {row.detail for row in late} == {f"not asked: the {limit} for all mounts were over"}
+        assert {row.detail for row in late} == {
+            f"not asked: the {limit} limit for all mounts had expired"
+        }
         assert "--parallelism" in late[0].fix
         assert result.exit_code == ExitCode.UNHEALTHY
 

@@ -49,8 +49,8 @@ def _differing(live: LiveMount | None, wanted: Mapping[str, Any]) -> list[str]:
 def _overwritten(path: str, differing: list[str]) -> Problem:
     return Problem(
         "mount-overwritten",
-        f"{path} is not as this run left it: {', '.join(differing)}",
-        "another apply, or somebody by hand, changed the mount while this one ran",
+        f"{path} changed after this run wrote it: {', '.join(differing)}",
+        "another apply or a manual change wrote the mount while this one ran",
         "see which manifest is right, then run that apply again, alone",
     )
 
@@ -58,7 +58,7 @@ def _overwritten(path: str, differing: list[str]) -> Problem:
 def _unread(name: str, cause: Problem) -> Problem:
     return Problem(
         "mount-not-read-back",
-        f"{name} may not be as this run left it: its settings could not be read back",
+        f"{name} may have changed after this run wrote it: its settings could not be read",
         f"{cause.summary}: {cause.why}" if cause.why else cause.summary,
         "run the same command again: it compares them anew",
     )

@@ -162,8 +162,8 @@ class _Run:
             return None
         return Problem(
             "approval-pending",
-            f"not begun: an earlier step on {action.mount} waits for an approval",
-            "this step builds upon that one",
+            f"skipped: an earlier change to {action.mount} awaits approval",
+            "this change depends on that one",
             "have that one approved, then run the same command again",
         )
 
@@ -171,7 +171,7 @@ class _Run:
         if self.stop.asked:
             return Problem(
                 "interrupted",
-                "not begun: the run was interrupted",
+                "skipped: the run was interrupted",
                 "a signal asked it to stop, and what was under way was finished first",
                 "run the same command again: it goes on where this run stopped",
             )
@@ -181,9 +181,9 @@ class _Run:
         if failed and (failed is not action.kind or failed is Kind.MOUNT):
             return Problem(
                 "mount-failed",
-                f"not begun: an earlier step on {action.mount} failed",
-                "this step builds upon that one",
-                "mend what the other error names, then run the same command again",
+                f"skipped: an earlier change to {action.mount} failed",
+                "this change depends on that one",
+                "fix what the other error names, then run the same command again",
             )
         return None
 

@@ -92,7 +92,7 @@ def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> Non
     if moved:
         raise Refused(
             f"{mount_path(action)} is not as the plan showed it: {', '.join(moved)}",
-            why=f"another apply, or somebody by hand, changed the mount {when}",
+            why=f"another apply or a manual change wrote the mount {when}",
             fix="run the command again and look at the new plan",
             code="mount-moved",
         )

@@ -90,7 +90,7 @@ def unread_warnings(counts: Counts) -> Iterator[Problem]:
     yield Problem(
         "damaged-log",
         f"{unread_words(counts)}: the answer is not certain",
-        f"what stands there is not in it ({reasons})",
+        f"the unread lines are not included ({reasons})",
         "look at that part of the files; another device's log of the same node may be whole",
     )
 

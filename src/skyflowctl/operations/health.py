@@ -190,11 +190,11 @@ def _in_time(
         with within(min(times.each, left)):
             return ask(*one)
     mount, node, _ = one
-    detail = f"not asked: the {times.together:g} s for all mounts were over"
+    detail = f"not asked: the {times.together:g} s limit for all mounts had expired"
     return MountHealth(mount.name, mount.path, "unreachable", None, detail, node, _ASK_FEWER)
 
 
-_ASK_FEWER = "mend those that did not answer first, name fewer mounts, or raise --parallelism"
+_ASK_FEWER = "fix those that did not answer first, name fewer mounts, or raise --parallelism"
 
 
 def mount_health(gateway: Gateway, mount: Named, *, refresh: bool = False) -> MountHealth:

@@ -183,7 +183,7 @@ def _file_problem(one: CatalogFile, directory: Path | None) -> Problem:
     said, fix = {
         FileState.MISSING: (f"{entry.command} is not in {directory}", _SAME),
         FileState.CHANGED: (
-            f"{entry.command} has other bytes than those registered",
+            f"{entry.command} differs from the registered file",
             _AWAY + _SAME,
         ),
         FileState.DOES_NOT_START: (f"{entry.command} does not start any more", _NEW),

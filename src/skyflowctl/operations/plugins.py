@@ -145,7 +145,7 @@ def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
         if not is_name(name) or len(role.role_ids) != 1 or not ROLE_ID.fullmatch(role.role_ids[0])
     ]
     by_file = config.raw.get("credentials_type") == "file_path"
-    note = "its credential is a file on the server: write it anew after the reload"
+    note = "its credential is a file on the server: write it again after the reload"
     return ReplacedEngine(live.path, live.running_sha256, tuple(refused), note if by_file else "")
 
 

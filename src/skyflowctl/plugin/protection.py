@@ -90,5 +90,5 @@ def check_room_for_mount(mounts: int) -> None:
         raise TooManyFilesError(
             f"the plugin process serves {mounts} mounts and may open {limit} files, too few for "
             f"one more: raise the limit of the server (LimitNOFILE={2 * limit} with systemd) and "
-            "start it anew, or register the plugin without --shared"
+            "restart it, or register the plugin without --shared"
         )

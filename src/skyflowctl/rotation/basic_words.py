@@ -71,7 +71,7 @@ def live_gives_no_token(path: str, role: str, why: str) -> Refused:
     return Refused(
         f"the live credential gives no token, so --previous is no proved way back: {path}",
         why=f"role {role}: {why}",
-        fix="mend that, or leave out --previous and accept it with --no-rollback",
+        fix="fix that, or leave out --previous and accept it with --no-rollback",
         code="live-gives-no-token",
     )
 

@@ -21,7 +21,7 @@ from skyflowctl.vault.failures import (
 )
 from skyflowctl.vault.gateway import Gateway
 
-_MEND = "mend what it says"
+_MEND = "fix what it says"
 _BRING_BACK = "bring this node back, or take it out of the cluster"
 _OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
 _HOLDS = "it still holds a credential"

@@ -144,7 +144,7 @@ def rolled_back(path: str, name: str, to_key: str, version: int) -> Problem:
         "rolled-back",
         f"the credential of before is live again: {path}",
         f"key {to_key}, credential version {version}, was live and did not hold",
-        f"mend the cause, then {_live_again(name, version)} (it is proved first), or rotate "
+        f"fix the cause, then {_live_again(name, version)} (it is proved first), or rotate "
         "to a new key",
     )
 
@@ -155,7 +155,7 @@ def rolled_back_created(path: str, to_key: str) -> Problem:
         "rolled-back",
         f"the credential of before is live again: {path}",
         f"key {to_key} was created for this rotation, was live and did not hold",
-        f"mend the cause, then 'skyflowctl rotate {path} --generate' makes another one",
+        f"fix the cause, then 'skyflowctl rotate {path} --generate' makes another one",
     )
 
 
@@ -346,7 +346,7 @@ def no_way_back(path: str, reason: str) -> Problem:
         "cannot-roll-back",
         f"the new credential stays live, for there is no way back: {path}",
         reason,
-        "mend the cause, then run the same command again: it proves the nodes and commits",
+        "fix the cause, then run the same command again: it proves the nodes and commits",
     )
 
 
