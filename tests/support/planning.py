@@ -22,6 +22,7 @@ from skyflowctl.vault.live import (
     LiveConfig,
     LiveEngine,
     LiveMount,
+    LiveRevocation,
     LiveRole,
     LiveRotation,
     LiveState,
@@ -211,6 +212,13 @@ def open_rotation(from_key: str, to_key: str, **more: Any) -> LiveRotation:
 def with_history(live: LiveState, path: str, history: Mapping[int, str] | None) -> LiveState:
     """The live state with one mount's credential history known (or not kept)."""
     engine = dataclasses.replace(live.engines[path], history=history)
+    return dataclasses.replace(live, engines={**live.engines, path: engine})
+
+
+def with_revoked(live: LiveState, path: str, *keys: str) -> LiveState:
+    """The live state in which cut-offs of one mount revoked these keys."""
+    marks = {key: LiveRevocation("2026-11-20T08:00:00Z", key_id=key) for key in keys}
+    engine = dataclasses.replace(live.engines[path], revoked=marks)
     return dataclasses.replace(live, engines={**live.engines, path: engine})
 
 

@@ -172,19 +172,6 @@ class TestMountMovedByHand:
         found = {one.mount: one.path for one in made.drift}
         assert found == {"a1": "skyflow/moved-a1", "a3": "skyflow/moved-a3"}
 
-    @pytest.mark.parametrize("what", ["roles", "key"])
-    def test_one_that_is_another_is_undeclared_and_the_mount_is_made(self, what):
-        live = self.live("a3")
-        path = "skyflow/moved-a3"
-        if what == "roles":
-            live = p.with_role(live, path, "another")
-        else:
-            live = p.with_config(live, path, key_id="other")
-            live = p.with_mount(live, path, description="other")
-        made = make_plan(self.WHAT, live, p.identities(self.WHAT))
-        assert [one.kind for one in made.drift] == ["undeclared"]
-        assert made.summary()["create"] == 3
-
     def test_where_nothing_is_absent_nothing_is_searched(self):
         assert mounts_to_search(self.WHAT, p.converged(self.WHAT)) == ()
 

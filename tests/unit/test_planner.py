@@ -269,7 +269,9 @@ class TestCredential:
         live = p.with_config(
             self.rotated(history), PATH, configured=False, client_id="", key_id="", version=3
         )
-        return p.with_config(live, PATH, description="", tags=())
+        live = p.with_config(live, PATH, description="", tags=())
+        last = {history[max(history)]} if history else set()
+        return p.with_revoked(live, PATH, *last)
 
     def test_a_key_that_was_cut_off_is_never_written_back(self):
         made = plan(live=self.cut_off({1: "key-order-1"}))
@@ -290,6 +292,40 @@ class TestCredential:
         allowed = p.replacing(allow=("key-order-1",))
         action = only(plan(live=self.cut_off({1: "key-order-1"}), options=allowed))
         assert (action.action, action.needs_credential, action.cas) == (ActionType.CREATE, True, 3)
+
+    def test_a_key_that_was_retired_before_the_cut_off_was_not_revoked(self):
+        live = self.cut_off({1: "key-order-1", 2: "key-order-2"})
+        (drift,) = plan(live=live).drift
+        assert drift.fix == way_out("order")
+        told = only(plan(live=live, options=p.replacing("order")))
+        assert (told.action, told.needs_credential) == (ActionType.CREATE, True)
+
+    def ended(self):
+        """Key 1 was revoked, and key 2 has ended the cut-off."""
+        live = p.with_config(p.converged(p.manifest()), PATH, key_id="key-order-2")
+        live = p.with_history(live, PATH, {1: "key-order-1", 2: "key-order-2"})
+        return p.with_revoked(live, PATH, "key-order-1")
+
+    def test_replace_credential_refuses_a_revoked_key_after_another_ended_the_cut_off(self):
+        made = plan(live=self.ended(), options=p.replacing("order"))
+        (problem,) = made.left_out
+        assert (made.empty, problem.code) == (True, "revoked-key")
+        assert "stays on key key-order-2" in problem.summary
+        assert "--allow-revoked-key=key-order-1" in problem.fix
+
+    def test_without_it_the_advice_is_what_works(self):
+        made = plan(live=self.ended(), options=p.replacing(allow=("key-order-1",)))
+        (problem,) = made.warnings
+        assert (made.empty, problem.code) == (True, "rotated-past")
+        assert "was revoked" in problem.summary
+        assert "--rollback" not in problem.fix
+        assert "--replace-credential order --allow-revoked-key=key-order-1" in problem.fix
+
+    def test_a_revoked_key_that_the_caller_names_replaces_the_live_one(self):
+        both = p.replacing("order", allow=("key-order-1",))
+        action = only(plan(live=self.ended(), options=both))
+        assert action.action is ActionType.REPLACE_CREDENTIAL
+        assert (action.needs_credential, action.allow_revoked) == (True, True)
 
     def test_another_key_does_not_end_a_cut_off_unasked(self):
         live = self.cut_off({1: "key-order-0"})

@@ -16,10 +16,12 @@ class Credential:
     Args:
         identity: which one it is.
         json: the normalised credential, as the engine's ``credentials_json`` takes it.
+        allow_revoked: it may be live again although a cut-off revoked it.
     """
 
     identity: CredentialIdentity
     json: Secret
+    allow_revoked: bool = False
 
 
 class CredentialSource(Protocol):

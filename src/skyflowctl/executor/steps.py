@@ -1,7 +1,7 @@
 """How each kind of action is carried out. Every step may be repeated without harm."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skyflowctl.errors import Problem, Refused, SkyflowctlError
@@ -160,7 +160,7 @@ def _resolved(action: Action, credentials: CredentialSource) -> Credential:
     credential = credentials.resolve(action.mount)
     if credential.identity != action.credential:
         raise _moved(action)
-    return credential
+    return replace(credential, allow_revoked=action.allow_revoked)
 
 
 def _written_meanwhile(path: str) -> Refused:

@@ -57,7 +57,7 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
     changed = tuple(fields)
     if credential:
         changed += ("credential",)
-        fields |= _with_permission(path, live, credential, patch.allow_revoked)
+        fields |= _with_permission(gateway, path, live, credential, patch.allow_revoked)
     if fields:
         cas = live.version or (None if live.configured else 0)
         cas = cas if live.api.has("cas") else None
@@ -71,7 +71,11 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
 
 
 def _with_permission(
-    path: str, live: LiveConfig, credential: NewCredential, allowed: frozenset[str]
+    gateway: Gateway,
+    path: str,
+    live: LiveConfig,
+    credential: NewCredential,
+    allowed: frozenset[str],
 ) -> dict[str, Any]:
     """Return the fields that write a credential, a revoked one only if it is allowed."""
     fields: dict[str, Any] = {"credentials_json": credential.json}
@@ -80,8 +84,9 @@ def _with_permission(
         return fields | (
             {"allow_revoked_key": credential.key_id} if live.api.has("history") else {}
         )
-    if live.revoked and live.revoked.key_id == credential.key_id:
-        raise RevokedKeyError.of_key(path, credential.key_id, live.revoked.sentence())
+    mark = gateway.revoked_keys(path, live).get(credential.key_id)
+    if mark is not None:
+        raise RevokedKeyError.of_key(path, credential.key_id, f"it was {mark.sentence()}")
     return fields
 
 

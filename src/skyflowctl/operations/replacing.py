@@ -1,7 +1,7 @@
 """How ``apply`` makes a new credential live in the place of another one: by a rotation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import (
     ExitCode,
@@ -16,7 +16,7 @@ from skyflowctl.errors import (
 )
 from skyflowctl.executor.ports import Credential
 from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, StepName, Word
-from skyflowctl.rotation.ports import FromReference, World
+from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.vault.gateway import Gateway
 
@@ -47,24 +47,22 @@ class RotatingReplacer:
         """Rotate to the credential; see ``Replacer``."""
         identity = credential.identity
         new = NewCredential(identity.client_id, identity.key_id, credential.json)
-        outcome = self._rotate(mount, path, gateway, lambda: new)
+        allowed = frozenset({new.key_id}) if credential.allow_revoked else frozenset()
+        job = Job(mount, path, replace(self.options, allow_revoked=allowed))
+        outcome = rotate_mount(job, lambda: new, self.make_world(gateway))
         said = _said(outcome)
         if outcome.to_key == identity.key_id:
             return said
         # It finished a rotation to another key, which was open before this one.
-        return (*said, *_said(self._rotate(mount, path, gateway, lambda: new)))
+        return (*said, *_said(rotate_mount(job, lambda: new, self.make_world(gateway))))
 
     def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
         """Prove the live credential and commit its rotation; see ``Replacer``."""
         rotation = gateway.read_config(path).rotation
         if rotation is None or rotation.state != "open":
             return ()  # somebody has finished it since the plan was made
-        return _said(self._rotate(mount, path, gateway, None))
-
-    def _rotate(
-        self, mount: str, path: str, gateway: Gateway, source: FromReference | None
-    ) -> MountOutcome:
-        return rotate_mount(Job(mount, path, self.options), source, self.make_world(gateway))
+        job = Job(mount, path, self.options)
+        return _said(rotate_mount(job, None, self.make_world(gateway)))
 
 
 def _said(outcome: MountOutcome) -> tuple[Problem, ...]:

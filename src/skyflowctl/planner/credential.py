@@ -4,7 +4,6 @@ Three tools of this field share one bug: they write the declared credential back
 a rotated one. Here a key that was live before is never written again.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from skyflowctl.errors import Problem
@@ -21,6 +20,7 @@ class Verdict:
 
     Args:
         replace: the manifest's credential, to be written over the live one; or None.
+        allow_revoked: a cut-off revoked it, and the caller allows it all the same.
         finish: the manifest's credential, live by a rotation that nobody has committed.
         changes: its identity before and after, when it is replaced.
         warnings: why it is not replaced although it is another one, or unknown.
@@ -28,6 +28,7 @@ class Verdict:
     """
 
     replace: CredentialIdentity | None = None
+    allow_revoked: bool = False
     finish: CredentialIdentity | None = None
     changes: tuple[Change, ...] = ()
     warnings: tuple[Problem, ...] = ()
@@ -44,31 +45,47 @@ def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
 
 def judge(
     mount: Mount,
-    live: LiveConfig,
+    engine: LiveEngine,
     wanted: CredentialIdentity,
-    history: Mapping[int, str] | None,
     *,
     insisted: bool,
+    allow_revoked: bool,
 ) -> Verdict:
     """Decide about a configured mount.
 
     Args:
         mount: the manifest's mount.
-        live: its config as it is.
+        engine: what it holds, with the history that its engine keeps.
         wanted: the identity of the manifest's credential.
-        history: key ids by credential version; None when the engine keeps none.
         insisted: the caller named this mount in ``--replace-credential``.
+        allow_revoked: the caller named this very key in ``--allow-revoked-key``.
     """
+    live, history = engine.config, engine.history
     if is_live(live, wanted):
         return Verdict()
+    if is_revoked(engine, wanted.key_id):
+        return _judge_revoked(mount, live, wanted, insisted=insisted, allowed=allow_revoked)
     if not live.key_id and not insisted:
-        return Verdict(warnings=(notes.live_key_unknown(mount, wanted),))
-    if history is not None and wanted.key_id in history.values():
+        warning = notes.live_key_unknown(mount, wanted)
+    elif history is not None and wanted.key_id in history.values():
         version = max(number for number, key in history.items() if key == wanted.key_id)
-        return Verdict(warnings=(notes.rotated_past(mount, live, wanted, version),))
-    if history is None and not insisted:
-        return Verdict(warnings=(notes.replacement_withheld(mount, live, wanted),))
-    return Verdict(replace=wanted, changes=identity_changes(live, wanted))
+        warning = notes.rotated_past(mount, live, wanted, version)
+    elif history is None and not insisted:
+        warning = notes.replacement_withheld(mount, live, wanted)
+    else:
+        return Verdict(replace=wanted, changes=identity_changes(live, wanted))
+    return Verdict(warnings=(warning,))
+
+
+def _judge_revoked(
+    mount: Mount, live: LiveConfig, wanted: CredentialIdentity, *, insisted: bool, allowed: bool
+) -> Verdict:
+    """Decide about a key that a cut-off revoked, where another one is live by now."""
+    if insisted and allowed:
+        changes = identity_changes(live, wanted)
+        return Verdict(replace=wanted, allow_revoked=True, changes=changes)
+    note = notes.revoked_key if insisted else notes.revoked_past
+    return Verdict(warnings=(note(mount, live, wanted),))
 
 
 def mind_rotation(
@@ -100,10 +117,8 @@ def was_cut_off(live: LiveEngine) -> bool:
 
 
 def is_revoked(live: LiveEngine, key_id: str) -> bool:
-    """Tell whether a cut-off destroyed this key: it destroys the live one and every kept one."""
-    mark = live.config.revoked
-    marked = mark is not None and mark.key_id == key_id
-    return was_cut_off(live) and (marked or key_id in (live.history or {}).values())
+    """Tell whether a cut-off of the mount destroyed this key, and it is not live since."""
+    return key_id in live.revoked
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:

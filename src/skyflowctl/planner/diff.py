@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import adoption, drift, engine, mounts, notes
+from skyflowctl.planner import adoption, drift, engine, mounts, moves, notes
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import Key, Outline
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
@@ -63,10 +63,10 @@ def make_plan(
     options = options or PlanOptions()
     draft = _Draft()
     _add_headers(draft, live)
-    moved = drift.moved_mounts(manifest, live, identities)
+    moved = moves.moved_mounts(manifest, live, identities)
     for mount in chosen_mounts(manifest, options):
         if mount.name in moved:
-            draft.drift.append(drift.moved(mount, moved[mount.name]))
+            draft.drift.append(moved[mount.name].drift())
             continue
         key = _key(mount, identities, options, reasons or {}, invalid or {})
         before = len(draft.actions)
@@ -75,8 +75,8 @@ def make_plan(
             manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
         )
     if options.only is None:
-        undeclared = drift.undeclared_mounts(manifest, live.mounts.values())
-        gone = set(undeclared) - set(moved.values())
+        undeclared = moves.undeclared_mounts(manifest, live.mounts.values())
+        gone = set(undeclared) - {one.path for one in moved.values()}
         draft.drift += [drift.undeclared_mount(path) for path in sorted(gone)]
     return draft.plan()
 
@@ -147,9 +147,9 @@ def mounts_to_search(manifest: Manifest, live: LiveState) -> tuple[str, ...]:
 
     Their engines have to be read before it can be told; none where nothing is absent.
     """
-    if not drift.absent_mounts(manifest, live.mounts):
+    if not moves.absent_mounts(manifest, live.mounts):
         return ()
-    return tuple(drift.undeclared_mounts(manifest, live.mounts.values()))
+    return tuple(moves.undeclared_mounts(manifest, live.mounts.values()))
 
 
 def _add_headers(draft: _Draft, live: LiveState) -> None:

@@ -103,7 +103,7 @@ def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
         verdict = Verdict(warnings=(_unknown(mount, key),))
     else:
         verdict = credential.judge(
-            mount, live.config, key.identity, live.history, insisted=key.insisted
+            mount, live, key.identity, insisted=key.insisted, allow_revoked=key.allow_revoked
         )
     return credential.mind_rotation(mount, live.config, key.identity, verdict)
 
@@ -188,4 +188,5 @@ def _config_update(
         cas=_config_cas(live) or None,
         needs_credential=verdict.replace is not None,
         credential=rotated,
+        allow_revoked=verdict.allow_revoked,
     )

@@ -134,11 +134,30 @@ def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
     )
 
 
+def revoked_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """A new key has ended the cut-off; the manifest still names the one that was revoked."""
+    return Problem(
+        "rotated-past",
+        f"the manifest's key {wanted.key_id} was revoked on {mount.path}, "
+        f"which runs on {_live_key(live)}",
+        "a key that was cut off is never written back unasked",
+        f"point the credentials of {mount.name} at the live key; if the revoked one is to serve "
+        f"again: 'skyflowctl apply --replace-credential {mount.name} "
+        f"--allow-revoked-key={wanted.key_id}'",
+        mount.where,
+    )
+
+
+def _live_key(live: LiveConfig) -> str:
+    return f"key {live.key_id}" if live.key_id else "one that its engine does not tell"
+
+
 def revoked_key(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
     """The caller insists on a key that was cut off, and did not name it."""
+    stays = f"stays on {_live_key(live)}" if live.configured else "stays cut off"
     return Problem(
         "revoked-key",
-        f"{mount.path} stays cut off: the manifest's key {wanted.key_id} was revoked",
+        f"{mount.path} {stays}: the manifest's key {wanted.key_id} was revoked",
         "a key that was cut off is never written back, and --replace-credential does not name it",
         f"{way_out(mount.name, live.api)}; if this very key is to serve again: "
         f"--allow-revoked-key={wanted.key_id}",

@@ -93,6 +93,7 @@ class Action:
             without it finishes the rotation that made the credential live.
         credential: which one the plan saw; another one is refused. None: it could not
             be resolved then.
+        allow_revoked: it may replace a live one although a cut-off revoked it.
     """
 
     action: ActionType
@@ -104,6 +105,7 @@ class Action:
     cas: int | None = None
     needs_credential: bool = False
     credential: CredentialIdentity | None = None
+    allow_revoked: bool = False
 
     @property
     def brings_credential(self) -> bool:

@@ -10,7 +10,7 @@ _DRIFT_TITLES = {
     DriftKind.UNDECLARED: "is not in the manifest",
     DriftKind.REVOKED: "has been cut off",
     DriftKind.OPEN_ROTATION: "has an open rotation",
-    DriftKind.MOVED: "is a mount that was moved by hand",
+    DriftKind.MOVED: "is a mount that the manifest has at another path",
 }
 
 

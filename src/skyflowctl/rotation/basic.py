@@ -10,8 +10,9 @@ from skyflowctl.rotation import rotate_words as words
 from skyflowctl.rotation.basic_proof import LiveTokens
 from skyflowctl.rotation.model import NewCredential, StepName, Word
 from skyflowctl.rotation.ports import FromReference, Generated, ServerFile, Source
+from skyflowctl.rotation.revoked_keys import revoked_and_allowed
 from skyflowctl.rotation.run import Ending, Run
-from skyflowctl.vault.failures import BadRequest, Forbidden, RevokedKeyError, TokenServiceFailed
+from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed
 from skyflowctl.vault.live import LiveConfig
 
 # With these the engine says no to a write.
@@ -96,9 +97,7 @@ def _checked(run: Run, config: LiveConfig, source: Source | None) -> FromReferen
 
 def _compare(run: Run, config: LiveConfig, live: LiveTokens, new: NewCredential) -> None:
     """Refuse a key that is live or was revoked, and one of another account, where it is known."""
-    mark = config.revoked
-    if mark and new.key_id == mark.key_id and new.key_id not in run.job.options.allow_revoked:
-        raise RevokedKeyError.of_key(run.path, new.key_id, f"it was {mark.sentence()}")
+    revoked_and_allowed(run, config, new.key_id)
     if live.key_id and new.key_id == live.key_id:
         raise basic_words.unchanged(run.path, new.key_id)
     other = live.client_id and live.client_id != new.client_id

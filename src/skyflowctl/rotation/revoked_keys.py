@@ -7,6 +7,8 @@ from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.neighbours import Neighbours
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.revoked import AtSkyflow, RevokedKey
+from skyflowctl.rotation.run import Run
+from skyflowctl.vault.failures import RevokedKeyError
 from skyflowctl.vault.live import HistoryEntry, LiveConfig
 
 _RANK = ("live", "kept", "earlier", "unwritten")
@@ -62,6 +64,25 @@ def _add_unwritten(
     if rotation.to_key not in {key_id for _, key_id in words}:
         who = (before.client_id, rotation.to_key)
         words[who], versions[who] = ["unwritten"], []
+
+
+def revoked_and_allowed(
+    run: Run,
+    config: LiveConfig,
+    key_id: str,
+    history: Mapping[int, HistoryEntry] | None = None,
+) -> bool:
+    """Return whether a cut-off revoked this key and the caller allows it all the same.
+
+    Raises:
+        RevokedKeyError: it did, and the caller does not.
+    """
+    mark = run.gateway.revoked_keys(run.path, config, history).get(key_id)
+    if mark is None:
+        return False
+    if key_id not in run.job.options.allow_revoked:
+        raise RevokedKeyError.of_key(run.path, key_id, f"it was {mark.sentence()}")
+    return True
 
 
 @dataclass(slots=True)

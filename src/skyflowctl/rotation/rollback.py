@@ -8,6 +8,7 @@ from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
 from skyflowctl.rotation.nodes import Nodes
 from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.resume import Look, clean_up_reference, look
+from skyflowctl.rotation.revoked_keys import revoked_and_allowed
 from skyflowctl.rotation.run import Ending, Run, finished, opened_nodes
 from skyflowctl.rotation.undo import tidy
 from skyflowctl.vault.failures import Conflict, RevokedKeyError, TokenServiceFailed
@@ -78,6 +79,7 @@ def _is_live(seen: Look, entry: HistoryEntry) -> bool:
 
 def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
     run.check_stop()
+    revoked_and_allowed(run, seen.config, target.key_id, seen.history)
     with run.step(StepName.ROLLBACK) as found:
         try:
             done = run.gateway.rollback_config(

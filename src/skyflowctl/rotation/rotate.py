@@ -31,11 +31,12 @@ from skyflowctl.rotation.resume import (
     go_on,
     look,
 )
+from skyflowctl.rotation.revoked_keys import revoked_and_allowed
 from skyflowctl.rotation.run import Run, finished, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import BadRequest, RevokedKeyError
+from skyflowctl.vault.failures import BadRequest
 from skyflowctl.vault.live import SERVER_FILE, HistoryEntry, LiveConfig
 
 
@@ -198,28 +199,14 @@ def lint(run: Run, seen: Look, source: FromReference | ServerFile) -> NewCredent
         run.warn(*new.warnings)
         if (new.client_id, new.key_id) == (config.client_id, config.key_id):
             raise words.unchanged(run.path, new.key_id)
-        for entry in reversed(list((seen.history or {}).values())):
-            if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
-                if check_revoked(run, entry):
-                    break
-                raise words.was_live_before(run.path, run.job.name, entry)
+        if not revoked_and_allowed(run, config, new.key_id, seen.history):
+            for entry in reversed(list((seen.history or {}).values())):
+                if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
+                    raise words.was_live_before(run.path, run.job.name, entry)
         other = config.configured and config.client_id and new.client_id != config.client_id
         if other and not run.job.options.allow_different_account:
             raise words.other_account(run.path, config.client_id, new.client_id)
     return new
-
-
-def check_revoked(run: Run, entry: HistoryEntry) -> bool:
-    """Return whether a cut-off revoked this key and the caller allows it all the same.
-
-    Raises:
-        RevokedKeyError: it did, and the caller does not.
-    """
-    if entry.revoked is None:
-        return False
-    if entry.key_id not in run.job.options.allow_revoked:
-        raise RevokedKeyError.of_key(run.path, entry.key_id, f"it was {entry.revoked.sentence()}")
-    return True
 
 
 def _on_server(run: Run, source: ServerFile) -> NewCredential:

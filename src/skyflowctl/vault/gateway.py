@@ -4,14 +4,16 @@ Paths of mounts are written without a trailing slash (``skyflow/order``).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.vault import mounting, parsing, reading, rights, rotating
+from skyflowctl.vault import mounting, parsing, reading, revocations, rights, rotating
 from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.failures import (
     Conflict,
+    Forbidden,
     NotAnEngine,
     NotFound,
     RevokedKeyError,
@@ -21,6 +23,7 @@ from skyflowctl.vault.live import (
     HistoryEntry,
     LiveConfig,
     LiveMount,
+    LiveRevocation,
     LiveRole,
     LiveRotation,
     LiveState,
@@ -70,12 +73,16 @@ class Gateway:
         return reading.live_state(self.transport, paths, plugin_name, parallelism)
 
     def with_engines(self, state: LiveState, paths: Sequence[str]) -> LiveState:
-        """Return the state with the engines of further mounts, two requests each.
+        """Return the state with the engines of further mounts and their history.
 
-        One that cannot be read is left out.
+        Three requests each. One that cannot be read is left out.
         """
         further = reading.engines(self.transport, [state.mounts[path] for path in paths])
-        return replace(state, engines={**state.engines, **further})
+        state = replace(state, engines={**state.engines, **further})
+        for path in further:
+            with suppress(Forbidden):
+                state = self.with_history(state, [path])
+        return state
 
     def with_history(self, state: LiveState, paths: Sequence[str]) -> LiveState:
         """Return the state with the credential history of these mounts, one request each.
@@ -86,13 +93,21 @@ class Gateway:
         for path in paths:
             if path in engines:
                 past = self.read_history(path)
-                keys = None if past is None else {n: one.key_id for n, one in past.items()}
-                engines[path] = replace(engines[path], history=keys)
+                engines[path] = reading.with_past(engines[path], past, state.mounts[path])
         return replace(state, engines=engines)
 
     def read_history(self, path: str) -> Mapping[int, HistoryEntry] | None:
         """Return entries by credential version; None when the engine has no history."""
         return rotating.history(self.transport, path)
+
+    def revoked_keys(
+        self, path: str, config: LiveConfig, history: Mapping[int, HistoryEntry] | None = None
+    ) -> Mapping[str, LiveRevocation]:
+        """Return the keys that cut-offs of a mount revoked; a history of None is read here."""
+        if history is None and config.api.has("history"):
+            history = self.read_history(path)
+        options = revocations.options_of(self.transport, path)
+        return revocations.revoked_keys(config, history, options)
 
     # Mounts --------------------------------------------------------------------
 
@@ -164,11 +179,12 @@ class Gateway:
             if type(error) is NotFound:
                 raise NotAnEngine.at(path, cause=error) from None
             raise
-        if "credentials_configured" not in found.raw:
-            # One with the basic API says nothing before its first config; its health does.
-            if not reading.tells_health(self.transport, path):
-                raise NotAnEngine.at(path)
-            found = reading.with_mark(found, self.read_mount(path))
+        # One with the basic API says nothing before its first config; its health does.
+        told = "credentials_configured" in found.raw
+        if not told and not reading.tells_health(self.transport, path):
+            raise NotAnEngine.at(path)
+        if not found.configured and found.revoked is None:
+            found = reading.with_mark(found, revocations.options_of(self.transport, path))
         return found
 
     def write_config(

@@ -106,11 +106,11 @@ def revocation(raw: Mapping[str, Any] | None) -> LiveRevocation | None:
     return LiveRevocation(**{name: str(raw.get(name) or "") for name in names})
 
 
-def marked_revocation(mount: LiveMount) -> LiveRevocation | None:
+def marked_revocation(options: Mapping[str, str]) -> LiveRevocation | None:
     """Return the cut-off that a mount's options tell, for an engine that keeps none."""
     marks = {
         name.removeprefix(REVOKED_MARK): value
-        for name, value in mount.options.items()
+        for name, value in options.items()
         if name.startswith(REVOKED_MARK)
     }
     return revocation(marks) if marks.get("at") else None

@@ -21,12 +21,14 @@ from skyflowctl.vault.failures import (
 from skyflowctl.vault.live import (
     CREDENTIAL_FIELDS,
     SERVER_FILE,
+    HistoryEntry,
     LiveConfig,
     LiveEngine,
     LiveMount,
     LiveRole,
     LiveState,
 )
+from skyflowctl.vault.revocations import revoked_keys
 from skyflowctl.vault.transport import Transport
 
 _WHOLE_SERVER = (Sealed, ServerUnreachable, Busy, NamespaceMissing)
@@ -77,11 +79,21 @@ def _engine(
     """Return what one mount holds, or why it cannot be read."""
     try:
         found, (usable, unusable) = get_config(), get_roles()
-        return LiveEngine(with_mark(found, mount), usable, unusable=unusable)
+        found = with_mark(found, mount.options)
+        known = revoked_keys(found, None, mount.options)
+        return LiveEngine(found, usable, unusable=unusable, revoked=known)
     except _WHOLE_SERVER:
         raise
     except VaultError as error:
         return error.problems[0]
+
+
+def with_past(
+    engine: LiveEngine, past: Mapping[int, HistoryEntry] | None, mount: LiveMount
+) -> LiveEngine:
+    """Return what a mount holds with its history, and with the keys that this says are revoked."""
+    keys = None if past is None else {number: one.key_id for number, one in past.items()}
+    return replace(engine, history=keys, revoked=revoked_keys(engine.config, past, mount.options))
 
 
 def tells_health(transport: Transport, path: str) -> bool:
@@ -92,14 +104,14 @@ def tells_health(transport: Transport, path: str) -> bool:
         return False
 
 
-def with_mark(found: LiveConfig, mount: LiveMount | None) -> LiveConfig:
+def with_mark(found: LiveConfig, options: Mapping[str, str]) -> LiveConfig:
     """Return a config with the cut-off that only the mount's options tell.
 
     A basic engine keeps none; ours knows of none that came before it took the mount over.
     """
-    if mount is None or found.configured or found.revoked is not None:
+    if found.configured or found.revoked is not None:
         return found
-    return replace(found, revoked=parsing.marked_revocation(mount))
+    return replace(found, revoked=parsing.marked_revocation(options))
 
 
 def mounts(transport: Transport) -> dict[str, LiveMount]:

@@ -1,0 +1,153 @@
+"""Where a mount of the manifest has gone that is not at its path."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner import fields
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.planner.plan import Drift, DriftKind
+from skyflowctl.vault.live import LiveEngine, LiveMount, LiveState
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An undeclared mount that is taken for a declared one that is absent.
+
+    Args:
+        mount: the declared one.
+        path: where the other is.
+        key: how it has had the manifest's key; empty: it has not, as far as is known.
+        description: both have the same.
+        roles: those that both have, with the same role_ids.
+    """
+
+    mount: Mount
+    path: str
+    key: str = ""
+    description: bool = False
+    roles: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """A key is better evidence than a description, and that than roles."""
+        return bool(self.key), self.description, len(self.roles)
+
+    @property
+    def evidence(self) -> str:
+        """Why the two are taken for one."""
+        found = [self.key] if self.key else []
+        found += ["the descriptions are the same"] if self.description else []
+        found += [f"role {name} is the same" for name in self.roles]
+        return ", ".join(found)
+
+    def drift(self) -> Drift:
+        """Describe it."""
+        name, wanted = self.mount.name, self.mount.path
+        return Drift(
+            DriftKind.MOVED,
+            name,
+            self.path,
+            reason=f"nothing is mounted at {wanted}, and {self.path} looks like {name}: "
+            f"this manifest made it, and {self.evidence}",
+            fix=f"to keep it there, set `path: {self.path}` on {name}; to have it where the "
+            f"manifest says: 'bao secrets move {self.path} {wanted}'; if it is another mount: "
+            f"'bao secrets tune -options=manifest= {self.path}' makes it nobody's",
+        )
+
+
+def undeclared_mounts(manifest: Manifest, live: Iterable[LiveMount]) -> list[str]:
+    """Return the paths that carry this manifest's marks and are not in it any more."""
+    known = {mount.path for mount in manifest.mounts}
+    ours = (
+        mount.path
+        for mount in live
+        if mount.options.get("managed_by") == fields.MANAGED_BY
+        and mount.options.get("manifest") == manifest.id
+    )
+    return sorted(set(ours) - known)
+
+
+def absent_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[Mount]:
+    """Return the manifest's mounts whose path is free."""
+    return [mount for mount in manifest.mounts if mount.path not in live]
+
+
+def moved_mounts(
+    manifest: Manifest, live: LiveState, identities: Mapping[str, CredentialIdentity | None]
+) -> dict[str, Move]:
+    """Return where absent mounts have gone, by mount name.
+
+    Only mounts with this manifest's marks that it does not declare are looked at. One
+    counts as the absent mount
+
+    - if the manifest's key is live on it, was live before, or was revoked there;
+    - if its keys cannot be compared (a reference that leads nowhere, an engine that tells
+      no key): if the descriptions are the same or one role is, by name and role_ids;
+    - if its keys are all others: only if a description and a role are the same.
+
+    So two product lines with keys of their own are not mixed up by equal roles, or by equal
+    descriptions, alone. In doubt it counts: a refused apply is mended by hand, and a second
+    live copy, or a revoked key on a new mount, is not. Each side is matched once, by the best
+    evidence.
+    """
+    absent = absent_mounts(manifest, live.mounts)
+    candidates = undeclared_mounts(manifest, live.mounts.values()) if absent else []
+    matches = [
+        match
+        for mount in absent
+        for path in candidates
+        if (match := _match(mount, path, live, identities.get(mount.name)))
+    ]
+    found: dict[str, Move] = {}
+    taken: set[str] = set()
+    for match in sorted(matches, key=lambda one: one.rank, reverse=True):
+        if match.mount.name not in found and match.path not in taken:
+            found[match.mount.name] = match
+            taken.add(match.path)
+    return found
+
+
+def _match(
+    mount: Mount, path: str, live: LiveState, wanted: CredentialIdentity | None
+) -> Move | None:
+    there, engine = live.mounts[path].description, live.engines.get(path)
+    if engine is None:
+        # It cannot be read: nothing but the description is known, and both may have none.
+        same = there == mount.description
+        return Move(mount, path, description=True) if same else None
+    found = Move(
+        mount,
+        path,
+        _key_evidence(engine, wanted),
+        bool(there) and there == mount.description,
+        _same_roles(mount, engine),
+    )
+    if found.key:
+        return found
+    enough = all if _keys_are_others(engine, wanted) else any
+    return found if enough((found.description, bool(found.roles))) else None
+
+
+def _key_evidence(engine: LiveEngine, wanted: CredentialIdentity | None) -> str:
+    if wanted is None:
+        return ""
+    if engine.config.configured and engine.config.key_id == wanted.key_id:
+        return f"the manifest's key {wanted.key_id} is live there"
+    if wanted.key_id in engine.revoked:
+        return f"the manifest's key {wanted.key_id} was revoked there"
+    if wanted.key_id in (engine.history or {}).values():
+        return f"the manifest's key {wanted.key_id} was live there before"
+    return ""
+
+
+def _keys_are_others(engine: LiveEngine, wanted: CredentialIdentity | None) -> bool:
+    """Tell whether every key that the mount has had is known, and none is the wanted one."""
+    if wanted is None or not engine.history:
+        return False
+    return not _key_evidence(engine, wanted)
+
+
+def _same_roles(mount: Mount, engine: LiveEngine) -> tuple[str, ...]:
+    live = {name: role.role_ids for name, role in engine.roles.items()}
+    return tuple(role.name for role in mount.roles if live.get(role.name) == (role.role_id,))

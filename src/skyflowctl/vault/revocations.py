@@ -1,0 +1,59 @@
+"""Which keys a cut-off of a mount revoked, wherever the mark of it stands."""
+
+from collections.abc import Mapping
+
+from skyflowctl.vault import mounting, parsing
+from skyflowctl.vault.failures import Forbidden, NotFound
+from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRevocation
+from skyflowctl.vault.transport import Transport
+
+
+def revoked_keys(
+    config: LiveConfig,
+    history: Mapping[int, HistoryEntry] | None,
+    options: Mapping[str, str],
+) -> dict[str, LiveRevocation]:
+    """Return each revoked key with its cut-off; every command goes by this.
+
+    The marks stand in the engine's history and config and, where the mount was cut off on an
+    engine with the basic API, in the mount's options: ours knows nothing of that, if it took
+    the mount over afterwards. A key that is live is none: it is live by permission.
+    """
+    history = history or {}
+    found = {one.key_id: one.revoked for one in history.values() if one.revoked}
+    for mark in (config.revoked, parsing.marked_revocation(options), _untold(config, history)):
+        if mark is not None and mark.key_id:
+            found.setdefault(mark.key_id, mark)
+    if config.configured:
+        found.pop(config.key_id, None)
+    return found
+
+
+def _untold(config: LiveConfig, history: Mapping[int, HistoryEntry]) -> LiveRevocation | None:
+    """Return the cut-off that an earlier release of our engine tells by its history alone."""
+    if config.configured or config.revoked is not None or not history:
+        return None
+    last = history[max(history)]
+    since = config.raw.get("credential_updated") or last.written_at
+    return LiveRevocation(str(since), key_id=last.key_id)
+
+
+def options_of(transport: Transport, path: str) -> Mapping[str, str]:
+    """Return a mount's options, also for a login that may read no mounts but uses this one.
+
+    Nothing is told to one that may not read them at all.
+    """
+    mount: LiveMount | None
+    try:
+        mount = mounting.read(transport, path)
+    except Forbidden:
+        mount = _of_its_users(transport, path)
+    return mount.options if mount else {}
+
+
+def _of_its_users(transport: Transport, path: str) -> LiveMount | None:
+    try:
+        reply = transport.request("GET", f"sys/internal/ui/mounts/{path}", idempotent=True)
+    except (Forbidden, NotFound):
+        return None
+    return parsing.mount(path, reply.data or {})
