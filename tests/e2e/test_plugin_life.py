@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.bao import BaoServer, running_bao
+from support.gateways import target_of
 from support.plugin import (
     copy_source,
     mounted,
@@ -17,6 +18,12 @@ from support.plugin import (
     wait_for,
     write_probe,
 )
+
+from skyflowctl.operations.plugin_files import list_plugins, reload_mounts
+from skyflowctl.operations.plugins import Registration, file_digest, register_plugin
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.version import semver
 
 pytestmark = pytest.mark.real_server
 
@@ -191,3 +198,25 @@ def test_a_killed_server_leaves_no_process_and_no_socket(source: Path, tmp_path:
         # The server's own listeners for its plugins' brokers are in its TMPDIR.
         left = [path for path in (server.folder / "t").iterdir() if path.is_socket()]
         assert left == []
+
+
+def test_a_registered_file_that_is_gone_is_told_before_the_restart_and_registered_anew(
+    life: BaoServer, source: Path
+):
+    """The server answers 500 for such an entry, and still lists it."""
+    gateway = Gateway(HvacTransport(target_of(life), run_id="gone"))
+    sha256 = write_probe(source, life.plugin_dir, "gone")
+    assert register(life, "gone", sha256)[0] == 204
+    with mounted(life, "one", "gone"):
+        (life.plugin_dir / "gone").rename(life.plugin_dir / "moved")
+        found = list_plugins(gateway, "gone")
+        assert [(one.entry.command, one.state) for one in found.catalog] == [("gone", "missing")]
+        (problem,) = found.problems(None)
+        assert problem.code == "plugin-file-missing"
+        assert "the next restart or reload" in problem.why
+        wanted = Registration("gone", semver(), "moved", file_digest(life.plugin_dir / "moved"))
+        register_plugin(gateway, wanted)
+        done = reload_mounts(gateway, wanted, lambda _: None)
+        assert [one.path for one in done] == ["one"]
+        assert list_plugins(gateway, "gone", life.plugin_dir).problems(life.plugin_dir) == ()
+    wait_for(lambda: not processes_of(life, "moved"))

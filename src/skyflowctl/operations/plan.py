@@ -143,12 +143,14 @@ def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
     if plugin.version is None or not new:
         return
     try:
-        if gateway.catalog.read(plugin.name, plugin.version) is not None:
+        entry = gateway.catalog.read(plugin.name, plugin.version)
+        if entry is not None and not entry.file_missing:
             return
     except Forbidden:
         return
     raise InvalidInput(
-        f"the server's catalog has no {plugin.name} {plugin.version}",
+        f"the server's catalog has no {plugin.name} {plugin.version}"
+        + (" whose file is there" if entry else ""),
         why="the manifest wants mounts to run that version, and the server could not start it",
         fix=f"skyflowctl plugin register PLUGIN_DIRECTORY/FILE, with the launcher of "
         f"{plugin.version}; or name a version that 'skyflowctl plugin list' shows",

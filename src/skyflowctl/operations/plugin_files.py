@@ -68,7 +68,7 @@ class PluginList:
         of_files = [
             _file_problem(one, directory)
             for one in self.catalog
-            if directory and one.state not in (FileState.UNCHECKED, FileState.OK)
+            if one.state not in (FileState.UNCHECKED, FileState.OK)
         ]
         return (*of_files, *running_problems(self.mounts))
 
@@ -142,10 +142,14 @@ def _state(live: LiveMount, registered: dict[str, str]) -> RunningState:
 def _whole(gateway: Gateway, entry: CatalogEntry) -> CatalogEntry:
     """Return the entry with its command and arguments, which the list leaves out."""
     read = gateway.catalog.read(entry.name, entry.version)
-    return replace(entry, command=read.command, args=read.args) if read else entry
+    if read is None:
+        return entry
+    return replace(entry, command=read.command, args=read.args, file_missing=read.file_missing)
 
 
 def _checked(entry: CatalogEntry, directory: Path | None) -> CatalogFile:
+    if entry.file_missing:
+        return CatalogFile(entry, FileState.MISSING)
     if directory is None or entry.builtin:
         return CatalogFile(entry)
     path = directory / Path(entry.command).name
@@ -180,8 +184,9 @@ def check_launcher(path: Path) -> str:
 
 def _file_problem(one: CatalogFile, directory: Path | None) -> Problem:
     entry = one.entry
+    place = directory or "the server's plugin directory"
     said, fix = {
-        FileState.MISSING: (f"{entry.command} is not in {directory}", _SAME),
+        FileState.MISSING: (f"{entry.command} is not in {place}", _SAME),
         FileState.CHANGED: (
             f"{entry.command} differs from the registered file",
             _AWAY + _SAME,
@@ -192,7 +197,7 @@ def _file_problem(one: CatalogFile, directory: Path | None) -> Problem:
         f"plugin-file-{one.state.replace('_', '-')}",
         f"{entry.name} {entry.version}: {said}",
         one.detail or "its mounts are down after the next restart or reload",
-        fix.format(file=entry.command, directory=directory, version=entry.version),
+        fix.format(directory=directory or "PLUGIN_DIRECTORY", version=entry.version),
     )
 
 

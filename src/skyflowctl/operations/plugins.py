@@ -75,6 +75,8 @@ def register_plugin(
         InvalidInput: the plugin reports another version than the one given.
     """
     present = gateway.catalog.read(wanted.name, wanted.version)
+    if present is not None and present.file_missing:
+        present = None  # its arguments cannot be read, and it starts nothing
     changes = _changes(present, wanted)
     other_args = present is not None and present.args != wanted.args
     other_file = present is not None and present.sha256 != wanted.sha256

@@ -156,7 +156,13 @@ class _Gathering:
         found = attempt(self.gateway.catalog.list, path, "read")
         if isinstance(found, NotRead):
             return found
-        return tuple(entry for entry in found if entry.name == self.question.plugin_name)
+        ours = [entry for entry in found if entry.name == self.question.plugin_name]
+        return tuple(self._with_file(entry) for entry in ours)
+
+    def _with_file(self, entry: CatalogEntry) -> CatalogEntry:
+        read = attempt(lambda: self.gateway.catalog.read(entry.name, entry.version), "", "read")
+        missing = isinstance(read, CatalogEntry) and read.file_missing
+        return replace(entry, file_missing=missing)
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
         mounted = attempt(self.gateway.list_mounts, "sys/mounts", "read")

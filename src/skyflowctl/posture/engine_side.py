@@ -14,8 +14,11 @@ def digests(facts: Facts) -> Iterator[Finding]:
         yield unchecked("engine-digest", facts.catalog, core=True)
     else:
         registered = {entry.version: entry.sha256 for entry in facts.catalog}
+        missing = {entry.version for entry in facts.catalog if entry.file_missing}
         for one in facts.ours:
             yield from _against_catalog(one, registered)
+            if one.mount.running_plugin_version in missing:
+                yield _without_file(one)
     if isinstance(facts.nodes, NotRead):
         yield unchecked("engine-digest", facts.nodes)
         return
@@ -50,6 +53,19 @@ def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator
             f"find out who registered what, then bao plugin reload -mounts={one.path}/ "
             "-scope=global",
         )
+
+
+def _without_file(one: MountFacts) -> Finding:
+    version = one.mount.running_plugin_version
+    return Finding(
+        "engine-digest",
+        Grade.CRITICAL,
+        Subject("mount", one.path),
+        f"{one.path} runs {one.mount.type} {version}, whose registered file is missing",
+        "it cannot start again: at the next restart the mount hands out no token",
+        (),
+        "'skyflowctl plugin list' names the file and what to do",
+    )
 
 
 def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:

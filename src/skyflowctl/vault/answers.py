@@ -180,7 +180,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One secrets plugin of the catalog. ``version`` is empty for an unversioned one."""
+    """One secrets plugin of the catalog. ``version`` is empty for an unversioned one.
+
+    ``file_missing``: the server has no such file, and tells only the file's name.
+    """
 
     name: str
     version: str
@@ -188,6 +191,7 @@ class CatalogEntry:
     sha256: str
     command: str = ""
     args: tuple[str, ...] = ()
+    file_missing: bool = False
 
 
 def whole(value: Any) -> int:

@@ -1,13 +1,17 @@
 """The server's plugin catalog: which secrets plugins it knows, by name and version."""
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import NotFound
+from skyflowctl.vault.failures import NotFound, VaultError
 from skyflowctl.vault.transport import Transport
 
 _ROOT = "sys/plugins/catalog"
+# OpenBao 2.7 checks the file before it answers (500), so an entry cannot be read without it.
+_NO_FILE = re.compile(r"validating the command path: lstat (.+): no such file or directory")
 
 
 class Catalog:
@@ -52,7 +56,10 @@ class Catalog:
         return tuple(_entry(raw) for raw in detailed if raw.get("type") == "secret")
 
     def read(self, name: str, version: str) -> CatalogEntry | None:
-        """Return one entry with its command and arguments, or None."""
+        """Return one entry with its command and arguments, or None.
+
+        An entry whose file is missing on the server has neither digest nor arguments.
+        """
         params = {"version": version} if version else None
         try:
             reply = self._transport.request(
@@ -60,6 +67,14 @@ class Catalog:
             )
         except NotFound:
             return None
+        except VaultError as error:
+            missing = _NO_FILE.search("\n".join(error.messages))
+            if missing is None:
+                raise
+            command = PurePosixPath(missing[1]).name
+            return CatalogEntry(
+                name, version, builtin=False, sha256="", command=command, file_missing=True
+            )
         return _entry(reply.data or {})
 
     def delete(self, name: str, version: str) -> bool:
