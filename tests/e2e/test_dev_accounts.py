@@ -83,7 +83,9 @@ def _every_command_says_why(stack: Stack) -> None:
         reason,
     )
     report = stack.json("audit", "report", str(stack.audit_log), "--server-roles")["data"]
-    assert report["cut_off"] == [{"mount": "skyflow/purchase", **revoked}]
+    assert report["cut_off"] == [
+        {"mount": "skyflow/purchase", "namespace": "", "api": "full", **revoked}
+    ]
     rows = [one for one in report["changes"] if told["run_id"] in one.values()]
     assert [(one["mount"], one["kind"]) for one in rows] == [("skyflow/purchase", "revoked")]
     # The reason is for the operators: the server's log has it hashed.

@@ -82,6 +82,20 @@ def test_a_token_comes_from_the_namespaces_own_credential(team: Team) -> None:
     assert minted["key_id"] == config["key_id"]
 
 
+def test_the_log_and_the_server_name_the_same_roles(team: Team) -> None:
+    team.cli("creds", "order", "order-producer", "--ctx", "order:ORD-1")
+    log, only = str(team.stack.audit_log), ("--mount", f"{NAME}/*")
+    found = team.json("audit", "report", log, "--server-roles", *only)["data"]
+    used = {(one["mount"], one["role"]) for one in found["usage"]}
+    assert (f"{NAME}/skyflow/order", "order-producer") in used
+    assert not [one for one in found["unusual"] if one["kind"] == "undeclared-role"]
+    idle = team.json("audit", "unused", log, "--days", "1h")["data"]["unused"]
+    names = {one["name"] for one in idle if one["kind"] == "role"}
+    assert names
+    assert all(one.startswith(f"{NAME}/") for one in names)
+    assert f"{NAME}/skyflow/order/creds/order-producer" not in names
+
+
 @pytest.mark.parametrize(
     "words",
     [

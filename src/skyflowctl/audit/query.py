@@ -72,10 +72,15 @@ def _glob_test(globs: tuple[str, ...], value: Callable[[TokenRequest], str]) -> 
     return lambda one: fits(value(one))
 
 
+def in_namespace(mount: str, namespace: str) -> str:
+    """Return a mount's path with its namespace in front; in the root the path alone."""
+    namespace = namespace.strip("/")
+    return f"{namespace}/{mount}" if namespace else mount
+
+
 def full_mount(request: TokenRequest) -> str:
     """Return the mount's path with its namespace in front."""
-    namespace = request.namespace.strip("/")
-    return f"{namespace}/{request.mount}" if namespace else request.mount
+    return in_namespace(request.mount, request.namespace)
 
 
 def _mount_test(globs: tuple[str, ...]) -> Test:

@@ -13,6 +13,7 @@ from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
 from skyflowctl.audit.holding import credential_change
 from skyflowctl.audit.join import Row, is_root
 from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange
+from skyflowctl.audit.query import in_namespace
 from skyflowctl.audit.report_model import (
     Limit,
     Range,
@@ -289,7 +290,7 @@ def placed(row: Row) -> str:
     namespace = row.entry.request.namespace
     if namespace is None or namespace.id == "root":
         return row.mount
-    return f"{(namespace.path or namespace.id).strip('/')}/{row.mount}"
+    return in_namespace(row.mount, namespace.path or namespace.id)
 
 
 def _text(time: datetime | None) -> str | None:

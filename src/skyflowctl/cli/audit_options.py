@@ -217,6 +217,13 @@ def plugin_names(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given or ()) or (DEFAULT_PLUGIN,)
 
 
+def namespace_of(target: TargetOptions) -> str:
+    """Return the namespace that a manifest is for where no server is asked; empty: the root."""
+    from skyflowctl.vault.environment import variable
+
+    return target.namespace or variable(os.environ, "NAMESPACE") or ""
+
+
 def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the paths that ``--mount`` means: a word without a slash is a name.
 

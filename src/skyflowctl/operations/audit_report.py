@@ -12,6 +12,7 @@ from typing import Any
 from skyflowctl.audit.as_json import time_json
 from skyflowctl.audit.evidence import Evidence, csv_texts
 from skyflowctl.audit.globs import any_glob
+from skyflowctl.audit.query import in_namespace
 from skyflowctl.audit.report import Asked, report
 from skyflowctl.audit.report_json import report_tables
 from skyflowctl.audit.report_model import Report, Subject
@@ -22,7 +23,8 @@ from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
 from skyflowctl.errors import UsageError, os_reason
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveRevocation
+from skyflowctl.vault.live import EngineApi, LiveRevocation, LiveRole
+from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +118,64 @@ def declared_roles(manifest: Manifest, namespace: str = "") -> KnownRoles:
         namespace: where it is applied; empty for the root.
     """
     return _known_roles(
-        (_placed(mount.path, namespace), role.name, role.ctx.pattern)
+        (in_namespace(mount.path, namespace), role.name, role.ctx.pattern)
         for mount in manifest.mounts
         for role in mount.roles
     )
 
 
-def server_roles(gateway: Gateway, plugin_name: str, namespace: str = "") -> KnownRoles:
-    """Return the roles that the server has now: 1 + N requests for N mounts of ours."""
-    mounts = [path for path, mount in gateway.list_mounts().items() if mount.type == plugin_name]
+@dataclass(frozen=True, slots=True)
+class ServerMount:
+    """A mount of ours as the server has it now.
+
+    Args:
+        path: with its namespace in front, as the report's rows have it.
+        roles: by name.
+        api: what its engine can do.
+        revoked: how it was cut off; None: it was not.
+    """
+
+    path: str
+    roles: Mapping[str, LiveRole]
+    api: EngineApi
+    revoked: LiveRevocation | None
+
+
+def server_mounts(
+    gateway: Gateway, plugin_name: str, globs: tuple[str, ...] = (), *, parallelism: int = 8
+) -> tuple[ServerMount, ...]:
+    """Return the server's mounts of ours, by path; 1 + 2N requests for N configured ones.
+
+    Args:
+        gateway: to the server; its namespace counts.
+        plugin_name: the mount type that is ours.
+        globs: of paths with the namespace in front; none: all mounts.
+        parallelism: how many mounts are read at once.
+
+    Raises:
+        VaultError: the mounts cannot be listed, or one of them cannot be read.
+    """
+    namespace, fits = gateway.transport.server.namespace, _fits(globs)
+
+    def read(path: str) -> ServerMount:
+        roles, config = gateway.list_roles(path), gateway.engine_config(path)
+        return ServerMount(in_namespace(path, namespace), roles, config.api, config.revoked)
+
+    ours = sorted(
+        path
+        for path, mount in gateway.list_mounts().items()
+        if mount.type == plugin_name and fits(in_namespace(path, namespace))
+    )
+    with Workers(parallelism) as workers:
+        return tuple(workers.map(read, ours))
+
+
+def server_roles(mounts: Iterable[ServerMount]) -> KnownRoles:
+    """Return the roles that the server has now."""
     return _known_roles(
-        (_placed(path, namespace), role.name, role.ctx_pattern)
-        for path in sorted(mounts)
-        for role in gateway.list_roles(path).values()
+        (mount.path, role.name, role.ctx_pattern)
+        for mount in mounts
+        for role in mount.roles.values()
     )
 
 
@@ -141,21 +188,6 @@ def environment_of(manifest: Manifest) -> str:
         if tag.startswith("env:")
     }
     return found.pop() if len(found) == 1 else ""
-
-
-def server_cut_offs(
-    gateway: Gateway, plugin_name: str, fits: Callable[[str], bool]
-) -> tuple[tuple[str, LiveRevocation], ...]:
-    """Return the server's mounts of ours that are cut off now, by path; 1 + N requests."""
-    paths = (path for path, one in gateway.list_mounts().items() if one.type == plugin_name)
-    found = ((path, gateway.engine_config(path).revoked) for path in sorted(paths) if fits(path))
-    return tuple((path, revoked) for path, revoked in found if revoked)
-
-
-def _placed(path: str, namespace: str) -> str:
-    namespace = namespace.strip("/")
-    path = path.rstrip("/")
-    return f"{namespace}/{path}" if namespace else path
 
 
 def _known_roles(found: Iterable[tuple[str, str, str]]) -> KnownRoles:

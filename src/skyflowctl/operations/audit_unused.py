@@ -1,10 +1,12 @@
 """Roles, consumers and policies that have given no token for a while."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from skyflowctl.audit.model import Counts
+from skyflowctl.audit.query import in_namespace
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.audit_questions import Answers
 from skyflowctl.operations.audit_usage import AppKey, Covered, RoleKey, Usage, covered_by
@@ -14,6 +16,8 @@ from skyflowctl.posture.facts import Login, NotRead
 from skyflowctl.posture.policies import parse_policy
 from skyflowctl.posture.reach import grants, opened_by
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveRole
+from skyflowctl.vault.workers import Workers
 
 # Logins whose own name is the app's in the log; others are told apart by nothing there.
 _NAMED = {"approle role": "approle", "userpass user": "userpass", "ldap user": "ldap"}
@@ -117,10 +121,14 @@ def _things(usage: Usage, known: Known) -> list[Thing]:
     ]
 
 
-def known_from_manifest(manifest: Manifest) -> Known:
-    """Return the roles that a manifest declares."""
+def known_from_manifest(manifest: Manifest, namespace: str = "") -> Known:
+    """Return the roles that a manifest declares, applied in this namespace."""
     roles = {(mount.path, role.name) for mount in manifest.mounts for role in mount.roles}
-    return Known("manifest", frozenset(roles))
+    return Known("manifest", _placed(roles, namespace))
+
+
+def _placed(roles: Iterable[RoleKey], namespace: str) -> frozenset[RoleKey]:
+    return frozenset((in_namespace(mount, namespace), role) for mount, role in roles)
 
 
 def known_from_server(
@@ -135,8 +143,9 @@ def known_from_server(
     mounts = [path for path, one in gateway.list_mounts().items() if one.type in kinds]
     not_read: list[NotRead] = []
     roles: set[RoleKey] = set()
-    for path in mounts:
-        listed = attempt(lambda at=path: gateway.list_roles(at), f"{path}/roles", "list")  # type: ignore[misc]  # a default binds the loop's value
+    with Workers(parallelism) as workers:
+        listings = workers.map(partial(_listed_roles, gateway), mounts)
+    for path, listed in zip(mounts, listings, strict=True):
         if isinstance(listed, NotRead):
             not_read.append(listed)
         else:
@@ -145,11 +154,15 @@ def known_from_server(
     found = logins(gateway.transport, NotRead(""), opening, parallelism)
     return Known(
         "server",
-        frozenset(roles),
+        _placed(roles, gateway.transport.server.namespace),
         _consumers(found.found, opening),
         frozenset(opening),
         (*not_read, *missing, *found.not_read),
     )
+
+
+def _listed_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole] | NotRead:
+    return attempt(lambda: gateway.list_roles(path), f"{path}/roles", "list")
 
 
 def _opening(

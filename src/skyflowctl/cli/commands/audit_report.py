@@ -17,6 +17,7 @@ from skyflowctl.cli.audit_options import (
     check_stdin_once,
     log_patterns,
     mount_globs,
+    namespace_of,
     open_logs,
 )
 from skyflowctl.cli.command import command
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from skyflowctl.audit.report_model import Report, Subject
     from skyflowctl.audit.sources import Sources
     from skyflowctl.operations.audit_outputs import Outputs
-    from skyflowctl.operations.audit_report import KnownRoles, Question
+    from skyflowctl.operations.audit_report import KnownRoles, Question, ServerMount
 
 ServerRolesOption = Annotated[
     bool,
@@ -278,23 +279,24 @@ def _known(
     server_roles: bool,
 ) -> _Known:
     """Return the mounts' type, the roles that there should be, where, and what is cut off."""
-    from skyflowctl.audit.globs import any_glob
     from skyflowctl.operations import audit_report as ask
-    from skyflowctl.vault.environment import variable
 
     loaded = manifests.optional_manifest(file, run)
     name = loaded.manifest.plugin.name if loaded else DEFAULT_PLUGIN
     environment = ask.environment_of(loaded.manifest) if loaded else ""
-    namespace = target.namespace or variable(os.environ, "NAMESPACE") or ""
     if server_roles:
         with wiring.open_gateway(target, run) as gateway:
-            fits = any_glob(mounts) if mounts else lambda _: True
-            cut = ask.server_cut_offs(gateway, name, fits)
-            told = [{"mount": path, **asdict(revoked)} for path, revoked in cut]
-            roles = ask.server_roles(gateway, name, namespace)
-            return _Known(name, roles, gateway.transport.cluster_id, environment, told)
-    declared = ask.declared_roles(loaded.manifest, namespace) if loaded else None
+            found = ask.server_mounts(gateway, name, mounts)
+            namespace, cluster = gateway.transport.server.namespace, gateway.transport.cluster_id
+            cut = [_cut_off(one, namespace) for one in found if one.revoked]
+            return _Known(name, ask.server_roles(found), cluster, environment, cut)
+    declared = ask.declared_roles(loaded.manifest, namespace_of(target)) if loaded else None
     return _Known(name, declared, environment=environment)
+
+
+def _cut_off(mount: "ServerMount", namespace: str) -> dict[str, str]:
+    told = asdict(mount.revoked) if mount.revoked else {}
+    return {"mount": mount.path, "namespace": namespace, "api": mount.api.name, **told}
 
 
 def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "Subject":

@@ -101,7 +101,9 @@ def _known(
     if wiring.server_is_named(target):
         with wiring.open_gateway(target, run) as gateway:
             return known_from_server(gateway, names), names
-    return known_from_manifest(manifest) if manifest else Known(), names
+    if manifest is None:
+        return Known(), names
+    return known_from_manifest(manifest, options.namespace_of(target)), names
 
 
 def _to_json(found: "Unused") -> dict[str, Any]:

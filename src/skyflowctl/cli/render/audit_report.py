@@ -29,8 +29,9 @@ def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.line()
         terminal.line(Styled("Cut off now, as the server says", "bold"))
     for one in data.get("cut_off", ()):
-        revoked = {name: value for name, value in one.items() if name != "mount"}
-        cut_off_note(one["mount"], revoked, terminal)
+        revoked = {name: one[name] for name in ("at", "by", "reason", "run", "key_id")}
+        basic, namespace = one["api"] == "basic", one["namespace"]
+        cut_off_note(one["mount"], revoked, terminal, basic=basic, namespace=namespace)
 
 
 def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
