@@ -93,6 +93,20 @@ class TestOneCredentialIsNoGood:
         assert invoke("apply", "order", "-y").exit_code == 0
 
 
+def test_one_bad_key_does_not_stop_a_mount_that_names_no_credential(applied, tmp_path, monkeypatch):
+    manifest = tmp_path / "mounts.yaml"
+    without = manifest.read_text().replace("    credentials: {env: ORDER_KEY}\n", "")
+    manifest.write_text(without.replace("skyflow-writer", "skyflow-changed"))
+    monkeypatch.setattr(wiring, "credentials_for", lambda *_: Trouble(ERRORS["expired"]))
+    done = invoke("plan", "--detailed-exitcode", "-o", "json")
+    assert (done.exit_code, checked_envelope(done.stdout)["status"]) == (3, "partial")
+    done = invoke("apply", "-y", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (3, "partial")
+    assert ["pay" in one["summary"] for one in whole["errors"]] == [True]
+    assert applied.roles["skyflow/order"]["writer"]["role_ids"] == ["skyflow-changed"]
+
+
 def test_no_valid_credential_at_all_is_65(server, monkeypatch):
     monkeypatch.setattr(wiring, "credentials_for", lambda *_: Trouble(ERRORS["expired"]))
     assert invoke("plan", "pay").exit_code == 65

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from support import planning as p
 from support.fake_server import FakeServer
 from support.keys import account
 
+from skyflowctl.cli.apply_rehearsal import _result as rehearsal_json
 from skyflowctl.errors import ExitCode, InvalidInput, UsageError
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import CtxRule
@@ -25,6 +27,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.secretrefs.unresolved import UnresolvedReference
 from skyflowctl.skyflow.token_service import TokenServiceUnreachable
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+from skyflowctl.vault.failures import TokenServiceFailed
 from skyflowctl.vault.gateway import Gateway
 
 PATTERN = CtxRule(required=True, pattern="order:*", probe="order:probe")
@@ -185,6 +188,29 @@ class TestFromALiveServer:
         assert (result.exit_code, result.left) == (ExitCode.OK, 0)
         assert result.stand_ins == ("pay",)
 
+    def test_a_missing_file_whose_key_another_mount_runs_on_is_played_by_that_key(self):
+        server = applied()
+        for name in ("client_id", "key_id"):
+            server.configs["skyflow/pay"][name] = server.configs["skyflow/order"][name]
+        result = dry_run(WHAT, RealCredentials("pay"), Gateway(server))
+        assert (result.exit_code, result.left) == (ExitCode.OK, 0)
+        assert [one.problem for one in result.minted] == [None] * 3
+        assert result.stand_ins == ()
+
+    def test_a_role_without_token_is_not_blamed_on_skyflow(self, monkeypatch):
+        error = TokenServiceFailed(
+            "Skyflow's token service gave no token", why="401", fix="-", path="skyflow/pay"
+        )
+
+        def refuse(*args):
+            raise error
+
+        monkeypatch.setattr(Gateway, "creds", refuse)
+        result = dry_run(WHAT, RealCredentials(), Gateway(applied()))
+        assert result.exit_code is ExitCode.UNHEALTHY
+        summaries = {one.problem.summary for one in result.minted}
+        assert all("the dry run's own token service" in one for one in summaries)
+
     def test_roles_that_nobody_declared_do_not_stop_a_replacement(self):
         server = applied()
         other = {"role_ids": ["else"], "version": 1, "tags": [], "description": ""}
@@ -328,3 +354,50 @@ def test_verify_tries_mounts_side_by_side_and_its_fix_is_about_the_dry_run():
     assert problem.summary == "whether skyflow/order/roles/a mints could not be verified"
     assert "skyflowctl health" not in problem.fix  # the mount is not there yet
     assert "--require-verified" in problem.fix
+
+
+class NotAllowed(RealCredentials):
+    """Its credentials name a token service that may not be asked from here."""
+
+    def resolve(self, mount):
+        raise InvalidInput("the tokenURI is not allowed", code="host-not-allowed")
+
+
+def verified(credentials, *, require: bool = False):
+    """A dry run on a live server, and what verifying it then told."""
+    server = Gateway(applied())
+    done = dry_run(WHAT, RealCredentials(), server)
+    tried = verify_declared(
+        done.planned,
+        server,
+        credentials,
+        SKYFLOW_HOSTS,
+        new_service=Unreachable,
+        parallelism=1,
+    )
+    return dataclasses.replace(done, verified=tried, require_verified=require)
+
+
+class Unreachable:
+    """A token service that is down."""
+
+    async def exchange(self, token_uri, assertion, scope, *, deadline):
+        raise TokenServiceUnreachable("no answer")
+
+    async def aclose(self):
+        pass
+
+
+def test_no_connection_is_named_for_an_error_from_before_it():
+    done = verified(NotAllowed())
+    assert {one.asked for one in done.verified} == {""}
+    assert rehearsal_json(done, "https://bao.example").data["dry_run"]["connections"] == [
+        {"to": "https://bao.example", "for": "the live state"}
+    ]
+
+
+def test_with_require_verified_the_reasons_are_errors():
+    result = rehearsal_json(verified(NotAllowed(), require=True), "https://bao.example")
+    assert (result.exit_code, result.status) == (ExitCode.PARTIAL, "partial")
+    assert len(result.problems) == 3
+    assert not rehearsal_json(verified(NotAllowed()), "https://bao.example").problems

@@ -33,7 +33,7 @@ from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.rotation.ports import World
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.answers import Creds
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.failures import TokenServiceFailed, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine, LiveState
 
@@ -303,6 +303,9 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
     probe = next(one.ctx.probe for one in mount.roles if one.name == role)
     try:
         creds = stage.creds(mount.path, role, probe or None)
+    except TokenServiceFailed as error:
+        summary = f"the dry run's own token service gave no token: {mount.path}/creds/{role}"
+        return Minted(mount.name, role, problem=replace(error.problems[0], summary=summary))
     except VaultError as error:
         return Minted(mount.name, role, problem=error.problems[0])
     return Minted(mount.name, role, creds.expires_at)

@@ -80,20 +80,20 @@ class _Try:
         """Ask the server for the roles that it has, and the token service for the others."""
         path = f"{self.mount.path}/config/verify"
         there = self._on_server()
+        asked = ""
         try:
             text = self._credential()
+            asked = path if there else ""
             report = self._asked(path, text) if there else None
         except GuardedError:
             report, there = None, ()  # no key is shown to an approver
         except SkyflowctlError as error:
-            return [
-                TriedRole(one, path if there else "")
-                for one in verified_roles(self.mount, error.problems[0], _RETRY)
-            ]
+            failed = verified_roles(self.mount, error.problems[0], _RETRY)
+            return [TriedRole(one, asked) for one in failed]
         told = verified_roles(self.mount, report, _RETRY) if report else ()
         done = [TriedRole(one, path) for one in told if one.role in there]
-        asked = {one.verified.role for one in done}
-        rest = [role for role in self.mount.roles if role.name not in asked]
+        answered = {one.verified.role for one in done}
+        rest = [role for role in self.mount.roles if role.name not in answered]
         return done + (self._from_here(text, rest) if rest or not self.mount.roles else [])
 
     def _on_server(self) -> tuple[str, ...]:

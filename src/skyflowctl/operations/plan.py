@@ -103,8 +103,8 @@ def plan(
         parallelism: how many requests run at once.
 
     Raises:
-        InvalidInput: every credential that was looked at is invalid; a single one is a
-            warning of the plan.
+        InvalidInput: every mount of the plan has an invalid credential; where another mount
+            is left, it is a warning of the plan.
         UsageError: ``options`` names a mount or key that the manifest lacks.
         VaultError: the server as a whole cannot be read.
     """
@@ -230,7 +230,7 @@ def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSourc
     """Learn each mount's credential; one that is invalid does not stop the others.
 
     Raises:
-        InvalidInput: not a single one is valid; with all of their problems.
+        InvalidInput: every mount's is invalid; with all of their problems.
     """
     identities: dict[str, CredentialIdentity | None] = {}
     reasons: dict[str, str] = {}
@@ -248,7 +248,8 @@ def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSourc
         except InvalidInput as error:
             identities[mount.name] = None
             errors[mount.name] = error
-    if errors and len(errors) == len(declared):
+    # A mount that names no credential may have changes too.
+    if errors and len(errors) == len(mounts):
         raise InvalidInput.of(problem for error in errors.values() for problem in error.problems)
     broken = {
         mount.name: invalid(mount, errors[mount.name].problems)

@@ -62,8 +62,6 @@ def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> 
     """Resolve each reference once, and find stand-ins for what cannot be had."""
     found: dict[str, Credential] = {}
     unresolved: dict[str, str] = {}
-    playing: dict[str, Credential] = {}
-    stand_ins: list[str] = []
     invalid: dict[str, InvalidInput] = {}
     for mount in manifest.mounts:
         if mount.credentials is not None:
@@ -74,10 +72,16 @@ def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> 
                     invalid[mount.name] = error
                 unresolved[mount.name] = error.problems[0].why or error.problems[0].summary
                 found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
+    # A live key may be at hand as another mount's: two of one identity would clash.
+    real = {one.identity: one for one in found.values()}
+    playing: dict[str, Credential] = {}
+    stand_ins: list[str] = []
+    for mount in manifest.mounts:
         engine = live.engines.get(mount.path)
         if engine and engine.config.configured:
-            playing[mount.path] = _play_live(engine.config, found.get(mount.name))
-            if playing[mount.path] is not found.get(mount.name):
+            known = real.get(CredentialIdentity(engine.config.client_id, engine.config.key_id))
+            playing[mount.path] = known or _play_live(engine.config, found.get(mount.name))
+            if known is None:
                 stand_ins.append(mount.name)
     return Cast(found, unresolved, playing, tuple(stand_ins), invalid)
 
@@ -119,10 +123,7 @@ def open_stage(
 
 
 def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
-    """Return the manifest's credential where it is the live one, else a stand-in for that."""
-    live = CredentialIdentity(config.client_id, config.key_id)
-    if declared is not None and declared.identity == live:
-        return declared
+    """Return a stand-in for the live credential, beside the one that the manifest declares."""
     uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
     return _throw_away(config.client_id or "live-client", config.key_id or "live-key", uri)
 
