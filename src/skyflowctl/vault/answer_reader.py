@@ -1,7 +1,10 @@
 """What an answer means for the request, and for sending it again."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from skyflowctl.vault.call import Call, Try
 from skyflowctl.vault.failures import Forbidden, VaultError, failure, server_texts
@@ -11,7 +14,10 @@ from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election,
 from skyflowctl.vault.server_state import is_health
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import make_reply
-from skyflowctl.vault.unanswered import no_token
+from skyflowctl.vault.unanswered import broken_answer, no_answer, no_token
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.connection import Lost
 
 
 class AnswerReader:
@@ -56,6 +62,14 @@ class AnswerReader:
             asked_pause=retry_after(answer.headers),
             limited=verdict is Verdict.UNKNOWN and not may_be_election(answer.status, texts),
         )
+
+    def lost(self, call: Call, address: str, lost: Lost) -> Try:
+        """Say why no answer can be read. A server that has answered before may answer again."""
+        verdict = Verdict.FINAL if lost.lasting and call.idempotent else Verdict.UNKNOWN
+        if lost.broken and not self.server_was_seen:
+            error = broken_answer(call.method, call.path, address, lost)
+            return Try(verdict, error, limited=True)
+        return Try(verdict, no_answer(call.method, call.path, address, lost.reason))
 
     def ask_who(self, address: str, sleep: Callable[[float], None]) -> Answer | None:
         """Return a server's own ``sys/health``, asked again where a proxy answers.

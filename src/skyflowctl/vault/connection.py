@@ -10,7 +10,9 @@ import os
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -20,12 +22,27 @@ from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.exceptions import (
+    DecodeError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 
 from skyflowctl.skyflow.proxies import is_excepted
+from skyflowctl.vault.bounded import (
+    MOST_BYTES,
+    TIMED_POOLS,
+    AnswerTooLargeError,
+    TimedConnection,
+    answer_within,
+    read_body,
+)
 from skyflowctl.vault.client_settings import checked_proxy
 from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
-from skyflowctl.vault.tls import tls_context
+from skyflowctl.vault.tls import speaks_tls, tls_context
 
 _POOL = 64
 _CONNECT_SECONDS = 10.0
@@ -50,11 +67,26 @@ class NotSent(Exception):
 
 
 class Lost(Exception):
-    """The request was sent and no answer came back."""
+    """The request was sent and no answer came back that can be read.
 
-    def __init__(self, reason: str) -> None:
+    ``broken``: something came, and it is no whole HTTP answer. ``lasting``: trying again
+    won't help.
+    """
+
+    def __init__(self, reason: str, *, broken: bool = False, lasting: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.broken = broken
+        self.lasting = lasting
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
 
 
 class _TlsAdapter(HTTPAdapter):
@@ -77,6 +109,12 @@ class _TlsAdapter(HTTPAdapter):
         if self._server_name:
             kwargs |= {"server_hostname": self._server_name, "assert_hostname": self._server_name}
         super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = TIMED_POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = TIMED_POOLS
+        return manager
 
 
 class _NoSocketError(NewConnectionError):
@@ -100,7 +138,7 @@ _SOCKET_WORDS = {
 }
 
 
-class _UnixConnection(HTTPConnection):
+class _UnixConnection(TimedConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost")
         self._path = path
@@ -147,6 +185,8 @@ class Connection:
         self._target = target
         self._session = _session(target)
         self._adapters: dict[tuple[str, bool], RawAdapter] = {}
+        self._tls_ports: dict[str, bool] = {}
+        self._probing = threading.Lock()
 
     def close(self) -> None:
         """Close every connection."""
@@ -163,7 +203,7 @@ class Connection:
         content: bytes | None = None,
         seconds: float,
         with_token: bool = True,
-    ) -> requests.Response:
+    ) -> Received:
         """Send one request once and return whatever answer comes, redirects included.
 
         Args:
@@ -173,7 +213,7 @@ class Connection:
             headers: besides that of the login.
             params: query parameters.
             content: the JSON body.
-            seconds: the longest wait for the answer.
+            seconds: the longest time for the whole answer.
             with_token: False for questions that need no login.
 
         Raises:
@@ -182,18 +222,46 @@ class Connection:
         """
         adapter = self._adapter(address, with_token)
         try:
-            return adapter.request(  # type: ignore[no-any-return]
-                method,
-                "v1/" + quote(path, safe="/"),
-                headers=dict(headers),
-                params=params,
-                data=content,
-                timeout=(min(_CONNECT_SECONDS, seconds), seconds),
-            )
+            with answer_within(seconds):
+                answer = adapter.request(
+                    method,
+                    "v1/" + quote(path, safe="/"),
+                    headers=dict(headers),
+                    params=params,
+                    data=content,
+                    timeout=(min(_CONNECT_SECONDS, seconds), seconds),
+                    stream=True,
+                )
+                received = _received(answer)
         except requests.exceptions.RequestException as error:
-            raise _told_apart(error) from None
+            raise self._explained(_told_apart(error), address) from None
         except (OSError, HTTPError, http.client.HTTPException) as error:
             raise Lost(type(error).__name__) from None
+        self._tls_ports[address] = False
+        return received
+
+    def _explained(self, failed: NotSent | Lost, address: str) -> NotSent | Lost:
+        """Return why there is no HTTP answer, where the port speaks TLS and was asked without."""
+        unread = failed.reason in {_CLOSED, _NOT_HTTP}
+        if not (unread and address.startswith("http:") and self._speaks_tls(address)):
+            return failed
+        return NotSent(
+            f"{failed.reason}: that port speaks TLS",
+            lasting=True,
+            fix=f"use {address.replace('http:', 'https:', 1)} as the address",
+            foreign=True,
+        )
+
+    def _speaks_tls(self, address: str) -> bool:
+        """Tell whether an address without TLS has it; asked once, and never past a proxy."""
+        with self._probing:
+            if address not in self._tls_ports:
+                parts = urlsplit(address)
+                direct = not _proxies(self._target, address)
+                self._tls_ports[address] = direct and speaks_tls(
+                    parts.hostname or "", parts.port or 80
+                )
+            return self._tls_ports[address]
 
     def _adapter(self, address: str, with_token: bool) -> RawAdapter:
         found = self._adapters.get((address, with_token))
@@ -224,6 +292,7 @@ def _session(target: Target) -> requests.Session:
     """
     session = requests.Session()
     session.trust_env = False
+    session.headers["Accept-Encoding"] = "gzip, deflate"
     session.verify = not target.skip_verify
     if target.skip_verify:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -255,6 +324,28 @@ def _proxies(target: Target, address: str) -> dict[str, str]:
     if not named or is_loopback(host) or is_excepted(host, port, exceptions):
         return {}
     return {parts.scheme: checked_proxy(named, name).reveal()}
+
+
+def _received(answer: requests.Response) -> Received:
+    """Read an answer to its end.
+
+    Raises:
+        Lost: it has none in time, is too large, or is malformed.
+    """
+    try:
+        content = read_body(answer.raw)
+    except AnswerTooLargeError:
+        answer.close()
+        reason = f"the answer is larger than {MOST_BYTES >> 20} MiB"
+        raise Lost(reason, broken=True, lasting=True) from None
+    except (HTTPError, OSError, http.client.HTTPException) as error:
+        answer.close()
+        if isinstance(error, (ReadTimeoutError, TimeoutError)):
+            raise Lost("the answer did not end in time") from None
+        packed = isinstance(error, DecodeError)
+        reason = "its content cannot be decompressed" if packed else "the answer is cut short"
+        raise Lost(reason, broken=True) from None
+    return Received(answer.status_code, answer.headers, content)
 
 
 def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
@@ -307,16 +398,20 @@ def _connection_failed(cause: object) -> NotSent | Lost:
         refused = "refused" in str(cause).lower()
         return NotSent("connection refused" if refused else "no route to it")
     said = cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else None
-    if isinstance(said, http.client.BadStatusLine) and not isinstance(said, ConnectionError):
+    if not isinstance(said, http.client.HTTPException) or isinstance(said, ConnectionError):
+        return Lost(_CLOSED)
+    if isinstance(said, http.client.BadStatusLine):
         return NotSent(
-            "what answers there does not speak HTTP",
+            _NOT_HTTP,
             fix="use https:// if it is a TLS port; else check the address and its port",
             lasting=True,
             foreign=True,
         )
-    return Lost("the connection was closed before the answer")
+    return Lost("the header of the answer is too long, or no HTTP header", broken=True)
 
 
+_CLOSED = "the connection was closed before the answer"
+_NOT_HTTP = "what answers there does not speak HTTP"
 _NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER_FAILURE")
 _NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
 

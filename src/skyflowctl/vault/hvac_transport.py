@@ -281,7 +281,7 @@ class HvacTransport:
                 return self._not_sent(call, number, address, gone)
             except Lost as lost:
                 self._next_address(number)
-                return Try(Verdict.UNKNOWN, no_answer(call.method, call.path, address, lost.reason))
+                return self._reader.lost(call, address, lost)
             if location is None:
                 return self._settled(done, number)
             if location not in self._addresses:

@@ -1,29 +1,35 @@
 """What an HTTP answer holds, before anything is made of it."""
 
+from __future__ import annotations
+
+import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from skyflowctl.errors import UsageError
 from skyflowctl.vault.foreign_answers import Answer
 from skyflowctl.vault.target import check_address
 
+if TYPE_CHECKING:
+    from skyflowctl.vault.connection import Received
+
 _MOST_SEEN = 4096
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def as_answer(method: str, path: str, raw: Any) -> Answer:
+def as_answer(method: str, path: str, raw: Received) -> Answer:
     """Return an HTTP answer to a request as one value."""
     headers = {name.lower(): value for name, value in raw.headers.items()}
-    return Answer(method, path, raw.status_code, _parsed(raw), headers, raw.content[:_MOST_SEEN])
+    return Answer(method, path, raw.status, _parsed(raw), headers, raw.content[:_MOST_SEEN])
 
 
-def _parsed(answer: Any) -> dict[str, Any] | None:
+def _parsed(answer: Received) -> dict[str, Any] | None:
     """Return an answer's JSON object, {} for a good one without body, else None."""
     if not answer.content:
-        return {} if answer.status_code < 300 else None
+        return {} if answer.status < 300 else None
     try:
-        body = answer.json()
+        body = json.loads(answer.content)
         if _SURROGATE.search(answer.content):
             body = _without_surrogates(body)
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ is no root.
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.target import Target
 
 _PIPE_BYTES = 65_536
+_PROBE_SECONDS = 2.0
 _CERTIFICATE = re.compile(
     r"-----BEGIN (?:TRUSTED )?CERTIFICATE-----.*?-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL
 )
@@ -40,6 +42,23 @@ def tls_context(target: Target) -> ssl.SSLContext:
         _trust_system(context)
     _show_certificate(context, target)
     return context
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Tell whether a port begins TLS when it is asked to; nothing else is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), _PROBE_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except (OSError, ValueError):
+        return False
 
 
 def _trust_named(context: ssl.SSLContext, target: Target) -> None:

@@ -16,7 +16,7 @@ from skyflowctl.vault.failures import (
 from skyflowctl.vault.target import Source
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.connection import NotSent
+    from skyflowctl.vault.connection import Lost, NotSent
 
 
 def no_connection(method: str, path: str, address: str, gone: NotSent) -> ServerUnreachable:
@@ -70,6 +70,17 @@ def no_answer(method: str, path: str, address: str, reason: str) -> OutcomeUnkno
         f"no answer from {address}: {method} v1/{path}",
         why=reason,
         fix="run the same command again: it continues where this one stopped",
+        method=method,
+        path=path,
+    )
+
+
+def broken_answer(method: str, path: str, address: str, lost: Lost) -> NotAServerError:
+    """Return the error for what is no whole HTTP answer, where no server answered before."""
+    return NotAServerError(
+        f"this is no OpenBao or Vault answer: {address}",
+        why=f"{method} v1/{path}: {lost.reason}",
+        fix="check the address, its scheme and port, and the proxy",
         method=method,
         path=path,
     )
