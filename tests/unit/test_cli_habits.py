@@ -8,7 +8,7 @@ import pytest
 from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.app import every_command
-from skyflowctl.cli.habits import translate
+from skyflowctl.cli.habits import behind_the_name, translate
 from skyflowctl.errors import UsageError
 
 OPTIONS = {
@@ -114,3 +114,58 @@ def test_e2_a_printed_command_is_one_that_there_is(tmp_path, monkeypatch):
     again = invoke(*line[1:])
     assert "no such option" not in again.output
     assert again.exit_code == 65  # there is no manifest here
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("-address=https://x status", "status -address=https://x"),
+        ("-address https://x status order", "status -address https://x order"),
+        (
+            "--address https://x -ns=team status -o json",
+            "status --address https://x -ns=team -o json",
+        ),
+        ("-namespace plan status", "status -namespace plan"),
+        ("-namespace shop config show order", "config show -namespace shop order"),
+        ("config -format=json show order", "config show -format=json order"),
+        ("-format json config -ns=a show order", "config show -format json -ns=a order"),
+        ("-auto-approve apply order", "apply -auto-approve order"),
+        ("-field=access_token creds a b", "creds -field=access_token a b"),
+        ("-o json -vv status", "status -o json -vv"),
+        ("-no-color status", "status -no-color"),
+        ("-unknown value status", "status -unknown value"),
+        # What stands right, what is nobody's, and help are left alone.
+        ("status -address=https://x", "status -address=https://x"),
+        ("status order", "status order"),
+        ("--version", "--version"),
+        ("--help", "--help"),
+        ("-- status -x", "-- status -x"),
+        ("", ""),
+        # A mistyped command is what is told, not the flag before it.
+        ("-no-color statsu", "statsu"),
+        ("-address=https://x config shwo order", "config shwo order"),
+    ],
+)
+def test_e2_flags_before_the_commands_name_stand_behind_it(given: str, taken: str):
+    assert behind_the_name(given.split()) == taken.split()
+
+
+@pytest.mark.parametrize("given", ["-address=https://x", "-address https://x", "config -ns=a"])
+def test_e2_flags_without_a_command_say_so(given: str):
+    with pytest.raises(UsageError) as caught:
+        behind_the_name(given.split())
+    problem = caught.value.problems[0]
+    assert problem.summary == "no command is named"
+    (printed,) = shlex.split(problem.fix.partition("' lists")[0][1:])[:1]
+    assert printed == "skyflowctl"
+    assert invoke(*problem.fix.split("'")[1].split()[1:]).exit_code == 0
+
+
+def test_e2_a_flag_before_the_name_reaches_the_command():
+    done = invoke("-address=http://127.0.0.1:1", "-format=json", "-timeout=1s", "status")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["command"]) == (69, "status")
+    refused = invoke("-target=order", "-format=json", "plan")
+    problem = checked_envelope(refused.stdout)["errors"][0]
+    assert (refused.exit_code, problem["code"]) == (64, "flag-of-habit")
+    assert "skyflowctl plan order" in problem["fix"]

@@ -18,6 +18,7 @@ from typer.main import get_command
 from skyflowctl.cli import help as pages
 from skyflowctl.cli import streams
 from skyflowctl.cli.command import load
+from skyflowctl.cli.habits import behind_the_name
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.run import Run, run_command
 from skyflowctl.cli.table import GROUPS, children, find
@@ -68,6 +69,7 @@ class LazyGroup(TyperGroup):
         """Parse and run; a wrong command line is said as any other failure (exit 64)."""
         given = list(sys.argv[1:] if args is None else args)
         try:
+            given = behind_the_name(given)
             code = super().main(given, "skyflowctl", standalone_mode=False)
         except (TyperException, UsageError) as error:
             _fail(given, _usage_error(error, command_named(given)))

@@ -8,6 +8,7 @@ means the same here is taken; the rest is refused with our own way named.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from skyflowctl.cli.table import children, find
 from skyflowctl.errors import UsageError
 
 _LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
@@ -15,6 +16,10 @@ _SAFE_FIELD = re.compile(r"[a-z][a-z_]{0,40}")
 _MOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62})*")
 _TAKES_MOUNTS = frozenset({"plan", "apply", "status", "health", "rotate"})
 _SAME = {"ns": "namespace", "help": "help"}
+_NOT_MOVED = frozenset({"-", "--", "-h", "--help", "--version"})
+_WITH_VALUE = frozenset(
+    {"address", "namespace", "ns", "format", "output", "field", "file", "target", "out", "o", "f"}
+)
 _TRUE = frozenset({None, "1", "t", "T", "true", "TRUE", "True"})
 
 Options = Mapping[str, bool]
@@ -43,6 +48,46 @@ def translate(command: str, words: Sequence[str], options: Options) -> list[str]
         else:
             taken += _one(command, match, options, left)
     return taken
+
+
+def behind_the_name(words: Sequence[str]) -> list[str]:
+    """Return a command line with the flags in front of the command's name behind it.
+
+    So ``-address=URL status`` is ``status -address=URL``: other clients take flags there.
+
+    Raises:
+        UsageError: there are flags, and no command.
+    """
+    name: list[str] = []
+    flags: list[str] = []
+    left = list(words)
+    while left and not find(" ".join(name)):
+        known = [word for word, _, _ in children(" ".join(name))]
+        word = left[0]
+        if word in known:
+            name.append(left.pop(0))
+        elif word.startswith("-") and word not in _NOT_MOVED:
+            flags += [left.pop(0), *_value_in_front(word, left, known)]
+        else:
+            break
+    if not flags:
+        return list(words)
+    if not left and not find(" ".join(name)):
+        raise UsageError(
+            "no command is named",
+            why=f"{flags[0].partition('=')[0]} is an option of a command",
+            fix=f"'skyflowctl {' '.join([*name, '--help'])}' lists the commands",
+        )
+    return [*name, *flags, *left] if find(" ".join(name)) else [*name, *left]
+
+
+def _value_in_front(flag: str, left: list[str], known: Sequence[str]) -> list[str]:
+    """Take the value of a flag off the words behind it, as far as it can be told."""
+    if "=" in flag or not left or left[0].startswith("-"):
+        return []
+    always = flag.lstrip("-") in _WITH_VALUE
+    before_the_name = left[0] not in known and any(word in known for word in left[1:])
+    return [left.pop(0)] if always or before_the_name else []
 
 
 def _one(
