@@ -86,6 +86,7 @@ def reached(rig, monkeypatch, tmp_path):
     monkeypatch.setattr(wiring_rotation, "rotation_supply", supplied)
     monkeypatch.setattr("skyflowctl.cli.rotate_work.rotation_supply", supplied)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("X", "an operator's token")
     monkeypatch.chdir(tmp_path)
     return skyflow
 
@@ -315,6 +316,50 @@ def test_a_mount_without_a_credential_is_no_fine_day(rig, tmp_path):
         assert whole["data"]["warnings"][0]["code"] == "not-configured"
         done = invoke("rotate", *way)
         assert "cut has no credential" in done.stdout
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["live", "cut off"])
+@pytest.mark.parametrize("more", [(), ("-y",), ("--dry-run",)], ids=" ".join)
+@pytest.mark.parametrize(
+    ("flags", "subject"),
+    [
+        (("--credentials", "mistyped.json"), "the new credential"),
+        (("--credentials", "key.json", "--previous", "env:UNSET"), "the credential of --previous"),
+        (
+            ("--generate", "--operator-token", "no-such/token", "--account-id", "a1"),
+            "the operator token",
+        ),
+    ],
+)
+def test_a_reference_that_leads_nowhere_stops_before_anybody_is_asked(
+    rig, successor, monkeypatch, cut, more, flags, subject
+):
+    path, renew = successor
+    renew()
+    if cut:
+        rig.gateway.cut_off(path)
+
+    def unreached(*_):
+        pytest.fail("the server was asked")
+
+    monkeypatch.setattr(wiring, "open_gateway", unreached)
+    done = invoke("rotate", path, *flags, *more, "-o", "json")
+    whole = checked_envelope(done.stdout)
+    assert (done.exit_code, whole["status"]) == (65, "error")
+    assert whole["errors"][0]["summary"].startswith(f"{subject} (")
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["live", "cut off"])
+def test_a_file_that_holds_no_credential_stops_before_a_person_is_asked(
+    rig, successor, tmp_path, cut
+):
+    path, _ = successor
+    if cut:
+        rig.gateway.cut_off(path)
+    (tmp_path / "key.json").write_text("shopping list")
+    # Without -y it would be refused (5) where nobody can answer.
+    done = invoke("rotate", path, "--credentials", "key.json", "-o", "json")
+    assert done.exit_code == 65, done.output
 
 
 def test_a_canary_that_is_no_role_stops_before_anything_is_made(rig, successor, reached):

@@ -4,7 +4,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
 from skyflowctl.cli.envelope import Result, problem_json, status_of
@@ -21,6 +21,7 @@ from skyflowctl.operations import rotation as operation
 from skyflowctl.operations.rotation import Errand
 from skyflowctl.operations.rotation_supply import Subject
 from skyflowctl.operations.rotation_wishes import Verb
+from skyflowctl.operations.successors import Behind, follow
 from skyflowctl.operations.targets import mounted
 from skyflowctl.operations.word_references import as_word
 from skyflowctl.rotation.many import exit_code
@@ -58,12 +59,15 @@ class Rotation:
             SkyflowctlError: nothing was begun.
         """
         self._need_a_rule()
+        previous = self._previous()
+        self._follow_given(previous)
         with wiring.open_gateway(self.target, self.run) as gateway:
             subjects = self._subjects(gateway)
             supplied = rotation_supply(
                 gateway, self.chosen.manifest, self.request.wishes, self.run, self.allow_hosts
             )
-            errand = self._errand(supplied)
+            self._lint_given(supplied)
+            errand = self._errand(supplied, previous)
             if errand.verb is Verb.RETIRE:
                 subjects = self._with_old_keys(subjects, errand, gateway)
             # A mount that was named twice is one mount.
@@ -74,7 +78,32 @@ class Rotation:
             outcomes, stop = self._carry_out(at_hand, errand, supplied, gateway)
         return self._result(subjects, outcomes, stop, errand)
 
-    def _errand(self, supplied: Supplied) -> Errand:
+    def _follow_given(self, previous: "Behind | None") -> None:
+        """Follow what the command line names, before a server or a person is asked.
+
+        Raises:
+            UnresolvedReference: it leads to nothing.
+        """
+        wishes = self.request.wishes
+        for reference, subject in (
+            (wishes.credentials, "the new credential"),
+            (previous.reference if previous else None, "the credential of --previous"),
+            (wishes.operator_token, "the operator token"),
+        ):
+            if reference is not None:
+                follow(reference, subject)
+
+    def _lint_given(self, supplied: Supplied) -> None:
+        """Check the new credential that the command line names, before a person is asked.
+
+        Raises:
+            InvalidInput: it is none that a mount may take.
+        """
+        reference = self.request.wishes.credentials
+        if reference is not None:
+            Behind(reference, "the new credential", supplied.supply.linting)()
+
+    def _errand(self, supplied: Supplied, previous: "Behind | None") -> Errand:
         flags = self.request.flags
         return Errand(
             verb=self.request.verb,
@@ -85,7 +114,7 @@ class Rotation:
             now=flags.now,
             wait=flags.wait,
             kept_copy_only=flags.kept_copy_only,
-            previous=self._previous(),
+            previous=previous,
         )
 
     def _left_out(self, subject: Subject) -> bool:
@@ -128,7 +157,7 @@ class Rotation:
             return tuple(replace(one, due="?") if one.problem else one for one in subjects)
         return subjects
 
-    def _previous(self) -> Any:
+    def _previous(self) -> "Behind | None":
         given = self.request.flags.previous
         if given is None:
             return None
