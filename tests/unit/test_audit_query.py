@@ -176,3 +176,19 @@ def test_no_cell_holds_a_control_character_or_starts_a_formula(text):
     assert cell[:1] not in tuple("=+-@\t\r\n")
     assert all(each.isprintable() or each == " " or ord(each) > 0x9F for each in cell)
     assert csv_line([text]).count("\n") == 1
+
+
+@pytest.mark.parametrize(("devices", "certain"), [("a", True), ("b", False), ("ab", False)])
+def test_an_answer_is_not_certain_where_another_server_hashed_the_log(tmp_path, devices, certain):
+    """A stack's log goes on when its server is made anew, with another salt."""
+    story = three_apps()
+    logs = [written(tmp_path / salt, "audit.log", story.device(salt)) for salt in devices]
+    query = Query(
+        ctx=(wanted_ctx("order:ORD-42", lambda text: (hashed(text, "a"),)),),
+        device_hashes=(hashed("Bearer", "a"),),
+    )
+    search = Answers(open_sources(logs), query, ("skyflow",))
+    list(search)
+    assert search.certain == certain
+    codes = [one.code for one in search.warnings()]
+    assert ("foreign-hashes" in codes) == (not certain)

@@ -27,6 +27,8 @@ class Query:
         nodes: globs of the streams' names.
         ctx: contexts.
         hashes: as a device writes them: of a ctx, a bearer, a server token.
+        device_hashes: of ``Bearer`` by the devices that were asked for hashes. Every token
+            answer has this text, so one with another hash is of another server or device.
         outcomes: how they ended.
         since: included; ``until``: not included.
     """
@@ -38,6 +40,7 @@ class Query:
     nodes: tuple[str, ...] = ()
     ctx: tuple[CtxWanted, ...] = ()
     hashes: tuple[str, ...] = ()
+    device_hashes: tuple[str, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
@@ -123,6 +126,7 @@ def scan_options(query: Query, plugin_names: tuple[str, ...]) -> ScanOptions:
         mounts=exact or None,
         prefilter=needles,
         notice=(HASHED_CTX,) if needles and query.ctx else (),
+        device_hashes=tuple(one.encode() for one in query.device_hashes),
         wrapped=bool(needles and query.hashes),
     )
 

@@ -14,6 +14,7 @@ from itertools import chain, islice
 
 from skyflowctl.audit.admin import details, has_details, is_change
 from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
+from skyflowctl.audit.ctx import HASH_PREFIX
 from skyflowctl.audit.entries import Entry, decode, decode_all
 from skyflowctl.audit.envelopes import Opener
 from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
@@ -43,6 +44,10 @@ Fed = tuple[Entry, str, int, int]
 """An entry, its node, the size of its line, the number of its stream."""
 
 
+_TOKEN_TYPE = b'"token_type":"'
+_HASH_START = HASH_PREFIX.encode()
+
+
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
     """What a scan looks for.
@@ -53,6 +58,7 @@ class ScanOptions:
         prefilter: only lines that hold one of these texts are decoded (and logins, and
             unwraps), so only they can be found damaged. The records still have to be
             filtered: a line may hold the text elsewhere. Empty: every line.
+        device_hashes: with a prefilter: how the devices that were asked hash ``Bearer``.
         notice: with a prefilter: texts whose presence is told by ``Scan.noticed``, though
             the lines that hold them are not decoded.
         wrapped: with a prefilter: also decode every wrapped answer, because what is
@@ -68,6 +74,7 @@ class ScanOptions:
     mounts: tuple[str, ...] | None = None
     prefilter: tuple[bytes, ...] = ()
     notice: tuple[bytes, ...] = ()
+    device_hashes: tuple[bytes, ...] = ()
     wrapped: bool = False
     reorder_seconds: float = REORDER_SECONDS
     hold_wrapped: bool = True
@@ -104,6 +111,7 @@ class Scan:
 
     Attributes:
         noticed: those of the options' ``notice`` that were met.
+        foreign_hashes: token answers that no device of ``device_hashes`` wrote.
         covered: the first and last time in each node's logs, as text, of what could be read.
     """
 
@@ -118,6 +126,7 @@ class Scan:
         self._options = options
         self._extra = lines
         self.noticed: set[bytes] = set()
+        self.foreign_hashes = 0
         self.covered: dict[str, tuple[str, str]] = {}
         self._damaged: Counter[str] = Counter()
         self._unwrapped: Counter[str] = Counter()
@@ -286,6 +295,9 @@ class Scan:
         for text in self._options.notice:
             if text not in self.noticed and text in block:
                 self.noticed.add(text)
+        if self._options.device_hashes:
+            ours = sum(block.count(_TOKEN_TYPE + one) for one in self._options.device_hashes)
+            self.foreign_hashes += block.count(_TOKEN_TYPE + _HASH_START) - ours
         needles = (*self._options.prefilter, LOGIN_NEEDLE)
         if self._options.wrapped:
             needles = (*needles, WRAP_NEEDLE)

@@ -61,9 +61,23 @@ class Answers:
         """Whether lines without what is wanted were not decoded, so not checked either."""
         return bool(scan_options(self._query, ()).prefilter)
 
+    @property
+    def certain(self) -> bool:
+        """Whether every line could be read, and searched for the hashes that are wanted."""
+        return self.counts().certain and not self._scan.foreign_hashes
+
     def warnings(self) -> Iterator[Problem]:
         """Yield what the answer may lack."""
         yield from unread_warnings(self.counts())
+        if number := self._scan.foreign_hashes:
+            yield Problem(
+                "foreign-hashes",
+                f"{counted(number, 'token')} in the log could not be searched: the answer is "
+                "not certain",
+                "another server hashed them, or an audit device that is gone: the server that "
+                "was asked hashes the same text to another value",
+                "name the server that wrote the log, or search by --mount, --role, --app, --since",
+            )
         if not self._query.ctx or not (self._hashed_seen or self._scan.noticed):
             return
         if any(_only_plain(one) for one in self._query.ctx):

@@ -134,7 +134,7 @@ def _answer(
     data = {"requests": rows.kept} if output.format == "json" else {}
     summary = {
         "found": answers.found,
-        "certain": answers.counts().certain,
+        "certain": answers.certain,
         "read": counts_json(answers.counts()),
         "all_lines_checked": not answers.filtered_early,
     }
@@ -210,12 +210,14 @@ def _with_server(
             hasher = Hasher(gateway)
             found = tuple(wanted_ctx(one, hasher) for one in texts)
             hashes = _hashes_of(token, hasher) if token else ()
+            device_hashes = hasher("Bearer")
     except SkyflowctlError as error:
         if token:
             raise
         run.warn(_not_asked(error))
         found, hashes = tuple(wanted_ctx(one, unhashed) for one in texts), ()
-    return replace(query, ctx=found, hashes=(*query.hashes, *hashes))
+        device_hashes = ()
+    return replace(query, ctx=found, hashes=(*query.hashes, *hashes), device_hashes=device_hashes)
 
 
 def _parsed_ctx(text: str) -> str | Mapping[str, Any]:
