@@ -560,6 +560,7 @@ class TestHealth:
             "credential_version",
             "version",
             "timestamp",
+            "age_seconds",
             "token_service",
         ]
     )
@@ -583,9 +584,11 @@ class TestHealth:
         assert set(health["token_service"]) == {"reachable", "latency_ms", "status", "error"}
         asked = bench.tokens.state.counters.exchanges
         bench.clock.pass_seconds(29)
-        assert (await bench.read("health"))["timestamp"] == health["timestamp"]
+        cached = await bench.read("health")
+        assert cached["timestamp"] == health["timestamp"]
+        assert (health["age_seconds"], cached["age_seconds"]) == (0, 29)
         assert bench.tokens.state.counters.exchanges == asked
-        await bench.read("health", refresh="true")
+        assert (await bench.read("health", refresh="true"))["age_seconds"] == 0
         assert bench.tokens.state.counters.exchanges == asked + 1
         bench.clock.pass_seconds(31)
         assert (await bench.read("health"))["timestamp"] != health["timestamp"]

@@ -17,8 +17,8 @@ from skyflowctl.vault.failures import (
     RedirectRefused,
     RevokedKeyError,
     TokenServiceFailed,
-    health_state,
 )
+from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.transport import Reply
 
 FIELDS = {

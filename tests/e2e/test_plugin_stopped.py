@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
 import time
 
@@ -35,3 +37,25 @@ def test_h5_a_stopped_plugin_is_unreachable_with_its_node_within_the_deadline(st
     assert stack.exports["BAO_ADDR"] in done.stdout
     assert "waiting for GET v1/skyflow/" in done.stderr
     assert stack.cli("health", "-q", exported=True).returncode == 0
+
+
+def test_one_stopped_plugin_blinds_nobody_and_what_is_printed_mends_it(stack: Stack):
+    (mounts,) = [stack.json("status")["data"]["mounts"]]
+    stopped = plugin_of(stack)[-1]
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        done = stack.cli("status", "--deadline", "4s", "-o", "json", check=3, exported=True)
+        whole = json.loads(done.stdout)
+        rows = {one["path"]: one for one in whole["data"]["mounts"]}
+        silent = [path for path, one in rows.items() if one["health"] == "unreachable"]
+        assert len(rows) == len(mounts)
+        assert silent == [path for path, one in rows.items() if one["unread"]]
+        assert 0 < len(silent) < len(rows)
+        assert all(one["roles"] for path, one in rows.items() if path not in silent)
+        (problem, *_) = whole["errors"]
+        assert "kill -9" in problem["fix"]
+        stopped.kill()
+        assert stack.cli("health", "-q", exported=True).returncode == 0
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            stopped.send_signal(signal.SIGCONT)

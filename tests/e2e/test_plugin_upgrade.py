@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -149,7 +150,13 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: S
     second = site.launcher(new)
     assert second != first
     assert first.read_bytes() == before
-    assert site.register(second)["version"] == "v1.0.1"
+    # Without the arguments of the version that runs it is refused, and the command that is
+    # printed keeps them.
+    without = site.cli("plugin", "register", str(second), code=5)["errors"][0]
+    command = shlex.split(without["fix"].partition(";")[0])
+    env = ("--env", f"SSL_CERT_FILE={site.emulator.ca}")
+    kept = site.cli(*command[1:], *env)["data"]
+    assert (kept["version"], kept["args"]) == ("v1.0.1", [f"--allow-host={site.emulator.host}"])
     (process,) = processes_of(site.server, first.name)
     os.kill(process.pid, signal.SIGKILL)
     wait_for(site.serves)
@@ -173,6 +180,19 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: S
         assert site.running() == version
         assert site.serves()
         assert site.health() == "ok"
+
+    # Registered without the arguments all the same: the upgrade ends with 3 and says why.
+    site.want("v1.0.0")
+    site.cli("apply", "-y")
+    dropped = site.cli("plugin", "register", str(second), "-y", *env)
+    assert dropped["data"]["loses"][0]["mounts"] == ["skyflow/order"]
+    site.want("v1.0.1")
+    stopped = site.cli("apply", "-y", code=3)
+    assert [one["code"] for one in stopped["errors"]] == ["upgrade-lost-roles"]
+    assert "names a host that is not allowed" in stopped["errors"][0]["why"]
+    assert site.health(code=6) == "refused"
+    site.register(second, "--reload")
+    assert site.health() == "ok"
 
     # A snapshot of before the upgrade wants the old launcher, which is still there.
     site.server.bao("operator", "raft", "snapshot", "restore", str(snapshot))

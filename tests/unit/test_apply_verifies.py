@@ -102,7 +102,26 @@ def test_an_error_that_nobody_foresaw_hides_no_other_mount(applied):
 def test_roles_that_the_manifest_does_not_name_are_not_its_business(applied):
     answers(applied, ok=True, status=200)
     applied.proofs["skyflow/pay"]["stranger"] = {"ok": False, "status": 401, "message": "no"}
-    assert apply_again()[0] == 0
+    code, whole, data = apply_again()
+    assert (code, whole["status"], whole["errors"]) == (0, "ok", [])
+    (warning,) = data["warnings"]
+    assert (warning["code"], warning["summary"]) == (
+        "undeclared-role",
+        "skyflow/pay/roles/stranger does not mint, and is not in the manifest",
+    )
+    assert "'skyflowctl health pay' is not ok as long as this role is there" in warning["why"]
+
+
+def test_an_engine_that_may_not_ask_a_host_refuses_and_is_not_called_untried(applied):
+    told = "tokenURI names a host that is not allowed: h:1 (allowed: a:443); nothing was sent"
+    answers(applied, status=0, message=told)
+    code, whole, data = apply_again()
+    assert (code, whole["status"]) == (3, "partial")
+    assert [one["result"] for one in data["verified"]] == ["ok", "refused"]
+    (error,) = whole["errors"]
+    assert (error["code"], told in error["why"]) == ("token-uri-refused", True)
+    assert "--allow-host HOST:PORT and --reload" in error["fix"]
+    assert "could not be tried" not in invoke("apply", "-y").stdout
 
 
 def test_a_mount_whose_action_failed_is_not_tried(applied):

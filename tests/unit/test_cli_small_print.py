@@ -73,7 +73,7 @@ def test_what_is_unwell_is_an_error_with_three_lines():
 def test_every_bad_state_has_its_fix():
     from skyflowctl.cli.commands.health import _FIXES
 
-    assert set(_FIXES) == set(STATES) - {"ok"}
+    assert set(_FIXES) == set(STATES) - {"ok", "refused"}
 
 
 def test_dev_env_of_a_stopped_stack_makes_eval_fail(folder):

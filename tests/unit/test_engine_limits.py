@@ -345,6 +345,7 @@ async def test_a_host_that_is_not_allowed_any_more_is_not_asked():
     message = await bench.fails(503, "read", "creds/r1")
     assert message.startswith("skyflow: tokenURI names a host that is not allowed: ")
     assert "--allow-host manage.skyflowapis.com:443" in message
+    assert (await bench.read("health"))["configuration_status"] == "refused"
     assert len(tokens.scopes) == asked
 
 

@@ -480,3 +480,49 @@ def test_a_run_is_pending_only_if_nothing_else_is_wrong(server, results, overwri
         tuple(Result(action, one) for one in results), overwritten=(problem,) * overwritten
     )
     assert (outcome.status, outcome.exit_code) == expected
+
+
+class TestUpgradeOfSeveral:
+    """One mount after the other; the first that loses a role ends it."""
+
+    def upgraded(self, server, *, lost=""):
+        """Apply an upgrade; after the reload of one mount its roles do not mint."""
+        old = p.manifest(*THREE.mounts, version="v1.0.0")
+        assert apply(server, old).status == "ok"
+
+        def after(method, path):
+            if path == "sys/plugins/reload/backend":
+                (mount,) = server.log[-1][2]["mounts"]
+                reloaded.append(mount.rstrip("/").rpartition("/")[2])
+                if reloaded[-1] == lost:
+                    proof = {"ok": False, "status": 0, "message": "no way"}
+                    server.proofs[f"skyflow/{lost}"] = dict.fromkeys("ab", proof)
+
+        reloaded = []
+        server.after = after
+        new = p.manifest(*THREE.mounts, version="v1.0.1")
+        return apply(server, new, parallelism=8), reloaded
+
+    def test_it_goes_on_while_every_role_mints(self, server):
+        outcome, reloaded = self.upgraded(server)
+        assert (outcome.status, len(reloaded)) == ("ok", 3)
+
+    def test_it_stops_after_the_first_mount_whose_roles_do_not_mint(self, server):
+        first = THREE.mounts[0].name
+        outcome, reloaded = self.upgraded(server, lost=first)
+        assert reloaded == [first]
+        assert outcome.exit_code is ExitCode.PARTIAL
+        by_mount = {one.action.mount: one for one in outcome.results}
+        (lost,) = by_mount[first].problems
+        assert (lost.code, lost.why) == ("upgrade-lost-roles", "role a: no way")
+        assert "2 of 2 roles that minted before" in lost.summary
+        others = [one for name, one in by_mount.items() if name != first]
+        assert [(one.result, one.problem.code) for one in others] == [
+            ("skipped", "upgrade-stopped")
+        ] * 2
+
+    def test_a_role_that_did_not_mint_before_stops_nothing(self, server):
+        proof = {"ok": False, "status": 401, "message": "no"}
+        server.proofs["skyflow/pay"] = dict.fromkeys("ab", proof)
+        outcome, reloaded = self.upgraded(server)
+        assert (outcome.status, len(reloaded)) == ("ok", 3)

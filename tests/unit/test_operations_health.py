@@ -20,6 +20,7 @@ from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.answers import Node
 from skyflowctl.vault.failures import failure
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.unanswered import no_answer, no_token
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -153,9 +154,33 @@ class TestHealth:
         (row,) = health(Gateway(server), None).mounts
         assert (row.name, row.path, row.state) == ("", "", "unreachable")
 
-    def test_refresh_is_passed_on(self, server):
-        health(Gateway(server), declared_mounts(TWO), refresh=True)
-        assert {one.get("refresh") for one in server.params["skyflow/order/health"]} == {"true"}
+    def test_it_asks_for_a_probe_unless_a_cached_answer_will_do(self, server):
+        health(Gateway(server), declared_mounts(TWO))
+        health(Gateway(server), declared_mounts(TWO), refresh=False)
+        asked = [one.get("refresh") for one in server.params["skyflow/order/health"]]
+        assert asked == ["true", None]
+
+    @pytest.mark.parametrize(
+        ("answer", "detail"),
+        [
+            ({"healthy": True, "token_service": {"reachable": True}}, "cached, 12 s old"),
+            (REFUSED, "no; cached, 12 s old"),
+        ],
+    )
+    def test_a_cached_answer_is_told_with_its_age(self, server, answer, detail):
+        server.health["skyflow/order"] = {**answer, "age_seconds": 12}
+        result = health(Gateway(server), declared_mounts(TWO), refresh=False)
+        assert [row.detail for row in result.mounts] == [detail, ""]
+
+    def test_a_login_without_a_token_is_told_how_to_log_in(self, server):
+        refusal = fail(403, "permission denied")
+        server.health["skyflow/pay"] = no_token(refusal, "environment")
+        row = health(Gateway(server), declared_mounts(TWO)).mounts[1]
+        assert (row.state, row.fix) == (
+            "forbidden",
+            no_token(refusal, "environment").problems[0].fix,
+        )
+        assert "BAO_TOKEN" in row.fix
 
 
 class TestNodes:
@@ -306,6 +331,23 @@ class TestStatus:
         row = self.one(server)
         assert row.credential is None
         assert row.problem.code == "forbidden"
+
+    def test_a_mount_that_does_not_answer_blinds_nobody(self, server):
+        def hook(method, path):
+            if path.startswith("skyflow/order/"):
+                raise no_answer(method, path, "https://x", "nothing within 12 s")
+
+        server.hook = hook
+        result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock(), deadline=12)
+        order, pay = result.mounts
+        assert (pay.health, pay.roles, pay.problem) == ("ok", ("writer",), None)
+        assert (order.health, order.credential) == ("unreachable", None)
+        assert (order.problem.code, order.problem.why) == ("unreachable", "nothing within 12 s")
+        assert "'kill -9 PID'" in order.problem.fix
+        assert (result.exit_code, result.problems) == (ExitCode.PARTIAL, (order.problem,))
+        assert [path for _, path, _ in server.log if path.startswith("skyflow/order/")].count(
+            "skyflow/order/config"
+        ) == 1  # its write before
 
     def test_without_names_the_server_tells_them(self, server):
         rows = status(Gateway(server), None, clock=FixedClock()).mounts

@@ -12,6 +12,7 @@ from skyflowctl.errors import InvalidInput, PartlyDone, Refused, Unhealthy, Usag
 from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
+    LostArguments,
     Registration,
     checked_pairs,
     file_digest,
@@ -80,7 +81,7 @@ def test_an_environment_is_never_the_same():
     assert [(one.field, one.after) for one in again] == [("env", "A B")]
 
 
-def refuse(changes, replaced):
+def refuse(question):
     raise Refused("no", why="the test says so", fix="none")
 
 
@@ -94,12 +95,30 @@ def test_other_arguments_are_asked_about_before_anything_is_written(args):
     assert server.catalog.entries == before
     asked = []
     register_plugin(
-        server, replace(BARE, args=args), lambda changes, _replaced: asked.append(changes)
+        server, replace(BARE, args=args), lambda question: asked.append(question.changes)
     )
     assert [(one.field, one.before, one.after) for one in asked[0]] == [
         ("args", "--shared", " ".join(args))
     ]
     assert server.catalog.entries["v1.0.0"].args == args
+
+
+def test_arguments_of_the_version_that_mounts_run_are_not_lost_without_a_question():
+    old, args = "v0.9.0", ("--only-host=h:1", "--shared")
+    server = gateway(mounts={one.path: one for one in (live("m/b", version=old), live("kv", "kv"))})
+    server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
+    with pytest.raises(Refused):
+        register_plugin(server, BARE, refuse)
+    assert list(server.catalog.entries) == [old]
+    asked = []
+    register_plugin(server, BARE, asked.append)
+    (lost,) = asked[0].lost
+    assert lost == LostArguments(old, args, ("--only-host=h:1",), ("m/b",))
+    register_plugin(server, replace(BARE, args=(*args, "--allow-host=h:2")), lambda question: None)
+    kept = register_plugin(
+        server, replace(BARE, args=(*args, "--allow-host=h:2"), sha256="ef" * 32), refuse
+    )
+    assert [one.field for one in kept] == ["sha256"]
 
 
 def test_a_new_digest_alone_is_no_question():

@@ -12,6 +12,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault import failures, parsing
 from skyflowctl.vault.answers import EngineHealth
 from skyflowctl.vault.consistency import ConsistencyIndex
+from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
 from skyflowctl.vault.transport import encode_body, make_reply
 
@@ -132,6 +133,13 @@ def test_an_index_of_another_form_is_left_out(bad):
             ExitCode.UNHEALTHY,
             "token_service_unreachable",
         ),
+        (
+            503,
+            "skyflow: tokenURI names a host that is not allowed: h:1 (allowed: a:443); nothing was sent",
+            failures.TokenUriRefusedError,
+            ExitCode.UNHEALTHY,
+            "refused",
+        ),
         (503, "Vault is sealed", failures.Sealed, ExitCode.UNREACHABLE, "sealed"),
         (501, "", failures.UninitializedError, ExitCode.UNREACHABLE, "uninitialized"),
         (
@@ -152,7 +160,7 @@ def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, 
     error = failures.failure(status, texts, method="PUT", path="skyflow/order/config")
     assert type(error) is kind
     assert error.exit_code is code
-    assert failures.health_state(error) == state
+    assert health_state(error) == state
     problem = error.problems[0]
     assert "PUT v1/skyflow/order/config" in problem.summary
     assert str(status) in problem.why
@@ -219,6 +227,16 @@ def test_what_a_server_ignored_is_found():
         ({"healthy": False, "token_service": {"reachable": None}}, "unconfigured"),
         ({"healthy": False, "token_service": {"reachable": True, "status": 401}}, "refused"),
         ({"healthy": False, "token_service": {"reachable": False}}, "token_service_unreachable"),
+        (
+            {
+                "healthy": False,
+                "token_service": {
+                    "reachable": False,
+                    "error": "skyflow: tokenURI names a host that is not allowed; nothing was sent",
+                },
+            },
+            "refused",
+        ),
     ],
 )
 def test_an_engines_health_is_a_state(raw, state):
@@ -238,4 +256,4 @@ def test_an_engines_health_is_a_state(raw, state):
 )
 def test_what_another_engine_says_with_400_is_a_state(text, state):
     error = failures.failure(400, (text,), method="GET", path="x/health")
-    assert failures.health_state(error) == state
+    assert health_state(error) == state

@@ -63,6 +63,14 @@ FileOption = Annotated[
         metavar="PATH",
     ),
 ]
+DeadlineOption = Annotated[
+    str | None,
+    option(
+        "--deadline",
+        help="How long one mount may take to answer, such as 30s (default 12s).",
+        metavar="SPAN",
+    ),
+]
 ParallelismOption = Annotated[
     int,
     option(

@@ -11,7 +11,11 @@ from skyflowctl.engine.lifetimes import TokenLifetimes
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
-from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import (
+    TokenServiceRefused,
+    TokenServiceUnreachable,
+    TokenUriRefused,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,13 @@ class Failure:
         status: the token service's own status; 0 when it did not answer.
         message: its words, or why there was no answer.
         request_id: its id of the exchange; empty when it named none.
+        not_allowed: the engine asked no token service, because the tokenURI is refused.
     """
 
     status: int
     message: str
     request_id: str = ""
+    not_allowed: bool = False
 
     @property
     def refused(self) -> bool:
@@ -113,4 +119,6 @@ class Exchanges:
             # "from None": the cause's text may repeat the ctx.
             raise MintFailed(Failure(error.status, message, request_id)) from None
         except TokenServiceUnreachable as error:
-            raise MintFailed(Failure(0, mask_ctx(error.reason, ctx, own_words=True))) from None
+            reason = mask_ctx(error.reason, ctx, own_words=True)
+            not_allowed = isinstance(error, TokenUriRefused)
+            raise MintFailed(Failure(0, reason, not_allowed=not_allowed)) from None

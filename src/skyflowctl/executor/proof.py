@@ -7,8 +7,9 @@ from typing import Literal
 from skyflowctl.errors import Problem
 from skyflowctl.executor.problems import unexpected
 from skyflowctl.manifest.model import Mount
+from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.answers import RoleProof, VerifyReport
-from skyflowctl.vault.failures import BadRequest, NotFound, VaultError
+from skyflowctl.vault.failures import ALLOW_HOST_FIX, BadRequest, NotFound, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.workers import Workers
@@ -37,18 +38,22 @@ class VerifiedRole:
 
 def verify_roles(
     gateway: Gateway, mounts: Sequence[Mount], parallelism: int
-) -> tuple[VerifiedRole, ...]:
-    """Have each mount mint once for every role that the manifest names; no failure is raised."""
+) -> tuple[tuple[VerifiedRole, ...], tuple[Problem, ...]]:
+    """Have each mount mint once for every role; no failure is raised.
+
+    Returns:
+        The roles that the manifest names, and a warning for each other role that does not mint.
+    """
     with Workers(parallelism) as pool:
-        reports = pool.map(lambda mount: _report(gateway, mount.path), mounts)
-        return tuple(
-            verified
-            for mount, report in zip(mounts, reports, strict=True)
-            for verified in verified_roles(mount, report)
-        )
+        reports = pool.map(lambda mount: live_roles(gateway, mount.path), mounts)
+        pairs = list(zip(mounts, reports, strict=True))
+    verified = tuple(one for mount, report in pairs for one in verified_roles(mount, report))
+    others = tuple(one for mount, report in pairs for one in _undeclared(mount, report))
+    return verified, others
 
 
-def _report(gateway: Gateway, path: str) -> VerifyReport | Problem:
+def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
+    """Have a mount mint once for each of its roles; the problem is why it could not."""
     try:
         return _verify(gateway, path)
     except VaultError as error:
@@ -107,6 +112,8 @@ def verified_roles(
             yield _unproven(mount, role, "the engine did not report it", fix)
         elif proof.ok:
             yield VerifiedRole(mount.name, role, "ok")
+        elif token_uri_refused(proof.message):
+            yield VerifiedRole(mount.name, role, "refused", _not_asked(mount, role, proof))
         elif proof.status in {0, _TOO_MANY} or proof.status >= _SERVER_ERROR:
             yield _unproven(mount, role, proof.message or f"status {proof.status}", fix)
         else:
@@ -117,6 +124,24 @@ def unverified(roles: Iterable[VerifiedRole], *, require_all: bool) -> tuple[Pro
     """Return why roles give no token or, with ``require_all``, could not be verified."""
     wrong = {"refused", "unproven"} if require_all else {"refused"}
     return tuple(one.problem for one in roles if one.problem and one.result in wrong)
+
+
+def _undeclared(mount: Mount, report: VerifyReport | Problem) -> Iterator[Problem]:
+    """Yield a warning for each role that the manifest does not name and that does not mint."""
+    if isinstance(report, Problem) or not mount.roles:
+        return
+    declared = {role.name for role in mount.roles}
+    for name, proof in sorted(report.roles.items()):
+        if name in declared or proof.ok:
+            continue
+        yield Problem(
+            "undeclared-role",
+            f"{_place(mount, name)} does not mint, and is not in the manifest",
+            f"{proof.message or f'status {proof.status}'}; 'skyflowctl health {mount.name}' is "
+            "not ok as long as this role is there",
+            f"'skyflowctl role show {mount.name} {name}' shows it; name it in the manifest with "
+            f"a role id that the key has, or 'bao delete {mount.path}/roles/{name}'",
+        )
 
 
 def _unproven(mount: Mount, role: str, why: str, fix: str) -> VerifiedRole:
@@ -133,6 +158,16 @@ def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
         "give the service account that Skyflow role, or correct role_ids in the manifest; then "
         "run the same command again",
         next((one.where for one in mount.roles if one.name == role), mount.where),
+    )
+
+
+def _not_asked(mount: Mount, role: str, proof: RoleProof) -> Problem:
+    return Problem(
+        "token-uri-refused",
+        f"{_place(mount, role)} does not mint",
+        f"no token service was asked: {proof.message}",
+        f"{ALLOW_HOST_FIX}; where skyflowctl itself asks, give it --allow-host",
+        mount.where,
     )
 
 

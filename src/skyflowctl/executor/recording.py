@@ -68,7 +68,7 @@ class WriteRecorder:
             wrap_ttl=wrap_ttl,
             fresh=fresh,
         )
-        if method not in _READS:
+        if method not in _READS and not path.endswith("/config/verify"):
             self.request_id = reply.request_id
             self.sent_by_run = reply.sent_by_run or self.sent_by_run
             self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))

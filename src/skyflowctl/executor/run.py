@@ -8,7 +8,7 @@ the server itself: the same command run again plans what is left.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ from skyflowctl.executor.events import (
 )
 from skyflowctl.executor.outcome import Outcome, Result
 from skyflowctl.executor.ports import CredentialSource, Replacer
-from skyflowctl.executor.problems import told, unexpected
+from skyflowctl.executor.problems import unexpected
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.recording import WriteRecorder
-from skyflowctl.executor.steps import Tools, carry_out
+from skyflowctl.executor.steps import Tools, carry_out, mount_path, told
 from skyflowctl.executor.stop import Stop
-from skyflowctl.planner.plan import Action, Kind, Plan
+from skyflowctl.planner.plan import Action, ActionType, Kind, Plan
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import PendingError
@@ -66,8 +66,8 @@ def execute(
         for kind in Kind:
             if kind is Kind.ROLE:
                 run.compare_settings(plan)
-            units = _units([pair for pair in numbered if pair[1].kind is kind])
-            _wait_for([pool.submit(run.unit, unit) for unit in units])
+            for units in _stages([pair for pair in numbered if pair[1].kind is kind]):
+                _wait_for([pool.submit(run.unit, unit) for unit in units])
     run.compare_settings(plan)
     results = tuple(run.results[index] for index, _ in numbered)
     overwritten = tuple(run.overwritten.values())
@@ -96,6 +96,7 @@ class _Run:
         self._lock = threading.Lock()
         self._failed: dict[str, Kind] = {}
         self._pending: dict[str, Kind] = {}
+        self._bad_upgrade = ""
         self.stop = stop
         self.results: dict[int, Result] = {}
         self.overwritten: dict[str, Problem] = {}
@@ -121,6 +122,8 @@ class _Run:
                     self._pending.setdefault(action.mount, action.kind)
                 elif result.result != "done" and action.mount:
                     self._failed.setdefault(action.mount, action.kind)
+                    if result.result == "failed" and _upgrades(action):
+                        self._bad_upgrade = self._bad_upgrade or mount_path(action)
 
     def _one(self, action: Action) -> Result:
         reason = self._reason_to_skip(action)
@@ -177,6 +180,14 @@ class _Run:
             )
         with self._lock:
             failed = self._failed.get(action.mount)
+            bad_upgrade = self._bad_upgrade
+        if bad_upgrade and _upgrades(action):
+            return Problem(
+                "upgrade-stopped",
+                f"not begun: the upgrade of {bad_upgrade} failed, and no other mount follows it",
+                "the same may happen to this mount, which serves as before",
+                "mend what the other error names, then run the same command again",
+            )
         # Roles do not depend on each other; an upgrade does on the mount's other fields.
         if failed and (failed is not action.kind or failed is Kind.MOUNT):
             return Problem(
@@ -199,14 +210,24 @@ class _Run:
             self._listener(event)
 
 
+def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
+    """Yield what may run side by side, then the upgrades, one mount after the other."""
+    yield _units([pair for pair in actions if not _upgrades(pair[1])])
+    if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
+        yield [upgrades]
+
+
 def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
-    """Return what may run side by side: roles one by one, a mount's own actions together,
-    because an upgrade must follow the tuning of the same mount."""
+    """Return what may run side by side: roles one by one, a mount's own actions together."""
     units: dict[str, list[_Numbered]] = defaultdict(list)
     for index, action in actions:
         name = action.mount if action.kind is Kind.MOUNT else str(index)
         units[name].append((index, action))
     return list(units.values())
+
+
+def _upgrades(action: Action) -> bool:
+    return action.action is ActionType.PLUGIN_UPGRADE
 
 
 def _since(started: float) -> float:

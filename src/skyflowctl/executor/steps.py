@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skyflowctl.errors import Problem, Refused, SkyflowctlError
+from skyflowctl.errors import PartlyDone, Problem, Refused, SkyflowctlError
 from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
+from skyflowctl.executor.proof import live_roles
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action, ActionType, Kind
-from skyflowctl.vault.failures import SilentlyIgnored
+from skyflowctl.skyflow.token_uri import token_uri_refused
+from skyflowctl.vault.failures import ALLOW_HOST_FIX, SilentlyIgnored
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveMount
 
@@ -49,6 +51,23 @@ def mount_path(action: Action) -> str:
     if action.kind is Kind.ROLE:
         return action.path.rpartition("/roles/")[0]
     return action.path.removesuffix("/config")
+
+
+def told(action: Action, text: str) -> Problem:
+    """Return a warning that came with a write which was taken."""
+    path = mount_path(action)
+    who = "engine" if action.kind in {Kind.ROLE, Kind.CONFIG} else "server"
+    return Problem(
+        f"{who}-warning",
+        f"{path or action.path}: {text}",
+        f"the {who} took the write to {action.path}, and said this about it",
+        f"the write stands; 'skyflowctl config verify {path}' tries each role"
+        if who == "engine"
+        else _SEE_LOG,
+    )
+
+
+_SEE_LOG = "see the server's log and its manual for this path"
 
 
 def _audited_header(action: Action, tools: Tools) -> tuple[Problem, ...]:
@@ -99,7 +118,12 @@ def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> Non
 
 
 def _upgrade(path: str, version: str, gateway: Gateway) -> None:
-    """Tuning alone changes nothing: the old process runs on until it is reloaded."""
+    """Tune a mount and reload it: tuning alone leaves the old process running.
+
+    Raises:
+        PartlyDone: a role that minted before does not mint any more.
+    """
+    before = _minting(gateway, path)
     gateway.tune_mount(path, {"plugin_version": version})
     gateway.catalog.reload_mounts([path])
     live = gateway.read_mount(path)
@@ -111,6 +135,39 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
             fix="see the server's log; 'skyflowctl plugin list' shows versions and digests",
             code="upgrade-not-running",
         )
+    if before:
+        _refuse_lost_roles(gateway, path, before)
+
+
+def _minting(gateway: Gateway, path: str) -> frozenset[str]:
+    """Return the names of the roles that mint now; none where that cannot be asked."""
+    report = live_roles(gateway, path)
+    if isinstance(report, Problem):
+        return frozenset()
+    return frozenset(name for name, proof in report.roles.items() if proof.ok)
+
+
+def _refuse_lost_roles(gateway: Gateway, path: str, before: frozenset[str]) -> None:
+    after = live_roles(gateway, path)
+    if isinstance(after, Problem):
+        failed = dict.fromkeys(before, f"{after.summary}: {after.why}".rstrip(": "))
+    else:
+        failed = {
+            name: after.roles[name].message if name in after.roles else "it was not reported"
+            for name in before
+            if name not in after.roles or not after.roles[name].ok
+        }
+    if not failed:
+        return
+    name, why = min(failed.items())
+    back = "set the plugin's version in the manifest back, then 'skyflowctl apply'"
+    raise PartlyDone(
+        f"{path} runs the new version, and {len(failed)} of {len(before)} roles that minted "
+        "before do not mint any more",
+        why=f"role {name}: {why}" if name else why,
+        fix=f"{back}; or {ALLOW_HOST_FIX}" if token_uri_refused(why) else back,
+        code="upgrade-lost-roles",
+    )
 
 
 def _role(action: Action, tools: Tools) -> tuple[Problem, ...]:

@@ -28,12 +28,14 @@ class ApplyResult:
         verified: whether the roles that the manifest names give tokens afterwards; of
             mounts with a credential whose actions are all done.
         require_verified: a role that could not be tried is an error.
+        undeclared: a warning for each role that does not mint and the manifest does not name.
     """
 
     planned: PlanResult
     outcome: Outcome
     verified: tuple[VerifiedRole, ...] = ()
     require_verified: bool = False
+    undeclared: tuple[Problem, ...] = ()
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
@@ -82,7 +84,7 @@ class ApplyResult:
         """The plan's, and what was said about the writes."""
         doubts = (one.problem for one in self.verified if one.result == "unproven")
         said = self.planned.plan.warnings + self.outcome.warnings
-        return (*said, *(problem for problem in doubts if problem))
+        return (*said, *(problem for problem in doubts if problem), *self.undeclared)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -165,8 +167,8 @@ def apply(
         stop=stop,
     )
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)
-    verified = verify_roles(gateway, mounts, parallelism)
-    return ApplyResult(planned, outcome, verified, require_verified)
+    verified, undeclared = verify_roles(gateway, mounts, parallelism)
+    return ApplyResult(planned, outcome, verified, require_verified, undeclared)
 
 
 def _to_verify(planned: PlanResult, outcome: Outcome) -> tuple[Mount, ...]:

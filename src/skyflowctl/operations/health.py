@@ -14,9 +14,9 @@ from skyflowctl.vault.failures import (
     NotAServerError,
     OutcomeUnknown,
     VaultError,
-    health_state,
 )
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import way_out
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
@@ -40,6 +40,9 @@ STATES = (
     "unreachable",
 )
 """Every state, from well to worst."""
+
+DEADLINE = "12s"
+"""For one mount: a token service that gives no answer costs the engine 10 s."""
 
 ALL_SECONDS = 60.0
 ROUNDS = 6
@@ -113,7 +116,7 @@ def health(
     plugin_name: str = "skyflow",
     prefix: str = "skyflow",
     connect: Connect | None = None,
-    refresh: bool = False,
+    refresh: bool = True,
     mint: bool = False,
     parallelism: int = 8,
     deadline: float | None = None,
@@ -129,7 +132,8 @@ def health(
         plugin_name: the mount type that is ours.
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
-        refresh: have the engine probe now instead of believing its last 30 seconds.
+        refresh: have the engine probe now; False: its answer of the last 30 seconds will do,
+            and the row says how old it is.
         mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
         deadline: seconds that one mount may take to answer on one node, and the server to
@@ -197,9 +201,13 @@ def _in_time(
 _ASK_FEWER = "fix those that did not answer first, name fewer mounts, or raise --parallelism"
 
 
-def mount_health(gateway: Gateway, mount: Named, *, refresh: bool = False) -> MountHealth:
-    """Ask one mount for its health at the gateway's own address."""
-    return _ask(mount, "", gateway, refresh=refresh)
+def health_now(
+    gateway: Gateway, mounts: Sequence[Named], *, parallelism: int, deadline: float | None
+) -> list[MountHealth]:
+    """Ask each mount at the gateway's own address, as :func:`health` does."""
+    with Workers(parallelism) as pool:
+        in_time = partial(_in_time, _Times.begin(deadline), partial(_ask, refresh=True))
+        return pool.map(in_time, [(mount, "", gateway) for mount in mounts])
 
 
 def _check_server(gateway: Gateway) -> None:
@@ -277,7 +285,9 @@ def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:
 
 def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> MountHealth:
     latency = spent if answer.latency_ms is None else answer.latency_ms
-    detail = answer.error or _DETAILS.get(answer.state, "")
+    cached = f"cached, {answer.age_seconds} s old" if answer.age_seconds else ""
+    said = answer.error or _DETAILS.get(answer.state, "")
+    detail = "; ".join(text for text in (said, cached) if text)
     return MountHealth(mount.name, mount.path, answer.state, latency, detail, node)
 
 
@@ -285,6 +295,13 @@ _DETAILS = {
     "unconfigured": "no credential yet",
     "unproven": "its engine says only that it has a config",
 }
+
+
+_HANGS = (
+    "on that node 'ps axo pid,stat,args' shows the plugin's processes; end the one that hangs "
+    "with 'kill -9 PID', and the server starts it again; --deadline waits longer, also for a "
+    "slow token service"
+)
 
 
 def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
@@ -296,7 +313,7 @@ def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
         detail = f"{problem.summary}; {problem.why}"
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
-    fix = problem.fix if state == "unreachable" else ""
+    fix = problem.fix if state == "unreachable" or problem.code == "no-token" else ""
     if isinstance(error, OutcomeUnknown):
-        fix = "see to the server and the plugin's process on that node; --deadline waits longer"
+        fix = _HANGS
     return MountHealth(mount.name, mount.path, state, None, detail, node, fix)

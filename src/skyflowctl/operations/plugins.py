@@ -40,9 +40,40 @@ class EntryChange:
     after: str
 
 
-Confirm = Callable[[tuple[EntryChange, ...], "tuple[ReplacedEngine, ...]"], None]
-"""Called before anything is written when arguments that are registered would be others, or
-mounts run another engine under this name; raises to stop it."""
+@dataclass(frozen=True, slots=True)
+class LostArguments:
+    """Arguments of a version that mounts run, which the one to be registered would not have.
+
+    Args:
+        version: the one that runs.
+        args: all of its arguments.
+        lost: those of them that would be gone.
+        mounts: who runs it, by path.
+    """
+
+    version: str
+    args: tuple[str, ...]
+    lost: tuple[str, ...]
+    mounts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a registration would change for mounts, to be confirmed before anything is written.
+
+    Args:
+        changes: the arguments of the entry of this version that would be others.
+        replaced: mounts that run another engine under this name.
+        lost: arguments of another version that mounts run; an upgrade would drop them.
+    """
+
+    changes: tuple[EntryChange, ...] = ()
+    replaced: "tuple[ReplacedEngine, ...]" = ()
+    lost: tuple[LostArguments, ...] = ()
+
+
+Confirm = Callable[[Question], None]
+"""Called when there is something to confirm; raises to stop it."""
 
 
 def register_plugin(
@@ -60,8 +91,9 @@ def register_plugin(
     Args:
         gateway: the server.
         wanted: the entry.
-        confirm: asked before an entry of this version gets other arguments: what they
-            allow, such as a further token service, would be gone or new at the next start.
+        confirm: asked before an entry of this version gets other arguments, or has not all
+            of those that mounts run another version with: what they allow, such as a
+            further token service, would be gone or new at the next start.
         unproved: called when a control group guards the catalog. The proof would need an
             approval of its own first, so there is none.
 
@@ -80,9 +112,14 @@ def register_plugin(
     changes = _changes(present, wanted)
     other_args = present is not None and present.args != wanted.args
     other_file = present is not None and present.sha256 != wanted.sha256
-    replaced = replaced_engines(gateway, wanted) if other_file else ()
-    if confirm is not None and (other_args or replaced):
-        confirm(changes if other_args else (), replaced)
+    if confirm is not None:
+        question = Question(
+            changes if other_args else (),
+            replaced_engines(gateway, wanted) if other_file else (),
+            lost_arguments(gateway, wanted),
+        )
+        if question != Question():
+            confirm(question)
     try:
         gateway.transport.refuse_guarded("POST", f"sys/plugins/catalog/secret/{wanted.name}")
     except GuardedError:
@@ -109,6 +146,29 @@ class ReplacedEngine:
     running: str
     refused: tuple[str, ...] = ()
     note: str = ""
+
+
+def lost_arguments(gateway: Gateway, wanted: Registration) -> tuple[LostArguments, ...]:
+    """Return the arguments that mounts would lose by an upgrade from the version they run.
+
+    One request for the mounts, and one for each other version that they run.
+
+    Raises:
+        VaultError: the mounts or an entry cannot be read.
+    """
+    running: dict[str, list[str]] = {}
+    for path, live in sorted(gateway.list_mounts().items()):
+        version = live.running_plugin_version
+        if live.type == wanted.name and version not in ("", wanted.version):
+            running.setdefault(version, []).append(path)
+    found = []
+    for version, paths in sorted(running.items()):
+        entry = gateway.catalog.read(wanted.name, version)
+        args = entry.args if entry else ()
+        lost = tuple(arg for arg in args if arg not in wanted.args)
+        if lost:
+            found.append(LostArguments(version, args, lost, tuple(paths)))
+    return tuple(found)
 
 
 def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEngine, ...]:

@@ -7,14 +7,13 @@ from datetime import datetime
 from skyflowctl.clock import Clock
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.health import mount_health
+from skyflowctl.operations.health import MountHealth, health_now
 from skyflowctl.operations.plugin_files import running_mounts, running_problems
 from skyflowctl.operations.targets import Named, mounted
 from skyflowctl.rotation.due import due_reason, moment
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
-from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,12 @@ def status(
     plugin_name: str = "skyflow",
     prefix: str = "skyflow",
     parallelism: int = 8,
+    deadline: float | None = None,
 ) -> StatusResult:
     """Return the status of each mount, in 3 + 3N requests.
+
+    A mount that does not answer for its health is not asked for more: it is unreachable,
+    and the others are told all the same.
 
     Args:
         gateway: the server.
@@ -113,6 +116,8 @@ def status(
         plugin_name: the mount type that is ours.
         prefix: left out of the names of mounts found on the server.
         parallelism: how many requests run at once.
+        deadline: seconds that one mount may take to answer for its health, as there; None:
+            as long as the gateway waits.
 
     Raises:
         VaultError: the server as a whole cannot be read.
@@ -120,14 +125,16 @@ def status(
     if mounts is None:
         mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
     paths = [mount.path for mount in mounts]
-    live = gateway.read_live_state(paths, plugin_name, parallelism=parallelism)
+    rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline)
+    answering = [row.path for row in rows if row.state != "unreachable"]
+    live = gateway.read_live_state(answering, plugin_name, parallelism=parallelism)
     now = clock.now()
-    with Workers(parallelism) as pool:
-        found = pool.map(lambda mount: _one(gateway, mount, live, plugin_name, now), mounts)
-    running = [live.mounts[path] for path in paths if path in live.mounts]
-    return StatusResult(
-        tuple(found), live.all_forbidden, _against_catalog(gateway, plugin_name, running)
+    found = tuple(
+        _one(mount, row, live, plugin_name, now) for mount, row in zip(mounts, rows, strict=True)
     )
+    running = [live.mounts[path] for path in paths if path in live.mounts]
+    forbidden = live.all_forbidden and len(answering) == len(rows)
+    return StatusResult(found, forbidden, _against_catalog(gateway, plugin_name, running))
 
 
 def _against_catalog(
@@ -150,7 +157,7 @@ def _against_catalog(
 
 
 def _one(
-    gateway: Gateway, mount: Named, live: LiveState, plugin_name: str, now: datetime
+    mount: Named, row: MountHealth, live: LiveState, plugin_name: str, now: datetime
 ) -> MountStatus:
     there = live.mounts.get(mount.path)
     if there is None or there.type != plugin_name:
@@ -162,12 +169,21 @@ def _one(
         path=mount.path,
         engine_name=there.type,
         engine_version=there.running_plugin_version,
-        health=mount_health(gateway, mount).state,
+        health=row.state,
         api=engine.config.api if engine else None,
         roles=tuple(sorted(engine.roles)) if engine else (),
         credential=_credential(engine.config, mount.rotation, now) if engine else None,
         revoked=engine.config.revoked if engine else None,
-        problem=live.problems.get(mount.path),
+        problem=_silent(row) if row.state == "unreachable" else live.problems.get(mount.path),
+    )
+
+
+def _silent(row: MountHealth) -> Problem:
+    return Problem(
+        "unreachable",
+        f"{row.path} does not answer: its roles and its key are not known",
+        row.detail,
+        row.fix or "'skyflowctl health' says what helps",
     )
 
 

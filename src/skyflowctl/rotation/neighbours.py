@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.rotation.ports import World, names
-from skyflowctl.vault.failures import VaultError, health_state
+from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import LiveConfig
 from skyflowctl.vault.workers import Workers
 

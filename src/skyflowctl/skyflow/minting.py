@@ -25,8 +25,14 @@ from skyflowctl.skyflow.token_service import (
     TokenService,
     TokenServiceRefused,
     TokenServiceUnreachable,
+    TokenUriRefused,
 )
-from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowed, check_token_uri
+from skyflowctl.skyflow.token_uri import (
+    NOTHING_SENT,
+    SKYFLOW_HOSTS,
+    HostNotAllowed,
+    check_token_uri,
+)
 
 __all__ = [
     "NO_TOKEN",
@@ -153,8 +159,8 @@ class Minter:
 
         Raises:
             TokenServiceRefused: the service said no, or answered what is no token.
-            TokenServiceUnreachable: no answer in time, or the tokenURI's host is not
-                allowed (nothing was sent then).
+            TokenServiceUnreachable: no answer in time.
+            TokenUriRefused: the tokenURI is not allowed; nothing was sent.
         """
         account = credential.account
         self._check_host(account.token_uri)
@@ -172,9 +178,9 @@ class Minter:
             check_token_uri(token_uri, self._allowed_hosts)
         except HostNotAllowed as error:
             hint = f"to allow it, give the engine or the command --allow-host {error.host}"
-            raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent; {hint}") from None
+            raise TokenUriRefused(f"tokenURI {error}; {NOTHING_SENT}; {hint}") from None
         except ValueError as error:
-            raise TokenServiceUnreachable(f"tokenURI {error}; nothing was sent") from None
+            raise TokenUriRefused(f"tokenURI {error}; {NOTHING_SENT}") from None
 
 
 Scope = tuple[str | None, str | Mapping[str, Any] | None]

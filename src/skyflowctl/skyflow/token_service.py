@@ -47,6 +47,10 @@ class TokenServiceUnreachable(Exception):
         self.reason = reason
 
 
+class TokenUriRefused(TokenServiceUnreachable):
+    """No token service was asked: the credential's tokenURI is not one that may be."""
+
+
 class TokenService(Protocol):
     """Exchanges a signed assertion for a bearer token."""
 

@@ -13,6 +13,7 @@ SKYFLOW_HOSTS: frozenset[str] = frozenset(
 )
 
 HOST_NOT_ALLOWED = "names a host that is not allowed"
+NOTHING_SENT = "nothing was sent"
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]"
 _NAMED = re.compile(rf"(?P<host>{_HOST}):(?P<port>[1-9][0-9]{{0,4}})")
@@ -32,6 +33,11 @@ class HostNotAllowed(ValueError):
         known = ", ".join(sorted(allowed_hosts)) or "none"
         super().__init__(f"{HOST_NOT_ALLOWED}: {host} (allowed: {known})")
         self.host = host
+
+
+def token_uri_refused(text: str) -> bool:
+    """Return whether an engine says that it refuses the tokenURI and sent no assertion."""
+    return "tokenURI " in text and NOTHING_SENT in text
 
 
 def parse_host(text: str) -> str:

@@ -9,6 +9,7 @@ from skyflowctl.clock import rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import read_bearer
 from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.server_state import ServerState
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _proof(raw: Mapping[str, Any]) -> RoleProof:
 class EngineHealth:
     """A mount's own health answer. ``raw`` is all of it; the token service's part is
     ``reachable`` None when the engine did not ask it: nothing is configured, or the engine
-    has the basic API, which never asks."""
+    has the basic API, which never asks. ``age_seconds`` 0: the probe was made for this request,
+    or the engine does not tell."""
 
     healthy: bool
     configuration_status: str
@@ -123,6 +125,7 @@ class EngineHealth:
     status: int
     error: str
     raw: Mapping[str, Any]
+    age_seconds: int = 0
 
     @property
     def state(self) -> str:
@@ -134,7 +137,8 @@ class EngineHealth:
             return "ok"
         if self.reachable is None:
             return "unconfigured"
-        return "refused" if self.reachable else "token_service_unreachable"
+        refused = self.reachable or token_uri_refused(self.error)
+        return "refused" if refused else "token_service_unreachable"
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "EngineHealth":
@@ -151,6 +155,7 @@ class EngineHealth:
             status=whole(service.get("status")),
             error=str(service.get("error") or data.get("error") or ""),
             raw=data,
+            age_seconds=whole(data.get("age_seconds")),
         )
 
 

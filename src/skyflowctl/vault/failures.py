@@ -4,12 +4,16 @@ A server says little: a status and a list of texts. The texts that matter were m
 on OpenBao 2.7.2. No error here ever holds a request's body or a response's data.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from skyflowctl import errors
+from skyflowctl.skyflow.token_uri import token_uri_refused
 
 _MAX_TEXT = 500
+_REFUSED = 502
+_ENGINE_PATH = re.compile(r"/(?:config|creds|health|roles)(?:/|$)")
 
 
 class VaultError(errors.SkyflowctlError):
@@ -163,7 +167,18 @@ class TokenServiceFailed(VaultError, errors.Unhealthy):
     @property
     def refused(self) -> bool:
         """True when the token service answered and said no; False when it did not answer."""
-        return self.status == 502
+        return self.status == _REFUSED
+
+
+class TokenUriRefusedError(TokenServiceFailed):
+    """503 of the engine itself: the credential's tokenURI is not one that it may ask."""
+
+    default_code = "token-uri-refused"
+
+    @property
+    def refused(self) -> bool:
+        """True: another try gets the same answer."""
+        return True
 
 
 class ServerUnreachable(VaultError, errors.Unreachable):
@@ -253,33 +268,10 @@ class GuardedError(VaultError, errors.Refused):
     default_code = "approval-needed"
 
 
-HEALTH_STATES: Mapping[type[VaultError], str] = {
-    PluginMissing: "plugin_missing",
-    NotFound: "not_mounted",
-    Forbidden: "forbidden",
-    GuardedError: "forbidden",
-    UninitializedError: "uninitialized",
-    Sealed: "sealed",
-    DrSecondaryError: "dr_secondary",
-    StandbyWithoutLeaderError: "standby_without_leader",
-    RemovedFromClusterError: "removed",
-}
-
-
-def health_state(error: VaultError) -> str:
-    """Return the health state (DESIGN.md section 3) that a failed engine request means."""
-    if isinstance(error, TokenServiceFailed):
-        return "refused" if error.refused else "token_service_unreachable"
-    if isinstance(error, BadRequest) and says_not_configured(error):
-        return "unconfigured"
-    if isinstance(error, BadRequest) and error.says("was written by a newer engine"):
-        return "plugin_missing"  # the one that this mount needs is not the one that runs
-    if isinstance(error, BadRequest) and error.says(BASIC_MINT_FAILED):
-        return "refused"
-    for kind, state in HEALTH_STATES.items():
-        if isinstance(error, kind):
-            return state
-    return "unreachable"
+ALLOW_HOST_FIX = (
+    "'skyflowctl plugin list' shows the file and the arguments of the version that runs; register "
+    "that file again with these arguments, --allow-host HOST:PORT and --reload"
+)
 
 
 def server_texts(body: Any) -> tuple[str, ...]:
@@ -315,7 +307,7 @@ def failure(
     return kind(
         f"{_SUMMARIES.get(kind, 'the server failed')}: {about}",
         why=f"the server answered {status}" + (f": {'; '.join(messages)}" if messages else ""),
-        fix=_FIXES.get(kind, "see the server's log for this request, then run the command again"),
+        fix=_fix(kind, status, path),
         status=status,
         messages=messages,
         method=method,
@@ -324,13 +316,21 @@ def failure(
     )
 
 
+def _fix(kind: type[VaultError], status: int, path: str) -> str:
+    if kind is TokenServiceFailed:
+        asks = f"'skyflowctl health {_ENGINE_PATH.split(path)[0]}' asks it now"
+        answered = "the message above is the token service's own"
+        return f"{asks}; {answered}" if status == _REFUSED else asks
+    return _FIXES.get(kind, "see the server's log for this request, then run the command again")
+
+
 def _kind(status: int, text: str) -> type[VaultError]:
     if "replication DR secondary" in text:
         return DrSecondaryError
     if status == 404:
         return _not_found_kind(text)
     if _is_token_service(status, text):
-        return TokenServiceFailed
+        return TokenUriRefusedError if token_uri_refused(text) else TokenServiceFailed
     if status in {501, 503} and "namespace" not in text:
         down = Sealed if "sealed" in text else ServerUnreachable
         return UninitializedError if status == 501 else down
@@ -348,7 +348,9 @@ def _not_found_kind(text: str) -> type[VaultError]:
 
 
 def _is_token_service(status: int, text: str) -> bool:
-    return (status == 502 and "token service" in text) or (status == 503 and "skyflow:" in text)
+    return (status == _REFUSED and "token service" in text) or (
+        status == 503 and "skyflow:" in text
+    )
 
 
 _KINDS: dict[int, type[VaultError]] = {
@@ -367,6 +369,7 @@ _SUMMARIES: dict[type[VaultError], str] = {
     Conflict: "it was changed by someone else, or exists already",
     RevokedKeyError: "a revoked key is not written back",
     TokenServiceFailed: "Skyflow's token service gave no token",
+    TokenUriRefusedError: "the engine may not ask the credential's token service",
     ServerUnreachable: "the server has no active node",
     Sealed: "the server is sealed",
     UninitializedError: "the server is not initialised",
@@ -383,7 +386,7 @@ _FIXES: dict[type[VaultError], str] = {
     Conflict: "look at the live state with 'skyflowctl plan', then run the command again",
     RevokedKeyError: "create a new key at Skyflow and write that one; if the revoked one must "
     "serve again, give --allow-revoked-key=<its key id>",
-    TokenServiceFailed: "see 'skyflowctl health'; the message above is the token service's own",
+    TokenUriRefusedError: ALLOW_HOST_FIX,
     ServerUnreachable: "wait for the cluster to elect a leader, then run the command again",
     Sealed: "unseal the server, then run the command again",
     UninitializedError: "initialise it with 'bao operator init', then run the command again",

@@ -64,12 +64,17 @@ _TOKEN_FIXES: Mapping[Source, str] = {
 }
 
 
+_FIX_READ = "'skyflowctl health' tells which mounts answer, and what helps the others"
+_FIX_WRITE = "run the same command again: it continues where this one stopped"
+
+
 def no_answer(method: str, path: str, address: str, reason: str) -> OutcomeUnknown:
     """Return the error for a request that was sent and never answered."""
+    reads = method in {"GET", "LIST"}
     return OutcomeUnknown(
         f"no answer from {address}: {method} v1/{path}",
         why=reason,
-        fix="run the same command again: it continues where this one stopped",
+        fix=_FIX_READ if reads else _FIX_WRITE,
         method=method,
         path=path,
     )

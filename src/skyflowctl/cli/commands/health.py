@@ -7,6 +7,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, Status
 from skyflowctl.cli.options import (
+    DeadlineOption,
     FileOption,
     MountsArgument,
     OutputOptions,
@@ -25,14 +26,9 @@ MintOption = Annotated[
     bool,
     option("--mint", help="Read a token for each role where the engine does not prove itself."),
 ]
-RefreshOption = Annotated[bool, option("--refresh", help="Probe now; believe no cached answer.")]
-DeadlineOption = Annotated[
-    str | None,
-    option(
-        "--deadline",
-        help="How long one mount may take to answer, such as 30s (default 10s).",
-        metavar="SPAN",
-    ),
+RefreshOption = Annotated[
+    bool,
+    option("--refresh/--cached", help="Probe now (default), or take an answer of the last 30 s."),
 ]
 
 
@@ -40,7 +36,7 @@ DeadlineOption = Annotated[
     examples=[
         ("skyflowctl health", "every mount of the manifest, or of the server"),
         ("skyflowctl health order payment", "two of them"),
-        ("skyflowctl health --node https://bao-2:8200 --refresh", "a further node, probed now"),
+        ("skyflowctl health --cached", "for a monitor that asks often: no new mints for 30 s"),
         ("skyflowctl health payment --mint", "an engine that cannot prove itself"),
         ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
     ],
@@ -53,20 +49,22 @@ def health(
     mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
-    refresh: RefreshOption = False,
+    refresh: RefreshOption = True,
     mint: MintOption = False,
     deadline: DeadlineOption = None,
 ) -> None:
     """Ask every mount, on every node that was named, whether it can mint. A mount that is
-    not ok, a sealed server and one that does not answer are all exit 6. An engine with the
-    basic API cannot say whether it mints: it is unproven, and --mint proves it. A mount that
-    does not answer within --deadline is unreachable; all together have 60 s, or six times
-    --deadline where that is more, and one that was not asked by then is named so."""
+    not ok, a sealed server and one that does not answer are all exit 6. Every role is minted
+    for now; with --cached the engine's last answer will do, and its age is shown. An engine
+    with the basic API cannot say whether it mints: it is unproven, and --mint proves it. A
+    mount that does not answer within --deadline is unreachable; all together have 60 s, or six
+    times --deadline where that is more, and one that was not asked by then is named so."""
 
     def work(run: Run) -> Result:
+        from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
 
-        seconds = wiring.span_seconds(deadline or "10s", "--deadline")
+        seconds = wiring.span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
         with wiring.open_gateway(target, run) as gateway:
             found = ask(
@@ -98,7 +96,20 @@ def _problem(row: "MountHealth") -> Problem:
         row.state.replace("_", "-"),
         f"{row.path or 'the server'}{node} is {_HOW.get(row.state, f'not well: {row.state}')}",
         row.detail or "the one who answered gave no reason",
-        row.fix or _FIXES[row.state],
+        _refused_fix(row) if row.state == "refused" else row.fix or _FIXES[row.state],
+    )
+
+
+def _refused_fix(row: "MountHealth") -> str:
+    """Say what helps a mount that is refused: by its engine, or by the token service."""
+    from skyflowctl.skyflow.token_uri import token_uri_refused
+    from skyflowctl.vault.failures import ALLOW_HOST_FIX
+
+    if token_uri_refused(row.detail):
+        return ALLOW_HOST_FIX
+    return (
+        f"'skyflowctl config verify {row.name or row.path}' tells each role; look at the key "
+        "and its roles in Skyflow"
     )
 
 
@@ -111,7 +122,6 @@ _HOW = {"unproven": "unproven: whether it mints is not known"}
 _FIXES = {
     "unproven": "'skyflowctl health --mint' reads a token for each role, and drops it",
     "unconfigured": "give it a credential: 'skyflowctl apply' writes the manifest's",
-    "refused": "see 'skyflowctl config verify', and the key and its roles in Skyflow",
     "token_service_unreachable": "check the server's way to the token service, and its proxy",
     "forbidden": "use a token whose policies allow to read health",
     "not_mounted": "check its name and the namespace, or create it with 'skyflowctl apply'",

@@ -24,9 +24,7 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from skyflowctl.operations.plugins import EntryChange, Registration, ReplacedEngine
+    from skyflowctl.operations.plugins import Registration
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
@@ -152,21 +150,23 @@ def plugin_register(
 ) -> None:
     """Register a launcher in the server's catalog, after a proof that the server can start
     it: registered under a wrong version, a plugin that runs is refused at once. The options
-    given are all that the entry then has: where it had other arguments, you are asked
-    first, and so you are where mounts run another engine under this name: each is named. A
+    given are all that the entry then has: where it had other arguments, or mounts run
+    another version with arguments that this one would not have, you are asked first, and so
+    you are where mounts run another engine under this name: each is named. A
     variable of the server's own environment wins over the same one of --env. What was
     registered takes effect when a mount is reloaded or the server starts anew."""
 
     def work(run: Run) -> Result:
+        from skyflowctl.cli.plugin_question import confirm_registration
         from skyflowctl.operations.plugin_files import reload_mounts
-        from skyflowctl.operations.plugins import EntryChange, ReplacedEngine, register_plugin
+        from skyflowctl.operations.plugins import Question, register_plugin
 
-        replaced: list[ReplacedEngine] = []
+        asked = Question()
 
-        def confirm(changes: tuple[EntryChange, ...], engines: tuple[ReplacedEngine, ...]) -> None:
-            replaced.extend(engines)
-            question = f"{wanted.name} {wanted.version} {_what_changes(run, changes, engines)}"
-            wiring.confirm(question, run, yes=yes, no_input=no_input)
+        def confirm(question: Question) -> None:
+            nonlocal asked
+            asked = question
+            confirm_registration(question, launcher, wanted, run, yes=yes, no_input=no_input)
 
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
@@ -184,32 +184,13 @@ def plugin_register(
             "env": [pair.partition("=")[0] for pair in wanted.env],
             "changed": bool(changes),
             "changes": [asdict(one) for one in changes],
-            "replaces": [asdict(one) for one in replaced],
+            "replaces": [asdict(one) for one in asked.replaced],
+            "loses": [asdict(one) for one in asked.lost],
             "reloaded": None if reloaded is None else [asdict(one) for one in reloaded],
         }
         return Result(data)
 
     run_command("plugin register", output, work, _view_register)
-
-
-def _what_changes(
-    run: Run, changes: "Sequence[EntryChange]", engines: "Sequence[ReplacedEngine]"
-) -> str:
-    """Name what a registration replaces, and return the question about it."""
-    for one in changes:
-        run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
-    for other in engines:
-        run.notice(_replaced_line(other))
-    if engines:
-        return f"is another engine on {counted(len(engines), 'mount')}. Replace it?"
-    return "has other arguments. Replace them?"
-
-
-def _replaced_line(one: "ReplacedEngine") -> str:
-    parts = [f"{one.path} runs another engine; from its next reload on it runs this one"]
-    if one.refused:
-        parts.append(f"roles that it refuses: {', '.join(one.refused)}")
-    return "; ".join([*parts, *([one.note] if one.note else [])])
 
 
 _UNPROVED = Problem(
@@ -322,6 +303,9 @@ def _view_plugins(result: Result, terminal: Terminal) -> None:
         for one in result.data["mounts"]
     ]
     terminal.table(["VERSION", "FILE", "SHA256", "STATE"], catalog)
+    for one in result.data["catalog"]:
+        if one["args"]:
+            terminal.line(f"{one['version']} runs with {' '.join(one['args'])}")
     terminal.line()
     terminal.table(["MOUNT", "RUNS", "SHA256", "STATE"], mounts)
 

@@ -7,6 +7,7 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import Result, status_of
 from skyflowctl.cli.options import (
+    DeadlineOption,
     FileOption,
     MountsArgument,
     OutputOptions,
@@ -40,14 +41,18 @@ def status(
     mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
+    deadline: DeadlineOption = None,
 ) -> None:
     """Show every mount: the engine and its version, its health, its roles, whose key is
-    live, how old it is, and whether the manifest's rotation rule says it is due. What could
-    not be read is shown as ?, and makes it exit 3, or 4 where nothing may be read."""
+    live, how old it is, and whether the manifest's rotation rule says it is due. Every role is
+    minted for now, as by health. What could not be read is shown as ?, and makes it exit 3,
+    or 4 where nothing may be read; so is a mount that does not answer within --deadline."""
 
     def work(run: Run) -> Result:
+        from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.status import status as look
 
+        seconds = wiring.span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
         with wiring.open_gateway(target, run) as gateway:
             found = look(
@@ -57,6 +62,7 @@ def status(
                 plugin_name=chosen.plugin_name,
                 prefix=chosen.prefix,
                 parallelism=parallelism,
+                deadline=seconds,
             )
         for warning in found.warnings:
             run.warn(warning)

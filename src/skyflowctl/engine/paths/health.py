@@ -1,5 +1,6 @@
 """``health``: does this mount mint, as far as this node can tell."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,8 @@ _FIELDS = (
 )
 _DESCRIPTION = """\
 Mints once per role, as config/verify does, and remembers the result for a while. The
-answer is 200 with healthy=false for a mount that does not mint, and 503 with fail=true."""
+answer is 200 with healthy=false for a mount that does not mint, and 503 with fail=true.
+age_seconds is how old the result is; 0: it was made for this request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Probe:
         failed = self.first_failure()
         if failed is None:
             return "ok"
-        return "refused" if failed[1].refused else "token_service_unreachable"
+        refused = failed[1].refused or failed[1].not_allowed
+        return "refused" if refused else "token_service_unreachable"
 
 
 class HealthPath:
@@ -69,13 +72,12 @@ class HealthPath:
         Raises:
             EngineError: 503 with ``fail=true``, what is wrong.
         """
-        probe = None if call.values["refresh"] else self._believed()
-        if probe is None:
-            # The key keeps a run apart that began before the last change.
-            probe = await self._flight.run(self._mount.store.generation, self._probe)
+        believed = None if call.values["refresh"] else self._believed()
+        # The key keeps a run apart that began before the last change.
+        probe = believed or await self._flight.run(self._mount.store.generation, self._probe)
         if call.values["fail"] and probe.state() != "ok":
             raise EngineError(503, f"skyflow: {probe.state()}{_detail(probe, ': ')}")
-        return Reply(_public(probe))
+        return Reply(_public(probe, math.ceil(self._age(believed)) if believed else 0))
 
     async def aclose(self) -> None:
         """End a probe that is under way."""
@@ -85,8 +87,10 @@ class HealthPath:
         last, mount = self._last, self._mount
         if last is None or last.generation != mount.store.generation:
             return None
-        age = mount.clock.monotonic() - last.monotonic
-        return last if age < mount.settings.health_ttl else None
+        return last if self._age(last) < mount.settings.health_ttl else None
+
+    def _age(self, probe: Probe) -> float:
+        return self._mount.clock.monotonic() - probe.monotonic
 
     async def _probe(self) -> Probe:
         mount = self._mount
@@ -116,7 +120,8 @@ def _detail(probe: Probe, before: str = "") -> str:
     return f"{before}{failure.text()}{role}"
 
 
-def _public(probe: Probe) -> dict[str, Any]:
+def _public(probe: Probe, age_seconds: int) -> dict[str, Any]:
+    """Return the answer; an age of 0 means that this request made the probe."""
     config, state = probe.config, probe.state()
     credential = config.credential
     return {
@@ -127,6 +132,7 @@ def _public(probe: Probe) -> dict[str, Any]:
         "credential_version": config.record.credential_version,
         "version": config.record.version,
         "timestamp": rfc3339(probe.time),
+        "age_seconds": age_seconds,
         "token_service": _token_service(probe),
     }
 

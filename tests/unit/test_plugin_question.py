@@ -1,0 +1,50 @@
+"""What ``plugin register`` says before arguments of mounts are lost."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from skyflowctl.cli.plugin_question import confirm_registration
+from skyflowctl.errors import Refused
+from skyflowctl.operations.plugins import LostArguments, Question, Registration
+
+ARGS = ("--only-host=h:1", "--shared")
+WANTED = Registration(
+    "other", "v1.0.1", "f", "ab" * 32, ("--shared", "--allow-host=h:2"), ("A=b c",)
+)
+LOST = LostArguments("v1.0.0", ARGS, ("--only-host=h:1",), ("skyflow/order", "skyflow/pay"))
+
+
+@pytest.fixture
+def run():
+    said: list = []
+    return SimpleNamespace(notice=said.append, warn=said.append, json=True, said=said)
+
+
+def confirm(run, *, yes):
+    question = Question(lost=(LOST,))
+    confirm_registration(question, Path("/p l/f"), WANTED, run, yes=yes, no_input=True)
+
+
+def test_the_refusal_shows_them_and_names_the_command_that_keeps_all(run):
+    with pytest.raises(Refused) as caught:
+        confirm(run, yes=False)
+    assert run.said == ["2 mounts run v1.0.0 with --only-host=h:1 --shared"]
+    (problem,) = caught.value.problems
+    assert "v1.0.1 has not --only-host=h:1, which 2 mounts run v1.0.0 with" in problem.why
+    command = shlex.split(problem.fix.partition(";")[0])
+    assert command[:4] == ["skyflowctl", "plugin", "register", "/p l/f"]
+    assert command[4:] == [
+        *("--name", "other", "--shared", "--allow-host=h:2", "--only-host=h:1"),
+        *("--env", "A=b c"),
+    ]
+
+
+def test_yes_drops_them_with_a_warning(run):
+    confirm(run, yes=True)
+    warning = run.said[-1]
+    assert (warning.code, "to keep them: skyflowctl" in warning.fix) == ("arguments-lost", True)
