@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -9,6 +10,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
 from skyflowctl.cli import wiring
+from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.rotation import rotate_words
 from skyflowctl.vault.failures import failure
 from skyflowctl.vault.live import way_out
@@ -94,7 +96,9 @@ def test_health_says_it_and_advises_a_new_key(rig, cut):
 
 def test_the_history_names_revoked_versions(rig, cut):
     path, _, _ = cut
-    assert "revoked" in invoke("config", "history", path).stdout
+    shown = invoke("config", "history", path).stdout
+    assert "revoked" in shown
+    assert f"version 1: {sentence(rig, path)}" in shown
     data = checked_data(invoke("config", "history", path, "-o", "json").stdout)
     assert data["history"][0]["revoked"] == revoked_of(rig, path)
 
@@ -218,3 +222,16 @@ def test_an_earlier_release_is_cut_off_without_the_words(rig, monkeypatch):
     assert [bool(params) for params in asked] == [True, False]
     assert "reason-not-kept" in [one["code"] for one in told["data"]["warnings"]]
     assert not rig.gateway.read_config(path).configured
+
+
+def test_a_key_that_nobody_names_cannot_be_refused_and_that_is_said(rig):
+    """A config of another engine that names a file on the server: only that engine read it."""
+    path, storage = "contract/foreign", MemoryStorage()
+    record = {"version": 2, "credentials_file_path": "/etc/key.json", "last_updated": "x"}
+    rig.transport._run(storage.put("config", json.dumps(record).encode()))
+    rig.transport._storages[path] = storage  # what its engine finds when it is mounted
+    rig.gateway.enable_mount(path, {"type": rig.plugin})
+    done = invoke("config", "revoke", path, "--reason", "INC-9", "-y", "-o", "json")
+    whole = checked_envelope(done.stdout)
+    codes = [one["code"] for one in whole["data"]["warnings"]]
+    assert (done.exit_code, codes) == (0, ["revoked-key-unknown"])

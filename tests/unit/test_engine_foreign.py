@@ -103,6 +103,24 @@ async def test_config_delete_destroys_a_foreign_credential_too(usable):
 
 
 @scenario
+async def test_config_delete_marks_the_key_of_a_foreign_credential_that_is_unusable():
+    """One that is expired by its dates: the same key must not come back with valid ones."""
+    bench = Bench()
+    text = await left_behind(bench)
+    record = json.loads(bench.storage.dump()["config"])
+    expired = json.dumps({**json.loads(text), "keyValidBeforeTime": "2020-01-01T00:00:00.000Z"})
+    await bench.storage.put("config", json.dumps({**record, "credentials_json": expired}).encode())
+    bench.engine = bench.restarted()
+    assert not (await bench.read("config"))["credentials_configured"]
+    await bench.delete("config")
+    key_id = json.loads(text)["keyID"]
+    assert (await bench.read("config"))["revoked"]["key_id"] == key_id
+    assert "revoked" in await bench.fails(409, "update", "config", credentials_json=text)
+    await bench.write("config", credentials_json=text, allow_revoked_key=key_id)
+    assert (await bench.read("config"))["key_id"] == key_id
+
+
+@scenario
 async def test_a_kill_during_the_first_write_leaves_either_engine_its_mount():
     for writes in range(6):
         bench = Bench()

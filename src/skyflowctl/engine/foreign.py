@@ -134,8 +134,18 @@ def _credential(stored: Mapping[str, Any], written: datetime) -> ForeignCredenti
         # host is held to the allowed ones at every mint.
         account, _ = parse_service_account(text, allowed_hosts=_own_host(text), now=written)
     except InvalidCredential as error:
-        return ForeignCredential(reason="; ".join(one.message for one in error.findings))
-    return ForeignCredential(_SLOT, account)
+        reason = "; ".join(one.message for one in error.findings)
+        return ForeignCredential(reason=reason, identity=_identity(text))
+    return ForeignCredential(_SLOT, account, identity=(account.client_id, account.key_id))
+
+
+def _identity(text: str) -> tuple[str, str]:
+    """Return client id and key id as an unusable credential names them: what a mark needs."""
+    try:
+        named = json.loads(text)
+        return _text(named["clientID"]), _text(named["keyID"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "", ""
 
 
 def _own_host(text: str) -> frozenset[str]:

@@ -88,11 +88,13 @@ class ForeignCredential:
         slot: where the first write of our own stores it; empty for one that is unusable.
         account: None when it is unusable.
         reason: why it is.
+        identity: client id and key id, also of an unusable one; empty where it names none.
     """
 
     slot: str = ""
     account: ServiceAccount | None = None
     reason: str = ""
+    identity: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,9 @@ def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
     rotation that was to end it is forgotten.
     """
     if record.configured or record.foreign:
-        live = record.live
-        mark = replace(revocation, key_id=live.key_id if live else "")
+        foreign = record.foreign.identity if record.foreign else ("", "")
+        _, key_id = record.live.identity if record.live else foreign
+        mark = replace(revocation, key_id=key_id)
         return _changed(
             record,
             mark.at,

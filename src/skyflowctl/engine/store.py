@@ -296,6 +296,8 @@ class MountStore:
         kept = {entry.identity for entry in record.history if entry.kept}
         if record.cut_off and record.history:
             kept.add(record.history[-1].identity)
+        if record.foreign and all(record.foreign.identity):
+            kept.add(record.foreign.identity)
         if record.history or not record.configured:
             return kept
         # The config is damaged: what it named is told by what is stored.

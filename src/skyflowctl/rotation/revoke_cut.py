@@ -44,6 +44,8 @@ def mark(scene: Scene, before: Before) -> None:
     config = before.config
     if config.api.has("history") or config.revoked is not None:
         return
+    if config.configured and not config.key_id:
+        scene.warnings.append(words.key_not_known(scene.job.name))
     end = parse_rfc3339(scene.cut_off_at) + before.token_life + NODES_LEARN
     scene.tokens_until = rfc3339(end)
     told = {
@@ -78,6 +80,8 @@ def _read_back(scene: Scene) -> bool:
         scene.problems.append(words.not_read_back(scene.job.name, error))
         return True
     scene.kept = config.revoked
+    if config.revoked and not config.revoked.key_id:
+        scene.warnings.append(words.key_not_known(scene.job.name))
     if config.revoked:
         scene.cut_off_at = config.revoked.at
     return not config.configured

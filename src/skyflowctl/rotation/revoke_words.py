@@ -71,6 +71,17 @@ def reason_not_kept(name: str) -> Problem:
     )
 
 
+def key_not_known(name: str) -> Problem:
+    """Return the warning where the key that was live is named nowhere, so nothing refuses it."""
+    return Problem(
+        "revoked-key-unknown",
+        f"{name} is cut off, and which key was live is not known",
+        "its engine did not tell, or read it from a file on the server; without a key id that "
+        "key is not refused when somebody writes it again",
+        "delete it in Skyflow Studio, and the file that held it",
+    )
+
+
 def cut_off_before(name: str, first: LiveRevocation, given: str, api: EngineApi) -> Problem:
     """Return the warning where an earlier run cut the mount off; its words stay.
 

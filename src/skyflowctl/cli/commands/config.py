@@ -115,8 +115,25 @@ def _view_history(result: Result, terminal: Terminal) -> None:
     ]
     if rows:
         terminal.table(["VERSION", "KEY", "STATE", "WRITTEN", "BY", "DESCRIPTION"], rows)
+        _show_cut_offs(result.data["history"], terminal)
     else:
         terminal.note("no credential was ever written")
+
+
+def _show_cut_offs(history: "Sequence[Mapping[str, Any]]", terminal: Terminal) -> None:
+    """Write each cut-off once, with the versions that it destroyed."""
+    from skyflowctl.text import listed
+    from skyflowctl.vault.live import LiveRevocation
+
+    found: dict[LiveRevocation, list[str]] = {}
+    for one in history:
+        if one["revoked"]:
+            found.setdefault(LiveRevocation(**one["revoked"]), []).append(
+                str(one["credential_version"])
+            )
+    for mark, versions in found.items():
+        which = "versions" if versions[1:] else "version"
+        terminal.line(f"{which} {listed(versions)}: {mark.sentence()}")
 
 
 def _state(one: "Mapping[str, Any]") -> Piece:
