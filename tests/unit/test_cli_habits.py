@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from support.cli import checked_envelope, invoke
+from support.cli import checked_envelope, invoke, schema_of
 
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.habits import behind_the_name, translate
@@ -45,7 +45,7 @@ OPTIONS = {
         ("-help", "--help"),
         ("-file=a.yaml", "--file=a.yaml"),
         # Our own forms are left alone.
-        ("-ojson -vv -fa.yaml -f b.yaml -o json -y", "-ojson -vv -fa.yaml -f b.yaml -o json -y"),
+        ("-ojson -vv -vy -f b.yaml -o json -y", "-ojson -vv -vy -f b.yaml -o json -y"),
         ("order -n team --ctx a=b", "order -n team --ctx a=b"),
         # The value of an option is no flag, and behind -- nothing is.
         ("--ctx -format=json", "--ctx -format=json"),
@@ -71,9 +71,9 @@ def test_e2_the_field_of_the_token_is_the_raw_form():
 @pytest.mark.parametrize(
     ("command", "words", "ours"),
     [
-        ("creds order order-producer", "-field=ttl", "jq -r .data.ttl"),
-        ("config show order", "-field=key_id", "jq -r .data.key_id"),
-        ("creds order order-producer", "-field=x;rm", "jq -r .data.FIELD"),
+        ("creds order order-producer", "-field=ttl", "jq -r '.data.ttl'"),
+        ("config show order", "-field=key_id", "jq -r '.data.key_id'"),
+        ("creds order order-producer", "-field=x;rm", "access_token"),
         ("plan", "-format=yaml", "-o json"),
         ("plan", "-out=tfplan", "skyflowctl apply"),
         ("plan", "-target=order", "skyflowctl plan order"),
@@ -169,3 +169,96 @@ def test_e2_a_flag_before_the_name_reaches_the_command():
     problem = checked_envelope(refused.stdout)["errors"][0]
     assert (refused.exit_code, problem["code"]) == (64, "flag-of-habit")
     assert "skyflowctl plan order" in problem["fix"]
+
+
+ONE_DASH = {
+    "plan": ["-force", "-no-colour", "-fa.yaml", "-nteam", "-policy-override", "-Force", "-p4"],
+    "apply": ["-force", "-nothing", "-output-curl-string", "-yn", "-vfa.yaml"],
+    "health": ["-non-interactive", "-o=yaml", "-oyaml"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "word"), [(name, word) for name, words in ONE_DASH.items() for word in words]
+)
+def test_point_6_a_word_with_one_dash_is_no_short_option_with_a_value(
+    command: str, word: str, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = invoke(command, word, "-o", "json")
+    (problem,) = checked_envelope(done.stdout)["errors"]
+    assert done.exit_code == 64
+    assert problem["summary"].startswith("no such option: -")
+    assert "--" in problem["fix"]
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "near"),
+    [
+        ("plan", "-no-colour", "--no-color"),
+        ("plan", "-paralelism", "--parallelism"),
+        ("apply", "-namspace", "--namespace"),
+        ("apply", "-yess", "--yes"),
+        ("health", "-verbos", "--verbose"),
+    ],
+)
+def test_point_6_the_nearest_long_flag_is_named(command: str, word: str, near: str):
+    done = invoke(command, word, "-o", "json")
+    (problem,) = checked_envelope(done.stdout)["errors"]
+    assert f"did you mean {near}?" in problem["fix"]
+
+
+def test_point_6_holds_for_every_command_and_each_of_its_short_options():
+    for name, command in every_command():
+        letters = [one[1] for option in command.params for one in option.opts if len(one) == 2]
+        assert letters or name == "help"
+        for letter in letters:
+            done = invoke(*name.split(), f"-{letter}thing", "-o", "json")
+            assert done.exit_code == 64, (name, letter, done.output)
+            (problem,) = checked_envelope(done.stdout)["errors"]
+            assert problem["summary"] == f"no such option: -{letter}thing", (name, letter)
+
+
+@pytest.mark.parametrize(
+    ("line", "expression"),
+    [
+        ("status -field=health", ".data.mounts[].health"),
+        ("status -field=client_id", ".data.mounts[].credential.client_id"),
+        ("creds order order-producer -field=token", None),
+        ("creds order order-producer -field=wrap_token", ".data.wrap_token"),
+        ("plan -field=actions", ".data.actions"),
+        ("role show order r -field=role_ids", ".data.role.role_ids"),
+    ],
+)
+def test_point_14_the_fix_for_field_names_one_that_is_there(line: str, expression: str | None):
+    done = invoke(*line.split(), "-o", "json")
+    (problem,) = checked_envelope(done.stdout)["errors"]
+    assert done.exit_code == 64
+    printed = problem["fix"].partition("jq -r ")[2].strip("'")
+    if expression is not None:
+        assert printed == expression
+    place = schema_of(checked_envelope(done.stdout)["command"])
+    for step in printed.removeprefix(".data.").replace("[]", "").split("."):
+        place = next(one for one in properties(place) if step in one)[step]
+
+
+def properties(schema: dict) -> list[dict]:
+    """The properties of a schema, of its items and of its alternatives."""
+    found = [schema["properties"]] if "properties" in schema else []
+    for below in (schema.get("items"), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        found += properties(below) if below else []
+    return found
+
+
+def test_point_14_a_field_that_is_nowhere_is_said_and_the_others_are_listed():
+    done = invoke("creds", "order", "order-producer", "-field=zzz", "-o", "json")
+    (problem,) = checked_envelope(done.stdout)["errors"]
+    assert problem["why"] == "there is no field zzz"
+    assert "access_token" in problem["fix"]
+    assert "jq" not in problem["fix"]
+
+
+@pytest.mark.parametrize("value", ["maybe", "yes", "", "tRuE"])
+def test_point_25_auto_approve_takes_a_truth_value_alone(value: str):
+    with pytest.raises(UsageError, match="truth value"):
+        translate("apply", [f"-auto-approve={value}"], OPTIONS)

@@ -1,13 +1,15 @@
 """Flags that people type out of habit: those of ``bao``, ``vault`` and ``terraform``.
 
-The stock clients write long flags with one dash. Here a word with one dash is a group of
-short options, so that ``-field=x`` would be read as ``-f`` with the value ``ield=x``. What
-means the same here is taken; the rest is refused with our own way named.
+The stock clients write long flags with one dash. Read as a group of short options,
+``-field=x`` would be ``-f`` with the value ``ield=x``. What means the same here is taken;
+the rest is refused with our own way named.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 
+from skyflowctl.cli.output_schemas import field_places
 from skyflowctl.cli.table import children, find
 from skyflowctl.errors import UsageError
 
@@ -21,6 +23,12 @@ _WITH_VALUE = frozenset(
     {"address", "namespace", "ns", "format", "output", "field", "file", "target", "out", "o", "f"}
 )
 _TRUE = frozenset({None, "1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_NEAR = 0.5
+_LISTED = 12
+_OPEN = frozenset({"config show"})  # beside the published fields it shows the engine's
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,40}")
+_FORMS = frozenset({"table", "json", "env", "raw", "sarif"})
 
 Options = Mapping[str, bool]
 """Every option's name, such as ``-o`` or ``--output``, to whether a value follows it."""
@@ -44,6 +52,7 @@ def translate(command: str, words: Sequence[str], options: Options) -> list[str]
             return [*taken, word, *left]
         match = _LONG.fullmatch(word)
         if match is None:
+            _check_bundle(command, word, options)
             taken += [word, *_value_behind(word, options, left)]
         else:
             taken += _one(command, match, options, left)
@@ -104,13 +113,40 @@ def _one(
         if value is None and name not in _WITHOUT_VALUE:
             value = next(left, "")
         return habit(command, value, options)
-    if dashes == "-" and value is not None:
-        raise _refused(
-            f"no such option: -{name}",
-            "a word with one dash is read as short options, one letter each",
-            f"run 'skyflowctl {command} --help'",
-        )
+    if dashes == "-":
+        _check_bundle(command, match[0], options)
     return [match[0]]
+
+
+def _check_bundle(command: str, word: str, options: Options) -> None:
+    """Refuse a word with one dash, unless it is short options without values, such as -vy.
+
+    Read as short options, ``-force`` would be ``-f`` with the value ``orce``. A form of
+    output may be joined to its option: ``-ojson`` can be nothing else.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    if not word.startswith("-") or word.startswith("--") or len(word) <= 2:
+        return
+    if all(options.get(f"-{letter}", True) is False for letter in word[1:]):
+        return
+    if "-o" in options and word.removeprefix("-o").removeprefix("=") in _FORMS:
+        return
+    name = word[1:].partition("=")[0]
+    longs = [option for option in options if option.startswith("--")]
+    near = get_close_matches(f"--{name}", longs, n=1, cutoff=_NEAR)
+    fix = f"'skyflowctl {command} --help' lists all options"
+    if near:
+        fix = f"did you mean {near[0]}? {fix}"
+    if options.get(word[:2]):
+        fix += f"; {word[:2]} takes its value apart: {word[:2]} VALUE"
+    shown = f"-{name}" if _NAME.fullmatch(name) else word[:2]
+    raise _refused(
+        f"no such option: {shown}",
+        "a word with one dash and several letters is no option here",
+        fix,
+    )
 
 
 def _value_behind(word: str, options: Options, left: Iterator[str]) -> list[str]:
@@ -131,11 +167,23 @@ def _format(command: str, value: str | None, options: Options) -> Sequence[str]:
 def _field(command: str, value: str | None, _options: Options) -> Sequence[str]:
     if command == "creds" and value == "access_token":
         return ["--output", "raw"]
-    field = value if value and _SAFE_FIELD.fullmatch(value) else "FIELD"
+    places = field_places(command)
+    if command in _OPEN and value and _SAFE_FIELD.fullmatch(value):
+        places.setdefault(value, f".data.{value}")
+    wanted = value if value in places else ""
+    near = get_close_matches(value or "", places, n=1)
+    if not wanted and near:
+        wanted = near[0]
+    fix = "give -o json: its data has the fields"
+    if wanted:
+        fix = f"give -o json and pick it with: jq -r '{places[wanted]}'"
+    elif places:
+        fix = f"{fix} {', '.join(list(places)[:_LISTED])}"
+    known = value in places or not value or not _SAFE_FIELD.fullmatch(value)
     raise _refused(
         "single fields are not picked here",
-        "-field is the stock client's",
-        f"give -o json and pick it with: jq -r .data.{field}",
+        "-field is the stock client's" if known else f"there is no field {value}",
+        fix,
     )
 
 
@@ -145,6 +193,12 @@ def _auto_approve(command: str, value: str | None, options: Options) -> Sequence
             f"{command} asks nothing",
             "-auto-approve answers a question that it does not have",
             "leave it out",
+        )
+    if value not in _TRUE | _FALSE:
+        raise _refused(
+            "-auto-approve has no truth value",
+            "it is neither true nor false",
+            "give -y to answer the question with yes, or leave it out",
         )
     return ["--yes"] if value in _TRUE else []
 
