@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import rfc3339, time_or_none
+from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation import revoke_words as words
 from skyflowctl.rotation.model import Job, StepName
@@ -24,7 +25,7 @@ from skyflowctl.rotation.ports import World
 from skyflowctl.rotation.recording import Recorder
 from skyflowctl.rotation.retire_words import unread_mounts
 from skyflowctl.rotation.revoke_cut import cut, mark
-from skyflowctl.rotation.revoke_look import NODES_LEARN, Before, Scene, look_before
+from skyflowctl.rotation.revoke_look import Before, Scene, look_before
 from skyflowctl.rotation.revoke_proof import prove_nodes, prove_others
 from skyflowctl.rotation.revoked import (
     AtSkyflow,

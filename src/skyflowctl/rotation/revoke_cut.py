@@ -1,9 +1,10 @@
 """The cut-off itself: the config is deleted until nobody has written it again."""
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.rotation import revoke_words as words
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.revoke_look import NODES_LEARN, Before, Scene
+from skyflowctl.rotation.revoke_look import Before, Scene
 from skyflowctl.vault import rights
 from skyflowctl.vault.failures import VaultError
 from skyflowctl.vault.parsing import REVOKED_MARK

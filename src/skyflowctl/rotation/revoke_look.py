@@ -27,8 +27,6 @@ from skyflowctl.vault.workers import Workers
 LAST_LOOK = 10.0
 """Seconds that the look at what the cut-off might end may take before it goes on without."""
 _TOKEN_LIFE = timedelta(minutes=60)
-NODES_LEARN = timedelta(seconds=10)
-"""How long another node may go on minting before it has learnt of a cut-off."""
 
 Roles = Mapping[str, str | Mapping[str, Any] | None]
 """Roles with the ctx of each one's probe."""
