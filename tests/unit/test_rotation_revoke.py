@@ -10,10 +10,10 @@ from support import aftermath
 from support.aftermath import job, unreachable
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revoke import revoke_mount
-from skyflowctl.rotation.revoke_look import NODES_LEARN
 from skyflowctl.rotation.revoked import AtSkyflow
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.answers import Node
