@@ -190,7 +190,11 @@ def test_a_dev_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> No
 
 def test_a_sealed_server_is_said_to_be_sealed(fresh: Stack) -> None:
     fresh.bao("operator", "seal")
-    assert "sealed" in fresh.cli("dev", "status", check=6).stdout
+    shown = fresh.cli("dev", "status", check=6)
+    assert "sealed" in shown.stdout
+    assert "'skyflowctl dev up' starts an empty one" in " ".join(
+        (shown.stdout + shown.stderr).split()
+    )
     assert "sealed" in fresh.cli("plan", check=69, exported=True).stderr
     again = fresh.cli("dev", "up")
     assert "starts empty" in again.stderr

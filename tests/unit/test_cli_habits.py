@@ -262,3 +262,17 @@ def test_point_14_a_field_that_is_nowhere_is_said_and_the_others_are_listed():
 def test_point_25_auto_approve_takes_a_truth_value_alone(value: str):
     with pytest.raises(UsageError, match="truth value"):
         translate("apply", [f"-auto-approve={value}"], OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("order reader ctx=order:ORD-42", "order reader --ctx=order:ORD-42"),
+        ("order reader --ctx ctx=x", "order reader --ctx ctx=x"),
+        ("order reader ctx=@file", "order reader ctx=@file"),
+        ("order reader ctx=-", "order reader ctx=-"),
+    ],
+)
+def test_e2_the_stock_clients_ctx_field_is_taken_by_creds_alone(given: str, taken: str):
+    assert translate("creds", given.split(), OPTIONS) == taken.split()
+    assert translate("status", given.split(), OPTIONS) == given.split()

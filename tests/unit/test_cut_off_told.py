@@ -235,3 +235,25 @@ def test_a_key_that_nobody_names_cannot_be_refused_and_that_is_said(rig):
     whole = checked_envelope(done.stdout)
     codes = [one["code"] for one in whole["data"]["warnings"]]
     assert (done.exit_code, codes) == (0, ["revoked-key-unknown"])
+
+
+@pytest.mark.parametrize("command", [("creds", "reader"), ("config verify", "")])
+def test_creds_and_verify_tell_the_cut_off_and_the_way_out(rig, command):
+    path = rig.configured("reader")
+    invoke("config", "revoke", path, "--reason", REASON, "-y")
+    name, role = command
+    done = invoke(*name.split(), path, *role.split(), "-o", "json")
+    (error,) = checked_envelope(done.stdout)["errors"]
+    assert (done.exit_code, error["code"]) == (65, "cut-off")
+    assert error["summary"] == f"{path} is cut off"
+    assert error["why"] == rig.gateway.read_config(path).revoked.sentence()
+    assert error["fix"] == way_out(path)
+
+
+def test_creds_of_a_mount_that_never_had_a_credential_names_apply(rig):
+    path = rig.mount()
+    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
+    done = invoke("creds", path, "reader", "-o", "json")
+    (error,) = checked_envelope(done.stdout)["errors"]
+    assert (done.exit_code, error["code"]) == (65, "unconfigured")
+    assert "'skyflowctl apply'" in error["fix"]

@@ -14,6 +14,8 @@ from skyflowctl.cli.table import children, find
 from skyflowctl.errors import UsageError
 
 _LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
+# The stock client's data field; it reads a value of @file or - from elsewhere.
+_CTX = re.compile(r"ctx=[^@-].*", re.DOTALL)
 _SAFE_FIELD = re.compile(r"[a-z][a-z_]{0,40}")
 _MOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62})*")
 _TAKES_MOUNTS = frozenset({"plan", "apply", "status", "health", "rotate"})
@@ -51,7 +53,9 @@ def translate(command: str, words: Sequence[str], options: Options) -> list[str]
         if word == "--":
             return [*taken, word, *left]
         match = _LONG.fullmatch(word)
-        if match is None:
+        if command == "creds" and _CTX.fullmatch(word):
+            taken.append(f"--{word}")
+        elif match is None:
             _check_bundle(command, word, options)
             taken += [word, *_value_behind(word, options, left)]
         else:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.operations.mounts import naming_cut_off, naming_mount
 from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.failures import NotFound
 from skyflowctl.vault.gateway import Gateway
@@ -60,7 +60,7 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
         UsageError: nothing is mounted there, no engine of ours, or one without verify.
         InvalidInput: the mount has no credential yet.
     """
-    with naming_mount(path):
+    with naming_mount(path), naming_cut_off(gateway, path):
         gateway.engine_config(path)
         try:
             return gateway.verify_config(path)

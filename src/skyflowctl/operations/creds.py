@@ -7,7 +7,7 @@ from typing import Any
 
 from skyflowctl.engine.ctx import Ctx, InvalidCtx, check_ctx
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.operations.mounts import naming_cut_off, naming_mount
 from skyflowctl.operations.roles import no_such_role
 from skyflowctl.vault.answers import Creds
 from skyflowctl.vault.failures import BadRequest, VaultError
@@ -23,7 +23,7 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
         InvalidInput: the mount has no credential.
         Unhealthy: the token service refused, or did not answer.
     """
-    with naming_mount(path), _naming_arguments(gateway, path, role):
+    with naming_mount(path), naming_cut_off(gateway, path), _naming_arguments(gateway, path, role):
         return gateway.creds(path, role, ctx)
 
 
@@ -35,7 +35,7 @@ def read_wrapped_creds(
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
     """
-    with naming_mount(path), _naming_arguments(gateway, path, role):
+    with naming_mount(path), naming_cut_off(gateway, path), _naming_arguments(gateway, path, role):
         return gateway.wrapped_creds(path, role, ctx, wrap_ttl)
 
 

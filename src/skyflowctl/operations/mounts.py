@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from skyflowctl.errors import UsageError
+from skyflowctl.errors import SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.vault.failures import NotAnEngine, NotFound, NotMounted
+from skyflowctl.vault.failures import BadRequest, NotAnEngine, NotFound, NotMounted
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole
+from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, way_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,36 @@ def naming_mount(path: str) -> Iterator[None]:
         if type(error) is NotFound:
             raise NotAnEngine.at(path, cause=error) from error
         raise
+
+
+@contextmanager
+def naming_cut_off(gateway: Gateway, path: str) -> Iterator[None]:
+    """Within this block a mount without a credential is told with why, and the way out."""
+    try:
+        yield
+    except BadRequest as error:
+        if "mount not configured" in error.messages:
+            raise _no_credential(gateway, path, error) from error
+        raise
+
+
+def _no_credential(gateway: Gateway, path: str, error: BadRequest) -> BadRequest:
+    try:
+        config = gateway.engine_config(path)
+    except SkyflowctlError:  # a login that may read creds alone
+        return error
+    cut_off = config.revoked
+    return BadRequest(
+        f"{path} is cut off" if cut_off else f"{path} has no credential",
+        why=cut_off.sentence() if cut_off else "none was written yet",
+        fix=way_out(path, config.api) if cut_off else "'skyflowctl apply' writes the manifest's",
+        code="cut-off" if cut_off else "unconfigured",
+        status=error.status,
+        messages=error.messages,
+        method=error.method,
+        path=error.path,
+        request_id=error.request_id,
+    )
 
 
 def no_such_mount(path: str) -> UsageError:

@@ -159,7 +159,10 @@ def _view_status(result: Result, terminal: Terminal) -> None:
     terminal.fields(
         [("engine processes", data["plugin_processes"]), ("folder", data["folder"])],
     )
-    if not data["running"]:
+    if any(part["state"] == "sealed" for part in data["parts"]):
+        terminal.note("the server is sealed, and its data is in memory: 'skyflowctl dev up' starts")
+        terminal.note("an empty one, and 'skyflowctl apply --dev' writes the manifest again")
+    elif not data["running"]:
         terminal.note("start it: skyflowctl dev up")
 
 
