@@ -121,7 +121,7 @@ def test_every_chart_is_drawn(show: Open) -> None:
         "Requests over time, by mount": True,
         "Requests by weekday and hour": True,
         "Requests by mount and hour": True,
-        "Requests by app": True,
+        "Requests by application": True,
     }
     for shapes in boxes.values():
         assert all(width > 0 and height > 0 for width, height in shapes)

@@ -64,7 +64,7 @@ HOSTILE = (
 
 RULES = (
     Rule(UnusualKind.FIRST_SEEN_APP, "an app's first request on a role in the log"),
-    Rule(UnusualKind.CTX_OUTSIDE_PATTERN, "a ctx in plain that is not what the pattern says now"),
+    Rule(UnusualKind.CTX_OUTSIDE_PATTERN, "a ctx that can be read and does not match the pattern"),
     Rule(UnusualKind.OUTSIDE_USUAL_HOURS, "an hour with less than 1 % of what the app asked"),
     Rule(UnusualKind.UNDECLARED_ROLE, "a role that is not declared", "no manifest was named"),
 )
@@ -304,11 +304,11 @@ def _unusual() -> tuple[Unusual, ...]:
         ),
         Unusual(
             UnusualKind.CTX_OUTSIDE_PATTERN, "skyflow/order", "order-producer", "order-service",
-            "approle", "ctx export:all-customers is not order:*, the role's pattern", 6, 0, at, at,
+            "approle", "ctx export:all-customers does not match the role's pattern order:*", 6, 0, at, at,
         ),
         Unusual(
             UnusualKind.OUTSIDE_USUAL_HOURS, "skyflow/order", "order-reader", "batch-night", "token",
-            "asked at 02-03h UTC; usual until then were 07-18h (4211 requests on 21 days)",
+            "requests at 02-03h UTC; usual until then: 07-18h (4211 requests on 21 days)",
             128, 128, at, at + timedelta(hours=1),
         ),
     )  # fmt: skip

@@ -66,8 +66,8 @@ def test_case_01_an_unknown_prefix_is_an_error_that_shows_it(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (lzma.compress(b"".join(in_use()[:8])), "it is packed with xz"),
-        (b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/sh\n", "first line is no JSON"),
+        (lzma.compress(b"".join(in_use()[:8])), "it is compressed with xz"),
+        (b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/sh\n", "first line is not JSON"),
         (b"\x7fELF\x02\x01\x01" + b"\0\n\x01" * 900, "it is a program"),
     ],
     ids=["xz -k plain.log", "/etc/passwd", "/bin/ls"],

@@ -217,7 +217,7 @@ def test_d2_a_share_of_failed_requests_that_jumps_is_unusual(tmp_path, failed, e
     if expected:
         detail = found["unusual"][0]["detail"]
         assert "20 of 40 requests failed (50.0 %)" in detail
-        assert "before it 2.5 % of 320 did" in detail
+        assert "before them 2.5 % of 320 did" in detail
 
 
 def test_d2_failures_that_were_always_there_are_no_jump(tmp_path) -> None:

@@ -113,7 +113,7 @@ def test_a_log_of_other_json_is_no_audit_log_however_long(tmp_path: Path, comman
     log = written(tmp_path, "other.log", b'{"a":1}\n' * 20_000)
     done = invoke("audit", command, log, "-o", "json")
     assert done.exit_code == 65
-    assert "no entries of an audit device (keys: a)" in json.loads(done.stdout)["errors"][0]["why"]
+    assert "not entries of an audit device (keys: a)" in json.loads(done.stdout)["errors"][0]["why"]
 
 
 def at(second: int) -> bytes:

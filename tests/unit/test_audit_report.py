@@ -253,7 +253,7 @@ def test_ctx_that_is_not_the_roles_pattern() -> None:
     (unusual,) = found.unusual
     assert unusual.kind is UnusualKind.CTX_OUTSIDE_PATTERN
     assert (unusual.count, unusual.granted) == (3, 2)
-    assert unusual.detail == "ctx refund:1 is not order:*, the role's pattern"
+    assert unusual.detail == "ctx refund:1 does not match the role's pattern order:*"
     assert found.usage[0].unusual == (UnusualKind.CTX_OUTSIDE_PATTERN,)
     (rule,) = [one for one in found.rules if one.kind is UnusualKind.CTX_OUTSIDE_PATTERN]
     assert rule.not_applied == ""
@@ -337,7 +337,7 @@ def test_patterns_come_from_the_manifest(log: str) -> None:
     done = invoke("audit", "report", log, "-f", "mounts.yaml", "--mount", "order", "-o", "json")
     data = checked_data(done.stdout)
     told = [(each["app"], each["detail"]) for each in data["unusual"]]
-    assert ("bob", "ctx order:2 is not order:1*, the role's pattern") in told
+    assert ("bob", "ctx order:2 does not match the role's pattern order:1*") in told
 
 
 def test_filters_and_times_of_the_command(log: str) -> None:

@@ -102,9 +102,9 @@ def test_a_packed_file_that_breaks_off_gives_what_it_has(tmp_path: Path, pack) -
 def test_a_packed_file_that_is_garbage_gives_nothing(tmp_path: Path, pack) -> None:
     packed = pack(b"x" * 100)[:6] + b"\xff" * 500
     found = scan(open_sources([written(tmp_path, "garbage", packed)]))
-    with pytest.raises(InvalidInput, match="nothing of it can be read") as raised:
+    with pytest.raises(InvalidInput, match="none of it could be read") as raised:
         list(found)
-    assert raised.value.problems[0].why == "it is packed, and broken from its start on"
+    assert raised.value.problems[0].why == "it is compressed, and corrupt from the start"
 
 
 def test_digests_are_of_the_bytes_as_stored(tmp_path: Path) -> None:

@@ -174,16 +174,16 @@ def test_d1_a_line_that_is_cut_off_by_compression_makes_the_answer_uncertain(tmp
 
 # A binary, a packed file, a list of users, another program's logs.
 FOREIGN = {
-    "packed with xz: unpack": (lzma.compress, "it is packed with xz"),
-    "bzip2": (bz2.compress, "it is packed with bzip2"),
+    "packed with xz: unpack": (lzma.compress, "it is compressed with xz"),
+    "bzip2": (bz2.compress, "it is compressed with bzip2"),
     "zip": (lambda content: b"PK\x03\x04" + content, "it is a zip archive"),
     "binary": (lambda _: b"\x7fELF\x02\x01\x01\0\0\0\n" * 400, "it is a program"),
-    "another binary": (lambda _: b"\x01\x02\0\x04\n" * 400, "it is no text"),
+    "another binary": (lambda _: b"\x01\x02\0\x04\n" * 400, "it is not text"),
     "UTF-16": (lambda content: content.decode().encode("utf-16"), "it is text in UTF-16"),
-    "passwd": (lambda _: b"root:x:0:0:root:/root:/bin/bash\n", "its first line is no JSON"),
+    "passwd": (lambda _: b"root:x:0:0:root:/root:/bin/bash\n", "its first line is not JSON"),
     "another JSON log": (
         lambda _: b'{"level":"info","msg":"hello"}\n{"level":"info","msg":"x"}\n',
-        "no entries of an audit device (keys: level, msg)",
+        "not entries of an audit device (keys: level, msg)",
     ),
     "the server's own log": (
         lambda _: b"2026-11-22T18:00:00.100Z [INFO]  core: post-unseal setup complete\n",
@@ -191,11 +191,11 @@ FOREIGN = {
     ),
     "an unknown prefix": (
         lambda content: b"".join(b'x{y} "z" ' + line + b"\n" for line in content.splitlines()),
-        "before the JSON of its first line stands",
+        "its first line has the unknown prefix",
     ),
     "packed twice": (
         lambda content: gzip.compress(lzma.compress(content)),
-        "it is packed with xz",
+        "it is compressed with xz",
     ),
 }
 
@@ -216,7 +216,7 @@ def test_d1_a_file_of_which_nothing_can_be_read_is_65_and_says_what_it_is(
         envelope = checked_envelope(text)
         (problem,) = envelope["errors"]
         assert problem["code"] == "no-audit-log-file"
-        assert "foreign.log is no audit log" in problem["summary"]
+        assert "foreign.log is not an audit log" in problem["summary"]
         assert what in problem["why"]
 
 

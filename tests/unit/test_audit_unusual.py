@@ -99,7 +99,7 @@ def test_requests_at_night_are_told_with_what_is_usual() -> None:
     assert found.kind is UnusualKind.OUTSIDE_USUAL_HOURS
     assert (found.count, found.granted) == (3, 2)
     assert found.detail == (
-        "asked at 03-04h UTC; usual until then were 09h (500 requests on 10 days)"
+        "requests at 03-04h UTC; usual until then: 09h (500 requests on 10 days)"
     )
     assert found.first == DAY + timedelta(days=10, hours=3)
     assert found.last == DAY + timedelta(days=10, hours=4, milliseconds=20)
@@ -133,7 +133,7 @@ def test_an_app_that_is_known_from_another_role_is_new_on_this_one() -> None:
     story.creds(approle("orders"), "c", role="order-admin")
     (found,) = told(story).unusual
     assert (found.role, found.app) == ("order-admin", "orders")
-    assert "nobody asked for this role before" in found.detail
+    assert "no app asked for this role before" in found.detail
 
 
 @pytest.mark.parametrize(("days", "findings"), [(KNOWN_DAYS, 0), (KNOWN_DAYS + 1, 1)])

@@ -161,7 +161,7 @@ class Writing:
             raise UsageError(
                 f"the evidence cannot be written to {self._folder}",
                 why=os_reason(error).lower(),
-                fix="name a folder that can be made, where there is room",
+                fix="name a folder that can be created, with enough space",
                 code="evidence-not-written",
             ) from None
 
@@ -201,7 +201,7 @@ def check_folder(folder: Path) -> None:
         return
     raise Refused(
         f"{folder} holds something else",
-        why="only an empty folder, or an earlier evidence and nothing besides, is replaced",
+        why="only an empty folder, or one with earlier evidence and nothing else, is replaced",
         fix="name a folder that does not exist yet",
         code="evidence-in-the-way",
     )

@@ -156,7 +156,7 @@ def _named(pattern: str) -> list[LogFile]:
         if not found:
             raise UsageError(
                 f"no file matches {path}",
-                why="the pattern names no file of this machine",
+                why="the pattern names no file on this machine",
                 fix="check the folder and the pattern, for example with ls",
             )
         return [_checked(each, node) for each in found]
@@ -177,7 +177,7 @@ def _checked(name: str, node: str) -> LogFile:
     if stat.S_ISDIR(mode):
         raise UsageError(
             f"{name} is a folder",
-            why="which of its files are audit logs is not guessed",
+            why="this command does not guess which of its files are audit logs",
             fix=f"name the files, for example '{Path(name) / 'audit.log*'}'",
         )
     if not os.access(path, os.R_OK):

@@ -18,16 +18,16 @@ _KEYS_SHOWN = 5
 _KEY = re.compile(r"[A-Za-z0-9_.@-]{1,32}")
 
 _MAGIC = (
-    (b"\xfd7zXZ\x00", "it is packed with xz", "unpack it first: xz -dk {name}"),
-    (b"BZh91AY&SY", "it is packed with bzip2", "unpack it first: bzip2 -dk {name}"),
-    (b"\x04\x22\x4d\x18", "it is packed with lz4", "unpack it first: lz4 -dk {name}"),
-    (b"\x5d\x00\x00", "it is packed with lzma", "unpack it first: lzma -dk {name}"),
-    (b"\x1f\x9d", "it is packed with compress", "unpack it first: zcat {name} > audit.log"),
+    (b"\xfd7zXZ\x00", "it is compressed with xz", "decompress it first: xz -dk {name}"),
+    (b"BZh91AY&SY", "it is compressed with bzip2", "decompress it first: bzip2 -dk {name}"),
+    (b"\x04\x22\x4d\x18", "it is compressed with lz4", "decompress it first: lz4 -dk {name}"),
+    (b"\x5d\x00\x00", "it is compressed with lzma", "decompress it first: lzma -dk {name}"),
+    (b"\x1f\x9d", "it is compressed with compress", "decompress it first: zcat {name} > audit.log"),
     (b"PK\x03\x04", "it is a zip archive", "unpack it first: unzip {name}"),
     (b"7z\xbc\xaf\x27\x1c", "it is a 7z archive", "unpack it first: 7z x {name}"),
     (b"\x7fELF", "it is a program", ""),
     (b"%PDF-", "it is a PDF document", ""),
-    (b"\x89PNG", "it is a picture", ""),
+    (b"\x89PNG", "it is an image", ""),
     (b"SQLite format 3\x00", "it is an SQLite database", ""),
     (b"\xff\xfe", "it is text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {name}"),
     (b"\xfe\xff", "it is text in UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 {name}"),
@@ -153,7 +153,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInput:
     """
     what, fix = known_format(head) or (_told_by_text(head), _FIX)
     return InvalidInput(
-        f"{name} is no audit log: nothing of it can be read",
+        f"{name} is not an audit log: none of it could be read",
         why=what,
         fix=fix.format(name=name),
         code="no-audit-log-file",
@@ -161,11 +161,11 @@ def no_audit_log(name: str, head: bytes) -> InvalidInput:
 
 
 def _told_by_text(head: bytes) -> str:
-    """Say what the first line is, and nothing of it but what stands before JSON, and keys."""
+    """Say what the first line is; of its text only a prefix before JSON, and keys, are shown."""
     if not head:
-        return "it is packed, and broken from its start on"
+        return "it is compressed, and corrupt from the start"
     if b"\0" in head:
-        return "it is no text: it holds NUL bytes"
+        return "it is not text: it contains NUL bytes"
     line = next((line for line in head.split(b"\n") if line.strip()), b"").strip()
     brace = line.find(b'{"')
     if line.startswith(b"{"):
@@ -173,17 +173,17 @@ def _told_by_text(head: bytes) -> str:
     if brace > 0:
         before = line[:brace].decode(errors="replace")
         shown = before[:_SHOWN] + ("..." if len(before) > _SHOWN else "")
-        return f"before the JSON of its first line stands {shown!r}, which is no known prefix"
+        return f"its first line has the unknown prefix {shown!r}"
     if SERVER_LINE.match(line):
         return "it is the server's own log, not an audit device's"
-    return "its first line is no JSON"
+    return "its first line is not JSON"
 
 
 def _told_by_json(line: bytes) -> str:
     try:
         whole = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "its first line begins as JSON and does not end so"
+        return "its first line is truncated JSON"
     keys = [key for key in whole if _KEY.fullmatch(key)] if isinstance(whole, dict) else []
     names = ", ".join(keys[:_KEYS_SHOWN]) or "none"
-    return f"its lines are JSON, and no entries of an audit device (keys: {names})"
+    return f"its lines are JSON, but not entries of an audit device (keys: {names})"

@@ -125,7 +125,7 @@ class Habit:
         before, total, days = self._then
         usual = [hour for hour in range(HOURS) if before[hour] * 100 >= total * RARE_PERCENT]
         detail = (
-            f"asked at {_spans(sorted(self._hours))} UTC; usual until then were {_spans(usual)} "
+            f"requests at {_spans(sorted(self._hours))} UTC; usual until then: {_spans(usual)} "
             f"({total} requests on {days} days)"
         )
         return self._requests.told(UnusualKind.OUTSIDE_USUAL_HOURS, key, detail)
@@ -155,7 +155,7 @@ def first_seen_detail(days: int, others: int) -> str:
         days: of log before its first request.
         others: apps that asked for this role before.
     """
-    role = {0: "nobody asked for this role before", 1: "one app asked for this role before"}
+    role = {0: "no app asked for this role before", 1: "one app asked for this role before"}
     before = role.get(others, f"{others} apps asked for this role before")
     return f"first request on this role after {days} days of log; {before}"
 
@@ -163,7 +163,7 @@ def first_seen_detail(days: int, others: int) -> str:
 def ctx_detail(pattern: Pattern, example: str) -> str:
     """Say what a ctx looked like, and should."""
     shown = example[:_DETAIL_CTX_MAX] + ("..." if len(example) > _DETAIL_CTX_MAX else "")
-    return f"ctx {shown} is not {pattern.text}, the role's pattern"
+    return f"ctx {shown} does not match the role's pattern {pattern.text}"
 
 
 def failure_jumps(
@@ -200,7 +200,7 @@ def _failure_jump(
     failed = group.count - group.granted
     detail = (
         f"{failed} of {group.count} requests failed ({_percent(failed, group.count)}) in the "
-        f"hours of the jump; before it {_percent(then[1], then[0])} of {then[0]} did"
+        f"hours of the jump; before them {_percent(then[1], then[0])} of {then[0]} did"
     )
     return group.told(UnusualKind.FAILURE_JUMP, (mount, "", "", ""), detail), judged
 

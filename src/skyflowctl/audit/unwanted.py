@@ -66,14 +66,14 @@ def role_id_changed(change: CredentialChange) -> Unusual | None:
     by_hand = change.kind is ChangeKind.ROLE_WRITTEN and not change.run_id
     if not by_hand or field is None or change.created or change.outcome is not Outcome.GRANTED:
         return None
-    was = f"from {field.before}" if field.before else "from what the logs do not show"
+    was = f"from {field.before}" if field.before else "from a value that the logs do not show"
     return Unusual(
         UnusualKind.ROLE_ID_CHANGED,
         change.mount,
         change.name,
         change.caller.app,
         change.caller.auth,
-        f"role_ids went {was} to {field.after or 'none'}, without a run of skyflowctl",
+        f"role_ids changed {was} to {field.after or 'none'}, without a run of skyflowctl",
         1,
         1,
         change.time,

@@ -37,8 +37,8 @@ def days(text: str, flag: str, now: datetime) -> timedelta:
     except (ValueError, OverflowError):
         pass
     raise UsageError(
-        f"{flag} is no span of time",
-        why="it is a number of days, or a span with units, and more than nothing",
+        f"{flag} is not a span of time",
+        why="it must be a number of days or a span with units, and more than zero",
         fix=f"for example {flag} 90, or {flag} 36h",
     )
 
@@ -52,7 +52,7 @@ def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> dateti
     if not text.strip():
         raise UsageError(
             f"{flag} names no time: it is empty",
-            why="a shell variable without a value is given as an empty text",
+            why="an unset shell variable becomes an empty argument",
             fix=f"set the variable, or leave {flag} out to ask without it",
             code="empty-time",
         )
@@ -61,7 +61,7 @@ def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> dateti
     except (ValueError, OverflowError):
         raise UsageError(
             f"{flag} names no time",
-            why="it is a day, a time with its zone (RFC 3339), or a span back from now",
+            why="it must be a day, a time with its zone (RFC 3339), or a span back from now",
             fix=f"for example {flag} 2026-11-22, {flag} 2026-11-22T18:00:00Z or {flag} 24h",
         ) from None
 

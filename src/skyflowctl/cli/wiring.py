@@ -217,7 +217,7 @@ def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> 
 
 
 def _bad_span(origin: str, why: str) -> UsageError:
-    return UsageError(f"{origin} is no span of time", why=why, fix="for example 30s")
+    return UsageError(f"{origin} is not a span of time", why=why, fix="for example 30s")
 
 
 def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:

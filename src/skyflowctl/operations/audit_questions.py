@@ -91,7 +91,7 @@ class Answers:
             yield Problem(
                 "glob-on-hashes",
                 "hashed ctx values are in the log, and a glob cannot find them",
-                "a hash tells nothing about the text behind it but whether it is the same",
+                "a hash only tells whether two texts are the same",
                 "give the whole ctx, without * and ?",
             )
 
@@ -105,7 +105,7 @@ def unread_warnings(counts: Counts) -> Iterator[Problem]:
         "damaged-log",
         f"{unread_words(counts)}: the answer is not certain",
         f"the unread lines are not included ({reasons})",
-        "look at that part of the files; another device's log of the same node may be whole",
+        "look at that part of the files; another device's log of the same node may be intact",
     )
 
 

@@ -46,10 +46,10 @@ def _too_many(mount: str, roles: Sequence[str], found: Sequence[Login], limit: i
         Grade.MEDIUM,
         Subject("role", f"{mount}/creds/{roles[0]}") if one else Subject("mount", mount),
         f"{len(found)} logins can read tokens of {listed(roles)} on {mount}",
-        f"more than {limit}: each of them is a way to the data behind "
+        f"more than {limit}: each of them gives access to the data behind "
         + ("this role" if one else "these roles"),
         (_together(found),),
-        "give every application a role of its own, and a policy of one line alone\n"
+        "give each application its own role, and a policy with that one line\n"
         + _lines([f"{mount}/creds/{role}" for role in roles]),
     )
 
@@ -121,7 +121,7 @@ def _default(opened: Sequence[str]) -> Finding:
         Grade.CRITICAL,
         Subject("policy", "default"),
         f"everybody who logs in can read tokens of {counted(len(opened), 'role')}",
-        "the policy default is on nearly every token",
+        "nearly every token has the policy default",
         (listed(opened),),
         "take these paths out of it: bao policy write default FILE",
     )
@@ -141,7 +141,7 @@ def _wildcard(name: str, globs: Sequence[tuple[PathRule, list[str]]], facts: Fac
         Subject("policy", name),
         f"the policy {name} reaches tokens of {counted(len(paths), 'role')} on {where} by wildcard"
         + (", with sudo" if sudo else ""),
-        "one login with it is a way to the data behind all of them"
+        "one login with it gives access to the data behind all of them"
         if len(paths) > 1
         else "it will reach every role that is added there",
         (
@@ -169,18 +169,18 @@ def _templated(name: str, paths: Sequence[str]) -> Finding:
         "creds-wildcards",
         Grade.LOW,
         Subject("policy", name),
-        f"the policy {name} may reach tokens by a template",
+        f"the policy {name} may reach tokens through a template",
         "what it reaches depends on the caller's identity, and is not computed here",
         (f"at most {listed(paths)}",),
-        "see that nobody can choose the name that is filled in",
+        "make sure that nobody can choose the name that is filled in",
     )
 
 
 CHECKS = (
     Check(
         "creds-readers",
-        "roles that too many can read",
-        "For each role, the logins whose policies together let them read its tokens are few.",
+        "roles that too many logins can read",
+        "Few logins have policies that together let them read a role's tokens.",
         readers,
         of_mounts=True,
     ),

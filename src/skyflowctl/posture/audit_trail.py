@@ -15,7 +15,7 @@ _ADD_DEVICE = (
 _NOWHERE = frozenset({"/dev/null", "discard"})
 _HEADERS = {
     "x-skyflowctl-run": "a run of skyflowctl cannot be found in the audit log",
-    "application-source": "what callers say they are is not in the audit log",
+    "application-source": "the name that a caller claims is not in the audit log",
 }
 _SECRET_RESPONSES = frozenset({"access_token"})
 _SECRET_REQUESTS = frozenset({"credentials_json"})
@@ -34,7 +34,7 @@ def audit_devices(facts: Facts) -> Iterator[Finding]:
             "audit-devices",
             Grade.CRITICAL,
             SERVER,
-            "no request is recorded: there is no audit device that keeps anything",
+            "no request is recorded: no audit device keeps anything",
             "nobody can tell who asked for which token, now or later",
             seen,
             _ADD_DEVICE,
@@ -45,7 +45,7 @@ def audit_devices(facts: Facts) -> Iterator[Finding]:
             Grade.MEDIUM,
             SERVER,
             "there is only one audit device",
-            "when it cannot write, every request fails; and one file is the only witness",
+            "when it cannot write, every request fails, and there is no second record",
             seen,
             _ADD_DEVICE,
         )
@@ -73,9 +73,9 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
                 Grade.CRITICAL,
                 subject,
                 f"the audit device {device.path} writes every secret in clear",
-                "tokens and credentials can be read by whoever reads the log",
+                "whoever reads the log can read tokens and credentials",
                 (f"{device.path} has log_raw=true",),
-                "declare it anew under another name without log_raw, remove this one, destroy "
+                "declare it again under another name without log_raw, remove this one, destroy "
                 "its files, and rotate: skyflowctl rotate --all",
             )
         if device.options.get("hmac_accessor", "true") == "false":
@@ -84,9 +84,9 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
                 Grade.LOW,
                 subject,
                 f"the audit device {device.path} writes token accessors in clear",
-                "with an accessor a token can be looked up and revoked by whoever may do that",
+                "an accessor is enough to look up and revoke a token, for a login that may",
                 (f"{device.path} has hmac_accessor=false",),
-                "declare it anew without hmac_accessor, unless something relies on it",
+                "declare it again without hmac_accessor, unless something relies on it",
             )
 
 
@@ -95,7 +95,7 @@ def _is_true(device: AuditDevice, name: str) -> bool:
 
 
 def audit_ctx(facts: Facts) -> Iterator[Finding]:
-    """A ctx is hashed or readable in the audit log as it was declared; a secret never is."""
+    """A ctx is hashed or readable in the audit log as declared; a secret is always hashed."""
     for one in facts.ours:
         yield from _secrets_in_clear(one)
         finding = _ctx(one)
@@ -117,7 +117,7 @@ def _ctx(one: MountFacts) -> Finding | None:
         reason = "a ctx may name a person or an order, and the manifest says plain_ctx: false"
     else:
         grade, summary = Grade.LOW, "ctx is hashed in the audit log, against the manifest"
-        reason = "the manifest says plain_ctx: true, and nobody can read what tokens were for"
+        reason = "the manifest says plain_ctx: true, but nobody can read what tokens were for"
     keys = one.mount.audit_non_hmac_request_keys
     return Finding(
         "audit-ctx",
@@ -142,7 +142,7 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
                 "audit-ctx",
                 Grade.CRITICAL,
                 Subject("mount", one.path),
-                f"{one.path}: {name} stands in clear in the audit log",
+                f"{one.path}: {name} is in clear in the audit log",
                 "whoever reads the log can use it",
                 (f"audit_non_hmac_{side}_keys holds {name}",),
                 f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then skyflowctl "
@@ -175,7 +175,7 @@ CHECKS = (
     Check(
         "audit-devices",
         "two audit devices",
-        "Requests are recorded in two places, so that one that fails stops and hides nothing.",
+        "Requests are recorded in two places, so that a failing device stops and hides nothing.",
         audit_devices,
     ),
     Check(
@@ -187,7 +187,7 @@ CHECKS = (
     Check(
         "audit-ctx",
         "ctx in the audit log as declared",
-        "A ctx is hashed in the audit log unless the manifest says that it is to be readable.",
+        "A ctx is hashed in the audit log unless the manifest makes it readable.",
         audit_ctx,
         of_mounts=True,
     ),

@@ -38,8 +38,8 @@ def _untold(one: MountFacts) -> Finding:
         "credential-age",
         Grade.LOW,
         Subject("mount", one.path),
-        f"not checked: {one.path} runs another engine, which does not tell its credential",
-        "neither its key, nor how old it is, nor whether Skyflow still takes it can be read",
+        f"not checked: {one.path} runs another engine, which does not report its credential",
+        "its key, its age and whether Skyflow still accepts it cannot be read",
         (f"the engine lacks {listed(one.config.api.missing if one.config else ())}",),
         f"skyflowctl health {one.path} --mint proves that it mints",
         unchecked=True,
@@ -52,7 +52,7 @@ def _unconfigured(one: MountFacts, config: LiveConfig) -> Finding:
         Grade.LOW,
         Subject("mount", one.path),
         f"{one.path} has no credential",
-        "it hands out no token" + _why_none(one, config),
+        "it issues no token" + _why_none(one, config),
         fix=_configured_by(one, config),
         where=one.declared.where if one.declared else None,
     )
@@ -61,7 +61,7 @@ def _unconfigured(one: MountFacts, config: LiveConfig) -> Finding:
 def _why_none(one: MountFacts, config: LiveConfig) -> str:
     if config.revoked:
         return f": it has been {config.revoked.sentence()}"
-    return ", and had a credential: somebody cut it off" if one.history else ""
+    return ", but had one: it was cut off" if one.history else ""
 
 
 def _configured_by(one: MountFacts, config: LiveConfig) -> str:
@@ -81,16 +81,16 @@ def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
     )
     if until is not None and until <= now:
         grade, word = Grade.CRITICAL, f"expired {duration(now - until)} ago"
-        reason = "Skyflow refuses it: the mount hands out no token"
+        reason = "Skyflow refuses it: the mount issues no token"
     elif until is not None and until - now <= _SOON:
         grade, word = Grade.HIGH, f"expires in {duration(until - now)}"
-        reason = "from then on the mount hands out no token"
+        reason = "from then on the mount issues no token"
     elif one.due:
         grade, word = Grade.MEDIUM, "is due for rotation"
         reason = one.due
     elif since is not None and now - since >= _OLD:
         grade, word = Grade.MEDIUM, f"is {duration(now - since)} old"
-        reason = "whoever copied it at any time since can use it"
+        reason = "anyone who has copied it since then can use it"
     else:
         return None
     seen = (
@@ -129,7 +129,7 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
         Grade.HIGH if long else Grade.INFO,
         Subject("mount", one.path),
         f"{one.path}: a rotation is open" + (f" for {duration(now - started)}" if started else ""),
-        "two keys may be alive, and nobody has said which one is to stay",
+        "two keys may be valid, and it is not decided which one stays",
         (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
         f"skyflowctl rotate {one.path} goes on where it stopped",
     )
@@ -153,7 +153,7 @@ def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Findin
             Grade.MEDIUM,
             Subject("mount", one.path),
             f"{one.path} still keeps {counted(len(set(keys)), 'old key')}",
-            "nobody needs them any more, and a rollback would make one live again",
+            "they are no longer needed, and a rollback would make one live again",
             tuple(
                 f"version {entry.credential_version}: key {entry.key_id} of {entry.written_at}"
                 for entry in late
@@ -204,7 +204,7 @@ def _shared(client_id: str, group: list[MountFacts]) -> Finding:
         f"one {'key' if same else 'service account'} serves {len(group)} mounts: {listed(paths)}",
         "a cut-off or a rotation of one takes the others with it"
         if same
-        else "who disables the account stops them all, and Skyflow cannot tell them apart",
+        else "disabling the account stops them all, and Skyflow cannot tell them apart",
         (
             f"client_id {client_id}",
             *(f"{one.path}: key {one.config.key_id}" for one in group if one.config is not None),
@@ -221,21 +221,21 @@ CHECKS = (
     Check(
         "credential-age",
         "ages of the credentials",
-        "A key is replaced in time: before its end, and by the manifest's rotation rule.",
+        "A key is replaced in time: before it expires, and by the manifest's rotation rule.",
         ages,
         of_mounts=True,
     ),
     Check(
         "kept-keys",
         "open rotations and old keys",
-        "A rotation is brought to its end, and the old key destroyed once it is needed no more.",
+        "Rotations are finished, and old keys are destroyed once they are no longer needed.",
         kept_keys,
         of_mounts=True,
     ),
     Check(
         "shared-account",
         "one service account, one mount",
-        "Mounts share no service account and no key, so that one can be cut off alone.",
+        "Mounts share no service account and no key, so that each can be cut off alone.",
         shared_accounts,
         of_mounts=True,
     ),

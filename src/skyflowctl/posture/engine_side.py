@@ -38,7 +38,7 @@ def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator
             Grade.CRITICAL,
             subject,
             f"{one.path} runs {name} {version}, which is not in the catalog",
-            "it cannot start again: at the next restart the mount hands out no token",
+            "it cannot start again: at the next restart the mount issues no token",
             (f"running {running}", f"registered versions: {listed(sorted(registered)) or 'none'}"),
             "skyflowctl plugin register FILE --reload, with that version's launcher",
         )
@@ -48,7 +48,7 @@ def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator
             Grade.CRITICAL,
             subject,
             f"{one.path} runs another file than the one that is registered as {version}",
-            "nobody vouches for what mints its tokens, and the next restart runs the other one",
+            "an unregistered file mints its tokens, and the next restart runs the registered one",
             (f"running    {running}", f"registered {registered[version]}"),
             f"find out who registered what, then bao plugin reload -mounts={one.path}/ "
             "-scope=global",
@@ -62,7 +62,7 @@ def _without_file(one: MountFacts) -> Finding:
         Grade.CRITICAL,
         Subject("mount", one.path),
         f"{one.path} runs {one.mount.type} {version}, whose registered file is missing",
-        "it cannot start again: at the next restart the mount hands out no token",
+        "it cannot start again: at the next restart the mount issues no token",
         (),
         "'skyflowctl plugin list' names the file and what to do",
     )
@@ -76,7 +76,7 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
             Grade.LOW,
             subject,
             f"not checked: the node {node.name} was not named",
-            "a node without the plugin looks healthy, and hands out no token once it leads",
+            "a node without the plugin looks healthy, but issues no token once it leads",
             fix=f"name it: --node {node.name}, or in SKYFLOWCTL_NODES",
             unchecked=True,
         )
@@ -88,7 +88,7 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
             Grade.CRITICAL,
             subject,
             f"the plugin of {counted(len(node.missing), 'mount')} does not run on {node.name}",
-            "the node looks healthy and answers 404; when it leads, those mounts are down",
+            "the node looks healthy but answers 404; when it leads, those mounts are down",
             (listed(node.missing),),
             "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY "
             f"--name {_plugin(facts)}",

@@ -28,7 +28,7 @@ def server_up(facts: Facts) -> Iterator[Finding]:
             Grade.CRITICAL,
             SERVER,
             f"nothing could be checked: {facts.server.down}",
-            "until then it hands out no token",
+            "until then it issues no token",
             (facts.server.address,),
             _DOWN_FIXES[facts.server.down_kind],
         )
@@ -44,7 +44,7 @@ def readable(facts: Facts) -> Iterator[Finding]:
 
 
 def tls(facts: Facts) -> Iterator[Finding]:
-    """The way to the server is encrypted, and its certificate is checked and not at its end."""
+    """The connection is encrypted, and the certificate is checked and not about to expire."""
     yield from _address(facts)
     if facts.server.skip_verify:
         yield Finding(
@@ -77,7 +77,7 @@ def _address(facts: Facts) -> Iterator[Finding]:
         "the connection to the server is not encrypted",
         "it stays on this machine, where other users may listen"
         if local
-        else "tokens, also those of Skyflow, can be read on the way",
+        else "tokens, including Skyflow's, can be read in transit",
         (facts.server.address,),
         "give the listener tls_cert_file and tls_key_file, and use https://",
     )
@@ -114,7 +114,7 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
                 Grade.HIGH,
                 SERVER,
                 f"the listener {one.address} has no TLS",
-                "whoever uses it sends tokens that can be read on the way",
+                "whoever uses it sends tokens that can be read in transit",
                 (f"tls_disable = true at {one.address}",),
                 "give the listener tls_cert_file and tls_key_file, or bind it to 127.0.0.1",
             )
@@ -123,8 +123,8 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
                 "tls",
                 Grade.MEDIUM,
                 SERVER,
-                f"the listener {one.address} accepts a TLS version that is out of use",
-                "TLS before 1.2 has known breaks",
+                f"the listener {one.address} accepts an obsolete TLS version",
+                "TLS before 1.2 has known weaknesses",
                 (f'tls_min_version = "{one.tls_min_version}"',),
                 'set tls_min_version = "tls12" or leave it out',
             )
@@ -141,21 +141,21 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
                     Grade.LOW,
                     Subject("mount", one.path),
                     f"{one.path} is not seal wrapped",
-                    "the server could encrypt its credential by the seal a second time",
+                    "the server could encrypt its credential a second time with the seal",
                     ("sys/mounts says seal_wrap: false; the engine declares its keys",),
-                    "it cannot be switched on in place: mount it anew with seal_wrap, if wanted",
+                    "it cannot be enabled in place: mount it again with seal_wrap, if wanted",
                 )
         return
-    seal = facts.server.seal_type or "not told"
+    seal = facts.server.seal_type or "unknown"
     for path in wrapped:
         yield Finding(
             "seal-wrap",
             Grade.LOW,
             Subject("mount", path),
-            f"{path} says seal_wrap: true, and that does nothing on this server",
-            "OpenBao stores the flag and has no seal wrapping; only Vault Enterprise has",
+            f"{path} has seal_wrap: true, which does nothing on this server",
+            "OpenBao stores the flag but has no seal wrapping; only Vault Enterprise has it",
             (f"version {facts.server.version}, seal {seal}",),
-            "do not count on it: the server's barrier alone encrypts the credential",
+            "do not rely on it: only the server's barrier encrypts the credential",
         )
     if facts.ours and not wrapped:
         yield Finding(
@@ -163,7 +163,7 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
             Grade.INFO,
             SERVER,
             "credentials are encrypted by the server's barrier; there is no seal wrapping here",
-            "only Vault Enterprise encrypts a second time by the seal",
+            "only Vault Enterprise encrypts a second time with the seal",
             (f"version {facts.server.version}, seal {seal}",),
         )
 
@@ -187,14 +187,14 @@ def root_tokens(facts: Facts) -> Iterator[Finding]:
             "root-tokens",
             NotRead(
                 "auth/token/accessors",
-                why=f"{counted(tokens.total, 'token')} are alive, and {left} were not looked at",
+                why=f"{counted(tokens.total, 'token')} are alive, and {left} were not checked",
             ),
         )
 
 
 def _root(token: LiveToken) -> Finding:
-    own = " (this very login)" if token.own and token.accessor else ""
-    forever = f"it expires {token.expires}" if token.expires else "no end of it is known"
+    own = " (this login's own)" if token.own and token.accessor else ""
+    forever = f"it expires {token.expires}" if token.expires else "its expiry is not known"
     if token.accessor and not token.expires:
         forever = "it never expires"
     return Finding(
@@ -207,12 +207,12 @@ def _root(token: LiveToken) -> Finding:
             line
             for line in (
                 f"accessor {token.accessor}" if token.accessor else "",
-                f"made by {token.created_by}" if token.created_by else "",
+                f"created by {token.created_by}" if token.created_by else "",
             )
             if line
         ),
         f"bao token revoke -accessor {token.accessor or 'ACCESSOR'}, once another login does "
-        "its work; a new one can be made with the recovery keys",
+        "its work; a new one can be generated with the recovery keys",
     )
 
 
@@ -221,13 +221,13 @@ CHECKS = (
     Check(
         "mounts",
         "every mount can be read",
-        "Checks say nothing of a mount that this login may not read.",
+        "The checks cannot judge a mount that this login may not read.",
         readable,
     ),
     Check(
         "tls",
         "TLS to the server",
-        "The way to the server is encrypted, its certificate is checked and valid for a while.",
+        "The connection is encrypted, and the certificate is checked and will not expire soon.",
         tls,
     ),
     Check(

@@ -23,7 +23,8 @@ def unchecked(
         Grade.HIGH if core else Grade.LOW,
         subject,
         f"not checked: needs {line}" if line else f"not checked: {missing.path} gave no answer",
-        "what cannot be seen may be in any state" + (f" ({missing.why})" if missing.why else ""),
+        "what could not be checked may be in any state"
+        + (f" ({missing.why})" if missing.why else ""),
         fix=line or "see the server's log, then run the command again",
         unchecked=True,
     )

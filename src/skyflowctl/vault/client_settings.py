@@ -66,7 +66,7 @@ def client_timeout(environ: Mapping[str, str]) -> float:
     parts = _SPAN.findall(f"{text}s" if _NUMBER.fullmatch(text) else text)
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) not in {text, f"{text}s"}:
-        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is no span of time", "30s")
+        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is not a span of time", "30s")
     if seconds > _LONGEST_SECONDS:
         raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is longer than a day", "30s")
     return seconds or _DEFAULT_SECONDS

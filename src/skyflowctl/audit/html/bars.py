@@ -30,7 +30,7 @@ def top_apps(apps: Sequence[TopApp]) -> str:
     """Return the chart, drawn for wide and for narrow pages, with its figures."""
     shown = [each for each in apps if each.tally.requests]
     if not shown:
-        return '<p class="empty">No app asked for a token in this range.</p>'
+        return '<p class="empty">No tokens were requested in this period.</p>'
     drawn = "".join(_draw(shown, frame) for frame in (_WIDE, _NARROW))
     rows = [
         [
@@ -42,9 +42,9 @@ def top_apps(apps: Sequence[TopApp]) -> str:
         ]
         for each in shown
     ]
-    head = ["App", "Requests", "Got a token", "Without a token", "Roles"]
+    head = ["Application", "Requests", "Token issued", "No token issued", "Roles"]
     key = _key() if any(each.tally.errors for each in shown) else ""
-    return f"<figure>{drawn}{key}</figure>{figures('Top apps', head, rows)}"
+    return f"<figure>{drawn}{key}</figure>{figures('Most active applications', head, rows)}"
 
 
 def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
@@ -53,7 +53,7 @@ def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
     bars = "".join(_bar(each, at * row, most, frame) for at, each in enumerate(apps))
     first = apps[0]
     told = (
-        f"{amount(len(apps), 'app')}, the busiest first: {clipped(first.app, 60)} with "
+        f"{amount(len(apps), 'application')}, most active first: {clipped(first.app, 60)} with "
         f"{amount(first.tally.requests, 'request')} on {amount(first.roles, 'role')}."
     )
     pattern = tag(
@@ -66,7 +66,7 @@ def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
         patternUnits="userSpaceOnUse",
     )
     height = row * len(apps) + 2
-    title = "Requests by app"
+    title = "Requests by application"
     content = tag("defs", pattern) + bars
     return drawing(frame.ident, (frame.width, height), title, told, content, class_=frame.class_)
 
@@ -104,9 +104,9 @@ def _bar(each: TopApp, y: int, most: int, frame: _Frame) -> str:
 def _key() -> str:
     return (
         '<figcaption><ul class="key"><li><svg class="swatch" viewBox="0 0 12 12" '
-        'aria-hidden="true"><rect width="12" height="12" class="bar"/></svg>got a token</li>'
+        'aria-hidden="true"><rect width="12" height="12" class="bar"/></svg>token issued</li>'
         '<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true">'
         '<rect width="12" height="12" class="hatch-ground"/>'
         '<path d="M-1 1l2-2M0 6l6-6M0 12l12-12M6 12l6-6" class="hatch"/></svg>'
-        "without a token: denied, refused or failed</li></ul></figcaption>"
+        "no token issued: denied, refused or failed</li></ul></figcaption>"
     )

@@ -18,7 +18,7 @@ Rows = Sequence[tuple[str, Sequence[int]]]
 def heat_maps(heat: Sequence[HeatMap]) -> str:
     """Return both maps side by side, each with its key and figures."""
     if not any(any(each.hours) for each in heat):
-        return '<p class="empty">There is nothing to draw: no request in this range.</p>'
+        return '<p class="empty">No requests were made in this period.</p>'
     days = [
         (_DAYS[at], [sum(each.cells[at][hour] for each in heat) for hour in range(HOURS)])
         for at in range(WEEKDAYS)
@@ -26,7 +26,7 @@ def heat_maps(heat: Sequence[HeatMap]) -> str:
     mounts: Rows = [(each.mount, each.hours) for each in heat[:MOUNTS_SHOWN]]
     left = len(heat) - len(mounts)
     rest = (
-        f" {amount(left, 'quieter mount is', 'quieter mounts are')} left out here."
+        f" {amount(left, 'less active mount is', 'less active mounts are')} not shown here."
         if left > 0
         else ""
     )
@@ -48,7 +48,7 @@ def _map(ident: str, heading: str, title: str, rows: Rows, rest: str) -> str:
     head = ["", *(f"{each:02}" for each in range(HOURS))]
     table = [[name(label), *map(number, counts)] for label, counts in rows]
     return (
-        f"<figure><h3>{heading}</h3>{image}<figcaption><p>Most (dotted): "
+        f"<figure><h3>{heading}</h3>{image}<figcaption><p>Busiest hour (dotted): "
         f"<bdi>{text(peak)}</bdi> UTC, <strong>{number(most)}</strong>.{rest}</p>"
         f"{_key(most)}</figcaption>"
         f"{figures(title, head, table)}</figure>"

@@ -138,7 +138,7 @@ def _verdict(report: Report) -> str:
         else "No anomalies were detected"
     )
     if not applied:
-        return "No detection rule could be applied, so nothing is said about anomalies."
+        return "No detection rule could be applied, so no anomalies could be detected."
     rest = f"; {skipped} could not be applied" if skipped else ""
     by = f"by the {amount(applied, 'rule')} applied{rest}"
     return f"{found} ({by})." if findings else f"{found} {by}."

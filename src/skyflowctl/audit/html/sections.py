@@ -82,7 +82,7 @@ def unusual(report: Report) -> str:
 def _nothing(report: Report) -> str:
     applied = sum(not rule.not_applied for rule in report.rules)
     if not applied:
-        return '<p class="empty">No rule could be applied, so anomalies were not looked for.</p>'
+        return '<p class="empty">No rule could be applied, so no anomalies could be detected.</p>'
     return (
         '<p class="empty">No anomalies were detected by the '
         f"{amount(applied, 'rule')} that could be applied.</p>"
@@ -143,7 +143,9 @@ def usage(report: Report) -> str:
         key=lambda row: (-row.tally.requests, row.mount, row.role, row.app, row.auth),
     )
     rows = [_use(each) for each in heaviest]
-    return table("usage-table", "uses of a role by an app", columns, rows, (3, "descending"))
+    return table(
+        "usage-table", "uses of a role by an application", columns, rows, (3, "descending")
+    )
 
 
 def _use(each: Usage) -> list[Cell]:
@@ -171,7 +173,7 @@ def endings(tally: Tally) -> str:
         (tally.denied, "denied"),
         (tally.refused, "refused"),
         (tally.failed, "failed"),
-        (tally.unknown, "of unknown end"),
+        (tally.unknown, "with unknown outcome"),
         (tally.pending, "awaiting approval"),
     ]
     return ", ".join(f"{number(count)} {word}" for count, word in parts if count)
@@ -238,7 +240,7 @@ def grounds(report: Report) -> str:
     whole = (
         f'<h3>Limits reached</h3><ul class="limits">{limits}</ul>'
         if limits
-        else '<p class="empty">No limits were reached: nothing was left out.</p>'
+        else '<p class="empty">No limits were reached; nothing was left out.</p>'
     )
     return f"{_facts(report)}{_damaged(report)}{whole}<h3>Inputs</h3>{_inputs(report)}"
 
@@ -261,7 +263,7 @@ def _facts(report: Report) -> str:
         ("Forwarded", f"{amount(counts.forwards, 'write')} passed from a standby to the leader"),
         (
             "Unmatched",
-            f"{amount(counts.unpaired, 'entry', 'entries')} without its request or response",
+            f"{amount(counts.unpaired, 'entry', 'entries')} without a matching request or response",
         ),
     ]
     rows = "".join(f"<div><dt>{term}</dt><dd>{told}</dd></div>" for term, told in facts)
@@ -292,7 +294,7 @@ def _damaged(report: Report) -> str:
 
 def _inputs(report: Report) -> str:
     if not report.inputs:
-        return '<p class="empty">No file was read.</p>'
+        return '<p class="empty">No files were read.</p>'
     columns = [Column("File"), Column("Bytes", "number"), Column("SHA-256", wide=True)]
     rows = [
         [

@@ -69,7 +69,7 @@ class _Band:
 def timeline(series: Series) -> str:
     """Return the chart, drawn for wide and for narrow pages, with its key and figures."""
     if not series.starts or not series.lines:
-        return '<p class="empty">There is nothing to draw: no request in this range.</p>'
+        return '<p class="empty">No requests were made in this period.</p>'
     bands = _bands(series.lines)
     drawn = "".join(_draw(series, bands, frame) for frame in (_WIDE, _NARROW))
     return f'<figure class="time">{drawn}{_key(bands)}</figure>{_figures(series, bands)}'
@@ -170,7 +170,7 @@ def _tip(series: Series, bands: list[_Band], at: int) -> str:
         for band in bands
         if band.requests[at]
     )
-    failed = f"; {number(errors)} got no token" if errors else ""
+    failed = f"; {number(errors)} without a token" if errors else ""
     return f"{_at(series, at)}: {shares}{failed}"
 
 
@@ -189,7 +189,7 @@ def _error_strip(errors: list[int], frame: _Frame) -> str:
         if count:
             size = max(1.5, tall * count / most)
             x = frame.left + slot * at + (slot - wide) / 2
-            tip = tag("title", text(f"{number(count)} got no token"))
+            tip = tag("title", text(f"{number(count)} without a token"))
             parts.append(
                 tag("rect", tip, x=x, y=base - size, width=wide, height=size, class_="bad")
             )
@@ -279,7 +279,7 @@ def _key(bands: list[_Band]) -> str:
         for band in bands
     )
     return (
-        '<figcaption><ul class="key" aria-label="Mounts, the busiest first">'
+        '<figcaption><ul class="key" aria-label="Mounts, most requests first">'
         f"{rows}</ul></figcaption>"
     )
 
@@ -289,7 +289,7 @@ def _figures(series: Series, bands: list[_Band]) -> str:
         f"From (UTC), {duration(timedelta(seconds=series.bucket_seconds))} each",
         *(name(band.label) for band in bands),
         "All",
-        "Without a token",
+        "No token issued",
     ]
     rows = [
         [

@@ -191,6 +191,6 @@ def _problems(report: "Report", limit: "Grade", *, allow_unchecked: bool) -> Ite
         yield Problem(
             "posture-unchecked",
             f"nobody knows whether this place is in order: {counted(missed, 'part')} not checked",
-            "what cannot be seen may be in any state",
+            "what could not be checked may be in any state",
             "give this login the policy that is listed; for a partial look: --allow-unchecked",
         )
