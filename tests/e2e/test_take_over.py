@@ -179,3 +179,20 @@ mounts:
     warnings = {one["code"]: one for one in checked_data(done.stdout)["warnings"]}
     assert "Consumer.Old" in warnings["unusable-role"]["summary"]
     assert "cannot be taken over" in warnings["unusable-role"]["why"]
+
+
+def test_a_cut_off_on_the_other_engine_stays_one_on_ours(
+    server: BaoServer, emulator: RunningEmulator, order: str
+):
+    account = json.loads(order)
+    assert server.api("DELETE", f"{PATH}/config")[0] == 204
+    marks = {"at": "2026-11-20T08:00:00Z", "by": "ada", "reason": "INC-7", "run": "run-3"}
+    marks |= {"key_id": account["keyID"], "client_id": account["clientID"]}
+    options = {f"revoked_{name}": value for name, value in marks.items()}
+    assert server.api("POST", f"sys/mounts/{PATH}/tune", {"options": options})[0] == 204
+    switch(server, emulator, "ours")
+    assert server.api("GET", f"{PATH}/config")[1]["data"]["revoked"]["reason"] == "INC-7"
+    status, body = server.api("POST", f"{PATH}/config", {"credentials_json": order})
+    assert (status, "revoked" in str(body)) == (409, True)
+    named = {"credentials_json": order, "allow_revoked_key": account["keyID"]}
+    assert server.api("POST", f"{PATH}/config", named)[0] == 200

@@ -246,6 +246,6 @@ def main() -> int:
     hosts = frozenset(os.environ[_HOSTS].split(","))
     return run(
         make_factory=lambda _settings: (
-            lambda storage: BasicEngine(storage, HttpTokenService(), hosts)
+            lambda storage, _options: BasicEngine(storage, HttpTokenService(), hosts)
         )
     )

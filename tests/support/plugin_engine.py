@@ -105,4 +105,4 @@ _OPENAPI = {
 def main() -> int:
     from skyflowctl.plugin.__main__ import main as run
 
-    return run(make_factory=lambda _settings: ProbeEngine)
+    return run(make_factory=lambda _settings: lambda storage, _options: ProbeEngine(storage))

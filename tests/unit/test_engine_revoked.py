@@ -6,12 +6,14 @@ from datetime import timedelta
 import pytest
 from support.engine import START, Bench, scenario
 
+from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     ConfigRecord,
     RevocationRecord,
     revoked_key,
 )
+from skyflowctl.vault.parsing import REVOKED_MARK
 
 A = "skyflow-role-a"
 REASON = "INC-1042: key in a log"
@@ -280,3 +282,42 @@ async def test_tokens_of_a_key_that_was_just_rotated_away_count_too():
     bench.tokens.state.token_lifetime = 60
     await bench.write("config", credentials_json=bench.key(A), rotation_id="rot-1")
     assert (await cut_off(bench))["old_tokens_valid_until"] == "2026-11-22T14:00:10Z"
+
+
+def options(text: str) -> dict[str, str]:
+    """What a cut-off on an engine with the basic API leaves in the mount's options."""
+    account = json.loads(text)
+    told = {"at": "2026-11-20T08:00:00Z", "by": "ada", "reason": "INC-7", "run": "run-3"}
+    told |= {"key_id": account["keyID"], "client_id": account["clientID"]}
+    return {f"{REVOKED_MARK}{name}": value for name, value in told.items()}
+
+
+@scenario
+async def test_a_cut_off_by_the_engine_before_is_told_and_its_key_refused():
+    bench = Bench()
+    old, new = bench.key(), bench.key()
+    marked = options(old)
+    bench.engine = Engine(bench.storage, bench.tokens, bench.settings, bench.clock, marked)
+    assert (await bench.read("config"))["revoked"] == {
+        name: marked[f"{REVOKED_MARK}{name}"] for name in ("at", "by", "reason", "run", "key_id")
+    }
+    message = await bench.fails(409, "update", "config", credentials_json=old)
+    assert "revoked" in message
+    await bench.write("config", credentials_json=new, cas=0)
+    assert (await bench.read("config"))["revoked"] is None
+    await bench.fails(409, "update", "config", credentials_json=old)
+    # The first write took the mark over: it counts also when the options are gone.
+    bench.engine = bench.restarted()
+    await bench.fails(409, "update", "config", credentials_json=old)
+    key_id = json.loads(old)["keyID"]
+    await bench.write("config", credentials_json=old, allow_revoked_key=key_id)
+    assert (await bench.read("config"))["key_id"] == key_id
+
+
+@pytest.mark.parametrize("at", ["", "yesterday"])
+@scenario
+async def test_options_without_a_time_are_no_cut_off(at):
+    bench = Bench()
+    marked = {**options(bench.key()), f"{REVOKED_MARK}at": at}
+    bench.engine = Engine(bench.storage, bench.tokens, bench.settings, bench.clock, marked)
+    assert (await bench.read("config"))["revoked"] is None

@@ -192,7 +192,7 @@ class Host:
             for path, handler in service.__mapping__().items()
         }
 
-    def _make(self, storage) -> Engine:
+    def _make(self, storage, options) -> Engine:
         self.engines.append(Engine(storage))
         return self.engines[-1]
 

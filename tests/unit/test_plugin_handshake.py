@@ -105,7 +105,7 @@ def test_only_host_shuts_out_the_real_token_services(monkeypatch: pytest.MonkeyP
         "skyflowctl.engine.engine.Engine", lambda *parts: made.setdefault("settings", parts[2])
     )
     factory = engine_factory(parse_arguments(["--only-host", "127.0.0.1:8443"]))
-    factory(object())
+    factory(object(), {})
     assert made["settings"].allowed_hosts == {"127.0.0.1:8443"}
 
 

@@ -5,6 +5,7 @@ run. It knows neither. What it needs comes in: storage, a token service, a clock
 """
 
 import logging
+from collections.abc import Mapping
 
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.engine.contract import (
@@ -19,6 +20,7 @@ from skyflowctl.engine.exchanges import Exchanges
 from skyflowctl.engine.help import help_reply
 from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.mount_options import earlier_cut_off
 from skyflowctl.engine.names import is_name
 from skyflowctl.engine.paths.config import ConfigPath
 from skyflowctl.engine.paths.creds import CredsPath
@@ -48,6 +50,7 @@ class Engine:
         token_service: the mount's own; :meth:`aclose` closes it.
         settings: the same for all mounts of a host.
         clock: where the time comes from.
+        options: the mount's, as they were when it was set up.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Engine:
         token_service: TokenService,
         settings: EngineSettings | None = None,
         clock: Clock | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         settings, clock = settings or EngineSettings(), clock or SystemClock()
         minter = Minter(
@@ -66,7 +70,7 @@ class Engine:
         )
         limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
         self._exchanges = exchanges = Exchanges(minter, limiter, clock)
-        self._store = MountStore(storage)
+        self._store = MountStore(storage, earlier_cut_off(options or {}))
         self._token_service = token_service
         mount = Mount(self._store, exchanges, Verifier(exchanges), settings, clock)
         self._health = HealthPath(mount)

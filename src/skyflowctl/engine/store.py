@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from skyflowctl.engine import revisions
 from skyflowctl.engine.contract import EngineError, Storage, StorageError
 from skyflowctl.engine.foreign import LEFT, decode_config, decode_role
+from skyflowctl.engine.mount_options import EarlierCutOff
 from skyflowctl.engine.records import (
     CONFIG_KEY,
     CREDENTIAL_PREFIX,
@@ -81,8 +82,9 @@ class Config:
 class MountStore:
     """Reads and writes one mount's records."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, earlier: EarlierCutOff | None = None) -> None:
         self._storage = storage
+        self._earlier = earlier
         self._lock = asyncio.Lock()
         self._config: Config | None = None
         self._parsed: tuple[str, MintingCredential] | None = None
@@ -147,7 +149,7 @@ class MountStore:
 
     async def _read_config(self) -> Config | None:
         raw = await self._storage.get(CONFIG_KEY)
-        record = decode_config(raw) if raw else ConfigRecord()
+        record = decode_config(raw) if raw else self._nothing()
         if record.live is None:
             self._parsed = None
             return Config(record)
@@ -166,11 +168,15 @@ class MountStore:
         """
         raw = await self._storage.get(CONFIG_KEY)
         try:
-            return decode_config(raw) if raw else ConfigRecord()
+            return decode_config(raw) if raw else self._nothing()
         except UnusableRecordError as error:
             if error.newer:
                 raise
             return ConfigRecord(configured=True)
+
+    def _nothing(self) -> ConfigRecord:
+        """Return the record of a mount that has none; another engine may have cut it off."""
+        return ConfigRecord(revoked=self._earlier.record if self._earlier else None)
 
     async def _credential(self, slot: str) -> MintingCredential | None:
         """Return a stored credential; what was committed under a slot never changes."""
@@ -309,7 +315,10 @@ class MountStore:
         return kept
 
     async def mark_earlier_cut_off(self, record: ConfigRecord) -> None:
-        """Mark the key of a cut-off by an earlier release, before a new one takes its place."""
+        """Mark the key of an earlier engine's cut-off, before a new one takes its place."""
+        earlier = self._earlier
+        if earlier and earlier.client_id and earlier.record.key_id:
+            await self._mark_revoked((earlier.client_id, earlier.record.key_id), earlier.record)
         if record.cut_off is None or record.revoked is not None:
             return
         await self._mark_revoked(record.history[-1].identity, record.cut_off)
@@ -324,6 +333,8 @@ class MountStore:
         who = (account.client_id, account.key_id)
         if record.live and record.live.identity == who:
             return False
+        if self._earlier and self._earlier.record.key_id == account.key_id:
+            return True
         if record.cut_off and record.history and record.history[-1].identity == who:
             # Also where an earlier release cut it off, which left no mark.
             return True

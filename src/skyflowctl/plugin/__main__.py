@@ -29,7 +29,9 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
         process=protect_process().to_json(),
     )
     clock = SystemClock()
-    return lambda storage: Engine(storage, HttpTokenService(), engine_settings, clock)
+    return lambda storage, options: Engine(
+        storage, HttpTokenService(), engine_settings, clock, options
+    )
 
 
 def main(

@@ -57,7 +57,8 @@ class MountStorage(Storage, Protocol):
         """Close the connection."""
 
 
-EngineFactory = Callable[[Storage], HostedEngine]
+EngineFactory = Callable[[Storage, Mapping[str, str]], HostedEngine]
+"""Makes an engine from its storage and from what the server tells of the mount: its options."""
 Connect = Callable[[int], Awaitable[MountStorage]]
 
 
@@ -108,7 +109,7 @@ class Backend:
         await self.clean_up(None, metadata)
         try:
             check_room_for_mount(len(self._instances))
-            instance = await self._make_instance(message.broker_id)
+            instance = await self._make_instance(message.broker_id, dict(message.config))
         except (NoStorage, TooManyFilesError) as error:
             return _SetupReply(err=f"skyflow: {error}")
         except Exception:  # noqa: BLE001 - an exception would not name the plugin
@@ -117,10 +118,10 @@ class Backend:
         self._instances[metadata.get(_ID, "")] = instance
         return _SetupReply()
 
-    async def _make_instance(self, broker_id: int) -> _Instance:
+    async def _make_instance(self, broker_id: int, options: Mapping[str, str]) -> _Instance:
         storage = await self._connect(broker_id)
         try:
-            return _Instance(self._make_engine(storage), storage)
+            return _Instance(self._make_engine(storage, options), storage)
         except BaseException:
             storage.close()
             raise

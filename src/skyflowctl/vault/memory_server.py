@@ -38,8 +38,8 @@ class HostedEngine(Protocol):
 class EngineMaker(Protocol):
     """Makes the engine of a new mount."""
 
-    def __call__(self, path: str) -> HostedEngine:
-        """Return an engine with its own storage, empty or seeded, for this mount path."""
+    def __call__(self, path: str, options: Mapping[str, str]) -> HostedEngine:
+        """Return an engine with its own storage, empty or seeded, for a mount and its options."""
 
 
 class Refusal(Exception):
@@ -152,7 +152,9 @@ class MemoryServer:
             wanted = (body.get("config") or {}).get("plugin_version") or self.plugin_version
             self._check_version(wanted)
             entry |= {"plugin_version": wanted, "running_plugin_version": wanted}
-        self.mounts[path] = Mounted(entry, self.make_engine(path) if hosted else None)
+        self.mounts[path] = Mounted(
+            entry, self.make_engine(path, dict(entry["options"])) if hosted else None
+        )
 
     def tune(self, path: str, body: Mapping[str, Any]) -> None:
         """Change a mount's entry in place; unknown fields are taken and ignored.

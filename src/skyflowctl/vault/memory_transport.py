@@ -148,9 +148,9 @@ class MemoryTransport:
             await engine.aclose()
         await self._token_service.aclose()
 
-    def _make_engine(self, path: str) -> Engine:
+    def _make_engine(self, path: str, options: Mapping[str, str]) -> Engine:
         storage = self._storages.pop(path, None) or MemoryStorage()
-        engine = Engine(storage, self._token_service, self._settings, self._clock)
+        engine = Engine(storage, self._token_service, self._settings, self._clock, options)
         self._engines.append(engine)
         return engine
 

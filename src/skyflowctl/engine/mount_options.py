@@ -1,0 +1,34 @@
+"""What the options of a mount tell its engine when it is set up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from skyflowctl.clock import time_or_none
+from skyflowctl.engine.records import RevocationRecord
+
+# The same prefix as skyflowctl.vault.parsing.REVOKED_MARK: commands write these options.
+_MARK = "revoked_"
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierCutOff:
+    """A cut-off that an engine with the basic API could not keep, before ours took over.
+
+    Args:
+        record: as the mount's options have it.
+        client_id: of the key; empty where nobody could tell.
+    """
+
+    record: RevocationRecord
+    client_id: str = ""
+
+
+def earlier_cut_off(options: Mapping[str, str]) -> EarlierCutOff | None:
+    """Return the cut-off that the options tell; None: none, or one without a time."""
+    moment = time_or_none(options.get(f"{_MARK}at"))
+    if moment is None:
+        return None
+    by, reason, run, key_id, client_id = (
+        options.get(_MARK + name, "") for name in ("by", "reason", "run", "key_id", "client_id")
+    )
+    return EarlierCutOff(RevocationRecord(moment, by, reason, run, key_id), client_id)
