@@ -124,6 +124,14 @@ def test_a_command_page_is_coloured_when_forced(monkeypatch):
     assert "\x1b[1mUsage" in invoke("version", "--help", env=env).stdout
 
 
+def test_a_command_to_copy_is_never_broken():
+    text = "then run 'skyflowctl apply --replace-credential order', and look at the server's log"
+    lines = pages.wrap(text, 30)
+    assert "'skyflowctl apply --replace-credential order'," in lines
+    assert max(len(line) for line in lines if "apply" not in line) <= 30
+    assert " ".join(lines) == text
+
+
 def test_text_is_wrapped_but_not_within_brackets():
     lines = pages.wrap("a long text here [env: ONE, TWO]", 20, "  ")
     assert lines == ["  a long text here", "  [env: ONE, TWO]"]

@@ -12,7 +12,8 @@ import sys
 from skyflowctl.cli.table import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
-_WORD = re.compile(r"\[[^][]*\]\S*|\S+")
+# A command to copy is one word, and so is what stands in brackets.
+_WORD = re.compile(r"'(?:skyflowctl|bao) [^']*'\S*|\[[^][]*\]\S*|\S+")
 
 _WIDEST_NAME = 30
 
@@ -144,7 +145,10 @@ class Page:
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Break text at spaces, but not within brackets, into lines of at most ``width`` columns."""
+    """Break text at spaces, but not within brackets or a quoted command, into lines.
+
+    A line has at most ``width`` columns, but for a word that is longer.
+    """
     lines: list[str] = []
     current = ""
     for word in _WORD.findall(text):

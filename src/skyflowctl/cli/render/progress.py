@@ -1,5 +1,6 @@
 """What an apply does while it does it: a bar where a person watches, lines elsewhere."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,10 +39,21 @@ def progress(total: int, terminal: Terminal) -> Iterator["Shown"]:
     if terminal.quiet:
         yield Shown(_silent, terminal.note)
     elif terminal.interactive_err and total > 1:
-        with _bar(terminal) as bar:
-            yield Shown(_Bar(bar, total), lambda text: bar.console.print(text, markup=False))
+        with _bar(terminal) as bar, _above(terminal):
+            yield Shown(_Bar(bar, total), terminal.note)
     else:
         yield Shown(lambda event: _line(event, terminal), terminal.note)
+
+
+@contextmanager
+def _above(terminal: Terminal) -> Iterator[None]:
+    """Have what others write to stderr, such as a wait, stand on lines above the bar."""
+    before = terminal.err
+    terminal.err = sys.stderr  # while a bar is drawn, rich has its own writer there
+    try:
+        yield
+    finally:
+        terminal.err = before
 
 
 class Shown:
