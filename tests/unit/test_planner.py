@@ -256,6 +256,15 @@ class TestCredential:
         assert made.empty
         assert codes(made) == ["rotated-past"]
 
+    @pytest.mark.parametrize("kept", [frozenset({1}), frozenset()])
+    def test_a_way_back_is_offered_only_to_a_version_that_is_kept(self, kept):
+        live = self.rotated({1: "key-order-0", 2: "key-order-1"})
+        ((path, engine),) = live.engines.items()
+        live = dataclasses.replace(live, engines={path: dataclasses.replace(engine, kept=kept)})
+        what = p.manifest()
+        (warning,) = make_plan(what, live, p.identities(what, 0)).warnings
+        assert ("'skyflowctl rotate --rollback order --to 1'" in warning.fix) == bool(kept)
+
     def test_without_a_history_only_if_insisted(self):
         what = p.manifest()
         made = plan(what, self.rotated(None), p.identities(what, 2))

@@ -68,8 +68,8 @@ def judge(
     if not live.key_id and not insisted:
         warning = notes.live_key_unknown(mount, wanted)
     elif history is not None and wanted.key_id in history.values():
-        version = max(number for number, key in history.items() if key == wanted.key_id)
-        warning = notes.rotated_past(mount, live, wanted, version)
+        kept = [number for number in engine.kept if history.get(number) == wanted.key_id]
+        warning = notes.rotated_past(mount, live, wanted, max(kept, default=0))
     elif history is None and not insisted:
         warning = notes.replacement_withheld(mount, live, wanted)
     else:

@@ -110,13 +110,17 @@ def no_credential(mount: Mount) -> Problem:
 def rotated_past(
     mount: Mount, live: LiveConfig, wanted: CredentialIdentity, version: int
 ) -> Problem:
-    """The manifest is the one that is old; its key is never written back."""
+    """The manifest is the one that is old; its key is never written back.
+
+    ``version`` is the kept one with that key; 0: it was destroyed, so no rollback leads there.
+    """
+    back = f"'skyflowctl rotate --rollback {mount.name} --to {version}'"
     return Problem(
         "rotated-past",
         f"{mount.path} was rotated past the manifest: it runs on key {live.key_id}",
         f"the manifest's key {wanted.key_id} was live before, and is never written back",
-        f"point the credentials of {mount.name} at the live key; to go back to the "
-        f"manifest's: 'skyflowctl rotate --rollback {mount.name} --to {version}'",
+        f"point the credentials of {mount.name} at the live key"
+        + (f"; to go back to the manifest's: {back}" if version else ""),
         mount.where,
     )
 

@@ -177,13 +177,15 @@ class LiveEngine:
     """What one mount of ours holds. ``history`` maps a credential version to its
     key id; None when it was not asked for, or the engine has no history. ``unusable``
     tells of stored roles that the engine refuses, by name, why. ``revoked`` has the keys that
-    cut-offs destroyed, as far as the history was asked for."""
+    cut-offs destroyed, as far as the history was asked for, and ``kept`` the versions that can
+    be rolled back to."""
 
     config: LiveConfig
     roles: Mapping[str, LiveRole]
     history: Mapping[int, str] | None = None
     unusable: Mapping[str, str] = field(default_factory=dict)
     revoked: Mapping[str, LiveRevocation] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,9 @@ def with_past(
 ) -> LiveEngine:
     """Return what a mount holds with its history, and with the keys that this says are revoked."""
     keys = None if past is None else {number: one.key_id for number, one in past.items()}
-    return replace(engine, history=keys, revoked=revoked_keys(engine.config, past, mount.options))
+    kept = frozenset(number for number, one in (past or {}).items() if one.kept)
+    revoked = revoked_keys(engine.config, past, mount.options)
+    return replace(engine, history=keys, revoked=revoked, kept=kept)
 
 
 def tells_health(transport: Transport, path: str) -> bool:
