@@ -113,7 +113,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "uri-blank": (uri(TOKEN_URI.replace("manage", "man age")), "holds blanks"),
     "no-pem": (with_key(lambda pem: "".join(pem.splitlines()[1:-1])), "no complete PEM block"),
     "no-end-line": (with_key(lambda pem: pem.partition("-----END")[0]), "no complete PEM block"),
-    "two-pems": (with_key(lambda pem: pem + pem), "several PEM blocks"),
+    "two-pems": (with_key(lambda pem: pem + pem), "several private keys"),
     "public-key": (with_key(relabelled("PUBLIC KEY")), "holds a public key"),
     "certificate": (with_key(relabelled("CERTIFICATE")), "holds a certificate"),
     "other-label": (with_key(relabelled("OPENSSH PRIVATE KEY")), "another kind of PEM block"),

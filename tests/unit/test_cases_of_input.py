@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -267,3 +268,60 @@ def test_every_pattern_of_the_schema_has_its_words():
                     yield from patterns(value)
 
     assert set(patterns(SCHEMA)) == set(EXPECTED)
+
+
+# 20-printed-values
+PLACES = {
+    "max_age": MANIFEST.replace("    roles:", "    rotation: {max_age: VALUE}\n    roles:"),
+    "renew_before": MANIFEST.replace(
+        "    roles:", "    rotation: {renew_before: VALUE}\n    roles:"
+    ),
+    "tag": MANIFEST.replace("    roles:", "    tags: [VALUE]\n    roles:"),
+    "description": MANIFEST.replace("    roles:", "    description: VALUE\n    roles:"),
+    "version": MANIFEST.replace("version: 1\n", "version: VALUE\n"),
+    "plugin version": MANIFEST.replace("v1.0.0", "VALUE"),
+    "protect": MANIFEST.replace("    roles:", "    protect: VALUE\n    roles:"),
+    "name of a mount": MANIFEST.replace("  order:", "  VALUE:"),
+    "name of a role": MANIFEST.replace("      w:", "      VALUE:"),
+}
+VALUES = [
+    "0",
+    "90",
+    "1e3",
+    "0x10",
+    "0X1F",
+    "60:00",
+    "017",
+    "1_000",
+    "yes",
+    "2026-11-22",
+    "1.5",
+    "-5",
+]
+
+
+def as_printed(fix: str) -> str | None:
+    """The value that a fix prints, as it stands there."""
+    for before in ("quote it: ", "give it a unit: ", "such as ", "write "):
+        if before in fix:
+            return re.split(r" or |, ", fix.partition(before)[2])[0].removeprefix("version: ")
+    return None
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", VALUES)
+def test_point_13_a_printed_value_passes_its_own_check(tmp_path, key, place, value):
+    (tmp_path / "c.json").write_text(credential(key))
+    (tmp_path / "c.json").chmod(0o600)
+    _, problems = validate(tmp_path, PLACES[place].replace("VALUE", value))
+    for problem in problems:
+        printed = as_printed(problem["fix"])
+        if printed is not None:
+            again = validate(tmp_path, PLACES[place].replace("VALUE", printed))
+            assert again == (0, []), (problem["fix"], printed)
+
+
+@pytest.mark.parametrize("value", ["0", "1e3", "0x10", "60:00", "017"])
+def test_point_13_the_fix_of_a_duration_is_a_duration(tmp_path, value):
+    _, problems = validate(tmp_path, PLACES["max_age"].replace("VALUE", value))
+    assert "use a duration such as 90d" in problems[0]["fix"]

@@ -101,7 +101,6 @@ MANGLED = {
     "blanks for line ends": lambda pem: pem.replace("\n", " "),
     "one line": lambda pem: pem.replace("\n", ""),
     "indented": lambda pem: pem.replace("\n", "\n    "),
-    "quoted": lambda pem: f'"{pem}"',
     "76 columns": lambda pem: rewrapped(pem, 76),
 }
 
@@ -112,6 +111,25 @@ def test_a_mangled_key_becomes_canonical(how):
     account, warnings = accept(changed(privateKey=MANGLED[how](pem)))
     assert account.private_key.reveal() == pem
     assert warnings == ["key-layout"]
+
+
+BESIDE = {
+    "quoted": '"{key}"',
+    "text before it": "Bag Attributes\n    localKeyID: 01\n{key}",
+    "certificate before it": "{certificate}{key}",
+    "certificate behind it": "{key}{certificate}",
+    "as openssl pkcs12 writes it": "Bag Attributes\n{certificate}Key Attributes: -\n{key}",
+    "a chain": "{certificate}{certificate}{key}",
+}
+
+
+@pytest.mark.parametrize("how", BESIDE)
+def test_point_17_what_stands_beside_an_intact_key_is_no_news(how):
+    key = pkcs8(rsa_key())
+    certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    text = BESIDE[how].format(key=key, certificate=certificate)
+    account, warnings = accept(changed(privateKey=text))
+    assert (account.private_key.reveal(), warnings) == (key, [])
 
 
 def test_a_key_without_its_last_line_end_is_no_news():

@@ -52,6 +52,20 @@ def is_unsupported(rule: Mapping[str, Any]) -> bool:
     return rule.get("not") == {}
 
 
+def rule_at(path: tuple[str | int, ...]) -> Mapping[str, Any]:
+    """Return the schema's own rule for the value at a path; empty where it has no single one."""
+    rule: Any = schema()
+    for part in path:
+        if isinstance(part, int):
+            rule = rule.get("items")
+        else:
+            rule = rule.get("properties", {}).get(part, rule.get("additionalProperties"))
+        if not isinstance(rule, dict):
+            return {}
+    found: dict[str, Any] = rule
+    return found
+
+
 class Violation(NamedTuple):
     """One place where data breaks the schema.
 

@@ -6,8 +6,16 @@ from collections.abc import Set as AbstractSet
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.nodes import Node, Path, at_key, descend, locate, plain
-from skyflowctl.manifest.schema import Violation, is_unsupported, matches, violations
-from skyflowctl.manifest.wording import CREDENTIAL_KEYS, EXPECTED, MASK, did_you_mean, listed, shown
+from skyflowctl.manifest.schema import Violation, is_unsupported, violations
+from skyflowctl.manifest.wording import (
+    CREDENTIAL_KEYS,
+    EXPECTED,
+    MASK,
+    did_you_mean,
+    how_to_quote,
+    listed,
+    shown,
+)
 
 _REFERENCES = frozenset({"credentials", "operator_token"})
 _TYPE_NAMES = {
@@ -149,19 +157,19 @@ def _type(error: Violation, path: Path) -> _Words:
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
         why = "without quotes YAML reads it as another kind of value"
-        return "quote-it", summary, why, _how_to_quote(value, error)
+        return "quote-it", summary, why, _in_quotes(value, error, path)
     if options == ["boolean"]:
         return "bad-type", summary, _NOT_THAT, "write true or false, without quotes"
     example = f": [{shown(value)}]" if options == ["array"] and isinstance(value, str) else ""
     return "bad-type", summary, _NOT_THAT, f"write it as {expected}{example}"
 
 
-def _how_to_quote(value: object, error: Violation) -> str:
+def _in_quotes(value: object, error: Violation, path: Path) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if _expected(error).startswith("a duration"):
-        return _with_unit(text) or f"use {_expected(error)}"
-    fits = "pattern" not in error.rule or matches(error.rule["pattern"], text)
-    return f'quote it: "{text}"' if fits else f"use {_expected(error)}"
+        never = value == 0 and path[-1:] == ("max_age",)
+        return ("" if never else _with_unit(text)) or f"use {_expected(error)}"
+    return how_to_quote(text, error.rule)
 
 
 def _with_unit(number: str) -> str:

@@ -2,7 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from skyflowctl.manifest.schema import matches
 
 _LONGEST = 64
 _KEY_BODY_RUN = re.compile(r"[A-Za-z0-9+/=]{24}")
@@ -18,7 +21,7 @@ _CREDENTIAL_SHAPES = re.compile(
 )
 
 EXPECTED = {
-    r"^/[^\u0000-\u001f\u007f]+$":
+    r"^/[^\x00-\x1f\x7f]+$":
         "an absolute path on the server, such as /etc/openbao/keys/skyflow/order/key.json",
     r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})"
     r"(-[0-9A-Za-z.-]{1,64})?(\+[0-9A-Za-z.-]{1,64})?$":
@@ -28,7 +31,7 @@ EXPECTED = {
     "^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$":
         ("segments of letters, digits, -, _ and . joined by single slashes, none"
          " at either end"),
-    r"^[^\u0000-\u001f\u007f]*$":
+    r"^[^\x00-\x1f\x7f]*$":
         "one line of text",
     "^[A-Za-z0-9][A-Za-z0-9_.:/@=+-]{0,127}$":
         "1 to 128 letters, digits and _ . : / @ = + -, starting with a letter or digit",
@@ -76,3 +79,24 @@ def listed(words: Iterable[str]) -> str:
     """Return ``a, b and c``."""
     known = list(words)
     return known[0] if len(known) == 1 else f"{', '.join(known[:-1])} and {known[-1]}"
+
+
+def how_to_quote(text: str, rule: Mapping[str, Any]) -> str:
+    """Return what to do about a value that YAML readers take for no text.
+
+    Args:
+        text: the value as it stands there.
+        rule: what the schema asks of it; empty where that is not known.
+    """
+    if rule.get("type") == "boolean":
+        return "write true or false, without quotes"
+    if "const" in rule:
+        return f"write {rule['const']}"
+    if "enum" in rule and text not in rule["enum"]:
+        return f"use {' or '.join(map(str, rule['enum']))}"
+    if "pattern" in rule and not matches(rule["pattern"], text):
+        return f"use {EXPECTED.get(rule['pattern'], 'another form')}"
+    quoted = f'quote it: "{shown(text)}"'
+    if not rule and text.lower() in {"yes", "no", "on", "off"}:
+        return f"write true or false for a switch; for text, {quoted}"
+    return quoted

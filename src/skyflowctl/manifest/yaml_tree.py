@@ -10,7 +10,8 @@ from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.interpolate import BadInterpolation, interpolate
 from skyflowctl.manifest.nodes import Node, Path, Source, pointer
 from skyflowctl.manifest.scalars import Ambiguous, resolve
-from skyflowctl.manifest.wording import looks_like_credential, shown
+from skyflowctl.manifest.schema import rule_at
+from skyflowctl.manifest.wording import how_to_quote, looks_like_credential, shown
 from skyflowctl.manifest.yaml_events import Event, SyntaxProblem, parse
 
 MAX_DEPTH = 40
@@ -222,7 +223,8 @@ class _Builder:
             self._refuse_credential(event)
         elif event.style in _PLAIN_STYLES and not _is_text(event.value):
             summary = f'the key "{shown(event.value)}" is no text to every YAML reader'
-            fix = f'quote it: "{shown(event.value)}"'
+            rule = rule_at(self._path()[:-1]).get("propertyNames", {})
+            fix = how_to_quote(event.value, {"type": "string", **rule})
             self._refuse("quote-it", summary, fix, event, _READERS_DIFFER)
 
     def _value(self, event: Event) -> str | int | float | bool | None:
@@ -276,9 +278,7 @@ class _Builder:
             self._refuse("yaml-tag", "YAML tags are not used in a manifest", fix, event, why)
 
     def _refuse_ambiguous(self, text: str, event: Event) -> None:
-        is_switch = text.lower() in ("yes", "no", "on", "off")
-        quoted = f'quote it: "{shown(text)}"'
-        fix = f"write true or false for a switch; for text, {quoted}" if is_switch else quoted
+        fix = how_to_quote(text, rule_at(self._path()))
         self._refuse("quote-it", f"{shown(text)} is ambiguous in YAML", fix, event, _READERS_DIFFER)
 
     def _refuse_credential(self, event: Event) -> None:

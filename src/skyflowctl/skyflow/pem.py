@@ -51,22 +51,24 @@ def normalise(text: Secret) -> NormalKey:
     Raises:
         InvalidKey: no unencrypted RSA key of an accepted size can be read from it.
     """
-    label, body = _only_block(text.reveal())
+    label, body = _key_block(text.reveal())
     pem = f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"
     key = SigningKey.parse(Secret(pem))
     return NormalKey(
         pem=key.to_pem(),
         was_pkcs1=label == _PKCS1,
-        was_reflowed=text.reveal().rstrip("\n") != pem.rstrip("\n"),
+        was_reflowed=pem.rstrip("\n") not in text.reveal(),
     )
 
 
-def _only_block(text: str) -> tuple[str, str]:
-    blocks = list(_BLOCK.finditer(_ESCAPED_LINE_END.sub("\n", text)))
-    if not blocks:
+def _key_block(text: str) -> tuple[str, str]:
+    """Return label and content of the one private key; certificates may stand beside it."""
+    found = list(_BLOCK.finditer(_ESCAPED_LINE_END.sub("\n", text)))
+    if not found:
         raise InvalidKey("key-not-pem", "privateKey holds no complete PEM block")
+    blocks = [block for block in found if block["label"].endswith(_PKCS8)] or found[:1]
     if len(blocks) > 1:
-        raise InvalidKey("key-several", "privateKey holds several PEM blocks")
+        raise InvalidKey("key-several", "privateKey holds several private keys")
     label = blocks[0]["label"]
     if label not in (_PKCS8, _PKCS1):
         unknown = ("key-format", "privateKey holds another kind of PEM block")
