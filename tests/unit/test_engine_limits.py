@@ -357,3 +357,13 @@ async def test_a_credential_for_another_host_is_refused_with_who_may_allow_it():
     message = await bench.fails(400, "update", "config", credentials_json=bench.key())
     assert "manage.skyflowapis.com" not in message
     assert "add --allow-host to the plugin's catalog arguments" in message
+
+
+@scenario
+async def test_a_token_service_that_does_not_answer_has_a_name_before_health_is_given_up():
+    bench, tokens = await scripted(health_seconds=0.05)
+    assert EngineSettings().health_seconds < 10, "the deadline of skyflowctl health"
+    Gate(tokens)
+    health = await bench.read("health", refresh="true")
+    assert health["configuration_status"] == "token_service_unreachable"
+    assert health["token_service"]["error"] == "skyflow: not checked within 0.05 s [role r1]"

@@ -67,7 +67,7 @@ DeadlineOption = Annotated[
     str | None,
     option(
         "--deadline",
-        help="How long one mount may take to answer, such as 30s (default 12s).",
+        help="How long one mount may take to answer, such as 30s (default 10s).",
         metavar="SPAN",
     ),
 ]

@@ -15,6 +15,8 @@ class EngineSettings:
         credentials_directory: below it, in a folder of the mount's own, files may be
             named by ``credentials_file_path``; None switches that field off.
         mint_deadline: seconds that one exchange may take.
+        health_seconds: seconds that one health probe may take; less than the 10 s that
+            ``skyflowctl health`` waits, so that a slow token service has a name.
         max_in_flight: exchanges of one mount at a time; later ones wait in order.
         max_waiting: how many may wait; one more is refused.
         max_wait: seconds that one waits at most.
@@ -25,6 +27,7 @@ class EngineSettings:
     allowed_hosts: frozenset[str] = SKYFLOW_HOSTS
     credentials_directory: str | None = None
     mint_deadline: float = 10.0
+    health_seconds: float = 8.0
     max_in_flight: int = 64
     max_waiting: int = 1024
     max_wait: float = 10.0

@@ -61,9 +61,16 @@ class Verifier:
     seconds: float = 25.0
 
     async def check(
-        self, credential: MintingCredential, roles: Mapping[str, RoleRecord]
+        self,
+        credential: MintingCredential,
+        roles: Mapping[str, RoleRecord],
+        seconds: float | None = None,
     ) -> dict[str, RoleCheck]:
-        """Mint for each role with its probe; with no role, once without scope."""
+        """Mint for each role with its probe; with no role, once without scope.
+
+        ``seconds`` is the time for all of them; None: the verifier's own.
+        """
+        seconds = self.seconds if seconds is None else seconds
         results: dict[str, RoleCheck] = {}
         gate = asyncio.Semaphore(self.parallel)
 
@@ -72,7 +79,7 @@ class Verifier:
                 results[name] = await self._try(credential, role_id, ctx)
 
         try:
-            async with asyncio.timeout(self.seconds), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
                 for name, role in roles.items():
                     group.create_task(one(name, role.role_ids[0], role.ctx_probe or None))
                 if not roles:
@@ -80,7 +87,7 @@ class Verifier:
         except TimeoutError:
             # The roles that were not reached get their entry below.
             pass
-        late = RoleCheck(Failure(0, f"not checked within {self.seconds:g} s"))
+        late = RoleCheck(Failure(0, f"not checked within {seconds:g} s"))
         return {name: results.get(name, late) for name in roles or [NO_ROLE]}
 
     async def _try(

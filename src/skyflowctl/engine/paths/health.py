@@ -98,7 +98,9 @@ class HealthPath:
         config = await mount.store.config()
         checks: dict[str, RoleCheck] = {}
         if config.credential is not None:
-            checks = await mount.verifier.check(config.credential, await mount.store.roles())
+            checks = await mount.verifier.check(
+                config.credential, await mount.store.roles(), mount.settings.health_seconds
+            )
         probe = Probe(
             generation,
             mount.clock.monotonic(),
