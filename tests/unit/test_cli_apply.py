@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from support.cli import checked_data, checked_envelope, invoke
+from support.cli import checked_data, checked_envelope, invoke, schema_of
 from support.fake_server import FakeCredentials, FakeReplacer
 from support.reached import reached
 
@@ -195,6 +195,33 @@ def test_what_the_engine_says_about_a_write_is_told(applied, monkeypatch):
     applied.configs["skyflow/pay"]["description"] = "changed"
     shown = invoke("apply", "-y")
     assert shown.stderr.count("warning: skyflow/pay: reader: it does not mint") == 1
+
+
+def test_an_action_names_the_earlier_run_whose_approved_request_it_ran(applied, monkeypatch):
+    answer = applied.request
+
+    def request(method, path, **more):
+        reply = answer(method, path, **more)
+        resumed = path == "skyflow/pay/config" and method == "POST"
+        return dataclasses.replace(reply, sent_by_run="01m8gedd5r63ak1d" if resumed else "")
+
+    monkeypatch.setattr(applied, "request", request)
+    for mount in ("skyflow/pay", "skyflow/order"):
+        applied.configs[mount]["description"] = "changed"
+    done = invoke("apply", "-y", "-o", "json")
+    actions = {one["path"]: one for one in checked_data(done.stdout)["actions"]}
+    assert actions["skyflow/pay/config"]["sent_by_run"] == "01m8gedd5r63ak1d"
+    assert "sent_by_run" not in actions["skyflow/order/config"]
+
+
+def test_the_schema_of_apply_describes_every_field_of_an_action(applied):
+    """One that is done, one that is pending, one that ran an approved request."""
+    action = schema_of("apply")["properties"]["actions"]["items"]["properties"]
+    assert action["sent_by_run"]["type"] == "string"
+    assert action["result"]["enum"] == ["done", "failed", "skipped", "pending", "waiting"]
+    applied.configs["skyflow/pay"]["description"] = "changed"
+    (one,) = checked_data(invoke("apply", "-y", "-o", "json").stdout)["actions"]
+    assert {*one, "pending", "sent_by_run"} == set(action)
 
 
 def test_a_dry_run_says_nothing_about_throw_away_keys(server, monkeypatch):

@@ -1,7 +1,7 @@
 """``apply --dry-run``: the real planner, executor and engine on a server in this process."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.envelope import Result, problem_json, status_of
-from skyflowctl.cli.options import TargetOptions
 from skyflowctl.cli.render.plan import action_json, plan_json, show_plan
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.run import Run
@@ -22,24 +21,13 @@ _NOT_PROVABLE = (
 )
 
 if TYPE_CHECKING:
+    from skyflowctl.cli.commands.apply import ApplyRequest
     from skyflowctl.executor.ports import CredentialSource
-    from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.dry_run import DryRunResult
-    from skyflowctl.planner.plan import PlanOptions
     from skyflowctl.vault.gateway import Gateway
 
 
-def rehearse(
-    file: Sequence[str] | None,
-    target: TargetOptions,
-    run: Run,
-    parallelism: int,
-    options: "Callable[[Manifest], PlanOptions]",
-    *,
-    allow_hosts: Sequence[str] | None = None,
-    verify: bool = False,
-    require_verified: bool = False,
-) -> Result:
+def rehearse(request: "ApplyRequest", run: Run) -> Result:
     """Carry out the whole apply on a stage, and return what that proved.
 
     A server that is named is read for its live state and nothing else; with none the
@@ -51,28 +39,26 @@ def rehearse(
     """
     from skyflowctl.operations.dry_run import dry_run
 
-    manifest = manifests.load_manifest(file, run).manifest
-    named = wiring.server_is_named(target)
+    manifest = manifests.load_manifest(request.file, run).manifest
+    named = wiring.server_is_named(request.target)
     if not named:
         run.notice("no server is named: the dry run begins with an empty one")
-    with wiring.open_gateway(target, run) if named else nullcontext() as gateway:
+    with wiring.open_gateway(request.target, run) if named else nullcontext() as gateway:
         source = (
-            wiring.manifest_credentials(manifest, run, allow_hosts)
+            wiring.manifest_credentials(manifest, run, request.allow_hosts)
             if gateway is None
-            else wiring.credentials_for(manifest, gateway, run, allow_hosts)
+            else wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
         )
         done = dry_run(
             manifest,
             source,
             gateway,
-            options(manifest),
-            parallelism=parallelism,
+            request.options(manifest),
+            parallelism=request.parallelism,
         )
-        if verify:
-            done = replace(
-                _verified(done, gateway, source, allow_hosts, parallelism),
-                require_verified=require_verified,
-            )
+        if request.verify:
+            verified = _verified(done, gateway, source, request)
+            done = replace(verified, require_verified=request.require_verified)
         address = gateway.transport.server.name if gateway else ""
     return _result(done, address)
 
@@ -81,8 +67,7 @@ def _verified(
     done: "DryRunResult",
     gateway: "Gateway | None",
     source: "CredentialSource",
-    allow_hosts: Sequence[str] | None,
-    parallelism: int,
+    request: "ApplyRequest",
 ) -> "DryRunResult":
     """Return the result with what the token service says of each role."""
     from skyflowctl.cli.wiring_dev import dev_layout
@@ -91,12 +76,12 @@ def _verified(
     from skyflowctl.operations.token_hosts import token_hosts
     from skyflowctl.operations.token_service import TokenServiceOnDemand
 
-    hosts = token_hosts(allow_hosts, os.environ)
+    hosts = token_hosts(request.allow_hosts, os.environ)
     layout = dev_layout(gateway) if gateway else None
     hosts |= dev_token_hosts(layout) if layout else frozenset()
     service = partial(TokenServiceOnDemand, layout.ca if layout else None)
     verified = verify_declared(
-        done.planned, gateway, source, hosts, new_service=service, parallelism=parallelism
+        done.planned, gateway, source, hosts, new_service=service, parallelism=request.parallelism
     )
     return replace(done, verified=verified)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.targets import Named
+    from skyflowctl.planner.plan import PlanOptions
 
 # Exactly what nearly every manifest says, found without loading a YAML reader; any other
 # way to write it makes :func:`path_prefix` read the whole manifest.
@@ -139,6 +140,31 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
             code="unknown-mount",
         )
     return frozenset(known[name.strip("/")] for name in names)
+
+
+def plan_options(
+    manifest: "Manifest",
+    mounts: Sequence[str] | None,
+    *,
+    replace_credential: Sequence[str] | None,
+    allow_revoked_key: Sequence[str] | None,
+    adopt: Sequence[str] | None,
+    adopt_from: Sequence[str] | None,
+) -> "PlanOptions":
+    """Return what the arguments and flags of plan and apply permit.
+
+    Raises:
+        UsageError: the manifest has no such mount.
+    """
+    from skyflowctl.planner.plan import PlanOptions
+
+    return PlanOptions(
+        only=named_mounts(manifest, mounts),
+        replace_credential=frozenset(replace_credential or ()),
+        allow_revoked_key=frozenset(allow_revoked_key or ()),
+        adopt=frozenset(path.strip("/") for path in adopt or ()),
+        adopt_from=frozenset(adopt_from or ()),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,9 +136,8 @@ def health(
             and the row says how old it is.
         mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
-        deadline: seconds that one mount may take to answer on one node, and the server to
-            say that it serves; all mounts together have 60, or six times as many where that
-            is more. None: as long as the gateway waits.
+        deadline: seconds for one mount on one node, and for the server to say that it
+            serves; all together have 60, or six of it if that is more. None: no limit.
 
     Raises:
         NamespaceMissing: nothing is well or unwell in a namespace that does not exist.
@@ -154,15 +153,20 @@ def health(
     with within(deadline):
         doors, unasked = _doors(gateway, connect)
     asked = [(mount, node, door) for mount in mounts for node, door in doors]
+    ask = partial(_ask, refresh=refresh or mint, mint=mint)
     try:
         with Workers(parallelism) as pool:
-            ask = partial(_ask, refresh=refresh or mint, mint=mint)
             rows = pool.map(partial(_in_time, _Times.begin(deadline), ask), asked)
-            return HealthResult(tuple(rows), unasked)
     finally:
-        for _, door in doors:
-            if door is not gateway:
-                door.close()
+        _close(gateway, doors)
+    return HealthResult(tuple(rows), unasked)
+
+
+def _close(gateway: Gateway, doors: Sequence[tuple[str, Gateway]]) -> None:
+    """Close the ways to the nodes; the gateway is the caller's."""
+    for _, door in doors:
+        if door is not gateway:
+            door.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """``skyflowctl apply``."""
 
 import signal
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
@@ -29,6 +30,8 @@ from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.apply import ApplyResult
     from skyflowctl.operations.plan import PlanResult
@@ -116,62 +119,93 @@ def apply(
     same command."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
-        from skyflowctl.planner.plan import PlanOptions
-
-        return PlanOptions(
-            only=manifests.named_mounts(manifest, mounts),
-            replace_credential=frozenset(replace_credential or ()),
-            allow_revoked_key=frozenset(allow_revoked_key or ()),
-            adopt=frozenset(path.strip("/") for path in adopt or ()),
-            adopt_from=frozenset(adopt_from or ()),
+        return manifests.plan_options(
+            manifest,
+            mounts,
+            replace_credential=replace_credential,
+            allow_revoked_key=allow_revoked_key,
+            adopt=adopt,
+            adopt_from=adopt_from,
         )
 
-    def work(run: Run) -> Result:
-        if verify:
-            raise UsageError(
-                "--verify is only for --dry-run",
-                why="an apply itself tries every role when it is done",
-                fix="add --dry-run, or leave out --verify",
-                code="contradiction",
-            )
-        from skyflowctl.operations.plan import plan
+    request = ApplyRequest(
+        target,
+        file,
+        options,
+        parallelism=parallelism,
+        yes=yes,
+        no_input=no_input,
+        allow_hosts=allow_host,
+        unverified_nodes=allow_unverified_nodes,
+        verify=verify,
+        require_verified=require_verified,
+    )
+    run_command("apply", output, partial(_rehearse if dry_run else _work, request), _view)
 
-        manifest = manifests.load_manifest(file, run).manifest
-        with wiring.open_gateway(target, run) as gateway:
-            source = wiring.credentials_for(manifest, gateway, run, allow_host)
-            planned = plan(manifest, gateway, source, options(manifest), parallelism=parallelism)
-            try:
-                _ask(planned, gateway.transport.server.name, run, yes=yes, no_input=no_input)
-            except Refused as error:
-                return _refused(planned, error)
-            return _carry_out(
-                planned,
-                gateway,
-                source,
-                run,
-                parallelism,
-                unverified_nodes=allow_unverified_nodes,
-                require_verified=require_verified,
-            )
 
-    def rehearse(run: Run) -> Result:
-        from skyflowctl.cli.apply_rehearsal import rehearse as on_stage
+@dataclass(frozen=True, slots=True)
+class ApplyRequest:
+    """What one apply was asked to do.
 
-        return on_stage(
-            file,
-            target,
-            run,
-            parallelism,
-            options,
-            allow_hosts=allow_host,
-            verify=verify,
-            require_verified=require_verified,
+    Args:
+        target: the server.
+        file: the manifest's files.
+        options: returns what the plan permits, given the manifest.
+        parallelism: how many requests run at once.
+        yes: do not ask for a confirmation.
+        no_input: never ask.
+        allow_hosts: further token services that credentials may name.
+        unverified_nodes: replace a credential although nodes cannot be asked.
+        verify: with a dry run, have each role mint at the token service.
+        require_verified: a role that could not be tried is an error.
+    """
+
+    target: ApprovingTargetOptions
+    file: Sequence[str] | None
+    options: "Callable[[Manifest], PlanOptions]"
+    parallelism: int
+    yes: bool
+    no_input: bool
+    allow_hosts: Sequence[str] | None
+    unverified_nodes: bool
+    verify: bool
+    require_verified: bool
+
+
+def _rehearse(request: ApplyRequest, run: Run) -> Result:
+    from skyflowctl.cli.apply_rehearsal import rehearse
+
+    return rehearse(request, run)
+
+
+def _work(request: ApplyRequest, run: Run) -> Result:
+    if request.verify:
+        raise UsageError(
+            "--verify is only for --dry-run",
+            why="an apply itself tries every role when it is done",
+            fix="add --dry-run, or leave out --verify",
+            code="contradiction",
         )
+    from skyflowctl.operations.plan import plan
 
-    run_command("apply", output, rehearse if dry_run else work, _view)
+    manifest = manifests.load_manifest(request.file, run).manifest
+    with wiring.open_gateway(request.target, run) as gateway:
+        source = wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
+        planned = plan(
+            manifest,
+            gateway,
+            source,
+            request.options(manifest),
+            parallelism=request.parallelism,
+        )
+        try:
+            _ask(planned, gateway.transport.server.name, run, request)
+        except Refused as error:
+            return _refused(planned, error)
+        return _carry_out(planned, gateway, source, run, request)
 
 
-def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: bool) -> None:
+def _ask(planned: "PlanResult", server: str, run: Run, request: ApplyRequest) -> None:
     """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
     Raises:
@@ -193,7 +227,7 @@ def _ask(planned: "PlanResult", server: str, run: Run, *, yes: bool, no_input: b
     show_warnings(adopted, run.terminal)
     taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
     question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
-    wiring.confirm(question, run, yes=yes, no_input=no_input)
+    wiring.confirm(question, run, yes=request.yes, no_input=request.no_input)
 
 
 def _refused(planned: "PlanResult", error: Refused) -> Result:
@@ -211,10 +245,7 @@ def _carry_out(
     gateway: "Gateway",
     source: Any,
     run: Run,
-    parallelism: int,
-    *,
-    unverified_nodes: bool,
-    require_verified: bool,
+    request: ApplyRequest,
 ) -> Result:
     from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
@@ -228,17 +259,17 @@ def _carry_out(
     ):
         gateway.transport.stop_waiting_when(lambda: stop.asked)
         replacer = replacer_for(
-            gateway, source, run, stop, shown.notice, unverified_nodes=unverified_nodes
+            gateway, source, run, stop, shown.notice, unverified_nodes=request.unverified_nodes
         )
         done = carry_out(
             planned,
             gateway,
             source,
             replacer,
-            parallelism=parallelism,
+            parallelism=request.parallelism,
             on_event=shown,
             stop=stop,
-            require_verified=require_verified,
+            require_verified=request.require_verified,
         )
     if not planned.plan.empty:
         run.notice(f"run {run.id}: the server's audit log shows this id at every request")

@@ -22,7 +22,8 @@ from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.audit_denied import RefusedGroup
+    from skyflowctl.audit.model import Counts
+    from skyflowctl.operations.audit_denied import Refusals, RefusedGroup
 
 
 @command(
@@ -56,7 +57,6 @@ def denied(
     yours to decide: read it before you write it."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.cli.render.audit import counts_json
         from skyflowctl.operations.audit_denied import Refusals, known_from
         from skyflowctl.operations.audit_questions import Answers, unread_warnings
 
@@ -74,21 +74,27 @@ def denied(
         refusals = Refusals(known_from(manifest))
         refusals.add_all(answers)
         counts = answers.counts()
-        data = {
-            "denied": [_group_json(one) for one in refusals.found()],
-            "summary": {
-                "asked": answers.found,
-                "left_out": refusals.left_out,
-                "certain": counts.certain,
-                "read": counts_json(counts),
-            },
-        }
+        data = _data(refusals, answers.found, counts)
         asked = {**asked_json(patterns, names, query), "manifest": loaded is not None}
         keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="denied")
         warnings = [*unread_warnings(counts), *_warnings(refusals.left_out)]
         return Result(data, warnings=warnings)
 
     run_command("audit denied", output, work, _view)
+
+
+def _data(refusals: "Refusals", asked: int, counts: "Counts") -> dict[str, Any]:
+    from skyflowctl.cli.render.audit import counts_json
+
+    return {
+        "denied": [_group_json(one) for one in refusals.found()],
+        "summary": {
+            "asked": asked,
+            "left_out": refusals.left_out,
+            "certain": counts.certain,
+            "read": counts_json(counts),
+        },
+    }
 
 
 def _no_outcomes() -> UsageError:

@@ -182,7 +182,6 @@ def report(
     which mounts are cut off now, since when and why."""
 
     def work(run: Run) -> Result:
-        from skyflowctl.audit.report_json import report_json
         from skyflowctl.operations.audit_report import Question, build_report
 
         patterns = log_patterns(logs, dev=target.dev, address=target.address)
@@ -203,17 +202,25 @@ def report(
             known=known.roles,
             subject=_subject(about, known, dev=target.dev),
         )
-        found = build_report(question, sources)
-        data = report_json(found)
-        # Again: the logs may have taken an hour, and others write here too.
-        _outputs(output).check_places()
-        _write_files(output, question, found, data, run)
-        # Not in the evidence, which is the same from the same logs.
-        if known.cut_off is not None:
-            data = {**data, "cut_off": known.cut_off}
-        return Result(data, warnings=_warnings(found))
+        return _result(output, question, build_report(question, sources), known, run)
 
     run_command("audit report", output, work, _view if output.format != "csv" else _csv)
+
+
+def _result(
+    output: ReportOutputOptions, question: "Question", found: "Report", known: "_Known", run: Run
+) -> Result:
+    """Write the files that were asked for, and return the report."""
+    from skyflowctl.audit.report_json import report_json
+
+    data = report_json(found)
+    # Again: the logs may have taken an hour, and others write here too.
+    _outputs(output).check_places()
+    _write_files(output, question, found, data, run)
+    # Not in the evidence, which is the same from the same logs.
+    if known.cut_off is not None:
+        data = {**data, "cut_off": known.cut_off}
+    return Result(data, warnings=_warnings(found))
 
 
 def _outputs(output: ReportOutputOptions) -> "Outputs":

@@ -71,7 +71,6 @@ def plan(
 
     def work(run: Run) -> Result:
         from skyflowctl.operations.plan import plan as make
-        from skyflowctl.planner.plan import PlanOptions
 
         manifest = manifests.load_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
@@ -80,12 +79,13 @@ def plan(
                 manifest,
                 gateway,
                 wiring.credentials_for(manifest, gateway, run, allow_host),
-                PlanOptions(
-                    only=manifests.named_mounts(manifest, mounts),
-                    replace_credential=frozenset(replace_credential or ()),
-                    allow_revoked_key=frozenset(allow_revoked_key or ()),
-                    adopt=frozenset(path.strip("/") for path in adopt or ()),
-                    adopt_from=frozenset(adopt_from or ()),
+                manifests.plan_options(
+                    manifest,
+                    mounts,
+                    replace_credential=replace_credential,
+                    allow_revoked_key=allow_revoked_key,
+                    adopt=adopt,
+                    adopt_from=adopt_from,
                 ),
                 parallelism=parallelism,
             )

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,11 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.plugins import Registration
+    from collections.abc import Sequence
+
+    from skyflowctl.operations.plugin_files import ReloadedMount
+    from skyflowctl.operations.plugins import EntryChange, Question, Registration
+    from skyflowctl.vault.gateway import Gateway
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
@@ -158,7 +162,6 @@ def plugin_register(
 
     def work(run: Run) -> Result:
         from skyflowctl.cli.plugin_question import confirm_registration
-        from skyflowctl.operations.plugin_files import reload_mounts
         from skyflowctl.operations.plugins import Question, register_plugin
 
         asked = Question()
@@ -171,26 +174,34 @@ def plugin_register(
         wanted = _registration(launcher, name, version, engine)
         with wiring.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
-            reloaded = None
-            if reload:
-                reloaded = reload_mounts(
-                    gateway,
-                    wanted,
-                    lambda one: run.notice(f"{one.path} runs it: health {one.health}"),
-                )
-        data = {
-            **asdict(wanted),
-            # Values of the environment are not repeated, as the server does not either.
-            "env": [pair.partition("=")[0] for pair in wanted.env],
-            "changed": bool(changes),
-            "changes": [asdict(one) for one in changes],
-            "replaces": [asdict(one) for one in asked.replaced],
-            "loses": [asdict(one) for one in asked.lost],
-            "reloaded": None if reloaded is None else [asdict(one) for one in reloaded],
-        }
-        return Result(data)
+            reloaded = _reloaded(gateway, wanted, run) if reload else None
+        return Result({**_registered_json(wanted, changes, asked), "reloaded": reloaded})
 
     run_command("plugin register", output, work, _view_register)
+
+
+def _registered_json(
+    wanted: "Registration", changes: "Sequence[EntryChange]", asked: "Question"
+) -> dict[str, Any]:
+    return {
+        **asdict(wanted),
+        # Values of the environment are not repeated, as the server does not either.
+        "env": [pair.partition("=")[0] for pair in wanted.env],
+        "changed": bool(changes),
+        "changes": [asdict(one) for one in changes],
+        "replaces": [asdict(one) for one in asked.replaced],
+        "loses": [asdict(one) for one in asked.lost],
+    }
+
+
+def _reloaded(gateway: "Gateway", wanted: "Registration", run: Run) -> list[dict[str, Any]]:
+    """Reload the mounts of an entry one by one, and return them."""
+    from skyflowctl.operations.plugin_files import reload_mounts
+
+    def tell(one: "ReloadedMount") -> None:
+        run.notice(f"{one.path} runs it: health {one.health}")
+
+    return [asdict(one) for one in reload_mounts(gateway, wanted, tell)]
 
 
 _UNPROVED = Problem(
