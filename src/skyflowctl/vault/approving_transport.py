@@ -29,13 +29,16 @@ from skyflowctl.vault.failures import (
     VaultError,
 )
 from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
-from skyflowctl.vault.wrapping import UNWRAP, is_delivered, withdraw
+from skyflowctl.vault.wrapping import UNWRAP, is_delivered, withdraw, within
 
+# How a server says with a 400 that an object is not there.
+_NOTHING_THERE = ("No secret engine mount", "mount not configured", "Could not find header")
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
 
@@ -128,7 +131,8 @@ class ApprovingTransport(HvacTransport):
         return same
 
     def _is_about(self, one: StoredRequest, call: Call) -> bool:
-        mine = (self._cluster(), self.server.namespace, call.method, call.path)
+        within = namespace_of(call.path, self.server.namespace)
+        mine = (self._cluster(), within, call.method, call.path)
         return (one.cluster, one.namespace, one.method, one.path) == mine
 
     def _resume(self, call: Call, stored: StoredRequest) -> Reply | None:
@@ -175,7 +179,7 @@ class ApprovingTransport(HvacTransport):
     def _unwrap(self, call: Call, stored: StoredRequest) -> Reply:
         """Unwrap an approved request; reads of creds may be retried, a write is not."""
         login, creds = self.as_login(stored.token), approvals.is_creds(call)
-        headers = self._request_headers("", None, None, has_body=False)
+        headers = self._request_headers(stored.path, None, None, has_body=False)
         try:
             return login._do(Call("POST", UNWRAP, None, None, headers, creds, True))  # noqa: SLF001
         finally:
@@ -214,7 +218,7 @@ class ApprovingTransport(HvacTransport):
         except NotFound:
             return None
         except BadRequest as error:
-            if error.says("No secret engine mount") or error.says("mount not configured"):
+            if any(error.says(text) for text in _NOTHING_THERE):
                 return None
             raise
         # The protection of the process differs between nodes, and no write changes it.
@@ -229,12 +233,12 @@ class ApprovingTransport(HvacTransport):
         if call.wraps or not approvals.may_wait(call):
             return super()._parked(call, outcome)
         if call.secret:
-            gone = withdraw(self, outcome.parked.token)
+            gone = withdraw(self, outcome.parked.token, call.path)
             raise parked.secret_parked(call.method, call.path, gone=gone)
         try:
             stored = self._described(call, outcome.parked)
         except BaseException:
-            withdraw(self, outcome.parked.token)
+            withdraw(self, outcome.parked.token, call.path)
             raise
         if not self._policy.wait:
             raise self._kept(stored)
@@ -259,7 +263,7 @@ class ApprovingTransport(HvacTransport):
             method=call.method,
             path=call.path,
             version=version,
-            namespace=self.server.namespace,
+            namespace=namespace_of(call.path, self.server.namespace),
             digest=approvals.digest_of(call),
             before=approvals.digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
@@ -271,7 +275,8 @@ class ApprovingTransport(HvacTransport):
         try:
             state = self._wait_for(stored)
         except BaseException:
-            self._kept(stored)
+            problem = self._kept(stored).problems[0]
+            self._policy.tell(f"{problem.summary}; {problem.why}; {problem.fix}")
             raise
         if state is RequestState.WAITING:
             raise self._kept(stored)
@@ -307,7 +312,7 @@ class ApprovingTransport(HvacTransport):
         try:
             store.change(lambda entries: [*entries, stored])
         except SkyflowctlError as error:
-            gone = withdraw(self, stored.token)
+            gone = withdraw(self, stored.token, stored.path)
             why = f"{error.problems[0].summary} ({error.problems[0].why})"
             return parked.nowhere_to_keep(stored, why, gone=gone)
         return parked.pending(stored, store.kind)
@@ -323,18 +328,23 @@ class ApprovingTransport(HvacTransport):
         if parse_rfc3339(stored.expires_at) <= self._now():
             return RequestState.GONE
         try:
-            body = {"accessor": stored.accessor}
-            reply = self.request("POST", "sys/control-group/request", body=body, idempotent=True)
+            reply = self.request(
+                "POST",
+                "sys/control-group/request",
+                body={"accessor": stored.accessor},
+                headers=within(self, stored.path),
+                idempotent=True,
+            )
         except BadRequest:
             return RequestState.GONE
         except Forbidden:
-            approved = is_delivered(self, stored.token)
+            approved = is_delivered(self, stored.token, stored.path)
             return RequestState.APPROVED if approved else RequestState.WAITING
         return approvals.state_in(reply)
 
     def _drop(self, stored: StoredRequest) -> None:
         """Revoke a request's token, and delete the entry."""
-        withdraw(self, stored.token)
+        withdraw(self, stored.token, stored.path)
         store = self._pending_store()
         if stored in store.load():
             store.change(lambda entries: [one for one in entries if one != stored])
@@ -351,8 +361,9 @@ class ApprovingTransport(HvacTransport):
 
     def _sweep(self, store: PendingStore) -> None:
         """Drop requests that are gone, or that ran before their command was killed."""
-        here = (self._cluster(), self.server.namespace)
+        cluster, namespace = self._cluster(), self.server.namespace
         for one in store.load():
+            here = (cluster, namespace_of(one.path, namespace))
             if (one.cluster, one.namespace) != here or one.run == self._run_id:
                 continue
             state = self._state(one)

@@ -15,7 +15,7 @@ from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
 from skyflowctl.vault.failures import Busy
 from skyflowctl.vault.foreign_answers import Answer, is_the_servers_redirect, not_a_server
 from skyflowctl.vault.guards import Guards
-from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.outcome import (
     CallDone,
     CallForwarded,
@@ -185,7 +185,7 @@ class HvacTransport:
         with self._waits.watching(what) if self._waits else nullcontext():
             outcome = self._persist(call)
         if isinstance(outcome, CallDone) and call.wraps:
-            outcome = self._wrapped(outcome)
+            outcome = self._wrapped(outcome, call.path)
         match outcome:
             case CallDone(reply):
                 return reply
@@ -204,10 +204,10 @@ class HvacTransport:
         """
         raise given_up(self, call, outcome)
 
-    def _wrapped(self, done: CallDone) -> CallDone | CallPending:
+    def _wrapped(self, done: CallDone, path: str) -> CallDone | CallPending:
         """Tell an answer that was wrapped as asked from a request that was parked."""
         info = done.reply.wrap_info
-        if info is None or is_delivered(self, info.token):
+        if info is None or is_delivered(self, info.token, path):
             return done
         return CallPending(done.reply, info)
 
@@ -220,8 +220,8 @@ class HvacTransport:
         has_body: bool,
     ) -> dict[str, str]:
         headers = dict(self._always)
-        if self._target.namespace and not is_root_only(path):
-            headers[NAMESPACE_HEADER] = self._target.namespace
+        if within := namespace_of(path, self._target.namespace):
+            headers[NAMESPACE_HEADER] = within
         headers |= given or {}
         if has_body:
             headers["Content-Type"] = "application/json"

@@ -20,6 +20,11 @@ def is_root_only(path: str) -> bool:
     return _ROOT_ONLY.match(path) is not None
 
 
+def namespace_of(path: str, namespace: str) -> str:
+    """Return the namespace of a request to a path, made within ``namespace``; empty: the root."""
+    return "" if is_root_only(path) else namespace
+
+
 def check_namespace(name: str) -> str:
     """Return a namespace in its one form, without slashes at its ends; empty: the root.
 

@@ -7,6 +7,7 @@ from skyflowctl.vault import parked
 from skyflowctl.vault.approvals import writes
 from skyflowctl.vault.call import Call
 from skyflowctl.vault.failures import BadRequest, Forbidden, VaultError
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.transport import Transport
 
@@ -18,27 +19,34 @@ class _HasLogins(Transport, Protocol):
         """Return a transport to the same server with another token."""
 
 
-def is_delivered(transport: Transport, token: Secret) -> bool:
-    """Whether unwrapping gives something now: an answer, or the run of an approved request.
+def within(transport: Transport, path: str) -> dict[str, str]:
+    """Return the header that names the namespace in which a request to a path is parked."""
+    named = transport.server.namespace
+    return {NAMESPACE_HEADER: namespace_of(path, named)} if named else {}
+
+
+def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
+    """Whether unwrapping returns something now: an answer, or the run of an approved request.
 
     A parked request that is not approved and a token that is gone look alike: False.
     """
+    lookup, headers = "sys/wrapping/lookup", within(transport, path)
     try:
-        transport.request("POST", "sys/wrapping/lookup", body={"token": token}, idempotent=True)
+        transport.request("POST", lookup, body={"token": token}, headers=headers, idempotent=True)
     except BadRequest:
         return False
     return True
 
 
-def withdraw(transport: _HasLogins, token: Secret) -> bool:
-    """Have the server forget a parked request; False: it may still be approved and run.
+def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
+    """Withdraw the parked request to a path; False: it may still be approved and run.
 
-    A wrapping token has one use, and its own revocation is the only one that is not lost
-    on anything else.
+    A wrapping token has one use; revoking itself is the one that this must be.
     """
     login = transport.as_login(token)
+    headers = within(transport, path)
     try:
-        login.request("POST", "auth/token/revoke-self", idempotent=True)
+        login.request("POST", "auth/token/revoke-self", headers=headers, idempotent=True)
     except Forbidden:
         return True  # the token is gone already
     except VaultError:
@@ -49,10 +57,10 @@ def withdraw(transport: _HasLogins, token: Secret) -> bool:
 
 
 def given_up(transport: _HasLogins, call: Call, outcome: CallPending) -> VaultError:
-    """Withdraw a request that nobody waits for, and return the error that says so."""
+    """Withdraw a request that this command does not wait for, and return its error."""
     if outcome.parked is None:
         return parked.never_runs(call.method, call.path, outcome.reply)
-    gone = withdraw(transport, outcome.parked.token)
+    gone = withdraw(transport, outcome.parked.token, call.path)
     if call.wraps:
         return parked.wrapped_never_runs(call.method, call.path, gone=gone)
     return parked.withdrawn(call.method, call.path, writes=writes(call), gone=gone)
