@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from support.bao import BaoServer
 from support.cli import schema_of
-from support.emulator import RunningEmulator
-from support.plugin import build_from, copy_source, register
-from support.stack import BIN, clean_environ
+from support.plugin import build_from, copy_source
+from support.site import Site
 
 PLUGIN = "skyflow-dry"
 MANIFEST = """version: 1
@@ -29,36 +25,22 @@ mounts:
 LACKING = "      lacking: {role_ids: [not-of-this-account]}\n"
 
 
-class Place:
-    """A folder with a manifest, and a server that allows the emulator's host or does not."""
+class Place(Site):
+    """A server that allows the emulator's host or does not, and an account of one role."""
 
-    def __init__(self, folder: Path, bao: BaoServer, emulator: RunningEmulator) -> None:
-        self.folder, self.bao, self.emulator = folder, bao, emulator
-        self.digest = build_from(copy_source(folder / "src"), bao.plugin_dir, PLUGIN)
+    digest = ""
 
-    def register(self, *args: str) -> None:
-        env = [f"SSL_CERT_FILE={self.emulator.ca}"]
-        status, body = register(self.bao, PLUGIN, self.digest, args=args, env=env)
-        assert status == 204, body
+    def build(self) -> None:
+        """Build the plugin, which :meth:`allow` registers."""
+        self.digest = build_from(copy_source(self.folder / "src"), self.server.plugin_dir, PLUGIN)
 
-    def run(self, *args: str, server: bool, check: int = 0, text: bool = False) -> Any:
-        environ = self.bao.env() if server else clean_environ()
-        environ |= {"HOME": str(self.folder), "SSL_CERT_FILE": str(self.emulator.ca)}
-        environ |= {"SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host}
-        done = subprocess.run(
-            [str(BIN / "skyflowctl"), "apply", *args, *([] if text else ["-o", "json"])],
-            env=environ,
-            cwd=self.folder,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == check, (args, done.stdout, done.stderr)
-        if text:
-            return done.stdout
-        whole = json.loads(done.stdout)
+    def allow(self, host: str) -> None:
+        """Register the plugin with one further token service."""
+        self.register(PLUGIN, self.digest, "--allow-host", host)
+
+    def apply(self, *args: str, server: bool, code: int = 0) -> dict[str, Any]:
+        """Apply with ``-o json``; its envelope, the data of a dry run checked."""
+        whole = self.cli("apply", *args, server=server, code=code)
         if "dry_run" in whole["data"]:
             Draft202012Validator(schema_of("apply")).validate(whole["data"])
         return whole
@@ -70,9 +52,9 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, bao, emulator) -> Place:
-    made = Place(tmp_path_factory.mktemp("dry"), bao, emulator)
-    (made.folder / "key.json").write_text(emulator.new_account("r1"))
-    (made.folder / "key.json").chmod(0o600)
+    made = Place(bao, emulator, tmp_path_factory.mktemp("dry"))
+    made.build()
+    made.write("key.json", emulator.new_account("r1"))
     return made
 
 
@@ -87,18 +69,18 @@ def results(whole: dict[str, Any]) -> dict[str, str]:
 
 def test_a_dry_run_promises_rules_and_names_what_it_cannot_prove(place):
     before = place.exchanges()
-    told = place.run("--dry-run", server=False, text=True)
+    told = place.run("apply", "--dry-run", server=False).stdout
     assert "Rules proved on the real engine:" in told
     assert "Not provable without the token service:" in told
     assert "whether the account has each Skyflow role" in told
     assert "minted a token" not in told
-    dry = place.run("--dry-run", server=False)["data"]["dry_run"]
+    dry = place.apply("--dry-run", server=False)["data"]["dry_run"]
     assert (dry["connections"], dry["verified"], dry["engine_hosts"]) == ([], [], None)
     assert place.exchanges() == before
 
 
 def test_verify_without_a_server_finds_the_role_that_the_account_lacks(place):
-    whole = place.run("--dry-run", "--verify", server=False, check=3)
+    whole = place.apply("--dry-run", "--verify", server=False, code=3)
     assert results(whole) == {"good": "ok", "lacking": "refused"}
     assert whole["errors"][0]["code"] == "role-refused"
     assert whole["data"]["dry_run"]["connections"] == [{"to": place.emulator.host, "for": "tokens"}]
@@ -106,41 +88,41 @@ def test_verify_without_a_server_finds_the_role_that_the_account_lacks(place):
 
 
 def test_the_engines_hosts_come_from_the_servers_catalog(place):
-    place.register("--allow-host", "tokens.example.com:443")
-    refused = place.run("--dry-run", server=True, check=3)
+    place.allow("tokens.example.com:443")
+    refused = place.apply("--dry-run", server=True, code=3)
     assert "tokenURI" in json.dumps(refused["errors"])
     hosts = refused["data"]["dry_run"]["engine_hosts"]
     assert "tokens.example.com:443" in hosts
     assert place.emulator.host not in hosts
 
-    place.register("--allow-host", place.emulator.host)
-    allowed = place.run("--dry-run", server=True)["data"]["dry_run"]
+    place.allow(place.emulator.host)
+    allowed = place.apply("--dry-run", server=True)["data"]["dry_run"]
     assert place.emulator.host in allowed["engine_hosts"]
-    assert allowed["connections"] == [{"to": place.bao.address, "for": "the live state"}]
+    assert allowed["connections"] == [{"to": place.server.address, "for": "the live state"}]
 
 
 def test_verify_asks_the_server_where_the_mount_is(place):
-    place.register("--allow-host", place.emulator.host)
+    place.allow(place.emulator.host)
     (place.folder / "mounts.yaml").write_text(MANIFEST)
-    place.run("-y", server=True)
+    place.apply("-y", server=True)
     try:
         (place.folder / "mounts.yaml").write_text(MANIFEST + LACKING)
-        whole = place.run("--dry-run", "--verify", server=True, check=3)
+        whole = place.apply("--dry-run", "--verify", server=True, code=3)
         assert results(whole) == {"good": "ok", "lacking": "refused"}
         asked = {one["role"]: one["asked"] for one in whole["data"]["dry_run"]["verified"]}
         assert asked == {"good": "dry/order/config/verify", "lacking": place.emulator.host}
         targets = [(one["to"], one["for"]) for one in whole["data"]["dry_run"]["connections"]]
         assert targets == [
-            (place.bao.address, "the live state"),
-            (place.bao.address, "dry/order/config/verify"),
+            (place.server.address, "the live state"),
+            (place.server.address, "dry/order/config/verify"),
             (place.emulator.host, "tokens"),
         ]
     finally:
-        place.bao.bao("secrets", "disable", "dry/order")
+        place.server.bao("secrets", "disable", "dry/order")
 
 
 def test_verify_alone_is_a_usage_error(place):
-    error = place.run("--verify", "-y", server=True, check=64)["errors"][0]
+    error = place.apply("--verify", "-y", server=True, code=64)["errors"][0]
     assert (error["code"], error["fix"]) == (
         "contradiction",
         "add --dry-run, or leave out --verify",

@@ -11,15 +11,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bao import BaoServer, running_bao
-from support.emulator import RunningEmulator, running_emulator
+from support.bao import running_bao
+from support.emulator import running_emulator
 from support.plugin import processes_of, wait_for
-from support.stack import BIN, REPO, clean_environ
+from support.site import Site
+from support.stack import REPO
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,30 +36,8 @@ mounts:
 CREDS = "skyflow/order/creds/reader"
 
 
-@dataclass
-class Site:
-    """A server on disk, an emulator, and a folder with a manifest."""
-
-    server: BaoServer
-    emulator: RunningEmulator
-    folder: Path
-
-    def cli(self, *args: str, code: int | None = 0) -> dict[str, Any]:
-        """Run skyflowctl with ``-o json``; its envelope."""
-        env = {name: self.server.env()[name] for name in ("BAO_ADDR", "BAO_TOKEN", "BAO_CACERT")}
-        env |= {"HOME": str(self.folder), "SSL_CERT_FILE": str(self.emulator.ca)}
-        done = subprocess.run(
-            [str(BIN / "skyflowctl"), *args, "-o", "json"],
-            env={**clean_environ(), **env, "SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host},
-            cwd=self.folder,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
-            check=False,
-        )
-        assert code is None or done.returncode == code, (args, done.stdout, done.stderr)
-        return json.loads(done.stdout)
+class Upgraded(Site):
+    """A server on disk, and installations of two versions beside each other."""
 
     def want(self, version: str) -> None:
         (self.folder / "mounts.yaml").write_text(MANIFEST.format(version=version))
@@ -102,7 +80,7 @@ class Site:
     def launcher(self, target: Path) -> Path:
         return Path(json.loads(self.built(target).stdout)["path"])
 
-    def register(self, launcher: Path, *more: str) -> dict[str, Any]:
+    def registered(self, launcher: Path, *more: str) -> dict[str, Any]:
         host = ("--allow-host", self.emulator.host, "--env", f"SSL_CERT_FILE={self.emulator.ca}")
         return self.cli("plugin", "register", str(launcher), *host, "-y", *more)["data"]
 
@@ -124,19 +102,18 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Site]:
+def site(tmp_path_factory) -> Iterator[Upgraded]:
     with running_emulator() as emulator, running_bao(raft=True) as server:
         folder = tmp_path_factory.mktemp("site")
-        account = folder / "order.json"
-        account.write_text(emulator.new_account("role-order"))
-        account.chmod(0o600)
-        yield Site(server, emulator, folder)
+        made = Upgraded(server, emulator, folder)
+        made.write("order.json", emulator.new_account("role-order"))
+        yield made
 
 
-def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: Site) -> None:
+def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: Upgraded) -> None:
     old = site.installed("1.0.0", "v1.0.0")
     first = site.launcher(old)
-    assert site.register(first)["version"] == "v1.0.0"
+    assert site.registered(first)["version"] == "v1.0.0"
     site.want("v1.0.0")
     site.cli("apply", "-y")
     assert site.serves()
@@ -191,7 +168,7 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: S
     assert [one["code"] for one in stopped["errors"]] == ["upgrade-lost-roles"]
     assert "names a host that is not allowed" in stopped["errors"][0]["why"]
     assert site.health(code=6) == "refused"
-    site.register(second, "--reload")
+    site.registered(second, "--reload")
     assert site.health() == "ok"
 
     # A snapshot of before the upgrade wants the old launcher, which is still there.
@@ -215,7 +192,7 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: S
     wait_for(lambda: site.server.api("GET", "sys/health")[0] == 200)
     assert site.health(code=6) != "ok"
     mended = site.launcher(site.installed("1.0.1", "v1.0.1-again"))
-    told = site.register(mended, "--reload")
+    told = site.registered(mended, "--reload")
     assert [(one["path"], one["health"]) for one in told["reloaded"]] == [("skyflow/order", "ok")]
     assert site.health() == "ok"
 

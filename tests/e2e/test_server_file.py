@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from support.approvals import Approvals, free, guarded
 from support.bao import BaoServer
 from support.emulator import RunningEmulator
-from support.plugin import build_from, copy_source, register
-from support.stack import BIN
+from support.plugin import build_from, copy_source
+from support.site import Site
 
 PLUGIN = "skyflow-files"
 MANIFEST = """version: 1
@@ -31,12 +29,9 @@ mounts:
 
 
 @dataclass
-class Place:
-    """A server whose engine may read files, one mount's file, and the command line."""
+class Place(Site):
+    """A server whose engine may read files, and one mount's file."""
 
-    folder: Path
-    server: BaoServer
-    emulator: RunningEmulator
     file: Path
     client_id: str = ""
 
@@ -50,23 +45,8 @@ class Place:
         self.file.write_text(text)
         return json.loads(text)["keyID"]
 
-    def json(self, *args: str, check: int = 0, token: str = "") -> dict[str, Any]:
-        login = {"BAO_TOKEN": token} if token else {}
-        done = subprocess.run(
-            [str(BIN / "skyflowctl"), *args, "-o", "json"],
-            env={**self.server.env(), **login, "HOME": str(self.folder)},
-            cwd=self.folder,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == check, (args, done.stdout, done.stderr)
-        return json.loads(done.stdout)
-
     def live_key(self) -> str:
-        return self.json("config", "show", "order")["data"]["key_id"]
+        return self.cli("config", "show", "order")["data"]["key_id"]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +56,11 @@ def site(tmp_path_factory, bao: BaoServer, emulator: RunningEmulator) -> Place:
     file = keys / "files" / "order" / "key.json"
     file.parent.mkdir(parents=True)
     sha256 = build_from(copy_source(folder / "src"), bao.plugin_dir, PLUGIN)
-    args = ["--allow-host", emulator.host, "--credentials-directory", str(keys)]
-    status, body = register(bao, PLUGIN, sha256, args=args, env=[f"SSL_CERT_FILE={emulator.ca}"])
-    assert status == 204, body
-    (folder / "mounts.yaml").write_text(MANIFEST.replace("FILE", str(file)))
-    return Place(folder, bao, emulator, file)
+    made = Place(bao, emulator, folder, file)
+    more = ("--allow-host", emulator.host, "--credentials-directory", str(keys))
+    made.register(PLUGIN, sha256, *more)
+    made.write("mounts.yaml", MANIFEST.replace("FILE", str(file)))
+    return made
 
 
 @pytest.fixture
@@ -92,38 +72,38 @@ def place(site: Place) -> Iterator[Place]:
 
 def test_validate_plan_dry_run_apply_and_rotate(place):
     first = place.put_key()
-    assert place.json("validate")["data"]["resolved"] == 0
+    assert place.cli("validate")["data"]["resolved"] == 0
 
-    (config,) = [one for one in place.json("plan")["data"]["actions"] if one["kind"] == "config"]
+    (config,) = [one for one in place.cli("plan")["data"]["actions"] if one["kind"] == "config"]
     changes = {one["field"]: one["after"] for one in config["changes"]}
     assert changes["credentials_file_path"] == str(place.file)
     assert "key_id" not in changes  # nobody here knows it
 
-    dry = place.json("apply", "--dry-run")
+    dry = place.cli("apply", "--dry-run")
     assert dry["status"] in {"ok", "changes"}
     assert "on the server" in json.dumps(dry)
 
-    applied = place.json("apply", "-y")
+    applied = place.cli("apply", "-y")
     assert applied["status"] == "ok"
     assert place.live_key() == first
-    assert place.json("creds", "order", "producer")["data"]["key_id"] == first
+    assert place.cli("creds", "order", "producer")["data"]["key_id"] == first
 
-    again = place.json("plan")
+    again = place.cli("plan")
     assert again["data"]["actions"] == []
     (warning,) = [one for one in again["data"]["warnings"] if one["code"] == "server-file-unread"]
     assert first in warning["why"]
-    assert place.json("apply", "-y")["status"] == "ok"
+    assert place.cli("apply", "-y")["status"] == "ok"
 
-    refused = place.json("rotate", "order", "-y", check=5)
+    refused = place.cli("rotate", "order", "-y", code=5)
     assert refused["errors"][0]["code"] == "unchanged-credential"
 
     second = place.put_key()
-    tried = place.json("rotate", "order", "--dry-run")["data"]["mounts"][0]
+    tried = place.cli("rotate", "order", "--dry-run")["data"]["mounts"][0]
     assert (tried["from"], tried["to"], place.live_key()) == (first, second, first)
-    (rotated,) = place.json("rotate", "order", "-y")["data"]["mounts"]
+    (rotated,) = place.cli("rotate", "order", "-y")["data"]["mounts"]
     assert (rotated["result"], rotated["from"], rotated["to"]) == ("rotated", first, second)
     assert place.live_key() == second
-    assert place.json("plan")["data"]["actions"] == []
+    assert place.cli("plan")["data"]["actions"] == []
 
     private = json.loads(place.file.read_text())["privateKey"]
     assert private[40:80] not in place.server.audit_log.read_text()
@@ -131,11 +111,11 @@ def test_validate_plan_dry_run_apply_and_rotate(place):
 
 def test_a_file_that_is_not_there_is_said_and_nothing_is_made_live(place):
     place.put_key()
-    place.json("apply", "-y")
+    place.cli("apply", "-y")
     live = place.live_key()
     place.file.rename(place.file.with_suffix(".gone"))
     try:
-        failed = place.json("rotate", "order", "-y", check=65)
+        failed = place.cli("rotate", "order", "-y", code=65)
         assert "no credential of this mount can be read there" in json.dumps(failed["errors"])
         assert place.live_key() == live
     finally:
@@ -145,20 +125,20 @@ def test_a_file_that_is_not_there_is_said_and_nothing_is_made_live(place):
 def test_a_guarded_config_is_rotated_to_a_file_once_that_is_approved(place, tmp_path):
     """The one way on a guarded config: the approver sees a path, and no key."""
     place.put_key()
-    place.json("apply", "-y")
+    place.cli("apply", "-y")
     exports = place.server.env()
     approvals = Approvals(SimpleNamespace(exports=exports)).set_up()
     token = approvals.operator(guarded("files/order/config"), free("files/*"))
     words = ("rotate", "order", "-y", "--pending", str(tmp_path / "pending.json"))
     first, second = place.live_key(), place.put_key()
-    (waits,) = place.json(*words, token=token, check=7)["data"]["mounts"]
+    (waits,) = place.cli(*words, token=token, code=7)["data"]["mounts"]
     assert (waits["result"], place.live_key()) == ("pending", first)
     ((accessor, seen),) = approvals.waiting().items()
     assert seen["request_data"]["credentials_file_path"] == str(place.file)
     assert "credentials_json" not in seen["request_data"]
     approvals.approve(accessor)
-    (done,) = place.json(*words, token=token)["data"]["mounts"]
+    (done,) = place.cli(*words, token=token)["data"]["mounts"]
     assert (done["result"], done["from"], done["to"]) == ("rotated", first, second)
-    config = place.json("config", "show", "order")["data"]
+    config = place.cli("config", "show", "order")["data"]
     assert (config["key_id"], config["rotation"]["state"]) == (second, "committed")
     assert approvals.waiting() == {}

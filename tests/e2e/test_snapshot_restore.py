@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.bao import BaoServer, running_bao
+from support.bao import running_bao
 from support.cluster import wait_until
-from support.emulator import RunningEmulator, running_emulator
+from support.emulator import running_emulator
 from support.plugin import register_skyflow
-from support.stack import BIN, clean_environ
+from support.site import Site
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -35,30 +32,8 @@ mounts:
 """
 
 
-@dataclass
-class Site:
-    """A server on disk, an emulator, and a folder with a manifest."""
-
-    server: BaoServer
-    emulator: RunningEmulator
-    folder: Path
-
-    def cli(self, *args: str, code: int = 0) -> dict[str, Any]:
-        """Run skyflowctl with ``-o json``; its envelope."""
-        env = {name: self.server.env()[name] for name in ("BAO_ADDR", "BAO_TOKEN", "BAO_CACERT")}
-        env |= {"HOME": str(self.folder), "SSL_CERT_FILE": str(self.emulator.ca)}
-        done = subprocess.run(
-            [str(BIN / "skyflowctl"), *args, "-o", "json"],
-            env={**clean_environ(), **env, "SKYFLOWCTL_ALLOW_HOSTS": self.emulator.host},
-            cwd=self.folder,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == code, (args, done.stdout, done.stderr)
-        return json.loads(done.stdout)
+class Restored(Site):
+    """A server on disk, and a mount whose key a restore brings back."""
 
     @property
     def operator(self) -> tuple[str, ...]:
@@ -68,10 +43,6 @@ class Site:
             *("--account-id", self.emulator.account_id),
             *("--management-host", self.emulator.host),
         )
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
-        (self.folder / name).chmod(0o600)
 
     def new_key(self) -> str:
         """Another key of payment's account, put behind the manifest's reference; its id."""
@@ -97,13 +68,13 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
     folder = tmp_path_factory.mktemp("site")
     with running_emulator() as emulator, running_bao(raft=True) as server:
         env = [f"SSL_CERT_FILE={emulator.ca}"]
         register_skyflow(server, args=["--allow-host", emulator.host], env=env)
         emulator.control.set_token_lifetime(3)
-        site = Site(server, emulator, folder)
+        site = Restored(server, emulator, folder)
         site.write("payment.json", emulator.new_account("role-engine"))
         site.write("order.json", emulator.new_account("role-order"))
         site.write("operator.token", emulator.operator_token.reveal())
@@ -114,7 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("mend", ["reference", "generate"])
 def test_a_restored_mount_whose_key_is_gone_is_refused_and_rotate_mends_it(
-    site: Site, mend: str
+    site: Restored, mend: str
 ) -> None:
     (_, old), order = site.states()["payment"], site.states()["order"]
     snapshot = site.folder / f"{secrets.token_hex(4)}.snapshot"
