@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+from support.approvals import running_approvals
 from support.bao import running_bao
 from support.emulator import emulator  # noqa: F401
 from support.https import local_ca  # noqa: F401
@@ -18,6 +19,13 @@ def bao():
     """One real OpenBao server for the session. Use own mount paths; leave the rest alone."""
     with running_bao() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def approvals():
+    """One dev stack for the session whose server has an approver; each module resets it."""
+    with running_approvals() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

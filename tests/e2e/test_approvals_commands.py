@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from support.approvals import ALL, Approvals, guarded, proxy
-from support.stack import BIN, running_stack
+from support.approvals import ALL, Approvals, codes, guarded, proxy
+from support.stack import BIN
 
 pytestmark = pytest.mark.real_server
 TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def module_place() -> Iterator[Approvals]:
-    with running_stack(apply=True) as stack:
-        yield Approvals(stack).set_up()
+def module_place(approvals: Approvals) -> Approvals:
+    """The server as the example's manifest has it, whatever ran before."""
+    approvals.stack.cli("apply", "-y", exported=True)
+    return approvals
 
 
 @pytest.fixture
@@ -72,10 +73,6 @@ def spare(place, manifest) -> Iterator[tuple[str, ...]]:
 
 def results(envelope) -> dict[str, str]:
     return {one["path"]: one["result"] for one in envelope["data"]["actions"]}
-
-
-def codes(envelope) -> list[str]:
-    return [one["code"] for one in envelope["errors"]]
 
 
 def test_apply_leaves_one_request_and_carries_it_out_once_approved(place, keep, manifest):
@@ -165,7 +162,7 @@ def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_pat
     file = tmp_path / "key.json"
     file.write_text((place.stack.dev / "credentials" / "order.json").read_text())
     words = ("config", "write", "spare", "--credentials", f"file:{file}", *keep)
-    host = place.api("GET", "skyflow/order/config")[1]["data"]["token_uri"].split("/")[2]
+    host = place.config()["token_uri"].split("/")[2]
     with Watcher(place) as watcher:
         refused = place.run(token, *words, "--allow-host", host, check=5)
     assert codes(refused) == ["guarded_secret"]
@@ -177,12 +174,12 @@ def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_pat
 @pytest.mark.parametrize("words", [("--generate",), ()])
 def test_a_rotation_of_a_guarded_config_stops_before_intent_and_key(place, keep, words):
     token = place.operator(guarded("skyflow/payment/config"))
-    before = place.api("GET", "skyflow/payment/config")[1]["data"]
+    before = place.config("payment")
     made = created_keys(place)
     with Watcher(place) as watcher:
         envelope = place.run(token, "rotate", "payment", *words, "-y", *keep, check=5)
     assert codes(envelope) == ["guarded_secret"]
-    assert place.api("GET", "skyflow/payment/config")[1]["data"] == before
+    assert place.config("payment") == before
     assert created_keys(place) == made
     assert place.waiting() == {}
     assert not any("private" in one.lower() for one in watcher.seen)
@@ -243,11 +240,11 @@ def test_a_revoke_is_pending_and_cuts_off_once_approved(place, keep, spare):
     token = place.operator(guarded("skyflow/spare/config"))
     words = ("config", "revoke", "spare", "--reason", "INC-7", "-y", *keep)
     first = place.run(token, *words, check=7)
-    assert place.api("GET", "skyflow/spare/config")[1]["data"]["credentials_configured"]
+    assert place.config("spare")["credentials_configured"]
     place.approve(first["data"]["pending"]["accessor"])
     done = place.run(token, *words, check=None)
     assert done["data"]["cut_off"], done
-    assert not place.api("GET", "skyflow/spare/config")[1]["data"]["credentials_configured"]
+    assert not place.config("spare")["credentials_configured"]
 
 
 def test_a_registration_is_pending_and_then_done(place, keep):
@@ -270,21 +267,12 @@ def test_a_registration_is_pending_and_then_done(place, keep):
     )
 
 
-def write(place, token, text, *more, check=None, **env):
-    words = ("config", "write", "order", "--description", text, *more)
-    return place.run(token, *words, check=check, **env)
-
-
-def version(place) -> int:
-    return place.api("GET", "skyflow/order/config")[1]["data"]["version"]
-
-
 @pytest.mark.parametrize("way", ["lost", "killed"])
 def test_a_lost_reply_to_the_unwrap_is_settled_by_reading_back(place, keep, way):
     token = place.operator(guarded("skyflow/order/config"))
-    first = write(place, token, f"through {way}", *keep, check=7)
+    first = place.write(token, f"through {way}", *keep, check=7)
     place.approve(first["data"]["pending"]["accessor"])
-    before, lost = version(place), []
+    before, lost = place.config()["version"], []
 
     def after(path: str) -> bool:
         if path == "sys/wrapping/unwrap":
@@ -304,9 +292,9 @@ def test_a_lost_reply_to_the_unwrap_is_settled_by_reading_back(place, keep, way)
         _, told = command.communicate(token, timeout=60)
     assert command.returncode == (0 if way == "lost" else -signal.SIGKILL), told
     assert lost == ["sys/wrapping/unwrap"]
-    again = write(place, token, f"through {way}", *keep, check=0)
+    again = place.write(token, f"through {way}", *keep, check=0)
     assert again["data"]["changed"] == []
-    assert version(place) == before + 1
+    assert place.config()["version"] == before + 1
     assert place.waiting() == {}
     assert not Path(keep[1]).exists()
 
@@ -320,14 +308,14 @@ def test_the_keyring_keeps_a_request_when_no_file_is_named(place, tmp_path):
         "TEST_KEYRING_FILE": str(ring),
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
-    first = write(place, token, "by keyring", check=7, **env)
+    first = place.write(token, "by keyring", check=7, **env)
     assert first["data"]["pending"]["stored"] == "keyring"
-    second = write(place, token, "by keyring", check=7, **env)
+    second = place.write(token, "by keyring", check=7, **env)
     assert second["data"] == first["data"]
     marks = [one for one in (tmp_path / "state").rglob("*") if one.is_file()]
     assert all(one.read_text() == "" for one in marks)
     place.approve(first["data"]["pending"]["accessor"])
-    write(place, token, "by keyring", check=0, **env)
+    place.write(token, "by keyring", check=0, **env)
     assert json.loads(ring.read_text()) == {}
     assert not [one for one in (tmp_path / "state").rglob("*") if one.is_file()]
 
@@ -349,7 +337,7 @@ def test_a_rotation_whose_commit_is_parked_stays_open_and_is_gone_on_with(place,
     first = place.run(token, *words, check=7)
     (mount,) = first["data"]["mounts"]
     assert (first["status"], mount["result"]) == ("pending", "pending")
-    live = place.api("GET", "skyflow/payment/config")[1]["data"]
+    live = place.config("payment")
     assert (live["key_id"], live["rotation"]["state"]) == (mount["to"], "open")
     made = created_keys(place)
     assert place.run(token, *words, check=7)["data"]["mounts"][0]["result"] == "pending"
@@ -357,7 +345,7 @@ def test_a_rotation_whose_commit_is_parked_stays_open_and_is_gone_on_with(place,
     place.approve(accessor)
     done = place.run(token, *words)["data"]["mounts"][0]
     assert (done["result"], done["to"]) == ("rotated", mount["to"])
-    assert place.api("GET", "skyflow/payment/config")[1]["data"]["rotation"]["state"] == "committed"
+    assert place.config("payment")["rotation"]["state"] == "committed"
     assert created_keys(place) == made
 
 
@@ -365,14 +353,14 @@ def test_a_rollback_is_pending_and_then_done(place, keep):
     place.stack.cli("rotate", "payment", "--generate", "-y", exported=True)
     token = place.operator(guarded("skyflow/payment/config/rollback"))
     words = ("config", "rollback", "payment", *keep)
-    live = place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"]
+    live = place.config("payment")["key_id"]
     first = place.run(token, *words, check=7)
     assert first["data"]["mounts"][0]["result"] == "pending"
-    assert place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"] == live
+    assert place.config("payment")["key_id"] == live
     (accessor,) = place.waiting()
     place.approve(accessor)
     assert place.run(token, *words)["data"]["mounts"][0]["result"] == "rolled_back"
-    assert place.api("GET", "skyflow/payment/config")[1]["data"]["key_id"] != live
+    assert place.config("payment")["key_id"] != live
 
 
 def test_a_retirement_is_pending_and_then_done(place, keep):

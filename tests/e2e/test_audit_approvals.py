@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from support.approvals import ALL, Approvals, guarded
-from support.stack import running_stack
+from support.approvals import ALL, Approvals, guarded, running_approvals
 
 pytestmark = pytest.mark.real_server
 ROLE = "order-consumer-analytics"
@@ -15,8 +14,8 @@ ROLE = "order-consumer-analytics"
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Approvals]:
-    with running_stack(apply=True) as stack:
-        yield Approvals(stack).set_up()
+    with running_approvals() as running:
+        yield running
 
 
 def test_d_one_parked_one_approved_and_one_thrice_run_request(place: Approvals, tmp_path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import ssl
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from support.stack import Stack
+from support.stack import BIN, Stack, running_stack
 
 ALL = ("create", "update", "delete", "read", "list")
 WRITES = ("create", "update", "delete")
@@ -60,9 +61,13 @@ BASE = "\n".join(
 
 @dataclass
 class Approvals:
-    """One server, an operator whose policy a test sets, and an approver."""
+    """One server, an operator whose policy a test sets, and an approver.
+
+    With a ``namespace`` all of it is in there: logins, group, mounts and commands.
+    """
 
     stack: Stack
+    namespace: str = ""
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     approver: str = field(default="", repr=False)
     told: str = ""
@@ -122,6 +127,7 @@ class Approvals:
             data=None if body is None else json.dumps(body).encode(),
             headers={
                 "X-Vault-Token": exports["BAO_TOKEN"] if token is None else token,
+                **({"X-Vault-Namespace": self.namespace} if self.namespace else {}),
                 **(headers or {}),
             },
         )
@@ -157,14 +163,63 @@ class Approvals:
 
     def run(self, token: str, *args: str, check: int | None = 0, **more: str) -> dict[str, Any]:
         """Run a command as this login and return its whole envelope."""
+        within = ("-n", self.namespace) if self.namespace else ()
         done = self.stack.cli(
-            *args, "-o", "json", check=None, exported=True, env=self.env(token, **more)
+            *args, *within, "-o", "json", check=None, exported=True, env=self.env(token, **more)
         )
         self.told = done.stderr
         envelope = json.loads(done.stdout)
         if check is not None:
             assert done.returncode == check, (args, done.returncode, envelope, done.stderr)
         return envelope
+
+    @contextlib.contextmanager
+    def waiting_command(self, token: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command with ``-o json`` that waits for an approval, and say when it does."""
+        process = subprocess.Popen(
+            [str(BIN / "skyflowctl"), *args, "--wait-approval", "5m", "-o", "json"],
+            env={**self.stack.environ, **self.stack.exports, **self.env(token)},
+            cwd=self.stack.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stderr
+            told = iter(process.stderr.readline, "")
+            assert any("waiting for an approval" in line for line in told), process.wait(5)
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def write(
+        self, token: str, text: str, *more: str, check: int | None = None, **env: str
+    ) -> dict[str, Any]:
+        """Write the description of ``order`` with ``config write``."""
+        words = ("config", "write", "order", "--description", text, *more)
+        return self.run(token, *words, check=check, **env)
+
+    def config(self, mount: str = "order") -> dict[str, Any]:
+        """What root reads of a mount's config."""
+        return self.api("GET", f"skyflow/{mount}/config")[1]["data"]
+
+    def description(self) -> str:
+        """The live description of ``order``."""
+        return self.config()["description"]
+
+
+def codes(envelope: Mapping[str, Any]) -> list[str]:
+    """The codes of an envelope's errors."""
+    return [one["code"] for one in envelope["errors"]]
+
+
+@contextlib.contextmanager
+def running_approvals() -> Iterator[Approvals]:
+    """A dev stack of its own with the example applied, and an approver."""
+    with running_stack(apply=True) as stack:
+        yield Approvals(stack).set_up()
 
 
 class Proxy(ThreadingHTTPServer):
