@@ -1,0 +1,127 @@
+"""A transport whose requests may be parked: what it asks of its store, and in which namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.scripted import Answer, ScriptedServer, Seen, scripted
+
+from skyflowctl.secret import Secret
+from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
+from skyflowctl.vault.parked import PendingError
+from skyflowctl.vault.pending_store import StoredRequest
+from skyflowctl.vault.target import Target
+
+HEADER = "sys/config/auditing/request-headers/X-Skyflowctl-Run"
+WRITES = ("m/config", "n/config", "m/roles/a")
+
+
+class Store:
+    """Keeps requests in memory, and counts."""
+
+    kind = "file"
+
+    def __init__(self) -> None:
+        self.entries: list[StoredRequest] = []
+        self.loads = self.changes = 0
+
+    def load(self) -> list[StoredRequest]:
+        self.loads += 1
+        return list(self.entries)
+
+    def change(self, change: Callable[[list[StoredRequest]], list[StoredRequest]]) -> None:
+        self.changes += 1
+        self.entries = change(self.entries)
+
+
+class Parking:
+    """A server's script: writes are parked until ``approved``, reads find nothing."""
+
+    def __init__(self) -> None:
+        self.approved = False
+
+    def __call__(self, seen: Seen) -> Answer:
+        path = seen.path.removeprefix("/v1/").partition("?")[0]
+        if path == "sys/health":
+            return Answer(200, {"cluster_id": "c", "initialized": True, "sealed": False})
+        if path == "sys/control-group/request":
+            return Answer(200, {"request_id": "r", "data": {"approved": self.approved}})
+        if path == "sys/wrapping/unwrap":
+            return Answer(200, {"request_id": "r", "data": {"version": 1}})
+        if path.startswith("auth/token/"):
+            return Answer(200, {"request_id": "r", "data": {}})
+        if seen.method in {"GET", "LIST"}:
+            return Answer(404, {"errors": []})
+        info = {"token": f"s.{path}", "accessor": path, "ttl": 3600}
+        return Answer(200, {"request_id": "r", "wrap_info": info})
+
+
+@pytest.fixture
+def parking() -> Parking:
+    return Parking()
+
+
+@pytest.fixture
+def server(parking: Parking) -> Iterator[ScriptedServer]:
+    with scripted(Answer()) as running:
+        running.script = parking
+        yield running
+
+
+def transport(server: ScriptedServer, store: Store, namespace: str = "") -> ApprovingTransport:
+    target = Target(server.address, namespace, Secret("login"), "flags")
+    return ApprovingTransport(target, run_id="run", policy=ApprovalPolicy(lambda _: store))
+
+
+def write(over: ApprovingTransport, path: str) -> None:
+    over.request("POST", path, body={"description": "d"}, idempotent=True)
+
+
+def test_the_store_is_read_once_a_command_and_changed_for_each_parked_request(server):
+    store = Store()
+    first = transport(server, store)
+    for path in WRITES:
+        with pytest.raises(PendingError):
+            write(first, path)
+    first.close()
+    assert (store.loads, store.changes, len(store.entries)) == (1, 3, 3)
+
+    again = transport(server, store)
+    for path in WRITES:
+        with pytest.raises(PendingError):
+            write(again, path)
+    again.close()
+    assert (store.loads, store.changes, len(store.entries)) == (2, 3, 3)
+
+
+def test_an_approved_request_is_run_once_and_its_entry_is_removed(server, parking):
+    store = Store()
+    with pytest.raises(PendingError):
+        write(transport(server, store), "m/config")
+    parking.approved = True
+    write(transport(server, store), "m/config")
+    assert (store.entries, store.loads) == ([], 2)
+    assert [one.path for one in server.seen].count("/v1/sys/wrapping/unwrap") == 1
+
+
+@pytest.mark.parametrize(("path", "namespace"), [("m/config", "team"), (HEADER, "")])
+def test_a_request_is_asked_for_run_and_withdrawn_where_it_was_parked(
+    server, parking, path, namespace
+):
+    """What belongs to the server alone is in the root, whatever namespace the command names."""
+    store = Store()
+    with pytest.raises(PendingError):
+        write(transport(server, store, "team"), path)
+    assert [one.namespace for one in store.entries] == [namespace]
+    parking.approved = True
+    before = len(server.seen)
+    write(transport(server, store, "team"), path)
+    about = ("sys/control-group/request", "sys/wrapping/unwrap", "auth/token/revoke-self")
+    asked = [
+        (one.path.removeprefix("/v1/"), one.headers.get("x-vault-namespace", ""))
+        for one in server.seen[before:]
+        if one.path.removeprefix("/v1/") in about
+    ]
+    assert asked == [(one, namespace) for one in about]
+    assert store.entries == []
