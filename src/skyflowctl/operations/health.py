@@ -132,8 +132,7 @@ def health(
         plugin_name: the mount type that is ours.
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
-        refresh: have the engine probe now; False: its answer of the last 30 seconds will do,
-            and the row says how old it is.
+        refresh: have the engine probe now, instead of taking an answer of up to 30 s ago.
         mint: read a token for every role of a mount whose engine does not prove itself.
         parallelism: how many requests run at once.
         deadline: seconds for one mount on one node, and for the server to say that it

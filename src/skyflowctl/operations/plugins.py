@@ -110,14 +110,8 @@ def register_plugin(
     if present is not None and present.file_missing:
         present = None  # its arguments cannot be read, and it starts nothing
     changes = _changes(present, wanted)
-    other_args = present is not None and present.args != wanted.args
-    other_file = present is not None and present.sha256 != wanted.sha256
     if confirm is not None:
-        question = Question(
-            changes if other_args else (),
-            replaced_engines(gateway, wanted) if other_file else (),
-            lost_arguments(gateway, wanted),
-        )
+        question = _question(gateway, present, wanted, changes)
         if question != Question():
             confirm(question)
     try:
@@ -128,6 +122,22 @@ def register_plugin(
         _prove_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
     return changes
+
+
+def _question(
+    gateway: Gateway,
+    present: CatalogEntry | None,
+    wanted: Registration,
+    changes: tuple[EntryChange, ...],
+) -> Question:
+    """Return what there is to confirm; empty: nothing."""
+    other_args = present is not None and present.args != wanted.args
+    other_file = present is not None and present.sha256 != wanted.sha256
+    return Question(
+        changes if other_args else (),
+        replaced_engines(gateway, wanted) if other_file else (),
+        lost_arguments(gateway, wanted),
+    )
 
 
 @dataclass(frozen=True, slots=True)
