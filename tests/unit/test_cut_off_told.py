@@ -11,8 +11,9 @@ from support.gateways import identity, memory_rig
 
 from skyflowctl.cli import wiring
 from skyflowctl.engine.storage import MemoryStorage
+from skyflowctl.planner.credential import is_revoked
 from skyflowctl.rotation import rotate_words
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.failures import RevokedKeyError, failure
 from skyflowctl.vault.live import way_out
 
 REASON = "INC-1042: key in a log"
@@ -257,3 +258,20 @@ def test_creds_of_a_mount_that_never_had_a_credential_names_apply(rig):
     (error,) = checked_envelope(done.stdout)["errors"]
     assert (done.exit_code, error["code"]) == (65, "unconfigured")
     assert "'skyflowctl apply'" in error["fix"]
+
+
+def test_a_plan_calls_the_keys_revoked_that_the_engine_refuses_and_no_others(rig):
+    retired, live = rig.new_credential(), rig.new_credential()
+    path = rig.mount()
+    rig.gateway.write_config(path, {"credentials_json": retired}, cas=0)
+    rig.gateway.write_config(path, {"credentials_json": live})
+    rig.gateway.delete_kept_credential(path, 1)
+    rig.gateway.cut_off(path, REASON, "run-7")
+    state = rig.gateway.read_live_state([path], rig.gateway.list_mounts()[path].type)
+    engine = rig.gateway.with_history(state, [path]).engines[path]
+    assert is_revoked(engine, identity(live)[1])
+    assert not is_revoked(engine, identity(retired)[1])
+    with pytest.raises(RevokedKeyError):
+        rig.gateway.write_config(path, {"credentials_json": live})
+    rig.gateway.write_config(path, {"credentials_json": retired})
+    assert rig.gateway.read_config(path).key_id == identity(retired)[1]
