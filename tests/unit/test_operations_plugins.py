@@ -23,6 +23,7 @@ from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, failure
+from skyflowctl.vault.parked import PendingError
 
 WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
 
@@ -284,6 +285,47 @@ def test_reload_goes_mount_by_mount_and_stops_at_the_first_that_is_not_well():
         reload_mounts(server, WANTED, seen.append)
     assert server.reloaded == ["a", "b"]
     assert "b is not well" in caught.value.problems[0].summary
+
+
+@pytest.mark.parametrize("where", ["the list", "the reload", "the look afterwards"])
+def test_a_refusal_after_the_catalog_was_written_is_partly_done_and_names_what_is_done(where):
+    server = Reloading("a", "b", "c")
+
+    def refuse(*_):
+        raise failure(403, ("permission denied",), method="PUT", path="sys/x", request_id="r")
+
+    def reload(paths):
+        if paths == ["b"]:
+            refuse()
+        Reloading._reload(server, paths)
+
+    if where == "the list":
+        server.list_mounts = refuse
+    elif where == "the reload":
+        server.catalog.reload_mounts = reload
+    else:
+        server.read_mount = lambda path: refuse() if path == "b" else server.mounts[path]
+    with pytest.raises(PartlyDone) as caught:
+        reload_mounts(server, WANTED, lambda one: None)
+    (problem,) = caught.value.problems
+    assert caught.value.exit_code == 3
+    assert "the plugin is registered, but " in problem.summary
+    assert problem.why.endswith(f"before it: {'none' if where == 'the list' else 'a'}")
+    assert problem.fix.endswith("; then run the same command again")
+
+
+def test_a_reload_that_waits_for_an_approval_stays_pending():
+    server = Reloading("a")
+    request = SimpleNamespace(method="PUT", path="sys/plugins/reload/backend")
+    words = {"why": "a control group", "fix": "have it approved"}
+    pending = PendingError("the reload waits", **words, request=request, stored="none")
+
+    def wait(paths):
+        raise pending
+
+    server.catalog.reload_mounts = wait
+    with pytest.raises(PendingError):
+        reload_mounts(server, WANTED, lambda one: None)
 
 
 def test_arguments_are_those_that_the_plugin_reads():

@@ -273,6 +273,15 @@ def test_a_build_never_replaces_a_file_with_other_bytes(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [first.path]
 
 
+def test_what_is_no_launcher_in_the_folder_disturbs_no_build(tmp_path: Path):
+    head = b"#!/bin/sh\n# a launcher made by `skyflowctl plugin build`\n"
+    (tmp_path / "changed").write_bytes(head + b"\xff\xfe not UTF-8")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert [build.is_launcher(path) for path in sorted(tmp_path.iterdir())] == [True, False, False]
+    assert build.build_launcher(tmp_path).path.exists()
+
+
 def test_an_environment_that_another_launcher_names_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

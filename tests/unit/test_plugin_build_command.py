@@ -29,6 +29,12 @@ def test_a_wrong_folder_is_said_in_three_lines(tmp_path: Path, capsys) -> None:
     assert [line.partition(":")[0] for line in lines] == ["error", "because", "fix"]
 
 
+def test_a_folder_that_takes_no_file_is_said_in_three_lines(capsys) -> None:
+    assert main(["/proc/self"]) == 64
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["error", "because", "fix"]
+
+
 def test_it_needs_nothing_of_the_command_line() -> None:
     script = (
         "import sys, skyflowctl.plugin.build; "

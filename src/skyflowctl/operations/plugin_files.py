@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from skyflowctl.errors import PartlyDone, Problem, UsageError, os_reason
+from skyflowctl.errors import PartlyDone, Problem, os_reason
 from skyflowctl.operations.plugins import Registration, file_digest
-from skyflowctl.plugin.build import is_launcher
+from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import Forbidden, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.parked import PendingError
 
 _CHECK_SECONDS = 30
 
@@ -88,13 +89,9 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
         UsageError: the directory is none.
         VaultError: the server refuses the lists.
     """
-    if directory is not None and not directory.is_dir():
-        raise UsageError(
-            f"{directory} is no folder",
-            why="the plugin directory is looked into on this host",
-            fix="name the server's plugin_directory, or leave --directory out",
-            code="plugin-directory",
-        )
+    if directory is not None:
+        fix = "name the server's plugin_directory, or leave --directory out"
+        check_plugin_folder(directory, "the plugin directory is looked into on this host", fix)
     listed = [entry for entry in gateway.catalog.list() if entry.name == name]
     try:
         entries = [_whole(gateway, entry) for entry in listed]
@@ -249,13 +246,7 @@ def plan_prune(gateway: Gateway, directory: Path) -> PrunePlan:
         UsageError: the directory is none.
         VaultError: the catalog or the mounts cannot be read; nothing is known to be unused.
     """
-    if not directory.is_dir():
-        raise UsageError(
-            f"{directory} is no folder",
-            why="launchers are removed on this host",
-            fix="name the server's plugin_directory",
-            code="plugin-directory",
-        )
+    check_plugin_folder(directory, "launchers are removed on this host")
     entries = [_whole(gateway, one) for one in gateway.catalog.list() if not one.builtin]
     running = {live.running_sha256 for live in gateway.list_mounts().values()}
     unused, kept = [], []
@@ -293,30 +284,61 @@ def reload_mounts(
     """Reload the mounts that run a version, one after the other, each verified.
 
     Verified means: the mount runs the registered file, and its health is what it was, or ok.
+    The catalog has the new entry already, so no failure is "nothing was written".
 
     Raises:
-        PartlyDone: a mount does not run it; those after it were not reloaded.
+        PartlyDone: a mount does not run it, or the server refused its reload; those after it
+            were not reloaded.
+        PendingError: the server holds the reload until somebody else approves it.
     """
     done: list[ReloadedMount] = []
-    for path, live in sorted(gateway.list_mounts().items()):
-        version = live.plugin_version or live.running_plugin_version
-        if live.type != wanted.name or version != wanted.version:
-            continue
-        before = _health(gateway, path)
-        gateway.catalog.reload_mounts([path])
-        one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
-        if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
-            raise PartlyDone(
-                f"{path} is not well after its reload; the mounts after it were not reloaded",
-                why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
-                f"its health is {one.health}, before {before}",
-                fix=f"see the server's log, then: skyflowctl health, or bao plugin reload "
-                f"-mounts={path}/ -scope=global",
-                code="reload-not-verified",
-            )
-        on_mount(one)
-        done.append(one)
+    path = ""
+    try:
+        for path in _mounts_to_reload(gateway, wanted):
+            one = _reload(gateway, path, wanted)
+            on_mount(one)
+            done.append(one)
+    except PendingError:
+        raise
+    except VaultError as error:
+        raise _reload_failed(path, done, error.problems[0]) from error
     return tuple(done)
+
+
+def _reload_failed(path: str, done: Sequence[ReloadedMount], cause: Problem) -> PartlyDone:
+    what = f"the reload of {path} failed or was not verified" if path else "no mount was reloaded"
+    before = ", ".join(one.path for one in done) or "none"
+    return PartlyDone(
+        f"the plugin is registered, but {what}",
+        why=f"{cause.summary}: {cause.why}".rstrip(": ") + f"; reloaded before it: {before}",
+        fix=f"{cause.fix}; then run the same command again".removeprefix("; then "),
+        code="reload-not-verified",
+    )
+
+
+def _mounts_to_reload(gateway: Gateway, wanted: Registration) -> list[str]:
+    return [
+        path
+        for path, live in sorted(gateway.list_mounts().items())
+        if live.type == wanted.name
+        and (live.plugin_version or live.running_plugin_version) == wanted.version
+    ]
+
+
+def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
+    before = _health(gateway, path)
+    gateway.catalog.reload_mounts([path])
+    one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
+    if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
+        raise PartlyDone(
+            f"{path} is not well after its reload; the mounts after it were not reloaded",
+            why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
+            f"its health is {one.health}, before {before}",
+            fix=f"see the server's log, then: skyflowctl health, or bao plugin reload "
+            f"-mounts={path}/ -scope=global",
+            code="reload-not-verified",
+        )
+    return one
 
 
 def _running(gateway: Gateway, path: str) -> str:

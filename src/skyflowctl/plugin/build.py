@@ -129,6 +129,8 @@ def build_launcher(
 def is_launcher(path: Path) -> bool:
     """Return whether a file is a launcher that a build has written, by its head."""
     try:
+        if not path.is_file():
+            return False  # to open a pipe would wait for its other end
         with path.open("rb") as opened:
             return _MARK.encode() in opened.read(512)
     except OSError:
@@ -152,8 +154,8 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
     for other in sorted(folder.iterdir()):
         if not is_launcher(other):
             continue
-        present = other.read_text("utf-8")
-        if own in present and present != text:
+        present = other.read_bytes()
+        if own.encode() in present and present != text.encode():
             raise Refused(
                 f"{other.name} was built from this same installation, which has changed since",
                 why="a launcher starts only with the files it was built with, and the "
@@ -193,13 +195,7 @@ def _find(name: str) -> Module:
 
 
 def _check(plugin_dir: Path, name: str, python: str) -> None:
-    if not plugin_dir.is_dir():
-        raise UsageError(
-            f"{plugin_dir} is no folder",
-            why="a launcher goes into a folder that the server reads already",
-            fix="name the server's plugin_directory",
-            code="plugin-directory",
-        )
+    check_plugin_folder(plugin_dir, "a launcher goes into a folder that the server reads already")
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name for a plugin",
@@ -214,6 +210,19 @@ def _check(plugin_dir: Path, name: str, python: str) -> None:
             fix="install skyflowctl in another folder",
             code="plugin-interpreter",
         )
+
+
+def check_plugin_folder(
+    folder: Path, why: str, fix: str = "name the server's plugin_directory"
+) -> None:
+    """Refuse what is not a folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not folder.is_dir():
+        summary = f"{folder} is not a folder"
+        raise UsageError(summary, why=why, fix=fix, code="plugin-directory")
 
 
 def _compile(modules: tuple[Module, ...]) -> None:
@@ -300,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="skyflow", help="the plugin's name (default skyflow)")
     given = parser.parse_args(arguments)
     try:
-        built = build_launcher(given.directory, given.name)
+        built = _built(given.directory, given.name)
     except SkyflowctlError as error:
         for problem in error.problems:
             lines = f"error: {problem.summary}\nbecause: {problem.why}\nfix: {problem.fix}\n"
@@ -309,6 +318,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = {**asdict(built), "path": str(built.path), "version": semver()}
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
     return 0
+
+
+def _built(folder: Path, name: str) -> BuiltLauncher:
+    try:
+        return build_launcher(folder, name)
+    except OSError as error:
+        raise UsageError.of_file(
+            f"a file cannot be used: {error.filename}",
+            error,
+            fix="correct its name, its folder or its permissions",
+            code="unusable-file",
+        ) from None
 
 
 if __name__ == "__main__":
