@@ -26,6 +26,7 @@ from support.posture import (
     rotation,
 )
 
+from skyflowctl.operations.plugin_files import running_mounts, running_problems
 from skyflowctl.posture.checks import CHECKS, examine
 from skyflowctl.posture.facts import (
     Certificate,
@@ -287,6 +288,15 @@ def test_a_mount_that_runs_another_file_than_the_registered():
 def test_a_mount_whose_version_is_not_registered_any_more():
     given = facts(mount("order"), catalog=(entry("v2.0.0", DIGEST),))
     assert "not in the catalog" in one(given, "engine-digest")[2]
+
+
+@pytest.mark.parametrize("registered", [entry("v1.0.0", "cd" * 32), entry("v2.0.0", DIGEST)])
+def test_posture_and_plugin_list_tell_a_running_fault_alike(registered):
+    given = facts(mount("order"), catalog=(registered,))
+    (finding,) = found(given, "engine-digest")
+    mounts = running_mounts([given.ours[0].mount], "skyflow", [registered])
+    (problem,) = running_problems(mounts)
+    assert (finding.summary, finding.fix) == (problem.summary, problem.fix)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK
 from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.catalog import REGISTER_WANTED, RunningMount, compare
 from skyflowctl.vault.failures import Forbidden, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
@@ -29,15 +30,6 @@ class FileState(StrEnum):
     DOES_NOT_START = "does_not_start"
 
 
-class RunningState(StrEnum):
-    """What a mount runs, held against the catalog."""
-
-    OK = "ok"
-    DIFFERS = "differs"
-    NOT_REGISTERED = "not_registered"
-    NOT_TOLD = "not_told"
-
-
 @dataclass(frozen=True, slots=True)
 class CatalogFile:
     """A catalog entry and its file; ``detail`` is the launcher's own reason, or empty."""
@@ -45,16 +37,6 @@ class CatalogFile:
     entry: CatalogEntry
     state: FileState = FileState.UNCHECKED
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunningMount:
-    """What one mount really runs."""
-
-    path: str
-    version: str
-    sha256: str
-    state: RunningState
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +90,22 @@ def running_mounts(
     mounts: Iterable[LiveMount], name: str, entries: Sequence[CatalogEntry]
 ) -> tuple[RunningMount, ...]:
     """Return what the mounts of a type run, by path, held against these entries."""
-    registered = {entry.version: entry.sha256 for entry in entries if entry.name == name}
-    return tuple(
-        RunningMount(
-            live.path, live.running_plugin_version, live.running_sha256, _state(live, registered)
-        )
-        for live in sorted(mounts, key=lambda live: live.path)
-        if live.type == name
-    )
+    ours = sorted((live for live in mounts if live.type == name), key=lambda live: live.path)
+    return tuple(compare(live, entries) for live in ours)
 
 
 def running_problems(mounts: Sequence[RunningMount]) -> tuple[Problem, ...]:
     """Return a problem for each mount that cannot start again as it runs."""
     return tuple(
-        _running_problem(one)
+        Problem(
+            f"plugin-{one.state.replace('_', '-')}",
+            one.fault,
+            "the catalog decides what starts next: the mount may be down after the next restart",
+            REGISTER_WANTED,
+        )
         for one in mounts
-        if one.state in (RunningState.DIFFERS, RunningState.NOT_REGISTERED)
+        if one.fault
     )
-
-
-def _state(live: LiveMount, registered: dict[str, str]) -> RunningState:
-    if not live.running_sha256:
-        return RunningState.NOT_TOLD
-    if live.running_plugin_version not in registered:
-        return RunningState.NOT_REGISTERED
-    same = registered[live.running_plugin_version] == live.running_sha256
-    return RunningState.OK if same else RunningState.DIFFERS
 
 
 def _whole(gateway: Gateway, entry: CatalogEntry) -> CatalogEntry:
@@ -207,18 +179,6 @@ _NEW = (
     "install {version} into a new folder of its own, there: skyflowctl plugin build {directory}; "
     "then: skyflowctl plugin register FILE --reload, with the file that it names"
 )
-
-
-def _running_problem(one: RunningMount) -> Problem:
-    summary = f"{one.path} runs another file than the one that is registered as {one.version}"
-    if one.state is RunningState.NOT_REGISTERED:
-        summary = f"{one.path} runs {one.version}, which is not in the catalog"
-    return Problem(
-        f"plugin-{one.state.replace('_', '-')}",
-        summary,
-        "the catalog decides what starts next: the mount may be down after the next restart",
-        "skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload, with the file that is wanted",
-    )
 
 
 @dataclass(frozen=True, slots=True)

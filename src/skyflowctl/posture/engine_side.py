@@ -1,11 +1,13 @@
 """Checks of what runs: the plugin's digest on every node, and nodes where it is missing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 from skyflowctl.posture.facts import Facts, MountFacts, NodeFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, Grade, Subject
 from skyflowctl.posture.words import unchecked
 from skyflowctl.text import counted, listed
+from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.vault.catalog import REGISTER_WANTED, RunningState, compare
 
 
 def digests(facts: Facts) -> Iterator[Finding]:
@@ -13,10 +15,9 @@ def digests(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.catalog, NotRead):
         yield unchecked("engine-digest", facts.catalog, core=True)
     else:
-        registered = {entry.version: entry.sha256 for entry in facts.catalog}
         missing = {entry.version for entry in facts.catalog if entry.file_missing}
         for one in facts.ours:
-            yield from _against_catalog(one, registered)
+            yield from _against_catalog(one, facts.catalog)
             if one.mount.running_plugin_version in missing:
                 yield _without_file(one)
     if isinstance(facts.nodes, NotRead):
@@ -26,33 +27,26 @@ def digests(facts: Facts) -> Iterator[Finding]:
         yield from _node(node, facts)
 
 
-def _against_catalog(one: MountFacts, registered: Mapping[str, str]) -> Iterator[Finding]:
-    running, version = one.mount.running_sha256, one.mount.running_plugin_version
-    if not running:
+def _against_catalog(one: MountFacts, catalog: Sequence[CatalogEntry]) -> Iterator[Finding]:
+    running = compare(one.mount, catalog)
+    registered = {entry.version: entry.sha256 for entry in catalog}
+    if running.state is RunningState.NOT_REGISTERED:
+        why = "it cannot start again: at the next restart the mount issues no token"
+        evidence = f"registered versions: {listed(sorted(registered)) or 'none'}"
+    elif running.state is RunningState.DIFFERS:
+        why = "an unregistered file mints its tokens, and the next restart runs the registered one"
+        evidence = f"registered {registered[running.version]}"
+    else:
         return
-    name = one.mount.type
-    subject = Subject("mount", one.path)
-    if version not in registered:
-        yield Finding(
-            "engine-digest",
-            Grade.CRITICAL,
-            subject,
-            f"{one.path} runs {name} {version}, which is not in the catalog",
-            "it cannot start again: at the next restart the mount issues no token",
-            (f"running {running}", f"registered versions: {listed(sorted(registered)) or 'none'}"),
-            "skyflowctl plugin register FILE --reload, with that version's launcher",
-        )
-    elif registered[version] != running:
-        yield Finding(
-            "engine-digest",
-            Grade.CRITICAL,
-            subject,
-            f"{one.path} runs another file than the one that is registered as {version}",
-            "an unregistered file mints its tokens, and the next restart runs the registered one",
-            (f"running    {running}", f"registered {registered[version]}"),
-            f"find out who registered what, then bao plugin reload -mounts={one.path}/ "
-            "-scope=global",
-        )
+    yield Finding(
+        "engine-digest",
+        Grade.CRITICAL,
+        Subject("mount", one.path),
+        running.fault,
+        why,
+        (f"running    {running.sha256}", evidence),
+        REGISTER_WANTED,
+    )
 
 
 def _without_file(one: MountFacts) -> Finding:

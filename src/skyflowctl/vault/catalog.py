@@ -1,17 +1,70 @@
 """The server's plugin catalog: which secrets plugins it knows, by name and version."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
 from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.failures import NotFound, VaultError
+from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.transport import Transport
 
 _ROOT = "sys/plugins/catalog"
 # OpenBao 2.7 checks the file before it answers (500), so an entry cannot be read without it.
 _NO_FILE = re.compile(r"validating the command path: lstat (.+): no such file or directory")
+
+
+class RunningState(StrEnum):
+    """What a mount runs, compared with the catalog."""
+
+    OK = "ok"
+    DIFFERS = "differs"
+    NOT_REGISTERED = "not_registered"
+    NOT_TOLD = "not_told"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMount:
+    """What one mount really runs."""
+
+    path: str
+    version: str
+    sha256: str
+    state: RunningState
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, in one line; empty: nothing that is known."""
+        if self.state is RunningState.NOT_REGISTERED:
+            return f"{self.path} runs {self.version}, which is not in the catalog"
+        if self.state is RunningState.DIFFERS:
+            return (
+                f"{self.path} runs another file than the one that is registered as {self.version}"
+            )
+        return ""
+
+
+REGISTER_WANTED = (
+    "find out which file is wanted, then: skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload"
+)
+"""The fix of every fault of a running mount: one registration settles both sides."""
+
+
+def compare(live: LiveMount, entries: Iterable[CatalogEntry]) -> RunningMount:
+    """Return what a mount runs, compared with the catalog's entries."""
+    registered = {entry.version: entry.sha256 for entry in entries if entry.name == live.type}
+    version, running = live.running_plugin_version, live.running_sha256
+    if not running:
+        state = RunningState.NOT_TOLD
+    elif version not in registered:
+        state = RunningState.NOT_REGISTERED
+    else:
+        same = registered[version] == running
+        state = RunningState.OK if same else RunningState.DIFFERS
+    return RunningMount(live.path, version, running, state)
 
 
 class Catalog:
