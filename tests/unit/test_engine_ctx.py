@@ -1,8 +1,10 @@
 """The rules of ctx: what a token may carry, and what a role asks of it."""
 
+from contextlib import nullcontext
+
 import pytest
 
-from skyflowctl.engine.ctx import CtxPattern, CtxRule, InvalidCtx, check_ctx, probe_satisfies
+from skyflowctl.engine.ctx import CtxPattern, CtxRule, InvalidCtx, check_ctx, check_probe
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,8 @@ def test_required_takes_an_object_when_there_is_no_pattern():
     ],
 )
 def test_probe(required, pattern, probe, good):
-    assert probe_satisfies(CtxRule.of(required, pattern), probe) is good
+    with nullcontext() if good else pytest.raises(InvalidCtx):
+        check_probe(CtxRule.of(required, pattern), probe)
 
 
 def test_no_message_repeats_a_value():

@@ -141,15 +141,6 @@ def check_probe(rule: CtxRule, probe: object) -> None:
     rule.check(check_ctx(probe))
 
 
-def probe_satisfies(rule: CtxRule, probe: object) -> bool:
-    """Tell whether :func:`check_probe` accepts the probe for the rule."""
-    try:
-        check_probe(rule, probe)
-    except InvalidCtx:
-        return False
-    return True
-
-
 def _check_text(text: str, what: str) -> None:
     if not text.strip():
         raise InvalidCtx(f"{what} is empty or blank")

@@ -13,7 +13,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.engine.ctx import InvalidCtx
-from skyflowctl.engine.names import NAME_RULE, ROLE_ID, is_name
+from skyflowctl.engine.names import role_refusal
 from skyflowctl.engine.record_types import fits
 from skyflowctl.engine.records import (
     CONFIG_KEY,
@@ -157,14 +157,7 @@ def _own_host(text: str) -> frozenset[str]:
 
 def _foreign_role(name: str, stored: Mapping[str, Any]) -> RoleRecord:
     role_ids = _texts(stored["role_ids"])
-    reason = ""
-    if not is_name(name):
-        reason = NAME_RULE
-    elif len(role_ids) != 1:
-        reason = f"it has {len(role_ids)} role_ids, and exactly one is needed"
-    elif not ROLE_ID.fullmatch(role_ids[0]):
-        reason = "its role id has other characters than letters, digits, . _ and -"
-    if reason:
+    if reason := role_refusal(name, role_ids):
         raise UnusableRecordError(ROLE_PREFIX + name, f"{LEFT}: {reason}", foreign=True)
     return RoleRecord(
         role_ids=role_ids,

@@ -1,6 +1,7 @@
 """The rules for names of roles and for role ids, in one place for whoever asks."""
 
 import re
+from collections.abc import Sequence
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # What an engine with the basic API takes: a role of such a name may at least be deleted.
@@ -13,3 +14,14 @@ NAME_RULE = "a name has 1 to 63 lower-case letters, digits, _ and -, the first n
 def is_name(text: str) -> bool:
     """Tell whether a text is a name: it then is one part of a path and nothing else."""
     return NAME.fullmatch(text) is not None
+
+
+def role_refusal(name: str, role_ids: Sequence[str]) -> str:
+    """Return why this engine cannot take over another engine's role; empty: it can."""
+    if not is_name(name):
+        return NAME_RULE
+    if len(role_ids) != 1:
+        return f"it has {len(role_ids)} role_ids, and exactly one is needed"
+    if not ROLE_ID.fullmatch(role_ids[0]):
+        return "its role id has other characters than letters, digits, . _ and -"
+    return ""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.engine.names import ROLE_ID, is_name
+from skyflowctl.engine.names import role_refusal
 from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.skyflow.token_uri import parse_host
@@ -207,18 +207,14 @@ def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
         config = gateway.read_config(live.path)
         if not config.api.missing:
             return None
-        names = gateway.list_roles(live.path)
+        roles = gateway.list_roles(live.path)
     except VaultError as error:
         note = f"it could not be read: {error.problems[0].summary}"
         return ReplacedEngine(live.path, live.running_sha256, note=note)
-    refused = [
-        name
-        for name, role in names.items()
-        if not is_name(name) or len(role.role_ids) != 1 or not ROLE_ID.fullmatch(role.role_ids[0])
-    ]
-    by_file = config.raw.get("credentials_type") == "file_path"
-    note = "its credential is a file on the server: write it again after the reload"
-    return ReplacedEngine(live.path, live.running_sha256, tuple(refused), note if by_file else "")
+    refused = tuple(name for name, role in roles.items() if role_refusal(name, role.role_ids))
+    by_file = "its credential is a file on the server: write it again after the reload"
+    note = by_file if config.reads_file else ""
+    return ReplacedEngine(live.path, live.running_sha256, refused, note)
 
 
 _AT_ONCE = 8

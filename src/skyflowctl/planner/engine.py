@@ -52,10 +52,11 @@ class Outline:
 def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Action]:
     """Return what makes the mount's roles as the manifest says, in its order."""
     roles, api = (live.roles, live.config.api) if live else ({}, FULL_API)
+    left_out = set(roles_without_rule(mount, live))
     planned = (
         _role(manifest, mount, role, roles.get(role.name), api)
         for role in mount.roles
-        if role.name not in roles_without_rule(mount, live)
+        if role.name not in left_out
     )
     return [action for action in planned if action]
 

@@ -155,6 +155,11 @@ class LiveConfig:
     revoked: LiveRevocation | None = None
     process: Mapping[str, bool] | None = None
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether another engine reads the credential from a file for every token."""
+        return self.raw.get("credentials_type") == "file_path"
+
 
 @dataclass(frozen=True, slots=True)
 class LiveRole:
