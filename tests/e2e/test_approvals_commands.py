@@ -15,6 +15,7 @@ from support.approvals import ALL, Approvals, codes, guarded, proxy
 from support.stack import BIN
 
 pytestmark = pytest.mark.real_server
+SECRET_PATHS = ("config", "config/verify")  # tests/unit/test_guards.py: that is all of them
 TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -136,6 +137,10 @@ class Watcher:
         while not self._over.is_set():
             self.seen += [json.dumps(one) for one in self._place.waiting().values()]
 
+    def keys(self) -> list[str]:
+        """What was seen with a key in it."""
+        return [one for one in self.seen if "private" in one.lower()]
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -153,7 +158,7 @@ def test_an_apply_sends_no_key_to_a_guarded_config_and_writes_nothing(place, kee
     assert "server_file" in applied["errors"][0]["fix"]
     assert "skyflow/spare/" not in place.api("GET", "sys/mounts")[1]["data"]
     assert place.waiting() == {}
-    assert not any("private" in one.lower() for one in watcher.seen)
+    assert watcher.keys() == []
 
 
 def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_path):
@@ -167,22 +172,68 @@ def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_pat
         refused = place.run(token, *words, "--allow-host", host, check=5)
     assert codes(refused) == ["guarded_secret"]
     assert place.waiting() == {}
-    assert not any("private" in one.lower() for one in watcher.seen)
+    assert watcher.keys() == []
     place.api("DELETE", "sys/mounts/skyflow/spare")
 
 
 @pytest.mark.parametrize("words", [("--generate",), ()])
-def test_a_rotation_of_a_guarded_config_stops_before_intent_and_key(place, keep, words):
-    token = place.operator(guarded("skyflow/payment/config"))
+@pytest.mark.parametrize("path", SECRET_PATHS)
+def test_a_rotation_stops_before_intent_and_key_where_any_path_of_a_key_is_guarded(
+    place, keep, path, words
+):
+    token = place.operator(guarded(f"skyflow/payment/{path}"))
     before = place.config("payment")
     made = created_keys(place)
     with Watcher(place) as watcher:
         envelope = place.run(token, "rotate", "payment", *words, "-y", *keep, check=5)
     assert codes(envelope) == ["guarded_secret"]
+    assert f"v1/skyflow/payment/{path}" in envelope["errors"][0]["summary"]
     assert place.config("payment") == before
     assert created_keys(place) == made
     assert place.waiting() == {}
-    assert not any("private" in one.lower() for one in watcher.seen)
+    assert watcher.keys() == []
+
+
+@pytest.fixture
+def bare(place, tmp_path) -> Iterator[tuple[str, ...]]:
+    """The flags that name a key for ``skyflow/bare``, a mount without a credential."""
+    place.api("POST", "sys/mounts/skyflow/bare", {"type": "skyflow"})
+    file = tmp_path / "key.json"
+    file.write_text((place.stack.dev / "credentials" / "order.json").read_text())
+    host = place.config("order")["token_uri"].split("/")[2]
+    yield ("--credentials", f"file:{file}", "--allow-host", host)
+    place.api("DELETE", "sys/mounts/skyflow/bare")
+
+
+@pytest.mark.parametrize("path", SECRET_PATHS)
+def test_a_key_of_a_cut_off_mount_is_sent_to_no_guarded_path(place, keep, bare, path):
+    token = place.operator(guarded(f"skyflow/bare/{path}"))
+    with Watcher(place) as watcher:
+        refused = place.run(token, "rotate", "bare", *bare, "-y", *keep, check=6)
+    assert codes(refused) == ["guarded_secret", "mount-does-not-serve"]
+    assert place.waiting() == {}
+    assert watcher.keys() == []
+
+
+@pytest.mark.parametrize("path", SECRET_PATHS)
+def test_a_secret_that_is_parked_after_its_probe_is_withdrawn_and_said(place, keep, bare, path):
+    """The guard is set when the server has answered the probe, and before the write."""
+    token, full = place.operator(), f"skyflow/bare/{path}"
+    posts: list[str] = []
+
+    def after(asked: str) -> bool:
+        if asked == full and between.seen[-1].startswith("POST ") and not posts:
+            posts.append(asked)
+            place.operator(guarded(full))
+        return False
+
+    with proxy(place.stack, after) as between:
+        words = ("rotate", "bare", *bare, "-y", *keep)
+        refused = place.run(token, *words, check=6, BAO_ADDR=between.address)
+    assert posts == [full]
+    assert codes(refused)[0] == "secret_parked", refused
+    assert place.waiting() == {}
+    assert not place.config("bare")["credentials_configured"]
 
 
 def created_keys(place) -> str:

@@ -33,6 +33,7 @@ from skyflowctl.vault.failures import (
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.guards import guard_probe
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
 
@@ -76,6 +77,13 @@ def clock() -> Time:
     return Time()
 
 
+class Probed(HvacTransport):
+    """A transport that knows already that no path is guarded, so that it sends no probe."""
+
+    def refuse_guarded(self, method: str, path: str) -> None:
+        """No path is guarded."""
+
+
 def transport_to(
     *servers: ScriptedServer, clock: Time | None = None, **options: object
 ) -> HvacTransport:
@@ -83,7 +91,7 @@ def transport_to(
     target = Target(first, "team", Secret("t-hidden"), "flags", nodes=tuple(others))
     if clock:
         options |= {"monotonic": clock.monotonic, "sleep": clock.sleep}
-    return HvacTransport(target, run_id="run-1", **options)
+    return Probed(target, run_id="run-1", **options)
 
 
 def read(transport: HvacTransport, **options: object):
@@ -123,6 +131,12 @@ def test_no_token_sends_none_also_when_the_environment_has_one(server, monkeypat
     target = Target(server.address, "", None, "flags")
     HvacTransport(target, run_id="r").request("GET", "a", idempotent=True)
     assert "x-vault-token" not in server.seen[0].headers
+
+
+def test_a_body_with_a_secret_is_sent_after_a_probe_of_its_path(server):
+    write(HvacTransport(Target(server.address, "", None, "flags"), run_id="r"), idempotent=True)
+    bodies = [json.loads(one.body) for one in server.seen]
+    assert bodies == [guard_probe("a/b"), {"v": "s-hidden"}]
 
 
 def test_a_body_is_json_with_its_secret(server):

@@ -11,13 +11,17 @@ from support import planning as p
 from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.transports import FakeTransport
 
+from skyflowctl.engine.engine import Engine
+from skyflowctl.engine.fields import Kind
+from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.errors import Refused
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
+from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.vault import parked
 from skyflowctl.vault.failures import GuardedError, ServerUnreachable, failure
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.guards import Guards, guard_probe
+from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
 from skyflowctl.vault.transport import Reply
 from skyflowctl.vault.workers import Workers
 
@@ -91,6 +95,17 @@ def test_several_paths_are_probed_at_once_and_one_path_by_one_thread():
     assert sorted(server.probes) == ["a/config", "b/config", "c/config"]
 
 
+def test_every_secret_field_of_the_schema_is_sent_to_a_path_that_is_probed():
+    router = Engine(MemoryStorage(), TokenServiceOnDemand())._router  # noqa: SLF001
+    takes = {
+        f"m/{route.template}"
+        for route in router.routes
+        for action in route.actions.values()
+        if any(field.kind is Kind.SECRET for field in action.fields)
+    }
+    assert takes == set(secret_paths("m", verified=True))
+
+
 THREE = p.manifest(p.mount("order"), p.mount("pay"), p.mount("stock"))
 
 
@@ -108,8 +123,8 @@ class GuardedServer(FakeServer):
             raise parked.secret_refused(method, path)
 
 
-def applied(server: FakeServer):
-    gateway, source = Gateway(server), FakeCredentials()
+def applied(server: FakeServer, number: int = 1):
+    gateway, source = Gateway(server), FakeCredentials(number)
     return apply(plan(THREE, gateway, source), gateway, source, FakeReplacer())
 
 
@@ -124,3 +139,13 @@ def test_an_apply_names_every_guarded_config_and_writes_nothing():
     assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
     assert ["order" in one.summary for one in told.value.problems] == [True, False]
     assert server.writes() == []
+
+
+def test_an_apply_that_replaces_keys_names_every_guarded_proof_and_writes_nothing():
+    server = GuardedServer("skyflow/order/config/verify", "skyflow/stock/config/verify")
+    assert applied(server).status == "ok"
+    before = server.writes()
+    with pytest.raises(Refused) as told:
+        applied(server, 2)
+    assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
+    assert server.writes() == before

@@ -13,8 +13,10 @@ from skyflowctl.executor.steps import mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
+from skyflowctl.planner.plan import Action, ActionType
 from skyflowctl.vault.failures import GuardedError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.workers import Workers
 
 
@@ -108,7 +110,7 @@ def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: i
     """Refuse a plan that would show a key to the approvers of a request.
 
     Raises:
-        Refused: with one problem for each config that a control group guards.
+        Refused: with one problem for each path of a key that a control group guards.
     """
 
     def problems(path: str) -> tuple[Problem, ...]:
@@ -118,12 +120,23 @@ def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: i
             return error.problems
         return ()
 
-    actions = (action for action in planned.plan.actions if action.needs_credential)
-    paths = dict.fromkeys(f"{mount_path(action)}/config" for action in actions)
+    paths = dict.fromkeys(
+        path
+        for action in planned.plan.actions
+        if action.needs_credential
+        for path in secret_paths(mount_path(action), verified=_is_verified(action, planned))
+    )
     with Workers(parallelism) as pool:
         found = [problem for listed in pool.map(problems, paths) for problem in listed]
     if found:
         raise Refused.of(found)
+
+
+def _is_verified(action: Action, planned: PlanResult) -> bool:
+    """Whether a rotation tries out the credential of an action before it writes it."""
+    live = planned.live.engines.get(mount_path(action))
+    replaces = action.action is ActionType.REPLACE_CREDENTIAL
+    return replaces and live is not None and live.config.api.has("verify")
 
 
 def apply(

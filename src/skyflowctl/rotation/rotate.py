@@ -37,6 +37,7 @@ from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.settle import settle
 from skyflowctl.secret import Secret
 from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.live import SERVER_FILE, HistoryEntry, LiveConfig
 
 
@@ -83,9 +84,15 @@ def _rotate(run: Run, source: Source | None) -> Word:
 
 
 def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
-    """Refuse to show a key to an approver; the path of a file is no secret."""
-    if source is not None and seen.written is None and not isinstance(source, ServerFile):
-        run.gateway.transport.refuse_guarded("POST", f"{run.path}/config")
+    """Refuse to show a key to an approver; the path of a file is no secret.
+
+    Raises:
+        GuardedError: a control group guards the write of the config or the proof before it.
+    """
+    if source is None or seen.written is not None or isinstance(source, ServerFile):
+        return
+    for path in secret_paths(run.path, verified=not seen.basic):
+        run.gateway.transport.refuse_guarded("POST", path)
 
 
 def _from_reference(

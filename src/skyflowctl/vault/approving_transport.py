@@ -106,8 +106,6 @@ class ApprovingTransport(HvacTransport):
         """Resume a stored request with the same digest, or send a new one."""
         if not approvals.may_wait(call):
             return super()._do(call)
-        if call.secret:
-            self.refuse_guarded(call.method, call.path)
         found = self._stored(call)
         if found is not None:
             reply = self._resume(call, found)
@@ -230,11 +228,8 @@ class ApprovingTransport(HvacTransport):
         """Wait for the approval, or store the request for the next run, or withdraw it."""
         if outcome.parked is None:
             return self._swallowed(call, outcome)
-        if call.wraps or not approvals.may_wait(call):
+        if call.wraps or call.secret or not approvals.may_wait(call):
             return super()._parked(call, outcome)
-        if call.secret:
-            gone = withdraw(self, outcome.parked.token, call.path)
-            raise parked.secret_parked(call.method, call.path, gone=gone)
         try:
             stored = self._described(call, outcome.parked)
         except BaseException:

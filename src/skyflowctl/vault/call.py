@@ -31,7 +31,7 @@ class Call:
         idempotent: whether it may be sent again although it may have been done.
         fresh: answered by what the leader knows.
         wraps: the answer is to come wrapped, so ``wrap_info`` alone says nothing.
-        secret: there is a secret in the body.
+        secret: there is a secret in the body that no approver may see.
     """
 
     method: str

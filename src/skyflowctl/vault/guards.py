@@ -19,9 +19,20 @@ _CONFIG_PROBE: Mapping[str, Any] = {**_PROBE, "credentials_json": ""}
 PROBE_CONTENTS = frozenset({encode_body(_PROBE), encode_body(_CONFIG_PROBE)})
 
 
+def secret_paths(mount: str, *, verified: bool) -> tuple[str, ...]:
+    """Return the paths of a mount that a key is sent to when it is made live.
+
+    Args:
+        mount: its path.
+        verified: the key is tried out before it is written.
+    """
+    config = f"{mount}/config"
+    return (config, f"{config}/verify") if verified else (config,)
+
+
 def guard_probe(path: str) -> Mapping[str, Any]:
     """Return a body that no engine accepts at a path, and that changes nothing there."""
-    return _CONFIG_PROBE if path.endswith("/config") else _PROBE
+    return _CONFIG_PROBE if path.endswith(("/config", "/config/verify")) else _PROBE
 
 
 class Guards:

@@ -40,6 +40,7 @@ RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
 _HEALTH_SECONDS = 4.0
 _MAX_HOPS = 3
+_WRAPPING = "sys/wrapping/"  # takes wrapping tokens, which the server itself has made
 
 
 class HvacTransport:
@@ -166,8 +167,10 @@ class HvacTransport:
             idempotent=idempotent,
             fresh=fresh and not self._local,
             wraps=bool(wrap_ttl),
-            secret=holds_secret(body),
+            secret=holds_secret(body) and not path.startswith(_WRAPPING),
         )
+        if call.secret:
+            self.refuse_guarded(method, path)
         return self._do(call)
 
     def refuse_guarded(self, method: str, path: str) -> None:

@@ -5,6 +5,8 @@ from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
 
+_CAPABILITY = {"GET": "read", "LIST": "list"}
+
 
 class ApprovalNeededError(Forbidden):
     """A control group guards a read; the request was withdrawn."""
@@ -65,9 +67,10 @@ def withdrawn(method: str, path: str, *, writes: bool, gone: bool) -> VaultError
     left = "" if gone else "; it could not be withdrawn: do not approve it"
     if not writes:
         return ApprovalNeededError(
-            f"this read needs an approval: {method} v1/{path}",
-            why=f"a control group guards it, and this command does not wait for reads{left}",
-            fix=f"take read on {path} out of the control group in this login's policy",
+            f"this request needs an approval: {method} v1/{path}",
+            why=f"a control group guards it, and it changes nothing, so no command waits{left}",
+            fix=f"take {_CAPABILITY.get(method, 'update')} on {path} out of the control group in "
+            "this login's policy",
             method=method,
             path=path,
         )
@@ -153,10 +156,13 @@ def wrapped_never_runs(method: str, path: str, *, gone: bool) -> GuardedError:
 
 def secret_refused(method: str, path: str) -> GuardedError:
     """Return the error for a secret that was not sent because its approvers would see it."""
+    fix = "put the key on the server and name it with server_file, which sends no secret"
+    if path.endswith("/config/verify"):  # the proof of a new key waits for no approval
+        fix = f"take {path} out of the control group in this login's policy: it changes nothing"
     return GuardedError(
         f"the secret was not sent: {method} v1/{path}",
         why="a control group guards this path, and approvers see the whole request",
-        fix="put the key on the server and name it with server_file, which sends no secret",
+        fix=fix,
         code="guarded_secret",
         method=method,
         path=path,

@@ -61,6 +61,8 @@ def given_up(transport: _HasLogins, call: Call, outcome: CallPending) -> VaultEr
     if outcome.parked is None:
         return parked.never_runs(call.method, call.path, outcome.reply)
     gone = withdraw(transport, outcome.parked.token, call.path)
+    if call.secret:
+        return parked.secret_parked(call.method, call.path, gone=gone)
     if call.wraps:
         return parked.wrapped_never_runs(call.method, call.path, gone=gone)
     return parked.withdrawn(call.method, call.path, writes=writes(call), gone=gone)
