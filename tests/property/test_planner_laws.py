@@ -87,6 +87,20 @@ def test_the_same_arguments_give_the_same_plan(manifest, live):
     assert make_plan(manifest, live, keys) == make_plan(manifest, turned, keys)
 
 
+@given(manifests(), servers(), st.sets(_names))
+@settings(max_examples=200, deadline=None)
+def test_every_object_is_counted_once(manifest, live, unresolved):
+    """Each is to be changed, is right, or was not compared: nothing is left out in silence."""
+    keys = {**p.identities(manifest), **dict.fromkeys(unresolved)}
+    made = make_plan(manifest, live, keys)
+    changed = {(one.kind, one.mount, one.path) for one in made.actions}
+    objects = 2 + sum(len(mount.roles) + 2 for mount in manifest.mounts)
+    assert len(changed) + made.unchanged + sum(made.not_compared.values()) == objects
+    skipped = {one.mount for one in made.skipped}
+    by_name = {mount.name: len(mount.roles) + 2 for mount in manifest.mounts}
+    assert all(made.not_compared[name] == by_name[name] for name in skipped)
+
+
 @given(manifests(), servers(), st.integers(0, 20))
 @settings(max_examples=100, deadline=None)
 def test_an_apply_cut_off_anywhere_is_finished_by_the_next(manifest, live, done):

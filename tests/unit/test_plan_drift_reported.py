@@ -109,6 +109,24 @@ def test_a_mount_that_is_cut_off_is_skipped_and_the_others_are_applied(applied):
     assert applied.roles["skyflow/pay"]["reader"]["description"] == "changed"
 
 
+def test_the_objects_of_a_skipped_mount_are_counted_and_named(applied):
+    cut_off(applied)
+    planned = checked_data(invoke("plan", "-o", "json").stdout)
+    (left,) = planned["not_compared"]
+    assert left["mount"] == "pay"
+    assert planned["summary"]["not_compared"] == left["objects"] == 3
+    told = "1 drifted, 3 not compared (pay)."
+    assert told in invoke("plan").stdout
+    done = invoke("apply", "-y")
+    assert "Nothing was changed: " in done.stdout
+    assert "right, 3 not compared (pay)." in done.stdout
+    applied.roles["skyflow/order"]["writer"]["description"] = "changed"
+    done = invoke("apply", "-y")
+    assert told in done.stderr
+    assert "Applied 1 of 1 changes, 3 not compared (pay)." in done.stdout
+    assert checked_data(invoke("apply", "-y", "-o", "json").stdout)["not_compared"] == [left]
+
+
 def test_an_apply_of_nothing_but_cut_off_mounts_is_refused(applied, tmp_path):
     cut_off(applied)
     alone = MANIFEST[: MANIFEST.index("  order:")] + MANIFEST[MANIFEST.index("  pay:") :]

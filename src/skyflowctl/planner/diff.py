@@ -18,21 +18,33 @@ _STAGES = tuple(Kind)
 
 @dataclass(slots=True)
 class _Draft:
-    """What has been found so far; ``objects`` counts everything that was compared."""
+    """What has been found so far; ``objects`` counts everything that was compared,
+    ``not_compared`` by mount name what was not."""
 
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
     settings: dict[str, MountSettings] = field(default_factory=dict)
     objects: int = 0
+    not_compared: dict[str, int] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         ordered = sorted(self.actions, key=lambda action: _STAGES.index(action.kind))
         touched = {(action.kind, action.mount, action.path) for action in ordered}
         unchanged = self.objects - len(touched)
         return Plan(
-            tuple(ordered), tuple(self.warnings), unchanged, tuple(self.drift), self.settings
+            tuple(ordered),
+            tuple(self.warnings),
+            unchanged,
+            tuple(self.drift),
+            self.settings,
+            self.not_compared,
         )
+
+    def add_not_compared(self, mount: Mount, compared: int) -> None:
+        """Note how many of a mount's objects were not: itself, its config and its roles."""
+        if left := len(mount.roles) + 2 - compared:
+            self.not_compared[mount.name] = left
 
 
 def make_plan(
@@ -67,10 +79,12 @@ def make_plan(
     for mount in chosen_mounts(manifest, options):
         if mount.name in moved:
             draft.drift.append(moved[mount.name].drift())
+            draft.add_not_compared(mount, 0)
             continue
         key = _key(mount, identities, options, reasons or {}, invalid or {})
-        before = len(draft.actions)
+        before, objects = len(draft.actions), draft.objects
         _add_mount(draft, manifest, mount, live, key, adopt_from=options.adopt_from)
+        draft.add_not_compared(mount, draft.objects - objects)
         draft.warnings += adoption.taken_over(
             manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
         )
@@ -200,7 +214,8 @@ def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState
     draft.warnings += [notes.unusable_role(mount, name, why) for name, why in unusable.items()]
     draft.drift += drift.undeclared_roles(manifest, mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
-    draft.objects += len(mount.roles) + _config_is_known(mount, there, key, outline)
+    draft.objects += len(mount.roles) - len(without_rule)
+    draft.objects += _config_is_known(mount, there, key, outline)
     draft.actions += [outline.action] if outline.action else []
     draft.warnings += outline.warnings
     draft.drift += outline.drift

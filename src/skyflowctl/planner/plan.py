@@ -167,6 +167,8 @@ class Plan:
         unchanged: how many managed objects are already as the manifest says.
         drift: what a person has to settle.
         settings: by mount name, what every mount of the plan should be afterwards.
+        not_compared: by mount name, how many of its objects nothing can be said of: the
+            mount is skipped or left out, or a part of it could not be read.
     """
 
     actions: tuple[Action, ...]
@@ -174,6 +176,7 @@ class Plan:
     unchanged: int
     drift: tuple[Drift, ...] = ()
     settings: Mapping[str, MountSettings] = field(default_factory=dict)
+    not_compared: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -206,9 +209,13 @@ class Plan:
         return tuple(warning for warning in self.warnings if warning.code in UNREADABLE)
 
     def summary(self) -> dict[str, int]:
-        """Return the counts ``create``, ``update``, ``delete``, ``unchanged`` and ``drift``."""
+        """Return how many objects are to be changed, are right, drifted or were not compared."""
         counts = {"create": 0, "update": 0, "delete": 0}
         for action in self.actions:
             name = action.action.value
             counts[name if name in counts else "update"] += 1
-        return counts | {"unchanged": self.unchanged, "drift": len(self.drift)}
+        return counts | {
+            "unchanged": self.unchanged,
+            "drift": len(self.drift),
+            "not_compared": sum(self.not_compared.values()),
+        }

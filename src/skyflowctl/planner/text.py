@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from skyflowctl.planner.plan import Action, Change, DriftKind
-from skyflowctl.text import counted
 
 _DRIFT_TITLES = {
     DriftKind.UNDECLARED: "is not in the manifest",
@@ -35,18 +34,6 @@ def drift_title(kind: str, path: str, since: str, by: str) -> str:
     when = f" since {since}" if since else ""
     who = f" by {by}" if by else ""
     return f"{path} {_DRIFT_TITLES[DriftKind(kind)]}{when}{who}"
-
-
-def left_out_text(left_out: int, unread: int) -> str:
-    """Return the end of a summary line when mounts are left out, or were not compared in full."""
-    text = ""
-    if left_out:
-        what = counted(left_out, "mount is", "mounts are")
-        text += f" {what} left out: see the messages."
-    if unread:
-        what = counted(unread, "mount was", "mounts were")
-        text += f" {what} not compared in full: see the messages."
-    return text
 
 
 def _value(value: Any) -> str:

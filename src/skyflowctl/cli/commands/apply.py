@@ -336,15 +336,17 @@ def _view(result: Result, terminal: Terminal) -> None:
         from skyflowctl.cli.render.plan import show_drift
 
         show_drift(result.data, terminal)
-    if not actions and (result.problems or result.data["drift"]):
-        terminal.line(Styled("Nothing was changed.", "bold yellow"))
-    elif not actions:
-        from skyflowctl.cli.render.plan import no_changes
+    from skyflowctl.cli.render.plan import no_changes, not_compared
 
-        terminal.line(*no_changes(result.data["summary"]["unchanged"]))
+    doubt = not_compared(result.data)
+    if not actions and (result.problems or result.data["drift"]):
+        right = counted(result.data["summary"]["unchanged"], "object is", "objects are")
+        terminal.line(Styled("Nothing was changed:", "bold yellow"), f" {right} right{doubt}.")
+    elif not actions:
+        terminal.line(*no_changes(result.data))
     else:
-        style = "bold green" if done == len(actions) else "bold yellow"
-        terminal.line(Styled(f"Applied {done} of {len(actions)} changes.", style))
+        style = "bold green" if done == len(actions) and not doubt else "bold yellow"
+        terminal.line(Styled(f"Applied {done} of {len(actions)} changes{doubt}.", style))
     if result.data["verified"]:
         _show_verified(result.data["verified"], terminal)
 

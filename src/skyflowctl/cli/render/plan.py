@@ -8,8 +8,8 @@ from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import show
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
-from skyflowctl.planner.text import drift_title, left_out_text
-from skyflowctl.text import counted
+from skyflowctl.planner.text import drift_title
+from skyflowctl.text import counted, listed
 
 _SIGNS = {
     "create": ("+", "green"),
@@ -31,6 +31,9 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "actions": [action_json(action) for action in plan.actions],
         "drift": [{**asdict(one), "kind": one.kind.value} for one in plan.drift],
         "warnings": [problem_json(warning) for warning in plan.warnings],
+        "not_compared": [
+            {"mount": name, "objects": number} for name, number in plan.not_compared.items()
+        ],
         "summary": {**plan.summary(), **_NOT_BEGUN},
     }
 
@@ -72,26 +75,34 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the last line of a plan."""
     counts = data["summary"]
     codes = [warning["code"] for warning in data["warnings"]]
-    left = left_out_text(
-        sum(code in LEFT_OUT for code in codes), sum(code in UNREADABLE for code in codes)
-    )
+    left_out = sum(code in LEFT_OUT for code in codes)
     drift = f", {counts['drift']} drifted" if counts["drift"] else ""
-    if not data["actions"] and not left and not drift:
-        return no_changes(counts["unchanged"])
+    unread = any(code in UNREADABLE for code in codes)
+    if not (data["actions"] or left_out or unread or drift):
+        return no_changes(data)
+    left = f" {counted(left_out, 'mount is', 'mounts are')} left out: see the messages."
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
         f" {counts['delete']} to delete, {counts['unchanged']} unchanged",
-        Styled(drift, "bold yellow"),
+        Styled(drift + not_compared(data), "bold yellow"),
         ".",
-        Styled(left, "bold yellow"),
+        Styled(left if left_out else "", "bold yellow"),
     )
 
 
-def no_changes(unchanged: int) -> Sequence[Piece]:
+def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the line of a plan or an apply that found everything as the manifest says."""
-    right = counted(unchanged, "object is", "objects are")
-    return (Styled("No changes.", "bold green"), f" {right} right.")
+    right = counted(data["summary"]["unchanged"], "object is", "objects are")
+    doubt = Styled(not_compared(data), "bold yellow")
+    return (Styled("No changes.", "bold green"), f" {right} right", doubt, ".")
+
+
+def not_compared(data: Mapping[str, Any]) -> str:
+    """Return how many objects were not compared, and of which mounts; empty: all were."""
+    number = data["summary"]["not_compared"]
+    names = listed([one["mount"] for one in data["not_compared"]])
+    return f", {number} not compared ({names})" if number else ""
 
 
 def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
