@@ -73,7 +73,7 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
                 Grade.CRITICAL,
                 subject,
                 f"the audit device {device.path} writes every secret in clear",
-                "whoever reads the log can read tokens and credentials",
+                "anyone who reads the log can read tokens and credentials",
                 (f"{device.path} has log_raw=true",),
                 "declare it again under another name without log_raw, remove this one, destroy "
                 "its files, and rotate: skyflowctl rotate --all",
@@ -143,7 +143,7 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
                 Grade.CRITICAL,
                 Subject("mount", one.path),
                 f"{one.path}: {name} is in clear in the audit log",
-                "whoever reads the log can use it",
+                "anyone who reads the log can use it",
                 (f"audit_non_hmac_{side}_keys holds {name}",),
                 f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then skyflowctl "
                 "apply, and rotate what was written there",

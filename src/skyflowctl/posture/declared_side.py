@@ -76,7 +76,7 @@ def _missing(what: str, subject: Subject, declared: Mount | Role) -> Finding:
         Grade.LOW,
         subject,
         f"{what} is in the manifest but not on the server",
-        "whoever relies on it gets no token",
+        "an application that relies on it gets no token",
         fix="skyflowctl apply",
         where=declared.where,
     )
@@ -137,7 +137,7 @@ def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
         "unused-roles",
         Grade.LOW if span >= _LONG_ENOUGH else Grade.INFO,
         Subject("role", f"{one.path}/creds/{name}"),
-        f"nobody has read a token of {name} on {one.path} in {duration(span)}",
+        f"no token of {name} on {one.path} was issued in {duration(span)}",
         "an unused role is only a way in",
         (_range(used),),
         f"ask its owner, then take it out of the manifest or bao delete {one.path}/roles/{name}",

@@ -52,7 +52,7 @@ def tls(facts: Facts) -> Iterator[Finding]:
             Grade.HIGH,
             SERVER,
             "the server's certificate is not checked",
-            "whoever answers at that address gets the token",
+            "any server at that address gets the token",
             ("SKIP_VERIFY or --tls-skip-verify is set",),
             "export BAO_CACERT=/path/of/ca.pem; unset BAO_SKIP_VERIFY VAULT_SKIP_VERIFY",
         )
@@ -114,7 +114,7 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
                 Grade.HIGH,
                 SERVER,
                 f"the listener {one.address} has no TLS",
-                "whoever uses it sends tokens that can be read in transit",
+                "clients that use it send tokens that can be read in transit",
                 (f"tls_disable = true at {one.address}",),
                 "give the listener tls_cert_file and tls_key_file, or bind it to 127.0.0.1",
             )
