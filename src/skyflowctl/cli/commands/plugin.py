@@ -131,7 +131,7 @@ class EngineOptions(OptionGroup):
             "and have its mounts run it at once, one after the other",
         ),
     ],
-    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
+    exits=[*_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
 )
 def plugin_register(
     launcher: Annotated[
