@@ -259,8 +259,6 @@ def _engine_from(raw: Mapping[str, Any]) -> LiveEngine:
         for name, each in raw.get("roles", {}).items()
     }
     history = raw.get("history")
-    return LiveEngine(
-        dataclasses.replace(unconfigured(), **config),
-        roles,
-        None if history is None else {int(k): v for k, v in history.items()},
-    )
+    past = None if history is None else {int(k): v for k, v in history.items()}
+    basis = dataclasses.replace(unconfigured(), **config)
+    return LiveEngine(basis, roles, past, kept=frozenset(past or ()))
