@@ -129,7 +129,7 @@ class NoCredentials:
         from skyflowctl.secretrefs.unresolved import UnresolvedReference
 
         raise UnresolvedReference(
-            f"the credential of {mount} is not looked at",
+            f"the credential of {mount} is not resolved",
             why="the dev stack is the server, and against it no reference is followed",
             fix="unset BAO_ADDR and VAULT_ADDR to try your own credential",
             code="dev-stack-named",

@@ -125,7 +125,7 @@ _STYLES = {"ok": "green", "unproven": "bold yellow"}
 def _contents(one: dict[str, Any]) -> list[Any]:
     """Return what a mount holds: how many roles, and its key with age and end."""
     if one["credential"] and not one["credential"]["key_id"]:
-        # An engine with the basic API has one, and does not tell which.
+        # An engine with the basic API has one, but does not report which.
         return [str(len(one["roles"])), "?", "?", "?"]
     key = one["credential"] or _NO_KEY
     due = Styled("due", "yellow") if key["due"] else key["expires_at"][:10]
