@@ -17,7 +17,7 @@ from support.fake_server import FakeServer
 from support.keys import account
 
 from skyflowctl.cli.apply_rehearsal import _result as rehearsal_json
-from skyflowctl.errors import ExitCode, InvalidInput, UsageError
+from skyflowctl.errors import ExitCode, InvalidInput, Problem, UsageError
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import CtxRule
 from skyflowctl.operations.dry_run import dry_run, mint_dry
@@ -85,6 +85,19 @@ def tokens(result):
     return {(one.mount, one.role): one.problem for one in result.minted}
 
 
+class BrokenCredential(RealCredentials):
+    """The reference of ``pay`` leads to a key with two faults."""
+
+    def resolve(self, mount):
+        if mount != "pay":
+            return super().resolve(mount)
+        faults = ("keyID: missing", "privateKey: no RSA key")
+        raise InvalidInput.of(
+            Problem("bad-key", f"the credential of pay: {one}", "as given out", "fix it", None)
+            for one in faults
+        )
+
+
 class TestFromNothing:
     def test_everything_is_applied_and_proved(self):
         result = dry_run(WHAT, RealCredentials())
@@ -110,6 +123,13 @@ class TestFromNothing:
         assert [w.code for w in result.planned.plan.warnings] == ["credential-unresolved"]
         shown = json.dumps([c.after for a in result.planned.plan.actions for c in a.changes])
         assert "throw-away" not in shown
+
+    def test_what_is_wrong_with_an_invalid_key_is_said_of_its_throw_away_key(self):
+        result = dry_run(WHAT, BrokenCredential())
+        assert result.throw_away == {
+            "pay": "the credential of pay: keyID: missing; "
+            "the credential of pay: privateKey: no RSA key"
+        }
 
     def test_a_mount_without_a_credential_is_not_proved(self):
         what = p.manifest(p.mount("order", credentials=None), p.mount("pay"))

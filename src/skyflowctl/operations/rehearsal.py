@@ -68,9 +68,10 @@ def make_cast(manifest: Manifest, source: CredentialSource, live: LiveState) -> 
             try:
                 found[mount.name] = source.resolve(mount.name)
             except InvalidInput as error:
+                unresolved[mount.name] = error.problems[0].why or error.problems[0].summary
                 if not isinstance(error, UnresolvedReference):
                     invalid[mount.name] = error
-                unresolved[mount.name] = error.problems[0].why or error.problems[0].summary
+                    unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
                 found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
     # A live key may be at hand as another mount's: two of one identity would clash.
     real = {one.identity: one for one in found.values()}
