@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from support.approvals import ALL, Approvals, codes, guarded, proxy
+from support.approvals import ALL, Approvals, codes, free, guarded, only, proxy
 from support.stack import BIN
 
 pytestmark = pytest.mark.real_server
@@ -94,6 +94,42 @@ def test_apply_leaves_one_request_and_carries_it_out_once_approved(place, keep, 
     assert (action["result"], action["sent_by_run"]) == ("done", answers[0]["run_id"])
     assert place.run(token, *apply)["data"]["actions"] == []
     assert place.waiting() == {}
+
+
+@pytest.mark.parametrize("what", ["role", "mount"])
+def test_an_apply_withdraws_what_its_manifest_no_longer_asks_for(place, keep, manifest, what):
+    paths = {"role": "skyflow/order/roles/*", "mount": "sys/mounts/skyflow/spare"}
+    pairs = {"role": ("Order service writer", "Orders"), "mount": ("mounts:\n", SPARE)}
+    token = place.operator(guarded(paths[what]), guarded("skyflow/purchase/config"))
+    words = ("config", "write", "purchase", "--description", "by hand")
+    other = place.run(token, *words, *keep, check=7)["data"]["pending"]["accessor"]
+    place.run(token, "apply", "-y", *manifest(*pairs[what]), *keep, check=7)
+    (unwanted,) = set(place.waiting()) - {other}
+    place.run(token, "apply", "purchase", "-y", *keep)
+    assert set(place.waiting()) == {other, unwanted}
+    assert place.run(token, "apply", "-y", *keep)["status"] == "ok"
+    assert "no longer in the manifest" in place.told
+    assert set(place.waiting()) == {other}
+
+
+def test_a_request_whose_reply_was_lost_may_wait_twice_and_that_is_said(place, keep, manifest):
+    token = place.operator(guarded("skyflow/order/roles/*"))
+    lost: list[str] = []
+
+    def after(path: str) -> bool:
+        if path.startswith("skyflow/order/roles/") and between.seen[-1].startswith("P"):
+            lost.append(path)
+        return len(lost) == 1 and lost[0] == path
+
+    with proxy(place.stack, after) as between:
+        words = ("apply", "-y", *manifest("Order service writer", "Orders"), *keep)
+        waits = place.run(token, *words, check=7, BAO_ADDR=between.address)
+    (action,) = [one for one in waits["data"]["actions"] if one["result"] == "pending"]
+    accessor = action["pending"]["accessor"]
+    assert f"{lost[0]} may wait twice; approve {accessor}" in place.told
+    assert len(place.waiting()) == 2
+    place.approve(accessor)
+    assert place.run(token, *words)["status"] == "ok"
 
 
 def test_what_depends_on_a_pending_action_waits_and_the_rest_is_done(place, keep, manifest):
@@ -236,6 +272,29 @@ def test_a_secret_that_is_parked_after_its_probe_is_withdrawn_and_said(place, ke
     assert not place.config("bare")["credentials_configured"]
 
 
+# All that a rotation and a first credential write to a config.
+WRITTEN = ("cas", "credentials_json", "description", "rotation_id", "rotation_keys", "rotation_to",
+           "tags")  # fmt: skip
+
+
+def test_a_policy_that_names_its_parameters_lets_a_rotation_through_with_a_warning(place):
+    """And the fix of the warning ends it."""
+    config, words = free("skyflow/payment/config"), ("rotate", "payment", "--generate", "-y")
+    for probed, told in (((), ["guard-unknown"]), (("skyflowctl_guard_probe",), [])):
+        token = place.operator(only(config, *WRITTEN, *probed))
+        (mount,) = place.run(token, *words)["data"]["mounts"]
+        assert mount["result"] == "rotated"
+        assert [w["code"] for w in mount["warnings"] if w["code"] == "guard-unknown"] == told
+
+
+def test_a_secret_to_a_guard_that_no_probe_may_find_is_withdrawn_and_said(place, keep, bare):
+    token = place.operator(only(guarded("skyflow/bare/config"), *WRITTEN))
+    refused = place.run(token, "config", "write", "bare", *bare, *keep, check=5)
+    assert codes(refused) == ["secret_parked"]
+    assert place.waiting() == {}
+    assert not place.config("bare")["credentials_configured"]
+
+
 def created_keys(place) -> str:
     """The accounts and keys that the dev stack's Skyflow has."""
     return (place.stack.dev / "emulator" / "accounts.json").read_text()
@@ -261,6 +320,21 @@ def test_creds_are_pending_and_then_a_token(place, keep):
     assert again["data"] == first["data"]
     place.approve(first["data"]["pending"]["accessor"])
     assert place.run(token, *words, *keep)["data"]["access_token"].startswith("ey")
+    assert place.waiting() == {}
+
+
+def test_pending_creds_of_one_role_for_two_ctx_stand_side_by_side(place, keep):
+    token = place.operator(guarded("skyflow/order/creds/*", controlled=ALL))
+    found = []
+    for ctx in ("order:1", "order:2", "order:1", "order:2"):
+        waits = place.run(token, "creds", "order", "order-producer", "--ctx", ctx, *keep, check=7)
+        found.append(waits["data"]["pending"]["accessor"])
+    assert found[:2] == found[2:]
+    assert set(place.waiting()) == set(found)
+    for accessor in set(found):
+        place.approve(accessor)
+    for ctx in ("order:1", "order:2"):
+        assert place.run(token, "creds", "order", "order-producer", "--ctx", ctx, *keep)["data"]
     assert place.waiting() == {}
 
 

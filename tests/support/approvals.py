@@ -43,6 +43,12 @@ def free(path: str, *capabilities: str) -> str:
     return f'path "{path}" {{ capabilities = {json.dumps(list(capabilities or ALL))} }}'
 
 
+def only(stanza: str, *names: str) -> str:
+    """The stanza with these as the only parameters that it allows."""
+    allowed = ", ".join(f'"{name}" = []' for name in names)
+    return f"{stanza.rstrip()[:-1]}  allowed_parameters = {{ {allowed} }}\n}}"
+
+
 # What an operator of mounts needs besides the paths that a test guards.
 BASE = "\n".join(
     [

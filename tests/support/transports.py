@@ -25,5 +25,8 @@ class FakeTransport:
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """Nothing waits for an approval."""
 
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Nothing waits for an approval."""
+
     def close(self) -> None:
         """Nothing to close."""

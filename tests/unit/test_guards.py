@@ -19,7 +19,7 @@ from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.vault import parked
-from skyflowctl.vault.failures import GuardedError, ServerUnreachable, failure
+from skyflowctl.vault.failures import Forbidden, GuardedError, ServerUnreachable, failure
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
 from skyflowctl.vault.transport import Reply
@@ -79,6 +79,35 @@ def test_a_probe_without_an_answer_is_said_and_sent_again(error):
             guards.refuse("POST", "m/config")
         assert told.value is error
     assert server.probes == ["m/config"] * 2
+
+
+class NamesParameters(Server):
+    """Forbids the probe, and says which capabilities the login has there."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__(lambda _path: failure(403, (), method="POST", path="m/config"))
+        self.held = list(held)
+
+    def request(
+        self, method: str, path: str, *, body: Mapping[str, Any], idempotent: bool, **more: Any
+    ) -> Reply:
+        if path == "sys/capabilities-self":
+            return Reply(200, data=dict.fromkeys(body["paths"], self.held))
+        return super().request(method, path, body=body, idempotent=idempotent)
+
+
+@pytest.mark.parametrize("held", [("update",), ("create", "read")])
+def test_a_forbidden_probe_of_a_path_that_may_be_written_is_a_warning(held):
+    guards = Guards(NamesParameters(*held))
+    warning = guards.refuse("POST", "m/config")
+    assert warning is not None
+    assert (warning.code, "skyflowctl_guard_probe" in warning.fix) == ("guard-unknown", True)
+
+
+@pytest.mark.parametrize("held", [("deny",), ("read",), ()])
+def test_a_forbidden_probe_of_a_path_that_may_not_be_written_is_the_servers_no(held):
+    with pytest.raises(Forbidden):
+        Guards(NamesParameters(*held)).refuse("POST", "m/config")
 
 
 def test_several_paths_are_probed_at_once_and_one_path_by_one_thread():

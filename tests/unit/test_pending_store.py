@@ -38,6 +38,7 @@ def request(accessor: str = "a1") -> StoredRequest:
         digest="d",
         before="b",
         run="01m8gedd5r63ak1d",
+        scope="",
         cluster="c",
         expires_at="2026-11-28T07:45:20Z",
     )

@@ -31,10 +31,11 @@ _LONGEST_SPAN = timedelta(days=365)
 
 
 @contextmanager
-def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
+def open_gateway(options: TargetOptions, run: Run, scope: str = "") -> "Iterator[Gateway]":
     """Connect to the chosen server for as long as the block runs.
 
     Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
+    ``scope`` is the manifest of an apply, which its parked requests are stored under.
 
     Raises:
         UsageError: no server is named, the flags contradict each other, or the span of
@@ -48,7 +49,7 @@ def open_gateway(options: TargetOptions, run: Run) -> "Iterator[Gateway]":
     if isinstance(options, ApprovingTargetOptions):
         from skyflowctl.cli.wiring_approvals import approving_transport
 
-        gateway = Gateway(approving_transport(options, target, run, timeout))
+        gateway = Gateway(approving_transport(options, target, run, timeout, scope))
     else:
         waits = WaitMonitor(run.notice)
         gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout, waits=waits))

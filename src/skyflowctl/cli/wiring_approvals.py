@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 
 def approving_transport(
-    options: ApprovingTargetOptions, target: "Target", run: Run, timeout: float
+    options: ApprovingTargetOptions, target: "Target", run: Run, timeout: float, scope: str
 ) -> "ApprovingTransport":
     """Return the transport of a command whose requests may need an approval.
+
+    ``scope`` is the manifest of an apply, else empty.
 
     Raises:
         UsageError: the span or the file is none.
     """
     from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
 
-    policy = ApprovalPolicy(_store_maker(options.pending), _span(options.wait_approval), run.notice)
+    wait = _span(options.wait_approval)
+    policy = ApprovalPolicy(_store_maker(options.pending), wait, run.notice, scope)
     return ApprovingTransport(target, run_id=run.id, policy=policy, timeout=timeout)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skyflowctl.errors import Problem
 from skyflowctl.vault.transport import Reply, ServerInfo, Transport
 
 _READS = frozenset({"GET", "LIST"})
@@ -74,13 +75,17 @@ class WriteRecorder:
             self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
         return reply
 
-    def refuse_guarded(self, method: str, path: str) -> None:
+    def refuse_guarded(self, method: str, path: str) -> Problem | None:
         """Refuse to send a secret to a path that a control group guards."""
-        self._inner.refuse_guarded(method, path)
+        return self._inner.refuse_guarded(method, path)
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """Pass it on to the inner transport."""
         self._inner.stop_waiting_when(stopping)
+
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Pass it on to the inner transport."""
+        self._inner.withdraw_unwanted(is_wanted)
 
     def close(self) -> None:
         """Do nothing: the connections are the inner transport's."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from skyflowctl.errors import ExitCode, Problem, Refused
+from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError
 from skyflowctl.executor.events import Listener
 from skyflowctl.executor.outcome import Outcome
 from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
@@ -19,6 +19,8 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.workers import Workers
 
+_RELOAD = "sys/plugins/reload/backend"
+
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
@@ -30,14 +32,15 @@ class ApplyResult:
         verified: whether the roles that the manifest names give tokens afterwards; of
             mounts with a credential whose actions are all done.
         require_verified: a role that could not be tried is an error.
-        undeclared: a warning for each role that does not mint and the manifest does not name.
+        besides: warnings about what no action names: roles that do not mint, guards that are
+            not known, parked requests that could not be looked for.
     """
 
     planned: PlanResult
     outcome: Outcome
     verified: tuple[VerifiedRole, ...] = ()
     require_verified: bool = False
-    undeclared: tuple[Problem, ...] = ()
+    besides: tuple[Problem, ...] = ()
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
@@ -83,10 +86,11 @@ class ApplyResult:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The plan's, and what was said about the writes."""
-        doubts = (one.problem for one in self.verified if one.result == "unproven")
-        said = self.planned.plan.warnings + self.outcome.warnings
-        return (*said, *(problem for problem in doubts if problem), *self.undeclared)
+        """The plan's, and what was said about the writes; each once."""
+        unproven = (one.problem for one in self.verified if one.result == "unproven")
+        said = (*self.planned.plan.warnings, *self.outcome.warnings)
+        doubts = (problem for problem in unproven if problem)
+        return tuple(dict.fromkeys((*said, *doubts, *self.besides)))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -106,19 +110,23 @@ def refuse(planned: PlanResult) -> None:
         raise Refused.of(planned.refused)
 
 
-def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: int) -> None:
+def refuse_guarded_secrets(
+    planned: PlanResult, gateway: Gateway, parallelism: int
+) -> tuple[Problem, ...]:
     """Refuse a plan that would show a key to the approvers of a request.
+
+    Returns:
+        A warning for each path of which this login may not find out whether it is guarded.
 
     Raises:
         Refused: with one problem for each path of a key that a control group guards.
     """
 
-    def problems(path: str) -> tuple[Problem, ...]:
+    def probed(path: str) -> Problem | GuardedError | None:
         try:
-            gateway.transport.refuse_guarded("POST", path)
+            return gateway.transport.refuse_guarded("POST", path)
         except GuardedError as error:
-            return error.problems
-        return ()
+            return error
 
     paths = dict.fromkeys(
         path
@@ -127,9 +135,11 @@ def refuse_guarded_secrets(planned: PlanResult, gateway: Gateway, parallelism: i
         for path in secret_paths(mount_path(action), verified=_is_verified(action, planned))
     )
     with Workers(parallelism) as pool:
-        found = [problem for listed in pool.map(problems, paths) for problem in listed]
-    if found:
-        raise Refused.of(found)
+        found = pool.map(probed, paths)
+    guarded = [one for one in found if isinstance(one, GuardedError)]
+    if guarded:
+        raise Refused.of(problem for error in guarded for problem in error.problems)
+    return tuple(one for one in found if isinstance(one, Problem))
 
 
 def _is_verified(action: Action, planned: PlanResult) -> bool:
@@ -167,7 +177,7 @@ def apply(
             a config that a credential is to be sent to; nothing was written.
     """
     refuse(planned)
-    refuse_guarded_secrets(planned, gateway, parallelism)
+    unknown = refuse_guarded_secrets(planned, gateway, parallelism)
     if isinstance(credentials, PreparesApply):
         credentials.prepare_apply()
     outcome = execute(
@@ -179,9 +189,35 @@ def apply(
         on_event=on_event,
         stop=stop,
     )
+    unsettled = () if outcome.interrupted else _withdraw_unwanted(planned, gateway)
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)
     verified, undeclared = verify_roles(gateway, mounts, parallelism)
-    return ApplyResult(planned, outcome, verified, require_verified, undeclared)
+    besides = (*unknown, *unsettled, *undeclared)
+    return ApplyResult(planned, outcome, verified, require_verified, besides)
+
+
+def _withdraw_unwanted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
+    """Withdraw parked requests of earlier applies, where the plan covers the whole manifest.
+
+    Returns:
+        Why they could not be looked for.
+    """
+    plan = planned.plan
+    if planned.options.only or plan.skipped or plan.unreadable:
+        return ()
+    wanted = tuple(action.path.removesuffix("/tune") for action in plan.actions)
+    reloads = any(action.action is ActionType.PLUGIN_UPGRADE for action in plan.actions)
+
+    def is_wanted(path: str) -> bool:
+        if path == _RELOAD:
+            return reloads
+        return any(path == one or path.startswith(f"{one}/") for one in wanted)
+
+    try:
+        gateway.transport.withdraw_unwanted(is_wanted)
+    except SkyflowctlError as error:
+        return error.problems
+    return ()
 
 
 def _to_verify(planned: PlanResult, outcome: Outcome) -> tuple[Mount, ...]:

@@ -56,6 +56,8 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
     warnings = credential.warnings if credential else ()
     changed = tuple(fields)
     if credential:
+        unknown = gateway.transport.refuse_guarded("POST", f"{path}/config")
+        warnings += (unknown,) if unknown else ()
         changed += ("credential",)
         fields |= _with_permission(gateway, path, live, credential, patch.allow_revoked)
     if fields:

@@ -125,7 +125,8 @@ class _Try:
         if self.gateway is None:
             return None
         if text is not None:
-            self.gateway.transport.refuse_guarded("POST", path)
+            if self.gateway.transport.refuse_guarded("POST", path):
+                return None  # it may be guarded
             return self.gateway.verify_config(self.mount.path, {"credentials_json": text})
         file = self._server_file()
         field = {SERVER_FILE: file} if file else None

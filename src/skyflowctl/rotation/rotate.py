@@ -92,7 +92,8 @@ def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
     if source is None or seen.written is not None or isinstance(source, ServerFile):
         return
     for path in secret_paths(run.path, verified=not seen.basic):
-        run.gateway.transport.refuse_guarded("POST", path)
+        if unknown := run.gateway.transport.refuse_guarded("POST", path):
+            run.warn(unknown)
 
 
 def _from_reference(

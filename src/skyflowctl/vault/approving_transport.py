@@ -16,7 +16,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.vault import approvals, parked
+from skyflowctl.vault import approvals, parked, rights
 from skyflowctl.vault.approvals import RequestState
 from skyflowctl.vault.call import Call
 from skyflowctl.vault.failures import (
@@ -43,10 +43,6 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
 
 
-def _nothing(_text: str) -> None:
-    """Show nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
     """What a command does with a parked request.
@@ -55,12 +51,14 @@ class ApprovalPolicy:
         store: opens the store of a cluster, given its id.
         wait: how long the command itself waits for the approval.
         tell: shows one line to a person.
+        scope: the manifest of an apply; empty for any other command.
         stopping: whether the command was asked to stop.
     """
 
     store: Callable[[str], PendingStore]
     wait: timedelta = timedelta()
-    tell: Callable[[str], None] = _nothing
+    tell: Callable[[str], None] = lambda _text: None
+    scope: str = ""
     stopping: Callable[[], bool] = lambda: False
 
 
@@ -116,22 +114,27 @@ class ApprovingTransport(HvacTransport):
     # A stored request --------------------------------------------------------------
 
     def _stored(self, call: Call) -> StoredRequest | None:
-        """Return the stored request with the same digest; withdraw others of earlier runs."""
+        """Return the stored request with the same digest; withdraw others of earlier runs.
+
+        Reads of creds stand side by side: one for another ctx replaces none.
+        """
         wanted, same = approvals.digest_of(call), None
         for one in self._pending_store().load():
             if not self._is_about(one, call):
                 continue
             if one.digest == wanted:
                 same = one
-            elif one.run != self._run_id:
-                self._drop(one)
-                self._policy.tell(f"withdrawn: an older request to {call.path} (run {one.run})")
+            elif one.run != self._run_id and not approvals.is_creds(call):
+                done = self._drop(one)
+                self._policy.tell(f"{done}: an older request to {call.path} (run {one.run})")
         return same
 
     def _is_about(self, one: StoredRequest, call: Call) -> bool:
-        within = namespace_of(call.path, self.server.namespace)
-        mine = (self._cluster(), within, call.method, call.path)
-        return (one.cluster, one.namespace, one.method, one.path) == mine
+        return self._is_here(one) and (one.method, one.path) == (call.method, call.path)
+
+    def _is_here(self, one: StoredRequest) -> bool:
+        here = namespace_of(one.path, self.server.namespace)
+        return (one.cluster, one.namespace) == (self._cluster(), here)
 
     def _resume(self, call: Call, stored: StoredRequest) -> Reply | None:
         """Run a stored request if it is approved; None: it is gone, so a new one is sent.
@@ -230,6 +233,9 @@ class ApprovingTransport(HvacTransport):
             return self._swallowed(call, outcome)
         if call.wraps or call.secret or not approvals.may_wait(call):
             return super()._parked(call, outcome)
+        if outcome.resent:
+            accessor = outcome.parked.accessor
+            self._policy.tell(f"a reply was lost: {call.path} may wait twice; approve {accessor}")
         try:
             stored = self._described(call, outcome.parked)
         except BaseException:
@@ -262,6 +268,7 @@ class ApprovingTransport(HvacTransport):
             digest=approvals.digest_of(call),
             before=approvals.digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
+            scope=self._policy.scope,
             cluster=self._cluster(),
             expires_at=rfc3339(min(ends, login) if login else ends),
         )
@@ -337,12 +344,13 @@ class ApprovingTransport(HvacTransport):
             return RequestState.APPROVED if approved else RequestState.WAITING
         return approvals.state_in(reply)
 
-    def _drop(self, stored: StoredRequest) -> None:
-        """Revoke a request's token, and delete the entry."""
-        withdraw(self, stored.token, stored.path)
+    def _drop(self, stored: StoredRequest) -> str:
+        """Revoke a request's token, and delete the entry; return what became of the request."""
+        gone = withdraw(self, stored.token, stored.path)
         store = self._pending_store()
         if stored in store.load():
             store.change(lambda entries: [one for one in entries if one != stored])
+        return "withdrawn" if gone else "not withdrawn, do not approve it"
 
     def close(self) -> None:
         """Delete entries that can no longer run, then close the connections."""
@@ -356,16 +364,22 @@ class ApprovingTransport(HvacTransport):
 
     def _sweep(self, store: PendingStore) -> None:
         """Drop requests that are gone, or that ran before their command was killed."""
-        cluster, namespace = self._cluster(), self.server.namespace
-        for one in store.load():
-            here = (cluster, namespace_of(one.path, namespace))
-            if (one.cluster, one.namespace) != here or one.run == self._run_id:
-                continue
+        for one in self._of_earlier_runs(store):
             state = self._state(one)
             ran = state is RequestState.APPROVED and self._has_changed(one)
             if state is RequestState.GONE or ran:
                 self._drop(one)
                 self._policy.tell(f"forgotten: a request of run {one.run} to {one.path}")
+
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Withdraw requests that an earlier apply of this manifest has left; see Transport."""
+        for one in self._of_earlier_runs(self._pending_store()) if self._policy.scope else ():
+            if one.scope == self._policy.scope and not is_wanted(one.path):
+                done = self._drop(one)
+                self._policy.tell(f"{done}: {one.path} of run {one.run}, no longer in the manifest")
+
+    def _of_earlier_runs(self, store: PendingStore) -> list[StoredRequest]:
+        return [one for one in store.load() if self._is_here(one) and one.run != self._run_id]
 
     def _pending_store(self) -> PendingStore:
         with self._store_lock:
@@ -379,13 +393,6 @@ class ApprovingTransport(HvacTransport):
         return self.cluster_id
 
     def _end_of_login(self) -> datetime | None:
-        """Return when this login ends; None: never, or it may not look at itself."""
         if not self._login_known:
-            try:
-                reply = self.request("GET", "auth/token/lookup-self", idempotent=True)
-                text = str((reply.data or {}).get("expire_time") or "")
-                self._login_ends = parse_rfc3339(text) if text else None
-            except (VaultError, ValueError):
-                self._login_ends = None
-            self._login_known = True
+            self._login_ends, self._login_known = rights.login_end(self), True
         return self._login_ends

@@ -2,6 +2,7 @@
 
 Neither capabilities nor readable policies show a guard. A probe does: the same operation
 with a field that no engine knows. An engine answers 400; a guarded path parks the probe.
+Where a policy names the allowed parameters, the server answers 403 and nothing is known.
 """
 
 import threading
@@ -9,8 +10,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
-from skyflowctl.vault.failures import BadRequest, GuardedError, NotFound
+from skyflowctl.vault.failures import BadRequest, Forbidden, GuardedError, NotFound
+from skyflowctl.vault.rights import capabilities
 from skyflowctl.vault.transport import Transport, encode_body
 
 _PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
@@ -45,14 +48,16 @@ class Guards:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._lock = threading.Lock()
-        self._probes: dict[tuple[str, str], Future[bool]] = {}
+        self._probes: dict[tuple[str, str], Future[bool | None]] = {}
 
-    def refuse(self, method: str, path: str) -> None:
+    def refuse(self, method: str, path: str) -> Problem | None:
         """Refuse a secret; see :meth:`Transport.refuse_guarded`."""
-        if self._probed(method, path).result():
+        guarded = self._probed(method, path).result()
+        if guarded:
             raise parked.secret_refused(method, path)
+        return parked.guard_unknown(method, path) if guarded is None else None
 
-    def _probed(self, method: str, path: str) -> Future[bool]:
+    def _probed(self, method: str, path: str) -> Future[bool | None]:
         """Return the answer of this path's probe; another thread may still wait for it."""
         with self._lock:
             known = self._probes.get((method, path))
@@ -67,13 +72,26 @@ class Guards:
             probe.set_exception(error)
         return probe
 
-    def _is_guarded(self, method: str, path: str) -> bool:
+    def _is_guarded(self, method: str, path: str) -> bool | None:
+        """Send the probe; None: the login may write there, and may not send the probe."""
         try:
             self._transport.request(method, path, body=guard_probe(path), idempotent=True)
         except GuardedError as error:
             if error.problems[0].code == "control_group_without_ttl":
                 raise
             return True
+        except Forbidden:
+            if not self._may_write(path):
+                raise
+            return None
         except (BadRequest, NotFound):
             return False
         return False
+
+    def _may_write(self, path: str) -> bool:
+        """Whether this login may write to a path; True also where it may not ask."""
+        try:
+            held = capabilities(self._transport, [path])[path]
+        except Forbidden:
+            return True
+        return bool({"create", "update"} & set(held))

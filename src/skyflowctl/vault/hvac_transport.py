@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from skyflowctl.errors import Problem
 from skyflowctl.vault.answer_reader import AnswerReader
 from skyflowctl.vault.call import Call, Try, outcome_of
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
@@ -173,12 +174,15 @@ class HvacTransport:
             self.refuse_guarded(method, path)
         return self._do(call)
 
-    def refuse_guarded(self, method: str, path: str) -> None:
+    def refuse_guarded(self, method: str, path: str) -> Problem | None:
         """Refuse to send a secret to a path that a control group guards; see :class:`Transport`."""
-        self._guards.refuse(method, path)
+        return self._guards.refuse(method, path)
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """Do nothing: this transport waits for no approval."""
+
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Do nothing: this transport stores no requests."""
 
     def _do(self, call: Call) -> Reply:
         """Send one request and return its good answer."""
@@ -249,12 +253,16 @@ class HvacTransport:
         now = self._monotonic()
         deadline = now + seconds_left(self._timeout)
         patience = Patience(deadline, now, self._target.max_retries)
+        lost = False
         while True:
             patience.tries += 1
             done = self._try(call, patience)
             outcome = outcome_of(call, done)
-            if isinstance(outcome, CallDone | CallPending):
+            if isinstance(outcome, CallPending):
+                return replace(outcome, resent=lost)
+            if isinstance(outcome, CallDone):
                 return outcome
+            lost = lost or isinstance(outcome, CallLost)
             if done.verdict is Verdict.FINAL or not self._again(call, done, patience):
                 return outcome
             pause = 0.0 if done.hurry else patience.pause(done.asked_pause)

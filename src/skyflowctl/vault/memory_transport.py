@@ -134,6 +134,9 @@ class MemoryTransport:
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """Do nothing: no request here waits for an approval."""
 
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Do nothing: no request here waits for an approval."""
+
     def close(self) -> None:
         """End the engines, their token service and the loop."""
         if self._loop.is_closed():

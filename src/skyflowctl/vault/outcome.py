@@ -49,10 +49,12 @@ class CallPending:
         reply: the answer.
         parked: what opens the request; None: the control group has no ttl, so the request
             is lost and can never run.
+        resent: an earlier try got no reply; it may have been parked too.
     """
 
     reply: Reply = field(repr=False)
     parked: WrapInfo | None
+    resent: bool = False
 
 
 CallOutcome = CallDone | CallRefused | CallForwarded | CallLost | CallPending

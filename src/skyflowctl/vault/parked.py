@@ -1,6 +1,6 @@
 """Errors of requests that a control group has parked, or that can never run."""
 
-from skyflowctl.errors import AwaitingApprovalError
+from skyflowctl.errors import AwaitingApprovalError, Problem
 from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
@@ -169,12 +169,23 @@ def secret_refused(method: str, path: str) -> GuardedError:
     )
 
 
+def guard_unknown(method: str, path: str) -> Problem:
+    """Return the warning for a path that this login may write and may not probe."""
+    return Problem(
+        "guard-unknown",
+        f"it is not known whether a control group guards {method} v1/{path}",
+        "this login's policy names the parameters that it allows there, and so forbids the probe",
+        f"add skyflowctl_guard_probe to the allowed parameters of {path}; until then the secret "
+        "is sent, and withdrawn if it is parked",
+    )
+
+
 def secret_parked(method: str, path: str, *, gone: bool) -> GuardedError:
-    """Return the error for a secret that was parked although the probe found no guard."""
+    """Return the error for a secret that was parked although no probe found a guard."""
     left = "it was withdrawn" if gone else "it could not be withdrawn"
     return GuardedError(
         f"a request with a secret was parked: {method} v1/{path}",
-        why=f"the path became guarded after it was probed; {left}, and nothing was written",
+        why=f"its guard came after the probe, or no probe was allowed; {left}; nothing was written",
         fix="replace the key if an approver may have seen it, then name it with server_file",
         code="secret_parked",
         method=method,

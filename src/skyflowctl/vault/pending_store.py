@@ -44,6 +44,7 @@ class StoredRequest:
         digest: of the method, path and body.
         before: digest of the object when the request was parked.
         run: the run that sent it.
+        scope: the manifest whose apply sent it; empty for any other command.
         cluster: the cluster's id.
         expires_at: RFC 3339, the earlier of the wrapping token's end and the login's.
     """
@@ -57,6 +58,7 @@ class StoredRequest:
     digest: str
     before: str
     run: str
+    scope: str
     cluster: str
     expires_at: str
 

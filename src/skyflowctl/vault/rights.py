@@ -1,8 +1,10 @@
 """What a login may do, asked before it is tried."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from skyflowctl.vault.failures import Forbidden
+from skyflowctl.clock import parse_rfc3339
+from skyflowctl.vault.failures import Forbidden, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.transport import Transport
 
@@ -48,3 +50,13 @@ def display_name(transport: Transport) -> str:
     """Return who this login is, as the server names it; empty: it does not say."""
     reply = transport.request("GET", "auth/token/lookup-self", idempotent=True)
     return str((reply.data or {}).get("display_name") or "")
+
+
+def login_end(transport: Transport) -> datetime | None:
+    """Return when this login ends; None: never, or it may not look at itself."""
+    try:
+        reply = transport.request("GET", "auth/token/lookup-self", idempotent=True)
+        text = str((reply.data or {}).get("expire_time") or "")
+        return parse_rfc3339(text) if text else None
+    except (VaultError, ValueError):
+        return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
 
 
@@ -128,8 +129,11 @@ class Transport(Protocol):
             VaultError: the answer is no good one, or there is none; see ``failures``.
         """
 
-    def refuse_guarded(self, method: str, path: str) -> None:
+    def refuse_guarded(self, method: str, path: str) -> Problem | None:
         """Refuse to send a secret to a path whose approvers would see it; asked once a run.
+
+        Returns:
+            A warning where this login may not find out whether the path is guarded.
 
         Raises:
             GuardedError: a control group guards it; nothing was written.
@@ -137,6 +141,13 @@ class Transport(Protocol):
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
         """End every wait for an approval as soon as this says so."""
+
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Withdraw parked requests of earlier applies of this manifest.
+
+        Args:
+            is_wanted: whether the manifest still asks for a write to a path.
+        """
 
     def close(self) -> None:
         """Close its connections."""

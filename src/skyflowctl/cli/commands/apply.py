@@ -1,7 +1,7 @@
 """``skyflowctl apply``."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,7 +189,7 @@ def _work(request: ApplyRequest, run: Run) -> Result:
     from skyflowctl.operations.plan import plan
 
     manifest = manifests.load_manifest(request.file, run).manifest
-    with wiring.open_gateway(request.target, run) as gateway:
+    with wiring.open_gateway(request.target, run, manifest.id) as gateway:
         source = wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
         planned = plan(
             manifest,
@@ -200,16 +200,30 @@ def _work(request: ApplyRequest, run: Run) -> Result:
         )
         try:
             _ask(planned, gateway.transport.server.name, run, request)
+        except _NotConfirmedError as error:
+            return _refused(planned, error, _not_shown(planned.plan.warnings))
         except Refused as error:
-            return _refused(planned, error)
+            return _refused(planned, error, planned.plan.warnings)
         return _carry_out(planned, gateway, source, run, request)
+
+
+class _NotConfirmedError(Refused):
+    """The question was answered with no, or not at all; the warnings stand before it."""
+
+
+def _not_shown(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the warnings that do not stand before the question."""
+    from skyflowctl.planner.plan import TAKES_OVER
+
+    return tuple(one for one in warnings if one.code != TAKES_OVER)
 
 
 def _ask(planned: "PlanResult", server: str, run: Run, request: ApplyRequest) -> None:
     """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
     Raises:
-        Refused: it leaves mounts out, or it was not confirmed.
+        Refused: it leaves mounts out.
+        _NotConfirmedError: it was not confirmed.
     """
     from skyflowctl.cli.render.plan import plan_json, show_plan
     from skyflowctl.cli.render.problems import show_warnings
@@ -227,17 +241,20 @@ def _ask(planned: "PlanResult", server: str, run: Run, request: ApplyRequest) ->
     show_warnings(adopted, run.terminal)
     taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
     question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
-    wiring.confirm(question, run, yes=request.yes, no_input=request.no_input)
+    try:
+        wiring.confirm(question, run, yes=request.yes, no_input=request.no_input)
+    except Refused as error:
+        raise _NotConfirmedError.of(error.problems) from error
 
 
-def _refused(planned: "PlanResult", error: Refused) -> Result:
+def _refused(planned: "PlanResult", error: Refused, warnings: tuple[Problem, ...]) -> Result:
     """Return the plan that was not begun, as data beside the reason."""
     from skyflowctl.cli.render.plan import action_json, plan_json
 
     begun_none = {"result": "skipped", "request_id": ""}
     actions = [{**action_json(action), **begun_none} for action in planned.plan.actions]
     data = {**plan_json(planned.plan), "actions": actions}
-    return Result(data, "refused", error.exit_code, error.problems, planned.plan.warnings)
+    return Result(data, "refused", error.exit_code, error.problems, warnings)
 
 
 def _carry_out(
@@ -251,7 +268,6 @@ def _carry_out(
     from skyflowctl.cli.render.progress import progress
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
-    from skyflowctl.planner.plan import TAKES_OVER
 
     with (
         progress(len(planned.plan.actions), run.terminal) as shown,
@@ -280,8 +296,7 @@ def _carry_out(
         problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
     # A rotation that was rolled back leaves with 3, also where it was the only change.
     status = "partial" if code == ExitCode.PARTIAL else done.status
-    told = [one for one in done.warnings if one.code != TAKES_OVER]  # before the question
-    return Result(_data(done), status, code, problems, told)
+    return Result(_data(done), status, code, problems, _not_shown(done.warnings))
 
 
 def _stopped(done: "ApplyResult", cause: str) -> Problem:
