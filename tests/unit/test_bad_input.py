@@ -15,6 +15,7 @@ from skyflowctl.clock import LONGEST_DURATION, parse_duration
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.server_config import server_config
 from skyflowctl.errors import UsageError
+from skyflowctl.vault.connection import Received
 from skyflowctl.vault.raw_answers import as_answer
 
 LONG = "a" * 300
@@ -141,14 +142,7 @@ def test_an_argument_or_a_variable_that_is_no_utf_8_is_said(folder, args, env):
 
 
 def answered(text: str):
-    content = text.encode()
-    return as_answer(
-        "GET",
-        "sys/mounts",
-        SimpleNamespace(
-            content=content, headers={}, status_code=200, json=lambda: json.loads(content)
-        ),
-    )
+    return as_answer("GET", "sys/mounts", Received(200, {}, text.encode()))
 
 
 def test_a_lone_surrogate_of_a_server_becomes_a_replacement_character():
