@@ -99,28 +99,28 @@ def os_reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-class PartlyDone(SkyflowctlError):
+class PartlyDoneError(SkyflowctlError):
     """Some of the work is done; the same command finishes it."""
 
     exit_code = ExitCode.PARTIAL
     default_code = "partly-done"
 
 
-class NotPermitted(SkyflowctlError):
+class NotPermittedError(SkyflowctlError):
     """Nobody is logged in, or the login may not do this."""
 
     exit_code = ExitCode.NOT_PERMITTED
     default_code = "not-permitted"
 
 
-class Refused(SkyflowctlError):
+class RefusedError(SkyflowctlError):
     """A safety gate, or a lost check-and-set, stopped the command; nothing was written."""
 
     exit_code = ExitCode.REFUSED
     default_code = "refused"
 
 
-class Unhealthy(SkyflowctlError):
+class UnhealthyError(SkyflowctlError):
     """The command worked, and what it looked at is not well."""
 
     exit_code = ExitCode.UNHEALTHY
@@ -146,14 +146,14 @@ class UsageError(SkyflowctlError):
         return cls(summary, why=os_reason(error), fix=fix, code=code)
 
 
-class InvalidInput(SkyflowctlError):
+class InvalidInputError(SkyflowctlError):
     """The manifest or a credential is invalid."""
 
     exit_code = ExitCode.INVALID
     default_code = "invalid"
 
 
-class Unreachable(SkyflowctlError):
+class UnreachableError(SkyflowctlError):
     """The server does not answer, or is sealed."""
 
     exit_code = ExitCode.UNREACHABLE

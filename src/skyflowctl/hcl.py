@@ -37,7 +37,7 @@ class Block:
         return [value for keys, value in self.items if keys == (key,)]
 
 
-def parse(text: str) -> Block:
+def parse_hcl(text: str) -> Block:
     """Return the whole text as one object.
 
     Raises:

@@ -16,8 +16,8 @@ from skyflowctl.audit.globs import GLOB_MAX, any_glob
 from skyflowctl.engine.ctx import CtxPattern
 from skyflowctl.errors import UsageError
 from skyflowctl.posture.acl import matches_segments
+from skyflowctl.posture.grants import _as_pattern
 from skyflowctl.posture.policies import parse_policy
-from skyflowctl.posture.reach import _as_pattern
 
 SHORT, LONG = 3_000, 12_000
 SLOW_SECONDS = 0.002

@@ -10,17 +10,17 @@ import pytest
 
 import skyflowctl
 from skyflowctl import errors
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
-from skyflowctl.vault import failures
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.vault import errors as vault_errors
 
 SOURCE = Path(skyflowctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 KINDS = {
     name
-    for module in (errors, failures)
+    for module in (errors, vault_errors)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, errors.SkyflowctlError)
-} | {UnresolvedReference.__name__}
+} | {UnresolvedReferenceError.__name__}
 PARTS = ("summary", "why", "fix")
 
 
@@ -55,7 +55,11 @@ def test_no_problem_lacks_a_line(file):
 
 @pytest.mark.parametrize(
     "text",
-    ["Problem('c', 's', '', 'f')", "UsageError('s', why='w')", "Refused('s', why='', fix='f')"],
+    [
+        "Problem('c', 's', '', 'f')",
+        "UsageError('s', why='w')",
+        "RefusedError('s', why='', fix='f')",
+    ],
 )
 def test_a_line_that_lacks_is_found(text):
     assert len(incomplete(ast.parse(text))) == 1

@@ -18,10 +18,10 @@ from typing import Any
 
 import skyflowctl
 from skyflowctl.cli.command import load
-from skyflowctl.cli.table import COMMANDS
+from skyflowctl.cli.registry import COMMANDS
 from skyflowctl.errors import ExitCode
-from skyflowctl.planner.plan import ActionType, DriftKind, Kind
-from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.planner.plan import ActionType, DriftKind, ObjectKind
+from skyflowctl.rotation.model import Result, StepName
 
 SURFACE = Path(__file__).with_name("published_surface.txt")
 SOURCE = Path(skyflowctl.__file__).parent
@@ -112,9 +112,9 @@ def surface() -> str:
         *commands(),
         *(f"exit {code.value} {code.name}" for code in ExitCode),
         *(f"step {name.value}" for name in StepName),
-        *(f"result {result.value}" for result in Word),
+        *(f"result {result.value}" for result in Result),
         *(f"action {one.value}" for one in ActionType),
-        *(f"kind {one.value}" for one in Kind),
+        *(f"kind {one.value}" for one in ObjectKind),
         *(f"drift {one.value}" for one in DriftKind),
         *(f"problem {code}" for code in problem_codes()),
         *schemas(),

@@ -7,7 +7,7 @@ import pytest
 from support.engine import Bench, scenario
 from support.keys import credential_text
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
+from skyflowctl.engine.contract import EngineError, EngineReply, EngineRequest, Operation
 from skyflowctl.skyflow.emulator import jwt
 
 A, B = "skyflow-role-a", "skyflow-role-b"
@@ -20,7 +20,7 @@ class TestConfig:
         config = await bench.read("config")
         assert config["credentials_configured"] is False
         assert (config["version"], config["credential_version"]) == (0, 0)
-        assert await bench.engine.exists(Request(Operation.UPDATE, "config")) is False
+        assert await bench.engine.exists(EngineRequest(Operation.UPDATE, "config")) is False
         message = await bench.fails(400, "update", "config", description="x")
         assert message == "mount not configured"
 
@@ -64,7 +64,7 @@ class TestConfig:
         assert config["tags"] == ["env:prod"]
         assert config["rotation"] is None
         assert "PRIVATE KEY" not in json.dumps(config)
-        assert await bench.engine.exists(Request(Operation.UPDATE, "config")) is True
+        assert await bench.engine.exists(EngineRequest(Operation.UPDATE, "config")) is True
 
     @scenario
     async def test_writes_are_patches(self):
@@ -127,7 +127,7 @@ class TestConfig:
         stored = [key for key in bench.storage.dump() if key.startswith("credential/")]
         assert len(stored) == 1
         restarted = bench.restarted()
-        reply = await restarted.handle(Request(Operation.READ, "config"))
+        reply = await restarted.handle(EngineRequest(Operation.READ, "config"))
         assert reply.data["client_name"] == "renamed"
 
     @scenario
@@ -385,17 +385,17 @@ class TestRoles:
         bench = Bench()
         for operation, path in (("update", "roles/"), ("read", "roles/"), ("read", "creds/")):
             await bench.fails(400, operation, path + name)
-        assert await bench.engine.exists(Request(Operation.UPDATE, f"roles/{name}")) is None
+        assert await bench.engine.exists(EngineRequest(Operation.UPDATE, f"roles/{name}")) is None
 
     @scenario
     async def test_existence(self):
         bench = Bench()
-        request = Request(Operation.UPDATE, "roles/r1")
+        request = EngineRequest(Operation.UPDATE, "roles/r1")
         assert await bench.engine.exists(request) is False
         await bench.write("roles/r1", role_ids=[A])
         assert await bench.engine.exists(request) is True
         for path in ("creds/r1", "health", "roles", "config/verify", "x"):
-            assert await bench.engine.exists(Request(Operation.UPDATE, path)) is None
+            assert await bench.engine.exists(EngineRequest(Operation.UPDATE, path)) is None
 
 
 class TestCreds:
@@ -404,7 +404,7 @@ class TestCreds:
         bench = Bench()
         text = await bench.configured(A, B)
         creds = await bench.read("creds/r2", ctx="order:42")
-        claims = jwt.parse(creds.pop("access_token")).claims
+        claims = jwt.split_token(creds.pop("access_token")).claims
         assert (claims["ctx"], claims["roles"]) == ("order:42", [B])
         assert creds == {
             "token_type": "Bearer",
@@ -420,7 +420,10 @@ class TestCreds:
         bench = Bench()
         await bench.configured(A)
         reply = await bench.call(operation, "creds/r1", {"ctx": {"tenant": "a", "level": 3}})
-        assert jwt.parse(reply.data["access_token"]).claims["ctx"] == {"tenant": "a", "level": 3}
+        assert jwt.split_token(reply.data["access_token"]).claims["ctx"] == {
+            "tenant": "a",
+            "level": 3,
+        }
 
     @scenario
     async def test_bad_requests(self):
@@ -696,7 +699,7 @@ class TestPathsAndOperations:
             ("list", "config/history"),
         ):
             reply = await bench.call(operation, path)
-            assert isinstance(reply, Reply)
+            assert isinstance(reply, EngineReply)
             assert json.loads(json.dumps(reply.data)) == reply.data
 
 

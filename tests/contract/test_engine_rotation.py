@@ -7,7 +7,7 @@ import pytest
 from support.engine import Bench, scenario
 
 from skyflowctl.engine.contract import EngineError
-from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 A, B = "skyflow-role-a", "skyflow-role-b"
 
@@ -361,7 +361,7 @@ class TestRollback:
         bench, _, new = await rotated()
 
         async def exchange(*args, **more):
-            raise TokenServiceUnreachable("no answer within 10 s")
+            raise TokenServiceUnreachableError("no answer within 10 s")
 
         bench.tokens.exchange = exchange
         message = await bench.fails(503, "update", "config/rollback")

@@ -9,14 +9,14 @@ from support.keys import credential_text
 from support.plugin import copy_source
 
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import (
-    BadRequest,
-    Conflict,
-    NotMounted,
-    PathInUse,
-    RedirectRefused,
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ConflictError,
+    NotMountedError,
+    PathInUseError,
+    RedirectRefusedError,
     RevokedKeyError,
-    TokenServiceFailed,
+    TokenServiceFailedError,
 )
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.transport import Reply
@@ -65,7 +65,7 @@ def test_a_free_path_takes_a_secret_and_its_probe_changes_nothing(rig: Rig):
 
 
 def test_a_node_that_nobody_named_gets_no_token(rig: Rig):
-    with pytest.raises(RedirectRefused):
+    with pytest.raises(RedirectRefusedError):
         rig.transport.at_node("https://elsewhere:8200")
 
 
@@ -109,10 +109,10 @@ def test_a_path_that_somebody_mounted_alike_meanwhile_is_done(rig: Rig):
 def test_a_path_in_use_and_an_unknown_type_are_refused(rig: Rig):
     path = rig.mount()
     for taken in (path, f"{path}/below"):
-        with pytest.raises(PathInUse) as caught:
+        with pytest.raises(PathInUseError) as caught:
             rig.gateway.enable_mount(taken, {"type": rig.plugin, "description": "other"})
         assert caught.value.says("path is already in use")
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequestError) as caught:
         rig.gateway.enable_mount("contract/other", {"type": "nope"})
     assert caught.value.says("plugin not found in the catalog")
 
@@ -124,7 +124,7 @@ def test_a_new_mount_is_unconfigured_and_empty(rig: Rig):
     assert rig.gateway.list_roles(path) == {}
     assert rig.gateway.read_role(path, "none") is None
     assert rig.gateway.health(path).state == "unconfigured"
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequestError) as caught:
         rig.gateway.creds(path, "none")
     assert health_state(caught.value) in {"unconfigured", "unreachable"}
 
@@ -148,16 +148,16 @@ def test_a_lost_check_is_ours_only_when_the_live_state_is_what_we_sent(rig: Rig)
     path = rig.configured("reader")
     rig.gateway.write_config(path, {"description": "mine"}, cas=1)
     assert rig.gateway.write_config(path, {"description": "mine"}, cas=1)["version"] == 2
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.write_config(path, {"description": "other"}, cas=1)
     rig.gateway.write_role(path, "reader", {"description": "mine"}, cas=1)
     assert rig.gateway.write_role(path, "reader", {"description": "mine"}, cas=1)["version"] == 2
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.write_role(path, "reader", {"description": "other"}, cas=1)
     credential = rig.new_credential()
     rig.gateway.write_config(path, {"credentials_json": credential}, cas=2)
     rig.gateway.write_config(path, {"credentials_json": credential}, cas=2)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=2)
 
 
@@ -205,19 +205,19 @@ def test_a_wrapped_token_comes_out_once(rig: Rig):
         return rig.transport.request("POST", "sys/wrapping/unwrap", body=body, idempotent=False)
 
     assert unwrap().data["access_token"].count(".") == 2
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         unwrap()
 
 
 def test_a_broken_ctx_rule_is_said_and_not_echoed(rig: Rig):
     path = rig.configured("reader")
     rig.gateway.write_role(path, "reader", {"ctx_pattern": "order:*", "ctx_probe": "order:p"})
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequestError) as caught:
         rig.gateway.creds(path, "reader", "wrong-ctx-value")
     problem = caught.value.problems[0]
     assert "400" in problem.why
     assert "wrong-ctx-value" not in str(problem)
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         rig.gateway.creds(path, "unknown-role")
 
 
@@ -240,7 +240,7 @@ def test_a_credential_that_does_not_mint_is_refused_and_health_says_so(rig: Rig)
     rig.gateway.write_role(path, "reader", {"role_ids": ["r-unassigned"]})
     health = rig.gateway.health(path, refresh=True)
     assert (health.healthy, health.state, health.reachable) == (False, "refused", True)
-    with pytest.raises(TokenServiceFailed) as caught:
+    with pytest.raises(TokenServiceFailedError) as caught:
         rig.gateway.creds(path, "reader")
     assert caught.value.refused
     assert health_state(caught.value) == "refused"
@@ -256,7 +256,7 @@ def test_a_healthy_mount(rig: Rig):
 def test_a_malformed_credential_is_a_bad_request_without_its_text(rig: Rig):
     path = rig.mount()
     text = credential_text(tokenURI="https://evil.example.com/v1/auth/sa/oauth/token")
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(BadRequestError) as caught:
         rig.gateway.write_config(path, {"credentials_json": Secret(text)})
     assert "PRIVATE KEY" not in str(caught.value.problems)
     assert not rig.gateway.read_config(path).configured
@@ -304,27 +304,27 @@ def test_a_rotation_is_committed_and_retired(rig: Rig):
     assert rig.gateway.read_config(path).rotation.state == "retired"
     history = rig.gateway.read_history(path)
     assert {number: one.kept for number, one in history.items()} == {1: False, 2: True}
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(ConflictError) as caught:
         rig.gateway.rollback_config(path, cas_credential_version=2)
     assert caught.value.says("destroyed")
 
 
 def test_a_rotation_of_somebody_else_is_a_conflict(rig: Rig):
     path, _, _ = rotated(rig)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.commit_rotation(path, "rot-2")
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.write_config(path, {"rotation_id": "rot-2"}, cas=3)
     for version in (1, 2):
-        with pytest.raises(Conflict):
+        with pytest.raises(ConflictError):
             rig.gateway.delete_kept_credential(path, version)
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         rig.gateway.delete_kept_credential(path, 9)
 
 
 def test_a_rollback_goes_back_once(rig: Rig):
     path, old, new = rotated(rig)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.rollback_config(path, cas_credential_version=1)
     first = rig.gateway.rollback_config(path, cas_credential_version=2)
     assert (first.credential_version, first.key_id, first.warnings) == (3, old, ())
@@ -336,7 +336,7 @@ def test_a_rollback_goes_back_once(rig: Rig):
     assert named == again
     assert rig.gateway.creds(path, "reader").key_id == old
     assert rig.gateway.read_config(path).rotation.to_key == new
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         rig.gateway.rollback_config(path, cas_credential_version=2, credential_version=2)
 
 
@@ -431,7 +431,7 @@ def test_audited_headers(rig: Rig):
 
 
 def test_nothing_is_served_where_nothing_is_mounted(rig: Rig):
-    with pytest.raises(NotMounted) as caught:
+    with pytest.raises(NotMountedError) as caught:
         rig.gateway.health("contract/nowhere")
     assert health_state(caught.value) == "not_mounted"
 

@@ -16,7 +16,7 @@ from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.vault.failures import Conflict, TokenServiceFailed
+from skyflowctl.vault.errors import ConflictError, TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_transport import MemoryTransport
@@ -89,7 +89,7 @@ def test_the_seeded_state_is_the_live_one(live: LiveState, seeded: Gateway):
 
 
 def test_it_goes_on_with_the_live_versions(seeded: Gateway):
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         seeded.write_config("skyflow/order", {"description": "x"}, cas=1)
     assert seeded.write_config("skyflow/order", {"description": "x"}, cas=3)["version"] == 4
     assert seeded.write_role("skyflow/order", "reader", {"description": "y"}, cas=1)["version"] == 2
@@ -104,7 +104,7 @@ def test_it_mints_with_the_stand_in(seeded: Gateway):
 
 def test_an_untrusted_credential_is_refused_as_by_the_real_service(seeded: Gateway):
     untrusted = load_trusted(json.dumps(credential())).to_json()
-    with pytest.raises(TokenServiceFailed) as caught:
+    with pytest.raises(TokenServiceFailedError) as caught:
         seeded.write_config("skyflow/order", {"credentials_json": untrusted}, cas=3)
     assert caught.value.refused
     assert seeded.read_config("skyflow/order").version == 3
@@ -131,7 +131,7 @@ def test_nothing_shows_a_secret(rig: Rig):
     secret = rig.new_credential()
     key = json.loads(secret.reveal())["privateKey"][40:80]
     path = rig.mount()
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(ConflictError) as caught:
         rig.gateway.write_config(path, {"credentials_json": secret}, cas=7)
     assert key not in f"{caught.value.problems}{caught.value.__dict__}"
     assert key not in repr(rig.transport)

@@ -12,10 +12,10 @@ from support.emulator import Caller, RunningEmulator
 
 from skyflowctl.errors import (
     ExitCode,
-    InvalidInput,
-    NotPermitted,
-    Refused,
-    Unreachable,
+    InvalidInputError,
+    NotPermittedError,
+    RefusedError,
+    UnreachableError,
     UsageError,
 )
 from skyflowctl.secret import Secret
@@ -138,7 +138,7 @@ class TestKeys:
 class TestRefusals:
     def test_a_wrong_token_is_not_permitted(self, emulator, client_id):
         for call in _calls_of(emulator.management(OPERATOR), client_id):
-            with pytest.raises(NotPermitted) as caught:
+            with pytest.raises(NotPermittedError) as caught:
                 call()
             assert problem(caught).code == "operator-token-refused"
             assert "401" in problem(caught).why
@@ -146,13 +146,13 @@ class TestRefusals:
 
     def test_a_wrong_account_is_not_permitted(self, emulator, client_id):
         for call in _calls_of(emulator.management(account_id="another"), client_id):
-            with pytest.raises(NotPermitted) as caught:
+            with pytest.raises(NotPermittedError) as caught:
                 call()
             assert problem(caught).code == "operator-not-permitted"
 
     def test_an_unknown_account_is_said_also_when_a_key_is_deleted(self, api):
         for call in _calls_of(api, "nobody"):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RefusedError) as caught:
                 call()
             assert problem(caught).code == "unknown-service-account"
             assert "request " in problem(caught).why
@@ -161,20 +161,20 @@ class TestRefusals:
     def test_an_id_that_is_no_path_segment_is_not_sent(self, emulator, api, name):
         before = len(emulator.control.management_log())
         for call in (*_calls_of(api, name), lambda: api.delete_key("c", name)):
-            with pytest.raises(InvalidInput) as caught:
+            with pytest.raises(InvalidInputError) as caught:
                 call()
             assert problem(caught).code == "management-value"
         assert len(emulator.control.management_log()) == before
 
     @pytest.mark.parametrize("token", ["", " ", "opaque-a b", "opaque-a\r\nx: y", "opaque-ä"])
     def test_a_token_that_is_no_header_is_refused_unseen(self, token):
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             ManagementApi("127.0.0.1:1", Secret(token), "acc")
         assert problem(caught)
 
     @pytest.mark.parametrize("account_id", ["", "a b", "a\nb"])
     def test_an_account_id_that_is_no_header_is_refused(self, account_id):
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             ManagementApi("127.0.0.1:1", OPERATOR, account_id)
         assert problem(caught)
 
@@ -206,7 +206,7 @@ class TestFaults:
         expected = {429: "management-busy", 500: "management-unreachable"}
         for status, code in expected.items():
             fault(emulator, client_id, FaultTarget.LIST_KEYS, status=status, count=4)
-            with pytest.raises(Unreachable) as caught:
+            with pytest.raises(UnreachableError) as caught:
                 api.list_keys(client_id)
             assert problem(caught).code == code
             assert f"answered {status}: fault injected" in problem(caught).why
@@ -219,7 +219,7 @@ class TestFaults:
         assert api.list_keys(client_id)
         assert time.monotonic() - started >= 1
         fault(emulator, client_id, FaultTarget.LIST_KEYS, status=429, headers=long)
-        with pytest.raises(Unreachable):
+        with pytest.raises(UnreachableError):
             api.list_keys(client_id)
 
     @pytest.mark.parametrize("applied", [True, False])
@@ -239,7 +239,7 @@ class TestFaults:
         self, emulator, api, account, client_id, kind, applied
     ):
         fault(emulator, client_id, FaultTarget.CREATE_KEY, kind, applied=applied)
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(UnreachableError) as caught:
             api.create_key(client_id)
         assert problem(caught).code == "key-may-exist"
         assert "may have been created" in problem(caught).summary
@@ -249,7 +249,7 @@ class TestFaults:
 
     def test_a_creation_that_was_too_much_made_no_key(self, emulator, api, client_id):
         fault(emulator, client_id, FaultTarget.CREATE_KEY, status=429)
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(UnreachableError) as caught:
             api.create_key(client_id)
         assert problem(caught).code == "management-busy"
         assert len(calls(emulator, client_id)) == 1
@@ -257,7 +257,7 @@ class TestFaults:
     @pytest.mark.parametrize("applied", [True, False])
     def test_a_creation_that_hangs_ends_in_doubt(self, emulator, client_id, applied):
         fault(emulator, client_id, FaultTarget.CREATE_KEY, FaultKind.HANG, applied=applied)
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(UnreachableError) as caught:
             emulator.management(deadline=1.5).create_key(client_id)
         assert problem(caught).code == "key-may-exist"
         assert "within 1.5 s" in problem(caught).why
@@ -269,7 +269,7 @@ class TestFaults:
 
     def test_a_page_in_the_place_of_a_list_is_none(self, emulator, api, client_id):
         fault(emulator, client_id, FaultTarget.LIST_KEYS, FaultKind.HTML)
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(UnreachableError) as caught:
             api.list_keys(client_id)
         assert "no list of keys" in problem(caught).why
 
@@ -277,7 +277,7 @@ class TestFaults:
         self, emulator, api, account, client_id
     ):
         fault(emulator, client_id, FaultTarget.DELETE_KEY, FaultKind.HTML)
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(UnreachableError) as caught:
             api.delete_key(client_id, account["keyID"])
         assert "listed still" in problem(caught).why
         assert ids(api, client_id) == [account["keyID"]]
@@ -294,14 +294,14 @@ class TestFaults:
         with Caller(emulator) as caller:
             assert caller.mint(json.dumps(account))[0] == 500
             assert caller.mint(json.dumps(account))[0] == 200
-        with pytest.raises(Unreachable):
+        with pytest.raises(UnreachableError):
             api.list_keys(client_id)
 
     def test_a_redirect_is_refused_and_never_followed(self, emulator, api, client_id):
         where = {"location": "https://elsewhere.invalid/v1"}
         for call in _calls_of(api, client_id):
             fault(emulator, client_id, FaultTarget.MANAGEMENT, status=307, headers=where)
-            with pytest.raises(Unreachable) as caught:
+            with pytest.raises(UnreachableError) as caught:
                 call()
             assert problem(caught).code == "management-unreachable"
             assert "redirects to elsewhere.invalid" in problem(caught).why
@@ -437,7 +437,7 @@ class TestPlain:
         try:
             emulator.control.set_management(operator_token=OPERATOR, account_id="new")
             assert emulator.management(OPERATOR, account_id="new").list_keys(client_id)
-            with pytest.raises(NotPermitted):
+            with pytest.raises(NotPermittedError):
                 emulator.management().list_keys(client_id)
             shown = emulator.control.management()
             assert shown["account_id"] == "new"
@@ -469,7 +469,7 @@ class TestHosts:
         ],
     )
     def test_no_host_that_a_mount_tells_sees_an_operator_token(self, uri):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             host_for(uri)
         assert "--management-host" in problem(caught).fix
 

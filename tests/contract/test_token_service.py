@@ -34,8 +34,8 @@ from skyflowctl.skyflow.minting import (
 from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
 from skyflowctl.skyflow.token_service import (
     TokenService,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 from skyflowctl.skyflow.token_uri import token_host
 
@@ -110,14 +110,14 @@ def payload_of(token: Secret) -> dict:
     return json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
-def refusal(subject: Subject, *args, **options) -> TokenServiceRefused:
-    with pytest.raises(TokenServiceRefused) as caught:
+def refusal(subject: Subject, *args, **options) -> TokenServiceRefusedError:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         subject.mint(*args, **options)
     return caught.value
 
 
 def unreachable(subject: Subject, **options) -> str:
-    with pytest.raises(TokenServiceUnreachable) as caught:
+    with pytest.raises(TokenServiceUnreachableError) as caught:
         subject.mint(**options)
     return caught.value.reason
 
@@ -162,7 +162,7 @@ def test_an_account_or_key_that_the_service_does_not_know(subject):
 @pytest.mark.parametrize("assertion", ["", "x", "e30.e30.e30"])
 def test_what_is_no_assertion_is_refused(subject, assertion):
     uri = subject.account.token_uri
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         subject.run(lambda service: service.exchange(uri, Secret(assertion), None, deadline=5))
     assert caught.value.status in (400, 401)
 
@@ -231,7 +231,7 @@ def test_without_scope_the_token_has_every_role(subject):
     ],
 )
 def test_a_refusal_carries_status_words_and_request_id(subject, scope, claims, status, words):
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         subject.exchange(scope, **claims)
     assert caught.value.status == status
     assert words in caught.value.message
@@ -241,7 +241,7 @@ def test_a_refusal_carries_status_words_and_request_id(subject, scope, claims, s
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 502, 503])
 def test_every_status_is_a_refusal_and_is_not_tried_again(subject, status):
     subject.fault(FaultKind.STATUS, status=status, message="as told")
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         subject.exchange()
     assert (caught.value.status, caught.value.message) == (status, "as told")
     assert subject.exchange()
@@ -250,7 +250,7 @@ def test_every_status_is_a_refusal_and_is_not_tried_again(subject, status):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_never_followed(subject, status):
     subject.fault(FaultKind.STATUS, status=status, headers={"location": subject.account.token_uri})
-    with pytest.raises(TokenServiceUnreachable) as caught:
+    with pytest.raises(TokenServiceUnreachableError) as caught:
         subject.exchange()
     assert str(status) in caught.value.reason
 
@@ -259,14 +259,14 @@ def test_a_redirect_is_never_followed(subject, status):
 def test_the_deadline_covers_the_whole_answer(subject, kind):
     subject.fault(kind)
     started = time.monotonic()
-    with pytest.raises(TokenServiceUnreachable):
+    with pytest.raises(TokenServiceUnreachableError):
         subject.exchange(deadline=0.5)
     assert 0.4 < time.monotonic() - started < 5
 
 
 def test_a_reset_connection_is_unreachable(subject):
     subject.fault(FaultKind.RESET, count=2)
-    with pytest.raises(TokenServiceUnreachable):
+    with pytest.raises(TokenServiceUnreachableError):
         subject.exchange()
 
 
@@ -296,7 +296,7 @@ async def clear(subject: Subject, service: TokenService, text: Secret) -> None:
     for _ in range(4):
         try:
             got = await service.exchange(subject.account.token_uri, text, None, deadline=1)
-        except TokenServiceUnreachable:
+        except TokenServiceUnreachableError:
             continue
         assert got.access_token
         return

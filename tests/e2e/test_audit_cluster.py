@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.audit_story import Admin, App, Asked, Http, Story, reads
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import Tenant, new_tenant, register_engine, skyflowctl
 from support.emulator import RunningEmulator
 
@@ -37,7 +37,7 @@ class Told:
     """The cluster, its mount, and what was asked of which node."""
 
     tenant: Tenant
-    leader: ClusterNode
+    leader: ServerNode
     asked: list[Asked] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Told:
         nodes = self.tenant.cluster.nodes
         return [f"{node.name}={node.folder}/audit*.log" for node in nodes]
 
-    def ask(self, node: ClusterNode, app: App, role: str, ctx: str) -> None:
+    def ask(self, node: ServerNode, app: App, role: str, ctx: str) -> None:
         """Have an app ask one node, which must serve it itself."""
         cluster = self.tenant.cluster
         assert cluster.context
@@ -82,7 +82,7 @@ def told(emulator: RunningEmulator, tmp_path_factory) -> Iterator[Told]:
         yield use(Told(tenant, cluster.leader()), *cluster.standbys())
 
 
-def use(told: Told, one: ClusterNode, other: ClusterNode) -> Told:
+def use(told: Told, one: ServerNode, other: ServerNode) -> Told:
     """A mount tuned as apply does it, a role, a credential, logins through leader and standby, reads of every node, and a
     new credential written through a standby."""
     tenant, leader = told.tenant, told.leader
@@ -105,7 +105,7 @@ def use(told: Told, one: ClusterNode, other: ClusterNode) -> Told:
 
 
 def log_in(
-    cluster: Cluster, tenant: Tenant, leader: ClusterNode, standby: ClusterNode
+    cluster: ServerCluster, tenant: Tenant, leader: ServerNode, standby: ServerNode
 ) -> tuple[App, App]:
     """An application with a service token of the leader, and one with a batch token of a
     standby: it has no accessor, and only its entity names it."""
@@ -118,7 +118,7 @@ def log_in(
     return service, admin.approle("batches", ["reader"], at, token_type="batch")
 
 
-def can_ask(tenant: Tenant, node: ClusterNode, *apps: App) -> bool:
+def can_ask(tenant: Tenant, node: ServerNode, *apps: App) -> bool:
     """Whether a node knows the tokens, the role and the credential."""
     assert tenant.cluster.context
     http = Http(node.address, tenant.cluster.context)

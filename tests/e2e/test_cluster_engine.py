@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import checked_envelope
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import (
     READ_ONLY,
     Tenant,
@@ -48,14 +48,14 @@ mounts:
 
 
 @pytest.fixture(scope="module")
-def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[Cluster]:
+def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[ServerCluster]:
     with running_cluster() as running:
         register_engine(running, emulator, tmp_path_factory.mktemp("copy"))
         yield running
 
 
 @pytest.fixture
-def tenant(cluster: Cluster, emulator: RunningEmulator) -> Tenant:
+def tenant(cluster: ServerCluster, emulator: RunningEmulator) -> Tenant:
     """A mount of this test alone, not configured."""
     return new_tenant(cluster, emulator, "t", *(f"r-{name}" for name in ROLES))
 
@@ -74,7 +74,7 @@ def configured(tenant: Tenant) -> Tenant:
     return tenant
 
 
-def write_role(tenant: Tenant, node: ClusterNode, name: str) -> None:
+def write_role(tenant: Tenant, node: ServerNode, name: str) -> None:
     body = {"role_ids": [f"r-{name}"], "cas": 0}
     assert tenant.call(node, "POST", f"roles/{name}", body)[0] == 200
 
@@ -166,7 +166,7 @@ def test_a_role_change_on_the_leader_soon_counts_on_every_node(configured: Tenan
     assert configured.call(cluster.leader(), "POST", "roles/reader", body)[0] == 200
     for node in cluster.nodes:
 
-        def refused(node: ClusterNode = node) -> bool:
+        def refused(node: ServerNode = node) -> bool:
             return configured.call(node, "GET", "creds/reader")[0] == 400
 
         wait_until(refused, f"{node.name} still mints without a ctx", 15, 0.02)
@@ -214,7 +214,7 @@ def folder(tmp_path: Path, emulator: RunningEmulator) -> Path:
     return tmp_path
 
 
-def run(cluster: Cluster, folder: Path, node: ClusterNode, *args: str, expect: int) -> dict:
+def run(cluster: ServerCluster, folder: Path, node: ServerNode, *args: str, expect: int) -> dict:
     host = json.loads((folder / "orders.json").read_text())["tokenURI"].split("/")[2]
     named = ",".join(each.address for each in cluster.nodes)
     done = skyflowctl(
@@ -225,7 +225,7 @@ def run(cluster: Cluster, folder: Path, node: ClusterNode, *args: str, expect: i
     return checked_envelope(done.stdout)
 
 
-def forget(cluster: Cluster) -> None:
+def forget(cluster: ServerCluster) -> None:
     for name in ("orders", "payments"):
         cluster.call(cluster.leader(), "DELETE", f"sys/mounts/skyflow/{name}")
 
@@ -247,7 +247,7 @@ def test_apply_through_one_standby_and_plan_through_the_other(cluster, emulator,
         forget(cluster)
 
 
-def health_names_every_node(cluster: Cluster, one: ClusterNode, ask) -> None:
+def health_names_every_node(cluster: ServerCluster, one: ServerNode, ask) -> None:
     addresses = {node.address for node in cluster.nodes}
     rows = ask(one, "health", "--refresh", expect=0)["data"]["mounts"]
     asked = {(row["name"], row["node"], row["state"]) for row in rows}

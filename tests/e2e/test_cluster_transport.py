@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.emulator import RunningEmulator, running_emulator
 from support.plugin import build_from, copy_source
 
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import (
-    NotFound,
-    OutcomeUnknown,
-    PluginMissing,
-    RedirectRefused,
+from skyflowctl.vault.errors import (
+    NotFoundError,
+    OutcomeUnknownError,
+    PluginMissingError,
+    RedirectRefusedError,
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
@@ -35,7 +35,7 @@ SERVED_BY = "x-vault-raft-node-id"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[ServerCluster]:
     with running_cluster(shared_plugins=False) as running:
         yield running
 
@@ -47,7 +47,7 @@ def emulator() -> Iterator[RunningEmulator]:
 
 
 @pytest.fixture(scope="module")
-def plugin(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> str:
+def plugin(cluster: ServerCluster, emulator: RunningEmulator, tmp_path_factory) -> str:
     """The engine on every node's own plugin directory, and in the catalog."""
     source = copy_source(tmp_path_factory.mktemp("src"))
     digests = {build_from(source, node.plugin_dir, "skyflow") for node in cluster.nodes}
@@ -63,7 +63,7 @@ def plugin(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> str
     return "skyflow"
 
 
-def transport_to(cluster: Cluster, *nodes: ClusterNode, **options: object) -> HvacTransport:
+def transport_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) -> HvacTransport:
     target = Target(
         address=nodes[0].address,
         namespace="",
@@ -75,11 +75,11 @@ def transport_to(cluster: Cluster, *nodes: ClusterNode, **options: object) -> Hv
     return HvacTransport(target, run_id="cluster", **options)
 
 
-def gateway_to(cluster: Cluster, *nodes: ClusterNode, **options: object) -> Gateway:
+def gateway_to(cluster: ServerCluster, *nodes: ServerNode, **options: object) -> Gateway:
     return Gateway(transport_to(cluster, *nodes, **options))
 
 
-def test_reads_after_writes_through_a_standby_are_consistent(cluster: Cluster):
+def test_reads_after_writes_through_a_standby_are_consistent(cluster: ServerCluster):
     standby = cluster.standbys()[0]
     assert cluster.served_by(standby) == standby.name, "the standby must serve reads itself"
     gateway = gateway_to(cluster, standby)
@@ -100,7 +100,7 @@ def test_reads_after_writes_through_a_standby_are_consistent(cluster: Cluster):
         gateway.disable_mount(f"raw/{number}")
 
 
-def test_another_processes_writes_are_seen_by_fresh_reads(cluster: Cluster):
+def test_another_processes_writes_are_seen_by_fresh_reads(cluster: ServerCluster):
     """Right after an apply another process plans, through a standby that lags behind."""
     leader, standby = cluster.leader(), cluster.standbys()[0]
     writer = gateway_to(cluster, leader)
@@ -114,7 +114,7 @@ def test_another_processes_writes_are_seen_by_fresh_reads(cluster: Cluster):
     writer.disable_mount("fresh")
 
 
-def test_typed_writes_through_a_standby_work(cluster: Cluster):
+def test_typed_writes_through_a_standby_work(cluster: ServerCluster):
     gateway = gateway_to(cluster, cluster.standbys()[0])
     live = gateway.enable_mount("through", {"type": "kv", "description": "a"})
     assert live.description == "a"
@@ -125,7 +125,7 @@ def test_typed_writes_through_a_standby_work(cluster: Cluster):
     assert gateway.read_mount("through") is None
 
 
-def test_the_cluster_lists_its_nodes(cluster: Cluster):
+def test_the_cluster_lists_its_nodes(cluster: ServerCluster):
     gateway = gateway_to(cluster, cluster.standbys()[0])
     addresses = {node.address for node in cluster.nodes}
     # A node that was started again is listed with its first echo to the leader.
@@ -136,7 +136,7 @@ def test_the_cluster_lists_its_nodes(cluster: Cluster):
     assert active == [cluster.leader().address]
 
 
-def test_a_redirect_goes_only_to_named_nodes(cluster: Cluster):
+def test_a_redirect_goes_only_to_named_nodes(cluster: ServerCluster):
     leader, standby = cluster.leader(), cluster.standbys()[0]
     no_forwarding = {"X-Vault-No-Request-Forwarding": "true"}
 
@@ -150,10 +150,10 @@ def test_a_redirect_goes_only_to_named_nodes(cluster: Cluster):
         )
 
     alone = transport_to(cluster, standby, timeout=1)
-    with pytest.raises(RedirectRefused) as refused:
+    with pytest.raises(RedirectRefusedError) as refused:
         enable(alone, "idempotent")
     assert leader.address in refused.value.problems[0].summary
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         enable(alone, "once")
     named = transport_to(cluster, standby, leader)
     enable(named, "once")
@@ -161,7 +161,7 @@ def test_a_redirect_goes_only_to_named_nodes(cluster: Cluster):
     Gateway(named).disable_mount("once")
 
 
-def test_idempotent_writes_outlive_the_leader(cluster: Cluster):
+def test_idempotent_writes_outlive_the_leader(cluster: ServerCluster):
     leader, standby = cluster.leader(), cluster.standbys()[0]
     gateway = gateway_to(cluster, standby, timeout=60)
     gateway.enable_mount("outlive", {"type": "kv"})
@@ -182,7 +182,7 @@ def test_idempotent_writes_outlive_the_leader(cluster: Cluster):
     cluster.wait_ready()
 
 
-def test_mounts_outlive_the_leader_without_loss_or_double(cluster: Cluster):
+def test_mounts_outlive_the_leader_without_loss_or_double(cluster: ServerCluster):
     """Enabling is not idempotent: a lost answer is compared with what is mounted."""
     leader, standby = cluster.leader(), cluster.standbys()[0]
     gateway = gateway_to(cluster, standby, timeout=60)
@@ -199,7 +199,7 @@ def test_mounts_outlive_the_leader_without_loss_or_double(cluster: Cluster):
     cluster.wait_ready()
 
 
-def test_the_engine_is_the_same_on_every_node(cluster: Cluster, plugin: str, emulator):
+def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: str, emulator):
     standby = cluster.standbys()[0]
     gateway = gateway_to(cluster, standby)
     gateway.enable_mount("engine", {"type": plugin})
@@ -233,7 +233,7 @@ def ready(local: HvacTransport) -> bool:
     return True
 
 
-def test_a_node_without_the_plugin_file_is_found(cluster: Cluster, plugin: str):
+def test_a_node_without_the_plugin_file_is_found(cluster: ServerCluster, plugin: str):
     standby = cluster.standbys()[0]
     launcher = standby.plugin_dir / plugin
     hidden = launcher.rename(standby.folder / "elsewhere")
@@ -244,8 +244,8 @@ def test_a_node_without_the_plugin_file_is_found(cluster: Cluster, plugin: str):
         def missing() -> bool:
             try:
                 local.health("half")
-            except NotFound as error:
-                return isinstance(error, PluginMissing)
+            except NotFoundError as error:
+                return isinstance(error, PluginMissingError)
             return False
 
         wait_until(missing, "the node's lack was not told", 20)

@@ -16,7 +16,7 @@ from support.stack import BIN, EXAMPLE, REPO, Stack, running_stack
 
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.command import load
-from skyflowctl.cli.table import find
+from skyflowctl.cli.registry import find_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -37,7 +37,9 @@ _EXPECTED = {
 
 
 def examples() -> list[str]:
-    lines = [line for name, *_ in every_command() for line, _ in load(find(name)).facts.examples]
+    lines = [
+        line for name, *_ in every_command() for line, _ in load(find_command(name)).facts.examples
+    ]
     first = [line for line in lines if not any(word in line for word in _LAST)]
     return first + [line for word in _LAST for line in lines if word in line]
 

@@ -18,7 +18,7 @@ from support.https import server_context
 from support.raw_server import dripping, pouring, raw_server, saying
 
 from skyflowctl.vault.bounded import MOST_BYTES
-from skyflowctl.vault.connection import Connection, Lost
+from skyflowctl.vault.connection import Connection, NoResponseError
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.tls import speaks_tls
 
@@ -207,7 +207,7 @@ def test_point_5_a_port_is_asked_for_tls_once():
     with raw_server(serve) as address:
         connection = Connection(Target(address, "", None, "flags"))
         for _ in range(3):
-            with pytest.raises(Lost, match="closed before the answer"):
+            with pytest.raises(NoResponseError, match="closed before the answer"):
                 connection.send(address, "GET", "a", headers={}, seconds=5)
         connection.close()
     assert [one[:1] for one in asked].count(b"\x16") == 1

@@ -20,16 +20,16 @@ from support.gateways import target_of
 from support.scripted import Answer, ScriptedServer, Seen, scripted
 
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import (
-    Busy,
-    Forbidden,
-    NotFound,
-    OutcomeUnknown,
-    RedirectRefused,
-    Sealed,
-    ServerUnreachable,
-    SilentlyIgnored,
-    TokenServiceFailed,
+from skyflowctl.vault.errors import (
+    BusyError,
+    ForbiddenError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RedirectRefusedError,
+    SealedError,
+    ServerUnreachableError,
+    SilentlyIgnoredError,
+    TokenServiceFailedError,
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
@@ -171,7 +171,7 @@ def test_what_was_not_applied_is_sent_again_even_if_it_is_not_idempotent(server,
 )
 def test_what_may_have_been_applied_is_sent_once_if_it_is_not_idempotent(server, clock, answer):
     server.script = [answer, OK]
-    with pytest.raises(OutcomeUnknown) as caught:
+    with pytest.raises(OutcomeUnknownError) as caught:
         write(transport_to(server, clock=clock), idempotent=False)
     assert len(server.seen) == 1
     assert "s-hidden" not in str(caught.value.problems)
@@ -187,7 +187,7 @@ def test_an_unexplained_500_is_tried_three_times(server, clock):
 
 def test_retry_after_is_honoured_until_the_deadline(server, clock):
     server.script = [replace(LAGS, headers={**LAGS.headers, "Retry-After": "7"})]
-    with pytest.raises(Busy):
+    with pytest.raises(BusyError):
         read(transport_to(server, clock=clock, timeout=30))
     assert clock.pauses == [7.0, 7.0, 7.0, 7.0]
 
@@ -195,11 +195,11 @@ def test_retry_after_is_honoured_until_the_deadline(server, clock):
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Answer(403, {"errors": ["permission denied"]}), Forbidden),
-        (Answer(502, {"errors": ["token service refused: 401 no"]}), TokenServiceFailed),
-        (Answer(503, {"errors": ["skyflow: timed out"]}), TokenServiceFailed),
-        (SEALED, Sealed),
-        (Answer(404, {"errors": []}, LAGS.headers), NotFound),
+        (Answer(403, {"errors": ["permission denied"]}), ForbiddenError),
+        (Answer(502, {"errors": ["token service refused: 401 no"]}), TokenServiceFailedError),
+        (Answer(503, {"errors": ["skyflow: timed out"]}), TokenServiceFailedError),
+        (SEALED, SealedError),
+        (Answer(404, {"errors": []}, LAGS.headers), NotFoundError),
     ],
 )
 def test_a_final_answer_is_asked_for_once(server, clock, answer, kind):
@@ -231,7 +231,7 @@ def test_a_redirect_to_an_unnamed_host_never_sees_the_token(server, clock):
     with scripted(OK) as stranger:
         location = f"{stranger.address}/v1/a/b"
         server.script = [Answer(307, headers={"Location": location})]
-        with pytest.raises(RedirectRefused) as caught:
+        with pytest.raises(RedirectRefusedError) as caught:
             read(transport_to(server, clock=clock))
         assert stranger.seen == []
     assert stranger.address in caught.value.problems[0].summary
@@ -245,7 +245,7 @@ def test_a_redirect_during_an_election_is_outlived(server, clock):
 
 def test_a_redirect_is_never_success_for_a_write(server, clock):
     server.script = [Answer(307, headers={"Location": "https://127.0.0.1:1/v1/a/b"})]
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         write(transport_to(server, clock=clock), idempotent=False)
     assert len(server.seen) == 1
 
@@ -261,7 +261,7 @@ def test_a_redirect_to_a_named_node_is_followed_with_method_and_body(server):
 
 def test_a_circle_of_redirects_ends(server, clock):
     server.script = [Answer(307, headers={"Location": "/v1/a/b"})]
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknownError):
         read(transport_to(server, clock=clock, timeout=2))
 
 
@@ -280,7 +280,7 @@ def test_a_sealed_or_dead_node_gives_way_to_a_named_one(server, clock):
 def test_a_wrong_address_fails_at_once_and_a_lost_one_is_waited_for(server, clock):
     gone = ScriptedServer(OK)
     gone.close()
-    with pytest.raises(ServerUnreachable) as caught:
+    with pytest.raises(ServerUnreachableError) as caught:
         read(transport_to(gone, clock=clock))
     assert clock.pauses == []
     assert "connection refused" in caught.value.problems[0].why
@@ -296,7 +296,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline():
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as hanging:
         target = Target(f"http://127.0.0.1:{hanging.server_address[1]}", "", None, "flags")
         started = time.monotonic()
-        with pytest.raises(OutcomeUnknown) as caught:
+        with pytest.raises(OutcomeUnknownError) as caught:
             read(HvacTransport(target, run_id="r", timeout=0.5))
         assert time.monotonic() - started < 5
     assert "no answer in time" in caught.value.problems[0].why
@@ -304,7 +304,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline():
 
 def test_an_unknown_name_is_said_without_the_query():
     transport = HvacTransport(Target("http://host.invalid", "", None, "flags"), run_id="r")
-    with pytest.raises(ServerUnreachable) as caught:
+    with pytest.raises(ServerUnreachableError) as caught:
         transport.request("GET", "a", params={"ctx": "private-ctx"}, idempotent=True)
     assert "private-ctx" not in str(caught.value.problems)
     assert caught.value.__cause__ is None
@@ -357,7 +357,7 @@ def test_one_node_alone_is_asked_without_forwarding(server):
         assert "x-vault-inconsistent" not in node.seen[0].headers
         assert node.seen[0].headers["x-skyflowctl-run"] == "run-1"
         assert server.seen == []
-        with pytest.raises(RedirectRefused):
+        with pytest.raises(RedirectRefusedError):
             transport.at_node("https://elsewhere:8200")
 
 
@@ -368,7 +368,7 @@ def test_a_lost_enable_is_compared_with_what_is_mounted(server, clock):
     wanted = {"type": "skyflow", "description": "d"}
     assert gateway.enable_mount("a", wanted).description == "d"
     server.script = [Answer(drop=True), Answer(200, {"data": entry, "request_id": "id-2"})]
-    with pytest.raises(SilentlyIgnored) as caught:
+    with pytest.raises(SilentlyIgnoredError) as caught:
         gateway.enable_mount("a", wanted | {"description": "other"})
     assert "description" in caught.value.problems[0].summary
 
@@ -423,7 +423,7 @@ def test_the_audit_log_counts_the_reads_of_a_live_state(bao: BaoServer):
 def test_the_certificate_is_checked_whatever_the_environment_says(bao: BaoServer, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bao.ca))
     monkeypatch.setenv("VAULT_CACERT", str(bao.ca))
-    with pytest.raises(ServerUnreachable) as caught:
+    with pytest.raises(ServerUnreachableError) as caught:
         Gateway(HvacTransport(target_of(bao, ca_cert=""), run_id="r")).server_health()
     assert "certificate" in caught.value.problems[0].why
     assert Gateway(HvacTransport(target_of(bao), run_id="r")).server_health().initialized
@@ -435,7 +435,7 @@ def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
         return Gateway(HvacTransport(target_of(bao, **changes), run_id="r")).server_health()
 
     assert health(tls_server_name="localhost").initialized
-    with pytest.raises(ServerUnreachable):
+    with pytest.raises(ServerUnreachableError):
         health(tls_server_name="other.example.com")
     assert health(ca_cert="", skip_verify=True).initialized
 
@@ -443,7 +443,7 @@ def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
 @pytest.mark.real_server
 def test_a_dead_token_is_not_permitted(bao: BaoServer):
     transport = HvacTransport(target_of(bao, token=Secret("dead-token")), run_id="r")
-    with pytest.raises(Forbidden) as caught:
+    with pytest.raises(ForbiddenError) as caught:
         Gateway(transport).list_mounts()
     assert "dead-token" not in str(caught.value.problems)
 
@@ -496,6 +496,6 @@ def test_a_unix_socket_is_an_address(tmp_path):
         transport.close()
     assert lines == [b"GET /v1/a/b HTTP/1.1"]
     Path(path).unlink()
-    with pytest.raises(ServerUnreachable) as caught:
+    with pytest.raises(ServerUnreachableError) as caught:
         read(HvacTransport(Target(f"unix://{path}", "", None, "flags"), run_id="r"))
     assert caught.value.problems[0].why == f"there is no such socket: {path}"

@@ -19,7 +19,7 @@ from support.leaks import Needle, find_leaks, needle
 from support.plugin import register_skyflow
 from support.stack import EXAMPLE, Stack, running_stack
 
-from skyflowctl.cli.table import COMMANDS
+from skyflowctl.cli.registry import COMMANDS
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 

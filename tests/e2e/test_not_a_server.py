@@ -299,13 +299,13 @@ def test_case_30_a_socket_without_permission_says_so(tmp_path: Path):
     path = "/tmp/skyflowctl-case-30.sock"
     code = (
         "import os, encodings.idna, netrc\n"
-        "from skyflowctl.vault.connection import Connection, NotSent\n"
+        "from skyflowctl.vault.connection import Connection, NotSentError\n"
         "from skyflowctl.vault.target import Target\n"
         "os.setuid(65534)\n"
         "try:\n"
         f"    Connection(Target('unix://{path}', '', None, 'flags')).send("
         f"'unix://{path}', 'GET', 'a', headers={{}}, seconds=2)\n"
-        "except NotSent as gone:\n    print(gone.reason)\n"
+        "except NotSentError as gone:\n    print(gone.reason)\n"
     )
     Path(path).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import skyflowctl
 from support.emulator import RunningEmulator, running_emulator
 from support.plugin import build_from, copy_source
@@ -173,7 +173,7 @@ def test_a_token_that_is_none_is_exit_4(stack):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[ServerCluster]:
     with running_cluster(shared_plugins=False) as running:
         yield running
 
@@ -185,7 +185,7 @@ def emulator() -> Iterator[RunningEmulator]:
 
 
 @pytest.fixture(scope="module")
-def registered(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) -> dict:
+def registered(cluster: ServerCluster, emulator: RunningEmulator, tmp_path_factory) -> dict:
     """The engine in every node's own plugin directory, as the catalog has it."""
     source = copy_source(tmp_path_factory.mktemp("engine"))
     first = cluster.nodes[0].plugin_dir
@@ -205,7 +205,7 @@ def registered(cluster: Cluster, emulator: RunningEmulator, tmp_path_factory) ->
 
 
 @pytest.fixture(scope="module")
-def mounted(cluster: Cluster, registered: dict) -> str:
+def mounted(cluster: ServerCluster, registered: dict) -> str:
     """One mount of it, on every node."""
     leader = cluster.leader()
     assert cluster.call(leader, "POST", "sys/mounts/skyflow/order", {"type": "skyflow"})[0] == 204
@@ -215,7 +215,7 @@ def mounted(cluster: Cluster, registered: dict) -> str:
     return ORDER
 
 
-def about_nodes(cluster: Cluster, folder: Path, *named: ClusterNode) -> dict[str, dict]:
+def about_nodes(cluster: ServerCluster, folder: Path, *named: ServerNode) -> dict[str, dict]:
     """What the check of the engine finds, by the node's address, with these nodes named."""
     leader = cluster.leader()
     words = [word for node in named for word in ("--node", node.address)]
@@ -228,7 +228,7 @@ def about_nodes(cluster: Cluster, folder: Path, *named: ClusterNode) -> dict[str
     return {one["subject"]["name"]: one for one in findings}
 
 
-def token_file(cluster: Cluster, folder: Path) -> Path:
+def token_file(cluster: ServerCluster, folder: Path) -> Path:
     file = folder / "token"
     file.write_text(cluster.token)
     file.chmod(0o600)
@@ -237,7 +237,7 @@ def token_file(cluster: Cluster, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_three_nodes(cluster: Cluster, mounted: str, registered: dict, tmp_path: Path):
+def test_three_nodes(cluster: ServerCluster, mounted: str, registered: dict, tmp_path: Path):
     """In this order: the last one leaves a node without its plugin."""
     check_a_node_that_was_not_named_is_told_and_one_that_was_is_well(cluster, tmp_path)
     check_a_catalog_that_registers_another_file_than_the_running(
@@ -247,7 +247,7 @@ def test_three_nodes(cluster: Cluster, mounted: str, registered: dict, tmp_path:
 
 
 def check_a_node_that_was_not_named_is_told_and_one_that_was_is_well(
-    cluster: Cluster, tmp_path: Path
+    cluster: ServerCluster, tmp_path: Path
 ):
     named, other = cluster.standbys()[:2]
     found = about_nodes(cluster, tmp_path, named)
@@ -257,7 +257,7 @@ def check_a_node_that_was_not_named_is_told_and_one_that_was_is_well(
 
 
 def check_a_node_whose_plugin_file_is_gone_is_critical(
-    cluster: Cluster, mounted: str, tmp_path: Path
+    cluster: ServerCluster, mounted: str, tmp_path: Path
 ):
     broken, other = cluster.standbys()[:2]
     (broken.plugin_dir / "skyflow").unlink()
@@ -274,7 +274,7 @@ def check_a_node_whose_plugin_file_is_gone_is_critical(
 
 
 def check_a_catalog_that_registers_another_file_than_the_running(
-    cluster: Cluster, mounted: str, registered: dict, tmp_path: Path
+    cluster: ServerCluster, mounted: str, registered: dict, tmp_path: Path
 ):
     leader = cluster.leader()
     entry = {"sha256": "cd" * 32, "command": "skyflow", "version": semver()}

@@ -14,20 +14,20 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import Tenant, audited, new_tenant, register_engine
 from support.emulator import RunningEmulator
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import Refused
-from skyflowctl.rotation.model import Job, Options
-from skyflowctl.rotation.nodes import NodeDisagrees, Nodes, open_nodes
-from skyflowctl.rotation.ports import World
+from skyflowctl.errors import RefusedError
+from skyflowctl.rotation.cluster import Cluster, NodeDisagreesError, open_nodes
+from skyflowctl.rotation.model import Options, RotationJob
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.failures import RedirectRefused
+from skyflowctl.vault.errors import RedirectRefusedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.target import Target
 
 pytestmark = [
@@ -40,14 +40,14 @@ ROLES = ("reader", "writer")
 
 
 @pytest.fixture(scope="module")
-def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[Cluster]:
+def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[ServerCluster]:
     with running_cluster() as running:
         register_engine(running, emulator, tmp_path_factory.mktemp("copy"))
         yield running
 
 
 @pytest.fixture
-def tenant(cluster: Cluster, emulator: RunningEmulator) -> Tenant:
+def tenant(cluster: ServerCluster, emulator: RunningEmulator) -> Tenant:
     """A mount with two roles and a credential, known to every node."""
     cluster.wait_ready()
     made = new_tenant(cluster, emulator, "n", *(f"r-{name}" for name in ROLES))
@@ -63,7 +63,7 @@ def tenant(cluster: Cluster, emulator: RunningEmulator) -> Tenant:
 
 
 def make_transport(
-    cluster: Cluster, *nodes: ClusterNode, token: str = "", timeout: float = 30
+    cluster: ServerCluster, *nodes: ServerNode, token: str = "", timeout: float = 30
 ) -> HvacTransport:
     target = Target(
         address=nodes[0].address,
@@ -76,21 +76,21 @@ def make_transport(
     return HvacTransport(target, run_id="nodes-e2e", timeout=timeout)
 
 
-def make_world(transport: HvacTransport) -> World:
-    def connect(node: Node) -> Gateway | None:
+def make_world(transport: HvacTransport) -> Dependencies:
+    def connect(node: ClusterNode) -> Gateway | None:
         try:
             return Gateway(transport.at_node(node.api_address))
-        except RedirectRefused:
+        except RedirectRefusedError:
             return None
 
-    return World(Gateway(transport), connect, SystemClock(), "nodes-e2e", time.sleep)
+    return Dependencies(Gateway(transport), connect, SystemClock(), "nodes-e2e", time.sleep)
 
 
 @contextmanager
 def opened(
     transport: HvacTransport, tenant: Tenant, seconds: float = 30, **options: object
-) -> Iterator[tuple[Gateway, Nodes]]:
-    world, job = make_world(transport), Job("n", tenant.path, Options(**options))
+) -> Iterator[tuple[Gateway, Cluster]]:
+    world, job = make_world(transport), RotationJob("n", tenant.path, Options(**options))
     try:
         with open_nodes(world, job, patience=timedelta(seconds=seconds)) as nodes:
             yield world.gateway, nodes
@@ -107,7 +107,7 @@ def write_new_key(gateway: Gateway, tenant: Tenant) -> str:
 
 
 @contextmanager
-def held(node: ClusterNode) -> Iterator[None]:
+def held(node: ServerNode) -> Iterator[None]:
     """A node that stands still, as a machine does that is paused."""
     assert node.process
     os.kill(node.process.pid, signal.SIGSTOP)
@@ -117,11 +117,11 @@ def held(node: ClusterNode) -> Iterator[None]:
         os.kill(node.process.pid, signal.SIGCONT)
 
 
-def all_of(cluster: Cluster) -> set[str]:
+def all_of(cluster: ServerCluster) -> set[str]:
     return {node.address for node in cluster.nodes}
 
 
-def test_every_node_proves_a_new_key_itself(cluster: Cluster, tenant: Tenant):
+def test_every_node_proves_a_new_key_itself(cluster: ServerCluster, tenant: Tenant):
     """Ten keys, asked for right after each write, through a standby: no answer is stale."""
     standby, *others = [*cluster.standbys(), cluster.leader()]
     with opened(make_transport(cluster, standby, *others), tenant) as (gateway, nodes):
@@ -140,22 +140,24 @@ def test_every_node_proves_a_new_key_itself(cluster: Cluster, tenant: Tenant):
         assert len(mine) >= 10, f"{node.name} was not asked itself"
 
 
-def test_another_key_than_the_live_one_is_proved_by_nobody(cluster: Cluster, tenant: Tenant):
+def test_another_key_than_the_live_one_is_proved_by_nobody(cluster: ServerCluster, tenant: Tenant):
     with opened(make_transport(cluster, *cluster.nodes), tenant, 1) as (gateway, nodes):
         gateway.read_config(tenant.path)
-        with pytest.raises(NodeDisagrees) as caught:
+        with pytest.raises(NodeDisagreesError) as caught:
             nodes.prove(tenant.path, "some-other-key")
     first = caught.value.problems[0]
     assert tenant.key_id in first.why
     assert any(address in first.summary for address in all_of(cluster))
 
 
-def test_a_role_that_does_not_mint_is_no_proof_unless_it_may_fail(cluster: Cluster, tenant: Tenant):
+def test_a_role_that_does_not_mint_is_no_proof_unless_it_may_fail(
+    cluster: ServerCluster, tenant: Tenant
+):
     body = {"role_ids": ["r-unknown"], "cas": 0}
     assert tenant.call(cluster.leader(), "POST", "roles/broken", body)[0] == 200
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
         gateway.read_config(tenant.path)
-        with pytest.raises(NodeDisagrees) as caught:
+        with pytest.raises(NodeDisagreesError) as caught:
             nodes.prove(tenant.path, tenant.key_id)
         assert "role broken: " in caught.value.problems[0].why
         proof = nodes.prove(tenant.path, tenant.key_id, roles_may_fail={"broken"})
@@ -170,13 +172,13 @@ def ahead(index: str) -> str:
 
 
 def test_a_standby_that_lags_behind_is_proved_only_by_the_version_it_holds(
-    cluster: Cluster, tenant: Tenant
+    cluster: ServerCluster, tenant: Tenant
 ):
     transport = make_transport(cluster, *cluster.nodes)
     with opened(transport, tenant, 2) as (gateway, nodes):
         gateway.read_config(tenant.path)
         future = ahead(transport.newest_index)
-        with pytest.raises(NodeDisagrees) as caught:
+        with pytest.raises(NodeDisagreesError) as caught:
             nodes.prove(tenant.path, tenant.key_id, index=future)
     named = {one.summary.split(" ")[0] for one in caught.value.problems}
     assert named <= {node.address for node in cluster.standbys()}
@@ -187,14 +189,14 @@ def test_a_standby_that_lags_behind_is_proved_only_by_the_version_it_holds(
 
 
 def test_a_standby_that_stands_still_is_not_proved_until_it_has_caught_up(
-    cluster: Cluster, tenant: Tenant
+    cluster: ServerCluster, tenant: Tenant
 ):
     slow = cluster.standbys()[0]
     leader_first = [cluster.leader(), *cluster.standbys()]
     with opened(make_transport(cluster, *leader_first, timeout=3), tenant, 4) as (gateway, nodes):
         with held(slow):
             key = write_new_key(gateway, tenant)
-            with pytest.raises(NodeDisagrees) as caught:
+            with pytest.raises(NodeDisagreesError) as caught:
                 nodes.prove(tenant.path, key)
         (problem,) = caught.value.problems
         assert problem.summary.startswith(slow.address)
@@ -204,14 +206,14 @@ def test_a_standby_that_stands_still_is_not_proved_until_it_has_caught_up(
         assert tenant.creds_key(slow, "reader") == key
 
 
-def _proves(nodes: Nodes, tenant: Tenant, key: str) -> bool:
+def _proves(nodes: Cluster, tenant: Tenant, key: str) -> bool:
     try:
         return len(nodes.prove(tenant.path, key).nodes) == 3
-    except NodeDisagrees:
+    except NodeDisagreesError:
         return False
 
 
-def test_the_leader_dies_between_the_write_and_the_proof(cluster: Cluster, tenant: Tenant):
+def test_the_leader_dies_between_the_write_and_the_proof(cluster: ServerCluster, tenant: Tenant):
     leader, standbys = cluster.leader(), cluster.standbys()
     with opened(make_transport(cluster, leader, *standbys), tenant) as (gateway, nodes):
         key = write_new_key(gateway, tenant)
@@ -232,7 +234,7 @@ def test_the_leader_dies_between_the_write_and_the_proof(cluster: Cluster, tenan
 
 
 def test_a_dead_standby_is_waited_for_until_the_cluster_has_given_it_up(
-    cluster: Cluster, tenant: Tenant
+    cluster: ServerCluster, tenant: Tenant
 ):
     dead = cluster.standbys()[0]
     order = [cluster.leader(), *cluster.standbys()]
@@ -246,10 +248,12 @@ def test_a_dead_standby_is_waited_for_until_the_cluster_has_given_it_up(
         cluster.start(dead)
 
 
-def test_nodes_that_nobody_named_are_refused_or_warned_about(cluster: Cluster, tenant: Tenant):
+def test_nodes_that_nobody_named_are_refused_or_warned_about(
+    cluster: ServerCluster, tenant: Tenant
+):
     leader = cluster.leader()
     others = all_of(cluster) - {leader.address}
-    with pytest.raises(Refused) as caught, opened(make_transport(cluster, leader), tenant):
+    with pytest.raises(RefusedError) as caught, opened(make_transport(cluster, leader), tenant):
         pass
     (problem,) = caught.value.problems
     assert all(address in problem.summary for address in others)
@@ -261,14 +265,14 @@ def test_nodes_that_nobody_named_are_refused_or_warned_about(cluster: Cluster, t
         assert [one.code for one in nodes.warnings] == ["unnamed-nodes"]
 
 
-def new_login(cluster: Cluster, policy: str) -> str:
+def new_login(cluster: ServerCluster, policy: str) -> str:
     """A token with just this policy, as soon as every node knows both."""
     leader, name = cluster.leader(), f"nodes-{secrets.token_hex(3)}"
     cluster.call(leader, "PUT", f"sys/policies/acl/{name}", {"policy": policy})
     made = cluster.call(leader, "POST", "auth/token/create", {"policies": [name]})[1]
     accessor, token = made["auth"]["accessor"], made["auth"]["client_token"]
 
-    def known(node: ClusterNode) -> bool:
+    def known(node: ServerNode) -> bool:
         asked = cluster.call(node, "POST", "auth/token/lookup-accessor", {"accessor": accessor})
         return asked[0] == cluster.call(node, "GET", f"sys/policies/acl/{name}")[0] == 200
 
@@ -281,12 +285,12 @@ VERIFY = 'path "skyflow/+/config/verify" { capabilities = ["update"] }\n'
 
 
 def test_a_login_that_may_not_list_the_nodes_is_told_the_line_it_lacks(
-    cluster: Cluster, tenant: Tenant
+    cluster: ServerCluster, tenant: Tenant
 ):
     policy = ENGINE + VERIFY
     token = new_login(cluster, policy)
     with (
-        pytest.raises(Refused) as caught,
+        pytest.raises(RefusedError) as caught,
         opened(make_transport(cluster, *cluster.nodes, token=token), tenant),
     ):
         pass
@@ -299,7 +303,9 @@ def test_a_login_that_may_not_list_the_nodes_is_told_the_line_it_lacks(
     assert set(proof.nodes) == all_of(cluster)
 
 
-def test_a_server_that_tells_no_index_is_polled(cluster: Cluster, tenant: Tenant, monkeypatch):
+def test_a_server_that_tells_no_index_is_polled(
+    cluster: ServerCluster, tenant: Tenant, monkeypatch
+):
     """An older server: the write's index is not known, so that a standby may answer stale."""
     monkeypatch.setattr(HvacTransport, "newest_index", property(lambda _: ""))
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
@@ -310,7 +316,7 @@ def test_a_server_that_tells_no_index_is_polled(cluster: Cluster, tenant: Tenant
         assert {tenant.creds_key(node, "writer") for node in cluster.nodes} == {key}
 
 
-def test_the_nodes_are_watched_while_clients_read(cluster: Cluster, tenant: Tenant):
+def test_the_nodes_are_watched_while_clients_read(cluster: ServerCluster, tenant: Tenant):
     """Proving again and again disturbs nobody."""
     failed: list[int] = []
     stop = threading.Event()
@@ -334,7 +340,7 @@ def test_the_nodes_are_watched_while_clients_read(cluster: Cluster, tenant: Tena
     assert failed == []
 
 
-def test_a_cut_off_is_proved_by_every_node(cluster: Cluster, tenant: Tenant):
+def test_a_cut_off_is_proved_by_every_node(cluster: ServerCluster, tenant: Tenant):
     probes = dict.fromkeys(ROLES)
     with opened(make_transport(cluster, *cluster.nodes, timeout=3), tenant, 2) as (gateway, nodes):
         gateway.read_config(tenant.path)
@@ -350,7 +356,7 @@ def test_a_cut_off_is_proved_by_every_node(cluster: Cluster, tenant: Tenant):
 
 
 def test_a_login_that_reads_no_tokens_proves_a_cut_off_by_what_the_nodes_hold(
-    cluster: Cluster, tenant: Tenant
+    cluster: ServerCluster, tenant: Tenant
 ):
     policy = ENGINE + VERIFY + 'path "sys/ha-status" { capabilities = ["read"] }'
     token = new_login(cluster, policy)

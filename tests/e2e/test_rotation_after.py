@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from support.cluster import Cluster, ClusterNode, running_cluster
+from support.cluster import ServerCluster, ServerNode, running_cluster
 from support.cluster_engine import Tenant, new_tenant, register_engine
 from support.emulator import RunningEmulator
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, KeyInfo, NewCredential, Options, Word
-from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.model import KeyInfo, NewCredential, Options, Result, RotationJob
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.retire import retire_mount
 from skyflowctl.rotation.revoke import revoke_mount
 from skyflowctl.rotation.revoked import AtSkyflow
 from skyflowctl.secret import Secret
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.failures import RedirectRefused
+from skyflowctl.vault.errors import RedirectRefusedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.target import Target
 
 pytestmark = [
@@ -53,13 +53,13 @@ class Keys:
 
 
 @pytest.fixture(scope="module")
-def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[Cluster]:
+def cluster(emulator: RunningEmulator, tmp_path_factory) -> Iterator[ServerCluster]:
     with running_cluster() as running:
         register_engine(running, emulator, tmp_path_factory.mktemp("copy"))
         yield running
 
 
-def make_tenant(cluster: Cluster, emulator: RunningEmulator, name: str) -> Tenant:
+def make_tenant(cluster: ServerCluster, emulator: RunningEmulator, name: str) -> Tenant:
     """A mount with a role and a credential, known to every node."""
     cluster.wait_ready()
     made = new_tenant(cluster, emulator, name, "r-reader")
@@ -72,7 +72,7 @@ def make_tenant(cluster: Cluster, emulator: RunningEmulator, name: str) -> Tenan
 
 
 @contextmanager
-def world_of(cluster: Cluster, emulator: RunningEmulator) -> Iterator[World]:
+def world_of(cluster: ServerCluster, emulator: RunningEmulator) -> Iterator[Dependencies]:
     """The way in is a standby; every node is named."""
     first, *others = [*cluster.standbys(), cluster.leader()]
     target = Target(
@@ -85,19 +85,19 @@ def world_of(cluster: Cluster, emulator: RunningEmulator) -> Iterator[World]:
     )
     transport = HvacTransport(target, run_id="after-e2e")
 
-    def connect(node: Node) -> Gateway | None:
+    def connect(node: ClusterNode) -> Gateway | None:
         try:
             return Gateway(transport.at_node(node.api_address))
-        except RedirectRefused:
+        except RedirectRefusedError:
             return None
 
     gateway = Gateway(transport)
-    yield World(gateway, connect, SystemClock(), "after-e2e", time.sleep, Keys(emulator))
+    yield Dependencies(gateway, connect, SystemClock(), "after-e2e", time.sleep, Keys(emulator))
     gateway.close()
 
 
 @contextmanager
-def held(node: ClusterNode) -> Iterator[None]:
+def held(node: ServerNode) -> Iterator[None]:
     """A node that stands still, as a machine does that is paused."""
     assert node.process
     os.kill(node.process.pid, signal.SIGSTOP)
@@ -107,7 +107,7 @@ def held(node: ClusterNode) -> Iterator[None]:
         os.kill(node.process.pid, signal.SIGCONT)
 
 
-def refused_everywhere(tenant: Tenant, cluster: Cluster) -> None:
+def refused_everywhere(tenant: Tenant, cluster: ServerCluster) -> None:
     for node in cluster.nodes:
         status, body, _ = cluster.call(node, "GET", f"{tenant.path}/creds/reader")
         assert (status, "mount not configured" in str(body)) == (400, True), body
@@ -120,10 +120,10 @@ def test_an_old_key_is_retired_and_no_node_misses_it(cluster, emulator):
         fields = {"credentials_json": Secret(tenant.new_key()), "rotation_id": "rot"}
         world.gateway.write_config(tenant.path, fields)
         world.gateway.commit_rotation(tenant.path, "rot")
-        job = Job("retire", tenant.path, Options(retire_margin=timedelta()))
+        job = RotationJob("retire", tenant.path, Options(retire_margin=timedelta()))
         assert retire_mount(job, world).problems[0].code == "old-tokens-live"
         done = retire_mount(job, world, now=True)
-        assert (done.result, done.problems) == (Word.RETIRED, ())
+        assert (done.result, done.problems) == (Result.RETIRED, ())
         assert {tenant.creds_key(node, "reader") for node in cluster.nodes} == {tenant.key_id}
         account = world.gateway.read_config(tenant.path).client_id
         assert old not in {key.key_id for key in Keys(emulator).list_keys(account)}
@@ -133,7 +133,7 @@ def test_an_old_key_is_retired_and_no_node_misses_it(cluster, emulator):
 def test_a_cut_off_is_proved_by_every_node(cluster, emulator):
     tenant, other = (make_tenant(cluster, emulator, name) for name in ("cut", "beside"))
     with world_of(cluster, emulator) as world:
-        job = Job("cut", tenant.path)
+        job = RotationJob("cut", tenant.path)
         done = revoke_mount(job, world, reason="test", delete_keys=True)
     assert (done.exit_code, done.problems) == (ExitCode.OK, ())
     assert {node.node for node in done.nodes if node.proved} == {
@@ -149,13 +149,13 @@ def test_a_standby_that_stands_still_holds_back_nothing(cluster, emulator):
     tenant = make_tenant(cluster, emulator, "still")
     standby = cluster.standbys()[-1]
     with world_of(cluster, emulator) as world, held(standby):
-        done = revoke_mount(Job("still", tenant.path), world, reason="test")
+        done = revoke_mount(RotationJob("still", tenant.path), world, reason="test")
         assert done.cut_off
         assert tenant.call(cluster.leader(), "GET", "creds/reader")[0] == 400
     assert done.exit_code in (ExitCode.PARTIAL, ExitCode.UNHEALTHY)
     assert standby.address in {node.node for node in done.nodes if not node.proved}
     cluster.wait_ready()
     with world_of(cluster, emulator) as world:
-        again = revoke_mount(Job("still", tenant.path), world, reason="test")
+        again = revoke_mount(RotationJob("still", tenant.path), world, reason="test")
     assert (again.exit_code, again.done_before) == (ExitCode.OK, True)
     refused_everywhere(tenant, cluster)

@@ -16,7 +16,7 @@ from support.rotation_load import emulator_of
 from support.stack import Stack, running_stack
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import MountOutcome, Word
+from skyflowctl.rotation.model import MountOutcome, Result
 
 PATH = "skyflow/payment"
 
@@ -36,7 +36,7 @@ def refused(bench: Bench, new: Any, code: ExitCode = ExitCode.REFUSED, **options
     """Rotate to it: refused, and nothing whatever is other than before; what was said."""
     before = bench.state()
     outcome = bench.rotate(new, **options)
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, code), said(outcome)
+    assert (outcome.result, outcome.exit_code) == (Result.REFUSED, code), said(outcome)
     assert bench.state() == before
     assert bench.mints() == {before[0].key_id} == {outcome.live_key_id}
     return said(outcome)
@@ -63,7 +63,7 @@ def test_another_service_account_only_by_the_users_word(bench: Bench) -> None:
     new = bench.new_credential(client_id="b" * 32)
     assert "--allow-different-account" in refused(bench, new)
     outcome = bench.rotate(new, allow_different_account=True)
-    assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), said(outcome)
+    assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK), said(outcome)
     assert bench.mints() == {new["keyID"]}
     assert bench.state()[0].client_id == "b" * 32
 
@@ -82,7 +82,7 @@ def test_a_role_that_neither_can_mint_is_named_and_does_not_block(bench: Bench) 
     bench.gateway.write_role("skyflow/pay", "orphan", {"role_ids": ["r-nobody"]})
     new = bench.new_credential()
     outcome = bench.rotate(new)
-    assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), said(outcome)
+    assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK), said(outcome)
     assert any("orphan" in one.summary + one.why for one in outcome.warnings)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.cli import checked_envelope
-from support.cluster import Cluster, ClusterNode, running_cluster, wait_until
+from support.cluster import ServerCluster, ServerNode, running_cluster, wait_until
 from support.cluster_engine import register_engine, skyflowctl
 from support.emulator import RunningEmulator
 from support.rotation_load import (
@@ -62,7 +62,7 @@ LONGEST_FAILOVER = 30.0
 class Site:
     """A cluster with three applied mounts, and the folder of their manifest."""
 
-    cluster: Cluster
+    cluster: ServerCluster
     emulator: RunningEmulator
     folder: Path
 
@@ -80,7 +80,7 @@ class Site:
         both.write_text(self.cluster.ca.read_text() + self.emulator.ca.read_text())
         return both
 
-    def run(self, node: ClusterNode, *args: str, code: int = 0) -> dict[str, Any]:
+    def run(self, node: ServerNode, *args: str, code: int = 0) -> dict[str, Any]:
         """One command as a process; its envelope."""
         done = skyflowctl(
             self.cluster, node, self.folder, *args, "-o", "json", **self.environ()
@@ -88,7 +88,7 @@ class Site:
         assert done.returncode == code, done.stdout + done.stderr
         return checked_envelope(done.stdout)
 
-    def start(self, node: ClusterNode, *args: str) -> subprocess.Popen[str]:
+    def start(self, node: ServerNode, *args: str) -> subprocess.Popen[str]:
         """The same, still running."""
         return subprocess.Popen(
             [os.fspath(BIN / "skyflowctl"), *args, "-o", "json"],
@@ -100,7 +100,7 @@ class Site:
             stderr=subprocess.PIPE,
         )
 
-    def targeting(self, node: ClusterNode) -> dict[str, str]:
+    def targeting(self, node: ServerNode) -> dict[str, str]:
         """The whole environment of a command with one node as its address."""
         return (
             clean_environ()
@@ -113,7 +113,7 @@ class Site:
             }
         )
 
-    def rotate_held(self, node: ClusterNode, *args: str) -> list[dict[str, Any]]:
+    def rotate_held(self, node: ServerNode, *args: str) -> list[dict[str, Any]]:
         """A rotation whose commits wait for the readers; its outcomes."""
         words = ("rotate", *args, "-y", "-o", "json")
         environ = self.targeting(node) | {"OPERATOR": self.emulator.operator_token.reveal()}
@@ -137,7 +137,7 @@ class Site:
         file.chmod(0o600)
         return file.name
 
-    def config(self, node: ClusterNode, name: str) -> dict[str, Any]:
+    def config(self, node: ServerNode, name: str) -> dict[str, Any]:
         """A mount's config as one node has it; empty while it gives none."""
         try:
             status, body, _ = self.cluster.call(node, "GET", f"skyflow/{name}/config")
@@ -174,7 +174,7 @@ def site(emulator: RunningEmulator, tmp_path_factory: pytest.TempPathFactory) ->
         emulator.control.set_token_lifetime(3600)
 
 
-def every_mount_mints(site: Site, node: ClusterNode) -> bool:
+def every_mount_mints(site: Site, node: ServerNode) -> bool:
     replies = [
         site.cluster.call(node, "GET", f"{one.mount}/creds/{one.role}") for one in WANTED
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def every_mount_mints(site: Site, node: ClusterNode) -> bool:
     )
 
 
-def check_spread(reads: list[Read], nodes: list[ClusterNode]) -> None:
+def check_spread(reads: list[Read], nodes: list[ServerNode]) -> None:
     """Every node has served its share itself: no read was forwarded."""
     assert all(one.served_by == one.door for one in reads if one.good)
     shares = {node.name: sum(one.served_by == node.name for one in reads) for node in nodes}
@@ -273,9 +273,7 @@ def test_a_leader_killed_in_the_middle_costs_the_failover_and_no_more(
     assert old not in minted.keys_of(late)
 
 
-def failover_end(
-    site: Site, clients: Readers, survivors: list[ClusterNode], killed: float
-) -> float:
+def failover_end(site: Site, clients: Readers, survivors: list[ServerNode], killed: float) -> float:
     """When the first good answers came from every survivor after one of them led."""
     led: list[float] = []
 
@@ -299,7 +297,7 @@ def failover_end(
     return over
 
 
-def finish(site: Site, node: ClusterNode, command: tuple[str, ...], new: str) -> None:
+def finish(site: Site, node: ServerNode, command: tuple[str, ...], new: str) -> None:
     """The same command again ends what the dead leader left, unless it is done already."""
     current = site.config(site.cluster.leader(), ROTATED)
     if current["key_id"] == new and current["rotation"]["state"] != "open":
@@ -309,7 +307,7 @@ def finish(site: Site, node: ClusterNode, command: tuple[str, ...], new: str) ->
 
 
 def check_failures(
-    reads: list[Read], dead: ClusterNode, killed: float, over: float, back: float
+    reads: list[Read], dead: ServerNode, killed: float, over: float, back: float
 ) -> tuple[int, int]:
     """Every failure is the dead node's own, or lies in the failover; how many of each."""
     failed = failures(reads)

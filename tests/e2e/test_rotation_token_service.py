@@ -15,8 +15,8 @@ from support.rotation_load import emulator_of
 from support.stack import BIN, Stack, running_stack
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import StepName, Word
-from skyflowctl.rotation.ports import Event, StepStarted
+from skyflowctl.rotation.model import Result, StepName
+from skyflowctl.rotation.ports import RotationEvent, StepStarted
 from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 
@@ -52,11 +52,11 @@ def test_before_the_write_it_is_refused_and_nothing_was_written(bench: Bench, wa
     before, new = bench.state(), bench.new_credential()
     outcome = bench.rotate(new, bench.faults_at(StepName.PROVE, faults(0)[way]))
     bench.service.state.faults.clear()
-    assert outcome.result is Word.REFUSED
+    assert outcome.result is Result.REFUSED
     assert bench.state() == before
     assert bench.mints() == {before[0].key_id}
     again = bench.rotate(new)
-    assert (again.result, again.exit_code) == (Word.ROTATED, ExitCode.OK), again.problems
+    assert (again.result, again.exit_code) == (Result.ROTATED, ExitCode.OK), again.problems
     assert bench.mints() == {new["keyID"]}
 
 
@@ -66,10 +66,10 @@ def test_while_the_engine_tries_the_new_one_it_is_not_written(bench: Bench, way:
     before, new = bench.state(), bench.new_credential()
     outcome = bench.rotate(new, bench.faults_at(StepName.WRITE, faults(0)[way]))
     bench.service.state.faults.clear()
-    assert outcome.result in {Word.REFUSED, Word.FAILED}
+    assert outcome.result in {Result.REFUSED, Result.FAILED}
     assert (bench.state()[0].key_id, bench.state()[1]) == (before[0].key_id, before[1])
     assert bench.mints() == {before[0].key_id}
-    assert bench.rotate(new).result is Word.ROTATED
+    assert bench.rotate(new).result is Result.ROTATED
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -78,14 +78,14 @@ def test_after_the_write_a_lasting_failure_ends_in_a_way_that_the_next_run_finis
 ) -> None:
     before, new = bench.state(), bench.new_credential()
     outcome = bench.rotate(new, bench.faults_at(StepName.VERIFY_NODES, faults(0)[way]))
-    assert outcome.result is Word.FAILED, "the way back needs the token service too"
+    assert outcome.result is Result.FAILED, "the way back needs the token service too"
     bench.service.state.faults.clear()
     live = bench.state()[0]
     assert live.rotation is not None
     assert (live.rotation.state, live.rotation.to_key) == ("open", new["keyID"])
     assert bench.mints() == {new["keyID"]}
     again = bench.rotate(new)
-    assert (again.result, again.live_key_id) == (Word.ROTATED, new["keyID"]), again.problems
+    assert (again.result, again.live_key_id) == (Result.ROTATED, new["keyID"]), again.problems
     live = bench.state()[0]
     assert live.rotation is not None
     assert live.rotation.state == "committed"
@@ -99,8 +99,8 @@ def test_after_the_write_a_passing_failure_is_waited_for_or_rolled_back(
     before, new = bench.state(), bench.new_credential()
     outcome = bench.rotate(new, bench.faults_at(StepName.VERIFY_NODES, faults(6)[way]))
     bench.service.state.faults.clear()
-    assert outcome.result in {Word.ROTATED, Word.ROLLED_BACK}, outcome.problems
-    rotated = outcome.result is Word.ROTATED
+    assert outcome.result in {Result.ROTATED, Result.ROLLED_BACK}, outcome.problems
+    rotated = outcome.result is Result.ROTATED
     live = new["keyID"] if rotated else before[0].key_id
     assert outcome.exit_code == (ExitCode.OK if rotated else ExitCode.PARTIAL)
     config = bench.state()[0]
@@ -112,14 +112,14 @@ def test_a_new_key_that_is_refused_after_the_write_is_rolled_back(bench: Bench) 
     """Skyflow forgets the key just when it is live: the one from before is put back."""
     before, new = bench.state(), bench.new_credential()
 
-    def forget(event: Event) -> None:
+    def forget(event: RotationEvent) -> None:
         if isinstance(event, StepStarted) and event.name is StepName.VERIFY_NODES:
             keys = bench.service.state.accounts[bench.account].keys
             if new["keyID"] in keys:
                 bench.service.state.delete_key(bench.account, new["keyID"])
 
     outcome = bench.rotate(new, forget)
-    assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.PARTIAL)
+    assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
     assert bench.mints() == {before[0].key_id} == {outcome.live_key_id}
 
 

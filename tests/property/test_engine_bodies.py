@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.engine import Bench, ScriptedTokenService, scenario
 
-from skyflowctl.engine.contract import EngineError, Operation, Request
+from skyflowctl.engine.contract import EngineError, EngineRequest, Operation
 from skyflowctl.engine.masking import MASK, WITHHELD
 
 MARK = "zq-secret-value-7"
@@ -85,7 +85,7 @@ bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), values, 
 async def test_any_body_on_any_path(operation, path, body):
     bench = Bench(tokens=ScriptedTokenService())
     await bench.write("roles/r1", role_ids=["skyflow-role-a"])
-    await bench.engine.exists(Request(operation, path, body))
+    await bench.engine.exists(EngineRequest(operation, path, body))
     outcome = await bench.outcome(operation, path, body)
     if isinstance(outcome, EngineError):
         asked_to_fail = path == "health" and body.get("fail") in (True, "true")

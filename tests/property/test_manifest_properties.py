@@ -12,11 +12,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skyflowctl.errors import InvalidInput
-from skyflowctl.manifest.interpolate import BadInterpolation, interpolate
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.manifest.interpolate import BadInterpolationError, interpolate
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.merge import merge
-from skyflowctl.manifest.nodes import Source, plain
+from skyflowctl.manifest.nodes import ManifestFile, plain
 from skyflowctl.manifest.yaml_tree import read_tree
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def check_bytes(raw: bytes):
 def problems_of(path):
     try:
         load_manifest([str(path)], environ={"X": "x"})
-    except InvalidInput as error:
+    except InvalidInputError as error:
         return error.problems
     return ()
 
@@ -146,7 +146,7 @@ FILES = st.fixed_dictionaries(
 
 
 def root_of(data, name="f"):
-    tree = read_tree(json.dumps(data), Source(name, "/"), {})
+    tree = read_tree(json.dumps(data), ManifestFile(name, "/"), {})
     return tree.root
 
 
@@ -172,7 +172,7 @@ def test_merging_with_nothing_or_itself_changes_nothing(first, second):
 def test_only_uses_are_replaced(text):
     try:
         result = interpolate(text, {"A": "value", "B": ""})
-    except BadInterpolation:
+    except BadInterpolationError:
         result = None
     if "${" not in text:
         assert result == text
@@ -191,7 +191,7 @@ BAD = [case for case in sorted(CORPUS.glob("*.yaml")) if case.stem != "missing-e
 
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.stem)
 def test_a_bad_manifest_stays_bad_beside_a_good_one(case):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         load_manifest(
             [str(case), str(ROOT / "examples/mounts.yaml"), str(case)], environ={"HOME": "/home/x"}
         )

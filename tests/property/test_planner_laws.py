@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import planning as p
 
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import ActionType, DriftKind, Kind
+from skyflowctl.planner.plan import ActionType, DriftKind, ObjectKind
 
 _names = st.sampled_from(["order", "purchase", "payment", "refund"])
 _roles = st.sampled_from(["reader", "writer", "auditor"])
 _words = st.sampled_from(["", "a", "b c"])
 _tags = st.lists(st.sampled_from(["env:prod", "team:a", "team:b"]), unique=True).map(tuple)
 _rules = st.one_of(
-    st.just(CtxRule()),
-    st.just(CtxRule(required=True, probe="order:probe")),
-    st.just(CtxRule(required=True, pattern="order:*", probe="order:probe")),
-    st.just(CtxRule(required=False, pattern="order:*", probe="order:probe")),
-    st.just(CtxRule(probe={"n": 1, "yes": True})),
+    st.just(DeclaredCtx()),
+    st.just(DeclaredCtx(required=True, probe="order:probe")),
+    st.just(DeclaredCtx(required=True, pattern="order:*", probe="order:probe")),
+    st.just(DeclaredCtx(required=False, pattern="order:*", probe="order:probe")),
+    st.just(DeclaredCtx(probe={"n": 1, "yes": True})),
 )
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_deleted_and_only_whole_mounts_are_new(manifest, live):
     created = {
         a.path
         for a in made.actions
-        if a.kind is Kind.MOUNT and a.cas is None and a.body.get("type")
+        if a.kind is ObjectKind.MOUNT and a.cas is None and a.body.get("type")
     }
     moved = {one.mount for one in made.drift if one.kind is DriftKind.MOVED}
     expected = {

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from skyflowctl.engine.settings import EngineSettings
-from skyflowctl.errors import SkyflowctlError, Unreachable
-from skyflowctl.rotation.model import Job, KeyInfo, NewCredential, Options
-from skyflowctl.rotation.ports import World
+from skyflowctl.errors import SkyflowctlError, UnreachableError
+from skyflowctl.rotation.model import KeyInfo, NewCredential, Options, RotationJob
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
 from skyflowctl.skyflow.service_account import load_trusted
@@ -67,7 +67,7 @@ class SkyflowKeys:
 
 def unreachable() -> SkyflowctlError:
     """Skyflow's Management API does not answer."""
-    return Unreachable("no answer", why="timed out", fix="try again")
+    return UnreachableError("no answer", why="timed out", fix="try again")
 
 
 class Line:
@@ -132,7 +132,7 @@ class Rig:
         self.gateway.commit_rotation(path, "rot")
         return path, old, self.gateway.read_config(path).key_id
 
-    def world(self, **changes: Any) -> World:
+    def world(self, **changes: Any) -> Dependencies:
         values: Mapping[str, Any] = {
             "gateway": self.gateway,
             "connect": None,
@@ -142,14 +142,14 @@ class Rig:
             "operator": self.operator,
             "listener": self.events.append,
         }
-        return World(**{**values, **changes})
+        return Dependencies(**{**values, **changes})
 
     def past_the_old_tokens(self) -> None:
         self.clock.wait(3600 + MARGIN.total_seconds() + 5)
 
 
-def job(path: str, **options: Any) -> Job:
-    return Job(path.rpartition("/")[2], path, Options(retire_margin=MARGIN, **options))
+def job(path: str, **options: Any) -> RotationJob:
+    return RotationJob(path.rpartition("/")[2], path, Options(retire_margin=MARGIN, **options))
 
 
 @contextmanager

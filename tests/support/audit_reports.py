@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from skyflowctl.audit.model import Caller, ChangeKind, Counts, CredentialChange, Outcome
+from skyflowctl.audit.model import Caller, ChangeKind, Counts, CredentialChange, RequestOutcome
 from skyflowctl.audit.report_model import (
     HOURS,
     WEEKDAYS,
@@ -14,10 +14,10 @@ from skyflowctl.audit.report_model import (
     Limit,
     Range,
     Report,
+    ReportSubject,
     Rule,
     Series,
     SeriesLine,
-    Subject,
     Tally,
     TopApp,
     Totals,
@@ -136,7 +136,7 @@ def usual(mounts: int = len(MOUNTS)) -> Report:
         heat=heat,
         top_apps=_top(usage),
         rules=RULES,
-        subject=Subject("prod-eu-1", "production"),
+        subject=ReportSubject("prod-eu-1", "production"),
     )
 
 
@@ -231,7 +231,7 @@ def hostile() -> Report:
         heat=tuple(replace(whole.heat[0], mount=each) for each in HOSTILE),
         top_apps=tuple(TopApp(each, evil(at), tally(9, 1), 1) for at, each in enumerate(HOSTILE)),
         rules=tuple(Rule(UnusualKind.ROOT_TOKEN, each, each) for each in HOSTILE),
-        subject=Subject(HOSTILE[0], HOSTILE[1]),
+        subject=ReportSubject(HOSTILE[0], HOSTILE[1]),
         limits=tuple(Limit(each, 1, 1, each) for each in HOSTILE),
     )  # fmt: skip
 
@@ -321,7 +321,7 @@ def _changes() -> tuple[CredentialChange, ...]:
     done = tuple(
         CredentialChange(
             at + timedelta(seconds=3 * step), who, kind, "skyflow/order",
-            "c0a81f22-order-2" if step else "77b1e9d0-order-1", Outcome.GRANTED,
+            "c0a81f22-order-2" if step else "77b1e9d0-order-1", RequestOutcome.GRANTED,
             f"5f0c21e4-8e1b-4a3e-9a1c-00000000000{step}", "node-1", "run-20261104-0900-7f3a",
         )
         for step, kind in enumerate(kinds)
@@ -329,7 +329,7 @@ def _changes() -> tuple[CredentialChange, ...]:
     late = at + timedelta(days=3)
     denied = replace(
         done[0], time=late, kind=ChangeKind.REVOKED, mount="skyflow/payment", key_id="",
-        outcome=Outcome.DENIED, run_id="", caller=Caller("crm-sync", "userpass"),
+        outcome=RequestOutcome.DENIED, run_id="", caller=Caller("crm-sync", "userpass"),
     )  # fmt: skip
     return (*done, denied)
 

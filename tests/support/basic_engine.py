@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, Storage
+from skyflowctl.engine.contract import EngineError, EngineReply, EngineRequest, Operation, Storage
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import (
     TokenService,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
@@ -53,11 +53,13 @@ class BasicEngine:
         self._service = service
         self._minter = Minter(service, SystemClock(), allowed_hosts=hosts)
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request."""
         operation = "update" if request.operation is Operation.CREATE else request.operation.value
         if operation == "help":
-            return Reply({"help": "The Skyflow secrets engine.", "see_also": [], "openapi": None})
+            return EngineReply(
+                {"help": "The Skyflow secrets engine.", "see_also": [], "openapi": None}
+            )
         folder, _, name = request.path.rstrip("/").partition("/")
         if not name and folder in {"config", "health", "roles"}:
             return await self._call(f"{folder}_{operation}", request.data)
@@ -65,13 +67,13 @@ class BasicEngine:
             raise EngineError(404, "unsupported path")
         return await self._call(f"{folder[:-1]}_{operation}", request.data, name)
 
-    async def _call(self, action: str, *arguments: Any) -> Reply:
+    async def _call(self, action: str, *arguments: Any) -> EngineReply:
         handler = getattr(self, f"_{action}", None)
         if handler is None:
             raise EngineError(405, "unsupported operation")
         return await handler(*arguments)
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         """Tell whether a write would create or update."""
         folder, _, name = request.path.partition("/")
         if folder == "config":
@@ -91,17 +93,17 @@ class BasicEngine:
 
     # config --------------------------------------------------------------------
 
-    async def _config_read(self, _data: Mapping[str, Any]) -> Reply:
+    async def _config_read(self, _data: Mapping[str, Any]) -> EngineReply:
         config = await self._load("config")
         if config is None:
-            return Reply()
+            return EngineReply()
         public = {name: config.get(name) for name in ("version", "tags")}
         public["credentials_configured"] = True
         public["description"] = config.get("description", "")
         public["last_updated"] = config["last_updated"][:19] + "Z"
-        return Reply({**public, **_credentials_type(config)})
+        return EngineReply({**public, **_credentials_type(config)})
 
-    async def _config_update(self, data: Mapping[str, Any]) -> Reply:
+    async def _config_update(self, data: Mapping[str, Any]) -> EngineReply:
         config = await self._load("config") or {"version": 1}
         for name, other in (
             ("credentials_json", "credentials_file_path"),
@@ -120,25 +122,25 @@ class BasicEngine:
         await self._store("config", config)
         told = {"version": config["version"], "timestamp": config["last_updated"]}
         await self._store(f"config_history/{config['version']}", told)
-        return Reply()
+        return EngineReply()
 
-    async def _config_delete(self, _data: Mapping[str, Any]) -> Reply:
+    async def _config_delete(self, _data: Mapping[str, Any]) -> EngineReply:
         await self._storage.delete("config")
-        return Reply()
+        return EngineReply()
 
     # roles ---------------------------------------------------------------------
 
-    async def _roles_list(self, _data: Mapping[str, Any]) -> Reply:
+    async def _roles_list(self, _data: Mapping[str, Any]) -> EngineReply:
         names = await self._storage.list("role/")
-        return Reply({"keys": names} if names else None)
+        return EngineReply({"keys": names} if names else None)
 
-    async def _role_read(self, _data: Mapping[str, Any], name: str) -> Reply:
+    async def _role_read(self, _data: Mapping[str, Any], name: str) -> EngineReply:
         role = await self._load(f"role/{name}")
         if role is None:
-            return Reply()
-        return Reply({"description": "", "tags": None, **role})
+            return EngineReply()
+        return EngineReply({"description": "", "tags": None, **role})
 
-    async def _role_update(self, data: Mapping[str, Any], name: str) -> Reply:
+    async def _role_update(self, data: Mapping[str, Any], name: str) -> EngineReply:
         role = await self._load(f"role/{name}") or {"name": name, "created_at": go_time()}
         if "role_ids" in data:
             role["role_ids"] = _texts(data["role_ids"])
@@ -146,15 +148,15 @@ class BasicEngine:
             raise EngineError(400, "invalid role: role_ids is required")
         _patch(role, data)
         await self._store(f"role/{name}", {**role, "updated_at": go_time()})
-        return Reply()
+        return EngineReply()
 
-    async def _role_delete(self, _data: Mapping[str, Any], name: str) -> Reply:
+    async def _role_delete(self, _data: Mapping[str, Any], name: str) -> EngineReply:
         await self._storage.delete(f"role/{name}")
-        return Reply()
+        return EngineReply()
 
     # tokens --------------------------------------------------------------------
 
-    async def _cred_read(self, data: Mapping[str, Any], name: str) -> Reply:
+    async def _cred_read(self, data: Mapping[str, Any], name: str) -> EngineReply:
         role = await self._load(f"role/{name}")
         if role is None:
             raise EngineError(400, f'role "{name}" not found')
@@ -163,15 +165,15 @@ class BasicEngine:
             raise EngineError(400, "backend not configured")
         why = "failed to generate token: failed to generate bearer token"
         token = await self._mint(config, role["role_ids"][0], data.get("ctx"), why)
-        return Reply({"access_token": token, "token_type": "Bearer"})
+        return EngineReply({"access_token": token, "token_type": "Bearer"})
 
-    async def _health_read(self, _data: Mapping[str, Any]) -> Reply:
+    async def _health_read(self, _data: Mapping[str, Any]) -> EngineReply:
         told = {"timestamp": go_time()[:19] + "Z", "version": "v1.0.0"}
         config = await self._load("config")
         if config is None:
-            return Reply({**told, "healthy": False, "error": "backend not configured"})
+            return EngineReply({**told, "healthy": False, "error": "backend not configured"})
         good = {"healthy": True, "configuration_status": "ok"}
-        return Reply({**told, **good, **_credentials_type(config)})
+        return EngineReply({**told, **good, **_credentials_type(config)})
 
     async def _mint(
         self, config: Mapping[str, Any], role_id: str | None, ctx: str | None, why: str
@@ -182,7 +184,12 @@ class BasicEngine:
             account = load_trusted(text)
             credential = MintingCredential(account, SigningKey.trusted(account.private_key))
             return (await self._minter.mint(credential, role_id, ctx)).access_token.reveal()
-        except (TokenServiceRefused, TokenServiceUnreachable, OSError, ValueError) as error:
+        except (
+            TokenServiceRefusedError,
+            TokenServiceUnreachableError,
+            OSError,
+            ValueError,
+        ) as error:
             raise EngineError(400, f"{why}: {error}") from None
         except Exception as error:
             raise EngineError(400, f"{why}: {type(error).__name__}") from None

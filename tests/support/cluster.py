@@ -63,7 +63,7 @@ _JOIN = """  retry_join {{
 
 
 @dataclass
-class ClusterNode:
+class ServerNode:
     """One node: its folder holds ``audit.log``, ``server.log`` and its raft data."""
 
     name: str
@@ -86,7 +86,7 @@ class ClusterNode:
 
 
 @dataclass
-class Cluster:
+class ServerCluster:
     """Three nodes that share a CA, an unseal key and a root token."""
 
     folder: Path
@@ -94,13 +94,13 @@ class Cluster:
     cert: Path
     key: Path
     unseal_key: str
-    nodes: list[ClusterNode]
+    nodes: list[ServerNode]
     token: str = ""
     context: ssl.SSLContext | None = field(default=None, repr=False)
     stanzas: str = ""
 
     def call(
-        self, node: ClusterNode, method: str, path: str, body: object | None = None
+        self, node: ServerNode, method: str, path: str, body: object | None = None
     ) -> tuple[int, dict, dict[str, str]]:
         """One plain API call to one node: status, parsed body, headers in lower case."""
         request = urllib.request.Request(
@@ -117,7 +117,7 @@ class Cluster:
             raw, status, headers = error.read(), error.code, error.headers
         return status, json.loads(raw) if raw else {}, {k.lower(): v for k, v in headers.items()}
 
-    def start(self, node: ClusterNode) -> None:
+    def start(self, node: ServerNode) -> None:
         """Start, or start again, one node."""
         joins = "".join(
             _JOIN.format(port=other.port, ca=self.ca) for other in self.nodes if other is not node
@@ -153,16 +153,16 @@ class Cluster:
                 preexec_fn=die_with_parent,
             )
 
-    def health(self, node: ClusterNode) -> int:
+    def health(self, node: ServerNode) -> int:
         """A node's ``sys/health`` status; 0 when it does not answer."""
         try:
             return self.call(node, "GET", "sys/health")[0]
         except OSError:
             return 0
 
-    def leader(self) -> ClusterNode:
+    def leader(self) -> ServerNode:
         """The active node, once there is one."""
-        found: list[ClusterNode] = []
+        found: list[ServerNode] = []
 
         def search() -> bool:
             found[:] = [node for node in self.nodes if self.health(node) == 200]
@@ -171,7 +171,7 @@ class Cluster:
         wait_until(search, "no active node")
         return found[0]
 
-    def standbys(self) -> list[ClusterNode]:
+    def standbys(self) -> list[ServerNode]:
         """The nodes that answer as standbys now."""
         return [node for node in self.nodes if self.health(node) == 429]
 
@@ -196,7 +196,7 @@ class Cluster:
             self.served_by(node) == node.name and self._knows_leader(node) for node in standbys
         )
 
-    def _knows_leader(self, node: ClusterNode) -> bool:
+    def _knows_leader(self, node: ServerNode) -> bool:
         """Whether a node names the active one: a write sent to it is then forwarded."""
         try:
             body = self.call(node, "GET", "sys/leader")[1]
@@ -204,7 +204,7 @@ class Cluster:
             return False
         return body.get("leader_address") == self.leader().address
 
-    def served_by(self, node: ClusterNode, path: str = "sys/mounts") -> str:
+    def served_by(self, node: ServerNode, path: str = "sys/mounts") -> str:
         """The node id that really served a read sent to this node."""
         try:
             return self.call(node, "GET", path)[2].get("x-vault-raft-node-id", "")
@@ -228,7 +228,7 @@ def wait_until(condition, what: str, seconds: float = 60, pause: float = 0.1) ->
 @contextlib.contextmanager
 def running_cluster(
     *, shared_plugins: bool = True, stanzas: str = "", voting: bool = True
-) -> Iterator[Cluster]:
+) -> Iterator[ServerCluster]:
     """Run three nodes and wait until all vote and the standbys serve reads.
 
     ``stanzas`` is added to the configuration of every node; without ``voting`` nobody waits
@@ -250,7 +250,7 @@ def running_cluster(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(folder: Path, shared_plugins: bool) -> Cluster:
+def _prepare(folder: Path, shared_plugins: bool) -> ServerCluster:
     ca, cert, key = _dev_certificate(folder)
     nodes = []
     ports: set[int] = set()
@@ -264,13 +264,13 @@ def _prepare(folder: Path, shared_plugins: bool) -> Cluster:
         plugins = folder / "plugins" if shared_plugins else home / "plugins"
         for made in (home / "s", plugins):
             made.mkdir(parents=True, exist_ok=True)
-        nodes.append(ClusterNode(name, port, home, plugins, f"https://127.0.0.1:{port}"))
+        nodes.append(ServerNode(name, port, home, plugins, f"https://127.0.0.1:{port}"))
     unseal_key = base64.b64encode(secrets.token_bytes(32)).decode()
     context = ssl.create_default_context(cafile=str(ca))
-    return Cluster(folder, ca, cert, key, unseal_key, nodes, context=context)
+    return ServerCluster(folder, ca, cert, key, unseal_key, nodes, context=context)
 
 
-def _initialise(cluster: Cluster) -> None:
+def _initialise(cluster: ServerCluster) -> None:
     first = cluster.nodes[0]
     wait_until(lambda: cluster.health(first) in {200, 429, 501, 503}, "the first node is dead")
     status, body, _ = cluster.call(
@@ -280,7 +280,7 @@ def _initialise(cluster: Cluster) -> None:
     cluster.token = body["root_token"]
 
 
-def _stop(cluster: Cluster) -> None:
+def _stop(cluster: ServerCluster) -> None:
     for node in cluster.nodes:
         if node.process and node.process.poll() is None:
             node.kill()

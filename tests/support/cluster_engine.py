@@ -15,7 +15,7 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
 from skyflowctl.version import semver
-from support.cluster import Cluster, ClusterNode, wait_until
+from support.cluster import ServerCluster, ServerNode, wait_until
 from support.emulator import RunningEmulator
 from support.plugin import build_from, copy_source
 from support.stack import BIN, clean_environ
@@ -24,7 +24,7 @@ SERVED_BY = "x-vault-raft-node-id"
 READ_ONLY = "cannot write to readonly storage"
 
 
-def register_engine(cluster: Cluster, emulator: RunningEmulator, folder: Path) -> None:
+def register_engine(cluster: ServerCluster, emulator: RunningEmulator, folder: Path) -> None:
     """Build the launcher into every node's plugin directory and register it once."""
     source = copy_source(folder)
     for plugins in {node.plugin_dir for node in cluster.nodes}:
@@ -45,7 +45,7 @@ def register_engine(cluster: Cluster, emulator: RunningEmulator, folder: Path) -
 class Tenant:
     """A mount with an account of its own at the emulator, so that its exchanges are known."""
 
-    cluster: Cluster
+    cluster: ServerCluster
     emulator: RunningEmulator
     path: str
     client_id: str
@@ -60,7 +60,7 @@ class Tenant:
         self.credentials = self.emulator.control.create_key(self.client_id).reveal()
         return self.credentials
 
-    def call(self, node: ClusterNode, method: str, path: str, body: object | None = None):
+    def call(self, node: ServerNode, method: str, path: str, body: object | None = None):
         """One request below the mount: status, its data, and which node served it."""
         status, answer, headers = self.cluster.call(node, method, f"{self.path}/{path}", body)
         return status, answer.get("data") or {}, headers.get(SERVED_BY)
@@ -69,7 +69,7 @@ class Tenant:
         """How many assertions of this account the token service has seen."""
         return sum(one["client_id"] == self.client_id for one in self.emulator.control.log())
 
-    def creds_key(self, node: ClusterNode, role: str) -> str:
+    def creds_key(self, node: ServerNode, role: str) -> str:
         """The key id behind a token from one node, which must have served it itself."""
         status, data, served = self.call(node, "GET", f"creds/{role}")
         if status != 200:
@@ -77,13 +77,13 @@ class Tenant:
         assert served == node.name, f"{node.name} was asked, {served} answered"
         return data["key_id"]
 
-    def wait_for_key(self, node: ClusterNode, role: str, seconds: float = 15) -> None:
+    def wait_for_key(self, node: ServerNode, role: str, seconds: float = 15) -> None:
         """Wait until this node's own tokens come from the newest key."""
         what = f"{node.name} does not use {self.key_id}"
         wait_until(lambda: self.creds_key(node, role) == self.key_id, what, seconds, 0.02)
 
 
-def new_tenant(cluster: Cluster, emulator: RunningEmulator, name: str, *roles: str) -> Tenant:
+def new_tenant(cluster: ServerCluster, emulator: RunningEmulator, name: str, *roles: str) -> Tenant:
     """Enable a mount and wait until every node has it; nothing is configured yet."""
     credentials = emulator.new_account(*roles)
     client_id = json.loads(credentials)["clientID"]
@@ -99,7 +99,7 @@ def new_tenant(cluster: Cluster, emulator: RunningEmulator, name: str, *roles: s
     return tenant
 
 
-def fresh_gateway(cluster: Cluster, node: ClusterNode) -> Gateway:
+def fresh_gateway(cluster: ServerCluster, node: ServerNode) -> Gateway:
     """The gateway of a new process: nothing of the cluster's state is known to it."""
     target = Target(
         address=node.address,
@@ -112,7 +112,7 @@ def fresh_gateway(cluster: Cluster, node: ClusterNode) -> Gateway:
     return Gateway(HvacTransport(target, run_id="fresh"))
 
 
-def audited(node: ClusterNode, path: str) -> list[dict[str, Any]]:
+def audited(node: ServerNode, path: str) -> list[dict[str, Any]]:
     """The responses about one path in a node's own audit file."""
     entries = [json.loads(line) for line in node.audit_log.read_text().splitlines()]
     return [
@@ -121,7 +121,7 @@ def audited(node: ClusterNode, path: str) -> list[dict[str, Any]]:
 
 
 def skyflowctl(
-    cluster: Cluster, node: ClusterNode, folder: Path, *args: str, **env: str
+    cluster: ServerCluster, node: ServerNode, folder: Path, *args: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line as a process, with one node as its address."""
     environ = clean_environ() | {

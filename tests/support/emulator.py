@@ -33,7 +33,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
-from skyflowctl.skyflow.emulator.rules import GRANT_TYPE
+from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.management import ManagementApi
 from support.tied import die_with_parent
@@ -244,7 +244,7 @@ class Caller:
 
     def mint(self, credentials: str, scope: str | None = None, **claims: object):
         """One exchange with a credentials.json; further claims replace the good ones."""
-        body = {"grant_type": GRANT_TYPE, "assertion": sign(credentials, **claims), "scope": scope}
+        body = {"grant_type": JWT_BEARER, "assertion": sign(credentials, **claims), "scope": scope}
         return self.call("POST", "/v1/auth/sa/oauth/token", body)
 
     def token(self, credentials: str, scope: str | None = None, **claims: object) -> str:

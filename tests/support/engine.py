@@ -13,14 +13,20 @@ from typing import Any
 
 import pytest
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, StorageError
+from skyflowctl.engine.contract import (
+    EngineError,
+    EngineReply,
+    EngineRequest,
+    Operation,
+    StorageError,
+)
 from skyflowctl.engine.engine import Engine, EngineSettings
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.skyflow.token_service import Exchange, TokenServiceRefused
+from skyflowctl.skyflow.token_service import Exchange, TokenServiceRefusedError
 from support.keys import credential, rsa_key, unsigned_token
 
 READONLY = "cannot write to readonly storage"
@@ -122,7 +128,7 @@ class ScriptedTokenService:
 
     def refuse(self, status: int, message: str, request_id: str = "req-no") -> None:
         async def answer(scope: str | None, assertion: Secret) -> None:
-            raise TokenServiceRefused(status, message, request_id)
+            raise TokenServiceRefusedError(status, message, request_id)
 
         self.answer = answer
 
@@ -149,13 +155,15 @@ class Bench:
 
     async def call(
         self, operation: str, path: str, data: Mapping[str, Any] | None = None, **more: Any
-    ) -> Reply:
+    ) -> EngineReply:
         more = {"mount_point": self.mount_point, "display_name": "token-alice", **more}
-        return await self.engine.handle(Request(Operation(operation), path, data or {}, **more))
+        return await self.engine.handle(
+            EngineRequest(Operation(operation), path, data or {}, **more)
+        )
 
     async def outcome(
         self, operation: str, path: str, data: Mapping[str, Any]
-    ) -> Reply | EngineError:
+    ) -> EngineReply | EngineError:
         """Make a call that may fail; return the reply or the error."""
         try:
             return await self.call(operation, path, data)

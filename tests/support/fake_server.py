@@ -13,7 +13,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import VaultError, failure
+from skyflowctl.vault.errors import VaultError, error_for
 from skyflowctl.vault.transport import Reply, make_reply
 from support.transports import FakeTransport
 
@@ -77,7 +77,7 @@ class FakeServer(FakeTransport):
             return make_reply(status, data, {})
         if status >= 300:
             texts = (str(data["error"]),) if data and "error" in data else ()
-            raise failure(status, texts, method=method, path=path, request_id=f"r{number}")
+            raise error_for(status, texts, method=method, path=path, request_id=f"r{number}")
         return make_reply(status, {"data": data, "request_id": f"r{number}"}, {})
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -224,11 +224,11 @@ class FakeCredentials:
 
     def identify(self, mount, live):
         """The identity of the mount's n-th credential."""
-        from skyflowctl.secretrefs.unresolved import UnresolvedReference
+        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
         from support.planning import identity
 
         if mount in self.missing:
-            raise UnresolvedReference("there is no file", why="no such file")
+            raise UnresolvedReferenceError("there is no file", why="no such file")
         return identity(mount, self.number)
 
     def resolve(self, mount):

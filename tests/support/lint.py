@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from skyflowctl.skyflow.service_account import (
-    InvalidCredential,
+    InvalidCredentialError,
     ServiceAccount,
     parse_service_account,
 )
@@ -23,7 +23,7 @@ def accept(text: str, **options) -> tuple[ServiceAccount, list[str]]:
 
 
 def refuse(text: str, **options) -> list[str]:
-    with pytest.raises(InvalidCredential) as caught:
+    with pytest.raises(InvalidCredentialError) as caught:
         parse_service_account(text, now=NOW, **options)
     findings = caught.value.findings
     assert all(finding.level == "error" and finding.message and finding.fix for finding in findings)

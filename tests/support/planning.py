@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import (
-    CtxRule,
+    DeclaredCtx,
     Manifest,
     Mount,
     Plugin,
@@ -17,7 +17,7 @@ from skyflowctl.manifest.model import (
     RotationRule,
 )
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, ActionType, Kind, PlanOptions
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind, PlanOptions
 from skyflowctl.vault.live import (
     LiveConfig,
     LiveEngine,
@@ -34,7 +34,7 @@ HEADERS = {"x-skyflowctl-run": False, "application-source": False}
 
 def role(name: str = "writer", **changes: Any) -> Role:
     """A role of the manifest."""
-    basis = Role(name, f"skyflow-{name}", f"the {name}", (), CtxRule(), HERE)
+    basis = Role(name, f"skyflow-{name}", f"the {name}", (), DeclaredCtx(), HERE)
     return dataclasses.replace(basis, **changes)
 
 
@@ -174,10 +174,10 @@ def _frozen(value: Any) -> Any:
 
 
 _STEP = {
-    Kind.AUDITED_HEADER: _headers,
-    Kind.MOUNT: _mounts,
-    Kind.ROLE: _roles,
-    Kind.CONFIG: _config,
+    ObjectKind.AUDITED_HEADER: _headers,
+    ObjectKind.MOUNT: _mounts,
+    ObjectKind.ROLE: _roles,
+    ObjectKind.CONFIG: _config,
 }
 
 

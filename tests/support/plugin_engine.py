@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, Storage
+from skyflowctl.engine.contract import EngineError, EngineReply, EngineRequest, Operation, Storage
 
 
 class ProbeEngine:
@@ -20,32 +20,32 @@ class ProbeEngine:
         self.waiting = 0
         self.slow = 0
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         if request.operation is Operation.HELP:
-            return Reply({"help": "probe", "see_also": [], "openapi": _OPENAPI})
+            return EngineReply({"help": "probe", "see_also": [], "openapi": _OPENAPI})
         word, _, rest = request.path.partition("/")
         return await getattr(self, f"on_{word}")(request, rest)
 
-    async def on_kv(self, request: Request, rest: str) -> Reply:
+    async def on_kv(self, request: EngineRequest, rest: str) -> EngineReply:
         if request.operation is Operation.LIST:
-            return Reply({"keys": await self.storage.list(rest)})
+            return EngineReply({"keys": await self.storage.list(rest)})
         if request.operation is Operation.READ:
             value = await self.storage.get(rest)
-            return Reply({"value": value.decode()} if value is not None else None)
+            return EngineReply({"value": value.decode()} if value is not None else None)
         if request.operation is Operation.DELETE:
             await self.storage.delete(rest)
-            return Reply()
+            return EngineReply()
         await self.storage.put(rest, str(request.data["value"]).encode())
-        return Reply({"operation": request.operation.value})
+        return EngineReply({"operation": request.operation.value})
 
-    async def on_status(self, request: Request, rest: str) -> Reply:
+    async def on_status(self, request: EngineRequest, rest: str) -> EngineReply:
         raise EngineError(int(rest), f"probe says {rest}")
 
-    async def on_crash(self, request: Request, rest: str) -> Reply:
+    async def on_crash(self, request: EngineRequest, rest: str) -> EngineReply:
         raise RuntimeError(f"never shown {request.data}")
 
-    async def on_echo(self, request: Request, rest: str) -> Reply:
-        return Reply(
+    async def on_echo(self, request: EngineRequest, rest: str) -> EngineReply:
+        return EngineReply(
             {
                 "data": dict(request.data),
                 "mount_point": request.mount_point,
@@ -56,13 +56,13 @@ class ProbeEngine:
             warnings=("mind this",),
         )
 
-    async def on_env(self, request: Request, rest: str) -> Reply:
-        return Reply({"pid": os.getpid(), "names": sorted(os.environ), "argv": sys.argv})
+    async def on_env(self, request: EngineRequest, rest: str) -> EngineReply:
+        return EngineReply({"pid": os.getpid(), "names": sorted(os.environ), "argv": sys.argv})
 
-    async def on_large(self, request: Request, rest: str) -> Reply:
-        return Reply({"text": "x" * int(rest)})
+    async def on_large(self, request: EngineRequest, rest: str) -> EngineReply:
+        return EngineReply({"text": "x" * int(rest)})
 
-    async def on_wait(self, request: Request, rest: str) -> Reply:
+    async def on_wait(self, request: EngineRequest, rest: str) -> EngineReply:
         self.waiting += 1
         try:
             await asyncio.sleep(30)
@@ -71,15 +71,17 @@ class ProbeEngine:
             raise
         finally:
             self.waiting -= 1
-        return Reply({})
+        return EngineReply({})
 
-    async def on_counts(self, request: Request, rest: str) -> Reply:
-        return Reply({"cancelled": self.cancelled, "waiting": self.waiting, "slow": self.slow})
+    async def on_counts(self, request: EngineRequest, rest: str) -> EngineReply:
+        return EngineReply(
+            {"cancelled": self.cancelled, "waiting": self.waiting, "slow": self.slow}
+        )
 
-    async def on_nothing(self, request: Request, rest: str) -> Reply:
-        return Reply()
+    async def on_nothing(self, request: EngineRequest, rest: str) -> EngineReply:
+        return EngineReply()
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         word, _, rest = request.path.partition("/")
         if word != "kv":
             return None

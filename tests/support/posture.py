@@ -7,22 +7,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from skyflowctl.errors import Where
-from skyflowctl.manifest.model import CtxRule, Manifest, Mount, Role, RotationRule
-from skyflowctl.posture.checks import examine
+from skyflowctl.manifest.model import DeclaredCtx, Manifest, Mount, Role, RotationRule
+from skyflowctl.posture.checks import run_checks
 from skyflowctl.posture.facts import (
     AuditDevice,
     Certificate,
     Facts,
-    Listener,
     Login,
-    Logins,
     MountFacts,
     Server,
+    ServerLogins,
+    TcpListener,
     Tokens,
 )
 from skyflowctl.posture.model import Finding
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRole, LiveRotation
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRole, LiveRotation
+from skyflowctl.vault.responses import CatalogEntry
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DIGEST = "ab" * 32
@@ -88,10 +88,10 @@ def rotation(**changes: Any) -> LiveRotation:
     return replace(plain, **changes)
 
 
-def history(*entries: tuple[str, float, bool]) -> dict[int, HistoryEntry]:
+def history(*entries: tuple[str, float, bool]) -> dict[int, CredentialVersion]:
     """Entries of (key id, age in days, kept), the oldest first."""
     return {
-        number: HistoryEntry(number, "client", key, ago(days=age), "ann", "", kept)
+        number: CredentialVersion(number, "client", key, ago(days=age), "ann", "", kept)
         for number, (key, age, kept) in enumerate(entries, 1)
     }
 
@@ -100,7 +100,7 @@ def declared(name: str, *roles: str, plain_ctx: bool = False) -> Mount:
     """The manifest's mount of that name, at line 7 of ``mounts.yaml``."""
     where = Where("mounts.yaml", 7, 3, f"/mounts/{name}")
     made = tuple(
-        Role(one, f"id-{one}", "", (), CtxRule(), Where("mounts.yaml", 9 + n, 7, ""))
+        Role(one, f"id-{one}", "", (), DeclaredCtx(), Where("mounts.yaml", 9 + n, 7, ""))
         for n, one in enumerate(roles)
     )
     return Mount(
@@ -135,7 +135,7 @@ def facts(*mounts: MountFacts, **changes: Any) -> Facts:
         version="2.7.2",
         seal_type="awskms",
         certificates=(Certificate(ADDRESS, NOW + timedelta(days=200)),),
-        listeners=(Listener("0.0.0.0:8200", tls=True),),
+        listeners=(TcpListener("0.0.0.0:8200", tls=True),),
     )
     plain = Facts(
         now=NOW,
@@ -146,7 +146,7 @@ def facts(*mounts: MountFacts, **changes: Any) -> Facts:
         mounts=ours,
         catalog=(CatalogEntry("skyflow", "v1.0.0", builtin=False, sha256=DIGEST),),
         policies={"default": "", "root": ""},
-        logins=Logins(),
+        logins=ServerLogins(),
         tokens=Tokens((), 0),
     )
     return replace(plain, **changes)
@@ -163,5 +163,5 @@ def reading(*paths: str) -> str:
 
 def found(given: Facts, check: str) -> list[Finding]:
     """The findings of one check, without what is only told."""
-    report = examine(given)
+    report = run_checks(given)
     return [one for one in report.findings if one.check == check and one.grade != "info"]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from skyflowctl.engine.settings import EngineSettings
-from skyflowctl.errors import InvalidInput
-from skyflowctl.rotation.model import Job, KeyInfo, MountOutcome, NewCredential, Options
-from skyflowctl.rotation.ports import Generated, World
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential, Options, RotationJob
+from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow import signing_key
@@ -162,7 +162,7 @@ class Rig:
         more = {"clientID": self.client} if self.client else {}
         return new_credential(self.key(*role_ids, **{**more, **changes}))
 
-    def world(self, transport: Any = None, **changes: Any) -> World:
+    def world(self, transport: Any = None, **changes: Any) -> Dependencies:
         gateway = Gateway(transport) if transport is not None else self.gateway
         values = {
             "gateway": gateway,
@@ -171,10 +171,12 @@ class Rig:
             "run_id": "run-1",
             "sleep": self.clock.pass_seconds,
         }
-        return World(**{**values, **changes})
+        return Dependencies(**{**values, **changes})
 
-    def rotate(self, source: Any, world: World | None = None, **options: Any) -> MountOutcome:
-        job = Job("order", PATH, Options(**options))
+    def rotate(
+        self, source: Any, world: Dependencies | None = None, **options: Any
+    ) -> MountOutcome:
+        job = RotationJob("order", PATH, Options(**options))
         return rotate_mount(job, source, world or self.world())
 
     def generated(self) -> Generated:
@@ -209,4 +211,4 @@ def rig(*roles: str, configured: bool = True) -> Iterator[Rig]:
 
 def invalid() -> NewCredential:
     """A reference that holds no credential."""
-    raise InvalidInput("no credential", why="it is a shopping list", fix="name another file")
+    raise InvalidInputError("no credential", why="it is a shopping list", fix="name another file")

@@ -14,9 +14,9 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Reference
-from skyflowctl.operations.successors import Behind, Linting
-from skyflowctl.rotation.model import Job, MountOutcome, Options, StepName
-from skyflowctl.rotation.ports import Event, StepStarted, World
+from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
+from skyflowctl.rotation.model import MountOutcome, Options, RotationJob, StepName
+from skyflowctl.rotation.ports import Dependencies, RotationEvent, StepStarted
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
@@ -105,7 +105,7 @@ class Bench:
     def rotate(
         self,
         new: dict[str, Any] | str | bytes,
-        listener: Callable[[Event], None] = lambda _: None,
+        listener: Callable[[RotationEvent], None] = lambda _: None,
         **options: Any,
     ) -> MountOutcome:
         """Rotate to a credential in a file of its own."""
@@ -114,7 +114,7 @@ class Bench:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         file.chmod(0o600)
         reference = Reference("file", (str(file),), f"file: {file.name}", Where())
-        world = World(
+        world = Dependencies(
             gateway=self.gateway,
             connect=None,
             clock=self.clock,
@@ -122,8 +122,10 @@ class Bench:
             sleep=self.clock.sleep,
             listener=listener,
         )
-        source = Behind(reference, "the new credential", Linting(SKYFLOW_HOSTS, SystemClock()))
-        return rotate_mount(Job("pay", PATH, Options(**options)), source, world)
+        source = ReferencedCredential(
+            reference, "the new credential", CredentialLinter(SKYFLOW_HOSTS, SystemClock())
+        )
+        return rotate_mount(RotationJob("pay", PATH, Options(**options)), source, world)
 
     def state(self) -> tuple[LiveConfig, Any]:
         """What is live, and every credential version that there ever was."""
@@ -133,11 +135,11 @@ class Bench:
         """The keys that mint for the mount's roles now; a role that gives no token is an error."""
         return {self.gateway.creds(PATH, role).key_id for role in ROLES}
 
-    def faults_at(self, step: StepName, *faults: Fault) -> Callable[[Event], None]:
+    def faults_at(self, step: StepName, *faults: Fault) -> Callable[[RotationEvent], None]:
         """A listener that injects faults as a step begins, once."""
         left = list(faults)
 
-        def listen(event: Event) -> None:
+        def listen(event: RotationEvent) -> None:
             if isinstance(event, StepStarted) and event.name is step:
                 for fault in left:
                     self.service.state.faults.add(fault)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.recording import Recorder
+from skyflowctl.rotation.write_recorder import Recorder
 from skyflowctl.skyflow.management import ManagementApi
 from skyflowctl.vault.hvac_transport import HvacTransport
 

@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.rotation.model import Job, Options
-from skyflowctl.rotation.nodes import Nodes, open_nodes
-from skyflowctl.rotation.ports import World
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.connection import NotSent
-from skyflowctl.vault.failures import VaultError, failure
+from skyflowctl.rotation.cluster import Cluster, open_nodes
+from skyflowctl.rotation.model import Options, RotationJob
+from skyflowctl.rotation.ports import Dependencies
+from skyflowctl.vault.connection import NotSentError
+from skyflowctl.vault.errors import VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
+from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.transport import Reply, ServerInfo, make_reply
-from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
 from support.transports import FakeTransport
 
 PATH = "skyflow/order"
 MINTS = {"ok": True, "status": 200, "message": ""}
 REFUSED = {"ok": False, "status": 401, "message": "token service refused: 401"}
 UNWELL = {"ok": False, "status": 503, "message": "try later"}
-GONE = no_connection("GET", "", "https://x", NotSent("connection refused"))
-SILENT = no_answer("GET", "", "https://x", "no answer in time")
+GONE = no_connection("GET", "", "https://x", NotSentError("connection refused"))
+SILENT = no_response_error("GET", "", "https://x", "no answer in time")
 PASSES_ON = unnamed_host("GET", "", "https://x")
 OLD, NEW = "key-old", "key-new"
 
@@ -39,7 +39,7 @@ def index(value: int, cluster: str = "c1") -> str:
 
 
 def lagging() -> VaultError:
-    return failure(429, (), method="POST", path=PATH)
+    return error_for(429, (), method="POST", path=PATH)
 
 
 @dataclass
@@ -97,7 +97,7 @@ class FakeNode(FakeTransport):
         if path.startswith(f"{PATH}/creds/") and self.creds is not None:
             raise self.creds
         if path.startswith(PATH) and not self.configured:
-            raise failure(400, ("mount not configured",), method="POST", path=path)
+            raise error_for(400, ("mount not configured",), method="POST", path=path)
         data: dict[str, Any] = {"key_id": self.key, "version": self.version, "roles": self.roles}
         return make_reply(200, {"data": data}, headers)
 
@@ -136,7 +136,7 @@ def listed(*names: str, active: str = "a", **echoes: str) -> list[dict[str, Any]
     ]
 
 
-class Cluster:
+class ScriptedCluster:
     """Three nodes a, b and c, with a as the leader, and a clock that waits for nobody."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Cluster:
         self.on_sleep: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
 
-    def connect(self, node: Node) -> Gateway | None:
+    def connect(self, node: ClusterNode) -> Gateway | None:
         if node.api_address in self.unnamed:
             return None
         return Gateway(self.nodes[node.api_address])
@@ -160,8 +160,8 @@ class Cluster:
         time.sleep(0)
 
     @contextmanager
-    def opened(self, **options: Any) -> Iterator[Nodes]:
-        world = World(Gateway(self.leader), self.connect, SystemClock(), "run", self.sleep)
-        job = Job("order", PATH, Options(**options))
+    def opened(self, **options: Any) -> Iterator[Cluster]:
+        world = Dependencies(Gateway(self.leader), self.connect, SystemClock(), "run", self.sleep)
+        job = RotationJob("order", PATH, Options(**options))
         with open_nodes(world, job) as nodes:
             yield nodes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from skyflowctl.vault.memory_transport import IN_PROCESS
+from skyflowctl.vault.no_response import unnamed_host
 from skyflowctl.vault.transport import ServerInfo, Transport
-from skyflowctl.vault.unanswered import unnamed_host
 
 
 class FakeTransport:

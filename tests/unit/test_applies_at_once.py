@@ -132,11 +132,11 @@ def test_a_run_that_was_killed_after_its_tune_goes_on(server):
 
 
 def test_settings_that_cannot_be_read_back_are_no_success(server):
-    from skyflowctl.vault.failures import failure
+    from skyflowctl.vault.errors import error_for
 
     def hook(method, path):
         if path == "sys/mounts" and (*ROLE, None) in [(*one[:2], None) for one in server.log]:
-            raise failure(403, ("no",), method=method, path=path)
+            raise error_for(403, ("no",), method=method, path=path)
 
     server.hook = hook
     done = run(server, manifest("ours"))

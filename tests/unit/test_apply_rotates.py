@@ -14,25 +14,25 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import ExitCode
 from skyflowctl.executor.ports import Credential
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.dry_run import dry_run
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.memory_transport import MemoryTransport
 
 WHAT = p.manifest(
     p.mount(
         roles=(
-            p.role("writer", role_id="r-write", ctx=CtxRule()),
-            p.role("reader", role_id="r-read", ctx=CtxRule()),
+            p.role("writer", role_id="r-write", ctx=DeclaredCtx()),
+            p.role("reader", role_id="r-read", ctx=DeclaredCtx()),
         )
     )
 )
@@ -106,7 +106,7 @@ class Site:
 
     def apply(self, source, what=WHAT, run_id="run-1"):
         def world(gateway):
-            return World(
+            return Dependencies(
                 gateway=gateway, connect=None, clock=SystemClock(), run_id=run_id, sleep=no_wait
             )
 
@@ -180,7 +180,7 @@ def test_what_fails_after_the_write_is_rolled_back(site):
         if path == f"{PATH}/config" and "credentials_json" in body:
             wrote.append(path)
         if wrote and path == f"{PATH}/config/verify" and site.live.key_id != old:
-            raise failure(404, ("unsupported path",), method=method, path=path)
+            raise error_for(404, ("unsupported path",), method=method, path=path)
 
     old = site.live.key_id
     site.line.before = cut

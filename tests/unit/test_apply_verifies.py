@@ -6,7 +6,7 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.reached import reached
 
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_no_word_about_the_role_is_a_warning_unless_it_is_required(applied, stat
 def test_an_engine_that_cannot_verify_and_gives_no_token_is_unproven(applied):
     def hook(method, path):
         if path == "skyflow/pay/config/verify" or path.startswith("skyflow/pay/creds/"):
-            raise failure(404, ("unsupported path",), method=method, path=path)
+            raise error_for(404, ("unsupported path",), method=method, path=path)
 
     applied.hook = hook
     code, _, data = apply_again()
@@ -127,7 +127,7 @@ def test_an_engine_that_may_not_ask_a_host_refuses_and_is_not_called_untried(app
 def test_a_mount_whose_action_failed_is_not_tried(applied):
     def hook(method, path):
         if (method, path) == ("POST", "skyflow/pay/roles/reader"):
-            raise failure(400, ("no",), method=method, path=path)
+            raise error_for(400, ("no",), method=method, path=path)
 
     applied.hook = hook
     applied.roles["skyflow/pay"]["reader"]["description"] = "changed"

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.audit_logs import three_apps
 
-from skyflowctl.audit.clipping import KEPT_MAX, TEXT_MAX, clipped
+from skyflowctl.audit.clipping import KEPT_BYTES, TEXT_MAX, clip_entry
 from skyflowctl.audit.entries import (
     NOT_AN_ENTRY,
     NOT_JSON,
     TOO_DEEP,
     WRONG_TYPES,
     Entry,
-    decode,
+    decode_line,
 )
 
 REASONS = {NOT_JSON, NOT_AN_ENTRY, WRONG_TYPES, TOO_DEEP}
@@ -33,11 +33,11 @@ JSON = st.recursive(
 
 def entry_of(**fields: object) -> Entry | str:
     base: dict[str, object] = {"type": "response", "request": {"id": "x"}}
-    return decode(json.dumps({**base, **fields}).encode())
+    return decode_line(json.dumps({**base, **fields}).encode())
 
 
 def test_every_real_line_is_an_entry() -> None:
-    assert all(isinstance(decode(each), Entry) for each in LINES)
+    assert all(isinstance(decode_line(each), Entry) for each in LINES)
 
 
 def test_fields_that_are_used_are_read() -> None:
@@ -64,7 +64,7 @@ def test_fields_that_are_used_are_read() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_reason(line: bytes) -> None:
-    assert decode(line) in REASONS
+    assert decode_line(line) in REASONS
 
 
 @given(JSON, st.sampled_from(["time", "type", "auth", "request", "response", "error"]))
@@ -76,7 +76,7 @@ def test_any_value_in_any_place_is_an_entry_or_a_reason(value: object, name: str
 @given(st.sampled_from(LINES), st.integers(0, 3000), st.binary(min_size=1, max_size=4))
 def test_a_real_line_with_bytes_replaced(line: bytes, at: int, put: bytes) -> None:
     at %= len(line)
-    found = decode(line[:at] + put + line[at + len(put) :])
+    found = decode_line(line[:at] + put + line[at + len(put) :])
     assert isinstance(found, Entry) or found in REASONS
 
 
@@ -84,7 +84,7 @@ def test_a_real_line_with_bytes_replaced(line: bytes, at: int, put: bytes) -> No
 @pytest.mark.parametrize("field", [b"ctx", b"unknown"])
 def test_deep_nesting_does_not_break_the_stack(part: bytes, field: bytes) -> None:
     head = b'{"type":"response","request":{"id":"x","data":{"' + field + b'":'
-    assert decode(head + part * 200_000) in {TOO_DEEP, NOT_JSON}
+    assert decode_line(head + part * 200_000) in {TOO_DEEP, NOT_JSON}
 
 
 @given(JSON)
@@ -97,16 +97,16 @@ def test_clipping_bounds_whatever_stands_in_a_line(value: object) -> None:
         error="e" * 300,
     )
     assert isinstance(found, Entry)
-    cut = clipped(found)
+    cut = clip_entry(found)
     assert (cut.time, cut.error) == ("t" * 30, "e" * 300)
     assert (len(cut.request.id), len(cut.request.path)) == (TEXT_MAX, TEXT_MAX)
-    assert len(msgspec.json.encode(cut)) < 10 * KEPT_MAX
+    assert len(msgspec.json.encode(cut)) < 10 * KEPT_BYTES
 
 
 def test_clipping_leaves_the_largest_real_ctx_alone() -> None:
     ctx = {f"key_{number:02d}": "x" * 240 for number in range(16)}
     found = entry_of(request={"id": "x", "data": {"ctx": ctx}})
     assert isinstance(found, Entry)
-    cut = clipped(found)
+    cut = clip_entry(found)
     assert cut.request.data is not None
     assert cut.request.data.ctx == ctx

@@ -12,7 +12,7 @@ from support.cli import checked_envelope, invoke
 from skyflowctl.audit import evidence as module
 from skyflowctl.audit.evidence import Evidence, Table, Writing, check_folder, write_evidence
 from skyflowctl.audit.model import Counts
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import RefusedError, UsageError
 
 
 def an_evidence(name: str = "rows", value: object = 1) -> Evidence:
@@ -79,9 +79,9 @@ def test_nothing_else_is_replaced(tmp_path: Path, made: str) -> None:
         else:
             (folder / "evidence.json").write_text("{}")
     before = folder.read_text() if made == "file" else content(folder)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         check_folder(folder)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         write_evidence(folder, an_evidence())
     assert (folder.read_text() if made == "file" else content(folder)) == before
 

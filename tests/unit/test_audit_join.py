@@ -4,16 +4,16 @@ import pytest
 from support.audit_logs import Story, Token, approle, created, userpass
 
 from skyflowctl.audit import join, logins, recogniser
-from skyflowctl.audit.entries import Entry, decode
-from skyflowctl.audit.join import Handlers, Joiner, Row
+from skyflowctl.audit.entries import Entry, decode_line
+from skyflowctl.audit.join import Handlers, JoinedRow, Joiner
 from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import Outcome
+from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.seen import Seen
 
 
-def joined(story: Story) -> tuple[list[Row], Joiner]:
-    rows: list[Row] = []
+def joined(story: Story) -> tuple[list[JoinedRow], Joiner]:
+    rows: list[JoinedRow] = []
     joiner = Joiner(Recogniser(("skyflow",)), Logins(), Handlers(rows.append))
     for line in story.lines():
         joiner.feed(entry(line), "n1", len(line))
@@ -22,7 +22,7 @@ def joined(story: Story) -> tuple[list[Row], Joiner]:
 
 
 def entry(line: bytes) -> Entry:
-    found = decode(line)
+    found = decode_line(line)
     assert isinstance(found, Entry)
     return found
 
@@ -33,7 +33,7 @@ def test_a_row_has_the_requests_time_and_the_answers_outcome() -> None:
     (row,), _ = joined(story)
     assert row.time == "2026-11-22T18:00:00"
     assert (row.outcome, row.app, row.auth, row.ctx, row.node) == (
-        Outcome.GRANTED,
+        RequestOutcome.GRANTED,
         "orders",
         "approle",
         "order:1",
@@ -46,7 +46,7 @@ def test_waiting_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) 
     story = Story()
     for _ in range(20):
         story.creds(approle("orders"), "order:1", outcome="unknown")
-    rows: list[Row] = []
+    rows: list[JoinedRow] = []
     joiner = Joiner(Recogniser(("skyflow",)), Logins(), Handlers(rows.append))
     for line in story.lines():
         joiner.feed(entry(line), "n1", len(line))
@@ -61,7 +61,7 @@ def test_a_denied_request_without_a_response_is_denied() -> None:
     story.creds(approle("orders"), "order:1", outcome="denied")
     story.entries.pop()
     rows, _ = joined(story)
-    assert [row.outcome for row in rows] == [Outcome.DENIED]
+    assert [row.outcome for row in rows] == [RequestOutcome.DENIED]
 
 
 def test_an_answer_that_comes_after_its_request_was_given_up_is_no_second_row(
@@ -74,7 +74,7 @@ def test_an_answer_that_comes_after_its_request_was_given_up_is_no_second_row(
     first, answer, *rest = story.entries
     story.entries = [first, *rest, answer]
     rows, joiner = joined(story)
-    assert [row.outcome for row in rows] == [Outcome.UNKNOWN, Outcome.GRANTED]
+    assert [row.outcome for row in rows] == [RequestOutcome.UNKNOWN, RequestOutcome.GRANTED]
     assert joiner.duplicates == 1
 
 
@@ -167,5 +167,5 @@ def test_nobody_asked() -> None:
     story.creds(None, "order:1", outcome="denied")
     story.creds(created("x"), "order:1")
     (first, second), _ = joined(story)
-    assert (first.app, first.auth, first.outcome) == ("", "", Outcome.DENIED)
+    assert (first.app, first.auth, first.outcome) == ("", "", RequestOutcome.DENIED)
     assert (second.app, second.auth) == ("token-x", "token")

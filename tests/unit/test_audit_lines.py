@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyflowctl.audit import lines
-from skyflowctl.audit.lines import blocks, follow, lines_with
+from skyflowctl.audit.lines import blocks, follow_lines, lines_with
 
 
 class Trickle:
@@ -90,16 +90,16 @@ def test_following_gives_lines_once_they_are_complete(log: Path) -> None:
         lambda: append(log, b"e\ntwo\nthr"),
         lambda: append(log, b"ee\n"),
     )
-    assert list(follow(log, script)) == [b"one", b"two", b"three"]
+    assert list(follow_lines(log, script)) == [b"one", b"two", b"three"]
 
 
 def test_following_can_start_at_the_beginning(log: Path) -> None:
-    assert list(follow(log, Script(), from_start=True)) == [b"old"]
+    assert list(follow_lines(log, Script(), from_start=True)) == [b"old"]
 
 
 def test_half_a_last_line_is_not_given_while_it_is_being_written(log: Path) -> None:
     script = Script(lambda: append(log, b"half"))
-    assert list(follow(log, script)) == []
+    assert list(follow_lines(log, script)) == []
 
 
 def test_rotation_by_rename_loses_no_line(log: Path) -> None:
@@ -109,7 +109,12 @@ def test_rotation_by_rename_loses_no_line(log: Path) -> None:
         log.write_bytes(b"first of the new\n")
 
     script = Script(lambda: append(log, b"one\n"), rotate, lambda: append(log, b"two\n"))
-    assert list(follow(log, script)) == [b"one", b"last of the old", b"first of the new", b"two"]
+    assert list(follow_lines(log, script)) == [
+        b"one",
+        b"last of the old",
+        b"first of the new",
+        b"two",
+    ]
 
 
 def test_a_log_that_is_away_for_a_while_is_waited_for(log: Path) -> None:
@@ -119,7 +124,7 @@ def test_a_log_that_is_away_for_a_while_is_waited_for(log: Path) -> None:
         lambda: append(moved, b"late\n"),
         lambda: log.write_bytes(b"new\n"),
     )
-    assert list(follow(log, script)) == [b"late", b"new"]
+    assert list(follow_lines(log, script)) == [b"late", b"new"]
 
 
 def test_copytruncate_starts_again(log: Path) -> None:
@@ -128,12 +133,12 @@ def test_copytruncate_starts_again(log: Path) -> None:
         lambda: os.truncate(log, 0),
         lambda: append(log, b"after\n"),
     )
-    assert list(follow(log, script)) == [b"a long line before", b"after"]
+    assert list(follow_lines(log, script)) == [b"a long line before", b"after"]
 
 
 def test_a_log_that_does_not_exist_yet_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    assert list(follow(path, Script(lambda: path.write_bytes(b"one\n")))) == [b"one"]
+    assert list(follow_lines(path, Script(lambda: path.write_bytes(b"one\n")))) == [b"one"]
 
 
 def test_following_keeps_no_line_that_is_too_long(
@@ -145,6 +150,6 @@ def test_following_keeps_no_line_that_is_too_long(
         lambda: append(log, b"x" * 60),
         lambda: append(log, b"x\nfine\n"),
     )
-    followed = follow(log, script)
+    followed = follow_lines(log, script)
     assert list(followed) == [b"fine"]
     assert followed.damaged == {"line-too-long": 1}

@@ -12,13 +12,13 @@ from support.audit_logs import START, Story, approle, hashed, three_apps, userpa
 from skyflowctl.audit import when
 from skyflowctl.audit.escape import csv_cell, csv_line
 from skyflowctl.audit.globs import any_glob
-from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import Query, matcher, scan_options
 from skyflowctl.audit.scan import scan
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.wanted import wanted_ctx
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.audit_questions import Answers
+from skyflowctl.operations.audit_search import Search
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ def both_devices(text):
 def asked(tmp_path, query, *logs):
     """The ctx of what a query finds, with the early filter and without."""
     paths = [written(tmp_path / str(at), "audit.log", log) for at, log in enumerate(logs)]
-    early = list(Answers(open_sources(paths), query, ("skyflow",)))
+    early = list(Search(open_sources(paths), query, ("skyflow",)))
     wanted = matcher(query)
     late = [one for one in scan(open_sources(paths)) if isinstance(one, TokenRequest)]
     late = [one for one in late if wanted(one)]
@@ -48,7 +48,7 @@ def asked(tmp_path, query, *logs):
         (Query(roles=("order-adm?n",)), 1),
         (Query(mounts=("skyflow/*",)), 6),
         (Query(mounts=("skyflow/pay*",)), 0),
-        (Query(outcomes=(Outcome.DENIED,)), 1),
+        (Query(outcomes=(RequestOutcome.DENIED,)), 1),
         (Query(ctx=(wanted_ctx("order:1"),)), 2),
         (Query(ctx=(wanted_ctx("order:*"),)), 5),
         (Query(ctx=(wanted_ctx("*:9"), wanted_ctx("order:2"))), 2),
@@ -101,7 +101,7 @@ def test_what_could_not_be_searched_is_said(tmp_path):
 
     def codes(ctx, hashes=lambda _: ()):
         query = Query(ctx=(wanted_ctx(ctx, hashes),))
-        answers = Answers(open_sources([path]), query, ("skyflow",))
+        answers = Search(open_sources([path]), query, ("skyflow",))
         list(answers)
         return [one.code for one in answers.warnings()]
 
@@ -153,7 +153,7 @@ def test_what_is_no_time_is_refused(text):
 @pytest.mark.parametrize("text", ["0", "0d", "", "-1", "x", "999999999"])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(UsageError, match="--days"):
-        when.days(text, "--days", NOW)
+        when.parse_days(text, "--days", NOW)
 
 
 @given(st.text(max_size=20))
@@ -187,7 +187,7 @@ def test_an_answer_is_not_certain_where_another_server_hashed_the_log(tmp_path, 
         ctx=(wanted_ctx("order:ORD-42", lambda text: (hashed(text, "a"),)),),
         device_hashes=(hashed("Bearer", "a"),),
     )
-    search = Answers(open_sources(logs), query, ("skyflow",))
+    search = Search(open_sources(logs), query, ("skyflow",))
     list(search)
     assert search.certain == certain
     codes = [one.code for one in search.warnings()]

@@ -14,13 +14,13 @@ from support.cli import checked_data, checked_envelope, invoke
 from skyflowctl.audit import buckets, usage
 from skyflowctl.audit import report as reporting
 from skyflowctl.audit.model import ChangeKind
-from skyflowctl.audit.report import Asked, report
+from skyflowctl.audit.report import ReportScope, report
 from skyflowctl.audit.report_model import Report, Tally, UnusualKind
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.unusual import Pattern
 
 
-def reported(*contents: bytes, asked: Asked | None = None) -> Report:
+def reported(*contents: bytes, asked: ReportScope | None = None) -> Report:
     """What logs of one device each add up to."""
     (joined,) = [b"".join(contents)]
     return report(open_sources(["-"], stdin=io.BytesIO(joined)), asked=asked)
@@ -98,7 +98,7 @@ def test_a_range_includes_its_start_and_not_its_end() -> None:
         story.creds(approle("orders"), "c")
         story.config({"credentials_json": "{}"})
         story.wait(minutes=1)
-    found = reported(story.device(), asked=Asked(since=times[1], until=times[2]))
+    found = reported(story.device(), asked=ReportScope(since=times[1], until=times[2]))
     assert found.totals.tally.requests == 1
     assert len(found.changes) == 1
     assert (found.range.first, found.range.log_first) == (times[1], times[0])
@@ -111,7 +111,7 @@ def test_filters_leave_out_other_mounts_and_their_changes() -> None:
         story.config({"credentials_json": "{}"}, mount=mount)
     story.creds(approle("bills"))
     story.creds(approle("orders"), role="other")
-    asked = Asked(
+    asked = ReportScope(
         mount=lambda mount: mount == "skyflow/order",
         role=lambda role: role == "order-producer",
         app=lambda app: app == "orders",
@@ -249,7 +249,7 @@ def test_ctx_that_is_not_the_roles_pattern() -> None:
     story.creds(approle("orders"), "refund:3", plain=False)
     story.creds(approle("orders"), "refund:4", outcome="refused")
     patterns = {("skyflow/order", "order-producer"): _starts_with("order:")}
-    found = reported(story.device(), asked=Asked(patterns=patterns))
+    found = reported(story.device(), asked=ReportScope(patterns=patterns))
     (unusual,) = found.unusual
     assert unusual.kind is UnusualKind.CTX_OUTSIDE_PATTERN
     assert (unusual.count, unusual.granted) == (3, 2)

@@ -18,7 +18,7 @@ from support.audit_logs import (
 )
 
 from skyflowctl.audit import join
-from skyflowctl.audit.model import ChangeKind, CredentialChange, Outcome, TokenRequest
+from skyflowctl.audit.model import ChangeKind, CredentialChange, RequestOutcome, TokenRequest
 from skyflowctl.audit.scan import Scan, ScanOptions, needle, scan, scan_marked
 from skyflowctl.audit.sources import open_sources
 
@@ -41,12 +41,12 @@ def test_every_question_is_answered_from_hashed_and_plain_logs() -> None:
         rows = requests(three_apps(plain_ctx=plain).device())
         told = [(row.caller.app, row.caller.auth, row.role, row.outcome) for row in rows]
         assert told == [
-            ("orders", "approle", "order-producer", Outcome.GRANTED),
-            ("bob", "userpass", "order-producer", Outcome.GRANTED),
-            ("token-legacy", "token", "order-producer", Outcome.GRANTED),
-            ("orders", "approle", "order-producer", Outcome.GRANTED),
-            ("bob", "userpass", "order-admin", Outcome.DENIED),
-            ("orders", "approle", "order-producer", Outcome.GRANTED),
+            ("orders", "approle", "order-producer", RequestOutcome.GRANTED),
+            ("bob", "userpass", "order-producer", RequestOutcome.GRANTED),
+            ("token-legacy", "token", "order-producer", RequestOutcome.GRANTED),
+            ("orders", "approle", "order-producer", RequestOutcome.GRANTED),
+            ("bob", "userpass", "order-admin", RequestOutcome.DENIED),
+            ("orders", "approle", "order-producer", RequestOutcome.GRANTED),
         ]
         assert rows[0].ctx == ("order:1" if plain else hashed("order:1"))
         assert rows[0].ctx_hashed is not plain
@@ -94,15 +94,15 @@ def test_changes_of_a_credential_are_told_and_nothing_else_of_the_config() -> No
 @pytest.mark.parametrize(
     ("told", "outcome"),
     [
-        ("granted", Outcome.GRANTED),
-        ("denied", Outcome.DENIED),
-        ("refused", Outcome.REFUSED),
-        ("refused-by-skyflow", Outcome.REFUSED),
-        ("failed", Outcome.FAILED),
-        ("unknown", Outcome.UNKNOWN),
+        ("granted", RequestOutcome.GRANTED),
+        ("denied", RequestOutcome.DENIED),
+        ("refused", RequestOutcome.REFUSED),
+        ("refused-by-skyflow", RequestOutcome.REFUSED),
+        ("failed", RequestOutcome.FAILED),
+        ("unknown", RequestOutcome.UNKNOWN),
     ],
 )
-def test_outcomes(told: str, outcome: Outcome) -> None:
+def test_outcomes(told: str, outcome: RequestOutcome) -> None:
     story = Story()
     story.creds(approle("orders"), "order:1", outcome=told)
     (row,) = requests(story.device())
@@ -373,7 +373,7 @@ def test_requests_without_answers_stay_within_bounds(monkeypatch: pytest.MonkeyP
     content = b"".join(template.replace(b"00000001", b"%08d" % number) for number in range(1000))
     found, counted = scanned(content)
     assert len(found) == 1000
-    assert {row.outcome for row in found} == {Outcome.UNKNOWN}
+    assert {row.outcome for row in found} == {RequestOutcome.UNKNOWN}
     assert counted.counts().unpaired == 1000
 
 
@@ -381,7 +381,7 @@ def test_a_log_that_starts_between_request_and_response_loses_nothing() -> None:
     story = Story()
     story.creds(approle("orders"), "order:1")
     found, counted = scanned(story.lines()[1])
-    assert [row.outcome for row in found] == [Outcome.GRANTED]
+    assert [row.outcome for row in found] == [RequestOutcome.GRANTED]
     assert counted.counts().unpaired == 1
 
 

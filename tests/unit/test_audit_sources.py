@@ -13,7 +13,7 @@ from support.audit_logs import Story, approle, three_apps, written
 from skyflowctl.audit.model import TokenRequest
 from skyflowctl.audit.scan import scan
 from skyflowctl.audit.sources import base_name, open_sources
-from skyflowctl.errors import InvalidInput, UsageError
+from skyflowctl.errors import InvalidInputError, UsageError
 
 
 def story_at(hours: int, first_id: int) -> bytes:
@@ -102,7 +102,7 @@ def test_a_packed_file_that_breaks_off_gives_what_it_has(tmp_path: Path, pack) -
 def test_a_packed_file_that_is_garbage_gives_nothing(tmp_path: Path, pack) -> None:
     packed = pack(b"x" * 100)[:6] + b"\xff" * 500
     found = scan(open_sources([written(tmp_path, "garbage", packed)]))
-    with pytest.raises(InvalidInput, match="none of it could be read") as raised:
+    with pytest.raises(InvalidInputError, match="none of it could be read") as raised:
         list(found)
     assert raised.value.problems[0].why == "it is compressed, and corrupt from the start"
 
@@ -186,13 +186,13 @@ def test_a_name_with_an_equals_sign_or_brackets_can_be_a_file(tmp_path: Path) ->
         (["-", "-"], UsageError, "- is given twice"),
         (["-", "n1=-"], UsageError, "- is given twice"),
         (["{tmp}/none*.log"], UsageError, "no file matches"),
-        (["{tmp}/none.log"], InvalidInput, "there is no file"),
-        (["n1={tmp}/none.log"], InvalidInput, "there is no file"),
+        (["{tmp}/none.log"], InvalidInputError, "there is no file"),
+        (["n1={tmp}/none.log"], InvalidInputError, "there is no file"),
         (["{tmp}"], UsageError, "is a folder"),
     ],
 )
 def test_patterns_that_cannot_be_used(
-    tmp_path: Path, patterns: list[str], error: type[UsageError | InvalidInput], words: str
+    tmp_path: Path, patterns: list[str], error: type[UsageError | InvalidInputError], words: str
 ) -> None:
     with pytest.raises(error) as caught:
         open_sources([each.format(tmp=tmp_path) for each in patterns])
@@ -206,7 +206,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_an_error(tmp_path: Path) -> N
     name = written(tmp_path, "audit.log", story_at(0, 1))
     sources = open_sources([name])
     Path(name).unlink()
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         list(scan(sources))
 
 

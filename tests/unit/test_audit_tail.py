@@ -20,7 +20,7 @@ from support.processes import running
 from skyflowctl.audit.query import Query
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, Terminated, _result_of
+from skyflowctl.cli.runner import CommandRun, Terminated, _result_of
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import UsageError
 from skyflowctl.operations import audit_tail
@@ -149,7 +149,7 @@ def test_what_only_reads_does_not_go_on_where_it_stopped(error):
         raise error
 
     for command, words in (("audit who", "begins anew"), ("apply", "goes on where")):
-        run = Run("x", command, Terminal(), SystemClock(), json=False)
+        run = CommandRun("x", command, Terminal(), SystemClock(), json=False)
         result, failed = _result_of(run, stopped)
         assert failed
         assert words in result.problems[0].fix

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.audit_logs import Story, approle
 
-from skyflowctl.audit.report import Asked, report
+from skyflowctl.audit.report import ReportScope, report
 from skyflowctl.audit.report_model import Report, UnusualKind
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.unusual import (
@@ -84,7 +84,7 @@ def story_of(days: int, app: str = "orders") -> Story:
     return story
 
 
-def told(story: Story, asked: Asked | None = None) -> Report:
+def told(story: Story, asked: ReportScope | None = None) -> Report:
     return report(open_sources(["-"], stdin=io.BytesIO(story.device())), asked=asked)
 
 
@@ -111,7 +111,7 @@ def test_what_came_before_the_range_is_habit_and_is_not_told() -> None:
     story.creds(approle("orders"), "c")
     story.now = DAY + timedelta(days=11, hours=4)
     story.creds(approle("orders"), "c")
-    found = told(story, Asked(since=DAY + timedelta(days=11)))
+    found = told(story, ReportScope(since=DAY + timedelta(days=11)))
     (unusual,) = found.unusual
     assert (unusual.count, found.totals.tally.requests) == (1, 1)
 
@@ -148,7 +148,7 @@ def test_an_app_that_was_there_before_the_range_is_not_new() -> None:
     story.creds(approle("newcomer"), "c")
     story.now = DAY + timedelta(days=9, hours=9)
     story.creds(approle("newcomer"), "c")
-    found = told(story, Asked(since=DAY + timedelta(days=9)))
+    found = told(story, ReportScope(since=DAY + timedelta(days=9)))
     assert found.unusual == ()
     assert found.totals.tally.requests == 1
 

@@ -168,7 +168,7 @@ def test_damaged_lines_are_counted_by_reason(tmp_path):
 
 
 def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
-    from skyflowctl.cli.render.audit import Table, request_json
+    from skyflowctl.cli.render.audit import StreamedTable, request_json
     from skyflowctl.cli.render.terminal import Terminal
     from skyflowctl.cli.render.text import columns
 
@@ -178,19 +178,19 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
 
     from skyflowctl.audit.query import Query
     from skyflowctl.audit.sources import open_sources
-    from skyflowctl.operations.audit_questions import Answers
+    from skyflowctl.operations.audit_search import Search
 
     story = Story(plain_ctx=True)
     for number in range(3):
         story.creds(approle("a-very-long-name-of-an-application"), f"order:{number}-" + "界" * 40)
     log = written(tmp_path, "audit.log", story.device())
-    rows = [request_json(one) for one in Answers(open_sources([log]), Query(), ("skyflow",))]
+    rows = [request_json(one) for one in Search(open_sources([log]), Query(), ("skyflow",))]
     for width in (80, 120):
         screen = Screen()
         terminal = Terminal(out=screen, no_color=True)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COLUMNS", str(width))
-            table = Table(terminal)
+            table = StreamedTable(terminal)
             for row in rows:
                 table.add(row)
             table.flush()
@@ -203,7 +203,7 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
 def test_more_rows_than_one_object_may_hold_are_refused_with_the_way_out(log, monkeypatch):
     from skyflowctl.cli import audit_rows
 
-    monkeypatch.setattr(audit_rows, "KEPT_MAX", 5)
+    monkeypatch.setattr(audit_rows, "JSON_ROWS_MAX", 5)
     done = invoke("audit", "who", log, "-o", "json")
     assert done.exit_code == 64
     assert checked_envelope(done.stdout)["errors"][0]["code"] == "too-many-rows"

@@ -15,8 +15,8 @@ from support.cli import invoke
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest import yaml_events
-from skyflowctl.manifest.wording import EXPECTED
-from skyflowctl.skyflow.service_account import InvalidCredential, parse_service_account
+from skyflowctl.manifest.messages import EXPECTED
+from skyflowctl.skyflow.service_account import InvalidCredentialError, parse_service_account
 
 NOW = datetime.now(UTC)
 ROOT = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def test_a_display_name_holds_anything_printable(key, name):
     ],
 )
 def test_a_whole_value_that_is_a_placeholder_is_refused(key, changed):
-    with pytest.raises(InvalidCredential) as refused:
+    with pytest.raises(InvalidCredentialError) as refused:
         parse_service_account(credential(key, **changed), now=NOW)
     assert [one.code for one in refused.value.findings] == ["placeholder"]
 
@@ -212,7 +212,7 @@ def test_a_variable_in_a_flow_map_is_told_to_be_quoted(
     assert f"${{{name}}}" in error["why"]
     assert error["where"]["line"] == 6
     quoted = text.replace(value, f'"{value}"')
-    assert list(yaml_events.parse(quoted))  # what the fix says is YAML
+    assert list(yaml_events.yaml_events(quoted))  # what the fix says is YAML
 
 
 def test_other_missing_brackets_keep_their_words(tmp_path):

@@ -9,22 +9,22 @@ from datetime import timedelta
 
 import pytest
 
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.render.problems import show_problems
 from skyflowctl.cli.render.rotation import outcome_json, show_outcomes
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.rotate_work import _done
-from skyflowctl.cli.run import Run, _write_out, failure
+from skyflowctl.cli.runner import CommandRun, _write_out, describe_failure
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.rotation import Errand
-from skyflowctl.operations.rotation_wishes import Verb
-from skyflowctl.operations.targets import Named
-from skyflowctl.rotation.model import MountOutcome, Word
+from skyflowctl.operations.rotate_flags import Verb
+from skyflowctl.operations.rotation import RotateRequest
+from skyflowctl.operations.targets import MountRef
+from skyflowctl.rotation.model import MountOutcome, Result
 
-ROTATED = MountOutcome("payment", "skyflow/payment", Word.ROTATED, "k1", "k2", "k2")
-REFUSED = MountOutcome("order", "skyflow/order", Word.REFUSED)
+ROTATED = MountOutcome("payment", "skyflow/payment", Result.ROTATED, "k1", "k2", "k2")
+REFUSED = MountOutcome("order", "skyflow/order", Result.REFUSED)
 
 
 class Full(io.StringIO):
@@ -52,17 +52,20 @@ def test_what_was_done_is_named_and_nothing_else():
 @pytest.mark.parametrize(("done", "word"), [("look there", "look there"), ("", "run it again")])
 def test_output_that_cannot_be_written_asks_for_no_second_rotation(done, word):
     terminal = Terminal(out=Full(), err=io.StringIO())
-    run = Run("r1", "rotate", terminal, SystemClock(), json=True, done=done)
-    assert _write_out(run, Result({}), None) == 1
+    run = CommandRun("r1", "rotate", terminal, SystemClock(), json=True, done=done)
+    assert _write_out(run, CommandResult({}), None) == 1
     assert word in terminal.err.getvalue()
     assert ("run it again" in terminal.err.getvalue()) is not bool(done)
 
 
 def test_nor_does_a_signal_that_came_after_the_work():
     terminal = Terminal(out=io.StringIO(), err=io.StringIO())
-    told = failure(KeyboardInterrupt(), terminal, "look there")
+    told = describe_failure(KeyboardInterrupt(), terminal, "look there")
     assert (told.exit_code, told.problems[0].fix) == (130, "look there")
-    assert "run the same command again" in failure(KeyboardInterrupt(), terminal).problems[0].fix
+    assert (
+        "run the same command again"
+        in describe_failure(KeyboardInterrupt(), terminal).problems[0].fix
+    )
 
 
 def test_problems_are_broken_at_spaces_where_a_terminal_ends(monkeypatch):
@@ -86,7 +89,7 @@ def test_several_mounts_fit_80_columns(monkeypatch):
     key = "b35157b4b1de5138ff8851cec92ccdcd"
     outcomes = [
         MountOutcome(name, f"skyflow/{name}", word, key, key[::-1], key, (), until)
-        for name, word in (("order-returns", Word.ROTATED), ("payment", Word.ROLLED_BACK))
+        for name, word in (("order-returns", Result.ROTATED), ("payment", Result.ROLLED_BACK))
     ]
     terminal = Terminal(no_color=True, out=Screen(), err=io.StringIO())
     data = {"mounts": [outcome_json(one, "", timedelta()) for one in outcomes]}
@@ -99,8 +102,8 @@ def test_several_mounts_fit_80_columns(monkeypatch):
 @pytest.mark.parametrize(("own", "seconds"), [(True, 0), (False, 2)])
 def test_a_margin_of_nothing_counts_as_set_but_not_on_a_dev_stack(own, seconds):
     rule = RotationRule(retire_margin=timedelta())
-    errand = Errand(Verb.RETIRE, margin=timedelta(seconds=2), own_margins=own)
-    named = Named("payment", "skyflow/payment", rule)
+    errand = RotateRequest(Verb.RETIRE, margin=timedelta(seconds=2), own_margins=own)
+    named = MountRef("payment", "skyflow/payment", rule)
     assert errand.margin_of(named) == timedelta(seconds=seconds)
     assert errand.job_of(named).options.retire_margin == timedelta(seconds=seconds)
-    assert errand.margin_of(Named("a", "b")) == timedelta(seconds=2)
+    assert errand.margin_of(MountRef("a", "b")) == timedelta(seconds=2)

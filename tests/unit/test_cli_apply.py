@@ -10,8 +10,8 @@ from support.fake_server import FakeCredentials, FakeReplacer
 from support.reached import reached
 
 from skyflowctl.cli import wiring
-from skyflowctl.errors import PartlyDone
-from skyflowctl.vault.failures import failure
+from skyflowctl.errors import PartlyDoneError
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.transport import ServerInfo
 
 
@@ -42,7 +42,7 @@ def blocked(server, how):
 def forbid(server, path):
     def hook(method, asked):
         if asked.startswith(path):
-            raise failure(403, ("permission denied",), method=method, path=asked)
+            raise error_for(403, ("permission denied",), method=method, path=asked)
 
     server.hook = hook
 
@@ -128,7 +128,7 @@ def test_a6_an_apply_that_was_refused_everything_is_4(applied):
 
     def hook(method, asked):
         if method == "POST":
-            raise failure(403, ("permission denied",), method=method, path=asked)
+            raise error_for(403, ("permission denied",), method=method, path=asked)
 
     applied.hook = hook
     assert invoke("apply", "-y").exit_code == 4
@@ -148,7 +148,7 @@ def test_a6_status_shows_what_it_could_not_read_as_a_question_mark(applied):
 def test_a_rotation_that_was_rolled_back_is_partial_also_where_it_is_all(applied, monkeypatch):
     class RolledBack(FakeReplacer):
         def replace(self, mount, path, credential, gateway):
-            raise PartlyDone(f"{mount} was rolled back", code="rolled-back")
+            raise PartlyDoneError(f"{mount} was rolled back", code="rolled-back")
 
     monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials(2))
     monkeypatch.setattr(

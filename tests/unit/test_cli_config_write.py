@@ -10,7 +10,7 @@ from support.gateways import identity, memory_rig
 
 from skyflowctl.cli import wiring
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.word_references import parse_reference
+from skyflowctl.operations.cli_references import parse_reference
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,20 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 
 from skyflowctl.cli.app import command_named, json_asked
-from skyflowctl.cli.envelope import EventStream, Result, to_json
+from skyflowctl.cli.envelope import CommandResult, EventStream, safe_json
 from skyflowctl.cli.options import OutputOptions
+from skyflowctl.cli.registry import COMMANDS
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import new_run_id, run_command
-from skyflowctl.cli.table import COMMANDS
+from skyflowctl.cli.runner import new_run_id, run_command
 from skyflowctl.errors import (
     ExitCode,
-    InvalidInput,
-    NotPermitted,
-    PartlyDone,
+    InvalidInputError,
+    NotPermittedError,
+    PartlyDoneError,
     Problem,
-    Refused,
-    Unhealthy,
-    Unreachable,
+    RefusedError,
+    UnhealthyError,
+    UnreachableError,
     UsageError,
     Where,
 )
@@ -111,13 +111,13 @@ def test_a_command_line_names_its_command():
 @pytest.mark.parametrize(
     ("error", "code", "status"),
     [
-        (PartlyDone, 3, "partial"),
-        (NotPermitted, 4, "error"),
-        (Refused, 5, "refused"),
-        (Unhealthy, 6, "unhealthy"),
+        (PartlyDoneError, 3, "partial"),
+        (NotPermittedError, 4, "error"),
+        (RefusedError, 5, "refused"),
+        (UnhealthyError, 6, "unhealthy"),
         (UsageError, 64, "error"),
-        (InvalidInput, 65, "error"),
-        (Unreachable, 69, "error"),
+        (InvalidInputError, 65, "error"),
+        (UnreachableError, 69, "error"),
     ],
 )
 def test_an_error_class_decides_code_and_status(error, code, status, capsys):
@@ -134,7 +134,7 @@ def test_many_problems_are_listed_with_their_places_and_counted(capsys):
         Problem("a", "first", "because", "do", Where("mounts.yaml", 3, 5, "/mounts")),
         Problem("b", "second", where=Where("mounts.yaml", 9, 1)),
     ]
-    assert run(raising(InvalidInput.of(problems))) == 65
+    assert run(raising(InvalidInputError.of(problems))) == 65
     assert capsys.readouterr().err.splitlines() == [
         "mounts.yaml:3:5: error: first",
         "because: because",
@@ -195,7 +195,9 @@ def test_a_signal_ends_in_order(number, code, word, capsys):
 
 
 def test_a_result_decides_the_exit_code_and_its_warnings_go_to_stderr(capsys):
-    result = Result({"x": 1}, "changes", ExitCode.CHANGES, warnings=[Problem("w", "look here")])
+    result = CommandResult(
+        {"x": 1}, "changes", ExitCode.CHANGES, warnings=[Problem("w", "look here")]
+    )
     assert run(lambda _: result, JSON) == 2
     out, err = capsys.readouterr()
     assert checked_envelope(out)["data"] == {"x": 1}
@@ -205,7 +207,7 @@ def test_a_result_decides_the_exit_code_and_its_warnings_go_to_stderr(capsys):
 def test_quiet_hides_warnings_and_notices_and_no_error(capsys):
     def work(run):
         run.notice("working")
-        return Result({}, "error", 65, [Problem("p", "bad")], [Problem("w", "look here")])
+        return CommandResult({}, "error", 65, [Problem("p", "bad")], [Problem("w", "look here")])
 
     run(work, OutputOptions(quiet=True))
     assert capsys.readouterr().err == "error: bad\n"
@@ -216,7 +218,7 @@ def test_a_stream_is_ndjson_with_version_first_and_the_envelope_last(capsys):
         events = run.events()
         assert run.events() is events
         events.event("request", app="checkout")
-        return Result({"requests": 1})
+        return CommandResult({"requests": 1})
 
     assert run(work, JSON) == 0
     first, second, last = map(json.loads, capsys.readouterr().out.splitlines())
@@ -230,7 +232,7 @@ def test_a_stream_is_ndjson_with_version_first_and_the_envelope_last(capsys):
 def test_a_stream_that_fails_still_ends_with_its_envelope(capsys):
     def work(run):
         run.events()
-        raise Unreachable("gone")
+        raise UnreachableError("gone")
 
     assert run(work, JSON) == 69
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -240,18 +242,18 @@ def test_a_stream_that_fails_still_ends_with_its_envelope(capsys):
 def test_text_output_has_no_stream(capsys):
     def work(run):
         assert run.events() is None
-        return Result({})
+        return CommandResult({})
 
     assert run(work) == 0
 
 
 def test_no_secret_gets_into_json():
     with pytest.raises(TypeError):
-        to_json({"token": Secret("s3cret")})
+        safe_json({"token": Secret("s3cret")})
 
 
 def test_json_holds_nothing_that_acts_on_a_terminal():
-    text = to_json({"name": "a\x1b[2J\x7f\u202e\u2028\x9b"})
+    text = safe_json({"name": "a\x1b[2J\x7f\u202e\u2028\x9b"})
     assert text.isascii()
     assert text.replace("\n", "").isprintable()
     assert json.loads(text) == {"name": "a\x1b[2J\x7f\u202e\u2028\x9b"}
@@ -282,7 +284,7 @@ def test_a_reader_that_went_away_changes_nothing(capsys):
 
     with pytest.raises(SystemExit) as left:
         run_command(
-            "plan", Gone(format="json"), lambda _: Result({}, "changes", 2), lambda *_: None
+            "plan", Gone(format="json"), lambda _: CommandResult({}, "changes", 2), lambda *_: None
         )
     assert left.value.code == 2
 

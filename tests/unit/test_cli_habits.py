@@ -8,7 +8,7 @@ import pytest
 from support.cli import checked_envelope, invoke, schema_of
 
 from skyflowctl.cli.app import every_command
-from skyflowctl.cli.habits import behind_the_name, translate
+from skyflowctl.cli.habits import after_command_name, translate
 from skyflowctl.errors import UsageError
 
 OPTIONS = {
@@ -147,13 +147,13 @@ def test_e2_a_printed_command_is_one_that_there_is(tmp_path, monkeypatch):
     ],
 )
 def test_e2_flags_before_the_commands_name_stand_behind_it(given: str, taken: str):
-    assert behind_the_name(given.split()) == taken.split()
+    assert after_command_name(given.split()) == taken.split()
 
 
 @pytest.mark.parametrize("given", ["-address=https://x", "-address https://x", "config -ns=a"])
 def test_e2_flags_without_a_command_say_so(given: str):
     with pytest.raises(UsageError) as caught:
-        behind_the_name(given.split())
+        after_command_name(given.split())
     problem = caught.value.problems[0]
     assert problem.summary == "no command is named"
     (printed,) = shlex.split(problem.fix.partition("' lists")[0][1:])[:1]

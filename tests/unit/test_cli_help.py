@@ -13,7 +13,7 @@ from skyflowctl.cli import help as pages
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.command import load
 from skyflowctl.cli.main import quick_page
-from skyflowctl.cli.table import COMMANDS, GROUPS, find
+from skyflowctl.cli.registry import COMMANDS, GROUPS, find_command
 from skyflowctl.errors import ExitCode
 
 NAMES = [row.name for row in COMMANDS]
@@ -34,7 +34,7 @@ def test_every_help_has_its_parts_and_no_long_line(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_three_to_five_examples_that_parse(name):
-    facts = load(find(name)).facts
+    facts = load(find_command(name)).facts
     assert 3 <= len(facts.examples) <= 5
     for line, note in facts.examples:
         assert "skyflowctl" in line
@@ -48,7 +48,7 @@ def test_every_command_has_three_to_five_examples_that_parse(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "help"])
 def test_every_command_has_a_published_schema_and_json(name):
     assert (SCHEMAS / f"{name.replace(' ', '-')}.schema.json").is_file()
-    formats = next(one for one in load(find(name)).params if one.name == "format")
+    formats = next(one for one in load(find_command(name)).params if one.name == "format")
     assert "json" in formats.type.choices
 
 

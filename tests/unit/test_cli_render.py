@@ -6,15 +6,15 @@ import io
 
 import pytest
 
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.render.plan import plan_json, show_plan
 from skyflowctl.cli.render.problems import show_problems
 from skyflowctl.cli.render.progress import progress
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import columns, safe, show, without_long_words
+from skyflowctl.cli.render.text import columns, mask_tokens, safe, show
 from skyflowctl.errors import Problem
 from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
-from skyflowctl.planner.plan import Action, ActionType, Change, Kind, Plan
+from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind, Plan
 
 
 class Screen(io.StringIO):
@@ -86,12 +86,12 @@ def test_values_read_well():
 
 
 def test_long_words_of_unforeseen_messages_are_masked():
-    assert without_long_words("Invalid header 'hvs.CAESIJ1234567890abcdef'\n") == (
+    assert mask_tokens("Invalid header 'hvs.CAESIJ1234567890abcdef'\n") == (
         "Invalid header '***'\\n"
     )
 
 
-def action(kind=Kind.ROLE, what=ActionType.UPDATE, path="skyflow/order/roles/a", changes=()):
+def action(kind=ObjectKind.ROLE, what=ActionType.UPDATE, path="skyflow/order/roles/a", changes=()):
     return Action(what, kind, "order", path, tuple(changes))
 
 
@@ -99,11 +99,14 @@ def test_a_plan_shows_signs_fields_and_counts():
     plan = Plan(
         (
             action(
-                Kind.MOUNT, ActionType.CREATE, "skyflow/order", [Change("type", None, "skyflow")]
+                ObjectKind.MOUNT,
+                ActionType.CREATE,
+                "skyflow/order",
+                [Change("type", None, "skyflow")],
             ),
             action(changes=[Change("tags", ["a"], ["a", "b"]), Change("description", "old", "")]),
             action(what=ActionType.DELETE),
-            action(Kind.CONFIG, ActionType.REPLACE_CREDENTIAL, "skyflow/order/config"),
+            action(ObjectKind.CONFIG, ActionType.REPLACE_CREDENTIAL, "skyflow/order/config"),
         ),
         (Problem("w", "look"),),
         3,
@@ -170,7 +173,7 @@ def test_progress_is_a_bar_on_a_terminal():
 
 def test_results_are_immutable():
     with pytest.raises(AttributeError):
-        Result({}).status = "error"
+        CommandResult({}).status = "error"
 
 
 def test_the_same_problem_is_said_once_with_its_count():

@@ -13,12 +13,12 @@ from support.gateways import identity, memory_rig
 from support.keys import credential_text
 
 from skyflowctl.cli import wiring, wiring_rotation
-from skyflowctl.cli.wiring_rotation import Supplied
+from skyflowctl.cli.wiring_rotation import RotationSetup
 from skyflowctl.clock import SystemClock
 from skyflowctl.operations.rotation_supply import own_supply
-from skyflowctl.operations.successors import Linting
+from skyflowctl.operations.successors import CredentialLinter
 from skyflowctl.rotation.model import KeyInfo, NewCredential
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 MANIFEST = """version: 1
@@ -75,12 +75,12 @@ def reached(rig, monkeypatch, tmp_path):
         yield rig.gateway
 
     def supplied(gateway, manifest, wishes, run, allow_hosts):
-        linting = Linting(SKYFLOW_HOSTS, SystemClock())
+        linting = CredentialLinter(SKYFLOW_HOSTS, SystemClock())
         supply = own_supply(wishes, manifest, linting)
         if wishes.operator_token is None:
-            return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
+            return RotationSetup(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
         object.__setattr__(supply, "operators", lambda subject: skyflow.usable())
-        return Supplied(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
+        return RotationSetup(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
 
     monkeypatch.setattr(wiring, "open_gateway", opened)
     monkeypatch.setattr(wiring_rotation, "rotation_supply", supplied)
@@ -440,7 +440,7 @@ class TestRevoke:
         assert rig.gateway.read_config(path).configured
 
     def test_an_operator_token_that_cannot_be_read_does_not_hold_it_back(self, rig, reached):
-        reached.error = UnresolvedReference("there is no such token", code="reference-missing")
+        reached.error = UnresolvedReferenceError("there is no such token", code="reference-missing")
         path = rig.configured("reader")
         more = ("--reason", "it's out", "-y", "--delete-keys", "--operator-token", "env:X")
         done = invoke(*self.words(path, *more))

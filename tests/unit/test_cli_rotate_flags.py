@@ -9,7 +9,7 @@ from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.rotate_request import read_request
-from skyflowctl.operations.rotation_wishes import Verb
+from skyflowctl.operations.rotate_flags import Verb
 
 
 @pytest.mark.parametrize(

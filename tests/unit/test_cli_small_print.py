@@ -11,7 +11,7 @@ from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.health import STATES
 from skyflowctl.secretrefs import env, file
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.vault.target import TargetFlags, resolve_target
 
 MANIFEST = """version: 1
@@ -109,7 +109,7 @@ def test_a_reference_may_be_another_secret_than_a_credential(tmp_path):
         lambda: file.read(str(tmp_path / "none")),
         lambda: file.read(str(tmp_path / "empty")),
     ):
-        with pytest.raises(UnresolvedReference) as caught:
+        with pytest.raises(UnresolvedReferenceError) as caught:
             read()
         problem = caught.value.problems[0]
         assert all((problem.why, problem.fix))

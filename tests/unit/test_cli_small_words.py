@@ -8,7 +8,7 @@ import pytest
 from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.commands.status import _view
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.render.terminal import Terminal
 
 
@@ -40,7 +40,7 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
         "unread": False,
     }
     terminal = Terminal(out=io.StringIO(), err=io.StringIO())
-    _view(Result({"mounts": [row]}), terminal)
+    _view(CommandResult({"mounts": [row]}), terminal)
     lines = terminal.out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "b35157b4…" in lines[1]

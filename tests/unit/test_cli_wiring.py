@@ -10,9 +10,9 @@ from support.cli import checked_envelope, invoke
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.options import TargetOptions
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import RefusedError, UsageError
 
 FIRST = "version: 1\nmanifest: shop\n"
 MOUNTS = """mounts:
@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(json=False):
-    return Run(
+    return CommandRun(
         "0" * 16, "plan", Terminal(out=io.StringIO(), err=io.StringIO()), SystemClock(), json
     )
 
@@ -59,7 +59,7 @@ def test_the_prefix_is_scanned_only_where_it_is_beyond_doubt(defaults, scanned, 
     file = folder / "mounts.yaml"
     file.write_text(FIRST + defaults + MOUNTS)
     assert manifests._scanned_prefix([str(file)]) == scanned
-    whole = manifests.load_manifest(None, run()).manifest.path_prefix
+    whole = manifests.load_named_manifest(None, run()).manifest.path_prefix
     assert manifests.path_prefix() == whole
     assert scanned in {None, whole}
     assert manifests.resolve_path("order") == f"{whole}/order"
@@ -149,7 +149,7 @@ def test_yes_and_answers(monkeypatch, capsys):
     assert capsys.readouterr().err == "Do it? [y/N] "
     for answer in ("\n", "n\n", "", "yep\n"):
         monkeypatch.setattr("sys.stdin", Asked(answer))
-        with pytest.raises(Refused, match="not confirmed"):
+        with pytest.raises(RefusedError, match="not confirmed"):
             wiring.confirm("Do it?", run(), yes=False, no_input=False)
 
 
@@ -159,7 +159,7 @@ def test_yes_and_answers(monkeypatch, capsys):
 )
 def test_where_nobody_can_answer_the_flag_is_named(stdin, no_input, json, monkeypatch):
     monkeypatch.setattr("sys.stdin", stdin("y\n"))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         wiring.confirm("Do it?", run(json), yes=False, no_input=no_input)
     assert "--yes" in refused.value.problems[0].fix
     assert refused.value.exit_code == 5

@@ -11,9 +11,9 @@ from support.keys import credential_text
 
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
-from skyflowctl.errors import ExitCode, InvalidInput, UsageError
+from skyflowctl.errors import ExitCode, InvalidInputError, UsageError
 from skyflowctl.operations.creds import read_creds, read_wrapped_creds
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 
 MANIFEST = """version: 1
 manifest: shop
@@ -68,7 +68,7 @@ def test_the_engines_refusals_of_arguments_are_usage_errors(rig, path, read):
 @pytest.mark.parametrize("read", READERS)
 def test_a_login_that_may_not_read_roles_is_told_less(rig, path, read, monkeypatch):
     def forbidden(*_):
-        raise failure(403, ("permission denied",), method="GET", path="x")
+        raise error_for(403, ("permission denied",), method="GET", path="x")
 
     monkeypatch.setattr(rig.gateway, "list_roles", forbidden)
     monkeypatch.setattr(rig.gateway, "read_role", forbidden)
@@ -79,7 +79,7 @@ def test_a_login_that_may_not_read_roles_is_told_less(rig, path, read, monkeypat
 
 
 def test_a_mount_without_a_credential_is_nobodys_wrong_argument(rig):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         read_creds(rig.gateway, rig.mount(), "writer", None)
 
 

@@ -7,15 +7,15 @@ from support import planning as p
 from support.fake_server import FakeReplacer
 from support.gateways import memory_rig
 
-from skyflowctl.errors import Refused
+from skyflowctl.errors import RefusedError
 from skyflowctl.executor.ports import Credential
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.skyflow.service_account import load_trusted
 
-WHAT = p.manifest(p.mount(roles=(p.role("writer", role_id="r-read", ctx=CtxRule()),)))
+WHAT = p.manifest(p.mount(roles=(p.role("writer", role_id="r-read", ctx=DeclaredCtx()),)))
 
 
 class Source:
@@ -47,7 +47,7 @@ def test_apply_leaves_it_so_until_it_is_told_to(rig):
     for options in (None, p.replacing("order")):
         made = plan(WHAT, gateway, source, options)
         assert (made.plan.empty, made.plan.clean) == (True, False)
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             apply(made, gateway, source, FakeReplacer())
         assert not gateway.read_config("skyflow/order").configured
 

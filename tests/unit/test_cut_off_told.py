@@ -12,8 +12,8 @@ from support.gateways import identity, memory_rig
 from skyflowctl.cli import wiring
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.planner.credential import is_revoked
-from skyflowctl.rotation import rotate_words
-from skyflowctl.vault.failures import RevokedKeyError, failure
+from skyflowctl.rotation import rotate_messages
+from skyflowctl.vault.errors import RevokedKeyError, error_for
 from skyflowctl.vault.live import way_out
 
 REASON = "INC-1042: key in a log"
@@ -198,9 +198,9 @@ def test_a_bad_reason_is_a_usage_error(rig, reason):
 def test_rotate_says_why_no_key_can_be_made(rig, cut):
     path, _, _ = cut
     revoked = rig.gateway.read_config(path).revoked
-    (problem,) = rotate_words.nothing_live(path, "order", revoked).problems
+    (problem,) = rotate_messages.nothing_live(path, "order", revoked).problems
     assert problem.why.endswith(f"not known: it was {sentence(rig, path)}")
-    (without,) = rotate_words.nothing_live(path, "order", None).problems
+    (without,) = rotate_messages.nothing_live(path, "order", None).problems
     assert without.why.endswith("is not known")
 
 
@@ -213,7 +213,7 @@ def test_an_earlier_release_is_cut_off_without_the_words(rig, monkeypatch):
         if method == "DELETE" and where == f"{path}/config":
             asked.append(more.get("params"))
             if more.get("params"):
-                raise failure(400, ("unknown field: reason",), method=method, path=where)
+                raise error_for(400, ("unknown field: reason",), method=method, path=where)
         return whole(method, where, **more)
 
     monkeypatch.setattr(rig.gateway.transport, "request", earlier)

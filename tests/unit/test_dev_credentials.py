@@ -14,16 +14,16 @@ from skyflowctl.devstack import accounts
 from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
-from skyflowctl.errors import ExitCode, Unhealthy
+from skyflowctl.errors import ExitCode, UnhealthyError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
 from skyflowctl.operations.plan import plan
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow import management
 from skyflowctl.skyflow.emulator.client import EmulatorControlError
-from skyflowctl.skyflow.http_connection import Answer
-from skyflowctl.skyflow.management_call import Desk
-from skyflowctl.vault.failures import Sealed
+from skyflowctl.skyflow.http_connection import HttpAnswer
+from skyflowctl.skyflow.management_call import ManagementClient
+from skyflowctl.vault.errors import SealedError
 from skyflowctl.vault.gateway import Gateway
 
 PORT = 18443
@@ -187,8 +187,8 @@ class TestRotatedPast:
 class TestManagement:
     def test_it_is_the_dev_folders_own_emulator(self, layout, monkeypatch):
         asked = []
-        monkeypatch.setattr(Desk, "ask", lambda desk, call: asked.append((desk, call)))
-        monkeypatch.setattr(management.asyncio, "run", lambda _: Answer(200, (), b"{}"))
+        monkeypatch.setattr(ManagementClient, "ask", lambda desk, call: asked.append((desk, call)))
+        monkeypatch.setattr(management.asyncio, "run", lambda _: HttpAnswer(200, (), b"{}"))
         monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
         monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
         ensure_certificates(layout)
@@ -202,7 +202,7 @@ class TestManagement:
         assert len(desk.context.get_ca_certs()) == 1
 
     def test_without_a_token_the_stack_does_not_run(self, layout):
-        with pytest.raises(Unhealthy) as caught:
+        with pytest.raises(UnhealthyError) as caught:
             dev_management(layout)
         assert "dev up" in caught.value.problems[0].fix
 
@@ -220,7 +220,7 @@ def test_a_sealed_server_is_unreachable_and_not_unknown(says):
     """It names no cluster, so nothing tells a dev stack that is known from another one."""
     server = FakeServer()
     server.server_health = says
-    with pytest.raises(Sealed) as caught:
+    with pytest.raises(SealedError) as caught:
         dev_layout(Gateway(server))
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     (problem,) = caught.value.problems

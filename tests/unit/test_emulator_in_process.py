@@ -29,9 +29,9 @@ from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
 from skyflowctl.skyflow.emulator.exchange import bearer_claims
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultQueue
 from skyflowctl.skyflow.emulator.keys import private_pem, public_pem
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.service_account import ServiceAccount
-from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceRefusedError, TokenServiceUnreachableError
 
 
 def exchange(service: InProcessTokenService, text: str | None = None, scope=None, deadline=5.0):
@@ -72,7 +72,7 @@ def test_a_fresh_service_makes_its_own_signing_key():
 
 def test_an_unknown_account_is_refused_with_status_and_request_id():
     service = InProcessTokenService(EmulatorState(clock=FixedClock()))
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         exchange(service)
     assert caught.value.status == 401
     assert len(caught.value.request_id) == 32
@@ -81,7 +81,7 @@ def test_an_unknown_account_is_refused_with_status_and_request_id():
 def test_an_enforced_ctx_is_enforced():
     service = InProcessTokenService(EmulatorState(clock=FixedClock()))
     service.trust(account(), ROLES, enforce_ctx=True)
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         exchange(service)
     assert caught.value.status == 400
 
@@ -89,7 +89,7 @@ def test_an_enforced_ctx_is_enforced():
 def test_the_audience_is_the_accounts_own_token_uri():
     service = InProcessTokenService(EmulatorState(clock=FixedClock()))
     service.trust(replace(account(), token_uri="https://other/v1/auth/sa/oauth/token"), ROLES)
-    with pytest.raises(TokenServiceRefused, match="audience"):
+    with pytest.raises(TokenServiceRefusedError, match="audience"):
         exchange(service)
 
 
@@ -104,7 +104,7 @@ def test_the_keys_validity_is_the_credentials():
     clock = FixedClock()
     service = InProcessTokenService(EmulatorState(clock=clock, signing_key=rsa_key("emulator")))
     service.trust(replace(account(), key_valid_before=NOW), ROLES)
-    with pytest.raises(TokenServiceRefused, match="Key expired"):
+    with pytest.raises(TokenServiceRefusedError, match="Key expired"):
         exchange(service)
 
 
@@ -112,7 +112,7 @@ def test_the_log_names_the_token_and_holds_neither_token_nor_assertion():
     service = InProcessTokenService(make_state())
     text = assertion(ctx="order:42")
     got = exchange(service, text, "role:role-read")
-    with pytest.raises(TokenServiceRefused):
+    with pytest.raises(TokenServiceRefusedError):
         exchange(service, text, "role:other")
     good, bad = service.state.log
     token = got.access_token.reveal()
@@ -129,7 +129,7 @@ def test_the_log_names_the_token_and_holds_neither_token_nor_assertion():
 def test_counters_count():
     service = InProcessTokenService(make_state())
     exchange(service)
-    with pytest.raises(TokenServiceRefused):
+    with pytest.raises(TokenServiceRefusedError):
         exchange(service, scope="role:other")
     counters = service.state.counters
     assert (counters.exchanges, counters.granted, counters.refused) == (2, 1, 1)
@@ -143,13 +143,13 @@ def test_token_lifetime_and_clock_offset():
     claims = bearer_claims(service.state, token)
     assert (claims["iat"], claims["exp"]) == (NOW.timestamp() - 100, NOW.timestamp() - 93)
     service.state.clock_offset = -93
-    with pytest.raises(Refusal, match="expired"):
+    with pytest.raises(ExchangeRefusedError, match="expired"):
         bearer_claims(service.state, token)
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c"])
 def test_a_bearer_that_is_no_token_is_a_401(text):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ExchangeRefusedError) as caught:
         bearer_claims(make_state(), text)
     assert caught.value.status == 401
 
@@ -157,7 +157,7 @@ def test_a_bearer_that_is_no_token_is_a_401(text):
 def test_a_bearer_of_another_emulator_is_refused():
     token = exchange(InProcessTokenService(make_state())).access_token.reveal()
     other = EmulatorState(clock=FixedClock(), signing_key=rsa_key("other"))
-    with pytest.raises(Refusal, match="not valid"):
+    with pytest.raises(ExchangeRefusedError, match="not valid"):
         bearer_claims(other, token)
 
 
@@ -173,7 +173,7 @@ def test_a_bearer_of_another_emulator_is_refused():
 def test_a_fault_that_answers_is_a_refusal_once(fault, status):
     service = InProcessTokenService(make_state())
     service.state.faults.add(fault)
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         exchange(service)
     assert caught.value.status == status
     assert exchange(service)
@@ -185,7 +185,7 @@ def test_a_fault_that_answers_nothing_is_unreachable_at_the_deadline(kind):
     service = InProcessTokenService(make_state())
     service.state.faults.add(Fault(kind))
     started = time.monotonic()
-    with pytest.raises(TokenServiceUnreachable):
+    with pytest.raises(TokenServiceUnreachableError):
         exchange(service, deadline=0.05)
     assert time.monotonic() - started < 3
     assert service.state.log[0].status == 0
@@ -195,7 +195,7 @@ def test_a_delay_within_the_deadline_is_an_honest_answer_and_beyond_it_none():
     service = InProcessTokenService(make_state())
     service.state.faults.add(Fault(FaultKind.DELAY, count=2, seconds=0.05))
     assert exchange(service, deadline=5)
-    with pytest.raises(TokenServiceUnreachable):
+    with pytest.raises(TokenServiceUnreachableError):
         exchange(service, deadline=0.01)
 
 

@@ -28,11 +28,11 @@ from support.emulator import (
 
 from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.keys import public_pem
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.rules import (
-    GRANT_TYPE,
+    JWT_BEARER,
+    ExchangeForm,
     Grant,
-    TokenRequest,
     check_exchange,
     parse_scope,
 )
@@ -40,14 +40,14 @@ from skyflowctl.skyflow.emulator.rules import (
 OWN = frozenset({TOKEN_URI})
 
 
-def check(text: object, scope: object = None, *, accounts=None, grant_type=GRANT_TYPE) -> Grant:
+def check(text: object, scope: object = None, *, accounts=None, grant_type=JWT_BEARER) -> Grant:
     return check_exchange(
-        TokenRequest(grant_type, text, scope), accounts or make_state().accounts, OWN, NOW
+        ExchangeForm(grant_type, text, scope), accounts or make_state().accounts, OWN, NOW
     )
 
 
-def refused(text: object, scope: object = None, **options) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def refused(text: object, scope: object = None, **options) -> ExchangeRefusedError:
+    with pytest.raises(ExchangeRefusedError) as caught:
         check(text, scope, **options)
     return caught.value
 
@@ -199,13 +199,13 @@ def test_rs384_is_refused():
 @pytest.mark.parametrize(
     ("text", "grant_type", "status"),
     [
-        (None, GRANT_TYPE, 400),
-        ("", GRANT_TYPE, 400),
-        (7, GRANT_TYPE, 400),
-        ("a.b", GRANT_TYPE, 401),
-        ("....", GRANT_TYPE, 401),
-        ("é.é.é", GRANT_TYPE, 401),
-        ("x" * 20_000, GRANT_TYPE, 401),
+        (None, JWT_BEARER, 400),
+        ("", JWT_BEARER, 400),
+        (7, JWT_BEARER, 400),
+        ("a.b", JWT_BEARER, 401),
+        ("....", JWT_BEARER, 401),
+        ("é.é.é", JWT_BEARER, 401),
+        ("x" * 20_000, JWT_BEARER, 401),
         ("a.b.c", "client_credentials", 400),
         ("a.b.c", None, 400),
     ],

@@ -15,7 +15,7 @@ import pytest
 from support.emulator import Caller, sign, start_emulator, write_certificate
 
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.skyflow.emulator.rules import GRANT_TYPE
+from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.server import ServerSettings, token_uris
 
 TOKEN_PATH = "/v1/auth/sa/oauth/token"
@@ -68,7 +68,7 @@ def test_a_refusal_answers_as_documented(caller, credentials):
 
 
 def test_a_bogus_authorization_header_does_not_matter(caller, credentials):
-    body = {"grant_type": GRANT_TYPE, "assertion": sign(credentials)}
+    body = {"grant_type": JWT_BEARER, "assertion": sign(credentials)}
     assert caller.call("POST", TOKEN_PATH, body, authorization="Bearer token")[0] == 200
     assert caller.call("POST", TOKEN_PATH, body, authorization="Bearer")[0] == 200
 
@@ -96,7 +96,7 @@ def test_a_body_that_is_no_request_is_a_400_and_the_connection_lives(caller, cre
 
 
 def test_a_form_body_is_refused(caller, credentials):
-    form = f"grant_type={GRANT_TYPE}&assertion={sign(credentials)}"
+    form = f"grant_type={JWT_BEARER}&assertion={sign(credentials)}"
     assert caller.call("POST", TOKEN_PATH, form)[0] == 400
 
 
@@ -118,7 +118,7 @@ def test_one_connection_serves_many_exchanges(emulator, credentials):
 
 
 def test_a_reply_is_one_segment(emulator, credentials):
-    body = json.dumps({"grant_type": GRANT_TYPE, "assertion": sign(credentials)})
+    body = json.dumps({"grant_type": JWT_BEARER, "assertion": sign(credentials)})
     head = f"POST {TOKEN_PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     with (
         socket.create_connection(("127.0.0.1", emulator.port), 10) as raw,
@@ -133,7 +133,7 @@ def test_a_reply_is_one_segment(emulator, credentials):
 
 
 def test_a_client_that_waits_for_100_continue_is_served(emulator, credentials):
-    body = json.dumps({"grant_type": GRANT_TYPE, "assertion": sign(credentials)})
+    body = json.dumps({"grant_type": JWT_BEARER, "assertion": sign(credentials)})
     head = f"POST {TOKEN_PATH} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
     with (
         socket.create_connection(("127.0.0.1", emulator.port), 10) as raw,

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from skyflowctl.engine.ctx import CtxPattern, CtxRule, InvalidCtx, check_ctx, check_probe
+from skyflowctl.engine.ctx import CtxPattern, CtxRule, InvalidCtxError, check_ctx, check_probe
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_a_good_ctx_is_returned_as_it_is(ctx):
     ],
 )
 def test_a_bad_ctx_is_refused(ctx):
-    with pytest.raises(InvalidCtx):
+    with pytest.raises(InvalidCtxError):
         check_ctx(ctx)
 
 
 def test_the_size_of_an_object_counts_in_bytes():
     assert check_ctx({f"k{number}": "x" * 500 for number in range(8)})
-    with pytest.raises(InvalidCtx, match="4096 bytes"):
+    with pytest.raises(InvalidCtxError, match="4096 bytes"):
         check_ctx({f"k{number}": "é" * 300 for number in range(8)})
 
 
@@ -90,7 +90,7 @@ def test_patterns(pattern, good, bad):
 
 @pytest.mark.parametrize("pattern", ["", " ", "a*b", "***", "*a*b*", "a\n*", "x" * 513])
 def test_bad_patterns(pattern):
-    with pytest.raises(InvalidCtx):
+    with pytest.raises(InvalidCtxError):
         CtxPattern.parse(pattern)
 
 
@@ -106,14 +106,14 @@ def test_a_pattern_refuses_an_object_and_checks_an_optional_ctx():
     rule.check(None)
     rule.check("ab")
     for wrong in ({"a": "ab"}, "b"):
-        with pytest.raises(InvalidCtx):
+        with pytest.raises(InvalidCtxError):
             rule.check(wrong)
 
 
 def test_required_takes_an_object_when_there_is_no_pattern():
     rule = CtxRule.of(True, "")
     rule.check({"a": 1})
-    with pytest.raises(InvalidCtx):
+    with pytest.raises(InvalidCtxError):
         rule.check(None)
 
 
@@ -135,12 +135,12 @@ def test_required_takes_an_object_when_there_is_no_pattern():
     ],
 )
 def test_probe(required, pattern, probe, good):
-    with nullcontext() if good else pytest.raises(InvalidCtx):
+    with nullcontext() if good else pytest.raises(InvalidCtxError):
         check_probe(CtxRule.of(required, pattern), probe)
 
 
 def test_no_message_repeats_a_value():
     for wrong in ("sensitive\x01", {"sensitive": []}, {"a": "sensitive\x01"}):
-        with pytest.raises(InvalidCtx) as caught:
+        with pytest.raises(InvalidCtxError) as caught:
             check_ctx(wrong)
         assert "sensitive" not in str(caught.value)

@@ -5,18 +5,18 @@ import re
 import pytest
 
 from skyflowctl.engine.contract import EngineError
-from skyflowctl.engine.fields import Field, Kind, parse_fields
+from skyflowctl.engine.fields import Field, FieldType, parse_fields
 from skyflowctl.secret import Secret
 
 FIELDS = (
-    Field("text", Kind.TEXT, "a text", limit=20),
-    Field("flag", Kind.BOOLEAN, "a flag", clearable=True),
-    Field("number", Kind.INTEGER, "a number"),
-    Field("texts", Kind.TEXTS, "texts", limit=20),
-    Field("labels", Kind.TEXTS, "labels", distinct=True),
-    Field("word", Kind.TEXT, "word", pattern=re.compile("[a-z]+")),
-    Field("ctx", Kind.CTX, "a ctx", clearable=True),
-    Field("secret", Kind.SECRET, "a secret", limit=20),
+    Field("text", FieldType.TEXT, "a text", limit=20),
+    Field("flag", FieldType.BOOLEAN, "a flag", clearable=True),
+    Field("number", FieldType.INTEGER, "a number"),
+    Field("texts", FieldType.TEXTS, "texts", limit=20),
+    Field("labels", FieldType.TEXTS, "labels", distinct=True),
+    Field("word", FieldType.TEXT, "word", pattern=re.compile("[a-z]+")),
+    Field("ctx", FieldType.CTX, "a ctx", clearable=True),
+    Field("secret", FieldType.SECRET, "a secret", limit=20),
 )
 
 
@@ -103,11 +103,14 @@ def test_a_repeated_parameter():
 
 
 def test_a_default_stands_for_what_was_not_given():
-    fields = (Field("flag", Kind.BOOLEAN, "x", default=True), Field("text", Kind.TEXT, "x"))
+    fields = (
+        Field("flag", FieldType.BOOLEAN, "x", default=True),
+        Field("text", FieldType.TEXT, "x"),
+    )
     assert parse_fields(fields, {}, query=True) == {"flag": True}
     assert parse_fields(fields, {"flag": "false"}, query=True) == {"flag": False}
 
 
 def test_a_missing_required_field():
     with pytest.raises(EngineError, match="needed: missing"):
-        parse_fields((Field("needed", Kind.TEXT, "x", required=True),), {}, query=False)
+        parse_fields((Field("needed", FieldType.TEXT, "x", required=True),), {}, query=False)

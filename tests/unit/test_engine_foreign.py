@@ -10,8 +10,8 @@ from support.basic_engine import BasicEngine, go_time
 from support.engine import Bench, WatchedStorage, scenario
 from support.keys import pkcs1, rsa_key
 
-from skyflowctl.engine.contract import EngineError, Operation, Request
-from skyflowctl.engine.records import FORMAT
+from skyflowctl.engine.contract import EngineError, EngineRequest, Operation
+from skyflowctl.engine.records import RECORD_FORMAT
 
 A, B = "skyflow-role-a", "skyflow-role-b"
 
@@ -21,9 +21,9 @@ async def left_behind(bench: Bench, *, role_id: str = A, **config: object) -> st
     other = BasicEngine(bench.storage, bench.tokens, frozenset())
     text = bench.key(role_id)
     body = {"credentials_json": text, "validate_credentials": False, **config}
-    await other.handle(Request(Operation.CREATE, "config", body))
+    await other.handle(EngineRequest(Operation.CREATE, "config", body))
     role = {"role_ids": role_id, "description": "one", "tags": "a,b"}
-    await other.handle(Request(Operation.CREATE, "roles/r1", role))
+    await other.handle(EngineRequest(Operation.CREATE, "roles/r1", role))
     return text
 
 
@@ -54,13 +54,13 @@ async def test_the_first_write_stores_it_in_our_form():
     old = await bench.read("config")
     await bench.write("config", description="ours now", cas=old["version"])
     stored = bench.storage.dump()
-    assert json.loads(stored["config"])["format"] == FORMAT
+    assert json.loads(stored["config"])["format"] == RECORD_FORMAT
     assert b"privateKey" not in stored["config"]
     assert json.loads(stored["credential/1"])["keyID"] == json.loads(text)["keyID"]
     bench.engine = bench.restarted()
     assert (await bench.read("creds/r1"))["key_id"] == json.loads(text)["keyID"]
     await bench.write("roles/r1", description="two", cas=1)
-    assert json.loads(bench.storage.dump()["role/r1"])["format"] == FORMAT
+    assert json.loads(bench.storage.dump()["role/r1"])["format"] == RECORD_FORMAT
     assert (await bench.read("roles/r1"))["role_ids"] == [A]
 
 
@@ -234,11 +234,11 @@ async def test_every_stored_record_of_ours_carries_a_format_number():
         "role",
         "wal",
     }
-    assert {json.loads(value)["format"] for value in seen.values()} == {FORMAT}
+    assert {json.loads(value)["format"] for value in seen.values()} == {RECORD_FORMAT}
 
 
 @pytest.mark.parametrize("key", ["config", "credential/1", "role/r1"])
-@pytest.mark.parametrize("number", [FORMAT + 1, "2", None, -1, True])
+@pytest.mark.parametrize("number", [RECORD_FORMAT + 1, "2", None, -1, True])
 @scenario
 async def test_a_newer_format_is_refused_by_name_and_never_overwritten(key, number):
     bench = Bench()

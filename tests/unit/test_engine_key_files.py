@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skyflowctl.engine.key_files import MAX_BYTES, UnreadableFile, read_key_file
+from skyflowctl.engine.key_files import KEY_FILE_MAX_BYTES, UnreadableFileError, read_key_file
 
 MOUNT = "team-a/skyflow/order/"
 
@@ -52,14 +52,14 @@ def test_own_files(directory):
     ],
 )
 def test_everything_else_is_refused_alike(directory, path):
-    with pytest.raises(UnreadableFile) as caught:
+    with pytest.raises(UnreadableFileError) as caught:
         read(directory, path.format(d=directory, n=directory.name))
     assert str(caught.value) == ""
 
 
 @pytest.mark.parametrize("mount", ["", "/", "../", "team-a/../", "team-a//skyflow/"])
 def test_an_odd_mount_point_reaches_nothing(directory, mount):
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(UnreadableFileError):
         read(directory, directory / "team-a/skyflow/order/key.json", mount)
 
 
@@ -68,20 +68,20 @@ def test_links_are_not_followed(directory):
     (own / "link.json").symlink_to(directory / "team-a/skyflow/payment/key.json")
     (own / "folder").symlink_to(directory / "team-a/skyflow/payment")
     for path in ("link.json", "folder/key.json"):
-        with pytest.raises(UnreadableFile):
+        with pytest.raises(UnreadableFileError):
             read(directory, own / path)
 
 
 def test_only_regular_files_of_text_and_limited_size(directory):
     own = directory / MOUNT
     os.mkfifo(own / "pipe")
-    (own / "large").write_bytes(b"x" * (MAX_BYTES + 1))
+    (own / "large").write_bytes(b"x" * (KEY_FILE_MAX_BYTES + 1))
     (own / "binary").write_bytes(b"\xff\xfe")
     for name in ("pipe", "large", "binary"):
-        with pytest.raises(UnreadableFile):
+        with pytest.raises(UnreadableFileError):
             read(directory, own / name)
-    (own / "just").write_bytes(b"x" * MAX_BYTES)
-    assert len(read(directory, own / "just")) == MAX_BYTES
+    (own / "just").write_bytes(b"x" * KEY_FILE_MAX_BYTES)
+    assert len(read(directory, own / "just")) == KEY_FILE_MAX_BYTES
 
 
 def test_no_descriptor_stays_open(directory):
@@ -89,6 +89,6 @@ def test_no_descriptor_stays_open(directory):
     for name in ("key.json", "deep/key.json", "missing", "deep"):
         try:
             read(directory, directory / MOUNT / name)
-        except UnreadableFile:
+        except UnreadableFileError:
             continue
     assert len(list(Path("/proc/self/fd").iterdir())) == before

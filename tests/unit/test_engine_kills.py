@@ -7,7 +7,7 @@ import json
 import pytest
 from support.engine import READONLY, Bench, WatchedStorage, scenario
 
-from skyflowctl.engine.contract import EngineError, Operation, Request, StorageError
+from skyflowctl.engine.contract import EngineError, EngineRequest, Operation, StorageError
 
 A = "skyflow-role-a"
 
@@ -32,11 +32,11 @@ async def before(name):
 
 async def seen(engine):
     """What a request may see of a mount, and whether its credential mints."""
-    config = (await engine.handle(Request(Operation.READ, "config"))).data
-    roles = (await engine.handle(Request(Operation.LIST, "roles"))).data
-    history = (await engine.handle(Request(Operation.LIST, "config/history"))).data
+    config = (await engine.handle(EngineRequest(Operation.READ, "config"))).data
+    roles = (await engine.handle(EngineRequest(Operation.LIST, "roles"))).data
+    history = (await engine.handle(EngineRequest(Operation.LIST, "config/history"))).data
     try:
-        creds = (await engine.handle(Request(Operation.READ, "creds/r1"))).data["key_id"]
+        creds = (await engine.handle(EngineRequest(Operation.READ, "creds/r1"))).data["key_id"]
     except EngineError as error:
         creds = error.message
     return json.loads(json.dumps([config, roles, history, creds]))
@@ -70,7 +70,7 @@ async def test_dies_after_each_write(name):
     old = await seen(bench.restarted(start.copy()))
     # A whole run tells the new state, and how many writes it takes.
     whole = start.copy()
-    request = Request(Operation(operation), path, body, "skyflow/order/")
+    request = EngineRequest(Operation(operation), path, body, "skyflow/order/")
     await bench.restarted(whole).handle(request)
     writes = sum(what in ("put", "delete") for what, _ in whole.calls)
     new = await seen(bench.restarted(whole.copy()))
@@ -134,7 +134,7 @@ async def test_cancelled_in_each_write(name, applied):
     operation, path = WRITES[name][:2]
     bench, body = await before(name)
     start = bench.storage.dump()
-    request = Request(Operation(operation), path, body, "skyflow/order/")
+    request = EngineRequest(Operation(operation), path, body, "skyflow/order/")
     whole = WatchedStorage(start)
     await bench.restarted(whole).handle(request)
     states = [
@@ -144,7 +144,7 @@ async def test_cancelled_in_each_write(name, applied):
     for call in range(sum(what in ("put", "delete") for what, _ in whole.calls)):
         storage = StoppingStorage(start, call, applied)
         engine = bench.restarted(storage)
-        await engine.handle(Request(Operation.READ, "config"))
+        await engine.handle(EngineRequest(Operation.READ, "config"))
         task = asyncio.create_task(engine.handle(request))
         await storage.reached.wait()
         task.cancel()
@@ -167,7 +167,7 @@ async def test_a_standby_hears_the_storages_own_words_before_anything_else(name)
     standby.read_only = True
     engine = bench.restarted(standby)
     with pytest.raises(StorageError) as caught:
-        await engine.handle(Request(Operation(operation), path, body, "skyflow/order/"))
+        await engine.handle(EngineRequest(Operation(operation), path, body, "skyflow/order/"))
     assert str(caught.value) == READONLY
     assert [what for what, _ in standby.calls] == ["put"]
     assert bench.tokens.state.counters.exchanges == asked

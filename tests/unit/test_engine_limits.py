@@ -8,13 +8,13 @@ from support.keys import account
 
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.engine import EngineSettings
-from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.exchanges import ExchangeSet
 from skyflowctl.engine.mint_limiter import MintLimiter
 from skyflowctl.engine.records import RoleRecord
 from skyflowctl.engine.verification import Verifier
 from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
-from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceRefusedError, TokenServiceUnreachableError
 
 A = "skyflow-role-a"
 
@@ -245,7 +245,9 @@ async def test_a_check_ends_in_time_and_tells_what_it_did_not_reach():
 
     tokens.answer = answer
     verifier = Verifier(
-        Exchanges(Minter(tokens, clock), MintLimiter(64, 1024, 10), clock), parallel=2, seconds=0.2
+        ExchangeSet(Minter(tokens, clock), MintLimiter(64, 1024, 10), clock),
+        parallel=2,
+        seconds=0.2,
     )
     who = account()
     credential = MintingCredential(who, SigningKey.trusted(who.private_key))
@@ -267,7 +269,7 @@ async def test_an_unreachable_service_never_accepts_a_credential():
     bench, tokens = await scripted(roles=2)
 
     async def answer(scope, assertion):
-        raise TokenServiceUnreachable("connection refused")
+        raise TokenServiceUnreachableError("connection refused")
 
     tokens.answer = answer
     message = await bench.fails(503, "update", "config", credentials_json=bench.key())
@@ -287,9 +289,9 @@ async def test_a_live_credential_that_got_no_answer_counts_as_able():
 
     async def answer(scope, assertion):
         if scope == "role:skyflow-role-b":
-            if jwt.parse(assertion.reveal()).claims["key"] == live:
-                raise TokenServiceUnreachable("connection refused")
-            raise TokenServiceRefused(403, "no such role")
+            if jwt.split_token(assertion.reveal()).claims["key"] == live:
+                raise TokenServiceUnreachableError("connection refused")
+            raise TokenServiceRefusedError(403, "no such role")
 
     tokens.answer = answer
     message = await bench.fails(502, "update", "config", credentials_json=bench.key())

@@ -11,9 +11,9 @@ from skyflowctl.engine.records import (
     CONFIG_KEY,
     ConfigRecord,
     RevocationRecord,
-    revoked_key,
+    revoked_key_path,
 )
-from skyflowctl.vault.parsing import REVOKED_MARK
+from skyflowctl.vault.decode import REVOKED_MARK
 
 A = "skyflow-role-a"
 REASON = "INC-1042: key in a log"
@@ -169,7 +169,7 @@ async def test_a_cut_off_by_an_earlier_release_counts(again):
     for entry in stored["history"]:
         del entry["revoked"]
     await bench.storage.put(CONFIG_KEY, json.dumps(stored).encode())
-    await bench.storage.delete(revoked_key(*who(text)))
+    await bench.storage.delete(revoked_key_path(*who(text)))
     bench.engine = bench.restarted()
     assert (await bench.read("config"))["revoked"] == {
         "at": "2026-11-22T12:00:00Z",

@@ -109,9 +109,9 @@ async def test_unknown_roles_are_not_remembered():
 
 
 def bench_request(path):
-    from skyflowctl.engine.contract import Operation, Request
+    from skyflowctl.engine.contract import EngineRequest, Operation
 
-    return Request(Operation.UPDATE, path, {"role_ids": [A]})
+    return EngineRequest(Operation.UPDATE, path, {"role_ids": [A]})
 
 
 @scenario

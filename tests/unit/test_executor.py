@@ -16,12 +16,12 @@ from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
-from skyflowctl.executor.outcome import Outcome, Result
+from skyflowctl.executor.outcome import ActionResult, ApplyOutcome
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
-from skyflowctl.planner.plan import Kind
-from skyflowctl.vault.failures import failure
+from skyflowctl.planner.plan import ObjectKind
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.gateway import Gateway
 
 
@@ -49,7 +49,7 @@ THREE = p.manifest(*(p.mount(n, roles=(p.role("a"), p.role("b"))) for n in ("ord
 def refuse(server, path, status=403, message="permission denied"):
     def hook(method, asked):
         if method == "POST" and asked == path:
-            raise failure(status, (message,), method=method, path=asked, request_id="rX")
+            raise error_for(status, (message,), method=method, path=asked, request_id="rX")
 
     server.hook = hook
 
@@ -459,7 +459,12 @@ def test_an_empty_plan_asks_for_nothing(server):
 
 
 def test_the_order_of_kinds_is_the_order_of_stages():
-    assert list(Kind) == [Kind.AUDITED_HEADER, Kind.MOUNT, Kind.ROLE, Kind.CONFIG]
+    assert list(ObjectKind) == [
+        ObjectKind.AUDITED_HEADER,
+        ObjectKind.MOUNT,
+        ObjectKind.ROLE,
+        ObjectKind.CONFIG,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -476,8 +481,8 @@ def test_the_order_of_kinds_is_the_order_of_stages():
 def test_a_run_is_pending_only_if_nothing_else_is_wrong(server, results, overwritten, expected):
     action = plan_for(server, THREE).actions[0]
     problem = Problem("mount-overwritten", "skyflow/order changed", "why", "fix")
-    outcome = Outcome(
-        tuple(Result(action, one) for one in results), overwritten=(problem,) * overwritten
+    outcome = ApplyOutcome(
+        tuple(ActionResult(action, one) for one in results), overwritten=(problem,) * overwritten
     )
     assert (outcome.status, outcome.exit_code) == expected
 

@@ -12,20 +12,20 @@ from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.transports import FakeTransport
 
 from skyflowctl.engine.engine import Engine
-from skyflowctl.engine.fields import Kind
+from skyflowctl.engine.fields import FieldType
 from skyflowctl.engine.storage import MemoryStorage
-from skyflowctl.errors import Refused
+from skyflowctl.errors import RefusedError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.vault import parked
-from skyflowctl.vault.failures import Forbidden, GuardedError, ServerUnreachable, failure
+from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreachableError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
 from skyflowctl.vault.transport import Reply
 from skyflowctl.vault.workers import Workers
 
-FREE = failure(400, ("unknown field",), method="POST", path="m/config")
+FREE = error_for(400, ("unknown field",), method="POST", path="m/config")
 PARKED = parked.withdrawn("POST", "m/config", writes=True, gone=True)
 NEVER = parked.never_runs("POST", "m/config", Reply(200))
 
@@ -52,7 +52,7 @@ class Server(FakeTransport):
     ("answer", "refused"),
     [
         (FREE, False),
-        (failure(404, (), method="POST", path="m/config"), False),
+        (error_for(404, (), method="POST", path="m/config"), False),
         (None, False),
         (PARKED, True),
     ],
@@ -70,7 +70,7 @@ def test_a_path_is_probed_once_and_its_answer_holds_for_the_run(answer, refused)
     assert server.probes == ["m/config"]
 
 
-@pytest.mark.parametrize("error", [NEVER, ServerUnreachable("gone", why="w", fix="f")])
+@pytest.mark.parametrize("error", [NEVER, ServerUnreachableError("gone", why="w", fix="f")])
 def test_a_probe_without_an_answer_is_said_and_sent_again(error):
     server = Server(lambda _path: error)
     guards = Guards(server)
@@ -85,7 +85,7 @@ class NamesParameters(Server):
     """Forbids the probe, and says which capabilities the login has there."""
 
     def __init__(self, *held: str) -> None:
-        super().__init__(lambda _path: failure(403, (), method="POST", path="m/config"))
+        super().__init__(lambda _path: error_for(403, (), method="POST", path="m/config"))
         self.held = list(held)
 
     def request(
@@ -106,7 +106,7 @@ def test_a_forbidden_probe_of_a_path_that_may_be_written_is_a_warning(held):
 
 @pytest.mark.parametrize("held", [("deny",), ("read",), ()])
 def test_a_forbidden_probe_of_a_path_that_may_not_be_written_is_the_servers_no(held):
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         Guards(NamesParameters(*held)).refuse("POST", "m/config")
 
 
@@ -130,7 +130,7 @@ def test_every_secret_field_of_the_schema_is_sent_to_a_path_that_is_probed():
         f"m/{route.template}"
         for route in router.routes
         for action in route.actions.values()
-        if any(field.kind is Kind.SECRET for field in action.fields)
+        if any(field.kind is FieldType.SECRET for field in action.fields)
     }
     assert takes == set(secret_paths("m", verified=True))
 
@@ -163,7 +163,7 @@ def test_an_apply_probes_the_configs_of_several_mounts_at_once():
 
 def test_an_apply_names_every_guarded_config_and_writes_nothing():
     server = GuardedServer("skyflow/order/config", "skyflow/stock/config")
-    with pytest.raises(Refused) as told:
+    with pytest.raises(RefusedError) as told:
         applied(server)
     assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
     assert ["order" in one.summary for one in told.value.problems] == [True, False]
@@ -174,7 +174,7 @@ def test_an_apply_that_replaces_keys_names_every_guarded_proof_and_writes_nothin
     server = GuardedServer("skyflow/order/config/verify", "skyflow/stock/config/verify")
     assert applied(server).status == "ok"
     before = server.writes()
-    with pytest.raises(Refused) as told:
+    with pytest.raises(RefusedError) as told:
         applied(server, 2)
     assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
     assert server.writes() == before

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyflowctl.hcl import Block, HclError, parse
+from skyflowctl.hcl import Block, HclError, parse_hcl
 from skyflowctl.posture.policies import DENY, parse_policy
 
 
@@ -90,14 +90,14 @@ def test_an_end_is_read_and_a_template_is_told():
 
 
 def test_a_heredoc_and_what_stands_in_dollar_braces_are_taken_as_they_are():
-    assert parse('a = <<END\nx "y"\nEND\nb = "${c("x")}"').items == (
+    assert parse_hcl('a = <<END\nx "y"\nEND\nb = "${c("x")}"').items == (
         (("a",), 'x "y"\n'),
         (("b",), '${c("x")}'),
     )
 
 
 def test_numbers_words_and_nested_blocks():
-    whole = parse("a = -1.5e3\nb = 0x10 c = true\nd { e = [1, [2]] }")
+    whole = parse_hcl("a = -1.5e3\nb = 0x10 c = true\nd { e = [1, [2]] }")
     assert whole.values("a") == [-1500.0]
     assert whole.values("b") == [16]
     assert whole.values("c") == [True]
@@ -136,7 +136,7 @@ def test_a_text_that_is_none_is_a_problem_and_no_rule(text):
 
 def test_a_problem_quotes_nothing_of_the_text():
     with pytest.raises(HclError) as caught:
-        parse('path "hvs.secret')
+        parse_hcl('path "hvs.secret')
     assert "hvs" not in str(caught.value)
     assert "line 1" in str(caught.value)
 
@@ -147,5 +147,5 @@ def test_no_text_raises_anything_else(text):
 
 
 def test_brackets_within_a_json_text_are_no_depth():
-    whole = parse('{"a": {"b": "' + "[{" * 80 + '\\" ]"}}')
+    whole = parse_hcl('{"a": {"b": "' + "[{" * 80 + '\\" ]"}}')
     assert whole.items[0][0] == ("a", "b")

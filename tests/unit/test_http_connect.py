@@ -13,7 +13,7 @@ from support.exchanging import ask, client, give_token, open_descriptors
 from support.https import client_context, proxying, server_context, serving
 
 from skyflowctl.skyflow.http_exchange import HttpTokenService, default_context
-from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 
 def unused_port() -> int:
@@ -25,7 +25,7 @@ def unused_port() -> int:
 def connect_failure(uri: str, ca, environ=None, deadline=5.0) -> str:
     async def main():
         async with client(ca, environ) as service:
-            with pytest.raises(TokenServiceUnreachable) as caught:
+            with pytest.raises(TokenServiceUnreachableError) as caught:
                 await ask(service, uri, deadline=deadline)
             return caught.value.reason
 
@@ -68,7 +68,7 @@ def test_an_unknown_name(local_ca, host):
 def tls_failure(ca, server_side) -> tuple[str, int]:
     async def main():
         async with serving(give_token, server_side) as server, client(ca) as service:
-            with pytest.raises(TokenServiceUnreachable) as caught:
+            with pytest.raises(TokenServiceUnreachableError) as caught:
                 await ask(service, server.uri)
             return caught.value.reason, len(server.calls)
 
@@ -106,7 +106,9 @@ def test_a_server_without_tls_is_said(local_ca):
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         uri = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/auth/sa/oauth/token"
         async with server, client(local_ca) as service:
-            with pytest.raises(TokenServiceUnreachable, match="TLS failed: wrong version number"):
+            with pytest.raises(
+                TokenServiceUnreachableError, match="TLS failed: wrong version number"
+            ):
                 await ask(service, uri)
 
     asyncio.run(main())
@@ -162,7 +164,7 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_without_a_leak(local_ca):
         async with server, client(local_ca) as service:
             asking = [ask(service, uri, deadline=0.3) for _ in range(10)]
             results = await asyncio.gather(*asking, return_exceptions=True)
-            assert all(isinstance(result, TokenServiceUnreachable) for result in results)
+            assert all(isinstance(result, TokenServiceUnreachableError) for result in results)
             assert service.open_connections == 0
             async with asyncio.timeout(5):
                 while len(asyncio.all_tasks()) > 1:
@@ -188,7 +190,7 @@ def through_proxy(ca, environ_of, answer=None):
                 for _ in range(3):
                     await ask(service, server.uri)
                 outcome = "token"
-            except TokenServiceUnreachable as error:
+            except TokenServiceUnreachableError as error:
                 outcome = error.reason
             await service.aclose()
             return outcome, proxy.heads, server
@@ -261,7 +263,7 @@ def test_a_proxy_that_hangs_is_left_at_the_deadline(local_ca):
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
         async with server, client(local_ca, environ) as service:
-            with pytest.raises(TokenServiceUnreachable, match=r"within 0\.2 s"):
+            with pytest.raises(TokenServiceUnreachableError, match=r"within 0\.2 s"):
                 await ask(service, "https://127.0.0.1:1/v1/auth/sa/oauth/token", deadline=0.2)
             await asyncio.wait_for(left.wait(), 5)
 

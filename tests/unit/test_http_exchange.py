@@ -19,7 +19,7 @@ from support.exchanging import (
 from support.https import Call
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.token_service import TokenServiceRefused, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceRefusedError, TokenServiceUnreachableError
 
 # --- a good exchange
 
@@ -132,7 +132,7 @@ def test_a_refusal_keeps_status_message_and_request_id_and_is_not_repeated(local
     error, server = failure(
         local_ca,
         lambda call: call.answer(status, body, x_request_id="req-9", retry_after="1"),
-        TokenServiceRefused,
+        TokenServiceRefusedError,
     )
     assert (error.status, error.message, error.request_id) == (status, "Key expired", "req-9")
     assert len(server.calls) == 1
@@ -164,7 +164,7 @@ def test_a_refusal_keeps_status_message_and_request_id_and_is_not_repeated(local
 )
 def test_a_message_is_one_clean_line(local_ca, kind, body, message):
     error, _ = failure(
-        local_ca, lambda call: call.answer(502, body, kind=kind), TokenServiceRefused
+        local_ca, lambda call: call.answer(502, body, kind=kind), TokenServiceRefusedError
     )
     assert error.message == message
 
@@ -175,7 +175,7 @@ def test_a_message_is_one_clean_line(local_ca, kind, body, message):
 def test_a_hostile_page_costs_no_time(local_ca, page):
     started = time.process_time()
     error, _ = failure(
-        local_ca, lambda call: call.answer(502, page, kind="text/html"), TokenServiceRefused
+        local_ca, lambda call: call.answer(502, page, kind="text/html"), TokenServiceRefusedError
     )
     assert len(error.message) <= 500
     assert time.process_time() - started < 1
@@ -183,7 +183,7 @@ def test_a_hostile_page_costs_no_time(local_ca, page):
 
 def test_a_long_message_is_cut(local_ca):
     body = json.dumps({"error": {"message": "word " * 1000}}).encode()
-    error, _ = failure(local_ca, lambda call: call.answer(400, body), TokenServiceRefused)
+    error, _ = failure(local_ca, lambda call: call.answer(400, body), TokenServiceRefusedError)
     assert 490 <= len(error.message) <= 500
 
 
@@ -204,7 +204,7 @@ def test_a_200_without_a_token_is_a_refusal(local_ca, kind, body):
     error, server = failure(
         local_ca,
         lambda call: call.answer(200, body, kind=kind, x_request_id="req-2"),
-        TokenServiceRefused,
+        TokenServiceRefusedError,
     )
     assert (error.status, error.message) == (200, "answer holds no usable token")
     assert error.request_id == "req-2"
@@ -216,7 +216,7 @@ def test_an_answer_over_64_kib_is_not_read_to_its_end(local_ca, status):
     error, _ = failure(
         local_ca,
         lambda call: call.answer(status, b"x" * 5_000_000, kind="text/plain"),
-        TokenServiceRefused,
+        TokenServiceRefusedError,
     )
     assert (error.status, error.message) == (status, "answer is larger than 64 KiB")
 
@@ -225,7 +225,7 @@ def test_an_answer_over_64_kib_is_not_read_to_its_end(local_ca, status):
 def test_a_redirect_is_refused_and_its_host_named(local_ca, status):
     location = "https://user:word@evil.example:8443/v1/auth/sa/oauth/token"
     error, server = failure(
-        local_ca, lambda call: call.answer(status, location=location), TokenServiceUnreachable
+        local_ca, lambda call: call.answer(status, location=location), TokenServiceUnreachableError
     )
     assert f"HTTP {status} redirects to evil.example:8443" in error.reason
     assert "word" not in error.reason
@@ -236,7 +236,7 @@ def test_a_redirect_is_refused_and_its_host_named(local_ca, status):
 def test_a_redirect_to_nowhere_or_to_itself_is_refused_too(local_ca, location):
     headers = {} if location is None else {"location": location}
     error, server = failure(
-        local_ca, lambda call: call.answer(307, **headers), TokenServiceUnreachable
+        local_ca, lambda call: call.answer(307, **headers), TokenServiceUnreachableError
     )
     expected = f"127.0.0.1:{server.port}" if location == "/elsewhere" else "nowhere"
     assert f"redirects to {expected};" in error.reason
@@ -249,7 +249,7 @@ def test_a_hanging_service_ends_at_the_deadline_and_the_connection_is_closed(loc
     async def use(service, server):
         loop = asyncio.get_running_loop()
         started = loop.time()
-        with pytest.raises(TokenServiceUnreachable, match=r"no answer from .* within 0\.2 s"):
+        with pytest.raises(TokenServiceUnreachableError, match=r"no answer from .* within 0\.2 s"):
             await ask(service, server.uri, deadline=0.2)
         assert service.open_connections == 0
         await server.until_open(0)
@@ -265,7 +265,7 @@ def test_a_slow_drip_does_not_extend_the_deadline(local_ca):
             await call.send(b"x")
             await asyncio.sleep(0.01)
 
-    error, _ = failure(local_ca, drip, TokenServiceUnreachable, deadline=0.3)
+    error, _ = failure(local_ca, drip, TokenServiceUnreachableError, deadline=0.3)
     assert "within 0.3 s" in error.reason
 
 
@@ -274,7 +274,7 @@ def test_waiting_for_a_slot_counts_towards_the_deadline(local_ca):
         first = asyncio.ensure_future(ask(service, server.uri, deadline=5))
         while not server.calls:
             await asyncio.sleep(0.005)
-        with pytest.raises(TokenServiceUnreachable, match=r"within 0\.1 s"):
+        with pytest.raises(TokenServiceUnreachableError, match=r"within 0\.1 s"):
             await ask(service, server.uri, deadline=0.1)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -290,7 +290,7 @@ def test_a_reset_in_the_middle_of_an_answer_is_not_repeated(local_ca):
         call.writer.transport.abort()
 
     async def use(service, server):
-        with pytest.raises(TokenServiceUnreachable, match="in the middle of the answer"):
+        with pytest.raises(TokenServiceUnreachableError, match="in the middle of the answer"):
             await ask(service, server.uri)
         return len(server.calls)
 
@@ -301,7 +301,7 @@ def test_a_fresh_connection_closed_without_an_answer_is_not_repeated(local_ca):
     async def close(call: Call) -> None:
         call.writer.transport.abort()
 
-    error, server = failure(local_ca, close, TokenServiceUnreachable)
+    error, server = failure(local_ca, close, TokenServiceUnreachableError)
     assert "ended before the answer" in error.reason
     assert len(server.calls) == 1
 
@@ -310,5 +310,5 @@ def test_what_is_not_http_is_said(local_ca):
     async def garbage(call: Call) -> None:
         await call.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
-    error, _ = failure(local_ca, garbage, TokenServiceUnreachable)
+    error, _ = failure(local_ca, garbage, TokenServiceUnreachableError)
     assert "not HTTP" in error.reason

@@ -8,7 +8,7 @@ import pytest
 from support.exchanging import ask, give_token, hang, open_descriptors, run_against
 from support.https import Call
 
-from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 
 def test_a_kept_connection_that_the_service_closed_on_the_next_request_is_replaced(local_ca):
@@ -75,7 +75,7 @@ def test_a_kept_connection_that_breaks_in_an_answer_is_not_repeated(local_ca):
 
     async def use(service, server):
         await ask(service, server.uri)
-        with pytest.raises(TokenServiceUnreachable, match="in the middle of the answer"):
+        with pytest.raises(TokenServiceUnreachableError, match="in the middle of the answer"):
             await ask(service, server.uri)
         return [call.on_connection for call in server.calls]
 

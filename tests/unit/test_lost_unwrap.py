@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skyflowctl.vault.approvals import is_probe, shows
-from skyflowctl.vault.call import Call
+from skyflowctl.vault.call import OutgoingRequest
 from skyflowctl.vault.guards import guard_probe
 from skyflowctl.vault.transport import encode_body
 
@@ -20,8 +20,8 @@ HEADER = "sys/config/auditing/request-headers/X-Skyflowctl-Run"
 MOUNT = {"description": "", "config": {"audit_non_hmac_request_keys": ["ctx"]}}
 
 
-def call(method: str, path: str, body: dict[str, Any]) -> Call:
-    return Call(method, path, None, encode_body(body), {}, False, False)
+def call(method: str, path: str, body: dict[str, Any]) -> OutgoingRequest:
+    return OutgoingRequest(method, path, None, encode_body(body), {}, False, False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from support.https import client_context, proxying, server_context, serving
 
-from skyflowctl.errors import NotPermitted, SkyflowctlError, Unreachable
+from skyflowctl.errors import NotPermittedError, SkyflowctlError, UnreachableError
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.management import ManagementApi
 
@@ -50,7 +50,7 @@ def caught(use, api):
         return error
 
 
-def problem(error, kind=Unreachable):
+def problem(error, kind=UnreachableError):
     assert isinstance(error, kind)
     (found,) = error.problems
     assert found.summary
@@ -171,7 +171,7 @@ def test_an_answer_that_repeats_the_token_is_masked(local_ca):
         await call.answer(403, json.dumps(said).encode())
 
     error, _ = asked(local_ca, echo)
-    assert "no right for ***" in problem(error, NotPermitted).why
+    assert "no right for ***" in problem(error, NotPermittedError).why
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skyflowctl.errors import ExitCode, InvalidInput
+from skyflowctl.errors import ExitCode, InvalidInputError
 from skyflowctl.manifest.load import load_manifest
 
 CORPUS = Path(__file__).parents[1] / "scenarios" / "bad_manifests"
@@ -35,7 +35,7 @@ def test_there_are_more_than_sixty_cases():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_bad_manifest(case):
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         load_manifest([str(case)], environ={"HOME": "/home/someone"})
     problems = caught.value.problems
     expected = expectations(case)
@@ -53,7 +53,7 @@ def test_bad_manifest(case):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_problems_never_hold_line_breaks_or_control_characters(case):
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         load_manifest([str(case)], environ={"HOME": "/home/someone"})
     for problem in caught.value.problems:
         for text in (problem.summary, problem.why, problem.fix, problem.where.pointer or ""):

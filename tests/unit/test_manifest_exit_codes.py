@@ -16,12 +16,12 @@ CASES = sorted(CORPUS.glob("*.yaml"))
 # One process for every case: starting one for each would take most of a minute.
 MANY_COMMANDS = """
 import contextlib, io, json, sys
-from skyflowctl.cli.app import run
+from skyflowctl.cli.app import run_command_line
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            run(json.loads(line))
+            run_command_line(json.loads(line))
             code = None
         except SystemExit as ended:
             code = ended.code

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.errors import InvalidInput
+from skyflowctl.errors import InvalidInputError
 from skyflowctl.manifest.discover import default_files, existing_files
 from skyflowctl.manifest.load import load_manifest
 
@@ -33,7 +33,7 @@ def load(*files: str, **environ: str):
 
 
 def problems_of(*files: str, **environ: str):
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         load_manifest(files, environ=environ)
     return caught.value.problems
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_said_at_once(tmp_path, kind):
 
 
 def test_a_file_over_the_size_limit_is_refused(write, monkeypatch):
-    monkeypatch.setattr("skyflowctl.manifest.files.MAX_BYTES", 100)
+    monkeypatch.setattr("skyflowctl.manifest.files.MANIFEST_MAX_BYTES", 100)
     (problem,) = problems_of(write("# " + "x" * 100))
     assert problem.code == "manifest-too-large"
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.keys import TOKEN_URI, credential, credential_text, pkcs1, pkcs8, rsa_key, stamp
 
-from skyflowctl.errors import ExitCode, InvalidInput, Refused, UsageError
+from skyflowctl.errors import ExitCode, InvalidInputError, RefusedError, UsageError
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.operations.init import init
 from skyflowctl.operations.validate import validate
@@ -130,7 +130,7 @@ def test_a_bad_credential_is_said_at_its_reference(check, name):
         assert problem.summary.startswith("the credential of order: ")
         assert problem.fix
     assert any(fragment in problem.summary for problem in found.problems), found.problems
-    assert InvalidInput.of(found.problems).exit_code is ExitCode.INVALID
+    assert InvalidInputError.of(found.problems).exit_code is ExitCode.INVALID
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -254,7 +254,7 @@ def test_init_writes_a_valid_manifest(tmp_path):
 def test_init_never_overwrites_unless_forced(tmp_path):
     path = tmp_path / "mounts.yaml"
     path.write_text("mine\n")
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         init(str(path))
     assert path.read_text() == "mine\n"
     assert init(str(path), force=True).done() == (f"replaced {path}",)
@@ -265,7 +265,7 @@ def test_init_never_overwrites_unless_forced(tmp_path):
 def test_init_does_not_follow_a_link_that_leads_nowhere(tmp_path):
     path = tmp_path / "mounts.yaml"
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         init(str(path))
     assert not (tmp_path / "elsewhere").exists()
 

@@ -25,8 +25,8 @@ from skyflowctl.skyflow.minting import (
 )
 from skyflowctl.skyflow.token_service import (
     Exchange,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
@@ -152,7 +152,7 @@ USELESS = {
 
 @pytest.mark.parametrize("what", USELESS)
 def test_a_token_without_a_readable_exp_is_no_usable_token(what):
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         mint(RecordingService(USELESS[what]))
     error = caught.value
     assert (error.status, error.message) == (200, "answer holds no usable token")
@@ -176,7 +176,7 @@ def test_a_fractional_exp_is_read():
 )
 def test_nothing_is_sent_to_a_host_that_nobody_named(uri):
     service = RecordingService()
-    with pytest.raises(TokenServiceUnreachable, match="nothing was sent"):
+    with pytest.raises(TokenServiceUnreachableError, match="nothing was sent"):
         mint(service, of=credential(token_uri=uri))
     assert service.asked == []
 
@@ -186,7 +186,7 @@ def test_a_named_host_replaces_the_usual_ones():
     local = "https://127.0.0.1:8443/v1/auth/sa/oauth/token"
     hosts = frozenset({"127.0.0.1:8443"})
     mint(service, of=credential(token_uri=local), allowed_hosts=hosts)
-    with pytest.raises(TokenServiceUnreachable):
+    with pytest.raises(TokenServiceUnreachableError):
         mint(service, allowed_hosts=hosts)
     assert [asked[0] for asked in service.asked] == [local]
 
@@ -198,13 +198,13 @@ def test_what_is_minted_does_not_print_its_token():
 
 
 def test_the_services_own_refusal_comes_through_unchanged():
-    refusal = TokenServiceRefused(401, "Key expired", "req-8")
+    refusal = TokenServiceRefusedError(401, "Key expired", "req-8")
 
     class Refusing(RecordingService):
         async def exchange(self, token_uri, assertion, scope, *, deadline):
             raise refusal
 
-    with pytest.raises(TokenServiceRefused) as caught:
+    with pytest.raises(TokenServiceRefusedError) as caught:
         mint(Refusing())
     assert caught.value is refusal
 
@@ -225,9 +225,9 @@ class FullService(RecordingService):
             await asyncio.sleep(0)
         self.now -= 1
         if scope == "role:r3":
-            raise TokenServiceRefused(401, "no such role")
+            raise TokenServiceRefusedError(401, "no such role")
         if scope == "role:r4":
-            raise TokenServiceUnreachable("no answer")
+            raise TokenServiceUnreachableError("no answer")
         return await super().exchange(token_uri, assertion, scope, deadline=deadline)
 
     async def aclose(self) -> None:
@@ -241,8 +241,8 @@ def test_each_role_is_minted_for_eight_at_once_and_failures_are_results():
     minted = mint_each(who, scopes, service, FixedClock(), SKYFLOW_HOSTS)
     assert list(minted) == list(scopes)
     assert (service.most, service.closed) == (8, 1)
-    assert isinstance(minted["n3"], TokenServiceRefused)
-    assert isinstance(minted["n4"], TokenServiceUnreachable)
+    assert isinstance(minted["n3"], TokenServiceRefusedError)
+    assert isinstance(minted["n4"], TokenServiceUnreachableError)
     assert sum(isinstance(one, MintedToken) for one in minted.values()) == 18
 
 

@@ -8,8 +8,8 @@ from support.fake_server import FakeCredentials
 from support.reached import reached
 
 from skyflowctl.cli import wiring
-from skyflowctl.errors import InvalidInput
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ class Trouble(FakeCredentials):
 
 
 ERRORS = {
-    "expired": InvalidInput("the credential of pay: it expired", code="key-expired"),
-    "broken": InvalidInput("the credential of pay: this is no JSON", code="no-json"),
-    "unreadable": UnresolvedReference(
+    "expired": InvalidInputError("the credential of pay: it expired", code="key-expired"),
+    "broken": InvalidInputError("the credential of pay: this is no JSON", code="no-json"),
+    "unreadable": UnresolvedReferenceError(
         "the credential of pay cannot be read", why="permission denied"
     ),
 }

@@ -15,7 +15,7 @@ from support.https import server_context
 from support.keys import credential, unsigned_token
 
 from skyflowctl.engine.ctx import CtxRule
-from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
+from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
 from skyflowctl.operations.creds import parse_ctx
 from skyflowctl.operations.creds_direct import mint_direct
 from skyflowctl.skyflow.service_account import load_trusted
@@ -108,7 +108,7 @@ def test_no_redirect_is_followed(serve, status):
     elsewhere, service = serve(), serve()
     service.status = status
     service.headers = {"location": f"https://{elsewhere.host}{PATH}"}
-    with pytest.raises(Unhealthy) as refused:
+    with pytest.raises(UnhealthyError) as refused:
         mint(service)
     assert refused.value.problems[0].code == "redirect-refused"
     assert len(service.seen) == 1
@@ -119,7 +119,7 @@ def test_the_services_own_words_come_out_without_the_ctx(serve):
     service = serve()
     service.status = 400
     service.body = {"error": {"message": "ctx order:jane@example.com is not allowed"}}
-    with pytest.raises(Unhealthy) as refused:
+    with pytest.raises(UnhealthyError) as refused:
         mint(service, "order:jane@example.com")
     problem = refused.value.problems[0]
     assert "status 400" in problem.summary
@@ -131,20 +131,20 @@ def test_every_refusal_has_its_status(serve, status):
     service = serve()
     service.status = status
     service.body = {"error": {"message": "no"}}
-    with pytest.raises(Unhealthy, match=f"status {status}"):
+    with pytest.raises(UnhealthyError, match=f"status {status}"):
         mint(service)
 
 
 def test_what_is_no_token_is_no_token(serve):
     service = serve()
     service.body = {"accessToken": "not-a-jwt", "tokenType": "Bearer"}
-    with pytest.raises(Unhealthy, match="no token"):
+    with pytest.raises(UnhealthyError, match="no token"):
         mint(service)
 
 
 def test_a_host_that_was_not_named_gets_nothing(serve):
     service = serve()
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         mint(service, hosts=())
     assert refused.value.problems[0].code == "token-uri"
     assert service.seen == []
@@ -163,7 +163,7 @@ def test_the_roles_own_rule_is_applied(serve):
 
 def test_nobody_there_is_said():
     nowhere = f"127.0.0.1:{free_port_pair()}"
-    with pytest.raises(Unhealthy) as refused:
+    with pytest.raises(UnhealthyError) as refused:
         mint_direct(account(nowhere), "r1", None, CtxRule(), allowed_hosts={nowhere})
     assert refused.value.problems[0].code == "token-service-unreachable"
 

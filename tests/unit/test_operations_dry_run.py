@@ -16,24 +16,24 @@ from support import planning as p
 from support.fake_server import FakeServer
 from support.keys import account
 
-from skyflowctl.cli.apply_rehearsal import _result as rehearsal_json
-from skyflowctl.errors import ExitCode, InvalidInput, Problem, UsageError
+from skyflowctl.cli.apply_sandbox import _result as rehearsal_json
+from skyflowctl.errors import ExitCode, InvalidInputError, Problem, UsageError
 from skyflowctl.executor.ports import Credential
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.dry_run import dry_run, mint_dry
 from skyflowctl.operations.dry_run_verify import verify_declared
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
-from skyflowctl.skyflow.token_service import TokenServiceUnreachable
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
-from skyflowctl.vault.failures import TokenServiceFailed
+from skyflowctl.vault.errors import TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
 
-PATTERN = CtxRule(required=True, pattern="order:*", probe="order:probe")
+PATTERN = DeclaredCtx(required=True, pattern="order:*", probe="order:probe")
 WHAT = p.manifest(
     p.mount("order", roles=(p.role("writer", ctx=PATTERN), p.role("reader"))),
-    p.mount("pay", roles=(p.role("risk", ctx=CtxRule(probe={"n": 1})),)),
+    p.mount("pay", roles=(p.role("risk", ctx=DeclaredCtx(probe={"n": 1})),)),
 )
 
 
@@ -49,7 +49,7 @@ class RealCredentials:
 
     def resolve(self, mount):
         if mount in self.missing:
-            raise UnresolvedReference("nothing there", why="no such file")
+            raise UnresolvedReferenceError("nothing there", why="no such file")
         who = p.identity(mount, self.number)
         made = account(clientID=who.client_id, keyID=who.key_id)
         return Credential(CredentialIdentity(made.client_id, made.key_id), made.to_json())
@@ -92,7 +92,7 @@ class BrokenCredential(RealCredentials):
         if mount != "pay":
             return super().resolve(mount)
         faults = ("keyID: missing", "privateKey: no RSA key")
-        raise InvalidInput.of(
+        raise InvalidInputError.of(
             Problem("bad-key", f"the credential of pay: {one}", "as given out", "fix it", None)
             for one in faults
         )
@@ -143,7 +143,7 @@ class TestFromNothing:
         assert (result.exit_code, result.left) == (ExitCode.OK, 0)
 
     def test_a_probe_that_its_own_rule_refuses_fails_the_role(self):
-        rule = CtxRule(required=True, pattern="order:*", probe="other:probe")
+        rule = DeclaredCtx(required=True, pattern="order:*", probe="other:probe")
         what = p.manifest(p.mount("order", roles=(p.role("writer", ctx=rule),)))
         result = dry_run(what, RealCredentials())
         assert result.outcome.status == "partial"
@@ -162,9 +162,9 @@ class TestFromNothing:
     def test_an_invalid_credential_is_no_case_for_a_stand_in(self):
         class Bad(RealCredentials):
             def identify(self, mount, live):
-                raise InvalidInput("bad key")
+                raise InvalidInputError("bad key")
 
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInputError):
             dry_run(WHAT, Bad())
 
 
@@ -218,7 +218,7 @@ class TestFromALiveServer:
         assert result.stand_ins == ()
 
     def test_a_role_without_token_is_not_blamed_on_skyflow(self, monkeypatch):
-        error = TokenServiceFailed(
+        error = TokenServiceFailedError(
             "Skyflow's token service gave no token", why="401", fix="-", path="skyflow/pay"
         )
 
@@ -348,7 +348,7 @@ class MeetingService:
 
     async def exchange(self, token_uri, assertion, scope, *, deadline):
         await asyncio.to_thread(self.both.wait)
-        raise TokenServiceUnreachable("no answer")
+        raise TokenServiceUnreachableError("no answer")
 
     async def aclose(self):
         pass
@@ -380,7 +380,7 @@ class NotAllowed(RealCredentials):
     """Its credentials name a token service that may not be asked from here."""
 
     def resolve(self, mount):
-        raise InvalidInput("the tokenURI is not allowed", code="host-not-allowed")
+        raise InvalidInputError("the tokenURI is not allowed", code="host-not-allowed")
 
 
 def verified(credentials, *, require: bool = False):
@@ -402,7 +402,7 @@ class Unreachable:
     """A token service that is down."""
 
     async def exchange(self, token_uri, assertion, scope, *, deadline):
-        raise TokenServiceUnreachable("no answer")
+        raise TokenServiceUnreachableError("no answer")
 
     async def aclose(self):
         pass

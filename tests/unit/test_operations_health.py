@@ -15,12 +15,12 @@ from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations import health as health_module
 from skyflowctl.operations.health import STATES, health
 from skyflowctl.operations.status import status
-from skyflowctl.operations.targets import Named, declared_mounts
+from skyflowctl.operations.targets import MountRef, declared_mounts
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.unanswered import no_answer, no_token
+from skyflowctl.vault.no_response import no_response_error, no_token
+from skyflowctl.vault.responses import ClusterNode
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -48,7 +48,7 @@ def states(result):
 
 
 def fail(status, text):
-    return failure(status, (text,), method="GET", path="x")
+    return error_for(status, (text,), method="GET", path="x")
 
 
 REFUSED = {"healthy": False, "token_service": {"reachable": True, "status": 401, "error": "no"}}
@@ -135,7 +135,7 @@ class TestHealth:
         assert server.requests_made == before + 1
 
     def test_an_unreachable_server_is_asked_once(self, server):
-        server.server_health = failure(502, (), method="GET", path="sys/health")
+        server.server_health = error_for(502, (), method="GET", path="sys/health")
         before = server.requests_made
         result = health(Gateway(server), declared_mounts(TWO))
         assert set(states(result).values()) == {"unreachable"}
@@ -150,7 +150,7 @@ class TestHealth:
         ]
 
     def test_without_names_and_without_a_server_one_row_says_so(self, server):
-        server.server_health = failure(502, (), method="GET", path="sys/health")
+        server.server_health = error_for(502, (), method="GET", path="sys/health")
         (row,) = health(Gateway(server), None).mounts
         assert (row.name, row.path, row.state) == ("", "", "unreachable")
 
@@ -190,7 +190,7 @@ class TestNodes:
     def connect(self, server, *, broken=None, unnamed=None):
         closed = []
 
-        def open_node(node: Node):
+        def open_node(node: ClusterNode):
             if node.hostname == unnamed:
                 return None
             other = FakeServer()
@@ -279,7 +279,7 @@ class TestStatus:
     def test_a_catalog_that_cannot_be_read_is_said(self, server):
         def forbidden(method, path):
             if path == "sys/plugins/catalog":
-                raise failure(403, ("permission denied",), method=method, path=path)
+                raise error_for(403, ("permission denied",), method=method, path=path)
 
         server.hook = forbidden
         result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
@@ -308,10 +308,10 @@ class TestStatus:
     def test_due_is_by_the_mounts_own_rule(self, server):
         server.configs["skyflow/order"]["credential_updated"] = rfc3339(NOW - timedelta(days=91))
         rule = RotationRule(max_age=timedelta(days=90))
-        assert self.one(server, Named("order", "skyflow/order", rule)).credential.due
+        assert self.one(server, MountRef("order", "skyflow/order", rule)).credential.due
 
     def test_nothing_there_and_another_type_there(self, server):
-        assert self.one(server, Named("x", "skyflow/x")).health == "not_mounted"
+        assert self.one(server, MountRef("x", "skyflow/x")).health == "not_mounted"
         server.mounts["skyflow/order"]["type"] = "kv"
         row = self.one(server)
         assert (row.health, row.engine_name, row.credential) == ("not_mounted", "kv", None)
@@ -325,7 +325,7 @@ class TestStatus:
     def test_an_unreadable_engine_says_why(self, server):
         def hook(method, path):
             if path == "skyflow/order/config":
-                raise failure(403, ("permission denied",), method=method, path=path)
+                raise error_for(403, ("permission denied",), method=method, path=path)
 
         server.hook = hook
         row = self.one(server)
@@ -335,7 +335,7 @@ class TestStatus:
     def test_a_mount_that_does_not_answer_blinds_nobody(self, server):
         def hook(method, path):
             if path.startswith("skyflow/order/"):
-                raise no_answer(method, path, "https://x", "nothing within 12 s")
+                raise no_response_error(method, path, "https://x", "nothing within 12 s")
 
         server.hook = hook
         result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock(), deadline=12)

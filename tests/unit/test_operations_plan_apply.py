@@ -10,13 +10,13 @@ from support import planning as p
 from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.keys import credential
 
-from skyflowctl.errors import ExitCode, InvalidInput, Refused, UsageError, Where
+from skyflowctl.errors import ExitCode, InvalidInputError, RefusedError, UsageError, Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.credentials import ManifestCredentials
 from skyflowctl.operations.plan import plan
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.vault.gateway import Gateway
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
@@ -58,7 +58,7 @@ class TestPlan:
     def test_a_version_that_is_not_in_the_catalog_is_an_error_and_no_upgrade(self, server):
         run(server, p.manifest(*TWO.mounts, version="v1.0.0"))
         server.unregistered = {"v9.9.9"}
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             plan(p.manifest(*TWO.mounts, version="v9.9.9"), Gateway(server), FakeCredentials())
         (problem,) = caught.value.problems
         assert (problem.code, caught.value.exit_code) == ("plugin-not-registered", 65)
@@ -114,9 +114,9 @@ class TestPlan:
     def test_invalid_credentials_are_reported_all_at_once(self, server):
         class Bad(FakeCredentials):
             def identify(self, mount, live):
-                raise InvalidInput(f"{mount} is bad")
+                raise InvalidInputError(f"{mount} is bad")
 
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             plan(TWO, Gateway(server), Bad())
         assert [one.summary for one in caught.value.problems] == ["order is bad", "pay is bad"]
 
@@ -132,7 +132,7 @@ class TestApply:
         server.mounts["skyflow/pay"]["options"]["manifest"] = "other"
         server.roles["skyflow/order"]["writer"]["description"] = "x"
         server.log.clear()
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             run(server, TWO)
         assert [one.code for one in caught.value.problems] == ["owned-by-other"]
         assert server.writes() == []
@@ -189,25 +189,25 @@ class TestManifestCredentials:
 
     def test_another_one_is_checked_in_full(self, file):
         identity = self.write(file, privateKey="no key")
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             self.source(file).identify("order", dataclasses.replace(identity, key_id="other"))
         (problem,) = caught.value.problems
         assert (problem.where.line, problem.where.column) == (7, 3)
         assert "order" in problem.summary
 
     def test_a_missing_file_is_unresolved_at_its_place(self, file):
-        with pytest.raises(UnresolvedReference) as caught:
+        with pytest.raises(UnresolvedReferenceError) as caught:
             self.source(file).resolve("order")
         assert caught.value.problems[0].where.line == 7
         assert "file: order.json" in caught.value.problems[0].summary
 
     def test_no_reference_is_unresolved(self):
         source = ManifestCredentials(p.manifest(p.mount(credentials=None)))
-        with pytest.raises(UnresolvedReference):
+        with pytest.raises(UnresolvedReferenceError):
             source.resolve("order")
 
     def test_no_part_of_a_bad_credential_is_repeated(self, file):
         file.write_text('{"privateKey": "hidden-thing", "clientID": 5}')
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             self.source(file).identify("order", None)
         assert "hidden-thing" not in repr(caught.value.problems)

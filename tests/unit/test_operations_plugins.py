@@ -8,7 +8,13 @@ from types import SimpleNamespace
 import pytest
 from support.transports import FakeTransport
 
-from skyflowctl.errors import InvalidInput, PartlyDone, Refused, Unhealthy, UsageError
+from skyflowctl.errors import (
+    InvalidInputError,
+    PartlyDoneError,
+    RefusedError,
+    UnhealthyError,
+    UsageError,
+)
 from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
@@ -21,9 +27,9 @@ from skyflowctl.operations.plugins import (
 )
 from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, failure
+from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError, error_for
 from skyflowctl.vault.parked import PendingError
+from skyflowctl.vault.responses import CatalogEntry
 
 WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
 
@@ -40,7 +46,7 @@ class Catalog:
     def register(self, name, *, sha256, command, version, args=(), env=()):
         if self.reports is not None and version != self.reports:
             said = f"plugin reported version ({self.reports}) did not match requested ({version})"
-            raise BadRequest("no", messages=(said,))
+            raise BadRequestError("no", messages=(said,))
         self.entries[version] = CatalogEntry(name, version, False, sha256, command, tuple(args))
 
     def read(self, name, version):
@@ -83,7 +89,7 @@ def test_an_environment_is_never_the_same():
 
 
 def refuse(question):
-    raise Refused("no", why="the test says so", fix="none")
+    raise RefusedError("no", why="the test says so", fix="none")
 
 
 @pytest.mark.parametrize("args", [(), ("--shared", "--allow-host=h:1"), ("--only-host=h:1",)])
@@ -91,7 +97,7 @@ def test_other_arguments_are_asked_about_before_anything_is_written(args):
     server = gateway()
     register_plugin(server, BARE, refuse)
     before = dict(server.catalog.entries)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         register_plugin(server, replace(BARE, args=args), refuse)
     assert server.catalog.entries == before
     asked = []
@@ -108,7 +114,7 @@ def test_arguments_of_the_version_that_mounts_run_are_not_lost_without_a_questio
     old, args = "v0.9.0", ("--only-host=h:1", "--shared")
     server = gateway(mounts={one.path: one for one in (live("m/b", version=old), live("kv", "kv"))})
     server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         register_plugin(server, BARE, refuse)
     assert list(server.catalog.entries) == [old]
     asked = []
@@ -131,7 +137,7 @@ def test_a_new_digest_alone_is_no_question():
 
 def test_a_plugin_that_does_not_start_leaves_no_entry():
     server = gateway(reports=None)
-    with pytest.raises(Unhealthy) as refused:
+    with pytest.raises(UnhealthyError) as refused:
         register_plugin(server, WANTED)
     assert refused.value.problems[0].code == "plugin-does-not-start"
     assert server.catalog.entries == {}
@@ -139,7 +145,7 @@ def test_a_plugin_that_does_not_start_leaves_no_entry():
 
 def test_a_plugin_of_another_version_is_refused_with_its_own():
     server = gateway(reports="v2.0.0")
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInputError) as refused:
         register_plugin(server, WANTED)
     assert "v2.0.0" in refused.value.problems[0].why
     assert server.catalog.entries == {}
@@ -149,10 +155,10 @@ def test_another_refusal_is_passed_on():
     server = gateway()
 
     def refuse(*_, **__):
-        raise BadRequest("no", messages=("missing SHA-256 value",))
+        raise BadRequestError("no", messages=("missing SHA-256 value",))
 
     server.catalog.register = refuse
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         register_plugin(server, WANTED)
 
 
@@ -281,7 +287,7 @@ def test_reload_goes_mount_by_mount_and_stops_at_the_first_that_is_not_well():
     assert [one.path for one in reload_mounts(server, WANTED, seen.append)] == ["a", "b", "c"]
     assert [one.sha256 for one in seen] == [WANTED.sha256] * 3
     server = Reloading("a", "b", "c", broken="b")
-    with pytest.raises(PartlyDone) as caught:
+    with pytest.raises(PartlyDoneError) as caught:
         reload_mounts(server, WANTED, seen.append)
     assert server.reloaded == ["a", "b"]
     assert "b is not well" in caught.value.problems[0].summary
@@ -292,7 +298,7 @@ def test_a_refusal_after_the_catalog_was_written_is_partly_done_and_names_what_i
     server = Reloading("a", "b", "c")
 
     def refuse(*_):
-        raise failure(403, ("permission denied",), method="PUT", path="sys/x", request_id="r")
+        raise error_for(403, ("permission denied",), method="PUT", path="sys/x", request_id="r")
 
     def reload(paths):
         if paths == ["b"]:
@@ -305,7 +311,7 @@ def test_a_refusal_after_the_catalog_was_written_is_partly_done_and_names_what_i
         server.catalog.reload_mounts = reload
     else:
         server.read_mount = lambda path: refuse() if path == "b" else server.mounts[path]
-    with pytest.raises(PartlyDone) as caught:
+    with pytest.raises(PartlyDoneError) as caught:
         reload_mounts(server, WANTED, lambda one: None)
     (problem,) = caught.value.problems
     assert caught.value.exit_code == 3
@@ -394,7 +400,7 @@ def test_the_probe_version_is_one_that_a_catalog_takes():
     ("error", "kind", "code", "words"),
     [
         (
-            failure(
+            error_for(
                 500,
                 ("error while validating the command path: lstat /p/skyflow: no such file",),
                 method="POST",
@@ -405,8 +411,8 @@ def test_the_probe_version_is_one_that_a_catalog_takes():
             "plugin_directory",
         ),
         (
-            OutcomeUnknown("no answer", why="none in time"),
-            Unhealthy,
+            OutcomeUnknownError("no answer", why="none in time"),
+            UnhealthyError,
             "plugin-does-not-answer",
             "busy",
         ),

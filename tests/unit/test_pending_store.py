@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from skyflowctl.errors import InvalidInput, Refused
+from skyflowctl.errors import InvalidInputError, RefusedError
 from skyflowctl.secret import Secret
 from skyflowctl.vault.pending_store import (
-    FORMAT,
+    PENDING_FORMAT,
     SERVICE,
     CachedStore,
     FileStore,
     KeyringStore,
     StoredRequest,
-    encode,
+    encode_entries,
 )
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -83,27 +83,31 @@ def test_the_file_is_removed_with_its_last_request_and_nothing_is_left(file: Pat
 
 ENTRY = request().to_json()
 DAMAGED = {
-    "cut": encode([request()])[:-9],
+    "cut": encode_entries([request()])[:-9],
     "no JSON": "pending",
     "no text": b"\xff\xfe\x00",
     "a list": "[]",
     "another format": json.dumps({"format": "skyflowctl-pending/2", "requests": []}),
-    "no requests": json.dumps({"format": FORMAT}),
-    "requests are a number": json.dumps({"format": FORMAT, "requests": 1}),
-    "a request is null": json.dumps({"format": FORMAT, "requests": [None]}),
+    "no requests": json.dumps({"format": PENDING_FORMAT}),
+    "requests are a number": json.dumps({"format": PENDING_FORMAT, "requests": 1}),
+    "a request is null": json.dumps({"format": PENDING_FORMAT, "requests": [None]}),
     "a field is missing": json.dumps(
-        {"format": FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "digest"}]}
+        {"format": PENDING_FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "digest"}]}
     ),
-    "a field is a number": json.dumps({"format": FORMAT, "requests": [{**ENTRY, "run": 1}]}),
+    "a field is a number": json.dumps(
+        {"format": PENDING_FORMAT, "requests": [{**ENTRY, "run": 1}]}
+    ),
     "the token is missing": json.dumps(
-        {"format": FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "token"}]}
+        {"format": PENDING_FORMAT, "requests": [{k: v for k, v in ENTRY.items() if k != "token"}]}
     ),
-    "the token is null": json.dumps({"format": FORMAT, "requests": [{**ENTRY, "token": None}]}),
+    "the token is null": json.dumps(
+        {"format": PENDING_FORMAT, "requests": [{**ENTRY, "token": None}]}
+    ),
     "a time is none": json.dumps(
-        {"format": FORMAT, "requests": [{**ENTRY, "expires_at": "tomorrow"}]}
+        {"format": PENDING_FORMAT, "requests": [{**ENTRY, "expires_at": "tomorrow"}]}
     ),
     "too deep": "[" * 100_000,
-    "larger than any of ours": encode([request()]) + " " * 4 * 1024 * 1024 + "x",
+    "larger than any of ours": encode_entries([request()]) + " " * 4 * 1024 * 1024 + "x",
 }
 
 
@@ -111,9 +115,9 @@ DAMAGED = {
 def test_a_damaged_file_is_refused_and_left_as_it_is(file: Path, damage: str) -> None:
     put(file, DAMAGED[damage])
     before = file.read_bytes()
-    with pytest.raises(InvalidInput) as read:
+    with pytest.raises(InvalidInputError) as read:
         FileStore(file).load()
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         add(FileStore(file))
     assert read.value.problems[0].code == "pending-file-invalid"
     assert "token of a1" not in str(read.value.problems)
@@ -127,7 +131,7 @@ def test_an_empty_file_keeps_nothing(file: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o644, 0o666, 0o610])
 def test_a_file_that_others_may_open_is_refused(file: Path, mode: int) -> None:
-    put(file, encode([request()]))
+    put(file, encode_entries([request()]))
     file.chmod(mode)
     refused(file, "others may read or write it")
 
@@ -136,7 +140,7 @@ def test_a_file_that_others_may_open_is_refused(file: Path, mode: int) -> None:
 def test_a_link_is_not_followed(file: Path, tmp_path: Path, to: str) -> None:
     target = tmp_path / "target"
     if to == "a file":
-        put(target, encode([request()]))
+        put(target, encode_entries([request()]))
     file.symlink_to(target)
     refused(file, "it is a link")
     assert target.exists() is (to == "a file")
@@ -155,7 +159,7 @@ def test_a_hard_link_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_another_users_file_is_refused(file: Path) -> None:
-    put(file, encode([request()]))
+    put(file, encode_entries([request()]))
     os.chown(file, NOBODY, NOBODY)
     refused(file, "it belongs to another user")
 
@@ -163,7 +167,7 @@ def test_another_users_file_is_refused(file: Path) -> None:
 def refused(file: Path, why: str) -> None:
     """Neither read nor written, and said why."""
     for act in (lambda: FileStore(file).load(), lambda: add(FileStore(file))):
-        with pytest.raises(Refused) as told:
+        with pytest.raises(RefusedError) as told:
             act()
         assert told.value.problems[0].code == "pending-file-unsafe"
         assert why in told.value.problems[0].why
@@ -172,7 +176,7 @@ def refused(file: Path, why: str) -> None:
 def test_a_folder_that_is_not_there_is_said_and_not_made(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "missing" / "pending.json")
     assert store.load() == []
-    with pytest.raises(Refused, match="cannot keep"):
+    with pytest.raises(RefusedError, match="cannot keep"):
         add(store)
     assert not (tmp_path / "missing").exists()
 
@@ -182,9 +186,9 @@ def test_a_change_that_fails_leaves_what_was_kept(file: Path) -> None:
     before = file.read_bytes()
 
     def fail(_entries: list[StoredRequest]) -> list[StoredRequest]:
-        raise Refused("no", why="no", fix="no")
+        raise RefusedError("no", why="no", fix="no")
 
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         FileStore(file).change(fail)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
@@ -264,7 +268,7 @@ def test_a_cached_store_keeps_what_it_knew_when_a_change_fails(file: Path) -> No
     store = CachedStore(FileStore(file))
     store.change(lambda entries: [*entries, request("a1")])
     file.chmod(0o644)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         store.change(lambda _entries: [])
     assert accessors(store) == ["a1"]
 
@@ -323,7 +327,7 @@ def test_a_damaged_keyring_entry_is_said_and_never_written_over(ring: Path, tmp_
     keyring.set_password(SERVICE, "one", "damaged")
     before = ring.read_text()
     for use in (store.load, lambda: add(store, "a2")):
-        with pytest.raises(InvalidInput) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             use()
         assert caught.value.problems[0].code == "pending-keyring-invalid"
     assert ring.read_text() == before
@@ -336,7 +340,7 @@ def test_without_a_keyring_nothing_is_kept_and_that_is_said(tmp_path: Path) -> N
     before = keyring.get_keyring()
     keyring.set_keyring(Keyring())
     try:
-        with pytest.raises(Refused) as told:
+        with pytest.raises(RefusedError) as told:
             add(KeyringStore("one", tmp_path / "marks"))
     finally:
         keyring.set_keyring(before)

@@ -8,9 +8,9 @@ import pytest
 from support import planning as p
 
 from skyflowctl.errors import Problem, Where
-from skyflowctl.manifest.model import CtxRule, Reference
+from skyflowctl.manifest.model import DeclaredCtx, Reference
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
-from skyflowctl.planner.plan import ActionType, Kind
+from skyflowctl.planner.plan import ActionType, ObjectKind
 from skyflowctl.vault.live import way_out
 
 PATH = "skyflow/order"
@@ -116,7 +116,7 @@ def test_an_engine_that_counts_no_versions_gets_no_cas():
 
 
 def test_a_changed_pattern_brings_required_along():
-    rule = CtxRule(required=True, pattern="order:*", probe="order:probe")
+    rule = DeclaredCtx(required=True, pattern="order:*", probe="order:probe")
     what = p.manifest(p.mount(roles=(p.role(ctx=rule),)))
     live = p.with_role(p.converged(what), PATH, "writer", ctx_pattern="other:*")
     action = only(plan(what, live))
@@ -125,7 +125,7 @@ def test_a_changed_pattern_brings_required_along():
 
 
 def test_true_and_one_are_two_values_of_a_probe_and_one_and_one_point_zero_are_not():
-    what = p.manifest(p.mount(roles=(p.role(ctx=CtxRule(probe={"n": 1})),)))
+    what = p.manifest(p.mount(roles=(p.role(ctx=DeclaredCtx(probe={"n": 1})),)))
     live = p.converged(what)
     assert plan(what, p.with_role(live, PATH, "writer", ctx_probe={"n": 1.0})).empty
     changed = only(plan(what, p.with_role(live, PATH, "writer", ctx_probe={"n": True})))
@@ -143,7 +143,7 @@ def test_audited_headers_are_planned_one_by_one(hashed, kind):
     action = only(plan(live=live))
     assert (action.action.value, action.kind, action.body) == (
         kind,
-        Kind.AUDITED_HEADER,
+        ObjectKind.AUDITED_HEADER,
         {"hmac": False},
     )
     assert action.path == "sys/config/auditing/request-headers/Application-Source"
@@ -208,7 +208,7 @@ class TestOwnership:
         live = p.with_config(live, PATH, description="x")
         problem = Problem("forbidden", "may not read", "policy", "log in")
         made = plan(live=dataclasses.replace(live, problems={PATH: problem}))
-        assert only(made).kind is Kind.MOUNT
+        assert only(made).kind is ObjectKind.MOUNT
         assert codes(made) == ["engine-unreadable"]
 
 
@@ -387,7 +387,7 @@ class TestCredential:
     def test_no_reference_leaves_a_mount_unconfigured(self):
         what = p.manifest(p.mount(credentials=None))
         made = plan(what, p.empty_live(p.HEADERS), {})
-        assert Kind.CONFIG not in {a.kind for a in made.actions}
+        assert ObjectKind.CONFIG not in {a.kind for a in made.actions}
         assert codes(made) == ["no-credential"]
 
     def test_no_reference_keeps_the_other_fields_managed(self):

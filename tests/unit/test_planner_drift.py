@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from support import planning as p
 
-from skyflowctl.manifest.model import CtxRule
+from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.manifest.schema import is_unsupported
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import ActionType, Kind
+from skyflowctl.planner.plan import ActionType, ObjectKind
 from skyflowctl.vault.live import LiveState
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "mounts.schema.json").read_text())
@@ -33,7 +33,7 @@ MANIFEST = p.manifest(
         plain_ctx=True,
         tags=("env:prod",),
         roles=(
-            p.role("writer", tags=("a",), ctx=CtxRule(True, "order:*", "order:probe")),
+            p.role("writer", tags=("a",), ctx=DeclaredCtx(True, "order:*", "order:probe")),
             p.role("reader"),
         ),
     ),
@@ -60,34 +60,38 @@ def other_key(live: LiveState) -> LiveState:
 
 DRIFTS = {
     "mount.description": [
-        (Kind.MOUNT, "description", mount(description="x")),
-        (Kind.CONFIG, "description", config(description="x")),
+        (ObjectKind.MOUNT, "description", mount(description="x")),
+        (ObjectKind.CONFIG, "description", config(description="x")),
     ],
     "mount.tags": [
-        (Kind.CONFIG, "tags", config(tags=())),
-        (Kind.CONFIG, "tags", config(tags=("env:prod",))),
-        (Kind.CONFIG, "tags", config(tags=("env:prod", "managed-by:skyflowctl/shop", "x"))),
+        (ObjectKind.CONFIG, "tags", config(tags=())),
+        (ObjectKind.CONFIG, "tags", config(tags=("env:prod",))),
+        (ObjectKind.CONFIG, "tags", config(tags=("env:prod", "managed-by:skyflowctl/shop", "x"))),
     ],
     "mount.audit.plain_ctx": [
-        (Kind.MOUNT, "audit_non_hmac_request_keys", mount(audit_non_hmac_request_keys=())),
+        (ObjectKind.MOUNT, "audit_non_hmac_request_keys", mount(audit_non_hmac_request_keys=())),
     ],
-    "mount.credentials": [(Kind.CONFIG, "key_id", other_key)],
-    "role.role_ids": [(Kind.ROLE, "role_ids", role(role_ids=("other",)))],
-    "role.description": [(Kind.ROLE, "description", role(description="x"))],
-    "role.tags": [(Kind.ROLE, "tags", role(tags=("a",)))],
-    "role.ctx.required": [(Kind.ROLE, "ctx_required", role(ctx_required=False))],
-    "role.ctx.pattern": [(Kind.ROLE, "ctx_pattern", role(ctx_pattern="*"))],
-    "role.ctx.probe": [(Kind.ROLE, "ctx_probe", role(ctx_probe="order:x"))],
+    "mount.credentials": [(ObjectKind.CONFIG, "key_id", other_key)],
+    "role.role_ids": [(ObjectKind.ROLE, "role_ids", role(role_ids=("other",)))],
+    "role.description": [(ObjectKind.ROLE, "description", role(description="x"))],
+    "role.tags": [(ObjectKind.ROLE, "tags", role(tags=("a",)))],
+    "role.ctx.required": [(ObjectKind.ROLE, "ctx_required", role(ctx_required=False))],
+    "role.ctx.pattern": [(ObjectKind.ROLE, "ctx_pattern", role(ctx_pattern="*"))],
+    "role.ctx.probe": [(ObjectKind.ROLE, "ctx_probe", role(ctx_probe="order:x"))],
     "plugin.version": [
-        (Kind.MOUNT, "plugin_version", mount(plugin_version="v0.9.0")),
-        (Kind.MOUNT, "running_plugin_version", mount(running_plugin_version="v0.9.0")),
+        (ObjectKind.MOUNT, "plugin_version", mount(plugin_version="v0.9.0")),
+        (ObjectKind.MOUNT, "running_plugin_version", mount(running_plugin_version="v0.9.0")),
     ],
     # What the schema does not name because it is the same for every mount.
     "always": [
-        (Kind.MOUNT, "passthrough_request_headers", mount(passthrough_request_headers=())),
-        (Kind.MOUNT, "audit_non_hmac_response_keys", mount(audit_non_hmac_response_keys=("x",))),
-        (Kind.MOUNT, "options.managed_by", mount(options={"manifest": "shop"})),
-        (Kind.MOUNT, "options.manifest", mount(options={"managed_by": "skyflowctl"})),
+        (ObjectKind.MOUNT, "passthrough_request_headers", mount(passthrough_request_headers=())),
+        (
+            ObjectKind.MOUNT,
+            "audit_non_hmac_response_keys",
+            mount(audit_non_hmac_response_keys=("x",)),
+        ),
+        (ObjectKind.MOUNT, "options.managed_by", mount(options={"manifest": "shop"})),
+        (ObjectKind.MOUNT, "options.manifest", mount(options={"managed_by": "skyflowctl"})),
     ],
 }
 
@@ -149,5 +153,5 @@ def test_a_header_that_is_hashed_again_is_one_action(header):
         MANIFEST, dataclasses.replace(live, audited_headers=headers), p.identities(MANIFEST)
     )
     assert [(a.kind, a.path.rpartition("/")[2]) for a in plan.actions] == [
-        (Kind.AUDITED_HEADER, header)
+        (ObjectKind.AUDITED_HEADER, header)
     ]

@@ -15,7 +15,7 @@ from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.logs import path_of, tail
 from skyflowctl.devstack.processes import alive, start_detached, stop
 from skyflowctl.devstack.state import DevState, load_state, locked, save_state
-from skyflowctl.errors import Refused
+from skyflowctl.errors import RefusedError
 from skyflowctl.private_files import (
     is_private_folder,
     make_private_folder,
@@ -23,7 +23,7 @@ from skyflowctl.private_files import (
     read_private,
     write_private,
 )
-from skyflowctl.rotation.journal import FolderJournal
+from skyflowctl.rotation.owner_file import OwnerFile
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -91,7 +91,7 @@ def test_a_planted_folder_link_is_refused_and_its_target_not_closed(project, tmp
     if (layout.root / name).exists():
         (layout.root / name).rmdir()
     (layout.root / name).symlink_to(elsewhere)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         layout.create()
     assert refused.value.problems[0].code == "planted-path"
     assert (list(elsewhere.iterdir()), stat.S_IMODE(elsewhere.stat().st_mode)) == ([], 0o755)
@@ -117,7 +117,7 @@ def test_the_fix_that_is_printed_makes_the_folder_usable_again(project, target):
     layout = dev_of(project)
     layout.create()
     (layout.root / "lock").symlink_to(target)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         layout.create()
     command = refused.value.problems[0].fix.partition(": ")[2]
     assert os.system(command) == 0  # noqa: S605 - what the reader would type
@@ -217,7 +217,7 @@ def test_what_belongs_to_another_user_is_refused(project, name):
     layout.create()
     write_private(layout.private_key, "a key")
     os.chown(layout.root / name, NOBODY, NOBODY)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         layout.create()
     problem = refused.value.problems[0]
     assert problem.code == "planted-path"
@@ -229,9 +229,9 @@ def test_no_open_below_follows_a_link(tmp_path, target):
     layout.create()
     for path in (layout.lock, layout.server_log, layout.state, layout.server_config):
         path.symlink_to(target)
-    with pytest.raises(Refused), locked(layout):
+    with pytest.raises(RefusedError), locked(layout):
         pass
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         tail(path_of(layout, "openbao"), 3)
     with pytest.raises(OSError, match="it is a link"):
         start_detached(["true"], log=layout.server_log, environ={}, cwd=tmp_path)
@@ -285,7 +285,7 @@ def test_a_link_in_the_place_of_the_socket_folder_is_refused(short_of_room, tmp_
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o755)
     short_of_room.sockets.symlink_to(elsewhere)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         short_of_room.create()
     assert refused.value.problems[0].code == "dev-sockets"
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
@@ -298,7 +298,7 @@ def test_a_socket_folder_of_another_user_is_refused_and_left_alone(short_of_room
     short_of_room.create()
     (short_of_room.sockets / "theirs").touch()
     os.chown(short_of_room.sockets, NOBODY, NOBODY)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         short_of_room.create()
     assert "another user" in refused.value.problems[0].why
     stop_parts(short_of_room)
@@ -307,7 +307,7 @@ def test_a_socket_folder_of_another_user_is_refused_and_left_alone(short_of_room
 
 def test_a_link_in_the_state_folder_is_no_note_and_is_not_followed(tmp_path, target):
     folder = tmp_path / "skyflowctl" / "rotations"
-    journal = FolderJournal(folder, "cluster")
+    journal = OwnerFile(folder, "cluster")
     journal.begin("skyflow/order", "run-1")
     (note,) = folder.iterdir()
     note.rename(tmp_path / "real")
@@ -325,7 +325,7 @@ def test_a_linked_state_folder_is_left_alone(tmp_path, which):
     link = tmp_path / which
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(elsewhere)
-    journal = FolderJournal(tmp_path / "skyflowctl" / "rotations", "cluster")
+    journal = OwnerFile(tmp_path / "skyflowctl" / "rotations", "cluster")
     journal.begin("skyflow/order", "run-1")
     assert journal.owner_alive("skyflow/order", "run-1") is None
     assert [path.name for path in elsewhere.rglob("*")] == ["rotations"]
@@ -334,7 +334,7 @@ def test_a_linked_state_folder_is_left_alone(tmp_path, which):
 @as_root
 def test_a_state_folder_of_another_user_is_refused(tmp_path):
     folder = tmp_path / "skyflowctl" / "rotations"
-    journal = FolderJournal(folder, "cluster")
+    journal = OwnerFile(folder, "cluster")
     journal.begin("skyflow/order", "run-1")
     os.chown(folder, NOBODY, NOBODY)
     assert journal.owner_alive("skyflow/order", "run-1") is None
@@ -344,10 +344,10 @@ def test_a_state_folder_of_another_user_is_refused(tmp_path):
 
 
 def test_a_relative_state_home_does_not_lead_into_the_working_folder(tmp_path, monkeypatch):
-    from skyflowctl.cli.wiring_rotation import journal_folder
+    from skyflowctl.cli.wiring_rotation import owner_folder
 
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert journal_folder() == tmp_path / ".local" / "state" / "skyflowctl" / "rotations"
+    assert owner_folder() == tmp_path / ".local" / "state" / "skyflowctl" / "rotations"
     monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
-    assert journal_folder() == Path("/var/state/skyflowctl/rotations")
+    assert owner_folder() == Path("/var/state/skyflowctl/rotations")

@@ -12,10 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, StorageError
+from skyflowctl.engine.contract import (
+    EngineError,
+    EngineReply,
+    EngineRequest,
+    Operation,
+    StorageError,
+)
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.plugin.backend import Backend
-from skyflowctl.plugin.broker import Broker, NoStorage
+from skyflowctl.plugin.broker import Broker, NoStorageError
 from skyflowctl.plugin.life import Life, sweep_sockets
 from skyflowctl.plugin.messages import message_type
 from skyflowctl.plugin.translate import (
@@ -62,7 +68,7 @@ def test_a_request_is_read_by_the_wires_field_numbers():
         ]
     )
     args = message_type("HandleRequestArgs").FromString(_nested(2, raw))
-    assert to_request(args.request) == Request(
+    assert to_request(args.request) == EngineRequest(
         operation=Operation.UPDATE,
         path="creds/r1",
         data={"ctx": "a"},
@@ -75,7 +81,7 @@ def test_a_request_is_read_by_the_wires_field_numbers():
 
 
 def test_replies_have_the_wires_field_numbers():
-    good = from_reply(Reply({"a": 1}, ("mind",))).SerializeToString()
+    good = from_reply(EngineReply({"a": 1}, ("mind",))).SerializeToString()
     assert good == _nested(1, _text(3, '{"a":1}') + _text(5, "mind"))
     coded = from_error(EngineError(503, "no")).SerializeToString()
     assert coded == _nested(2, b"\x08\x03" + _text(2, "no") + b"\x18" + _varint(503))
@@ -123,9 +129,9 @@ def test_no_body_escapes_as_another_error(text: str):
 
 
 def test_data_is_never_an_empty_text():
-    assert from_reply(Reply()).SerializeToString() == b""
-    assert from_reply(Reply(None, ("mind",))).response.data == "null"
-    assert from_reply(Reply({})).response.data == "{}"
+    assert from_reply(EngineReply()).SerializeToString() == b""
+    assert from_reply(EngineReply(None, ("mind",))).response.data == "null"
+    assert from_reply(EngineReply({})).response.data == "{}"
 
 
 def test_a_400_is_data_and_everything_else_is_not():
@@ -151,16 +157,16 @@ class Engine:
 
     def __init__(self, storage) -> None:
         self.storage = storage
-        self.result: object = Reply({"ok": True})
+        self.result: object = EngineReply({"ok": True})
         self.closed = 0
         self.invalidated: list[str] = []
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         return await self.handle(request)
 
     def invalidate(self, key: str) -> None:
@@ -198,7 +204,7 @@ class Host:
 
     async def _connect(self, broker_id: int) -> ClosableStorage:
         if broker_id == 404:
-            raise NoStorage("the server announced no socket")
+            raise NoStorageError("the server announced no socket")
         return ClosableStorage()
 
     async def setup(self, mount: str, broker_id: int = 1):
@@ -224,7 +230,7 @@ def test_mounts_are_kept_apart_and_cleaned_more_than_once():
         host = Host()
         assert (await host.setup("a")).err == ""
         assert (await host.setup("b")).err == ""
-        host.engines[1].result = Reply({"b": 1})
+        host.engines[1].result = EngineReply({"b": 1})
         assert json.loads((await host.ask("b")).response.data) == {"b": 1}
         assert json.loads((await host.ask("a")).response.data) == {"ok": True}
         for _ in range(2):
@@ -358,7 +364,7 @@ def test_a_socket_that_is_never_announced_is_an_error(monkeypatch: pytest.Monkey
     async def story() -> None:
         broker = Broker()
         broker.announce(message_type("ConnInfo")(service_id=7, network="tcp", address="x:1"))
-        with pytest.raises(NoStorage, match="TMPDIR"):
+        with pytest.raises(NoStorageError, match="TMPDIR"):
             await broker.address(7)
 
     asyncio.run(story())

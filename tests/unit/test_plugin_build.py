@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.plugin import build_from, copy_source
 
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.plugin import build, launcher
 from skyflowctl.plugin.launcher import ALLOWED, CoveredOnly, clean_environment, digest
 from skyflowctl.version import semver
@@ -266,7 +266,7 @@ def test_a_build_never_replaces_a_file_with_other_bytes(tmp_path: Path):
     assert first.path.name == f"skyflow-{semver()}-{first.sha256[:12]}"
     assert build.build_launcher(tmp_path) == first
     first.path.write_text(first.path.read_text() + "# changed\n")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         build.build_launcher(tmp_path, own_environment=False)
     assert caught.value.problems[0].code == "launcher-changed"
     assert first.path.read_text().endswith("# changed\n")
@@ -289,7 +289,7 @@ def test_an_environment_that_another_launcher_names_is_refused(
     assert build.build_launcher(tmp_path, "other").sha256 == first.sha256  # nothing has changed
     monkeypatch.setattr(build, "__version__", "9.9.9")
     monkeypatch.setattr(build, "semver", lambda: "v9.9.9")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         build.build_launcher(tmp_path)
     problem = caught.value.problems[0]
     assert problem.code == "environment-in-use"
@@ -359,7 +359,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path):
 
 def test_a_missing_library_is_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(build, "_LIBRARIES", ("no_such_library_here",))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         build.find_modules()
     assert "skyflowctl[plugin]" in caught.value.problems[0].fix
 
@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_compiled_is_refused(
         raise PermissionError(13, "Permission denied", "/not-mine/x.pyc")
 
     monkeypatch.setattr("py_compile.compile", denied)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         build._compile((("pack", str(package)),))
     assert "/not-mine/x.pyc" in caught.value.problems[0].why
 

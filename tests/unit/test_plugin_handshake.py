@@ -19,7 +19,7 @@ from skyflowctl.plugin.__main__ import engine_factory, main
 from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
 from skyflowctl.plugin.handshake import (
     HandshakeError,
-    NotStartedByServer,
+    NotStartedByServerError,
     handshake_line,
     new_socket_path,
     read_handshake,
@@ -48,7 +48,7 @@ def test_without_the_cookie_a_person_started_it(cookie: str | None):
     environ = {name: value for name, value in GOOD.items() if name != "VAULT_BACKEND_PLUGIN"}
     if cookie is not None:
         environ["VAULT_BACKEND_PLUGIN"] = cookie
-    with pytest.raises(NotStartedByServer, match="never by hand"):
+    with pytest.raises(NotStartedByServerError, match="never by hand"):
         read_handshake(environ)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from skyflowctl.cli.plugin_question import confirm_registration
-from skyflowctl.errors import Refused
+from skyflowctl.errors import RefusedError
 from skyflowctl.operations.plugins import LostArguments, Question, Registration
 
 ARGS = ("--only-host=h:1", "--shared")
@@ -31,7 +31,7 @@ def confirm(run, *, yes):
 
 
 def test_the_refusal_shows_them_and_names_the_command_that_keeps_all(run):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         confirm(run, yes=False)
     assert run.said == ["2 mounts run v1.0.0 with --only-host=h:1 --shared"]
     (problem,) = caught.value.problems

@@ -9,8 +9,8 @@ from support.posture import facts, login, reading
 
 from skyflowctl.posture.acl import Acl, matches_segments
 from skyflowctl.posture.facts import Login
+from skyflowctl.posture.grants import reach_of
 from skyflowctl.posture.policies import parse_policy
-from skyflowctl.posture.reach import reach_of
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -27,22 +27,22 @@ from support.posture import (
 )
 
 from skyflowctl.operations.plugin_files import running_mounts, running_problems
-from skyflowctl.posture.checks import CHECKS, examine
+from skyflowctl.posture.checks import CHECKS, run_checks
 from skyflowctl.posture.facts import (
     Certificate,
     Down,
     Exercised,
-    Listener,
     LiveToken,
     Login,
-    Logins,
     NodeFacts,
     NotRead,
+    ServerLogins,
+    TcpListener,
     Tokens,
 )
-from skyflowctl.posture.model import Grade, Result
-from skyflowctl.vault.answers import CatalogEntry
+from skyflowctl.posture.model import CheckStatus, Severity
 from skyflowctl.vault.live import LiveRevocation, way_out
+from skyflowctl.vault.responses import CatalogEntry
 
 CREDS = "skyflow/order/creds"
 NO_AUDIT = NotRead("sys/audit", ("read", "sudo"))
@@ -60,10 +60,10 @@ def test_a_server_in_order_has_nothing_but_what_is_told():
         manifest=manifest(declared("order", "writer")),
         exercised=used("writer"),
     )
-    report = examine(whole)
+    report = run_checks(whole)
     assert [one.check for one in report.findings] == ["seal-wrap"]
-    assert not report.failing(Grade.LOW)
-    assert {one.result for one in report.checks} == {Result.OK, Result.FINDINGS}
+    assert not report.failing(Severity.LOW)
+    assert {one.result for one in report.checks} == {CheckStatus.OK, CheckStatus.FINDINGS}
 
 
 def used(*roles, days=90):
@@ -73,7 +73,9 @@ def used(*roles, days=90):
 
 def test_what_was_not_given_is_said_and_not_asked():
     skipped = {
-        one.check.id: one.wants for one in examine(facts()).checks if one.result is Result.SKIPPED
+        one.check.id: one.wants
+        for one in run_checks(facts()).checks
+        if one.result is CheckStatus.SKIPPED
     }
     assert sorted(skipped) == ["undeclared", "unused-roles"]
     assert "-f" in skipped["undeclared"]
@@ -82,9 +84,9 @@ def test_what_was_not_given_is_said_and_not_asked():
 
 def test_a_server_that_is_down_is_the_only_finding():
     given = facts(server=replace(facts().server, down="the server is sealed"), audit_devices=())
-    report = examine(given)
-    assert [(one.check, one.grade) for one in report.findings] == [("server", Grade.CRITICAL)]
-    assert {one.result for one in report.checks} == {Result.FINDINGS, Result.SKIPPED}
+    report = run_checks(given)
+    assert [(one.check, one.grade) for one in report.findings] == [("server", Severity.CRITICAL)]
+    assert {one.result for one in report.checks} == {CheckStatus.FINDINGS, CheckStatus.SKIPPED}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,8 @@ def test_a_plain_ctx_that_nobody_declared_is_only_told():
     mounted = live_mount("skyflow/order", audit_non_hmac_request_keys=("ctx",))
     given = facts(mount("order", mount=mounted))
     assert [
-        finding.grade for finding in examine(given).findings if finding.check == "audit-ctx"
-    ] == [Grade.INFO]
+        finding.grade for finding in run_checks(given).findings if finding.check == "audit-ctx"
+    ] == [Severity.INFO]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_secret_in_clear_in_the_audit_log(field, key):
 def test_headers_that_are_not_readable_in_the_audit_log(headers):
     findings = found(facts(audited_headers=headers), "audited-headers")
     assert len(findings) == 2 - sum(hashed is False for hashed in headers.values())
-    assert {finding.grade for finding in findings} == {Grade.LOW}
+    assert {finding.grade for finding in findings} == {Severity.LOW}
 
 
 # The server ------------------------------------------------------------------------------
@@ -223,10 +225,10 @@ def test_a_certificate_near_its_end(left, grade, words):
 @pytest.mark.parametrize(
     ("listener", "grades"),
     [
-        (Listener("0.0.0.0:8200", tls=False), ["high"]),
-        (Listener("127.0.0.1:8200", tls=False), []),
-        (Listener("0.0.0.0:8200", tls=True, tls_min_version="tls10"), ["medium"]),
-        (Listener("0.0.0.0:8200", tls=True, tls_min_version="tls13"), []),
+        (TcpListener("0.0.0.0:8200", tls=False), ["high"]),
+        (TcpListener("127.0.0.1:8200", tls=False), []),
+        (TcpListener("0.0.0.0:8200", tls=True, tls_min_version="tls10"), ["medium"]),
+        (TcpListener("0.0.0.0:8200", tls=True, tls_min_version="tls13"), []),
     ],
 )
 def test_listeners(listener, grades):
@@ -423,7 +425,7 @@ OLD_THEN_LIVE = history(("key-old", 90, True), ("key-order", 3, True))
 
 def test_an_old_key_is_to_be_retired_when_its_tokens_have_ended():
     (finding,) = kept(OLD_THEN_LIVE, old_tokens_valid_until=ago(days=2))
-    assert finding.grade is Grade.MEDIUM
+    assert finding.grade is Severity.MEDIUM
     assert finding.fix == "skyflowctl rotate --retire skyflow/order"
 
 
@@ -466,14 +468,14 @@ def test_mounts_without_a_credential_share_none():
 
 
 def readable(limit, *logins, **policies):
-    return facts(policies=policies, logins=Logins(tuple(logins)), max_readers=limit)
+    return facts(policies=policies, logins=ServerLogins(tuple(logins)), max_readers=limit)
 
 
 def test_a_role_that_too_many_can_read_is_told_once_a_mount():
     logins = [login(f"app-{n}", "order") for n in range(3)]
     given = readable(2, *logins, order=reading(f"{CREDS}/writer", f"{CREDS}/reader"))
     (finding,) = found(given, "creds-readers")
-    assert finding.grade is Grade.MEDIUM
+    assert finding.grade is Severity.MEDIUM
     assert finding.summary == "3 logins can read tokens of reader, writer on skyflow/order"
     assert "approle role approle/app-1" in finding.evidence[0]
     assert found(replace(given, max_readers=3), "creds-readers") == []
@@ -525,7 +527,7 @@ def test_a_deny_that_does_not_win_is_not_believed():
 
 
 def test_a_wildcard_names_who_carries_it():
-    logins = Logins((login("a", "wide"), *[Login("live token", "t", ("wide",))] * 3))
+    logins = ServerLogins((login("a", "wide"), *[Login("live token", "t", ("wide",))] * 3))
     (finding,) = found(
         facts(policies={"wide": reading("skyflow/*")}, logins=logins), "creds-wildcards"
     )
@@ -619,7 +621,7 @@ def test_what_the_manifest_does_not_declare_and_what_is_missing():
         ("low", "skyflow/order/creds/reader"),
         ("low", "skyflow/payment"),
     }
-    told = [one for one in examine(given).findings if one.grade is Grade.INFO]
+    told = [one for one in run_checks(given).findings if one.grade is Severity.INFO]
     assert "skyflow/theirs" in [one.subject.name for one in told]
 
 
@@ -636,8 +638,8 @@ def test_roles_that_nobody_uses():
 
 def test_a_short_log_calls_no_role_unused():
     given = facts(mount("order", "writer", "reader"), exercised=used(days=0.2))
-    (finding,) = [one for one in examine(given).findings if one.check == "unused-roles"]
-    assert finding.grade is Grade.INFO
+    (finding,) = [one for one in run_checks(given).findings if one.check == "unused-roles"]
+    assert finding.grade is Severity.INFO
     assert "covers only 4 hours: 2 roles" in finding.summary
 
 
@@ -653,18 +655,18 @@ def test_a_short_log_calls_no_role_unused():
         ({"nodes": NO_AUDIT}, {"engine-digest"}),
         ({"tokens": NO_AUDIT}, {"root-tokens"}),
         ({"policies": NO_AUDIT}, {"creds-readers", "creds-wildcards", "guarded-keys"}),
-        ({"logins": Logins((), (NO_AUDIT,), 0)}, {"creds-readers"}),
-        ({"logins": Logins((), (), 7)}, {"creds-readers"}),
+        ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, {"creds-readers"}),
+        ({"logins": ServerLogins((), (), 7)}, {"creds-readers"}),
         ({"server": replace(facts().server, listeners=NO_AUDIT)}, {"tls"}),
         ({"server": replace(facts().server, certificates=(NO_AUDIT,))}, {"tls"}),
     ],
 )
 def test_what_may_not_be_read_is_a_finding_and_no_check_that_went_well(part, checks):
-    report = examine(facts(**part))
+    report = run_checks(facts(**part))
     unread = {one.check for one in report.findings if one.unchecked}
     assert unread == checks
     results = {one.check.id: one.result for one in report.checks}
-    assert {results[check] for check in checks} == {Result.NOT_CHECKED}
+    assert {results[check] for check in checks} == {CheckStatus.NOT_CHECKED}
 
 
 @pytest.mark.parametrize(
@@ -678,24 +680,24 @@ def test_what_may_not_be_read_is_a_finding_and_no_check_that_went_well(part, che
         ({"nodes": (NodeFacts("https://n2", asked=False),)}, False),
         ({"audited_headers": NO_AUDIT}, False),
         ({"tokens": NO_AUDIT}, False),
-        ({"logins": Logins((), (NO_AUDIT,), 0)}, False),
+        ({"logins": ServerLogins((), (NO_AUDIT,), 0)}, False),
     ],
 )
 def test_a_core_part_that_was_not_read_counts_whatever_the_limit(part, core):
-    report = examine(facts(**part))
+    report = run_checks(facts(**part))
     grades = {one.grade for one in report.findings if one.unchecked}
-    assert grades == {Grade.HIGH if core else Grade.LOW}
-    assert bool(report.failing(Grade.CRITICAL)) is core
-    assert report.failing(Grade.LOW)
-    assert not report.failing(Grade.LOW, allow_unchecked=True)
+    assert grades == {Severity.HIGH if core else Severity.LOW}
+    assert bool(report.failing(Severity.CRITICAL)) is core
+    assert report.failing(Severity.LOW)
+    assert not report.failing(Severity.LOW, allow_unchecked=True)
     assert report.not_made() >= 1
 
 
 def test_what_was_found_counts_also_in_a_partial_look():
-    report = examine(facts(audit_devices=(), policies=NO_AUDIT))
-    (only,) = report.failing(Grade.CRITICAL, allow_unchecked=True)
+    report = run_checks(facts(audit_devices=(), policies=NO_AUDIT))
+    (only,) = report.failing(Severity.CRITICAL, allow_unchecked=True)
     assert only.check == "audit-devices"
-    assert examine(facts()).not_made() == 0
+    assert run_checks(facts()).not_made() == 0
 
 
 def test_the_policy_line_that_is_needed_is_the_fix():
@@ -712,9 +714,9 @@ def test_the_policy_line_that_is_needed_is_the_fix():
     ],
 )
 def test_mounts_that_were_not_read_make_no_check_of_mounts_go_well(unread):
-    report = examine(facts(**unread))
+    report = run_checks(facts(**unread))
     of_mounts = [one for one in report.checks if one.check.of_mounts]
-    assert Result.OK not in {one.result for one in of_mounts}
+    assert CheckStatus.OK not in {one.result for one in of_mounts}
     assert [one.check for one in report.findings if one.unchecked] == ["mounts"]
 
 
@@ -722,6 +724,6 @@ def test_the_worst_comes_first():
     given = facts(
         mount("order", config=live_config("o", key_valid_before=ago(days=1))), audit_devices=()
     )
-    grades = [one.grade.rank for one in examine(given).findings]
+    grades = [one.grade.rank for one in run_checks(given).findings]
     assert grades == sorted(grades)
     assert grades[0] == 0

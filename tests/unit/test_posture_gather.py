@@ -10,13 +10,13 @@ import pytest
 from support.posture import DIGEST, NOW
 from support.transports import FakeTransport
 
-from skyflowctl.errors import InvalidInput
-from skyflowctl.operations.posture import Question, gather, posture
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.operations.posture import PostureRequest, gather, posture
 from skyflowctl.operations.posture_log import exercised
 from skyflowctl.operations.posture_reads import MAX_TOKENS
-from skyflowctl.posture.facts import Logins, NotRead
-from skyflowctl.posture.model import Result
-from skyflowctl.vault.failures import Forbidden, VaultError, failure
+from skyflowctl.posture.facts import NotRead, ServerLogins
+from skyflowctl.posture.model import CheckStatus
+from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Reply, make_reply
 
@@ -55,14 +55,14 @@ class Server(FakeTransport):
         with self._lock:
             self.asked.append((method, path))
         if self.forbidden(path):
-            raise failure(403, ("permission denied",), method=method, path=path)
+            raise error_for(403, ("permission denied",), method=method, path=path)
         answer = self.table.get((method, path))
         if isinstance(answer, VaultError):
             raise answer
         if callable(answer):
             answer = answer(body)
         if answer is None:
-            raise failure(404, (), method=method, path=path)
+            raise error_for(404, (), method=method, path=path)
         if path in {"sys/health", "sys/seal-status"}:
             return make_reply(200, answer, {})
         return make_reply(200, {"data": answer}, {})
@@ -126,7 +126,7 @@ LOGINS: dict[tuple[str, str], Any] = {
 
 
 def asked(server, **changes):
-    question = Question((ADDRESS,), parallelism=3, **changes)
+    question = PostureRequest((ADDRESS,), parallelism=3, **changes)
     return gather(Gateway(server), question, connect=lambda node: None, clock=Clock())
 
 
@@ -147,7 +147,7 @@ def test_what_the_server_says_is_taken_over():
 
 def test_logins_are_not_asked_for_while_no_policy_opens_a_token():
     server = Server()
-    assert asked(server).logins == Logins()
+    assert asked(server).logins == ServerLogins()
     assert ("GET", "sys/auth") not in server.asked
 
 
@@ -170,7 +170,7 @@ def test_a_login_that_may_read_nothing_gets_the_policy_that_it_needs():
         path not in {"sys/health", "sys/seal-status", "sys/capabilities-self"}
     )
     report = posture(
-        Gateway(server), Question((ADDRESS,)), connect=lambda node: None, clock=Clock()
+        Gateway(server), PostureRequest((ADDRESS,)), connect=lambda node: None, clock=Clock()
     )
     lines = {one.fix for one in report.findings if one.unchecked}
     assert {line.split('"')[1] for line in lines} == {
@@ -183,13 +183,13 @@ def test_a_login_that_may_read_nothing_gets_the_policy_that_it_needs():
         "sys/policies/detailed/acl",
         "auth/token/accessors/",
     }
-    assert [one.check.id for one in report.checks if one.result is Result.OK] == ["server"]
+    assert [one.check.id for one in report.checks if one.result is CheckStatus.OK] == ["server"]
 
 
 def test_a_dead_token_ends_the_command():
     server = Server()
     server.forbidden = lambda path: path not in {"sys/health", "sys/seal-status"}
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         asked(server)
 
 
@@ -206,7 +206,7 @@ def test_a_part_of_a_mount_that_may_not_be_read(part):
     [
         ({"initialized": True, "sealed": True}, "sealed"),
         ({"initialized": False, "sealed": True}, "not initialised"),
-        (failure(503, ("Vault is sealed",), method="GET", path="sys/health"), "sealed"),
+        (error_for(503, ("Vault is sealed",), method="GET", path="sys/health"), "sealed"),
     ],
 )
 def test_a_server_that_is_down_is_a_fact(health, word):
@@ -214,12 +214,12 @@ def test_a_server_that_is_down_is_a_fact(health, word):
 
 
 def test_a_server_that_is_sealed_meanwhile_is_one_too():
-    sealed = failure(503, ("Vault is sealed",), method="GET", path="sys/mounts")
+    sealed = error_for(503, ("Vault is sealed",), method="GET", path="sys/mounts")
     assert "sealed" in asked(Server({("GET", "sys/mounts"): sealed})).server.down
 
 
 def test_vault_has_no_detailed_list_of_policies():
-    unsupported = failure(404, ("unsupported path",), method="LIST", path="x")
+    unsupported = error_for(404, ("unsupported path",), method="LIST", path="x")
     table = {
         ("LIST", "sys/policies/detailed/acl"): unsupported,
         ("LIST", "sys/policies/acl"): {"keys": ["default", "wide"]},
@@ -246,7 +246,7 @@ def test_a_token_that_ends_meanwhile_is_none_that_was_missed(status):
 
     def look(body):
         if body["accessor"] == "gone":
-            raise failure(status, ("invalid accessor",), method="POST", path="x")
+            raise error_for(status, ("invalid accessor",), method="POST", path="x")
         return {"display_name": "t", "policies": [], "path": "auth/approle/login"}
 
     table = {
@@ -269,5 +269,5 @@ def test_an_unnamed_node_is_told_and_not_asked():
 def test_a_log_without_an_entry_is_refused(tmp_path):
     log = tmp_path / "audit.log"
     log.write_text("no entry\n")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInputError):
         exercised([str(log)], plugin_name="skyflow")

@@ -22,7 +22,7 @@ from support.posture import (
 )
 
 from skyflowctl.errors import Where
-from skyflowctl.posture.checks import CHECKS, examine
+from skyflowctl.posture.checks import CHECKS, run_checks
 from skyflowctl.posture.facts import NotRead
 from skyflowctl.posture.sarif import to_sarif
 
@@ -45,7 +45,7 @@ def bad_facts():
 
 
 def sarif(given=None) -> dict[str, Any]:
-    return to_sarif(examine(given or bad_facts()), version="1.2.3", server=ADDRESS)
+    return to_sarif(run_checks(given or bad_facts()), version="1.2.3", server=ADDRESS)
 
 
 def check_log(log: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def test_a_log_that_breaks_a_rule_is_found():
 
 def test_every_finding_is_a_result_and_every_check_a_rule():
     run = sarif()["runs"][0]
-    report = examine(bad_facts())
+    report = run_checks(bad_facts())
     assert len(run["results"]) == len(report.findings) > 4
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [one.id for one in CHECKS]
     assert {one["level"] for one in run["results"]} == {"error", "warning", "note", "none"}

@@ -10,9 +10,9 @@ from support.cli import invoke
 from support.posture import ADDRESS, facts, mount
 
 from skyflowctl.cli.commands import audit_posture
-from skyflowctl.cli.render.posture import report_json, show_posture
+from skyflowctl.cli.render.posture import posture_json, show_posture
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.posture.checks import examine
+from skyflowctl.posture.checks import run_checks
 from skyflowctl.posture.facts import LiveToken, NotRead, Tokens
 
 NO = NotRead("sys/x", ("read",))
@@ -25,14 +25,14 @@ class Screen(io.StringIO):
 
 
 def text_of(given, out):
-    show_posture(report_json(examine(given), ADDRESS), Terminal(out=out, no_color=True))
+    show_posture(posture_json(run_checks(given), ADDRESS), Terminal(out=out, no_color=True))
     return out.getvalue()
 
 
 @pytest.fixture
 def narrow_login(monkeypatch):
     """A login with the policy default alone, as far as the checks see it."""
-    report = examine(facts(**NARROW))
+    report = run_checks(facts(**NARROW))
     monkeypatch.setattr(audit_posture, "_ask", lambda *_: (report, ADDRESS))
 
 
@@ -52,7 +52,7 @@ def test_a_login_that_could_look_at_almost_nothing_is_not_well(narrow_login, wor
 
 def test_the_last_line_says_how_many_checks_could_not_be_made():
     given = facts(**NARROW)
-    report = examine(given)
+    report = run_checks(given)
     last = text_of(given, io.StringIO()).splitlines()[-1]
     asked = sum(one.result.value != "skipped" for one in report.checks)
     assert f". {report.not_made()} of {asked} checks could not be made" in last

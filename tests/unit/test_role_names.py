@@ -7,7 +7,7 @@ from support.cli import checked_envelope, invoke
 from support.fake_server import FakeServer
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.vault.failures import BadRoleName
+from skyflowctl.vault.errors import BadRoleNameError
 from skyflowctl.vault.gateway import Gateway
 
 NO_NAMES = (
@@ -40,7 +40,7 @@ CALLS = {
 def test_no_request_is_made_for_what_is_no_name(call):
     server = FakeServer()
     for name in NO_NAMES:
-        with pytest.raises(BadRoleName) as refused:
+        with pytest.raises(BadRoleNameError) as refused:
             CALLS[call](Gateway(server), name)
         problem = refused.value.problems[0]
         assert refused.value.exit_code is ExitCode.USAGE

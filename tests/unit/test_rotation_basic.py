@@ -6,10 +6,10 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, Options, Word
+from skyflowctl.rotation.model import Options, Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 from skyflowctl.rotation.rotate import preview_mount, rotate_mount
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.transport import Reply
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
@@ -27,7 +27,7 @@ class BasicEngine(Requests):
 
     def request(self, method, path, **more):
         if path.startswith(tuple(f"{PATH}/{name}" for name in LACKING)):
-            raise failure(404, ("unsupported path",), method=method, path=path)
+            raise error_for(404, ("unsupported path",), method=method, path=path)
         assert not UNKNOWN_FIELDS & set(more.get("body") or {})
         reply = super().request(method, path, **more)
         if (method, path) == ("GET", f"{PATH}/config"):
@@ -47,14 +47,14 @@ def previous_of(made):
 
 
 def job(made, *, previous=True, **options):
-    return Job("order", PATH, Options(**options), previous_of(made) if previous else None)
+    return RotationJob("order", PATH, Options(**options), previous_of(made) if previous else None)
 
 
 def test_it_is_refused_without_a_way_back():
     with rig() as made:
         new = made.successor()
         outcome = rotate_mount(job(made, previous=False), lambda: new, world(made))
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "no-way-back"
         assert made.serves() == made.old
 
@@ -67,7 +67,7 @@ def test_it_rotates(told, way, local):
         new, transport = made.successor(), BasicEngine(made.server, told)
         more = {} if local else {"token_service": None}
         outcome = rotate_mount(job(made, **way), lambda: new, world(made, transport, **more))
-        assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), outcome
+        assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK), outcome
         assert made.serves() == new.key_id
         steps = [step.name.value for step in outcome.steps]
         assert steps.count("prove") == local + (way == {})
@@ -79,7 +79,7 @@ def test_a_preview_writes_nothing():
     with rig() as made:
         new, before = made.successor(), made.config()
         outcome = preview_mount(job(made), lambda: new, world(made))
-        assert outcome.result is Word.WOULD_ROTATE
+        assert outcome.result is Result.WOULD_ROTATE
         assert made.config() == before
 
 
@@ -91,7 +91,7 @@ def test_a_credential_that_lacks_every_role_is_never_made_live(local):
         outcome = rotate_mount(
             job(made, allow_different_account=True), lambda: new, world(made, **more)
         )
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert made.serves() == made.old
 
 
@@ -100,7 +100,7 @@ def test_what_is_live_and_what_is_not_the_way_back():
         live, new, other = previous_of(made)(), made.successor(), made.successor()
         outcome = rotate_mount(job(made), lambda: live, world(made))
         assert outcome.problems[0].code == "unchanged-credential"
-        wrong = Job("order", PATH, Options(), lambda: other)
+        wrong = RotationJob("order", PATH, Options(), lambda: other)
         assert rotate_mount(wrong, lambda: new, world(made)).problems[0].code == "wrong-previous"
         assert made.serves() == made.old
 
@@ -114,9 +114,9 @@ def test_a_wrong_previous_is_found_by_the_live_tokens_before_anything_is_written
     with rig(A, B) as made:
         transport, new, other = BasicEngine(made.server, untold()), made.successor(), None
         other = made.successor()
-        wrong = Job("order", PATH, Options(), lambda: other)
+        wrong = RotationJob("order", PATH, Options(), lambda: other)
         outcome = rotate_mount(wrong, lambda: new, world(made, transport))
-        assert outcome.result is Word.REFUSED
+        assert outcome.result is Result.REFUSED
         assert outcome.problems[0].code == "wrong-previous"
         assert made.old in outcome.problems[0].why
         assert not [one for one in transport.seen if one[0] == "POST"]
@@ -129,7 +129,7 @@ def test_a_previous_that_does_not_mint_is_refused_before_anything_is_written():
         restored = made.successor(keyID=made.old)
         transport.before = lambda *_: None
         assert restored.key_id == broken.key_id
-        wrong = Job("order", PATH, Options(), lambda: broken)
+        wrong = RotationJob("order", PATH, Options(), lambda: broken)
         outcome = rotate_mount(wrong, lambda: new, world(made, transport))
         assert outcome.problems[0].code == "previous-does-not-mint"
         assert made.serves() == made.old
@@ -140,12 +140,12 @@ def test_a_live_credential_that_gives_no_token_is_no_proved_way_back():
         previous, new = previous_of(made), made.successor()
         made.state.delete_key(made.client, made.old)
         transport = BasicEngine(made.server, untold())
-        one = Job("order", PATH, Options(), previous)
+        one = RotationJob("order", PATH, Options(), previous)
         outcome = rotate_mount(one, lambda: new, world(made, transport))
         assert outcome.problems[0].code == "live-gives-no-token"
-        without = Job("order", PATH, Options(no_rollback=True))
+        without = RotationJob("order", PATH, Options(no_rollback=True))
         outcome = rotate_mount(without, lambda: new, world(made, transport))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         assert outcome.from_key == ""
 
 
@@ -154,7 +154,7 @@ def test_a_role_that_the_live_credential_does_not_mint_either_is_a_warning():
         made.gateway.write_role(PATH, "r2", {"role_ids": ["never-granted"]})
         transport, new = BasicEngine(made.server, untold()), made.successor()
         outcome = rotate_mount(job(made), lambda: new, world(made, transport))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         assert "role-mints-with-neither" in [one.code for one in outcome.warnings]
 
 
@@ -174,7 +174,7 @@ def test_a_failure_after_the_write(previous):
 
         def before(number, method, path):
             if path.endswith("/health") and made.config().key_id == new.key_id:
-                raise failure(500, ("internal error",), method=method, path=path)
+                raise error_for(500, ("internal error",), method=method, path=path)
 
         transport.before = before
         outcome = rotate_mount(
@@ -184,8 +184,8 @@ def test_a_failure_after_the_write(previous):
         )
         assert outcome.exit_code is ExitCode.PARTIAL
         if previous:
-            assert outcome.result is Word.ROLLED_BACK
+            assert outcome.result is Result.ROLLED_BACK
             assert made.serves() == made.old == outcome.live_key_id
         else:
-            assert (outcome.result, outcome.problems[0].code) == (Word.FAILED, "left-live")
+            assert (outcome.result, outcome.problems[0].code) == (Result.FAILED, "left-live")
             assert made.serves() == new.key_id == outcome.live_key_id

@@ -9,7 +9,7 @@ from support.gateways import memory_rig
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.rotation.due import due_reason
+from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.live import LiveConfig
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

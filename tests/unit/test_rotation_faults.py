@@ -8,11 +8,11 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.attempt import intend, new_attempt, undone_on_failure
-from skyflowctl.rotation.model import Job, Word
-from skyflowctl.rotation.run import Run
+from skyflowctl.rotation.intent import new_attempt, record_intent, undone_on_failure
+from skyflowctl.rotation.model import Result, RotationJob
+from skyflowctl.rotation.session import RotationSession
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.vault.failures import Conflict, OutcomeUnknown, failure
+from skyflowctl.vault.errors import ConflictError, OutcomeUnknownError, error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 ENDS = {
@@ -25,11 +25,13 @@ ENDS = {
 
 
 def lost(method, path):
-    return OutcomeUnknown("no answer", why="it is a test", fix="none", method=method, path=path)
+    return OutcomeUnknownError(
+        "no answer", why="it is a test", fix="none", method=method, path=path
+    )
 
 
 def answered(status, text):
-    return lambda method, path: failure(status, (text,), method=method, path=path)
+    return lambda method, path: error_for(status, (text,), method=method, path=path)
 
 
 FAULTS = {
@@ -55,7 +57,7 @@ def requests_of(generate):
     with rig(A, B) as made:
         transport = Requests(made.server)
         source = source_of(made, generate)
-        assert made.rotate(source, made.world(transport)).result is Word.ROTATED
+        assert made.rotate(source, made.world(transport)).result is Result.ROTATED
         return transport.seen
 
 
@@ -77,7 +79,7 @@ def failing(made, at, fault, *, applied, times=1):
 def assert_whole(made, outcome, what):
     """The mount serves, the outcome says by which key, and nothing is half."""
     assert outcome.exit_code in ENDS, (what, outcome)
-    assert (outcome.result is Word.ROTATED) == (outcome.exit_code is ExitCode.OK), (what, outcome)
+    assert (outcome.result is Result.ROTATED) == (outcome.exit_code is ExitCode.OK), (what, outcome)
     assert bool(outcome.problems) == (outcome.exit_code is not ExitCode.OK), (what, outcome)
     assert outcome.live_key_id in {made.serves(), ""}, (what, outcome)
     assert "secret-in-a-traceback" not in repr(outcome)
@@ -168,7 +170,7 @@ def test_a_late_write_cannot_make_a_deleted_key_live():
 
         transport.before = before
         outcome = made.rotate(made.generated(), made.world(transport))
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.UNREACHABLE)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.UNREACHABLE)
         assert made.keys.deleted == [outcome.to_key]
         with pytest.raises(Exception, match="changed by someone else"):
             made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
@@ -187,7 +189,7 @@ def test_a_write_that_arrives_just_before_the_key_is_deleted_is_too_late():
 
         def arrive(what):
             if what == "delete":
-                with pytest.raises(Conflict):
+                with pytest.raises(ConflictError):
                     made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
                 refused.append(what)
 
@@ -208,13 +210,13 @@ def test_the_key_of_a_silent_run_is_deleted_only_once_that_run_can_write_no_more
         def wake_up(what):
             if what == "delete":
                 body = {"rotation_id": "silent", "credentials_json": new.json}
-                with pytest.raises(Conflict):
+                with pytest.raises(ConflictError):
                     made.gateway.write_config(PATH, body, cas=version)
                 refused.append(what)
 
         made.keys.before = wake_up
         outcome = made.rotate(made.generated())
-        assert (outcome.result, refused) == (Word.ROTATED, ["delete"])
+        assert (outcome.result, refused) == (Result.ROTATED, ["delete"])
         assert made.keys.deleted == [new.key_id]
         assert made.serves() == outcome.to_key
 
@@ -229,25 +231,25 @@ def test_a_key_that_a_node_may_still_use_is_not_deleted():
             if path.endswith("/rollback"):
                 seen.append(path)
             if path.endswith("/verify") and seen:
-                raise failure(500, ("internal error",), method=method, path=path)
+                raise error_for(500, ("internal error",), method=method, path=path)
 
         transport.before = before
         outcome = made.rotate(made.generated(), made.world(transport))
-        assert outcome.result is Word.ROLLED_BACK
+        assert outcome.result is Result.ROLLED_BACK
         assert made.keys.deleted == []
         codes = [one.code for one in outcome.warnings]
         assert "key-left-at-skyflow" in codes
         # The record of it stays, and whoever comes next cleans up.
         assert made.config().rotation.to_key == outcome.to_key
-        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Word.ROTATED
+        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
         assert made.keys.deleted == [outcome.to_key]
 
 
 def test_what_is_live_is_never_deleted_nor_its_record_closed():
     with rig() as made:
-        run = Run(Job("order", PATH), made.world())
+        run = RotationSession(RotationJob("order", PATH), made.world())
         attempt = new_attempt(run, made.config(), made.keys)
-        intend(run, attempt, {"rotation_keys": [made.old]})
+        record_intent(run, attempt, {"rotation_keys": [made.old]})
         new = made.keys.create_key(made.client)
         attempt.key_id = new.key_id
         body = {"rotation_id": attempt.id, "credentials_json": new.json}
@@ -313,7 +315,7 @@ def test_two_rotations_interleaved(generate, first_goes):
         for thread in threads:
             thread.join(60)
         live = made.serves()
-        won = [one for one in outcomes if one.to_key == live and one.result is Word.ROTATED]
+        won = [one for one in outcomes if one.to_key == live and one.result is Result.ROTATED]
         assert won, outcomes
         for one in outcomes:
             assert one.exit_code in {ExitCode.OK, ExitCode.REFUSED}, outcomes

@@ -11,8 +11,8 @@ from support.rotating import PATH, Requests, quick_keys, rig  # noqa: F401 - a f
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.heartbeat import EVERY, Heartbeat
-from skyflowctl.rotation.model import Word
-from skyflowctl.vault.failures import OutcomeUnknown, failure
+from skyflowctl.rotation.model import Result
+from skyflowctl.vault.errors import OutcomeUnknownError, error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 MINUTE = timedelta(minutes=1)
@@ -82,9 +82,9 @@ def test_a_watch_is_left_alone_by_another_machine(after):
             return made.rotate(lambda: new, world, watch=MINUTE)
 
         results = machines.run(first=first, second=second)
-        assert results["first"].result is Word.ROTATED
+        assert results["first"].result is Result.ROTATED
         refused = results["second"]
-        assert (refused.result, refused.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (refused.result, refused.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert refused.problems[0].code in {"another-rotation", "config-changed"}
         assert made.serves() == new.key_id
         assert made.config().rotation.state == "committed"
@@ -114,7 +114,7 @@ def age(made):
 def test_the_config_never_grows_old_while_it_is_watched():
     with rig() as made:
         _, outcome, state = watched(made, 0, lambda: None)
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         assert max(state["ages"]) <= EVERY
         # A sign of life is no new credential.
         assert made.config().credential_version == 2
@@ -124,7 +124,7 @@ def test_an_edit_of_another_field_is_no_loss():
     with rig() as made:
         edit = {"description": "edited"}
         new, outcome, state = watched(made, 20, lambda: made.gateway.write_config(PATH, edit))
-        assert (outcome.result, outcome.live_key_id) == (Word.ROTATED, new.key_id)
+        assert (outcome.result, outcome.live_key_id) == (Result.ROTATED, new.key_id)
         assert made.config().description == "edited"
         assert max(state["ages"][-5:]) <= EVERY
 
@@ -132,7 +132,7 @@ def test_an_edit_of_another_field_is_no_loss():
 def test_one_that_was_finished_by_another_is_left_as_it_is():
     with rig() as made:
         new, outcome, state = watched(made, 20, lambda: made.gateway.commit_rotation(PATH, "mine"))
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "another-rotation"
         assert state["passed"] <= 20 + 2 * EVERY
         assert made.serves() == new.key_id
@@ -158,7 +158,7 @@ def test_renewals_that_nobody_answers_are_passed_over():
         transport = Requests(made.server)
 
         def lost(method, path):
-            return OutcomeUnknown("none", why="a test", fix="none", method=method, path=path)
+            return OutcomeUnknownError("none", why="a test", fix="none", method=method, path=path)
 
         def after(number, method, path):
             body = transport.seen[number][2]
@@ -167,7 +167,7 @@ def test_renewals_that_nobody_answers_are_passed_over():
 
         transport.after = after
         new, outcome, _ = watched(made, 0, lambda: None, transport=transport)
-        assert (outcome.result, made.serves()) == (Word.ROTATED, new.key_id)
+        assert (outcome.result, made.serves()) == (Result.ROTATED, new.key_id)
 
 
 def test_a_key_that_was_deleted_by_whoever_took_over_is_not_waited_for():
@@ -184,7 +184,7 @@ def test_a_key_that_was_deleted_by_whoever_took_over_is_not_waited_for():
 
         transport.before = before
         outcome = made.rotate(made.generated(), made.world(transport, run_id="mine"))
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "another-rotation"
         assert "theirs" in outcome.problems[0].why
         assert made.clock.now() - started[0] < timedelta(seconds=2)
@@ -203,13 +203,15 @@ def test_a_no_after_a_lost_write_settles_nothing():
                 return
             if "credentials_json" in body:
                 held.append(body)
-                raise OutcomeUnknown("none", why="a test", fix="none", method=method, path=path)
+                raise OutcomeUnknownError(
+                    "none", why="a test", fix="none", method=method, path=path
+                )
             if held:
-                raise failure(403, ("permission denied",), method=method, path=path)
+                raise error_for(403, ("permission denied",), method=method, path=path)
 
         transport.before = before
         outcome = made.rotate(made.generated(), made.world(transport, run_id="mine"))
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.NOT_PERMITTED)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.NOT_PERMITTED)
         assert outcome.problems[0].code == "rotation-left-open"
         assert made.keys.deleted == []
         # The write that was lost arrives late: what it makes live must still be a key.

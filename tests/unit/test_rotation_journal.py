@@ -10,15 +10,15 @@ import sys
 
 import pytest
 
-from skyflowctl.rotation import journal as module
-from skyflowctl.rotation.journal import FolderJournal
+from skyflowctl.rotation import owner_file as module
+from skyflowctl.rotation.owner_file import OwnerFile
 
 HERE = "https://bao.example:8200"
 
 
 @pytest.fixture
 def journal(tmp_path):
-    return FolderJournal(tmp_path / "state" / "rotations", HERE)
+    return OwnerFile(tmp_path / "state" / "rotations", HERE)
 
 
 def note(journal):
@@ -45,7 +45,7 @@ def test_another_rotation_mount_or_server_is_not_known(journal):
     journal.begin("skyflow/order", "run-1")
     assert journal.owner_alive("skyflow/order", "run-2") is None
     assert journal.owner_alive("skyflow/payment", "run-1") is None
-    assert FolderJournal(journal._folder, "https://other").owner_alive(
+    assert OwnerFile(journal._folder, "https://other").owner_alive(
         "skyflow/order", "run-1"
     ) is None  # fmt: skip
 
@@ -62,8 +62,8 @@ def test_only_its_owner_may_read_it(journal):
 def test_a_process_that_has_ended_is_dead(journal):
     script = (
         "import sys; from pathlib import Path\n"
-        "from skyflowctl.rotation.journal import FolderJournal\n"
-        "FolderJournal(Path(sys.argv[1]), sys.argv[2]).begin('skyflow/order', 'run-1')\n"
+        "from skyflowctl.rotation.owner_file import OwnerFile\n"
+        "OwnerFile(Path(sys.argv[1]), sys.argv[2]).begin('skyflow/order', 'run-1')\n"
     )
     subprocess.run([sys.executable, "-c", script, journal._folder, HERE], check=True)
     assert journal.owner_alive("skyflow/order", "run-1") is False
@@ -106,7 +106,7 @@ def test_bytes_that_are_no_text_are_unknown(journal):
 
 def test_a_folder_that_cannot_be_made_fails_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    journal = FolderJournal(tmp_path / "file" / "rotations", HERE)
+    journal = OwnerFile(tmp_path / "file" / "rotations", HERE)
     journal.begin("skyflow/order", "run-1")
     assert journal.owner_alive("skyflow/order", "run-1") is None
     journal.end("skyflow/order")

@@ -8,12 +8,12 @@ import pytest
 from support.rotating import PATH, A, B, Killed, Requests, Rig, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, Options, Word
+from skyflowctl.rotation.model import Options, Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 from skyflowctl.rotation.rotate import rotate_mount
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
-JOB = Job("order", PATH)
+JOB = RotationJob("order", PATH)
 
 
 @dataclass
@@ -105,7 +105,7 @@ def boundaries(case: Case) -> list[str]:
         case.begin(made)
         kills = Boundaries()
         outcome = rotate(made, case, case.source(made), kills, "run-1")
-        assert outcome.result is (Word.ROLLED_BACK if case.fails else Word.ROTATED)
+        assert outcome.result is (Result.ROLLED_BACK if case.fails else Result.ROTATED)
         return kills.passed
 
 
@@ -132,7 +132,7 @@ def test_killed_at_every_boundary_it_serves_and_the_same_command_ends_well(case)
 
 def assert_ended_well(made, case, again, before, name):
     config = made.config()
-    if again.result is Word.ROTATED:
+    if again.result is Result.ROTATED:
         assert (config.key_id, config.rotation.state) == (again.to_key, "committed"), name
         assert config.key_id != before, name
     else:
@@ -185,7 +185,7 @@ def test_without_an_operator_the_key_that_is_left_is_named():
         left, new = made.config().rotation.to_key, made.successor()
         assert left
         outcome = made.rotate(lambda: new, made.world(run_id="run-2"))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         assert [one.code for one in outcome.warnings] == ["key-left-at-skyflow"]
         assert left in outcome.warnings[0].summary
         assert left in made.keys.ids(made.client)
@@ -200,7 +200,7 @@ def test_a_key_that_nobody_recorded_is_named_and_never_deleted():
         without_boundaries(made)
         (lost,) = set(made.keys.ids(made.client)) - {made.old}
         outcome = made.rotate(made.generated(), made.world(run_id="run-2"))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         assert [one.code for one in outcome.warnings] == ["unrecorded-keys"]
         assert lost in outcome.warnings[0].summary
         assert made.keys.deleted == []
@@ -208,7 +208,7 @@ def test_a_key_that_nobody_recorded_is_named_and_never_deleted():
 
 def test_a_rollback_that_is_killed_is_finished_and_never_goes_forward_again():
     def rotated(made):
-        assert made.rotate(made.generated()).result is Word.ROTATED
+        assert made.rotate(made.generated()).result is Result.ROTATED
 
     with rig() as made:
         rotated(made)
@@ -224,7 +224,7 @@ def test_a_rollback_that_is_killed_is_finished_and_never_goes_forward_again():
             without_boundaries(made)
             made.serves()
             again = rollback_mount(JOB, None, made.world(run_id="run-2"))
-            assert (again.result, again.exit_code) == (Word.ROLLED_BACK, ExitCode.OK), name
+            assert (again.result, again.exit_code) == (Result.ROLLED_BACK, ExitCode.OK), name
             assert made.serves() == made.old == again.live_key_id
 
 
@@ -237,9 +237,11 @@ def test_what_is_finished_for_another_run_is_told():
             rotate(made, CASES[0], lambda: new, Boundaries(written), "run-1")
         without_boundaries(made)
         # No source is needed for what is written already.
-        again = rotate_mount(Job("order", PATH, Options()), None, made.world(run_id="run-2"))
+        again = rotate_mount(
+            RotationJob("order", PATH, Options()), None, made.world(run_id="run-2")
+        )
         assert (again.result, again.from_key, again.to_key) == (
-            Word.ROTATED, made.old, new.key_id,
+            Result.ROTATED, made.old, new.key_id,
         )  # fmt: skip
         assert [one.code for one in again.warnings] == ["resumed-rotation"]
         assert "run-1" in again.warnings[0].summary

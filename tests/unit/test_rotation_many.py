@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from skyflowctl.errors import ExitCode, NotPermitted, Refused
-from skyflowctl.rotation.many import exit_code, rotate_many
-from skyflowctl.rotation.model import Job, MountOutcome, Word
+from skyflowctl.errors import ExitCode, NotPermittedError, RefusedError
+from skyflowctl.rotation.batch import exit_code, rotate_many
+from skyflowctl.rotation.model import MountOutcome, Result, RotationJob
 
 OK, PARTIAL, REFUSED = ExitCode.OK, ExitCode.PARTIAL, ExitCode.REFUSED
 
 
 def job(name):
-    return Job(name, f"skyflow/{name}")
+    return RotationJob(name, f"skyflow/{name}")
 
 
 def done(one):
-    return MountOutcome(one.name, one.path, Word.ROTATED)
+    return MountOutcome(one.name, one.path, Result.ROTATED)
 
 
 def raising(error):
@@ -30,7 +30,7 @@ def raising(error):
 
 
 def outcome(code, serves=True):
-    return MountOutcome("m", "skyflow/m", Word.FAILED, serves=serves, exit_code=code)
+    return MountOutcome("m", "skyflow/m", Result.FAILED, serves=serves, exit_code=code)
 
 
 def test_the_outcomes_are_in_the_order_of_the_jobs_whichever_ends_first():
@@ -70,16 +70,16 @@ def test_what_one_raises_is_its_own_failure():
         [
             (job("a"), raising(ValueError("contains a key"))),
             (job("b"), done),
-            (job("c"), raising(Refused("no", why="w", fix="f"))),
-            (job("d"), raising(NotPermitted("no", why="w", fix="f"))),
+            (job("c"), raising(RefusedError("no", why="w", fix="f"))),
+            (job("d"), raising(NotPermittedError("no", why="w", fix="f"))),
         ],
         4,
     )
     assert [(one.result, one.exit_code) for one in outcomes] == [
-        (Word.FAILED, ExitCode.UNEXPECTED),
-        (Word.ROTATED, OK),
-        (Word.REFUSED, REFUSED),
-        (Word.FAILED, ExitCode.NOT_PERMITTED),
+        (Result.FAILED, ExitCode.UNEXPECTED),
+        (Result.ROTATED, OK),
+        (Result.REFUSED, REFUSED),
+        (Result.FAILED, ExitCode.NOT_PERMITTED),
     ]
     assert "contains a key" not in str(outcomes[0])
     assert "ValueError" in outcomes[0].problems[0].why
@@ -92,7 +92,7 @@ def test_one_path_is_one_job():
         seen.append(one.name)
         return done(one)
 
-    again = Job("skyflow/a", "skyflow/a")
+    again = RotationJob("skyflow/a", "skyflow/a")
     outcomes = rotate_many([(job("a"), work), (again, work), (job("b"), work)], 1)
     assert seen == [one.name for one in outcomes] == ["a", "b"]
 
@@ -117,7 +117,7 @@ def test_an_interruption_waits_for_what_has_begun():
     assert ended.is_set()
 
 
-NOT_DUE = replace(outcome(OK), result=Word.NOT_DUE)
+NOT_DUE = replace(outcome(OK), result=Result.NOT_DUE)
 
 
 @pytest.mark.parametrize(

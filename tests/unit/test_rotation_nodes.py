@@ -16,34 +16,36 @@ from support.scripted_nodes import (
     REFUSED,
     SILENT,
     UNWELL,
-    Cluster,
     FakeNode,
+    ScriptedCluster,
     index,
     lagging,
     listed,
 )
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import Refused
-from skyflowctl.rotation.model import Job
-from skyflowctl.rotation.nodes import NodeDisagrees, open_nodes
-from skyflowctl.rotation.ports import World
-from skyflowctl.vault.failures import failure
+from skyflowctl.errors import RefusedError
+from skyflowctl.rotation.cluster import NodeDisagreesError, open_nodes
+from skyflowctl.rotation.model import RotationJob
+from skyflowctl.rotation.ports import Dependencies
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.gateway import Gateway
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
+def cluster() -> ScriptedCluster:
+    return ScriptedCluster()
 
 
-def refused_by(cluster: Cluster, **more: Any) -> NodeDisagrees:
-    with cluster.opened() as nodes, pytest.raises(NodeDisagrees) as caught:
+def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
+    with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
         nodes.prove(PATH, NEW, **more)
     return caught.value
 
 
-def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(cluster: Cluster):
+def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(
+    cluster: ScriptedCluster,
+):
     with cluster.opened() as nodes:
         assert nodes.names == ("a", "b", "c")
         proof = nodes.prove(PATH, NEW)
@@ -62,14 +64,14 @@ def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(clu
     assert not cluster.leader.closed
 
 
-def test_a_polite_not_yet_is_asked_again(cluster: Cluster):
+def test_a_polite_not_yet_is_asked_again(cluster: ScriptedCluster):
     cluster.nodes["b"].plan = [lagging(), lagging()]
     with cluster.opened() as nodes:
         assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c")
     assert 0 < cluster.slept < 1
 
 
-def test_an_old_answer_that_comes_with_an_index_is_waited_out(cluster: Cluster):
+def test_an_old_answer_that_comes_with_an_index_is_waited_out(cluster: ScriptedCluster):
     slow = cluster.nodes["b"]
     slow.key = OLD
     slow.plan = [lambda: None, lambda: None, lambda: setattr(slow, "key", NEW)]
@@ -77,28 +79,30 @@ def test_an_old_answer_that_comes_with_an_index_is_waited_out(cluster: Cluster):
         assert "b" in nodes.prove(PATH, NEW).nodes
 
 
-def test_a_node_that_keeps_the_old_key_is_named_with_what_it_said(cluster: Cluster):
+def test_a_node_that_keeps_the_old_key_is_named_with_what_it_said(cluster: ScriptedCluster):
     cluster.nodes["c"].key = OLD
     (problem,) = refused_by(cluster).problems
     assert problem.summary.startswith("c does not prove")
     assert (NEW in problem.summary, OLD in problem.why) == (True, True)
 
 
-def test_an_answer_of_another_node_does_not_count(cluster: Cluster):
+def test_an_answer_of_another_node_does_not_count(cluster: ScriptedCluster):
     cluster.nodes["b"].answered_as = "id-a"
     (problem,) = refused_by(cluster).problems
     assert (problem.summary[0], problem.why) == ("b", "id-a answered")
 
 
-def test_a_node_that_passes_requests_on_is_refused_before_anything_is_written(cluster: Cluster):
+def test_a_node_that_passes_requests_on_is_refused_before_anything_is_written(
+    cluster: ScriptedCluster,
+):
     cluster.nodes["b"].down = PASSES_ON
-    with pytest.raises(Refused) as caught, cluster.opened():
+    with pytest.raises(RefusedError) as caught, cluster.opened():
         pass
     assert "passes the request on" in caught.value.problems[0].why
 
 
 @pytest.mark.parametrize("answer", [REFUSED, UNWELL])
-def test_every_role_must_mint(cluster: Cluster, answer: Mapping[str, Any]):
+def test_every_role_must_mint(cluster: ScriptedCluster, answer: Mapping[str, Any]):
     cluster.nodes["b"].roles = {"reader": MINTS, "writer": answer}
     (problem,) = refused_by(cluster).problems
     assert problem.why == f"role writer: {answer['message']}"
@@ -107,7 +111,7 @@ def test_every_role_must_mint(cluster: Cluster, answer: Mapping[str, Any]):
     assert proof.nodes == ("a", "b", "c")
 
 
-def test_a_refusal_is_final_soon_and_a_blip_is_waited_out(cluster: Cluster):
+def test_a_refusal_is_final_soon_and_a_blip_is_waited_out(cluster: ScriptedCluster):
     cluster.nodes["b"].roles = {"reader": REFUSED}
     refused_by(cluster)
     assert cluster.slept < 1
@@ -118,12 +122,12 @@ def test_a_refusal_is_final_soon_and_a_blip_is_waited_out(cluster: Cluster):
         assert "b" in nodes.prove(PATH, NEW).nodes
 
 
-def test_nothing_minted_is_no_proof(cluster: Cluster):
+def test_nothing_minted_is_no_proof(cluster: ScriptedCluster):
     cluster.nodes["a"].roles = {}
     assert refused_by(cluster).problems[0].why == "it has minted nothing"
 
 
-def test_a_dead_node_counts_once_the_cluster_has_given_it_up(cluster: Cluster):
+def test_a_dead_node_counts_once_the_cluster_has_given_it_up(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.nodes["a"].down = GONE
         waits = iter(range(100))
@@ -141,15 +145,15 @@ def test_a_dead_node_counts_once_the_cluster_has_given_it_up(cluster: Cluster):
         assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c")
 
 
-def test_a_dead_node_that_is_listed_still_is_no_proof(cluster: Cluster):
+def test_a_dead_node_that_is_listed_still_is_no_proof(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.nodes["b"].down = GONE
-        with pytest.raises(NodeDisagrees, match="b does not prove"):
+        with pytest.raises(NodeDisagreesError, match="b does not prove"):
             nodes.prove(PATH, NEW)
     assert cluster.slept >= 29
 
 
-def test_a_dead_node_with_an_old_echo_is_given_up(cluster: Cluster):
+def test_a_dead_node_with_an_old_echo_is_given_up(cluster: ScriptedCluster):
     new, old = "2026-11-22T18:21:40.562986406Z", "2026-11-22T18:21:20.550743734Z"
     with cluster.opened() as nodes:
         cluster.nodes["b"].down = GONE
@@ -157,53 +161,53 @@ def test_a_dead_node_with_an_old_echo_is_given_up(cluster: Cluster):
         assert nodes.prove(PATH, NEW).left_out == ("b",)
 
 
-def test_a_silent_node_may_come_back_and_is_never_given_up(cluster: Cluster):
+def test_a_silent_node_may_come_back_and_is_never_given_up(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.nodes["b"].down = SILENT
         cluster.leader.listing = listed("a", "c")
-        with pytest.raises(NodeDisagrees) as caught:
+        with pytest.raises(NodeDisagreesError) as caught:
             nodes.prove(PATH, NEW)
     assert "does not answer" in caught.value.problems[0].why
 
 
-def test_when_no_node_can_be_reached_nothing_is_proved(cluster: Cluster):
+def test_when_no_node_can_be_reached_nothing_is_proved(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         for node in cluster.nodes.values():
             node.down = GONE
         cluster.leader.listing = []
-        with pytest.raises(NodeDisagrees) as caught:
+        with pytest.raises(NodeDisagreesError) as caught:
             nodes.prove(PATH, NEW)
     assert len(caught.value.problems) == 3
 
 
-def test_a_node_that_joins_meanwhile_is_proved_too(cluster: Cluster):
+def test_a_node_that_joins_meanwhile_is_proved_too(cluster: ScriptedCluster):
     cluster.nodes["d"] = FakeNode("d", "id-d")
     with cluster.opened() as nodes:
         cluster.leader.listing = listed("a", "b", "c", "d")
         assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c", "d")
 
 
-def test_a_node_that_joins_unnamed_is_no_proof(cluster: Cluster):
+def test_a_node_that_joins_unnamed_is_no_proof(cluster: ScriptedCluster):
     cluster.unnamed = {"d"}
     with cluster.opened() as nodes:
         cluster.leader.listing = listed("a", "b", "c", "d")
-        with pytest.raises(NodeDisagrees, match=r"joined the cluster meanwhile.*: d"):
+        with pytest.raises(NodeDisagreesError, match=r"joined the cluster meanwhile.*: d"):
             nodes.prove(PATH, NEW)
 
 
-def test_a_named_node_that_the_leader_does_not_list_is_proved_too(cluster: Cluster):
+def test_a_named_node_that_the_leader_does_not_list_is_proved_too(cluster: ScriptedCluster):
     """Cut off from its leader, a standby serves on from what it knew."""
     cluster.leader.listing = listed("a", "b")
     cluster.leader.named_nodes = ("b", "c")
     cluster.nodes["c"].key = OLD
     with cluster.opened() as nodes:
         assert nodes.names == ("a", "b", "c")
-        with pytest.raises(NodeDisagrees, match="c does not prove"):
+        with pytest.raises(NodeDisagreesError, match="c does not prove"):
             nodes.prove(PATH, NEW)
 
 
 def test_a_named_address_of_a_node_that_is_listed_or_of_another_cluster_is_left_out(
-    cluster: Cluster,
+    cluster: ScriptedCluster,
 ):
     cluster.leader.named_nodes = ("alias", "stranger")
     cluster.nodes["alias"] = FakeNode("alias", "id-b")
@@ -215,9 +219,9 @@ def test_a_named_address_of_a_node_that_is_listed_or_of_another_cluster_is_left_
     assert cluster.nodes["stranger"].closed
 
 
-def test_unnamed_nodes_are_refused_with_the_fix(cluster: Cluster):
+def test_unnamed_nodes_are_refused_with_the_fix(cluster: ScriptedCluster):
     cluster.unnamed = {"b", "c"}
-    with pytest.raises(Refused) as caught, cluster.opened():
+    with pytest.raises(RefusedError) as caught, cluster.opened():
         pass
     (problem,) = caught.value.problems
     assert problem.summary.endswith(": b, c")
@@ -227,9 +231,9 @@ def test_unnamed_nodes_are_refused_with_the_fix(cluster: Cluster):
         assert [one.code for one in nodes.warnings] == ["unnamed-nodes"]
 
 
-def test_a_login_that_may_not_list_the_nodes(cluster: Cluster):
-    cluster.leader.listing = failure(403, ("permission denied",), method="GET", path="x")
-    with pytest.raises(Refused) as caught, cluster.opened():
+def test_a_login_that_may_not_list_the_nodes(cluster: ScriptedCluster):
+    cluster.leader.listing = error_for(403, ("permission denied",), method="GET", path="x")
+    with pytest.raises(RefusedError) as caught, cluster.opened():
         pass
     assert 'path "sys/ha-status" { capabilities = ["read"] }' in caught.value.problems[0].fix
     with cluster.opened(unverified_nodes=True) as nodes:
@@ -239,7 +243,7 @@ def test_a_login_that_may_not_list_the_nodes(cluster: Cluster):
 
 @pytest.mark.parametrize("names", [(), ("a",)])
 def test_a_server_without_other_nodes_is_asked_at_its_own_address(
-    cluster: Cluster, names: tuple[str, ...]
+    cluster: ScriptedCluster, names: tuple[str, ...]
 ):
     cluster.leader.listing = listed(*names)
     cluster.leader.tells_index = False
@@ -249,8 +253,8 @@ def test_a_server_without_other_nodes_is_asked_at_its_own_address(
     assert cluster.slept == 0
 
 
-def test_a_server_in_this_process_is_never_asked_for_nodes(cluster: Cluster):
-    cluster.leader.listing = failure(404, (), method="GET", path="sys/ha-status")
-    world = World(Gateway(cluster.leader), None, SystemClock(), "run", cluster.sleep)
-    with open_nodes(world, Job("order", PATH)) as nodes:
+def test_a_server_in_this_process_is_never_asked_for_nodes(cluster: ScriptedCluster):
+    cluster.leader.listing = error_for(404, (), method="GET", path="sys/ha-status")
+    world = Dependencies(Gateway(cluster.leader), None, SystemClock(), "run", cluster.sleep)
+    with open_nodes(world, RotationJob("order", PATH)) as nodes:
         assert str(nodes.prove(PATH, NEW)) == "by the server"

@@ -11,25 +11,25 @@ from support.scripted_nodes import (
     OLD,
     PATH,
     SILENT,
-    Cluster,
+    ScriptedCluster,
 )
 
-from skyflowctl.rotation.nodes import NodeDisagrees
-from skyflowctl.vault.failures import failure
+from skyflowctl.rotation.cluster import NodeDisagreesError
+from skyflowctl.vault.errors import error_for
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
+def cluster() -> ScriptedCluster:
+    return ScriptedCluster()
 
 
-def refused_by(cluster: Cluster, **more: Any) -> NodeDisagrees:
-    with cluster.opened() as nodes, pytest.raises(NodeDisagrees) as caught:
+def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
+    with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
         nodes.prove(PATH, NEW, **more)
     return caught.value
 
 
-def test_servers_without_an_index_are_polled_until_it_stays_so(cluster: Cluster):
+def test_servers_without_an_index_are_polled_until_it_stays_so(cluster: ScriptedCluster):
     cluster.leader.newest_index = ""
     for node in cluster.nodes.values():
         node.tells_index = False
@@ -43,17 +43,20 @@ def test_servers_without_an_index_are_polled_until_it_stays_so(cluster: Cluster)
     assert len(asked) == 9, "five in a row, after three and the old one"
 
 
-def test_a_poll_ends_at_the_time_that_was_stated(cluster: Cluster):
+def test_a_poll_ends_at_the_time_that_was_stated(cluster: ScriptedCluster):
     cluster.leader.newest_index = ""
     cluster.nodes["b"].key = OLD
-    with cluster.opened(poll=timedelta(seconds=1)) as nodes, pytest.raises(NodeDisagrees) as caught:
+    with (
+        cluster.opened(poll=timedelta(seconds=1)) as nodes,
+        pytest.raises(NodeDisagreesError) as caught,
+    ):
         nodes.prove(PATH, NEW)
     # The others were not asked to the end, and are not accused.
     assert [one.summary[0] for one in caught.value.problems] == ["b"]
     assert cluster.slept < 10
 
 
-def test_a_node_that_goes_on_lagging_is_proved_by_the_version_it_holds(cluster: Cluster):
+def test_a_node_that_goes_on_lagging_is_proved_by_the_version_it_holds(cluster: ScriptedCluster):
     cluster.nodes["b"].applied = 99
     with cluster.opened() as nodes:
         proof = nodes.prove(PATH, NEW)
@@ -62,7 +65,7 @@ def test_a_node_that_goes_on_lagging_is_proved_by_the_version_it_holds(cluster: 
     assert refused_by(cluster).problems[0].why == "it lags behind the cluster"
 
 
-def test_a_cut_off_is_proved_role_by_role(cluster: Cluster):
+def test_a_cut_off_is_proved_role_by_role(cluster: ScriptedCluster):
     for node in cluster.nodes.values():
         node.configured = False
     with cluster.opened() as nodes:
@@ -78,8 +81,8 @@ def test_a_cut_off_is_proved_role_by_role(cluster: Cluster):
         assert [path for path, _ in node.seen].count("auth/token/lookup-self") == 1
 
 
-def test_a_403_proves_no_cut_off_by_itself(cluster: Cluster):
-    forbidden = failure(403, ("permission denied",), method="GET", path="x")
+def test_a_403_proves_no_cut_off_by_itself(cluster: ScriptedCluster):
+    forbidden = error_for(403, ("permission denied",), method="GET", path="x")
     for node in cluster.nodes.values():
         node.creds, node.configured = forbidden, False
     cluster.nodes["b"].configured = True
@@ -89,7 +92,7 @@ def test_a_403_proves_no_cut_off_by_itself(cluster: Cluster):
     assert (b.proved, b.problem) == (False, "it still holds a credential")
 
 
-def test_a_node_that_cannot_be_asked_proves_no_cut_off(cluster: Cluster):
+def test_a_node_that_cannot_be_asked_proves_no_cut_off(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         for node in cluster.nodes.values():
             node.configured = False

@@ -8,12 +8,12 @@ from support.aftermath import job, unreachable
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem
-from skyflowctl.rotation.model import StepName, Word
-from skyflowctl.rotation.nodes import Nodes
+from skyflowctl.rotation.cluster import Cluster
+from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import Notice
 from skyflowctl.rotation.retirable import killed_by_haste
 from skyflowctl.rotation.retire import retire_mount
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 
 def refusal(outcome, code=ExitCode.REFUSED):
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, code)
+    assert (outcome.result, outcome.exit_code) == (Result.REFUSED, code)
     assert outcome.serves is (code is ExitCode.REFUSED)
     return outcome.problems[0]
 
@@ -47,7 +47,7 @@ def test_the_old_key_goes_everywhere_and_the_mount_serves(rig):
     path, old, new = rig.rotated()
     rig.past_the_old_tokens()
     done = retire_mount(job(path), rig.world())
-    assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+    assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
     assert (done.from_key, done.to_key, done.live_key_id) == (old, new, new)
     assert rig.operator.deleted == [old]
     assert kept(rig, path, old) == []
@@ -67,7 +67,7 @@ def test_again_there_is_nothing_to_do(rig):
     rig.past_the_old_tokens()
     assert retire_mount(job(path), rig.world()).exit_code == 0
     again = retire_mount(job(path), rig.world())
-    assert (again.result, again.steps, again.exit_code) == (Word.RETIRED, (), ExitCode.OK)
+    assert (again.result, again.steps, again.exit_code) == (Result.RETIRED, (), ExitCode.OK)
     assert len(rig.operator.deleted) == 1
 
 
@@ -113,7 +113,7 @@ class TestNotYetOrNotAtAll:
         rig.clock.wait(left.total_seconds() - 1)
         assert refusal(retire_mount(job(path), rig.world())).code == "old-tokens-live"
         rig.clock.wait(1)
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
 
     def test_nobody_may_delete_it_at_skyflow(self, rig):
         path, old, _ = rig.rotated()
@@ -142,7 +142,7 @@ class TestNotYetOrNotAtAll:
         assert (problem.code, other in problem.summary) == ("key-in-use", True)
         assert untouched(rig, path, old)
         rig.write(other)
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
         assert rig.gateway.verify_config(other).ok
 
     def test_a_login_that_may_not(self, rig):
@@ -151,11 +151,11 @@ class TestNotYetOrNotAtAll:
 
         def forbid(method, where):
             if method == "DELETE":
-                raise failure(403, ("permission denied",), method=method, path=where)
+                raise error_for(403, ("permission denied",), method=method, path=where)
 
         rig.line.before = forbid
         outcome = retire_mount(job(path), rig.world())
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.NOT_PERMITTED)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.NOT_PERMITTED)
         assert untouched(rig, path, old)
 
     def test_a_first_credential_has_replaced_none(self, rig):
@@ -165,7 +165,7 @@ class TestNotYetOrNotAtAll:
         rig.gateway.write_config(path, fields)
         rig.gateway.commit_rotation(path, "first")
         outcome = retire_mount(job(path), rig.world())
-        assert (outcome.result, outcome.steps) == (Word.RETIRED, ())
+        assert (outcome.result, outcome.steps) == (Result.RETIRED, ())
         assert outcome.live_key_id == rig.gateway.read_config(path).key_id
 
 
@@ -176,7 +176,7 @@ class TestInHaste:
         text = killed_by_haste(config)
         assert old in text
         assert config.rotation.old_tokens_valid_until in text
-        assert retire_mount(job(path), rig.world(), now=True).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world(), now=True).result is Result.RETIRED
         assert killed_by_haste(rig.gateway.read_config(rig.mount())) == ""
 
     def test_nodes_are_proved_all_the_same(self, rig):
@@ -191,7 +191,7 @@ class TestWaiting:
         path, old, _ = rig.rotated()
         until = parse_rfc3339(rig.gateway.read_config(path).rotation.old_tokens_valid_until)
         done = retire_mount(job(path), rig.world(), wait=True)
-        assert done.result is Word.RETIRED
+        assert done.result is Result.RETIRED
         assert done.steps[0].name is StepName.WAIT_FOR_OLD_TOKENS
         assert rig.clock.now() == until + aftermath.MARGIN
         assert rig.operator.deleted == [old]
@@ -225,7 +225,7 @@ class TestTheKeptCopyAlone:
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
         done = retire_mount(job(path), rig.world(operator=None), kept_copy_only=True)
-        assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+        assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
         assert kept(rig, path, old) == []
         assert [one.code for one in done.warnings] == ["key-left"]
         assert old in done.warnings[0].summary
@@ -235,7 +235,7 @@ class TestTheKeptCopyAlone:
         rig.past_the_old_tokens()
         assert retire_mount(job(path), rig.world(), kept_copy_only=True).exit_code == 0
         assert rig.operator.deleted == []
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
         assert rig.operator.deleted == [old]
 
     def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
@@ -245,7 +245,7 @@ class TestTheKeptCopyAlone:
         rig.gateway.commit_rotation(path, "again")
         assert [one.credential_version for one in kept(rig, path, old)] == [3]
         rig.past_the_old_tokens()
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
         assert kept(rig, path, old) == []
         # The key that was rolled back from goes as well.
         assert rig.operator.deleted == [old, new]
@@ -257,12 +257,12 @@ class TestHalfWay:
         rig.past_the_old_tokens()
         rig.operator.broken = unreachable()
         outcome = retire_mount(job(path), rig.world())
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.PARTIAL)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
         assert [one.code for one in outcome.problems] == ["unreachable", "key-left"]
         assert old in outcome.problems[1].summary
         assert [step.ok for step in outcome.steps] == [True, True, False]
         rig.operator.broken = None
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
         assert rig.operator.deleted == [old]
 
     @pytest.mark.parametrize("boundary", range(1, 8))
@@ -280,7 +280,7 @@ class TestHalfWay:
             retire_mount(job(path), rig.world())
         rig.line.after = lambda _method, _path: None
         assert rig.gateway.verify_config(path).ok
-        assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
         assert rig.operator.deleted == [old]
         assert kept(rig, path, old) == []
         assert rig.gateway.verify_config(path).ok
@@ -296,7 +296,7 @@ class TestHalfWay:
 
         rig.line.before = roll_back_first
         outcome = retire_mount(job(path), rig.world())
-        assert outcome.result is Word.FAILED
+        assert outcome.result is Result.FAILED
         assert rig.operator.deleted == []
         assert rig.gateway.read_config(path).key_id == outcome.live_key_id == old
         assert rig.gateway.verify_config(path).ok
@@ -311,7 +311,7 @@ class TestRolesThatSkyflowRefuses:
         self.broken_role(rig, path)
         rig.past_the_old_tokens()
         outcome = retire_mount(job(path), rig.world())
-        assert (outcome.result, rig.operator.deleted) == (Word.RETIRED, [old])
+        assert (outcome.result, rig.operator.deleted) == (Result.RETIRED, [old])
         assert [(one.code, "broken" in one.summary) for one in outcome.warnings] == [
             ("roles-refused", True)
         ]
@@ -335,11 +335,11 @@ def test_mounts_that_cannot_be_read_are_named(rig):
 
     def forbid(method, where):
         if where == f"{other}/config":
-            raise failure(403, ("permission denied",), method=method, path=where)
+            raise error_for(403, ("permission denied",), method=method, path=where)
 
     rig.line.before = forbid
     outcome = retire_mount(job(path), rig.world())
-    assert outcome.result is Word.RETIRED
+    assert outcome.result is Result.RETIRED
     assert [one.code for one in outcome.warnings] == ["mounts-not-read"]
     assert other in outcome.warnings[0].summary
 
@@ -350,12 +350,12 @@ def test_skyflow_deletes_nothing_that_an_unproved_node_may_mint_with(
 ):
     path, old, _ = rig.rotated()
     gap = Problem("unnamed-nodes", "a node was never named", "a test", "name it")
-    monkeypatch.setattr(Nodes, "gaps", (gap,))
-    monkeypatch.setattr(Nodes, "warnings", (gap,))
+    monkeypatch.setattr(Cluster, "gaps", (gap,))
+    monkeypatch.setattr(Cluster, "warnings", (gap,))
     outcome = retire_mount(job(path), rig.world(), now=True, kept_copy_only=kept_copy_only)
     assert rig.operator.deleted == []
     if kept_copy_only:
-        assert outcome.result is Word.RETIRED
+        assert outcome.result is Result.RETIRED
         assert gap in outcome.warnings
     else:
         assert refusal(outcome).code == "cut-over-not-proven"

@@ -6,8 +6,8 @@ import pytest
 from support import aftermath
 from support.aftermath import job, unreachable
 
-from skyflowctl.errors import ExitCode, NotPermitted
-from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.errors import ExitCode, NotPermittedError
+from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.retirable import killed_by_haste, retirable_keys
 from skyflowctl.rotation.retire import retire_mount
 
@@ -47,7 +47,7 @@ def test_every_replaced_key_goes_and_each_is_named(rig, three):
     assert left(rig, path) == [third, second, first]
     rig.past_the_old_tokens()
     done = retire_mount(job(path), rig.world())
-    assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+    assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
     assert (done.from_key, done.live_key_id) == (third, live)
     assert rig.operator.deleted == [third, second, first]
     assert kept(rig, path) == {live}
@@ -55,7 +55,7 @@ def test_every_replaced_key_goes_and_each_is_named(rig, three):
     assert steps == [f"Skyflow has deleted {key}" for key in (third, second, first)]
     assert rig.gateway.verify_config(path).ok
     again = retire_mount(job(path), rig.world())
-    assert (again.result, again.steps) == (Word.RETIRED, ())
+    assert (again.result, again.steps) == (Result.RETIRED, ())
 
 
 def test_a_rollback_in_between_leaves_no_key_behind(rig):
@@ -67,7 +67,7 @@ def test_a_rollback_in_between_leaves_no_key_behind(rig):
     third = rotate(rig, path, "two")
     live = rotate(rig, path, "three")
     rig.past_the_old_tokens()
-    assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
     assert sorted(rig.operator.deleted) == sorted([first, second, third])
     assert kept(rig, path) == {live}
     assert rig.gateway.verify_config(path).ok
@@ -85,7 +85,7 @@ def test_a_key_that_became_live_again_is_not_an_old_one(rig):
     rig.gateway.write_config(path, {"credentials_json": text, "rotation_id": "c"})
     rig.gateway.commit_rotation(path, "c")
     rig.past_the_old_tokens()
-    assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
     assert rig.operator.deleted == [third, first.key_id]
     assert rig.gateway.read_config(path).key_id == second
     assert rig.gateway.verify_config(path).ok
@@ -99,7 +99,7 @@ def test_one_that_is_live_on_another_mount_is_left_and_named(rig):
     rotate(rig, path, "two")
     rig.past_the_old_tokens()
     done = retire_mount(job(path), rig.world())
-    assert (done.result, done.exit_code) == (Word.RETIRED, ExitCode.OK)
+    assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
     assert rig.operator.deleted == [second]
     assert [(one.code, first in one.summary) for one in done.warnings] == [("key-in-use", True)]
     assert first in kept(rig, path)
@@ -116,12 +116,12 @@ def test_an_account_that_cannot_be_asked_any_more_holds_nothing_back(rig):
 
     def list_keys(client_id):
         if client_id == first.client_id:
-            raise NotPermitted("not yours", why="a test", fix="none")
+            raise NotPermittedError("not yours", why="a test", fix="none")
         return ask(client_id)
 
     rig.operator.list_keys = list_keys
     done = retire_mount(job(path), rig.world())
-    assert (done.result, rig.operator.deleted) == (Word.RETIRED, [second])
+    assert (done.result, rig.operator.deleted) == (Result.RETIRED, [second])
     assert [one.code for one in done.warnings] == ["keys-not-listed"]
     assert first.key_id in done.warnings[0].summary
     assert first.key_id in kept(rig, path)
@@ -137,12 +137,12 @@ def test_skyflow_fails_in_between_and_the_next_run_finishes(rig, three):
 
     rig.operator.before_delete = fail_after_one
     outcome = retire_mount(job(path), rig.world())
-    assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.PARTIAL)
+    assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
     assert outcome.problems[-1].code == "key-left"
     assert second in outcome.problems[-1].summary
     assert third not in outcome.problems[-1].summary
     rig.operator.before_delete, rig.operator.broken = lambda: None, None
-    assert retire_mount(job(path), rig.world()).result is Word.RETIRED
+    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
     assert rig.operator.deleted == [third, second, first]
     assert rig.gateway.read_config(path).key_id == live
 
@@ -156,7 +156,7 @@ def test_without_an_operator_all_are_named(rig, three):
         "no-operator-token",
     )
     done = retire_mount(job(path), rig.world(operator=None), kept_copy_only=True)
-    assert done.result is Word.RETIRED
+    assert done.result is Result.RETIRED
     assert kept(rig, path) == {live}
     (warning,) = done.warnings
     assert all(key in warning.summary for key in (first, second, third))

@@ -16,9 +16,9 @@ from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revoke import revoke_mount
 from skyflowctl.rotation.revoked import AtSkyflow
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.failures import BadRequest, Forbidden, NotMounted, failure
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError, error_for
 from skyflowctl.vault.live import way_out
+from skyflowctl.vault.responses import ClusterNode
 
 
 class Killed(BaseException):
@@ -54,7 +54,7 @@ def silence(rig):
 
 
 def creds_fail(rig, path):
-    with pytest.raises(BadRequest, match="refused") as caught:
+    with pytest.raises(BadRequestError, match="refused") as caught:
         rig.gateway.creds(path, "reader", "a:1")
     return caught.value.says("mount not configured")
 
@@ -252,7 +252,7 @@ class TestOtherMounts:
 
         def forbid(method, where):
             if where == "sys/mounts":
-                raise failure(403, ("permission denied",), method=method, path=where)
+                raise error_for(403, ("permission denied",), method=method, path=where)
 
         rig.line.before = forbid
         done = revoke(rig, path)
@@ -313,7 +313,7 @@ class TestWriters:
 class TestNodes:
     def test_unnamed_nodes_do_not_hold_back_the_cut_off(self, rig, monkeypatch):
         addresses = ["https://a:8200", "https://b:8200"]
-        nodes = tuple(Node("", one, one == addresses[0], "", "") for one in addresses)
+        nodes = tuple(ClusterNode("", one, one == addresses[0], "", "") for one in addresses)
         monkeypatch.setattr(rig.gateway, "nodes", lambda: nodes)
         path = rig.mount()
         done = revoke(rig, path, connect=lambda _node: None)
@@ -325,7 +325,7 @@ class TestNodes:
 
     def test_a_list_of_nodes_that_may_not_be_read(self, rig, monkeypatch):
         def forbidden():
-            raise failure(403, ("permission denied",), method="GET", path="sys/ha-status")
+            raise error_for(403, ("permission denied",), method="GET", path="sys/ha-status")
 
         monkeypatch.setattr(rig.gateway, "nodes", forbidden)
         path = rig.mount()
@@ -345,7 +345,7 @@ class TestRefused:
 
     def test_what_is_no_engine(self, rig):
         rig.gateway.enable_mount("secret/kv", {"type": "kv"})
-        with pytest.raises(NotMounted):
+        with pytest.raises(NotMountedError):
             revoke(rig, "secret/kv")
         assert "DELETE secret/kv/config" not in rig.line.sent
 
@@ -354,10 +354,10 @@ class TestRefused:
 
         def forbid(method, where):
             if method == "DELETE":
-                raise failure(403, ("permission denied",), method=method, path=where)
+                raise error_for(403, ("permission denied",), method=method, path=where)
 
         rig.line.before = forbid
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenError):
             revoke(rig, path)
 
 

@@ -6,11 +6,11 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, Word
+from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
-JOB = Job("order", PATH)
+JOB = RotationJob("order", PATH)
 
 
 def rotated(made, times=1):
@@ -18,7 +18,7 @@ def rotated(made, times=1):
     keys = [made.old]
     for number in range(times):
         outcome = made.rotate(made.generated(), made.world(run_id=f"r{number}"))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         keys.append(outcome.to_key)
     return keys
 
@@ -31,7 +31,7 @@ def test_to_the_one_before():
     with rig(A, B) as made:
         old, new = rotated(made)
         outcome = back(made)
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.OK)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.OK)
         assert (outcome.from_key, outcome.to_key, outcome.live_key_id) == (new, old, old)
         assert made.serves() == old
         assert outcome.old_tokens_valid_until
@@ -47,7 +47,7 @@ def test_again_it_stays_and_forward_is_said_with_a_version():
         old, new = rotated(made)
         back(made)
         outcome = back(made)
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.OK)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.OK)
         assert [one.code for one in outcome.warnings] == ["rolled-back-already"]
         assert made.serves() == old
         assert back(made, 2).live_key_id == new == made.serves()
@@ -66,7 +66,7 @@ def test_what_is_not_kept_is_refused_with_the_reason(wanted, code):
         keys = rotated(made)
         made.gateway.delete_kept_credential(PATH, 1)
         outcome = back(made, wanted)
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == code
         assert made.serves() == keys[1]
         assert back(made).problems[0].code == "destroyed-version"
@@ -108,7 +108,7 @@ def test_the_key_of_an_open_rotation_is_deleted_or_named(operator):
         fields = {"rotation_id": "other", "rotation_keys": [made.old]}
         made.gateway.write_config(PATH, {**fields, "credentials_json": new.json})
         outcome = back(made, operator=made.keys if operator else None)
-        assert outcome.result is Word.ROLLED_BACK
+        assert outcome.result is Result.ROLLED_BACK
         assert made.serves() == made.old
         if operator:
             assert made.keys.deleted == [new.key_id]
@@ -129,7 +129,7 @@ def test_a_role_that_no_key_mints_is_in_nobodys_way():
         made.gateway.write_config(PATH, body)
         made.clock.pass_seconds(60)
         outcome = made.rotate(None)
-        assert (outcome.result, outcome.to_key) == (Word.ROTATED, other.key_id), outcome
+        assert (outcome.result, outcome.to_key) == (Result.ROTATED, other.key_id), outcome
         assert new in made.keys.ids(made.client)
 
 

@@ -8,10 +8,10 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, Word
+from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
@@ -26,7 +26,7 @@ def test_when_the_new_one_stops_minting():
 
         transport.after = after
         outcome = made.rotate(lambda: new, made.world(transport))
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.PARTIAL)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
         assert made.serves() == outcome.live_key_id == made.old
         assert [step.name.value for step in outcome.steps][-3:] == [
             "verify-nodes",
@@ -46,7 +46,7 @@ def test_a_generated_key_is_discarded_then():
 
         transport.before = before
         outcome = made.rotate(made.generated(), made.world(transport))
-        assert outcome.result is Word.ROLLED_BACK
+        assert outcome.result is Result.ROLLED_BACK
         assert made.keys.deleted == [outcome.to_key]
         assert made.config().rotation is None
         assert made.serves() == made.old
@@ -62,7 +62,7 @@ def test_when_it_is_asked_to_stop_while_it_watches():
 
         world = made.world(sleep=sleep, stopping=lambda: bool(stop))
         outcome = made.rotate(lambda: new, world, watch=timedelta(minutes=2))
-        assert outcome.result is Word.ROLLED_BACK
+        assert outcome.result is Result.ROLLED_BACK
         assert outcome.problems[0].code == "stopped"
         assert made.serves() == made.old
 
@@ -77,7 +77,7 @@ def test_a_canary_that_fails():
 
         transport.before = before
         outcome = made.rotate(lambda: new, made.world(transport), canaries=("r1",))
-        assert outcome.result is Word.ROLLED_BACK
+        assert outcome.result is Result.ROLLED_BACK
         assert made.serves() == made.old
 
 
@@ -101,7 +101,7 @@ def test_a_token_service_that_is_down_is_waited_for():
 
         transport.after = after
         outcome = made.rotate(lambda: new, made.world(transport, sleep=sleep))
-        assert outcome.result is Word.ROLLED_BACK, outcome
+        assert outcome.result is Result.ROLLED_BACK, outcome
         assert made.serves() == made.old
 
 
@@ -116,12 +116,12 @@ def test_one_that_stays_down_leaves_it_open():
 
         transport.after = after
         outcome = made.rotate(lambda: new, made.world(transport))
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.UNHEALTHY)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.UNHEALTHY)
         assert outcome.problems[0].code == "rotation-left-open"
         assert not outcome.serves
         made.state.faults.clear()
         again = made.rotate(None, made.world(run_id="run-2"))
-        assert (again.result, again.to_key) == (Word.ROTATED, new.key_id)
+        assert (again.result, again.to_key) == (Result.ROTATED, new.key_id)
 
 
 def failing_once(made):
@@ -140,7 +140,7 @@ def test_the_way_forward_is_a_command_that_works():
     with rig() as made:
         new = made.successor()
         outcome = made.rotate(lambda: new, made.world(failing_once(made)))
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.PARTIAL)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
         said = outcome.problems[-1]
         assert (said.code, new.key_id in said.why) == ("rolled-back", True)
         assert "'skyflowctl rotate --rollback order --to 2'" in said.fix
@@ -151,8 +151,8 @@ def test_the_way_forward_is_a_command_that_works():
         )
         assert "'skyflowctl rotate --rollback order --to 2'" in again.problems[0].fix
         assert made.serves() == made.old
-        forward = rollback_mount(Job("order", PATH), 2, made.world(run_id="run-3"))
-        assert forward.result is Word.ROLLED_BACK
+        forward = rollback_mount(RotationJob("order", PATH), 2, made.world(run_id="run-3"))
+        assert forward.result is Result.ROLLED_BACK
         assert forward.live_key_id == made.serves() == new.key_id
 
 
@@ -163,12 +163,12 @@ def test_a_created_key_is_gone_so_another_is_made():
         assert said.code == "rolled-back"
         assert "'skyflowctl rotate skyflow/order --generate'" in said.fix
         assert "--rollback" not in said.fix
-        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Word.ROTATED
+        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
 
 
 def test_a_node_that_is_behind_after_a_rollback_on_request_is_the_cause():
     with rig() as made:
-        assert made.rotate(made.generated()).result is Word.ROTATED
+        assert made.rotate(made.generated()).result is Result.ROTATED
         new, transport = made.keys.create_key(made.client), Requests(made.server)
         fields = {"rotation_id": "left", "rotation_keys": [made.old]}
         made.gateway.write_config(PATH, {**fields, "credentials_json": new.json})
@@ -177,12 +177,12 @@ def test_a_node_that_is_behind_after_a_rollback_on_request_is_the_cause():
         def before(number, method, path):
             done = any(seen.endswith("/rollback") for _, seen, _ in transport.seen)
             if path.endswith("/verify") and done:
-                raise failure(500, ("internal error",), method=method, path=path)
+                raise error_for(500, ("internal error",), method=method, path=path)
 
         transport.before = before
         world = made.world(transport, run_id="back")
-        outcome = rollback_mount(Job("order", PATH), None, world)
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, ExitCode.PARTIAL)
+        outcome = rollback_mount(RotationJob("order", PATH), None, world)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
         assert [one.code for one in outcome.problems] == ["node-not-proved"]
         assert [one.code for one in outcome.warnings] == ["key-left-at-skyflow"]
         assert new.key_id in made.keys.ids(made.client)

@@ -8,10 +8,10 @@ import pytest
 from support.rotating import PATH, A, B, Requests, invalid, new_credential, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Job, StepName, Word
+from skyflowctl.rotation.model import Result, RotationJob, StepName
 from skyflowctl.rotation.rotate import preview_mount
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.live import BASIC_API, way_out
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
@@ -23,7 +23,7 @@ def names(outcome):
 
 def refused(made, outcome, code, exit_code=ExitCode.REFUSED):
     """It was refused so, and nothing was written."""
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, exit_code), outcome
+    assert (outcome.result, outcome.exit_code) == (Result.REFUSED, exit_code), outcome
     assert outcome.problems[0].code == code
     assert all((one.summary, one.why, one.fix)[0] for one in outcome.problems)
     if made.configured:
@@ -38,7 +38,7 @@ class TestItRotates:
         with rig(A, B) as made:
             new = made.successor()
             outcome = made.rotate(lambda: new)
-            assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK)
+            assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK)
             assert (outcome.from_key, outcome.to_key) == (made.old, new.key_id)
             assert made.serves() == outcome.live_key_id == new.key_id
             assert names(outcome) == [
@@ -50,7 +50,7 @@ class TestItRotates:
     def test_to_a_generated_key(self):
         with rig(A, B) as made:
             outcome = made.rotate(made.generated())
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
             assert made.serves() == outcome.to_key != made.old
             assert names(outcome)[:4] == ["resume", "intent", "create-key", "lint"]
             assert made.config().rotation.keys == (made.old,)
@@ -60,14 +60,14 @@ class TestItRotates:
         with rig(A, configured=False) as made:
             new = made.successor()
             outcome = made.rotate(lambda: new)
-            assert (outcome.result, outcome.from_key) == (Word.ROTATED, "")
+            assert (outcome.result, outcome.from_key) == (Result.ROTATED, "")
             assert outcome.old_tokens_valid_until == ""
             assert made.serves() == new.key_id
 
     def test_twice_in_one_run(self):
         with rig() as made:
             for number in (1, 2):
-                assert made.rotate(made.generated()).result is Word.ROTATED, number
+                assert made.rotate(made.generated()).result is Result.ROTATED, number
             assert made.config().rotation.id == "run-1.2"
 
     def test_with_canaries_and_a_watch(self):
@@ -81,7 +81,7 @@ class TestItRotates:
                 canaries=("r1", "r2"),
                 watch=timedelta(seconds=12),
             )
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
             assert names(outcome)[-4:] == ["verify-nodes", "canary", "watch", "commit"]
             read = [path for method, path, _ in transport.seen if "/creds/" in path]
             assert read == [f"{PATH}/creds/r1", f"{PATH}/creds/r2"]
@@ -99,7 +99,7 @@ class TestItRotates:
             made.gateway.write_role(PATH, "broken", {"role_ids": [B]})
             new = made.successor(A)
             outcome = made.rotate(lambda: new)
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
             assert [one.code for one in outcome.warnings] == ["role-mints-with-neither"]
             assert "broken" in outcome.warnings[0].summary
 
@@ -108,7 +108,7 @@ class TestItRotates:
             new = made.successor()
             made.state.delete_key(made.client, made.old)
             outcome = made.rotate(lambda: new)
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
             assert made.serves() == new.key_id
 
 
@@ -133,16 +133,16 @@ class TestItRefuses:
             other = made.successor(clientID="f" * 32)
             refused(made, made.rotate(lambda: other), "different-account")
             outcome = made.rotate(lambda: other, allow_different_account=True)
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
 
     def test_a_key_that_was_live_before(self):
         with rig() as made:
             first = made.successor()
-            assert made.rotate(lambda: first).result is Word.ROTATED
-            assert made.rotate(made.generated(), made.world(run_id="r2")).result is Word.ROTATED
+            assert made.rotate(lambda: first).result is Result.ROTATED
+            assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
             live = made.serves()
             outcome = made.rotate(lambda: first, made.world(run_id="r3"))
-            assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+            assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
             assert "--rollback order --to 2" in outcome.problems[0].fix
             assert made.serves() == live
 
@@ -191,7 +191,7 @@ class TestItRefuses:
         with rig() as made:
             made.gateway.disable_mount(PATH)
             outcome = made.rotate(made.generated())
-            assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.USAGE)
+            assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.USAGE)
 
     def test_what_does_not_serve_is_said_with_every_refusal(self):
         with rig() as made:
@@ -254,7 +254,7 @@ class TestItRefuses:
                 refused(made, outcome, "stopped")
                 assert made.keys.ids(made.client) == (made.old,)
             else:
-                assert outcome.result is Word.ROTATED
+                assert outcome.result is Result.ROTATED
 
 
 class TestGeneratedKeys:
@@ -278,7 +278,7 @@ class TestGeneratedKeys:
             transport.before = before
             told = []
             outcome = made.rotate(made.generated(), made.world(transport, listener=told.append))
-            assert outcome.result is Word.ROTATED
+            assert outcome.result is Result.ROTATED
             assert hidden["tries"] == 3
             assert any("not known" in getattr(event, "text", "") for event in told)
 
@@ -300,9 +300,9 @@ class TestGeneratedKeys:
 
             def fail(called):
                 if called == what:
-                    from skyflowctl.errors import NotPermitted
+                    from skyflowctl.errors import NotPermittedError
 
-                    raise NotPermitted("no", why="the operator token is dead", fix="get one")
+                    raise NotPermittedError("no", why="the operator token is dead", fix="get one")
 
             made.keys.before = fail
             outcome = made.rotate(made.generated())
@@ -318,9 +318,9 @@ class TestGeneratedKeys:
 
             def fail(called):
                 if called == "create":
-                    from skyflowctl.errors import Unreachable
+                    from skyflowctl.errors import UnreachableError
 
-                    raise Unreachable("no answer", why="a test", fix="none")
+                    raise UnreachableError("no answer", why="a test", fix="none")
 
             made.keys.after = fail
             outcome = made.rotate(made.generated())
@@ -356,8 +356,8 @@ class TestPreview:
             before = made.config()
             for source in (lambda: new, made.generated()):
                 transport = Requests(made.server)
-                outcome = preview_mount(Job("order", PATH), source, made.world(transport))
-                assert (outcome.result, outcome.exit_code) == (Word.WOULD_ROTATE, ExitCode.OK)
+                outcome = preview_mount(RotationJob("order", PATH), source, made.world(transport))
+                assert (outcome.result, outcome.exit_code) == (Result.WOULD_ROTATE, ExitCode.OK)
                 assert made.config() == before
                 written = [path for method, path, _ in transport.seen if method == "POST"]
                 assert set(written) <= {f"{PATH}/config/verify"}
@@ -368,8 +368,8 @@ class TestPreview:
             new = made.successor()
             made.gateway.write_config(PATH, {"rotation_id": "x", "credentials_json": new.json})
             before = made.config()
-            outcome = preview_mount(Job("order", PATH), None, made.world())
-            assert (outcome.result, outcome.to_key) == (Word.WOULD_ROTATE, new.key_id)
+            outcome = preview_mount(RotationJob("order", PATH), None, made.world())
+            assert (outcome.result, outcome.to_key) == (Result.WOULD_ROTATE, new.key_id)
             assert (outcome.from_key, made.config()) == (made.old, before)
 
     def test_it_refuses_what_the_rotation_would(self):
@@ -379,7 +379,7 @@ class TestPreview:
                 (None, "no-new-credential"),
                 (lambda: lacking, "different-account"),
             ):
-                outcome = preview_mount(Job("order", PATH), source, made.world())
+                outcome = preview_mount(RotationJob("order", PATH), source, made.world())
                 refused(made, outcome, code)
 
 
@@ -402,7 +402,7 @@ class TestTheWayOutOfACutOff:
             if not left:
                 made.state.delete_key(made.client, made.old)
             outcome = made.rotate(made.generated())
-            assert (outcome.result, outcome.exit_code) == (Word.ROTATED, ExitCode.OK), outcome
+            assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK), outcome
             assert made.serves() == outcome.to_key
             config = made.config()
             assert (config.client_id, config.revoked) == (made.client, None)
@@ -414,8 +414,8 @@ class TestTheWayOutOfACutOff:
         with rig(A) as made:
             made.gateway.cut_off(PATH)
             before = made.config()
-            outcome = preview_mount(Job("order", PATH), made.generated(), made.world())
-            assert (outcome.result, outcome.exit_code) == (Word.WOULD_ROTATE, ExitCode.OK)
+            outcome = preview_mount(RotationJob("order", PATH), made.generated(), made.world())
+            assert (outcome.result, outcome.exit_code) == (Result.WOULD_ROTATE, ExitCode.OK)
             assert "no key is live" in outcome.steps[1].detail
             assert made.keys.calls == ["list"]
             assert made.config() == before
@@ -430,7 +430,7 @@ class TestTheWayOutOfACutOff:
                 if what == "create" and key != made.old
             ]
             outcome = made.rotate(made.generated())
-            assert (outcome.result, outcome.serves) == (Word.REFUSED, False)
+            assert (outcome.result, outcome.serves) == (Result.REFUSED, False)
             assert [one.code for one in outcome.problems] == [
                 "candidate-mints-nothing",
                 "mount-does-not-serve",
@@ -451,7 +451,7 @@ class TestTheWayOutOfACutOff:
 
             transport.before = before
             outcome = made.rotate(made.generated(), made.world(transport))
-            assert outcome.result is Word.REFUSED
+            assert outcome.result is Result.REFUSED
             config = made.config()
             assert (config.configured, config.rotation) == (False, None)
             assert (config.revoked.reason, config.revoked.run) == ("INC-1", "run-0")
@@ -470,7 +470,7 @@ class TestTheWayOutOfACutOff:
 
             def before(_number, method, path):
                 if method == "POST" and path == f"{PATH}/config":
-                    raise failure(400, ("mount not configured",), method=method, path=path)
+                    raise error_for(400, ("mount not configured",), method=method, path=path)
 
             transport.before = before
             outcome = made.rotate(made.generated(), made.world(transport))

@@ -6,7 +6,7 @@ import pytest
 from support.rotating import PATH, Requests, invalid, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.vault.failures import failure
+from skyflowctl.vault.errors import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
@@ -16,7 +16,7 @@ def forbidden(made):
 
     def before(_number, method, path):
         if path.endswith("/config") and method != "GET":
-            raise failure(403, ("permission denied",), method=method, path=path)
+            raise error_for(403, ("permission denied",), method=method, path=path)
 
     transport.before = before
     return made.world(transport)

@@ -6,7 +6,7 @@ import pytest
 from support.rotating import PATH, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import Word
+from skyflowctl.rotation.model import Result
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
@@ -42,7 +42,7 @@ def test_that_of_a_dead_or_silent_one_is_taken_over(alive):
         made.gateway.write_config(PATH, {"rotation_id": "other"})
         started = made.clock.monotonic()
         outcome = made.rotate(made.generated(), made.world(journal=Journal()))
-        assert outcome.result is Word.ROTATED
+        assert outcome.result is Result.ROTATED
         waited = made.clock.monotonic() - started
         assert waited == (0 if alive is False else 10)
 
@@ -79,7 +79,7 @@ def test_a_later_write_is_touched_no_more(broken):
         transport.before = before
         outcome = made.rotate(lambda: new, made.world(transport))
         code = ExitCode.REFUSED if broken else ExitCode.PARTIAL
-        assert (outcome.result, outcome.exit_code) == (Word.FAILED, code)
+        assert (outcome.result, outcome.exit_code) == (Result.FAILED, code)
         problem = outcome.problems[0]
         assert problem.code == "lost-check-and-set"
         assert "was written, and then replaced" in problem.summary
@@ -105,7 +105,7 @@ def at_the_write(made, act):
 def lost(made, source, act, code):
     """The run loses against what somebody does, and made nothing live."""
     outcome = made.rotate(source, made.world(at_the_write(made, act), operator=made.keys))
-    assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED), outcome
+    assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED), outcome
     problem = outcome.problems[0]
     assert problem.code == code
     assert "wrote nothing" not in problem.why
@@ -179,6 +179,6 @@ def test_a_rotation_that_ends_while_it_is_watched_is_not_at_work():
             made.gateway.write_config(PATH, {"rotation_id": ""})
 
         outcome = made.rotate(made.generated(), made.world(sleep=sleep))
-        assert (outcome.result, outcome.exit_code) == (Word.REFUSED, ExitCode.REFUSED)
+        assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "config-changed"
         assert made.keys.calls == []

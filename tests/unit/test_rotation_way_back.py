@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.rotating import PATH, A, B, quick_keys, rig  # noqa: F401 - a fixture
 
-from skyflowctl.errors import ExitCode, Refused
-from skyflowctl.rotation import settle
-from skyflowctl.rotation.model import Job, Word
-from skyflowctl.rotation.nodes import NodeDisagrees
+from skyflowctl.errors import ExitCode, RefusedError
+from skyflowctl.rotation import commit
+from skyflowctl.rotation.cluster import NodeDisagreesError
+from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
@@ -19,19 +19,19 @@ def codes(problems):
 
 
 def back(made, wanted=None, **more):
-    return rollback_mount(Job("order", PATH), wanted, made.world(run_id="back", **more))
+    return rollback_mount(RotationJob("order", PATH), wanted, made.world(run_id="back", **more))
 
 
 def test_a_failed_rotation_goes_back_to_a_key_with_fewer_roles(monkeypatch):
     def bad(*_):
-        raise NodeDisagrees("a standby does not prove it", why="its network", fix="mend it")
+        raise NodeDisagreesError("a standby does not prove it", why="its network", fix="mend it")
 
-    monkeypatch.setattr(settle, "_prove_nodes", bad)
+    monkeypatch.setattr(commit, "_prove_nodes", bad)
     with rig(A) as made:
         made.gateway.write_role(PATH, "extra", {"role_ids": [B]})
         new = made.successor(A, B, clientID="b" * 32)
         outcome = made.rotate(lambda: new, allow_different_account=True)
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.PARTIAL)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
         assert codes(outcome.problems)[0] == "node-disagrees"
         assert codes(outcome.warnings) == ["role-left-behind"]
         assert "[role extra]" in outcome.warnings[0].why
@@ -41,10 +41,10 @@ def test_a_failed_rotation_goes_back_to_a_key_with_fewer_roles(monkeypatch):
 def test_a_person_goes_back_to_a_key_with_fewer_roles():
     with rig(A) as made:
         new = made.successor(A, B, clientID="b" * 32)
-        assert made.rotate(lambda: new, allow_different_account=True).result is Word.ROTATED
+        assert made.rotate(lambda: new, allow_different_account=True).result is Result.ROTATED
         made.gateway.write_role(PATH, "extra", {"role_ids": [B]})
         outcome = back(made)
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.OK)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.OK)
         assert codes(outcome.warnings) == ["role-left-behind"]
         assert made.serves() == made.old
 
@@ -64,7 +64,7 @@ def test_the_key_to_go_back_to_is_never_deleted():
     with rig() as made:
         new = left_over(made)
         outcome = back(made, 2, operator=made.keys)
-        assert (outcome.result, outcome.exit_code) == (Word.ROLLED_BACK, ExitCode.OK)
+        assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.OK)
         assert made.keys.deleted == []
         assert made.serves() == new.key_id
         assert made.config().rotation is None
@@ -73,7 +73,7 @@ def test_the_key_to_go_back_to_is_never_deleted():
 def test_nothing_is_deleted_when_the_way_back_is_refused():
     with rig() as made:
         old = made.old
-        assert made.rotate(made.generated(), made.world(run_id="one")).result is Word.ROTATED
+        assert made.rotate(made.generated(), made.world(run_id="one")).result is Result.ROTATED
         made.state.delete_key(made.client, old)
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "dead", "rotation_keys": [made.old], "rotation_to": new.key_id}
@@ -94,7 +94,7 @@ def test_a_left_over_key_is_deleted_after_the_way_back(gone):
             made.state.delete_key(made.client, new.key_id)
         made.clock.pass_seconds(60)
         outcome = back(made, operator=made.keys)
-        assert (outcome.result, outcome.live_key_id) == (Word.ROLLED_BACK, made.old)
+        assert (outcome.result, outcome.live_key_id) == (Result.ROLLED_BACK, made.old)
         names = [step.name.value for step in outcome.steps]
         if not gone:
             assert made.keys.deleted == [new.key_id]
@@ -108,7 +108,7 @@ def test_a_key_that_could_not_be_deleted_stays_on_record():
 
         def broken(what):
             if what == "delete":
-                raise Refused("no", why="a test", fix="none")
+                raise RefusedError("no", why="a test", fix="none")
 
         made.keys.before = broken
         outcome = back(made, operator=made.keys)

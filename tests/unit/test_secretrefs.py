@@ -17,7 +17,7 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import exposure
 from skyflowctl.secretrefs.resolve import resolve
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
 
 class FolderKeyring(KeyringBackend):
@@ -52,7 +52,7 @@ def use_keyring():
 
 
 def problem_of(scheme, *target):
-    with pytest.raises(UnresolvedReference) as caught:
+    with pytest.raises(UnresolvedReferenceError) as caught:
         resolve(scheme, target)
     assert caught.value.exit_code is ExitCode.INVALID
     (problem,) = caught.value.problems
@@ -157,9 +157,9 @@ def test_no_keyring_at_all(use_keyring):
 def test_a_backend_that_does_not_exist(backend):
     code = (
         "from skyflowctl.secretrefs.resolve import resolve\n"
-        "from skyflowctl.secretrefs.unresolved import UnresolvedReference\n"
+        "from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError\n"
         "try: resolve('keyring', ('s', 'u'))\n"
-        "except UnresolvedReference as error: print(error.problems[0].code)\n"
+        "except UnresolvedReferenceError as error: print(error.problems[0].code)\n"
     )
     environment = {**os.environ, "PYTHON_KEYRING_BACKEND": backend}
     done = subprocess.run(

@@ -12,7 +12,7 @@ from support.lint import NOW, accept, changed, refuse, rewrapped
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.service_account import (
-    InvalidCredential,
+    InvalidCredentialError,
     ServiceAccount,
     load_trusted,
     parse_service_account,
@@ -65,7 +65,7 @@ def test_an_account_does_not_print_its_key():
     "text", ["", "{}", "[]", "{", '{"clientID":7}', json.dumps({"clientID": "x", "keyID": "y"})]
 )
 def test_a_damaged_store_is_a_finding(text):
-    with pytest.raises(InvalidCredential) as caught:
+    with pytest.raises(InvalidCredentialError) as caught:
         load_trusted(text)
     assert [finding.code for finding in caught.value.findings] == ["stored-credential"]
     assert caught.value.__cause__ is None
@@ -179,7 +179,7 @@ def test_missing_times_are_a_warning():
 
 def test_an_expired_key_is_refused_and_its_end_is_said():
     text = changed(keyValidBeforeTime=stamp(NOW - timedelta(seconds=1)))
-    with pytest.raises(InvalidCredential, match="expired at 2026-11-22T11:59:59Z"):
+    with pytest.raises(InvalidCredentialError, match="expired at 2026-11-22T11:59:59Z"):
         parse_service_account(text, now=NOW)
 
 

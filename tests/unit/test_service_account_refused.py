@@ -14,8 +14,8 @@ from support.keys import credential, pkcs1, pkcs8, rsa_key
 from support.lint import NOW, accept, changed, refuse, rewrapped
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.service_account import InvalidCredential, parse_service_account
-from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
+from skyflowctl.skyflow.service_account import InvalidCredentialError, parse_service_account
+from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 
 # --- what is refused
 
@@ -60,7 +60,7 @@ def test_what_is_no_credential_at_all_is_one_clear_finding(what):
 
 
 def test_broken_json_is_located():
-    with pytest.raises(InvalidCredential, match=r"line 3, column 1"):
+    with pytest.raises(InvalidCredentialError, match=r"line 3, column 1"):
         parse_service_account('{\n"clientID": "x"\n"keyID": "y"}', now=NOW)
 
 
@@ -242,10 +242,10 @@ def test_a_damaged_key_is_refused(change, code):
 def test_the_trusted_way_skips_only_the_consistency_check():
     broken = Secret(other_pem("wrong exponent"))
     assert SigningKey.trusted(broken).bits == 2048
-    with pytest.raises(InvalidKey):
+    with pytest.raises(InvalidKeyError):
         SigningKey.parse(broken)
     for kind in ("encrypted", "EC", "public"):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(InvalidKeyError):
             SigningKey.trusted(Secret(other_pem(kind)))
 
 
@@ -276,7 +276,7 @@ def everything_said(text: str) -> str:
     said = ""
     try:
         _, findings = parse_service_account(text, now=NOW)
-    except InvalidCredential as error:
+    except InvalidCredentialError as error:
         findings, said = error.findings, f"{error} {error!r}"
     return " ".join([said, *(finding.message + finding.fix for finding in findings)])
 
@@ -301,7 +301,7 @@ def test_a_hostile_text_costs_no_time(what):
 def outcome(text: str) -> str:
     try:
         parse_service_account(text, now=NOW)
-    except InvalidCredential as error:
+    except InvalidCredentialError as error:
         return error.findings[0].code
     return "accepted"
 

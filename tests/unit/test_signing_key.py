@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.keys import pkcs1, pkcs8, rsa_key
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
+from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 
 PARTS = ("n", "e", "d", "p", "q", "dmp1", "dmq1", "iqmp")
 
@@ -50,7 +50,7 @@ def _der(tag: int, body: bytes) -> bytes:
 
 
 def refused(parts: dict[str, int]) -> str:
-    with pytest.raises(InvalidKey) as caught:
+    with pytest.raises(InvalidKeyError) as caught:
         SigningKey.parse(pem_of(parts))
     text = str(caught.value)
     # Nothing of the key is in the error, whatever was wrong with it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.vault.call import Call, Try, outcome_of
-from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.call import OutgoingRequest, Try, call_outcome
+from skyflowctl.vault.errors import BadRequestError
 from skyflowctl.vault.outcome import (
     CallDone,
     CallForwarded,
@@ -16,7 +16,7 @@ from skyflowctl.vault.outcome import (
     parked_answer,
 )
 from skyflowctl.vault.parked import never_runs, withdrawn
-from skyflowctl.vault.retrying import Verdict
+from skyflowctl.vault.retry_rules import Disposition
 from skyflowctl.vault.transport import make_reply
 
 NULLS = {"request_id": "r", "data": None, "wrap_info": None, "auth": None, "warnings": None}
@@ -46,19 +46,19 @@ def test_a_parked_answer_is_told_from_a_done_one(body, wrap_asked, parked):
 @pytest.mark.parametrize(
     ("done", "idempotent", "kind"),
     [
-        (Try(Verdict.DONE, reply=make_reply(200, {}, {})), True, CallDone),
-        (Try(Verdict.PENDING, reply=make_reply(200, WRAPPED, {})), True, CallPending),
-        (Try(Verdict.FINAL, BadRequest("no")), True, CallRefused),
-        (Try(Verdict.NOT_APPLIED, BadRequest("busy")), True, CallRefused),
-        (Try(Verdict.UNKNOWN, BadRequest("lost")), True, CallLost),
-        (Try(Verdict.UNKNOWN, BadRequest("lost")), False, CallLost),
-        (Try(Verdict.REDIRECT, BadRequest("there")), True, CallForwarded),
-        (Try(Verdict.REDIRECT, BadRequest("there")), False, CallForwarded),
+        (Try(Disposition.DONE, reply=make_reply(200, {}, {})), True, CallDone),
+        (Try(Disposition.PENDING, reply=make_reply(200, WRAPPED, {})), True, CallPending),
+        (Try(Disposition.FINAL, BadRequestError("no")), True, CallRefused),
+        (Try(Disposition.NOT_APPLIED, BadRequestError("busy")), True, CallRefused),
+        (Try(Disposition.UNKNOWN, BadRequestError("lost")), True, CallLost),
+        (Try(Disposition.UNKNOWN, BadRequestError("lost")), False, CallLost),
+        (Try(Disposition.REDIRECT, BadRequestError("there")), True, CallForwarded),
+        (Try(Disposition.REDIRECT, BadRequestError("there")), False, CallForwarded),
     ],
 )
 def test_every_end_of_a_try_is_one_outcome(done, idempotent, kind):
-    call = Call("POST", "p", None, None, {}, idempotent=idempotent, fresh=True)
-    outcome = outcome_of(call, done)
+    call = OutgoingRequest("POST", "p", None, None, {}, idempotent=idempotent, fresh=True)
+    outcome = call_outcome(call, done)
     assert type(outcome) is kind
     if isinstance(outcome, CallLost | CallForwarded):
         assert outcome.error.problems[0].code == (

@@ -9,11 +9,11 @@ import pytest
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.secret import Secret
-from skyflowctl.vault import failures, parsing
-from skyflowctl.vault.answers import EngineHealth
+from skyflowctl.vault import decode, errors
 from skyflowctl.vault.consistency import ConsistencyIndex
 from skyflowctl.vault.health_states import health_state
-from skyflowctl.vault.retrying import Patience, Verdict, judge, retry_after
+from skyflowctl.vault.responses import EngineHealth
+from skyflowctl.vault.retry_rules import Disposition, RetryBudget, classify, retry_after
 from skyflowctl.vault.transport import encode_body, make_reply
 
 NO_LEADER = "local node not active but active cluster node not found"
@@ -22,34 +22,34 @@ NO_LEADER = "local node not active but active cluster node not found"
 @pytest.mark.parametrize(
     ("status", "text", "verdict"),
     [
-        (200, "", Verdict.DONE),
-        (204, "", Verdict.DONE),
-        (307, "", Verdict.REDIRECT),
-        (400, "bad", Verdict.FINAL),
-        (403, "permission denied", Verdict.FINAL),
-        (404, "", Verdict.FINAL),
-        (409, "cas", Verdict.FINAL),
-        (412, "", Verdict.NOT_APPLIED),
-        (429, "", Verdict.NOT_APPLIED),
-        (500, NO_LEADER, Verdict.NOT_APPLIED),
-        (503, "no active Vault instance found", Verdict.NOT_APPLIED),
-        (503, "Vault is sealed", Verdict.NOT_APPLIED),
-        (500, "leadership lost while committing log", Verdict.UNKNOWN),
-        (500, "internal error", Verdict.UNKNOWN),
-        (502, "", Verdict.UNKNOWN),
-        (504, "", Verdict.UNKNOWN),
-        (502, "token service refused: 401 no", Verdict.FINAL),
-        (503, "skyflow: timed out", Verdict.FINAL),
-        (503, "API access to this namespace has been locked", Verdict.FINAL),
-        (501, "", Verdict.FINAL),
+        (200, "", Disposition.DONE),
+        (204, "", Disposition.DONE),
+        (307, "", Disposition.REDIRECT),
+        (400, "bad", Disposition.FINAL),
+        (403, "permission denied", Disposition.FINAL),
+        (404, "", Disposition.FINAL),
+        (409, "cas", Disposition.FINAL),
+        (412, "", Disposition.NOT_APPLIED),
+        (429, "", Disposition.NOT_APPLIED),
+        (500, NO_LEADER, Disposition.NOT_APPLIED),
+        (503, "no active Vault instance found", Disposition.NOT_APPLIED),
+        (503, "Vault is sealed", Disposition.NOT_APPLIED),
+        (500, "leadership lost while committing log", Disposition.UNKNOWN),
+        (500, "internal error", Disposition.UNKNOWN),
+        (502, "", Disposition.UNKNOWN),
+        (504, "", Disposition.UNKNOWN),
+        (502, "token service refused: 401 no", Disposition.FINAL),
+        (503, "skyflow: timed out", Disposition.FINAL),
+        (503, "API access to this namespace has been locked", Disposition.FINAL),
+        (501, "", Disposition.FINAL),
     ],
 )
 def test_what_an_answer_says_about_the_request(status, text, verdict):
-    assert judge(status, (text,) if text else ()) is verdict
+    assert classify(status, (text,) if text else ()) is verdict
 
 
 def test_pauses_grow_to_a_second_and_the_server_may_ask_for_another():
-    patience = Patience(deadline=10.0, started=0.0)
+    patience = RetryBudget(deadline=10.0, started=0.0)
     pauses = []
     for patience.tries in range(1, 9):
         pauses.append(patience.pause(None))
@@ -93,71 +93,71 @@ def test_an_index_of_another_form_is_left_out(bad):
 @pytest.mark.parametrize(
     ("status", "text", "kind", "code", "state"),
     [
-        (403, "permission denied", failures.Forbidden, ExitCode.NOT_PERMITTED, "forbidden"),
-        (404, "", failures.NotFound, ExitCode.USAGE, "not_mounted"),
-        (404, "unsupported path", failures.NotFound, ExitCode.USAGE, "not_mounted"),
+        (403, "permission denied", errors.ForbiddenError, ExitCode.NOT_PERMITTED, "forbidden"),
+        (404, "", errors.NotFoundError, ExitCode.USAGE, "not_mounted"),
+        (404, "unsupported path", errors.NotFoundError, ExitCode.USAGE, "not_mounted"),
         (
             404,
             "namespace not found",
-            failures.NamespaceMissing,
+            errors.NamespaceMissingError,
             ExitCode.USAGE,
             "not_mounted",
         ),
         (
             404,
             'route entry found, but backend is nil: "x/"',
-            failures.PluginMissing,
+            errors.PluginMissingError,
             ExitCode.UNREACHABLE,
             "plugin_missing",
         ),
         (
             404,
             'no handler for route "x/". route entry not found.',
-            failures.NotMounted,
+            errors.NotMountedError,
             ExitCode.USAGE,
             "not_mounted",
         ),
-        (400, "mount not configured", failures.BadRequest, ExitCode.INVALID, "unconfigured"),
-        (409, "cas", failures.Conflict, ExitCode.REFUSED, "unreachable"),
+        (400, "mount not configured", errors.BadRequestError, ExitCode.INVALID, "unconfigured"),
+        (409, "cas", errors.ConflictError, ExitCode.REFUSED, "unreachable"),
         (
             502,
             "token service refused: 401 no",
-            failures.TokenServiceFailed,
+            errors.TokenServiceFailedError,
             ExitCode.UNHEALTHY,
             "refused",
         ),
         (
             503,
             "skyflow: timed out",
-            failures.TokenServiceFailed,
+            errors.TokenServiceFailedError,
             ExitCode.UNHEALTHY,
             "token_service_unreachable",
         ),
         (
             503,
             "skyflow: tokenURI names a host that is not allowed: h:1 (allowed: a:443); nothing was sent",
-            failures.TokenUriRefusedError,
+            errors.TokenUriRefusedError,
             ExitCode.UNHEALTHY,
             "refused",
         ),
-        (503, "Vault is sealed", failures.Sealed, ExitCode.UNREACHABLE, "sealed"),
-        (501, "", failures.UninitializedError, ExitCode.UNREACHABLE, "uninitialized"),
+        (503, "Vault is sealed", errors.SealedError, ExitCode.UNREACHABLE, "sealed"),
+        (501, "", errors.UninitializedError, ExitCode.UNREACHABLE, "uninitialized"),
         (
             400,
             "path disabled in replication DR secondary mode",
-            failures.DrSecondaryError,
+            errors.DrSecondaryError,
             ExitCode.UNREACHABLE,
             "dr_secondary",
         ),
-        (503, "no active", failures.ServerUnreachable, ExitCode.UNREACHABLE, "unreachable"),
-        (429, "", failures.Busy, ExitCode.UNREACHABLE, "unreachable"),
-        (500, "boom", failures.VaultError, ExitCode.UNEXPECTED, "unreachable"),
-        (413, "too large", failures.BadRequest, ExitCode.INVALID, "unreachable"),
+        (503, "no active", errors.ServerUnreachableError, ExitCode.UNREACHABLE, "unreachable"),
+        (429, "", errors.BusyError, ExitCode.UNREACHABLE, "unreachable"),
+        (500, "boom", errors.VaultError, ExitCode.UNEXPECTED, "unreachable"),
+        (413, "too large", errors.BadRequestError, ExitCode.INVALID, "unreachable"),
     ],
 )
 def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, state):
     texts = (text,) if text else ()
-    error = failures.failure(status, texts, method="PUT", path="skyflow/order/config")
+    error = errors.error_for(status, texts, method="PUT", path="skyflow/order/config")
     assert type(error) is kind
     assert error.exit_code is code
     assert health_state(error) == state
@@ -171,9 +171,9 @@ def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, 
 
 def test_the_servers_texts_are_single_lines_without_their_frame():
     body = {"errors": ["1 error occurred:\n\t* permission denied\n\n", "x" * 900]}
-    assert failures.server_texts(body) == ("permission denied", "x" * 500)
-    assert failures.server_texts({"data": {"error": "broken rule"}}) == ("broken rule",)
-    assert failures.server_texts({"errors": []}) == failures.server_texts(None) == ()
+    assert errors.server_texts(body) == ("permission denied", "x" * 500)
+    assert errors.server_texts({"data": {"error": "broken rule"}}) == ("broken rule",)
+    assert errors.server_texts({"errors": []}) == errors.server_texts(None) == ()
 
 
 def test_secrets_are_revealed_only_in_the_encoded_body():
@@ -188,7 +188,7 @@ def test_secrets_are_revealed_only_in_the_encoded_body():
 
 
 def test_what_a_server_ignored_is_found():
-    live = parsing.mount(
+    live = decode.mount(
         "a/",
         {
             "type": "skyflow",
@@ -197,8 +197,8 @@ def test_what_a_server_ignored_is_found():
             "config": {"audit_non_hmac_request_keys": ["ctx"]},
         },
     )
-    assert parsing.ignored_fields(live, {"description": "d", "options": {"manifest": "m"}}) == []
-    assert parsing.ignored_fields(live, {"audit_non_hmac_request_keys": ["ctx"]}) == []
+    assert decode.ignored_fields(live, {"description": "d", "options": {"manifest": "m"}}) == []
+    assert decode.ignored_fields(live, {"audit_non_hmac_request_keys": ["ctx"]}) == []
     asked = {
         "type": "kv",
         "description": None,
@@ -206,7 +206,7 @@ def test_what_a_server_ignored_is_found():
         "audit_non_hmac_request_keys": [],
         "passthrough_request_headers": ["X"],
     }
-    assert set(parsing.ignored_fields(live, asked)) == {
+    assert set(decode.ignored_fields(live, asked)) == {
         "type",
         "description",
         "options.manifest",
@@ -255,5 +255,5 @@ def test_an_engines_health_is_a_state(raw, state):
     ],
 )
 def test_what_another_engine_says_with_400_is_a_state(text, state):
-    error = failures.failure(400, (text,), method="GET", path="x/health")
+    error = errors.error_for(400, (text,), method="GET", path="x/health")
     assert health_state(error) == state

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from skyflowctl.audit.changes import Target
+from skyflowctl.audit.changes import AuditTarget
 from skyflowctl.audit.ctx import ctx_text
-from skyflowctl.audit.entries import Entry, Request
+from skyflowctl.audit.entries import Entry, LoggedRequest
 from skyflowctl.audit.model import ChangeKind, FieldChange
 
 WRITES = frozenset({"update", "create", "delete", "patch"})
@@ -48,7 +48,7 @@ _PATHS: tuple[tuple[str, ChangeKind, ChangeKind | None], ...] = (
 )
 
 
-def admin_target(path: str, operation: str) -> tuple[Target, ChangeKind] | None:
+def admin_target(path: str, operation: str) -> tuple[AuditTarget, ChangeKind] | None:
     """Return what a write on the server's own paths changes; None: nothing of tokens."""
     if operation not in WRITES:
         return None
@@ -59,11 +59,11 @@ def admin_target(path: str, operation: str) -> tuple[Target, ChangeKind] | None:
                 return None
             names = match.groupdict()
             mount = (names.get("mount") or "").strip("/")
-            return Target("sys", mount, names.get("name") or ("" if mount else path)), kind
+            return AuditTarget("sys", mount, names.get("name") or ("" if mount else path)), kind
     return None
 
 
-def is_change(request: Request) -> bool:
+def is_change(request: LoggedRequest) -> bool:
     """Return whether a request on the server's own paths changes something of tokens."""
     return request.operation in WRITES and admin_target(request.path, request.operation) is not None
 
@@ -75,7 +75,7 @@ def role_change(operation: str) -> ChangeKind | None:
     return ChangeKind.ROLE_DELETED if operation == "delete" else ChangeKind.ROLE_WRITTEN
 
 
-def has_details(request: Request) -> bool:
+def has_details(request: LoggedRequest) -> bool:
     """Return whether an answer's own fields may be wanted: of a change, of a look at a role."""
     path = request.path
     return "/roles" in path or (request.operation in WRITES and path.startswith("sys/"))
@@ -105,7 +105,7 @@ def details(line: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return whole.request.data or {}, answer or {}
 
 
-class States:
+class KnownFields:
     """The last known fields of roles, mounts and the like, as each device hashed them."""
 
     def __init__(self) -> None:

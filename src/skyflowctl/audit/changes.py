@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from skyflowctl.audit.entries import Entry, RequestData
-from skyflowctl.audit.model import ChangeKind, Outcome
+from skyflowctl.audit.model import ChangeKind, RequestOutcome
 
 FORWARDED = "cannot write to readonly storage"
 """The error that makes a standby forward a write to the leader (trial 17)."""
@@ -21,7 +21,7 @@ _UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|config(?:/|$))")
 _READS = frozenset({"read", "update", "create"})
 
 
-class Target(NamedTuple):
+class AuditTarget(NamedTuple):
     """What a path on an engine's mount names; ``kind`` is ``creds``, ``role``, ``config``
     or empty."""
 
@@ -30,10 +30,10 @@ class Target(NamedTuple):
     name: str
 
 
-NOTHING = Target("", "", "")
+NO_TARGET = AuditTarget("", "", "")
 
 
-def target_of(mount_point: str, path: str) -> Target:
+def target_of(mount_point: str, path: str) -> AuditTarget:
     """Return what this path names: a role's creds, something of the config, or nothing.
 
     Args:
@@ -45,15 +45,15 @@ def target_of(mount_point: str, path: str) -> Target:
         match = _UNKNOWN_MOUNT.match(path)
         mount_point = match[1] if match else ""
     if not mount_point or not path.startswith(mount_point):
-        return NOTHING
+        return NO_TARGET
     mount, rest = mount_point.rstrip("/"), path[len(mount_point) :].lstrip("/")
     if rest.startswith("creds/") and len(rest) > len("creds/"):
-        return Target(CREDS, mount, rest[len("creds/") :])
+        return AuditTarget(CREDS, mount, rest[len("creds/") :])
     if rest.startswith("roles/") and len(rest) > len("roles/"):
-        return Target(ROLE, mount, rest[len("roles/") :])
+        return AuditTarget(ROLE, mount, rest[len("roles/") :])
     if rest == "config" or rest.startswith("config/"):
-        return Target("config", mount, rest)
-    return NOTHING
+        return AuditTarget("config", mount, rest)
+    return NO_TARGET
 
 
 def asks_for_token(operation: str) -> bool:
@@ -61,7 +61,7 @@ def asks_for_token(operation: str) -> bool:
     return operation in _READS
 
 
-def change_kind(target: Target, operation: str, data: RequestData | None) -> ChangeKind | None:
+def change_kind(target: AuditTarget, operation: str, data: RequestData | None) -> ChangeKind | None:
     """Return what a request on the config does to the credential; None: nothing."""
     name = target.name
     if operation == "create":
@@ -91,7 +91,7 @@ def is_parked(entry: Entry) -> bool:
     return response is not None and response.wrap_info is not None and not entry.request.wrap_ttl
 
 
-def is_guard_probe(entry: Entry, outcome: Outcome) -> bool:
+def is_guard_probe(entry: Entry, outcome: RequestOutcome) -> bool:
     """Return whether a request only asked for a control group, and wrote nothing.
 
     An engine with the basic API drops the field that marks a probe, so that a write may
@@ -100,10 +100,10 @@ def is_guard_probe(entry: Entry, outcome: Outcome) -> bool:
     data = entry.request.data
     if data is None or data.skyflowctl_guard_probe is None:
         return False
-    return outcome in (Outcome.REFUSED, Outcome.PENDING)
+    return outcome in (RequestOutcome.REFUSED, RequestOutcome.PENDING)
 
 
-def outcome_of(entry: Entry, *, token: bool) -> Outcome:
+def outcome_of(entry: Entry, *, token: bool) -> RequestOutcome:
     """Return how a request ended, from its response.
 
     Args:
@@ -115,13 +115,13 @@ def outcome_of(entry: Entry, *, token: bool) -> Outcome:
     if entry.error:
         return _failure(entry)
     if data is not None and data.error is not None:
-        return Outcome.REFUSED
+        return RequestOutcome.REFUSED
     if is_parked(entry):
-        return Outcome.PENDING
+        return RequestOutcome.PENDING
     if not token or (response is not None and response.wrap_info is not None):
-        return Outcome.GRANTED
+        return RequestOutcome.GRANTED
     answered = data is not None and data.access_token is not None
-    return Outcome.GRANTED if answered else Outcome.FAILED
+    return RequestOutcome.GRANTED if answered else RequestOutcome.FAILED
 
 
 _REFUSALS = (
@@ -134,15 +134,19 @@ _REFUSALS = (
 )
 
 
-def _failure(entry: Entry) -> Outcome:
+def _failure(entry: Entry) -> RequestOutcome:
     """Tell a no from nobody having answered. The order matters: Skyflow's own words follow
     ``token service refused`` and may hold any of the others."""
     error = entry.error
     if "token service refused" in error:
-        return Outcome.REFUSED
+        return RequestOutcome.REFUSED
     results = None if entry.auth is None else entry.auth.policy_results
     if (results is not None and not results.allowed) or "permission denied" in error:
-        return Outcome.DENIED
+        return RequestOutcome.DENIED
     if "skyflow: " in error:
-        return Outcome.FAILED
-    return Outcome.REFUSED if any(words in error for words in _REFUSALS) else Outcome.FAILED
+        return RequestOutcome.FAILED
+    return (
+        RequestOutcome.REFUSED
+        if any(words in error for words in _REFUSALS)
+        else RequestOutcome.FAILED
+    )

@@ -10,7 +10,7 @@ LONG_LINE_BYTES = 8 << 10
 """Entries of longer lines are cut. A real one with the largest ctx has about 6 KB."""
 TEXT_MAX = 1024
 """What is kept of a text: the longest real one is an error message of a few hundred."""
-KEPT_MAX = 8 << 10
+KEPT_BYTES = 8 << 10
 """What is kept of all texts of an entry together; what comes last is left out."""
 ITEM_COST = 64
 """What a list's or object's item costs besides its text."""
@@ -19,7 +19,7 @@ ITEM_COST = 64
 _ORDER = ("type", "time", "error", "request", "response", "auth")
 
 
-def clipped(entry: Entry) -> Entry:
+def clip_entry(entry: Entry) -> Entry:
     """Return the entry with its texts cut to what a real one can hold."""
     cutter = _Cutter()
     for name in _ORDER:
@@ -31,7 +31,7 @@ class _Cutter:
     """Cuts values while there is room for them."""
 
     def __init__(self) -> None:
-        self._left = KEPT_MAX
+        self._left = KEPT_BYTES
 
     def cut(self, value: Any) -> Any:
         """Return a value of which no more is left than there is room for."""

@@ -13,7 +13,7 @@ from skyflowctl.audit.lines import Readable
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BROKEN_COMPRESSION = "broken-compression"
-UNREADABLE = "unreadable"
+UNREADABLE_FILE = "unreadable"
 
 _READ_BYTES = 1 << 20
 _ZSTD_WINDOW = 128 << 20
@@ -155,6 +155,6 @@ class _Tolerant:
         except (EOFError, zlib.error, gzip.BadGzipFile):
             self._damaged[BROKEN_COMPRESSION] += 1
         except OSError:
-            self._damaged[UNREADABLE] += 1
+            self._damaged[UNREADABLE_FILE] += 1
         self._over = True
         return b""

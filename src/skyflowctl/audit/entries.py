@@ -15,7 +15,7 @@ TOO_DEEP = "too-deep"
 NUL_BYTES = "nul-bytes"
 
 
-class Policy(msgspec.Struct, gc=False):
+class GrantingPolicy(msgspec.Struct, gc=False):
     """A policy that allowed a request."""
 
     name: str = ""
@@ -25,7 +25,7 @@ class PolicyResults(msgspec.Struct, gc=False):
     """What the access rules said."""
 
     allowed: bool = False
-    granting_policies: list[Policy] | None = None
+    granting_policies: list[GrantingPolicy] | None = None
 
 
 class Auth(msgspec.Struct, gc=False):
@@ -71,7 +71,7 @@ class RequestData(msgspec.Struct, gc=False):
     skyflowctl_guard_probe: Any = None
 
 
-class Request(msgspec.Struct, gc=False):
+class LoggedRequest(msgspec.Struct, gc=False):
     """What was asked for."""
 
     id: str = ""
@@ -96,7 +96,7 @@ class ResponseData(msgspec.Struct, gc=False):
     approved: Any = None
 
 
-class WrapInfo(msgspec.Struct, gc=False):
+class LoggedWrap(msgspec.Struct, gc=False):
     """A wrapping token that was handed out."""
 
     ttl: int = 0
@@ -109,7 +109,7 @@ class Response(msgspec.Struct, gc=False):
 
     auth: Auth | None = None
     data: ResponseData | None = None
-    wrap_info: WrapInfo | None = None
+    wrap_info: LoggedWrap | None = None
 
 
 class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
@@ -119,7 +119,7 @@ class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
     """
 
     type: str
-    request: Request
+    request: LoggedRequest
     time: str = ""
     auth: Auth | None = None
     response: Response | None = None
@@ -130,7 +130,7 @@ class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-def decode(line: bytes) -> Entry | str:
+def decode_line(line: bytes) -> Entry | str:
     """Return the entry of a line, or the reason why there is none."""
     try:
         return _decode(line)

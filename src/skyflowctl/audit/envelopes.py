@@ -9,7 +9,7 @@ from collections import Counter
 
 import msgspec
 
-from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode
+from skyflowctl.audit.entries import NOT_JSON, NUL_BYTES, Entry, decode_line
 from skyflowctl.audit.lines import MAX_LINE_BYTES, TOO_LONG
 from skyflowctl.audit.unread import SERVER_LINE, Dating, Unread, time_in
 
@@ -120,7 +120,7 @@ class Opener:
     def _look_into(self, block: bytes) -> None:
         """Take in whether a block of entries has one that is, and the first time."""
         if not self.proved:
-            self.proved = any(isinstance(decode(line), Entry) for line in block.split(b"\n"))
+            self.proved = any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
         if not self.first:
             self.first = time_in(block)
 

@@ -20,11 +20,11 @@ from skyflowctl.audit.as_json import counts_json, inputs_json, time_json
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.sources import Input
-from skyflowctl.errors import Refused, UsageError, os_reason
+from skyflowctl.errors import RefusedError, UsageError, os_reason
 from skyflowctl.version import __version__
 
 KIND = "skyflowctl-audit-evidence"
-FORMAT_VERSION = "1.0"
+EVIDENCE_VERSION = "1.0"
 SUMMARY = "evidence.json"
 RESULTS = "results.json"
 SUMS = "SHA256SUMS"
@@ -199,7 +199,7 @@ def check_folder(folder: Path) -> None:
     names = {each.name for each in folder.iterdir()} if folder.is_dir() else None
     if names is not None and (not names or _is_ours(folder, names)):
         return
-    raise Refused(
+    raise RefusedError(
         f"{folder} holds something else",
         why="only an empty folder, or one with earlier evidence and nothing else, is replaced",
         fix="name a folder that does not exist yet",
@@ -222,7 +222,7 @@ def _is_ours(folder: Path, names: set[str]) -> bool:
 def _summary(evidence: Evidence) -> dict[str, Any]:
     return {
         "kind": KIND,
-        "format_version": FORMAT_VERSION,
+        "format_version": EVIDENCE_VERSION,
         "command": evidence.command,
         "versions": {"skyflowctl": __version__},
         "query": dict(evidence.query),

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from skyflowctl.audit.admin import States, admin_target, role_change
+from skyflowctl.audit.admin import KnownFields, admin_target, role_change
 from skyflowctl.audit.changes import (
     CREDS,
     FORWARDED,
     ROLE,
-    Target,
+    AuditTarget,
     asks_for_token,
     change_kind,
     is_guard_probe,
@@ -23,7 +23,7 @@ from skyflowctl.audit.changes import (
 from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import NOT_AN_ENTRY, Auth, Entry
 from skyflowctl.audit.logins import Logins
-from skyflowctl.audit.model import ChangeKind, FieldChange, Outcome
+from skyflowctl.audit.model import ChangeKind, FieldChange, RequestOutcome
 from skyflowctl.audit.recogniser import Recogniser
 from skyflowctl.audit.seen import Logged, Parked, Seen
 from skyflowctl.audit.times import utc_text
@@ -45,7 +45,7 @@ AUTHORIZE = "sys/control-group/authorize"
 UNWRAPS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"})
 
 
-class Row(NamedTuple):
+class JoinedRow(NamedTuple):
     """One joined request, as the fast path has it: a plain tuple by position.
 
     Args:
@@ -76,7 +76,7 @@ class Row(NamedTuple):
     auth: str
     ctx: str
     ctx_hashed: bool
-    outcome: Outcome
+    outcome: RequestOutcome
     claimed_app: str
     run_id: str
     key_id: str
@@ -104,8 +104,8 @@ class Handlers:
             was a control group's, even if wrapping had been asked for.
     """
 
-    row: Callable[[Row], object]
-    copy: Callable[[Row], object] = _ignore
+    row: Callable[[JoinedRow], object]
+    copy: Callable[[JoinedRow], object] = _ignore
     unwrap: Callable[[Entry], object] = _ignore
     again: Callable[[str], object] = _ignore
 
@@ -134,7 +134,7 @@ class Joiner:
         self.duplicates = self.forwards = self.unpaired = self.requests = 0
         self._recognise = recogniser.target
         self._handlers = handlers
-        self._states = States() if every_change else None
+        self._states = KnownFields() if every_change else None
         # Ordered: the oldest of a plain dict is found only past all that were removed before.
         self._pending: OrderedDict[int, Logged] = OrderedDict()
         self._pending_bytes = 0
@@ -170,8 +170,8 @@ class Joiner:
             self.damaged[NOT_AN_ENTRY] += 1
 
     def _change(
-        self, entry: Entry, target: Target | None, stream: int
-    ) -> tuple[Target, ChangeKind] | None:
+        self, entry: Entry, target: AuditTarget | None, stream: int
+    ) -> tuple[AuditTarget, ChangeKind] | None:
         """Return what an entry changes, and on what; None: nothing that is asked for."""
         request, states, kind = entry.request, self._states, None
         if target is not None and target.kind != ROLE:
@@ -190,7 +190,7 @@ class Joiner:
         ):
             return target, kind
         if entry.response is not None and is_root(entry.auth):
-            return Target("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
+            return AuditTarget("sys", "", request.path), ChangeKind.ROOT_TOKEN_USED
         return None
 
     @property
@@ -235,7 +235,9 @@ class Joiner:
             known = self._seen.get(key)
         self._seen.tell(key, fingerprint, logged, known or 0)
         fields: tuple[FieldChange, ...] = ()
-        is_done = logged.change is not None and outcome_of(entry, token=False) is Outcome.GRANTED
+        is_done = (
+            logged.change is not None and outcome_of(entry, token=False) is RequestOutcome.GRANTED
+        )
         if self._states is not None and logged.change is not None and is_done:
             fields = self._states.change(entry, logged.stream, logged.change)
         if known is not None and not conflicts:
@@ -293,10 +295,10 @@ class Joiner:
         self._seen.add(key, _fingerprint(asked.entry))
         self.unpaired += 1
         entry = asked.entry
-        outcome = outcome_of(entry, token=True) if entry.error else Outcome.UNKNOWN
+        outcome = outcome_of(entry, token=True) if entry.error else RequestOutcome.UNKNOWN
         self._hand_out(self._row(asked, entry.time, outcome))
 
-    def _hand_out(self, row: Row | None) -> None:
+    def _hand_out(self, row: JoinedRow | None) -> None:
         if row is None:
             self.damaged[NO_TIME] += 1
             return
@@ -304,7 +306,7 @@ class Joiner:
             self.requests += 1
         self._handlers.row(row)
 
-    def _in_one_form(self, row: Row, key: int) -> Row:
+    def _in_one_form(self, row: JoinedRow, key: int) -> JoinedRow:
         """Write a hashed ctx as it was first written, so that one ctx counts as one."""
         if not row.ctx_hashed:
             return row
@@ -318,7 +320,7 @@ class Joiner:
         """Note how another device hashed what was handed out already."""
         self.duplicates += 1
         self._park(logged, key)
-        row = self._row(logged, logged.entry.time, Outcome.UNKNOWN)
+        row = self._row(logged, logged.entry.time, RequestOutcome.UNKNOWN)
         if row is None:
             return
         first = self._recent.pop(key, "")
@@ -328,7 +330,7 @@ class Joiner:
                 self._aliases.popitem(last=False)
         self._handlers.copy(row)
 
-    def _row(self, logged: Logged, time: str, outcome: Outcome) -> Row | None:
+    def _row(self, logged: Logged, time: str, outcome: RequestOutcome) -> JoinedRow | None:
         """Make the row; None when there is no time to put it at."""
         entry, node, _, _, target, change, _ = logged
         when = utc_text(time) or utc_text(entry.time)
@@ -340,7 +342,7 @@ class Joiner:
         app, auth = self._logins.identity(entry.auth or _NOBODY)
         answer = None if response is None else response.data
         key_id = "" if answer is None else answer.key_id
-        return Row(
+        return JoinedRow(
             when,
             target.mount,
             target.name,

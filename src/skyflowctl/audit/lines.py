@@ -180,7 +180,7 @@ class Followed:
             yield line
 
 
-def follow(
+def follow_lines(
     path: Path,
     wait: Callable[[float], bool],
     *,

@@ -6,7 +6,7 @@ devices' logins are kept. A batch token has no accessor: its entity stands for i
 
 from collections import OrderedDict
 
-from skyflowctl.audit.entries import Auth, Entry, Request
+from skyflowctl.audit.entries import Auth, Entry, LoggedRequest
 
 LOGINS_MAX = 50_000
 """Logins that are remembered: about 15 MB. The oldest is forgotten first; the entry's own
@@ -15,7 +15,7 @@ metadata then names the app."""
 _TOKEN = "token"  # noqa: S105 - a method's name
 _CREATE = "auth/token/create"
 
-Identity = tuple[str, str]
+AppIdentity = tuple[str, str]
 """The app and how it logged in."""
 
 
@@ -41,7 +41,7 @@ class Logins:
         if auth.entity_id and method != _TOKEN:
             _remember(self._by_entity, auth.entity_id, method)
 
-    def identity(self, auth: Auth) -> Identity:
+    def identity(self, auth: Auth) -> AppIdentity:
         """Return the app and the method of a token, as a request's entry shows it."""
         method = self._by_accessor.get(auth.accessor, "") if auth.accessor else ""
         if not method:
@@ -56,7 +56,7 @@ def _remember(known: OrderedDict[str, str], key: str, method: str) -> None:
         known.popitem(last=False)
 
 
-def _method(request: Request) -> str:
+def _method(request: LoggedRequest) -> str:
     """Return how a response's token came about; empty for a renewal or a look-up."""
     path = request.path
     if not path.startswith("auth/"):

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """How a request ended."""
 
     GRANTED = "granted"
@@ -87,7 +87,7 @@ class TokenRequest:
     role: str
     ctx: str
     ctx_hashed: bool
-    outcome: Outcome
+    outcome: RequestOutcome
     error: str
     request_id: str
     node: str
@@ -156,7 +156,7 @@ class CredentialChange:
     kind: ChangeKind
     mount: str
     key_id: str
-    outcome: Outcome
+    outcome: RequestOutcome
     request_id: str
     node: str
     run_id: str = ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from skyflowctl.audit.globs import any_glob, literals
-from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.scan import ScanOptions, needle
 from skyflowctl.audit.wanted import CtxWanted
 
@@ -41,7 +41,7 @@ class Query:
     ctx: tuple[CtxWanted, ...] = ()
     hashes: tuple[str, ...] = ()
     device_hashes: tuple[str, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[RequestOutcome, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 

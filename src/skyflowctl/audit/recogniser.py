@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from skyflowctl.audit.changes import Target, target_of
-from skyflowctl.audit.entries import Request
+from skyflowctl.audit.changes import AuditTarget, target_of
+from skyflowctl.audit.entries import LoggedRequest
 
 TARGETS_MAX = 10_000
 """Paths whose meaning is remembered."""
@@ -26,9 +26,9 @@ class Recogniser:
         self._points = tuple(mount.strip("/") + "/" for mount in mounts)
         self._prefixes = tuple(f"{name}/" for name in self._types)
         self._met: set[str] = set()
-        self._targets: dict[tuple[str, str], Target] = {}
+        self._targets: dict[tuple[str, str], AuditTarget] = {}
 
-    def target(self, request: Request) -> Target | None:
+    def target(self, request: LoggedRequest) -> AuditTarget | None:
         """Return what the request names on a mount of ours; None: it is not ours."""
         point = request.mount_point
         space = request.namespace.path if request.namespace is not None else ""

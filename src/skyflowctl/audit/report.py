@@ -10,15 +10,15 @@ from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
-from skyflowctl.audit.holding import credential_change
-from skyflowctl.audit.join import Row, is_root
+from skyflowctl.audit.join import JoinedRow, is_root
 from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange
 from skyflowctl.audit.query import in_namespace
+from skyflowctl.audit.reorder import credential_change
 from skyflowctl.audit.report_model import (
     Limit,
     Range,
     Report,
-    Subject,
+    ReportSubject,
     Tally,
     TopApp,
     Totals,
@@ -28,22 +28,30 @@ from skyflowctl.audit.report_model import (
 )
 from skyflowctl.audit.scan import ScanOptions, scan
 from skyflowctl.audit.sources import Input, Sources
-from skyflowctl.audit.times import moment
+from skyflowctl.audit.times import parse_utc
 from skyflowctl.audit.unusual import (
     KNOWN_DAYS,
     Grounds,
     Group,
-    Key,
     Patterns,
+    UsageKey,
     ctx_detail,
     failure_jumps,
     first_seen_detail,
     rules,
 )
 from skyflowctl.audit.unwanted import RootUses, role_id_changed, undeclared_detail
-from skyflowctl.audit.usage import CTX_MAX, CTX_TOTAL_MAX, CtxBudget, Use
+from skyflowctl.audit.usage import CTX_MAX, CTX_TOTAL_MAX, CtxBudget, UsageCounter
 
-__all__ = ["BUCKETS_MAX", "CELLS_MAX", "CTX_MAX", "CTX_TOTAL_MAX", "Asked", "Reporter", "report"]
+__all__ = [
+    "BUCKETS_MAX",
+    "CELLS_MAX",
+    "CTX_MAX",
+    "CTX_TOTAL_MAX",
+    "ReportScope",
+    "Reporter",
+    "report",
+]
 
 ROWS_MAX = 10_000
 """Combinations of mount, role and app that are counted: 30 MB."""
@@ -59,7 +67,7 @@ def _any(_: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReportScope:
     """What a report is asked about.
 
     Args:
@@ -80,7 +88,7 @@ class Asked:
     app: Callable[[str], bool] = _any
     patterns: Patterns | None = None
     declared: frozenset[tuple[str, str]] | None = None
-    subject: Subject = field(default_factory=Subject)
+    subject: ReportSubject = field(default_factory=ReportSubject)
 
 
 @dataclass
@@ -91,10 +99,10 @@ class Reporter:
         asked: about what.
     """
 
-    asked: Asked = field(default_factory=Asked)
+    asked: ReportScope = field(default_factory=ReportScope)
 
     def __post_init__(self) -> None:
-        self._uses: dict[Key, Use] = {}
+        self._uses: dict[UsageKey, UsageCounter] = {}
         self._timeline = Timeline()
         self._budget = CtxBudget()
         self._since = _text(self.asked.since) or ""
@@ -105,7 +113,7 @@ class Reporter:
         self._changes: list[CredentialChange] = []
         self._changes_left_out = self._requests_left_out = 0
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[JoinedRow]) -> None:
         """Take in rows, nearly in the order of time."""
         uses, since, until = self._uses, self._since, self._until
         last = ""
@@ -133,7 +141,7 @@ class Reporter:
         # Rows come nearly in order, and days are all that is asked of it.
         self._log_last = max(self._log_last, last)
 
-    def _new(self, key: Key, time: str) -> Use | None:
+    def _new(self, key: UsageKey, time: str) -> UsageCounter | None:
         """Return a new row's figures; None: it is not asked for, or is one too many."""
         mount, role, app, _ = key
         asked = self.asked
@@ -143,14 +151,14 @@ class Reporter:
             self._requests_left_out += time >= self._since
             return None
         pattern = (asked.patterns or {}).get((mount, role))
-        use = self._uses[key] = Use(key, self._timeline, self._budget, pattern, time)
+        use = self._uses[key] = UsageCounter(key, self._timeline, self._budget, pattern, time)
         return use
 
-    def _as_root(self, row: Row) -> None:
+    def _as_root(self, row: JoinedRow) -> None:
         if row.time >= self._since and self.asked.app(row.app):
             self._root.add(row)
 
-    def _change(self, row: Row) -> None:
+    def _change(self, row: JoinedRow) -> None:
         mount = placed(row) if row.mount else ""
         is_asked = not mount or self.asked.mount(mount)
         if row.change is ChangeKind.ROOT_TOKEN_USED or row.time < self._since or not is_asked:
@@ -195,7 +203,7 @@ class Reporter:
         """Return what the logs give to the rules; ``failures``: a share could be judged."""
         asked, uses, days = self.asked, self._uses.values(), None
         if self._log_last:
-            days = (moment(self._log_last) - moment(self._log_first)).days
+            days = (parse_utc(self._log_last) - parse_utc(self._log_first)).days
         return Grounds(
             days=days,
             habits=any(use.habit.is_known for use in uses),
@@ -205,7 +213,7 @@ class Reporter:
             declared=asked.declared is not None,
         )
 
-    def _unusual(self, uses: Sequence[Use]) -> tuple[list[Unusual], bool]:
+    def _unusual(self, uses: Sequence[UsageCounter]) -> tuple[list[Unusual], bool]:
         """Return the findings, and whether any mount's share of failures could be judged."""
         jumps, judged = failure_jumps(self._timeline.hours, self._since)
         found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
@@ -219,7 +227,7 @@ class Reporter:
         found.sort(key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
         return found, judged
 
-    def _undeclared(self, uses: Sequence[Use]) -> Iterator[Unusual]:
+    def _undeclared(self, uses: Sequence[UsageCounter]) -> Iterator[Unusual]:
         """Tell the uses of roles that should not be there and gave tokens."""
         declared = self.asked.declared
         if declared is None:
@@ -233,14 +241,14 @@ class Reporter:
                 detail = undeclared_detail(known_mount=use.key[0] in mounts)
                 yield group.told(UnusualKind.UNDECLARED_ROLE, use.key, detail)
 
-    def _first_seen(self, uses: Sequence[Use]) -> Iterator[Unusual]:
+    def _first_seen(self, uses: Sequence[UsageCounter]) -> Iterator[Unusual]:
         """Tell the apps whose first request on a role comes late in the log."""
         starts: dict[tuple[str, str], list[str]] = {}
         for known in self._uses.values():
             starts.setdefault(known.key[:2], []).append(known.seen_first)
         for use in uses:
             first = use.seen_first
-            known_for = moment(first) - moment(self._log_first)
+            known_for = parse_utc(first) - parse_utc(self._log_first)
             if first < self._since or known_for < timedelta(days=KNOWN_DAYS):
                 continue
             others = sum(start < first for start in starts[use.key[:2]])
@@ -258,7 +266,7 @@ class Reporter:
             until=self.asked.until,
             first=min([*firsts, *times], default=None),
             last=max([*lasts, *times], default=None),
-            log_first=None if self._log_first == "~" else moment(self._log_first),
+            log_first=None if self._log_first == "~" else parse_utc(self._log_first),
         )
 
     def _totals(self, usage: Sequence[Usage], unusual: int) -> Totals:
@@ -285,7 +293,7 @@ class Reporter:
             yield Limit("unusual", UNUSUAL_MAX, out, f"{out} further findings are not listed")
 
 
-def placed(row: Row) -> str:
+def placed(row: JoinedRow) -> str:
     """Return a row's mount, with its namespace in front unless that is the root."""
     namespace = row.entry.request.namespace
     if namespace is None or namespace.id == "root":
@@ -301,12 +309,12 @@ def _text(time: datetime | None) -> str | None:
     return text.rstrip("0") if "." in text else text
 
 
-def _key(found: Unusual) -> Key:
+def _key(found: Unusual) -> UsageKey:
     return found.mount, found.role, found.app, found.auth
 
 
-def _by_key(unusual: Sequence[Unusual]) -> dict[Key, set[UnusualKind]]:
-    found: dict[Key, set[UnusualKind]] = {}
+def _by_key(unusual: Sequence[Unusual]) -> dict[UsageKey, set[UnusualKind]]:
+    found: dict[UsageKey, set[UnusualKind]] = {}
     for each in unusual:
         found.setdefault(_key(each), set()).add(each.kind)
     return found
@@ -330,10 +338,10 @@ def _top_apps(usage: Sequence[Usage]) -> tuple[TopApp, ...]:
 
 
 def report(
-    sources: Sources, options: ScanOptions | None = None, asked: Asked | None = None
+    sources: Sources, options: ScanOptions | None = None, asked: ReportScope | None = None
 ) -> Report:
     """Read the logs once, and return what they add up to."""
     reading = scan(sources, replace(options or ScanOptions(), every_change=True))
-    adding = Reporter(asked or Asked())
+    adding = Reporter(asked or ReportScope())
     adding.add(reading.rows())
     return adding.report(sources.inputs(), reading.counts())

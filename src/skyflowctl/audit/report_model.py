@@ -82,7 +82,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ReportSubject:
     """What the report is about: the cluster's name and the environment; empty: not named."""
 
     cluster: str = ""
@@ -281,4 +281,4 @@ class Report:
     top_apps: tuple[TopApp, ...]
     rules: tuple[Rule, ...]
     limits: tuple[Limit, ...] = ()
-    subject: Subject = Subject()
+    subject: ReportSubject = ReportSubject()

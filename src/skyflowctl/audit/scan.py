@@ -13,18 +13,18 @@ from heapq import merge
 from itertools import chain, islice
 
 from skyflowctl.audit.admin import details, has_details, is_change
-from skyflowctl.audit.clipping import LONG_LINE_BYTES, clipped
+from skyflowctl.audit.clipping import LONG_LINE_BYTES, clip_entry
 from skyflowctl.audit.ctx import HASH_PREFIX
-from skyflowctl.audit.entries import Entry, decode, decode_all
+from skyflowctl.audit.entries import Entry, decode_all, decode_line
 from skyflowctl.audit.envelopes import Opener
-from skyflowctl.audit.holding import REORDER_SECONDS, Holding, Record
-from skyflowctl.audit.join import Handlers, Joiner, Row
+from skyflowctl.audit.join import Handlers, JoinedRow, Joiner
 from skyflowctl.audit.lines import TOO_LONG, blocks, lines_with
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import Counts, UnreadSpan
 from skyflowctl.audit.recogniser import Recogniser
+from skyflowctl.audit.reorder import REORDER_SECONDS, Holding, Record
 from skyflowctl.audit.sources import LogFile, Sources, Stream
-from skyflowctl.audit.times import moment
+from skyflowctl.audit.times import parse_utc
 from skyflowctl.audit.unread import Dating, Unread, known_format, no_audit_log
 
 LOGIN_NEEDLE = b'mount_class":"auth"'
@@ -160,9 +160,9 @@ class Scan:
         joiner.finish()
         yield from holding.rest()
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[JoinedRow]:
         """Yield every token request and credential change as it is joined, fast."""
-        joined: list[Row] = []
+        joined: list[JoinedRow] = []
         joiner = self._joiner = Joiner(
             self._recogniser(),
             Logins(),
@@ -198,7 +198,9 @@ class Scan:
     def _unread_span(self) -> UnreadSpan:
         first, last = self._unread.span()
         return UnreadSpan(
-            self._unread.lines, moment(first) if first else None, moment(last) if last else None
+            self._unread.lines,
+            parse_utc(first) if first else None,
+            parse_utc(last) if last else None,
         )
 
     def _recogniser(self) -> Recogniser:
@@ -332,7 +334,7 @@ class Scan:
         """Yield the entries of lines, with these; what is none is counted."""
         dating = Dating(self._unread)
         for line in lines:
-            entry = decode(line)
+            entry = decode_line(line)
             if isinstance(entry, str):
                 self._damaged[entry] += 1
                 dating.unreadable(line)
@@ -354,7 +356,9 @@ class Scan:
             elif changes and has_details(request):
                 entry.details = details(line)
             size = len(line)
-            found.append((clipped(entry) if size > LONG_LINE_BYTES else entry, node, size, number))
+            found.append(
+                (clip_entry(entry) if size > LONG_LINE_BYTES else entry, node, size, number)
+            )
         return found
 
 

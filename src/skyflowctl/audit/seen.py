@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from skyflowctl.audit.changes import Target
+from skyflowctl.audit.changes import AuditTarget
 from skyflowctl.audit.entries import Entry
 from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import ChangeKind
@@ -24,7 +24,7 @@ class Logged(NamedTuple):
     node: str
     stream: int
     device: int
-    target: Target
+    target: AuditTarget
     change: ChangeKind | None
     size: int
 

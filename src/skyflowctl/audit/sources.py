@@ -18,9 +18,9 @@ from typing import BinaryIO
 from skyflowctl.audit.digesting import Stored, unpacked
 from skyflowctl.audit.lines import Readable
 from skyflowctl.audit.spans import Span, span_of
-from skyflowctl.errors import InvalidInput, UsageError
+from skyflowctl.errors import InvalidInputError, UsageError
 
-STDIN = "-"
+FROM_STDIN = "-"
 _NODE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,62})=(.+)", re.DOTALL)
 _PACKED = re.compile(r"\.(gz|zst|zstd)$")
 _ROTATED = re.compile(
@@ -127,7 +127,7 @@ def open_sources(
             why="this command reads the server's audit log files",
             fix="name files, for example 'audit.log*', NODE=PATH for each node, or - for stdin",
         )
-    if sum(pattern == STDIN or pattern.endswith("=-") for pattern in patterns) > 1:
+    if sum(pattern == FROM_STDIN or pattern.endswith("=-") for pattern in patterns) > 1:
         raise UsageError(
             "- is given twice",
             why="standard input can be read only once",
@@ -145,7 +145,7 @@ def _named(pattern: str) -> list[LogFile]:
     node, path = "", pattern
     if (match := _NODE.fullmatch(pattern)) and not os.path.lexists(pattern):
         node, path = match[1], match[2]
-    if path == STDIN:
+    if path == FROM_STDIN:
         return [LogFile("stdin", None, node or "stdin")]
     if os.path.lexists(path):
         return [_checked(path, node)]
@@ -160,7 +160,7 @@ def _named(pattern: str) -> list[LogFile]:
                 fix="check the folder and the pattern, for example with ls",
             )
         return [_checked(each, node) for each in found]
-    raise InvalidInput(
+    raise InvalidInputError(
         f"there is no file {path}",
         why="the path does not exist",
         fix="name the audit device's file, or quote a glob such as 'audit.log*'",
@@ -185,8 +185,8 @@ def _checked(name: str, node: str) -> LogFile:
     return LogFile(name, path, node)
 
 
-def _unreadable(name: str, error: OSError) -> InvalidInput:
-    return InvalidInput(
+def _unreadable(name: str, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
         f"{name} cannot be read",
         why=(error.strerror or str(error)).lower(),
         fix="the server writes its log with mode 0600: run as its user, or copy the file",
@@ -213,7 +213,7 @@ def _opened(file: LogFile, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
 def _identity(file: LogFile) -> tuple[int, int] | str:
     """Tell a file that two patterns match (or two links name) from two files."""
     if file.path is None:
-        return STDIN
+        return FROM_STDIN
     found = file.path.stat()
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else file.name
 
@@ -228,7 +228,7 @@ def _streams(files: list[LogFile]) -> tuple[Stream, ...]:
     groups: dict[tuple[str, str, str], list[LogFile]] = {}
     for file in files:
         folder = str(file.path.parent) if file.path else ""
-        base = base_name(file.path) if file.path else STDIN
+        base = base_name(file.path) if file.path else FROM_STDIN
         groups.setdefault((file.node, folder, base), []).append(file)
     names = _node_names(list(groups))
     found = []

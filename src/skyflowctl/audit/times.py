@@ -31,6 +31,6 @@ def _converted(time: str) -> str | None:
         return None
 
 
-def moment(text: str) -> datetime:
+def parse_utc(text: str) -> datetime:
     """Return the aware datetime of a text that ``utc_text`` made."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from skyflowctl.audit.times import utc_text
-from skyflowctl.errors import InvalidInput
+from skyflowctl.errors import InvalidInputError
 
 _TIME = re.compile(rb'"time\\?": {0,4}\\?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)Z\\?"')
 _KEY_OF_TIME = b'"time'
@@ -144,7 +144,7 @@ def known_format(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def no_audit_log(name: str, head: bytes) -> InvalidInput:
+def no_audit_log(name: str, head: bytes) -> InvalidInputError:
     """Return the error for a file of which nothing can be read.
 
     Args:
@@ -152,7 +152,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInput:
         head: its first bytes, unpacked.
     """
     what, fix = known_format(head) or (_told_by_text(head), _FIX)
-    return InvalidInput(
+    return InvalidInputError(
         f"{name} is not an audit log: none of it could be read",
         why=what,
         fix=fix.format(name=name),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from skyflowctl.audit.report_model import HOURS, Rule, Unusual, UnusualKind
-from skyflowctl.audit.times import moment
+from skyflowctl.audit.times import parse_utc
 from skyflowctl.text import counted
 
 KNOWN_DAYS = 7
@@ -46,7 +46,7 @@ class Pattern:
 Patterns = Mapping[tuple[str, str], Pattern]
 """By mount path and role."""
 
-Key = tuple[str, str, str, str]
+UsageKey = tuple[str, str, str, str]
 """Mount, role, app, and how it logged in."""
 
 
@@ -66,9 +66,9 @@ class Group:
         self.first = min(self.first, first) if self.first else first
         self.last = max(self.last, last)
 
-    def told(self, kind: UnusualKind, key: Key, detail: str) -> Unusual:
+    def told(self, kind: UnusualKind, key: UsageKey, detail: str) -> Unusual:
         """Return the finding."""
-        first, last = moment(self.first), moment(self.last)
+        first, last = parse_utc(self.first), parse_utc(self.last)
         return Unusual(kind, *key, detail, self.count, self.granted, first, last)
 
 
@@ -118,7 +118,7 @@ class Habit:
         self._hours.add(int(first[11:13]))
         self._requests.add(count, granted, first, last)
 
-    def told(self, key: Key) -> Unusual | None:
+    def told(self, key: UsageKey) -> Unusual | None:
         """Return the finding, with the hours that were usual when it began; None: none."""
         if not self._hours:
             return None

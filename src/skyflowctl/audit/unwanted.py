@@ -1,7 +1,7 @@
 """What should not be there at all: root tokens, role ids changed by hand, undeclared roles."""
 
-from skyflowctl.audit.join import Row
-from skyflowctl.audit.model import ChangeKind, CredentialChange, Outcome
+from skyflowctl.audit.join import JoinedRow
+from skyflowctl.audit.model import ChangeKind, CredentialChange, RequestOutcome
 from skyflowctl.audit.report_model import Unusual, UnusualKind
 from skyflowctl.audit.unusual import Group
 
@@ -16,8 +16,8 @@ class _Use:
         self.group = Group()
         self.tokens = self.changes = 0
 
-    def add(self, row: Row) -> None:
-        done = int(row.outcome is Outcome.GRANTED)
+    def add(self, row: JoinedRow) -> None:
+        done = int(row.outcome is RequestOutcome.GRANTED)
         self.group.add(1, done, row.time, row.time)
         self.tokens += row.change is None
         self.changes += row.change not in (None, ChangeKind.ROOT_TOKEN_USED)
@@ -29,7 +29,7 @@ class RootUses:
     def __init__(self) -> None:
         self._uses: dict[tuple[str, str], _Use] = {}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: JoinedRow) -> None:
         """Take in a request of a root token."""
         key = (row.app, row.entry.request.remote_address)
         use = self._uses.get(key)
@@ -64,7 +64,12 @@ def role_id_changed(change: CredentialChange) -> Unusual | None:
     """Return the finding for a role whose id was changed without a run of skyflowctl."""
     field = next((one for one in change.fields if one.field == "role_ids"), None)
     by_hand = change.kind is ChangeKind.ROLE_WRITTEN and not change.run_id
-    if not by_hand or field is None or change.created or change.outcome is not Outcome.GRANTED:
+    if (
+        not by_hand
+        or field is None
+        or change.created
+        or change.outcome is not RequestOutcome.GRANTED
+    ):
         return None
     was = f"from {field.before}" if field.before else "from a value that the logs do not show"
     return Unusual(

@@ -1,19 +1,19 @@
 """What one app asked of one role: the figures that the report adds up, row by row."""
 
 from skyflowctl.audit.buckets import Timeline
-from skyflowctl.audit.join import Row
-from skyflowctl.audit.model import Outcome
+from skyflowctl.audit.join import JoinedRow
+from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.report_model import HOURS, Tally, UnusualKind, Usage
-from skyflowctl.audit.times import moment
-from skyflowctl.audit.unusual import Group, Habit, Key, Pattern
+from skyflowctl.audit.times import parse_utc
+from skyflowctl.audit.unusual import Group, Habit, Pattern, UsageKey
 
 CTX_MAX = 50_000
 """Different values of ctx that are told apart in one row,"""
 CTX_TOTAL_MAX = 500_000
 """and in all rows: 50 MB. What is more is told as "more than"."""
 
-_GRANTED = Outcome.GRANTED
-_ERRORS = frozenset({Outcome.DENIED, Outcome.REFUSED, Outcome.FAILED})
+_GRANTED = RequestOutcome.GRANTED
+_ERRORS = frozenset({RequestOutcome.DENIED, RequestOutcome.REFUSED, RequestOutcome.FAILED})
 
 
 class CtxBudget:
@@ -25,7 +25,7 @@ class CtxBudget:
         self.left = left
 
 
-class Use:
+class UsageCounter:
     """One row of the report in the making.
 
     Requests of one minute (or hour) are taken in one by one, cheaply, and settled together.
@@ -58,7 +58,12 @@ class Use:
     )
 
     def __init__(
-        self, key: Key, timeline: Timeline, budget: CtxBudget, pattern: Pattern | None, time: str
+        self,
+        key: UsageKey,
+        timeline: Timeline,
+        budget: CtxBudget,
+        pattern: Pattern | None,
+        time: str,
     ) -> None:
         self.key = key
         self.pattern = pattern
@@ -78,7 +83,7 @@ class Use:
         self._minute = self._run_first = self._run_last = ""
         self._run = self._bad = self._errors = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: JoinedRow) -> None:
         """Take in a request of the report's range."""
         time = row[0]
         minute = time[: self._timeline.apart]
@@ -108,13 +113,13 @@ class Use:
                 if not self.pattern.matches(ctx):
                     self._outside(ctx, time, outcome)
 
-    def add_before(self, time: str, outcome: Outcome) -> None:
+    def add_before(self, time: str, outcome: RequestOutcome) -> None:
         """Take in a request before the range: it counts only for what is usual."""
         self.habit.note(time, 1)
         self._timeline.add_hour(self.key[0], time, 1, int(outcome in _ERRORS))
         self.seen_first = min(self.seen_first, time)
 
-    def _no_token(self, outcome: Outcome) -> None:
+    def _no_token(self, outcome: RequestOutcome) -> None:
         self.not_granted[outcome] = self.not_granted.get(outcome, 0) + 1
         self._bad += 1
         self._errors += outcome in _ERRORS
@@ -126,7 +131,7 @@ class Use:
         self.budget.left -= 1
         self.ctxs.add(value)
 
-    def _outside(self, ctx: str, time: str, outcome: Outcome) -> None:
+    def _outside(self, ctx: str, time: str, outcome: RequestOutcome) -> None:
         self.example = self.example or ctx
         self.outside.add(1, int(outcome is _GRANTED), time, time)
 
@@ -152,11 +157,11 @@ class Use:
         return Tally(
             self.requests,
             self.requests - sum(bad.values()),
-            denied=bad.get(Outcome.DENIED, 0),
-            refused=bad.get(Outcome.REFUSED, 0),
-            failed=bad.get(Outcome.FAILED, 0),
-            unknown=bad.get(Outcome.UNKNOWN, 0),
-            pending=bad.get(Outcome.PENDING, 0),
+            denied=bad.get(RequestOutcome.DENIED, 0),
+            refused=bad.get(RequestOutcome.REFUSED, 0),
+            failed=bad.get(RequestOutcome.FAILED, 0),
+            unknown=bad.get(RequestOutcome.UNKNOWN, 0),
+            pending=bad.get(RequestOutcome.PENDING, 0),
         )
 
     def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:
@@ -168,8 +173,8 @@ class Use:
             distinct_ctx=len(self.ctxs),
             more_ctx=self.more_ctx,
             wrapped=self.wrapped,
-            first=moment(self.first),
-            last=moment(self.last),
+            first=parse_utc(self.first),
+            last=parse_utc(self.last),
             busiest_hour=busiest,
             busiest_count=self._hours[busiest],
             unusual=unusual,

@@ -24,7 +24,7 @@ def until(text: str, now: datetime) -> datetime:
     return _moment(text, now, "--until", timedelta(days=1))
 
 
-def days(text: str, flag: str, now: datetime) -> timedelta:
+def parse_days(text: str, flag: str, now: datetime) -> timedelta:
     """Return the span that a number of days, or a text such as ``36h``, names.
 
     Raises:

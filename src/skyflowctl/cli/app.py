@@ -1,6 +1,6 @@
 """The typer application: groups that import a command when it is called.
 
-Both ways in (:func:`run` for the process, ``typer.testing.CliRunner`` on :data:`app`)
+Both ways in (:func:`run_command_line` for the process, ``typer.testing.CliRunner`` on :data:`app`)
 end in :meth:`LazyGroup.main`, so exit codes and envelopes are the same in both.
 """
 
@@ -18,10 +18,10 @@ from typer.main import get_command
 from skyflowctl.cli import help as pages
 from skyflowctl.cli import streams
 from skyflowctl.cli.command import load
-from skyflowctl.cli.habits import behind_the_name
+from skyflowctl.cli.habits import after_command_name
 from skyflowctl.cli.options import OutputOptions
-from skyflowctl.cli.run import Run, run_command
-from skyflowctl.cli.table import GROUPS, children, find
+from skyflowctl.cli.registry import GROUPS, children, find_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
@@ -45,7 +45,7 @@ class LazyGroup(TyperGroup):
         """Return the command or group of that name, imported now, or None."""
         if not self.prefix and cmd_name in GROUPS:
             return _group(cmd_name)
-        row = find(f"{self.prefix} {cmd_name}".strip())
+        row = find_command(f"{self.prefix} {cmd_name}".strip())
         return load(row) if row else None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -69,7 +69,7 @@ class LazyGroup(TyperGroup):
         """Parse and run; a wrong command line is said as any other failure (exit 64)."""
         given = list(sys.argv[1:] if args is None else args)
         try:
-            given = behind_the_name(given)
+            given = after_command_name(given)
             code = super().main(given, "skyflowctl", standalone_mode=False)
         except (TyperException, UsageError) as error:
             _fail(given, _usage_error(error, command_named(given)))
@@ -117,7 +117,7 @@ def _usage_error(error: TyperException | UsageError, command: str) -> UsageError
 def _fail(args: list[str], error: BaseException) -> NoReturn:
     """Say a failure that came before or beside a command's own run, and leave."""
 
-    def work(_: Run) -> NoReturn:
+    def work(_: CommandRun) -> NoReturn:
         raise error
 
     output = OutputOptions(
@@ -140,9 +140,9 @@ def json_asked(args: Sequence[str]) -> bool:
 def command_named(args: Sequence[str]) -> str:
     """Return the name of the command that a command line calls; empty for none."""
     words = [word for word in args if not word.startswith("-")][:2]
-    if len(words) == 2 and find(" ".join(words)):
+    if len(words) == 2 and find_command(" ".join(words)):
         return " ".join(words)
-    known = bool(words) and (words[0] in GROUPS or find(words[0]) is not None)
+    known = bool(words) and (words[0] in GROUPS or find_command(words[0]) is not None)
     return words[0] if known else ""
 
 
@@ -189,13 +189,13 @@ def root_group() -> LazyGroup:
     return built
 
 
-def run(args: list[str]) -> NoReturn:
+def run_command_line(args: list[str]) -> NoReturn:
     """Run a command line and leave with its exit code."""
     root_group().main(args)
 
 
 def every_command() -> list[tuple[str, TyperCommand]]:
     """Import all commands and return them by full name, in the table's order."""
-    from skyflowctl.cli.table import COMMANDS
+    from skyflowctl.cli.registry import COMMANDS
 
     return [(row.name, load(row)) for row in COMMANDS]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.operations.credentials import ManifestCredentials
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.token_service import TokenServiceOnDemand
-from skyflowctl.rotation.ports import Event, Notice, World
+from skyflowctl.rotation.ports import Dependencies, Notice, RotationEvent
 
 if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def replacer_for(
     gateway: "Gateway",
     source: "CredentialSource",
-    run: Run,
+    run: CommandRun,
     stop: "Stop",
     say: Callable[[str], None],
     *,
@@ -36,11 +36,11 @@ def replacer_for(
         unverified_nodes: go on though there are nodes that nobody named.
     """
 
-    def tell(event: Event) -> None:
+    def tell(event: RotationEvent) -> None:
         if isinstance(event, Notice):
             say(f"{event.mount}: {event.text}")
 
-    def world(recorded: "Gateway") -> World:
+    def world(recorded: "Gateway") -> Dependencies:
         from skyflowctl.cli.wiring_rotation import rotation_world
 
         hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from skyflowctl.cli.options import OUTPUT_PANEL, option
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class RowsEvidence:
 
     def finish(
         self,
-        run: Run,
+        run: CommandRun,
         sources: "Sources",
         counts: "Counts",
         asked: Mapping[str, Any],
@@ -129,7 +129,9 @@ def _json(value: Any) -> Any:
     return [_json(each) for each in value] if isinstance(value, tuple) else value
 
 
-def warn_of_spans(run: Run, folder: str | None, since: str | None, until: str | None) -> None:
+def warn_of_spans(
+    run: CommandRun, folder: str | None, since: str | None, until: str | None
+) -> None:
     """Warn that evidence of a span back from now cannot be made again by the same words."""
     from skyflowctl.audit.when import is_span
 
@@ -162,7 +164,7 @@ def check_evidence(folder: str | None) -> None:
 
 def keep_answer(
     folder: str | None,
-    run: Run,
+    run: CommandRun,
     sources: "Sources",
     counts: "Counts",
     *,

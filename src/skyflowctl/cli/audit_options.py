@@ -23,11 +23,11 @@ from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from skyflowctl.audit.model import Outcome
+    from skyflowctl.audit.model import RequestOutcome
     from skyflowctl.audit.query import Query
     from skyflowctl.audit.sources import Sources
 
-VARIABLE = "SKYFLOWCTL_AUDIT_LOG"
+LOG_VARIABLE = "SKYFLOWCTL_AUDIT_LOG"
 FILTER_PANEL = "Which requests"
 
 LogsArgument = Annotated[
@@ -35,7 +35,7 @@ LogsArgument = Annotated[
     typer.Argument(
         metavar="[LOG]...",
         help="Audit log files, globs, NODE=PATH, or - for stdin; .gz and .zst too. "
-        f"Default: ${VARIABLE}, else the dev stack's.",
+        f"Default: ${LOG_VARIABLE}, else the dev stack's.",
         show_default=False,
     ),
 ]
@@ -153,14 +153,14 @@ def log_patterns(
 
     if given:
         return tuple(given)
-    named = os.environ.get(VARIABLE, "")
+    named = os.environ.get(LOG_VARIABLE, "")
     if named:
         return tuple(one for one in named.split(os.pathsep) if one)
     if dev or _is_dev(address):
         return (f"dev={_from_here(find_layout(os.environ).audit_log)}",)
     raise UsageError(
         "no audit log is named",
-        why=f"there is no argument and no ${VARIABLE}, and the dev stack is not the server",
+        why=f"there is no argument and no ${LOG_VARIABLE}, and the dev stack is not the server",
         fix="name the audit device's files, such as 'logs/audit.log*', or - for stdin",
         code="no-audit-log",
     )
@@ -217,7 +217,7 @@ def plugin_names(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given or ()) or (DEFAULT_PLUGIN,)
 
 
-def namespace_of(target: TargetOptions) -> str:
+def named_namespace(target: TargetOptions) -> str:
     """Return the namespace that a manifest is for where no server is asked; empty: the root."""
     from skyflowctl.vault.environment import variable
 
@@ -247,15 +247,15 @@ def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) 
     return tuple(found)
 
 
-def outcomes(given: Sequence[str] | None) -> "tuple[Outcome, ...]":
+def outcomes(given: Sequence[str] | None) -> "tuple[RequestOutcome, ...]":
     """Return what ``--outcome`` means.
 
     Raises:
         UsageError: a word is none of them.
     """
-    from skyflowctl.audit.model import Outcome
+    from skyflowctl.audit.model import RequestOutcome
 
-    known = {one.value for one in Outcome}
+    known = {one.value for one in RequestOutcome}
     wrong = [word for word in given or () if word not in known]
     if wrong:
         raise UsageError(
@@ -263,7 +263,7 @@ def outcomes(given: Sequence[str] | None) -> "tuple[Outcome, ...]":
             why="a request ends as " + ", ".join(sorted(known)),
             fix="give one of these words; repeat the flag for several",
         )
-    return tuple(Outcome(word) for word in given or ())
+    return tuple(RequestOutcome(word) for word in given or ())
 
 
 def query_of(filters: FilterOptions, now: "datetime") -> "Query":

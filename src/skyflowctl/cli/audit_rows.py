@@ -6,16 +6,16 @@ from typing import Any
 
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import TokenRequest
-from skyflowctl.cli.render.audit import FIELDS, Table, cells, request_json, show_request
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.render.audit import FIELDS, StreamedTable, cells, request_json, show_request
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.errors import UsageError
 
-KEPT_MAX = 40_000
+JSON_ROWS_MAX = 40_000
 """Rows of one JSON object: about 200 MB while it is written."""
 
 
-class ReaderGone(Exception):
+class ReaderGoneError(Exception):
     """Nobody reads the output any more (``| head``): no error, and no reason to go on."""
 
 
@@ -31,13 +31,13 @@ def writing() -> Iterator[None]:
         yield
     except BrokenPipeError:
         drop_stdout()
-        raise ReaderGone from None
+        raise ReaderGoneError from None
     except OSError as error:
         drop_stdout()
         raise output_failed(error) from None
 
 
-class Rows:
+class RowWriter:
     """Takes requests and writes each in the form that was asked for, as it comes.
 
     Args:
@@ -48,11 +48,11 @@ class Rows:
         written: how many requests were added.
     """
 
-    def __init__(self, run: Run, form: str, *, in_full: bool = False) -> None:
+    def __init__(self, run: CommandRun, form: str, *, in_full: bool = False) -> None:
         self.kept: list[dict[str, Any]] = []
         self.written = 0
         self._terminal = run.terminal
-        self._table = Table(run.terminal)
+        self._table = StreamedTable(run.terminal)
         self._add = self._writer(run, form, in_full)
 
     def add(self, request: TokenRequest) -> None:
@@ -74,16 +74,18 @@ class Rows:
             self._terminal.out.flush()
 
     def _keep(self, row: dict[str, Any]) -> None:
-        if len(self.kept) >= KEPT_MAX:
+        if len(self.kept) >= JSON_ROWS_MAX:
             raise UsageError(
-                f"there are more than {KEPT_MAX} requests",
+                f"there are more than {JSON_ROWS_MAX} requests",
                 why="one JSON object has to be held as a whole, and that many take too much memory",
                 fix="-o ndjson or -o csv write any number; or ask for less, with --since",
                 code="too-many-rows",
             )
         self.kept.append(row)
 
-    def _writer(self, run: Run, form: str, in_full: bool) -> Callable[[dict[str, Any]], None]:
+    def _writer(
+        self, run: CommandRun, form: str, in_full: bool
+    ) -> Callable[[dict[str, Any]], None]:
         if form == "json":
             return self._keep
         if form == "ndjson":

@@ -14,7 +14,7 @@ from typer.main import get_command
 from skyflowctl.cli import help as pages
 from skyflowctl.cli.habits import translate
 from skyflowctl.cli.options import COMMON_PANEL, OptionGroup
-from skyflowctl.cli.table import Row
+from skyflowctl.cli.registry import CommandRow
 from skyflowctl.errors import ExitCode, UsageError
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -23,7 +23,7 @@ _PANEL_ORDER = ("Arguments", COMMON_PANEL)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CommandMeta:
     """What a command's help says beyond its docstring and options.
 
     Args:
@@ -51,13 +51,13 @@ def command(
     """
 
     def mark(function: F) -> F:
-        setattr(function, _FACTS, Facts(examples, (ExitCode.OK, *exits), env))
+        setattr(function, _FACTS, CommandMeta(examples, (ExitCode.OK, *exits), env))
         return function
 
     return mark
 
 
-def load(row: Row) -> "Command":
+def load(row: CommandRow) -> "Command":
     """Import a row's module and return its command."""
     module = import_module(f"skyflowctl.cli.commands.{row.module}")
     function = getattr(module, row.attribute)
@@ -146,8 +146,8 @@ def _members(group: type[Any]) -> list[inspect.Parameter]:
 class Command(TyperCommand):
     """A command whose help page has examples, panels and its exit codes."""
 
-    facts: Facts
-    row: Row
+    facts: CommandMeta
+    row: CommandRow
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words behind the command's name, flags of habit included."""

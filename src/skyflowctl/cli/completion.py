@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.help import TOPICS
-from skyflowctl.cli.table import GROUPS, children
+from skyflowctl.cli.registry import GROUPS, children
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring, wiring_dev
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest, Mount, Role
 
 
-def dry_run(
+def creds_dry_run(
     mount: str,
     role: str,
     ctx: "Ctx | None",
     file: Sequence[str] | None,
-    run: Run,
+    run: CommandRun,
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def dry_run(
     """
     from skyflowctl.operations.dry_run import mint_dry
 
-    manifest = manifests.load_manifest(file, run).manifest
+    manifest = manifests.load_named_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)
     dev = wiring_dev.dev_stack_is_named()
     own = wiring.manifest_credentials(manifest, run, allow_hosts)
@@ -57,7 +57,7 @@ def direct(
     role: str,
     ctx: "Ctx | None",
     file: Sequence[str] | None,
-    run: Run,
+    run: CommandRun,
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def direct(
 
     if wiring_dev.dev_stack_is_named():
         raise wiring_dev.refuse_direct()
-    manifest = manifests.load_manifest(file, run).manifest
+    manifest = manifests.load_named_manifest(file, run).manifest
     found, wanted = _declared(manifest, mount, role)
     source = wiring.manifest_credentials(manifest, run, allow_hosts)
     account = source.account(found.name)

@@ -23,7 +23,7 @@ _STATUS_OF_CODE: Mapping[int, Status] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CommandResult:
     """What a command has to say.
 
     Args:
@@ -81,7 +81,7 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
-def to_json(value: Any, *, indent: int | None = 2) -> str:
+def safe_json(value: Any, *, indent: int | None = 2) -> str:
     """Return JSON text in which no character can act on a terminal.
 
     Anything that JSON does not know, a :class:`skyflowctl.secret.Secret` above all,
@@ -100,7 +100,7 @@ class EventStream:
 
     def event(self, type_: str, **fields: Any) -> None:
         """Write one event at once."""
-        self._out.write(to_json({"type": type_, **fields}, indent=None) + "\n")
+        self._out.write(safe_json({"type": type_, **fields}, indent=None) + "\n")
         self._out.flush()
 
     def result(self, whole: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from skyflowctl.cli.output_schemas import field_places
-from skyflowctl.cli.table import children, find
+from skyflowctl.cli.registry import children, find_command
 from skyflowctl.errors import UsageError
 
 _LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
@@ -32,11 +32,11 @@ _OPEN = frozenset({"config show"})  # beside the published fields it shows the e
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,40}")
 _FORMS = frozenset({"table", "json", "env", "raw", "sarif"})
 
-Options = Mapping[str, bool]
+FlagTable = Mapping[str, bool]
 """Every option's name, such as ``-o`` or ``--output``, to whether a value follows it."""
 
 
-def translate(command: str, words: Sequence[str], options: Options) -> list[str]:
+def translate(command: str, words: Sequence[str], options: FlagTable) -> list[str]:
     """Return a command's words with the flags of habit in our own form.
 
     Args:
@@ -63,7 +63,7 @@ def translate(command: str, words: Sequence[str], options: Options) -> list[str]
     return taken
 
 
-def behind_the_name(words: Sequence[str]) -> list[str]:
+def after_command_name(words: Sequence[str]) -> list[str]:
     """Return a command line with the flags in front of the command's name behind it.
 
     So ``-address=URL status`` is ``status -address=URL``: other clients take flags there.
@@ -74,7 +74,7 @@ def behind_the_name(words: Sequence[str]) -> list[str]:
     name: list[str] = []
     flags: list[str] = []
     left = list(words)
-    while left and not find(" ".join(name)):
+    while left and not find_command(" ".join(name)):
         known = [word for word, _, _ in children(" ".join(name))]
         word = left[0]
         if word in known:
@@ -85,13 +85,13 @@ def behind_the_name(words: Sequence[str]) -> list[str]:
             break
     if not flags:
         return list(words)
-    if not left and not find(" ".join(name)):
+    if not left and not find_command(" ".join(name)):
         raise UsageError(
             "no command is named",
             why=f"{flags[0].partition('=')[0]} is an option of a command",
             fix=f"'skyflowctl {' '.join([*name, '--help'])}' lists the commands",
         )
-    return [*name, *flags, *left] if find(" ".join(name)) else [*name, *left]
+    return [*name, *flags, *left] if find_command(" ".join(name)) else [*name, *left]
 
 
 def _value_in_front(flag: str, left: list[str], known: Sequence[str]) -> list[str]:
@@ -104,7 +104,7 @@ def _value_in_front(flag: str, left: list[str], known: Sequence[str]) -> list[st
 
 
 def _one(
-    command: str, match: re.Match[str], options: Options, left: Iterator[str]
+    command: str, match: re.Match[str], options: FlagTable, left: Iterator[str]
 ) -> Sequence[str]:
     """Return one long flag in our form, with its value."""
     dashes, name, value = match[1], match[2], match[3]
@@ -122,7 +122,7 @@ def _one(
     return [match[0]]
 
 
-def _check_bundle(command: str, word: str, options: Options) -> None:
+def _check_bundle(command: str, word: str, options: FlagTable) -> None:
     """Refuse a word with one dash, unless it is short options without values, such as -vy.
 
     Read as short options, ``-force`` would be ``-f`` with the value ``orce``. A form of
@@ -153,14 +153,14 @@ def _check_bundle(command: str, word: str, options: Options) -> None:
     )
 
 
-def _value_behind(word: str, options: Options, left: Iterator[str]) -> list[str]:
+def _value_behind(word: str, options: FlagTable, left: Iterator[str]) -> list[str]:
     """Return the word behind an option that takes a value; it is no flag, whatever it is."""
     if not options.get(word, False):
         return []
     return [value for value in [next(left, None)] if value is not None]
 
 
-def _format(command: str, value: str | None, options: Options) -> Sequence[str]:
+def _format(command: str, value: str | None, options: FlagTable) -> Sequence[str]:
     if value in {"json", "table"} and "--output" in options:
         return ["--output", value or ""]
     why = "the forms are table and json" if "--output" in options else "it has one form only"
@@ -168,7 +168,7 @@ def _format(command: str, value: str | None, options: Options) -> Sequence[str]:
     raise _refused("this form of output is not known", why, fix)
 
 
-def _field(command: str, value: str | None, _options: Options) -> Sequence[str]:
+def _field(command: str, value: str | None, _options: FlagTable) -> Sequence[str]:
     if command == "creds" and value == "access_token":
         return ["--output", "raw"]
     places = field_places(command)
@@ -191,7 +191,7 @@ def _field(command: str, value: str | None, _options: Options) -> Sequence[str]:
     )
 
 
-def _auto_approve(command: str, value: str | None, options: Options) -> Sequence[str]:
+def _auto_approve(command: str, value: str | None, options: FlagTable) -> Sequence[str]:
     if "--yes" not in options:
         raise _refused(
             f"{command} asks nothing",
@@ -207,7 +207,7 @@ def _auto_approve(command: str, value: str | None, options: Options) -> Sequence
     return ["--yes"] if value in _TRUE else []
 
 
-def _target(command: str, value: str | None, _options: Options) -> Sequence[str]:
+def _target(command: str, value: str | None, _options: FlagTable) -> Sequence[str]:
     named = value if value and _MOUNT.fullmatch(value) else "MOUNT"
     raise _refused(
         "a part is not chosen by -target",
@@ -216,7 +216,7 @@ def _target(command: str, value: str | None, _options: Options) -> Sequence[str]
     )
 
 
-def _out(_command: str, _value: str | None, _options: Options) -> Sequence[str]:
+def _out(_command: str, _value: str | None, _options: FlagTable) -> Sequence[str]:
     raise _refused(
         "plans are not saved here",
         "apply makes the plan anew, shows it and asks",
@@ -224,7 +224,7 @@ def _out(_command: str, _value: str | None, _options: Options) -> Sequence[str]:
     )
 
 
-def _variables(_command: str, _value: str | None, _options: Options) -> Sequence[str]:
+def _variables(_command: str, _value: str | None, _options: FlagTable) -> Sequence[str]:
     raise _refused(
         "there are no files of variables",
         "a manifest takes ${NAME} from the environment, and several manifests are merged",
@@ -232,7 +232,7 @@ def _variables(_command: str, _value: str | None, _options: Options) -> Sequence
     )
 
 
-_Habit = Callable[[str, str | None, Options], Sequence[str]]
+_Habit = Callable[[str, str | None, FlagTable], Sequence[str]]
 _HABITS: Mapping[str, _Habit] = {
     "format": _format,
     "field": _field,

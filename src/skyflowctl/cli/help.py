@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 
-from skyflowctl.cli.table import GROUPS, children
+from skyflowctl.cli.registry import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
 # A command to copy is one word, and so is what stands in brackets.

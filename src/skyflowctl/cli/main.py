@@ -11,9 +11,9 @@ def main() -> None:
     args = sys.argv[1:]
     page = quick_page(args)
     if page is None:
-        from skyflowctl.cli.app import run
+        from skyflowctl.cli.app import run_command_line
 
-        run(args)
+        run_command_line(args)
     try:
         sys.stdout.write(page)
         sys.stdout.flush()
@@ -38,7 +38,7 @@ def quick_page(args: list[str]) -> str | None:
 
 def _help_page(args: list[str]) -> str | None:
     from skyflowctl.cli import help as pages
-    from skyflowctl.cli.table import GROUPS
+    from skyflowctl.cli.registry import GROUPS
 
     words = [word for word in args if word not in {"-h", "--help", "help"}]
     if not words:

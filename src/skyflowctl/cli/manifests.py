@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.targets import Named
+    from skyflowctl.operations.targets import MountRef
     from skyflowctl.planner.plan import PlanOptions
 
 # Exactly what nearly every manifest says, found without loading a YAML reader; any other
@@ -35,7 +35,7 @@ def manifest_files(flag_values: Sequence[str] | None) -> tuple[str, ...]:
     return default_files(tuple(flag_values or ()), os.environ)
 
 
-def load_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest":
+def load_named_manifest(flag_values: Sequence[str] | None, run: CommandRun) -> "LoadedManifest":
     """Return the manifest that ``-f``, the environment or the folder names.
 
     Its warnings are shown on stderr.
@@ -51,10 +51,12 @@ def load_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifes
     return loaded
 
 
-def optional_manifest(flag_values: Sequence[str] | None, run: Run) -> "LoadedManifest | None":
+def optional_manifest(
+    flag_values: Sequence[str] | None, run: CommandRun
+) -> "LoadedManifest | None":
     """Return the same, or None when none was named and the folder has none."""
     files = existing_files(tuple(flag_values or ()), os.environ)
-    return load_manifest(files, run) if files else None
+    return load_named_manifest(files, run) if files else None
 
 
 def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
@@ -65,19 +67,19 @@ def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
         UsageError: it is no name and no path.
         InvalidInput: a manifest was named and cannot be read.
     """
-    from skyflowctl.operations.mounts import mount_path
+    from skyflowctl.operations.mounts import resolve_mount_path
 
     if "/" in mount:
-        return mount_path(mount, "")
+        return resolve_mount_path(mount, "")
     files = existing_files(tuple(flag_values or ()), os.environ)
     prefix = _scanned_prefix(files) if files else DEFAULT_PREFIX
     if prefix is not None:
-        return mount_path(mount, prefix)
+        return resolve_mount_path(mount, prefix)
     from skyflowctl.manifest.load import load_manifest as load
 
     manifest = load(files, environ=os.environ).manifest
     declared = (one.path for one in manifest.mounts if one.name == mount)
-    return next(declared, None) or mount_path(mount, manifest.path_prefix)
+    return next(declared, None) or resolve_mount_path(mount, manifest.path_prefix)
 
 
 def mount_name(mount: str, path: str, flag_values: Sequence[str] | None = None) -> str:
@@ -178,14 +180,14 @@ class ChosenMounts:
         manifest: the manifest, where there is one.
     """
 
-    mounts: "tuple[Named, ...] | None"
+    mounts: "tuple[MountRef, ...] | None"
     plugin_name: str
     prefix: str
     manifest: "Manifest | None"
 
 
 def choose_mounts(
-    names: Sequence[str] | None, flag_values: Sequence[str] | None, run: Run
+    names: Sequence[str] | None, flag_values: Sequence[str] | None, run: CommandRun
 ) -> ChosenMounts:
     """Return the mounts that are named, else the manifest's, else the server's.
 
@@ -193,8 +195,8 @@ def choose_mounts(
         UsageError: a name is no name and no path.
         InvalidInput: the manifest is invalid.
     """
-    from skyflowctl.operations.mounts import mount_path
-    from skyflowctl.operations.targets import Named, declared_mounts
+    from skyflowctl.operations.mounts import resolve_mount_path
+    from skyflowctl.operations.targets import MountRef, declared_mounts
 
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None
@@ -205,10 +207,10 @@ def choose_mounts(
         return ChosenMounts(declared, kind, prefix, manifest)
     by_name = {mount.name: mount for mount in declared or ()}
     by_path = {mount.path: mount for mount in declared or ()}
-    paths = [(name, mount_path(name, prefix)) for name in names]
+    paths = [(name, resolve_mount_path(name, prefix)) for name in names]
     chosen = tuple(
         # A declared mount may have a path of its own.
-        by_name.get(name) or by_path.get(path) or Named(name, path)
+        by_name.get(name) or by_path.get(path) or MountRef(name, path)
         for name, path in paths
     )
     return ChosenMounts(chosen, kind, prefix, manifest)

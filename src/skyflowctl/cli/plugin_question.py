@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.run import Run
-from skyflowctl.errors import Problem, Refused
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.errors import Problem, RefusedError
 from skyflowctl.operations.plugins import (
     LostArguments,
     Question,
@@ -20,7 +20,7 @@ def confirm_registration(
     question: Question,
     launcher: Path,
     wanted: Registration,
-    run: Run,
+    run: CommandRun,
     *,
     yes: bool,
     no_input: bool,
@@ -33,13 +33,13 @@ def confirm_registration(
     text = f"{wanted.name} {wanted.version} {_what_changes(run, question)}"
     try:
         wiring.confirm(text, run, yes=yes, no_input=no_input)
-    except Refused as error:
+    except RefusedError as error:
         raise _with_way(error, launcher, wanted, question) from None
     for one in question.lost:
         run.warn(_lost_problem(one, launcher, wanted))
 
 
-def _what_changes(run: Run, question: Question) -> str:
+def _what_changes(run: CommandRun, question: Question) -> str:
     """Name what a registration replaces, and return the question about it."""
     for one in question.changes:
         run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
@@ -78,7 +78,9 @@ def _keeping(launcher: Path, wanted: Registration, lost: Sequence[LostArguments]
     return shlex.join([*words, *pairs])
 
 
-def _with_way(error: Refused, launcher: Path, wanted: Registration, question: Question) -> Refused:
+def _with_way(
+    error: RefusedError, launcher: Path, wanted: Registration, question: Question
+) -> RefusedError:
     """Return the refusal with the command that keeps the arguments, where some are lost."""
     if not question.lost:
         return error
@@ -86,7 +88,7 @@ def _with_way(error: Refused, launcher: Path, wanted: Registration, question: Qu
     env = "; the server tells no --env of a version that runs: add those as well"
     problem = error.problems[0]
     fix = f"{_keeping(launcher, wanted, question.lost)}{env}"
-    return Refused(problem.summary, why=lost[0].summary, fix=fix, code=problem.code)
+    return RefusedError(problem.summary, why=lost[0].summary, fix=fix, code=problem.code)
 
 
 def _replaced_line(one: ReplacedEngine) -> str:

@@ -10,7 +10,7 @@ from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOp
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.rotation_wishes import Verb, Wishes
+    from skyflowctl.operations.rotate_flags import RotateFlags, Verb
     from skyflowctl.rotation.model import Options
 
 _ROTATE_ONLY = (
@@ -23,7 +23,7 @@ _WAITS = "'--retire --wait' waits for the end of the old tokens of a rotation th
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ParsedRotate:
     """A command line that makes sense.
 
     Args:
@@ -40,7 +40,7 @@ class Request:
     only_due: bool
     flags: RotateOptions
     options: "Options"
-    wishes: "Wishes"
+    wishes: "RotateFlags"
 
 
 def read_request(
@@ -48,13 +48,13 @@ def read_request(
     flags: RotateOptions,
     care: CareOptions,
     operator: OperatorOptions,
-) -> Request:
+) -> ParsedRotate:
     """Return what a command line asks for.
 
     Raises:
         UsageError: flags contradict each other, no mount is named, or a value is none.
     """
-    from skyflowctl.operations.rotation_wishes import Verb
+    from skyflowctl.operations.rotate_flags import Verb
 
     mounts = tuple(names or ())
     _check_verb(flags)
@@ -63,23 +63,23 @@ def read_request(
     verb = Verb.PREVIEW if flags.dry_run else Verb.ROTATE
     if flags.rollback or flags.retire:
         verb = Verb.ROLLBACK if flags.rollback else Verb.RETIRE
-    wishes = read_wishes(operator, flags.credentials, generate=flags.generate)
-    return Request(verb, mounts, flags.due, flags, _options(flags, care), wishes)
+    wishes = read_rotate_flags(operator, flags.credentials, generate=flags.generate)
+    return ParsedRotate(verb, mounts, flags.due, flags, _options(flags, care), wishes)
 
 
-def read_wishes(
+def read_rotate_flags(
     operator: OperatorOptions, credentials: str | None = None, *, generate: bool = False
-) -> "Wishes":
+) -> "RotateFlags":
     """Return what is said of the successor and the operator.
 
     Raises:
         UsageError: a reference is none.
     """
-    from skyflowctl.operations.rotation_wishes import Wishes
-    from skyflowctl.operations.word_references import parse_reference
+    from skyflowctl.operations.cli_references import parse_reference
+    from skyflowctl.operations.rotate_flags import RotateFlags
 
     token = operator.operator_token
-    return Wishes(
+    return RotateFlags(
         credentials=parse_reference(credentials, "--credentials")
         if credentials is not None
         else None,

@@ -7,34 +7,34 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.envelope import Result, problem_json, status_of
+from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.manifests import ChosenMounts
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.render.rotation import outcome_json
 from skyflowctl.cli.render.rotation_steps import Steps, said
-from skyflowctl.cli.rotate_request import Request
-from skyflowctl.cli.run import Run
-from skyflowctl.cli.wiring_rotation import Supplied, rotation_supply, rotation_world
-from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
+from skyflowctl.cli.rotate_request import ParsedRotate
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.cli.wiring_rotation import RotationSetup, rotation_supply, rotation_world
+from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.operations import rotation as operation
-from skyflowctl.operations.rotation import Errand
-from skyflowctl.operations.rotation_supply import Subject
-from skyflowctl.operations.rotation_wishes import Verb
-from skyflowctl.operations.successors import Behind, follow
-from skyflowctl.operations.targets import mounted
-from skyflowctl.operations.word_references import as_word
-from skyflowctl.rotation.many import exit_code
-from skyflowctl.rotation.model import MountOutcome, StepName, Word
+from skyflowctl.operations.cli_references import as_word
+from skyflowctl.operations.rotate_flags import Verb
+from skyflowctl.operations.rotation import RotateRequest
+from skyflowctl.operations.rotation_supply import RotationTarget
+from skyflowctl.operations.successors import ReferencedCredential, resolve_successor
+from skyflowctl.operations.targets import discover_mounts
+from skyflowctl.rotation.batch import exit_code
+from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
 
-_CHANGED = frozenset({Word.ROTATED, Word.ROLLED_BACK, Word.RETIRED})
+_CHANGED = frozenset({Result.ROTATED, Result.ROLLED_BACK, Result.RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class RotateCommand:
     """One command's work.
 
     Args:
@@ -45,14 +45,14 @@ class Rotation:
         allow_hosts: further token services that credentials may name.
     """
 
-    run: Run
-    request: Request
+    run: CommandRun
+    request: ParsedRotate
     chosen: ChosenMounts
     target: ApprovingTargetOptions
     parallelism: int
     allow_hosts: tuple[str, ...]
 
-    def work(self, *, yes: bool = False, no_input: bool = False) -> Result:
+    def work(self, *, yes: bool = False, no_input: bool = False) -> CommandResult:
         """Do it, and return the result.
 
         Raises:
@@ -78,7 +78,7 @@ class Rotation:
             outcomes, stop = self._carry_out(at_hand, errand, supplied, gateway)
         return self._result(subjects, outcomes, stop, errand)
 
-    def _follow_given(self, previous: "Behind | None") -> None:
+    def _follow_given(self, previous: "ReferencedCredential | None") -> None:
         """Follow what the command line names, before a server or a person is asked.
 
         Raises:
@@ -91,9 +91,9 @@ class Rotation:
             (wishes.operator_token, "the operator token"),
         ):
             if reference is not None:
-                follow(reference, subject)
+                resolve_successor(reference, subject)
 
-    def _lint_given(self, supplied: Supplied) -> None:
+    def _lint_given(self, supplied: RotationSetup) -> None:
         """Check the new credential that the command line names, before a person is asked.
 
         Raises:
@@ -101,11 +101,13 @@ class Rotation:
         """
         reference = self.request.wishes.credentials
         if reference is not None:
-            Behind(reference, "the new credential", supplied.supply.linting)()
+            ReferencedCredential(reference, "the new credential", supplied.supply.linting)()
 
-    def _errand(self, supplied: Supplied, previous: "Behind | None") -> Errand:
+    def _errand(
+        self, supplied: RotationSetup, previous: "ReferencedCredential | None"
+    ) -> RotateRequest:
         flags = self.request.flags
-        return Errand(
+        return RotateRequest(
             verb=self.request.verb,
             options=self.request.options,
             margin=supplied.retire_margin,
@@ -117,12 +119,12 @@ class Rotation:
             previous=previous,
         )
 
-    def _left_out(self, subject: Subject) -> bool:
+    def _left_out(self, subject: RotationTarget) -> bool:
         return subject.known is not None or (self.request.only_due and not subject.due)
 
     def _with_old_keys(
-        self, subjects: Sequence[Subject], errand: Errand, gateway: "Gateway"
-    ) -> tuple[Subject, ...]:
+        self, subjects: Sequence[RotationTarget], errand: RotateRequest, gateway: "Gateway"
+    ) -> tuple[RotationTarget, ...]:
         from skyflowctl.operations.retirement import with_old_keys
 
         return with_old_keys(
@@ -143,12 +145,12 @@ class Rotation:
                 code="no-manifest",
             )
 
-    def _subjects(self, gateway: "Gateway") -> tuple[Subject, ...]:
+    def _subjects(self, gateway: "Gateway") -> tuple[RotationTarget, ...]:
         chosen = self.chosen
         named = chosen.mounts
         if named is None:
-            named = mounted(gateway, plugin_name=chosen.plugin_name, prefix=chosen.prefix)
-        subjects = operation.look(gateway, named, self.parallelism)
+            named = discover_mounts(gateway, plugin_name=chosen.plugin_name, prefix=chosen.prefix)
+        subjects = operation.read_live_mounts(gateway, named, self.parallelism)
         if self.request.names:
             operation.refuse_wrong_names(subjects)
         if self.request.only_due:
@@ -157,17 +159,19 @@ class Rotation:
             return tuple(replace(one, due="?") if one.problem else one for one in subjects)
         return subjects
 
-    def _previous(self) -> "Behind | None":
+    def _previous(self) -> "ReferencedCredential | None":
         given = self.request.flags.previous
         if given is None:
             return None
         subject = "the credential that is live now"
-        return wiring.credential_behind(given, "--previous", self.run, self.allow_hosts, subject)
+        return wiring.referenced_credential(
+            given, "--previous", self.run, self.allow_hosts, subject
+        )
 
     def _confirm(
         self,
-        subjects: Sequence[Subject],
-        supplied: Supplied,
+        subjects: Sequence[RotationTarget],
+        supplied: RotationSetup,
         gateway: "Gateway",
         *,
         yes: bool,
@@ -196,7 +200,9 @@ class Rotation:
             question = f"Rotate {names}?"
         wiring.confirm(question, self.run, yes=yes, no_input=no_input)
 
-    def _say_what_comes(self, subjects: Sequence[Subject], supplied: Supplied, server: str) -> None:
+    def _say_what_comes(
+        self, subjects: Sequence[RotationTarget], supplied: RotationSetup, server: str
+    ) -> None:
         self.run.notice(f"server: {server}")
         for one in subjects:
             configured = one.config and one.config.configured
@@ -206,12 +212,12 @@ class Rotation:
             coming = supplied.supply.coming(one)
             self.run.notice(f"  {one.named.name}: {live} -> {coming}{due}")
 
-    def _allowed_to_destroy(self, subjects: Sequence[Subject]) -> None:
+    def _allowed_to_destroy(self, subjects: Sequence[RotationTarget]) -> None:
         allowed = {path.strip("/") for path in self.request.flags.allow_destroy or ()}
         for one in subjects:
             killed = one.kills
             if killed and one.named.path not in allowed:
-                raise Refused(
+                raise RefusedError(
                     f"retiring the old key of {one.named.name} now needs a word more",
                     why=f"it kills {killed}",
                     fix=f"add --allow-destroy={one.named.path}, or leave out --now to wait",
@@ -222,16 +228,16 @@ class Rotation:
 
     def _carry_out(
         self,
-        subjects: Sequence[Subject],
-        errand: Errand,
-        supplied: Supplied,
+        subjects: Sequence[RotationTarget],
+        errand: RotateRequest,
+        supplied: RotationSetup,
         gateway: "Gateway",
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
         steps = Steps(self.run.terminal, [one.named.name for one in subjects])
         with stop_on_signals(steps.stopping) as stop:
             gateway.transport.stop_waiting_when(lambda: stop.asked)
             world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
-            outcomes = operation.carry_out(
+            outcomes = operation.run_rotations(
                 subjects,
                 errand,
                 supplied.supply,
@@ -255,11 +261,11 @@ class Rotation:
 
     def _result(
         self,
-        subjects: Sequence[Subject],
+        subjects: Sequence[RotationTarget],
         done: Sequence[MountOutcome],
         stop: Stop,
-        errand: Errand,
-    ) -> Result:
+        errand: RotateRequest,
+    ) -> CommandResult:
         by_path = {one.path: one for one in done}
         mounts, outcomes = [], []
         for path, one in {one.named.path: one for one in subjects}.items():
@@ -274,14 +280,14 @@ class Rotation:
         data = {"mounts": mounts, "warnings": [problem_json(one) for one in warnings]}
         problems = [problem for one in outcomes for problem in one.problems]
         code = _code(outcomes, stop)
-        return Result(data, status_of(code) if code else "ok", code, problems, warnings)
+        return CommandResult(data, status_of(code) if code else "ok", code, problems, warnings)
 
 
 def _basic(outcome: MountOutcome) -> bool:
     """Tell whether the engine has the basic API: it was written, and nothing committed."""
     made = {step.name for step in outcome.steps}
     written = StepName.WRITE in made and StepName.COMMIT not in made
-    return outcome.result is Word.ROTATED and written
+    return outcome.result is Result.ROTATED and written
 
 
 def _done(outcomes: Sequence[MountOutcome]) -> str:

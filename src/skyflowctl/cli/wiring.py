@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions
-from skyflowctl.cli.run import Run
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.credentials import ManifestCredentials
-    from skyflowctl.operations.successors import Behind
-    from skyflowctl.vault.answers import Node
+    from skyflowctl.operations.successors import ReferencedCredential
     from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.responses import ClusterNode
     from skyflowctl.vault.target import Target
 
 # A socket counts its timeout in milliseconds of a C int, which is 24 days.
@@ -31,7 +31,7 @@ _LONGEST_SPAN = timedelta(days=365)
 
 
 @contextmanager
-def open_gateway(options: TargetOptions, run: Run, scope: str = "") -> "Iterator[Gateway]":
+def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "Iterator[Gateway]":
     """Connect to the chosen server for as long as the block runs.
 
     Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
@@ -59,7 +59,7 @@ def open_gateway(options: TargetOptions, run: Run, scope: str = "") -> "Iterator
         gateway.close()
 
 
-def choose_target(options: TargetOptions, run: Run) -> "Target":
+def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
     """Return the server and login that flags or environment name; ``--dev`` starts it.
 
     Raises:
@@ -67,9 +67,9 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
             another server.
     """
     if options.dev:
-        from skyflowctl.cli.wiring_dev import dev_target
+        from skyflowctl.cli.wiring_dev import started_dev_target
 
-        return dev_target(options, run)
+        return started_dev_target(options, run)
     from skyflowctl.vault.target import TargetFlags, resolve_target
     from skyflowctl.vault.waits import WaitMonitor
 
@@ -95,7 +95,7 @@ def choose_target(options: TargetOptions, run: Run) -> "Target":
 def credentials_for(
     manifest: "Manifest",
     gateway: "Gateway",
-    run: Run,
+    run: CommandRun,
     allow_hosts: Sequence[str] | None = None,
 ) -> "CredentialSource":
     """Return where credentials come from: the manifest, or the dev stack's stand-ins.
@@ -118,7 +118,7 @@ def credentials_for(
 
 
 def manifest_credentials(
-    manifest: "Manifest", run: Run, allow_hosts: Sequence[str] | None = None
+    manifest: "Manifest", run: CommandRun, allow_hosts: Sequence[str] | None = None
 ) -> "ManifestCredentials":
     """Return the manifest's own references as the source of credentials.
 
@@ -132,13 +132,13 @@ def manifest_credentials(
     return ManifestCredentials(manifest, allowed_hosts=hosts, clock=run.clock)
 
 
-def credential_behind(
+def referenced_credential(
     text: str,
     flag: str,
-    run: Run,
+    run: CommandRun,
     allow_hosts: Sequence[str] | None = None,
     subject: str = "the new credential",
-) -> "Behind":
+) -> "ReferencedCredential":
     """Return the credential behind a reference of the command line; not followed yet.
 
     ``subject`` is what it is to the reader.
@@ -146,12 +146,12 @@ def credential_behind(
     Raises:
         UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
     """
-    from skyflowctl.operations.successors import Behind, Linting
+    from skyflowctl.operations.cli_references import parse_reference
+    from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
     from skyflowctl.operations.token_hosts import token_hosts
-    from skyflowctl.operations.word_references import parse_reference
 
-    linting = Linting(token_hosts(allow_hosts, os.environ), run.clock)
-    return Behind(parse_reference(text, flag), subject, linting)
+    linting = CredentialLinter(token_hosts(allow_hosts, os.environ), run.clock)
+    return ReferencedCredential(parse_reference(text, flag), subject, linting)
 
 
 def server_is_named(options: TargetOptions) -> bool:
@@ -161,15 +161,15 @@ def server_is_named(options: TargetOptions) -> bool:
     return options.dev or options.address is not None or bool(named_address(os.environ))
 
 
-def connect_node(gateway: "Gateway") -> "Callable[[Node], Gateway | None]":
+def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]":
     """Return how to ask one node of the cluster alone; a node that was never named: None."""
-    from skyflowctl.vault.failures import RedirectRefused
+    from skyflowctl.vault.errors import RedirectRefusedError
     from skyflowctl.vault.gateway import Gateway
 
-    def connect(node: "Node") -> "Gateway | None":
+    def connect(node: "ClusterNode") -> "Gateway | None":
         try:
             return Gateway(gateway.transport.at_node(node.api_address))
-        except RedirectRefused:
+        except RedirectRefusedError:
             return None
 
     return connect
@@ -221,7 +221,7 @@ def _bad_span(origin: str, why: str) -> UsageError:
     return UsageError(f"{origin} is not a span of time", why=why, fix="for example 30s")
 
 
-def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:
+def confirm(question: str, run: CommandRun, *, yes: bool, no_input: bool) -> None:
     """Ask y/N on stderr; return only when the answer is yes.
 
     Raises:
@@ -230,7 +230,7 @@ def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:
     if yes:
         return
     if no_input or run.json or not sys.stdin.isatty():
-        raise Refused(
+        raise RefusedError(
             "this needs a confirmation",
             why="nobody can be asked here",
             fix="give --yes to confirm it on the command line",
@@ -247,7 +247,7 @@ def confirm(question: str, run: Run, *, yes: bool, no_input: bool) -> None:
     if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
         sys.stderr.write("\n")
     if answer.strip().lower() not in {"y", "yes"}:
-        raise Refused(
+        raise RefusedError(
             "not confirmed",
             why="the answer was not yes",
             fix="run it again and answer y, or give --yes",

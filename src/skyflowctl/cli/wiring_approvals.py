@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
 from skyflowctl.cli.options import ApprovingTargetOptions
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def approving_transport(
-    options: ApprovingTargetOptions, target: "Target", run: Run, timeout: float, scope: str
+    options: ApprovingTargetOptions, target: "Target", run: CommandRun, timeout: float, scope: str
 ) -> "ApprovingTransport":
     """Return the transport of a command whose requests may need an approval.
 

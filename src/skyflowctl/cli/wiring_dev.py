@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def devstack_extra() -> Iterator[None]:
         ) from None
 
 
-def bring_up(manifest: "Manifest | None", run: Run) -> "DevUp":
+def start_dev_stack(manifest: "Manifest | None", run: CommandRun) -> "DevUp":
     """Start or reuse the dev stack, with progress on stderr."""
     with devstack_extra():
         from skyflowctl.operations.dev_stack import bring_up as start
@@ -48,7 +48,7 @@ def bring_up(manifest: "Manifest | None", run: Run) -> "DevUp":
         return start(os.environ, manifest, lambda target: _gateway(target, run), run.notice)
 
 
-def dev_target(options: "TargetOptions", run: Run) -> "Target":
+def started_dev_target(options: "TargetOptions", run: CommandRun) -> "Target":
     """Return the dev stack as a target, started if it does not run.
 
     Raises:
@@ -62,8 +62,8 @@ def dev_target(options: "TargetOptions", run: Run) -> "Target":
                 fix=f"leave out one of the two: --dev or {flag}",
                 code="two-targets",
             )
-    up = bring_up(None, run)
-    from skyflowctl.operations.dev_stack import dev_target as target_of
+    up = start_dev_stack(None, run)
+    from skyflowctl.operations.dev_stack import running_dev_target as target_of
 
     return target_of(up.layout, up.state)
 
@@ -126,9 +126,9 @@ class NoCredentials:
 
     def resolve(self, mount: str) -> "Credential":
         """Raise UnresolvedReference."""
-        from skyflowctl.secretrefs.unresolved import UnresolvedReference
+        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the credential of {mount} is not resolved",
             why="the dev stack is the server, and against it no reference is followed",
             fix="unset BAO_ADDR and VAULT_ADDR to try your own credential",
@@ -146,7 +146,7 @@ def refuse_direct() -> UsageError:
     )
 
 
-def _gateway(target: "Target", run: Run) -> "Gateway":
+def _gateway(target: "Target", run: CommandRun) -> "Gateway":
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
     from skyflowctl.vault.waits import WaitMonitor

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.run import Run
+from skyflowctl.cli.runner import CommandRun
 
 if TYPE_CHECKING:
     from skyflowctl.devstack.layout import DevLayout
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.rotation_supply import Supply
-    from skyflowctl.operations.rotation_wishes import Wishes
-    from skyflowctl.rotation.ports import Listener, World
+    from skyflowctl.operations.rotate_flags import RotateFlags
+    from skyflowctl.operations.rotation_supply import KeyProvider
+    from skyflowctl.rotation.ports import Dependencies, RotationListener
     from skyflowctl.vault.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
-class Supplied:
+class RotationSetup:
     """Who supplies a rotation on the server that answers.
 
     Args:
@@ -31,34 +31,38 @@ class Supplied:
         dev: it is the dev stack's, whose tokens are short and whose operator is its own.
     """
 
-    supply: "Supply"
+    supply: "KeyProvider"
     retire_margin: timedelta
     token_hosts: frozenset[str]
     dev: bool = False
 
 
 def rotation_world(
-    gateway: "Gateway", run: Run, stop: "Stop", listener: "Listener", hosts: frozenset[str]
-) -> "World":
+    gateway: "Gateway",
+    run: CommandRun,
+    stop: "Stop",
+    listener: "RotationListener",
+    hosts: frozenset[str],
+) -> "Dependencies":
     """Return everything outside of a rotation, for the server of this gateway."""
-    from skyflowctl.rotation.journal import FolderJournal
-    from skyflowctl.rotation.ports import World
+    from skyflowctl.rotation.owner_file import OwnerFile
+    from skyflowctl.rotation.ports import Dependencies
 
     server = gateway.transport.server
-    return World(
+    return Dependencies(
         gateway=gateway,
         connect=wiring.connect_node(gateway) if server.addresses else None,
         clock=run.clock,
         run_id=run.id,
         sleep=stop.wait,
-        journal=FolderJournal(journal_folder(), f"{gateway.cluster_id()} {server.namespace}"),
+        journal=OwnerFile(owner_folder(), f"{gateway.cluster_id()} {server.namespace}"),
         listener=listener,
         stopping=lambda: stop.asked,
         token_hosts=hosts,
     )
 
 
-def journal_folder() -> Path:
+def owner_folder() -> Path:
     """Return where this machine notes which rotations its processes are at."""
     return wiring.state_folder() / "rotations"
 
@@ -66,10 +70,10 @@ def journal_folder() -> Path:
 def rotation_supply(
     gateway: "Gateway",
     manifest: "Manifest | None",
-    wishes: "Wishes",
-    run: Run,
+    wishes: "RotateFlags",
+    run: CommandRun,
     allow_hosts: Sequence[str] | None,
-) -> Supplied:
+) -> RotationSetup:
     """Return where new credentials come from; on the dev stack its stand-ins.
 
     Raises:
@@ -79,20 +83,20 @@ def rotation_supply(
     from skyflowctl.cli.wiring_dev import dev_layout
     from skyflowctl.operations.rotation import DEV_RETIRE_MARGIN, RETIRE_MARGIN
     from skyflowctl.operations.rotation_supply import own_supply
-    from skyflowctl.operations.successors import Linting
+    from skyflowctl.operations.successors import CredentialLinter
     from skyflowctl.operations.token_hosts import token_hosts
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway)
     if layout is None:
-        supply = own_supply(wishes, manifest, Linting(hosts, run.clock))
-        return Supplied(supply, RETIRE_MARGIN, hosts)
+        supply = own_supply(wishes, manifest, CredentialLinter(hosts, run.clock))
+        return RotationSetup(supply, RETIRE_MARGIN, hosts)
     from skyflowctl.operations.rotation_supply_dev import dev_supply
 
     run.notice("the dev stack: generated credentials and its own operator stand in")
     hosts |= dev_token_hosts(layout)
-    supply = dev_supply(wishes, manifest, Linting(hosts, run.clock), layout)
-    return Supplied(supply, DEV_RETIRE_MARGIN, hosts, dev=True)
+    supply = dev_supply(wishes, manifest, CredentialLinter(hosts, run.clock), layout)
+    return RotationSetup(supply, DEV_RETIRE_MARGIN, hosts, dev=True)
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:

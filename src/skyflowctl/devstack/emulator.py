@@ -10,7 +10,7 @@ from skyflowctl.devstack.ports import any_port
 from skyflowctl.devstack.processes import alive, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
 from skyflowctl.devstack.state import Part
-from skyflowctl.errors import Unhealthy
+from skyflowctl.errors import UnhealthyError
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlError
@@ -78,7 +78,7 @@ def failures_said() -> Iterator[None]:
     try:
         yield
     except (OSError, EmulatorControlError) as error:
-        raise Unhealthy(
+        raise UnhealthyError(
             "the dev stack's emulator does not answer",
             why=str(error),
             fix="start it again with 'skyflowctl dev up'",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import Refused, UsageError, os_reason
+from skyflowctl.errors import RefusedError, UsageError, os_reason
 from skyflowctl.private_files import (
     is_private_folder,
     make_private_folder,
@@ -248,25 +248,25 @@ class DevLayout:
         try:
             make_private_folder(self.sockets)
         except OSError as error:
-            raise Refused(
+            raise RefusedError(
                 f"the folder for plugin sockets cannot be used: {self.sockets}",
                 why=os_reason(error),
                 fix=f"remove it, or name a shorter folder in {DEV_DIR_VARIABLE}, such as ~/.dev",
                 code="dev-sockets",
             ) from None
 
-    def planted(self, path: Path, reason: str) -> Refused:
+    def planted(self, path: Path, reason: str) -> RefusedError:
         """Return the refusal of a folder that holds what its user did not put there."""
-        return Refused(
+        return RefusedError(
             f"{path} is not the dev stack's own",
             why=f"{reason}; it may have come with a cloned repository",
             fix=f"look at it and remove it: rm -r {shlex.quote(str(path))}",
             code="planted-path",
         )
 
-    def foreign(self) -> Refused:
+    def foreign(self) -> RefusedError:
         """Return the refusal to touch a folder that the dev stack did not make."""
-        return Refused(
+        return RefusedError(
             f"{self.root} is not a folder of the dev stack",
             why="its marker does not match: it came with a clone or a copy, was restored or "
             "changed, or is used for something else",

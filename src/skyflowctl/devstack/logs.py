@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.errors import Refused, Unhealthy, os_reason
+from skyflowctl.errors import RefusedError, UnhealthyError, os_reason
 from skyflowctl.private_files import open_private
 
 _PAUSE_SECONDS = 0.2
@@ -26,7 +26,7 @@ def path_of(layout: DevLayout, part: str) -> Path:
         "audit": layout.audit_log,
     }
     if not paths[part].exists():
-        raise Unhealthy(
+        raise UnhealthyError(
             f"there is no log of {part}",
             why="the dev stack was never started in this folder",
             fix="start it with 'skyflowctl dev up'",
@@ -41,7 +41,7 @@ def tail(path: Path, count: int) -> list[str]:
         return [line.rstrip("\n") for line in deque(stream, maxlen=count)]
 
 
-def follow(path: Path) -> Iterator[str]:
+def follow_logs(path: Path) -> Iterator[str]:
     """Yield lines as they are added, for ever."""
     with _opened(path) as stream:
         stream.seek(0, 2)
@@ -61,7 +61,7 @@ def _opened(path: Path) -> TextIO:
     try:
         return os.fdopen(open_private(path, os.O_RDONLY), errors="replace")
     except OSError as error:
-        raise Refused(
+        raise RefusedError(
             f"{path} is not the dev stack's own log",
             why=os_reason(error),
             fix="remove it, and start the stack with 'skyflowctl dev up'",

@@ -19,7 +19,7 @@ from skyflowctl.private_files import open_private
 _SAME_START_SECONDS = 0.05
 
 
-def find(record: ProcessRecord) -> psutil.Process | None:
+def find_process(record: ProcessRecord) -> psutil.Process | None:
     """Return the running process of a record, or None when it has ended."""
     try:
         found = psutil.Process(record.pid)
@@ -32,7 +32,7 @@ def find(record: ProcessRecord) -> psutil.Process | None:
 
 def alive(record: ProcessRecord) -> bool:
     """Return whether that very process runs."""
-    return find(record) is not None
+    return find_process(record) is not None
 
 
 def start_detached(
@@ -58,7 +58,7 @@ def start_detached(
 
 def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
     """End these processes: SIGTERM, then SIGKILL after ``patience`` seconds."""
-    ended_later = [found for record in records if (found := find(record))]
+    ended_later = [found for record in records if (found := find_process(record))]
     for process in ended_later:
         _signal(process.terminate)
     for process in psutil.wait_procs(ended_later, timeout=patience)[1]:

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
 from skyflowctl.devstack.state import load_state
-from skyflowctl.errors import Refused
+from skyflowctl.errors import RefusedError
 
 # On every reply of a dev server: its folder, percent-encoded. Whoever reaches the server,
 # by whatever way, can tell it from a real one.
@@ -41,7 +41,7 @@ def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> De
         if cluster_id and load_state(layout).cluster_id == cluster_id:
             return layout
     if announced:
-        raise Refused(
+        raise RefusedError(
             "this server is a dev stack that is not known here",
             why=f"no dev.json in {unquote(announced)} names its cluster",
             fix=f"run 'skyflowctl dev up' there, or name its folder in {DEV_DIR_VARIABLE}",

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.engine.contract import EngineError
-from skyflowctl.engine.key_files import UnreadableFile, read_key_file
+from skyflowctl.engine.key_files import UnreadableFileError, read_key_file
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.findings import Finding
+from skyflowctl.skyflow.lint import LintFinding
 from skyflowctl.skyflow.minting import MintingCredential, SigningKey
-from skyflowctl.skyflow.service_account import InvalidCredential, parse_service_account
+from skyflowctl.skyflow.service_account import InvalidCredentialError, parse_service_account
 from skyflowctl.skyflow.token_uri import HOST_NOT_ALLOWED
 
 INLINE = "credentials_json"
@@ -58,7 +58,7 @@ async def read_candidate(
         text = await asyncio.to_thread(
             read_key_file, settings.credentials_directory, mount_point, values[FILE]
         )
-    except UnreadableFile:
+    except UnreadableFileError:
         raise EngineError(400, NO_CREDENTIAL_FILE) from None
     try:
         return _lint(text, settings, now)
@@ -71,7 +71,7 @@ def same_content(left: MintingCredential, right: MintingCredential) -> bool:
     return left.account.to_json() == right.account.to_json()
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: LintFinding) -> str:
     """Return a finding as the engine says it: without the host, for no error of a request
     repeats what was in it, and with the place where an operator may allow one."""
     if HOST_NOT_ALLOWED not in finding.message:
@@ -85,7 +85,7 @@ def _lint(text: Secret, settings: EngineSettings, now: datetime) -> Candidate:
         account, findings = parse_service_account(
             text.reveal(), allowed_hosts=settings.allowed_hosts, now=now
         )
-    except InvalidCredential as error:
+    except InvalidCredentialError as error:
         found = "; ".join(_told(finding) for finding in error.findings)
         raise EngineError(400, f"{INLINE}: {found}") from None
     # The lint has checked the key; once is enough.

@@ -1,8 +1,8 @@
 """What a host and the engine say to each other.
 
 The engine knows neither gRPC nor HTTP. A host (the plugin process, or the in-process
-server of a dry run) turns what it receives into a :class:`Request`, and a
-:class:`Reply`, :class:`EngineError` or :class:`StorageError` into its own protocol.
+server of a dry run) turns what it receives into a :class:`EngineRequest`, and a
+:class:`EngineReply`, :class:`EngineError` or :class:`StorageError` into its own protocol.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EngineRequest:
     """One request to a mount.
 
     Args:
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class EngineReply:
     """A good answer. ``data`` None means nothing: 204 to a write, 404 to a read or list."""
 
     data: Mapping[str, Any] | None = None

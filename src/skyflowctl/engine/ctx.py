@@ -16,7 +16,7 @@ Ctx = str | Mapping[str, str | int | float | bool]
 
 MAX_TEXT = 512
 MAX_KEYS = 16
-MAX_BYTES = 4096
+CTX_MAX_BYTES = 4096
 # Skyflow reads whole numbers as 64-bit ones; larger ones would change on the way.
 _MAX_INTEGER = 2**63
 # What the server makes of bytes that are no UTF-8 before the engine sees them (measured on
@@ -26,7 +26,7 @@ _NOT_PRINTED = "\u2028\u2029" + _UNDECODABLE
 _KEY = re.compile(r"[a-zA-Z0-9_]+")
 
 
-class InvalidCtx(ValueError):
+class InvalidCtxError(ValueError):
     """A ctx, pattern or probe breaks a rule; ``reason`` says which, without any value."""
 
     def __init__(self, reason: str) -> None:
@@ -46,7 +46,7 @@ def check_ctx(ctx: object) -> Ctx:
         return ctx
     if isinstance(ctx, Mapping):
         return _check_object(ctx)
-    raise InvalidCtx("it is neither a string nor an object")
+    raise InvalidCtxError("it is neither a string nor an object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class CtxPattern:
         open_end = core.endswith("*")
         core = core[:-1] if open_end else core
         if "*" in core:
-            raise InvalidCtx("the pattern has a * elsewhere than at its start or end")
+            raise InvalidCtxError("the pattern has a * elsewhere than at its start or end")
         return cls(core, text.startswith("*"), open_end)
 
     def matches(self, ctx: str) -> bool:
@@ -113,14 +113,14 @@ class CtxRule:
         """
         if ctx is None:
             if self.required:
-                raise InvalidCtx("this role requires one")
+                raise InvalidCtxError("this role requires one")
             return
         if self.pattern is None:
             return
         if not isinstance(ctx, str):
-            raise InvalidCtx("this role has a pattern, so it must be a string")
+            raise InvalidCtxError("this role has a pattern, so it must be a string")
         if not self.pattern.matches(ctx):
-            raise InvalidCtx("it does not match the pattern of this role")
+            raise InvalidCtxError("it does not match the pattern of this role")
 
     def needs_probe(self) -> bool:
         """Tell whether a token of this role can be tried only with a ctx of its own."""
@@ -136,20 +136,20 @@ def check_probe(rule: CtxRule, probe: object) -> None:
     """
     if probe is None or probe == "":
         if rule.needs_probe():
-            raise InvalidCtx("a role that requires a ctx, or has a pattern, needs a probe")
+            raise InvalidCtxError("a role that requires a ctx, or has a pattern, needs a probe")
         return
     rule.check(check_ctx(probe))
 
 
 def _check_text(text: str, what: str) -> None:
     if not text.strip():
-        raise InvalidCtx(f"{what} is empty or blank")
+        raise InvalidCtxError(f"{what} is empty or blank")
     if len(text) > MAX_TEXT:
-        raise InvalidCtx(f"{what} has more than {MAX_TEXT} characters")
+        raise InvalidCtxError(f"{what} has more than {MAX_TEXT} characters")
     if _UNDECODABLE in text:
-        raise InvalidCtx(f"{what} is no UTF-8 text")
+        raise InvalidCtxError(f"{what} is no UTF-8 text")
     if not is_printable(text):
-        raise InvalidCtx(f"{what} holds control characters or others that do not print")
+        raise InvalidCtxError(f"{what} holds control characters or others that do not print")
 
 
 def is_printable(text: str) -> bool:
@@ -161,14 +161,14 @@ def is_printable(text: str) -> bool:
 
 def _check_object(ctx: Mapping[object, object]) -> Ctx:
     if not 1 <= len(ctx) <= MAX_KEYS:
-        raise InvalidCtx(f"an object must have 1 to {MAX_KEYS} keys")
+        raise InvalidCtxError(f"an object must have 1 to {MAX_KEYS} keys")
     for key, value in ctx.items():
         if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise InvalidCtx("a key holds other characters than letters, digits and _")
+            raise InvalidCtxError("a key holds other characters than letters, digits and _")
         _check_value(value)
     encoded = json.dumps(dict(ctx), separators=(",", ":"), ensure_ascii=False).encode()
-    if len(encoded) > MAX_BYTES:
-        raise InvalidCtx(f"the object is larger than {MAX_BYTES} bytes")
+    if len(encoded) > CTX_MAX_BYTES:
+        raise InvalidCtxError(f"the object is larger than {CTX_MAX_BYTES} bytes")
     return ctx  # type: ignore[return-value]  # every key and value was looked at above
 
 
@@ -177,9 +177,9 @@ def _check_value(value: object) -> None:
         _check_text(value, "a value")
     elif isinstance(value, int):
         if abs(value) > _MAX_INTEGER:
-            raise InvalidCtx("a number is too large")
+            raise InvalidCtxError("a number is too large")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidCtx("a number is not finite")
+            raise InvalidCtxError("a number is not finite")
     else:
-        raise InvalidCtx("a value is neither a string nor a number nor a boolean")
+        raise InvalidCtxError("a value is neither a string nor a number nor a boolean")

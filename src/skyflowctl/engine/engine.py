@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.engine.contract import (
     EngineError,
+    EngineReply,
+    EngineRequest,
     Operation,
-    Reply,
-    Request,
     Storage,
     StorageError,
 )
-from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.exchanges import ExchangeSet
 from skyflowctl.engine.help import help_reply
 from skyflowctl.engine.mint_limiter import MintLimiter
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.mount_options import earlier_cut_off
 from skyflowctl.engine.names import is_name
 from skyflowctl.engine.paths.config import ConfigPath
@@ -69,14 +69,14 @@ class Engine:
             allowed_hosts=settings.allowed_hosts,
         )
         limiter = MintLimiter(settings.max_in_flight, settings.max_waiting, settings.max_wait)
-        self._exchanges = exchanges = Exchanges(minter, limiter, clock)
+        self._exchanges = exchanges = ExchangeSet(minter, limiter, clock)
         self._store = MountStore(storage, earlier_cut_off(options or {}))
         self._token_service = token_service
-        mount = Mount(self._store, exchanges, Verifier(exchanges), settings, clock)
+        mount = EngineMount(self._store, exchanges, Verifier(exchanges), settings, clock)
         self._health = HealthPath(mount)
         self._router = _router(mount, self._health)
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request; a cancellation cancels its exchanges.
 
         Raises:
@@ -95,7 +95,7 @@ class Engine:
             _log.error("unexpected %s while answering a request", _kind(error))  # noqa: TRY400
             raise EngineError(500, "internal error") from None
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         """Tell whether a write would create or update; None where that is no question.
 
         Raises:
@@ -130,9 +130,9 @@ class Engine:
         await self._health.aclose()
         await self._token_service.aclose()
 
-    def _help(self, path: str) -> Reply:
+    def _help(self, path: str) -> EngineReply:
         path = path.removesuffix("/")
-        return Reply(help_reply(self._router, self._router.match(path) if path else None))
+        return EngineReply(help_reply(self._router, self._router.match(path) if path else None))
 
 
 def _kind(error: BaseException) -> str:
@@ -142,7 +142,7 @@ def _kind(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _router(mount: Mount, health: HealthPath) -> Router:
+def _router(mount: EngineMount, health: HealthPath) -> Router:
     paths = (
         ConfigPath(mount),
         VerifyPath(mount),

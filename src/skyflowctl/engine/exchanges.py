@@ -12,9 +12,9 @@ from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
 from skyflowctl.skyflow.token_service import (
-    TokenServiceRefused,
-    TokenServiceUnreachable,
-    TokenUriRefused,
+    HostRefusedError,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 
 
@@ -51,7 +51,7 @@ class Failure:
         return EngineError(502 if self.refused else 503, self.text() + suffix)
 
 
-class MintFailed(Exception):
+class MintFailedError(Exception):
     """There is no token; ``failure`` says why."""
 
     def __init__(self, failure: Failure) -> None:
@@ -59,7 +59,7 @@ class MintFailed(Exception):
         self.failure = failure
 
 
-class Exchanges:
+class ExchangeSet:
     """Mints for one mount, at most as many at a time as the limiter lets in.
 
     ``lifetimes`` learns from every token how long it lives.
@@ -93,7 +93,7 @@ class Exchanges:
             try:
                 await held.enter_async_context(self._limiter.place())
             except NoPlaceError as error:
-                raise MintFailed(Failure(0, str(error))) from None
+                raise MintFailedError(Failure(0, str(error))) from None
             yield
 
     def close(self) -> None:
@@ -114,11 +114,11 @@ class Exchanges:
             account = credential.account
             self.lifetimes.note(account.client_id, account.key_id, token.expires_at - asked)
             return token
-        except TokenServiceRefused as error:
+        except TokenServiceRefusedError as error:
             message, request_id = mask_ctx(error.message, ctx), mask_ctx(error.request_id, ctx)
             # "from None": the cause's text may repeat the ctx.
-            raise MintFailed(Failure(error.status, message, request_id)) from None
-        except TokenServiceUnreachable as error:
+            raise MintFailedError(Failure(error.status, message, request_id)) from None
+        except TokenServiceUnreachableError as error:
             reason = mask_ctx(error.reason, ctx, own_words=True)
-            not_allowed = isinstance(error, TokenUriRefused)
-            raise MintFailed(Failure(0, reason, not_allowed=not_allowed)) from None
+            not_allowed = isinstance(error, HostRefusedError)
+            raise MintFailedError(Failure(0, reason, not_allowed=not_allowed)) from None

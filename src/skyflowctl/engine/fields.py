@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from skyflowctl.engine.contract import EngineError
-from skyflowctl.engine.ctx import Ctx, InvalidCtx, check_ctx, is_printable
+from skyflowctl.engine.ctx import Ctx, InvalidCtxError, check_ctx, is_printable
 from skyflowctl.secret import Secret
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -20,7 +20,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "false": False}
 
 
-class Kind(StrEnum):
+class FieldType(StrEnum):
     """The types of fields; a parsed value's Python type stands behind each."""
 
     TEXT = "text"  # str
@@ -48,7 +48,7 @@ class Field:
     """
 
     name: str
-    kind: Kind
+    kind: FieldType
     description: str
     required: bool = False
     default: bool | int | str | None = None
@@ -97,7 +97,7 @@ def _unknown(name: str) -> str:
 def _value(field: Field, value: Any, *, query: bool) -> Any:
     if query and isinstance(value, list | tuple):
         raise EngineError(400, f"{field.name}: given more than once")
-    if field.clearable and value == "" and field.kind is not Kind.TEXT:
+    if field.clearable and value == "" and field.kind is not FieldType.TEXT:
         return None
     return _READERS[field.kind](field, value)
 
@@ -148,7 +148,7 @@ def _texts(field: Field, value: Any) -> tuple[str, ...]:
 def _ctx(field: Field, value: Any) -> Ctx:
     try:
         return check_ctx(value)
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         raise EngineError(400, f"{field.name}: {error.reason}") from None
 
 
@@ -163,10 +163,10 @@ def _secret(field: Field, value: Any) -> Secret:
 
 
 _READERS = {
-    Kind.TEXT: _text,
-    Kind.BOOLEAN: _boolean,
-    Kind.INTEGER: _integer,
-    Kind.TEXTS: _texts,
-    Kind.CTX: _ctx,
-    Kind.SECRET: _secret,
+    FieldType.TEXT: _text,
+    FieldType.BOOLEAN: _boolean,
+    FieldType.INTEGER: _integer,
+    FieldType.TEXTS: _texts,
+    FieldType.CTX: _ctx,
+    FieldType.SECRET: _secret,
 }

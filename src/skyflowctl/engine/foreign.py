@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.engine.ctx import InvalidCtx
+from skyflowctl.engine.ctx import InvalidCtxError
 from skyflowctl.engine.names import role_refusal
 from skyflowctl.engine.record_types import fits
 from skyflowctl.engine.records import (
@@ -26,7 +26,7 @@ from skyflowctl.engine.records import (
     load_record,
 )
 from skyflowctl.skyflow.service_account import (
-    InvalidCredential,
+    InvalidCredentialError,
     parse_service_account,
 )
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, token_host
@@ -35,7 +35,7 @@ LEFT = "was left by another engine and cannot be taken over"
 _INLINE, _FILE = "credentials_json", "credentials_file_path"
 _SLOT = "1"
 _SLOT_FORM = re.compile(r"[a-z0-9]{1,16}(?:\.[0-9]{1,9})?")
-_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, InvalidCtx)
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, InvalidCtxError)
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -133,7 +133,7 @@ def _credential(stored: Mapping[str, Any], written: datetime) -> ForeignCredenti
         # Valid when it was written is enough; the token service knows what it is now. Its
         # host is held to the allowed ones at every mint.
         account, _ = parse_service_account(text, allowed_hosts=_own_host(text), now=written)
-    except InvalidCredential as error:
+    except InvalidCredentialError as error:
         reason = "; ".join(one.message for one in error.findings)
         return ForeignCredential(reason=reason, identity=_identity(text))
     return ForeignCredential(_SLOT, account, identity=(account.client_id, account.key_id))

@@ -3,17 +3,17 @@
 from typing import Any
 
 from skyflowctl.engine.contract import Operation
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.routing import Action, Match, Route, Router
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.routing import Match, PathOperation, Route, Router
 from skyflowctl.version import semver
 
-_SCHEMAS: dict[Kind, dict[str, Any]] = {
-    Kind.TEXT: {"type": "string"},
-    Kind.SECRET: {"type": "string", "format": "password", "writeOnly": True},
-    Kind.BOOLEAN: {"type": "boolean"},
-    Kind.INTEGER: {"type": "integer", "minimum": 0},
-    Kind.TEXTS: {"type": "array", "items": {"type": "string"}},
-    Kind.CTX: {
+_SCHEMAS: dict[FieldType, dict[str, Any]] = {
+    FieldType.TEXT: {"type": "string"},
+    FieldType.SECRET: {"type": "string", "format": "password", "writeOnly": True},
+    FieldType.BOOLEAN: {"type": "boolean"},
+    FieldType.INTEGER: {"type": "integer", "minimum": 0},
+    FieldType.TEXTS: {"type": "array", "items": {"type": "string"}},
+    FieldType.CTX: {
         "oneOf": [
             {"type": "string"},
             {
@@ -77,7 +77,7 @@ def _path_item(route: Route) -> dict[str, Any]:
     return item
 
 
-def _operation(route: Route, operation: Operation, action: Action) -> dict[str, Any]:
+def _operation(route: Route, operation: Operation, action: PathOperation) -> dict[str, Any]:
     words = route.template.replace("{", "").replace("}", "").split("/")
     described: dict[str, Any] = {
         "summary": action.summary,
@@ -93,7 +93,7 @@ def _operation(route: Route, operation: Operation, action: Action) -> dict[str, 
     return described
 
 
-def _body(action: Action) -> dict[str, Any]:
+def _body(action: PathOperation) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
@@ -112,7 +112,7 @@ def _parameter(field: Field) -> dict[str, Any]:
         "description": field.description,
         "required": field.required,
         # A query has no objects.
-        "schema": {"type": "string"} if field.kind is Kind.CTX else dict(_SCHEMAS[field.kind]),
+        "schema": {"type": "string"} if field.kind is FieldType.CTX else dict(_SCHEMAS[field.kind]),
     }
 
 

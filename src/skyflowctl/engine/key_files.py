@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 
 from skyflowctl.secret import Secret
 
-MAX_BYTES = 65_536
+KEY_FILE_MAX_BYTES = 65_536
 # Non-blocking: opening a named pipe must not wait for somebody to write into it.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class UnreadableFile(Exception):
+class UnreadableFileError(Exception):
     """There is no such file for this mount; deliberately without any detail."""
 
 
@@ -37,16 +37,16 @@ def read_key_file(directory: str, mount_point: str, path: str) -> Secret:
     try:
         inside = _components(str(PurePosixPath(path).relative_to(directory)))
         if not path.startswith("/") or inside[: len(mount)] != mount or len(inside) == len(mount):
-            raise UnreadableFile
+            raise UnreadableFileError
         return Secret(_read(directory, inside).decode())
     except (OSError, ValueError):
-        raise UnreadableFile from None
+        raise UnreadableFileError from None
 
 
 def _components(path: str) -> list[str]:
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise UnreadableFile
+        raise UnreadableFileError
     return parts
 
 
@@ -66,14 +66,14 @@ def _read(directory: str, inside: list[str]) -> bytes:
 def _read_regular(descriptor: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UnreadableFile
+            raise UnreadableFileError
         # A read may be short; one byte too many tells that the file is too large.
         content = b""
-        while len(content) <= MAX_BYTES:
-            chunk = os.read(descriptor, MAX_BYTES + 1 - len(content))
+        while len(content) <= KEY_FILE_MAX_BYTES:
+            chunk = os.read(descriptor, KEY_FILE_MAX_BYTES + 1 - len(content))
             if not chunk:
                 return content
             content += chunk
     finally:
         os.close(descriptor)
-    raise UnreadableFile
+    raise UnreadableFileError

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 from skyflowctl.clock import Clock
-from skyflowctl.engine.exchanges import Exchanges
+from skyflowctl.engine.exchanges import ExchangeSet
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.engine.store import MountStore
 from skyflowctl.engine.verification import Verifier
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class EngineMount:
     """One mount: its store, its way to the token service, its settings and its clock."""
 
     store: MountStore
-    exchanges: Exchanges
+    exchanges: ExchangeSet
     verifier: Verifier
     settings: EngineSettings
     clock: Clock

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from skyflowctl.clock import time_or_none
 from skyflowctl.engine.records import RevocationRecord
 
-# The same prefix as skyflowctl.vault.parsing.REVOKED_MARK: commands write these options.
+# The same prefix as skyflowctl.vault.decode.REVOKED_MARK: commands write these options.
 _MARK = "revoked_"
 
 

@@ -27,7 +27,7 @@ ROLE_PREFIX = "role/"
 WAL_PREFIX = "wal/"
 REVOKED_PREFIX = "revoked/"
 
-FORMAT = 1
+RECORD_FORMAT = 1
 _FORMAT_KEY = "format"
 
 KEPT_CREDENTIALS = 3
@@ -64,18 +64,18 @@ def load_record(key: str, raw: bytes) -> dict[str, Any]:
         number = stored.get(_FORMAT_KEY, 0)
     except (ValueError, AttributeError, RecursionError):
         raise UnusableRecordError(key, "is damaged: it is no JSON object") from None
-    if type(number) is not int or not 0 <= number <= FORMAT:
+    if type(number) is not int or not 0 <= number <= RECORD_FORMAT:
         shown = number if type(number) is int else "unknown"
         raise UnusableRecordError(
             key,
-            f"was written by a newer engine (format {shown}; this one reads up to {FORMAT}): "
-            "run that engine's version again",
+            f"was written by a newer engine (format {shown}; this one reads up to "
+            f"{RECORD_FORMAT}): run that engine's version again",
             newer=True,
         )
     return dict(stored)
 
 
-def mark() -> bytes:
+def presence_mark() -> bytes:
     """Return the stored form of a record that says nothing but that it is there."""
     return _dump({})
 
@@ -338,7 +338,7 @@ class RoleRecord:
         return _dated(cls, stored, "created", "last_updated")
 
 
-def revoked_key(client_id: str, key_id: str) -> str:
+def revoked_key_path(client_id: str, key_id: str) -> str:
     """Return the storage key of the mark that a service account's key is revoked."""
     # Hashed: a storage key must not depend on what characters an id has.
     digest = hashlib.sha256(json.dumps([client_id, key_id]).encode()).hexdigest()
@@ -356,7 +356,7 @@ def credential_bytes(account: ServiceAccount) -> bytes:
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
-    value = {_FORMAT_KEY: FORMAT, **value}
+    value = {_FORMAT_KEY: RECORD_FORMAT, **value}
     return json.dumps(value, default=rfc3339, separators=(",", ":")).encode()
 
 

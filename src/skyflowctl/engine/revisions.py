@@ -79,7 +79,7 @@ def with_credential(
     )
 
 
-def cut_off(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
+def revoked_record(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
     """Return the record of a mount without any credential; all other words stay.
 
     Each version whose credential this destroys keeps the mark. On a mount that is cut off
@@ -118,7 +118,7 @@ def _changed(record: ConfigRecord, now: datetime, **fields: Any) -> ConfigRecord
     return replace(record, version=record.version + 1, last_updated=now, **fields)
 
 
-def way_back(record: ConfigRecord, wanted: int | None) -> HistoryEntry:
+def rollback_target(record: ConfigRecord, wanted: int | None) -> HistoryEntry:
     """Return the entry to roll back to; None: the one that was live before the current.
 
     Raises:
@@ -151,7 +151,7 @@ def find_entry(record: ConfigRecord, wanted: int) -> HistoryEntry | None:
     return record.entry(wanted)
 
 
-def destroyed(record: ConfigRecord, entry: HistoryEntry, now: datetime) -> ConfigRecord:
+def without_credential(record: ConfigRecord, entry: HistoryEntry, now: datetime) -> ConfigRecord:
     """Return the record in which a credential is kept no more, under none of its versions.
 
     A rollback stores a credential a second time; only the live one stays of it.

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request
-from skyflowctl.engine.fields import Field, Kind, parse_fields
+from skyflowctl.engine.contract import EngineError, EngineReply, EngineRequest, Operation
+from skyflowctl.engine.fields import Field, FieldType, parse_fields
 from skyflowctl.engine.names import FOREIGN_NAME, NAME, NAME_RULE
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -23,9 +23,9 @@ _FORMS = {"name": NAME, "version": NUMBER}
 _DELETABLE = {**_FORMS, "name": FOREIGN_NAME}
 
 PAGE_FIELDS = (
-    Field("list", Kind.BOOLEAN, "The server's own mark of a list request; has no effect."),
-    Field("after", Kind.TEXT, "Start behind this key."),
-    Field("limit", Kind.INTEGER, "At most this many keys; 0 means all."),
+    Field("list", FieldType.BOOLEAN, "The server's own mark of a list request; has no effect."),
+    Field("after", FieldType.TEXT, "Start behind this key."),
+    Field("limit", FieldType.INTEGER, "At most this many keys; 0 means all."),
 )
 
 
@@ -39,16 +39,16 @@ class Call:
         segment: the variable part of the path (a role's name, a version), or empty.
     """
 
-    request: Request
+    request: EngineRequest
     values: Mapping[str, Any]
     segment: str = ""
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Call], Awaitable[EngineReply]]
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class PathOperation:
     """One operation of a path: who answers it, what it takes, what it is for."""
 
     handler: Handler
@@ -71,7 +71,7 @@ class Route:
     template: str
     summary: str
     description: str
-    actions: Mapping[Operation, Action]
+    actions: Mapping[Operation, PathOperation]
     segment: str = ""
 
     @property
@@ -120,7 +120,7 @@ class Router:
             raise EngineError(400, _BAD_SEGMENT[route.variable])
         return Match(route, segment)
 
-    def resolve(self, request: Request) -> tuple[Action, Call]:
+    def resolve(self, request: EngineRequest) -> tuple[PathOperation, Call]:
         """Return who answers a request, and the request understood.
 
         Raises:

@@ -24,12 +24,12 @@ from skyflowctl.engine.records import (
     UnusableRecordError,
     credential_bytes,
     load_record,
-    mark,
+    presence_mark,
     revoked_bytes,
-    revoked_key,
+    revoked_key_path,
 )
-from skyflowctl.skyflow.minting import InvalidKey, MintingCredential, SigningKey
-from skyflowctl.skyflow.service_account import InvalidCredential, ServiceAccount, load_trusted
+from skyflowctl.skyflow.minting import InvalidKeyError, MintingCredential, SigningKey
+from skyflowctl.skyflow.service_account import InvalidCredentialError, ServiceAccount, load_trusted
 
 _PARALLEL_LOADS = 16
 _UNREADABLE = "skyflow: the stored credential cannot be read on this node"
@@ -45,7 +45,7 @@ def _ready(slot: str, stored: bytes) -> MintingCredential:
     load_record(key, stored)
     try:
         return _signing(load_trusted(stored.decode()))
-    except (InvalidCredential, InvalidKey):
+    except (InvalidCredentialError, InvalidKeyError):
         raise UnusableRecordError(key, "is damaged: write the credential again") from None
 
 
@@ -119,7 +119,7 @@ class MountStore:
         """
         key = WAL_PREFIX + kind
         async with self._lock:
-            await self._storage.put(key, mark())
+            await self._storage.put(key, presence_mark())
             try:
                 yield
             finally:
@@ -291,7 +291,7 @@ class MountStore:
         """
         for who in await self._keys_to_revoke(record):
             await self._mark_revoked(who, revocation)
-        after = revisions.cut_off(record, revocation)
+        after = revisions.revoked_record(record, revocation)
         if after is not record:
             await self.put_config(after)
         await self.keep_credentials(())
@@ -324,7 +324,7 @@ class MountStore:
         await self._mark_revoked(record.history[-1].identity, record.cut_off)
 
     async def _mark_revoked(self, who: tuple[str, str], revocation: RevocationRecord) -> None:
-        key = revoked_key(*who)
+        key = revoked_key_path(*who)
         if await self._storage.get(key) is None:
             await self._put(key, revoked_bytes(*who, revocation))
 
@@ -338,7 +338,7 @@ class MountStore:
         if record.cut_off and record.history and record.history[-1].identity == who:
             # Also where an earlier release cut it off, which left no mark.
             return True
-        return await self._storage.get(revoked_key(*who)) is not None
+        return await self._storage.get(revoked_key_path(*who)) is not None
 
     async def put_role(self, name: str, role: RoleRecord) -> None:
         """Store a role."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.engine.ctx import Ctx
-from skyflowctl.engine.exchanges import Exchanges, Failure, MintFailed
+from skyflowctl.engine.exchanges import ExchangeSet, Failure, MintFailedError
 from skyflowctl.engine.records import RoleRecord
 from skyflowctl.skyflow.minting import MintingCredential
 
@@ -56,7 +56,7 @@ class Verifier:
         seconds: how long one check may take in all.
     """
 
-    exchanges: Exchanges
+    exchanges: ExchangeSet
     parallel: int = 8
     seconds: float = 25.0
 
@@ -97,7 +97,7 @@ class Verifier:
         started = loop.time()
         try:
             token = await self.exchanges.mint(credential, role_id, ctx)
-        except MintFailed as error:
+        except MintFailedError as error:
             # Without an answer there is no latency to tell.
             spent = round((loop.time() - started) * 1000, 1) if error.failure.refused else None
             return RoleCheck(error.failure, latency_ms=spent)

@@ -48,5 +48,5 @@ class ActionSkipped:
     problem: Problem
 
 
-Event = ActionStarted | ActionDone | ActionFailed | ActionPending | ActionSkipped
-Listener = Callable[[Event], None]
+ApplyEvent = ActionStarted | ActionDone | ActionFailed | ActionPending | ActionSkipped
+ApplyListener = Callable[[ApplyEvent], None]

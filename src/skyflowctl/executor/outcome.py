@@ -8,11 +8,11 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import Action
 from skyflowctl.vault.parked import PendingError
 
-Word = Literal["done", "failed", "skipped", "pending", "waiting"]
+ActionStatus = Literal["done", "failed", "skipped", "pending", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ActionResult:
     """What became of one action.
 
     Args:
@@ -31,7 +31,7 @@ class Result:
     """
 
     action: Action
-    result: Word
+    result: ActionStatus
     request_id: str = ""
     milliseconds: float = 0.0
     problem: Problem | None = None
@@ -48,7 +48,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ApplyOutcome:
     """What became of a plan.
 
     Args:
@@ -57,7 +57,7 @@ class Outcome:
         overwritten: mounts whose settings somebody else changed meanwhile.
     """
 
-    results: tuple[Result, ...]
+    results: tuple[ActionResult, ...]
     interrupted: bool = False
     overwritten: tuple[Problem, ...] = ()
 
@@ -71,21 +71,21 @@ class Outcome:
             return "pending" if held else "ok"
         return "partial" if done or waits or self.overwritten else "error"
 
-    def _count(self, word: Word) -> int:
+    def _count(self, word: ActionStatus) -> int:
         return sum(result.result == word for result in self.results)
 
     def counts(self) -> Mapping[str, int]:
         """Return how many actions are pending, wait for one that is, or failed."""
-        words: tuple[Word, ...] = ("pending", "waiting", "failed")
+        words: tuple[ActionStatus, ...] = ("pending", "waiting", "failed")
         return {word: self._count(word) for word in words}
 
     @property
-    def pending(self) -> tuple[Result, ...]:
+    def pending(self) -> tuple[ActionResult, ...]:
         """The actions that the server holds until somebody approves them."""
         return tuple(result for result in self.results if result.result == "pending")
 
     @property
-    def failures(self) -> tuple[Result, ...]:
+    def failures(self) -> tuple[ActionResult, ...]:
         """The actions that failed by themselves; those skipped after them are not here."""
         return tuple(result for result in self.results if result.result == "failed")
 

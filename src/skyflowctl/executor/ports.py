@@ -40,7 +40,7 @@ class CredentialSource(Protocol):
                 one, so a source may spare itself a full check of the same.
 
         Raises:
-            skyflowctl.secretrefs.unresolved.UnresolvedReference: there is none, or it
+            skyflowctl.secretrefs.unresolved.UnresolvedReferenceError: there is none, or it
                 cannot be read here.
             InvalidInput: it was read, and is no valid credential.
         """

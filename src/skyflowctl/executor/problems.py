@@ -3,7 +3,7 @@
 from skyflowctl.errors import SkyflowctlError
 
 
-def unexpected(path: str, error: Exception) -> SkyflowctlError:
+def unforeseen(path: str, error: Exception) -> SkyflowctlError:
     """Return what stands for an error that nobody foresaw; its text may hold anything."""
     return SkyflowctlError(
         f"an error that was not expected: {path}",

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skyflowctl.errors import Problem
-from skyflowctl.executor.problems import unexpected
+from skyflowctl.executor.problems import unforeseen
 from skyflowctl.manifest.model import Mount
 from skyflowctl.skyflow.token_uri import token_uri_refused
-from skyflowctl.vault.answers import RoleProof, VerifyReport
-from skyflowctl.vault.failures import ALLOW_HOST_FIX, BadRequest, NotFound, VaultError
+from skyflowctl.vault.errors import ALLOW_HOST_FIX, BadRequestError, NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.workers import Workers
 
@@ -59,14 +59,14 @@ def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
     except VaultError as error:
         return error.problems[0]
     except Exception as error:  # noqa: BLE001 - what was applied must be told of
-        return unexpected(path, error).problems[0]
+        return unforeseen(path, error).problems[0]
 
 
 def _verify(gateway: Gateway, path: str) -> VerifyReport:
     try:
         return gateway.verify_config(path)
-    except NotFound as error:
-        if type(error) is not NotFound:
+    except NotFoundError as error:
+        if type(error) is not NotFoundError:
             raise
         return _through_creds(gateway, path)
 
@@ -80,7 +80,7 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
     proofs = {
         name: RoleProof(
             ok=token.error is None,
-            status=token.error.status if isinstance(token.error, BadRequest) else 0,
+            status=token.error.status if isinstance(token.error, BadRequestError) else 0,
             message=token.why,
             request_id="",
             latency_ms=token.latency_ms,

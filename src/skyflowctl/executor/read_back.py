@@ -10,7 +10,7 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Plan
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 

@@ -19,18 +19,18 @@ from skyflowctl.executor.events import (
     ActionPending,
     ActionSkipped,
     ActionStarted,
-    Event,
-    Listener,
+    ApplyEvent,
+    ApplyListener,
 )
-from skyflowctl.executor.outcome import Outcome, Result
+from skyflowctl.executor.outcome import ActionResult, ApplyOutcome
 from skyflowctl.executor.ports import CredentialSource, Replacer
-from skyflowctl.executor.problems import unexpected
+from skyflowctl.executor.problems import unforeseen
 from skyflowctl.executor.read_back import overwritten_settings
-from skyflowctl.executor.recording import WriteRecorder
-from skyflowctl.executor.steps import Tools, carry_out, mount_path, told
+from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, told
 from skyflowctl.executor.stop import Stop
-from skyflowctl.planner.plan import Action, ActionType, Kind, Plan
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.executor.write_recorder import WriteRecorder
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import PendingError
 
@@ -45,9 +45,9 @@ def execute(
     replacer: Replacer,
     *,
     parallelism: int = 10,
-    on_event: Listener | None = None,
+    on_event: ApplyListener | None = None,
     stop: Stop | None = None,
-) -> Outcome:
+) -> ApplyOutcome:
     """Carry out a plan and return what became of each action; no failure is raised.
 
     Args:
@@ -59,19 +59,19 @@ def execute(
         on_event: told of every step, from worker threads, one call at a time.
         stop: asked before every action; those that have begun are finished.
     """
-    tools = Tools(gateway, credentials, replacer)
+    tools = StepContext(gateway, credentials, replacer)
     run = _Run(tools, on_event or _ignore, stop or Stop())
     numbered = list(enumerate(plan.actions))
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
-        for kind in Kind:
-            if kind is Kind.ROLE:
+        for kind in ObjectKind:
+            if kind is ObjectKind.ROLE:
                 run.compare_settings(plan)
             for units in _stages([pair for pair in numbered if pair[1].kind is kind]):
                 _wait_for([pool.submit(run.unit, unit) for unit in units])
     run.compare_settings(plan)
     results = tuple(run.results[index] for index, _ in numbered)
     overwritten = tuple(run.overwritten.values())
-    return Outcome(results, interrupted=run.stop.asked, overwritten=overwritten)
+    return ApplyOutcome(results, interrupted=run.stop.asked, overwritten=overwritten)
 
 
 def _wait_for(futures: Sequence[Future[None]]) -> None:
@@ -90,15 +90,15 @@ def _wait_for(futures: Sequence[Future[None]]) -> None:
 class _Run:
     """One run's state; every method may be called from any worker thread."""
 
-    def __init__(self, tools: Tools, listener: Listener, stop: Stop) -> None:
+    def __init__(self, tools: StepContext, listener: ApplyListener, stop: Stop) -> None:
         self._tools = tools
         self._listener = listener
         self._lock = threading.Lock()
-        self._failed: dict[str, Kind] = {}
-        self._pending: dict[str, Kind] = {}
+        self._failed: dict[str, ObjectKind] = {}
+        self._pending: dict[str, ObjectKind] = {}
         self._bad_upgrade = ""
         self.stop = stop
-        self.results: dict[int, Result] = {}
+        self.results: dict[int, ActionResult] = {}
         self.overwritten: dict[str, Problem] = {}
 
     def compare_settings(self, plan: Plan) -> None:
@@ -110,7 +110,7 @@ class _Run:
         unsettled = {*self._failed, *self._pending, *self.overwritten}
         found = overwritten_settings(plan, self._tools.gateway, names - unsettled)
         self.overwritten |= found
-        self._failed |= dict.fromkeys(found, Kind.MOUNT)
+        self._failed |= dict.fromkeys(found, ObjectKind.MOUNT)
 
     def unit(self, actions: Sequence[_Numbered]) -> None:
         """Do the actions of one unit in order."""
@@ -123,33 +123,33 @@ class _Run:
                 elif result.result != "done" and action.mount:
                     self._failed.setdefault(action.mount, action.kind)
                     if result.result == "failed" and _upgrades(action):
-                        self._bad_upgrade = self._bad_upgrade or mount_path(action)
+                        self._bad_upgrade = self._bad_upgrade or action_mount_path(action)
 
-    def _one(self, action: Action) -> Result:
+    def _one(self, action: Action) -> ActionResult:
         reason = self._reason_to_skip(action)
         if reason:
             self._tell(ActionSkipped(action, reason))
-            return Result(action, "skipped", problem=reason)
+            return ActionResult(action, "skipped", problem=reason)
         if waits := self._reason_to_wait(action):
             self._tell(ActionSkipped(action, waits))
-            return Result(action, "waiting", problem=waits)
+            return ActionResult(action, "waiting", problem=waits)
         self._tell(ActionStarted(action))
         started = time.monotonic()
         recorder = WriteRecorder(self._tools.gateway.transport)
         try:
-            said = carry_out(action, replace(self._tools, gateway=Gateway(recorder)))
+            said = run_step(action, replace(self._tools, gateway=Gateway(recorder)))
         except PendingError as error:
             self._tell(ActionPending(action, error.problems[0]))
             spent, (problem, *_) = _since(started), error.problems
-            return Result(action, "pending", "", spent, problem, pending=error)
+            return ActionResult(action, "pending", "", spent, problem, pending=error)
         except SkyflowctlError as error:
             return self._failure(action, error, _since(started))
         except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
-            return self._failure(action, unexpected(action.path, error), _since(started))
+            return self._failure(action, unforeseen(action.path, error), _since(started))
         spent = _since(started)
         self._tell(ActionDone(action, spent))
         warnings = (*said, *(told(action, text) for text in recorder.warnings))
-        return Result(
+        return ActionResult(
             action,
             "done",
             recorder.request_id,
@@ -161,7 +161,7 @@ class _Run:
     def _reason_to_wait(self, action: Action) -> Problem | None:
         with self._lock:
             kind = self._pending.get(action.mount)
-        if kind is None or (kind is action.kind and kind is not Kind.MOUNT):
+        if kind is None or (kind is action.kind and kind is not ObjectKind.MOUNT):
             return None
         return Problem(
             "approval-pending",
@@ -189,7 +189,7 @@ class _Run:
                 "mend what the other error names, then run the same command again",
             )
         # Roles do not depend on each other; an upgrade does on the mount's other fields.
-        if failed and (failed is not action.kind or failed is Kind.MOUNT):
+        if failed and (failed is not action.kind or failed is ObjectKind.MOUNT):
             return Problem(
                 "mount-failed",
                 f"skipped: an earlier change to {action.mount} failed",
@@ -198,14 +198,16 @@ class _Run:
             )
         return None
 
-    def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> Result:
+    def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> ActionResult:
         problem, *besides = error.problems
         self._tell(ActionFailed(action, spent, problem))
         request_id = error.request_id if isinstance(error, VaultError) else ""
         code = ExitCode(error.exit_code)
-        return Result(action, "failed", request_id, spent, problem, code, besides=tuple(besides))
+        return ActionResult(
+            action, "failed", request_id, spent, problem, code, besides=tuple(besides)
+        )
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: ApplyEvent) -> None:
         with self._lock:
             self._listener(event)
 
@@ -221,7 +223,7 @@ def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
     """Return what may run side by side: roles one by one, a mount's own actions together."""
     units: dict[str, list[_Numbered]] = defaultdict(list)
     for index, action in actions:
-        name = action.mount if action.kind is Kind.MOUNT else str(index)
+        name = action.mount if action.kind is ObjectKind.MOUNT else str(index)
         units[name].append((index, action))
     return list(units.values())
 
@@ -234,5 +236,5 @@ def _since(started: float) -> float:
     return round((time.monotonic() - started) * 1000, 1)
 
 
-def _ignore(_event: Event) -> None:
+def _ignore(_event: ApplyEvent) -> None:
     """Listen to nothing."""

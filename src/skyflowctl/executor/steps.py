@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skyflowctl.errors import PartlyDone, Problem, Refused, SkyflowctlError
+from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
 from skyflowctl.executor.proof import live_roles
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import Action, ActionType, Kind
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
-from skyflowctl.vault.failures import ALLOW_HOST_FIX, SilentlyIgnored
+from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveMount
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class StepContext:
     """What an action is carried out with.
 
     Args:
@@ -30,10 +30,10 @@ class Tools:
     replacer: Replacer
 
 
-_Step = Callable[[Action, Tools], tuple[Problem, ...]]
+_Step = Callable[[Action, StepContext], tuple[Problem, ...]]
 
 
-def carry_out(action: Action, tools: Tools) -> tuple[Problem, ...]:
+def run_step(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     """Do one action, and return what the reader should know besides the server's own words.
 
     Raises:
@@ -42,21 +42,21 @@ def carry_out(action: Action, tools: Tools) -> tuple[Problem, ...]:
     return _STEPS[action.kind](action, tools)
 
 
-def mount_path(action: Action) -> str:
+def action_mount_path(action: Action) -> str:
     """Return the path of the mount that an action is about; empty for a server-wide one."""
-    if action.kind is Kind.AUDITED_HEADER:
+    if action.kind is ObjectKind.AUDITED_HEADER:
         return ""
-    if action.kind is Kind.MOUNT:
+    if action.kind is ObjectKind.MOUNT:
         return action.path.removeprefix("sys/mounts/").removesuffix("/tune")
-    if action.kind is Kind.ROLE:
+    if action.kind is ObjectKind.ROLE:
         return action.path.rpartition("/roles/")[0]
     return action.path.removesuffix("/config")
 
 
 def told(action: Action, text: str) -> Problem:
     """Return a warning that came with a write which was taken."""
-    path = mount_path(action)
-    who = "engine" if action.kind in {Kind.ROLE, Kind.CONFIG} else "server"
+    path = action_mount_path(action)
+    who = "engine" if action.kind in {ObjectKind.ROLE, ObjectKind.CONFIG} else "server"
     return Problem(
         f"{who}-warning",
         f"{path or action.path}: {text}",
@@ -70,13 +70,13 @@ def told(action: Action, text: str) -> Problem:
 _SEE_LOG = "see the server's log and its manual for this path"
 
 
-def _audited_header(action: Action, tools: Tools) -> tuple[Problem, ...]:
+def _audited_header(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     tools.gateway.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
     return ()
 
 
-def _mount(action: Action, tools: Tools) -> tuple[Problem, ...]:
-    path, gateway = mount_path(action), tools.gateway
+def _mount(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    path, gateway = action_mount_path(action), tools.gateway
     if action.action is ActionType.CREATE:
         gateway.enable_mount(path, action.body)
     elif action.action is ActionType.PLUGIN_UPGRADE:
@@ -85,7 +85,7 @@ def _mount(action: Action, tools: Tools) -> tuple[Problem, ...]:
         _refuse_if_changed(action, gateway.read_mount(path), "after the plan was made")
         try:
             gateway.tune_mount(path, action.body)
-        except SilentlyIgnored:
+        except SilentlyIgnoredError:
             _refuse_if_changed(action, gateway.read_mount(path), "right after this run's write")
             raise
     return ()
@@ -109,8 +109,8 @@ def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> Non
         and not fields.same(change.field, now[change.field], change.after)
     ]
     if moved:
-        raise Refused(
-            f"{mount_path(action)} is not as the plan showed it: {', '.join(moved)}",
+        raise RefusedError(
+            f"{action_mount_path(action)} is not as the plan showed it: {', '.join(moved)}",
             why=f"another apply or a manual change wrote the mount {when}",
             fix="run the command again and look at the new plan",
             code="mount-moved",
@@ -161,7 +161,7 @@ def _refuse_lost_roles(gateway: Gateway, path: str, before: frozenset[str]) -> N
         return
     name, why = min(failed.items())
     back = "set the plugin's version in the manifest back, then 'skyflowctl apply'"
-    raise PartlyDone(
+    raise PartlyDoneError(
         f"{path} runs the new version, and {len(failed)} of {len(before)} roles that minted "
         "before do not mint any more",
         why=f"role {name}: {why}" if name else why,
@@ -170,22 +170,22 @@ def _refuse_lost_roles(gateway: Gateway, path: str, before: frozenset[str]) -> N
     )
 
 
-def _role(action: Action, tools: Tools) -> tuple[Problem, ...]:
+def _role(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     name = action.path.rpartition("/")[2]
-    tools.gateway.write_role(mount_path(action), name, action.body, cas=action.cas)
+    tools.gateway.write_role(action_mount_path(action), name, action.body, cas=action.cas)
     return ()
 
 
-def _config(action: Action, tools: Tools) -> tuple[Problem, ...]:
+def _config(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     credential = _resolved(action, tools.credentials) if action.needs_credential else None
     if action.action is ActionType.REPLACE_CREDENTIAL:
         return _replace(action, credential, tools)
     body: Mapping[str, Any] = action.body
     if credential is not None:
         body = {**body, "credentials_json": credential.json}
-    tools.gateway.write_config(mount_path(action), body, cas=action.cas)
+    tools.gateway.write_config(action_mount_path(action), body, cas=action.cas)
     if SERVER_FILE in body:
-        _check_taken(mount_path(action), tools.gateway)
+        _check_taken(action_mount_path(action), tools.gateway)
     return ()
 
 
@@ -201,9 +201,11 @@ def _check_taken(path: str, gateway: Gateway) -> None:
         )
 
 
-def _replace(action: Action, credential: Credential | None, tools: Tools) -> tuple[Problem, ...]:
+def _replace(
+    action: Action, credential: Credential | None, tools: StepContext
+) -> tuple[Problem, ...]:
     """Write the other fields, then the credential: killed between, both are planned anew."""
-    path = mount_path(action)
+    path = action_mount_path(action)
     if action.body:
         tools.gateway.write_config(path, action.body, cas=action.cas)
     elif action.cas is not None and tools.gateway.read_config(path).version != action.cas:
@@ -220,8 +222,8 @@ def _resolved(action: Action, credentials: CredentialSource) -> Credential:
     return replace(credential, allow_revoked=action.allow_revoked)
 
 
-def _written_meanwhile(path: str) -> Refused:
-    return Refused(
+def _written_meanwhile(path: str) -> RefusedError:
+    return RefusedError(
         f"the config of {path} is another one than the plan showed",
         why="it was written after the plan was made, so its credential may be another one too",
         fix="run the command again and look at the new plan",
@@ -229,9 +231,9 @@ def _written_meanwhile(path: str) -> Refused:
     )
 
 
-def _moved(action: Action) -> Refused:
+def _moved(action: Action) -> RefusedError:
     planned = action.credential.key_id if action.credential else "none that could be read"
-    return Refused(
+    return RefusedError(
         f"the credential of {action.mount} is another one than the plan showed",
         why=f"the plan was made with key {planned}, and the reference changed since",
         fix="run the command again and look at the new plan",
@@ -239,9 +241,9 @@ def _moved(action: Action) -> Refused:
     )
 
 
-_STEPS: Mapping[Kind, _Step] = {
-    Kind.AUDITED_HEADER: _audited_header,
-    Kind.MOUNT: _mount,
-    Kind.ROLE: _role,
-    Kind.CONFIG: _config,
+_STEPS: Mapping[ObjectKind, _Step] = {
+    ObjectKind.AUDITED_HEADER: _audited_header,
+    ObjectKind.MOUNT: _mount,
+    ObjectKind.ROLE: _role,
+    ObjectKind.CONFIG: _config,
 }

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.model import (
-    CtxRule,
+    DeclaredCtx,
     Manifest,
     Mount,
     Plugin,
@@ -16,12 +16,12 @@ from skyflowctl.manifest.model import (
     Role,
     RotationRule,
 )
-from skyflowctl.manifest.nodes import Node, at_key, at_value, child, entries, plain
 from skyflowctl.manifest.nodes import Path as TreePath
+from skyflowctl.manifest.nodes import YamlNode, at_key, at_value, child, entries, plain
 from skyflowctl.manifest.rules import mount_path
 
 
-def build(root: Node, files: tuple[str, ...]) -> Manifest:
+def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
     """Return the manifest that a tree without problems says."""
     return Manifest(
         id=_text(child(root, "manifest")),
@@ -32,14 +32,14 @@ def build(root: Node, files: tuple[str, ...]) -> Manifest:
     )
 
 
-def _plugin(node: Node | None) -> Plugin:
+def _plugin(node: YamlNode | None) -> Plugin:
     return Plugin(
         name=_text(child(node, "name")) or "skyflow",
         version=_text(child(node, "version")) or None,
     )
 
 
-def _mount(root: Node, name: str, node: Node) -> Mount:
+def _mount(root: YamlNode, name: str, node: YamlNode) -> Mount:
     path: TreePath = ("mounts", name)
     defaults = child(root, "defaults")
     return Mount(
@@ -59,7 +59,7 @@ def _mount(root: Node, name: str, node: Node) -> Mount:
     )
 
 
-def _rotation(mount: Node, default: Node | None, path: TreePath) -> RotationRule:
+def _rotation(mount: YamlNode, default: YamlNode | None, path: TreePath) -> RotationRule:
     own = child(mount, "rotation")
 
     def span(key: str) -> timedelta | None:
@@ -76,7 +76,7 @@ def _rotation(mount: Node, default: Node | None, path: TreePath) -> RotationRule
     )
 
 
-def _role(name: str, node: Node, path: TreePath) -> Role:
+def _role(name: str, node: YamlNode, path: TreePath) -> Role:
     return Role(
         name=name,
         role_id=_texts(child(node, "role_ids"))[0],
@@ -87,17 +87,17 @@ def _role(name: str, node: Node, path: TreePath) -> Role:
     )
 
 
-def _ctx(node: Node | None) -> CtxRule:
+def _ctx(node: YamlNode | None) -> DeclaredCtx:
     pattern = _text(child(node, "pattern"))
     required, probe = child(node, "required"), child(node, "probe")
-    return CtxRule(
+    return DeclaredCtx(
         required=_flag(required) if required else bool(pattern),
         pattern=pattern,
         probe=cast("str | dict[str, Any]", plain(probe)) if probe else "",
     )
 
 
-def _reference(node: Node | None, path: TreePath) -> Reference | None:
+def _reference(node: YamlNode | None, path: TreePath) -> Reference | None:
     for scheme, target in entries(node):
         where = at_value(target, (*path, scheme))
         if scheme == "file":
@@ -122,15 +122,15 @@ def _absolute(folder: str, name: str) -> str:
     return os.path.normpath(Path(folder, expanded))
 
 
-def _text(node: Node | None) -> str:
+def _text(node: YamlNode | None) -> str:
     return node.value if node is not None and isinstance(node.value, str) else ""
 
 
-def _texts(node: Node | None) -> tuple[str, ...]:
+def _texts(node: YamlNode | None) -> tuple[str, ...]:
     if node is None or not isinstance(node.value, list):
         return ()
     return tuple(_text(item) for item in node.value)
 
 
-def _flag(node: Node | None) -> bool:
+def _flag(node: YamlNode | None) -> bool:
     return node is not None and node.value is True

@@ -5,7 +5,7 @@ from pathlib import Path
 
 DEFAULT_PLUGIN = "skyflow"
 DEFAULT_PREFIX = "skyflow"
-VARIABLE = "SKYFLOWCTL_FILE"
+FILE_VARIABLE = "SKYFLOWCTL_FILE"
 DEFAULT = "mounts.yaml"
 
 
@@ -16,7 +16,7 @@ def default_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tup
     """
     if flag_values:
         return tuple(flag_values)
-    named = environ.get(VARIABLE, "")
+    named = environ.get(FILE_VARIABLE, "")
     return (named,) if named else (DEFAULT,)
 
 
@@ -26,5 +26,5 @@ def existing_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tu
     For commands that can do without a manifest.
     """
     files = default_files(flag_values, environ)
-    was_named = bool(flag_values or environ.get(VARIABLE))
+    was_named = bool(flag_values or environ.get(FILE_VARIABLE))
     return files if was_named or Path(DEFAULT).is_file() else ()

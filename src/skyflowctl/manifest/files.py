@@ -6,10 +6,10 @@ import stat
 import sys
 from pathlib import Path
 
-from skyflowctl.errors import InvalidInput, Where
-from skyflowctl.manifest.nodes import Source
+from skyflowctl.errors import InvalidInputError, Where
+from skyflowctl.manifest.nodes import ManifestFile
 
-MAX_BYTES = 16 * 1024 * 1024
+MANIFEST_MAX_BYTES = 16 * 1024 * 1024
 STDIN = "-"
 
 _NOT_YAML_TEXT = re.compile(
@@ -23,16 +23,16 @@ def source_name(name: str) -> str:
     return "<stdin>" if name == STDIN else name
 
 
-def read_manifest(name: str) -> tuple[Source, str]:
+def read_manifest(name: str) -> tuple[ManifestFile, str]:
     """Return a manifest file's source and text; ``-`` is standard input.
 
     Raises:
         InvalidInput: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
     """
     if name == STDIN:
-        source = Source(source_name(name), str(Path.cwd()))
-        return source, _decode(sys.stdin.buffer.read(MAX_BYTES + 1), source.name)
-    source = Source(name, str(Path(name).absolute().parent))
+        source = ManifestFile(source_name(name), str(Path.cwd()))
+        return source, _decode(sys.stdin.buffer.read(MANIFEST_MAX_BYTES + 1), source.name)
+    source = ManifestFile(name, str(Path(name).absolute().parent))
     return source, _decode(_read_file(name), name)
 
 
@@ -42,9 +42,9 @@ def _read_file(name: str) -> bytes:
         with open(name, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - opener
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise _unreadable(name, "it is no regular file", "pipe it in, with -f -")
-            return file.read(MAX_BYTES + 1)
+            return file.read(MANIFEST_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"there is no manifest {name}",
             why="no file of that name is there; the default is ./mounts.yaml",
             fix="name it with -f FILE, or write a first one with: skyflowctl init",
@@ -59,8 +59,10 @@ def _open_without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _unreadable(name: str, why: str, fix: str = "check its name and permissions") -> InvalidInput:
-    return InvalidInput(
+def _unreadable(
+    name: str, why: str, fix: str = "check its name and permissions"
+) -> InvalidInputError:
+    return InvalidInputError(
         f"cannot read the manifest {name}",
         why=why,
         fix=fix,
@@ -70,9 +72,9 @@ def _unreadable(name: str, why: str, fix: str = "check its name and permissions"
 
 
 def _decode(raw: bytes, name: str) -> str:
-    if len(raw) > MAX_BYTES:
-        raise InvalidInput(
-            f"{name} is larger than {MAX_BYTES // 1024 // 1024} MiB",
+    if len(raw) > MANIFEST_MAX_BYTES:
+        raise InvalidInputError(
+            f"{name} is larger than {MANIFEST_MAX_BYTES // 1024 // 1024} MiB",
             why="no manifest is that large",
             fix="split it, and give the parts with several -f",
             code="manifest-too-large",
@@ -88,7 +90,7 @@ def _decode(raw: bytes, name: str) -> str:
     bad = _NOT_YAML_TEXT.search(text)
     if bad:
         line, column = _position(text[: bad.start()])
-        raise InvalidInput(
+        raise InvalidInputError(
             f"a control character (U+{ord(bad[0]):04X}) is not allowed in YAML",
             why="it does not print, and readers differ about it",
             fix="remove it, or write it as an escape inside double quotes",
@@ -98,8 +100,8 @@ def _decode(raw: bytes, name: str) -> str:
     return text
 
 
-def _not_utf8(name: str, line: int, column: int, why: str) -> InvalidInput:
-    return InvalidInput(
+def _not_utf8(name: str, line: int, column: int, why: str) -> InvalidInputError:
+    return InvalidInputError(
         f"{name} is no UTF-8 text",
         why=why,
         fix="save it as UTF-8",

@@ -12,7 +12,7 @@ _SECRET_NAME = re.compile(
 _FORMS = "${NAME} or ${NAME:-default}; a literal ${ is written $${"
 
 
-class BadInterpolation(Exception):
+class BadInterpolationError(Exception):
     """A use that cannot be replaced. No message holds a variable's value."""
 
     def __init__(self, code: str, summary: str, fix: str, why: str) -> None:
@@ -44,7 +44,7 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
         return "${"
     inside = _INSIDE.fullmatch(match["inside"]) if match["end"] else None
     if inside is None:
-        raise BadInterpolation(
+        raise BadInterpolationError(
             "bad-interpolation",
             "a ${...} has another form",
             f"write {_FORMS}",
@@ -52,7 +52,7 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
         )
     name = inside["name"]
     if looks_secret(name):
-        raise BadInterpolation(
+        raise BadInterpolationError(
             "secret-interpolation",
             f"${{{name}}} looks like a secret, and a manifest holds none",
             f"refer to it instead, as in credentials: {{env: {name}}}",
@@ -68,9 +68,9 @@ def _value(name: str, environ: Mapping[str, str], default: str | None) -> str:
     if value is None:
         fix = f"set it, or give a default: ${{{name}:-default}}"
         why = "the environment of this command does not have it"
-        raise BadInterpolation("unset-variable", f"the variable {name} is not set", fix, why)
+        raise BadInterpolationError("unset-variable", f"the variable {name} is not set", fix, why)
     if not value.isprintable():
-        raise BadInterpolation(
+        raise BadInterpolationError(
             "bad-variable",
             f"the value of {name} is no line of text",
             f"set {name} to plain text",

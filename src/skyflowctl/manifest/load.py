@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.build import build
 from skyflowctl.manifest.files import read_manifest, source_name
 from skyflowctl.manifest.merge import merge
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.manifest.nodes import Node, Path
+from skyflowctl.manifest.nodes import Path, YamlNode
 from skyflowctl.manifest.rules import check_privacy, check_rules
 from skyflowctl.manifest.schema_problems import check_schema
 from skyflowctl.manifest.yaml_tree import read_tree
@@ -41,14 +41,14 @@ def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> Loaded
         return LoadedManifest(build(root, tuple(files)), check_privacy(root))
 
 
-def _read(files: Sequence[str], environ: Mapping[str, str]) -> Node:
+def _read(files: Sequence[str], environ: Mapping[str, str]) -> YamlNode:
     problems: list[Problem] = []
     refused: set[Path] = set()
-    roots: list[Node] = []
+    roots: list[YamlNode] = []
     for file in files:
         try:
             source, text = read_manifest(file)
-        except InvalidInput as error:
+        except InvalidInputError as error:
             problems += error.problems
             continue
         tree = read_tree(text, source, environ)
@@ -61,10 +61,10 @@ def _read(files: Sequence[str], environ: Mapping[str, str]) -> Node:
         problems += _check(root, refused)
         if not problems:
             return root
-    raise InvalidInput.of(_in_order(problems, [source_name(file) for file in files]))
+    raise InvalidInputError.of(_in_order(problems, [source_name(file) for file in files]))
 
 
-def _check(root: Node, refused: set[Path]) -> list[Problem]:
+def _check(root: YamlNode, refused: set[Path]) -> list[Problem]:
     problems, about = check_schema(root, refused)
     return problems + check_rules(root, refused | about)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 
-from skyflowctl.manifest.nodes import Node
+from skyflowctl.manifest.nodes import YamlNode
 
 # One value in the form of a map: a later file's replaces it, or two kinds of place
 # (file and env) would meet in one reference.
@@ -11,12 +11,12 @@ _WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe"})
 _NAMED_BY_USER = frozenset({"mounts", "roles"})
 
 
-def merge(roots: Sequence[Node]) -> Node:
+def merge(roots: Sequence[YamlNode]) -> YamlNode:
     """Return one tree; a later root wins. Each value keeps its own file and position."""
     return reduce(lambda left, right: _merge(left, right, names_are_free=False), roots)
 
 
-def _merge(left: Node, right: Node, *, names_are_free: bool) -> Node:
+def _merge(left: YamlNode, right: YamlNode, *, names_are_free: bool) -> YamlNode:
     if not isinstance(left.value, dict) or not isinstance(right.value, dict):
         return right
     merged = dict(left.value)

@@ -39,7 +39,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class CtxRule:
+class DeclaredCtx:
     """What a role asks of ctx. ``required`` is effective: a pattern implies it."""
 
     required: bool = False
@@ -55,7 +55,7 @@ class Role:
     role_id: str
     description: str
     tags: tuple[str, ...]
-    ctx: CtxRule
+    ctx: DeclaredCtx
     where: Where
 
 

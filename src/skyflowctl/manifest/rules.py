@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from skyflowctl.clock import parse_duration
-from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe, is_printable
+from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe, is_printable
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.nodes import (
-    Node,
     Path,
+    YamlNode,
     at_key,
     at_value,
     child,
@@ -25,30 +26,29 @@ from skyflowctl.manifest.nodes import (
     text_of,
 )
 from skyflowctl.manifest.schema_problems import is_below
-from skyflowctl.manifest.wording import shown
 
 # The server's own mounts (sys/mounts refuses them) and the tree below which no
 # secrets engine can be.
 RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "audit"})
 OWNERSHIP_TAG = "managed-by:"
 
-Finding = tuple[Path, Problem]
+RuleViolation = tuple[Path, Problem]
 
 
-def check_rules(root: Node, refused: AbstractSet[Path]) -> list[Problem]:
+def check_rules(root: YamlNode, refused: AbstractSet[Path]) -> list[Problem]:
     """Return every problem between values, except about what was refused before."""
     found = [finding for rule in _RULES for finding in rule(root)]
     return [problem for path, problem in found if not is_below(path, refused)]
 
 
-def mount_path(root: Node, name: str) -> str:
+def mount_path(root: YamlNode, name: str) -> str:
     """Return the path of a mount: its own, or the prefix and its name."""
     own = text_of(child(root, "mounts", name, "path"))
     prefix = text_of(child(root, "defaults", "path_prefix"))
     return own or f"{prefix or DEFAULT_PREFIX}/{name}"
 
 
-def _path_source(root: Node, name: str) -> tuple[Path, Where]:
+def _path_source(root: YamlNode, name: str) -> tuple[Path, Where]:
     """Return what decides about a mount's path, and its position."""
     path: Path = ("mounts", name, "path")
     node = child(root, "mounts", name, "path")
@@ -57,9 +57,9 @@ def _path_source(root: Node, name: str) -> tuple[Path, Where]:
     return path[:2], locate(root, path[:2])
 
 
-def _reserved_paths(root: Node) -> Iterator[Finding]:
+def _reserved_paths(root: YamlNode) -> Iterator[RuleViolation]:
     prefix = child(root, "defaults", "path_prefix")
-    found: list[tuple[Path, Node | None]] = [(("defaults", "path_prefix"), prefix)]
+    found: list[tuple[Path, YamlNode | None]] = [(("defaults", "path_prefix"), prefix)]
     found += [
         (("mounts", name, "path"), child(mount, "path"))
         for name, mount in entries(child(root, "mounts"))
@@ -73,7 +73,7 @@ def _reserved_paths(root: Node) -> Iterator[Finding]:
             yield path, Problem("reserved-path", summary, why, fix, at_value(node, path))
 
 
-def _overlapping_paths(root: Node) -> Iterator[Finding]:
+def _overlapping_paths(root: YamlNode) -> Iterator[RuleViolation]:
     owner: dict[str, str] = {}
     for name, _ in entries(child(root, "mounts")):
         path = mount_path(root, name)
@@ -98,7 +98,7 @@ def _parents(path: str) -> Iterator[str]:
         yield "/".join(parts[:length])
 
 
-def _ownership_tags(root: Node) -> Iterator[Finding]:
+def _ownership_tags(root: YamlNode) -> Iterator[RuleViolation]:
     for path, node in _all_tags(root):
         items = node.value if node is not None and isinstance(node.value, list) else []
         for index, item in enumerate(items):
@@ -112,7 +112,7 @@ def _ownership_tags(root: Node) -> Iterator[Finding]:
                 )
 
 
-def _descriptions(root: Node) -> Iterator[Finding]:
+def _descriptions(root: YamlNode) -> Iterator[RuleViolation]:
     for path, owner in (*_mounts(root), *_roles(root)):
         node = child(owner, "description")
         if node is not None and not is_printable(text_of(node) or ""):
@@ -123,7 +123,7 @@ def _descriptions(root: Node) -> Iterator[Finding]:
             yield about, Problem("bad-value", summary, why, "type it again", where)
 
 
-def _all_tags(root: Node) -> Iterator[tuple[Path, Node | None]]:
+def _all_tags(root: YamlNode) -> Iterator[tuple[Path, YamlNode | None]]:
     yield ("defaults", "tags"), child(root, "defaults", "tags")
     for path, mount in _mounts(root):
         yield (*path, "tags"), child(mount, "tags")
@@ -131,30 +131,30 @@ def _all_tags(root: Node) -> Iterator[tuple[Path, Node | None]]:
         yield (*path, "tags"), child(role, "tags")
 
 
-def _mounts(root: Node) -> Iterator[tuple[Path, Node]]:
+def _mounts(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
     for name, mount in entries(child(root, "mounts")):
         yield ("mounts", name), mount
 
 
-def _roles(root: Node) -> Iterator[tuple[Path, Node]]:
+def _roles(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
     for path, mount in _mounts(root):
         for name, role in entries(child(mount, "roles")):
             yield (*path, "roles", name), role
 
 
-def _ctx_rules(root: Node) -> Iterator[Finding]:
+def _ctx_rules(root: YamlNode) -> Iterator[RuleViolation]:
     for path, role in _roles(root):
         ctx = child(role, "ctx")
         if ctx is not None and isinstance(ctx.value, dict):
             yield from _ctx_rule((*path, "ctx"), ctx)
 
 
-def _ctx_rule(path: Path, ctx: Node) -> Iterator[Finding]:
+def _ctx_rule(path: Path, ctx: YamlNode) -> Iterator[RuleViolation]:
     required, pattern, probe = child(ctx, "required"), child(ctx, "pattern"), child(ctx, "probe")
     said = required.value if required is not None else None
     try:
         rule = CtxRule.of(said if isinstance(said, bool) else None, text_of(pattern) or "")
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         yield _ctx_finding(path, "pattern", pattern or ctx, "bad-ctx-pattern", error.reason)
         return
     if probe is None and rule.needs_probe():
@@ -167,14 +167,14 @@ def _ctx_rule(path: Path, ctx: Node) -> Iterator[Finding]:
         yield from _probe(path, probe, rule)
 
 
-def _probe(path: Path, probe: Node, rule: CtxRule) -> Iterator[Finding]:
+def _probe(path: Path, probe: YamlNode, rule: CtxRule) -> Iterator[RuleViolation]:
     try:
         check_probe(rule, plain(probe))
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         yield _ctx_finding(path, "probe", probe, "bad-ctx-probe", error.reason)
 
 
-def _ctx_finding(path: Path, key: str, node: Node, code: str, reason: str) -> Finding:
+def _ctx_finding(path: Path, key: str, node: YamlNode, code: str, reason: str) -> RuleViolation:
     about = (*path, key)
     fix = {
         "pattern": 'write text with at most one * at its start and one at its end, as "order:*"',
@@ -184,7 +184,7 @@ def _ctx_finding(path: Path, key: str, node: Node, code: str, reason: str) -> Fi
     return about, Problem(code, summary, reason, fix, at_value(node, about))
 
 
-def _rotation(root: Node) -> Iterator[Finding]:
+def _rotation(root: YamlNode) -> Iterator[RuleViolation]:
     default = child(root, "defaults", "rotation")
     if default is not None:
         yield from _spans(("defaults", "rotation"), default, default)
@@ -195,7 +195,7 @@ def _rotation(root: Node) -> Iterator[Finding]:
             yield from _source((*path, "rotation"), own)
 
 
-def _spans(path: Path, own: Node, default: Node | None) -> Iterator[Finding]:
+def _spans(path: Path, own: YamlNode, default: YamlNode | None) -> Iterator[RuleViolation]:
     for key in ("max_age", "renew_before", "retire_margin"):
         node = child(own, key)
         if node is not None and _span(node) is None:
@@ -219,14 +219,14 @@ def _spans(path: Path, own: Node, default: Node | None) -> Iterator[Finding]:
         yield about, Problem("bad-duration", summary, why, "use 14d and 90d", where)
 
 
-def _span(node: Node | None) -> timedelta | None:
+def _span(node: YamlNode | None) -> timedelta | None:
     try:
         return parse_duration(text_of(node) or "")
     except (ValueError, OverflowError):
         return None
 
 
-def _source(path: Path, rotation: Node) -> Iterator[Finding]:
+def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
     on_server = child(rotation, "operator_token", "server_file")
     if on_server is not None:
         about = (*path, "operator_token", "server_file")
@@ -251,7 +251,7 @@ def _source(path: Path, rotation: Node) -> Iterator[Finding]:
             yield about, Problem("unused-key", summary, why, fix, where)
 
 
-_RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (
+_RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _reserved_paths,
     _overlapping_paths,
     _ownership_tags,
@@ -261,9 +261,9 @@ _RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (
 )
 
 
-def check_privacy(root: Node) -> tuple[Problem, ...]:
+def check_privacy(root: YamlNode) -> tuple[Problem, ...]:
     """Return a warning for every place that opens the ctx to readers of the audit log."""
-    places: list[tuple[Path, Node | None]] = [(("defaults",), child(root, "defaults"))]
+    places: list[tuple[Path, YamlNode | None]] = [(("defaults",), child(root, "defaults"))]
     places += list(_mounts(root))
     warning = Problem(
         "plain-ctx",

@@ -25,11 +25,11 @@ _READ_DIFFERENTLY = re.compile(
 _FIRST_OF_SPECIAL = frozenset("0123456789+-.~nNtTfFyYoO")
 
 
-class Ambiguous(Exception):
+class AmbiguousScalarError(Exception):
     """This scalar means different things to different YAML readers."""
 
 
-def resolve(text: str) -> Scalar:
+def scalar_value(text: str) -> Scalar:
     """Return the value of a scalar that stands without quotes.
 
     Raises:
@@ -44,7 +44,7 @@ def resolve(text: str) -> Scalar:
     if _INTEGER.fullmatch(text):
         return int(text)
     if _READ_DIFFERENTLY.fullmatch(text) or text.lower() in _SWITCHES:
-        raise Ambiguous(text)
+        raise AmbiguousScalarError(text)
     if _FLOAT.fullmatch(text):
         return _finite(text)
     return text
@@ -53,5 +53,5 @@ def resolve(text: str) -> Scalar:
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        raise Ambiguous(text)
+        raise AmbiguousScalarError(text)
     return number

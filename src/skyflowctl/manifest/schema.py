@@ -21,7 +21,7 @@ def schema_text() -> str:
 
 
 @cache
-def schema() -> dict[str, Any]:
+def inlined_schema() -> dict[str, Any]:
     """Return the schema with every reference put in place (it has no recursive one).
 
     Looking references up anew for each value is a third of jsonschema's time.
@@ -54,7 +54,7 @@ def is_unsupported(rule: Mapping[str, Any]) -> bool:
 
 def rule_at(path: tuple[str | int, ...]) -> Mapping[str, Any]:
     """Return the schema's own rule for the value at a path; empty where it has no single one."""
-    rule: Any = schema()
+    rule: Any = inlined_schema()
     for part in path:
         if isinstance(part, int):
             rule = rule.get("items")
@@ -108,7 +108,7 @@ def _validator() -> Any:
     from jsonschema import Draft202012Validator, validators
 
     make: Any = validators.extend  # untyped in the stubs
-    return make(Draft202012Validator, {"pattern": _pattern})(_asserted(schema()))
+    return make(Draft202012Validator, {"pattern": _pattern})(_asserted(inlined_schema()))
 
 
 def _asserted(part: Any) -> Any:

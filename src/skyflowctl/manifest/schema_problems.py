@@ -5,17 +5,17 @@ from collections.abc import Set as AbstractSet
 
 from skyflowctl.clock import parse_duration
 from skyflowctl.errors import Problem, Where
-from skyflowctl.manifest.nodes import Node, Path, at_key, descend, locate, plain
-from skyflowctl.manifest.schema import Violation, is_unsupported, violations
-from skyflowctl.manifest.wording import (
+from skyflowctl.manifest.messages import (
     CREDENTIAL_KEYS,
     EXPECTED,
-    MASK,
+    VALUE_MASK,
     did_you_mean,
     how_to_quote,
-    listed,
+    joined_names,
     shown,
 )
+from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
+from skyflowctl.manifest.schema import Violation, is_unsupported, violations
 
 _REFERENCES = frozenset({"credentials", "operator_token"})
 _TYPE_NAMES = {
@@ -35,7 +35,7 @@ _NO_SECRETS = "a manifest says where a secret is, and never holds it"
 _SEE = "compare it with the output of: skyflowctl schema"
 
 
-def check_schema(root: Node, refused: AbstractSet[Path]) -> tuple[list[Problem], set[Path]]:
+def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Problem], set[Path]]:
     """Return the problems and the paths that they are about.
 
     Args:
@@ -64,7 +64,7 @@ def is_below(path: Path, refused: AbstractSet[Path]) -> bool:
     return any(path[:length] in refused for length in range(len(path) + 1))
 
 
-def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
+def _problems(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     if error.keyword == "additionalProperties":
         yield from _unknown_keys(error, path, root)
     elif error.of_name:
@@ -85,7 +85,7 @@ def _problems(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, 
         yield path, Problem(code, summary, why, fix, locate(root, path))
 
 
-def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Path, Problem]]:
+def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     rules = error.rule["properties"]
     known = [key for key, rule in rules.items() if not is_unsupported(rule)]
     unknown = [key for key in error.instance if key not in rules]
@@ -97,14 +97,14 @@ def _unknown_keys(error: Violation, path: Path, root: Node) -> Iterator[tuple[Pa
         return
     for key in unknown:
         near = did_you_mean(key, known)
-        why = f"known here: {listed(sorted(known))}"
+        why = f"known here: {joined_names(sorted(known))}"
         fix = near or "remove it"
         summary = f'unknown key "{shown(key)}" in {_name(path)}'
         where = _key_of(root, (*path, key))
         yield (*path, key), Problem("unknown-key", summary, why, fix, where)
 
 
-def _bad_name(error: Violation, path: Path, root: Node) -> tuple[Path, Problem]:
+def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Problem]:
     key = str(error.instance)
     kind = "role" if path and path[-1] == "roles" else "mount"
     where = _key_of(root, (*path, key))
@@ -129,7 +129,7 @@ def _unsupported(error: Violation, path: Path, where: Where) -> Problem:
     )
 
 
-def _key_of(root: Node, path: Path) -> Where:
+def _key_of(root: YamlNode, path: Path) -> Where:
     node = descend(root, path)
     return at_key(node, path) if node else locate(root, path)
 
@@ -202,8 +202,8 @@ def _bad_form(error: Violation, path: Path) -> _Words:
     if path == ("manifest",):
         code = "bad-name"
     # What stands in a reference may be the secret itself, put there by mistake.
-    value = MASK if _REFERENCES & set(path) else shown(str(error.instance))
-    told = f'cannot be "{value}"' if value != MASK else "has a form that is not allowed"
+    value = VALUE_MASK if _REFERENCES & set(path) else shown(str(error.instance))
+    told = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
     return code, f"{_name(path)} {told}", _NOT_THAT, f"use {expected}"
 
 

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from skyflowctl.manifest.wording import shown
+from skyflowctl.manifest.messages import shown
 
 # PyYAML's stubs give the classes of events, but not what each of them carries.
-Event: TypeAlias = Any
+YamlEvent: TypeAlias = Any
 
 _WORDS = {
     "that cannot start any token": ("a tab or a reserved character stands here",
@@ -37,7 +37,7 @@ _VARIABLE = re.compile(
 )
 
 
-class SyntaxProblem(Exception):
+class YamlSyntaxError(Exception):
     """The text is no YAML. ``line`` and ``column`` count from 1."""
 
     def __init__(self, line: int, column: int, why: str, fix: str) -> None:
@@ -56,7 +56,7 @@ def _parser(text: str) -> Any:
     return yaml.SafeLoader(text)
 
 
-def parse(text: str) -> Iterator[Event]:
+def yaml_events(text: str) -> Iterator[YamlEvent]:
     """Yield the document's events, the stream's end last.
 
     Raises:
@@ -75,9 +75,9 @@ def parse(text: str) -> Iterator[Event]:
             mark = error.context_mark  # where the quoted text starts that never ends
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         words = _unquoted_variable(text, mark) or _explain(error.problem or "")
-        raise SyntaxProblem(line, column, *words) from None
+        raise YamlSyntaxError(line, column, *words) from None
     except yaml.YAMLError:
-        raise SyntaxProblem(1, 1, "it cannot be read as YAML", "check the file") from None
+        raise YamlSyntaxError(1, 1, "it cannot be read as YAML", "check the file") from None
 
 
 def _unquoted_variable(text: str, mark: Any) -> tuple[str, str] | None:

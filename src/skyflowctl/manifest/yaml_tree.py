@@ -7,12 +7,12 @@ from typing import NoReturn
 import yaml
 
 from skyflowctl.errors import Problem, Where
-from skyflowctl.manifest.interpolate import BadInterpolation, interpolate
-from skyflowctl.manifest.nodes import Node, Path, Source, pointer
-from skyflowctl.manifest.scalars import Ambiguous, resolve
+from skyflowctl.manifest.interpolate import BadInterpolationError, interpolate
+from skyflowctl.manifest.messages import how_to_quote, looks_like_credential, shown
+from skyflowctl.manifest.nodes import ManifestFile, Path, YamlNode, pointer
+from skyflowctl.manifest.scalars import AmbiguousScalarError, scalar_value
 from skyflowctl.manifest.schema import rule_at
-from skyflowctl.manifest.wording import how_to_quote, looks_like_credential, shown
-from skyflowctl.manifest.yaml_events import Event, SyntaxProblem, parse
+from skyflowctl.manifest.yaml_events import YamlEvent, YamlSyntaxError, yaml_events
 
 MAX_DEPTH = 40
 MAX_NODES = 1_000_000
@@ -35,12 +35,12 @@ _NO_MAP = "this file holds a list or a single value"
 class Tree:
     """What one file says. ``refused`` are the paths that a problem was said about."""
 
-    root: Node | None
+    root: YamlNode | None
     problems: tuple[Problem, ...]
     refused: frozenset[Path]
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """Reading on makes no sense; the problem is noted."""
 
 
@@ -52,9 +52,9 @@ class _Frame:
     column: int
     anchor: str | None
     nodes_before: int
-    items: list[Node] | None = None
-    entries: dict[str, Node] = field(default_factory=dict)
-    merged: dict[str, Node] = field(default_factory=dict)
+    items: list[YamlNode] | None = None
+    entries: dict[str, YamlNode] = field(default_factory=dict)
+    merged: dict[str, YamlNode] = field(default_factory=dict)
     key: str | None = None
     key_line: int = 0
     key_column: int = 0
@@ -68,17 +68,17 @@ class _Frame:
         return len(self.items) if self.items is not None else self.key
 
 
-def read_tree(text: str, source: Source, environ: Mapping[str, str]) -> Tree:
+def read_tree(text: str, source: ManifestFile, environ: Mapping[str, str]) -> Tree:
     """Read one document. Never raises for what the text holds: problems are returned."""
     builder = _Builder(source, environ)
     try:
         builder.run(text)
-    except SyntaxProblem as error:
+    except YamlSyntaxError as error:
         where = Where(source.name, error.line, error.column)
         problem = Problem("yaml-syntax", "this is no YAML", error.why, error.fix, where)
         builder.problems.append(problem)
         builder.root = None
-    except _Stop:
+    except _StopError:
         builder.root = None
     return Tree(builder.root, tuple(builder.problems), frozenset(builder.refused))
 
@@ -86,14 +86,14 @@ def read_tree(text: str, source: Source, environ: Mapping[str, str]) -> Tree:
 class _Builder:
     """Puts events together to a tree; iterative, so that depth costs no stack."""
 
-    def __init__(self, source: Source, environ: Mapping[str, str]) -> None:
+    def __init__(self, source: ManifestFile, environ: Mapping[str, str]) -> None:
         self.source = source
         self.environ = environ
         self.problems: list[Problem] = []
         self.refused: set[Path] = set()
-        self.root: Node | None = None
+        self.root: YamlNode | None = None
         self._frames: list[_Frame] = []
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._anchors: dict[str, tuple[YamlNode, int]] = {}
         self._nodes = 0
         self._documents = 0
 
@@ -107,7 +107,7 @@ class _Builder:
             yaml.AliasEvent: self._alias,
             yaml.DocumentStartEvent: self._document,
         }
-        for event in parse(text):
+        for event in yaml_events(text):
             handler = handlers.get(type(event))
             if handler:
                 handler(event)
@@ -115,7 +115,7 @@ class _Builder:
 
     # -- events --
 
-    def _document(self, event: Event) -> None:
+    def _document(self, event: YamlEvent) -> None:
         self._documents += 1
         if self._documents > 1:
             fix = "keep one document in a file, and give several files with several -f"
@@ -123,7 +123,7 @@ class _Builder:
                 "several-documents", "a second document starts here", fix, event, _ONE_MANIFEST
             )
 
-    def _open(self, event: Event) -> None:
+    def _open(self, event: YamlEvent) -> None:
         self._check_tag(event)
         if len(self._frames) >= MAX_DEPTH:
             summary, why = f"more than {MAX_DEPTH} levels", "no manifest needs that many"
@@ -137,29 +137,29 @@ class _Builder:
             frame.is_key = True
         self._frames.append(frame)
 
-    def _close(self, event: Event) -> None:
+    def _close(self, event: YamlEvent) -> None:
         frame = self._frames.pop()
         value = frame.items if frame.items is not None else {**frame.merged, **frame.entries}
-        node = Node(value, self.source, frame.line, frame.column)
+        node = YamlNode(value, self.source, frame.line, frame.column)
         if frame.is_key:
             self._frames[-1].skip_value = True
             return
         self._remember(frame.anchor, node, self._nodes - frame.nodes_before)
         self._add(node, event)
 
-    def _scalar(self, event: Event) -> None:
+    def _scalar(self, event: YamlEvent) -> None:
         self._count(1, event)
         frame = self._frames[-1] if self._frames else None
         if frame is not None and frame.wants_key():
             self._key(event, frame)
             return
         mark = event.start_mark
-        node = Node(self._value(event), self.source, mark.line + 1, mark.column + 1)
+        node = YamlNode(self._value(event), self.source, mark.line + 1, mark.column + 1)
         if event.anchor:
             self._remember(event.anchor, node, 1)
         self._add(node, event)
 
-    def _alias(self, event: Event) -> None:
+    def _alias(self, event: YamlEvent) -> None:
         known = self._anchors.get(event.anchor)
         if known is None:
             fix = "define it before its use, and outside of what uses it; or quote the text"
@@ -175,7 +175,7 @@ class _Builder:
 
     # -- putting together --
 
-    def _add(self, node: Node, event: Event) -> None:
+    def _add(self, node: YamlNode, event: YamlEvent) -> None:
         if not self._frames:
             self.root = node
             return
@@ -192,7 +192,7 @@ class _Builder:
             )
         frame.key = None
 
-    def _merge(self, frame: _Frame, node: Node, event: Event) -> None:
+    def _merge(self, frame: _Frame, node: YamlNode, event: YamlEvent) -> None:
         maps = node.value if isinstance(node.value, list) else [node]
         for part in maps:
             if not isinstance(part.value, dict):
@@ -202,7 +202,7 @@ class _Builder:
             for key, value in part.value.items():
                 frame.merged.setdefault(key, value)
 
-    def _key(self, event: Event, frame: _Frame) -> None:
+    def _key(self, event: YamlEvent, frame: _Frame) -> None:
         mark = event.start_mark
         frame.key, frame.key_line, frame.key_column = event.value, mark.line + 1, mark.column + 1
         if event.value == _MERGE and event.style in _PLAIN_STYLES:
@@ -218,7 +218,7 @@ class _Builder:
                 f"it already stands on line {first.key_line}",
             )
 
-    def _check_key_text(self, event: Event) -> None:
+    def _check_key_text(self, event: YamlEvent) -> None:
         if looks_like_credential(event.value):
             self._refuse_credential(event)
         elif event.style in _PLAIN_STYLES and not _is_text(event.value):
@@ -227,13 +227,13 @@ class _Builder:
             fix = how_to_quote(event.value, {"type": "string", **rule})
             self._refuse("quote-it", summary, fix, event, _READERS_DIFFER)
 
-    def _value(self, event: Event) -> str | int | float | bool | None:
+    def _value(self, event: YamlEvent) -> str | int | float | bool | None:
         self._check_tag(event)
         text: str = event.value
         if event.style in _PLAIN_STYLES and event.tag is None:
             try:
-                value = resolve(text)
-            except Ambiguous:
+                value = scalar_value(text)
+            except AmbiguousScalarError:
                 self._refuse_ambiguous(text, event)
                 return text
             if not isinstance(value, str):
@@ -244,14 +244,14 @@ class _Builder:
             self._refuse_credential(event)
         return text
 
-    def _interpolated(self, text: str, event: Event) -> str:
+    def _interpolated(self, text: str, event: YamlEvent) -> str:
         try:
             return interpolate(text, self.environ)
-        except BadInterpolation as error:
+        except BadInterpolationError as error:
             self._refuse(error.code, error.summary, error.fix, event, error.why)
             return text
 
-    def _remember(self, anchor: str | None, node: Node, size: int) -> None:
+    def _remember(self, anchor: str | None, node: YamlNode, size: int) -> None:
         if anchor:
             self._anchors[anchor] = node, size
 
@@ -263,25 +263,25 @@ class _Builder:
             where = Where(self.source.name, 1, 1)
             fix = "write a first one with: skyflowctl init"
             self.problems.append(Problem("empty-manifest", "the file is empty", _EMPTY, fix, where))
-            raise _Stop
+            raise _StopError
         if not isinstance(root.value, dict):
             where = Where(self.source.name, root.line, root.column, "")
             fix = "start with: version: 1"
             problem = Problem("not-a-map", "a manifest is a map of keys", _NO_MAP, fix, where)
             self.problems.append(problem)
-            raise _Stop
+            raise _StopError
 
-    def _check_tag(self, event: Event) -> None:
+    def _check_tag(self, event: YamlEvent) -> None:
         if event.tag is not None and event.tag not in _STANDARD_TAGS[type(event)]:
             fix = "remove it; quote what is to be text"
             why = "the schema alone says what a value is, the same for every reader"
             self._refuse("yaml-tag", "YAML tags are not used in a manifest", fix, event, why)
 
-    def _refuse_ambiguous(self, text: str, event: Event) -> None:
+    def _refuse_ambiguous(self, text: str, event: YamlEvent) -> None:
         fix = how_to_quote(text, rule_at(self._path()))
         self._refuse("quote-it", f"{shown(text)} is ambiguous in YAML", fix, event, _READERS_DIFFER)
 
-    def _refuse_credential(self, event: Event) -> None:
+    def _refuse_credential(self, event: YamlEvent) -> None:
         self._refuse(
             "inline-credential",
             "a key, token or credential stands in the manifest itself",
@@ -295,20 +295,20 @@ class _Builder:
         parts = (frame.last_part() for frame in self._frames)
         return tuple(part for part in parts if part is not None)
 
-    def _refuse(self, code: str, summary: str, fix: str, event: Event, why: str) -> None:
+    def _refuse(self, code: str, summary: str, fix: str, event: YamlEvent, why: str) -> None:
         self.refused.add(self._path())
         self._problem(code, summary, fix, event, why)
 
-    def _problem(self, code: str, summary: str, fix: str, event: Event, why: str) -> None:
+    def _problem(self, code: str, summary: str, fix: str, event: YamlEvent, why: str) -> None:
         mark = event.start_mark
         where = Where(self.source.name, mark.line + 1, mark.column + 1, pointer(self._path()))
         self.problems.append(Problem(code, summary, why, fix, where))
 
-    def _stop(self, code: str, summary: str, fix: str, event: Event, why: str) -> NoReturn:
+    def _stop(self, code: str, summary: str, fix: str, event: YamlEvent, why: str) -> NoReturn:
         self._problem(code, summary, fix, event, why)
-        raise _Stop
+        raise _StopError
 
-    def _count(self, nodes: int, event: Event) -> int:
+    def _count(self, nodes: int, event: YamlEvent) -> int:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             fix = "split it, or use fewer aliases"
@@ -319,6 +319,6 @@ class _Builder:
 
 def _is_text(text: str) -> bool:
     try:
-        return isinstance(resolve(text), str)
-    except Ambiguous:
+        return isinstance(scalar_value(text), str)
+    except AmbiguousScalarError:
         return False

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError
-from skyflowctl.executor.events import Listener
-from skyflowctl.executor.outcome import Outcome
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.executor.events import ApplyListener
+from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
 from skyflowctl.executor.proof import VerifiedRole, unverified, verify_roles
 from skyflowctl.executor.run import execute
-from skyflowctl.executor.steps import mount_path
+from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.executor.stop import Stop
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType
-from skyflowctl.vault.failures import GuardedError
+from skyflowctl.vault.errors import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.workers import Workers
@@ -37,7 +37,7 @@ class ApplyResult:
     """
 
     planned: PlanResult
-    outcome: Outcome
+    outcome: ApplyOutcome
     verified: tuple[VerifiedRole, ...] = ()
     require_verified: bool = False
     besides: tuple[Problem, ...] = ()
@@ -100,14 +100,14 @@ class ApplyResult:
         return (*failed, *self.outcome.overwritten, *self._left, *waits)
 
 
-def refuse(planned: PlanResult) -> None:
+def refuse_plan(planned: PlanResult) -> None:
     """Refuse a plan that may not be carried out as a whole.
 
     Raises:
         Refused: with every reason.
     """
     if planned.refused:
-        raise Refused.of(planned.refused)
+        raise RefusedError.of(planned.refused)
 
 
 def refuse_guarded_secrets(
@@ -132,19 +132,19 @@ def refuse_guarded_secrets(
         path
         for action in planned.plan.actions
         if action.needs_credential
-        for path in secret_paths(mount_path(action), verified=_is_verified(action, planned))
+        for path in secret_paths(action_mount_path(action), verified=_is_verified(action, planned))
     )
     with Workers(parallelism) as pool:
         found = pool.map(probed, paths)
     guarded = [one for one in found if isinstance(one, GuardedError)]
     if guarded:
-        raise Refused.of(problem for error in guarded for problem in error.problems)
+        raise RefusedError.of(problem for error in guarded for problem in error.problems)
     return tuple(one for one in found if isinstance(one, Problem))
 
 
 def _is_verified(action: Action, planned: PlanResult) -> bool:
     """Whether a rotation tries out the credential of an action before it writes it."""
-    live = planned.live.engines.get(mount_path(action))
+    live = planned.live.engines.get(action_mount_path(action))
     replaces = action.action is ActionType.REPLACE_CREDENTIAL
     return replaces and live is not None and live.config.api.has("verify")
 
@@ -156,7 +156,7 @@ def apply(
     replacer: Replacer,
     *,
     parallelism: int = 10,
-    on_event: Listener | None = None,
+    on_event: ApplyListener | None = None,
     stop: Stop | None = None,
     require_verified: bool = False,
 ) -> ApplyResult:
@@ -176,7 +176,7 @@ def apply(
         Refused: mounts may not be touched, all are to be skipped, or a control group guards
             a config that a credential is to be sent to; nothing was written.
     """
-    refuse(planned)
+    refuse_plan(planned)
     unknown = refuse_guarded_secrets(planned, gateway, parallelism)
     if isinstance(credentials, PreparesApply):
         credentials.prepare_apply()
@@ -220,7 +220,7 @@ def _withdraw_unwanted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, 
     return ()
 
 
-def _to_verify(planned: PlanResult, outcome: Outcome) -> tuple[Mount, ...]:
+def _to_verify(planned: PlanResult, outcome: ApplyOutcome) -> tuple[Mount, ...]:
     """Return the mounts that have a credential and whose actions are all done."""
     undone = {result.action.mount for result in outcome.results if result.result != "done"}
     written = {result.action.mount for result in outcome.results if result.action.brings_credential}

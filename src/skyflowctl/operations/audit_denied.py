@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.policy_text import CtxWords, missing_policy
 from skyflowctl.audit.query import full_mount
-from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
+from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
 from skyflowctl.manifest.model import Manifest
 
 GROUPS_MAX = 10_000
@@ -18,7 +18,7 @@ _ERROR_MAX = 200
 
 NO_POLICY = "no policy of its token allows it"
 NO_POLICY_OR_CTX = "no policy of its token allows it, or none with this ctx, which is hashed"
-NO_ROLE = "no such role is declared: the manifest has the mount without it"
+UNDECLARED_ROLE = "no such role is declared: the manifest has the mount without it"
 UNKNOWN_TOKEN = "the server does not know the token: expired, revoked or mistyped"  # noqa: S105 - words
 _BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx refuses it too"
 
@@ -46,14 +46,14 @@ Rules = Mapping[tuple[str, str], CtxWords]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DeclaredRoles:
     """What the manifest says: its roles' rules by mount path and role, and its mounts."""
 
     rules: Rules
     mounts: frozenset[str]
 
 
-def known_from(manifest: Manifest | None) -> Known:
+def known_from(manifest: Manifest | None) -> DeclaredRoles:
     """Return the roles of a manifest; of none when there is none."""
     mounts = manifest.mounts if manifest else ()
     rules = {
@@ -61,7 +61,7 @@ def known_from(manifest: Manifest | None) -> Known:
         for mount in mounts
         for role in mount.roles
     }
-    return Known(rules, frozenset(mount.path for mount in mounts))
+    return DeclaredRoles(rules, frozenset(mount.path for mount in mounts))
 
 
 class Refusals:
@@ -71,7 +71,7 @@ class Refusals:
         known: for the reasons that the log only has as hashes, and for the policies.
     """
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: DeclaredRoles) -> None:
         self._known = known
         self._groups: dict[tuple[object, ...], RefusedGroup] = {}
         self.left_out = 0
@@ -80,14 +80,18 @@ class Refusals:
     def add_all(self, requests: Iterable[TokenRequest]) -> None:
         """Take requests; those that got a token do not count."""
         for one in requests:
-            if one.outcome in (Outcome.DENIED, Outcome.REFUSED):
+            if one.outcome in (RequestOutcome.DENIED, RequestOutcome.REFUSED):
                 self._add(one)
 
     def found(self) -> list[RefusedGroup]:
         """Return the groups: denied ones first, and of those the most frequent."""
         return sorted(
             self._groups.values(),
-            key=lambda one: (one.request.outcome is not Outcome.DENIED, -one.count, one.first),
+            key=lambda one: (
+                one.request.outcome is not RequestOutcome.DENIED,
+                -one.count,
+                one.first,
+            ),
         )
 
     def _add(self, request: TokenRequest) -> None:
@@ -121,13 +125,13 @@ class Refusals:
 
     def _reason(self, request: TokenRequest) -> str:
         broken = _broken_rule(self._rule(request), request)
-        if request.outcome is Outcome.DENIED:
+        if request.outcome is RequestOutcome.DENIED:
             if not request.caller.app and not request.caller.policies:
                 return UNKNOWN_TOKEN
             if broken:
                 return _BY_PARAMETERS
             if self._is_undeclared(request):
-                return NO_ROLE
+                return UNDECLARED_ROLE
             return NO_POLICY_OR_CTX if self._may_break(request) else NO_POLICY
         if request.error:
             return _plain(request.error)
@@ -152,7 +156,7 @@ def _broken_rule(rule: CtxWords | None, request: TokenRequest) -> str:
         return ""
     try:
         fits = CtxPattern.parse(rule.pattern).matches(request.ctx)
-    except InvalidCtx:
+    except InvalidCtxError:
         return ""
     return "" if fits else "the ctx is not of the form that the role wants"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import Forbidden
+from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Reply
@@ -20,7 +20,7 @@ class Hasher:
         gateway: to the server that wrote the log.
 
     Raises:
-        VaultError: the devices cannot be listed; ``Forbidden`` names the policy.
+        VaultError: the devices cannot be listed; ``ForbiddenError`` names the policy.
     """
 
     def __init__(self, gateway: Gateway) -> None:
@@ -31,7 +31,7 @@ class Hasher:
         """Return the text's hash by every device; one request each.
 
         Raises:
-            VaultError: a device does not answer; ``Forbidden`` names the policy.
+            VaultError: a device does not answer; ``ForbiddenError`` names the policy.
         """
         found = (self._hash(device, text) for device in self.devices)
         return tuple(dict.fromkeys(hashed for hashed in found if hashed))
@@ -61,8 +61,8 @@ class Hasher:
             return self._gateway.transport.request(
                 method, path, body=body, headers=_AT_ROOT, idempotent=True
             )
-        except Forbidden as error:
-            raise Forbidden(
+        except ForbiddenError as error:
+            raise ForbiddenError(
                 f"this login may not ask for {path}",
                 why=error.problems[0].why,
                 fix=f'a policy that may: path "{path}" {{ capabilities = [{capabilities}] }}',

@@ -9,7 +9,7 @@ from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.evidence import check_folder
 from skyflowctl.audit.html.page import OPENING
 from skyflowctl.audit.report_json import report_tables
-from skyflowctl.errors import Refused, UsageError, os_reason
+from skyflowctl.errors import RefusedError, UsageError, os_reason
 
 _NOTHING = {
     "usage": (),
@@ -49,7 +49,7 @@ class Outputs:
         for flag, path in self._files():
             found = next((each for each in read if _is_same(path, each)), None)
             if found is not None:
-                raise Refused(
+                raise RefusedError(
                     f"{flag} would replace {found}, which this command reads",
                     why="a log or a manifest that is written over is lost",
                     fix=f"name another place with {flag}",
@@ -102,7 +102,7 @@ def _check_file(flag: str, path: Path, opening: bytes, what: str) -> None:
         return  # a folder cannot be replaced by a file: writing tells
     if path.is_file() and _begins(path, opening):
         return
-    raise Refused(
+    raise RefusedError(
         f"{path} holds something else",
         why=f"{flag} only replaces an empty file, or an earlier {what} that it wrote itself",
         fix="name a place where there is nothing yet",

@@ -13,13 +13,13 @@ from skyflowctl.audit.as_json import time_json
 from skyflowctl.audit.evidence import Evidence, csv_texts
 from skyflowctl.audit.globs import any_glob
 from skyflowctl.audit.query import in_namespace
-from skyflowctl.audit.report import Asked, report
+from skyflowctl.audit.report import ReportScope, report
 from skyflowctl.audit.report_json import report_tables
-from skyflowctl.audit.report_model import Report, Subject
+from skyflowctl.audit.report_model import Report, ReportSubject
 from skyflowctl.audit.scan import ScanOptions
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.unusual import Pattern, Patterns
-from skyflowctl.engine.ctx import CtxPattern, InvalidCtx
+from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
 from skyflowctl.errors import UsageError, os_reason
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
@@ -28,7 +28,7 @@ from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportRequest:
     """What a report is asked.
 
     Args:
@@ -51,7 +51,7 @@ class Question:
     until: datetime | None = None
     plugin_names: tuple[str, ...] = ("skyflow",)
     known: "KnownRoles | None" = None
-    subject: Subject = field(default_factory=Subject)
+    subject: ReportSubject = field(default_factory=ReportSubject)
 
     def query(self) -> dict[str, Any]:
         """Return everything that the answer depends on besides the logs, for evidence."""
@@ -81,7 +81,7 @@ class KnownRoles:
     patterns: Patterns
 
 
-def build_report(question: Question, sources: Sources) -> Report:
+def build_report(question: ReportRequest, sources: Sources) -> Report:
     """Read the logs once, and return what they add up to.
 
     Args:
@@ -91,7 +91,7 @@ def build_report(question: Question, sources: Sources) -> Report:
     Raises:
         InvalidInput: a log cannot be read.
     """
-    asked = Asked(
+    asked = ReportScope(
         since=question.since,
         until=question.until,
         mount=_fits(question.mounts),
@@ -199,12 +199,12 @@ def _known_roles(found: Iterable[tuple[str, str, str]]) -> KnownRoles:
             continue
         try:
             patterns[mount, role] = Pattern(text, CtxPattern.parse(text).matches)
-        except InvalidCtx:
+        except InvalidCtxError:
             continue  # the engine takes none such; another writer may have
     return KnownRoles(frozenset(roles), patterns)
 
 
-def report_evidence(question: Question, found: Report, data: Mapping[str, Any]) -> Evidence:
+def report_evidence(question: ReportRequest, found: Report, data: Mapping[str, Any]) -> Evidence:
     """Return a report as evidence; ``data`` is what ``report_json`` made of it."""
     return Evidence(
         command="audit report",

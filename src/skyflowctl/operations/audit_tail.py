@@ -10,19 +10,19 @@ from queue import Full, Queue
 from threading import Event, Thread
 
 from skyflowctl.audit.digesting import GZIP_MAGIC, ZSTD_MAGIC
-from skyflowctl.audit.lines import Followed, follow
+from skyflowctl.audit.lines import Followed, follow_lines
 from skyflowctl.audit.model import Counts, TokenRequest
 from skyflowctl.audit.query import Query, matcher
 from skyflowctl.audit.scan import ScanOptions, scan, scan_marked
 from skyflowctl.audit.sources import LogFile, Sources, Stream
-from skyflowctl.errors import InvalidInput, UsageError, os_reason
+from skyflowctl.errors import InvalidInputError, UsageError, os_reason
 
 NEWEST_BYTES = 64 << 20
 """How much of a stream's end is looked through for the newest requests."""
 _QUEUED = 16
 """Lines that wait to be decoded; each may have 16 MiB."""
 
-Part = tuple[LogFile, int]
+LogPart = tuple[LogFile, int]
 """A file, and how many bytes of its end are wanted."""
 
 
@@ -114,9 +114,9 @@ def _is_plain(file: LogFile) -> bool:
     return not magic.startswith(GZIP_MAGIC) and magic != ZSTD_MAGIC
 
 
-def _newest_parts(stream: Stream) -> list[Part]:
+def _newest_parts(stream: Stream) -> list[LogPart]:
     """Return the newest files of a stream, oldest first, as far as they are looked through."""
-    parts: list[Part] = []
+    parts: list[LogPart] = []
     left = NEWEST_BYTES
     for file in reversed(stream.files):
         if left <= 0 or file.path is None or not _is_plain(file):
@@ -131,7 +131,7 @@ class _Reader(Thread):
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[LogPart],
         out: "Queue[_Item]",
         stop: Event,
         followed: list[Followed],
@@ -159,7 +159,7 @@ class _Reader(Thread):
 
     def _pass_on(self, file: LogFile, size: int, wait: Callable[[float], bool]) -> None:
         assert file.path is not None
-        followed = follow(file.path, wait, from_start=True, newest=size)
+        followed = follow_lines(file.path, wait, from_start=True, newest=size)
         self._followed.append(followed)
         # The rest is read only once nothing follows any more: then it is a line too.
         for line in chain(followed, followed.finish()):
@@ -208,7 +208,7 @@ def _lines(
         while behind or caught_up is not None:
             reader, line, told = items.get()
             if line is None and told:
-                raise InvalidInput(
+                raise InvalidInputError(
                     "a log cannot be read any further",
                     why=told.lower(),
                     fix="see that the file is there and readable, then follow it again",

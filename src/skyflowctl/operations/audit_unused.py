@@ -8,13 +8,13 @@ from functools import partial
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.query import in_namespace
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.audit_questions import Answers
-from skyflowctl.operations.audit_usage import AppKey, Covered, RoleKey, Usage, covered_by
+from skyflowctl.operations.audit_search import Search
+from skyflowctl.operations.audit_usage import AppKey, Covered, LastUse, RoleKey, covered_by
 from skyflowctl.operations.posture_logins import logins
-from skyflowctl.operations.posture_reads import attempt, policies
+from skyflowctl.operations.posture_reads import or_not_read, policies
 from skyflowctl.posture.facts import Login, NotRead
+from skyflowctl.posture.grants import grants, opened_by
 from skyflowctl.posture.policies import parse_policy
-from skyflowctl.posture.reach import grants, opened_by
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 from skyflowctl.vault.workers import Workers
@@ -41,7 +41,7 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Inventory:
     """What there is, besides what the log names.
 
     Args:
@@ -77,7 +77,7 @@ class Unused:
     window: timedelta
     enough: bool
     read: Counts
-    known: Known = field(default_factory=Known)
+    known: Inventory = field(default_factory=Inventory)
 
     @property
     def certain(self) -> bool:
@@ -85,7 +85,7 @@ class Unused:
         return self.enough and self.read.certain
 
 
-def unused(answers: Answers, usage: Usage, known: Known, window: timedelta) -> Unused:
+def unused(answers: Search, usage: LastUse, known: Inventory, window: timedelta) -> Unused:
     """Return what was not used in the last ``window`` of the logs that were read.
 
     Args:
@@ -106,7 +106,7 @@ def unused(answers: Answers, usage: Usage, known: Known, window: timedelta) -> U
 _KINDS = ("role", "consumer", "policy")
 
 
-def _things(usage: Usage, known: Known) -> list[Thing]:
+def _things(usage: LastUse, known: Inventory) -> list[Thing]:
     """Return all there is: what is known to exist, else what the log names."""
     roles = known.roles if known.source != "log" else usage.roles.keys()
     apps = {*usage.apps, *known.apps}
@@ -121,10 +121,10 @@ def _things(usage: Usage, known: Known) -> list[Thing]:
     ]
 
 
-def known_from_manifest(manifest: Manifest, namespace: str = "") -> Known:
+def known_from_manifest(manifest: Manifest, namespace: str = "") -> Inventory:
     """Return the roles that a manifest declares, applied in this namespace."""
     roles = {(mount.path, role.name) for mount in manifest.mounts for role in mount.roles}
-    return Known("manifest", _placed(roles, namespace))
+    return Inventory("manifest", _placed(roles, namespace))
 
 
 def _placed(roles: Iterable[RoleKey], namespace: str) -> frozenset[RoleKey]:
@@ -133,7 +133,7 @@ def _placed(roles: Iterable[RoleKey], namespace: str) -> frozenset[RoleKey]:
 
 def known_from_server(
     gateway: Gateway, plugin_names: Iterable[str], *, parallelism: int = 8
-) -> Known:
+) -> Inventory:
     """Return the roles, logins and policies that the server has.
 
     Raises:
@@ -152,7 +152,7 @@ def known_from_server(
             roles.update((path, name) for name in listed)
     opening, missing = _opening(gateway, roles, parallelism)
     found = logins(gateway.transport, NotRead(""), opening, parallelism)
-    return Known(
+    return Inventory(
         "server",
         _placed(roles, gateway.transport.server.namespace),
         _consumers(found.found, opening),
@@ -162,7 +162,7 @@ def known_from_server(
 
 
 def _listed_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole] | NotRead:
-    return attempt(lambda: gateway.list_roles(path), f"{path}/roles", "list")
+    return or_not_read(lambda: gateway.list_roles(path), f"{path}/roles", "list")
 
 
 def _opening(

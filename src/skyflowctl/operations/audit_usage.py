@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from skyflowctl.audit.model import Outcome, TokenRequest
+from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
-from skyflowctl.audit.times import moment
+from skyflowctl.audit.times import parse_utc
 
 NAMES_MAX = 50_000
 """How many different roles, apps and policies are remembered, each: about 10 MB."""
@@ -18,7 +18,7 @@ _K = TypeVar("_K")
 
 
 @dataclass(slots=True)
-class Usage:
+class LastUse:
     """When each thing last gave a token.
 
     Args:
@@ -39,7 +39,7 @@ class Usage:
         for one in requests:
             self.first = min(self.first or one.time, one.time)
             self.last = max(self.last or one.time, one.time)
-            if one.outcome is Outcome.GRANTED:
+            if one.outcome is RequestOutcome.GRANTED:
                 self._note(self.roles, (full_mount(one), one.role), one.time)
                 self._note(self.apps, (one.caller.app, one.caller.auth), one.time)
                 for policy in one.granted_by:
@@ -72,7 +72,7 @@ class Covered:
         return max(0.0, (self.end - self.start).total_seconds())
 
 
-def covered_by(spans: Mapping[str, tuple[str, str]], usage: Usage, nodes: int) -> Covered:
+def covered_by(spans: Mapping[str, tuple[str, str]], usage: LastUse, nodes: int) -> Covered:
     """Return the time that logs cover.
 
     Args:
@@ -80,8 +80,8 @@ def covered_by(spans: Mapping[str, tuple[str, str]], usage: Usage, nodes: int) -
         usage: helps where a node's logs hold none.
         nodes: how many there are.
     """
-    starts = [moment(start) for start, _ in spans.values()]
+    starts = [parse_utc(start) for start, _ in spans.values()]
     if usage.first and len(spans) < nodes:
         starts.append(usage.first)
-    ends = [moment(end) for _, end in spans.values()]
+    ends = [parse_utc(end) for _, end in spans.values()]
     return Covered(max(starts, default=None), max(ends, default=None))

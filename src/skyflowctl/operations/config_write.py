@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.errors import Problem, Refused, UsageError
-from skyflowctl.operations.mounts import naming_mount
+from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.rotation.model import NewCredential
-from skyflowctl.vault.failures import RevokedKeyError
+from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 
@@ -49,7 +49,7 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
         RevokedKeyError: a cut-off of this mount revoked the key, and it is not allowed.
         Conflict: somebody else wrote meanwhile.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         live = gateway.engine_config(path)
     credential = _first_credential(path, live, patch)
     fields = _fields(live, patch)
@@ -107,7 +107,7 @@ def _fields(live: LiveConfig, patch: ConfigPatch) -> dict[str, Any]:
 
 def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> NewCredential | None:
     if live.configured and patch.credential:
-        raise Refused(
+        raise RefusedError(
             f"{path} has a credential, and this would replace it unproved",
             why=f"{f'key {live.key_id}' if live.key_id else 'one that its engine does not tell'} "
             "is live; config write gives a mount only its first one",

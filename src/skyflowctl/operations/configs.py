@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.mounts import naming_cut_off, naming_mount
-from skyflowctl.vault.answers import VerifyReport
-from skyflowctl.vault.failures import NotFound
+from skyflowctl.operations.mounts import naming_cut_off, not_found_is_usage_error
+from skyflowctl.vault.errors import NotFoundError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.vault.live import CredentialVersion, LiveConfig
+from skyflowctl.vault.responses import VerifyReport
 
 
 @dataclass(frozen=True, slots=True)
 class PastCredential:
     """One credential version that a mount has had; ``live``: it is the one that mints."""
 
-    entry: HistoryEntry
+    entry: CredentialVersion
     live: bool
 
 
@@ -24,7 +24,7 @@ def show_config(gateway: Gateway, path: str) -> LiveConfig:
     Raises:
         UsageError: nothing is mounted there, or no engine of ours.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         return gateway.engine_config(path)
 
 
@@ -34,7 +34,7 @@ def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
     Raises:
         UsageError: nothing is mounted there, no engine of ours, or one without a history.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         config = gateway.engine_config(path)
         past = gateway.read_history(path)
     if past is None:
@@ -60,12 +60,12 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
         UsageError: nothing is mounted there, no engine of ours, or one without verify.
         InvalidInput: the mount has no credential yet.
     """
-    with naming_mount(path), naming_cut_off(gateway, path):
+    with not_found_is_usage_error(path), naming_cut_off(gateway, path):
         gateway.engine_config(path)
         try:
             return gateway.verify_config(path)
-        except NotFound as error:
-            if type(error) is not NotFound:
+        except NotFoundError as error:
+            if type(error) is not NotFoundError:
                 raise
             raise UsageError(
                 f"the engine at {path} cannot verify",

@@ -3,14 +3,14 @@
 from collections.abc import Set as AbstractSet
 
 from skyflowctl.clock import Clock, SystemClock
-from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import Manifest, Mount, Reference
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.skyflow.credential_fields import read_fields
-from skyflowctl.skyflow.findings import Findings, InvalidCredential
+from skyflowctl.skyflow.lint import Findings, InvalidCredentialError
 from skyflowctl.skyflow.service_account import ServiceAccount, parse_service_account
 from skyflowctl.skyflow.strict_json import read_object
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
@@ -55,7 +55,7 @@ class ManifestCredentials:
             if identity is not None and identity == live:
                 return identity
             return _identity(self._parse(text))
-        except InvalidCredential as error:
+        except InvalidCredentialError as error:
             raise _invalid(declared, error) from None
 
     def resolve(self, mount: str) -> Credential:
@@ -73,7 +73,7 @@ class ManifestCredentials:
         declared = self._mounts[mount]
         try:
             return self._parse(_follow(declared))
-        except InvalidCredential as error:
+        except InvalidCredentialError as error:
             raise _invalid(declared, error) from None
 
     def _parse(self, text: Secret) -> ServiceAccount:
@@ -89,7 +89,7 @@ def _follow(mount: Mount) -> Secret:
 
     reference = mount.credentials
     if reference is None:
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the manifest names no credential for {mount.name}",
             why="what needs one cannot be done for this mount",
             fix=f"add `credentials:` to {mount.name}",
@@ -98,13 +98,13 @@ def _follow(mount: Mount) -> Secret:
         )
     try:
         return resolve(reference.scheme, reference.target)
-    except UnresolvedReference as error:
+    except UnresolvedReferenceError as error:
         raise _unresolved(mount, reference, error) from None
 
 
 def _unresolved(
-    mount: Mount, reference: Reference, error: UnresolvedReference
-) -> UnresolvedReference:
+    mount: Mount, reference: Reference, error: UnresolvedReferenceError
+) -> UnresolvedReferenceError:
     cause = error.problems[0]
     why = f"{cause.summary}: {cause.why}" if cause.why else cause.summary
     return type(error)(
@@ -129,9 +129,9 @@ def _identity(account: ServiceAccount) -> CredentialIdentity:
     return CredentialIdentity(account.client_id, account.key_id)
 
 
-def _invalid(mount: Mount, error: InvalidCredential) -> InvalidInput:
+def _invalid(mount: Mount, error: InvalidCredentialError) -> InvalidInputError:
     where = mount.credentials.where if mount.credentials else mount.where
-    return InvalidInput.of(
+    return InvalidInputError.of(
         Problem(
             finding.code,
             f"the credential of {mount.name}: {finding.message}",

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from skyflowctl.engine.ctx import Ctx, InvalidCtx, check_ctx
+from skyflowctl.engine.ctx import Ctx, InvalidCtxError, check_ctx
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.mounts import naming_cut_off, naming_mount
+from skyflowctl.operations.mounts import naming_cut_off, not_found_is_usage_error
 from skyflowctl.operations.roles import no_such_role
-from skyflowctl.vault.answers import Creds
-from skyflowctl.vault.failures import BadRequest, VaultError
+from skyflowctl.vault.errors import BadRequestError, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import Creds
 from skyflowctl.vault.transport import WrapInfo
 
 
@@ -23,7 +23,11 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
         InvalidInput: the mount has no credential.
         Unhealthy: the token service refused, or did not answer.
     """
-    with naming_mount(path), naming_cut_off(gateway, path), _naming_arguments(gateway, path, role):
+    with (
+        not_found_is_usage_error(path),
+        naming_cut_off(gateway, path),
+        _naming_arguments(gateway, path, role),
+    ):
         return gateway.creds(path, role, ctx)
 
 
@@ -35,7 +39,11 @@ def read_wrapped_creds(
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
     """
-    with naming_mount(path), naming_cut_off(gateway, path), _naming_arguments(gateway, path, role):
+    with (
+        not_found_is_usage_error(path),
+        naming_cut_off(gateway, path),
+        _naming_arguments(gateway, path, role),
+    ):
         return gateway.wrapped_creds(path, role, ctx, wrap_ttl)
 
 
@@ -47,7 +55,7 @@ def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
     """
     try:
         yield
-    except BadRequest as error:
+    except BadRequestError as error:
         if error.says("unknown role"):
             raise no_such_role(gateway, path, role) from error
         reason = next((text for text in error.messages if text.startswith("ctx: ")), None)
@@ -78,7 +86,7 @@ def parse_ctx(text: str | None) -> Ctx | None:
     value: str | Mapping[str, Any] = _json_object(text) if text.startswith("{") else text
     try:
         return check_ctx(value)
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         raise bad_ctx(error.reason) from None
 
 

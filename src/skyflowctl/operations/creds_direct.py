@@ -13,9 +13,9 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 
-from skyflowctl.engine.ctx import Ctx, CtxRule, InvalidCtx
+from skyflowctl.engine.ctx import Ctx, CtxRule, InvalidCtxError
 from skyflowctl.engine.masking import mask_ctx
-from skyflowctl.errors import InvalidInput, Unhealthy
+from skyflowctl.errors import InvalidInputError, UnhealthyError
 from skyflowctl.operations.creds import bad_ctx
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.minting import expiry_of
@@ -70,7 +70,7 @@ def mint_direct(
     try:
         return DirectToken(token, kind or "Bearer", expiry_of(token), account.key_id)
     except ValueError as error:
-        raise Unhealthy(
+        raise UnhealthyError(
             "the token service answered with something that is no token",
             why=str(error),
             fix="check what stands between here and the token service",
@@ -83,7 +83,7 @@ def _check(
     try:
         check_token_uri(account.token_uri, hosts)
     except ValueError as error:
-        raise InvalidInput(
+        raise InvalidInputError(
             f"the credential's tokenURI {error}",
             why="an assertion is as good as the key for an hour",
             fix="use the credential as Skyflow gave it out",
@@ -91,7 +91,7 @@ def _check(
         ) from None
     try:
         rule.check(ctx)
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         raise bad_ctx(error.reason) from None
 
 
@@ -140,13 +140,13 @@ def _no_redirects(sdk: Any) -> Iterator[None]:
             sdk.AuthClient = original
 
 
-def _refused(error: BaseException, ctx: Ctx | None) -> Unhealthy:
+def _refused(error: BaseException, ctx: Ctx | None) -> UnhealthyError:
     """Return what the SDK hides: it replaces the service's own words by its own."""
     cause = error.__context__ or error
     status = getattr(cause, "status_code", None)
     if isinstance(status, int):
         return _answered(status, cause, ctx)
-    return Unhealthy(
+    return UnhealthyError(
         "the vendor's SDK got no token",
         why=f"{type(cause).__name__}: no usable answer from the token service",
         fix="check the network, the proxy and SSL_CERT_FILE; then Skyflow's status page",
@@ -154,9 +154,9 @@ def _refused(error: BaseException, ctx: Ctx | None) -> Unhealthy:
     )
 
 
-def _answered(status: int, cause: BaseException, ctx: Ctx | None) -> Unhealthy:
+def _answered(status: int, cause: BaseException, ctx: Ctx | None) -> UnhealthyError:
     if 300 <= status < 400:
-        return Unhealthy(
+        return UnhealthyError(
             f"the token service answered {status}, a redirect, which was not followed",
             why="a token service never redirects; something between here and it does",
             fix="check the proxy and the name resolution of the tokenURI's host",
@@ -165,7 +165,7 @@ def _answered(status: int, cause: BaseException, ctx: Ctx | None) -> Unhealthy:
     headers = {str(k).lower(): str(v) for k, v in (getattr(cause, "headers", None) or {}).items()}
     request_id = headers.get("x-request-id", "")
     why = _message(getattr(cause, "body", None), ctx)
-    return Unhealthy(
+    return UnhealthyError(
         f"the token service refused the credential or the role: status {status}",
         why=why + (f" (request id {request_id})" if request_id else ""),
         fix="the engine and the server had no part in this: look at the key and its roles",

@@ -17,7 +17,7 @@ from skyflowctl.devstack.stack import (
     stop_parts,
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked
-from skyflowctl.errors import SkyflowctlError, Unhealthy
+from skyflowctl.errors import SkyflowctlError, UnhealthyError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher, is_launcher
@@ -67,7 +67,7 @@ def bring_up(
     layout.create()
     with locked(layout):
         parts = start_parts(layout, lambda: find_bao(environ), environ, on_step)
-        gateway = open_gateway(dev_target(layout, parts.state))
+        gateway = open_gateway(running_dev_target(layout, parts.state))
         try:
             registered = _ensure_engine(layout, parts.state, manifest, gateway, on_step)
         finally:
@@ -76,7 +76,7 @@ def bring_up(
     return DevUp(layout, parts.state, parts.started, registered, accounts)
 
 
-def dev_target(layout: DevLayout, state: DevState) -> "Target":
+def running_dev_target(layout: DevLayout, state: DevState) -> "Target":
     """Return the running server as a target, with its operator's token.
 
     Raises:
@@ -97,7 +97,7 @@ def dev_target(layout: DevLayout, state: DevState) -> "Target":
 
 def not_running() -> SkyflowctlError:
     """Return the error of commands that need a running stack."""
-    return Unhealthy(
+    return UnhealthyError(
         "the dev stack does not run",
         why="its processes have ended, or were never started in this folder",
         fix="start it with 'skyflowctl dev up'",
@@ -198,7 +198,7 @@ class DevStatus:
         return all(part.state == "running" for part in self.parts)
 
 
-def status(environ: Mapping[str, str]) -> DevStatus:
+def dev_stack_status(environ: Mapping[str, str]) -> DevStatus:
     """Return what runs; asks each part, changes nothing."""
     layout = find_layout(environ)
     layout.check()
@@ -253,7 +253,7 @@ def reset(environ: Mapping[str, str]) -> bool:
     if layout.ours:
         bring_down(environ)
         if leftovers(layout):
-            raise Unhealthy(
+            raise UnhealthyError(
                 "a process of the dev stack does not end",
                 why="it is still there after it was killed, so its files are kept",
                 fix="'skyflowctl dev status' names it; end it, then run the command again",
@@ -277,7 +277,7 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
     state = load_state(layout)
     if not all(part and alive(part.process) for part in (state.server, state.emulator)):
         raise not_running()
-    target = dev_target(layout, state)
+    target = running_dev_target(layout, state)
     token = target.token.reveal() if target.token else ""
     named = {DEV_DIR_VARIABLE: str(layout.root)}
     for prefix in ("BAO", "VAULT"):

@@ -14,8 +14,8 @@ from datetime import timedelta
 from skyflowctl.clock import SystemClock
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
-from skyflowctl.executor.events import Listener
-from skyflowctl.executor.outcome import Outcome
+from skyflowctl.executor.events import ApplyListener
+from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import unverified
 from skyflowctl.executor.run import execute
@@ -24,18 +24,18 @@ from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.dry_run_verify import TriedRole
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.plan import PlanResult, plan
-from skyflowctl.operations.rehearsal import Cast, make_cast, open_stage
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
+from skyflowctl.operations.sandbox import SandboxCredentials, open_sandbox, sandbox_credentials
 from skyflowctl.operations.targets import declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import Action, Plan, PlanOptions
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
-from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
-from skyflowctl.vault.answers import Creds
-from skyflowctl.vault.failures import TokenServiceFailed, VaultError
+from skyflowctl.vault.errors import TokenServiceFailedError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine, LiveState
+from skyflowctl.vault.responses import Creds
 
 _NOTHING = LiveState({}, {}, {})
 
@@ -72,7 +72,7 @@ class DryRunResult:
     """
 
     planned: PlanResult
-    outcome: Outcome
+    outcome: ApplyOutcome
     seeded: bool
     throw_away: dict[str, str]
     stand_ins: tuple[str, ...]
@@ -137,7 +137,7 @@ def dry_run(
     options: PlanOptions | None = None,
     *,
     parallelism: int = 10,
-    on_event: Listener | None = None,
+    on_event: ApplyListener | None = None,
 ) -> DryRunResult:
     """Plan, apply on the stage, mint for every role, probe health, plan again.
 
@@ -156,9 +156,9 @@ def dry_run(
     """
     planned = _planned(manifest, credentials, gateway, options, parallelism)
     manifest = replace(manifest, mounts=planned.mounts)
-    cast = make_cast(manifest, credentials, planned.live)
+    cast = sandbox_credentials(manifest, credentials, planned.live)
     hosts = _engine_hosts(planned, gateway)
-    with open_stage(manifest, cast, planned.live, hosts) as stage:
+    with open_sandbox(manifest, cast, planned.live, hosts) as stage:
         played = _with_stand_ins(planned.plan, cast)
         outcome = execute(
             played, stage, cast, _replacer(), parallelism=parallelism, on_event=on_event
@@ -233,10 +233,10 @@ def mint_dry(
     if wanted is None or wanted.credentials is None:
         raise _cannot_mint(manifest, mount, known=wanted is not None)
     alone = replace(manifest, mounts=(wanted,))
-    cast = make_cast(alone, credentials, _NOTHING)
+    cast = sandbox_credentials(alone, credentials, _NOTHING)
     if mount in cast.invalid:
         raise cast.invalid[mount]
-    with open_stage(alone, cast, _NOTHING) as stage:
+    with open_sandbox(alone, cast, _NOTHING) as stage:
         made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
         outcome = execute(made, stage, cast, _replacer())
         if outcome.failures:
@@ -256,29 +256,29 @@ def _planned(
     """Plan from the server's live state, or from that of an empty stage."""
     if gateway is not None:
         return plan(manifest, gateway, credentials, options, parallelism=parallelism)
-    nobody = Cast({}, {}, {}, ())
-    with open_stage(manifest, nobody, _NOTHING) as stage:
+    nobody = SandboxCredentials({}, {}, {}, ())
+    with open_sandbox(manifest, nobody, _NOTHING) as stage:
         return plan(manifest, stage, credentials, options)
 
 
 def _replacer() -> RotatingReplacer:
     """Return what replaces credentials on the stage, where nobody else is at work."""
 
-    def world(stage: Gateway) -> World:
-        return World(
+    def world(stage: Gateway) -> Dependencies:
+        return Dependencies(
             gateway=stage, connect=None, clock=SystemClock(), run_id="dry-run", sleep=time.sleep
         )
 
     return RotatingReplacer(world, replace(DECLARED, stale_after=timedelta()))
 
 
-def _with_stand_ins(made: Plan, cast: Cast) -> Plan:
+def _with_stand_ins(made: Plan, cast: SandboxCredentials) -> Plan:
     """Let throw-away keys play what the plan could not resolve; the plan shown keeps its
     warning about them."""
     return replace(made, actions=tuple(_played(action, cast) for action in made.actions))
 
 
-def _played(action: Action, cast: Cast) -> Action:
+def _played(action: Action, cast: SandboxCredentials) -> Action:
     if not action.brings_credential or action.credential is not None:
         return action
     body = {name: value for name, value in action.body.items() if name != SERVER_FILE}
@@ -303,7 +303,7 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
     probe = next(one.ctx.probe for one in mount.roles if one.name == role)
     try:
         creds = stage.creds(mount.path, role, probe or None)
-    except TokenServiceFailed as error:
+    except TokenServiceFailedError as error:
         summary = f"the dry run's own token service gave no token: {mount.path}/creds/{role}"
         return Minted(mount.name, role, problem=replace(error.problems[0], summary=summary))
     except VaultError as error:
@@ -311,7 +311,7 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
     return Minted(mount.name, role, creds.expires_at)
 
 
-def _left(planned: PlanResult, stage: Gateway, cast: Cast) -> int:
+def _left(planned: PlanResult, stage: Gateway, cast: SandboxCredentials) -> int:
     """Plan again, and count. The stage's history begins with the rehearsal; which keys
     were live before that is known from the server."""
     manifest = planned.manifest

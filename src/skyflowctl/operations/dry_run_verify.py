@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from skyflowctl.clock import SystemClock
-from skyflowctl.errors import InvalidInput, SkyflowctlError
+from skyflowctl.errors import InvalidInputError, SkyflowctlError
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import VerifiedRole, verified_roles
 from skyflowctl.manifest.model import Mount, Role
@@ -21,10 +21,10 @@ from skyflowctl.skyflow.minting import mint_each
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import token_host
-from skyflowctl.vault.answers import RoleProof, VerifyReport
-from skyflowctl.vault.failures import GuardedError
+from skyflowctl.vault.errors import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine
+from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.workers import Workers
 
 _RETRY = "remove the reason and run this again, or apply: the server verifies every role then"
@@ -135,7 +135,7 @@ class _Try:
     def _from_here(self, text: Secret | None, roles: Sequence[Role]) -> list[TriedRole]:
         mount = self.mount
         if text is None:
-            error = InvalidInput(
+            error = InvalidInputError(
                 f"the credential of {mount.name} is not known here",
                 why="the manifest names none, or a file that only the server reads",
                 fix="apply it: the server tries it then",

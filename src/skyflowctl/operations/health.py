@@ -7,17 +7,17 @@ from functools import partial
 from typing import Any
 
 from skyflowctl.errors import ExitCode, SkyflowctlError
-from skyflowctl.operations.targets import Named, mounted
-from skyflowctl.vault.answers import EngineHealth, Node
-from skyflowctl.vault.failures import (
-    NamespaceMissing,
+from skyflowctl.operations.targets import MountRef, discover_mounts
+from skyflowctl.vault.errors import (
+    NamespaceMissingError,
     NotAServerError,
-    OutcomeUnknown,
+    OutcomeUnknownError,
     VaultError,
 )
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import way_out
+from skyflowctl.vault.responses import ClusterNode, EngineHealth
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
@@ -45,10 +45,10 @@ DEADLINE = "10s"
 """For one mount; the engine gives a token service that does not answer 8 s of it."""
 
 ALL_SECONDS = 60.0
-ROUNDS = 6
+HEALTH_ROUNDS = 6
 """All mounts together may take a minute, or six times the deadline of one if that is more."""
 
-Connect = Callable[[Node], Gateway | None]
+GatewayForNode = Callable[[ClusterNode], Gateway | None]
 """Opens a gateway to one node; None when that node's address was never named by the user."""
 
 
@@ -111,11 +111,11 @@ class HealthResult:
 
 def health(
     gateway: Gateway,
-    mounts: Sequence[Named] | None,
+    mounts: Sequence[MountRef] | None,
     *,
     plugin_name: str = "skyflow",
     prefix: str = "skyflow",
-    connect: Connect | None = None,
+    connect: GatewayForNode | None = None,
     refresh: bool = True,
     mint: bool = False,
     parallelism: int = 8,
@@ -145,9 +145,9 @@ def health(
         with within(deadline):
             _check_server(gateway)
             if mounts is None:
-                mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
+                mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     except VaultError as error:
-        unwell = mounts or (Named("", ""),)
+        unwell = mounts or (MountRef("", ""),)
         return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
     with within(deadline):
         doors, unasked = _doors(gateway, connect)
@@ -180,14 +180,14 @@ class _Times:
     def begin(cls, each: float | None) -> "_Times":
         if each is None:
             return cls()
-        together = max(ALL_SECONDS, ROUNDS * each)
+        together = max(ALL_SECONDS, HEALTH_ROUNDS * each)
         return cls(each, time.monotonic() + together, together)
 
 
 def _in_time(
     times: _Times,
-    ask: Callable[[Named, str, Gateway], MountHealth],
-    one: tuple[Named, str, Gateway],
+    ask: Callable[[MountRef, str, Gateway], MountHealth],
+    one: tuple[MountRef, str, Gateway],
 ) -> MountHealth:
     """Ask one mount as long as there is time; one that there is none for is named so."""
     if times.each is None:
@@ -205,7 +205,7 @@ _ASK_FEWER = "fix those that did not answer first, name fewer mounts, or raise -
 
 
 def health_now(
-    gateway: Gateway, mounts: Sequence[Named], *, parallelism: int, deadline: float | None
+    gateway: Gateway, mounts: Sequence[MountRef], *, parallelism: int, deadline: float | None
 ) -> list[MountHealth]:
     """Ask each mount at the gateway's own address, as :func:`health` does."""
     with Workers(parallelism) as pool:
@@ -219,7 +219,7 @@ def _check_server(gateway: Gateway) -> None:
 
 
 def _doors(
-    gateway: Gateway, connect: Connect | None
+    gateway: Gateway, connect: GatewayForNode | None
 ) -> tuple[list[tuple[str, Gateway]], tuple[str, ...]]:
     """Return a gateway for each node that may be asked, and the names of the others."""
     nodes = _nodes(gateway) if connect else ()
@@ -231,7 +231,7 @@ def _doors(
     return doors or [("", gateway)], unasked
 
 
-def _nodes(gateway: Gateway) -> Sequence[Node]:
+def _nodes(gateway: Gateway) -> Sequence[ClusterNode]:
     """A login that may not list the nodes, and a server without any, are no failure."""
     try:
         return gateway.nodes()
@@ -239,12 +239,12 @@ def _nodes(gateway: Gateway) -> Sequence[Node]:
         return ()
 
 
-def _node_name(node: Node) -> str:
+def _node_name(node: ClusterNode) -> str:
     return node.api_address or node.hostname
 
 
 def _ask(
-    mount: Named, node: str, gateway: Gateway, *, refresh: bool, mint: bool = False
+    mount: MountRef, node: str, gateway: Gateway, *, refresh: bool, mint: bool = False
 ) -> MountHealth:
     started = time.monotonic()
     try:
@@ -272,7 +272,7 @@ def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
     return replace(row, detail=config.revoked.sentence(), fix=way_out(row.name, config.api))
 
 
-def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:
+def _minted(mount: MountRef, node: str, gateway: Gateway) -> MountHealth:
     """Read a token for every role and drop it: the proof that a basic engine does not give."""
     slowest, roles = 0.0, gateway.list_roles(mount.path)
     for name, token in role_tokens(gateway, mount.path, roles):
@@ -286,7 +286,7 @@ def _minted(mount: Named, node: str, gateway: Gateway) -> MountHealth:
     return MountHealth(mount.name, mount.path, "ok", slowest, "", node)
 
 
-def _answered(mount: Named, answer: EngineHealth, node: str, spent: float) -> MountHealth:
+def _answered(mount: MountRef, answer: EngineHealth, node: str, spent: float) -> MountHealth:
     latency = spent if answer.latency_ms is None else answer.latency_ms
     cached = f"cached, {answer.age_seconds} s old" if answer.age_seconds else ""
     said = answer.error or _DETAILS.get(answer.state, "")
@@ -307,8 +307,8 @@ _HANGS = (
 )
 
 
-def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
-    if isinstance(error, NamespaceMissing):
+def _failed(mount: MountRef, error: VaultError, node: str) -> MountHealth:
+    if isinstance(error, NamespaceMissingError):
         raise error
     problem, state = error.problems[0], health_state(error)
     detail = problem.why or problem.summary
@@ -317,6 +317,6 @@ def _failed(mount: Named, error: VaultError, node: str) -> MountHealth:
     if state == "not_mounted":
         detail = f"nothing is mounted at {mount.path}; 'skyflowctl apply' mounts the manifest"
     fix = problem.fix if state == "unreachable" or problem.code == "no-token" else ""
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknownError):
         fix = _HANGS
     return MountHealth(mount.name, mount.path, state, None, detail, node, fix)

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyflowctl.errors import Refused, UsageError
+from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.manifest.starter import starter_text
 from skyflowctl.secretrefs.exposure import work_tree
 from skyflowctl.version import semver
@@ -52,7 +52,7 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
     manifest = Path(path)
     was_there = os.path.lexists(manifest)
     if was_there and not force:
-        raise Refused(
+        raise RefusedError(
             f"{manifest} is there already",
             why="init never overwrites what you wrote",
             fix="name another file with -f, or replace it with --force",

@@ -7,7 +7,12 @@ from typing import Literal
 
 from skyflowctl.errors import SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.vault.failures import BadRequest, NotAnEngine, NotFound, NotMounted
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    NotAnEngineError,
+    NotFoundError,
+    NotMountedError,
+)
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, way_out
 
@@ -69,26 +74,26 @@ def show_mount(gateway: Gateway, path: str) -> MountDetail:
     Raises:
         UsageError: nothing is mounted there.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         live = gateway.read_mount(path)
         if live is None:
             raise no_such_mount(path)
         try:
             return MountDetail(live, gateway.engine_config(path), gateway.list_roles(path))
-        except NotAnEngine:
+        except NotAnEngineError:
             return MountDetail(live, None, {})
 
 
 @contextmanager
-def naming_mount(path: str) -> Iterator[None]:
+def not_found_is_usage_error(path: str) -> Iterator[None]:
     """Within this block a request to a path without an engine is a wrong name, exit 64."""
     try:
         yield
-    except NotMounted as error:
+    except NotMountedError as error:
         raise no_such_mount(path) from error
-    except NotFound as error:
-        if type(error) is NotFound:
-            raise NotAnEngine.at(path, cause=error) from error
+    except NotFoundError as error:
+        if type(error) is NotFoundError:
+            raise NotAnEngineError.at(path, cause=error) from error
         raise
 
 
@@ -97,19 +102,19 @@ def naming_cut_off(gateway: Gateway, path: str) -> Iterator[None]:
     """Within this block a mount without a credential is told with why, and the way out."""
     try:
         yield
-    except BadRequest as error:
+    except BadRequestError as error:
         if "mount not configured" in error.messages:
             raise _no_credential(gateway, path, error) from error
         raise
 
 
-def _no_credential(gateway: Gateway, path: str, error: BadRequest) -> BadRequest:
+def _no_credential(gateway: Gateway, path: str, error: BadRequestError) -> BadRequestError:
     try:
         config = gateway.engine_config(path)
     except SkyflowctlError:  # a login that may read creds alone
         return error
     cut_off = config.revoked
-    return BadRequest(
+    return BadRequestError(
         f"{path} is cut off" if cut_off else f"{path} has no credential",
         why=cut_off.sentence() if cut_off else "none was written yet",
         fix=way_out(path, config.api) if cut_off else "'skyflowctl apply' writes the manifest's",
@@ -132,7 +137,7 @@ def no_such_mount(path: str) -> UsageError:
     )
 
 
-def mount_path(name: str, prefix: str) -> str:
+def resolve_mount_path(name: str, prefix: str) -> str:
     """Return the path that a MOUNT argument means.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from skyflowctl.errors import InvalidInput, Problem, UsageError
+from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner.diff import (
@@ -13,11 +13,11 @@ from skyflowctl.planner.diff import (
     mounts_to_search,
 )
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.notes import audited_headers_unwritable, invalid
-from skyflowctl.planner.plan import ActionType, Drift, DriftKind, Kind, Plan, PlanOptions
+from skyflowctl.planner.messages import audited_headers_unwritable, invalid
+from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
 from skyflowctl.planner.text import drift_title
-from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReference
-from skyflowctl.vault.failures import Forbidden
+from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReferenceError
+from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
 
@@ -73,7 +73,7 @@ def _skipped(drift: Drift) -> Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _ResolvedIdentities:
     """What a look at the credentials showed, by mount name."""
 
     identities: Mapping[str, CredentialIdentity | None]
@@ -139,16 +139,16 @@ def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
     """
     plugin = manifest.plugin
     starts = (ActionType.CREATE, ActionType.PLUGIN_UPGRADE)
-    new = any(one.kind is Kind.MOUNT and one.action in starts for one in made.actions)
+    new = any(one.kind is ObjectKind.MOUNT and one.action in starts for one in made.actions)
     if plugin.version is None or not new:
         return
     try:
         entry = gateway.catalog.read(plugin.name, plugin.version)
         if entry is not None and not entry.file_missing:
             return
-    except Forbidden:
+    except ForbiddenError:
         return
-    raise InvalidInput(
+    raise InvalidInputError(
         f"the server's catalog has no {plugin.name} {plugin.version}"
         + (" whose file is there" if entry else ""),
         why="the manifest wants mounts to run that version, and the server could not start it",
@@ -164,7 +164,7 @@ def _within_rights(made: Plan, gateway: Gateway) -> Plan:
     Everything else works without them, so their lack fails no apply. One request, and
     only where the plan has such an action.
     """
-    headers = [action for action in made.actions if action.kind is Kind.AUDITED_HEADER]
+    headers = [action for action in made.actions if action.kind is ObjectKind.AUDITED_HEADER]
     if not headers:
         return made
     rights = gateway.capabilities([action.path for action in headers])
@@ -213,7 +213,7 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
         )
 
 
-def _check_keys(options: PlanOptions, looked: _Looked) -> None:
+def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:
     """A key that was mistyped would leave the cut-off as it is, which looks like a fault."""
     known = {one.key_id for one in looked.identities.values() if one}
     unknown = sorted(options.allow_revoked_key - known)
@@ -226,7 +226,9 @@ def _check_keys(options: PlanOptions, looked: _Looked) -> None:
         )
 
 
-def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSource) -> _Looked:
+def _look(
+    mounts: Sequence[Mount], live: LiveState, credentials: CredentialSource
+) -> _ResolvedIdentities:
     """Learn each mount's credential; one that is invalid does not stop the others.
 
     Raises:
@@ -234,7 +236,7 @@ def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSourc
     """
     identities: dict[str, CredentialIdentity | None] = {}
     reasons: dict[str, str] = {}
-    errors: dict[str, InvalidInput] = {}
+    errors: dict[str, InvalidInputError] = {}
     declared = [mount for mount in mounts if mount.credentials is not None]
     for mount in declared:
         try:
@@ -242,21 +244,23 @@ def _look(mounts: Sequence[Mount], live: LiveState, credentials: CredentialSourc
         except ServerFileReferenceError:
             # Nobody but the engine reads it; the planner goes by the reference itself.
             identities[mount.name] = None
-        except UnresolvedReference as error:
+        except UnresolvedReferenceError as error:
             identities[mount.name] = None
             reasons[mount.name] = error.problems[0].why
-        except InvalidInput as error:
+        except InvalidInputError as error:
             identities[mount.name] = None
             errors[mount.name] = error
     # A mount that names no credential may have changes too.
     if errors and len(errors) == len(mounts):
-        raise InvalidInput.of(problem for error in errors.values() for problem in error.problems)
+        raise InvalidInputError.of(
+            problem for error in errors.values() for problem in error.problems
+        )
     broken = {
         mount.name: invalid(mount, errors[mount.name].problems)
         for mount in declared
         if mount.name in errors
     }
-    return _Looked(identities, reasons, broken)
+    return _ResolvedIdentities(identities, reasons, broken)
 
 
 def _live(live: LiveState, path: str) -> CredentialIdentity | None:

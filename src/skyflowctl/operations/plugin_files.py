@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from skyflowctl.errors import PartlyDone, Problem, os_reason
+from skyflowctl.errors import PartlyDoneError, Problem, os_reason
 from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK
-from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.catalog import REGISTER_WANTED, RunningMount, compare
-from skyflowctl.vault.failures import Forbidden, VaultError
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.parked import PendingError
+from skyflowctl.vault.responses import CatalogEntry
 
 _CHECK_SECONDS = 30
 
@@ -77,7 +77,7 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
     listed = [entry for entry in gateway.catalog.list() if entry.name == name]
     try:
         entries = [_whole(gateway, entry) for entry in listed]
-    except Forbidden:
+    except ForbiddenError:
         if directory is not None:
             raise
         entries = listed  # its files and arguments are shown as unknown
@@ -265,10 +265,10 @@ def reload_mounts(
     return tuple(done)
 
 
-def _reload_failed(path: str, done: Sequence[ReloadedMount], cause: Problem) -> PartlyDone:
+def _reload_failed(path: str, done: Sequence[ReloadedMount], cause: Problem) -> PartlyDoneError:
     what = f"the reload of {path} failed or was not verified" if path else "no mount was reloaded"
     before = ", ".join(one.path for one in done) or "none"
-    return PartlyDone(
+    return PartlyDoneError(
         f"the plugin is registered, but {what}",
         why=f"{cause.summary}: {cause.why}".rstrip(": ") + f"; reloaded before it: {before}",
         fix=f"{cause.fix}; then run the same command again".removeprefix("; then "),
@@ -290,7 +290,7 @@ def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
     gateway.catalog.reload_mounts([path])
     one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
     if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
-        raise PartlyDone(
+        raise PartlyDoneError(
             f"{path} is not well after its reload; the mounts after it were not reloaded",
             why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
             f"its health is {one.health}, before {before}",

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.engine.names import role_refusal
-from skyflowctl.errors import InvalidInput, Unhealthy, UsageError
+from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
 from skyflowctl.manifest.interpolate import looks_secret
 from skyflowctl.skyflow.token_uri import parse_host
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import BadRequest, GuardedError, OutcomeUnknown, VaultError
+from skyflowctl.vault.errors import BadRequestError, GuardedError, OutcomeUnknownError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.workers import Workers
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
@@ -223,11 +223,11 @@ _AT_ONCE = 8
 def _prove_start(gateway: Gateway, wanted: Registration) -> None:
     try:
         _write(gateway, wanted, PROBE_VERSION)
-    except BadRequest as error:
+    except BadRequestError as error:
         if not error.says("did not match"):
             raise
         if not error.says(f"({wanted.version})"):
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"the plugin is not {wanted.version}",
                 why="; ".join(error.messages),
                 fix="give the version that the plugin reports with --version",
@@ -235,7 +235,7 @@ def _prove_start(gateway: Gateway, wanted: Registration) -> None:
             ) from None
         return
     gateway.catalog.delete(wanted.name, PROBE_VERSION)
-    raise Unhealthy(
+    raise UnhealthyError(
         f"the server cannot start the plugin {wanted.command}",
         why="it accepted a wrong version, which a running plugin would have denied",
         fix="see the server's log; is the interpreter in the launcher on every node?",
@@ -253,8 +253,8 @@ def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
             args=wanted.args,
             env=wanted.env,
         )
-    except OutcomeUnknown as error:
-        raise Unhealthy(
+    except OutcomeUnknownError as error:
+        raise UnhealthyError(
             f"the plugin {wanted.command} does not answer the server",
             why=error.problems[0].why,
             fix="see the server's log; one that hangs keeps the catalog busy until it ends",

@@ -8,19 +8,27 @@ from typing import Any
 from skyflowctl.clock import Clock
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
 from skyflowctl.operations import posture_reads as reads
-from skyflowctl.operations.health import Connect
+from skyflowctl.operations.health import GatewayForNode
 from skyflowctl.operations.posture_logins import logins
 from skyflowctl.operations.posture_nodes import nodes
-from skyflowctl.operations.posture_reads import attempt
-from skyflowctl.posture.checks import examine
-from skyflowctl.posture.facts import Down, Exercised, Facts, Logins, MountFacts, NotRead, Server
-from skyflowctl.posture.model import Report
-from skyflowctl.posture.reach import reach_of
-from skyflowctl.rotation.due import due_reason
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import Sealed, ServerUnreachable, UninitializedError
+from skyflowctl.operations.posture_reads import or_not_read
+from skyflowctl.posture.checks import run_checks
+from skyflowctl.posture.facts import (
+    Down,
+    Exercised,
+    Facts,
+    MountFacts,
+    NotRead,
+    Server,
+    ServerLogins,
+)
+from skyflowctl.posture.grants import reach_of
+from skyflowctl.posture.model import PostureReport
+from skyflowctl.rotation.schedule import due_reason
+from skyflowctl.vault.errors import SealedError, ServerUnreachableError, UninitializedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.workers import Workers
 
@@ -28,7 +36,7 @@ _HEADERS = "sys/config/auditing/request-headers"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PostureRequest:
     """What is asked, and how the server was named.
 
     Args:
@@ -50,7 +58,9 @@ class Question:
     parallelism: int = 10
 
 
-def posture(gateway: Gateway, question: Question, *, connect: Connect, clock: Clock) -> Report:
+def posture(
+    gateway: Gateway, question: PostureRequest, *, connect: GatewayForNode, clock: Clock
+) -> PostureReport:
     """Read the server and return what is not in order.
 
     It takes about 11 + 3N requests for N mounts, 1 + N more for each node of a cluster, and
@@ -61,10 +71,12 @@ def posture(gateway: Gateway, question: Question, *, connect: Connect, clock: Cl
         Forbidden: the login is none, or may not even ask what it may do.
         VaultError: the answers are no server's.
     """
-    return examine(gather(gateway, question, connect=connect, clock=clock))
+    return run_checks(gather(gateway, question, connect=connect, clock=clock))
 
 
-def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clock) -> Facts:
+def gather(
+    gateway: Gateway, question: PostureRequest, *, connect: GatewayForNode, clock: Clock
+) -> Facts:
     """Return everything that the checks look at; raises as :func:`posture`."""
     server = Server(question.addresses[0], skip_verify=not question.checks_certificates)
     try:
@@ -72,17 +84,17 @@ def gather(gateway: Gateway, question: Question, *, connect: Connect, clock: Clo
         refuse_not_serving(health.state)
         known = replace(server, version=health.version)
         return _Gathering(gateway, question, connect, clock).facts(known)
-    except (Sealed, ServerUnreachable) as error:
+    except (SealedError, ServerUnreachableError) as error:
         return Facts(
             clock.now(),
             replace(server, down=error.problems[0].summary, down_kind=_down_kind(error)),
         )
 
 
-def _down_kind(error: Sealed | ServerUnreachable) -> Down:
+def _down_kind(error: SealedError | ServerUnreachableError) -> Down:
     if isinstance(error, UninitializedError):
         return Down.NEW
-    return Down.SEALED if isinstance(error, Sealed) else Down.SILENT
+    return Down.SEALED if isinstance(error, SealedError) else Down.SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +102,8 @@ class _Gathering:
     """One run's reads, those that need no other's answer side by side."""
 
     gateway: Gateway
-    question: Question
-    connect: Connect
+    question: PostureRequest
+    connect: GatewayForNode
     clock: Clock
 
     def facts(self, server: Server) -> Facts:
@@ -120,7 +132,7 @@ class _Gathering:
         transport, most = self.gateway.transport, self.question.parallelism
         accessor = "" if isinstance(own, NotRead) else str(own.get("accessor") or "")
         with Workers(most) as pool:
-            devices = pool.submit(reads.audit_devices, transport)
+            devices = pool.submit(reads.read_audit_devices, transport)
             headers = pool.submit(self._headers)
             listening = pool.submit(reads.listeners, transport)
             seal = pool.submit(reads.seal_type, transport)
@@ -148,24 +160,24 @@ class _Gathering:
             )
 
     def _headers(self) -> Mapping[str, bool] | NotRead:
-        found = attempt(self.gateway.list_audited_headers, _HEADERS, "read", "sudo")
+        found = or_not_read(self.gateway.list_audited_headers, _HEADERS, "read", "sudo")
         return NotRead(_HEADERS, ("read", "sudo")) if found is None else found
 
     def _catalog(self) -> tuple[CatalogEntry, ...] | NotRead:
         path = "sys/plugins/catalog"
-        found = attempt(self.gateway.catalog.list, path, "read")
+        found = or_not_read(self.gateway.catalog.list, path, "read")
         if isinstance(found, NotRead):
             return found
         ours = [entry for entry in found if entry.name == self.question.plugin_name]
         return tuple(self._with_file(entry) for entry in ours)
 
     def _with_file(self, entry: CatalogEntry) -> CatalogEntry:
-        read = attempt(lambda: self.gateway.catalog.read(entry.name, entry.version), "", "read")
+        read = or_not_read(lambda: self.gateway.catalog.read(entry.name, entry.version), "", "read")
         missing = isinstance(read, CatalogEntry) and read.file_missing
         return replace(entry, file_missing=missing)
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
-        mounted = attempt(self.gateway.list_mounts, "sys/mounts", "read")
+        mounted = or_not_read(self.gateway.list_mounts, "sys/mounts", "read")
         if isinstance(mounted, NotRead):
             return mounted
         ours = [one for _, one in sorted(mounted.items()) if one.type == self.question.plugin_name]
@@ -174,9 +186,9 @@ class _Gathering:
 
     def _mount(self, mount: LiveMount) -> MountFacts:
         path, gateway = mount.path, self.gateway
-        config = attempt(lambda: gateway.read_config(path), f"{path}/config", "read")
-        roles = attempt(lambda: gateway.list_roles(path), f"{path}/roles", "list")
-        history = attempt(lambda: gateway.read_history(path), f"{path}/config/history", "list")
+        config = or_not_read(lambda: gateway.read_config(path), f"{path}/config", "read")
+        roles = or_not_read(lambda: gateway.list_roles(path), f"{path}/roles", "list")
+        history = or_not_read(lambda: gateway.read_history(path), f"{path}/config/history", "list")
         declared = self._declared(path)
         live = None if isinstance(config, NotRead) else config
         rule = declared.rotation if declared else RotationRule()
@@ -203,7 +215,7 @@ class _Gathering:
         reach = reach_of(known)
         opens = any(found for name, found in reach.by_policy.items() if name != "root")
         if not opens and not reach.templated:
-            return replace(known, logins=Logins())
+            return replace(known, logins=ServerLogins())
         transport, most = self.gateway.transport, self.question.parallelism
         return replace(known, logins=logins(transport, known.tokens, known.policies, most))
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from skyflowctl.audit.entries import Namespace
-from skyflowctl.audit.join import Row
-from skyflowctl.audit.model import Outcome
+from skyflowctl.audit.join import JoinedRow
+from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.scan import ScanOptions, scan
 from skyflowctl.audit.sources import open_sources
-from skyflowctl.audit.times import moment
-from skyflowctl.errors import InvalidInput
-from skyflowctl.operations.audit_questions import unread_words
+from skyflowctl.audit.times import parse_utc
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.operations.audit_search import unread_words
 from skyflowctl.posture.facts import Exercised
 
 
@@ -37,23 +37,23 @@ def exercised(
     used: set[tuple[str, str]] = set()
     reading = scan(sources, ScanOptions(plugin_names=(plugin_name,)))
     for row in reading.rows():
-        if row.change is None and row.outcome is Outcome.GRANTED and _is_in(row, namespace):
+        if row.change is None and row.outcome is RequestOutcome.GRANTED and _is_in(row, namespace):
             used.add((row.mount.removeprefix(f"{namespace}/"), row.role))
     if not reading.covered:
-        raise InvalidInput(
+        raise InvalidInputError(
             "the audit log has no entry",
             why="no line of it has a time as OpenBao and Vault write it",
             fix="name the file of an audit device that writes JSON",
         )
-    since = moment(min(first for first, _ in reading.covered.values()))
-    until = moment(max(last for _, last in reading.covered.values()))
+    since = parse_utc(min(first for first, _ in reading.covered.values()))
+    until = parse_utc(max(last for _, last in reading.covered.values()))
     counts = reading.counts()
     unread = "" if counts.certain else unread_words(counts)
     names = tuple(file.name for file in sources.files)
     return Exercised(frozenset(used), since, until, names, unread)
 
 
-def _is_in(row: Row, namespace: str) -> bool:
+def _is_in(row: JoinedRow, namespace: str) -> bool:
     found: Namespace | None = row.entry.request.namespace
     path = "" if found is None or found.id == "root" else found.path.strip("/")
     return path == namespace

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.operations.posture_reads import attempt, keys, read
-from skyflowctl.posture.facts import Login, Logins, NotRead, Tokens
+from skyflowctl.operations.posture_reads import keys, or_not_read, read_fresh
+from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport
 from skyflowctl.vault.workers import Workers
 
@@ -60,7 +60,7 @@ class _Entry:
 
 def logins(
     transport: Transport, tokens: Tokens | NotRead, policies: Iterable[str], parallelism: int
-) -> Logins:
+) -> ServerLogins:
     """Return every login, in 1 + 2 requests a kind and one for each login.
 
     Args:
@@ -87,13 +87,15 @@ def logins(
             elif login is not None:
                 found.append(login)
     found += _of_tokens(tokens)
-    return Logins(tuple(found), tuple(dict.fromkeys(not_read)), max(0, len(entries) - MAX_LOGINS))
+    return ServerLogins(
+        tuple(found), tuple(dict.fromkeys(not_read)), max(0, len(entries) - MAX_LOGINS)
+    )
 
 
 def _folders(transport: Transport) -> tuple[list[tuple[_Kind, str]], list[NotRead]]:
     """Return the folders to list, and the auth methods whose logins are not understood."""
     folders = [(kind, kind.folder) for kind in _IDENTITIES]
-    mounted = attempt(lambda: read(transport, "sys/auth"), "sys/auth", "read")
+    mounted = or_not_read(lambda: read_fresh(transport, "sys/auth"), "sys/auth", "read")
     if isinstance(mounted, NotRead):
         return folders, [mounted]
     unknown = []
@@ -109,12 +111,12 @@ def _folders(transport: Transport) -> tuple[list[tuple[_Kind, str]], list[NotRea
 
 
 def _entries(transport: Transport, kind: _Kind, folder: str) -> list[_Entry] | NotRead:
-    names = attempt(lambda: keys(transport, folder), folder, "list")
+    names = or_not_read(lambda: keys(transport, folder), folder, "list")
     return names if isinstance(names, NotRead) else [_Entry(kind, folder, one) for one in names]
 
 
 def _login(transport: Transport, entry: _Entry, policies: Sequence[str]) -> Login | NotRead | None:
-    found = attempt(lambda: read(transport, entry.path), f"{entry.folder}/*", "read")
+    found = or_not_read(lambda: read_fresh(transport, entry.path), f"{entry.folder}/*", "read")
     if isinstance(found, NotRead):
         return found
     names = _named(found, entry.kind.fields)

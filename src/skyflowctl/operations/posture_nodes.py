@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 
-from skyflowctl.operations.health import Connect
-from skyflowctl.operations.posture_reads import attempt
+from skyflowctl.operations.health import GatewayForNode
+from skyflowctl.operations.posture_reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
-from skyflowctl.vault.answers import Node
-from skyflowctl.vault.failures import PluginMissing, VaultError
+from skyflowctl.vault.errors import PluginMissingError, VaultError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.workers import Workers
 
 
 def nodes(
-    gateway: Gateway, paths: Sequence[str], connect: Connect, parallelism: int
+    gateway: Gateway, paths: Sequence[str], connect: GatewayForNode, parallelism: int
 ) -> tuple[NodeFacts, ...] | NotRead:
     """Return what each node says, in 1 + N requests a node for N mounts.
 
     A node is asked for each mount's config: it needs the plugin for that, and no token
     service. A server with one node answers with none, for it has been asked already.
     """
-    listed = attempt(gateway.nodes, "sys/ha-status", "read")
+    listed = or_not_read(gateway.nodes, "sys/ha-status", "read")
     if isinstance(listed, NotRead):
         return listed
     if len(listed) < 2:
@@ -28,7 +28,9 @@ def nodes(
         return tuple(_node(one, paths, connect, pool) for one in listed)
 
 
-def _node(node: Node, paths: Sequence[str], connect: Connect, pool: Workers) -> NodeFacts:
+def _node(
+    node: ClusterNode, paths: Sequence[str], connect: GatewayForNode, pool: Workers
+) -> NodeFacts:
     name = node.api_address or node.hostname
     door = connect(node)
     if door is None:
@@ -51,7 +53,7 @@ def _node(node: Node, paths: Sequence[str], connect: Connect, pool: Workers) -> 
 def _is_missing(door: Gateway, path: str) -> bool:
     try:
         door.read_config(path)
-    except PluginMissing:
+    except PluginMissingError:
         return True
     except VaultError as error:
         # No node knows more than the leader about what else may be wrong with a mount.

@@ -7,18 +7,18 @@ from skyflowctl.errors import os_reason
 from skyflowctl.posture.facts import (
     AuditDevice,
     Certificate,
-    Listener,
     LiveToken,
     NotRead,
+    TcpListener,
     Tokens,
 )
 from skyflowctl.vault.certificates import certificate_end
-from skyflowctl.vault.failures import (
-    BadRequest,
-    Forbidden,
-    NotFound,
-    Sealed,
-    ServerUnreachable,
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ForbiddenError,
+    NotFoundError,
+    SealedError,
+    ServerUnreachableError,
     VaultError,
 )
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
@@ -34,7 +34,7 @@ MAX_TOKENS = 1000
 _AT_ROOT = {NAMESPACE_HEADER: ""}
 
 
-def attempt(read: Callable[[], T], path: str, *capabilities: str) -> T | NotRead:
+def or_not_read(read: Callable[[], T], path: str, *capabilities: str) -> T | NotRead:
     """Return what a read gives, or why it gives nothing.
 
     Args:
@@ -48,15 +48,15 @@ def attempt(read: Callable[[], T], path: str, *capabilities: str) -> T | NotRead
     """
     try:
         return read()
-    except (Sealed, ServerUnreachable):
+    except (SealedError, ServerUnreachableError):
         raise
-    except Forbidden:
+    except ForbiddenError:
         return NotRead(path, capabilities)
     except VaultError as error:
         return NotRead(path, (), error.problems[0].why)
 
 
-def read(transport: Transport, path: str, *, at_root: bool = False) -> Mapping[str, Any]:
+def read_fresh(transport: Transport, path: str, *, at_root: bool = False) -> Mapping[str, Any]:
     """Return the data of a path as the leader has it now."""
     headers = _AT_ROOT if at_root else None
     reply = transport.request("GET", path, headers=headers, idempotent=True, fresh=True)
@@ -72,15 +72,17 @@ def listing(transport: Transport, path: str) -> Mapping[str, Any]:
     """Return the data of a list; empty where there is nothing to list."""
     try:
         return transport.request("LIST", path, idempotent=True, fresh=True).data or {}
-    except NotFound as error:
+    except NotFoundError as error:
         if error.empty:
             return {}
         raise
 
 
-def audit_devices(transport: Transport) -> tuple[AuditDevice, ...] | NotRead:
+def read_audit_devices(transport: Transport) -> tuple[AuditDevice, ...] | NotRead:
     """Return the server's audit devices, which are the whole server's in any namespace."""
-    found = attempt(lambda: read(transport, "sys/audit", at_root=True), "sys/audit", "read", "sudo")
+    found = or_not_read(
+        lambda: read_fresh(transport, "sys/audit", at_root=True), "sys/audit", "read", "sudo"
+    )
     if isinstance(found, NotRead):
         return found
     return tuple(
@@ -98,15 +100,15 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def listeners(transport: Transport) -> tuple[Listener, ...] | NotRead:
+def listeners(transport: Transport) -> tuple[TcpListener, ...] | NotRead:
     """Return the TCP listeners of the node that answers."""
     path = "sys/config/state/sanitized"
-    found = attempt(lambda: read(transport, path, at_root=True), path, "read")
+    found = or_not_read(lambda: read_fresh(transport, path, at_root=True), path, "read")
     if isinstance(found, NotRead):
         return found
     configs = [one.get("config") or {} for one in found.get("listeners") or () if _is_tcp(one)]
     return tuple(
-        Listener(
+        TcpListener(
             address=str(one.get("address") or ""),
             tls=_text(one.get("tls_disable") or False) not in {"true", "1"},
             tls_min_version=str(one.get("tls_min_version") or ""),
@@ -121,7 +123,9 @@ def _is_tcp(listener: Mapping[str, Any]) -> bool:
 
 def seal_type(transport: Transport) -> str:
     """Return the kind of seal, which is told without a login; empty when it is not told."""
-    found = attempt(lambda: read(transport, "sys/seal-status", at_root=True), "sys/seal-status")
+    found = or_not_read(
+        lambda: read_fresh(transport, "sys/seal-status", at_root=True), "sys/seal-status"
+    )
     return "" if isinstance(found, NotRead) else str(found.get("type") or "")
 
 
@@ -144,21 +148,21 @@ def policies(transport: Transport, parallelism: int) -> Mapping[str, str] | NotR
         found = listing(transport, detailed)
         info = found.get("key_info") or {}
         return {str(name): str((raw or {}).get("policy") or "") for name, raw in info.items()}
-    except Forbidden:
+    except ForbiddenError:
         return NotRead(detailed, ("list",))
-    except (NotFound, BadRequest):
+    except (NotFoundError, BadRequestError):
         return _policies_one_by_one(transport, parallelism)
 
 
 def _policies_one_by_one(transport: Transport, parallelism: int) -> Mapping[str, str] | NotRead:
     root = "sys/policies/acl"
-    names = attempt(lambda: keys(transport, root), root, "list")
+    names = or_not_read(lambda: keys(transport, root), root, "list")
     if isinstance(names, NotRead):
         return names
 
     def text(name: str) -> str | NotRead:
         path = f"{root}/{name}"
-        found = attempt(lambda: read(transport, path), f"{root}/*", "read")
+        found = or_not_read(lambda: read_fresh(transport, path), f"{root}/*", "read")
         return found if isinstance(found, NotRead) else str(found.get("policy") or "")
 
     with Workers(parallelism) as pool:
@@ -172,7 +176,7 @@ def _policies_one_by_one(transport: Transport, parallelism: int) -> Mapping[str,
 def own_token(transport: Transport) -> Mapping[str, Any] | NotRead:
     """Return what the server knows about the token that is used."""
     path = "auth/token/lookup-self"
-    return attempt(lambda: read(transport, path), path, "read")
+    return or_not_read(lambda: read_fresh(transport, path), path, "read")
 
 
 def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | NotRead:
@@ -184,14 +188,14 @@ def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | No
         parallelism: how many requests run at once.
     """
     path = "auth/token/accessors"
-    accessors = attempt(lambda: keys(transport, path), f"{path}/", "list", "sudo")
+    accessors = or_not_read(lambda: keys(transport, path), f"{path}/", "list", "sudo")
     if isinstance(accessors, NotRead):
         return accessors
     lookup = "auth/token/lookup-accessor"
     chosen = sorted(accessors, key=lambda one: one != own)[:MAX_TOKENS]
     with Workers(parallelism) as pool:
         looked = pool.map(
-            lambda one: attempt(lambda: _token(transport, lookup, one, own), lookup, "update"),
+            lambda one: or_not_read(lambda: _token(transport, lookup, one, own), lookup, "update"),
             chosen,
         )
     forbidden = next((one for one in looked if isinstance(one, NotRead) and one.capabilities), None)
@@ -205,7 +209,7 @@ def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToke
     """Return a token; None for one that has ended since it was listed."""
     try:
         reply = transport.request("POST", path, body={"accessor": accessor}, idempotent=True)
-    except (Forbidden, BadRequest) as error:
+    except (ForbiddenError, BadRequestError) as error:
         if error.says("invalid accessor"):
             return None
         raise

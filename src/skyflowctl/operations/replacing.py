@@ -5,24 +5,38 @@ from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import (
     ExitCode,
-    InvalidInput,
-    NotPermitted,
-    PartlyDone,
+    InvalidInputError,
+    NotPermittedError,
+    PartlyDoneError,
     Problem,
-    Refused,
+    RefusedError,
     SkyflowctlError,
-    Unhealthy,
-    Unreachable,
+    UnhealthyError,
+    UnreachableError,
 )
 from skyflowctl.executor.ports import Credential
-from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, StepName, Word
-from skyflowctl.rotation.ports import World
+from skyflowctl.rotation.model import (
+    MountOutcome,
+    NewCredential,
+    Options,
+    Result,
+    RotationJob,
+    StepName,
+)
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.vault.gateway import Gateway
 
 _KINDS: dict[ExitCode, type[SkyflowctlError]] = {
     kind.exit_code: kind
-    for kind in (PartlyDone, NotPermitted, Refused, Unhealthy, InvalidInput, Unreachable)
+    for kind in (
+        PartlyDoneError,
+        NotPermittedError,
+        RefusedError,
+        UnhealthyError,
+        InvalidInputError,
+        UnreachableError,
+    )
 }
 # The manifest declares the account, and the plan shows it. An engine without a way back
 # gets here only where the caller insisted with --replace-credential.
@@ -38,7 +52,7 @@ class RotatingReplacer:
         options: how to rotate.
     """
 
-    make_world: Callable[[Gateway], World]
+    make_world: Callable[[Gateway], Dependencies]
     options: Options = field(default=DECLARED)
 
     def replace(
@@ -48,7 +62,7 @@ class RotatingReplacer:
         identity = credential.identity
         new = NewCredential(identity.client_id, identity.key_id, credential.json)
         allowed = frozenset({new.key_id}) if credential.allow_revoked else frozenset()
-        job = Job(mount, path, replace(self.options, allow_revoked=allowed))
+        job = RotationJob(mount, path, replace(self.options, allow_revoked=allowed))
         outcome = rotate_mount(job, lambda: new, self.make_world(gateway))
         said = _said(outcome)
         if outcome.to_key == identity.key_id:
@@ -61,7 +75,7 @@ class RotatingReplacer:
         rotation = gateway.read_config(path).rotation
         if rotation is None or rotation.state != "open":
             return ()  # somebody has finished it since the plan was made
-        job = Job(mount, path, self.options)
+        job = RotationJob(mount, path, self.options)
         return _said(rotate_mount(job, None, self.make_world(gateway)))
 
 
@@ -71,7 +85,7 @@ def _said(outcome: MountOutcome) -> tuple[Problem, ...]:
     Raises:
         SkyflowctlError: it did not.
     """
-    if outcome.result is not Word.ROTATED:
+    if outcome.result is not Result.ROTATED:
         raise _KINDS.get(outcome.exit_code, SkyflowctlError).of(outcome.problems)
     if not outcome.from_key:
         return outcome.warnings

@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import ExitCode, Refused, SkyflowctlError
-from skyflowctl.operations.rotation import Errand, not_due
-from skyflowctl.operations.rotation_supply import Subject
-from skyflowctl.rotation import retire_words
-from skyflowctl.rotation.model import MountOutcome, Word
+from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
+from skyflowctl.operations.rotation import RotateRequest, not_due
+from skyflowctl.operations.rotation_supply import RotationTarget
+from skyflowctl.rotation import retire_messages
+from skyflowctl.rotation.model import MountOutcome, Result
 from skyflowctl.rotation.retirable import Retirement, killed_by_haste, retirement
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
@@ -19,13 +19,13 @@ _NOTHING = "no-rotation"
 
 def with_old_keys(
     gateway: Gateway,
-    subjects: Sequence[Subject],
-    errand: Errand,
+    subjects: Sequence[RotationTarget],
+    errand: RotateRequest,
     now: datetime,
     *,
     every: bool,
     parallelism: int,
-) -> tuple[Subject, ...]:
+) -> tuple[RotationTarget, ...]:
     """Return each mount with its old key, or with its outcome where nothing can be done.
 
     One request a mount. What cannot be told here is left to the retirement itself.
@@ -40,7 +40,7 @@ def with_old_keys(
         parallelism: requests at once.
     """
 
-    def one(subject: Subject) -> Subject:
+    def one(subject: RotationTarget) -> RotationTarget:
         try:
             return _with_old_key(gateway, subject, errand, now, every=every)
         except SkyflowctlError:
@@ -51,14 +51,14 @@ def with_old_keys(
 
 
 def _with_old_key(
-    gateway: Gateway, subject: Subject, errand: Errand, now: datetime, *, every: bool
-) -> Subject:
+    gateway: Gateway, subject: RotationTarget, errand: RotateRequest, now: datetime, *, every: bool
+) -> RotationTarget:
     if subject.config is None:
         return subject
     history = gateway.read_history(subject.named.path)
     try:
         old = retirement(errand.job_of(subject.named), subject.config, history)
-    except Refused as error:
+    except RefusedError as error:
         if every and error.problems[0].code == _NOTHING:
             return replace(subject, known=not_due(subject))
         raise
@@ -76,21 +76,23 @@ def _names(old: Retirement) -> str:
     return ", ".join(key.key_id for key in old.keys)
 
 
-def _too_early(subject: Subject, old: Retirement, errand: Errand, now: datetime) -> Refused | None:
+def _too_early(
+    subject: RotationTarget, old: Retirement, errand: RotateRequest, now: datetime
+) -> RefusedError | None:
     if not old.tokens_until or not any(key.kept for key in old.keys):
         return None
     ends = parse_rfc3339(old.tokens_until) + errand.margin_of(subject.named)
     if now >= ends:
         return None
     name, replaced = subject.named.name, old.keys[0].key_id
-    return retire_words.too_early(replaced, name, old.tokens_until, ends)
+    return retire_messages.too_early(replaced, name, old.tokens_until, ends)
 
 
-def _refused(subject: Subject, old: Retirement, error: Refused) -> MountOutcome:
+def _refused(subject: RotationTarget, old: Retirement, error: RefusedError) -> MountOutcome:
     return MountOutcome(
         subject.named.name,
         subject.named.path,
-        Word.REFUSED,
+        Result.REFUSED,
         from_key=old.keys[0].key_id,
         to_key=old.successor,
         live_key_id=old.successor,

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from skyflowctl.errors import Problem, Refused, SkyflowctlError, UsageError
+from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.rotation_supply import Subject, Supply, no_operator
-from skyflowctl.rotation.model import Job, KeyInfo, NewCredential
-from skyflowctl.rotation.ports import KeyService, World
+from skyflowctl.operations.rotation_supply import KeyProvider, RotationTarget, operator_needed
+from skyflowctl.rotation.model import KeyInfo, NewCredential, RotationJob
+from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revoke import revoke_mount
 from skyflowctl.rotation.revoked import RevokeOutcome
 from skyflowctl.skyflow.management import host_for
@@ -21,7 +21,7 @@ def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[s
         Refused: with the word that is missing.
     """
     if _protected(path, manifest) and path not in {one.strip("/") for one in allowed}:
-        raise Refused(
+        raise RefusedError(
             f"{path} is protected",
             why="the manifest says `protect: true`, so --yes alone does not cut it off",
             fix=f"add --allow-destroy={path}",
@@ -35,7 +35,12 @@ def _protected(path: str, manifest: Manifest | None) -> bool:
 
 
 def revoke(
-    subject: Subject, supply: Supply, world: World, *, reason: str, delete_keys: bool
+    subject: RotationTarget,
+    supply: KeyProvider,
+    world: Dependencies,
+    *,
+    reason: str,
+    delete_keys: bool,
 ) -> RevokeOutcome:
     """Cut a mount off and prove it.
 
@@ -52,7 +57,7 @@ def revoke(
     """
     operator, warnings = _operator(subject, supply, needed=delete_keys)
     outcome = revoke_mount(
-        Job(subject.named.name, subject.named.path),
+        RotationJob(subject.named.name, subject.named.path),
         replace(world, operator=operator),
         reason=reason,
         delete_keys=delete_keys,
@@ -61,7 +66,7 @@ def revoke(
 
 
 def command_for_keys(
-    subject: Subject, manifest: Manifest | None, reason: str, management_host: str
+    subject: RotationTarget, manifest: Manifest | None, reason: str, management_host: str
 ) -> str:
     """Return the command line that deletes at Skyflow what a cut-off has left there.
 
@@ -81,7 +86,7 @@ def command_for_keys(
     return shlex.join(words)
 
 
-def _host_of(subject: Subject) -> str:
+def _host_of(subject: RotationTarget) -> str:
     try:
         return host_for(str(subject.config.raw.get("token_uri") or "") if subject.config else "")
     except SkyflowctlError:
@@ -108,7 +113,7 @@ class _Unusable:
 
 
 def _operator(
-    subject: Subject, supply: Supply, *, needed: bool
+    subject: RotationTarget, supply: KeyProvider, *, needed: bool
 ) -> tuple[KeyService | None, tuple[Problem, ...]]:
     """Return who is asked about the keys; nothing that fails here holds the cut-off back.
 
@@ -123,5 +128,5 @@ def _operator(
     except SkyflowctlError as error:
         return (_Unusable(error), ()) if needed else (None, error.problems)
     if operator is None and needed:
-        raise no_operator(subject.named.name)
+        raise operator_needed(subject.named.name)
     return operator, ()

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.mounts import naming_mount
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.operations.mounts import not_found_is_usage_error
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 
@@ -17,7 +17,7 @@ def list_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole]:
     Raises:
         UsageError: nothing is mounted there, or no engine of ours.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         roles = gateway.list_roles(path)
         if not roles or not all(role.role_ids for role in roles.values()):
             gateway.engine_config(path)
@@ -30,7 +30,7 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
     Raises:
         UsageError: nothing is mounted there, no engine of ours, or it has no such role.
     """
-    with naming_mount(path):
+    with not_found_is_usage_error(path):
         role = gateway.read_role(path, name)
         if role is None or not role.role_ids:
             gateway.engine_config(path)

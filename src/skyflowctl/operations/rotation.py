@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError, UsageError
-from skyflowctl.operations.mounts import naming_mount
-from skyflowctl.operations.rotation_supply import Subject, Supply
-from skyflowctl.operations.rotation_wishes import Verb
-from skyflowctl.operations.targets import Named
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.operations.mounts import not_found_is_usage_error
+from skyflowctl.operations.rotate_flags import Verb
+from skyflowctl.operations.rotation_supply import KeyProvider, RotationTarget
+from skyflowctl.operations.targets import MountRef
 from skyflowctl.operations.token_service import TokenServiceOnDemand
-from skyflowctl.rotation.due import due_reason
-from skyflowctl.rotation.many import rotate_many
-from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, Options, Word
-from skyflowctl.rotation.ports import Generated, World
+from skyflowctl.rotation.batch import rotate_many
+from skyflowctl.rotation.model import MountOutcome, NewCredential, Options, Result, RotationJob
+from skyflowctl.rotation.ports import Dependencies, Generated
+from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
 from skyflowctl.vault.workers import Workers
@@ -23,7 +23,7 @@ DEV_RETIRE_MARGIN = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class RotateRequest:
     """What a command is to do with its mounts.
 
     Args:
@@ -35,7 +35,7 @@ class Errand:
         now: retire at once, though tokens of the old key live.
         wait: wait until they have ended.
         kept_copy_only: retire the engine's kept copy and leave the key at Skyflow.
-        previous: the way back on an engine that keeps none; see ``Job``.
+        previous: the way back on an engine that keeps none; see ``RotationJob``.
     """
 
     verb: Verb
@@ -48,32 +48,34 @@ class Errand:
     kept_copy_only: bool = False
     previous: Callable[[], NewCredential] | None = None
 
-    def margin_of(self, named: Named) -> timedelta:
+    def margin_of(self, named: MountRef) -> timedelta:
         """Return how long a mount's old key outlives its last token."""
         own = named.rotation.retire_margin if self.own_margins else None
         return self.margin if own is None else own
 
-    def job_of(self, named: Named) -> Job:
+    def job_of(self, named: MountRef) -> RotationJob:
         """Return the job that this errand is for one mount."""
         options = replace(self.options, retire_margin=self.margin_of(named))
-        return Job(named.name, named.path, options, self.previous)
+        return RotationJob(named.name, named.path, options, self.previous)
 
 
-def look(gateway: Gateway, mounts: Sequence[Named], parallelism: int) -> tuple[Subject, ...]:
+def read_live_mounts(
+    gateway: Gateway, mounts: Sequence[MountRef], parallelism: int
+) -> tuple[RotationTarget, ...]:
     """Return each mount with what is live on it; one request a mount, failures kept."""
 
-    def one(named: Named) -> Subject:
+    def one(named: MountRef) -> RotationTarget:
         try:
-            with naming_mount(named.path):
-                return Subject(named, gateway.engine_config(named.path))
+            with not_found_is_usage_error(named.path):
+                return RotationTarget(named, gateway.engine_config(named.path))
         except SkyflowctlError as error:
-            return Subject(named, None, error)
+            return RotationTarget(named, None, error)
 
     with Workers(parallelism) as pool:
         return tuple(pool.map(one, mounts))
 
 
-def refuse_wrong_names(subjects: Sequence[Subject]) -> None:
+def refuse_wrong_names(subjects: Sequence[RotationTarget]) -> None:
     """Stop before anything is done where the command line names what is no mount.
 
     Raises:
@@ -85,7 +87,7 @@ def refuse_wrong_names(subjects: Sequence[Subject]) -> None:
         raise UsageError.of(problems)
 
 
-def with_due(subjects: Sequence[Subject], now: datetime) -> tuple[Subject, ...]:
+def with_due(subjects: Sequence[RotationTarget], now: datetime) -> tuple[RotationTarget, ...]:
     """Return the same with the reason for which each is due."""
     return tuple(
         replace(one, due=due_reason(one.named.rotation, one.config, now)) if one.config else one
@@ -93,19 +95,19 @@ def with_due(subjects: Sequence[Subject], now: datetime) -> tuple[Subject, ...]:
     )
 
 
-def carry_out(
-    subjects: Sequence[Subject],
-    errand: Errand,
-    supply: Supply,
-    world: World,
+def run_rotations(
+    subjects: Sequence[RotationTarget],
+    errand: RotateRequest,
+    supply: KeyProvider,
+    world: Dependencies,
     *,
     parallelism: int,
-    on_done: Callable[[str, Word], None],
+    on_done: Callable[[str, Result], None],
 ) -> tuple[MountOutcome, ...]:
     """Do the errand for each mount and return what became of it, in order; raises nothing.
 
     Args:
-        subjects: from :func:`look`.
+        subjects: from :func:`read_live_mounts`.
         errand: what to do.
         supply: successors and operators.
         world: without an operator; each mount gets its own.
@@ -113,9 +115,9 @@ def carry_out(
         on_done: told of each mount that is finished, and how; from several threads.
     """
 
-    def work_on(subject: Subject) -> Callable[[Job], MountOutcome]:
-        def work(job: Job) -> MountOutcome:
-            word = Word.FAILED
+    def work_on(subject: RotationTarget) -> Callable[[RotationJob], MountOutcome]:
+        def work(job: RotationJob) -> MountOutcome:
+            word = Result.FAILED
             try:
                 if subject.problem:
                     raise subject.problem
@@ -124,8 +126,8 @@ def carry_out(
                 outcome = _WORKS[errand.verb](job, subject, errand, supply, own)
                 word = outcome.result
                 return outcome
-            except Refused:
-                word = Word.REFUSED
+            except RefusedError:
+                word = Result.REFUSED
                 raise
             finally:
                 on_done(job.name, word)
@@ -136,14 +138,14 @@ def carry_out(
     return rotate_many(jobs, parallelism)
 
 
-def not_due(subject: Subject) -> MountOutcome:
+def not_due(subject: RotationTarget) -> MountOutcome:
     """Return the outcome of a mount with which nothing is to be done now.
 
     One without a credential serves nobody, which is no fine day either.
     """
     config, named = subject.config, subject.named
     live = config.key_id if config else ""
-    outcome = MountOutcome(named.name, named.path, Word.NOT_DUE, from_key=live, live_key_id=live)
+    outcome = MountOutcome(named.name, named.path, Result.NOT_DUE, from_key=live, live_key_id=live)
     if config is None or config.configured:
         return outcome
     return replace(
@@ -154,7 +156,7 @@ def not_due(subject: Subject) -> MountOutcome:
     )
 
 
-def _no_credential(named: Named, config: LiveConfig) -> Problem:
+def _no_credential(named: MountRef, config: LiveConfig) -> Problem:
     revoked = config.revoked
     why = f"it was {revoked.sentence()}" if revoked else "it never had one, or was cut off"
     return Problem(
@@ -168,7 +170,11 @@ def _no_credential(named: Named, config: LiveConfig) -> Problem:
 
 
 def _rotate(
-    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+    job: RotationJob,
+    subject: RotationTarget,
+    errand: RotateRequest,
+    supply: KeyProvider,
+    world: Dependencies,
 ) -> MountOutcome:
     from skyflowctl.rotation.rotate import preview_mount, rotate_mount
 
@@ -181,12 +187,12 @@ def _rotate(
     if errand.verb is Verb.PREVIEW:
         return _with(preview_mount(job, source, own), warnings)
     outcome = _with(rotate_mount(job, source, own), warnings)
-    if job.options.retire_old and outcome.result is Word.ROTATED and outcome.from_key:
+    if job.options.retire_old and outcome.result is Result.ROTATED and outcome.from_key:
         return _then_retired(outcome, job, own)
     return outcome
 
 
-def _know_canaries(job: Job, world: World) -> None:
+def _know_canaries(job: RotationJob, world: Dependencies) -> None:
     """Stop before anything is created where a canary is no role of the mount.
 
     Raises:
@@ -205,7 +211,7 @@ def _know_canaries(job: Job, world: World) -> None:
         )
 
 
-def _then_retired(rotated: MountOutcome, job: Job, world: World) -> MountOutcome:
+def _then_retired(rotated: MountOutcome, job: RotationJob, world: Dependencies) -> MountOutcome:
     """Wait, retire the replaced key, and return both as one outcome."""
     from skyflowctl.rotation.retire import retire_mount
 
@@ -221,7 +227,11 @@ def _then_retired(rotated: MountOutcome, job: Job, world: World) -> MountOutcome
 
 
 def _roll_back(
-    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+    job: RotationJob,
+    subject: RotationTarget,
+    errand: RotateRequest,
+    supply: KeyProvider,
+    world: Dependencies,
 ) -> MountOutcome:
     from skyflowctl.rotation.rollback import rollback_mount
 
@@ -231,7 +241,11 @@ def _roll_back(
 
 
 def _retire(
-    job: Job, subject: Subject, errand: Errand, supply: Supply, world: World
+    job: RotationJob,
+    subject: RotationTarget,
+    errand: RotateRequest,
+    supply: KeyProvider,
+    world: Dependencies,
 ) -> MountOutcome:
     from skyflowctl.rotation.retire import retire_mount
 

@@ -3,19 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skyflowctl.errors import Problem, Refused, SkyflowctlError, UsageError
+from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.rotation_wishes import Wishes
-from skyflowctl.operations.successors import Behind, Linting, follow
-from skyflowctl.operations.targets import Named
+from skyflowctl.operations.rotate_flags import RotateFlags
+from skyflowctl.operations.successors import (
+    CredentialLinter,
+    ReferencedCredential,
+    resolve_successor,
+)
+from skyflowctl.operations.targets import MountRef
 from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential
-from skyflowctl.rotation.ports import FromReference, Generated, KeyService, ServerFile, Source
+from skyflowctl.rotation.ports import FromReference, Generated, KeyService, KeySource, ServerFile
 from skyflowctl.skyflow.management import ManagementApi, host_for
 from skyflowctl.vault.live import LiveConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RotationTarget:
     """One mount that a command about rotation is at.
 
     Args:
@@ -28,7 +32,7 @@ class Subject:
         known: what becomes of it, where that is known without any work.
     """
 
-    named: Named
+    named: MountRef
     config: LiveConfig | None
     problem: SkyflowctlError | None = None
     due: str = ""
@@ -42,7 +46,7 @@ class SkyflowKeys:
     """The Management API as a rotation's ``KeyService``: what it creates is linted."""
 
     api: ManagementApi
-    linting: Linting
+    linting: CredentialLinter
 
     def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
         """Return the keys of a service account."""
@@ -63,7 +67,7 @@ class SkyflowKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class ManifestSuccessor:
     """What a manifest says of a mount's next credential: in words, and where it is."""
 
     text: str
@@ -71,7 +75,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class KeyProvider:
     """Gives each mount its successor and its operator; called from several threads.
 
     Args:
@@ -82,28 +86,28 @@ class Supply:
             Raises what makes one unusable.
     """
 
-    wishes: Wishes
-    linting: Linting
-    declared: Callable[[Subject], Declared | None]
-    operators: Callable[[Subject], KeyService | None]
+    wishes: RotateFlags
+    linting: CredentialLinter
+    declared: Callable[[RotationTarget], ManifestSuccessor | None]
+    operators: Callable[[RotationTarget], KeyService | None]
 
-    def successor(self, subject: Subject) -> Source | None:
+    def successor(self, subject: RotationTarget) -> KeySource | None:
         """Return ``--credentials``, else ``--generate``, else what the manifest says.
 
         Raises:
             SkyflowctlError: a key is to be made, and the operator cannot be used.
         """
         if self.wishes.credentials:
-            return Behind(self.wishes.credentials, "the new credential", self.linting)
+            return ReferencedCredential(self.wishes.credentials, "the new credential", self.linting)
         if self._generates(subject):
             keys = self.operators(subject)
             if keys is None:
-                raise no_operator(subject.named.name)
+                raise operator_needed(subject.named.name)
             return Generated(keys)
         declared = self.declared(subject)
         return declared.source if declared else None
 
-    def coming(self, subject: Subject) -> str:
+    def coming(self, subject: RotationTarget) -> str:
         """Return what the next credential will be, in a few words for a question."""
         if self.wishes.credentials:
             return f"the key behind {self.wishes.credentials.text}"
@@ -112,7 +116,9 @@ class Supply:
         declared = self.declared(subject)
         return declared.text if declared else "nothing: no successor is named"
 
-    def operator_if_usable(self, subject: Subject) -> tuple[KeyService | None, tuple[Problem, ...]]:
+    def operator_if_usable(
+        self, subject: RotationTarget
+    ) -> tuple[KeyService | None, tuple[Problem, ...]]:
         """Return the operator, or why there is none, where the work goes on without one.
 
         Raises:
@@ -126,24 +132,26 @@ class Supply:
                 raise
             return None, error.problems
 
-    def _generates(self, subject: Subject) -> bool:
+    def _generates(self, subject: RotationTarget) -> bool:
         return self.wishes.generate or subject.named.rotation.source == "generate"
 
 
-def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> Supply:
+def own_supply(
+    wishes: RotateFlags, manifest: Manifest | None, linting: CredentialLinter
+) -> KeyProvider:
     """Return the supply of a real server: references of the command line and the manifest."""
     mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
 
-    def declared(subject: Subject) -> Declared | None:
+    def declared(subject: RotationTarget) -> ManifestSuccessor | None:
         mount = mounts.get(subject.named.path)
         if mount is None or mount.credentials is None:
             return None
         if path := mount.credentials.server_file:
-            return Declared(f"the key in {path} on the server", ServerFile(path))
-        source = Behind(mount.credentials, f"the credential of {mount.name}", linting)
-        return Declared(f"the key behind {mount.credentials.text}", source)
+            return ManifestSuccessor(f"the key in {path} on the server", ServerFile(path))
+        source = ReferencedCredential(mount.credentials, f"the credential of {mount.name}", linting)
+        return ManifestSuccessor(f"the key behind {mount.credentials.text}", source)
 
-    def operators(subject: Subject) -> KeyService | None:
+    def operators(subject: RotationTarget) -> KeyService | None:
         rule = subject.named.rotation
         reference = wishes.operator_token or rule.operator_token
         account_id = wishes.account_id or rule.account_id
@@ -153,15 +161,15 @@ def own_supply(wishes: Wishes, manifest: Manifest | None, linting: Linting) -> S
             return None
         uri = str(subject.config.raw.get("token_uri") or "") if subject.config else ""
         host = host_for(uri, named=wishes.management_host)
-        token = follow(reference, "the operator token")
+        token = resolve_successor(reference, "the operator token")
         return SkyflowKeys(ManagementApi(host, token, account_id), linting)
 
-    return Supply(wishes, linting, declared, operators)
+    return KeyProvider(wishes, linting, declared, operators)
 
 
-def no_operator(name: str) -> Refused:
+def operator_needed(name: str) -> RefusedError:
     """Return the refusal of what only an operator of the Skyflow account can have done."""
-    return Refused(
+    return RefusedError(
         f"nobody is named who may manage the keys of {name} at Skyflow",
         why="it takes an operator's bearer token and the account's id",
         fix="give --operator-token REF and --account-id ID, or `operator_token` and `account_id`"

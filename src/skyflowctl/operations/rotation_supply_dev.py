@@ -3,16 +3,21 @@
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
-from skyflowctl.operations.rotation_supply import Declared, SkyflowKeys, Subject, Supply
-from skyflowctl.operations.rotation_wishes import Wishes
-from skyflowctl.operations.successors import Linting, follow
+from skyflowctl.operations.rotate_flags import RotateFlags
+from skyflowctl.operations.rotation_supply import (
+    KeyProvider,
+    ManifestSuccessor,
+    RotationTarget,
+    SkyflowKeys,
+)
+from skyflowctl.operations.successors import CredentialLinter, resolve_successor
 from skyflowctl.rotation.model import NewCredential
 from skyflowctl.rotation.ports import KeyService
 
 
 def dev_supply(
-    wishes: Wishes, manifest: Manifest | None, linting: Linting, layout: DevLayout
-) -> Supply:
+    wishes: RotateFlags, manifest: Manifest | None, linting: CredentialLinter, layout: DevLayout
+) -> KeyProvider:
     """Return the dev stack's supply: no reference of the manifest is ever resolved.
 
     An operator that the command line names is used all the same, or fails.
@@ -20,7 +25,7 @@ def dev_supply(
     stand_ins = DevCredentials(layout, manifest) if manifest else None
     mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
 
-    def declared(subject: Subject) -> Declared | None:
+    def declared(subject: RotationTarget) -> ManifestSuccessor | None:
         mount = mounts.get(subject.named.path)
         if mount is None or mount.credentials is None or stand_ins is None:
             return None
@@ -29,11 +34,11 @@ def dev_supply(
         def stand_in() -> NewCredential:
             return linting.check(stand_ins.resolve(name).json, f"the stand-in of {name}")
 
-        return Declared("the dev stack's generated stand-in", stand_in)
+        return ManifestSuccessor("the dev stack's generated stand-in", stand_in)
 
-    def operators(_subject: Subject) -> KeyService | None:
+    def operators(_subject: RotationTarget) -> KeyService | None:
         given = wishes.operator_token
-        token = follow(given, "the operator token") if given else None
+        token = resolve_successor(given, "the operator token") if given else None
         return SkyflowKeys(dev_management(layout, token, wishes.account_id), linting)
 
-    return Supply(wishes, linting, declared, operators)
+    return KeyProvider(wishes, linting, declared, operators)

@@ -3,6 +3,6 @@
 from skyflowctl.manifest.schema import schema_text
 
 
-def schema() -> str:
+def published_schema() -> str:
     """Return the text of the published schema, as it is shipped."""
     return schema_text()

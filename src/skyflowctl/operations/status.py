@@ -9,9 +9,9 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import MountHealth, health_now
 from skyflowctl.operations.plugin_files import running_mounts, running_problems
-from skyflowctl.operations.targets import Named, mounted
-from skyflowctl.rotation.due import due_reason, moment
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.operations.targets import MountRef, discover_mounts
+from skyflowctl.rotation.schedule import config_time, due_reason
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
 
@@ -96,7 +96,7 @@ class StatusResult:
 
 def status(
     gateway: Gateway,
-    mounts: Sequence[Named] | None,
+    mounts: Sequence[MountRef] | None,
     *,
     clock: Clock,
     plugin_name: str = "skyflow",
@@ -123,7 +123,7 @@ def status(
         VaultError: the server as a whole cannot be read.
     """
     if mounts is None:
-        mounts = mounted(gateway, plugin_name=plugin_name, prefix=prefix)
+        mounts = discover_mounts(gateway, plugin_name=plugin_name, prefix=prefix)
     paths = [mount.path for mount in mounts]
     rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline)
     answering = [row.path for row in rows if row.state != "unreachable"]
@@ -157,7 +157,7 @@ def _against_catalog(
 
 
 def _one(
-    mount: Named, row: MountHealth, live: LiveState, plugin_name: str, now: datetime
+    mount: MountRef, row: MountHealth, live: LiveState, plugin_name: str, now: datetime
 ) -> MountStatus:
     there = live.mounts.get(mount.path)
     if there is None or there.type != plugin_name:
@@ -190,7 +190,7 @@ def _silent(row: MountHealth) -> Problem:
 def _credential(config: LiveConfig, rule: RotationRule, now: datetime) -> CredentialStatus | None:
     if not config.configured:
         return None
-    since = moment(config, "credential_updated")
+    since = config_time(config, "credential_updated")
     age = now - since if since else None
     return CredentialStatus(
         client_id=config.client_id,

@@ -4,19 +4,19 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from skyflowctl.clock import Clock
-from skyflowctl.errors import InvalidInput, Problem, Where
+from skyflowctl.errors import InvalidInputError, Problem, Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.credentials import NOT_AS_GIVEN_OUT
 from skyflowctl.rotation.model import NewCredential
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs.resolve import resolve
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
-from skyflowctl.skyflow.findings import Finding, InvalidCredential
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.skyflow.lint import InvalidCredentialError, LintFinding
 from skyflowctl.skyflow.service_account import parse_service_account
 
 
 @dataclass(frozen=True, slots=True)
-class Linting:
+class CredentialLinter:
     """How a credential is judged: the token services it may name, and the time."""
 
     allowed_hosts: AbstractSet[str]
@@ -37,8 +37,10 @@ class Linting:
             account, warnings = parse_service_account(
                 text.reveal(), allowed_hosts=self.allowed_hosts, now=self.clock.now()
             )
-        except InvalidCredential as error:
-            raise InvalidInput.of(_problem(one, subject, where) for one in error.findings) from None
+        except InvalidCredentialError as error:
+            raise InvalidInputError.of(
+                _problem(one, subject, where) for one in error.findings
+            ) from None
         return NewCredential(
             account.client_id,
             account.key_id,
@@ -48,7 +50,7 @@ class Linting:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class ReferencedCredential:
     """The credential behind a reference; a ``FromReference``, followed at each call.
 
     Args:
@@ -59,15 +61,15 @@ class Behind:
 
     reference: Reference
     subject: str
-    linting: Linting
+    linting: CredentialLinter
 
     def __call__(self) -> NewCredential:
         """Return it; see ``FromReference``."""
-        text = follow(self.reference, self.subject)
+        text = resolve_successor(self.reference, self.subject)
         return self.linting.check(text, self.subject, _place(self.reference))
 
 
-def follow(reference: Reference, subject: str) -> Secret:
+def resolve_successor(reference: Reference, subject: str) -> Secret:
     """Return what a reference leads to.
 
     Raises:
@@ -75,9 +77,9 @@ def follow(reference: Reference, subject: str) -> Secret:
     """
     try:
         return resolve(reference.scheme, reference.target)
-    except UnresolvedReference as error:
+    except UnresolvedReferenceError as error:
         cause = error.problems[0]
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"{subject} ({reference.text}) could not be resolved",
             why=f"{cause.summary}: {cause.why}" if cause.why else cause.summary,
             fix=cause.fix,
@@ -90,6 +92,6 @@ def _place(reference: Reference) -> Where | None:
     return reference.where if reference.where.file else None
 
 
-def _problem(finding: Finding, subject: str, where: Where | None) -> Problem:
+def _problem(finding: LintFinding, subject: str, where: Where | None) -> Problem:
     summary = f"{subject}: {finding.message}"
     return Problem(finding.code, summary, NOT_AS_GIVEN_OUT, finding.fix, where)

@@ -7,7 +7,7 @@ from skyflowctl.vault.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class MountRef:
     """A mount by the name that people use; ``rotation`` has no rule without a manifest."""
 
     name: str
@@ -15,13 +15,13 @@ class Named:
     rotation: RotationRule = field(default_factory=RotationRule)
 
 
-def declared_mounts(manifest: Manifest) -> tuple[Named, ...]:
+def declared_mounts(manifest: Manifest) -> tuple[MountRef, ...]:
     """Return the manifest's mounts in its order."""
-    return tuple(Named(mount.name, mount.path, mount.rotation) for mount in manifest.mounts)
+    return tuple(MountRef(mount.name, mount.path, mount.rotation) for mount in manifest.mounts)
 
 
-def mounted(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[Named, ...]:
+def discover_mounts(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[MountRef, ...]:
     """Return every mount of our type that the server has, by path; one request."""
     live = gateway.list_mounts()
     ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
-    return tuple(Named(path.removeprefix(f"{prefix}/"), path) for path in ours)
+    return tuple(MountRef(path.removeprefix(f"{prefix}/"), path) for path in ours)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from skyflowctl.errors import UsageError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, parse_host
 
-VARIABLE = "SKYFLOWCTL_ALLOW_HOSTS"
+HOSTS_VARIABLE = "SKYFLOWCTL_ALLOW_HOSTS"
 
 
 def token_hosts(flags: Sequence[str] | None, environ: Mapping[str, str]) -> frozenset[str]:
@@ -23,8 +23,8 @@ def token_hosts(flags: Sequence[str] | None, environ: Mapping[str, str]) -> froz
     """
     origin, named = "--allow-host", [*(flags or ())]
     if not named:
-        listed = environ.get(VARIABLE, "").split(",")
-        origin, named = VARIABLE, [host.strip() for host in listed if host.strip()]
+        listed = environ.get(HOSTS_VARIABLE, "").split(",")
+        origin, named = HOSTS_VARIABLE, [host.strip() for host in listed if host.strip()]
     try:
         return SKYFLOW_HOSTS | {parse_host(host) for host in named}
     except ValueError as error:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from skyflowctl.clock import Clock
-from skyflowctl.errors import InvalidInput, Problem
+from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import Manifest, Reference
@@ -15,10 +15,10 @@ from skyflowctl.operations.credentials import NOT_AS_GIVEN_OUT
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import env, file
 from skyflowctl.secretrefs.exposure import in_version_control, wider_than_owner
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.skyflow.service_account import (
-    Finding,
-    InvalidCredential,
+    InvalidCredentialError,
+    LintFinding,
     ServiceAccount,
     parse_service_account,
 )
@@ -76,7 +76,7 @@ def validate(
     """
     try:
         loaded = load_manifest(files, environ=environ)
-    except InvalidInput as error:
+    except InvalidInputError as error:
         return Validation(None, 0, error.problems, ())
     check = _Check(environ, clock.now(), allowed_hosts)
     if resolve:
@@ -113,7 +113,7 @@ class _Check:
         self._environ = environ
         self._now = now
         self._allowed_hosts = allowed_hosts
-        self._parsed: dict[Secret, tuple[ServiceAccount | None, tuple[Finding, ...]]] = {}
+        self._parsed: dict[Secret, tuple[ServiceAccount | None, tuple[LintFinding, ...]]] = {}
         self._users: dict[tuple[str, object], str] = {}
 
     def run(self, manifest: Manifest) -> None:
@@ -144,7 +144,7 @@ class _Check:
                 secret = env.read(reference.target[0], self._environ)
             else:
                 return None
-        except UnresolvedReference as error:
+        except UnresolvedReferenceError as error:
             for problem in error.problems:
                 is_unset = problem.code == "reference-unset"
                 placed = replace(problem, where=reference.where)
@@ -153,13 +153,13 @@ class _Check:
         self.resolved += 1
         return secret
 
-    def _parse(self, secret: Secret) -> tuple[ServiceAccount | None, tuple[Finding, ...]]:
+    def _parse(self, secret: Secret) -> tuple[ServiceAccount | None, tuple[LintFinding, ...]]:
         if secret not in self._parsed:
             try:
                 self._parsed[secret] = parse_service_account(
                     secret.reveal(), allowed_hosts=self._allowed_hosts, now=self._now
                 )
-            except InvalidCredential as error:
+            except InvalidCredentialError as error:
                 self._parsed[secret] = None, error.findings
         return self._parsed[secret]
 

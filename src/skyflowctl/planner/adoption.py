@@ -12,7 +12,7 @@ from skyflowctl.planner.plan import (
     Action,
     ActionType,
     Change,
-    Kind,
+    ObjectKind,
     PlanOptions,
 )
 from skyflowctl.planner.text import change_text, place
@@ -60,7 +60,7 @@ def mount_owner(manifest: Manifest, live: LiveMount) -> str | None:
 
 
 def _owner(manifest: Manifest, mount: Mount, live: LiveState, action: Action) -> str | None:
-    if action.kind is Kind.MOUNT:
+    if action.kind is ObjectKind.MOUNT:
         there = live.mounts.get(mount.path)
         return mount_owner(manifest, there) if there else None
     object_ = _engine_object(mount, live, action)
@@ -71,7 +71,7 @@ def _engine_object(mount: Mount, live: LiveState, action: Action) -> LiveRole | 
     engine = live.engines.get(mount.path)
     if engine is None:
         return None
-    if action.kind is Kind.ROLE:
+    if action.kind is ObjectKind.ROLE:
         return engine.roles.get(action.path.rpartition("/")[2])
     return engine.config if engine.config.configured else None
 
@@ -80,7 +80,7 @@ def _details(
     mount: Mount, live: LiveState, action: Action, identity: CredentialIdentity | None
 ) -> str:
     """Return what decides who gets which token, before and after."""
-    there = None if action.kind is Kind.MOUNT else _engine_object(mount, live, action)
+    there = None if action.kind is ObjectKind.MOUNT else _engine_object(mount, live, action)
     if isinstance(there, LiveRole):
         changes = _role_changes(mount, there)
     elif isinstance(there, LiveConfig):

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
-from skyflowctl.planner import drift, notes
+from skyflowctl.planner import drift, messages
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Change, Drift
 from skyflowctl.vault.live import LiveConfig, LiveEngine
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CredentialDecision:
     """What to do about one mount's credential.
 
     Args:
@@ -43,14 +43,14 @@ def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
     return live.key_id == wanted.key_id and live.client_id in ("", wanted.client_id)
 
 
-def judge(
+def decide(
     mount: Mount,
     engine: LiveEngine,
     wanted: CredentialIdentity,
     *,
     insisted: bool,
     allow_revoked: bool,
-) -> Verdict:
+) -> CredentialDecision:
     """Decide about a configured mount.
 
     Args:
@@ -62,35 +62,35 @@ def judge(
     """
     live, history = engine.config, engine.history
     if is_live(live, wanted):
-        return Verdict()
+        return CredentialDecision()
     if is_revoked(engine, wanted.key_id):
         return _judge_revoked(mount, live, wanted, insisted=insisted, allowed=allow_revoked)
     if not live.key_id and not insisted:
-        warning = notes.live_key_unknown(mount, wanted)
+        warning = messages.live_key_unknown(mount, wanted)
     elif history is not None and wanted.key_id in history.values():
         kept = [number for number in engine.kept if history.get(number) == wanted.key_id]
-        warning = notes.rotated_past(mount, live, wanted, max(kept, default=0))
+        warning = messages.rotated_past(mount, live, wanted, max(kept, default=0))
     elif history is None and not insisted:
-        warning = notes.replacement_withheld(mount, live, wanted)
+        warning = messages.replacement_withheld(mount, live, wanted)
     else:
-        return Verdict(replace=wanted, changes=identity_changes(live, wanted))
-    return Verdict(warnings=(warning,))
+        return CredentialDecision(replace=wanted, changes=identity_changes(live, wanted))
+    return CredentialDecision(warnings=(warning,))
 
 
 def _judge_revoked(
     mount: Mount, live: LiveConfig, wanted: CredentialIdentity, *, insisted: bool, allowed: bool
-) -> Verdict:
+) -> CredentialDecision:
     """Decide about a key that a cut-off revoked, where another one is live by now."""
     if insisted and allowed:
         changes = identity_changes(live, wanted)
-        return Verdict(replace=wanted, allow_revoked=True, changes=changes)
-    note = notes.revoked_key if insisted else notes.revoked_past
-    return Verdict(warnings=(note(mount, live, wanted),))
+        return CredentialDecision(replace=wanted, allow_revoked=True, changes=changes)
+    note = messages.revoked_key_forced if insisted else messages.revoked_past
+    return CredentialDecision(warnings=(note(mount, live, wanted),))
 
 
-def mind_rotation(
-    mount: Mount, live: LiveConfig, wanted: CredentialIdentity | None, verdict: Verdict
-) -> Verdict:
+def with_open_rotation(
+    mount: Mount, live: LiveConfig, wanted: CredentialIdentity | None, verdict: CredentialDecision
+) -> CredentialDecision:
     """Return the verdict with what an open rotation adds to it.
 
     One that has made the manifest's own credential live is finished: an apply that was
@@ -102,7 +102,7 @@ def mind_rotation(
     written = live.key_id == rotation.to_key != rotation.from_key
     if written and wanted is not None and is_live(live, wanted):
         return replace(verdict, finish=wanted, changes=(Change("rotation", "open", "committed"),))
-    return replace(verdict, drift=(drift.open_rotation(mount, rotation, written=written),))
+    return replace(verdict, drift=(drift.open_rotation_drift(mount, rotation, written=written),))
 
 
 def was_cut_off(live: LiveEngine) -> bool:

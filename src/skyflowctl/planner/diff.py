@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import adoption, drift, engine, mounts, moves, notes
+from skyflowctl.planner import adoption, drift, engine, messages, mounts, moves
 from skyflowctl.planner.credential import is_live
-from skyflowctl.planner.engine import Key, Outline
+from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, Drift, Kind, MountSettings, Plan, PlanOptions
+from skyflowctl.planner.plan import Action, Drift, MountSettings, ObjectKind, Plan, PlanOptions
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
-_STAGES = tuple(Kind)
+_STAGES = tuple(ObjectKind)
 
 
 @dataclass(slots=True)
@@ -95,7 +95,9 @@ def make_plan(
     return draft.plan()
 
 
-def _config_is_known(mount: Mount, live: LiveEngine | None, key: Key, outline: Outline) -> bool:
+def _config_is_known(
+    mount: Mount, live: LiveEngine | None, key: CredentialInput, outline: ObjectPlan
+) -> bool:
     """Tell whether a config was compared; one whose credential is unknown was not."""
     if outline.action is not None:
         return True
@@ -116,11 +118,11 @@ def _key(
     options: PlanOptions,
     reasons: Mapping[str, str],
     invalid: Mapping[str, Problem],
-) -> Key:
+) -> CredentialInput:
     identity = identities.get(mount.name)
     reference = mount.credentials
     # The dev stack has an identity for each mount: it resolves no reference at all.
-    return Key(
+    return CredentialInput(
         identity,
         reasons.get(mount.name, ""),
         server_file=reference.server_file if reference and not identity else "",
@@ -168,7 +170,7 @@ def mounts_to_search(manifest: Manifest, live: LiveState) -> tuple[str, ...]:
 
 def _add_headers(draft: _Draft, live: LiveState) -> None:
     if live.audited_headers is None:
-        draft.warnings.append(notes.headers_unreadable())
+        draft.warnings.append(messages.headers_unreadable())
         return
     draft.objects += len(AUDITED_HEADERS)
     draft.actions += mounts.header_actions(live.audited_headers)
@@ -179,7 +181,7 @@ def _add_mount(
     manifest: Manifest,
     mount: Mount,
     live: LiveState,
-    key: Key,
+    key: CredentialInput,
     *,
     adopt_from: frozenset[str],
 ) -> None:
@@ -187,7 +189,7 @@ def _add_mount(
     if reason:
         draft.warnings.append(reason)
         return
-    cut_off = engine.cut_off(mount, live.engines.get(mount.path), key)
+    cut_off = engine.cut_off_reason(mount, live.engines.get(mount.path), key)
     if isinstance(cut_off, Drift):
         draft.drift.append(cut_off)
         return
@@ -200,18 +202,20 @@ def _add_mount(
     draft.settings[mount.name] = MountSettings(mount.path, wanted_mount(manifest, mount))
     problem = live.problems.get(mount.path)
     if problem:
-        draft.warnings.append(notes.engine_unreadable(mount, problem))
+        draft.warnings.append(messages.engine_unreadable(mount, problem))
         return
     _add_engine(draft, manifest, mount, live, key)
 
 
-def _add_engine(draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState, key: Key) -> None:
+def _add_engine(
+    draft: _Draft, manifest: Manifest, mount: Mount, live: LiveState, key: CredentialInput
+) -> None:
     there = live.engines.get(mount.path)
     draft.actions += engine.role_actions(manifest, mount, there)
     if without_rule := engine.roles_without_rule(mount, there):
-        draft.warnings.append(notes.ctx_not_enforced(mount, without_rule))
+        draft.warnings.append(messages.ctx_not_enforced(mount, without_rule))
     unusable = there.unusable if there else {}
-    draft.warnings += [notes.unusable_role(mount, name, why) for name, why in unusable.items()]
+    draft.warnings += [messages.unusable_role(mount, name, why) for name, why in unusable.items()]
     draft.drift += drift.undeclared_roles(manifest, mount, there)
     outline = engine.config_outline(manifest, mount, there, key)
     draft.objects += len(mount.roles) - len(without_rule)

@@ -47,7 +47,7 @@ def revoked(mount: Mount, live: LiveConfig) -> Drift:
     return Drift(DriftKind.REVOKED, mount.name, mount.path, since, by, reason, fix)
 
 
-def open_rotation(mount: Mount, rotation: LiveRotation, *, written: bool) -> Drift:
+def open_rotation_drift(mount: Mount, rotation: LiveRotation, *, written: bool) -> Drift:
     """Describe a rotation that was not ended; an apply neither commits it nor undoes it."""
     stands = f"its key {rotation.to_key} is live" if written else "it has made no key live"
     return Drift(

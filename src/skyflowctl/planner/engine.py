@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount, Role
-from skyflowctl.planner import credential, drift, fields, notes
-from skyflowctl.planner.credential import Verdict
+from skyflowctl.planner import credential, drift, fields, messages
+from skyflowctl.planner.credential import CredentialDecision
 from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.planner.plan import Action, ActionType, Change, Drift, Kind
+from skyflowctl.planner.plan import Action, ActionType, Change, Drift, ObjectKind
 from skyflowctl.vault.live import (
     FULL_API,
     SERVER_FILE,
@@ -19,7 +19,7 @@ from skyflowctl.vault.live import (
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class CredentialInput:
     """What is known of a mount's credential in the manifest.
 
     Args:
@@ -41,7 +41,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class ObjectPlan:
     """What one object needs: at most one action, warnings and drift."""
 
     action: Action | None = None
@@ -68,7 +68,9 @@ def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
     return [role.name for role in mount.roles if role.ctx.required or role.ctx.pattern]
 
 
-def cut_off(mount: Mount, live: LiveEngine | None, key: Key) -> Drift | Problem | None:
+def cut_off_reason(
+    mount: Mount, live: LiveEngine | None, key: CredentialInput
+) -> Drift | Problem | None:
     """Return why a mount that was cut off is left alone; None: it was not, or may go on.
 
     A key that was never there ends a cut-off if the caller insists; one that was cut off
@@ -79,10 +81,12 @@ def cut_off(mount: Mount, live: LiveEngine | None, key: Key) -> Drift | Problem 
     if key.identity is None or not key.insisted:
         return drift.revoked(mount, live.config)
     known = credential.is_revoked(live, key.identity.key_id)
-    return notes.revoked_key(mount, live.config, key.identity) if known else None
+    return messages.revoked_key_forced(mount, live.config, key.identity) if known else None
 
 
-def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
+def config_outline(
+    manifest: Manifest, mount: Mount, live: LiveEngine | None, key: CredentialInput
+) -> ObjectPlan:
     """Return what makes the mount's config, with its credential, as the manifest says."""
     if live is None or not live.config.configured:
         return _first_config(manifest, mount, live, key)
@@ -91,22 +95,22 @@ def config_outline(manifest: Manifest, mount: Mount, live: LiveEngine | None, ke
     )
     verdict = _verdict(mount, live, key)
     action = _config_update(mount, live.config, changes, verdict)
-    return Outline(action, verdict.warnings, verdict.drift)
+    return ObjectPlan(action, verdict.warnings, verdict.drift)
 
 
-def _verdict(mount: Mount, live: LiveEngine, key: Key) -> Verdict:
+def _verdict(mount: Mount, live: LiveEngine, key: CredentialInput) -> CredentialDecision:
     """Decide about the credential of a configured mount."""
     if mount.credentials is None:
-        verdict = Verdict()
+        verdict = CredentialDecision()
     elif key.server_file:
-        verdict = Verdict(warnings=(notes.server_file_unread(mount, live.config),))
+        verdict = CredentialDecision(warnings=(messages.server_file_unread(mount, live.config),))
     elif key.identity is None:
-        verdict = Verdict(warnings=(_unknown(mount, key),))
+        verdict = CredentialDecision(warnings=(_unknown(mount, key),))
     else:
-        verdict = credential.judge(
+        verdict = credential.decide(
             mount, live, key.identity, insisted=key.insisted, allow_revoked=key.allow_revoked
         )
-    return credential.mind_rotation(mount, live.config, key.identity, verdict)
+    return credential.with_open_rotation(mount, live.config, key.identity, verdict)
 
 
 def _role(
@@ -118,7 +122,7 @@ def _role(
         wanted = {name: value for name, value in wanted.items() if not name.startswith("ctx_")}
     if live is None:
         changes, cas = fields.all_new(wanted), 0 if api.has("cas") else None
-        return Action(ActionType.CREATE, Kind.ROLE, mount.name, path, changes, wanted, cas)
+        return Action(ActionType.CREATE, ObjectKind.ROLE, mount.name, path, changes, wanted, cas)
     changes = fields.differences(fields.live_role(live), wanted)
     if not changes:
         return None
@@ -128,21 +132,23 @@ def _role(
         # hands may not have said it, so a new pattern brings the word along.
         body["ctx_required"] = wanted["ctx_required"]
     cas = live.version or None
-    return Action(ActionType.UPDATE, Kind.ROLE, mount.name, path, changes, body, cas)
+    return Action(ActionType.UPDATE, ObjectKind.ROLE, mount.name, path, changes, body, cas)
 
 
-def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key: Key) -> Outline:
+def _first_config(
+    manifest: Manifest, mount: Mount, live: LiveEngine | None, key: CredentialInput
+) -> ObjectPlan:
     if mount.credentials is None:
-        return Outline(warnings=(notes.no_credential(mount),))
+        return ObjectPlan(warnings=(messages.no_credential(mount),))
     if key.invalid:
-        return Outline(warnings=(key.invalid,))
+        return ObjectPlan(warnings=(key.invalid,))
     wanted = fields.wanted_config(manifest, mount)
     if key.server_file:
         wanted |= {SERVER_FILE: key.server_file}
     shown = credential.identity_changes(None, key.identity) if key.identity else ()
     action = Action(
         ActionType.CREATE,
-        Kind.CONFIG,
+        ObjectKind.CONFIG,
         mount.name,
         f"{mount.path}/config",
         shown + fields.all_new(wanted),
@@ -153,10 +159,10 @@ def _first_config(manifest: Manifest, mount: Mount, live: LiveEngine | None, key
         credential=key.identity,
     )
     known = key.identity or key.server_file
-    return Outline(action, () if known else (_unknown(mount, key),))
+    return ObjectPlan(action, () if known else (_unknown(mount, key),))
 
 
-def _permission(live: LiveEngine | None, key: Key) -> dict[str, str]:
+def _permission(live: LiveEngine | None, key: CredentialInput) -> dict[str, str]:
     """Return what the engine asks for before it takes back a revoked key."""
     if live is None or key.identity is None or not key.allow_revoked:
         return {}
@@ -164,8 +170,8 @@ def _permission(live: LiveEngine | None, key: Key) -> dict[str, str]:
     return {"allow_revoked_key": key.identity.key_id} if live.config.api.has("history") else {}
 
 
-def _unknown(mount: Mount, key: Key) -> Problem:
-    return key.invalid or notes.unresolved(mount, key.why)
+def _unknown(mount: Mount, key: CredentialInput) -> Problem:
+    return key.invalid or messages.unresolved(mount, key.why)
 
 
 def _config_cas(live: LiveConfig) -> int | None:
@@ -174,14 +180,14 @@ def _config_cas(live: LiveConfig) -> int | None:
 
 
 def _config_update(
-    mount: Mount, live: LiveConfig, changes: tuple[Change, ...], verdict: Verdict
+    mount: Mount, live: LiveConfig, changes: tuple[Change, ...], verdict: CredentialDecision
 ) -> Action | None:
     rotated = verdict.replace or verdict.finish
     if not changes and rotated is None:
         return None
     return Action(
         ActionType.UPDATE if rotated is None else ActionType.REPLACE_CREDENTIAL,
-        Kind.CONFIG,
+        ObjectKind.CONFIG,
         mount.name,
         f"{mount.path}/config",
         verdict.changes + changes,

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import fields, notes
+from skyflowctl.planner import fields, messages
 from skyflowctl.planner.adoption import mount_owner
-from skyflowctl.planner.plan import Action, ActionType, Change, Kind
+from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
 from skyflowctl.vault.live import LiveMount
 
 
@@ -20,7 +20,7 @@ def header_actions(audited: Mapping[str, bool]) -> list[Action]:
         kind = ActionType.CREATE if hashed is None else ActionType.UPDATE
         path = f"sys/config/auditing/request-headers/{name}"
         changes = (Change("hmac", hashed, False),)
-        actions.append(Action(kind, Kind.AUDITED_HEADER, "", path, changes, {"hmac": False}))
+        actions.append(Action(kind, ObjectKind.AUDITED_HEADER, "", path, changes, {"hmac": False}))
     return actions
 
 
@@ -31,11 +31,11 @@ def blocked(
     present = live.get(mount.path)
     if present is None:
         other = _neighbour(mount.path, live)
-        return notes.path_in_use(mount, other) if other else None
+        return messages.path_in_use(mount, other) if other else None
     if present.type != manifest.plugin.name:
-        return notes.type_differs(mount, manifest.plugin.name, present)
+        return messages.type_differs(mount, manifest.plugin.name, present)
     owner = mount_owner(manifest, present)
-    return notes.owned_by_other(mount, owner) if owner and owner not in adopt_from else None
+    return messages.owned_by_other(mount, owner) if owner and owner not in adopt_from else None
 
 
 def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> list[Action]:
@@ -51,7 +51,7 @@ def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> l
     if changes:
         path = f"sys/mounts/{mount.path}/tune"
         body = fields.as_body(changes)
-        actions.append(Action(ActionType.UPDATE, Kind.MOUNT, mount.name, path, changes, body))
+        actions.append(Action(ActionType.UPDATE, ObjectKind.MOUNT, mount.name, path, changes, body))
     return actions + _upgrade(mount, manifest.plugin.version, live)
 
 
@@ -61,7 +61,7 @@ def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Ac
         changes += (Change("plugin_version", None, manifest.plugin.version),)
     path = f"sys/mounts/{mount.path}"
     body = fields.as_body(changes)
-    return Action(ActionType.CREATE, Kind.MOUNT, mount.name, path, changes, body)
+    return Action(ActionType.CREATE, ObjectKind.MOUNT, mount.name, path, changes, body)
 
 
 def _upgrade(mount: Mount, wanted: str | None, live: LiveMount) -> list[Action]:
@@ -76,7 +76,9 @@ def _upgrade(mount: Mount, wanted: str | None, live: LiveMount) -> list[Action]:
     path = f"sys/mounts/{mount.path}/tune"
     body = {"plugin_version": wanted}
     kind = ActionType.PLUGIN_UPGRADE
-    return [Action(kind, Kind.MOUNT, mount.name, path, tuple(changes), body)] if changes else []
+    return (
+        [Action(kind, ObjectKind.MOUNT, mount.name, path, tuple(changes), body)] if changes else []
+    )
 
 
 def _neighbour(path: str, live: Iterable[str]) -> str | None:

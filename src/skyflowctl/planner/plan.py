@@ -54,7 +54,7 @@ class ActionType(StrEnum):
     PLUGIN_UPGRADE = "plugin_upgrade"
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """What an action changes. The order is the order of the stages of an apply.
 
     Roles come before the config, so that the engine proves a new credential for
@@ -97,7 +97,7 @@ class Action:
     """
 
     action: ActionType
-    kind: Kind
+    kind: ObjectKind
     mount: str
     path: str
     changes: tuple[Change, ...]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from skyflowctl.plugin.backend import EngineFactory
-from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServer, read_handshake
+from skyflowctl.plugin.handshake import HandshakeError, NotStartedByServerError, read_handshake
 from skyflowctl.plugin.host import run
 from skyflowctl.plugin.logs import install_logs
 from skyflowctl.plugin.protection import protect_process, raise_file_limit
@@ -46,7 +46,7 @@ def main(
         settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         handshake = read_handshake(os.environ)
         run(handshake, make_factory(settings), shared=settings.shared)
-    except NotStartedByServer as error:
+    except NotStartedByServerError as error:
         sys.stderr.write(f"{error}\n")
     except (ArgumentError, HandshakeError) as error:
         _LOG.error("%s", error)

@@ -6,8 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from skyflowctl.engine.contract import EngineError, Reply, Request, Storage, StorageError
-from skyflowctl.plugin.broker import NoStorage
+from skyflowctl.engine.contract import (
+    EngineError,
+    EngineReply,
+    EngineRequest,
+    Storage,
+    StorageError,
+)
+from skyflowctl.plugin.broker import NoStorageError
 from skyflowctl.plugin.messages import message_type
 from skyflowctl.plugin.protection import TooManyFilesError, check_room_for_mount
 from skyflowctl.plugin.translate import (
@@ -34,10 +40,10 @@ _SetupReply = message_type("SetupReply")
 class HostedEngine(Protocol):
     """What the host needs of an engine; :class:`skyflowctl.engine.engine.Engine` is one."""
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request."""
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         """Say whether there is something at the path; None when it has no such notion."""
 
     def invalidate(self, key: str) -> None:
@@ -59,7 +65,7 @@ class MountStorage(Storage, Protocol):
 
 EngineFactory = Callable[[Storage, Mapping[str, str]], HostedEngine]
 """Makes an engine from its storage and from what the server tells of the mount: its options."""
-Connect = Callable[[int], Awaitable[MountStorage]]
+ConnectStorage = Callable[[int], Awaitable[MountStorage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Backend:
         connect: opens the storage behind a broker id.
     """
 
-    def __init__(self, make_engine: EngineFactory, connect: Connect) -> None:
+    def __init__(self, make_engine: EngineFactory, connect: ConnectStorage) -> None:
         self._make_engine = make_engine
         self._connect = connect
         self._instances: dict[str, _Instance] = {}
@@ -110,7 +116,7 @@ class Backend:
         try:
             check_room_for_mount(len(self._instances))
             instance = await self._make_instance(message.broker_id, dict(message.config))
-        except (NoStorage, TooManyFilesError) as error:
+        except (NoStorageError, TooManyFilesError) as error:
             return _SetupReply(err=f"skyflow: {error}")
         except Exception:  # noqa: BLE001 - an exception would not name the plugin
             _LOG.exception("a mount could not be set up")

@@ -6,7 +6,7 @@ from typing import Any
 _WAIT_SECONDS = 5.0
 
 
-class NoStorage(Exception):
+class NoStorageError(Exception):
     """The server's storage cannot be reached; the message says why."""
 
 
@@ -43,7 +43,7 @@ class Broker:
             async with asyncio.timeout(_WAIT_SECONDS):
                 return await asyncio.shield(self._slot(broker_id))
         except TimeoutError:
-            raise NoStorage(
+            raise NoStorageError(
                 "the server announced no socket for this mount's storage; its TMPDIR may be "
                 "missing, or too long for the path of a unix socket"
             ) from None

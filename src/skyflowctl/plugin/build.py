@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from skyflowctl.errors import Refused, SkyflowctlError, UsageError
+from skyflowctl.errors import RefusedError, SkyflowctlError, UsageError
 from skyflowctl.plugin import launcher
 from skyflowctl.version import __version__, semver
 
@@ -156,7 +156,7 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
             continue
         present = other.read_bytes()
         if own.encode() in present and present != text.encode():
-            raise Refused(
+            raise RefusedError(
                 f"{other.name} was built from this same installation, which has changed since",
                 why="a launcher starts only with the files it was built with, and the "
                 "server's catalog may still name that one",
@@ -182,7 +182,7 @@ def _find(name: str) -> Module:
     except ModuleNotFoundError:
         spec = None
     if spec is None:
-        raise Refused(
+        raise RefusedError(
             f"the plugin cannot be built: {name} is not installed",
             why="the plugin's libraries are an extra of this package",
             fix="pip install 'skyflowctl[plugin]'",
@@ -248,7 +248,7 @@ def _compile_one(source: str) -> None:
     try:
         py_compile.compile(source, doraise=True)
     except OSError as error:
-        raise Refused(
+        raise RefusedError(
             f"the plugin cannot be built: no compiled file for {source}",
             why=f"{error.filename}: {error.strerror}; written later, it would change the digest",
             fix="build as the user who owns the installation",
@@ -285,7 +285,7 @@ def _write(path: Path, text: str) -> None:
         os.link(temporary, path)
     except FileExistsError:
         if path.is_symlink() or path.read_bytes() != text.encode():
-            raise Refused(
+            raise RefusedError(
                 f"{path} is there with other bytes",
                 why="its name holds the sha256 of what was built, so it was changed afterwards",
                 fix="find out who changed it, remove it, and build again",

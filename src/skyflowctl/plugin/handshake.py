@@ -18,7 +18,7 @@ class HandshakeError(Exception):
     """The plugin cannot serve whoever started it; the message says why."""
 
 
-class NotStartedByServer(HandshakeError):
+class NotStartedByServerError(HandshakeError):
     """A person, not a server, started the plugin."""
 
 
@@ -48,7 +48,7 @@ def read_handshake(environ: Mapping[str, str]) -> Handshake:
     """
     name, value = _COOKIE
     if environ.get(name) != value:
-        raise NotStartedByServer(
+        raise NotStartedByServerError(
             "this program is the skyflow secrets engine; it is started by an OpenBao or "
             "Vault server that has it in its plugin catalog, never by hand"
         )

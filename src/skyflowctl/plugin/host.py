@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from skyflowctl.plugin.backend import Backend, EngineFactory, MountStorage
-from skyflowctl.plugin.broker import Broker, NoStorage
+from skyflowctl.plugin.broker import Broker, NoStorageError
 from skyflowctl.plugin.certificates import client_context, make_certificate, server_context
 from skyflowctl.plugin.control import control_services
 from skyflowctl.plugin.handshake import Handshake, handshake_line, new_socket_path
@@ -90,5 +90,5 @@ async def _connect(broker: Broker, context: ssl.SSLContext, broker_id: int) -> M
     try:
         await storage.connect()
     except OSError as error:
-        raise NoStorage(f"no connection to the server's storage: {error.strerror}") from error
+        raise NoStorageError(f"no connection to the server's storage: {error.strerror}") from error
     return storage

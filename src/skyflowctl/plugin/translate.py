@@ -8,7 +8,13 @@ status and text but is logged in plain, and the text of an unknown error is a 50
 import json
 from typing import Any
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply, Request, StorageError
+from skyflowctl.engine.contract import (
+    EngineError,
+    EngineReply,
+    EngineRequest,
+    Operation,
+    StorageError,
+)
 from skyflowctl.plugin.messages import message_type
 
 _HandleReply = message_type("HandleRequestReply")
@@ -38,14 +44,14 @@ def constant_reply(operation: str) -> Any | None:
     return None
 
 
-def to_request(message: Any) -> Request:
+def to_request(message: Any) -> EngineRequest:
     """Return the contract's request.
 
     Raises:
         EngineError: 400, the body is no JSON object.
     """
     operation = Operation(message.operation)
-    return Request(
+    return EngineRequest(
         operation=operation,
         path=message.path.lstrip("/"),
         data=_parse_data(message.data),
@@ -69,7 +75,7 @@ def _parse_data(text: str) -> dict[str, Any]:
     return data
 
 
-def from_reply(reply: Reply) -> Any:
+def from_reply(reply: EngineReply) -> Any:
     """Return the message of a good answer; without data and warnings it is empty."""
     if reply.data is None and not reply.warnings:
         return _HandleReply()

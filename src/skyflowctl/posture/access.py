@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from skyflowctl.posture.facts import Facts, Login, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.grants import Reach, grants, opened_by, reach_of
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
 from skyflowctl.posture.policies import PathRule, Policy
-from skyflowctl.posture.reach import Reach, grants, opened_by, reach_of
-from skyflowctl.posture.words import unchecked
+from skyflowctl.posture.text import unchecked
 from skyflowctl.text import counted, listed
 
 
@@ -43,8 +43,10 @@ def _too_many(mount: str, roles: Sequence[str], found: Sequence[Login], limit: i
     one = len(roles) == 1
     return Finding(
         "creds-readers",
-        Grade.MEDIUM,
-        Subject("role", f"{mount}/creds/{roles[0]}") if one else Subject("mount", mount),
+        Severity.MEDIUM,
+        FindingSubject("role", f"{mount}/creds/{roles[0]}")
+        if one
+        else FindingSubject("mount", mount),
         f"{len(found)} logins can read tokens of {listed(roles)} on {mount}",
         f"more than {limit}: each of them gives access to the data behind "
         + ("this role" if one else "these roles"),
@@ -89,7 +91,7 @@ def wildcards(facts: Facts) -> Iterator[Finding]:
     for name, policy in sorted(reach.policies.items()):
         if policy.problem:
             missing = NotRead(f"sys/policies/acl/{name}", why=policy.problem)
-            yield unchecked("creds-wildcards", missing, Subject("policy", name))
+            yield unchecked("creds-wildcards", missing, FindingSubject("policy", name))
         elif name != "root":
             finding = _policy(policy, reach, facts)
             if finding:
@@ -118,8 +120,8 @@ def _wide(rule: PathRule, opened: Sequence[str]) -> list[str]:
 def _default(opened: Sequence[str]) -> Finding:
     return Finding(
         "creds-wildcards",
-        Grade.CRITICAL,
-        Subject("policy", "default"),
+        Severity.CRITICAL,
+        FindingSubject("policy", "default"),
         f"everybody who logs in can read tokens of {counted(len(opened), 'role')}",
         "nearly every token has the policy default",
         (listed(opened),),
@@ -131,14 +133,14 @@ def _wildcard(name: str, globs: Sequence[tuple[PathRule, list[str]]], facts: Fac
     paths = sorted({path for _, found in globs for path in found})
     mounts = {path.rpartition("/creds/")[0] for path in paths}
     sudo = any("sudo" in rule.capabilities for rule, _ in globs)
-    grade = Grade.MEDIUM if len(paths) > 1 else Grade.LOW
+    grade = Severity.MEDIUM if len(paths) > 1 else Severity.LOW
     if len(mounts) > 1 or sudo:
-        grade = Grade.HIGH
+        grade = Severity.HIGH
     where = counted(len(mounts), "mount")
     return Finding(
         "creds-wildcards",
         grade,
-        Subject("policy", name),
+        FindingSubject("policy", name),
         f"the policy {name} reaches tokens of {counted(len(paths), 'role')} on {where} by wildcard"
         + (", with sudo" if sudo else ""),
         "one login with it gives access to the data behind all of them"
@@ -167,8 +169,8 @@ def _carriers(name: str, facts: Facts) -> str:
 def _templated(name: str, paths: Sequence[str]) -> Finding:
     return Finding(
         "creds-wildcards",
-        Grade.LOW,
-        Subject("policy", name),
+        Severity.LOW,
+        FindingSubject("policy", name),
         f"the policy {name} may reach tokens through a template",
         "what it reaches depends on the caller's identity, and is not computed here",
         (f"at most {listed(paths)}",),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from skyflowctl.posture.facts import AuditDevice, Facts, MountFacts, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER, unchecked
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
+from skyflowctl.posture.text import SERVER, unchecked
 from skyflowctl.text import listed
 
 # From OpenBao 2.3 on, devices are declared in the server's own configuration.
@@ -21,7 +21,7 @@ _SECRET_RESPONSES = frozenset({"access_token"})
 _SECRET_REQUESTS = frozenset({"credentials_json"})
 
 
-def audit_devices(facts: Facts) -> Iterator[Finding]:
+def check_audit_devices(facts: Facts) -> Iterator[Finding]:
     """At least two audit devices that write to different places."""
     devices = facts.audit_devices
     if isinstance(devices, NotRead):
@@ -32,7 +32,7 @@ def audit_devices(facts: Facts) -> Iterator[Finding]:
     if not places:
         yield Finding(
             "audit-devices",
-            Grade.CRITICAL,
+            Severity.CRITICAL,
             SERVER,
             "no request is recorded: no audit device keeps anything",
             "nobody can tell who asked for which token, now or later",
@@ -42,7 +42,7 @@ def audit_devices(facts: Facts) -> Iterator[Finding]:
     elif len(places) == 1:
         yield Finding(
             "audit-devices",
-            Grade.MEDIUM,
+            Severity.MEDIUM,
             SERVER,
             "there is only one audit device",
             "when it cannot write, every request fails, and there is no second record",
@@ -66,11 +66,11 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
         yield unchecked("audit-raw", facts.audit_devices, core=True)
         return
     for device in facts.audit_devices:
-        subject = Subject("audit-device", device.path)
+        subject = FindingSubject("audit-device", device.path)
         if _is_true(device, "log_raw"):
             yield Finding(
                 "audit-raw",
-                Grade.CRITICAL,
+                Severity.CRITICAL,
                 subject,
                 f"the audit device {device.path} writes every secret in clear",
                 "anyone who reads the log can read tokens and credentials",
@@ -81,7 +81,7 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
         if device.options.get("hmac_accessor", "true") == "false":
             yield Finding(
                 "audit-raw",
-                Grade.LOW,
+                Severity.LOW,
                 subject,
                 f"the audit device {device.path} writes token accessors in clear",
                 "an accessor is enough to look up and revoke a token, for a login that may",
@@ -108,21 +108,21 @@ def _ctx(one: MountFacts) -> Finding | None:
     if one.declared is None:
         if not plain:
             return None
-        grade, summary = Grade.INFO, "ctx is readable in the audit log"
+        grade, summary = Severity.INFO, "ctx is readable in the audit log"
         reason = "a ctx may name a person or an order; no manifest here says that it may be read"
     elif plain == one.declared.plain_ctx:
         return None
     elif plain:
-        grade, summary = Grade.HIGH, "ctx is readable in the audit log, against the manifest"
+        grade, summary = Severity.HIGH, "ctx is readable in the audit log, against the manifest"
         reason = "a ctx may name a person or an order, and the manifest says plain_ctx: false"
     else:
-        grade, summary = Grade.LOW, "ctx is hashed in the audit log, against the manifest"
+        grade, summary = Severity.LOW, "ctx is hashed in the audit log, against the manifest"
         reason = "the manifest says plain_ctx: true, but nobody can read what tokens were for"
     keys = one.mount.audit_non_hmac_request_keys
     return Finding(
         "audit-ctx",
         grade,
-        Subject("mount", one.path),
+        FindingSubject("mount", one.path),
         f"{one.path}: {summary}",
         reason,
         (f"audit_non_hmac_request_keys = [{listed(keys)}]",),
@@ -140,8 +140,8 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
         for name in sorted(names):
             yield Finding(
                 "audit-ctx",
-                Grade.CRITICAL,
-                Subject("mount", one.path),
+                Severity.CRITICAL,
+                FindingSubject("mount", one.path),
                 f"{one.path}: {name} is in clear in the audit log",
                 "anyone who reads the log can use it",
                 (f"audit_non_hmac_{side}_keys holds {name}",),
@@ -150,7 +150,7 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
             )
 
 
-def audited_headers(facts: Facts) -> Iterator[Finding]:
+def check_audited_headers(facts: Facts) -> Iterator[Finding]:
     """The headers that name a run and an application are in the audit log, readable."""
     headers = facts.audited_headers
     if isinstance(headers, NotRead):
@@ -162,7 +162,7 @@ def audited_headers(facts: Facts) -> Iterator[Finding]:
         hashed = name in headers
         yield Finding(
             "audited-headers",
-            Grade.LOW,
+            Severity.LOW,
             SERVER,
             f"the header {name} is {'hashed' if hashed else 'not written'} in the audit log",
             reason,
@@ -176,7 +176,7 @@ CHECKS = (
         "audit-devices",
         "two audit devices",
         "Requests are recorded in two places, so that a failing device stops and hides nothing.",
-        audit_devices,
+        check_audit_devices,
     ),
     Check(
         "audit-raw",
@@ -195,6 +195,6 @@ CHECKS = (
         "audited-headers",
         "runs and callers in the audit log",
         "The headers X-Skyflowctl-Run and Application-Source are written, and not hashed.",
-        audited_headers,
+        check_audited_headers,
     ),
 )

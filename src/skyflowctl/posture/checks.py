@@ -10,7 +10,7 @@ from skyflowctl.posture import (
     server_side,
 )
 from skyflowctl.posture.facts import Facts, NotRead
-from skyflowctl.posture.model import Check, CheckResult, Finding, Report, Result
+from skyflowctl.posture.model import Check, CheckResult, CheckStatus, Finding, PostureReport
 
 CHECKS: tuple[Check, ...] = (
     *server_side.CHECKS,
@@ -23,7 +23,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def examine(facts: Facts) -> Report:
+def run_checks(facts: Facts) -> PostureReport:
     """Ask every check that applies, and return what they found, the worst first."""
     findings: list[Finding] = []
     results: list[CheckResult] = []
@@ -33,19 +33,19 @@ def examine(facts: Facts) -> Report:
         findings += result[1]
     order = [check.id for check in CHECKS]
     findings.sort(key=lambda one: (one.grade.rank, order.index(one.check), one.subject.name))
-    return Report(tuple(findings), tuple(results))
+    return PostureReport(tuple(findings), tuple(results))
 
 
 def _ask(check: Check, facts: Facts) -> tuple[CheckResult, list[Finding]]:
     if facts.server.down and check.id != "server":
-        return CheckResult(check, Result.SKIPPED, "a server that answers"), []
+        return CheckResult(check, CheckStatus.SKIPPED, "a server that answers"), []
     if not check.applies(facts):
-        return CheckResult(check, Result.SKIPPED, check.wants), []
+        return CheckResult(check, CheckStatus.SKIPPED, check.wants), []
     found = list(dict.fromkeys(check.find(facts)))
     if any(not one.unchecked for one in found):
-        return CheckResult(check, Result.FINDINGS), found
+        return CheckResult(check, CheckStatus.FINDINGS), found
     partly = bool(found) or (check.of_mounts and not _all_read(facts))
-    return CheckResult(check, Result.NOT_CHECKED if partly else Result.OK), found
+    return CheckResult(check, CheckStatus.NOT_CHECKED if partly else CheckStatus.OK), found
 
 
 def _all_read(facts: Facts) -> bool:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from skyflowctl.clock import rfc3339, time_or_none
 from skyflowctl.posture.facts import Facts, MountFacts
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
 from skyflowctl.text import counted, duration, listed
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation, way_out
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRotation, way_out
 
 _SOON = timedelta(days=14)
 _OLD = timedelta(days=365)
@@ -36,8 +36,8 @@ def ages(facts: Facts) -> Iterator[Finding]:
 def _untold(one: MountFacts) -> Finding:
     return Finding(
         "credential-age",
-        Grade.LOW,
-        Subject("mount", one.path),
+        Severity.LOW,
+        FindingSubject("mount", one.path),
         f"not checked: {one.path} runs another engine, which does not report its credential",
         "its key, its age and whether Skyflow still accepts it cannot be read",
         (f"the engine lacks {listed(one.config.api.missing if one.config else ())}",),
@@ -49,8 +49,8 @@ def _untold(one: MountFacts) -> Finding:
 def _unconfigured(one: MountFacts, config: LiveConfig) -> Finding:
     return Finding(
         "credential-age",
-        Grade.LOW,
-        Subject("mount", one.path),
+        Severity.LOW,
+        FindingSubject("mount", one.path),
         f"{one.path} has no credential",
         "it issues no token" + _why_none(one, config),
         fix=_configured_by(one, config),
@@ -80,16 +80,16 @@ def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
         config.raw.get("credential_updated")
     )
     if until is not None and until <= now:
-        grade, word = Grade.CRITICAL, f"expired {duration(now - until)} ago"
+        grade, word = Severity.CRITICAL, f"expired {duration(now - until)} ago"
         reason = "Skyflow refuses it: the mount issues no token"
     elif until is not None and until - now <= _SOON:
-        grade, word = Grade.HIGH, f"expires in {duration(until - now)}"
+        grade, word = Severity.HIGH, f"expires in {duration(until - now)}"
         reason = "from then on the mount issues no token"
     elif one.due:
-        grade, word = Grade.MEDIUM, "is due for rotation"
+        grade, word = Severity.MEDIUM, "is due for rotation"
         reason = one.due
     elif since is not None and now - since >= _OLD:
-        grade, word = Grade.MEDIUM, f"is {duration(now - since)} old"
+        grade, word = Severity.MEDIUM, f"is {duration(now - since)} old"
         reason = "anyone who has copied it since then can use it"
     else:
         return None
@@ -101,7 +101,7 @@ def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
     return Finding(
         "credential-age",
         grade,
-        Subject("mount", one.path),
+        FindingSubject("mount", one.path),
         f"{one.path}: the key {word}",
         reason,
         tuple(line for line in seen if line),
@@ -126,8 +126,8 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
     long = started is None or now - started > _OPEN_TOO_LONG
     yield Finding(
         "kept-keys",
-        Grade.HIGH if long else Grade.INFO,
-        Subject("mount", one.path),
+        Severity.HIGH if long else Severity.INFO,
+        FindingSubject("mount", one.path),
         f"{one.path}: a rotation is open" + (f" for {duration(now - started)}" if started else ""),
         "two keys may be valid, and it is not decided which one stays",
         (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
@@ -138,7 +138,7 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
 def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Finding]:
     rotation = config.rotation
     open_from = rotation.from_key if rotation and rotation.state == "open" else ""
-    late: list[HistoryEntry] = []
+    late: list[CredentialVersion] = []
     for entry in (one.history or {}).values():
         if not entry.kept or entry.key_id in {config.key_id, open_from}:
             continue
@@ -150,8 +150,8 @@ def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Findin
         retires = committed and rotation is not None and rotation.from_key in keys
         yield Finding(
             "kept-keys",
-            Grade.MEDIUM,
-            Subject("mount", one.path),
+            Severity.MEDIUM,
+            FindingSubject("mount", one.path),
             f"{one.path} still keeps {counted(len(set(keys)), 'old key')}",
             "they are no longer needed, and a rollback would make one live again",
             tuple(
@@ -166,7 +166,9 @@ def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Findin
         )
 
 
-def _needed_until(one: MountFacts, entry: HistoryEntry, rotation: LiveRotation | None) -> datetime:
+def _needed_until(
+    one: MountFacts, entry: CredentialVersion, rotation: LiveRotation | None
+) -> datetime:
     """Return until when an old key may be kept without a word."""
     if rotation is not None and rotation.from_key == entry.key_id:
         until = time_or_none(rotation.old_tokens_valid_until)
@@ -199,8 +201,8 @@ def _shared(client_id: str, group: list[MountFacts]) -> Finding:
     paths = [one.path for one in group]
     return Finding(
         "shared-account",
-        Grade.CRITICAL if same else Grade.HIGH,
-        Subject("mount", paths[-1]),
+        Severity.CRITICAL if same else Severity.HIGH,
+        FindingSubject("mount", paths[-1]),
         f"one {'key' if same else 'service account'} serves {len(group)} mounts: {listed(paths)}",
         "a cut-off or a rotation of one takes the others with it"
         if same

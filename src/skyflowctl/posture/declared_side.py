@@ -6,8 +6,8 @@ from datetime import timedelta
 from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.posture.facts import Exercised, Facts, MountFacts, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
+from skyflowctl.posture.text import SERVER
 from skyflowctl.text import counted, duration, listed
 
 _TELLS_ANYTHING = timedelta(days=1)
@@ -29,7 +29,7 @@ def undeclared(facts: Facts) -> Iterator[Finding]:
             yield from _roles(one, declared[path])
     for path, mount in declared.items():
         if path not in live:
-            yield _missing(f"the mount {path}", Subject("mount", path), mount)
+            yield _missing(f"the mount {path}", FindingSubject("mount", path), mount)
 
 
 def _roles_unread(one: MountFacts) -> bool:
@@ -41,8 +41,8 @@ def _unknown_mount(one: MountFacts, manifest: Manifest) -> Finding:
     other = bool(owner) and owner != manifest.id
     return Finding(
         "undeclared",
-        Grade.INFO if other else Grade.MEDIUM,
-        Subject("mount", one.path),
+        Severity.INFO if other else Severity.MEDIUM,
+        FindingSubject("mount", one.path),
         f"{one.path} is on the server but not in the manifest",
         f"it belongs to the manifest {owner}" if other else "nobody reviews what is not declared",
         (f"roles: {listed(sorted(one.roles)) or 'none'}",),
@@ -56,8 +56,8 @@ def _roles(one: MountFacts, mount: Mount) -> Iterator[Finding]:
         if name not in names:
             yield Finding(
                 "undeclared",
-                Grade.MEDIUM,
-                Subject("role", f"{one.path}/creds/{name}"),
+                Severity.MEDIUM,
+                FindingSubject("role", f"{one.path}/creds/{name}"),
                 f"the role {name} on {one.path} is not in the manifest",
                 "it issues tokens that no manifest declares",
                 (f"role_ids: {listed(live.role_ids)}",),
@@ -66,14 +66,14 @@ def _roles(one: MountFacts, mount: Mount) -> Iterator[Finding]:
             )
     for name, role in names.items():
         if name not in one.roles:
-            subject = Subject("role", f"{one.path}/creds/{name}")
+            subject = FindingSubject("role", f"{one.path}/creds/{name}")
             yield _missing(f"the role {name} of {one.path}", subject, role)
 
 
-def _missing(what: str, subject: Subject, declared: Mount | Role) -> Finding:
+def _missing(what: str, subject: FindingSubject, declared: Mount | Role) -> Finding:
     return Finding(
         "undeclared",
-        Grade.LOW,
+        Severity.LOW,
         subject,
         f"{what} is in the manifest but not on the server",
         "an application that relies on it gets no token",
@@ -106,7 +106,7 @@ def unused_roles(facts: Facts) -> Iterator[Finding]:
 def _uncertain(paths: list[str], used: Exercised) -> Finding:
     return Finding(
         "unused-roles",
-        Grade.LOW,
+        Severity.LOW,
         SERVER,
         f"not checked: {used.unread} in the audit log",
         f"{counted(len(paths), 'role')} did not appear in the readable part, but may have been "
@@ -120,7 +120,7 @@ def _uncertain(paths: list[str], used: Exercised) -> Finding:
 def _too_short(paths: list[str], used: Exercised) -> Finding:
     return Finding(
         "unused-roles",
-        Grade.INFO,
+        Severity.INFO,
         SERVER,
         f"the audit log covers only {duration(used.until - used.since)}: "
         f"{counted(len(paths), 'role')} did not appear in it",
@@ -135,8 +135,8 @@ def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
     declared = one.declared.roles if one.declared else ()
     return Finding(
         "unused-roles",
-        Grade.LOW if span >= _LONG_ENOUGH else Grade.INFO,
-        Subject("role", f"{one.path}/creds/{name}"),
+        Severity.LOW if span >= _LONG_ENOUGH else Severity.INFO,
+        FindingSubject("role", f"{one.path}/creds/{name}"),
         f"no token of {name} on {one.path} was issued in {duration(span)}",
         "an unused role is only a way in",
         (_range(used),),

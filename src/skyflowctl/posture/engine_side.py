@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from skyflowctl.posture.facts import Facts, MountFacts, NodeFacts, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import unchecked
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
+from skyflowctl.posture.text import unchecked
 from skyflowctl.text import counted, listed
-from skyflowctl.vault.answers import CatalogEntry
 from skyflowctl.vault.catalog import REGISTER_WANTED, RunningState, compare
+from skyflowctl.vault.responses import CatalogEntry
 
 
 def digests(facts: Facts) -> Iterator[Finding]:
@@ -40,8 +40,8 @@ def _against_catalog(one: MountFacts, catalog: Sequence[CatalogEntry]) -> Iterat
         return
     yield Finding(
         "engine-digest",
-        Grade.CRITICAL,
-        Subject("mount", one.path),
+        Severity.CRITICAL,
+        FindingSubject("mount", one.path),
         running.fault,
         why,
         (f"running    {running.sha256}", evidence),
@@ -53,8 +53,8 @@ def _without_file(one: MountFacts) -> Finding:
     version = one.mount.running_plugin_version
     return Finding(
         "engine-digest",
-        Grade.CRITICAL,
-        Subject("mount", one.path),
+        Severity.CRITICAL,
+        FindingSubject("mount", one.path),
         f"{one.path} runs {one.mount.type} {version}, whose registered file is missing",
         "it cannot start again: at the next restart the mount issues no token",
         (),
@@ -63,11 +63,11 @@ def _without_file(one: MountFacts) -> Finding:
 
 
 def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
-    subject = Subject("node", node.name)
+    subject = FindingSubject("node", node.name)
     if not node.asked:
         yield Finding(
             "engine-digest",
-            Grade.LOW,
+            Severity.LOW,
             subject,
             f"not checked: the node {node.name} was not named",
             "a node without the plugin looks healthy, but issues no token once it leads",
@@ -79,7 +79,7 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
     if node.missing:
         yield Finding(
             "engine-digest",
-            Grade.CRITICAL,
+            Severity.CRITICAL,
             subject,
             f"the plugin of {counted(len(node.missing), 'mount')} does not run on {node.name}",
             "the node looks healthy but answers 404; when it leads, those mounts are down",
@@ -92,7 +92,7 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
         if there and one.mount.running_sha256 and there != one.mount.running_sha256:
             yield Finding(
                 "engine-digest",
-                Grade.HIGH,
+                Severity.HIGH,
                 subject,
                 f"{node.name} runs another file for {one.path}",
                 "tokens come from different programs, depending on the node that answers",
@@ -107,7 +107,7 @@ def processes(facts: Facts) -> Iterator[Finding]:
         process = one.config.process if one.config else None
         for name, (grade, summary, why, fix) in _WAYS_OUT.items():
             if process and process.get(name):
-                subject = Subject("mount", one.path)
+                subject = FindingSubject("mount", one.path)
                 yield Finding(
                     "engine-process", grade, subject, f"{summary}: {one.path}", why, fix=fix
                 )
@@ -115,19 +115,19 @@ def processes(facts: Facts) -> Iterator[Finding]:
 
 _WAYS_OUT = {
     "core_dumps": (
-        Grade.MEDIUM,
+        Severity.MEDIUM,
         "the engine's process may write a core dump",
         "its memory holds the mount's key",
         "let the plugin set its own limits: no seccomp filter on setrlimit",
     ),
     "dumpable": (
-        Grade.MEDIUM,
+        Severity.MEDIUM,
         "the engine's process can be read by other processes of its user",
         "its memory holds the mount's key",
         "let the plugin call prctl: no seccomp filter on it",
     ),
     "swappable": (
-        Grade.LOW,
+        Severity.LOW,
         "the engine's memory may be swapped to disk",
         "its memory holds the mount's key",
         "switch swap off on the servers, or give the server LimitMEMLOCK=infinity",

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import Enum, auto
 
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRole
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRole
+from skyflowctl.vault.responses import CatalogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class NotRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class TcpListener:
     """A listener of the node that answered; ``tls_min_version`` empty: the default, 1.2."""
 
     address: str
@@ -80,7 +80,7 @@ class Server:
     version: str = ""
     seal_type: str = ""
     certificates: tuple[Certificate | NotRead, ...] = ()
-    listeners: tuple[Listener, ...] | NotRead = ()
+    listeners: tuple[TcpListener, ...] | NotRead = ()
     down: str = ""
     down_kind: Down = Down.SILENT
 
@@ -116,7 +116,7 @@ class MountFacts:
     mount: LiveMount
     config: LiveConfig | None = None
     roles: Mapping[str, LiveRole] = field(default_factory=dict)
-    history: Mapping[int, HistoryEntry] | None = None
+    history: Mapping[int, CredentialVersion] | None = None
     due: str = ""
     declared: Mount | None = None
     not_read: tuple[NotRead, ...] = ()
@@ -167,7 +167,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Logins:
+class ServerLogins:
     """Every login that could be read. ``left_out``: how many were not, past the limit."""
 
     found: tuple[Login, ...] = ()
@@ -244,7 +244,7 @@ class Facts:
     catalog: tuple[CatalogEntry, ...] | NotRead = ()
     nodes: tuple[NodeFacts, ...] | NotRead = ()
     policies: Mapping[str, str] | NotRead = field(default_factory=dict)
-    logins: Logins | None = None
+    logins: ServerLogins | None = None
     tokens: Tokens | NotRead = field(default_factory=lambda: Tokens((), 0))
     manifest: Manifest | None = None
     exercised: Exercised | None = None

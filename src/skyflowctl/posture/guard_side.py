@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from skyflowctl.posture.facts import Facts, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
+from skyflowctl.posture.grants import opened_by
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
 from skyflowctl.posture.policies import PathRule, parse_policy
-from skyflowctl.posture.reach import opened_by
-from skyflowctl.posture.words import unchecked
+from skyflowctl.posture.text import unchecked
 from skyflowctl.text import counted, listed
 
 _WRITES = frozenset({"create", "update"})
@@ -44,8 +44,8 @@ def _finding(name: str, found: Mapping[PathRule, list[str]]) -> Finding:
     paths = sorted({path for about in found.values() for path in about})
     return Finding(
         "guarded-keys",
-        Grade.HIGH,
-        Subject("policy", name),
+        Severity.HIGH,
+        FindingSubject("policy", name),
         f"approvers of the policy {name} could read keys written to {counted(len(paths), 'path')}",
         "a parked request is shown to its approvers in clear; the stock client sends the key in it",
         (*(f'path "{rule.text}" has a control_group' for rule in found), listed(paths)),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skyflowctl.posture.facts import Facts
 
 
-class Grade(StrEnum):
+class Severity(StrEnum):
     """How bad a finding is, the worst first."""
 
     CRITICAL = "critical"
@@ -28,15 +28,15 @@ class Grade(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the worst."""
-        return list(Grade).index(self)
+        return list(Severity).index(self)
 
-    def at_least(self, other: "Grade") -> bool:
+    def at_least(self, other: "Severity") -> bool:
         """Whether this one is as bad as the other, or worse."""
         return self.rank <= other.rank
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FindingSubject:
     """What a finding is about.
 
     Args:
@@ -66,8 +66,8 @@ class Finding:
     """
 
     check: str
-    grade: Grade
-    subject: Subject
+    grade: Severity
+    subject: FindingSubject
     summary: str
     reason: str
     evidence: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Finding:
     where: Where | None = None
     unchecked: bool = False
 
-    def counts(self, limit: Grade, *, allow_unchecked: bool = False) -> bool:
+    def counts(self, limit: Severity, *, allow_unchecked: bool = False) -> bool:
         """Whether a run with this finding is not well.
 
         Args:
@@ -85,7 +85,7 @@ class Finding:
         """
         if self.unchecked:
             return not allow_unchecked and (
-                self.grade.at_least(limit) or self.grade.at_least(Grade.HIGH)
+                self.grade.at_least(limit) or self.grade.at_least(Severity.HIGH)
             )
         return self.grade.at_least(limit)
 
@@ -113,7 +113,7 @@ class Check:
     of_mounts: bool = False
 
 
-class Result(StrEnum):
+class CheckStatus(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -127,22 +127,22 @@ class CheckResult:
     """One check with its outcome. ``wants`` says what a skipped one would need."""
 
     check: Check
-    result: Result
+    result: CheckStatus
     wants: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PostureReport:
     """Every finding, the worst first, and every check that was made or not."""
 
     findings: tuple[Finding, ...]
     checks: tuple[CheckResult, ...]
 
-    def count(self, grade: Grade) -> int:
+    def count(self, grade: Severity) -> int:
         """Return how many findings have this grade."""
         return sum(one.grade is grade for one in self.findings)
 
-    def failing(self, limit: Grade, *, allow_unchecked: bool = False) -> tuple[Finding, ...]:
+    def failing(self, limit: Severity, *, allow_unchecked: bool = False) -> tuple[Finding, ...]:
         """Return the findings that count; see :meth:`Finding.counts`."""
         return tuple(
             one for one in self.findings if one.counts(limit, allow_unchecked=allow_unchecked)
@@ -152,5 +152,5 @@ class Report:
         """Return how many checks could not be made, or only in part."""
         partly = {one.check for one in self.findings if one.unchecked}
         return sum(
-            one.result is Result.NOT_CHECKED or one.check.id in partly for one in self.checks
+            one.result is CheckStatus.NOT_CHECKED or one.check.id in partly for one in self.checks
         )

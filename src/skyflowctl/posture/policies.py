@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.hcl import Block, HclError, parse
+from skyflowctl.hcl import Block, HclError, parse_hcl
 
 _OLD_WORDS: Mapping[str, frozenset[str]] = {
     "deny": frozenset({"deny"}),
@@ -75,7 +75,7 @@ class Policy:
 def parse_policy(name: str, text: str) -> Policy:
     """Return the rules in a policy's text; a text that is not understood is a problem."""
     try:
-        found = parse(text)
+        found = parse_hcl(text)
         rules = [_rule(keys[1], body) for keys, body in found.items if _is_path(keys)]
     except HclError as error:
         return Policy(name, (), str(error))

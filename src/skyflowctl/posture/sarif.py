@@ -8,28 +8,28 @@ from typing import Any
 from urllib.parse import quote
 
 from skyflowctl.errors import Where
-from skyflowctl.posture.model import Check, Finding, Grade, Report, Result
+from skyflowctl.posture.model import Check, CheckStatus, Finding, PostureReport, Severity
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-_LEVELS: Mapping[Grade, str] = {
-    Grade.CRITICAL: "error",
-    Grade.HIGH: "error",
-    Grade.MEDIUM: "warning",
-    Grade.LOW: "note",
-    Grade.INFO: "note",
+_LEVELS: Mapping[Severity, str] = {
+    Severity.CRITICAL: "error",
+    Severity.HIGH: "error",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "note",
+    Severity.INFO: "note",
 }
-_RANKS: Mapping[Grade, float] = {
-    Grade.CRITICAL: 95.0,
-    Grade.HIGH: 80.0,
-    Grade.MEDIUM: 55.0,
-    Grade.LOW: 25.0,
-    Grade.INFO: 5.0,
+_RANKS: Mapping[Severity, float] = {
+    Severity.CRITICAL: 95.0,
+    Severity.HIGH: 80.0,
+    Severity.MEDIUM: 55.0,
+    Severity.LOW: 25.0,
+    Severity.INFO: 5.0,
 }
 
 
-def to_sarif(report: Report, *, version: str, server: str) -> dict[str, Any]:
+def to_sarif(report: PostureReport, *, version: str, server: str) -> dict[str, Any]:
     """Return a SARIF log with one run.
 
     Args:
@@ -39,7 +39,7 @@ def to_sarif(report: Report, *, version: str, server: str) -> dict[str, Any]:
     """
     rules = [one.check for one in report.checks]
     index = {check.id: number for number, check in enumerate(rules)}
-    missed = [one for one in report.checks if one.result is Result.SKIPPED]
+    missed = [one for one in report.checks if one.result is CheckStatus.SKIPPED]
     run = {
         "tool": {
             "driver": {

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.posture.facts import Certificate, Down, Facts, LiveToken, NotRead
-from skyflowctl.posture.model import Check, Finding, Grade, Subject
-from skyflowctl.posture.words import SERVER, unchecked
+from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
+from skyflowctl.posture.text import SERVER, unchecked
 from skyflowctl.text import counted, duration
 
 _OLD_TLS = frozenset({"tls10", "tls11"})
@@ -25,7 +25,7 @@ def server_up(facts: Facts) -> Iterator[Finding]:
     if facts.server.down:
         yield Finding(
             "server",
-            Grade.CRITICAL,
+            Severity.CRITICAL,
             SERVER,
             f"nothing could be checked: {facts.server.down}",
             "until then it issues no token",
@@ -40,7 +40,7 @@ def readable(facts: Facts) -> Iterator[Finding]:
         yield unchecked("mounts", facts.mounts, core=True)
     for one in facts.ours:
         for missing in one.not_read:
-            yield unchecked("mounts", missing, Subject("mount", one.path), core=True)
+            yield unchecked("mounts", missing, FindingSubject("mount", one.path), core=True)
 
 
 def tls(facts: Facts) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def tls(facts: Facts) -> Iterator[Finding]:
     if facts.server.skip_verify:
         yield Finding(
             "tls",
-            Grade.HIGH,
+            Severity.HIGH,
             SERVER,
             "the server's certificate is not checked",
             "any server at that address gets the token",
@@ -72,7 +72,7 @@ def _address(facts: Facts) -> Iterator[Finding]:
     local = host in {"localhost", "::1"} or host.startswith("127.")
     yield Finding(
         "tls",
-        Grade.MEDIUM if local else Grade.CRITICAL,
+        Severity.MEDIUM if local else Severity.CRITICAL,
         SERVER,
         "the connection to the server is not encrypted",
         "it stays on this machine, where other users may listen"
@@ -88,11 +88,11 @@ def _certificate(certificate: Certificate, facts: Facts) -> Iterator[Finding]:
     if left > _NEAR:
         return
     over = left <= timedelta(0)
-    grade = Grade.CRITICAL if over else Grade.HIGH if left <= _SOON else Grade.MEDIUM
+    grade = Severity.CRITICAL if over else Severity.HIGH if left <= _SOON else Severity.MEDIUM
     yield Finding(
         "tls",
         grade,
-        Subject("node", certificate.address),
+        FindingSubject("node", certificate.address),
         f"the certificate of {certificate.address} "
         + (f"expired {duration(left)} ago" if over else f"expires in {duration(left)}"),
         "then no client that checks it gets a token",
@@ -111,7 +111,7 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
         if not one.tls and not local:
             yield Finding(
                 "tls",
-                Grade.HIGH,
+                Severity.HIGH,
                 SERVER,
                 f"the listener {one.address} has no TLS",
                 "clients that use it send tokens that can be read in transit",
@@ -121,7 +121,7 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
         if one.tls and one.tls_min_version in _OLD_TLS:
             yield Finding(
                 "tls",
-                Grade.MEDIUM,
+                Severity.MEDIUM,
                 SERVER,
                 f"the listener {one.address} accepts an obsolete TLS version",
                 "TLS before 1.2 has known weaknesses",
@@ -138,8 +138,8 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
             if not one.mount.seal_wrap:
                 yield Finding(
                     "seal-wrap",
-                    Grade.LOW,
-                    Subject("mount", one.path),
+                    Severity.LOW,
+                    FindingSubject("mount", one.path),
                     f"{one.path} is not seal wrapped",
                     "the server could encrypt its credential a second time with the seal",
                     ("sys/mounts says seal_wrap: false; the engine declares its keys",),
@@ -150,8 +150,8 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
     for path in wrapped:
         yield Finding(
             "seal-wrap",
-            Grade.LOW,
-            Subject("mount", path),
+            Severity.LOW,
+            FindingSubject("mount", path),
             f"{path} has seal_wrap: true, which does nothing on this server",
             "OpenBao stores the flag but has no seal wrapping; only Vault Enterprise has it",
             (f"version {facts.server.version}, seal {seal}",),
@@ -160,7 +160,7 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
     if facts.ours and not wrapped:
         yield Finding(
             "seal-wrap",
-            Grade.INFO,
+            Severity.INFO,
             SERVER,
             "credentials are encrypted by the server's barrier; there is no seal wrapping here",
             "only Vault Enterprise encrypts a second time with the seal",
@@ -199,8 +199,8 @@ def _root(token: LiveToken) -> Finding:
         forever = "it never expires"
     return Finding(
         "root-tokens",
-        Grade.MEDIUM if token.expires else Grade.HIGH,
-        Subject("token", token.display_name or "root"),
+        Severity.MEDIUM if token.expires else Severity.HIGH,
+        FindingSubject("token", token.display_name or "root"),
         f"a root token is alive: {token.display_name}{own}",
         f"it may do everything, on every mount, and {forever}",
         tuple(

@@ -2,29 +2,35 @@
 
 from dataclasses import dataclass
 
-from skyflowctl.errors import ExitCode, InvalidInput, NotPermitted, Refused, SkyflowctlError
-from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import Attempt, intend, lost, reason_of
-from skyflowctl.rotation.model import NewCredential, StepName, Word
-from skyflowctl.rotation.patience import persist
-from skyflowctl.rotation.run import Ending, Run
-from skyflowctl.vault.answers import whole
-from skyflowctl.vault.failures import (
-    Conflict,
-    NotFound,
+from skyflowctl.errors import (
+    ExitCode,
+    InvalidInputError,
+    NotPermittedError,
+    RefusedError,
+    SkyflowctlError,
+)
+from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation.intent import PendingRotation, lost_race, reason_of, record_intent
+from skyflowctl.rotation.model import NewCredential, Result, StepName
+from skyflowctl.rotation.retry import retry
+from skyflowctl.rotation.session import RotationAborted, RotationSession
+from skyflowctl.vault.errors import (
+    ConflictError,
+    NotFoundError,
     RevokedKeyError,
-    TokenServiceFailed,
+    TokenServiceFailedError,
     VaultError,
 )
 from skyflowctl.vault.live import LiveConfig, LiveRotation
 from skyflowctl.vault.parked import PendingError
+from skyflowctl.vault.responses import whole
 
 # After these the engine surely has not written, and will not.
-_DEFINITE = (Conflict, InvalidInput, NotPermitted, NotFound, Refused)
+_DEFINITE = (ConflictError, InvalidInputError, NotPermittedError, NotFoundError, RefusedError)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class CutOver:
     """A rotation whose new credential is live and not committed.
 
     Args:
@@ -57,14 +63,14 @@ def is_open(rotation: LiveRotation | None) -> bool:
     return rotation is not None and rotation.state == "open"
 
 
-def written_in(config: LiveConfig) -> Written | None:
+def written_in(config: LiveConfig) -> CutOver | None:
     """Return the open rotation whose new credential is live; None for any other state."""
     known = config.rotation
     if known is None or not is_open(known) or not known.to_key:
         return None
     if not config.configured or config.key_id != known.to_key or known.to_key == known.from_key:
         return None
-    return Written(
+    return CutOver(
         known.id,
         known.from_key,
         known.to_key,
@@ -77,7 +83,9 @@ def written_in(config: LiveConfig) -> Written | None:
     )
 
 
-def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]) -> Written:
+def write(
+    run: RotationSession, attempt: PendingRotation, new: NewCredential, broken: frozenset[str]
+) -> CutOver:
     """Make the new credential live; ``broken`` are the roles that none can mint.
 
     Raises:
@@ -107,7 +115,7 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     if new.server_file:
         _take_over_approved(run, attempt, version)
     run.live_key_id = new.key_id
-    return Written(
+    return CutOver(
         attempt.id,
         attempt.from_key,
         new.key_id,
@@ -119,13 +127,13 @@ def write(run: Run, attempt: Attempt, new: NewCredential, broken: frozenset[str]
     )
 
 
-def _take_over_approved(run: Run, attempt: Attempt, version: int) -> None:
+def _take_over_approved(run: RotationSession, attempt: PendingRotation, version: int) -> None:
     """Go on under the id that the write brought, if an earlier run sent it for approval.
 
     Only a write without a secret can wait for an approval, and it names its sender's rotation.
     """
     try:
-        live = persist(run, run.look, "which rotation wrote it")
+        live = retry(run, run.look, "which rotation wrote it")
     except SkyflowctlError as blind:
         raise _unknown(run, blind) from blind
     known = live.rotation
@@ -134,11 +142,13 @@ def _take_over_approved(run: Run, attempt: Attempt, version: int) -> None:
         run.begin(attempt.id)
 
 
-def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -> LiveConfig:
+def _settled(
+    run: RotationSession, attempt: PendingRotation, new: NewCredential, error: Exception
+) -> LiveConfig:
     """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
-        live = persist(run, lambda: _looked(run, attempt, sure), "whether it was written")
+        live = retry(run, lambda: _looked(run, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
         # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
         if sure:
@@ -149,7 +159,7 @@ def _settled(run: Run, attempt: Attempt, new: NewCredential, error: Exception) -
     raise _why_not(run, new, error, live) from error
 
 
-def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
+def _looked(run: RotationSession, attempt: PendingRotation, sure: bool) -> LiveConfig:
     """Return what is live once no request that is still under way can change it.
 
     One may be: a write without an answer. The intent, written with the same check-and-set,
@@ -157,24 +167,28 @@ def _looked(run: Run, attempt: Attempt, sure: bool) -> LiveConfig:
     """
     if not sure:
         try:
-            intend(run, attempt, {"rotation_to": attempt.key_id} if attempt.key_id else {})
-        except Conflict:
+            record_intent(run, attempt, {"rotation_to": attempt.key_id} if attempt.key_id else {})
+        except ConflictError:
             return run.look()
     return run.look()
 
 
-def _why_not(run: Run, new: NewCredential, error: Exception, live: LiveConfig | None) -> Exception:
+def _why_not(
+    run: RotationSession, new: NewCredential, error: Exception, live: LiveConfig | None
+) -> Exception:
     if isinstance(error, RevokedKeyError):
         return RevokedKeyError.of_key(run.path, new.key_id, error.problems[0].why)
-    if isinstance(error, TokenServiceFailed):
+    if isinstance(error, TokenServiceFailedError):
         return words.not_taken(run.path, error)
-    if isinstance(error, Conflict):
-        return lost(run, error, live)
+    if isinstance(error, ConflictError):
+        return lost_race(run, error, live)
     return error
 
 
-def _unknown(run: Run, error: SkyflowctlError) -> Ending:
-    problem = words.still_open(run.path, reason_of(error), "the old credential or the new one")
+def _unknown(run: RotationSession, error: SkyflowctlError) -> RotationAborted:
+    problem = words.rotation_unfinished(
+        run.path, reason_of(error), "the old credential or the new one"
+    )
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
-    code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermitted) else code
-    return Ending(Word.FAILED, [problem, *error.problems], code, settled=False)
+    code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermittedError) else code
+    return RotationAborted(Result.FAILED, [problem, *error.problems], code, settled=False)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from skyflowctl.clock import Clock
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.errors import VaultError
 
 EVERY = 3.0
 """Seconds; well below the time after which a silent rotation is taken over."""

@@ -11,7 +11,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.live import SERVER_FILE
 
 
-class Word(StrEnum):
+class Result(StrEnum):
     """What became of one mount, as the JSON output says it."""
 
     ROTATED = "rotated"
@@ -136,7 +136,7 @@ class MountOutcome:
 
     name: str
     path: str
-    result: Word
+    result: Result
     from_key: str = ""
     to_key: str = ""
     live_key_id: str = ""
@@ -158,7 +158,7 @@ class KeyInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RotationJob:
     """One mount that is to be rotated.
 
     Args:

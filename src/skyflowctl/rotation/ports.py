@@ -8,8 +8,8 @@ from skyflowctl.clock import Clock
 from skyflowctl.rotation.model import KeyInfo, NewCredential, Step, StepName
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
-from skyflowctl.vault.answers import Node
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import ClusterNode
 
 
 class KeyService(Protocol):
@@ -54,7 +54,7 @@ class ServerFile:
     path: str
 
 
-Source = FromReference | Generated | ServerFile
+KeySource = FromReference | Generated | ServerFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +81,25 @@ class Notice:
     text: str
 
 
-Event = StepStarted | StepDone | Notice
-Listener = Callable[[Event], None]
+RotationEvent = StepStarted | StepDone | Notice
+RotationListener = Callable[[RotationEvent], None]
 """Called from several threads when several mounts are rotated at once."""
 
-ConnectNode = Callable[[Node], Gateway | None]
+ConnectNode = Callable[[ClusterNode], Gateway | None]
 """Opens a gateway to one node alone; None: that address was never named by the user."""
 
 
-def ignore(_event: Event) -> None:
+def ignore(_event: RotationEvent) -> None:
     """Tell nobody."""
 
 
-def go_on() -> bool:
+def never_stop() -> bool:
     """Never ask to stop."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Dependencies:
     """Everything outside of a rotation.
 
     Args:
@@ -124,14 +124,14 @@ class World:
     run_id: str
     sleep: Callable[[float], None]
     operator: KeyService | None = None
-    journal: "Journal | None" = None
-    listener: Listener = ignore
-    stopping: Callable[[], bool] = go_on
+    journal: "OwnerRecord | None" = None
+    listener: RotationListener = ignore
+    stopping: Callable[[], bool] = never_stop
     token_service: TokenService | None = None
     token_hosts: frozenset[str] = SKYFLOW_HOSTS
 
 
-class Journal(Protocol):
+class OwnerRecord(Protocol):
     """This machine's notes of open rotations: a cache that spares a wait, never the truth."""
 
     def begin(self, path: str, rotation_id: str) -> None:
@@ -144,6 +144,6 @@ class Journal(Protocol):
         """Tell whether the process of this machine that began it still runs; None: unknown."""
 
 
-def names(nodes: Sequence[Node]) -> tuple[str, ...]:
+def names(nodes: Sequence[ClusterNode]) -> tuple[str, ...]:
     """Return nodes as people know them."""
     return tuple(node.api_address or node.hostname for node in nodes)

@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import Attempt, close, intend, new_attempt
-from skyflowctl.rotation.cutover import Written, is_open, written_in
-from skyflowctl.rotation.model import StepName, Word
+from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation.commit import verify_and_commit
+from skyflowctl.rotation.cutover import CutOver, is_open, written_in
+from skyflowctl.rotation.intent import PendingRotation, close, new_attempt, record_intent
+from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.run import Run, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
-from skyflowctl.rotation.settle import settle
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+from skyflowctl.rotation.session import RotationSession, opened_nodes
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRotation
 
 _LOOK_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LiveSnapshot:
     """What the engine knows when a run begins.
 
     Args:
@@ -29,7 +29,7 @@ class Look:
     """
 
     config: LiveConfig
-    history: Mapping[int, HistoryEntry] | None
+    history: Mapping[int, CredentialVersion] | None
     account: str = ""
 
     @property
@@ -38,12 +38,12 @@ class Look:
         return bool(self.config.api.missing) or self.history is None
 
     @property
-    def written(self) -> Written | None:
+    def written(self) -> CutOver | None:
         """The open rotation that has written its credential."""
         return written_in(self.config)
 
     @property
-    def last(self) -> HistoryEntry | None:
+    def last(self) -> CredentialVersion | None:
         """The credential that is live, or, after a cut-off, the one that was live last."""
         return self.history[max(self.history)] if self.history else None
 
@@ -58,7 +58,7 @@ class Look:
         return self.account or self.config.client_id or (self.last.client_id if self.last else "")
 
 
-def look(run: Run, *, claim: bool = True) -> Look:
+def take_snapshot(run: RotationSession, *, claim: bool = True) -> LiveSnapshot:
     """Read what the engine knows, and see that nobody else is at a rotation of the mount.
 
     Args:
@@ -73,14 +73,14 @@ def look(run: Run, *, claim: bool = True) -> Look:
         config = run.gateway.engine_config(run.path)
         run.live_key_id = run.from_key = config.key_id
         has_history = config.api.has("history")
-        seen = Look(config, run.gateway.read_history(run.path) if has_history else None)
+        seen = LiveSnapshot(config, run.gateway.read_history(run.path) if has_history else None)
         if not seen.basic and is_open(config.rotation) and claim:
-            seen = replace(seen, config=_claimed(run, config))
+            seen = replace(seen, config=_take_over(run, config))
         found.detail = _summary(seen)
     return seen
 
 
-def _summary(seen: Look) -> str:
+def _summary(seen: LiveSnapshot) -> str:
     known = seen.config.rotation
     if known is None or not is_open(known):
         return ""
@@ -89,7 +89,7 @@ def _summary(seen: Look) -> str:
     return f"rotation {known.id} was begun and has written nothing"
 
 
-def _claimed(run: Run, config: LiveConfig) -> LiveConfig:
+def _take_over(run: RotationSession, config: LiveConfig) -> LiveConfig:
     """Return the config once whoever opened its rotation is dead, or silent for long."""
     rotation, journal = config.rotation, run.world.journal
     alive = journal.owner_alive(run.path, rotation.id) if journal and rotation else None
@@ -100,7 +100,7 @@ def _claimed(run: Run, config: LiveConfig) -> LiveConfig:
     return config
 
 
-def _wait_for_silence(run: Run, config: LiveConfig) -> None:
+def _wait_for_silence(run: RotationSession, config: LiveConfig) -> None:
     clock, patience = run.world.clock, run.job.options.stale_after.total_seconds()
     left = patience - _age(run, config, patience)
     if left <= 0:
@@ -118,10 +118,12 @@ def _wait_for_silence(run: Run, config: LiveConfig) -> None:
         if (now.version, now.rotation) != (config.version, config.rotation):
             if now.rotation is not None and is_open(now.rotation):
                 raise words.at_work(run.path, now.rotation)
-            raise words.changed_meanwhile(run.path, "the rotation that was open is over by now")
+            raise words.config_changed_meanwhile(
+                run.path, "the rotation that was open is over by now"
+            )
 
 
-def _age(run: Run, config: LiveConfig, most: float) -> float:
+def _age(run: RotationSession, config: LiveConfig, most: float) -> float:
     """Return how long ago the config was written, in seconds; 0 where nobody can tell.
 
     A server's clock that runs ahead of ours must not make the wait longer.
@@ -133,7 +135,7 @@ def _age(run: Run, config: LiveConfig, most: float) -> float:
     return min(max((run.world.clock.now() - written).total_seconds(), 0.0), most)
 
 
-def go_on(run: Run, written: Written, keys: KeyService | None) -> Word:
+def resume(run: RotationSession, written: CutOver, keys: KeyService | None) -> Result:
     """Finish a rotation that has written: the same as after one's own write."""
     run.from_key, run.to_key = written.from_key, written.to_key
     run.begin(written.id)
@@ -141,12 +143,14 @@ def go_on(run: Run, written: Written, keys: KeyService | None) -> Word:
     run.tell(f"going on with rotation {written.id}, begun {begun}; key {written.to_key} is live")
     with opened_nodes(run) as nodes:
         written = replace(written, broken=broken_roles(run.gateway, run.path))
-        word = settle(run, nodes, written, keys)
+        word = verify_and_commit(run, nodes, written, keys)
     run.warn(words.resumed(run.path, written.id, begun, written.to_key))
     return word
 
 
-def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConfig:
+def delete_orphaned_key(
+    run: RotationSession, seen: LiveSnapshot, keys: KeyService | None
+) -> LiveConfig:
     """Clean up after a rotation that created a key and has not made it live.
 
     Only the key that was recorded is deleted. Others that are at Skyflow now, and were
@@ -162,7 +166,7 @@ def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConf
     if keys is None:
         if known.to_key:
             reason = f"rotation {known.id} created it, and this run had no operator token for it"
-            run.warn(words.key_left(run.path, client_id, known.to_key, reason))
+            run.warn(words.created_key_left(run.path, client_id, known.to_key, reason))
         return seen.config
     listed = [key.key_id for key in keys.list_keys(client_id)]
     expected = {*known.keys, known.to_key, seen.config.key_id}
@@ -170,31 +174,35 @@ def discard_left_over(run: Run, seen: Look, keys: KeyService | None) -> LiveConf
     if strangers:
         run.warn(words.unrecorded(run.path, client_id, strangers))
     if known.to_key in listed and known.to_key != seen.config.key_id:
-        return _discard(run, seen.config, known, Attempt("", 0, "", client_id, keys))
+        return _discard(run, seen.config, known, PendingRotation("", 0, "", client_id, keys))
     if known.to_key and known.to_key not in listed:
         return close(run, seen.config)
     return seen.config
 
 
-def _discard(run: Run, config: LiveConfig, known: LiveRotation, attempt: Attempt) -> LiveConfig:
+def _discard(
+    run: RotationSession, config: LiveConfig, known: LiveRotation, attempt: PendingRotation
+) -> LiveConfig:
     """Take the rotation over, so that nobody can make its key live; then delete the key."""
     mine = new_attempt(run, config, attempt.keys)
     with run.step(StepName.DISCARD_KEY) as found:
         found.detail = f"key {known.to_key}, created by rotation {known.id}"
         run.begin(mine.id)
-        intend(run, mine, {"rotation_to": known.to_key, "rotation_keys": list(known.keys)})
+        record_intent(run, mine, {"rotation_to": known.to_key, "rotation_keys": list(known.keys)})
         if attempt.keys is not None:
             attempt.keys.delete_key(attempt.client_id, known.to_key)
     return close(run, run.look())
 
 
-def clean_up_reference(run: Run, seen: Look, keys: KeyService | None) -> LiveConfig:
+def clean_up_reference(
+    run: RotationSession, seen: LiveSnapshot, keys: KeyService | None
+) -> LiveConfig:
     """The same before a rotation that needs no operator: what fails there is a warning."""
     try:
-        return discard_left_over(run, seen, keys)
+        return delete_orphaned_key(run, seen, keys)
     except SkyflowctlError as error:
         known = seen.config.rotation
         key_id = known.to_key if known else ""
         reason = f"it could not be deleted: {error.problems[0].summary}"
-        run.warn(words.key_left(run.path, seen.client_of(key_id), key_id, reason))
+        run.warn(words.created_key_left(run.path, seen.client_of(key_id), key_id, reason))
         return run.look()

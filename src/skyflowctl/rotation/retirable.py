@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from skyflowctl.rotation import retire_words as words
-from skyflowctl.rotation.model import Job
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+from skyflowctl.rotation import retire_messages as words
+from skyflowctl.rotation.model import RotationJob
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRotation
 
-_History = Mapping[int, HistoryEntry] | None
+_History = Mapping[int, CredentialVersion] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Retirement:
     moved_account: bool = False
 
 
-def retirement(job: Job, config: LiveConfig, history: _History) -> Retirement | None:
+def retirement(job: RotationJob, config: LiveConfig, history: _History) -> Retirement | None:
     """Return what a mount's rotation left behind once it is over; None: no key.
 
     Raises:
@@ -53,7 +53,7 @@ def retirement(job: Job, config: LiveConfig, history: _History) -> Retirement | 
     if rotation is None or not config.configured:
         raise words.no_rotation(job, config)
     if rotation.state == "open":
-        raise words.still_open(job, rotation)
+        raise words.open_rotation_refusal(job, rotation)
     if config.key_id != rotation.to_key:
         raise words.other_live(job, config, rotation)
     keys = retirable_keys(config, history)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
-from skyflowctl.errors import ExitCode, Problem, Refused, SkyflowctlError
-from skyflowctl.rotation import retire_words as words
-from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
-from skyflowctl.rotation.neighbours import neighbours
-from skyflowctl.rotation.nodes import open_nodes
-from skyflowctl.rotation.ports import KeyService, World
-from skyflowctl.rotation.recording import Recorder
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.rotation import retire_messages as words
+from skyflowctl.rotation.cluster import open_nodes
+from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName
+from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.retirable import OldKey, Retirement, retirement
-from skyflowctl.rotation.serving import Serving, believed, serving
+from skyflowctl.rotation.serving import Serving, serving, serving_per_health
+from skyflowctl.rotation.sibling_mounts import sibling_mounts
+from skyflowctl.rotation.write_recorder import Recorder
 from skyflowctl.vault.parked import PendingError
 
 _PAUSE = 1.0
@@ -26,8 +26,8 @@ _NOT_SAID = "the new key is live on all nodes that were asked, and mints there"
 
 
 def retire_mount(
-    job: Job,
-    world: World,
+    job: RotationJob,
+    world: Dependencies,
     *,
     now: bool = False,
     wait: bool = False,
@@ -72,7 +72,7 @@ class _Left:
 class _Retirement:
     """One mount's retirement. What it has seen and done stands in its fields."""
 
-    def __init__(self, job: Job, world: World, *, kept_copy_only: bool) -> None:
+    def __init__(self, job: RotationJob, world: Dependencies, *, kept_copy_only: bool) -> None:
         self._job = job
         self._world = world
         self._operator = None if kept_copy_only else world.operator
@@ -88,7 +88,7 @@ class _Retirement:
         found = self._look()
         if found is None:
             self._recorder.tell("its rotation replaced no other key: there is none to retire")
-            return self._outcome(Word.RETIRED, ExitCode.OK)
+            return self._outcome(Result.RETIRED, ExitCode.OK)
         left = self._left(found)
         if left:
             if not now and self._waited(found, wait=wait):
@@ -100,7 +100,7 @@ class _Retirement:
             for client_id in dict.fromkeys(key.client_id for key in found.keys):
                 ids = [key.key_id for key in found.keys if key.client_id == client_id]
                 self._warnings.append(words.left_at_skyflow(ids, client_id))
-        return self._outcome(Word.RETIRED, ExitCode.OK)
+        return self._outcome(Result.RETIRED, ExitCode.OK)
 
     def _retire(self, found: Retirement, left: list[_Left]) -> None:
         self._prove(found)
@@ -115,14 +115,14 @@ class _Retirement:
         """Return the outcome of a retirement that was refused or failed."""
         problems = error.problems
         if isinstance(error, PendingError):
-            return self._outcome(Word.PENDING, ExitCode.PENDING, problems)
+            return self._outcome(Result.PENDING, ExitCode.PENDING, problems)
         if self._destroyed:
             problems = (*problems, words.half_done(self._destroyed, self._job.name))
-            return self._outcome(Word.FAILED, ExitCode.PARTIAL, problems)
+            return self._outcome(Result.FAILED, ExitCode.PARTIAL, problems)
         code = ExitCode(error.exit_code)
-        word = Word.REFUSED if code is ExitCode.REFUSED else Word.FAILED
+        word = Result.REFUSED if code is ExitCode.REFUSED else Result.FAILED
         if code is not ExitCode.UNREACHABLE and self._live:
-            check = serving if problems[0].code == words.NOT_PROVEN else believed
+            check = serving if problems[0].code == words.NOT_PROVEN else serving_per_health
             how = check(self._world.gateway, self._job.path)
             code = code if how is Serving.YES else ExitCode.UNHEALTHY
         return self._outcome(word, code, problems)
@@ -210,7 +210,7 @@ class _Retirement:
                         raise words.not_every_node(self._job.name, nodes.gaps[0])
                     proof = nodes.prove(self._job.path, found.successor, roles_may_fail=weak)
                     self._warnings += nodes.warnings
-            except Refused:
+            except RefusedError:
                 raise
             except SkyflowctlError as error:
                 raise words.not_proven(self._job.name, error) from None
@@ -237,7 +237,7 @@ class _Retirement:
         """
         if not any(one.at_skyflow for one in left):
             return left
-        beside = neighbours(self._world.gateway, self._job.path)
+        beside = sibling_mounts(self._world.gateway, self._job.path)
         free = []
         for one in left:
             users = beside.using(one.key.client_id, one.key.key_id) if one.at_skyflow else ()
@@ -278,14 +278,14 @@ class _Retirement:
             config = self._world.gateway.engine_config(self._job.path)
             self._live = config.key_id
             if config.key_id != found.successor:
-                raise words.changed_meanwhile(self._job.name)
+                raise words.kept_copy_changed(self._job.name)
             self._operator.delete_key(key.client_id, key.key_id)
             if key.key_id in self._destroyed:
                 self._destroyed.remove(key.key_id)
             step.detail = f"Skyflow has deleted {key.key_id}"
 
     def _outcome(
-        self, word: Word, code: ExitCode, problems: tuple[Problem, ...] = ()
+        self, word: Result, code: ExitCode, problems: tuple[Problem, ...] = ()
     ) -> MountOutcome:
         found = self._found
         return MountOutcome(

@@ -14,19 +14,13 @@ from datetime import datetime, timedelta
 from skyflowctl.clock import rfc3339, time_or_none
 from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, UsageError
-from skyflowctl.rotation import revoke_words as words
-from skyflowctl.rotation.model import Job, StepName
-from skyflowctl.rotation.neighbours import (
-    Neighbours,
-    doors,
-    neighbours,
-)
-from skyflowctl.rotation.ports import World
-from skyflowctl.rotation.recording import Recorder
-from skyflowctl.rotation.retire_words import unread_mounts
-from skyflowctl.rotation.revoke_cut import cut, mark
-from skyflowctl.rotation.revoke_look import Before, Scene, look_before
+from skyflowctl.rotation import revoke_messages as words
+from skyflowctl.rotation.model import RotationJob, StepName
+from skyflowctl.rotation.ports import Dependencies
+from skyflowctl.rotation.retire_messages import unread_mounts
+from skyflowctl.rotation.revoke_cut import delete_until_gone, mark_cut_off
 from skyflowctl.rotation.revoke_proof import prove_nodes, prove_others
+from skyflowctl.rotation.revoke_snapshot import RevocationSession, Snapshot, look_before
 from skyflowctl.rotation.revoked import (
     AtSkyflow,
     NodeCut,
@@ -36,13 +30,19 @@ from skyflowctl.rotation.revoked import (
     RevokeOutcome,
 )
 from skyflowctl.rotation.revoked_keys import KeySweep, keys_of
-from skyflowctl.vault.failures import VaultError
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRevocation
+from skyflowctl.rotation.sibling_mounts import (
+    SiblingMounts,
+    doors,
+    sibling_mounts,
+)
+from skyflowctl.rotation.write_recorder import Recorder
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRevocation
 from skyflowctl.vault.workers import Workers
 
 
 def revoke_mount(
-    job: Job, world: World, *, reason: str, delete_keys: bool = False
+    job: RotationJob, world: Dependencies, *, reason: str, delete_keys: bool = False
 ) -> RevokeOutcome:
     """Destroy the live and every kept credential of a mount, and prove that it is so.
 
@@ -70,15 +70,15 @@ def revoke_mount(
             code="no-reason",
         )
     with doors(world) as ways, Workers(4) as pool:
-        scene = Scene(job, world, reason.strip(), pool, ways, Recorder(world, job.name))
+        scene = RevocationSession(job, world, reason.strip(), pool, ways, Recorder(world, job.name))
         return _revoke(scene, delete_keys=delete_keys)
 
 
-def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
+def _revoke(scene: RevocationSession, *, delete_keys: bool) -> RevokeOutcome:
     """Look, cut off, prove."""
     before = look_before(scene)
-    cut(scene)
-    mark(scene, before)
+    delete_until_gone(scene)
+    mark_cut_off(scene, before)
     kept = _kept(scene, before.config)
     if before.config.revoked is not None and not before.config.configured:
         given = scene.reason if kept.reason != scene.reason else ""
@@ -110,7 +110,7 @@ def _revoke(scene: Scene, *, delete_keys: bool) -> RevokeOutcome:
     )
 
 
-def _kept(scene: Scene, config: LiveConfig) -> LiveRevocation:
+def _kept(scene: RevocationSession, config: LiveConfig) -> LiveRevocation:
     """Return the words that stay: those of the first cut-off, else this run's."""
     first = scene.kept or (config.revoked if not config.configured else None)
     if first is not None and first.reason:
@@ -119,7 +119,7 @@ def _kept(scene: Scene, config: LiveConfig) -> LiveRevocation:
     return LiveRevocation(at, reason=scene.reason, run=scene.world.run_id)
 
 
-def _last_token(scene: Scene, before: Before, proved_at: datetime) -> datetime:
+def _last_token(scene: RevocationSession, before: Snapshot, proved_at: datetime) -> datetime:
     """Return when the last token ends that was minted before the cut-off.
 
     A cut-off that is proved once more moves it no further.
@@ -137,7 +137,7 @@ def _last_token(scene: Scene, before: Before, proved_at: datetime) -> datetime:
     return max(filter(None, ends), default=seen)
 
 
-def _since(scene: Scene, config: LiveConfig) -> str:
+def _since(scene: RevocationSession, config: LiveConfig) -> str:
     """When the mount lost its credential; one that had none tells it by its last change."""
     told = "" if config.configured else str(config.raw.get("last_updated") or "")
     if config.revoked is not None and not config.configured:
@@ -145,14 +145,14 @@ def _since(scene: Scene, config: LiveConfig) -> str:
     return told or scene.cut_off_at
 
 
-def _exit_code(scene: Scene, others: tuple[OtherMount, ...]) -> ExitCode:
+def _exit_code(scene: RevocationSession, others: tuple[OtherMount, ...]) -> ExitCode:
     if any(other.broken for other in others):
         return ExitCode.UNHEALTHY
     return ExitCode.PARTIAL if scene.problems else ExitCode.OK
 
 
 def _settle_keys(
-    scene: Scene, before: Before, *, delete_keys: bool
+    scene: RevocationSession, before: Snapshot, *, delete_keys: bool
 ) -> tuple[tuple[RevokedKey, ...], Mapping[str, str]]:
     """Return the keys with what has become of them at Skyflow, and when each ends."""
     with scene.recorder.step(StepName.KEYS_AT_SKYFLOW) as found:
@@ -167,16 +167,16 @@ def _settle_keys(
     return keys, {**ends, **{key: end for key, end in sweep.valid_before.items() if end}}
 
 
-def _beside(scene: Scene, before: Before) -> Neighbours:
+def _beside(scene: RevocationSession, before: Snapshot) -> SiblingMounts:
     beside = before.beside
     if "" in beside.unread:
-        beside = neighbours(scene.world.gateway, scene.job.path)
+        beside = sibling_mounts(scene.world.gateway, scene.job.path)
     if beside.unread:
         scene.warnings.append(unread_mounts("a revoked key", beside.unread))
     return beside
 
 
-def _later_history(scene: Scene) -> Mapping[int, HistoryEntry]:
+def _later_history(scene: RevocationSession) -> Mapping[int, CredentialVersion]:
     try:
         return scene.world.gateway.read_history(scene.job.path) or {}
     except VaultError as error:
@@ -185,7 +185,7 @@ def _later_history(scene: Scene) -> Mapping[int, HistoryEntry]:
 
 
 def _remains(
-    before: Before,
+    before: Snapshot,
     last: datetime,
     keys: tuple[RevokedKey, ...],
     ends: Mapping[str, str],

@@ -2,17 +2,17 @@
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.rotations import NODES_LEARN
-from skyflowctl.rotation import revoke_words as words
+from skyflowctl.rotation import revoke_messages as words
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.revoke_look import Before, Scene
+from skyflowctl.rotation.revoke_snapshot import RevocationSession, Snapshot
 from skyflowctl.vault import rights
-from skyflowctl.vault.failures import VaultError
-from skyflowctl.vault.parsing import REVOKED_MARK
+from skyflowctl.vault.decode import REVOKED_MARK
+from skyflowctl.vault.errors import VaultError
 
-ROUNDS = 3
+CUT_ROUNDS = 3
 
 
-def cut(scene: Scene) -> None:
+def delete_until_gone(scene: RevocationSession) -> None:
     """Delete the config until nobody has written it again.
 
     The engine keeps the reason and the run. An earlier release that knows neither is cut
@@ -23,7 +23,7 @@ def cut(scene: Scene) -> None:
     """
     gateway = scene.world.gateway
     with scene.recorder.step(StepName.CUT_OFF) as found:
-        for _ in range(ROUNDS):
+        for _ in range(CUT_ROUNDS):
             told = gateway.cut_off(scene.job.path, scene.reason, scene.world.run_id)
             scene.tokens_until = told.tokens_valid_until or scene.tokens_until
             scene.cut_off_at = rfc3339(scene.world.clock.now())
@@ -36,7 +36,7 @@ def cut(scene: Scene) -> None:
         found.ok, found.detail = False, "somebody writes it again"
 
 
-def mark(scene: Scene, before: Before) -> None:
+def mark_cut_off(scene: RevocationSession, before: Snapshot) -> None:
     """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
 
     Without it the next apply would write the manifest's credential again. What keeps it
@@ -65,14 +65,14 @@ def mark(scene: Scene, before: Before) -> None:
         scene.problems.append(words.not_marked(scene.job.name, error))
 
 
-def _who(scene: Scene) -> str:
+def _who(scene: RevocationSession) -> str:
     try:
         return rights.display_name(scene.world.gateway.transport)
     except VaultError:
         return ""
 
 
-def _read_back(scene: Scene) -> bool:
+def _read_back(scene: RevocationSession) -> bool:
     """Return whether the mount has no credential; the time is the engine's, if it tells one."""
     try:
         config = scene.world.gateway.read_config(scene.job.path)

@@ -3,34 +3,34 @@
 from dataclasses import replace
 
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import revoke_words as words
+from skyflowctl.rotation import revoke_messages as words
+from skyflowctl.rotation.cluster import open_nodes
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.neighbours import (
-    health_states,
-    paths_beside,
-)
-from skyflowctl.rotation.nodes import open_nodes
 from skyflowctl.rotation.ports import names
-from skyflowctl.rotation.revoke_cut import ROUNDS, cut
-from skyflowctl.rotation.revoke_look import Before, Roles, Scene, look_at_roles
+from skyflowctl.rotation.revoke_cut import CUT_ROUNDS, delete_until_gone
+from skyflowctl.rotation.revoke_snapshot import RevocationSession, Roles, Snapshot, look_at_roles
 from skyflowctl.rotation.revoked import (
     NodeCut,
     OtherMount,
 )
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.rotation.sibling_mounts import (
+    health_states,
+    paths_beside,
+)
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.live import LiveConfig
 
 _HEALTH_TRIES = 3
 _PAUSE = 1.0
 
 
-def prove_nodes(scene: Scene, before: Before) -> tuple[NodeCut, ...]:
+def prove_nodes(scene: RevocationSession, before: Snapshot) -> tuple[NodeCut, ...]:
     """Prove every node; a credential that was written meanwhile is destroyed again."""
     with scene.recorder.step(StepName.PROVE_CUT_OFF) as found:
         roles = before.roles or _roles_now(scene)
         nodes = _ask_nodes(scene, roles)
         rounds = 1
-        while (again := _written_again(scene)) and rounds < ROUNDS:
+        while (again := _written_again(scene)) and rounds < CUT_ROUNDS:
             nodes, rounds = _ask_nodes(scene, roles), rounds + 1
         unproved = [node for node in nodes if not node.proved]
         found.ok = scene.cut_off and not unproved and not again
@@ -41,8 +41,8 @@ def prove_nodes(scene: Scene, before: Before) -> tuple[NodeCut, ...]:
     return nodes
 
 
-def _roles_now(scene: Scene) -> Roles:
-    before = Before(LiveConfig(False, "", "", "", (), 0, 0))
+def _roles_now(scene: RevocationSession) -> Roles:
+    before = Snapshot(LiveConfig(False, "", "", "", (), 0, 0))
     try:
         look_at_roles(scene, before)
     except VaultError as error:
@@ -50,20 +50,20 @@ def _roles_now(scene: Scene) -> Roles:
     return before.roles
 
 
-def _written_again(scene: Scene) -> bool:
+def _written_again(scene: RevocationSession) -> bool:
     """Whether the mount was configured by now; then it is cut off once more."""
     try:
         if not scene.world.gateway.read_config(scene.job.path).configured:
             scene.cut_off = True
             return False
-        cut(scene)
+        delete_until_gone(scene)
     except VaultError as error:
         scene.problems.append(words.not_read_back(scene.job.name, error))
         return False
     return True
 
 
-def _ask_nodes(scene: Scene, roles: Roles) -> tuple[NodeCut, ...]:
+def _ask_nodes(scene: RevocationSession, roles: Roles) -> tuple[NodeCut, ...]:
     options = replace(scene.job.options, unverified_nodes=True)
     try:
         with open_nodes(scene.world, replace(scene.job, options=options)) as nodes:
@@ -79,7 +79,7 @@ def _ask_nodes(scene: Scene, roles: Roles) -> tuple[NodeCut, ...]:
     return (*cuts, *missing)
 
 
-def _listed(scene: Scene) -> tuple[str, ...]:
+def _listed(scene: RevocationSession) -> tuple[str, ...]:
     """Return the nodes that the cluster has; a login that may not know is told of already."""
     try:
         listed = scene.world.gateway.nodes() if scene.world.connect else ()
@@ -88,7 +88,9 @@ def _listed(scene: Scene) -> tuple[str, ...]:
     return names(listed) if len(listed) > 1 else ()
 
 
-def prove_others(scene: Scene, before: Before, proved: set[str]) -> tuple[OtherMount, ...]:
+def prove_others(
+    scene: RevocationSession, before: Snapshot, proved: set[str]
+) -> tuple[OtherMount, ...]:
     """See that the other mounts serve; one that did not before is not blamed.
 
     A node that is not proved is named as such already, and may not answer at all.
@@ -113,7 +115,7 @@ def prove_others(scene: Scene, before: Before, proved: set[str]) -> tuple[OtherM
     return others
 
 
-def _paths_beside(scene: Scene) -> tuple[str, ...]:
+def _paths_beside(scene: RevocationSession) -> tuple[str, ...]:
     try:
         return paths_beside(scene.world.gateway, scene.job.path)
     except VaultError as error:
@@ -121,7 +123,9 @@ def _paths_beside(scene: Scene) -> tuple[str, ...]:
         return ()
 
 
-def _compare(scene: Scene, before: Before, paths: tuple[str, ...]) -> tuple[OtherMount, ...]:
+def _compare(
+    scene: RevocationSession, before: Snapshot, paths: tuple[str, ...]
+) -> tuple[OtherMount, ...]:
     after = health_states(scene.ways, paths, lambda: True, _tell_nobody)
     rows: dict[str, list[OtherMount]] = {}
     for (path, node), state in after.items():

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import Problem, SkyflowctlError
-from skyflowctl.rotation.neighbours import Neighbours
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.revoked import AtSkyflow, RevokedKey
-from skyflowctl.rotation.run import Run
-from skyflowctl.vault.failures import RevokedKeyError
-from skyflowctl.vault.live import HistoryEntry, LiveConfig
+from skyflowctl.rotation.session import RotationSession
+from skyflowctl.rotation.sibling_mounts import SiblingMounts
+from skyflowctl.vault.errors import RevokedKeyError
+from skyflowctl.vault.live import CredentialVersion, LiveConfig
 
 _RANK = ("live", "kept", "earlier", "unwritten")
 _Who = tuple[str, str]
@@ -17,8 +17,8 @@ _Who = tuple[str, str]
 
 def keys_of(
     before: LiveConfig,
-    past: Mapping[int, HistoryEntry],
-    later: Mapping[int, HistoryEntry],
+    past: Mapping[int, CredentialVersion],
+    later: Mapping[int, CredentialVersion],
 ) -> tuple[RevokedKey, ...]:
     """Return every key that the mount has held, the newest first.
 
@@ -67,10 +67,10 @@ def _add_unwritten(
 
 
 def revoked_and_allowed(
-    run: Run,
+    run: RotationSession,
     config: LiveConfig,
     key_id: str,
-    history: Mapping[int, HistoryEntry] | None = None,
+    history: Mapping[int, CredentialVersion] | None = None,
 ) -> bool:
     """Return whether a cut-off revoked this key and the caller allows it all the same.
 
@@ -96,7 +96,7 @@ class KeySweep:
     """
 
     operator: KeyService | None
-    beside: Neighbours
+    beside: SiblingMounts
     delete: bool
     problems: list[Problem] = field(default_factory=list)
     valid_before: dict[str, str] = field(default_factory=dict)

@@ -1,21 +1,21 @@
 """Back to an earlier credential, because a person says so."""
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation import basic_words, rollback_words
-from skyflowctl.rotation.attempt import close
+from skyflowctl.rotation import legacy_engine_messages, rollback_messages
+from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import is_open
-from skyflowctl.rotation.model import Job, MountOutcome, StepName, Word
-from skyflowctl.rotation.nodes import Nodes
-from skyflowctl.rotation.ports import World
-from skyflowctl.rotation.resume import Look, clean_up_reference, look
+from skyflowctl.rotation.intent import close
+from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName
+from skyflowctl.rotation.ports import Dependencies
+from skyflowctl.rotation.restore import clean_up
+from skyflowctl.rotation.resume import LiveSnapshot, clean_up_reference, take_snapshot
 from skyflowctl.rotation.revoked_keys import revoked_and_allowed
-from skyflowctl.rotation.run import Ending, Run, finished, opened_nodes
-from skyflowctl.rotation.undo import tidy
-from skyflowctl.vault.failures import Conflict, RevokedKeyError, TokenServiceFailed
-from skyflowctl.vault.live import HistoryEntry
+from skyflowctl.rotation.session import RotationAborted, RotationSession, finished, opened_nodes
+from skyflowctl.vault.errors import ConflictError, RevokedKeyError, TokenServiceFailedError
+from skyflowctl.vault.live import CredentialVersion
 
 
-def rollback_mount(job: Job, wanted: int | None, world: World) -> MountOutcome:
+def rollback_mount(job: RotationJob, wanted: int | None, world: Dependencies) -> MountOutcome:
     """Make an earlier credential of a mount live again; no failure is raised.
 
     Without a wanted version it is the one that was live before the current. A mount that
@@ -28,31 +28,31 @@ def rollback_mount(job: Job, wanted: int | None, world: World) -> MountOutcome:
         wanted: the credential version; None: the one before.
         world: everything outside.
     """
-    run = Run(job, world)
+    run = RotationSession(job, world)
     return finished(run, lambda: _rollback(run, wanted))
 
 
-def _rollback(run: Run, wanted: int | None) -> Word:
-    seen = look(run)
+def _rollback(run: RotationSession, wanted: int | None) -> Result:
+    seen = take_snapshot(run)
     if seen.basic:
-        raise basic_words.no_history(run.path)
+        raise legacy_engine_messages.no_history(run.path)
     target = _target(run, seen, wanted)
     run.to_key = target.key_id
     done = _is_live(seen, target)
     if done and seen.written is not None:
-        raise rollback_words.open_rotation(run.path, run.job.name, seen.written.id)
+        raise rollback_messages.uncommitted_version(run.path, run.job.name, seen.written.id)
     if not done and not target.kept:
-        raise rollback_words.destroyed(run.path, target)
+        raise rollback_messages.destroyed_version(run.path, target)
     with opened_nodes(run) as nodes:
         if done:
-            run.warn(rollback_words.live_already(run.path, run.job.name, target))
+            run.warn(rollback_messages.live_already(run.path, run.job.name, target))
         else:
             _restore(run, seen, target)
         _finish(run, nodes, seen, target)
-    return Word.ROLLED_BACK
+    return Result.ROLLED_BACK
 
 
-def _target(run: Run, seen: Look, wanted: int | None) -> HistoryEntry:
+def _target(run: RotationSession, seen: LiveSnapshot, wanted: int | None) -> CredentialVersion:
     """Return the entry to make live, which may be live already.
 
     Raises:
@@ -61,23 +61,23 @@ def _target(run: Run, seen: Look, wanted: int | None) -> HistoryEntry:
     history = dict(seen.history or {})
     if wanted is not None:
         if wanted not in history:
-            raise rollback_words.unknown(run.path, run.job.name, wanted)
+            raise rollback_messages.unknown_version(run.path, run.job.name, wanted)
         return history[wanted]
     live = seen.config.credential_version if seen.config.configured else 0
     earlier = [history[number] for number in sorted(history) if number != live]
     if not earlier:
-        raise rollback_words.none_before(run.path)
+        raise rollback_messages.none_before(run.path)
     # A credential that was live before is live by a rollback: this command has been run.
     rolled_back = any(_is_live(seen, entry) for entry in earlier)
     return history[live] if rolled_back and live in history else earlier[-1]
 
 
-def _is_live(seen: Look, entry: HistoryEntry) -> bool:
+def _is_live(seen: LiveSnapshot, entry: CredentialVersion) -> bool:
     live = seen.config
     return live.configured and (live.client_id, live.key_id) == (entry.client_id, entry.key_id)
 
 
-def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
+def _restore(run: RotationSession, seen: LiveSnapshot, target: CredentialVersion) -> None:
     run.check_stop()
     revoked_and_allowed(run, seen.config, target.key_id, seen.history)
     with run.step(StepName.ROLLBACK) as found:
@@ -93,17 +93,19 @@ def _restore(run: Run, seen: Look, target: HistoryEntry) -> None:
         except RevokedKeyError as error:
             why = error.problems[0].why
             raise RevokedKeyError.of_key(run.path, target.key_id, why) from error
-        except TokenServiceFailed as error:
-            raise rollback_words.does_not_mint(run.path, target, error) from error
-        except Conflict as error:
-            raise rollback_words.changed(run.path, error) from error
+        except TokenServiceFailedError as error:
+            raise rollback_messages.does_not_mint(run.path, target, error) from error
+        except ConflictError as error:
+            raise rollback_messages.changed(run.path, error) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"
         run.old_tokens_valid_until = done.old_tokens_valid_until
-        run.warn(*(rollback_words.role_left(run.path, said) for said in done.warnings))
+        run.warn(*(rollback_messages.role_left(run.path, said) for said in done.warnings))
     run.live_key_id = done.key_id
 
 
-def _finish(run: Run, nodes: Nodes, seen: Look, target: HistoryEntry) -> None:
+def _finish(
+    run: RotationSession, nodes: Cluster, seen: LiveSnapshot, target: CredentialVersion
+) -> None:
     """Prove the nodes; then delete a left-over key, and leave no needless rotation open.
 
     What is to be deleted is judged by what is live now: it may be just the key that was
@@ -113,12 +115,12 @@ def _finish(run: Run, nodes: Nodes, seen: Look, target: HistoryEntry) -> None:
         Ending: a node is not proved. The rollback stands.
     """
     operator = run.world.operator
-    behind = tidy(run, nodes, target.key_id, seen.written, operator)
+    behind = clean_up(run, nodes, target.key_id, seen.written, operator)
     if behind is not None:
-        raise Ending(Word.FAILED, [behind], ExitCode.PARTIAL)
+        raise RotationAborted(Result.FAILED, [behind], ExitCode.PARTIAL)
     live = run.look()
     if seen.written is None:
-        now = Look(live, seen.history, account=seen.config.client_id)
+        now = LiveSnapshot(live, seen.history, account=seen.config.client_id)
         live = clean_up_reference(run, now, operator)
     known = live.rotation
     # The record of a key that is still at Skyflow is for whoever has an operator token.

@@ -3,45 +3,45 @@
 from dataclasses import replace
 
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import basic
-from skyflowctl.rotation import rotate_words as words
-from skyflowctl.rotation.attempt import (
-    Attempt,
-    conflicts_told,
-    intend,
+from skyflowctl.rotation import legacy_engine
+from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation.cluster import Cluster
+from skyflowctl.rotation.commit import verify_and_commit
+from skyflowctl.rotation.cutover import write
+from skyflowctl.rotation.intent import (
+    PendingRotation,
+    conflicts_reported,
     new_attempt,
+    record_intent,
     undone_on_failure,
 )
-from skyflowctl.rotation.cutover import write
-from skyflowctl.rotation.model import Job, MountOutcome, NewCredential, StepName, Word
-from skyflowctl.rotation.nodes import Nodes
+from skyflowctl.rotation.model import MountOutcome, NewCredential, Result, RotationJob, StepName
 from skyflowctl.rotation.ports import (
+    Dependencies,
     FromReference,
     Generated,
     KeyService,
+    KeySource,
     ServerFile,
-    Source,
-    World,
 )
-from skyflowctl.rotation.prove import prove
 from skyflowctl.rotation.resume import (
-    Look,
+    LiveSnapshot,
     clean_up_reference,
-    discard_left_over,
-    go_on,
-    look,
+    delete_orphaned_key,
+    resume,
+    take_snapshot,
 )
 from skyflowctl.rotation.revoked_keys import revoked_and_allowed
-from skyflowctl.rotation.run import Run, finished, opened_nodes
 from skyflowctl.rotation.serving import broken_roles
-from skyflowctl.rotation.settle import settle
+from skyflowctl.rotation.session import RotationSession, finished, opened_nodes
+from skyflowctl.rotation.verify import verify_candidate
 from skyflowctl.secret import Secret
-from skyflowctl.vault.failures import BadRequest
+from skyflowctl.vault.errors import BadRequestError
 from skyflowctl.vault.guards import secret_paths
-from skyflowctl.vault.live import SERVER_FILE, HistoryEntry, LiveConfig
+from skyflowctl.vault.live import SERVER_FILE, CredentialVersion, LiveConfig
 
 
-def rotate_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
+def rotate_mount(job: RotationJob, source: KeySource | None, world: Dependencies) -> MountOutcome:
     """Replace a mount's credential; or finish the rotation that an earlier run left.
 
     Killed at any instant, the same call again goes on from what the engine knows.
@@ -55,27 +55,27 @@ def rotate_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
         What became of the mount. No error is raised; one that ends the process (a
         subclass of ``BaseException`` alone) is not caught.
     """
-    run = Run(job, world)
+    run = RotationSession(job, world)
     return finished(run, lambda: _rotate(run, source))
 
 
-def preview_mount(job: Job, source: Source | None, world: World) -> MountOutcome:
+def preview_mount(job: RotationJob, source: KeySource | None, world: Dependencies) -> MountOutcome:
     """Say what :func:`rotate_mount` would do, with the same checks and without a write.
 
     No key is created, so a credential that is to be generated is not tried.
     """
-    run = Run(job, world)
+    run = RotationSession(job, world)
     return finished(run, lambda: _preview(run, source))
 
 
-def _rotate(run: Run, source: Source | None) -> Word:
-    seen = look(run)
+def _rotate(run: RotationSession, source: KeySource | None) -> Result:
+    seen = take_snapshot(run)
     keys = source.keys if isinstance(source, Generated) else run.world.operator
     _refuse_guarded(run, seen, source)
     if seen.basic:
-        return basic.rotate(run, seen.config, source)
+        return legacy_engine.rotate(run, seen.config, source)
     if seen.written is not None:
-        return go_on(run, seen.written, keys)
+        return resume(run, seen.written, keys)
     if source is None:
         raise words.no_source(run.path)
     if isinstance(source, Generated):
@@ -83,7 +83,7 @@ def _rotate(run: Run, source: Source | None) -> Word:
     return _from_reference(run, seen, source, keys)
 
 
-def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
+def _refuse_guarded(run: RotationSession, seen: LiveSnapshot, source: KeySource | None) -> None:
     """Refuse to show a key to an approver; the path of a file is no secret.
 
     Raises:
@@ -97,34 +97,37 @@ def _refuse_guarded(run: Run, seen: Look, source: Source | None) -> None:
 
 
 def _from_reference(
-    run: Run, seen: Look, source: FromReference | ServerFile, keys: KeyService | None
-) -> Word:
+    run: RotationSession,
+    seen: LiveSnapshot,
+    source: FromReference | ServerFile,
+    keys: KeyService | None,
+) -> Result:
     new = lint(run, seen, source)
     with opened_nodes(run) as nodes:
         # Tried before anything of an earlier run is touched: a refusal writes nothing.
-        broken = prove(run, seen.config, new, fresh=False)
+        broken = verify_candidate(run, seen.config, new, fresh=False)
         config = clean_up_reference(run, seen, keys)
         attempt = new_attempt(run, config)
         with undone_on_failure(run, attempt):
             note(run, nodes, config)
-            return settle(run, nodes, write(run, attempt, new, broken), keys)
+            return verify_and_commit(run, nodes, write(run, attempt, new, broken), keys)
 
 
-def _generated(run: Run, seen: Look, keys: KeyService) -> Word:
+def _generated(run: RotationSession, seen: LiveSnapshot, keys: KeyService) -> Result:
     last = _last(run, seen)
     with opened_nodes(run) as nodes:
-        with conflicts_told(run):
-            config = discard_left_over(run, seen, keys)
+        with conflicts_reported(run):
+            config = delete_orphaned_key(run, seen, keys)
         attempt = replace(new_attempt(run, config, keys), client_id=last.client_id)
         with undone_on_failure(run, attempt):
-            with conflicts_told(run):
+            with conflicts_reported(run):
                 new = _created(run, attempt, last, keys)
-            broken = prove(run, config, new, fresh=True)
+            broken = verify_candidate(run, config, new, fresh=True)
             note(run, nodes, config)
-            return settle(run, nodes, write(run, attempt, new, broken), keys)
+            return verify_and_commit(run, nodes, write(run, attempt, new, broken), keys)
 
 
-def _last(run: Run, seen: Look) -> HistoryEntry:
+def _last(run: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
     """Return the credential for whose service account a key is made.
 
     Raises:
@@ -135,7 +138,9 @@ def _last(run: Run, seen: Look) -> HistoryEntry:
     return seen.last
 
 
-def _created(run: Run, attempt: Attempt, last: HistoryEntry, keys: KeyService) -> NewCredential:
+def _created(
+    run: RotationSession, attempt: PendingRotation, last: CredentialVersion, keys: KeyService
+) -> NewCredential:
     """Have a key created, with the intent on record before and its id right after."""
     run.check_stop()
     run.begin(attempt.id)
@@ -147,7 +152,7 @@ def _created(run: Run, attempt: Attempt, last: HistoryEntry, keys: KeyService) -
         new = _create(run, attempt, keys, listed)
         attempt.key_id = run.to_key = new.key_id
         found.detail = f"key {new.key_id}"
-        intend(run, attempt, {"rotation_to": new.key_id})
+        record_intent(run, attempt, {"rotation_to": new.key_id})
     with run.step(StepName.LINT):
         run.warn(*new.warnings)
         if new.client_id != attempt.client_id:
@@ -155,22 +160,24 @@ def _created(run: Run, attempt: Attempt, last: HistoryEntry, keys: KeyService) -
     return new
 
 
-def _record(run: Run, attempt: Attempt, listed: list[str]) -> None:
+def _record(run: RotationSession, attempt: PendingRotation, listed: list[str]) -> None:
     """Record which keys there are before one is created.
 
     Raises:
         Refused: an earlier release of the engine records nothing after a cut-off.
     """
     try:
-        intend(run, attempt, {"rotation_keys": listed})
-    except BadRequest as error:
+        record_intent(run, attempt, {"rotation_keys": listed})
+    except BadRequestError as error:
         if attempt.from_key or not error.says("mount not configured"):
             raise
         attempt.opened = False
         raise words.not_recorded(run.path) from error
 
 
-def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> NewCredential:
+def _create(
+    run: RotationSession, attempt: PendingRotation, keys: KeyService, before: list[str]
+) -> NewCredential:
     """Create a key; after a failure, name what may have been created all the same."""
     try:
         return keys.create_key(attempt.client_id)
@@ -181,7 +188,7 @@ def _create(run: Run, attempt: Attempt, keys: KeyService, before: list[str]) -> 
         raise
 
 
-def note(run: Run, nodes: Nodes, config: LiveConfig) -> None:
+def note(run: RotationSession, nodes: Cluster, config: LiveConfig) -> None:
     """Say what is live, and which nodes will be asked."""
     with run.step(StepName.NOTE) as found:
         run.from_key = config.key_id
@@ -192,7 +199,9 @@ def note(run: Run, nodes: Nodes, config: LiveConfig) -> None:
         )
 
 
-def lint(run: Run, seen: Look, source: FromReference | ServerFile) -> NewCredential:
+def lint(
+    run: RotationSession, seen: LiveSnapshot, source: FromReference | ServerFile
+) -> NewCredential:
     """Return the new credential, checked in full and against what the mount has had.
 
     Raises:
@@ -206,7 +215,7 @@ def lint(run: Run, seen: Look, source: FromReference | ServerFile) -> NewCredent
         found.detail = f"key {new.key_id}"
         run.warn(*new.warnings)
         if (new.client_id, new.key_id) == (config.client_id, config.key_id):
-            raise words.unchanged(run.path, new.key_id)
+            raise words.already_live(run.path, new.key_id)
         if not revoked_and_allowed(run, config, new.key_id, seen.history):
             for entry in reversed(list((seen.history or {}).values())):
                 if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
@@ -217,36 +226,38 @@ def lint(run: Run, seen: Look, source: FromReference | ServerFile) -> NewCredent
     return new
 
 
-def _on_server(run: Run, source: ServerFile) -> NewCredential:
+def _on_server(run: RotationSession, source: ServerFile) -> NewCredential:
     """Have the engine read the file, try it, and say whose key it is."""
     report = run.gateway.verify_config(run.path, {SERVER_FILE: source.path})
     return NewCredential(report.client_id, report.key_id, Secret(""), server_file=source.path)
 
 
-def _preview(run: Run, source: Source | None) -> Word:
-    seen = look(run, claim=False)
+def _preview(run: RotationSession, source: KeySource | None) -> Result:
+    seen = take_snapshot(run, claim=False)
     _refuse_guarded(run, seen, source)
     if seen.basic:
-        return basic.preview(run, seen.config, source)
+        return legacy_engine.preview(run, seen.config, source)
     if seen.written is not None:
         run.from_key, run.to_key = seen.written.from_key, seen.written.to_key
         run.tell(f"rotation {seen.written.id} is open: a rotation would finish it, and no more")
         with opened_nodes(run) as nodes, run.step(StepName.VERIFY_NODES) as found:
             broken = broken_roles(run.gateway, run.path)
             found.detail = str(nodes.prove(run.path, run.to_key, roles_may_fail=broken))
-        return Word.WOULD_ROTATE
+        return Result.WOULD_ROTATE
     if source is None:
         raise words.no_source(run.path)
     if isinstance(source, Generated):
         _as_far_as_it_goes(run, seen.config, _last(run, seen).client_id, source.keys)
     else:
-        prove(run, seen.config, lint(run, seen, source), fresh=False)
+        verify_candidate(run, seen.config, lint(run, seen, source), fresh=False)
     with opened_nodes(run) as nodes:
         note(run, nodes, seen.config)
-    return Word.WOULD_ROTATE
+    return Result.WOULD_ROTATE
 
 
-def _as_far_as_it_goes(run: Run, config: LiveConfig, client_id: str, keys: KeyService) -> None:
+def _as_far_as_it_goes(
+    run: RotationSession, config: LiveConfig, client_id: str, keys: KeyService
+) -> None:
     """Prove the operator's token and what is live; the new key does not exist yet."""
     with run.step(StepName.PROVE) as found:
         listed = keys.list_keys(client_id)

@@ -3,9 +3,9 @@
 import re
 from enum import Enum, auto
 
-from skyflowctl.vault.answers import RoleProof, VerifyReport
-from skyflowctl.vault.failures import BadRequest, NotFound, TokenServiceFailed
+from skyflowctl.vault.errors import BadRequestError, NotFoundError, TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
 
 _PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
@@ -35,9 +35,9 @@ def serving(gateway: Gateway, path: str) -> Serving:
     """Return whether the mount mints, as far as it can be seen now."""
     try:
         proofs = gateway.verify_config(path).roles.values()
-    except TokenServiceFailed as error:
+    except TokenServiceFailedError as error:
         return _of_failure(error)
-    except (BadRequest, NotFound) as error:
+    except (BadRequestError, NotFoundError) as error:
         if error.says("mount not configured"):
             return Serving.NO_CREDENTIAL
         return _of_health(gateway, path)
@@ -45,10 +45,10 @@ def serving(gateway: Gateway, path: str) -> Serving:
         return Serving.YES
     if any(proof.ok for proof in proofs):
         return Serving.YES
-    return Serving.NO_ANSWER if any(map(unclear, proofs)) else Serving.NO
+    return Serving.NO_ANSWER if any(map(is_inconclusive, proofs)) else Serving.NO
 
 
-def believed(gateway: Gateway, path: str) -> Serving:
+def serving_per_health(gateway: Gateway, path: str) -> Serving:
     """The same, and an engine is believed that was well a moment ago by its own health."""
     if _of_health(gateway, path, unknown=Serving.NO) is Serving.YES:
         return Serving.YES
@@ -62,7 +62,7 @@ def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> S
         if state == "unproven":
             return _of_creds(gateway, path)
         return _BY_STATE.get(state, Serving.NO)
-    except TokenServiceFailed as error:
+    except TokenServiceFailedError as error:
         return _of_failure(error)
     except Exception:  # noqa: BLE001 - as above
         return unknown
@@ -74,15 +74,15 @@ def _of_creds(gateway: Gateway, path: str) -> Serving:
     for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
         if token.error is None:
             return Serving.YES
-        refused = refused or isinstance(token.error, BadRequest)
+        refused = refused or isinstance(token.error, BadRequestError)
     return Serving.NO if refused else Serving.YES
 
 
-def _of_failure(error: TokenServiceFailed) -> Serving:
-    return Serving.NO_ANSWER if may_recover(error) else Serving.NO
+def _of_failure(error: TokenServiceFailedError) -> Serving:
+    return Serving.NO_ANSWER if is_recoverable(error) else Serving.NO
 
 
-def may_recover(error: TokenServiceFailed) -> bool:
+def is_recoverable(error: TokenServiceFailedError) -> bool:
     """Whether the token service did not judge the credential: no answer, 429, 5xx."""
     return not error.refused or any(_PASSING.search(text) for text in error.messages)
 
@@ -91,11 +91,11 @@ def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
     """Return what the live credential mints; None when it cannot be used at all."""
     try:
         return gateway.verify_config(path)
-    except TokenServiceFailed:
+    except TokenServiceFailedError:
         return None
 
 
-def unclear(proof: RoleProof) -> bool:
+def is_inconclusive(proof: RoleProof) -> bool:
     """Whether a failed mint says nothing about the credential: no answer, 429, 5xx."""
     return not proof.ok and (proof.status in {0, 429} or proof.status >= 500)
 
@@ -111,4 +111,6 @@ def broken_roles(gateway: Gateway, path: str) -> frozenset[str]:
     proofs = report.roles if report else {}
     if not any(proof.ok for proof in proofs.values()):
         return frozenset()
-    return frozenset(name for name, proof in proofs.items() if not proof.ok and not unclear(proof))
+    return frozenset(
+        name for name, proof in proofs.items() if not proof.ok and not is_inconclusive(proof)
+    )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
 
 def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
@@ -19,14 +19,14 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
     """
     value = (os.environ if environ is None else environ).get(name)
     if value is None:
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the environment variable {name} is not set",
             why="the environment of this command does not have it",
             fix=f"set {name} to the secret that the reference stands for",
             code="reference-unset",
         )
     if not value.strip():
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the environment variable {name} is empty",
             why="it is set, and holds nothing but blanks",
             fix=f"set {name} to the secret that the reference stands for",

@@ -4,9 +4,9 @@ import os
 import stat
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
-MAX_BYTES = 64 * 1024
+SECRET_MAX_BYTES = 64 * 1024
 
 
 def read(path: str) -> Secret:
@@ -20,9 +20,9 @@ def read(path: str) -> Secret:
             readable, larger than 64 KiB, empty, or no UTF-8 text.
     """
     raw = _content(path)
-    if len(raw) > MAX_BYTES:
-        raise UnresolvedReference(
-            f"{path} is larger than {MAX_BYTES // 1024} KiB",
+    if len(raw) > SECRET_MAX_BYTES:
+        raise UnresolvedReferenceError(
+            f"{path} is larger than {SECRET_MAX_BYTES // 1024} KiB",
             why="no credential and no token is that large",
             fix="check the reference's path",
         )
@@ -30,13 +30,13 @@ def read(path: str) -> Secret:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         # "from None": the cause holds the file's bytes.
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"{path} is no UTF-8 text",
             why="credentials and tokens are UTF-8 text",
             fix="use the file as it was given out",
         ) from None
     if not text.strip():
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"{path} is empty",
             why="it holds nothing but blanks",
             fix="put the secret into it",
@@ -50,7 +50,7 @@ def _content(path: str) -> bytes:
         # Not blocking: a pipe under this name is refused instead of waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"there is no file {path}",
             why="the reference leads there; a relative path in a manifest counts from its folder",
             fix="put the secret there, or correct the reference",
@@ -62,15 +62,15 @@ def _content(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _unreadable(path, "it is no regular file")
         with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - an open descriptor
-            return file.read(MAX_BYTES + 1)
+            return file.read(SECRET_MAX_BYTES + 1)
     except OSError as error:
         raise _unreadable(path, error.strerror) from None
     finally:
         os.close(descriptor)
 
 
-def _unreadable(path: str, why: str | None) -> UnresolvedReference:
-    return UnresolvedReference(
+def _unreadable(path: str, why: str | None) -> UnresolvedReferenceError:
+    return UnresolvedReferenceError(
         f"cannot read {path}",
         why=why or "its name cannot be used",
         fix="check its permissions and the reference's path",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReference
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ def read(service: str, username: str) -> Secret:
         # Every backend words its failures in its own way, and may quote the entry.
         raise _unavailable(_name(backend)) from None
     if not password:
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the keyring has no entry for service {service}, user {username}",
             why=f"asked was {_name(backend)}",
             fix=f"store it: keyring set {service} {username}",
@@ -51,8 +51,8 @@ def _name(backend: "KeyringBackend") -> str:
     return f"{type(backend).__module__}.{type(backend).__qualname__}"
 
 
-def _unavailable(backend: str) -> UnresolvedReference:
-    return UnresolvedReference(
+def _unavailable(backend: str) -> UnresolvedReferenceError:
+    return UnresolvedReferenceError(
         "this machine has no usable keyring",
         why=f"the backend is {backend}",
         fix="unlock or install one, or use a reference of kind file or env",

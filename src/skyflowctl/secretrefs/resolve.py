@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import env, file, keyring
-from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReference
+from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReferenceError
 
 _READERS: Mapping[str, Callable[..., Secret]] = {
     "file": file.read,
@@ -32,7 +32,7 @@ def resolve(scheme: str, target: Sequence[str]) -> Secret:
         )
     reader = _READERS.get(scheme)
     if reader is None:
-        raise UnresolvedReference(
+        raise UnresolvedReferenceError(
             f"the reference {scheme} is not supported by this version of skyflowctl",
             why="only a later version can follow it",
             fix="use file, env or keyring",

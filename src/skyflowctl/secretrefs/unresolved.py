@@ -1,9 +1,9 @@
 """The one error of every scheme: a reference that leads to no secret."""
 
-from skyflowctl.errors import InvalidInput
+from skyflowctl.errors import InvalidInputError
 
 
-class UnresolvedReference(InvalidInput):
+class UnresolvedReferenceError(InvalidInputError):
     """A reference leads nowhere; the problem's code says which way it failed.
 
     Codes: ``reference-missing`` (no such file or entry), ``reference-unset`` (an
@@ -16,7 +16,7 @@ class UnresolvedReference(InvalidInput):
     default_code = "reference-unreadable"
 
 
-class ServerFileReferenceError(UnresolvedReference):
+class ServerFileReferenceError(UnresolvedReferenceError):
     """The secret is in a file on the server, which the engine alone reads."""
 
     default_code = "server-file"

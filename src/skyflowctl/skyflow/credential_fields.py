@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from skyflowctl.skyflow.findings import Findings
+from skyflowctl.skyflow.lint import Findings
 from skyflowctl.skyflow.strict_json import API_KEY_FINDING
 
 REQUIRED = ("clientID", "keyID", "tokenURI", "privateKey")

@@ -6,13 +6,13 @@ from http import HTTPStatus
 from typing import Any
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.answer_words import one_line, redirect_reason
-from skyflowctl.skyflow.http_connection import MAXIMUM_BODY, Answer
+from skyflowctl.skyflow.http_connection import MAXIMUM_BODY, HttpAnswer
+from skyflowctl.skyflow.sanitize import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 
 # Each alternative stops at the next tag or takes the rest: linear on any page.
@@ -22,7 +22,7 @@ _TAG = re.compile(
 _BEARER = re.compile(r"[\x21-\x7e]+")
 
 
-def read_answer(answer: Answer, token_uri: str) -> Exchange:
+def read_answer(answer: HttpAnswer, token_uri: str) -> Exchange:
     """Return the token that an answer holds.
 
     Args:
@@ -36,14 +36,14 @@ def read_answer(answer: Answer, token_uri: str) -> Exchange:
     request_id = request_id_of(answer)
     if 300 <= answer.status < 400:
         location = answer.header(b"location")
-        raise TokenServiceUnreachable(redirect_reason(answer.status, location, token_uri))
+        raise TokenServiceUnreachableError(redirect_reason(answer.status, location, token_uri))
     if answer.truncated:
         size = f"answer is larger than {MAXIMUM_BODY // 1024} KiB"
-        raise TokenServiceRefused(answer.status, size, request_id)
+        raise TokenServiceRefusedError(answer.status, size, request_id)
     body = json_object(answer.body)
     if answer.status != 200:
         message = NO_TOKEN if answer.status < 300 else _message(answer, body)
-        raise TokenServiceRefused(answer.status, message, request_id)
+        raise TokenServiceRefusedError(answer.status, message, request_id)
     return _token(body, request_id)
 
 
@@ -52,16 +52,16 @@ def _token(body: dict[str, Any], request_id: str) -> Exchange:
     token = body.get("accessToken", body.get("access_token"))
     kind = body.get("tokenType", body.get("token_type")) or "Bearer"
     if not isinstance(token, str) or not _BEARER.fullmatch(token) or not isinstance(kind, str):
-        raise TokenServiceRefused(200, NO_TOKEN, request_id)
+        raise TokenServiceRefusedError(200, NO_TOKEN, request_id)
     return Exchange(Secret(token), one_line(kind), request_id)
 
 
-def request_id_of(answer: Answer) -> str:
+def request_id_of(answer: HttpAnswer) -> str:
     """Return the service's ``x-request-id``, fit to be shown; empty when it sent none."""
     return one_line(answer.header(b"x-request-id"))[:128]
 
 
-def service_words(answer: Answer) -> str:
+def service_words(answer: HttpAnswer) -> str:
     """Return in one line what an answer says: its own message, else its status."""
     return _message(answer, json_object(answer.body))
 
@@ -75,7 +75,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _message(answer: Answer, body: dict[str, Any]) -> str:
+def _message(answer: HttpAnswer, body: dict[str, Any]) -> str:
     error = body.get("error")
     nested = error.get("message") if isinstance(error, dict) else error
     for candidate in (nested, body.get("message")):
@@ -84,7 +84,7 @@ def _message(answer: Answer, body: dict[str, Any]) -> str:
     return ("" if body else _first_words(answer)) or _standard_words(answer.status)
 
 
-def _first_words(answer: Answer) -> str:
+def _first_words(answer: HttpAnswer) -> str:
     """Return the first line of a page or text that somebody on the way has sent."""
     if not answer.header(b"content-type").lower().startswith("text/"):
         return ""

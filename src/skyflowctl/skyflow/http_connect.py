@@ -14,7 +14,7 @@ from skyflowctl.skyflow.proxies import Proxy
 _MAXIMUM_PROXY_HEAD = 16 * 1024
 
 
-class ConnectFailed(Exception):
+class ConnectFailedError(Exception):
     """No connection; nothing was sent to the token service.
 
     Args:
@@ -42,13 +42,13 @@ async def open_connection(
         return await _through(proxy, host, port, context)
     except UnicodeError:
         # Python refuses some names (labels over 63 characters) before it asks anybody.
-        raise ConnectFailed(f"{host}:{port}: no valid host name", passing=False) from None
+        raise ConnectFailedError(f"{host}:{port}: no valid host name", passing=False) from None
     except OSError as error:
         # A failure of TLS concerns the service, any other the next machine on the way.
         near = proxy if proxy and not isinstance(error, ssl.SSLError) else None
         name = f"proxy {near.host}:{near.port}" if near else f"{host}:{port}"
         reason, passing = _explain(error)
-        raise ConnectFailed(f"{name}: {reason}", passing=passing) from None
+        raise ConnectFailedError(f"{name}: {reason}", passing=passing) from None
 
 
 async def _direct(host: str, port: int, context: ssl.SSLContext) -> HttpConnection:
@@ -69,7 +69,7 @@ async def _through(proxy: Proxy, host: str, port: int, context: ssl.SSLContext) 
         if status != b"200":
             answer = status.decode("ascii", "replace") or "nothing that is HTTP"
             name = f"proxy {proxy.host}:{proxy.port}"
-            raise ConnectFailed(f"{name} answered {answer} to CONNECT", passing=False)
+            raise ConnectFailedError(f"{name} answered {answer} to CONNECT", passing=False)
         tls = await loop.start_tls(raw, connection, context, server_hostname=host)
     except BaseException:
         raw.abort()

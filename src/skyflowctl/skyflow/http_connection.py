@@ -14,7 +14,7 @@ _MAXIMUM_HEAD = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A reply as it came.
 
     Args:
@@ -37,7 +37,7 @@ class Answer:
         return ""
 
 
-class ConnectionBroken(Exception):
+class ConnectionBrokenError(Exception):
     """The connection ended before the whole reply was there.
 
     Args:
@@ -58,7 +58,7 @@ class HttpConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAXIMUM_HEAD)
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: asyncio.Future[HttpAnswer] | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
         self._head: h11.Response | None = None
         self._body = bytearray()
@@ -75,7 +75,7 @@ class HttpConnection(asyncio.Protocol):
             and self._wire.our_state is h11.IDLE
         )
 
-    async def send(self, request: h11.Request, body: bytes) -> Answer:
+    async def send(self, request: h11.Request, body: bytes) -> HttpAnswer:
         """Send a request and return the reply.
 
         The caller that is cancelled here must :meth:`abort` the connection.
@@ -162,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
         body = bytes(self._body[:MAXIMUM_BODY])
         headers = tuple(self._head.headers)
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(Answer(self._head.status_code, headers, body, truncated))
+            self._waiter.set_result(HttpAnswer(self._head.status_code, headers, body, truncated))
         both_done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
         if both_done and not self._wire.trailing_data[0]:
             self._wire.start_next_cycle()
@@ -171,5 +171,5 @@ class HttpConnection(asyncio.Protocol):
 
     def _fail(self, reason: str) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(ConnectionBroken(reason, untouched=self._untouched))
+            self._waiter.set_exception(ConnectionBrokenError(reason, untouched=self._untouched))
         self.abort()

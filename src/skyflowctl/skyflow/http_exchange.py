@@ -17,11 +17,11 @@ import h11
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http_answers import read_answer
-from skyflowctl.skyflow.http_connect import ConnectFailed, open_connection
-from skyflowctl.skyflow.http_connection import Answer, ConnectionBroken, HttpConnection
+from skyflowctl.skyflow.http_connect import ConnectFailedError, open_connection
+from skyflowctl.skyflow.http_connection import ConnectionBrokenError, HttpAnswer, HttpConnection
 from skyflowctl.skyflow.http_pool import Pool
 from skyflowctl.skyflow.proxies import proxy_for
-from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachable
+from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachableError
 from skyflowctl.version import __version__
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -89,7 +89,7 @@ class HttpTokenService:
                 answer = await self._post(token_uri, _body(assertion, scope))
         except TimeoutError:
             reason = f"no answer from {urlsplit(token_uri).netloc} within {deadline:g} s"
-            raise TokenServiceUnreachable(reason) from None
+            raise TokenServiceUnreachableError(reason) from None
         return read_answer(answer, token_uri)
 
     async def aclose(self) -> None:
@@ -97,21 +97,21 @@ class HttpTokenService:
         for pool in self._pools.values():
             await pool.aclose()
 
-    async def _post(self, token_uri: str, body: bytes) -> Answer:
+    async def _post(self, token_uri: str, body: bytes) -> HttpAnswer:
         request, host, port = _request(token_uri, len(body))
         pool = self._pool(host, port)
         try:
             return await _attempt(pool, request, body, fresh=False)
-        except ConnectFailed as error:
+        except ConnectFailedError as error:
             if not error.passing:
-                raise TokenServiceUnreachable(error.reason) from None
+                raise TokenServiceUnreachableError(error.reason) from None
             await asyncio.sleep(_PAUSE_SECONDS)
-        except _StaleConnection:
+        except _StaleConnectionError:
             pass
         try:
             return await _attempt(pool, request, body, fresh=True)
-        except ConnectFailed as error:
-            raise TokenServiceUnreachable(error.reason) from None
+        except ConnectFailedError as error:
+            raise TokenServiceUnreachableError(error.reason) from None
 
     def _pool(self, host: str, port: int) -> Pool:
         pool = self._pools.get((host, port))
@@ -126,22 +126,22 @@ class HttpTokenService:
         try:
             proxy = proxy_for(host, port, self._environ)
         except ValueError as error:
-            raise ConnectFailed(str(error), passing=False) from None
+            raise ConnectFailedError(str(error), passing=False) from None
         return await open_connection(host, port, self._context, proxy)
 
 
-class _StaleConnection(Exception):
+class _StaleConnectionError(Exception):
     """A kept connection turned out to be closed by the other side."""
 
 
-async def _attempt(pool: Pool, request: h11.Request, body: bytes, *, fresh: bool) -> Answer:
+async def _attempt(pool: Pool, request: h11.Request, body: bytes, *, fresh: bool) -> HttpAnswer:
     async with pool.connection(fresh=fresh) as connection:
         try:
             return await connection.send(request, body)
-        except ConnectionBroken as error:
+        except ConnectionBrokenError as error:
             if error.untouched and connection.uses > 1:
-                raise _StaleConnection from None
-            raise TokenServiceUnreachable(f"{pool.name}: {error.reason}") from None
+                raise _StaleConnectionError from None
+            raise TokenServiceUnreachableError(f"{pool.name}: {error.reason}") from None
 
 
 def _body(assertion: Secret, scope: str | None) -> bytes:

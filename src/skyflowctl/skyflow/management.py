@@ -21,10 +21,15 @@ from urllib.parse import quote
 from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http_answers import json_object
-from skyflowctl.skyflow.http_connection import Answer
+from skyflowctl.skyflow.http_connection import HttpAnswer
 from skyflowctl.skyflow.http_exchange import default_context
-from skyflowctl.skyflow.management_call import Call, Desk, Unanswered, Unsent
-from skyflowctl.skyflow.management_problems import Problems, bad_value, no_host
+from skyflowctl.skyflow.management_call import (
+    ManagementCall,
+    ManagementClient,
+    RequestLostError,
+    RequestNotSentError,
+)
+from skyflowctl.skyflow.management_errors import ManagementErrors, bad_value, no_host
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, parse_host, token_host
 
 MANAGEMENT_HOSTS: frozenset[str] = SKYFLOW_HOSTS
@@ -120,7 +125,7 @@ class ManagementApi:
         """Return the keys of a service account, in Skyflow's order."""
         problems = self._problems(f"list the keys of {client_id}")
         target = f"{_keys_path(client_id)}?keyTypes=USER_MANAGED"
-        answer = self._ask(Call("GET", target, repeatable=True), problems)
+        answer = self._ask(ManagementCall("GET", target, repeatable=True), problems)
         listed = _records(answer)
         if listed is None:
             raise problems.unreachable(f"no list of keys: {problems.answer_words(answer)}")
@@ -134,12 +139,12 @@ class ManagementApi:
                 answer did not arrive whole.
         """
         problems = self._problems(f"create a key for {client_id}")
-        call = Call("POST", _keys_path(client_id), repeatable=False)
+        call = ManagementCall("POST", _keys_path(client_id), repeatable=False)
         try:
             answer = self._run(call)
-        except Unsent as error:
+        except RequestNotSentError as error:
             raise problems.unreachable(error.reason) from None
-        except Unanswered as error:
+        except RequestLostError as error:
             raise problems.may_exist(error.reason) from None
         if _leaves_open(answer):
             raise problems.may_exist(problems.answer_words(answer))
@@ -151,7 +156,7 @@ class ManagementApi:
         """Delete a key; one that is deleted already is no error."""
         problems = self._problems(f"delete the key {key_id} of {client_id}")
         target = f"{_keys_path(client_id)}/{_segment(key_id)}"
-        answer = self._run_or_raise(Call("DELETE", target, repeatable=True), problems)
+        answer = self._run_or_raise(ManagementCall("DELETE", target, repeatable=True), problems)
         if answer.status >= 300 and answer.status != 404:
             raise problems.refused(answer)
         if answer.status == 404 or json_object(answer.body).get("keyID") != key_id:
@@ -163,20 +168,20 @@ class ManagementApi:
             problems = self._problems(f"delete the key {key_id} of {client_id}")
             raise problems.unreachable(f"the key is listed still; {said}")
 
-    def _ask(self, call: Call, problems: Problems) -> Answer:
+    def _ask(self, call: ManagementCall, problems: ManagementErrors) -> HttpAnswer:
         answer = self._run_or_raise(call, problems)
         if answer.status >= 300:
             raise problems.refused(answer)
         return answer
 
-    def _run_or_raise(self, call: Call, problems: Problems) -> Answer:
+    def _run_or_raise(self, call: ManagementCall, problems: ManagementErrors) -> HttpAnswer:
         try:
             return self._run(call)
-        except (Unsent, Unanswered) as error:
+        except (RequestNotSentError, RequestLostError) as error:
             raise problems.unreachable(error.reason) from None
 
-    def _run(self, call: Call) -> Answer:
-        desk = Desk(
+    def _run(self, call: ManagementCall) -> HttpAnswer:
+        desk = ManagementClient(
             host=self._host,
             operator_token=self._token,
             account_id=self._account_id,
@@ -186,8 +191,8 @@ class ManagementApi:
         )
         return asyncio.run(desk.ask(call))
 
-    def _problems(self, what: str) -> Problems:
-        return Problems(self._host, what, self._token)
+    def _problems(self, what: str) -> ManagementErrors:
+        return ManagementErrors(self._host, what, self._token)
 
 
 def _keys_path(client_id: str) -> str:
@@ -225,7 +230,7 @@ def _header_text(account_id: str) -> str:
     return account_id
 
 
-def _records(answer: Answer) -> tuple[KeyRecord, ...] | None:
+def _records(answer: HttpAnswer) -> tuple[KeyRecord, ...] | None:
     """Return the listed keys, or None when the answer is no list of keys.
 
     The public document's name for the list is not at hand, so the one list that the
@@ -250,14 +255,14 @@ def _record(item: Mapping[str, Any]) -> KeyRecord:
     )
 
 
-def _leaves_open(answer: Answer) -> bool:
+def _leaves_open(answer: HttpAnswer) -> bool:
     """Tell whether a key may have been created although no credential came."""
     if answer.status < 300:
         return not _is_credential(answer)
     return answer.status == HTTPStatus.REQUEST_TIMEOUT or answer.status >= 500
 
 
-def _is_credential(answer: Answer) -> bool:
+def _is_credential(answer: HttpAnswer) -> bool:
     body = json_object(answer.body)
     whole = all(_text(body, name) for name in ("clientID", "keyID", "tokenURI", "privateKey"))
     return whole and not answer.truncated

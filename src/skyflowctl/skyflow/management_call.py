@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import h11
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_connect import ConnectFailed, open_connection
-from skyflowctl.skyflow.http_connection import Answer, ConnectionBroken
+from skyflowctl.skyflow.http_connect import ConnectFailedError, open_connection
+from skyflowctl.skyflow.http_connection import ConnectionBrokenError, HttpAnswer
 from skyflowctl.skyflow.proxies import proxy_for
 from skyflowctl.version import __version__
 
@@ -24,7 +24,7 @@ _ATTEMPT_SECONDS = 10.0
 _PASSING = frozenset({429, 500, 502, 503, 504})
 
 
-class Unsent(Exception):
+class RequestNotSentError(Exception):
     """The request did not leave: no connection came about.
 
     Args:
@@ -38,7 +38,7 @@ class Unsent(Exception):
         self.passing = passing
 
 
-class Unanswered(Exception):
+class RequestLostError(Exception):
     """The request left, and no whole answer came: it may have been carried out."""
 
     def __init__(self, reason: str) -> None:
@@ -47,7 +47,7 @@ class Unanswered(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ManagementCall:
     """One request.
 
     Args:
@@ -62,7 +62,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ManagementClient:
     """Where requests go, and as whom.
 
     Args:
@@ -81,7 +81,7 @@ class Desk:
     context: ssl.SSLContext
     deadline: float
 
-    async def ask(self, call: Call) -> Answer:
+    async def ask(self, call: ManagementCall) -> HttpAnswer:
         """Return the answer to a call; try again where that is safe and can help.
 
         Raises:
@@ -98,20 +98,20 @@ class Desk:
                 pause = max(pause, _retry_after(answer))
                 if last or not _worth_another_try(call, answer) or loop.time() + pause >= end:
                     return answer
-            except Unsent as error:
+            except RequestNotSentError as error:
                 if last or not error.passing or loop.time() + pause >= end:
                     raise
-            except Unanswered:
+            except RequestLostError:
                 if last or not call.repeatable or loop.time() + pause >= end:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _span(self, call: Call, left: float) -> float:
+    def _span(self, call: ManagementCall, left: float) -> float:
         """Return how long one try may take: a hanging one must leave time for another."""
         return min(left, _ATTEMPT_SECONDS) if call.repeatable else left
 
-    async def _send(self, call: Call, seconds: float) -> Answer:
+    async def _send(self, call: ManagementCall, seconds: float) -> HttpAnswer:
         parts = urlsplit(f"https://{self.host}")
         host, port = parts.hostname or "", parts.port or 443
         sent = False
@@ -124,17 +124,17 @@ class Desk:
                     return await connection.send(self._request(call), b"")
                 finally:
                     connection.abort()
-        except ConnectFailed as error:
-            raise Unsent(error.reason, passing=error.passing) from None
+        except ConnectFailedError as error:
+            raise RequestNotSentError(error.reason, passing=error.passing) from None
         except ValueError as error:
-            raise Unsent(str(error), passing=False) from None
-        except ConnectionBroken as error:
-            raise Unanswered(f"{self.host}: {error.reason}") from None
+            raise RequestNotSentError(str(error), passing=False) from None
+        except ConnectionBrokenError as error:
+            raise RequestLostError(f"{self.host}: {error.reason}") from None
         except TimeoutError:
-            kind = Unanswered if sent else Unsent
+            kind = RequestLostError if sent else RequestNotSentError
             raise kind(f"no answer from {self.host} within {seconds:.3g} s") from None
 
-    def _request(self, call: Call) -> h11.Request:
+    def _request(self, call: ManagementCall) -> h11.Request:
         headers = [
             ("host", self.host.removesuffix(":443")),
             ("authorization", f"Bearer {self.operator_token.reveal()}"),
@@ -148,11 +148,11 @@ class Desk:
         return h11.Request(method=call.method, target=call.target, headers=headers)
 
 
-def _worth_another_try(call: Call, answer: Answer) -> bool:
+def _worth_another_try(call: ManagementCall, answer: HttpAnswer) -> bool:
     return call.repeatable and answer.status in _PASSING
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(answer: HttpAnswer) -> float:
     """Return the seconds that a Retry-After header asks for; a date is not looked at."""
     text = answer.header(b"retry-after").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

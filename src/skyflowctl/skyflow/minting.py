@@ -18,25 +18,25 @@ from skyflowctl.clock import Clock
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.bearer import expiry_of
 from skyflowctl.skyflow.service_account import ServiceAccount
-from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
+from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
+    HostRefusedError,
     TokenService,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
-    TokenUriRefused,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 from skyflowctl.skyflow.token_uri import (
     NOTHING_SENT,
     SKYFLOW_HOSTS,
-    HostNotAllowed,
+    HostNotAllowedError,
     check_token_uri,
 )
 
 __all__ = [
     "NO_TOKEN",
-    "InvalidKey",
+    "InvalidKeyError",
     "MintedToken",
     "Minter",
     "MintingCredential",
@@ -176,15 +176,15 @@ class Minter:
     def _check_host(self, token_uri: str) -> None:
         try:
             check_token_uri(token_uri, self._allowed_hosts)
-        except HostNotAllowed as error:
+        except HostNotAllowedError as error:
             hint = f"to allow it, give the engine or the command --allow-host {error.host}"
-            raise TokenUriRefused(f"tokenURI {error}; {NOTHING_SENT}; {hint}") from None
+            raise HostRefusedError(f"tokenURI {error}; {NOTHING_SENT}; {hint}") from None
         except ValueError as error:
-            raise TokenUriRefused(f"tokenURI {error}; {NOTHING_SENT}") from None
+            raise HostRefusedError(f"tokenURI {error}; {NOTHING_SENT}") from None
 
 
 Scope = tuple[str | None, str | Mapping[str, Any] | None]
-MintResult = MintedToken | TokenServiceRefused | TokenServiceUnreachable
+MintResult = MintedToken | TokenServiceRefusedError | TokenServiceUnreachableError
 
 
 def mint_each(
@@ -211,7 +211,7 @@ def mint_each(
         try:
             async with places:
                 return await minter.mint(credential, *scope)
-        except (TokenServiceRefused, TokenServiceUnreachable) as error:
+        except (TokenServiceRefusedError, TokenServiceUnreachableError) as error:
             return error
 
     async def mint_all(scopes: Mapping[str, Scope]) -> list[MintResult]:
@@ -229,7 +229,7 @@ def _minted(answer: Exchange, key_id: str, latency_ms: float) -> MintedToken:
     try:
         expires_at = expiry_of(answer.access_token)
     except ValueError:
-        raise TokenServiceRefused(200, NO_TOKEN, answer.request_id) from None
+        raise TokenServiceRefusedError(200, NO_TOKEN, answer.request_id) from None
     return MintedToken(
         access_token=answer.access_token,
         token_type=answer.token_type,

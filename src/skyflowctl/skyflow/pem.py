@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.signing_key import InvalidKey, SigningKey
+from skyflowctl.skyflow.signing_key import InvalidKeyError, SigningKey
 
 _BLOCK = re.compile(
     r"-----BEGIN (?P<label>[A-Z0-9 ]{1,40})-----"
@@ -65,21 +65,21 @@ def _key_block(text: str) -> tuple[str, str]:
     """Return label and content of the one private key; certificates may stand beside it."""
     found = list(_BLOCK.finditer(_ESCAPED_LINE_END.sub("\n", text)))
     if not found:
-        raise InvalidKey("key-not-pem", "privateKey holds no complete PEM block")
+        raise InvalidKeyError("key-not-pem", "privateKey holds no complete PEM block")
     blocks = [block for block in found if block["label"].endswith(_PKCS8)] or found[:1]
     if len(blocks) > 1:
-        raise InvalidKey("key-several", "privateKey holds several private keys")
+        raise InvalidKeyError("key-several", "privateKey holds several private keys")
     label = blocks[0]["label"]
     if label not in (_PKCS8, _PKCS1):
         unknown = ("key-format", "privateKey holds another kind of PEM block")
-        raise InvalidKey(*_OTHER_LABELS.get(label, unknown))
+        raise InvalidKeyError(*_OTHER_LABELS.get(label, unknown))
     return label, _body(blocks[0]["body"])
 
 
 def _body(text: str) -> str:
     if "Proc-Type:" in text:
-        raise InvalidKey(*_OTHER_LABELS["ENCRYPTED PRIVATE KEY"])
+        raise InvalidKeyError(*_OTHER_LABELS["ENCRYPTED PRIVATE KEY"])
     base64 = "".join(text.split())
     if not _BASE64.fullmatch(base64):
-        raise InvalidKey("key-broken", "the private key holds characters that are not base64")
+        raise InvalidKeyError("key-broken", "the private key holds characters that are not base64")
     return "\n".join(base64[start : start + 64] for start in range(0, len(base64), 64))

@@ -15,16 +15,16 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.credential_fields import read_fields
-from skyflowctl.skyflow.findings import Finding, Findings, InvalidCredential
+from skyflowctl.skyflow.lint import Findings, InvalidCredentialError, LintFinding
 from skyflowctl.skyflow.pem import normalise
-from skyflowctl.skyflow.signing_key import InvalidKey
+from skyflowctl.skyflow.signing_key import InvalidKeyError
 from skyflowctl.skyflow.strict_json import read_object
-from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowed, check_token_uri
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowedError, check_token_uri
 from skyflowctl.skyflow.validity import check_validity
 
 __all__ = [
-    "Finding",
-    "InvalidCredential",
+    "InvalidCredentialError",
+    "LintFinding",
     "ServiceAccount",
     "load_trusted",
     "parse_service_account",
@@ -73,7 +73,7 @@ class ServiceAccount:
 
 def parse_service_account(
     text: str, *, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS, now: datetime
-) -> tuple[ServiceAccount, tuple[Finding, ...]]:
+) -> tuple[ServiceAccount, tuple[LintFinding, ...]]:
     """Check a credential in full and return it in normal form, with warnings.
 
     Args:
@@ -123,8 +123,8 @@ def load_trusted(text: str) -> ServiceAccount:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         # "from None": the cause's text can quote what was stored.
         message = "the stored credential is damaged"
-        damaged = Finding("stored-credential", "error", message, "write the credential again")
-        raise InvalidCredential((damaged,)) from None
+        damaged = LintFinding("stored-credential", "error", message, "write the credential again")
+        raise InvalidCredentialError((damaged,)) from None
 
 
 def _stored_text(stored: Mapping[str, Any], name: str) -> str:
@@ -143,7 +143,7 @@ def _check_host(uri: str | None, allowed_hosts: AbstractSet[str], findings: Find
         return
     try:
         check_token_uri(uri, allowed_hosts)
-    except HostNotAllowed as error:
+    except HostNotAllowedError as error:
         fix = f"use the downloaded file as it is, or allow this host: --allow-host {error.host}"
         findings.error("token-uri", f"tokenURI {error}", fix)
     except ValueError as error:
@@ -155,7 +155,7 @@ def _check_key(text: str | None, findings: Findings) -> Secret:
         return Secret("")
     try:
         key = normalise(Secret(text))
-    except InvalidKey as error:
+    except InvalidKeyError as error:
         fix = f"copy the file again without editing it, or {_NEW_KEY}"
         findings.error(error.code, error.reason, fix)
         return Secret("")

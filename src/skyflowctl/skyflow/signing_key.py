@@ -20,7 +20,7 @@ MAXIMUM_BITS = 4096
 _PROBE = b"skyflowctl: does this key sign?"
 
 
-class InvalidKey(ValueError):
+class InvalidKeyError(ValueError):
     """The key cannot sign for Skyflow. The text says why and holds nothing of the key.
 
     Args:
@@ -55,7 +55,9 @@ class SigningKey:
         _check_size(key.key_size)
         checked = cls(key)
         if not (_parts_agree(key) and checked._signs()):
-            raise InvalidKey("key-broken", "the private key is damaged: its parts do not agree")
+            raise InvalidKeyError(
+                "key-broken", "the private key is damaged: its parts do not agree"
+            )
         return checked
 
     @classmethod
@@ -123,12 +125,14 @@ def _load(pem: bytes) -> "RSAPrivateKey":
         key = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         # This type, and only with password=None, means that the key is encrypted.
-        raise InvalidKey("key-encrypted", "the private key is protected by a password") from None
+        raise InvalidKeyError(
+            "key-encrypted", "the private key is protected by a password"
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         # The library's own text is dropped: it may describe bytes of the key.
-        raise InvalidKey("key-broken", "the private key is damaged or incomplete") from None
+        raise InvalidKeyError("key-broken", "the private key is damaged or incomplete") from None
     if not isinstance(key, RSAPrivateKey):
-        raise InvalidKey("key-not-rsa", "the private key is not an RSA key")
+        raise InvalidKeyError("key-not-rsa", "the private key is not an RSA key")
     return key
 
 
@@ -155,6 +159,6 @@ def _parts_agree(key: "RSAPrivateKey") -> bool:
 
 def _check_size(bits: int) -> None:
     if bits < MINIMUM_BITS:
-        raise InvalidKey("key-too-small", f"the RSA key has fewer than {MINIMUM_BITS} bits")
+        raise InvalidKeyError("key-too-small", f"the RSA key has fewer than {MINIMUM_BITS} bits")
     if bits > MAXIMUM_BITS:
-        raise InvalidKey("key-too-large", f"the RSA key has more than {MAXIMUM_BITS} bits")
+        raise InvalidKeyError("key-too-large", f"the RSA key has more than {MAXIMUM_BITS} bits")

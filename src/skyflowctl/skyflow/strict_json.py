@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from skyflowctl.skyflow.findings import Findings
+from skyflowctl.skyflow.lint import Findings
 
 MAXIMUM_CHARACTERS = 64 * 1024
 
@@ -16,7 +16,7 @@ _API_KEY = re.compile(r"sky-[A-Za-z0-9]{5}-[0-9a-fA-F]{32}")
 _DOWNLOAD = "use the credentials.json as Skyflow Studio downloads it"
 
 
-class _Rejected(ValueError):
+class _RejectedError(ValueError):
     """The reader met something that JSON, or we, do not take; the text holds no value."""
 
 
@@ -80,7 +80,7 @@ def _read(text: str, findings: Findings) -> Any:
         if error.msg.startswith("Invalid control character"):
             return _read_with_raw_line_ends(text, findings)
         reason = f"line {error.lineno}, column {error.colno}"
-    except _Rejected as error:
+    except _RejectedError as error:
         reason = str(error)
     except (RecursionError, ValueError):
         reason = "nested too deep, or a giant number"
@@ -115,12 +115,12 @@ def _decode(text: str, *, strict: bool) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _Rejected("a key appears twice in one object")
+        raise _RejectedError("a key appears twice in one object")
     return found
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise _Rejected("NaN and Infinity are no JSON numbers")
+    raise _RejectedError("NaN and Infinity are no JSON numbers")
 
 
 def _not_an_object(value: Any) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ class Exchange:
     request_id: str
 
 
-class TokenServiceRefused(Exception):
+class TokenServiceRefusedError(Exception):
     """The service answered and says no, or answered what is no token.
 
     Args:
@@ -39,7 +39,7 @@ class TokenServiceRefused(Exception):
         self.request_id = request_id
 
 
-class TokenServiceUnreachable(Exception):
+class TokenServiceUnreachableError(Exception):
     """No answer: connection, TLS, redirect elsewhere, or the deadline passed."""
 
     def __init__(self, reason: str) -> None:
@@ -47,7 +47,7 @@ class TokenServiceUnreachable(Exception):
         self.reason = reason
 
 
-class TokenUriRefused(TokenServiceUnreachable):
+class HostRefusedError(TokenServiceUnreachableError):
     """No token service was asked: the credential's tokenURI is not one that may be."""
 
 

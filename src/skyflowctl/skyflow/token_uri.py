@@ -20,7 +20,7 @@ _NAMED = re.compile(rf"(?P<host>{_HOST}):(?P<port>[1-9][0-9]{{0,4}})")
 _FORM = re.compile(rf"https://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?{TOKEN_PATH}")
 
 
-class HostNotAllowed(ValueError):
+class HostNotAllowedError(ValueError):
     """A tokenURI of the accepted form names a service that nobody allowed.
 
     Its text reads on after "tokenURI" and names the host, which is no secret.
@@ -80,7 +80,7 @@ def check_token_uri(uri: str, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS) -
     """
     host = token_host(uri)
     if host not in allowed_hosts:
-        raise HostNotAllowed(host, allowed_hosts)
+        raise HostNotAllowedError(host, allowed_hosts)
 
 
 def _what_is_wrong(uri: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
-from skyflowctl.skyflow.findings import Findings
+from skyflowctl.skyflow.lint import Findings
 
 EXPIRES_SOON = timedelta(days=30)
 

@@ -6,18 +6,24 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from skyflowctl.vault.call import Call, Try
-from skyflowctl.vault.failures import Forbidden, VaultError, failure, server_texts
-from skyflowctl.vault.foreign_answers import Answer, is_the_servers, not_a_server
+from skyflowctl.vault.call import OutgoingRequest, Try
+from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for, server_texts
+from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers, not_a_server
+from skyflowctl.vault.no_response import broken_answer, no_response_error, no_token
 from skyflowctl.vault.outcome import parked_answer
-from skyflowctl.vault.retrying import Patience, Verdict, judge, may_be_election, retry_after
+from skyflowctl.vault.retry_rules import (
+    Disposition,
+    RetryBudget,
+    classify,
+    may_be_election,
+    retry_after,
+)
 from skyflowctl.vault.server_state import is_health
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import make_reply
-from skyflowctl.vault.unanswered import broken_answer, no_answer, no_token
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.connection import Lost
+    from skyflowctl.vault.connection import NoResponseError
 
 
 class AnswerReader:
@@ -30,14 +36,14 @@ class AnswerReader:
     """
 
     def __init__(
-        self, target: Target, *, local: bool, ask_health: Callable[[str], Answer | None]
+        self, target: Target, *, local: bool, ask_health: Callable[[str], ServerAnswer | None]
     ) -> None:
         self._target = target
         self._local = local
         self._ask_health = ask_health
         self.server_was_seen = False
 
-    def read(self, call: Call, answer: Answer, address: str) -> Try:
+    def read(self, call: OutgoingRequest, answer: ServerAnswer, address: str) -> Try:
         """Return what an answer from this address means."""
         if not self.is_the_servers(answer, address):
             return self._foreign(call, answer, address)
@@ -45,39 +51,39 @@ class AnswerReader:
         body = answer.body or {}
         if answer.path == "sys/health" and is_health(body):
             # Its status says what the node is; that is an answer, whatever the number.
-            return Try(Verdict.DONE, reply=make_reply(answer.status, body, answer.headers))
+            return Try(Disposition.DONE, reply=make_reply(answer.status, body, answer.headers))
         texts = server_texts(body)
-        verdict = judge(answer.status, texts)
-        if verdict is Verdict.DONE:
+        verdict = classify(answer.status, texts)
+        if verdict is Disposition.DONE:
             reply = make_reply(answer.status, body, answer.headers)
             waits = parked_answer(body, reply, wrap_asked=call.wraps)
-            return Try(Verdict.PENDING if waits else verdict, reply=reply)
+            return Try(Disposition.PENDING if waits else verdict, reply=reply)
         error = self._error(answer, texts)
         # A node asked alone that lags behind says so in 429 without a text.
         if self._local and answer.status == 429 and not texts:
-            return Try(Verdict.FINAL, error)
+            return Try(Disposition.FINAL, error)
         return Try(
             verdict,
             error,
             asked_pause=retry_after(answer.headers),
-            limited=verdict is Verdict.UNKNOWN and not may_be_election(answer.status, texts),
+            limited=verdict is Disposition.UNKNOWN and not may_be_election(answer.status, texts),
         )
 
-    def lost(self, call: Call, address: str, lost: Lost) -> Try:
+    def lost(self, call: OutgoingRequest, address: str, lost: NoResponseError) -> Try:
         """Say why no answer can be read. A server that has answered before may answer again."""
-        verdict = Verdict.FINAL if lost.lasting and call.idempotent else Verdict.UNKNOWN
+        verdict = Disposition.FINAL if lost.lasting and call.idempotent else Disposition.UNKNOWN
         if lost.broken and not self.server_was_seen:
             error = broken_answer(call.method, call.path, address, lost)
             return Try(verdict, error, limited=True)
-        return Try(verdict, no_answer(call.method, call.path, address, lost.reason))
+        return Try(verdict, no_response_error(call.method, call.path, address, lost.reason))
 
-    def ask_who(self, address: str, sleep: Callable[[float], None]) -> Answer | None:
+    def ask_who(self, address: str, sleep: Callable[[float], None]) -> ServerAnswer | None:
         """Return a server's own ``sys/health``, asked again where a proxy answers.
 
         Raises:
             NotAServerError: something else answers.
         """
-        patience = Patience(math.inf, 0, self._target.max_retries)
+        patience = RetryBudget(math.inf, 0, self._target.max_retries)
         while True:
             patience.tries += 1
             answer = self._ask_health(address)
@@ -90,7 +96,7 @@ class AnswerReader:
                 raise not_a_server(answer, address)
             sleep(patience.pause(None))
 
-    def is_the_servers(self, answer: Answer, address: str) -> bool:
+    def is_the_servers(self, answer: ServerAnswer, address: str) -> bool:
         """Tell whether a server of ours gave this answer.
 
         What anybody may have said is settled by ``sys/health``, once, unless a server of
@@ -102,19 +108,19 @@ class AnswerReader:
             genuine = None if health is None else is_the_servers(health)
         return genuine is not False
 
-    def _foreign(self, call: Call, answer: Answer, address: str) -> Try:
+    def _foreign(self, call: OutgoingRequest, answer: ServerAnswer, address: str) -> Try:
         """Say who answered. A proxy may have passed the request on before it failed."""
         error = not_a_server(answer, address)
         if answer.transient:
-            verdict = Verdict.NOT_APPLIED if answer.status == 429 else Verdict.UNKNOWN
+            verdict = Disposition.NOT_APPLIED if answer.status == 429 else Disposition.UNKNOWN
             waits = self.server_was_seen and not self._local
             pause = retry_after(answer.headers) if waits else None
             return Try(verdict, error, asked_pause=pause, limited=not waits)
         passed_on = not call.idempotent and not 400 <= answer.status < 500
-        return Try(Verdict.UNKNOWN if passed_on else Verdict.FINAL, error)
+        return Try(Disposition.UNKNOWN if passed_on else Disposition.FINAL, error)
 
-    def _error(self, answer: Answer, texts: tuple[str, ...]) -> VaultError:
-        error = failure(
+    def _error(self, answer: ServerAnswer, texts: tuple[str, ...]) -> VaultError:
+        error = error_for(
             answer.status,
             texts,
             method=answer.method,
@@ -122,6 +128,6 @@ class AnswerReader:
             request_id=str((answer.body or {}).get("request_id") or ""),
             namespace=self._target.namespace,
         )
-        if isinstance(error, Forbidden) and self._target.token is None:
+        if isinstance(error, ForbiddenError) and self._target.token is None:
             return no_token(error, self._target.source)
         return error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from skyflowctl.vault.call import Call
+from skyflowctl.vault.call import OutgoingRequest
 from skyflowctl.vault.guards import PROBE_CONTENTS
 from skyflowctl.vault.live import CREDENTIAL_FIELDS
 from skyflowctl.vault.transport import Reply
@@ -36,24 +36,24 @@ class RequestState(Enum):
     GONE = "gone"  # withdrawn, expired or revoked: they look alike
 
 
-def is_probe(call: Call) -> bool:
+def is_probe(call: OutgoingRequest) -> bool:
     """Whether a call is a guard probe."""
     return call.content in PROBE_CONTENTS
 
 
-def is_creds(call: Call) -> bool:
+def is_creds(call: OutgoingRequest) -> bool:
     """Whether a call reads a token."""
     return bool(_CREDS.fullmatch(call.path)) and call.method in {"GET", "POST"}
 
 
-def may_wait(call: Call) -> bool:
+def may_wait(call: OutgoingRequest) -> bool:
     """Whether a call may wait for an approval: a known write, or a read of creds."""
     if is_probe(call):
         return False
     return is_creds(call) or writes(call)
 
 
-def writes(call: Call) -> bool:
+def writes(call: OutgoingRequest) -> bool:
     """Whether a call is a known write; a POST that changes nothing, such as verify, is none."""
     return is_probe(call) or (call.method not in _READS and written_object(call.path) is not None)
 
@@ -66,36 +66,36 @@ def written_object(path: str) -> str | None:
     return None
 
 
-def catalog_version(call: Call) -> str:
+def catalog_version(call: OutgoingRequest) -> str:
     """Return the version that a read of the written catalog entry must name; empty: none."""
     if not call.path.startswith("sys/plugins/catalog/"):
         return ""
     return str((call.params or {}).get("version") or sent_fields(call).get("version") or "")
 
 
-def sent_fields(call: Call) -> Mapping[str, Any]:
+def sent_fields(call: OutgoingRequest) -> Mapping[str, Any]:
     """Return the fields of a call's body."""
     found = json.loads(call.content) if call.content else {}
     return found if isinstance(found, dict) else {}
 
 
-def digest(value: Any) -> str:
+def body_digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value's canonical text."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_of(call: Call) -> str:
+def digest_of(call: OutgoingRequest) -> str:
     """Return the digest of a call without the fields that differ between runs."""
     skipped = _OF_THE_RUN
     if call.path.endswith("/config"):
         skipped |= {"rotation_id"}
     body = {name: value for name, value in sent_fields(call).items() if name not in skipped}
     params = {name: value for name, value in (call.params or {}).items() if name not in skipped}
-    return digest([call.method, call.path, body, params])
+    return body_digest([call.method, call.path, body, params])
 
 
-def shows(data: Mapping[str, Any] | None, call: Call) -> bool | None:
+def shows(data: Mapping[str, Any] | None, call: OutgoingRequest) -> bool | None:
     """Whether an object, as it was read, is in the state that a call would have left.
 
     None: the object does not show it, so whether the call ran is unknown.

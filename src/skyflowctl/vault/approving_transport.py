@@ -18,14 +18,14 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.vault import approvals, parked, rights
 from skyflowctl.vault.approvals import RequestState
-from skyflowctl.vault.call import Call
-from skyflowctl.vault.failures import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    NotFound,
-    OutcomeUnknown,
-    ServerUnreachable,
+from skyflowctl.vault.call import OutgoingRequest
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    OutcomeUnknownError,
+    ServerUnreachableError,
     VaultError,
 )
 from skyflowctl.vault.hvac_transport import HvacTransport
@@ -35,7 +35,7 @@ from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequ
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
-from skyflowctl.vault.wrapping import UNWRAP, is_delivered, withdraw, within
+from skyflowctl.vault.wrapping import UNWRAP, is_delivered, namespace_header, withdraw
 
 # How a server says with a 400 that an object is not there.
 _NOTHING_THERE = ("No secret engine mount", "mount not configured", "Could not find header")
@@ -100,7 +100,7 @@ class ApprovingTransport(HvacTransport):
 
     # Before a request is sent -----------------------------------------------------
 
-    def _do(self, call: Call) -> Reply:
+    def _do(self, call: OutgoingRequest) -> Reply:
         """Resume a stored request with the same digest, or send a new one."""
         if not approvals.may_wait(call):
             return super()._do(call)
@@ -113,7 +113,7 @@ class ApprovingTransport(HvacTransport):
 
     # A stored request --------------------------------------------------------------
 
-    def _stored(self, call: Call) -> StoredRequest | None:
+    def _stored(self, call: OutgoingRequest) -> StoredRequest | None:
         """Return the stored request with the same digest; withdraw others of earlier runs.
 
         Reads of creds stand side by side: one for another ctx replaces none.
@@ -129,14 +129,14 @@ class ApprovingTransport(HvacTransport):
                 self._policy.tell(f"{done}: an older request to {call.path} (run {one.run})")
         return same
 
-    def _is_about(self, one: StoredRequest, call: Call) -> bool:
+    def _is_about(self, one: StoredRequest, call: OutgoingRequest) -> bool:
         return self._is_here(one) and (one.method, one.path) == (call.method, call.path)
 
     def _is_here(self, one: StoredRequest) -> bool:
         here = namespace_of(one.path, self.server.namespace)
         return (one.cluster, one.namespace) == (self._cluster(), here)
 
-    def _resume(self, call: Call, stored: StoredRequest) -> Reply | None:
+    def _resume(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
         """Run a stored request if it is approved; None: it is gone, so a new one is sent.
 
         Raises:
@@ -157,55 +157,55 @@ class ApprovingTransport(HvacTransport):
             raise parked.gone_meanwhile(stored)
         raise parked.pending(stored, self._pending_store().kind)
 
-    def _execute(self, call: Call, stored: StoredRequest) -> Reply | None:
+    def _execute(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
         """Unwrap an approved request once; None: its login has ended, so a new one is sent."""
         if self._has_changed(stored):
             self._drop(stored)
-            raise parked.changed_meanwhile(stored)
+            raise parked.object_changed(stored)
         try:
             reply = self._unwrap(call, stored)
-        except OutcomeUnknown as lost:
+        except OutcomeUnknownError as lost:
             reply = self._read_back(call, stored, lost)
-        except Forbidden:
+        except ForbiddenError:
             self._drop(stored)
             self._policy.tell(f"the login that sent the request of run {stored.run} has ended")
             return None
-        except (BadRequest, Conflict, NotFound):
+        except (BadRequestError, ConflictError, NotFoundError):
             self._drop(stored)  # the engine refused it, and would again
             raise
         self._drop(stored)
         self._policy.tell(f"{call.path}: run {self._run_id} ran the request of run {stored.run}")
         return replace(reply, sent_by_run=stored.run)
 
-    def _unwrap(self, call: Call, stored: StoredRequest) -> Reply:
+    def _unwrap(self, call: OutgoingRequest, stored: StoredRequest) -> Reply:
         """Unwrap an approved request; reads of creds may be retried, a write is not."""
         login, creds = self.as_login(stored.token), approvals.is_creds(call)
         headers = self._request_headers(stored.path, None, None, has_body=False)
         try:
-            return login._do(Call("POST", UNWRAP, None, None, headers, creds, True))  # noqa: SLF001
+            return login._do(OutgoingRequest("POST", UNWRAP, None, None, headers, creds, True))  # noqa: SLF001
         finally:
             login.close()
 
-    def _read_back(self, call: Call, stored: StoredRequest, lost: VaultError) -> Reply:
+    def _read_back(self, call: OutgoingRequest, stored: StoredRequest, lost: VaultError) -> Reply:
         """Find out whether an unwrap ran whose reply was lost, by reading the object.
 
         Raises:
             VaultError: unknown, or it did not run; the request stays stored.
         """
         data = self._look(stored.path, stored.version)
-        if not stored.before or approvals.digest(data) == stored.before:
+        if not stored.before or approvals.body_digest(data) == stored.before:
             raise lost
         ran = approvals.shows(data, call)
         if ran:
             return Reply(200, data=data)
         self._drop(stored)
-        raise lost if ran is None else parked.changed_meanwhile(stored)
+        raise lost if ran is None else parked.object_changed(stored)
 
     def _has_changed(self, stored: StoredRequest) -> bool:
         """Whether the object of a request has changed since the request was parked."""
         if not stored.before:
             return False
-        return approvals.digest(self._look(stored.path, stored.version)) != stored.before
+        return approvals.body_digest(self._look(stored.path, stored.version)) != stored.before
 
     def _look(self, path: str, version: str) -> Mapping[str, Any] | None:
         """Return the object that a write to a path changes, as it is now; None: there is none."""
@@ -216,9 +216,9 @@ class ApprovingTransport(HvacTransport):
         params = {"version": version} if version else None
         try:
             reply = self.request(method, where, params=params, idempotent=True, fresh=True)
-        except NotFound:
+        except NotFoundError:
             return None
-        except BadRequest as error:
+        except BadRequestError as error:
             if any(error.says(text) for text in _NOTHING_THERE):
                 return None
             raise
@@ -227,7 +227,7 @@ class ApprovingTransport(HvacTransport):
 
     # A request that was parked just now ----------------------------------------------
 
-    def _parked(self, call: Call, outcome: CallPending) -> Reply:
+    def _parked(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
         """Wait for the approval, or store the request for the next run, or withdraw it."""
         if outcome.parked is None:
             return self._swallowed(call, outcome)
@@ -245,7 +245,7 @@ class ApprovingTransport(HvacTransport):
             raise self._kept(stored)
         return self._waited(call, stored)
 
-    def _swallowed(self, call: Call, outcome: CallPending) -> Reply:
+    def _swallowed(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
         """Return an empty reply if it is legitimate: the object is as the call left it."""
         if approvals.may_wait(call) and approvals.shows(
             self._look(call.path, approvals.catalog_version(call)), call
@@ -253,7 +253,7 @@ class ApprovingTransport(HvacTransport):
             return outcome.reply
         raise parked.never_runs(call.method, call.path, outcome.reply)
 
-    def _described(self, call: Call, info: WrapInfo) -> StoredRequest:
+    def _described(self, call: OutgoingRequest, info: WrapInfo) -> StoredRequest:
         ends = self._now() + timedelta(seconds=info.ttl)
         login = self._end_of_login()
         version = approvals.catalog_version(call)
@@ -266,14 +266,14 @@ class ApprovingTransport(HvacTransport):
             version=version,
             namespace=namespace_of(call.path, self.server.namespace),
             digest=approvals.digest_of(call),
-            before=approvals.digest(self._look(call.path, version)) if looks else "",
+            before=approvals.body_digest(self._look(call.path, version)) if looks else "",
             run=self._run_id,
             scope=self._policy.scope,
             cluster=self._cluster(),
             expires_at=rfc3339(min(ends, login) if login else ends),
         )
 
-    def _waited(self, call: Call, stored: StoredRequest) -> Reply:
+    def _waited(self, call: OutgoingRequest, stored: StoredRequest) -> Reply:
         try:
             state = self._wait_for(stored)
         except BaseException:
@@ -287,11 +287,11 @@ class ApprovingTransport(HvacTransport):
             raise parked.gone_meanwhile(stored)
         return reply
 
-    def _executed_now(self, call: Call, stored: StoredRequest) -> Reply | None:
+    def _executed_now(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
         """Run a request that is in memory alone; store it after a lost reply."""
         try:
             return self._execute(call, stored)
-        except ServerUnreachable:
+        except ServerUnreachableError:
             self._kept(stored)
             raise
 
@@ -334,12 +334,12 @@ class ApprovingTransport(HvacTransport):
                 "POST",
                 "sys/control-group/request",
                 body={"accessor": stored.accessor},
-                headers=within(self, stored.path),
+                headers=namespace_header(self, stored.path),
                 idempotent=True,
             )
-        except BadRequest:
+        except BadRequestError:
             return RequestState.GONE
-        except Forbidden:
+        except ForbiddenError:
             approved = is_delivered(self, stored.token, stored.path)
             return RequestState.APPROVED if approved else RequestState.WAITING
         return approvals.state_in(reply)

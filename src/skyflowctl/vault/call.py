@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from skyflowctl.vault.failures import VaultError, failure
+from skyflowctl.vault.errors import VaultError, error_for
+from skyflowctl.vault.no_response import outcome_unknown
 from skyflowctl.vault.outcome import (
     CallDone,
     CallForwarded,
@@ -13,13 +14,12 @@ from skyflowctl.vault.outcome import (
     CallPending,
     CallRefused,
 )
-from skyflowctl.vault.retrying import Verdict
+from skyflowctl.vault.retry_rules import Disposition
 from skyflowctl.vault.transport import Reply
-from skyflowctl.vault.unanswered import unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class OutgoingRequest:
     """One request as it is sent, however often.
 
     Args:
@@ -49,7 +49,7 @@ class Call:
 class Try:
     """How one try ended: a reply, or why not. ``hurry``: the next address, at once."""
 
-    verdict: Verdict
+    verdict: Disposition
     error: VaultError | None = None
     reply: Reply | None = None
     asked_pause: float | None = None
@@ -57,20 +57,22 @@ class Try:
     limited: bool = False
 
 
-def outcome_of(call: Call, done: Try) -> CallOutcome:
+def call_outcome(call: OutgoingRequest, done: Try) -> CallOutcome:
     """Return what one try says about the request."""
     if done.reply is not None:
-        if done.verdict is Verdict.PENDING:
+        if done.verdict is Disposition.PENDING:
             return CallPending(done.reply, done.reply.wrap_info)
         return CallDone(done.reply)
-    error = done.error or failure(0, (), method=call.method, path=call.path)
+    error = done.error or error_for(0, (), method=call.method, path=call.path)
     match done.verdict:
-        case Verdict.FINAL | Verdict.NOT_APPLIED | Verdict.DONE | Verdict.PENDING:
+        case Disposition.FINAL | Disposition.NOT_APPLIED | Disposition.DONE | Disposition.PENDING:
             return CallRefused(error)
-        case Verdict.UNKNOWN:
-            return CallLost(error if call.idempotent else unknown(call.method, call.path, error))
-        case Verdict.REDIRECT:
-            told = error if call.idempotent else unknown(call.method, call.path, error)
+        case Disposition.UNKNOWN:
+            return CallLost(
+                error if call.idempotent else outcome_unknown(call.method, call.path, error)
+            )
+        case Disposition.REDIRECT:
+            told = error if call.idempotent else outcome_unknown(call.method, call.path, error)
             return CallForwarded(told)
         case _:
             assert_never(done.verdict)

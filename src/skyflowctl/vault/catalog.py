@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
-from skyflowctl.vault.answers import CatalogEntry
-from skyflowctl.vault.failures import NotFound, VaultError
+from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.live import LiveMount
+from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.transport import Transport
 
 _ROOT = "sys/plugins/catalog"
@@ -118,7 +118,7 @@ class Catalog:
             reply = self._transport.request(
                 "GET", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True
             )
-        except NotFound:
+        except NotFoundError:
             return None
         except VaultError as error:
             missing = _NO_FILE.search("\n".join(error.messages))

@@ -49,7 +49,7 @@ _CONNECT_SECONDS = 10.0
 _MAY_PASS = frozenset({502, 503, 504})
 
 
-class NotSent(Exception):
+class NotSentError(Exception):
     """The request never left: no connection. ``lasting``: trying again won't help.
 
     ``fix`` is what helps where it is not the network; else it is empty. ``foreign``: what
@@ -66,7 +66,7 @@ class NotSent(Exception):
         self.foreign = foreign
 
 
-class Lost(Exception):
+class NoResponseError(Exception):
     """The request was sent and no answer came back that can be read.
 
     ``broken``: something came, and it is no whole HTTP answer. ``lasting``: trying again
@@ -236,16 +236,18 @@ class Connection:
         except requests.exceptions.RequestException as error:
             raise self._explained(_told_apart(error), address) from None
         except (OSError, HTTPError, http.client.HTTPException) as error:
-            raise Lost(type(error).__name__) from None
+            raise NoResponseError(type(error).__name__) from None
         self._tls_ports[address] = False
         return received
 
-    def _explained(self, failed: NotSent | Lost, address: str) -> NotSent | Lost:
+    def _explained(
+        self, failed: NotSentError | NoResponseError, address: str
+    ) -> NotSentError | NoResponseError:
         """Return why there is no HTTP answer, where the port speaks TLS and was asked without."""
         unread = failed.reason in {_CLOSED, _NOT_HTTP}
         if not (unread and address.startswith("http:") and self._speaks_tls(address)):
             return failed
-        return NotSent(
+        return NotSentError(
             f"{failed.reason}: that port speaks TLS",
             lasting=True,
             fix=f"use {address.replace('http:', 'https:', 1)} as the address",
@@ -337,51 +339,51 @@ def _received(answer: requests.Response) -> Received:
     except AnswerTooLargeError:
         answer.close()
         reason = f"the answer is larger than {MOST_BYTES >> 20} MiB"
-        raise Lost(reason, broken=True, lasting=True) from None
+        raise NoResponseError(reason, broken=True, lasting=True) from None
     except (HTTPError, OSError, http.client.HTTPException) as error:
         answer.close()
         if isinstance(error, (ReadTimeoutError, TimeoutError)):
-            raise Lost("the answer did not end in time") from None
+            raise NoResponseError("the answer did not end in time") from None
         packed = isinstance(error, DecodeError)
         reason = "its content cannot be decompressed" if packed else "the answer is cut short"
-        raise Lost(reason, broken=True) from None
+        raise NoResponseError(reason, broken=True) from None
     return Received(answer.status_code, answer.headers, content)
 
 
-def _told_apart(error: requests.exceptions.RequestException) -> NotSent | Lost:
+def _told_apart(error: requests.exceptions.RequestException) -> NotSentError | NoResponseError:
     """Return whether the request was sent. Texts of requests hold the URL with its ctx."""
     if isinstance(error, requests.exceptions.SSLError):
         reason, fix = _tls_reason(error)
-        return NotSent(reason, lasting=True, fix=fix)
+        return NotSentError(reason, lasting=True, fix=fix)
     if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema)):
         return _proxy_failed(error)
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return NotSent("no connection in time")
+        return NotSentError("no connection in time")
     if isinstance(error, requests.exceptions.ConnectionError):
         told = error.args[0] if error.args else None
         return _connection_failed(getattr(told, "reason", told))
     timed_out = isinstance(error, requests.exceptions.Timeout)
-    return Lost("no answer in time" if timed_out else type(error).__name__)
+    return NoResponseError("no answer in time" if timed_out else type(error).__name__)
 
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_PROXY"
 
 
-def _proxy_failed(error: Exception) -> NotSent:
+def _proxy_failed(error: Exception) -> NotSentError:
     """Return what a proxy said instead of connecting; only its status is repeated."""
     told = _TUNNEL.search(str(error))
     if told is None:
-        return NotSent("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
+        return NotSentError("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
     status = int(told[1])
     if status == 407:
-        return NotSent(
+        return NotSentError(
             "the proxy on the way answered 407: it wants a login",
             lasting=True,
             fix="put the proxy's login into HTTPS_PROXY, or except the host in NO_PROXY",
             foreign=True,
         )
-    return NotSent(
+    return NotSentError(
         f"the proxy on the way answered {status}, and did not connect",
         lasting=status not in _MAY_PASS,
         fix=_CHECK_PROXY,
@@ -389,25 +391,25 @@ def _proxy_failed(error: Exception) -> NotSent:
     )
 
 
-def _connection_failed(cause: object) -> NotSent | Lost:
+def _connection_failed(cause: object) -> NotSentError | NoResponseError:
     if isinstance(cause, NameResolutionError):
-        return NotSent("its name cannot be resolved")
+        return NotSentError("its name cannot be resolved")
     if isinstance(cause, _NoSocketError):
-        return NotSent(cause.reason, lasting=True, fix=cause.fix)
+        return NotSentError(cause.reason, lasting=True, fix=cause.fix)
     if isinstance(cause, NewConnectionError):
         refused = "refused" in str(cause).lower()
-        return NotSent("connection refused" if refused else "no route to it")
+        return NotSentError("connection refused" if refused else "no route to it")
     said = cause.args[-1] if isinstance(cause, ProtocolError) and cause.args else None
     if not isinstance(said, http.client.HTTPException) or isinstance(said, ConnectionError):
-        return Lost(_CLOSED)
+        return NoResponseError(_CLOSED)
     if isinstance(said, http.client.BadStatusLine):
-        return NotSent(
+        return NotSentError(
             _NOT_HTTP,
             fix="use https:// if it is a TLS port; else check the address and its port",
             lasting=True,
             foreign=True,
         )
-    return Lost("the header of the answer is too long, or no HTTP header", broken=True)
+    return NoResponseError("the header of the answer is too long, or no HTTP header", broken=True)
 
 
 _CLOSED = "the connection was closed before the answer"

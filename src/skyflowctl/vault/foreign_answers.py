@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from skyflowctl.vault.failures import NotAServerError, server_texts
+from skyflowctl.vault.errors import NotAServerError, server_texts
 from skyflowctl.vault.server_state import is_health
 
 _OWN_HEADERS = frozenset({"x-vault-index", "x-vault-hostname", "x-vault-raft-node-id"})
@@ -31,7 +31,7 @@ _TRANSIENT = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerAnswer:
     """One HTTP answer as it came. ``body`` is its JSON object, {} for a good one without
     content, else None; ``headers`` have names in lower case; ``content`` is the raw body."""
 
@@ -48,7 +48,7 @@ class Answer:
         return self.status in _TRANSIENT
 
 
-def is_the_servers(answer: Answer) -> bool | None:
+def is_the_servers(answer: ServerAnswer) -> bool | None:
     """Tell whether a server of ours gave this answer; None: it may be anybody's."""
     body = answer.body
     if _OWN_HEADERS & answer.headers.keys():
@@ -74,13 +74,13 @@ def _is_the_servers_error(status: int, body: Mapping[str, Any]) -> bool | None:
     return None if texts or status < 500 else False
 
 
-def is_the_servers_redirect(answer: Answer) -> bool:
+def is_the_servers_redirect(answer: ServerAnswer) -> bool:
     """Tell whether a redirect is a standby's: 307 to the same path elsewhere."""
     parts = urlsplit(answer.headers.get("location", ""))
     return answer.status == 307 and unquote(parts.path) == f"/v1/{answer.path}"
 
 
-def not_a_server(answer: Answer, address: str) -> NotAServerError:
+def not_a_server(answer: ServerAnswer, address: str) -> NotAServerError:
     """Return the error for an answer that is no server's, with its likely cause."""
     cause, fix = _likely_cause(answer, address)
     return NotAServerError(
@@ -100,7 +100,7 @@ _PROXY = (
 )
 
 
-def _likely_cause(answer: Answer, address: str) -> tuple[str, str]:
+def _likely_cause(answer: ServerAnswer, address: str) -> tuple[str, str]:
     """Return what the answer looks like, and what to do about it."""
     status = answer.status
     if 300 <= status < 400:
@@ -124,7 +124,7 @@ _CAUSES: Mapping[int, tuple[str, str]] = {
 }
 
 
-def _redirect_cause(answer: Answer, address: str) -> tuple[str, str]:
+def _redirect_cause(answer: ServerAnswer, address: str) -> tuple[str, str]:
     parts = urlsplit(answer.headers.get("location", ""))
     if parts.scheme == "https" and parts.hostname == urlsplit(address).hostname:
         secure = f"https://{parts.netloc.rpartition('@')[2]}"
@@ -133,6 +133,6 @@ def _redirect_cause(answer: Answer, address: str) -> tuple[str, str]:
     return "with a redirect to a login page, or to another web server", _CHECK
 
 
-def _is_page(answer: Answer) -> bool:
+def _is_page(answer: ServerAnswer) -> bool:
     kind = answer.headers.get("content-type", "")
     return "html" in kind or answer.content.lstrip()[:1] == b"<"

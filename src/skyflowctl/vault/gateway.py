@@ -8,19 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from skyflowctl.vault import mounting, parsing, reading, revocations, rights, rotating
-from skyflowctl.vault.answers import Creds, EngineHealth, Node, ServerHealth, VerifyReport
+from skyflowctl.vault import decode, mounting, reading, revocations, rights, rotating
 from skyflowctl.vault.catalog import Catalog
-from skyflowctl.vault.failures import (
-    Conflict,
-    Forbidden,
-    NotAnEngine,
-    NotFound,
+from skyflowctl.vault.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotAnEngineError,
+    NotFoundError,
     RevokedKeyError,
-    SilentlyIgnored,
+    SilentlyIgnoredError,
 )
 from skyflowctl.vault.live import (
-    HistoryEntry,
+    CredentialVersion,
     LiveConfig,
     LiveMount,
     LiveRevocation,
@@ -28,6 +27,7 @@ from skyflowctl.vault.live import (
     LiveRotation,
     LiveState,
 )
+from skyflowctl.vault.responses import ClusterNode, Creds, EngineHealth, ServerHealth, VerifyReport
 from skyflowctl.vault.role_paths import role_path
 from skyflowctl.vault.rotating import CutOff, RolledBack
 from skyflowctl.vault.transport import Reply, Transport, WrapInfo
@@ -36,7 +36,7 @@ from skyflowctl.vault.transport import Reply, Transport, WrapInfo
 class Gateway:
     """The server as the rest of skyflowctl sees it.
 
-    Every method raises :class:`skyflowctl.vault.failures.VaultError`. Writes may be
+    Every method raises :class:`skyflowctl.vault.errors.VaultError`. Writes may be
     repeated: one whose reply was lost is sent again or compared with what is live.
     """
 
@@ -80,7 +80,7 @@ class Gateway:
         further = reading.engines(self.transport, [state.mounts[path] for path in paths])
         state = replace(state, engines={**state.engines, **further})
         for path in further:
-            with suppress(Forbidden):
+            with suppress(ForbiddenError):
                 state = self.with_history(state, [path])
         return state
 
@@ -96,12 +96,12 @@ class Gateway:
                 engines[path] = reading.with_past(engines[path], past, state.mounts[path])
         return replace(state, engines=engines)
 
-    def read_history(self, path: str) -> Mapping[int, HistoryEntry] | None:
+    def read_history(self, path: str) -> Mapping[int, CredentialVersion] | None:
         """Return entries by credential version; None when the engine has no history."""
-        return rotating.history(self.transport, path)
+        return rotating.read_history(self.transport, path)
 
     def revoked_keys(
-        self, path: str, config: LiveConfig, history: Mapping[int, HistoryEntry] | None = None
+        self, path: str, config: LiveConfig, history: Mapping[int, CredentialVersion] | None = None
     ) -> Mapping[str, LiveRevocation]:
         """Return the keys that cut-offs of a mount revoked; a history of None is read here."""
         if history is None and config.api.has("history"):
@@ -117,7 +117,7 @@ class Gateway:
 
     def read_mount(self, path: str) -> LiveMount | None:
         """Return one mount's entry, or None when nothing is mounted there."""
-        return mounting.read(self.transport, path)
+        return mounting.read_mount(self.transport, path)
 
     def enable_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
         """Mount a secrets engine and return what the server made of it.
@@ -158,13 +158,13 @@ class Gateway:
 
     def list_audited_headers(self) -> Mapping[str, bool] | None:
         """Return header names in lower case to whether they are hashed; None: not permitted."""
-        return reading.audited_headers(self.transport)
+        return reading.read_audited_headers(self.transport)
 
     # The engine: config --------------------------------------------------------
 
     def read_config(self, path: str) -> LiveConfig:
         """Return a mount's config; an unconfigured one has ``configured`` False."""
-        return reading.config(self.transport, path)
+        return reading.read_config(self.transport, path)
 
     def engine_config(self, path: str) -> LiveConfig:
         """Return a mount's config where the mount's type is not known to be ours.
@@ -175,14 +175,14 @@ class Gateway:
         """
         try:
             found = self.read_config(path)
-        except NotFound as error:
-            if type(error) is NotFound:
-                raise NotAnEngine.at(path, cause=error) from None
+        except NotFoundError as error:
+            if type(error) is NotFoundError:
+                raise NotAnEngineError.at(path, cause=error) from None
             raise
         # One with the basic API says nothing before its first config; its health does.
         told = "credentials_configured" in found.raw
         if not told and not reading.tells_health(self.transport, path):
-            raise NotAnEngine.at(path)
+            raise NotAnEngineError.at(path)
         if not found.configured and found.revoked is None:
             found = reading.with_mark(found, revocations.options_of(self.transport, path))
         return found
@@ -206,12 +206,12 @@ class Gateway:
         body = _with_cas(fields, cas)
         try:
             data = self._write("POST", f"{path}/config", body).data
-            return data or rotating.settle_basic_write(self.transport, path, fields)
+            return data or rotating.confirm_basic_write(self.transport, path, fields)
         except RevokedKeyError:
             raise
-        except Conflict:
+        except ConflictError:
             live = self.read_config(path)
-            if not parsing.config_equals(live, fields):
+            if not decode.config_equals(live, fields):
                 raise
             return live.raw
 
@@ -277,7 +277,7 @@ class Gateway:
             reason: 1 to 200 printable characters; empty: none is given.
             run: the id of the run that does it.
         """
-        return rotating.cut_off(self.transport, path, reason, run)
+        return rotating.destroy_credentials(self.transport, path, reason, run)
 
     # The engine: roles ---------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Gateway:
     def read_role(self, path: str, name: str) -> LiveRole | None:
         """Return one role, or None when there is none of that name."""
         role_path(path, "roles", name)
-        return reading.role(self.transport, path, name)
+        return reading.read_role(self.transport, path, name)
 
     def write_role(
         self, path: str, name: str, fields: Mapping[str, Any], *, cas: int | None = None
@@ -302,9 +302,9 @@ class Gateway:
         try:
             data = self._write("POST", where, _with_cas(fields, cas)).data
             return data or reading.check_role_kept(self.transport, path, name, fields)
-        except Conflict:
+        except ConflictError:
             live = self.read_role(path, name)
-            if live is None or not parsing.role_equals(live, fields):
+            if live is None or not decode.role_equals(live, fields):
                 raise
             return {"version": live.version}
 
@@ -318,7 +318,7 @@ class Gateway:
         """Read a token: a string ctx as a query parameter, an object ctx as a JSON body."""
         reply = self._creds(path, role, ctx, None)
         if "access_token" not in (reply.data or {}):
-            raise NotAnEngine.at(path)
+            raise NotAnEngineError.at(path)
         return Creds.parse(reply.data or {}, reply.request_id)
 
     def wrapped_creds(
@@ -327,7 +327,7 @@ class Gateway:
         """Have a token minted and kept by the server behind a single-use wrapping token."""
         wrapped = self._creds(path, role, ctx, wrap_ttl).wrap_info
         if wrapped is None:
-            raise SilentlyIgnored(
+            raise SilentlyIgnoredError(
                 "the server did not wrap the answer",
                 why="something between here and it dropped the X-Vault-Wrap-TTL header",
                 fix="name the server's own address",
@@ -364,12 +364,12 @@ class Gateway:
         """Return the asked node's state, also when it is sealed or a standby."""
         codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
         reply = self.transport.request("GET", "sys/health", params=codes, idempotent=True)
-        return parsing.server_health(reply.status, reply.body)
+        return decode.server_health(reply.status, reply.body)
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[ClusterNode, ...]:
         """Return the cluster's nodes; one without HA answers with none."""
         reply = self._read("GET", "sys/ha-status")
-        return tuple(parsing.node(raw) for raw in (reply.data or {}).get("nodes") or ())
+        return tuple(decode.node(raw) for raw in (reply.data or {}).get("nodes") or ())
 
     def capabilities(self, paths: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Return what this token may do at each path (``read``, ``deny``, ``root`` …)."""

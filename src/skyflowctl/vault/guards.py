@@ -12,7 +12,7 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
-from skyflowctl.vault.failures import BadRequest, Forbidden, GuardedError, NotFound
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, GuardedError, NotFoundError
 from skyflowctl.vault.rights import capabilities
 from skyflowctl.vault.transport import Transport, encode_body
 
@@ -80,11 +80,11 @@ class Guards:
             if error.problems[0].code == "control_group_without_ttl":
                 raise
             return True
-        except Forbidden:
+        except ForbiddenError:
             if not self._may_write(path):
                 raise
             return None
-        except (BadRequest, NotFound):
+        except (BadRequestError, NotFoundError):
             return False
         return False
 
@@ -92,6 +92,6 @@ class Guards:
         """Whether this login may write to a path; True also where it may not ask."""
         try:
             held = capabilities(self._transport, [path])[path]
-        except Forbidden:
+        except ForbiddenError:
             return True
         return bool({"create", "update"} & set(held))

@@ -2,30 +2,30 @@
 
 from collections.abc import Mapping
 
-from skyflowctl.vault.failures import (
+from skyflowctl.vault.errors import (
     BASIC_MINT_FAILED,
-    BadRequest,
+    BadRequestError,
     DrSecondaryError,
-    Forbidden,
+    ForbiddenError,
     GuardedError,
-    NotFound,
-    PluginMissing,
+    NotFoundError,
+    PluginMissingError,
     RemovedFromClusterError,
-    Sealed,
+    SealedError,
     StandbyWithoutLeaderError,
-    TokenServiceFailed,
+    TokenServiceFailedError,
     UninitializedError,
     VaultError,
     says_not_configured,
 )
 
 HEALTH_STATES: Mapping[type[VaultError], str] = {
-    PluginMissing: "plugin_missing",
-    NotFound: "not_mounted",
-    Forbidden: "forbidden",
+    PluginMissingError: "plugin_missing",
+    NotFoundError: "not_mounted",
+    ForbiddenError: "forbidden",
     GuardedError: "forbidden",
     UninitializedError: "uninitialized",
-    Sealed: "sealed",
+    SealedError: "sealed",
     DrSecondaryError: "dr_secondary",
     StandbyWithoutLeaderError: "standby_without_leader",
     RemovedFromClusterError: "removed",
@@ -34,13 +34,13 @@ HEALTH_STATES: Mapping[type[VaultError], str] = {
 
 def health_state(error: VaultError) -> str:
     """Return the health state (DESIGN.md section 3) that a failed engine request means."""
-    if isinstance(error, TokenServiceFailed):
+    if isinstance(error, TokenServiceFailedError):
         return "refused" if error.refused else "token_service_unreachable"
-    if isinstance(error, BadRequest) and says_not_configured(error):
+    if isinstance(error, BadRequestError) and says_not_configured(error):
         return "unconfigured"
-    if isinstance(error, BadRequest) and error.says("was written by a newer engine"):
+    if isinstance(error, BadRequestError) and error.says("was written by a newer engine"):
         return "plugin_missing"  # the one that this mount needs is not the one that runs
-    if isinstance(error, BadRequest) and error.says(BASIC_MINT_FAILED):
+    if isinstance(error, BadRequestError) and error.says(BASIC_MINT_FAILED):
         return "refused"
     for kind, state in HEALTH_STATES.items():
         if isinstance(error, kind):

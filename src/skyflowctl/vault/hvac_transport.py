@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from skyflowctl.errors import Problem
 from skyflowctl.vault.answer_reader import AnswerReader
-from skyflowctl.vault.call import Call, Try, outcome_of
+from skyflowctl.vault.call import OutgoingRequest, Try, call_outcome
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.failures import Busy
-from skyflowctl.vault.foreign_answers import Answer, is_the_servers_redirect, not_a_server
+from skyflowctl.vault.errors import BusyError
+from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
 from skyflowctl.vault.guards import Guards
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
+from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
 from skyflowctl.vault.outcome import (
     CallDone,
     CallForwarded,
@@ -26,16 +27,15 @@ from skyflowctl.vault.outcome import (
     CallRefused,
 )
 from skyflowctl.vault.raw_answers import as_answer, origin
-from skyflowctl.vault.retrying import Patience, Verdict
+from skyflowctl.vault.retry_rules import Disposition, RetryBudget
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, ServerInfo, encode_body, holds_secret
-from skyflowctl.vault.unanswered import no_answer, no_connection, unnamed_host
 from skyflowctl.vault.waits import WaitMonitor, seconds_left
 from skyflowctl.vault.wrapping import given_up, is_delivered
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
-    from skyflowctl.vault.connection import Connection, NotSent
+    from skyflowctl.vault.connection import Connection, NotSentError
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
@@ -159,7 +159,7 @@ class HvacTransport:
         """Send one request and return its good answer; see :class:`Transport`."""
         with self._lock:
             self._made += 1
-        call = Call(
+        call = OutgoingRequest(
             method=method,
             path=path,
             params=params,
@@ -184,7 +184,7 @@ class HvacTransport:
     def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
         """Do nothing: this transport stores no requests."""
 
-    def _do(self, call: Call) -> Reply:
+    def _do(self, call: OutgoingRequest) -> Reply:
         """Send one request and return its good answer."""
         if call.fresh and not (self._index.cluster or self._asked_for_cluster):
             self._learn_cluster()
@@ -203,7 +203,7 @@ class HvacTransport:
             case _:
                 assert_never(outcome)
 
-    def _parked(self, call: Call, outcome: CallPending) -> Reply:
+    def _parked(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
         """Withdraw a request that waits for an approval: nobody here waits with it.
 
         Raises:
@@ -248,61 +248,64 @@ class HvacTransport:
         made._reader.server_was_seen = self._reader.server_was_seen  # noqa: SLF001 - its own
         return made
 
-    def _persist(self, call: Call) -> CallOutcome:
+    def _persist(self, call: OutgoingRequest) -> CallOutcome:
         """Send until there is an answer to rely on, or time or patience is over."""
         now = self._monotonic()
         deadline = now + seconds_left(self._timeout)
-        patience = Patience(deadline, now, self._target.max_retries)
+        patience = RetryBudget(deadline, now, self._target.max_retries)
         lost = False
         while True:
             patience.tries += 1
             done = self._try(call, patience)
-            outcome = outcome_of(call, done)
+            outcome = call_outcome(call, done)
             if isinstance(outcome, CallPending):
                 return replace(outcome, resent=lost)
             if isinstance(outcome, CallDone):
                 return outcome
             lost = lost or isinstance(outcome, CallLost)
-            if done.verdict is Verdict.FINAL or not self._again(call, done, patience):
+            if done.verdict is Disposition.FINAL or not self._again(call, done, patience):
                 return outcome
             pause = 0.0 if done.hurry else patience.pause(done.asked_pause)
             if not patience.allows(self._monotonic(), pause):
                 return outcome
             self._sleep(pause)
 
-    def _again(self, call: Call, done: Try, patience: Patience) -> bool:
+    def _again(self, call: OutgoingRequest, done: Try, patience: RetryBudget) -> bool:
         """Whether this outcome may be tried again, by what is known about the request."""
-        if done.verdict in {Verdict.UNKNOWN, Verdict.REDIRECT} and not call.idempotent:
+        if done.verdict in {Disposition.UNKNOWN, Disposition.REDIRECT} and not call.idempotent:
             return False
-        if done.verdict is Verdict.REDIRECT:
+        if done.verdict is Disposition.REDIRECT:
             within = patience.redirect_allowed(self._monotonic())
             return within and patience.tries_left(limited=False)
         return done.hurry or patience.tries_left(limited=done.limited)
 
-    def _try(self, call: Call, patience: Patience) -> Try:
+    def _try(self, call: OutgoingRequest, patience: RetryBudget) -> Try:
         """Send once, following redirects to named hosts."""
-        from skyflowctl.vault.connection import Lost, NotSent
+        from skyflowctl.vault.connection import NoResponseError, NotSentError
 
         number = self._current
         address = self._addresses[number]
         for _ in range(_MAX_HOPS):
             try:
                 done, location = self._send(address, call, patience)
-            except NotSent as gone:
+            except NotSentError as gone:
                 return self._not_sent(call, number, address, gone)
-            except Lost as lost:
+            except NoResponseError as lost:
                 self._next_address(number)
                 return self._reader.lost(call, address, lost)
             if location is None:
                 return self._settled(done, number)
             if location not in self._addresses:
-                return Try(Verdict.REDIRECT, unnamed_host(call.method, call.path, location))
+                return Try(Disposition.REDIRECT, unnamed_host(call.method, call.path, location))
             address = location
         return Try(
-            Verdict.UNKNOWN, no_answer(call.method, call.path, address, "it redirects in a circle")
+            Disposition.UNKNOWN,
+            no_response_error(call.method, call.path, address, "it redirects in a circle"),
         )
 
-    def _send(self, address: str, call: Call, patience: Patience) -> tuple[Try, str | None]:
+    def _send(
+        self, address: str, call: OutgoingRequest, patience: RetryBudget
+    ) -> tuple[Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
         if self._target.rate_limit is not None:
             self._target.rate_limit.wait()
@@ -321,30 +324,32 @@ class HvacTransport:
         if not 300 <= answer.status < 400:
             return self._reader.read(call, answer, address), None
         if not is_the_servers_redirect(answer):
-            return Try(Verdict.FINAL, not_a_server(answer, address)), None
-        return Try(Verdict.REDIRECT), origin(answer.headers.get("location", ""), address)
+            return Try(Disposition.FINAL, not_a_server(answer, address)), None
+        return Try(Disposition.REDIRECT), origin(answer.headers.get("location", ""), address)
 
-    def _consistency(self, call: Call) -> dict[str, str]:
+    def _consistency(self, call: OutgoingRequest) -> dict[str, str]:
         return {} if self._local else self._index.headers(fresh=call.fresh)
 
     def _settled(self, done: Try, number: int) -> Try:
         """Turn to another node after one that is sealed or has no leader, if there is one."""
-        if done.verdict is not Verdict.NOT_APPLIED or isinstance(done.error, Busy):
+        if done.verdict is not Disposition.NOT_APPLIED or isinstance(done.error, BusyError):
             return done
         self._next_address(number)
         sealed = done.error is not None and done.error.status == 503 and done.error.says("sealed")
         if sealed and len(self._addresses) == 1:
-            return replace(done, verdict=Verdict.FINAL)
+            return replace(done, verdict=Disposition.FINAL)
         return replace(done, limited=sealed or done.limited)
 
-    def _not_sent(self, call: Call, number: int, address: str, gone: NotSent) -> Try:
+    def _not_sent(
+        self, call: OutgoingRequest, number: int, address: str, gone: NotSentError
+    ) -> Try:
         """No connection: try the next address; before the first success only once each."""
         error = no_connection(call.method, call.path, address, gone)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
         if gone.lasting or (last and (self._local or not self._reached)):
-            return Try(Verdict.FINAL, error)
-        return Try(Verdict.NOT_APPLIED, error, hurry=not last)
+            return Try(Disposition.FINAL, error)
+        return Try(Disposition.NOT_APPLIED, error, hurry=not last)
 
     def _next_address(self, number: int) -> None:
         """Turn to the address after this one, unless another thread already has."""
@@ -367,9 +372,9 @@ class HvacTransport:
             self._asked_for_cluster = True
             self._index.learn_cluster(str((answer.body or {}).get("cluster_id") or ""))
 
-    def _ask_health(self, address: str) -> Answer | None:
+    def _ask_health(self, address: str) -> ServerAnswer | None:
         """Ask an address for its health, without the token; None: no answer."""
-        from skyflowctl.vault.connection import Lost, NotSent
+        from skyflowctl.vault.connection import NoResponseError, NotSentError
 
         try:
             raw = self._connection().send(
@@ -381,7 +386,7 @@ class HvacTransport:
                 seconds=max(0.1, seconds_left(min(_HEALTH_SECONDS, self._timeout))),
                 with_token=False,
             )
-        except (NotSent, Lost):
+        except (NotSentError, NoResponseError):
             return None
         return as_answer("GET", "sys/health", raw)
 

@@ -121,7 +121,7 @@ def way_out(mount: str, api: EngineApi = FULL_API) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class CredentialVersion:
     """One credential version that a mount has had; ``kept``: it can be rolled back to.
 
     ``revoked`` is the cut-off that destroyed it, and stays."""

@@ -11,8 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from skyflowctl.engine.contract import EngineError, Operation, Request, StorageError
-from skyflowctl.engine.contract import Reply as EngineReply
+from skyflowctl.engine.contract import (
+    EngineError,
+    EngineReply,
+    EngineRequest,
+    Operation,
+    StorageError,
+)
 
 _OPERATIONS = {"GET": Operation.READ, "LIST": Operation.LIST, "DELETE": Operation.DELETE}
 _SYSTEM_TYPES = {"sys": "system", "cubbyhole": "cubbyhole", "identity": "identity"}
@@ -25,24 +30,24 @@ _CONFIG_LISTS = (
 _CONFIG_NUMBERS = ("default_lease_ttl", "max_lease_ttl")
 
 
-class HostedEngine(Protocol):
+class MountedEngine(Protocol):
     """What is asked of an engine that is mounted here."""
 
-    async def handle(self, request: Request) -> EngineReply:
+    async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request."""
 
-    async def exists(self, request: Request) -> bool | None:
+    async def exists(self, request: EngineRequest) -> bool | None:
         """Whether a write would change something that is there; None: no such path."""
 
 
 class EngineMaker(Protocol):
     """Makes the engine of a new mount."""
 
-    def __call__(self, path: str, options: Mapping[str, str]) -> HostedEngine:
+    def __call__(self, path: str, options: Mapping[str, str]) -> MountedEngine:
         """Return an engine with its own storage, empty or seeded, for a mount and its options."""
 
 
-class Refusal(Exception):
+class HttpError(Exception):
     """A bad answer: status and the server's text."""
 
     def __init__(self, status: int, *texts: str) -> None:
@@ -52,7 +57,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MemoryRequest:
     """One request as it arrives here."""
 
     method: str
@@ -72,7 +77,7 @@ class Mounted:
     """One mount: its entry in ``sys/mounts``, and its engine when it is of our type."""
 
     entry: dict[str, Any]
-    engine: HostedEngine | None = None
+    engine: MountedEngine | None = None
 
 
 @dataclass(slots=True)
@@ -103,12 +108,12 @@ class MemoryServer:
             "args": [],
         }
 
-    async def answer(self, question: Question) -> tuple[int, dict[str, Any]]:
+    async def answer(self, question: MemoryRequest) -> tuple[int, dict[str, Any]]:
         """Return status and body of the answer to one request."""
         request_id = str(uuid.uuid4())
         try:
             data = await self._route(question, request_id)
-        except Refusal as refusal:
+        except HttpError as refusal:
             return refusal.status, {"errors": list(refusal.texts)}
         if data is None:
             return 204, {}
@@ -126,13 +131,13 @@ class MemoryServer:
         seconds = int(ttl.rstrip("smh")) * {"m": 60, "h": 3600}.get(ttl[-1], 1)
         return {"request_id": body["request_id"], "wrap_info": info | {"ttl": seconds}}
 
-    async def _route(self, question: Question, request_id: str) -> Mapping[str, Any] | None:
+    async def _route(self, question: MemoryRequest, request_id: str) -> Mapping[str, Any] | None:
         if question.path.startswith("sys/"):
             return _System(self).answer(question)
         for path, mounted in self.mounts.items():
             if mounted.engine and question.path.startswith(path + "/"):
-                return await _ask(mounted.engine, path, question, request_id)
-        raise Refusal(404, f'no handler for route "{question.path}". route entry not found.')
+                return await _dispatch(mounted.engine, path, question, request_id)
+        raise HttpError(404, f'no handler for route "{question.path}". route entry not found.')
 
     def enable(self, path: str, body: Mapping[str, Any]) -> None:
         """Mount an engine.
@@ -142,11 +147,11 @@ class MemoryServer:
         """
         for used in self.mounts:
             if (path + "/").startswith(used + "/") or (used + "/").startswith(path + "/"):
-                raise Refusal(400, f"path is already in use at {used}/")
+                raise HttpError(400, f"path is already in use at {used}/")
         kind = str(body.get("type", ""))
         hosted = kind == self.plugin_name
         if not hosted and kind != "kv":
-            raise Refusal(400, f"plugin not found in the catalog: {kind}")
+            raise HttpError(400, f"plugin not found in the catalog: {kind}")
         entry = _entry(kind, body)
         if hosted:
             wanted = (body.get("config") or {}).get("plugin_version") or self.plugin_version
@@ -181,7 +186,7 @@ class MemoryServer:
 
     def _check_version(self, version: str) -> None:
         if (self.plugin_name, version) not in self.catalog:
-            raise Refusal(400, f"plugin not found in the catalog: {self.plugin_name}")
+            raise HttpError(400, f"plugin not found in the catalog: {self.plugin_name}")
 
 
 def _entry(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,11 +210,11 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
     return config | {"force_no_cache": False}
 
 
-async def _ask(
-    engine: HostedEngine, path: str, question: Question, request_id: str
+async def _dispatch(
+    engine: MountedEngine, path: str, question: MemoryRequest, request_id: str
 ) -> Mapping[str, Any] | None:
     """Ask a mounted engine as a server does: existence check first, statuses after."""
-    request = Request(
+    request = EngineRequest(
         operation=_OPERATIONS.get(question.method, Operation.UPDATE),
         path=question.path[len(path) + 1 :],
         data=question.body if question.writes else dict(question.params),
@@ -223,15 +228,15 @@ async def _ask(
             request = _as_create(request)
         reply = await engine.handle(request)
     except EngineError as error:
-        raise Refusal(error.status, error.message) from None
+        raise HttpError(error.status, error.message) from None
     except StorageError as error:
-        raise Refusal(500, str(error)) from None
+        raise HttpError(500, str(error)) from None
     if reply.data is None and request.operation in {Operation.READ, Operation.LIST}:
-        raise Refusal(404)
+        raise HttpError(404)
     return reply.data
 
 
-def _as_create(request: Request) -> Request:
+def _as_create(request: EngineRequest) -> EngineRequest:
     return replace(request, operation=Operation.CREATE)
 
 
@@ -241,7 +246,7 @@ class _System:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    def answer(self, question: Question) -> Mapping[str, Any] | None:
+    def answer(self, question: MemoryRequest) -> Mapping[str, Any] | None:
         """Return the data of the answer; None for 204."""
         path = question.path.removeprefix("sys/")
         for prefix, handler in (
@@ -253,7 +258,7 @@ class _System:
                 return handler(question, path.removeprefix(prefix).strip("/"))
         return self._other(question, path)
 
-    def _other(self, question: Question, path: str) -> Mapping[str, Any] | None:
+    def _other(self, question: MemoryRequest, path: str) -> Mapping[str, Any] | None:
         if path == "health":
             return {
                 "initialized": True,
@@ -272,16 +277,16 @@ class _System:
         if path == "plugins/reload/backend":
             self._server.reload(question.body)
             return {"reload_id": str(uuid.uuid4())}
-        raise Refusal(404, "unsupported path")
+        raise HttpError(404, "unsupported path")
 
     def _unwrap(self, token: str) -> Mapping[str, Any]:
         body = self._server.wrapped.pop(token, None)
         if body is None:
-            raise Refusal(400, "wrapping token is not valid or does not exist")
+            raise HttpError(400, "wrapping token is not valid or does not exist")
         data: Mapping[str, Any] = body["data"]
         return data
 
-    def _mounts(self, question: Question, path: str) -> Mapping[str, Any] | None:
+    def _mounts(self, question: MemoryRequest, path: str) -> Mapping[str, Any] | None:
         mounts = self._server.mounts
         if not path:
             return {f"{name}/": mounted.entry for name, mounted in mounts.items()}
@@ -294,13 +299,13 @@ class _System:
             self._server.enable(name, question.body)
             return None
         if name not in mounts:
-            raise Refusal(400, f"No secret engine mount at {name}/")
+            raise HttpError(400, f"No secret engine mount at {name}/")
         if tuned:
             self._server.tune(name, question.body)
             return None
         return mounts[name].entry
 
-    def _headers(self, question: Question, name: str) -> Mapping[str, Any] | None:
+    def _headers(self, question: MemoryRequest, name: str) -> Mapping[str, Any] | None:
         headers = self._server.audited_headers
         if not name:
             return {"headers": {header: {"hmac": hmac} for header, hmac in headers.items()}}
@@ -310,7 +315,7 @@ class _System:
             headers[name.lower()] = bool(question.body.get("hmac"))
         return None
 
-    def _catalog(self, question: Question, rest: str) -> Mapping[str, Any] | None:
+    def _catalog(self, question: MemoryRequest, rest: str) -> Mapping[str, Any] | None:
         catalog = self._server.catalog
         if not rest:
             return {"detailed": [_listed(key, raw) for key, raw in catalog.items()]}
@@ -323,7 +328,7 @@ class _System:
             catalog.pop((name, version), None)
             return None
         if (name, version) not in catalog:
-            raise Refusal(404)
+            raise HttpError(404)
         return _listed((name, version), catalog[name, version])
 
 

@@ -13,11 +13,11 @@ from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault import seeding
-from skyflowctl.vault.failures import failure, server_texts
+from skyflowctl.vault.errors import error_for, server_texts
 from skyflowctl.vault.live import LiveConfig, LiveState
-from skyflowctl.vault.memory_server import MemoryServer, Question
+from skyflowctl.vault.memory_server import MemoryRequest, MemoryServer
+from skyflowctl.vault.no_response import unnamed_host
 from skyflowctl.vault.transport import Reply, ServerInfo, Transport, encode_body, make_reply
-from skyflowctl.vault.unanswered import unnamed_host
 from skyflowctl.version import semver
 
 _T = TypeVar("_T")
@@ -122,10 +122,10 @@ class MemoryTransport:
             self._made += 1
         sent = {**(headers or {}), **({"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {})}
         plain = {} if body is None else json.loads(encode_body(body))
-        question = Question(method, path, plain, params or {}, sent)
+        question = MemoryRequest(method, path, plain, params or {}, sent)
         status, answer = self._run(self._server.answer(question))
         if status >= 300:
-            raise failure(status, server_texts(answer), method=method, path=path)
+            raise error_for(status, server_texts(answer), method=method, path=path)
         return make_reply(status, answer, {})
 
     def refuse_guarded(self, method: str, path: str) -> None:

@@ -6,30 +6,35 @@ A lost reply is settled by looking: what is mounted there is ours if it is what 
 from collections.abc import Mapping
 from typing import Any
 
-from skyflowctl.vault import parsing
-from skyflowctl.vault.failures import BadRequest, OutcomeUnknown, PathInUse, SilentlyIgnored
+from skyflowctl.vault import decode
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    OutcomeUnknownError,
+    PathInUseError,
+    SilentlyIgnoredError,
+)
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.transport import Transport
 
 
-def read(transport: Transport, path: str) -> LiveMount | None:
+def read_mount(transport: Transport, path: str) -> LiveMount | None:
     """Return one mount's entry, or None when nothing is mounted there."""
     try:
         reply = transport.request("GET", f"sys/mounts/{path}", idempotent=True, fresh=True)
-    except BadRequest as error:
+    except BadRequestError as error:
         if error.says("No secret engine mount"):
             return None
         raise
-    return parsing.mount(path, reply.data or {})
+    return decode.mount(path, reply.data or {})
 
 
 def enable(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
     """Mount a secrets engine; see :meth:`Gateway.enable_mount`."""
     try:
         _enable(transport, path, fields)
-    except OutcomeUnknown:
+    except OutcomeUnknownError:
         return _enable_again(transport, path, fields)
-    except BadRequest as error:
+    except BadRequestError as error:
         return _made_by_another(transport, path, fields, error)
     return _confirmed(transport, path, fields)
 
@@ -41,29 +46,29 @@ def tune(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMoun
 
 
 def _enable(transport: Transport, path: str, fields: Mapping[str, Any]) -> None:
-    body = parsing.enable_body(fields)
+    body = decode.enable_body(fields)
     transport.request("POST", f"sys/mounts/{path}", body=body, idempotent=False, fresh=True)
 
 
 def _made_by_another(
-    transport: Transport, path: str, fields: Mapping[str, Any], error: BadRequest
+    transport: Transport, path: str, fields: Mapping[str, Any], error: BadRequestError
 ) -> LiveMount:
     """Return what somebody mounted there meanwhile, if it is what was to be mounted."""
     if not error.says("path is already in use"):
         raise error
-    live = read(transport, path)
-    if live is None or parsing.ignored_fields(live, fields):
-        raise PathInUse.at(path, error) from None
+    live = read_mount(transport, path)
+    if live is None or decode.ignored_fields(live, fields):
+        raise PathInUseError.at(path, error) from None
     return live
 
 
 def _enable_again(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
     """Enable after a lost reply: what is mounted there now is ours if it is equal."""
-    if read(transport, path) is not None:
+    if read_mount(transport, path) is not None:
         return _confirmed(transport, path, fields)
     try:
         _enable(transport, path, fields)
-    except BadRequest as error:
+    except BadRequestError as error:
         if not error.says("path is already in use"):
             raise
     return _confirmed(transport, path, fields)
@@ -71,10 +76,10 @@ def _enable_again(transport: Transport, path: str, fields: Mapping[str, Any]) ->
 
 def _confirmed(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
     """Read a mount back and compare: servers accept what they then ignore."""
-    live = read(transport, path)
-    ignored = ["path"] if live is None else parsing.ignored_fields(live, fields)
+    live = read_mount(transport, path)
+    ignored = ["path"] if live is None else decode.ignored_fields(live, fields)
     if live is None or ignored:
-        raise SilentlyIgnored(
+        raise SilentlyIgnoredError(
             f"the server accepted and ignored {', '.join(ignored)}: {path}",
             why="it does not change these fields in place, or does not know them",
             fix="check the server's version, or change the field as its manual says",

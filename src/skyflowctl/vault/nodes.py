@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.vault.answers import VerifyReport
 from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
-from skyflowctl.vault.failures import Forbidden, NotFound
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError
+from skyflowctl.vault.responses import VerifyReport
 from skyflowctl.vault.server_state import ServerState, server_state
 from skyflowctl.vault.transport import Reply, Transport
 
@@ -20,7 +20,7 @@ _ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class NodeIdentity:
     """Who a node is, by its own words.
 
     Args:
@@ -49,7 +49,7 @@ class NodeReport:
     reached: bool
 
 
-def identify(transport: Transport) -> Identity:
+def identify_node(transport: Transport) -> NodeIdentity:
     """Ask a node who it is; ``sys/health`` is always answered at the spot.
 
     Raises:
@@ -59,7 +59,7 @@ def identify(transport: Transport) -> Identity:
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
     health = transport.request("GET", "sys/health", params=codes, idempotent=True)
     state = server_state(health.status, {"initialized": True, **health.body})
-    return Identity(
+    return NodeIdentity(
         node_id=_node_id(health),
         cluster_id=str(health.body.get("cluster_id") or ""),
         sealed=state in {ServerState.SEALED, ServerState.UNINITIALIZED},
@@ -77,7 +77,7 @@ def tells_index(transport: Transport) -> bool:
     path = "auth/token/lookup-self"
     try:
         reply = transport.request("GET", path, headers=_ITSELF, idempotent=True)
-    except Forbidden:
+    except ForbiddenError:
         return False
     return INDEX_HEADER.lower() in reply.headers
 
@@ -115,8 +115,8 @@ def holds_config_at(transport: Transport, path: str, index: str, *, itself: bool
     headers = _headers(index, itself=itself)
     try:
         transport.request("GET", f"{path}/config", headers=headers, idempotent=True)
-    except NotFound as error:
-        if type(error) is not NotFound or not error.empty:
+    except NotFoundError as error:
+        if type(error) is not NotFoundError or not error.empty:
             raise
         return False
     return True

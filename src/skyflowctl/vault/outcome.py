@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skyflowctl.vault.failures import VaultError
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.transport import Reply, WrapInfo
 
 

@@ -1,14 +1,14 @@
 """Errors of requests that a control group has parked, or that can never run."""
 
 from skyflowctl.errors import AwaitingApprovalError, Problem
-from skyflowctl.vault.failures import Forbidden, GuardedError, VaultError
+from skyflowctl.vault.errors import ForbiddenError, GuardedError, VaultError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.transport import Reply
 
 _CAPABILITY = {"GET": "read", "LIST": "list"}
 
 
-class ApprovalNeededError(Forbidden):
+class ApprovalNeededError(ForbiddenError):
     """A control group guards a read; the request was withdrawn."""
 
     default_code = "read-needs-approval"
@@ -114,7 +114,7 @@ def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedE
     )
 
 
-def changed_meanwhile(request: StoredRequest) -> GuardedError:
+def object_changed(request: StoredRequest) -> GuardedError:
     """Return the error for an approved request whose object changed before it ran."""
     return GuardedError(
         f"the object changed after the request was sent: v1/{request.path}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import InvalidInput, Refused, os_reason
+from skyflowctl.errors import InvalidInputError, RefusedError, os_reason
 from skyflowctl.private_files import (
     locked_private,
     make_private_folder,
@@ -25,7 +25,7 @@ from skyflowctl.private_files import (
 from skyflowctl.secret import Secret
 from skyflowctl.secretrefs import keyring
 
-FORMAT = "skyflowctl-pending/1"
+PENDING_FORMAT = "skyflowctl-pending/1"
 SERVICE = "skyflowctl pending requests"
 _MAX_BYTES = 4 * 1024 * 1024
 
@@ -81,7 +81,7 @@ class StoredRequest:
         return {**fields, "token": self.token.reveal()}
 
 
-Change = Callable[[list[StoredRequest]], list[StoredRequest]]
+StoreChange = Callable[[list[StoredRequest]], list[StoredRequest]]
 
 
 class PendingStore(Protocol):
@@ -98,7 +98,7 @@ class PendingStore(Protocol):
             SkyflowctlError: it cannot be read.
         """
 
-    def change(self, change: Change) -> None:
+    def change(self, change: StoreChange) -> None:
         """Replace the stored requests while no other process can change them.
 
         Raises:
@@ -106,7 +106,7 @@ class PendingStore(Protocol):
         """
 
 
-def decode(text: str) -> list[StoredRequest]:
+def decode_entries(text: str) -> list[StoredRequest]:
     """Return the entries of a stored text; an empty text has none.
 
     Raises:
@@ -115,14 +115,14 @@ def decode(text: str) -> list[StoredRequest]:
     if not text:
         return []
     whole = json.loads(text)
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+    if not isinstance(whole, dict) or whole.get("format") != PENDING_FORMAT:
         raise ValueError("another format")
     return [StoredRequest.parse(raw) for raw in whole["requests"]]
 
 
-def encode(entries: Sequence[StoredRequest]) -> str:
+def encode_entries(entries: Sequence[StoredRequest]) -> str:
     """Return the text of these entries."""
-    return json.dumps({"format": FORMAT, "requests": [one.to_json() for one in entries]})
+    return json.dumps({"format": PENDING_FORMAT, "requests": [one.to_json() for one in entries]})
 
 
 class FileStore:
@@ -144,14 +144,14 @@ class FileStore:
         with os.fdopen(descriptor, "rb") as file:
             return self._entries(file.read(_MAX_BYTES + 1))
 
-    def change(self, change: Change) -> None:
+    def change(self, change: StoreChange) -> None:
         """Replace the file; a kill leaves the old one or the new one, whole."""
         with _locked(self._path) as descriptor:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 entries = change(self._entries(file.read(_MAX_BYTES + 1)))
             try:
                 if entries:
-                    write_private(self._path, encode(entries))
+                    write_private(self._path, encode_entries(entries))
                 else:
                     self._path.unlink(missing_ok=True)
             except OSError as error:
@@ -161,9 +161,9 @@ class FileStore:
         try:
             if len(raw) > _MAX_BYTES:
                 raise ValueError("too large")
-            return decode(raw.decode())
+            return decode_entries(raw.decode())
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"{self._path} holds no pending requests",
                 why="it is a file of another kind, or damaged",
                 fix="name another file with --pending",
@@ -194,9 +194,9 @@ class KeyringStore:
             return []
         found = keyring.stored(SERVICE, self._cluster)
         try:
-            return decode(found.reveal() if found else "")
+            return decode_entries(found.reveal() if found else "")
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise InvalidInput(
+            raise InvalidInputError(
                 "the OS keyring's entry of pending requests is damaged",
                 why="it is not in the form that skyflowctl writes, and is left as it is",
                 fix=f"look at the entry {SERVICE!r} of user {self._cluster!r}, remove it, or name "
@@ -204,10 +204,10 @@ class KeyringStore:
                 code="pending-keyring-invalid",
             ) from None
 
-    def change(self, change: Change) -> None:
+    def change(self, change: StoreChange) -> None:
         """Replace the cluster's entry; it is not written over where it cannot be read."""
         if not keyring.is_safe():
-            raise Refused(
+            raise RefusedError(
                 "this machine has no OS keyring",
                 why="none is installed, or none that keeps secrets",
                 fix="name a file with --pending, or unlock an OS keyring",
@@ -221,7 +221,7 @@ class KeyringStore:
             # If the keyring fails, the mark stays, and the next command looks again.
             kept = change(self.load())
             if kept:
-                keyring.store(SERVICE, self._cluster, Secret(encode(kept)))
+                keyring.store(SERVICE, self._cluster, Secret(encode_entries(kept)))
             else:
                 keyring.forget(SERVICE, self._cluster)
                 self._mark.unlink(missing_ok=True)
@@ -247,7 +247,7 @@ class CachedStore:
                 self._entries = self._inner.load()
             return list(self._entries)
 
-    def change(self, change: Change) -> None:
+    def change(self, change: StoreChange) -> None:
         """Replace what is stored now, whatever was stored when it was read."""
         left: list[StoredRequest] = []
 
@@ -275,10 +275,10 @@ def _locked(path: Path) -> Iterator[int]:
         yield descriptor
 
 
-def _unsafe(path: Path, error: OSError) -> Refused:
+def _unsafe(path: Path, error: OSError) -> RefusedError:
     missing = isinstance(error, FileNotFoundError)
     reason = "its folder does not exist" if missing else os_reason(error)
-    return Refused(
+    return RefusedError(
         f"{path} cannot keep pending requests",
         why=f"{reason}; a stored request can change the server",
         fix="name a new file in a folder of your own with --pending",

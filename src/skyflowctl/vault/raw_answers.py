@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from skyflowctl.errors import UsageError
-from skyflowctl.vault.foreign_answers import Answer
+from skyflowctl.vault.foreign_answers import ServerAnswer
 from skyflowctl.vault.target import check_address
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ _MOST_SEEN = 4096
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def as_answer(method: str, path: str, raw: Received) -> Answer:
+def as_answer(method: str, path: str, raw: Received) -> ServerAnswer:
     """Return an HTTP answer to a request as one value."""
     headers = {name.lower(): value for name, value in raw.headers.items()}
-    return Answer(method, path, raw.status, _parsed(raw), headers, raw.content[:_MOST_SEEN])
+    return ServerAnswer(method, path, raw.status, _parsed(raw), headers, raw.content[:_MOST_SEEN])
 
 
 def _parsed(answer: Received) -> dict[str, Any] | None:

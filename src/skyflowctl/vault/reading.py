@@ -6,22 +6,22 @@ from functools import partial
 from typing import Any
 
 from skyflowctl.errors import Problem
-from skyflowctl.vault import parsing
-from skyflowctl.vault.failures import (
-    BadRequest,
-    Busy,
-    Forbidden,
-    NamespaceMissing,
-    NotFound,
-    Sealed,
-    ServerUnreachable,
-    SilentlyIgnored,
+from skyflowctl.vault import decode
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    BusyError,
+    ForbiddenError,
+    NamespaceMissingError,
+    NotFoundError,
+    SealedError,
+    ServerUnreachableError,
+    SilentlyIgnoredError,
     VaultError,
 )
 from skyflowctl.vault.live import (
     CREDENTIAL_FIELDS,
     SERVER_FILE,
-    HistoryEntry,
+    CredentialVersion,
     LiveConfig,
     LiveEngine,
     LiveMount,
@@ -31,7 +31,7 @@ from skyflowctl.vault.live import (
 from skyflowctl.vault.revocations import revoked_keys
 from skyflowctl.vault.transport import Transport
 
-_WHOLE_SERVER = (Sealed, ServerUnreachable, Busy, NamespaceMissing)
+_WHOLE_SERVER = (SealedError, ServerUnreachableError, BusyError, NamespaceMissingError)
 
 
 def live_state(
@@ -41,11 +41,11 @@ def live_state(
     from skyflowctl.vault.workers import Workers
 
     with Workers(parallelism) as pool:
-        headers = pool.submit(audited_headers, transport)
+        headers = pool.submit(read_audited_headers, transport)
         mounted = mounts(transport)
         wanted = [path for path in dict.fromkeys(paths) if path in mounted]
         ours = [path for path in wanted if mounted[path].type == plugin_name]
-        configs = {path: pool.submit(config, transport, path) for path in ours}
+        configs = {path: pool.submit(read_config, transport, path) for path in ours}
         listed = {path: pool.submit(_all_roles, transport, path) for path in ours}
         engines: dict[str, LiveEngine] = {}
         problems: dict[str, Problem] = {}
@@ -63,7 +63,7 @@ def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, Liv
     read = {
         mount.path: _engine(
             mount,
-            partial(config, transport, mount.path),
+            partial(read_config, transport, mount.path),
             partial(_all_roles, transport, mount.path),
         )
         for mount in mounted
@@ -89,7 +89,7 @@ def _engine(
 
 
 def with_past(
-    engine: LiveEngine, past: Mapping[int, HistoryEntry] | None, mount: LiveMount
+    engine: LiveEngine, past: Mapping[int, CredentialVersion] | None, mount: LiveMount
 ) -> LiveEngine:
     """Return what a mount holds with its history, and with the keys that this says are revoked."""
     keys = None if past is None else {number: one.key_id for number, one in past.items()}
@@ -113,42 +113,42 @@ def with_mark(found: LiveConfig, options: Mapping[str, str]) -> LiveConfig:
     """
     if found.configured or found.revoked is not None:
         return found
-    return replace(found, revoked=parsing.marked_revocation(options))
+    return replace(found, revoked=decode.marked_revocation(options))
 
 
 def mounts(transport: Transport) -> dict[str, LiveMount]:
     """Return every secrets mount by path. ``sys/mounts`` has raw values, tune effective ones."""
     data = _get(transport, "sys/mounts")
-    return {path.strip("/"): parsing.mount(path, raw) for path, raw in data.items()}
+    return {path.strip("/"): decode.mount(path, raw) for path, raw in data.items()}
 
 
-def audited_headers(transport: Transport) -> dict[str, bool] | None:
+def read_audited_headers(transport: Transport) -> dict[str, bool] | None:
     """Return the audited request headers, or None when this token may not read them."""
     try:
-        return parsing.audited_headers(_get(transport, "sys/config/auditing/request-headers"))
-    except Forbidden:
+        return decode.decode_audited_headers(_get(transport, "sys/config/auditing/request-headers"))
+    except ForbiddenError:
         return None
-    except NotFound as error:
+    except NotFoundError as error:
         if error.empty:
             return {}
         raise
 
 
-def config(transport: Transport, path: str) -> LiveConfig:
+def read_config(transport: Transport, path: str) -> LiveConfig:
     """Return a mount's config, whichever way its engine says that there is none.
 
     An answer without content leaves ``raw`` empty: then it may be no engine at all.
     """
     try:
-        return parsing.config(_get(transport, f"{path}/config"))
-    except NotFound as error:
+        return decode.decode_live_config(_get(transport, f"{path}/config"))
+    except NotFoundError as error:
         if not error.empty:
             raise
-    except BadRequest as error:
+    except BadRequestError as error:
         if not error.says("mount not configured"):
             raise
-        return parsing.config({"credentials_configured": False})
-    return parsing.config({})
+        return decode.decode_live_config({"credentials_configured": False})
+    return decode.decode_live_config({})
 
 
 def roles(transport: Transport, path: str) -> dict[str, LiveRole]:
@@ -160,25 +160,29 @@ def _all_roles(transport: Transport, path: str) -> tuple[dict[str, LiveRole], Ma
     """Return the roles, and why the engine refuses others that are stored."""
     try:
         reply = transport.request("LIST", f"{path}/roles", idempotent=True, fresh=True)
-    except NotFound as error:
+    except NotFoundError as error:
         if error.empty:
             return {}, {}
         raise
     data = reply.data or {}
     info = data.get("key_info") or {}
     found = {}
-    for name in parsing.texts(data.get("keys")):
-        entry = parsing.role(name, info[name]) if name in info else role(transport, path, name)
+    for name in decode.texts(data.get("keys")):
+        entry = (
+            decode.decode_live_role(name, info[name])
+            if name in info
+            else read_role(transport, path, name)
+        )
         if entry is not None:
             found[name] = entry
     return found, data.get("unusable") or {}
 
 
-def role(transport: Transport, path: str, name: str) -> LiveRole | None:
+def read_role(transport: Transport, path: str, name: str) -> LiveRole | None:
     """Return one role, or None when there is none of that name."""
     try:
-        return parsing.role(name, _get(transport, f"{path}/roles/{name}"))
-    except NotFound as error:
+        return decode.decode_live_role(name, _get(transport, f"{path}/roles/{name}"))
+    except NotFoundError as error:
         if error.empty:
             return None
         raise
@@ -192,8 +196,8 @@ def check_role_kept(
     Raises:
         SilentlyIgnored: a field is not as it was sent.
     """
-    live = role(transport, path, name)
-    ignored = ["the role"] if live is None else parsing.role_differences(live, fields)
+    live = read_role(transport, path, name)
+    ignored = ["the role"] if live is None else decode.role_differences(live, fields)
     if live is None or ignored:
         raise _ignored(f"{path}/roles/{name}", ignored)
     return {"version": live.version}
@@ -207,19 +211,19 @@ def check_config_kept(
     Raises:
         SilentlyIgnored: a field is not as it was sent.
     """
-    live = config(transport, path)
+    live = read_config(transport, path)
     if live.configured:
         # What a file on the server holds is known to the engine alone.
         hidden = (SERVER_FILE,) if live.key_id else CREDENTIAL_FIELDS
         fields = {name: value for name, value in fields.items() if name not in hidden}
-    ignored = parsing.config_differences(live, fields)
+    ignored = decode.config_differences(live, fields)
     if ignored:
         raise _ignored(f"{path}/config", ignored)
     return live.raw
 
 
-def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnored:
-    return SilentlyIgnored(
+def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnoredError:
+    return SilentlyIgnoredError(
         f"the engine accepted and ignored {', '.join(names)}: {where}",
         why="read back, it is not as it was written: this engine does not know it, or "
         "somebody else wrote meanwhile",

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from skyflowctl.vault import mounting, parsing
-from skyflowctl.vault.failures import Forbidden, NotFound
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveMount, LiveRevocation
+from skyflowctl.vault import decode, mounting
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRevocation
 from skyflowctl.vault.transport import Transport
 
 
 def revoked_keys(
     config: LiveConfig,
-    history: Mapping[int, HistoryEntry] | None,
+    history: Mapping[int, CredentialVersion] | None,
     options: Mapping[str, str],
 ) -> dict[str, LiveRevocation]:
     """Return each revoked key with its cut-off; every command goes by this.
@@ -21,7 +21,7 @@ def revoked_keys(
     """
     history = history or {}
     found = {one.key_id: one.revoked for one in history.values() if one.revoked}
-    for mark in (config.revoked, parsing.marked_revocation(options), _untold(config, history)):
+    for mark in (config.revoked, decode.marked_revocation(options), _untold(config, history)):
         if mark is not None and mark.key_id:
             found.setdefault(mark.key_id, mark)
     if config.configured:
@@ -29,7 +29,7 @@ def revoked_keys(
     return found
 
 
-def _untold(config: LiveConfig, history: Mapping[int, HistoryEntry]) -> LiveRevocation | None:
+def _untold(config: LiveConfig, history: Mapping[int, CredentialVersion]) -> LiveRevocation | None:
     """Return the cut-off that an earlier release of our engine tells by its history alone."""
     if config.configured or config.revoked is not None or not history:
         return None
@@ -45,8 +45,8 @@ def options_of(transport: Transport, path: str) -> Mapping[str, str]:
     """
     mount: LiveMount | None
     try:
-        mount = mounting.read(transport, path)
-    except Forbidden:
+        mount = mounting.read_mount(transport, path)
+    except ForbiddenError:
         mount = _of_its_users(transport, path)
     return mount.options if mount else {}
 
@@ -54,6 +54,6 @@ def options_of(transport: Transport, path: str) -> Mapping[str, str]:
 def _of_its_users(transport: Transport, path: str) -> LiveMount | None:
     try:
         reply = transport.request("GET", f"sys/internal/ui/mounts/{path}", idempotent=True)
-    except (Forbidden, NotFound):
+    except (ForbiddenError, NotFoundError):
         return None
-    return parsing.mount(path, reply.data or {})
+    return decode.mount(path, reply.data or {})

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.vault.failures import Forbidden, VaultError
+from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
 from skyflowctl.vault.transport import Transport
 
@@ -23,7 +23,7 @@ def capabilities(transport: Transport, paths: Sequence[str]) -> dict[str, tuple[
     try:
         at_root = [path for path in paths if is_root_only(path)]
         found |= _asked(transport, at_root, {NAMESPACE_HEADER: ""})
-    except Forbidden:
+    except ForbiddenError:
         return found
     return found
 

@@ -1,7 +1,7 @@
 """Where a role lives below its mount, and that nothing else is reached by its name."""
 
 from skyflowctl.engine.names import NAME_RULE, is_name
-from skyflowctl.vault.failures import BadRoleName
+from skyflowctl.vault.errors import BadRoleNameError
 
 
 def role_path(path: str, branch: str, name: str) -> str:
@@ -11,7 +11,7 @@ def role_path(path: str, branch: str, name: str) -> str:
         BadRoleName: it is no name.
     """
     if not is_name(name):
-        raise BadRoleName(
+        raise BadRoleNameError(
             f"{ascii(name)[:80]} is no name of a role",
             why=NAME_RULE,
             fix=f"'skyflowctl role list {path}' names the roles of this mount",

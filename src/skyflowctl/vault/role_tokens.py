@@ -7,12 +7,17 @@ from datetime import datetime
 
 from skyflowctl.engine.names import FOREIGN_NAME, is_name
 from skyflowctl.skyflow.bearer import read_bearer
-from skyflowctl.vault.answers import Creds
-from skyflowctl.vault.failures import BadRequest, Forbidden, TokenServiceFailed, VaultError
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ForbiddenError,
+    TokenServiceFailedError,
+    VaultError,
+)
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
+from skyflowctl.vault.responses import Creds
 
-_ANSWERS = (BadRequest, Forbidden, TokenServiceFailed)
+_ANSWERS = (BadRequestError, ForbiddenError, TokenServiceFailedError)
 
 
 def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:

@@ -8,17 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from skyflowctl.vault import parsing, reading
-from skyflowctl.vault.answers import whole
-from skyflowctl.vault.failures import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    NotAnEngine,
-    NotFound,
+from skyflowctl.vault import decode, reading
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    NotAnEngineError,
+    NotFoundError,
     RevokedKeyError,
 )
-from skyflowctl.vault.live import HistoryEntry, LiveConfig, LiveRotation
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRotation
+from skyflowctl.vault.responses import whole
 from skyflowctl.vault.transport import Transport
 
 
@@ -42,23 +42,23 @@ class RolledBack:
     old_tokens_valid_until: str = ""
 
 
-def history(transport: Transport, path: str) -> dict[int, HistoryEntry] | None:
+def read_history(transport: Transport, path: str) -> dict[int, CredentialVersion] | None:
     """Return the credential versions of a mount; None when the engine has no history."""
     try:
         reply = transport.request("LIST", f"{path}/config/history", idempotent=True, fresh=True)
-    except NotFound as error:
+    except NotFoundError as error:
         return {} if error.empty else None
-    except BadRequest:
+    except BadRequestError:
         return None
-    return parsing.history(reply.data or {})
+    return decode.decode_history(reply.data or {})
 
 
 def commit(transport: Transport, path: str, rotation_id: str) -> LiveRotation:
     """Commit a rotation and return it as it stands then."""
     data = _post(transport, f"{path}/config/commit", {"rotation_id": rotation_id})
-    done = parsing.rotation(data.get("rotation"))
+    done = decode.rotation(data.get("rotation"))
     if done is None:
-        raise NotAnEngine.at(path)
+        raise NotAnEngineError.at(path)
     return done
 
 
@@ -68,7 +68,7 @@ def rollback(transport: Transport, path: str, body: Mapping[str, Any]) -> Rolled
         data = _post(transport, f"{path}/config/rollback", body)
     except RevokedKeyError:
         raise
-    except Conflict:
+    except ConflictError:
         wanted, expected = body.get("credential_version"), body["cas_credential_version"]
         done = _done_already(transport, path, wanted, expected)
         if done is None:
@@ -79,7 +79,7 @@ def rollback(transport: Transport, path: str, body: Mapping[str, Any]) -> Rolled
         credential_version=whole(data.get("credential_version")),
         client_id=str(data.get("client_id") or ""),
         key_id=str(data.get("key_id") or ""),
-        warnings=parsing.texts(data.get("warnings")),
+        warnings=decode.texts(data.get("warnings")),
         old_tokens_valid_until=str(data.get("old_tokens_valid_until") or ""),
     )
 
@@ -88,8 +88,8 @@ def _done_already(
     transport: Transport, path: str, wanted: int | None, expected: int
 ) -> RolledBack | None:
     """Return what is live if it is just what the rollback was to make of it."""
-    live = reading.config(transport, path)
-    past = history(transport, path) or {}
+    live = reading.read_config(transport, path)
+    past = read_history(transport, path) or {}
     earlier = [version for version in past if version < expected]
     aim = past.get(wanted if wanted is not None else max(earlier, default=0))
     if not live.configured or aim is None or live.credential_version != expected + 1:
@@ -109,7 +109,7 @@ def destroy(transport: Transport, path: str, version: int) -> None:
     transport.request("DELETE", where, idempotent=True, fresh=True)
 
 
-def settle_basic_write(
+def confirm_basic_write(
     transport: Transport, path: str, fields: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Read back what a basic engine was to keep; a new credential ends a marked cut-off.
@@ -120,7 +120,7 @@ def settle_basic_write(
     kept = reading.check_config_kept(transport, path, fields)
     if "credentials_json" in fields:
         # A mark that cannot be removed counts for nothing while a credential is there.
-        with suppress(Forbidden, BadRequest):
+        with suppress(ForbiddenError, BadRequestError):
             _clear_mark(transport, path)
     return kept
 
@@ -128,7 +128,7 @@ def settle_basic_write(
 def _clear_mark(transport: Transport, path: str) -> None:
     where = f"sys/mounts/{path}"
     data = transport.request("GET", where, idempotent=True, fresh=True).data or {}
-    marks = [name for name in data.get("options") or {} if name.startswith(parsing.REVOKED_MARK)]
+    marks = [name for name in data.get("options") or {} if name.startswith(decode.REVOKED_MARK)]
     if marks:
         body = {"options": dict.fromkeys(marks, "")}
         transport.request("POST", f"{where}/tune", body=body, idempotent=True, fresh=True)
@@ -148,13 +148,13 @@ class CutOff:
     tokens_valid_until: str = ""
 
 
-def cut_off(transport: Transport, path: str, reason: str, run: str) -> CutOff:
+def destroy_credentials(transport: Transport, path: str, reason: str, run: str) -> CutOff:
     """Destroy every credential of a mount; one that has none is no error."""
     # In the query: the server drops the body of a DELETE.
     params = {name: text for name, text in (("reason", reason), ("run", run)) if text}
     try:
         return CutOff(words_kept=True, tokens_valid_until=_deleted(transport, path, params or None))
-    except BadRequest as error:
+    except BadRequestError as error:
         if not params or not error.says("unknown field"):
             raise
         # An earlier release. The cut-off counts, and not its words.

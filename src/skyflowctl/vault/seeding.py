@@ -22,7 +22,7 @@ from skyflowctl.vault.live import (
     LiveRotation,
     LiveState,
 )
-from skyflowctl.vault.memory_server import MemoryServer, Refusal
+from skyflowctl.vault.memory_server import HttpError, MemoryServer
 
 _SLOT = "seeded"
 
@@ -131,7 +131,7 @@ def _mount(server: MemoryServer, path: str, mount: LiveMount) -> None:
     }
     try:
         server.enable(path, body)
-    except Refusal:
+    except HttpError:
         return  # below a system mount of this server's own
     entry = server.mounts[path].entry
     entry["type"] = mount.type

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from skyflowctl.vault.failures import (
+from skyflowctl.vault.errors import (
     DrSecondaryError,
     RemovedFromClusterError,
-    Sealed,
+    SealedError,
     StandbyWithoutLeaderError,
     UninitializedError,
     VaultError,
@@ -57,7 +57,7 @@ _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
         "initialise it with 'bao operator init'; for the dev stack: 'skyflowctl dev up'",
     ),
     ServerState.SEALED: (
-        Sealed,
+        SealedError,
         "the server is sealed",
         "unseal it, then run the command again; for the dev stack: 'skyflowctl dev up'",
     ),

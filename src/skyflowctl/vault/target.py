@@ -18,7 +18,7 @@ from skyflowctl.vault.client_settings import RateLimit
 from skyflowctl.vault.environment import named_address, variable
 from skyflowctl.vault.namespaces import check_namespace
 
-Source = Literal["flags", "environment", "context"]
+TargetSource = Literal["flags", "environment", "context"]
 UNIX_SCHEME = "unix"
 
 
@@ -81,7 +81,7 @@ class Target:
     address: str
     namespace: str
     token: Secret | None
-    source: Source
+    source: TargetSource
     ca_cert: str = ""
     ca_path: str = ""
     client_cert: str = ""
@@ -180,7 +180,7 @@ def _bad_address(address: str, why: str) -> UsageError:
 
 def _address(
     flags: TargetFlags, environ: Mapping[str, str], context: ContextEntry | None
-) -> tuple[Source, str]:
+) -> tuple[TargetSource, str]:
     if flags.address is not None:
         return "flags", flags.address
     from_environment = named_address(environ)
@@ -202,7 +202,7 @@ def _address(
 
 
 def _namespace(
-    source: Source,
+    source: TargetSource,
     flags: TargetFlags,
     environ: Mapping[str, str],
     context: ContextEntry | None,
@@ -215,7 +215,7 @@ def _namespace(
 
 
 def _token(
-    source: Source,
+    source: TargetSource,
     flags: TargetFlags,
     environ: Mapping[str, str],
     context: ContextEntry | None,
@@ -236,7 +236,7 @@ def _environment_token(environ: Mapping[str, str], address: str) -> Secret | Non
 
 
 def _nodes(
-    source: Source,
+    source: TargetSource,
     flags: TargetFlags,
     environ: Mapping[str, str],
     context: ContextEntry | None,
@@ -250,7 +250,7 @@ def _nodes(
 
 
 def _tls(
-    source: Source,
+    source: TargetSource,
     flags: TargetFlags,
     environ: Mapping[str, str],
     context: ContextEntry | None,
@@ -274,7 +274,7 @@ def _tls(
     }
 
 
-def _client_pem(source: Source, environ: Mapping[str, str]) -> Secret | None:
+def _client_pem(source: TargetSource, environ: Mapping[str, str]) -> Secret | None:
     """Return the client certificate and key that the environment holds as text."""
     if source != "environment":
         return None
@@ -306,7 +306,7 @@ def _inherited(environ: Mapping[str, str], name: str, flag: str | None, inherits
     return (variable(environ, name) or "") if inherits else ""
 
 
-def _skip_verify(source: Source, flags: TargetFlags, environ: Mapping[str, str]) -> bool:
+def _skip_verify(source: TargetSource, flags: TargetFlags, environ: Mapping[str, str]) -> bool:
     if flags.skip_verify is not None:
         return flags.skip_verify
     text = variable(environ, "SKIP_VERIFY") if source == "environment" else None

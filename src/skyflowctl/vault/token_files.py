@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skyflowctl.errors import UsageError, os_reason
-from skyflowctl.hcl import HclError, parse
+from skyflowctl.hcl import HclError, parse_hcl
 from skyflowctl.secret import Secret
 from skyflowctl.vault.environment import variable
 
@@ -123,7 +123,7 @@ def _helper_in(file: Path) -> str | None:
     if not file.exists() or (file.name == ".vault" and file.is_dir()):
         return None
     try:
-        items = parse(file.read_text(encoding="utf-8")).items
+        items = parse_hcl(file.read_text(encoding="utf-8")).items
     except OSError as error:
         raise _bad_settings(file, os_reason(error)) from None
     except UnicodeDecodeError:

@@ -5,8 +5,8 @@ from typing import Protocol
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parked
 from skyflowctl.vault.approvals import writes
-from skyflowctl.vault.call import Call
-from skyflowctl.vault.failures import BadRequest, Forbidden, VaultError
+from skyflowctl.vault.call import OutgoingRequest
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.transport import Transport
@@ -19,7 +19,7 @@ class _HasLogins(Transport, Protocol):
         """Return a transport to the same server with another token."""
 
 
-def within(transport: Transport, path: str) -> dict[str, str]:
+def namespace_header(transport: Transport, path: str) -> dict[str, str]:
     """Return the header that names the namespace in which a request to a path is parked."""
     named = transport.server.namespace
     return {NAMESPACE_HEADER: namespace_of(path, named)} if named else {}
@@ -30,10 +30,10 @@ def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
 
     A parked request that is not approved and a token that is gone look alike: False.
     """
-    lookup, headers = "sys/wrapping/lookup", within(transport, path)
+    lookup, headers = "sys/wrapping/lookup", namespace_header(transport, path)
     try:
         transport.request("POST", lookup, body={"token": token}, headers=headers, idempotent=True)
-    except BadRequest:
+    except BadRequestError:
         return False
     return True
 
@@ -44,10 +44,10 @@ def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
     A wrapping token has one use; revoking itself is the one that this must be.
     """
     login = transport.as_login(token)
-    headers = within(transport, path)
+    headers = namespace_header(transport, path)
     try:
         login.request("POST", "auth/token/revoke-self", headers=headers, idempotent=True)
-    except Forbidden:
+    except ForbiddenError:
         return True  # the token is gone already
     except VaultError:
         return False
@@ -56,7 +56,7 @@ def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
     return True
 
 
-def given_up(transport: _HasLogins, call: Call, outcome: CallPending) -> VaultError:
+def given_up(transport: _HasLogins, call: OutgoingRequest, outcome: CallPending) -> VaultError:
     """Withdraw a request that this command does not wait for, and return its error."""
     if outcome.parked is None:
         return parked.never_runs(call.method, call.path, outcome.reply)

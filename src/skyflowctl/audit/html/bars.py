@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skyflowctl.audit.html.svg import drawing, figures, tag, words
-from skyflowctl.audit.html.text import amount, app, clipped, number, percent, text
+from skyflowctl.audit.html.text import amount, app_name, number, percent, shortened, text
 from skyflowctl.audit.report_model import TopApp
 
 _ROW = 34
@@ -34,7 +34,7 @@ def top_apps(apps: Sequence[TopApp]) -> str:
     drawn = "".join(_draw(shown, frame) for frame in (_WIDE, _NARROW))
     rows = [
         [
-            app(each.app, each.auth),
+            app_name(each.app, each.auth),
             number(each.tally.requests),
             number(each.tally.granted),
             number(each.tally.errors),
@@ -53,7 +53,7 @@ def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
     bars = "".join(_bar(each, at * row, most, frame) for at, each in enumerate(apps))
     first = apps[0]
     told = (
-        f"{amount(len(apps), 'application')}, most active first: {clipped(first.app, 60)} with "
+        f"{amount(len(apps), 'application')}, most active first: {shortened(first.app, 60)} with "
         f"{amount(first.tally.requests, 'request')} on {amount(first.roles, 'role')}."
     )
     pattern = tag(
@@ -73,14 +73,14 @@ def _draw(apps: Sequence[TopApp], frame: _Frame) -> str:
 
 def _bar(each: TopApp, y: int, most: int, frame: _Frame) -> str:
     tally = each.tally
-    label = clipped(each.app or "unknown", frame.letters)
+    label = shortened(each.app or "unknown", frame.letters)
     room = frame.width - frame.names - frame.figures
     size = max(2.0, room * tally.requests / most)
     bad = size * tally.errors / tally.requests
     bad = max(bad, 1.5) if tally.errors else 0.0
     top = y + (6 if frame.names else 22)
     tip = (
-        f"{clipped(each.app, 60)}: {amount(tally.requests, 'request')}, "
+        f"{shortened(each.app, 60)}: {amount(tally.requests, 'request')}, "
         f"{number(tally.errors)} without a token"
     )
     parts = [tag("title", text(tip))]

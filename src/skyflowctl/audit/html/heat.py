@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from skyflowctl.audit.html.svg import drawing, figures, tag, words
-from skyflowctl.audit.html.text import amount, clipped, name, number, text
+from skyflowctl.audit.html.text import amount, name, number, shortened, text
 from skyflowctl.audit.report_model import HOURS, WEEKDAYS, HeatMap
 
 MOUNTS_SHOWN = 12
@@ -12,7 +12,7 @@ _TO = "\N{EN DASH}"
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _WIDTH, _LEFT, _CELL, _ROW, _TOP = 448, 112, 14.0, 22, 22
 
-Rows = Sequence[tuple[str, Sequence[int]]]
+HeatRows = Sequence[tuple[str, Sequence[int]]]
 
 
 def heat_maps(heat: Sequence[HeatMap]) -> str:
@@ -23,7 +23,7 @@ def heat_maps(heat: Sequence[HeatMap]) -> str:
         (_DAYS[at], [sum(each.cells[at][hour] for each in heat) for hour in range(HOURS)])
         for at in range(WEEKDAYS)
     ]
-    mounts: Rows = [(each.mount, each.hours) for each in heat[:MOUNTS_SHOWN]]
+    mounts: HeatRows = [(each.mount, each.hours) for each in heat[:MOUNTS_SHOWN]]
     left = len(heat) - len(mounts)
     rest = (
         f" {amount(left, 'less active mount is', 'less active mounts are')} not shown here."
@@ -38,9 +38,9 @@ def heat_maps(heat: Sequence[HeatMap]) -> str:
     )
 
 
-def _map(ident: str, heading: str, title: str, rows: Rows, rest: str) -> str:
+def _map(ident: str, heading: str, title: str, rows: HeatRows, rest: str) -> str:
     busy, hour, most = _peak(rows)
-    peak = f"{clipped(busy, 60)}, {hour:02}:00 to {(hour + 1) % HOURS:02}:00"
+    peak = f"{shortened(busy, 60)}, {hour:02}:00 to {(hour + 1) % HOURS:02}:00"
     told = f"Hours of the day in UTC. Most requests: {peak}, {number(most)}."
     height = _TOP + _ROW * len(rows) + 4
     cells = "".join(_row(at, label, counts, most) for at, (label, counts) in enumerate(rows))
@@ -55,7 +55,7 @@ def _map(ident: str, heading: str, title: str, rows: Rows, rest: str) -> str:
     )
 
 
-def _peak(rows: Rows) -> tuple[str, int, int]:
+def _peak(rows: HeatRows) -> tuple[str, int, int]:
     """Return the row, hour and requests of the busiest cell, the earliest of equal ones."""
     cells = [
         (-count, at, hour)
@@ -75,9 +75,9 @@ def _hours() -> str:
 
 def _row(at: int, label: str, counts: Sequence[int], most: int) -> str:
     y = _TOP + _ROW * at
-    parts = [words(clipped(label, 17), 0, y + 15, "tick")]
+    parts = [words(shortened(label, 17), 0, y + 15, "tick")]
     for hour, count in enumerate(counts):
-        tip = f"{clipped(label, 60)}, {hour:02}:00: {number(count)}"
+        tip = f"{shortened(label, 60)}, {hour:02}:00: {number(count)}"
         parts.append(
             tag(
                 "rect",

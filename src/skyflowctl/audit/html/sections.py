@@ -2,18 +2,18 @@
 
 from datetime import datetime
 
-from skyflowctl.audit.html.tables import Cell, Column, table
+from skyflowctl.audit.html.tables import Cell, HeadedColumn, table
 from skyflowctl.audit.html.text import (
-    NOTHING,
+    NONE_CELL,
     amount,
-    app,
-    moment,
+    app_name,
     name,
     number,
     stamp,
     text,
+    time_cell,
 )
-from skyflowctl.audit.model import ChangeKind, CredentialChange, FieldChange, Outcome
+from skyflowctl.audit.model import ChangeKind, CredentialChange, FieldChange, RequestOutcome
 from skyflowctl.audit.report_model import Report, Tally, Unusual, UnusualKind, Usage
 from skyflowctl.text import size
 
@@ -52,12 +52,12 @@ CHANGES = {
     ChangeKind.ROOT_TOKEN_USED: "Root token used",
 }
 OUTCOMES = {
-    Outcome.GRANTED: "Done",
-    Outcome.DENIED: "Denied",
-    Outcome.REFUSED: "Refused",
-    Outcome.FAILED: "Failed",
-    Outcome.UNKNOWN: "Unknown",
-    Outcome.PENDING: "Awaiting approval",
+    RequestOutcome.GRANTED: "Done",
+    RequestOutcome.DENIED: "Denied",
+    RequestOutcome.REFUSED: "Refused",
+    RequestOutcome.FAILED: "Failed",
+    RequestOutcome.UNKNOWN: "Unknown",
+    RequestOutcome.PENDING: "Awaiting approval",
 }
 
 
@@ -66,14 +66,14 @@ def unusual(report: Report) -> str:
     if not report.unusual:
         return f"{_nothing(report)}{_rules(report)}"
     columns = [
-        Column("Anomaly"),
-        Column("Application"),
-        Column("Mount"),
-        Column("Role"),
-        Column("Details", wide=True),
-        Column("Requests", "number"),
-        Column("First (UTC)", "time"),
-        Column("Last (UTC)", "time"),
+        HeadedColumn("Anomaly"),
+        HeadedColumn("Application"),
+        HeadedColumn("Mount"),
+        HeadedColumn("Role"),
+        HeadedColumn("Details", wide=True),
+        HeadedColumn("Requests", "number"),
+        HeadedColumn("First (UTC)", "time"),
+        HeadedColumn("Last (UTC)", "time"),
     ]
     rows = [_finding(each) for each in report.unusual]
     return table("unusual-table", "anomalies", columns, rows) + _rules(report)
@@ -112,7 +112,7 @@ def _finding(each: Unusual) -> list[Cell]:
     got = "" if each.granted == each.count else f"{number(each.granted)} issued a token"
     return [
         Cell(f'<span class="kind">{KINDS[each.kind]}</span>', KINDS[each.kind]),
-        Cell(app(each.app, each.auth), each.app),
+        Cell(app_name(each.app, each.auth), each.app),
         Cell(name(each.mount), each.mount),
         Cell(name(each.role), each.role),
         Cell(f"<bdi>{text(each.detail)}</bdi>"),
@@ -127,16 +127,16 @@ def usage(report: Report) -> str:
     if not report.usage:
         return '<p class="empty">No tokens were requested in this period.</p>'
     columns = [
-        Column("Application"),
-        Column("Mount"),
-        Column("Role"),
-        Column("Requests", "number"),
-        Column("No token issued", "number"),
-        Column("Distinct contexts", "number"),
-        Column("Busiest hour (UTC)", "number"),
-        Column("First (UTC)", "time"),
-        Column("Last (UTC)", "time"),
-        Column("Anomalies"),
+        HeadedColumn("Application"),
+        HeadedColumn("Mount"),
+        HeadedColumn("Role"),
+        HeadedColumn("Requests", "number"),
+        HeadedColumn("No token issued", "number"),
+        HeadedColumn("Distinct contexts", "number"),
+        HeadedColumn("Busiest hour (UTC)", "number"),
+        HeadedColumn("First (UTC)", "time"),
+        HeadedColumn("Last (UTC)", "time"),
+        HeadedColumn("Anomalies"),
     ]
     heaviest = sorted(
         report.usage,
@@ -154,7 +154,7 @@ def _use(each: Usage) -> list[Cell]:
     kinds = ", ".join(KINDS[kind] for kind in each.unusual)
     wrapped = f"{number(each.wrapped)} wrapped" if each.wrapped else ""
     return [
-        Cell(app(each.app, each.auth), each.app),
+        Cell(app_name(each.app, each.auth), each.app),
         Cell(name(each.mount), each.mount),
         Cell(name(each.role), each.role),
         Cell(_with_note(number(each.tally.requests), wrapped), each.tally.requests),
@@ -184,14 +184,14 @@ def changes(report: Report) -> str:
     if not report.changes:
         return '<p class="empty">No changes were made in this period.</p>'
     columns = [
-        Column("Time (UTC)", "time"),
-        Column("Change"),
-        Column("Object", wide=True),
-        Column("Before and after", wide=True),
-        Column("Made by"),
-        Column("Outcome"),
-        Column("Run"),
-        Column("Request", wide=True),
+        HeadedColumn("Time (UTC)", "time"),
+        HeadedColumn("Change"),
+        HeadedColumn("Object", wide=True),
+        HeadedColumn("Before and after", wide=True),
+        HeadedColumn("Made by"),
+        HeadedColumn("Outcome"),
+        HeadedColumn("Run"),
+        HeadedColumn("Request", wide=True),
     ]
     rows = [_change(each) for each in report.changes]
     return table("changes-table", "changes affecting tokens", columns, rows, (0, "ascending"))
@@ -206,9 +206,11 @@ def _change(each: CredentialChange) -> list[Cell]:
         Cell(CHANGES[each.kind]),
         Cell(name(place), place),
         Cell(_before_and_after(each)),
-        Cell(app(who, each.caller.auth), who),
+        Cell(app_name(who, each.caller.auth), who),
         Cell(
-            outcome if each.outcome is Outcome.GRANTED else f'<span class="kind">{outcome}</span>'
+            outcome
+            if each.outcome is RequestOutcome.GRANTED
+            else f'<span class="kind">{outcome}</span>'
         ),
         Cell(_code(each.run_id), each.run_id),
         Cell(_with_note(_code(each.request_id), f"on {name(each.node)}"), each.request_id),
@@ -220,7 +222,7 @@ def _before_and_after(each: CredentialChange) -> str:
     if each.key_id:
         return f'<span class="note">live key</span> {_code(each.key_id)}'
     if not each.fields:
-        return NOTHING
+        return NONE_CELL
     fields = "".join(f"<li>{_field(one)}</li>" for one in each.fields)
     summary = amount(len(each.fields), "field")
     return f"<details><summary>{summary}</summary><ul>{fields}</ul></details>"
@@ -253,7 +255,7 @@ def _facts(report: Report) -> str:
     facts = [
         ("Period requested", asked),
         ("Requests and changes found", _found(report)),
-        ("Log starts", moment(span.log_first)),
+        ("Log starts", time_cell(span.log_first)),
         ("Read", read),
         ("Token requests", f"{number(whole)} in the log, each amount once"),
         (
@@ -271,13 +273,13 @@ def _facts(report: Report) -> str:
 
 
 def _edge(value: datetime | None, otherwise: str) -> str:
-    return otherwise if value is None else moment(value)
+    return otherwise if value is None else time_cell(value)
 
 
 def _found(report: Report) -> str:
     if report.range.first is None:
         return "none in this period"
-    return f"{moment(report.range.first)} to {moment(report.range.last)}"
+    return f"{time_cell(report.range.first)} to {time_cell(report.range.last)}"
 
 
 def _damaged(report: Report) -> str:
@@ -295,7 +297,11 @@ def _damaged(report: Report) -> str:
 def _inputs(report: Report) -> str:
     if not report.inputs:
         return '<p class="empty">No files were read.</p>'
-    columns = [Column("File"), Column("Bytes", "number"), Column("SHA-256", wide=True)]
+    columns = [
+        HeadedColumn("File"),
+        HeadedColumn("Bytes", "number"),
+        HeadedColumn("SHA-256", wide=True),
+    ]
     rows = [
         [
             Cell(name(each.name), each.name),
@@ -308,7 +314,7 @@ def _inputs(report: Report) -> str:
 
 
 def _code(value: str) -> str:
-    return f"<code>{name(value)}</code>" if value else NOTHING
+    return f"<code>{name(value)}</code>" if value else NONE_CELL
 
 
 def _with_note(html: str, note: str) -> str:
@@ -316,4 +322,4 @@ def _with_note(html: str, note: str) -> str:
 
 
 def _time(value: datetime) -> Cell:
-    return Cell(moment(value, stacked=True), stamp(value))
+    return Cell(time_cell(value, stacked=True), stamp(value))

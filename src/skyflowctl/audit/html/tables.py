@@ -11,7 +11,7 @@ FOLD_AFTER = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class HeadedColumn:
     """A column's heading; ``wide``: it takes the room that the others leave."""
 
     title: str
@@ -30,7 +30,7 @@ class Cell:
 def table(
     ident: str,
     caption: str,
-    columns: Sequence[Column],
+    columns: Sequence[HeadedColumn],
     rows: Sequence[Sequence[Cell]],
     order: tuple[int, Literal["ascending", "descending"]] | None = None,
 ) -> str:
@@ -63,17 +63,17 @@ def _tools(ident: str, caption: str) -> str:
     )
 
 
-def _head(column: Column, at: int, order: tuple[int, str] | None) -> str:
+def _head(column: HeadedColumn, at: int, order: tuple[int, str] | None) -> str:
     sort = f' aria-sort="{order[1]}"' if order and order[0] == at else ""
     given = f'class="{_class(column)}" data-kind="{column.kind}"{sort}'
     return f'<th scope="col" {given}>{column.title}</th>'
 
 
-def _class(column: Column) -> str:
+def _class(column: HeadedColumn) -> str:
     return f"{column.kind} wide" if column.wide else column.kind
 
 
-def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
+def _row(columns: Sequence[HeadedColumn], row: Sequence[Cell]) -> str:
     parts = []
     for at, (column, cell) in enumerate(zip(columns, row, strict=True)):
         name, scope = ("td", "") if at else ("th", ' scope="row"')

@@ -13,7 +13,7 @@ _MARKS_MAX = 3
 _WORD_MAX = 22
 _MARKS = frozenset({"Mn", "Me"})
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-NOTHING = '<span class="none">none</span>'
+NONE_CELL = '<span class="none">none</span>'
 
 
 def text(value: str) -> str:
@@ -35,12 +35,12 @@ def _flat(value: str) -> str:
     return "".join(parts)
 
 
-def clipped(value: str, most: int) -> str:
+def shortened(value: str, most: int) -> str:
     """Return a text, not yet escaped, of at most so many characters."""
     return value if len(value) <= most else value[: most - 1] + "…"
 
 
-def name(value: str, empty: str = NOTHING) -> str:
+def name(value: str, empty: str = NONE_CELL) -> str:
     """Return a name in its own direction of writing; a long one opens on demand."""
     if not value:
         return empty
@@ -63,9 +63,9 @@ def _isolated(value: str) -> str:
     return f"<bdi{free}>{escape(shown).replace('/', '/<wbr>')}</bdi>"
 
 
-def app(value: str, auth: str) -> str:
+def app_name(value: str, auth: str) -> str:
     """Return an app's name with how it logged in."""
-    how = f' <span class="note">{_isolated(clipped(auth, 32))}</span>' if auth else ""
+    how = f' <span class="note">{_isolated(shortened(auth, 32))}</span>' if auth else ""
     return name(value, '<span class="none">unknown</span>') + how
 
 
@@ -109,10 +109,10 @@ def short_day(value: datetime) -> str:
     return f"{value.day} {_MONTHS[value.month - 1]}"
 
 
-def moment(value: datetime | None, *, stacked: bool = False) -> str:
+def time_cell(value: datetime | None, *, stacked: bool = False) -> str:
     """Return a time in UTC to the second; ``stacked``: for a cell, the day above the hour."""
     if value is None:
-        return NOTHING
+        return NONE_CELL
     written = stamp(value)
     hour = f'<span class="note">{written[11:19]}</span>' if stacked else written[11:19]
     return f'<time datetime="{written}">{written[:10]} {hour}</time>'

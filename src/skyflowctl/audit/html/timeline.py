@@ -7,15 +7,15 @@ from itertools import accumulate
 from skyflowctl.audit.html.svg import drawing, figures, nice_steps, tag, words
 from skyflowctl.audit.html.text import (
     amount,
-    clipped,
     day,
-    moment,
     name,
     number,
     percent,
     short_day,
     short_number,
+    shortened,
     text,
+    time_cell,
 )
 from skyflowctl.audit.report_model import Series, SeriesLine
 from skyflowctl.text import duration
@@ -110,7 +110,7 @@ def _draw(series: Series, bands: list[_Band], frame: _Frame) -> str:
 def _description(series: Series, bands: list[_Band]) -> str:
     totals = [sum(each) for each in zip(*(band.requests for band in bands), strict=True)]
     peak = max(range(len(totals)), key=totals.__getitem__)
-    mounts = "; ".join(f"{clipped(band.label, 60)} {number(band.total)}" for band in bands)
+    mounts = "; ".join(f"{shortened(band.label, 60)} {number(band.total)}" for band in bands)
     return (
         f"Columns of {duration(timedelta(seconds=series.bucket_seconds))} from {_at(series, 0)} to "
         f"{_at(series, len(totals) - 1)} UTC, stacked by mount: {mounts}. "
@@ -166,7 +166,7 @@ def _columns(series: Series, bands: list[_Band], frame: _Frame) -> str:
 def _tip(series: Series, bands: list[_Band], at: int) -> str:
     errors = sum(band.errors[at] for band in bands)
     shares = "; ".join(
-        f"{clipped(band.label, 60)} {number(band.requests[at])}"
+        f"{shortened(band.label, 60)} {number(band.requests[at])}"
         for band in bands
         if band.requests[at]
     )
@@ -247,7 +247,7 @@ def _labels(bands: list[_Band], frame: _Frame) -> str:
         seen = tall - 1 if tall > 3 and end > band.total else tall
         parts.append(tag("rect", x=x, y=top, width=12, height=seen, class_=band.colour))
         parts.append(tag("path", d=f"M{x + 13} {middle:.1f}L{x + 24} {y:.1f}h4", class_="leader"))
-        parts.append(words(clipped(band.label, 22), x + 33, y - 2, "label"))
+        parts.append(words(shortened(band.label, 22), x + 33, y - 2, "label"))
         share = f"{number(band.total)} · {percent(band.total, total)}"
         parts.append(words(share, x + 33, y + 13, "tick"))
     return "".join(parts)
@@ -293,7 +293,7 @@ def _figures(series: Series, bands: list[_Band]) -> str:
     ]
     rows = [
         [
-            moment(start),
+            time_cell(start),
             *(number(band.requests[at]) for band in bands),
             number(sum(band.requests[at] for band in bands)),
             number(sum(band.errors[at] for band in bands)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, problem_json
+from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AdoptFromOption,
     AdoptOption,
@@ -25,8 +25,8 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
-from skyflowctl.errors import ExitCode, Problem, Refused, UsageError
+from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
@@ -172,13 +172,13 @@ class ApplyRequest:
     require_verified: bool
 
 
-def _rehearse(request: ApplyRequest, run: Run) -> Result:
-    from skyflowctl.cli.apply_rehearsal import rehearse
+def _rehearse(request: ApplyRequest, run: CommandRun) -> CommandResult:
+    from skyflowctl.cli.apply_sandbox import rehearse
 
     return rehearse(request, run)
 
 
-def _work(request: ApplyRequest, run: Run) -> Result:
+def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
     if request.verify:
         raise UsageError(
             "--verify is only for --dry-run",
@@ -188,7 +188,7 @@ def _work(request: ApplyRequest, run: Run) -> Result:
         )
     from skyflowctl.operations.plan import plan
 
-    manifest = manifests.load_manifest(request.file, run).manifest
+    manifest = manifests.load_named_manifest(request.file, run).manifest
     with wiring.open_gateway(request.target, run, manifest.id) as gateway:
         source = wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
         planned = plan(
@@ -202,12 +202,12 @@ def _work(request: ApplyRequest, run: Run) -> Result:
             _ask(planned, gateway.transport.server.name, run, request)
         except _NotConfirmedError as error:
             return _refused(planned, error, _not_shown(planned.plan.warnings))
-        except Refused as error:
+        except RefusedError as error:
             return _refused(planned, error, planned.plan.warnings)
         return _carry_out(planned, gateway, source, run, request)
 
 
-class _NotConfirmedError(Refused):
+class _NotConfirmedError(RefusedError):
     """The question was answered with no, or not at all; the warnings stand before it."""
 
 
@@ -218,7 +218,7 @@ def _not_shown(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(one for one in warnings if one.code != TAKES_OVER)
 
 
-def _ask(planned: "PlanResult", server: str, run: Run, request: ApplyRequest) -> None:
+def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequest) -> None:
     """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
     Raises:
@@ -227,43 +227,45 @@ def _ask(planned: "PlanResult", server: str, run: Run, request: ApplyRequest) ->
     """
     from skyflowctl.cli.render.plan import plan_json, show_plan
     from skyflowctl.cli.render.problems import show_warnings
-    from skyflowctl.operations.apply import refuse
+    from skyflowctl.operations.apply import refuse_plan
     from skyflowctl.planner.plan import TAKES_OVER
 
     if planned.plan.empty and not planned.plan.left_out:
-        refuse(planned)
+        refuse_plan(planned)
         return
     run.notice(f"server: {server}")
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
-    refuse(planned)
+    refuse_plan(planned)
     adopted = [one for one in planned.plan.warnings if one.code == TAKES_OVER]
     show_warnings(adopted, run.terminal)
     taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
     question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
     try:
         wiring.confirm(question, run, yes=request.yes, no_input=request.no_input)
-    except Refused as error:
+    except RefusedError as error:
         raise _NotConfirmedError.of(error.problems) from error
 
 
-def _refused(planned: "PlanResult", error: Refused, warnings: tuple[Problem, ...]) -> Result:
+def _refused(
+    planned: "PlanResult", error: RefusedError, warnings: tuple[Problem, ...]
+) -> CommandResult:
     """Return the plan that was not begun, as data beside the reason."""
     from skyflowctl.cli.render.plan import action_json, plan_json
 
     begun_none = {"result": "skipped", "request_id": ""}
     actions = [{**action_json(action), **begun_none} for action in planned.plan.actions]
     data = {**plan_json(planned.plan), "actions": actions}
-    return Result(data, "refused", error.exit_code, error.problems, warnings)
+    return CommandResult(data, "refused", error.exit_code, error.problems, warnings)
 
 
 def _carry_out(
     planned: "PlanResult",
     gateway: "Gateway",
     source: Any,
-    run: Run,
+    run: CommandRun,
     request: ApplyRequest,
-) -> Result:
+) -> CommandResult:
     from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.render.progress import progress
     from skyflowctl.executor.stop import stop_on_signals
@@ -296,7 +298,7 @@ def _carry_out(
         problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
     # A rotation that was rolled back leaves with 3, also where it was the only change.
     status = "partial" if code == ExitCode.PARTIAL else done.status
-    return Result(_data(done), status, code, problems, _not_shown(done.warnings))
+    return CommandResult(_data(done), status, code, problems, _not_shown(done.warnings))
 
 
 def _stopped(done: "ApplyResult", cause: str) -> Problem:
@@ -334,13 +336,13 @@ def _data(done: "ApplyResult") -> dict[str, Any]:
     }
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     if result.status == "refused" and "dry_run" not in result.data:
         return  # the plan was shown before it was refused; the reasons follow
     if "dry_run" in result.data:
-        from skyflowctl.cli.apply_rehearsal import show_rehearsal
+        from skyflowctl.cli.apply_sandbox import show_sandbox
 
-        show_rehearsal(result.data, terminal)
+        show_sandbox(result.data, terminal)
         return
     actions = result.data["actions"]
     for one in actions:
@@ -351,9 +353,9 @@ def _view(result: Result, terminal: Terminal) -> None:
         from skyflowctl.cli.render.plan import show_drift
 
         show_drift(result.data, terminal)
-    from skyflowctl.cli.render.plan import no_changes, not_compared
+    from skyflowctl.cli.render.plan import no_changes, not_compared_line
 
-    doubt = not_compared(result.data)
+    doubt = not_compared_line(result.data)
     if not actions and (result.problems or result.data["drift"]):
         right = counted(result.data["summary"]["unchanged"], "object is", "objects are")
         terminal.line(Styled("Nothing was changed:", "bold yellow"), f" {right} right{doubt}.")

@@ -14,10 +14,10 @@ from skyflowctl.cli.audit_evidence import (
 )
 from skyflowctl.cli.audit_options import DevOption, FilterOptions, LogsArgument, PluginOption
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.text import counted
 
@@ -56,9 +56,9 @@ def denied(
     with the ctx that the manifest wants of the role. Whether the app should have it is
     yours to decide: read it before you write it."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.audit_denied import Refusals, known_from
-        from skyflowctl.operations.audit_questions import Answers, unread_warnings
+        from skyflowctl.operations.audit_search import Search, unread_warnings
 
         query = options.query_of(filters, run.clock.now())
         if query.outcomes:
@@ -70,7 +70,7 @@ def denied(
         check_evidence(evidence)
         warn_of_spans(run, evidence, filters.since, filters.until)
         sources = options.open_logs(patterns, digest=evidence is not None)
-        answers = Answers(sources, query, names)
+        answers = Search(sources, query, names)
         refusals = Refusals(known_from(manifest))
         refusals.add_all(answers)
         counts = answers.counts()
@@ -78,13 +78,13 @@ def denied(
         asked = {**asked_json(patterns, names, query), "manifest": loaded is not None}
         keep_answer(evidence, run, sources, counts, asked=asked, data=data, table="denied")
         warnings = [*unread_warnings(counts), *_warnings(refusals.left_out)]
-        return Result(data, warnings=warnings)
+        return CommandResult(data, warnings=warnings)
 
     run_command("audit denied", output, work, _view)
 
 
 def _data(refusals: "Refusals", asked: int, counts: "Counts") -> dict[str, Any]:
-    from skyflowctl.cli.render.audit import counts_json
+    from skyflowctl.cli.render.audit import scan_counts
 
     return {
         "denied": [_group_json(one) for one in refusals.found()],
@@ -92,7 +92,7 @@ def _data(refusals: "Refusals", asked: int, counts: "Counts") -> dict[str, Any]:
             "asked": asked,
             "left_out": refusals.left_out,
             "certain": counts.certain,
-            "read": counts_json(counts),
+            "read": scan_counts(counts),
         },
     }
 
@@ -140,7 +140,7 @@ def _warnings(left_out: int) -> list[Problem]:
     ]
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.audit import found_words, read_words
 
     for group in result.data["denied"]:

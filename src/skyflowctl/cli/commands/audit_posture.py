@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, Status, to_json
+from skyflowctl.cli.envelope import CommandResult, Status, safe_json
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
     FileOption,
@@ -17,7 +17,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.text import counted
@@ -25,7 +25,7 @@ from skyflowctl.version import semver
 
 if TYPE_CHECKING:
     from skyflowctl.posture.facts import Exercised
-    from skyflowctl.posture.model import Grade, Report
+    from skyflowctl.posture.model import PostureReport, Severity
 
 GradeName = Literal["critical", "high", "medium", "low", "info"]
 FailOnOption = Annotated[
@@ -108,25 +108,25 @@ def posture(
     Name every node with --node: one that is not named is not asked."""
     kept: list[dict[str, Any]] = []
 
-    def work(run: Run) -> Result:
-        from skyflowctl.cli.render.posture import report_json
-        from skyflowctl.posture.model import Grade
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.cli.render.posture import posture_json
+        from skyflowctl.posture.model import Severity
         from skyflowctl.posture.sarif import to_sarif
 
         limits = _Limits(max_readers, parallelism)
         report, server = _ask(target, file, log, limits, run)
         kept.append(to_sarif(report, version=semver().removeprefix("v"), server=server))
-        limit = Grade(fail_on)
+        limit = Severity(fail_on)
         problems = list(_problems(report, limit, allow_unchecked=allow_unchecked))
         status: Status = "unhealthy" if problems else "ok"
         code = ExitCode.UNHEALTHY if problems else ExitCode.OK
-        return Result(report_json(report, server), status, code, problems)
+        return CommandResult(posture_json(report, server), status, code, problems)
 
-    def view(result: Result, terminal: Terminal) -> None:
+    def view(result: CommandResult, terminal: Terminal) -> None:
         from skyflowctl.cli.render.posture import show_posture
 
         if output.format == "sarif":
-            terminal.raw(to_json(kept[0]) + "\n")
+            terminal.raw(safe_json(kept[0]) + "\n")
         else:
             show_posture(result.data, terminal)
 
@@ -144,9 +144,9 @@ def _ask(
     file: Sequence[str] | None,
     log: Sequence[str] | None,
     limits: _Limits,
-    run: Run,
-) -> "tuple[Report, str]":
-    from skyflowctl.operations.posture import Question
+    run: CommandRun,
+) -> "tuple[PostureReport, str]":
+    from skyflowctl.operations.posture import PostureRequest
     from skyflowctl.operations.posture import posture as ask
 
     loaded = manifests.optional_manifest(file, run)
@@ -154,7 +154,7 @@ def _ask(
     plugin_name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
     with wiring.open_gateway(target, run) as gateway:
         server = gateway.transport.server
-        question = Question(
+        question = PostureRequest(
             addresses=server.addresses or (server.name,),
             checks_certificates=server.checks_certificates,
             manifest=manifest,
@@ -176,7 +176,9 @@ def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "
     return exercised(log, plugin_name=plugin_name, namespace=namespace, stdin=stdin)
 
 
-def _problems(report: "Report", limit: "Grade", *, allow_unchecked: bool) -> Iterator[Problem]:
+def _problems(
+    report: "PostureReport", limit: "Severity", *, allow_unchecked: bool
+) -> Iterator[Problem]:
     """Yield why the run is not well: what was found, and what could not be looked at."""
     counting = report.failing(limit, allow_unchecked=allow_unchecked)
     missed = sum(one.unchecked for one in counting)

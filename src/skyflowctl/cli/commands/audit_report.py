@@ -17,11 +17,11 @@ from skyflowctl.cli.audit_options import (
     check_stdin_once,
     log_patterns,
     mount_globs,
-    namespace_of,
+    named_namespace,
     open_logs,
 )
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
     FileOption,
@@ -31,17 +31,17 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from skyflowctl.audit.report_model import Report, Subject
+    from skyflowctl.audit.report_model import Report, ReportSubject
     from skyflowctl.audit.sources import Sources
     from skyflowctl.operations.audit_outputs import Outputs
-    from skyflowctl.operations.audit_report import KnownRoles, Question, ServerMount
+    from skyflowctl.operations.audit_report import KnownRoles, ReportRequest, ServerMount
 
 ServerRolesOption = Annotated[
     bool,
@@ -181,8 +181,8 @@ def report(
     tell what is usual. A server is asked only with --server-roles; then the report also says
     which mounts are cut off now, since when and why."""
 
-    def work(run: Run) -> Result:
-        from skyflowctl.operations.audit_report import Question, build_report
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.audit_report import ReportRequest, build_report
 
         patterns = log_patterns(logs, dev=target.dev, address=target.address)
         check_stdin_once(patterns, target=target)
@@ -191,7 +191,7 @@ def report(
         sources = _checked_sources(output, patterns, file)
         mounts = mount_globs(only.mount, file)
         known = _known(file, target, run, mounts, server_roles=server_roles)
-        question = Question(
+        question = ReportRequest(
             logs=patterns,
             mounts=mounts,
             roles=tuple(only.role or ()),
@@ -208,8 +208,12 @@ def report(
 
 
 def _result(
-    output: ReportOutputOptions, question: "Question", found: "Report", known: "_Known", run: Run
-) -> Result:
+    output: ReportOutputOptions,
+    question: "ReportRequest",
+    found: "Report",
+    known: "_Known",
+    run: CommandRun,
+) -> CommandResult:
     """Write the files that were asked for, and return the report."""
     from skyflowctl.audit.report_json import report_json
 
@@ -220,7 +224,7 @@ def _result(
     # Not in the evidence, which is the same from the same logs.
     if known.cut_off is not None:
         data = {**data, "cut_off": known.cut_off}
-    return Result(data, warnings=_warnings(found))
+    return CommandResult(data, warnings=_warnings(found))
 
 
 def _outputs(output: ReportOutputOptions) -> "Outputs":
@@ -252,13 +256,13 @@ def _checked_sources(
     return sources
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.audit_report import show_report
 
     show_report(result.data, terminal)
 
 
-def _csv(result: Result, terminal: Terminal) -> None:
+def _csv(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.audit.evidence import csv_texts
     from skyflowctl.audit.report_json import report_tables
 
@@ -280,7 +284,7 @@ class _Known:
 def _known(
     file: Sequence[str] | None,
     target: TargetOptions,
-    run: Run,
+    run: CommandRun,
     mounts: tuple[str, ...],
     *,
     server_roles: bool,
@@ -297,7 +301,7 @@ def _known(
             namespace, cluster = gateway.transport.server.namespace, gateway.transport.cluster_id
             cut = [_cut_off(one, namespace) for one in found if one.revoked]
             return _Known(name, ask.server_roles(found), cluster, environment, cut)
-    declared = ask.declared_roles(loaded.manifest, namespace_of(target)) if loaded else None
+    declared = ask.declared_roles(loaded.manifest, named_namespace(target)) if loaded else None
     return _Known(name, declared, environment=environment)
 
 
@@ -306,15 +310,17 @@ def _cut_off(mount: "ServerMount", namespace: str) -> dict[str, str]:
     return {"mount": mount.path, "namespace": namespace, "api": mount.api.name, **told}
 
 
-def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "Subject":
+def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "ReportSubject":
     """Return what the title names: what was given, else what is known."""
-    from skyflowctl.audit.report_model import Subject
+    from skyflowctl.audit.report_model import ReportSubject
 
     stack = "dev stack" if dev else ""
-    return Subject(about.cluster or known.cluster or stack, about.environment or known.environment)
+    return ReportSubject(
+        about.cluster or known.cluster or stack, about.environment or known.environment
+    )
 
 
-def _times(only: ReportFilters, run: Run) -> "tuple[datetime | None, datetime | None]":
+def _times(only: ReportFilters, run: CommandRun) -> "tuple[datetime | None, datetime | None]":
     from skyflowctl.audit import when
 
     now = run.clock.now()
@@ -326,10 +332,10 @@ def _times(only: ReportFilters, run: Run) -> "tuple[datetime | None, datetime | 
 
 def _write_files(
     output: ReportOutputOptions,
-    question: "Question",
+    question: "ReportRequest",
     found: "Report",
     data: dict[str, Any],
-    run: Run,
+    run: CommandRun,
 ) -> None:
     """Write what was asked for beside the output."""
     from skyflowctl.audit.evidence import write_evidence
@@ -352,7 +358,7 @@ def _write_files(
 
 def _warnings(found: "Report") -> list[Problem]:
     """Tell what makes the report less than whole."""
-    from skyflowctl.operations.audit_questions import unread_warnings
+    from skyflowctl.operations.audit_search import unread_warnings
 
     warnings = [*unread_warnings(found.counts)]
     warnings += [

@@ -12,10 +12,10 @@ from skyflowctl.cli.audit_options import (
     RowsOutputOptions,
 )
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import option
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, Terminated, run_command
+from skyflowctl.cli.runner import CommandRun, Terminated, run_command
 from skyflowctl.errors import ExitCode
 
 
@@ -48,34 +48,34 @@ def tail(
 
     Who unwrapped a wrapped token is not known yet when its request is shown."""
 
-    def work(run: Run) -> Result:
-        from skyflowctl.cli.audit_rows import ReaderGone, Rows
-        from skyflowctl.cli.render.audit import counts_json
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.cli.audit_rows import ReaderGoneError, RowWriter
+        from skyflowctl.cli.render.audit import scan_counts
         from skyflowctl.operations.audit_tail import Tail
 
         patterns = options.log_patterns(logs, dev=dev)
         query = options.query_of(filters, run.clock.now())
         sources = options.open_logs(patterns)
         newest = Tail(sources, query, options.plugin_names(plugin), rows=rows, following=follow)
-        writer = Rows(run, "ndjson" if output.json else output.format)
+        writer = RowWriter(run, "ndjson" if output.json else output.format)
         code = ExitCode.OK
         try:
             newest.run(writer.add_now if follow else writer.add)
             writer.flush()
-        except ReaderGone:
+        except ReaderGoneError:
             pass
         except (KeyboardInterrupt, Terminated) as stop:
             # How following ends: nothing failed, and the exit code says what it was.
             terminated = isinstance(stop, Terminated)
             code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-            with suppress(ReaderGone):
+            with suppress(ReaderGoneError):
                 writer.flush()
-        summary = {"shown": writer.written, "read": counts_json(newest.counts())}
-        return Result({"summary": summary}, exit_code=code)
+        summary = {"shown": writer.written, "read": scan_counts(newest.counts())}
+        return CommandResult({"summary": summary}, exit_code=code)
 
     run_command("audit tail", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     if result.exit_code == ExitCode.OK and not result.data["summary"]["shown"]:
         terminal.note("no such request")

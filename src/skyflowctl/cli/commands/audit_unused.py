@@ -8,14 +8,14 @@ from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.audit_evidence import EvidenceOption, check_evidence, keep_answer
 from skyflowctl.cli.audit_options import LogsArgument, PluginOption
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.audit_unused import Known, Unused
+    from skyflowctl.operations.audit_unused import Inventory, Unused
 
 DAY = 86_400
 
@@ -49,25 +49,25 @@ def unused(
     cannot name what was never used. Nothing is called unused when the logs cover less
     time than was asked for: give the rotated ones too, of every node."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import when
         from skyflowctl.audit.query import Query
-        from skyflowctl.cli.render.audit import counts_json
-        from skyflowctl.operations.audit_questions import Answers, unread_warnings
+        from skyflowctl.cli.render.audit import scan_counts
+        from skyflowctl.operations.audit_search import Search, unread_warnings
         from skyflowctl.operations.audit_unused import unused as ask
-        from skyflowctl.operations.audit_usage import Usage
+        from skyflowctl.operations.audit_usage import LastUse
 
-        window = when.days(days, "--days", run.clock.now())
+        window = when.parse_days(days, "--days", run.clock.now())
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
         options.check_stdin_once(patterns, target=target)
         check_evidence(evidence)
         sources = options.open_logs(patterns, digest=evidence is not None)
         known, names = _known(target, file, plugin, run)
-        answers = Answers(sources, Query(), names)
-        usage = Usage()
+        answers = Search(sources, Query(), names)
+        usage = LastUse()
         usage.add_all(answers)
         found = ask(answers, usage, known, window)
-        data = {**_to_json(found), "read": counts_json(found.read)}
+        data = {**_to_json(found), "read": scan_counts(found.read)}
         asked = {
             "logs": list(patterns),
             "plugin_names": list(names),
@@ -75,12 +75,12 @@ def unused(
             **_known_json(known),
         }
         keep_answer(evidence, run, sources, found.read, asked=asked, data=data, table="unused")
-        return Result(data, warnings=[*unread_warnings(found.read), *_warnings(found)])
+        return CommandResult(data, warnings=[*unread_warnings(found.read), *_warnings(found)])
 
     run_command("audit unused", output, work, _view)
 
 
-def _known_json(known: "Known") -> dict[str, Any]:
+def _known_json(known: "Inventory") -> dict[str, Any]:
     return {
         "source": known.source,
         "roles": sorted("/".join(key) for key in known.roles),
@@ -90,10 +90,10 @@ def _known_json(known: "Known") -> dict[str, Any]:
 
 
 def _known(
-    target: TargetOptions, file: Sequence[str] | None, plugin: Sequence[str] | None, run: Run
-) -> "tuple[Known, tuple[str, ...]]":
+    target: TargetOptions, file: Sequence[str] | None, plugin: Sequence[str] | None, run: CommandRun
+) -> "tuple[Inventory, tuple[str, ...]]":
     """Return what there is, and the types of the engine's mounts."""
-    from skyflowctl.operations.audit_unused import Known, known_from_manifest, known_from_server
+    from skyflowctl.operations.audit_unused import Inventory, known_from_manifest, known_from_server
 
     loaded = manifests.optional_manifest(file, run)
     manifest = loaded.manifest if loaded else None
@@ -102,8 +102,8 @@ def _known(
         with wiring.open_gateway(target, run) as gateway:
             return known_from_server(gateway, names), names
     if manifest is None:
-        return Known(), names
-    return known_from_manifest(manifest, options.namespace_of(target)), names
+        return Inventory(), names
+    return known_from_manifest(manifest, options.named_namespace(target)), names
 
 
 def _to_json(found: "Unused") -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.audit import read_words, short_time
     from skyflowctl.cli.render.fitting import Column, fitted
 

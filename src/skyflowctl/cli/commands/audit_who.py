@@ -15,10 +15,10 @@ from skyflowctl.cli.audit_options import (
     RowsOutputOptions,
 )
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.text import counted
@@ -91,7 +91,7 @@ def who(
     server that is named for the hash. Nothing else needs a server. -v shows every request
     in full."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
         options.check_stdin_once(patterns, token=token is not None, target=target)
         query = options.query_of(filters, run.clock.now())
@@ -107,7 +107,7 @@ def who(
 
 
 def _answer(
-    run: Run,
+    run: CommandRun,
     output: RowsOutputOptions,
     patterns: Sequence[str],
     query: "Query",
@@ -115,33 +115,33 @@ def _answer(
     *,
     kept: RowsEvidence,
     in_full: bool,
-) -> Result:
-    from skyflowctl.cli.audit_rows import ReaderGone, Rows
-    from skyflowctl.cli.render.audit import counts_json
-    from skyflowctl.operations.audit_questions import Answers
+) -> CommandResult:
+    from skyflowctl.cli.audit_rows import ReaderGoneError, RowWriter
+    from skyflowctl.cli.render.audit import scan_counts
+    from skyflowctl.operations.audit_search import Search
 
     sources = options.open_logs(patterns, digest=kept.wanted)
-    answers = Answers(sources, query, plugins)
-    rows = Rows(run, output.format, in_full=in_full)
+    answers = Search(sources, query, plugins)
+    rows = RowWriter(run, output.format, in_full=in_full)
     try:
         for one in answers:
             rows.add(one)
             kept.add(one)
         rows.flush()
-    except ReaderGone:
-        return Result({})
+    except ReaderGoneError:
+        return CommandResult({})
     kept.finish(run, sources, answers.counts(), asked_json(patterns, plugins, query))
     data = {"requests": rows.kept} if output.format == "json" else {}
     summary = {
         "found": answers.found,
         "certain": answers.certain,
-        "read": counts_json(answers.counts()),
+        "read": scan_counts(answers.counts()),
         "all_lines_checked": not answers.filtered_early,
     }
-    return Result({**data, "summary": summary}, warnings=tuple(answers.warnings()))
+    return CommandResult({**data, "summary": summary}, warnings=tuple(answers.warnings()))
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.audit import found_words, read_words
 
     if result.data:
@@ -195,7 +195,7 @@ def _with_server(
     ctx: Sequence[str] | None,
     token: Secret | None,
     target: TargetOptions,
-    run: Run,
+    run: CommandRun,
 ) -> "Query":
     """Return the query with every form of ctx and token that the server tells."""
     from skyflowctl.audit.wanted import unhashed, wanted_ctx

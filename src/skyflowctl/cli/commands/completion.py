@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import typer
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 
 ShellArgument = Annotated[
     Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
@@ -26,13 +26,13 @@ def completion(shell: ShellArgument, output: OutputOptions) -> None:
     """Print a script that completes commands and options. It is static: completing starts
     no skyflowctl and asks no server. Nothing is installed; print it anew after an upgrade."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.cli.completion import script_for
 
-        return Result({"shell": shell, "script": script_for(shell)})
+        return CommandResult({"shell": shell, "script": script_for(shell)})
 
     run_command("completion", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     terminal.raw(result.data["script"])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, problem_json
+from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
     AllowRevokedKeyOption,
@@ -19,7 +19,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def config_show(
     """Show a mount's config as the engine tells it. The credential itself never leaves
     the server."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.configs import show_config
 
         path = manifests.resolve_path(mount, file)
@@ -57,12 +57,12 @@ def config_show(
         told = config.raw
         if config.revoked:
             told = {**told, "revoked": asdict(config.revoked)}
-        return Result({"mount": mount, "path": path, **told})
+        return CommandResult({"mount": mount, "path": path, **told})
 
     run_command("config show", output, work, _view_show)
 
 
-def _view_show(result: Result, terminal: Terminal) -> None:
+def _view_show(result: CommandResult, terminal: Terminal) -> None:
     shown = result.data.items()
     terminal.fields((name, value) for name, value in shown if name not in {"mount", "revoked"})
     basic = "credential_version" not in result.data
@@ -89,19 +89,19 @@ def config_history(
     """List every credential version that a mount has had, the newest first: its key, when
     and by whom it was written, and whether the engine still keeps the credential."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations import configs
 
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             past = configs.config_history(gateway, path)
         listed = [{**asdict(one.entry), "live": one.live} for one in past]
-        return Result({"mount": mount, "path": path, "history": listed})
+        return CommandResult({"mount": mount, "path": path, "history": listed})
 
     run_command("config history", output, work, _view_history)
 
 
-def _view_history(result: Result, terminal: Terminal) -> None:
+def _view_history(result: CommandResult, terminal: Terminal) -> None:
     rows: list[list[Piece]] = [
         [
             str(one["credential_version"]),
@@ -184,7 +184,7 @@ def config_write(
     meanwhile (exit 5). A mount that has a credential gets another only by 'rotate', which
     proves it first. What the manifest says, the next apply brings back."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations import config_write as write
 
         tags = _tags(tag, clear=clear_tags)
@@ -198,7 +198,7 @@ def config_write(
         told = {"mount": mount, "path": path, "changed": list(done.changed)}
         warnings = [problem_json(one) for one in done.warnings]
         data = {**told, "config": dict(done.config.raw), "warnings": warnings}
-        return Result(data, warnings=done.warnings)
+        return CommandResult(data, warnings=done.warnings)
 
     run_command("config write", output, work, _view_write)
 
@@ -215,11 +215,11 @@ def _tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | No
 
 
 def _first_credential(
-    text: str | None, allow_hosts: "Sequence[str] | None", run: Run
+    text: str | None, allow_hosts: "Sequence[str] | None", run: CommandRun
 ) -> "Callable[[], NewCredential] | None":
     if text is None:
         return None
-    return wiring.credential_behind(text, "--credentials", run, allow_hosts)
+    return wiring.referenced_credential(text, "--credentials", run, allow_hosts)
 
 
 def _something_to_write(patch: "ConfigPatch") -> None:
@@ -232,7 +232,7 @@ def _something_to_write(patch: "ConfigPatch") -> None:
         )
 
 
-def _view_write(result: Result, terminal: Terminal) -> None:
+def _view_write(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     if not data["changed"]:
         terminal.line(Styled("No changes.", "bold green"), f" {data['path']} is so already.")
@@ -260,7 +260,7 @@ def config_verify(
     """Have the engine mint once for every role with its live credential, each with the
     role's own probe ctx, and discard the tokens. The node that is asked answers itself."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.configs import verify_config
 
         path = manifests.resolve_path(mount, file)
@@ -268,8 +268,8 @@ def config_verify(
             report = verify_config(gateway, path)
         data = {"mount": mount, "path": path, **asdict(report)}
         if report.ok:
-            return Result(data)
-        return Result(data, "unhealthy", ExitCode.UNHEALTHY, _failures(data))
+            return CommandResult(data)
+        return CommandResult(data, "unhealthy", ExitCode.UNHEALTHY, _failures(data))
 
     run_command("config verify", output, work, _view_verify)
 
@@ -289,7 +289,7 @@ def _failures(data: dict[str, object]) -> list[Problem]:
     ]
 
 
-def _view_verify(result: Result, terminal: Terminal) -> None:
+def _view_verify(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     terminal.fields([("key_id", data["key_id"]), ("version", data["credential_version"])])
     rows: list[list[Piece]] = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, status_of
+from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
     FileOption,
@@ -17,13 +17,13 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.rotate_options import OperatorOptions
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.manifests import ChosenMounts
-    from skyflowctl.operations.rotation_supply import Subject
-    from skyflowctl.operations.targets import Named
+    from skyflowctl.operations.rotation_supply import RotationTarget
+    from skyflowctl.operations.targets import MountRef
     from skyflowctl.rotation.revoked import RevokeOutcome
     from skyflowctl.vault.gateway import Gateway
 
@@ -107,7 +107,7 @@ def config_revoke(
     and every other mount to still serve. Tokens that were given out live on; what cannot
     be revoked is printed, with the time until which it lives."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         said = _Said(
             _reason(reason),
             yes,
@@ -142,9 +142,11 @@ def _reason(text: str | None) -> str:
     return reason
 
 
-def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") -> Result:
+def _cut_off(
+    run: CommandRun, said: _Said, chosen: "ChosenMounts", gateway: "Gateway"
+) -> CommandResult:
     from skyflowctl.cli.render.rotation_steps import Steps
-    from skyflowctl.cli.rotate_request import read_wishes
+    from skyflowctl.cli.rotate_request import read_rotate_flags
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
     from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
@@ -153,7 +155,7 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     named = chosen.mounts[0]
     revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
     subject = _look(gateway, named)
-    wishes = read_wishes(said.operator)
+    wishes = read_rotate_flags(said.operator)
     supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
     _ask(run, said, subject, gateway.transport.server.name)
     steps = Steps(run.terminal, [named.name])
@@ -167,34 +169,34 @@ def _cut_off(run: Run, said: _Said, chosen: "ChosenMounts", gateway: "Gateway") 
     return _result(outcome, more)
 
 
-def _look(gateway: "Gateway", named: "Named") -> "Subject":
-    from skyflowctl.operations.rotation import look
+def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":
+    from skyflowctl.operations.rotation import read_live_mounts
 
-    (subject,) = look(gateway, [named], 1)
+    (subject,) = read_live_mounts(gateway, [named], 1)
     if subject.problem:
         raise subject.problem
     return subject
 
 
-def _ask(run: Run, said: _Said, subject: "Subject", server: str) -> None:
+def _ask(run: CommandRun, said: _Said, subject: "RotationTarget", server: str) -> None:
     run.notice(f"server: {server}")
     run.notice(f"  {subject.named.path}: {_live(subject)}")
     question = f"Cut {subject.named.path} off? From then on it gives no token to anybody."
     wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
 
 
-def _live(subject: "Subject") -> str:
+def _live(subject: "RotationTarget") -> str:
     config = subject.config
     if config is None or not config.configured:
         return "no key is live"
     return f"key {config.key_id} is live" if config.key_id else "its engine does not tell its key"
 
 
-def _result(outcome: "RevokeOutcome", command_for_keys: str) -> Result:
+def _result(outcome: "RevokeOutcome", command_for_keys: str) -> CommandResult:
     from skyflowctl.cli.render.revocation import revocation_json
 
     code = outcome.exit_code
-    return Result(
+    return CommandResult(
         revocation_json(outcome, command_for_keys),
         status_of(code) if code else "ok",
         code,
@@ -203,7 +205,7 @@ def _result(outcome: "RevokeOutcome", command_for_keys: str) -> Result:
     )
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.revocation import show_revocation
 
     show_revocation(result.data, terminal)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
     ApprovingTargetOptions,
@@ -16,13 +16,13 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.operations.creds import parse_ctx, read_creds, read_wrapped_creds
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.answers import Creds
     from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.responses import Creds
 
 CtxOption = Annotated[
     str | None,
@@ -90,22 +90,22 @@ def creds(
     """Mint a bearer token for one role through the server, as an application does. It
     lives about 60 minutes and can't be revoked. With --direct no audit entry exists."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         checked = parse_ctx(ctx)
         if dry_run or direct:
             _check_alone(target, wrap_ttl, dry_run=dry_run, direct=direct)
             from skyflowctl.cli import creds_offline
 
-            past = creds_offline.direct if direct else creds_offline.dry_run
-            return Result(past(mount, role, checked, file, run, allow_hosts=allow_host))
+            past = creds_offline.direct if direct else creds_offline.creds_dry_run
+            return CommandResult(past(mount, role, checked, file, run, allow_hosts=allow_host))
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             if wrap_ttl is not None:
                 _check_wrap(wrap_ttl, output)
-                return Result(_wrapped(gateway, path, role, checked, wrap_ttl))
+                return CommandResult(_wrapped(gateway, path, role, checked, wrap_ttl))
             token = read_creds(gateway, path, role, checked)
         name = manifests.mount_name(mount, path, file)
-        return Result({"mount": name, "role": role, **_token_json(token)})
+        return CommandResult({"mount": name, "role": role, **_token_json(token)})
 
     run_command("creds", output, work, _VIEWS[output.format], for_eval=output.format == "env")
 
@@ -166,16 +166,16 @@ def _wrapped(gateway: "Gateway", path: str, role: str, ctx: Any, wrap_ttl: str) 
     }
 
 
-def _view_fields(result: Result, terminal: Terminal) -> None:
+def _view_fields(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(result.data.items())
 
 
-def _view_raw(result: Result, terminal: Terminal) -> None:
+def _view_raw(result: CommandResult, terminal: Terminal) -> None:
     token = result.data.get("access_token") or result.data["wrap_token"]
     terminal.line(str(token))
 
 
-def _view_env(result: Result, terminal: Terminal) -> None:
+def _view_env(result: CommandResult, terminal: Terminal) -> None:
     import shlex
 
     token, expiry = result.data["access_token"], result.data["expires_at"]

@@ -8,7 +8,7 @@ import typer
 
 from skyflowctl.cli import manifests, wiring, wiring_dev
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
     NoInputOption,
@@ -16,7 +16,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def dev_up(output: OutputOptions, file: FileOption = None) -> None:
     terminal, and uses generated credentials only: no reference of a manifest is resolved.
     The server keeps its data in memory: after it ended, apply again."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         found = manifests.optional_manifest(file, run)
-        up = wiring_dev.bring_up(found.manifest if found else None, run)
-        return Result(_up_data(up))
+        up = wiring_dev.start_dev_stack(found.manifest if found else None, run)
+        return CommandResult(_up_data(up))
 
     run_command("dev up", output, work, _view_up)
 
@@ -64,7 +64,7 @@ def _up_data(up: "DevUp") -> dict[str, Any]:
     }
 
 
-def _view_up(result: Result, terminal: Terminal) -> None:
+def _view_up(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     word = "started" if data["started"] else "already running"
     terminal.line(Styled(f"dev stack {word}", "green"))
@@ -93,16 +93,16 @@ def dev_down(output: OutputOptions) -> None:
     """Stop every process of the stack, also those that outlived a killed server or
     their folder. The server's data are gone then; ports, keys and logs stay for the next start."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
         with wiring_dev.devstack_extra():
-            return Result({"stopped": list(dev_stack.bring_down(os.environ))})
+            return CommandResult({"stopped": list(dev_stack.bring_down(os.environ))})
 
     run_command("dev down", output, work, _view_down)
 
 
-def _view_down(result: Result, terminal: Terminal) -> None:
+def _view_down(result: CommandResult, terminal: Terminal) -> None:
     stopped = result.data["stopped"]
     terminal.line(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
@@ -119,14 +119,14 @@ def _view_down(result: Result, terminal: Terminal) -> None:
 def dev_status(output: OutputOptions) -> None:
     """Ask every part of the stack whether it answers; exit 6 when one does not."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
         with wiring_dev.devstack_extra():
-            found = dev_stack.status(os.environ)
+            found = dev_stack.dev_stack_status(os.environ)
         if found.running:
-            return Result(_status_data(found))
-        return Result(_status_data(found), "unhealthy", ExitCode.UNHEALTHY)
+            return CommandResult(_status_data(found))
+        return CommandResult(_status_data(found), "unhealthy", ExitCode.UNHEALTHY)
 
     run_command("dev status", output, work, _view_status)
 
@@ -143,7 +143,7 @@ def _status_data(found: "DevStatus") -> dict[str, Any]:
     }
 
 
-def _view_status(result: Result, terminal: Terminal) -> None:
+def _view_status(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     rows = [
         (
@@ -179,16 +179,16 @@ def dev_env(output: OutputOptions) -> None:
     """Print shell exports with which bao, hvac, skyflowctl and the Skyflow SDK reach the
     stack: address, operator token, and a CA bundle of the public roots and the dev CA."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
         with wiring_dev.devstack_extra():
-            return Result({"env": dev_stack.exports(os.environ)})
+            return CommandResult({"env": dev_stack.exports(os.environ)})
 
     run_command("dev env", output, work, _view_env, for_eval=True)
 
 
-def _view_env(result: Result, terminal: Terminal) -> None:
+def _view_env(result: CommandResult, terminal: Terminal) -> None:
     for name, value in result.data["env"].items():
         terminal.raw(f"export {name}={shlex.quote(value)}\n")
 
@@ -220,7 +220,7 @@ def dev_logs(
 ) -> None:
     """Print the end of a log of the stack, and what is added to it when following."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.devstack import logs
         from skyflowctl.devstack.layout import find_layout
 
@@ -229,9 +229,9 @@ def dev_logs(
         if not run.json:
             for line in last:
                 run.terminal.line(line)
-            for line in logs.follow(path) if follow else ():
+            for line in logs.follow_logs(path) if follow else ():
                 run.terminal.line(line)
-        return Result({"path": str(path), "lines": last})
+        return CommandResult({"path": str(path), "lines": last})
 
     run_command("dev logs", output, work, lambda *_: None)
 
@@ -256,7 +256,7 @@ def dev_reset(
     """Stop the stack and delete its folder: server data, keys, tokens and logs that it
     generated. A folder that the dev stack did not make is refused."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.devstack.layout import find_layout
         from skyflowctl.operations import dev_stack
 
@@ -265,11 +265,11 @@ def dev_reset(
             wiring.confirm(f"Delete {layout.root}?", run, yes=yes, no_input=no_input)
         with wiring_dev.devstack_extra():
             deleted = dev_stack.reset(os.environ)
-        return Result({"deleted": str(layout.root) if deleted else None})
+        return CommandResult({"deleted": str(layout.root) if deleted else None})
 
     run_command("dev reset", output, work, _view_reset)
 
 
-def _view_reset(result: Result, terminal: Terminal) -> None:
+def _view_reset(result: CommandResult, terminal: Terminal) -> None:
     deleted = result.data["deleted"]
     terminal.line(f"deleted: {deleted}" if deleted else "there was no dev stack here")

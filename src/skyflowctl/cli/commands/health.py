@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, Status
+from skyflowctl.cli.envelope import CommandResult, Status
 from skyflowctl.cli.options import (
     DeadlineOption,
     FileOption,
@@ -16,7 +16,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def health(
     mount that does not answer within --deadline is unreachable; all together have 60 s, or six
     times --deadline where that is more, and one that was not asked by then is named so."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
 
@@ -85,7 +85,7 @@ def health(
         data = {"mounts": [row.to_json() for row in mounts_found]}
         status: Status = "ok" if found.healthy else "unhealthy"
         problems = [_problem(row) for row in mounts_found if row.state != "ok"]
-        return Result(data, status, found.exit_code, problems)
+        return CommandResult(data, status, found.exit_code, problems)
 
     run_command("health", output, work, _view)
 
@@ -103,7 +103,7 @@ def _problem(row: "MountHealth") -> Problem:
 def _refused_fix(row: "MountHealth") -> str:
     """Say what helps a mount that is refused: by its engine, or by the token service."""
     from skyflowctl.skyflow.token_uri import token_uri_refused
-    from skyflowctl.vault.failures import ALLOW_HOST_FIX
+    from skyflowctl.vault.errors import ALLOW_HOST_FIX
 
     if token_uri_refused(row.detail):
         return ALLOW_HOST_FIX
@@ -138,7 +138,7 @@ _FIXES = {
 _STYLES = {"ok": "green", "unproven": "bold yellow"}
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     rows = [
         [
             one["name"] or "(server)",

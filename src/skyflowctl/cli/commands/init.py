@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import OutputOptions, option
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 PathOption = Annotated[
@@ -29,16 +29,16 @@ def init(
     """Write a first manifest with one mount and one role, every line explained. In a git
     work tree the folder for credentials is added to .gitignore. Nothing is overwritten."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations.init import init as start
 
         started = start(file, force=force)
-        return Result({"manifest": str(started.manifest), "done": list(started.done())})
+        return CommandResult({"manifest": str(started.manifest), "done": list(started.done())})
 
     run_command("init", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     for line in result.data["done"]:
         terminal.line(line)
     terminal.note(f"next: edit it, then skyflowctl validate -f {result.data['manifest']}")

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 
@@ -28,7 +28,7 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
     """List the mounts of our type on the server, and those of the manifest where there is
     one: mounted, absent (only in the manifest) or undeclared (only on the server)."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.mounts import list_mounts
 
         loaded = manifests.optional_manifest(file, run)
@@ -36,12 +36,12 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
         prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
         with wiring.open_gateway(target, run) as gateway:
             rows = list_mounts(gateway, manifest, prefix=prefix)
-        return Result({"mounts": [asdict(row) for row in rows]})
+        return CommandResult({"mounts": [asdict(row) for row in rows]})
 
     run_command("mount list", output, work, _view_list)
 
 
-def _view_list(result: Result, terminal: Terminal) -> None:
+def _view_list(result: CommandResult, terminal: Terminal) -> None:
     rows: list[list[Piece]] = [
         [
             one["name"],
@@ -75,7 +75,7 @@ def mount_show(
     """Show one mount as the server has it: its settings, the plugin that runs it, its
     config without the credential, and its roles."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.mounts import show_mount
 
         path = manifests.resolve_path(mount, file)
@@ -87,7 +87,7 @@ def mount_show(
         if detail.config and detail.config.revoked:
             config["revoked"] = asdict(detail.config.revoked)
         data = {**asdict(detail.mount), "is_engine": detail.config is not None, "config": config}
-        return Result({"name": mount, **data, "roles": sorted(detail.roles)})
+        return CommandResult({"name": mount, **data, "roles": sorted(detail.roles)})
 
     run_command("mount show", output, work, _view_show)
 
@@ -101,7 +101,7 @@ def _not_an_engine(path: str, kind: str) -> Problem:
     )
 
 
-def _view_show(result: Result, terminal: Terminal) -> None:
+def _view_show(result: CommandResult, terminal: Terminal) -> None:
     config = result.data["config"]
     own = [(name, value) for name, value in result.data.items() if name not in {"config", "name"}]
     terminal.line(Styled(result.data["path"], "bold"))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AdoptFromOption,
     AdoptOption,
@@ -18,7 +18,7 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def plan(
     pending; a mount or a credential that can't be read makes it partial."""
     from skyflowctl.cli.render.plan import show_plan
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plan import plan as make
 
-        manifest = manifests.load_manifest(file, run).manifest
+        manifest = manifests.load_named_manifest(file, run).manifest
         with wiring.open_gateway(target, run) as gateway:
             run.notice(f"server: {gateway.transport.server.name}")
             planned = make(
@@ -94,17 +94,17 @@ def plan(
     run_command("plan", output, work, lambda result, terminal: show_plan(result.data, terminal))
 
 
-def _result(planned: "PlanResult", *, detailed: bool) -> Result:
+def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
     """A plan that an apply would refuse is no empty one: it is not as the manifest says."""
     from skyflowctl.cli.render.plan import plan_json
 
     plan = planned.plan
     data = plan_json(plan)
     if planned.live.all_forbidden:
-        return Result(data, "error", ExitCode.NOT_PERMITTED, plan.unreadable, plan.warnings)
+        return CommandResult(data, "error", ExitCode.NOT_PERMITTED, plan.unreadable, plan.warnings)
     if plan.unreadable:
-        return Result(data, "partial", ExitCode.PARTIAL, plan.unreadable, plan.warnings)
+        return CommandResult(data, "partial", ExitCode.PARTIAL, plan.unreadable, plan.warnings)
     if plan.clean:
-        return Result(data, warnings=plan.warnings)
+        return CommandResult(data, warnings=plan.warnings)
     code = ExitCode.CHANGES if detailed else ExitCode.OK
-    return Result(data, "changes", code, warnings=plan.warnings)
+    return CommandResult(data, "changes", code, warnings=plan.warnings)

@@ -8,7 +8,7 @@ import typer
 
 from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
     NoInputOption,
@@ -19,7 +19,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.text import counted
 
@@ -57,18 +57,18 @@ def plugin_build(
     needs an installation in a folder of its own: one that another launcher there was built
     from is refused once it has changed."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         from skyflowctl.plugin.build import build_launcher
         from skyflowctl.version import semver
 
         built = build_launcher(directory, name)
         data = {**asdict(built), "path": str(built.path), "version": semver()}
-        return Result(data)
+        return CommandResult(data)
 
     run_command("plugin build", output, work, _view_build)
 
 
-def _view_build(result: Result, terminal: Terminal) -> None:
+def _view_build(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(result.data.items())
     terminal.note(f"register it: skyflowctl plugin register {result.data['path']}")
 
@@ -160,7 +160,7 @@ def plugin_register(
     variable of the server's own environment wins over the same one of --env. What was
     registered takes effect when a mount is reloaded or the server starts anew."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.plugin_question import confirm_registration
         from skyflowctl.operations.plugins import Question, register_plugin
 
@@ -175,7 +175,7 @@ def plugin_register(
         with wiring.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
             reloaded = _reloaded(gateway, wanted, run) if reload else None
-        return Result({**_registered_json(wanted, changes, asked), "reloaded": reloaded})
+        return CommandResult({**_registered_json(wanted, changes, asked), "reloaded": reloaded})
 
     run_command("plugin register", output, work, _view_register)
 
@@ -194,7 +194,7 @@ def _registered_json(
     }
 
 
-def _reloaded(gateway: "Gateway", wanted: "Registration", run: Run) -> list[dict[str, Any]]:
+def _reloaded(gateway: "Gateway", wanted: "Registration", run: CommandRun) -> list[dict[str, Any]]:
     """Reload the mounts of an entry one by one, and return them."""
     from skyflowctl.operations.plugin_files import reload_mounts
 
@@ -235,7 +235,7 @@ def _registration(
     )
 
 
-def _view_register(result: Result, terminal: Terminal) -> None:
+def _view_register(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     word = "registered" if data["changed"] else "already registered"
     terminal.line(Styled(word, "green"), f" {data['name']} {data['version']}")
@@ -280,7 +280,7 @@ def plugin_list(
     digest that every mount of that type really runs. A mount that runs another file than
     the one that is registered, or whose file would not start again, is exit 6."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import list_plugins
 
         with wiring.open_gateway(target, run) as gateway:
@@ -298,13 +298,15 @@ def plugin_list(
         data = {"catalog": catalog, "mounts": [asdict(one) for one in found.mounts]}
         problems = found.problems(directory)
         if not problems:
-            return Result(data)
-        return Result(data, status="unhealthy", exit_code=ExitCode.UNHEALTHY, problems=problems)
+            return CommandResult(data)
+        return CommandResult(
+            data, status="unhealthy", exit_code=ExitCode.UNHEALTHY, problems=problems
+        )
 
     run_command("plugin list", output, work, _view_plugins)
 
 
-def _view_plugins(result: Result, terminal: Terminal) -> None:
+def _view_plugins(result: CommandResult, terminal: Terminal) -> None:
     catalog: list[list[Piece]] = [
         [one["version"], one["command"] or "?", one["sha256"][:12], _state(one["file"]["state"])]
         for one in result.data["catalog"]
@@ -348,7 +350,7 @@ def plugin_prune(
     files that 'plugin build' wrote are looked at. Where several servers share the folder,
     only the one that is asked counts."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import plan_prune
 
         with wiring.open_gateway(target, run) as gateway:
@@ -361,12 +363,12 @@ def plugin_prune(
         for path in plan.unused:
             path.unlink(missing_ok=True)
         kept = [asdict(one) for one in plan.kept]
-        return Result({"removed": [path.name for path in plan.unused], "kept": kept})
+        return CommandResult({"removed": [path.name for path in plan.unused], "kept": kept})
 
     run_command("plugin prune", output, work, _view_prune)
 
 
-def _view_prune(result: Result, terminal: Terminal) -> None:
+def _view_prune(result: CommandResult, terminal: Terminal) -> None:
     for name in result.data["removed"]:
         terminal.line(Styled("removed", "yellow"), f" {name}")
     for one in result.data["kept"]:

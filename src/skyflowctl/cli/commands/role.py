@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
     MountArgument,
@@ -13,7 +13,7 @@ from skyflowctl.cli.options import (
     TargetOptions,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
@@ -35,19 +35,19 @@ def role_list(
 ) -> None:
     """List the roles of a mount with the Skyflow role and the ctx rule of each."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.roles import list_roles
 
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             roles = list_roles(gateway, path)
         listed = [asdict(roles[name]) for name in sorted(roles)]
-        return Result({"mount": mount, "path": path, "roles": listed})
+        return CommandResult({"mount": mount, "path": path, "roles": listed})
 
     run_command("role list", output, work, _view_list)
 
 
-def _view_list(result: Result, terminal: Terminal) -> None:
+def _view_list(result: CommandResult, terminal: Terminal) -> None:
     rows = [
         [one["name"], ", ".join(one["role_ids"]), _rule(one), one["description"]]
         for one in result.data["roles"]
@@ -81,16 +81,16 @@ def role_show(
 ) -> None:
     """Show one role: the Skyflow role that its tokens have, its ctx rule, its version."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.roles import show_role
 
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:
             found = show_role(gateway, path, role)
-        return Result({"mount": mount, "path": path, "role": asdict(found)})
+        return CommandResult({"mount": mount, "path": path, "role": asdict(found)})
 
     run_command("role show", output, work, _view_show)
 
 
-def _view_show(result: Result, terminal: Terminal) -> None:
+def _view_show(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(result.data["role"].items())

@@ -6,7 +6,7 @@ import typer
 
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
     ApprovingTargetOptions,
@@ -18,7 +18,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 MountsArgument = Annotated[
@@ -83,15 +83,15 @@ def rotate(
     to a credential that was live, and proves it first. --retire --all retires what there
     is to retire; mounts with nothing to retire, or not yet, are fine."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.rotate_request import read_request
 
         # A wrong command line is told before anything large is imported.
         request = read_request(mounts, flags, care, operator)
-        from skyflowctl.cli.rotate_work import Rotation
+        from skyflowctl.cli.rotate_work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
-        rotation = Rotation(run, request, chosen, target, parallelism, tuple(allow_host or ()))
+        rotation = RotateCommand(run, request, chosen, target, parallelism, tuple(allow_host or ()))
         return rotation.work(yes=yes, no_input=no_input)
 
     run_command("rotate", output, work, _view)
@@ -120,19 +120,19 @@ def config_rollback(
     --rollback'. The engine mints with it first, every node is verified afterwards, and
     nothing is asked. A destroyed credential cannot come back (exit 5)."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.rotate_request import read_request
 
         request = read_request([mount], RotateOptions(rollback=True, to=to), care, operator)
-        from skyflowctl.cli.rotate_work import Rotation
+        from skyflowctl.cli.rotate_work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
-        return Rotation(run, request, chosen, target, 1, tuple(allow_host or ())).work()
+        return RotateCommand(run, request, chosen, target, 1, tuple(allow_host or ())).work()
 
     run_command("config rollback", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.render.rotation import show_outcomes
 
     show_outcomes(result.data, terminal)

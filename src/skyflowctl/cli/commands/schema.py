@@ -1,10 +1,10 @@
 """``skyflowctl schema``."""
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 
 
 @command(
@@ -18,17 +18,17 @@ def schema(output: OutputOptions) -> None:
     """Print the JSON Schema (2020-12) of the manifest, as this version reads it. Name it in
     the first line of a manifest, and an editor completes and checks while you type."""
 
-    def work(_: Run) -> Result:
+    def work(_: CommandRun) -> CommandResult:
         import json
 
-        from skyflowctl.operations.schema import schema as published
+        from skyflowctl.operations.schema import published_schema as published
 
-        return Result({"schema": json.loads(published())})
+        return CommandResult({"schema": json.loads(published())})
 
     run_command("schema", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
-    from skyflowctl.cli.envelope import to_json
+def _view(result: CommandResult, terminal: Terminal) -> None:
+    from skyflowctl.cli.envelope import safe_json
 
-    terminal.raw(to_json(result.data["schema"]) + "\n")
+    terminal.raw(safe_json(result.data["schema"]) + "\n")

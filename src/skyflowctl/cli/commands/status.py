@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, status_of
+from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     DeadlineOption,
     FileOption,
@@ -16,7 +16,7 @@ from skyflowctl.cli.options import (
 )
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted
 
@@ -48,7 +48,7 @@ def status(
     minted for now, as by health. What could not be read is shown as ?, and makes it exit 3,
     or 4 where nothing may be read; so is a mount that does not answer within --deadline."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.status import status as look
 
@@ -67,7 +67,7 @@ def status(
         for warning in found.warnings:
             run.warn(warning)
         data = {"mounts": [_json(one) for one in found.mounts]}
-        return Result(data, status_of(found.exit_code), found.exit_code, found.problems)
+        return CommandResult(data, status_of(found.exit_code), found.exit_code, found.problems)
 
     run_command("status", output, work, _view)
 
@@ -90,7 +90,7 @@ def _json(one: "MountStatus") -> dict[str, Any]:
     }
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     rows = [
         [
             one["name"],

@@ -4,10 +4,10 @@ import os
 
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result, problem_json
+from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted
 
@@ -28,7 +28,7 @@ def validate(
     server. All problems are listed at once, each with file, line and column; a variable
     that is not set is a warning."""
 
-    def work(run: Run) -> Result:
+    def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.token_hosts import token_hosts
         from skyflowctl.operations.validate import validate as check
 
@@ -41,13 +41,13 @@ def validate(
         warnings = [problem_json(one) for one in found.warnings]
         data = {"valid": found.valid, **found.counts(), "warnings": warnings}
         if found.valid:
-            return Result(data, warnings=found.warnings)
-        return Result(data, "error", ExitCode.INVALID, found.problems, found.warnings)
+            return CommandResult(data, warnings=found.warnings)
+        return CommandResult(data, "error", ExitCode.INVALID, found.problems, found.warnings)
 
     run_command("validate", output, work, _view)
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     if data["valid"]:
         counts = f"{counted(data['mounts'], 'mount')}, {counted(data['roles'], 'role')}"

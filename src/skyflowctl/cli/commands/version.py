@@ -1,10 +1,10 @@
 """``skyflowctl version``."""
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.envelope import Result
+from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.run import Run, run_command
+from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.version import __version__, semver
 
 
@@ -21,9 +21,9 @@ def version(output: OutputOptions) -> None:
     run_command("version", output, _work, _view)
 
 
-def _work(_: Run) -> Result:
-    return Result({"version": __version__, "plugin_version": semver()})
+def _work(_: CommandRun) -> CommandResult:
+    return CommandResult({"version": __version__, "plugin_version": semver()})
 
 
-def _view(result: Result, terminal: Terminal) -> None:
+def _view(result: CommandResult, terminal: Terminal) -> None:
     terminal.line(f"skyflowctl {result.data['version']}")

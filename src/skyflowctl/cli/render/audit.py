@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skyflowctl.audit.as_json import unread_json
-from skyflowctl.audit.model import Counts, Outcome, TokenRequest
+from skyflowctl.audit.model import Counts, RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
@@ -24,7 +24,7 @@ _COUNTING = re.compile(r"\d+ errors? occurred:")
 _HASH = re.compile(r"hmac-sha256:([0-9a-f]{8})[0-9a-f]{56}")
 _NARROW, _WIDE, _FULL = 0, 100, 150
 
-Row = Mapping[str, Any]
+AuditRow = Mapping[str, Any]
 
 
 def request_json(one: TokenRequest) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
     }
 
 
-def cells(row: Row) -> list[Any]:
+def cells(row: AuditRow) -> list[Any]:
     """Return a request's cells of CSV; names in one cell have a blank between."""
     found = (row[name] for name in FIELDS)
     return [" ".join(value) if isinstance(value, list) else value for value in found]
@@ -71,7 +71,7 @@ FIELDS = (
 """Of :func:`request_json`, in their order: the columns of CSV."""
 
 
-def counts_json(counts: Counts) -> dict[str, Any]:
+def scan_counts(counts: Counts) -> dict[str, Any]:
     """Return what was read as an object for JSON."""
     return {
         "files": counts.files,
@@ -89,7 +89,7 @@ def read_words(read: Mapping[str, Any], *, all_lines: bool = True) -> str:
     """Say what was read, and what of it could not be used.
 
     Args:
-        read: of :func:`counts_json`.
+        read: of :func:`scan_counts`.
         all_lines: False where most were not decoded: pairs then mean nothing.
     """
     words = f"{counted(read['lines'], 'line')} of {counted(read['files'], 'file')}"
@@ -124,19 +124,19 @@ def short_time(text: str) -> str:
     return text[:19].replace("T", " ")
 
 
-def outcome_piece(row: Row) -> Piece:
+def outcome_piece(row: AuditRow) -> Piece:
     """Return how a request ended; one that was granted behind a wrapping token says so."""
     word = row["outcome"]
-    if row["wrapped"] and word == Outcome.GRANTED.value:
+    if row["wrapped"] and word == RequestOutcome.GRANTED.value:
         return Styled("wrapped", "green")
     return Styled(word, OUTCOME_STYLES[word])
 
 
-def _text(name: str) -> Callable[[Row], Piece]:
+def _text(name: str) -> Callable[[AuditRow], Piece]:
     return lambda row: row[name] or "-"
 
 
-def _ctx(row: Row) -> Piece:
+def _ctx(row: AuditRow) -> Piece:
     text = short_hashes(row["ctx"] or "-")
     return Styled(text, "dim") if row["ctx_hashed"] else text
 
@@ -172,7 +172,7 @@ _SHORT = {
 }
 
 
-class Table:
+class StreamedTable:
     """Writes rows as they come, in columns whose widths the first of them decide."""
 
     _FIRST = 500
@@ -180,10 +180,10 @@ class Table:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._columns = table_columns(terminal)
-        self._first: list[Row] | None = []
+        self._first: list[AuditRow] | None = []
         self._widths: Sequence[int] = ()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: AuditRow) -> None:
         """Take a row; it is written now, or with the first ones."""
         if self._first is None:
             fitted(self._terminal, self._columns, [row], widths=self._widths)
@@ -199,7 +199,7 @@ class Table:
             self._first = None
 
 
-def show_request(row: Row, terminal: Terminal) -> None:
+def show_request(row: AuditRow, terminal: Terminal) -> None:
     """Write everything about one request."""
     head = [short_time(row["time"]), "  ", outcome_piece(row)]
     terminal.line(Styled(f"{row['mount']}/creds/{row['role']}", "bold"), "  ", *head)

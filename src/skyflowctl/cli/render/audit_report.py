@@ -14,7 +14,7 @@ from skyflowctl.text import counted, size
 
 _WIDE, _FULL = 112, 150
 _NO_TOKEN = ("denied", "refused", "failed", "unknown", "pending")
-Row = Mapping[str, Any]
+ReportRow = Mapping[str, Any]
 
 
 def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
@@ -80,7 +80,7 @@ def _time(text: str) -> str:
 
 
 def _show_usage(data: Mapping[str, Any], terminal: Terminal) -> None:
-    by_mount: dict[str, list[Row]] = {}
+    by_mount: dict[str, list[ReportRow]] = {}
     for row in data["usage"]:
         by_mount.setdefault(row["mount"], []).append(row)
     when = _clock(data["range"], terminal)
@@ -99,7 +99,9 @@ def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str]
     return (lambda text: _time(text)[5:]) if one_year else (lambda text: text[:10])
 
 
-def _usage_columns(rows: Sequence[Row], when: Callable[[str], str], width: int) -> Iterator[Column]:
+def _usage_columns(
+    rows: Sequence[ReportRow], when: Callable[[str], str], width: int
+) -> Iterator[Column]:
     """Yield the columns that this width has room for."""
     yield Column("ROLE", lambda row: row["role"], 10)
     yield Column("APP", lambda row: show(row["app"]), 8)
@@ -127,12 +129,12 @@ def _usage_columns(rows: Sequence[Row], when: Callable[[str], str], width: int) 
 
 
 def _number(
-    header: str, rows: Sequence[Row], value: Callable[[Row], object], style: str = ""
+    header: str, rows: Sequence[ReportRow], value: Callable[[ReportRow], object], style: str = ""
 ) -> Column:
     """Return a column whose figures stand at its right; nothing is a dash."""
     width = max(len(header), *(len(str(value(row))) for row in rows))
 
-    def cell(row: Row) -> Piece:
+    def cell(row: ReportRow) -> Piece:
         number = value(row)
         text = (str(number) if number else "-").rjust(width)
         return Styled(text, style) if number and style else text
@@ -140,11 +142,11 @@ def _number(
     return Column(header.rjust(width), cell, width)
 
 
-def _ctx(row: Row) -> object:
+def _ctx(row: ReportRow) -> object:
     return f"{row['distinct_ctx']}+" if row["more_ctx"] else row["distinct_ctx"]
 
 
-def _mark(row: Row) -> Piece:
+def _mark(row: ReportRow) -> Piece:
     return Styled("unusual", "yellow") if row["unusual"] else ""
 
 
@@ -160,7 +162,7 @@ def _show_unusual(data: Mapping[str, Any], terminal: Terminal) -> None:
     _show_rules(data, terminal)
 
 
-def _about(found: Row) -> str:
+def _about(found: ReportRow) -> str:
     """Say whom and what a finding is about."""
     who = show(found["app"]) if found["app"] else ""
     where = " ".join(found[name] for name in ("mount", "role") if found[name])
@@ -188,7 +190,7 @@ def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
         terminal.line("  ", Styled(line, style) if style else line)
 
 
-def _show_changes(changes: Sequence[Row], terminal: Terminal) -> None:
+def _show_changes(changes: Sequence[ReportRow], terminal: Terminal) -> None:
     """Write the changes, each with who made it, in which run, and what changed, below it."""
     terminal.line()
     terminal.line(Styled("Changes that bear on tokens", "bold"), f"  {len(changes)}")
@@ -211,13 +213,13 @@ def _change_columns() -> Iterator[Column]:
     yield Column("OUTCOME", _outcome, 7)
 
 
-def _place(change: Row) -> str:
+def _place(change: ReportRow) -> str:
     """Say what was changed: a mount, a role on it, a policy, a plugin."""
     name = change["name"] if change["name"] != change["mount"] else None
     parts = [part for part in (change["mount"], name) if part]
     return " ".join(dict.fromkeys(parts)) or "-"
 
 
-def _outcome(row: Row) -> Piece:
+def _outcome(row: ReportRow) -> Piece:
     word = row["outcome"]
     return word if word == "granted" else Styled(word, "yellow")

@@ -7,7 +7,7 @@ from typing import Any
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import columns, safe
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 _GAP = 2
 _CUT = "…"
 
@@ -24,7 +24,7 @@ class Column:
     """
 
     header: str
-    value: Callable[[Row], Piece]
+    value: Callable[[TableRow], Piece]
     least: int = 8
     from_start: bool = False
 
@@ -32,7 +32,7 @@ class Column:
 def fitted(
     terminal: Terminal,
     shown: Sequence[Column],
-    rows: Iterable[Row],
+    rows: Iterable[TableRow],
     *,
     widths: Sequence[int] = (),
 ) -> Sequence[int]:
@@ -77,13 +77,13 @@ def _write(
     for cell, column, width in zip(row, shown, widths, strict=True):
         text = _plain(cell)
         if terminal.interactive_out and columns(text) > width:
-            text = cut(text, width, from_start=column.from_start)
+            text = truncated(text, width, from_start=column.from_start)
         pieces.append(Styled(text, cell.style) if isinstance(cell, Styled) else text)
         pieces.append(" " * (width - columns(text) + _GAP))
     terminal.line(*pieces)
 
 
-def cut(text: str, width: int, *, from_start: bool = False) -> str:
+def truncated(text: str, width: int, *, from_start: bool = False) -> str:
     """Return the text cut to so many columns, with a mark where something is missing."""
     kept = text[::-1] if from_start else text
     while columns(kept) > width - 1:

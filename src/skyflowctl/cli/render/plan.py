@@ -85,7 +85,7 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",
         f" {counts['delete']} to delete, {counts['unchanged']} unchanged",
-        Styled(drift + not_compared(data), "bold yellow"),
+        Styled(drift + not_compared_line(data), "bold yellow"),
         ".",
         Styled(left if left_out else "", "bold yellow"),
     )
@@ -94,11 +94,11 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
 def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the line of a plan or an apply that found everything as the manifest says."""
     right = counted(data["summary"]["unchanged"], "object is", "objects are")
-    doubt = Styled(not_compared(data), "bold yellow")
+    doubt = Styled(not_compared_line(data), "bold yellow")
     return (Styled("No changes.", "bold green"), f" {right} right", doubt, ".")
 
 
-def not_compared(data: Mapping[str, Any]) -> str:
+def not_compared_line(data: Mapping[str, Any]) -> str:
     """Return how many objects were not compared, and of which mounts; empty: all were."""
     number = data["summary"]["not_compared"]
     names = listed([one["mount"] for one in data["not_compared"]])

@@ -7,7 +7,7 @@ from typing import Any
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import columns, safe
-from skyflowctl.posture.model import Finding, Grade, Report, Result
+from skyflowctl.posture.model import CheckStatus, Finding, PostureReport, Severity
 from skyflowctl.text import counted
 
 _STYLES = {
@@ -22,7 +22,7 @@ _NAME = 6
 _TEXT = 76
 
 
-def report_json(report: Report, server: str) -> dict[str, Any]:
+def posture_json(report: PostureReport, server: str) -> dict[str, Any]:
     """Return a report's data for JSON."""
     return {
         "server": server,
@@ -37,7 +37,7 @@ def report_json(report: Report, server: str) -> dict[str, Any]:
             for one in report.checks
         ],
         "summary": {
-            **{grade.value: report.count(grade) for grade in Grade},
+            **{grade.value: report.count(grade) for grade in Severity},
             "not_checked": sum(one.unchecked for one in report.findings),
             "checks_not_made": report.not_made(),
         },
@@ -114,13 +114,13 @@ def _show_missed(missed: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
 
 
 def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
-    good = [one["title"] for one in checks if one["result"] == Result.OK.value]
+    good = [one["title"] for one in checks if one["result"] == CheckStatus.OK.value]
     room = max(30, min(_TEXT, terminal.width - _LEFT - _NAME))
     for number, line in enumerate(wrap("; ".join(good), room)):
         name = "In order" if number == 0 else ""
         terminal.line(Styled(name.ljust(_LEFT + 6), "green"), line)
     for one in checks:
-        if one["result"] == Result.SKIPPED.value:
+        if one["result"] == CheckStatus.SKIPPED.value:
             text = f"{one['title']}: needs {one['wants']}"
             terminal.line(Styled("Not asked".ljust(_LEFT + 6), "dim"), text)
     terminal.line()
@@ -128,8 +128,8 @@ def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
 
 def _summary(data: Mapping[str, Any]) -> Sequence[Piece]:
     counts = data["summary"]
-    told = [(grade.value, counts[grade.value]) for grade in Grade]
-    asked = sum(one["result"] != Result.SKIPPED.value for one in data["checks"])
+    told = [(grade.value, counts[grade.value]) for grade in Severity]
+    asked = sum(one["result"] != CheckStatus.SKIPPED.value for one in data["checks"])
     bad = any(number for grade, number in told if grade in {"critical", "high", "medium"})
     pieces: list[Piece] = [Styled("Posture:", "bold"), " "]
     for number, (grade, many) in enumerate(told):

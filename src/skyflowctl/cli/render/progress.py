@@ -12,8 +12,8 @@ from skyflowctl.executor.events import (
     ActionFailed,
     ActionPending,
     ActionStarted,
-    Event,
-    Listener,
+    ApplyEvent,
+    ApplyListener,
 )
 from skyflowctl.text import counted
 
@@ -64,12 +64,12 @@ class Shown:
         say: writes one line beside what is shown.
     """
 
-    def __init__(self, show: Listener, say: Callable[[str], None]) -> None:
+    def __init__(self, show: ApplyListener, say: Callable[[str], None]) -> None:
         self._show = show
         self._say = say
         self._under_way = 0
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ApplyEvent) -> None:
         """Count an event and show it."""
         if isinstance(event, ActionStarted):
             self._under_way += 1
@@ -87,11 +87,11 @@ class Shown:
         self._say(f"finishing {what}; Ctrl-C again stops at once")
 
 
-def _silent(_event: Event) -> None:
+def _silent(_event: ApplyEvent) -> None:
     """Show nothing."""
 
 
-def _line(event: Event, terminal: Terminal) -> None:
+def _line(event: ApplyEvent, terminal: Terminal) -> None:
     kind, path = event_text(event)
     if isinstance(event, ActionDone):
         terminal.note(Styled("  ok ", "green"), f"{kind} {path}", _took(event))
@@ -106,7 +106,7 @@ def _took(event: ActionDone | ActionFailed) -> Styled:
     return Styled(f"  {event.milliseconds:.0f} ms", "dim")
 
 
-def event_text(event: Event) -> tuple[str, str]:
+def event_text(event: ApplyEvent) -> tuple[str, str]:
     """Return what an event's action does, as a verb in the past, and its path."""
     return _PAST[event.action.action.value], event.action.path
 
@@ -133,7 +133,7 @@ class _Bar:
         self._bar = bar
         self._task = bar.add_task("", total=total)
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ApplyEvent) -> None:
         if isinstance(event, ActionStarted):
             self._bar.update(self._task, description=safe(event.action.path))
         else:

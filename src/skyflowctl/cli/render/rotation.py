@@ -8,11 +8,11 @@ from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.render.rotation_steps import STYLES, said, steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.clock import parse_rfc3339, rfc3339
-from skyflowctl.rotation.model import MountOutcome, StepName, Word
+from skyflowctl.rotation.model import MountOutcome, Result, StepName
 from skyflowctl.text import counted
 
 _KEY_COLUMNS = 10
-_UNWELL = {Word.REFUSED.value, Word.FAILED.value, Word.PENDING.value}
+_UNWELL = {Result.REFUSED.value, Result.FAILED.value, Result.PENDING.value}
 
 
 def outcome_json(
@@ -27,7 +27,7 @@ def outcome_json(
         back: the command that goes back, on an engine that keeps no earlier credential.
     """
     # Nobody asked a mount that was left alone whether it serves; what is known is told.
-    untouched = outcome.result is Word.NOT_DUE
+    untouched = outcome.result is Result.NOT_DUE
     return {
         "name": outcome.name,
         "path": outcome.path,
@@ -48,7 +48,7 @@ def outcome_json(
 
 def _retire_after(outcome: MountOutcome, margin: timedelta) -> str:
     until = outcome.old_tokens_valid_until
-    if outcome.result is not Word.ROTATED or not until:
+    if outcome.result is not Result.ROTATED or not until:
         return ""
     # Whole seconds, rounded up: a time that people type into an at or a calendar.
     moment = parse_rfc3339(until) + margin + timedelta(milliseconds=999)
@@ -58,7 +58,7 @@ def _retire_after(outcome: MountOutcome, margin: timedelta) -> str:
 def show_outcomes(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Write what became of the mounts: a block for one, a line each for several."""
     mounts: Sequence[Mapping[str, Any]] = data["mounts"]
-    if all(one["result"] == Word.NOT_DUE and one["serves"] is not False for one in mounts):
+    if all(one["result"] == Result.NOT_DUE and one["serves"] is not False for one in mounts):
         terminal.line(Styled("Nothing is due.", "bold green"), f" {counted(len(mounts), 'mount')}")
     elif len(mounts) == 1:
         _block(mounts[0], terminal)
@@ -75,23 +75,23 @@ def _block(one: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _title(one: Mapping[str, Any]) -> str:
     words = {
-        Word.ROTATED.value: "is rotated",
-        Word.ROLLED_BACK.value: "is rolled back",
-        Word.RETIRED.value: "has no old key any more",
-        Word.WOULD_ROTATE.value: "can be rotated; nothing was written",
-        Word.REFUSED.value: "is refused; nothing was changed",
-        Word.PENDING.value: "waits for an approval",
-        Word.FAILED.value: "failed",
-        Word.NOT_DUE.value: "has no credential",
+        Result.ROTATED.value: "is rotated",
+        Result.ROLLED_BACK.value: "is rolled back",
+        Result.RETIRED.value: "has no old key any more",
+        Result.WOULD_ROTATE.value: "can be rotated; nothing was written",
+        Result.REFUSED.value: "is refused; nothing was changed",
+        Result.PENDING.value: "waits for an approval",
+        Result.FAILED.value: "failed",
+        Result.NOT_DUE.value: "has no credential",
     }
     made = {step["name"] for step in one["steps"]}
-    if one["result"] == Word.ROLLED_BACK and StepName.ROLLBACK not in made:
+    if one["result"] == Result.ROLLED_BACK and StepName.ROLLBACK not in made:
         return "is live already with that key; nothing was changed"
     return words[one["result"]]
 
 
 def _style(one: Mapping[str, Any]) -> str:
-    return STYLES[Word(one["result"])] if one["serves"] is not False else "bold red"
+    return STYLES[Result(one["result"])] if one["serves"] is not False else "bold red"
 
 
 def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -110,10 +110,10 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a person may want to do now, as command lines."""
     made = {step["name"] for step in one["steps"]}
-    if StepName.WRITE in made and StepName.COMMIT not in made and one["result"] == Word.ROTATED:
+    if StepName.WRITE in made and StepName.COMMIT not in made and one["result"] == Result.ROTATED:
         # An engine with the basic API: it keeps nothing to retire or to roll back to.
         return [("back", one["back"])] if one["back"] else []
-    if one["result"] == Word.ROTATED and one["from"]:
+    if one["result"] == Result.ROTATED and one["from"]:
         after = f"    (from {one['retire_after']} on)" if one["retire_after"] else ""
         back = [("back", f"skyflowctl rotate --rollback {one['name']}")]
         if any(step["name"] == StepName.DELETE_OLD_KEY and step["ok"] for step in one["steps"]):

@@ -8,18 +8,18 @@ from typing import Any
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import safe
-from skyflowctl.rotation.model import Step, StepName, Word
-from skyflowctl.rotation.ports import Event, Notice, StepDone, StepStarted
+from skyflowctl.rotation.model import Result, Step, StepName
+from skyflowctl.rotation.ports import Notice, RotationEvent, StepDone, StepStarted
 
 STYLES = {
-    Word.ROTATED: "bold green",
-    Word.ROLLED_BACK: "bold yellow",
-    Word.REFUSED: "bold red",
-    Word.FAILED: "bold red",
-    Word.NOT_DUE: "dim",
-    Word.PENDING: "bold yellow",
-    Word.RETIRED: "bold green",
-    Word.WOULD_ROTATE: "bold green",
+    Result.ROTATED: "bold green",
+    Result.ROLLED_BACK: "bold yellow",
+    Result.REFUSED: "bold red",
+    Result.FAILED: "bold red",
+    Result.NOT_DUE: "dim",
+    Result.PENDING: "bold yellow",
+    Result.RETIRED: "bold green",
+    Result.WOULD_ROTATE: "bold green",
 }
 _NAME_COLUMNS = 19
 # What a step did that found nothing worth telling.
@@ -49,7 +49,7 @@ class Steps:
         self._shown = False
         self._lock = threading.RLock()  # a signal's handler may come in between
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RotationEvent) -> None:
         """Show an event of a rotation."""
         with self._lock:
             if isinstance(event, StepStarted):
@@ -59,7 +59,7 @@ class Steps:
             else:
                 self._say(event)
 
-    def finished(self, name: str, word: Word) -> None:
+    def finished(self, name: str, word: Result) -> None:
         """Show that a mount is finished."""
         if self._several:
             with self._lock:

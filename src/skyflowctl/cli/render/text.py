@@ -28,7 +28,7 @@ def clipped(text: str, longest: int = 100) -> str:
     return safe(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
-def without_long_words(text: str) -> str:
+def mask_tokens(text: str) -> str:
     """Return one safe line in which every word that could be a secret is masked.
 
     For messages of exceptions nobody foresaw: a library may have put a header's value

@@ -16,13 +16,13 @@ from skyflowctl.engine.candidate import (
     read_candidate,
     same_content,
 )
-from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.contract import EngineError, EngineReply, Operation
 from skyflowctl.engine.ctx import is_printable
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.records import ConfigRecord, RevocationRecord
 from skyflowctl.engine.rotations import Intent
-from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.store import Config, MountStore
 from skyflowctl.skyflow.minting import MintingCredential
 
@@ -31,19 +31,19 @@ SECRET_LIMIT = 65_536
 
 CREDENTIAL_FIELD = Field(
     INLINE,
-    Kind.SECRET,
+    FieldType.SECRET,
     "The service-account credential as JSON text. Never shown again.",
     limit=SECRET_LIMIT,
 )
 CAS_FIELD = Field(
     "cas",
-    Kind.INTEGER,
+    FieldType.INTEGER,
     "Write only if this is the live version; 0: only if there is none yet. Else 409.",
 )
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 ROTATION_FIELD = Field(
     "rotation_id",
-    Kind.TEXT,
+    FieldType.TEXT,
     "The id of a rotation: opens it or goes on with it; empty closes it. Another one that is "
     "open is taken over only with cas, and never once it has written its credential (409).",
     limit=128,
@@ -51,14 +51,14 @@ ROTATION_FIELD = Field(
 )
 REVOKED_FIELD = Field(
     "allow_revoked_key",
-    Kind.TEXT,
+    FieldType.TEXT,
     "The key id of a revoked key that is to be live again all the same; without it 409.",
     limit=128,
     pattern=ID_PATTERN,
 )
 FILE_FIELD = Field(
     FILE,
-    Kind.TEXT,
+    FieldType.TEXT,
     "Absolute path, on the server, of a credential file in this mount's own folder; it is "
     "read once, now; where it is written, its content is stored.",
     limit=4096,
@@ -66,11 +66,11 @@ FILE_FIELD = Field(
 _WRITE_FIELDS = (
     CREDENTIAL_FIELD,
     FILE_FIELD,
-    Field("description", Kind.TEXT, "What the mount is for."),
-    Field("tags", Kind.TEXTS, "Labels of the mount, such as env:prod.", distinct=True),
+    Field("description", FieldType.TEXT, "What the mount is for."),
+    Field("tags", FieldType.TEXTS, "Labels of the mount, such as env:prod.", distinct=True),
     Field(
         "validate_credentials",
-        Kind.BOOLEAN,
+        FieldType.BOOLEAN,
         "Mint for every role before a new credential is taken.",
         default=True,
     ),
@@ -78,14 +78,14 @@ _WRITE_FIELDS = (
     ROTATION_FIELD,
     Field(
         "rotation_to",
-        Kind.TEXT,
+        FieldType.TEXT,
         "With rotation_id: the id of the key that the rotation will write; empty: none yet.",
         limit=128,
         pattern=ID_PATTERN,
     ),
     Field(
         "rotation_keys",
-        Kind.TEXTS,
+        FieldType.TEXTS,
         "With rotation_id: the key ids that Skyflow lists before the rotation creates one.",
         limit=128,
         distinct=True,
@@ -98,12 +98,12 @@ _DELETE_FIELDS = (
     CAS_FIELD,
     Field(
         "reason",
-        Kind.TEXT,
+        FieldType.TEXT,
         "Why, in 1 to 200 printable characters, such as an incident's number; config read "
         "tells it until the next credential.",
         limit=REASON_LENGTH,
     ),
-    Field("run", Kind.TEXT, "The id of the run that does it.", limit=128, pattern=ID_PATTERN),
+    Field("run", FieldType.TEXT, "The id of the run that does it.", limit=128, pattern=ID_PATTERN),
 )
 _DESCRIPTION = """\
 Holds one Skyflow service-account credential, which is never shown again. A write is a
@@ -117,30 +117,32 @@ write or roll back to one is 409, unless allow_revoked_key names it."""
 class ConfigPath:
     """Answers ``config``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
         actions = {
-            Operation.READ: Action(self.read, "Read the config, without the credential."),
-            Operation.UPDATE: Action(
+            Operation.READ: PathOperation(self.read, "Read the config, without the credential."),
+            Operation.UPDATE: PathOperation(
                 self.write, "Write the config; absent fields stay.", _WRITE_FIELDS
             ),
-            Operation.DELETE: Action(self.delete, "Destroy every credential.", _DELETE_FIELDS),
+            Operation.DELETE: PathOperation(
+                self.delete, "Destroy every credential.", _DELETE_FIELDS
+            ),
         }
         return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)
 
-    async def read(self, call: Call) -> Reply:  # noqa: ARG002 - all handlers look alike
+    async def read(self, call: Call) -> EngineReply:  # noqa: ARG002 - all handlers look alike
         """Answer what is configured; of another engine's unusable credential a warning."""
         config = await self._mount.store.config()
         unusable = config.unusable()
         shown = _public(config)
         if self._mount.settings.process is not None:
             shown["process"] = dict(self._mount.settings.process)
-        return Reply(shown, (unusable,) if unusable else ())
+        return EngineReply(shown, (unusable,) if unusable else ())
 
-    async def write(self, call: Call) -> Reply:
+    async def write(self, call: Call) -> EngineReply:
         """Patch the config; the order of its puts leaves the old or the new state, never half.
 
         Raises:
@@ -169,7 +171,7 @@ class ConfigPath:
             await self._mount.store.commit(record, new.account if new else None)
         return written_reply(record, warnings)
 
-    async def delete(self, call: Call) -> Reply:
+    async def delete(self, call: Call) -> EngineReply:
         """Cut the mount off; run again, it finishes what a kill interrupted.
 
         Raises:
@@ -189,7 +191,7 @@ class ConfigPath:
             until = rotations.tokens_after_cut_off(record, self._token_life(record), revocation.at)
             record = await store.cut_off(record, replace(revocation, tokens_until=until))
         if not record.version:
-            return Reply()
+            return EngineReply()
         left = record.cut_off.tokens_until if record.cut_off else None
         return written_reply(record, old_tokens_valid_until=rfc3339(left) if left else None)
 
@@ -265,7 +267,7 @@ def _if_new(
     return candidate.credential
 
 
-def written_reply(record: ConfigRecord, warnings: tuple[str, ...] = (), **more: Any) -> Reply:
+def written_reply(record: ConfigRecord, warnings: tuple[str, ...] = (), **more: Any) -> EngineReply:
     """Return the answer to a write of the config: what is live after it."""
     live = record.live
     data = {
@@ -275,7 +277,7 @@ def written_reply(record: ConfigRecord, warnings: tuple[str, ...] = (), **more: 
         "key_id": live.key_id if live else "",
         "warnings": list(warnings),
     }
-    return Reply({**data, **more}, warnings)
+    return EngineReply({**data, **more}, warnings)
 
 
 def _public(config: Config) -> dict[str, Any]:

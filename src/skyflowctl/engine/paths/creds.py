@@ -1,20 +1,20 @@
 """``creds``: a bearer token for a role. Never writes, so every node answers itself."""
 
 from skyflowctl.clock import rfc3339
-from skyflowctl.engine.contract import EngineError, Operation, Reply
-from skyflowctl.engine.ctx import InvalidCtx
-from skyflowctl.engine.exchanges import MintFailed
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.contract import EngineError, EngineReply, Operation
+from skyflowctl.engine.ctx import InvalidCtxError
+from skyflowctl.engine.exchanges import MintFailedError
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.records import RoleRecord
-from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintedToken
 
 _FIELDS = (
     Field(
         "ctx",
-        Kind.CTX,
+        FieldType.CTX,
         "The context to bind into the token: a string; in a JSON body also a flat object. The "
         "server's audit log hashes strings only: a number in an object stands there in plain.",
     ),
@@ -27,14 +27,14 @@ Skyflow's bearers cannot be revoked; expires_at is the token's own."""
 class CredsPath:
     """Answers ``creds/<name>``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
         actions = {
-            Operation.READ: Action(self.mint, "Mint a token.", _FIELDS),
-            Operation.UPDATE: Action(self.mint, "Mint a token with a ctx object.", _FIELDS),
+            Operation.READ: PathOperation(self.mint, "Mint a token.", _FIELDS),
+            Operation.UPDATE: PathOperation(self.mint, "Mint a token with a ctx object.", _FIELDS),
         }
         return (
             Route(
@@ -46,7 +46,7 @@ class CredsPath:
             ),
         )
 
-    async def mint(self, call: Call) -> Reply:
+    async def mint(self, call: Call) -> EngineReply:
         """Answer a fresh token.
 
         Raises:
@@ -63,9 +63,9 @@ class CredsPath:
                     config, role = await self._usable(call)
                 credential, ctx = config.usable(), call.values.get("ctx")
                 token = await exchanges.exchange(credential, role.role_ids[0], ctx)
-        except MintFailed as error:
+        except MintFailedError as error:
             raise error.failure.error() from None
-        return Reply(self._public(token, config.record.credential_version))
+        return EngineReply(self._public(token, config.record.credential_version))
 
     async def _usable(self, call: Call) -> tuple[Config, RoleRecord]:
         """Return a config and a role that can give this token.
@@ -80,7 +80,7 @@ class CredsPath:
             raise EngineError(400, "unknown role")
         try:
             role.rule().check(call.values.get("ctx"))
-        except InvalidCtx as error:
+        except InvalidCtxError as error:
             raise EngineError(400, f"ctx: {error.reason}") from None
         return config, role
 

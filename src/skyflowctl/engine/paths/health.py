@@ -6,19 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import rfc3339
-from skyflowctl.engine.contract import EngineError, Operation, Reply
+from skyflowctl.engine.contract import EngineError, EngineReply, Operation
 from skyflowctl.engine.exchanges import Failure
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.paths.config import CREDENTIALS_TYPE
-from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.single_flight import SingleFlight
 from skyflowctl.engine.store import Config
 from skyflowctl.engine.verification import RoleCheck
 
 _FIELDS = (
-    Field("refresh", Kind.BOOLEAN, "Probe now, whatever is cached.", default=False),
-    Field("fail", Kind.BOOLEAN, "Answer 503 when unhealthy.", default=False),
+    Field("refresh", FieldType.BOOLEAN, "Probe now, whatever is cached.", default=False),
+    Field("fail", FieldType.BOOLEAN, "Answer 503 when unhealthy.", default=False),
 )
 _DESCRIPTION = """\
 Mints once per role, as config/verify does, and remembers the result for a while. The
@@ -56,17 +56,17 @@ class Probe:
 class HealthPath:
     """Answers ``health``; remembers the last probe."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
         self._last: Probe | None = None
         self._flight: SingleFlight[Probe] = SingleFlight()
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
-        action = Action(self.read, "Tell whether the mount mints.", _FIELDS)
+        action = PathOperation(self.read, "Tell whether the mount mints.", _FIELDS)
         return (Route("health", "The mount's health.", _DESCRIPTION, {Operation.READ: action}),)
 
-    async def read(self, call: Call) -> Reply:
+    async def read(self, call: Call) -> EngineReply:
         """Answer the mount's health.
 
         Raises:
@@ -77,7 +77,7 @@ class HealthPath:
         probe = believed or await self._flight.run(self._mount.store.generation, self._probe)
         if call.values["fail"] and probe.state() != "ok":
             raise EngineError(503, f"skyflow: {probe.state()}{_detail(probe, ': ')}")
-        return Reply(_public(probe, math.ceil(self._age(believed)) if believed else 0))
+        return EngineReply(_public(probe, math.ceil(self._age(believed)) if believed else 0))
 
     async def aclose(self) -> None:
         """End a probe that is under way."""

@@ -1,10 +1,10 @@
 """``config/history``: which credentials a mount has had."""
 
 from skyflowctl.engine import revisions, rotations
-from skyflowctl.engine.contract import EngineError, Operation, Reply
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.contract import EngineError, EngineReply, Operation
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.paths.config import written_reply
-from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
+from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, page
 
 _DESCRIPTION = """\
 One entry per credential version: its key, when and by whom it was written, and whether
@@ -17,14 +17,14 @@ rotation has just replaced."""
 class HistoryPath:
     """Answers ``config/history``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
-        listing = Action(self.list, "List the credential versions.", PAGE_FIELDS)
-        reading = Action(self.read, "Read one entry of the history.")
-        destroying = Action(self.destroy, "Destroy one kept credential, never the live one.")
+        listing = PathOperation(self.list, "List the credential versions.", PAGE_FIELDS)
+        reading = PathOperation(self.read, "Read one entry of the history.")
+        destroying = PathOperation(self.destroy, "Destroy one kept credential, never the live one.")
         return (
             Route(
                 "config/history",
@@ -41,7 +41,7 @@ class HistoryPath:
             ),
         )
 
-    async def list(self, call: Call) -> Reply:
+    async def list(self, call: Call) -> EngineReply:
         """Answer all credential versions, with their entries in ``key_info``."""
         record = (await self._mount.store.config()).record
         entries = {str(entry.credential_version): entry.public() for entry in record.history}
@@ -50,16 +50,16 @@ class HistoryPath:
         number = int(after) if after.isdecimal() and len(after) < 10 else 0
         later = [key for key in entries if int(key) > number]
         keys = page(later, {"limit": call.values.get("limit", 0)})
-        return Reply(
+        return EngineReply(
             {"keys": keys, "key_info": {key: entries[key] for key in keys}} if keys else None
         )
 
-    async def read(self, call: Call) -> Reply:
+    async def read(self, call: Call) -> EngineReply:
         """Answer one entry, or nothing."""
         entry = (await self._mount.store.config()).record.entry(int(call.segment))
-        return Reply(entry.public() if entry else None)
+        return EngineReply(entry.public() if entry else None)
 
-    async def destroy(self, call: Call) -> Reply:
+    async def destroy(self, call: Call) -> EngineReply:
         """Destroy a kept credential; run again, it finishes what a kill interrupted.
 
         Raises:
@@ -74,7 +74,7 @@ class HistoryPath:
                 raise EngineError(409, "this credential is the live one")
             if entry is not None and entry.kept:
                 rotations.check_destroyable(record, entry)
-                record = revisions.destroyed(record, entry, self._mount.clock.now())
+                record = revisions.without_credential(record, entry, self._mount.clock.now())
                 record = rotations.retired(record, entry)
             await store.commit(record)
         return written_reply(record)

@@ -4,42 +4,42 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from skyflowctl.engine.contract import EngineError, Operation, Reply
-from skyflowctl.engine.ctx import CtxRule, InvalidCtx, check_probe
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.contract import EngineError, EngineReply, Operation
+from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.names import ROLE_ID
 from skyflowctl.engine.records import RoleRecord, UnusableRecordError
-from skyflowctl.engine.routing import PAGE_FIELDS, Action, Call, Route, page
+from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, page
 
 _CAS = Field(
     "cas",
-    Kind.INTEGER,
+    FieldType.INTEGER,
     "Only if this is the role's version; 0: only if there is no such role. Else 409.",
 )
 _FIELDS = (
-    Field("role_ids", Kind.TEXTS, "The id of the Skyflow role: exactly one."),
-    Field("description", Kind.TEXT, "What the role is for."),
-    Field("tags", Kind.TEXTS, "Labels of the role.", distinct=True),
+    Field("role_ids", FieldType.TEXTS, "The id of the Skyflow role: exactly one."),
+    Field("description", FieldType.TEXT, "What the role is for."),
+    Field("tags", FieldType.TEXTS, "Labels of the role.", distinct=True),
     Field(
         "ctx_required",
-        Kind.BOOLEAN,
+        FieldType.BOOLEAN,
         "A token needs a ctx. A pattern implies it unless this is false.",
         clearable=True,
     ),
     Field(
         "ctx_pattern",
-        Kind.TEXT,
+        FieldType.TEXT,
         "What a ctx must be as a whole, case-sensitive; * at either end stands for any text.",
         limit=512,
     ),
     Field(
         "ctx_probe",
-        Kind.CTX,
+        FieldType.CTX,
         "The ctx with which the role is tried out; it must satisfy the role's own rule.",
         clearable=True,
     ),
-    Field("force", Kind.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
+    Field("force", FieldType.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
     _CAS,
 )
 _DESCRIPTION = """\
@@ -52,25 +52,27 @@ _PATCHED = ("role_ids", "description", "tags", "ctx_required", "ctx_pattern", "c
 class RolesPath:
     """Answers ``roles`` and ``roles/<name>``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
-        listing = Action(
+        listing = PathOperation(
             self.list, "List the roles; key_info has every role's fields.", PAGE_FIELDS
         )
         one = {
-            Operation.READ: Action(self.read, "Read a role."),
-            Operation.UPDATE: Action(self.write, "Write a role; absent fields stay.", _FIELDS),
-            Operation.DELETE: Action(self.delete, "Delete a role.", (_CAS,)),
+            Operation.READ: PathOperation(self.read, "Read a role."),
+            Operation.UPDATE: PathOperation(
+                self.write, "Write a role; absent fields stay.", _FIELDS
+            ),
+            Operation.DELETE: PathOperation(self.delete, "Delete a role.", (_CAS,)),
         }
         return (
             Route("roles", "The roles of this mount.", _DESCRIPTION, {Operation.LIST: listing}),
             Route("roles/{name}", "One role.", _DESCRIPTION, one, segment="The role's name."),
         )
 
-    async def list(self, call: Call) -> Reply:
+    async def list(self, call: Call) -> EngineReply:
         """Answer the names, and every role's fields in ``key_info``.
 
         A stored role that cannot be used is no key; a warning names it and says why.
@@ -79,17 +81,17 @@ class RolesPath:
         roles, unusable = await store.load_roles(page(await store.role_names(), call.values))
         warnings = tuple(unusable.values())
         if not roles and not unusable:
-            return Reply()
+            return EngineReply()
         info = {name: role.public() for name, role in roles.items()}
         data = {"keys": list(roles), "key_info": info}
-        return Reply(data | ({"unusable": unusable} if unusable else {}), warnings)
+        return EngineReply(data | ({"unusable": unusable} if unusable else {}), warnings)
 
-    async def read(self, call: Call) -> Reply:
+    async def read(self, call: Call) -> EngineReply:
         """Answer one role, or nothing."""
         role = await self._mount.store.role(call.segment)
-        return Reply(role.public() if role else None)
+        return EngineReply(role.public() if role else None)
 
-    async def write(self, call: Call) -> Reply:
+    async def write(self, call: Call) -> EngineReply:
         """Create or patch a role.
 
         Raises:
@@ -103,7 +105,7 @@ class RolesPath:
                 raise EngineError(409, "the role exists already")
             changed = _patched(role, call.values, self._mount.clock.now())
             await store.put_role(call.segment, changed)
-        return Reply({"version": changed.version})
+        return EngineReply({"version": changed.version})
 
     async def _present(self, name: str) -> RoleRecord | None:
         """Return the role to be patched; None for one of another engine that is unusable."""
@@ -114,7 +116,7 @@ class RolesPath:
                 return None
             raise
 
-    async def delete(self, call: Call) -> Reply:
+    async def delete(self, call: Call) -> EngineReply:
         """Delete a role; one that is not there is no error.
 
         Raises:
@@ -125,7 +127,7 @@ class RolesPath:
             if "cas" in call.values:
                 _check_cas(await store.load_role(call.segment), call.values["cas"])
             await store.delete_role(call.segment)
-        return Reply()
+        return EngineReply()
 
 
 def _check_cas(role: RoleRecord | None, expected: int | None) -> None:
@@ -157,9 +159,9 @@ def _check_role(role: RoleRecord) -> None:
         raise EngineError(400, "role_ids: an id has letters, digits, . _ and - only")
     try:
         rule = CtxRule.of(role.ctx_required, role.ctx_pattern)
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         raise EngineError(400, f"ctx_pattern: {error.reason}") from None
     try:
         check_probe(rule, role.ctx_probe)
-    except InvalidCtx as error:
+    except InvalidCtxError as error:
         raise EngineError(400, f"ctx_probe: {error.reason}") from None

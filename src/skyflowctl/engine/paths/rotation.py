@@ -5,9 +5,9 @@ from datetime import timedelta
 from skyflowctl.clock import rfc3339
 from skyflowctl.engine import revisions, rotations
 from skyflowctl.engine.candidate import same_content
-from skyflowctl.engine.contract import Operation, Reply
-from skyflowctl.engine.fields import Field, Kind
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.contract import EngineReply, Operation
+from skyflowctl.engine.fields import Field, FieldType
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.paths.config import (
     ID_PATTERN,
     REVOKED_FIELD,
@@ -15,13 +15,13 @@ from skyflowctl.engine.paths.config import (
     written_reply,
 )
 from skyflowctl.engine.records import ConfigRecord
-from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.skyflow.minting import MintingCredential
 
 _COMMIT_FIELDS = (
     Field(
         "rotation_id",
-        Kind.TEXT,
+        FieldType.TEXT,
         "The rotation that is done; 409 if it is not this mount's or has written nothing.",
         required=True,
         limit=128,
@@ -36,12 +36,12 @@ again for the same rotation it changes nothing."""
 _ROLLBACK_FIELDS = (
     Field(
         "credential_version",
-        Kind.INTEGER,
+        FieldType.INTEGER,
         "The kept credential to make live; absent: the one that was live before the current.",
     ),
     Field(
         "cas_credential_version",
-        Kind.INTEGER,
+        FieldType.INTEGER,
         "Only if this credential version is live, else 409; edits of other fields don't count.",
     ),
     REVOKED_FIELD,
@@ -57,13 +57,15 @@ closes it."""
 class RotationPath:
     """Answers ``config/commit`` and ``config/rollback``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
-        commit = Action(self.commit, "Commit a rotation.", _COMMIT_FIELDS)
-        rollback = Action(self.rollback, "Make a kept credential live again.", _ROLLBACK_FIELDS)
+        commit = PathOperation(self.commit, "Commit a rotation.", _COMMIT_FIELDS)
+        rollback = PathOperation(
+            self.rollback, "Make a kept credential live again.", _ROLLBACK_FIELDS
+        )
         return (
             Route("config/commit", "The end of a rotation.", _COMMIT, {Operation.UPDATE: commit}),
             Route(
@@ -74,7 +76,7 @@ class RotationPath:
             ),
         )
 
-    async def commit(self, call: Call) -> Reply:
+    async def commit(self, call: Call) -> EngineReply:
         """Commit the open rotation.
 
         Raises:
@@ -90,7 +92,7 @@ class RotationPath:
         rotation = record.rotation
         return written_reply(record, rotation=rotation.public() if rotation else None)
 
-    async def rollback(self, call: Call) -> Reply:
+    async def rollback(self, call: Call) -> EngineReply:
         """Make a kept credential live; one that is live to the last field is a success.
 
         Raises:
@@ -101,7 +103,7 @@ class RotationPath:
         async with store.writing("config"):
             config = await store.load_config()
             revisions.check_credential_cas(config.record, values.get("cas_credential_version"))
-            entry = revisions.way_back(config.record, values.get("credential_version"))
+            entry = revisions.rollback_target(config.record, values.get("credential_version"))
             live = config.credential if entry == config.record.live else None
             old = live or await store.kept_credential(entry.slot)
             await check_not_revoked(store, config.record, old, call)

@@ -1,10 +1,10 @@
 """``config/verify``: try the live credential, or a candidate, for every role."""
 
 from skyflowctl.engine.candidate import Candidate, check_sources, read_candidate, same_content
-from skyflowctl.engine.contract import Operation, Reply
-from skyflowctl.engine.mount import Mount
+from skyflowctl.engine.contract import EngineReply, Operation
+from skyflowctl.engine.mount import EngineMount
 from skyflowctl.engine.paths.config import CREDENTIAL_FIELD, FILE_FIELD
-from skyflowctl.engine.routing import Action, Call, Route
+from skyflowctl.engine.routing import Call, PathOperation, Route
 from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintingCredential
 
@@ -21,12 +21,12 @@ _FIELDS = (CREDENTIAL_FIELD, FILE_FIELD)
 class VerifyPath:
     """Answers ``config/verify``."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
-        action = Action(
+        action = PathOperation(
             self.verify,
             "Mint once per role and tell what happened.",
             _FIELDS,
@@ -40,7 +40,7 @@ class VerifyPath:
             ),
         )
 
-    async def verify(self, call: Call) -> Reply:
+    async def verify(self, call: Call) -> EngineReply:
         """Answer, role by role, whether the credential mints.
 
         Raises:
@@ -60,7 +60,7 @@ class VerifyPath:
             "version": config.record.version,
             "roles": {name: check.public() for name, check in checks.items()},
         }
-        return Reply(data, _warnings(candidate))
+        return EngineReply(data, _warnings(candidate))
 
 
 def _stored_version(config: Config, tried: MintingCredential) -> int:

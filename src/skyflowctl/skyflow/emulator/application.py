@@ -11,10 +11,10 @@ from skyflowctl.skyflow.emulator.data_plane import read_vault
 from skyflowctl.skyflow.emulator.exchange import new_request_id
 from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest
 from skyflowctl.skyflow.emulator.management import ManagementEndpoint
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.state import EmulatorState
-from skyflowctl.skyflow.emulator.token_endpoint import TOKEN_PATH, token_reply
+from skyflowctl.skyflow.emulator.token_endpoint import ENDPOINT_PATH, token_reply
 
 CONTROL_PREFIX = "_emu"
 _VAULT_HOST_SUFFIX = ".vault.skyflowapis.com"
@@ -55,11 +55,11 @@ class _Session:
         request_id = new_request_id()
         try:
             return await self._route(request, request_id)
-        except Refusal as refusal:
+        except ExchangeRefusedError as refusal:
             return refusal_reply(self._app.state.now(), request_id, refusal)
 
     async def _route(self, request: HttpRequest, request_id: str) -> HttpReply:
-        if request.target == TOKEN_PATH:
+        if request.target == ENDPOINT_PATH:
             return self._token(request, request_id)
         url = urlsplit(request.target)
         segments = _segments(url.path)
@@ -86,7 +86,7 @@ class _Session:
 
     def _token(self, request: HttpRequest, request_id: str) -> HttpReply:
         if request.method != "POST":
-            raise Refusal(405, "The token endpoint takes POST.")
+            raise ExchangeRefusedError(405, "The token endpoint takes POST.")
         if not self._exchanged:
             self._exchanged = True
             self._app.state.counters.token_connections += 1
@@ -96,7 +96,7 @@ class _Session:
         expected = f"Bearer {self._app.control_token.reveal()}"
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode("latin-1"), expected.encode()):
-            raise Refusal(401, "The control API needs its token.")
+            raise ExchangeRefusedError(401, "The control API needs its token.")
 
 
 def _segments(path: str) -> list[str]:

@@ -16,7 +16,7 @@ from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.issuing import KeyIssuer
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import Counters, EmulatorState
 
 _LONGEST = 10 * 365 * 86_400
@@ -74,7 +74,7 @@ class ControlApi:
         }
         answer = answers.get((method, path))
         if answer is None:
-            raise Refusal(404, "The control API has no such path.")
+            raise ExchangeRefusedError(404, "The control API has no such path.")
         result = answer(fields)
         fields.done()
         return result
@@ -88,7 +88,7 @@ class ControlApi:
             self._save(self._state)
             return {}
         elif method != "GET":
-            raise Refusal(405, "An account takes GET, PUT and DELETE.")
+            raise ExchangeRefusedError(405, "An account takes GET, PUT and DELETE.")
         self._known(client_id)
         return snapshot.account_json(self._state.accounts[client_id])
 
@@ -118,7 +118,9 @@ class ControlApi:
         try:
             self._state.put_key(client_id, key)
         except ValueError as error:
-            raise Refusal(400, "The field public_key is no RSA public key in PEM.") from error
+            raise ExchangeRefusedError(
+                400, "The field public_key is no RSA public key in PEM."
+            ) from error
         self._save(self._state)
 
     def _delete_key(self, client_id: str, key_id: str) -> dict[str, Any]:
@@ -126,13 +128,13 @@ class ControlApi:
         try:
             self._state.delete_key(client_id, key_id)
         except KeyError as error:
-            raise Refusal(404, "The account has no such key.") from error
+            raise ExchangeRefusedError(404, "The account has no such key.") from error
         self._save(self._state)
         return {}
 
     def _known(self, client_id: str) -> None:
         if client_id not in self._state.accounts:
-            raise Refusal(404, "There is no such account.")
+            raise ExchangeRefusedError(404, "There is no such account.")
 
     def _vault(self, method: str, vault_id: str, fields: Fields) -> dict[str, Any]:
         if method == "PUT":
@@ -140,13 +142,13 @@ class ControlApi:
         elif method == "DELETE":
             self._state.vaults.pop(vault_id, None)
         else:
-            raise Refusal(405, "A vault takes PUT and DELETE.")
+            raise ExchangeRefusedError(405, "A vault takes PUT and DELETE.")
         self._save(self._state)
         return {}
 
     def _show_state(self, _fields: Fields) -> dict[str, Any]:
         return {
-            **snapshot.to_json(self._state),
+            **snapshot.snapshot_json(self._state),
             "clock_offset": self._state.clock_offset,
             "faults": [fault.to_json() for fault in self._state.faults.pending()],
             "token_uri": self._issuer.token_uri,
@@ -155,10 +157,12 @@ class ControlApi:
     def _change_settings(self, fields: Fields) -> dict[str, Any]:
         lifetime = fields.whole("token_lifetime", self._state.token_lifetime)
         if not 1 <= lifetime <= _LONGEST:
-            raise Refusal(400, "The field token_lifetime must be 1 second to 10 years.")
+            raise ExchangeRefusedError(
+                400, "The field token_lifetime must be 1 second to 10 years."
+            )
         offset = fields.number("clock_offset", self._state.clock_offset)
         if not -_LONGEST <= offset <= _LONGEST:
-            raise Refusal(400, "The field clock_offset must lie within 10 years.")
+            raise ExchangeRefusedError(400, "The field clock_offset must lie within 10 years.")
         fields.done()
         self._state.token_lifetime = lifetime
         self._state.clock_offset = offset
@@ -179,7 +183,7 @@ class ControlApi:
                 applied=fields.flag("applied"),
             )
         except ValueError as error:
-            raise Refusal(400, f"No such fault: {error}.") from error
+            raise ExchangeRefusedError(400, f"No such fault: {error}.") from error
         fields.done()
         self._state.faults.add(fault)
         return {}
@@ -217,7 +221,7 @@ class ControlApi:
         account_id = fields.text("account_id", self._state.account_id)
         delay = fields.number("key_delay", self._state.key_delay)
         if not 0 <= delay <= _LONGEST:
-            raise Refusal(400, "The field key_delay must be 0 seconds to 10 years.")
+            raise ExchangeRefusedError(400, "The field key_delay must be 0 seconds to 10 years.")
         fields.done()
         if token:
             self._state.operator_token = Secret(token)

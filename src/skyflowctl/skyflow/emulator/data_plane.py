@@ -11,7 +11,7 @@ from typing import Any
 
 from skyflowctl.skyflow.emulator.accounts import GuardedVault
 from skyflowctl.skyflow.emulator.exchange import bearer_claims
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 _BEARER = "bearer "
@@ -51,15 +51,17 @@ def read_vault(
         return {"records": [_record(vault, resource, each, made_up) for each in ids]}
     if method == "POST" and resource == "detokenize":
         return {"records": [_value(vault, token, made_up) for token in _data_tokens(body)]}
-    raise Refusal(404, "The emulator has no such data operation.")
+    raise ExchangeRefusedError(404, "The emulator has no such data operation.")
 
 
 def _authorise(state: EmulatorState, authorization: str, vault: GuardedVault) -> None:
     if not authorization.lower().startswith(_BEARER):
-        raise Refusal(401, "Authentication failed. The bearer token is missing.")
+        raise ExchangeRefusedError(401, "Authentication failed. The bearer token is missing.")
     claims = bearer_claims(state, authorization[len(_BEARER) :].strip())
     if vault.role_id not in claims["roles"]:
-        raise Refusal(403, "The token's roles do not permit this operation on this vault.")
+        raise ExchangeRefusedError(
+            403, "The token's roles do not permit this operation on this vault."
+        )
 
 
 def _record(vault: GuardedVault, table: str, record_id: str, made_up: bool) -> dict[str, Any]:
@@ -67,14 +69,14 @@ def _record(vault: GuardedVault, table: str, record_id: str, made_up: bool) -> d
         return {"fields": {"skyflow_id": record_id}}
     fields = vault.records.get(table, {}).get(record_id)
     if fields is None:
-        raise Refusal(404, "No Records Found")
+        raise ExchangeRefusedError(404, "No Records Found")
     return {"fields": {"skyflow_id": record_id, **fields}}
 
 
 def _value(vault: GuardedVault, token: str, made_up: bool) -> dict[str, Any]:
     value = f"value of {token}" if made_up else vault.tokens.get(token)
     if value is None:
-        raise Refusal(404, "Tokens not found")
+        raise ExchangeRefusedError(404, "Tokens not found")
     return {"token": token, "valueType": "STRING", "value": value, "error": None}
 
 
@@ -83,7 +85,9 @@ def _data_tokens(body: bytes) -> list[str]:
         items = json.loads(body.decode())["detokenizationParameters"]
         tokens = [item["token"] for item in items]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Refusal(400, "The body needs detokenizationParameters with tokens.") from error
+        raise ExchangeRefusedError(
+            400, "The body needs detokenizationParameters with tokens."
+        ) from error
     if not all(isinstance(token, str) for token in tokens):
-        raise Refusal(400, "A data token must be a string.")
+        raise ExchangeRefusedError(400, "A data token must be a string.")
     return tokens

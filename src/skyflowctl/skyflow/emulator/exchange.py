@@ -8,8 +8,8 @@ from typing import Any
 
 from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.emulator.faults import Fault
-from skyflowctl.skyflow.emulator.refusal import Refusal
-from skyflowctl.skyflow.emulator.rules import Grant, TokenRequest, check_exchange, claimed_ids
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
+from skyflowctl.skyflow.emulator.rules import ExchangeForm, Grant, check_exchange, claimed_ids
 from skyflowctl.skyflow.emulator.state import EmulatorState, ExchangeRecord
 
 TOKEN_ISSUER = "skyflow-emulator"  # noqa: S105 - who issues tokens, no token
@@ -42,7 +42,7 @@ def begin_exchange(state: EmulatorState, assertion: object) -> Fault | None:
 
 
 def exchange_token(
-    state: EmulatorState, request: TokenRequest, own_uris: frozenset[str], request_id: str
+    state: EmulatorState, request: ExchangeForm, own_uris: frozenset[str], request_id: str
 ) -> str:
     """Return a bearer token for the assertion, and log the exchange either way.
 
@@ -51,7 +51,7 @@ def exchange_token(
     """
     try:
         grant = check_exchange(request, state.accounts, own_uris, state.now())
-    except Refusal as refusal:
+    except ExchangeRefusedError as refusal:
         state.counters.refused += 1
         log_failure(state, request.assertion, request_id, refusal.status, refusal.message)
         raise
@@ -113,7 +113,7 @@ def _issue(state: EmulatorState, grant: Grant) -> _Issued:
     }
     if grant.ctx is not None:
         claims["ctx"] = grant.ctx
-    return _Issued(jwt.encode(claims, state.signing_key), jti)
+    return _Issued(jwt.sign_claims(claims, state.signing_key), jti)
 
 
 def bearer_claims(state: EmulatorState, token: str) -> Mapping[str, Any]:
@@ -123,11 +123,13 @@ def bearer_claims(state: EmulatorState, token: str) -> Mapping[str, Any]:
         Refusal: 401, the token is not of this emulator, or expired.
     """
     try:
-        parsed = jwt.parse(token)
-    except jwt.MalformedToken as error:
-        raise Refusal(401, "Authentication failed. The bearer token is unparseable.") from error
+        parsed = jwt.split_token(token)
+    except jwt.MalformedTokenError as error:
+        raise ExchangeRefusedError(
+            401, "Authentication failed. The bearer token is unparseable."
+        ) from error
     if not jwt.is_signed_by(parsed, state.signing_key.public_key()):
-        raise Refusal(401, "Authentication failed. The bearer token is not valid.")
+        raise ExchangeRefusedError(401, "Authentication failed. The bearer token is not valid.")
     if parsed.claims["exp"] <= state.now().timestamp():
-        raise Refusal(401, BEARER_EXPIRED)
+        raise ExchangeRefusedError(401, BEARER_EXPIRED)
     return parsed.claims

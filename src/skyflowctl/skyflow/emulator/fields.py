@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 
 T = TypeVar("T")
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 class Fields:
     """A JSON object whose fields are taken one by one; :meth:`done` refuses the rest.
 
-    Every method raises :class:`Refusal` (400) for what is of another type.
+    Every method raises :class:`ExchangeRefusedError` (400) for what is of another type.
     """
 
     def __init__(self, values: object) -> None:
         if not isinstance(values, dict):
-            raise Refusal(400, "A JSON object is needed.")
+            raise ExchangeRefusedError(400, "A JSON object is needed.")
         self._values: dict[str, Any] = dict(values)
 
     @classmethod
@@ -31,7 +31,7 @@ class Fields:
         try:
             values = json.loads(raw.decode()) if raw else {}
         except (ValueError, RecursionError) as error:
-            raise Refusal(400, "The body is no JSON.") from error
+            raise ExchangeRefusedError(400, "The body is no JSON.") from error
         return cls(values)
 
     def __contains__(self, name: str) -> bool:
@@ -53,14 +53,14 @@ class Fields:
         """Take a number, whole or not."""
         value = self._values.pop(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Refusal(400, f"The field {name} must be a number.")
+            raise ExchangeRefusedError(400, f"The field {name} must be a number.")
         return float(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Take a list of strings; none there is an empty one."""
         values: list[Any] = self._take(name, [], list)
         if not all(isinstance(value, str) for value in values):
-            raise Refusal(400, f"The field {name} must be a list of strings.")
+            raise ExchangeRefusedError(400, f"The field {name} must be a list of strings.")
         return tuple(values)
 
     def mapping(self, name: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Fields:
         """Take an object of strings; none there is an empty one."""
         values = self.mapping(name)
         if not all(isinstance(value, str) for value in values.values()):
-            raise Refusal(400, f"The field {name} must be an object of strings.")
+            raise ExchangeRefusedError(400, f"The field {name} must be an object of strings.")
         return values
 
     def moment(self, name: str, default: datetime | None = None) -> datetime | None:
@@ -82,16 +82,18 @@ class Fields:
         try:
             return parse_rfc3339(value)
         except (ValueError, TypeError) as error:
-            raise Refusal(400, f"The field {name} must be an RFC 3339 time.") from error
+            raise ExchangeRefusedError(
+                400, f"The field {name} must be an RFC 3339 time."
+            ) from error
 
     def done(self) -> None:
         """Refuse the fields that nobody took."""
         if self._values:
-            raise Refusal(400, f"Unknown fields: {', '.join(sorted(self._values))}.")
+            raise ExchangeRefusedError(400, f"Unknown fields: {', '.join(sorted(self._values))}.")
 
     def _take(self, name: str, default: T, kind: type[T]) -> T:
         value = self._values.pop(name, default)
         # In Python a boolean is an integer too; in JSON it is not.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise Refusal(400, f"The field {name} is of the wrong type.")
+            raise ExchangeRefusedError(400, f"The field {name} is of the wrong type.")
         return value

@@ -12,7 +12,7 @@ from skyflowctl.private_files import make_private_folder, read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import snapshot
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, read_private_key
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 _ACCOUNTS = "accounts.json"
@@ -46,13 +46,13 @@ class StateFolder:
         if saved.exists():
             try:
                 snapshot.restore(state, json.loads(read_private(saved)))
-            except (ValueError, Refusal) as error:
+            except (ValueError, ExchangeRefusedError) as error:
                 raise ValueError(f"{saved} is damaged: {error}") from error
         return state
 
     def save(self, state: EmulatorState) -> None:
         """Write accounts, vaults and the token lifetime."""
-        self._write(_ACCOUNTS, json.dumps(snapshot.to_json(state), indent=1))
+        self._write(_ACCOUNTS, json.dumps(snapshot.snapshot_json(state), indent=1))
 
     def control_token(self) -> Secret:
         """Return the token of the control API, made at the first start."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.answer_words import one_line, redirect_reason
 from skyflowctl.skyflow.emulator.exchange import (
     TOKEN_TYPE,
     begin_exchange,
@@ -14,14 +13,15 @@ from skyflowctl.skyflow.emulator.exchange import (
     new_request_id,
 )
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.skyflow.emulator.refusal import Refusal
-from skyflowctl.skyflow.emulator.rules import GRANT_TYPE, TokenRequest
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
+from skyflowctl.skyflow.emulator.rules import JWT_BEARER, ExchangeForm
 from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.skyflow.sanitize import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
-    TokenServiceRefused,
-    TokenServiceUnreachable,
+    TokenServiceRefusedError,
+    TokenServiceUnreachableError,
 )
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ class InProcessTokenService:
             TokenServiceRefused: the rules, or an injected fault, say no.
             TokenServiceUnreachable: an injected fault leaves the exchange unanswered.
         """
-        request = TokenRequest(GRANT_TYPE, assertion.reveal(), scope)
+        request = ExchangeForm(JWT_BEARER, assertion.reveal(), scope)
         request_id = new_request_id()
         fault = begin_exchange(self.state, request.assertion)
         if fault is not None:
             await self._suffer(fault, request, token_uri, request_id, deadline)
         try:
             token = exchange_token(self.state, request, frozenset({token_uri}), request_id)
-        except Refusal as refusal:
-            raise TokenServiceRefused(refusal.status, refusal.message, request_id) from refusal
+        except ExchangeRefusedError as refusal:
+            raise TokenServiceRefusedError(refusal.status, refusal.message, request_id) from refusal
         return Exchange(Secret(token), TOKEN_TYPE, request_id)
 
     async def aclose(self) -> None:
@@ -79,7 +79,7 @@ class InProcessTokenService:
     async def _suffer(
         self,
         fault: Fault,
-        request: TokenRequest,
+        request: ExchangeForm,
         token_uri: str,
         request_id: str,
         deadline: float,
@@ -89,18 +89,18 @@ class InProcessTokenService:
         await asyncio.sleep(deadline if endless else min(fault.seconds, deadline))
         if endless or fault.seconds >= deadline:
             log_failure(self.state, request.assertion, request_id, 0, fault.kind)
-            raise TokenServiceUnreachable(f"no answer within {deadline:g} s")
+            raise TokenServiceUnreachableError(f"no answer within {deadline:g} s")
         if fault.kind is FaultKind.DELAY:
             return
         log_failure(self.state, request.assertion, request_id, _status(fault), fault.kind)
         if fault.kind is FaultKind.RESET:
-            raise TokenServiceUnreachable("the connection was reset")
+            raise TokenServiceUnreachableError("the connection was reset")
         if fault.kind is not FaultKind.STATUS:
-            raise TokenServiceRefused(200, NO_TOKEN, request_id)
+            raise TokenServiceRefusedError(200, NO_TOKEN, request_id)
         if fault.status < 400:
             location = fault.headers.get("location", "")
-            raise TokenServiceUnreachable(redirect_reason(fault.status, location, token_uri))
-        raise TokenServiceRefused(fault.status, one_line(fault.message), request_id)
+            raise TokenServiceUnreachableError(redirect_reason(fault.status, location, token_uri))
+        raise TokenServiceRefusedError(fault.status, one_line(fault.message), request_id)
 
 
 def _status(fault: Fault) -> int:

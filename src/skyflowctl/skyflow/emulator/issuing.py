@@ -9,7 +9,7 @@ from typing import Any
 from skyflowctl.clock import rfc3339
 from skyflowctl.skyflow.emulator.accounts import AccountKey
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 KEY_LIFETIME = timedelta(days=365)
@@ -78,7 +78,7 @@ class KeyIssuer:
 
     def _known(self, client_id: str) -> None:
         if client_id not in self._state.accounts:
-            raise Refusal(404, "There is no such account.")
+            raise ExchangeRefusedError(404, "There is no such account.")
 
     def _credentials(self, client_id: str, key: AccountKey, pem: str) -> dict[str, Any]:
         credentials = {

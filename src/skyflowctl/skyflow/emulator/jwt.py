@@ -20,7 +20,7 @@ ALGORITHM = "RS256"
 MAX_LENGTH = 16_384
 
 
-class MalformedToken(ValueError):
+class MalformedTokenError(ValueError):
     """The text is no JSON Web Token in compact form."""
 
 
@@ -34,7 +34,7 @@ class ParsedToken:
     signature: bytes
 
 
-def encode(claims: Mapping[str, Any], key: RSAPrivateKey) -> str:
+def sign_claims(claims: Mapping[str, Any], key: RSAPrivateKey) -> str:
     """Return the claims as a token signed with RS256."""
     header = _b64(_json({"alg": ALGORITHM, "typ": "JWT"}))
     signing_input = f"{header}.{_b64(_json(claims))}".encode()
@@ -42,7 +42,7 @@ def encode(claims: Mapping[str, Any], key: RSAPrivateKey) -> str:
     return f"{signing_input.decode()}.{_b64(signature)}"
 
 
-def parse(text: str) -> ParsedToken:
+def split_token(text: str) -> ParsedToken:
     """Take a token apart.
 
     Raises:
@@ -50,10 +50,10 @@ def parse(text: str) -> ParsedToken:
             are no JSON object, name a key twice or hold a number that JSON has not.
     """
     if len(text) > MAX_LENGTH:
-        raise MalformedToken("the token is too long")
+        raise MalformedTokenError("the token is too long")
     parts = text.split(".")
     if len(parts) != 3:
-        raise MalformedToken("a token has three parts")
+        raise MalformedTokenError("a token has three parts")
     header, claims, signature = (_unb64(part) for part in parts)
     return ParsedToken(
         header=_json_object(header),
@@ -90,10 +90,10 @@ def _unb64(part: str) -> bytes:
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedToken("a part is no base64url") from error
+        raise MalformedTokenError("a part is no base64url") from error
     # The last character has spare bits: without this, one signature has several spellings.
     if _b64(raw) != part:
-        raise MalformedToken("a part is no canonical base64url")
+        raise MalformedTokenError("a part is no canonical base64url")
     return raw
 
 
@@ -102,21 +102,21 @@ def _json_object(raw: bytes) -> dict[str, Any]:
         value = json.loads(
             raw.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant
         )
-    except MalformedToken:
+    except MalformedTokenError:
         raise
     except (ValueError, RecursionError) as error:
-        raise MalformedToken("a part is no JSON") from error
+        raise MalformedTokenError("a part is no JSON") from error
     if not isinstance(value, dict):
-        raise MalformedToken("a part is no JSON object")
+        raise MalformedTokenError("a part is no JSON object")
     return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise MalformedToken("a key appears twice")
+        raise MalformedTokenError("a key appears twice")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise MalformedToken(f"{name} is no JSON number")
+    raise MalformedTokenError(f"{name} is no JSON number")

@@ -18,13 +18,13 @@ from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply, HttpRequest
 from skyflowctl.skyflow.emulator.issuing import KEY_ALGORITHM, KeyIssuer
 from skyflowctl.skyflow.emulator.management_log import ManagementRecord
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 ACCOUNT_HEADER = "x-skyflow-account-id"
 
-Query = Mapping[str, Sequence[str]]
+UrlQuery = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Call:
     client_id: str
     key_id: str
     request: HttpRequest
-    query: Query
+    query: UrlQuery
     request_id: str
 
 
@@ -66,7 +66,7 @@ class ManagementEndpoint:
         self._save = save
 
     async def answer(
-        self, request: HttpRequest, path: Sequence[str], query: Query, request_id: str
+        self, request: HttpRequest, path: Sequence[str], query: UrlQuery, request_id: str
     ) -> HttpReply:
         """Answer one call, faults included; ``path``: behind ``/v1/serviceAccounts/``."""
         call = _read(request, path, query, request_id)
@@ -101,7 +101,7 @@ class ManagementEndpoint:
         try:
             self._admit(call.request)
             key_id, body = await self._dispatch(call)
-        except Refusal as refusal:
+        except ExchangeRefusedError as refusal:
             reply = refusal_reply(self._state.now(), call.request_id, refusal)
             return _Done(reply, message=refusal.message)
         reply = json_reply(self._state.now(), call.request_id, body)
@@ -115,12 +115,12 @@ class ManagementEndpoint:
         token = self._state.operator_token
         given = request.headers.get("authorization", "").encode("latin-1")
         if not token or not hmac.compare_digest(given, f"Bearer {token.reveal()}".encode()):
-            raise Refusal(401, "Authentication failed. The bearer token is not valid.")
+            raise ExchangeRefusedError(401, "Authentication failed. The bearer token is not valid.")
         account_id = request.headers.get(ACCOUNT_HEADER, "")
         if not account_id:
-            raise Refusal(400, "The header X-SKYFLOW-ACCOUNT-ID is missing.")
+            raise ExchangeRefusedError(400, "The header X-SKYFLOW-ACCOUNT-ID is missing.")
         if account_id != self._state.account_id:
-            raise Refusal(403, "The bearer token has no permission in this account.")
+            raise ExchangeRefusedError(403, "The bearer token has no permission in this account.")
 
     async def _dispatch(self, call: _Call) -> tuple[str, dict[str, Any]]:
         match call.target:
@@ -133,7 +133,9 @@ class ManagementEndpoint:
             case FaultTarget.DELETE_KEY:
                 return call.key_id, self._delete(call)
             case _:
-                raise Refusal(404, "There is no such path, or it takes another method.")
+                raise ExchangeRefusedError(
+                    404, "There is no such path, or it takes another method."
+                )
 
     async def _create(self, call: _Call) -> tuple[str, dict[str, Any]]:
         Fields.parse(call.request.body).done()
@@ -148,15 +150,15 @@ class ManagementEndpoint:
 
     def _list(self, call: _Call) -> dict[str, Any]:
         if set(call.query.get("keyTypes", ())) - {"USER_MANAGED"}:
-            raise Refusal(400, "The only keyTypes is USER_MANAGED.")
+            raise ExchangeRefusedError(400, "The only keyTypes is USER_MANAGED.")
         return {"keys": [_shown(key) for key in self._account(call).keys.values()]}
 
     def _get(self, call: _Call) -> dict[str, Any]:
         if set(call.query.get("publicKeyType", ())) - {"TYPE_X509_PEM_FILE"}:
-            raise Refusal(400, "The only publicKeyType is TYPE_X509_PEM_FILE.")
+            raise ExchangeRefusedError(400, "The only publicKeyType is TYPE_X509_PEM_FILE.")
         key = self._account(call).keys.get(call.key_id)
         if key is None:
-            raise Refusal(404, "The account has no such key.")
+            raise ExchangeRefusedError(404, "The account has no such key.")
         return {**_shown(key), "publicKeyData": key.public_pem}
 
     def _delete(self, call: _Call) -> dict[str, Any]:
@@ -164,14 +166,14 @@ class ManagementEndpoint:
         try:
             self._state.delete_key(call.client_id, call.key_id)
         except KeyError as error:
-            raise Refusal(404, "The account has no such key.") from error
+            raise ExchangeRefusedError(404, "The account has no such key.") from error
         self._save(self._state)
         return {"ID": call.client_id, "keyID": call.key_id}
 
     def _account(self, call: _Call) -> Account:
         account = self._state.accounts.get(call.client_id)
         if account is None:
-            raise Refusal(404, "There is no such account.")
+            raise ExchangeRefusedError(404, "There is no such account.")
         return account
 
     def _log(self, call: _Call, done: _Done) -> None:
@@ -190,7 +192,7 @@ class ManagementEndpoint:
         )
 
 
-def _read(request: HttpRequest, path: Sequence[str], query: Query, request_id: str) -> _Call:
+def _read(request: HttpRequest, path: Sequence[str], query: UrlQuery, request_id: str) -> _Call:
     target: FaultTarget | None = None
     client_id = key_id = ""
     match (request.method, *path):

@@ -20,7 +20,7 @@ _GRPC_CODES = {
 }
 
 
-class Refusal(Exception):
+class ExchangeRefusedError(Exception):
     """A request that is answered with an error.
 
     The message holds no ctx, no assertion and no token: what a caller sent is not

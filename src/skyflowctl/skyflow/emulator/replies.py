@@ -7,7 +7,7 @@ from email.utils import format_datetime
 from typing import Any
 
 from skyflowctl.skyflow.emulator.http_server import HttpReply
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 
 _JSON = "application/json"
 
@@ -30,6 +30,6 @@ def json_reply(
     return HttpReply(status, raw, headers(now, request_id))
 
 
-def refusal_reply(now: datetime, request_id: str, refusal: Refusal) -> HttpReply:
+def refusal_reply(now: datetime, request_id: str, refusal: ExchangeRefusedError) -> HttpReply:
     """Return a refusal as the documented error object."""
     return json_reply(now, request_id, refusal.body(), refusal.status)

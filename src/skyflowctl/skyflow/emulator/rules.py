@@ -15,10 +15,10 @@ from typing import Any
 from skyflowctl.skyflow.emulator import jwt
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
 from skyflowctl.skyflow.emulator.keys import read_public_key
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 
-GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-ASSERTION_LIFETIME = 3_600
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+LIFETIME_MAX = 3_600
 CLOCK_SKEW = 60
 
 KEY_EXPIRED = "Error: Key expired, consider rotating."
@@ -30,7 +30,7 @@ Context = str | int | float | bool | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
+class ExchangeForm:
     """The fields of an exchange's body that count."""
 
     grant_type: object
@@ -49,7 +49,7 @@ class Grant:
 
 
 def check_exchange(
-    request: TokenRequest,
+    request: ExchangeForm,
     accounts: Mapping[str, Account],
     own_uris: frozenset[str],
     now: datetime,
@@ -91,31 +91,31 @@ def parse_scope(scope: object) -> tuple[str, ...] | None:
     if scope is None:
         return None
     if not isinstance(scope, str):
-        raise Refusal(400, BAD_SCOPE)
+        raise ExchangeRefusedError(400, BAD_SCOPE)
     items = scope.split()
     if any(not item.startswith(_ROLE_PREFIX) or item == _ROLE_PREFIX for item in items):
-        raise Refusal(400, BAD_SCOPE)
+        raise ExchangeRefusedError(400, BAD_SCOPE)
     return tuple(dict.fromkeys(item.removeprefix(_ROLE_PREFIX) for item in items)) or None
 
 
 def claimed_ids(assertion: object) -> tuple[str, str]:
     """Return client id and key id as an assertion claims them, unverified, for a log."""
     try:
-        claims = jwt.parse(assertion).claims if isinstance(assertion, str) else {}
-    except jwt.MalformedToken:
+        claims = jwt.split_token(assertion).claims if isinstance(assertion, str) else {}
+    except jwt.MalformedTokenError:
         return "", ""
     return _text(claims.get("sub")), _text(claims.get("key"))
 
 
-def _parsed_assertion(request: TokenRequest) -> jwt.ParsedToken:
-    if request.grant_type != GRANT_TYPE:
-        raise Refusal(400, "The grant_type is not supported.")
+def _parsed_assertion(request: ExchangeForm) -> jwt.ParsedToken:
+    if request.grant_type != JWT_BEARER:
+        raise ExchangeRefusedError(400, "The grant_type is not supported.")
     if not isinstance(request.assertion, str) or not request.assertion:
-        raise Refusal(400, "The assertion is missing.")
+        raise ExchangeRefusedError(400, "The assertion is missing.")
     try:
-        return jwt.parse(request.assertion)
-    except jwt.MalformedToken as error:
-        raise Refusal(401, f"The assertion is unparseable: {error}.") from error
+        return jwt.split_token(request.assertion)
+    except jwt.MalformedTokenError as error:
+        raise ExchangeRefusedError(401, f"The assertion is unparseable: {error}.") from error
 
 
 def _signer(
@@ -125,52 +125,56 @@ def _signer(
     client_id = _text(claims.get("sub"))
     account = accounts.get(client_id)
     if account is None or claims.get("iss") != client_id:
-        raise Refusal(401, "The assertion's issuer and subject are no known service account.")
+        raise ExchangeRefusedError(
+            401, "The assertion's issuer and subject are no known service account."
+        )
     key = account.keys.get(_text(claims.get("key")))
     if key is None or not key.is_known_at(now):
-        raise Refusal(401, "The key is not known, or was deleted.")
+        raise ExchangeRefusedError(401, "The key is not known, or was deleted.")
     if not jwt.is_signed_by(assertion, read_public_key(key.public_pem)):
-        raise Refusal(401, "The assertion's signature is not valid.")
+        raise ExchangeRefusedError(401, "The assertion's signature is not valid.")
     if not key.is_valid_at(now):
-        raise Refusal(401, KEY_EXPIRED)
+        raise ExchangeRefusedError(401, KEY_EXPIRED)
     return account, key
 
 
 def _check_audience(claims: Mapping[str, Any], account: Account, own_uris: frozenset[str]) -> None:
     accepted = own_uris if account.token_uri is None else {account.token_uri}
     if _text(claims.get("aud")) not in accepted:
-        raise Refusal(401, "The assertion's audience is not this token service.")
+        raise ExchangeRefusedError(401, "The assertion's audience is not this token service.")
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:
     expires = _number(claims.get("exp"))
     if expires is None:
-        raise Refusal(401, "The assertion has no expiry.")
+        raise ExchangeRefusedError(401, "The assertion has no expiry.")
     if expires <= now:
-        raise Refusal(401, "The assertion is expired.")
-    if expires > now + ASSERTION_LIFETIME + CLOCK_SKEW:
-        raise Refusal(401, "The assertion's expiry is too far away.")
+        raise ExchangeRefusedError(401, "The assertion is expired.")
+    if expires > now + LIFETIME_MAX + CLOCK_SKEW:
+        raise ExchangeRefusedError(401, "The assertion's expiry is too far away.")
     if "nbf" in claims:
         starts = _number(claims["nbf"])
         if starts is None or starts > now + CLOCK_SKEW:
-            raise Refusal(401, "The assertion is not valid yet.")
+            raise ExchangeRefusedError(401, "The assertion is not valid yet.")
 
 
 def _granted_roles(scope: tuple[str, ...] | None, account: Account) -> tuple[str, ...]:
     if scope is None:
         return account.role_ids
     if not set(scope) <= set(account.role_ids):
-        raise Refusal(401, "A role in the scope is not assigned to the service account.")
+        raise ExchangeRefusedError(
+            401, "A role in the scope is not assigned to the service account."
+        )
     return scope
 
 
 def _context(claims: Mapping[str, Any], account: Account) -> Context | None:
     ctx = claims.get("ctx")
     if isinstance(ctx, list):
-        raise Refusal(400, "The assertion's ctx is neither a value nor an object.")
+        raise ExchangeRefusedError(400, "The assertion's ctx is neither a value nor an object.")
     blank = ctx is None or ctx == {} or (isinstance(ctx, str) and not ctx.strip())
     if blank and account.enforce_ctx:
-        raise Refusal(400, "The service account demands a ctx claim.")
+        raise ExchangeRefusedError(400, "The service account demands a ctx claim.")
     return ctx
 
 

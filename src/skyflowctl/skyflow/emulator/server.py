@@ -18,7 +18,7 @@ from skyflowctl.skyflow.emulator.folder import StateFolder
 from skyflowctl.skyflow.emulator.http_server import HttpServer
 from skyflowctl.skyflow.emulator.issuing import KeyIssuer
 from skyflowctl.skyflow.emulator.management import ManagementEndpoint
-from skyflowctl.skyflow.emulator.token_endpoint import TOKEN_PATH
+from skyflowctl.skyflow.emulator.token_endpoint import ENDPOINT_PATH
 
 _HTTPS_PORT = 443
 
@@ -76,7 +76,7 @@ def token_uris(settings: ServerSettings, port: int) -> tuple[str, ...]:
     """Return the token URIs of this server; the first one is written into credentials."""
     hosts = dict.fromkeys((settings.name, "localhost", "127.0.0.1"))
     suffixes = ("", f":{_HTTPS_PORT}") if port == _HTTPS_PORT else (f":{port}",)
-    return tuple(f"https://{host}{suffix}{TOKEN_PATH}" for host in hosts for suffix in suffixes)
+    return tuple(f"https://{host}{suffix}{ENDPOINT_PATH}" for host in hosts for suffix in suffixes)
 
 
 def _application(settings: ServerSettings, folder: StateFolder, port: int) -> Application:

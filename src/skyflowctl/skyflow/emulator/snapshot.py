@@ -6,11 +6,11 @@ from typing import Any
 from skyflowctl.clock import rfc3339
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey, GuardedVault
 from skyflowctl.skyflow.emulator.fields import Fields
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
 
-def to_json(state: EmulatorState) -> dict[str, Any]:
+def snapshot_json(state: EmulatorState) -> dict[str, Any]:
     """Return accounts (public halves of keys only), vaults and the token lifetime."""
     return {
         "accounts": {name: account_json(each) for name, each in state.accounts.items()},
@@ -20,7 +20,7 @@ def to_json(state: EmulatorState) -> dict[str, Any]:
 
 
 def restore(state: EmulatorState, saved: object) -> None:
-    """Put back what :func:`to_json` returned.
+    """Put back what :func:`snapshot_json` returned.
 
     Raises:
         Refusal: it is something else.
@@ -98,7 +98,7 @@ def _records(tables: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
         if not isinstance(table, dict) or not all(
             isinstance(each, dict) for each in table.values()
         ):
-            raise Refusal(400, "The field records is: table -> record id -> fields.")
+            raise ExchangeRefusedError(400, "The field records is: table -> record id -> fields.")
     return tables
 
 

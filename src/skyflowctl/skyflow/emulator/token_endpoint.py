@@ -11,12 +11,12 @@ from skyflowctl.skyflow.emulator.exchange import (
 from skyflowctl.skyflow.emulator.fault_replies import false_reply, is_only_late, late_reply
 from skyflowctl.skyflow.emulator.faults import Fault
 from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply
-from skyflowctl.skyflow.emulator.refusal import Refusal
+from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
-from skyflowctl.skyflow.emulator.rules import TokenRequest
+from skyflowctl.skyflow.emulator.rules import ExchangeForm
 from skyflowctl.skyflow.emulator.state import EmulatorState
 
-TOKEN_PATH = "/v1/auth/sa/oauth/token"  # noqa: S105 - a path, no token
+ENDPOINT_PATH = "/v1/auth/sa/oauth/token"  # noqa: S105 - a path, no token
 
 
 def token_reply(
@@ -25,7 +25,7 @@ def token_reply(
     """Answer one exchange. Its Authorization header does not matter: SDKs send bogus ones."""
     try:
         request = _read(raw)
-    except Refusal as refusal:
+    except ExchangeRefusedError as refusal:
         begin_exchange(state, None)
         state.counters.refused += 1
         log_failure(state, None, request_id, refusal.status, refusal.message)
@@ -38,29 +38,29 @@ def token_reply(
     return _faulty(state, fault, request, request_id)
 
 
-def _read(raw: bytes) -> TokenRequest:
+def _read(raw: bytes) -> ExchangeForm:
     try:
         body = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "The request body is no JSON.") from error
+        raise ExchangeRefusedError(400, "The request body is no JSON.") from error
     if not isinstance(body, dict):
-        raise Refusal(400, "The request body is no JSON object.")
-    return TokenRequest(body.get("grant_type"), body.get("assertion"), body.get("scope"))
+        raise ExchangeRefusedError(400, "The request body is no JSON object.")
+    return ExchangeForm(body.get("grant_type"), body.get("assertion"), body.get("scope"))
 
 
 def _honest(
-    state: EmulatorState, own_uris: frozenset[str], request: TokenRequest, request_id: str
+    state: EmulatorState, own_uris: frozenset[str], request: ExchangeForm, request_id: str
 ) -> HttpReply:
     try:
         token = exchange_token(state, request, own_uris, request_id)
-    except Refusal as refusal:
+    except ExchangeRefusedError as refusal:
         return refusal_reply(state.now(), request_id, refusal)
     answer = {"accessToken": token, "tokenType": TOKEN_TYPE}
     return json_reply(state.now(), request_id, answer)
 
 
 def _faulty(
-    state: EmulatorState, fault: Fault, request: TokenRequest, request_id: str
+    state: EmulatorState, fault: Fault, request: ExchangeForm, request_id: str
 ) -> HttpReply:
     reply = false_reply(state, fault, request_id)
     answered = reply.delivery is Delivery.WHOLE

@@ -1,0 +1,113 @@
+"""Every command in one static table: what exists, said without importing any of it.
+
+A command's module is imported when that command is called, and only then: importing
+all of them would triple the start-up. To add a command, add a row here (see
+``docs/contributing.md``). Only named tuples, because help is printed from this table
+before anything heavier is loaded.
+"""
+
+from collections import namedtuple
+from collections.abc import Iterator
+
+CommandRow = namedtuple("CommandRow", "name summary module attribute panel")  # noqa: PYI024 - typing costs 8 ms
+CommandRow.__doc__ = """One command.
+
+Args:
+    name: the words after ``skyflowctl``, such as ``mount list``.
+    summary: one line, in the imperative.
+    module: below ``skyflowctl.cli.commands``.
+    attribute: the decorated function in that module.
+    panel: the heading under which the root help lists the command or its group.
+"""
+
+_MANIFEST = "Manifest to server"
+_READ = "Look and read"
+_SERVER = "Server and machine"
+_SELF = "About skyflowctl"
+
+GROUPS = {
+    "mount": "List and show the mounts of product lines",
+    "config": "Show, verify, change and trace a mount's credential",
+    "role": "List and show the roles of a mount",
+    "audit": "Who asked for which token, and is this place in order",
+    "plugin": "Build, register and list the engine's plugin",
+    "dev": "A complete stack on this machine: OpenBao, engine, emulator",
+}
+
+COMMANDS = (
+    CommandRow("init", "Write a first mounts.yaml to start from", "init", "init", _MANIFEST),
+    CommandRow(
+        "validate", "Check the manifest without any server", "validate", "validate", _MANIFEST
+    ),
+    CommandRow("schema", "Print the manifest's JSON Schema", "schema", "schema", _MANIFEST),
+    CommandRow("plan", "Show what apply would change", "plan", "plan", _MANIFEST),
+    CommandRow("apply", "Change the server to what the manifest says", "apply", "apply", _MANIFEST),
+    CommandRow(
+        "rotate", "Replace credentials without a failed request", "rotate", "rotate", _MANIFEST
+    ),
+    CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
+    CommandRow("health", "Ask every mount whether it can mint", "health", "health", _READ),
+    CommandRow("creds", "Mint a bearer token for one role", "creds", "creds", _READ),
+    CommandRow(
+        "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
+    ),
+    CommandRow("mount show", "Show one mount as the server has it", "mount", "mount_show", _READ),
+    CommandRow(
+        "config show", "Show a mount's config, never its key", "config", "config_show", _READ
+    ),
+    CommandRow(
+        "config history", "List the keys a mount has had", "config", "config_history", _READ
+    ),
+    CommandRow(
+        "config write", "Change a mount's description or tags", "config", "config_write", _READ
+    ),
+    CommandRow("config rollback", "Back to the key before", "rotate", "config_rollback", _READ),
+    CommandRow("config revoke", "Cut a mount off", "config_revoke", "config_revoke", _READ),
+    CommandRow(
+        "config verify", "Mint once per role with the live key", "config", "config_verify", _READ
+    ),
+    CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
+    CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),
+    CommandRow("audit who", "Who asked for which token", "audit_who", "who", _READ),
+    CommandRow("audit tail", "The newest requests, and those to come", "audit_tail", "tail", _READ),
+    CommandRow("audit denied", "Who was turned down, and why", "audit_denied", "denied", _READ),
+    CommandRow("audit unused", "What gave no token for long", "audit_unused", "unused", _READ),
+    CommandRow("audit report", "Who used what: a report", "audit_report", "report", _READ),
+    CommandRow("audit posture", "Check if all is in order", "audit_posture", "posture", _READ),
+    CommandRow("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
+    CommandRow(
+        "plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER
+    ),
+    CommandRow("plugin list", "Catalog and running versions", "plugin", "plugin_list", _SERVER),
+    CommandRow(
+        "plugin prune", "Remove launchers that nothing names", "plugin", "plugin_prune", _SERVER
+    ),
+    CommandRow("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
+    CommandRow("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),
+    CommandRow("dev status", "Show what runs and where", "dev", "dev_status", _SERVER),
+    CommandRow("dev env", "Print exports for bao, hvac and the SDK", "dev", "dev_env", _SERVER),
+    CommandRow("dev logs", "Show the logs of the dev stack", "dev", "dev_logs", _SERVER),
+    CommandRow("dev reset", "Stop it and delete what it generated", "dev", "dev_reset", _SERVER),
+    CommandRow(
+        "completion", "Print a completion script for a shell", "completion", "completion", _SELF
+    ),
+    CommandRow("help", "Explain a command or a topic", "help", "help_command", _SELF),
+    CommandRow("version", "Print the version", "version", "version", _SELF),
+)
+
+
+def find_command(name: str) -> CommandRow | None:
+    """Return the row of the command with this full name, or None."""
+    return next((row for row in COMMANDS if row.name == name), None)
+
+
+def children(group: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (word, summary, panel) of what is directly below a group, in table order."""
+    seen = set()
+    for row in COMMANDS:
+        first, _, rest = row.name.partition(" ")
+        if group and first == group and rest:
+            yield rest, row.summary, "Commands"
+        elif not group and first not in seen:
+            seen.add(first)
+            yield first, GROUPS.get(first, row.summary), row.panel

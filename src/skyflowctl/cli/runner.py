@@ -1,0 +1,275 @@
+"""The one place where a command's work becomes output and an exit code.
+
+A command hands :func:`run_command` its work and its view. Whatever the work raises is
+caught here, once, and said in the form that was asked for: three lines for people, the
+envelope for programs.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from skyflowctl.cli.envelope import CommandResult, EventStream, envelope, safe_json, status_of
+from skyflowctl.cli.render.problems import show_problems, show_warnings
+from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.render.text import clipped, mask_tokens
+from skyflowctl.cli.streams import drop_stdout, output_failed
+from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, os_reason
+
+if TYPE_CHECKING:
+    from skyflowctl.cli.options import OutputOptions
+
+_OF_A_NAME = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES,
+     errno.EPERM, errno.EROFS, errno.EEXIST, errno.EINVAL, errno.ENXIO}
+)  # fmt: skip
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. A BaseException, as KeyboardInterrupt is, so nothing swallows it."""
+
+
+@dataclass(slots=True)
+class CommandRun:
+    """One command's run, as its work sees it.
+
+    Args:
+        id: sent with every request, and found again in the server's audit log.
+        command: its full name, such as ``mount list``.
+        terminal: for notices and progress; the data itself is returned, not printed.
+        json: the output is JSON; ``streaming`` then writes it as events.
+        done: what a person should do who does not get to see the result, where running
+            the command again would do its work a second time.
+    """
+
+    id: str
+    command: str
+    terminal: Terminal
+    clock: Clock
+    json: bool
+    stream: EventStream | None = None
+    done: str = ""
+
+    def notice(self, text: str) -> None:
+        """Tell the person something on stderr."""
+        self.terminal.note(text)
+
+    def warn(self, problem: Problem) -> None:
+        """Show a warning on stderr in three lines."""
+        show_warnings([problem], self.terminal)
+
+    def events(self) -> EventStream | None:
+        """Open the stream of NDJSON events, or return None when text was asked for.
+
+        The result of the work then becomes the stream's last line.
+        """
+        if self.json and self.stream is None:
+            self.stream = EventStream(self.terminal.out, self.command, self.id)
+        return self.stream
+
+
+CommandWork = Callable[[CommandRun], CommandResult]
+View = Callable[[CommandResult, Terminal], None]
+
+
+def run_command(
+    name: str, output: "OutputOptions", work: CommandWork, view: View, *, for_eval: bool = False
+) -> NoReturn:
+    """Do a command's work, show its result, and leave with its exit code.
+
+    Args:
+        name: as in the output and the audit log.
+        output: how to show it.
+        work: what to do.
+        view: how its result is shown as text.
+        for_eval: the text is made for ``eval "$(…)"``, which drops an exit code: after a
+            failure it is a line of shell that fails with that code.
+
+    Raises:
+        SystemExit: always, with the code of DESIGN's table.
+    """
+    run = CommandRun(
+        new_run_id(),
+        name,
+        output.terminal(),
+        SystemClock(),
+        output.json,
+    )
+    result, failed = _result_of(run, work)
+    failure_view = _fail_in_eval if for_eval else None
+    sys.exit(_write_out(run, result, failure_view if failed else view))
+
+
+def _fail_in_eval(result: CommandResult, terminal: Terminal) -> None:
+    terminal.raw(f"(exit {int(result.exit_code)})\n")
+
+
+def _write_out(run: CommandRun, result: CommandResult, view: View | None) -> int:
+    """Show a result and return the process's exit code: the work's own, if it is not 0."""
+    try:
+        _show(run, result, view)
+        run.terminal.out.flush()
+    except BrokenPipeError:
+        # The reader of the data has what it wanted; the work's own code still stands.
+        drop_stdout()
+    except OSError as error:
+        drop_stdout()
+        show_problems(output_failed(error, run.done).problems, run.terminal)
+        return int(result.exit_code) or int(ExitCode.UNEXPECTED)
+    return int(result.exit_code)
+
+
+def _result_of(run: CommandRun, work: CommandWork) -> tuple[CommandResult, bool]:
+    """Return the work's result, or its failure as one, and whether it is a failure."""
+    try:
+        with _sigterm_raises():
+            return work(run), False
+    except BaseException as error:  # noqa: BLE001 - the one catch site
+        return describe_failure(error, run.terminal, run.done or _anew(run)), True
+
+
+def _anew(run: CommandRun) -> str:
+    """Return what to do after a stop of a command that only reads; empty for the others."""
+    reads = run.command.startswith("audit ")
+    return "run the same command again: it only reads, and begins anew" if reads else ""
+
+
+def describe_failure(error: BaseException, terminal: Terminal, done: str = "") -> CommandResult:
+    """Return what an exception means to the user; ``done`` is the run's.
+
+    Raises:
+        BaseException: the error itself, when it asks Python to exit or to stop a
+            generator, which is nobody's failure.
+    """
+    if isinstance(error, SkyflowctlError):
+        if terminal.verbosity > 1:
+            _show_traceback(error, terminal)
+        failed = _failed(error.exit_code, *error.problems)
+        waits = getattr(error, "to_json", None)
+        return replace(failed, data={"pending": waits()}) if waits else failed
+    if isinstance(error, KeyboardInterrupt):
+        return _stopped(ExitCode.INTERRUPTED, "interrupted", "SIGINT", done)
+    if isinstance(error, Terminated):
+        return _stopped(ExitCode.TERMINATED, "terminated", "SIGTERM", done)
+    if isinstance(error, (SystemExit, GeneratorExit)):
+        raise error
+    if bad_input := _bad_input(error):
+        if terminal.verbosity > 0:
+            _show_traceback(error, terminal)
+        return _failed(ExitCode.USAGE, bad_input)
+    return _unexpected(error, terminal)
+
+
+def _bad_input(error: BaseException) -> Problem | None:
+    """Return what is wrong with a name or text that the system refused; None: another error.
+
+    Whoever opens a file or sends a text says so better; this is for the places that do not.
+    """
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_A_NAME:
+        name = clipped(os.fsdecode(error.filename))
+        why = os_reason(error)
+        fix = "correct the name, its folder or its permissions"
+        return Problem("unusable-file", f"a file cannot be used: {name}", why, fix)
+    if isinstance(error, UnicodeEncodeError) and _is_surrogate(error):
+        summary = "an argument, a variable or a file's name is not UTF-8 text"
+        why = "a server and a file take nothing else"
+        return Problem("not-utf-8", summary, why, "type it again, or set it anew")
+    return None
+
+
+def _is_surrogate(error: UnicodeEncodeError) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in error.object[error.start : error.end])
+
+
+def _failed(code: int, *problems: Problem) -> CommandResult:
+    return CommandResult({}, status_of(code), code, problems)
+
+
+def _stopped(code: ExitCode, word: str, cause: str, done: str) -> CommandResult:
+    fix = done or "run the same command again: it goes on where this run stopped"
+    return _failed(code, Problem(word, f"the command was {word}", f"{cause} arrived", fix))
+
+
+def _unexpected(error: BaseException, terminal: Terminal) -> CommandResult:
+    debug = terminal.verbosity > 0 or os.environ.get("SKYFLOWCTL_DEBUG", "0") not in {"", "0"}
+    if debug:
+        _show_traceback(error, terminal)
+    fix = "please report it, with the traceback above" if debug else "run it again with -v"
+    why = f"{type(error).__name__}{_place(error)}"
+    return _failed(
+        ExitCode.UNEXPECTED,
+        Problem("unexpected", "skyflowctl met an error it did not expect", why, fix),
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Return where in our own code an exception passed last."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if name.startswith("skyflowctl."):
+            place = f" in {name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _show_traceback(error: BaseException, terminal: Terminal) -> None:
+    """Write where an error came from: no locals, and no long word of any message."""
+    import traceback
+
+    for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
+        terminal.alert(line)
+    terminal.alert(f"{type(error).__name__}: {mask_tokens(str(error))}")
+    if error.__cause__ is not None:
+        terminal.alert("caused by:")
+        _show_traceback(error.__cause__, terminal)
+
+
+def _show(run: CommandRun, result: CommandResult, view: View | None) -> None:
+    if run.json:
+        whole = envelope(run.command, run.id, result.status, result.data, result.problems)
+        if run.stream is not None:
+            run.stream.result(whole)
+        else:
+            run.terminal.raw(safe_json(whole) + "\n")
+    elif view is not None:
+        view(result, run.terminal)
+        # What was found comes before what is wrong with it, also where both share a screen.
+        run.terminal.out.flush()
+    told = frozenset(result.problems)
+    show_warnings([one for one in result.warnings if one not in told], run.terminal)
+    show_problems(result.problems, run.terminal)
+
+
+def new_run_id(now_ms: int | None = None) -> str:
+    """Return 16 characters: the time in milliseconds, sortable, and 30 random bits."""
+    moment = int(time.time() * 1000) if now_ms is None else now_ms
+    number = (moment << 30) | (int.from_bytes(os.urandom(4)) & 0x3FFFFFFF)
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -5, -5))
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Within this block SIGTERM raises :class:`Terminated` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _raise_terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,144 @@
+"""Token requests that were asked for, out of audit logs, in the order of their time."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from heapq import heappop, heappush
+
+from skyflowctl.audit.ctx import is_hash
+from skyflowctl.audit.model import Counts, TokenRequest, UnreadSpan
+from skyflowctl.audit.query import Query, matcher, scan_options
+from skyflowctl.audit.scan import Scan, scan
+from skyflowctl.audit.sources import Sources
+from skyflowctl.audit.wanted import CtxWanted
+from skyflowctl.errors import Problem
+from skyflowctl.text import counted
+
+ORDERED_MAX = 10_000
+"""Requests that are held to put them in order: 20 MB. A wrapped one is told when its
+unwrap was met; with more than so many after it, it comes later than its time says."""
+
+
+class Search:
+    """The requests that a query wants. Iterated once; what was read is known afterwards.
+
+    Args:
+        sources: the logs.
+        query: what is wanted.
+        plugin_names: types of the mounts that are the engine's.
+    """
+
+    def __init__(self, sources: Sources, query: Query, plugin_names: tuple[str, ...]) -> None:
+        self._query = query
+        self.nodes = len({stream.node for stream in sources.streams})
+        self._scan: Scan = scan(sources, scan_options(query, plugin_names))
+        self._hashed_seen = False
+        self.found = 0
+
+    def __iter__(self) -> Iterator[TokenRequest]:
+        return in_order(self._wanted())
+
+    def _wanted(self) -> Iterator[TokenRequest]:
+        wanted = matcher(self._query)
+        for record in self._scan:
+            if isinstance(record, TokenRequest):
+                if wanted(record):
+                    self.found += 1
+                    yield record
+                elif record.ctx_hashed:
+                    self._hashed_seen = True
+
+    def counts(self) -> Counts:
+        """Return what was read."""
+        return self._scan.counts()
+
+    @property
+    def covered(self) -> Mapping[str, tuple[str, str]]:
+        """The first and last time that could be read of each node's logs."""
+        return self._scan.covered
+
+    @property
+    def filtered_early(self) -> bool:
+        """Whether lines without what is wanted were not decoded, so not checked either."""
+        return bool(scan_options(self._query, ()).prefilter)
+
+    @property
+    def certain(self) -> bool:
+        """Whether every line could be read, and searched for the hashes that are wanted."""
+        return self.counts().certain and not self._scan.foreign_hashes
+
+    def warnings(self) -> Iterator[Problem]:
+        """Yield what the answer may lack."""
+        yield from unread_warnings(self.counts())
+        if number := self._scan.foreign_hashes:
+            yield Problem(
+                "foreign-hashes",
+                f"{counted(number, 'token')} in the log could not be searched: the answer is "
+                "not certain",
+                "another server hashed them, or an audit device that is gone: the server that "
+                "was asked hashes the same text to another value",
+                "name the server that wrote the log, or search by --mount, --role, --app, --since",
+            )
+        if not self._query.ctx or not (self._hashed_seen or self._scan.noticed):
+            return
+        if any(_only_plain(one) for one in self._query.ctx):
+            yield Problem(
+                "hashed-ctx",
+                "hashed ctx values are in the log and could not be searched",
+                "only the server knows how its audit devices hash, and none was asked",
+                "name the server that wrote the log (--address), or give the hash: --hashed",
+            )
+        if any(one.glob for one in self._query.ctx):
+            yield Problem(
+                "glob-on-hashes",
+                "hashed ctx values are in the log, and a glob cannot find them",
+                "a hash only tells whether two texts are the same",
+                "give the whole ctx, without * and ?",
+            )
+
+
+def unread_warnings(counts: Counts) -> Iterator[Problem]:
+    """Yield why an answer is not certain, if parts of the logs could not be read."""
+    if counts.certain:
+        return
+    reasons = ", ".join(f"{reason} {number}" for reason, number in counts.damaged)
+    yield Problem(
+        "damaged-log",
+        f"{unread_words(counts)}: the answer is not certain",
+        f"the unread lines are not included ({reasons})",
+        "look at that part of the files; another device's log of the same node may be intact",
+    )
+
+
+def unread_words(counts: Counts) -> str:
+    """Say how much could not be read or trusted, and of which time."""
+    unread = counts.unread
+    lines = unread.lines
+    told = f"{counted(lines, 'line') if lines else 'parts'} could not be read"
+    if not lines and unread == UnreadSpan():
+        return "entries contradict one another or have no time"
+    if unread.first == unread.last and unread.first is not None:
+        return f"{told} (of {_minute(unread.first)})"
+    first = _minute(unread.first) if unread.first else "the start of a log"
+    last = _minute(unread.last) if unread.last else "the end of a log"
+    return f"{told} (between {first} and {last})"
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _only_plain(wanted: CtxWanted) -> bool:
+    """Whether a ctx is one text of which no hash is known."""
+    text = wanted.forms[0]
+    return len(wanted.forms) < 2 and bool(text) and not wanted.glob and not is_hash(text)
+
+
+def in_order(requests: Iterable[TokenRequest], most: int = ORDERED_MAX) -> Iterator[TokenRequest]:
+    """Yield requests by time, holding at most so many of them."""
+    heap: list[tuple[datetime, str, int, TokenRequest]] = []
+    for number, one in enumerate(requests):
+        heappush(heap, (one.time, one.request_id, number, one))
+        if len(heap) > most:
+            yield heappop(heap)[3]
+    while heap:
+        yield heappop(heap)[3]

@@ -1,0 +1,177 @@
+"""A stage for dry runs: a server, the real engine and a token service inside this process.
+
+There are no sockets, so it works without any network. The token service trusts the public
+half of each manifest key with the roles that the mount has. Where a key is not to be had
+(an unresolved reference, or a live key, which nobody can read back) a throw-away one
+stands in, and :class:`SandboxCredentials` says where.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+from skyflowctl.engine.settings import EngineSettings
+from skyflowctl.errors import InvalidInputError
+from skyflowctl.executor.ports import Credential, CredentialSource
+from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.secret import Secret
+from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.skyflow.emulator import InProcessTokenService
+from skyflowctl.skyflow.emulator.keys import generate_key, private_pem
+from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, TOKEN_PATH, token_host
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveConfig, LiveState
+from skyflowctl.vault.memory_transport import MemoryTransport
+
+# A host of its own: that a throw-away key mints says nothing of the hosts allowed to others.
+_TOKEN_URI = f"https://dry-run.invalid{TOKEN_PATH}"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCredentials:
+    """Who plays which credential.
+
+    Args:
+        manifest: by mount name, what the manifest's reference leads to, or a stand-in.
+        unresolved: names of mounts whose reference led to no valid credential, with the cause.
+        live: by mount path, what plays the credential that is live on the server.
+        stand_ins: names of mounts whose live key is played by a throw-away one.
+        invalid: by mount name, what is wrong with those that were read; also in ``unresolved``.
+    """
+
+    manifest: Mapping[str, Credential]
+    unresolved: Mapping[str, str]
+    live: Mapping[str, Credential]
+    stand_ins: tuple[str, ...]
+    invalid: Mapping[str, InvalidInputError] = field(default_factory=dict)
+
+    def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002
+        """Tell a mount's credential; see ``CredentialSource``."""
+        return self.manifest[mount].identity
+
+    def resolve(self, mount: str) -> Credential:
+        """Return a mount's credential; see ``CredentialSource``."""
+        return self.manifest[mount]
+
+
+def sandbox_credentials(
+    manifest: Manifest, source: CredentialSource, live: LiveState
+) -> SandboxCredentials:
+    """Resolve each reference once, and find stand-ins for what cannot be had."""
+    found: dict[str, Credential] = {}
+    unresolved: dict[str, str] = {}
+    invalid: dict[str, InvalidInputError] = {}
+    for mount in manifest.mounts:
+        if mount.credentials is not None:
+            try:
+                found[mount.name] = source.resolve(mount.name)
+            except InvalidInputError as error:
+                unresolved[mount.name] = error.problems[0].why or error.problems[0].summary
+                if not isinstance(error, UnresolvedReferenceError):
+                    invalid[mount.name] = error
+                    unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
+                found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
+    # A live key may be at hand as another mount's: two of one identity would clash.
+    real = {one.identity: one for one in found.values()}
+    playing: dict[str, Credential] = {}
+    stand_ins: list[str] = []
+    for mount in manifest.mounts:
+        engine = live.engines.get(mount.path)
+        if engine and engine.config.configured:
+            known = real.get(CredentialIdentity(engine.config.client_id, engine.config.key_id))
+            playing[mount.path] = known or _play_live(engine.config, found.get(mount.name))
+            if known is None:
+                stand_ins.append(mount.name)
+    return SandboxCredentials(found, unresolved, playing, tuple(stand_ins), invalid)
+
+
+@contextmanager
+def open_sandbox(
+    manifest: Manifest,
+    cast: SandboxCredentials,
+    live: LiveState,
+    hosts: AbstractSet[str] | None = None,
+) -> Iterator[Gateway]:
+    """Open a gateway to a server in this process that holds the live state.
+
+    Args:
+        manifest: whose roles the keys are trusted with.
+        cast: who plays which credential.
+        live: what the server begins with; an empty one: nothing.
+        hosts: the token services that the engine allows; None: those of the credentials.
+    """
+    service = InProcessTokenService()
+    accounts = _accounts(manifest, cast, live)
+    roles: dict[str, set[str]] = {}
+    for account, role_ids in accounts:
+        # Mounts may share a service account, so that what it may do adds up.
+        roles.setdefault(account.client_id, set()).update(role_ids)
+    for account, _ in accounts:
+        service.trust(account, sorted(roles[account.client_id]))
+    own = _hosts(account for account, _ in accounts)
+    allowed = own if hosts is None else hosts | {token_host(_TOKEN_URI)}
+    settings = EngineSettings(allowed_hosts=frozenset(allowed))
+    transport = MemoryTransport(service, settings, plugin_name=manifest.plugin.name)
+    gateway = Gateway(transport)
+    try:
+        transport.seed(live, lambda path, _config: cast.live[path].json)
+        if manifest.plugin.version:
+            # Only a server with that version in its catalog would take the manifest.
+            name = manifest.plugin.name
+            gateway.catalog.register(name, sha256="", command=name, version=manifest.plugin.version)
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
+    """Return a stand-in for the live credential, beside the one that the manifest declares."""
+    uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
+    return _throw_away(config.client_id or "live-client", config.key_id or "live-key", uri)
+
+
+def _accounts(
+    manifest: Manifest, cast: SandboxCredentials, live: LiveState
+) -> list[tuple[ServiceAccount, frozenset[str]]]:
+    """Return every account that plays, with the role ids that its mount's roles name."""
+    accounts = []
+    for mount in manifest.mounts:
+        role_ids = _role_ids(mount, live)
+        players = {cast.manifest.get(mount.name), cast.live.get(mount.path)}
+        accounts += [(load_trusted(one.json.reveal()), role_ids) for one in players if one]
+    return accounts
+
+
+def _role_ids(mount: Mount, live: LiveState) -> frozenset[str]:
+    """Return the manifest's, and those of live roles that it does not name and so stay."""
+    declared = {role.name: role.role_id for role in mount.roles}
+    engine = live.engines.get(mount.path)
+    others = engine.roles.values() if engine else ()
+    kept = {one for role in others if role.name not in declared for one in role.role_ids}
+    return frozenset(declared.values()) | kept
+
+
+def _hosts(accounts: Iterable[ServiceAccount]) -> frozenset[str]:
+    """Return the hosts that the engine must allow: whoever gave the credentials checked them."""
+    return SKYFLOW_HOSTS | {token_host(account.token_uri) for account in accounts}
+
+
+def _throw_away(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
+    account = ServiceAccount(
+        client_id=client_id,
+        client_name="stand-in of a dry run",
+        key_id=key_id,
+        token_uri=token_uri,
+        private_key=_throw_away_key(),
+    )
+    return Credential(CredentialIdentity(client_id, key_id), account.to_json())
+
+
+@cache
+def _throw_away_key() -> Secret:
+    """One key plays all stand-ins: making one takes 0.1 s, and none leaves this process."""
+    return private_pem(generate_key())

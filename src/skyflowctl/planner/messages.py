@@ -1,0 +1,214 @@
+"""The warnings of a plan: what the reader should know and no action will change."""
+
+from collections.abc import Iterable, Sequence
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Mount
+from skyflowctl.planner.identity import CredentialIdentity
+from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
+
+
+def headers_unreadable() -> Problem:
+    """Nobody can tell whether the audit log will show a run's id."""
+    return Problem(
+        "audited-headers-unreadable",
+        "the audited request headers are left as they are",
+        "this login may not read sys/config/auditing/request-headers",
+        "grant read and update (with sudo) there, to find runs in the audit log",
+    )
+
+
+def audited_headers_unwritable() -> Problem:
+    """The audit log will not show a run's id, and this login cannot change that."""
+    return Problem(
+        "audited-headers-unwritable",
+        "the audited request headers are left as they are",
+        "this login may not write sys/config/auditing/request-headers",
+        "grant update and sudo there, to find runs in the audit log",
+    )
+
+
+def type_differs(mount: Mount, wanted: str, live: LiveMount) -> Problem:
+    """Another engine sits at the path; a mount is never recreated."""
+    return Problem(
+        "type-differs",
+        f"{mount.path} is left alone: a mount of type {live.type!r} is there, not {wanted!r}",
+        "a mount's type cannot be changed in place, and skyflowctl recreates no mount",
+        f"give {mount.name} another path_prefix or name, or move the other mount away",
+        mount.where,
+    )
+
+
+def path_in_use(mount: Mount, other: str) -> Problem:
+    """The server allows no mount above or below another one."""
+    return Problem(
+        "path-in-use",
+        f"{mount.path} cannot be mounted: {other} is a mount already",
+        "a server keeps no mount above or below another one",
+        f"give {mount.name} another path_prefix or name",
+        mount.where,
+    )
+
+
+def owned_by_other(mount: Mount, owner: str) -> Problem:
+    """Two manifests must not pull at one mount."""
+    return Problem(
+        "owned-by-other",
+        f"{mount.path} is left alone: it belongs to the manifest {owner!r}",
+        "its option `manifest` names that owner, and one mount has one manifest",
+        f"remove {mount.name} from one of the two, or take it over: "
+        f"--adopt={mount.path} --adopt-from={owner}",
+        mount.where,
+    )
+
+
+def engine_unreadable(mount: Mount, problem: Problem) -> Problem:
+    """The mount is there, and its engine does not say what it holds."""
+    return Problem(
+        "engine-unreadable",
+        f"roles and config of {mount.path} are left alone: {problem.summary}",
+        problem.why,
+        problem.fix,
+        mount.where,
+    )
+
+
+def unresolved(mount: Mount, why: str) -> Problem:
+    """The manifest's credential cannot be looked at from here."""
+    text = mount.credentials.text if mount.credentials else ""
+    return Problem(
+        "credential-unresolved",
+        f"the credential of {mount.name} ({text}) could not be resolved",
+        why or "the reference leads to nothing that can be read here",
+        "provide it: until then nobody can tell whether the live credential is this one",
+        mount.credentials.where if mount.credentials else mount.where,
+    )
+
+
+def server_file_unread(mount: Mount, live: LiveConfig) -> Problem:
+    """Only the engine reads that file, and only when it is written."""
+    return Problem(
+        "server-file-unread",
+        f"whether {mount.path} runs on what its server_file holds now was not checked",
+        f"the file is on the server; live is key {live.key_id or 'that the engine does not name'}",
+        f"if the file was replaced: 'skyflowctl rotate {mount.name}' reads it and proves it",
+        mount.credentials.where if mount.credentials else mount.where,
+    )
+
+
+def no_credential(mount: Mount) -> Problem:
+    """A config cannot begin without a credential."""
+    return Problem(
+        "no-credential",
+        f"{mount.path} stays unconfigured: the manifest names no credential for {mount.name}",
+        "the first write of a config needs one",
+        f"add `credentials:` to {mount.name}",
+        mount.where,
+    )
+
+
+def rotated_past(
+    mount: Mount, live: LiveConfig, wanted: CredentialIdentity, version: int
+) -> Problem:
+    """The manifest is the one that is old; its key is never written back.
+
+    ``version`` is the kept one with that key; 0: it was destroyed, so no rollback leads there.
+    """
+    back = f"'skyflowctl rotate --rollback {mount.name} --to {version}'"
+    return Problem(
+        "rotated-past",
+        f"{mount.path} was rotated past the manifest: it runs on key {live.key_id}",
+        f"the manifest's key {wanted.key_id} was live before, and is never written back",
+        f"point the credentials of {mount.name} at the live key"
+        + (f"; to go back to the manifest's: {back}" if version else ""),
+        mount.where,
+    )
+
+
+def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
+    """The manifest's credential was read and cannot be used; the other mounts go on."""
+    problem = problems[0]
+    others = f" (and {len(problems) - 1} more: 'skyflowctl validate')" if problems[1:] else ""
+    return Problem(
+        "credential-invalid",
+        f"{problem.summary}{others}",
+        problem.why,
+        problem.fix,
+        problem.where or mount.where,
+    )
+
+
+def revoked_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """A new key has ended the cut-off; the manifest still names the one that was revoked."""
+    return Problem(
+        "rotated-past",
+        f"the manifest's key {wanted.key_id} was revoked on {mount.path}, "
+        f"which runs on {_live_key(live)}",
+        "a key that was cut off is never written back unasked",
+        f"point the credentials of {mount.name} at the live key; if the revoked one is to serve "
+        f"again: 'skyflowctl apply --replace-credential {mount.name} "
+        f"--allow-revoked-key={wanted.key_id}'",
+        mount.where,
+    )
+
+
+def _live_key(live: LiveConfig) -> str:
+    return f"key {live.key_id}" if live.key_id else "one that its engine does not tell"
+
+
+def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """The caller insists on a key that was cut off, and did not name it."""
+    stays = f"stays on {_live_key(live)}" if live.configured else "stays cut off"
+    return Problem(
+        "revoked-key",
+        f"{mount.path} {stays}: the manifest's key {wanted.key_id} was revoked",
+        "a key that was cut off is never written back, and --replace-credential does not name it",
+        f"{way_out(mount.name, live.api)}; if this very key is to serve again: "
+        f"--allow-revoked-key={wanted.key_id}",
+        mount.where,
+    )
+
+
+def live_key_unknown(mount: Mount, wanted: CredentialIdentity) -> Problem:
+    """An engine with the basic API keeps the identity to itself: it may be the very same."""
+    return Problem(
+        "live-key-unknown",
+        f"{mount.path} has a credential, but its engine does not report which",
+        f"the manifest's is key {wanted.key_id}; whether it is the live one cannot be read",
+        f"to write it all the same: --replace-credential {mount.name}",
+        mount.where,
+    )
+
+
+def unusable_role(mount: Mount, role: str, why: str) -> Problem:
+    """A role that another engine left, or a newer one wrote; it gives no token."""
+    return Problem(
+        "unusable-role",
+        f"{mount.path}/roles/{role} is stored, and its engine refuses it",
+        why,
+        f"declare the role under a valid name, then 'bao delete {mount.path}/roles/{role}'",
+        mount.where,
+    )
+
+
+def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
+    """An engine that ignores a ctx rule would mint without it."""
+    return Problem(
+        "ctx-not-enforced",
+        f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
+        "it would accept the role, ignore the rule and mint without ctx",
+        f"remove ctx from these roles, or put skyflowctl's own engine there: "
+        f"'skyflowctl plugin register' and reload {mount.path}",
+        mount.where,
+    )
+
+
+def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+    """Without a history nobody can tell a new key from an old one."""
+    return Problem(
+        "replacement-withheld",
+        f"{mount.path} runs on key {live.key_id}, not on the manifest's {wanted.key_id}",
+        "this engine keeps no history, so the manifest's key may be one from before a rotation",
+        f"if it is the newer one: --replace-credential {mount.name}",
+        mount.where,
+    )

@@ -1,0 +1,210 @@
+"""What a rotation has begun and not yet made live, and how that is undone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from skyflowctl.errors import RefusedError, SkyflowctlError
+from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation.model import StepName
+from skyflowctl.rotation.ports import KeyService
+from skyflowctl.rotation.session import RotationAborted, RotationSession
+from skyflowctl.vault.errors import ConflictError, VaultError
+from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.responses import whole
+
+
+@dataclass(slots=True)
+class PendingRotation:
+    """A rotation of this run, before its credential is live.
+
+    Args:
+        id: the rotation's.
+        version: of the config, as this run knows it: the next write's check-and-set.
+        from_key: the key that is live.
+        client_id: whose key is created.
+        keys: where it is created; None for a credential from a reference.
+        key_id: the key that was created.
+        opened: the engine may hold this rotation's intent.
+    """
+
+    id: str
+    version: int
+    from_key: str
+    client_id: str
+    keys: KeyService | None = None
+    key_id: str = ""
+    opened: bool = False
+
+
+def new_attempt(
+    run: RotationSession, config: LiveConfig, keys: KeyService | None = None
+) -> PendingRotation:
+    """Return an attempt of this run, on what is live."""
+    known = config.rotation.id if config.rotation else ""
+    name = run.world.run_id
+    # A caller that rotates twice in one run needs two ids: one that is over stays over.
+    number = 2
+    while name == known:
+        name, number = f"{run.world.run_id}.{number}", number + 1
+    return PendingRotation(name, config.version, config.key_id, config.client_id, keys)
+
+
+def record_intent(
+    run: RotationSession, attempt: PendingRotation, fields: Mapping[str, Any]
+) -> None:
+    """Record something of the rotation in the engine, before it is done."""
+    attempt.opened = True
+    body = {"rotation_id": attempt.id, **fields}
+    answer = run.gateway.write_config(run.path, body, cas=attempt.version)
+    attempt.version = whole(answer.get("version"))
+    run.heartbeat.keep(
+        lambda: renew(
+            run, attempt, attempt.from_key, lambda error, live: lost_race(run, error, live)
+        )
+    )
+
+
+class OpenRotation(Protocol):
+    """An open rotation of this run: its id, and the config's version as the run knows it."""
+
+    id: str
+    version: int
+
+
+def renew(
+    run: RotationSession,
+    held: OpenRotation,
+    key_id: str,
+    taken: Callable[[ConflictError | None, LiveConfig], Exception],
+) -> None:
+    """Write the intent once more, for whoever wonders whether this run lives.
+
+    Another version is no loss as long as this rotation is open and the same key live: then
+    somebody edited another field, or the answer to the last renewal was lost.
+
+    Args:
+        run: the mount's.
+        held: its rotation; learns the new version.
+        key_id: the key that is live as this run knows it.
+        taken: the error to raise when the rotation is this run's no more.
+
+    Raises:
+        VaultError: nobody answered.
+    """
+    cause = None
+    try:
+        answer = run.gateway.write_config(run.path, {"rotation_id": held.id}, cas=held.version)
+        if answer.get("key_id") == key_id:
+            held.version = whole(answer.get("version"))
+            return
+    except ConflictError as error:
+        cause = error
+    live = run.look()
+    known = live.rotation
+    mine = known is not None and (known.id, known.state) == (held.id, "open")
+    if not mine or live.key_id != key_id:
+        raise taken(cause, live) from cause
+    held.version = live.version
+
+
+def lost_race(
+    run: RotationSession, error: ConflictError | None, live: LiveConfig | None
+) -> RefusedError:
+    """Return in its own words that a check-and-set was lost to somebody else.
+
+    Args:
+        run: the mount's.
+        error: the server's no; None: it only answered otherwise.
+        live: the config as it is now; None: not known.
+    """
+    known = live.rotation if live else None
+    if known is not None and known.state == "open" and not _is_mine(run, known.id):
+        return words.at_work(run.path, known)
+    said = error.problems[0].why if error else ""
+    return words.config_changed_meanwhile(run.path, _writer(run, live) or said)
+
+
+def _is_mine(run: RotationSession, rotation_id: str) -> bool:
+    mine = run.world.run_id
+    return rotation_id == mine or rotation_id.startswith(f"{mine}.")
+
+
+def _writer(run: RotationSession, live: LiveConfig | None) -> str:
+    """Return what is known of the write that was first; empty: nothing."""
+    if live is None:
+        return ""
+    if live.key_id == run.from_key:
+        return f"it is of version {live.version} now, with the same credential"
+    try:
+        entry = (run.gateway.read_history(run.path) or {}).get(live.credential_version)
+    except VaultError:
+        entry = None
+    by = f", written by {entry.written_by}," if entry and entry.written_by else ""
+    return f"key {live.key_id}{by} is live now" if live.key_id else "it has no credential now"
+
+
+@contextmanager
+def conflicts_reported(run: RotationSession) -> Iterator[None]:
+    """Have a lost check-and-set of the block told as what it is."""
+    try:
+        yield
+    except ConflictError as error:
+        try:
+            live = run.look()
+        except VaultError:
+            live = None
+        raise lost_race(run, error, live) from error
+
+
+@contextmanager
+def undone_on_failure(run: RotationSession, attempt: PendingRotation) -> Iterator[None]:
+    """Undo what the attempt has begun when the block fails before its credential is live."""
+    try:
+        yield
+    except RotationAborted:
+        raise
+    except Exception:
+        _undo(run, attempt)
+        raise
+
+
+def _undo(run: RotationSession, attempt: PendingRotation) -> None:
+    """Delete a created key and close the intent; what fails is a warning, not another error."""
+    if not attempt.opened:
+        return
+    try:
+        live = run.look()
+        if attempt.key_id and live.key_id != attempt.key_id:
+            delete_created(run, attempt)
+        known = live.rotation
+        # One that has written after all is not closed: the next run goes on with it.
+        if known is not None and known.id == attempt.id and known.to_key != live.key_id:
+            close(run, live)
+    except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
+        if attempt.key_id:
+            reason = f"it could not be deleted: {reason_of(error)}"
+            run.warn(words.created_key_left(run.path, attempt.client_id, attempt.key_id, reason))
+
+
+def delete_created(run: RotationSession, attempt: PendingRotation) -> None:
+    """Delete the key that this attempt created."""
+    if attempt.keys is not None:
+        with run.step(StepName.DISCARD_KEY) as found:
+            found.detail = f"key {attempt.key_id}"
+            attempt.keys.delete_key(attempt.client_id, attempt.key_id)
+
+
+def close(run: RotationSession, live: LiveConfig) -> LiveConfig:
+    """Close the rotation that stands in the config, and return the config after it."""
+    run.heartbeat.stop()
+    run.gateway.write_config(run.path, {"rotation_id": ""}, cas=live.version)
+    return run.look()
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error in a few words that hold nothing secret."""
+    if isinstance(error, SkyflowctlError):
+        return error.problems[0].summary
+    return type(error).__name__

@@ -1,0 +1,274 @@
+"""What one node's answer says about a credential that is to be live there, or gone."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from skyflowctl.vault import nodes as vault_nodes
+from skyflowctl.vault.errors import (
+    BadRequestError,
+    BusyError,
+    ForbiddenError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RedirectRefusedError,
+    SealedError,
+    ServerUnreachableError,
+    VaultError,
+    says_not_configured,
+)
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.responses import RoleProof, VerifyReport
+
+_MEND = "fix what it says"
+_BRING_BACK = "bring this node back, or take it out of the cluster"
+_OWN_ADDRESS = "name this node's own address with --node; see also --allow-unverified-nodes"
+_HOLDS = "it still holds a credential"
+_LAGS_BEHIND = "it lags behind the cluster"
+_PASSES_ON = "it passes the request on to another node instead of answering itself"
+NOT_CONFIGURED = "mount not configured"
+_LAGS = 10
+"""After so many a node is asked what it holds, whatever it says of its index: about 6 s.
+
+Seen on OpenBao 2.7.2: a restarted standby that served the newest data went on answering 429
+to the newest index for minutes, in a cluster where nobody wrote.
+"""
+
+
+class NodeState(Enum):
+    """How far one answer proves it."""
+
+    PROVED = "proved"
+    UNSURE = "right, but nobody knows how old the answer is"
+    NOT_YET = "not yet; it may come by itself"
+    NO = "the node says no"
+    GONE = "there is no node at this address, or a sealed one: it cannot mint"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFinding:
+    """One answer, judged.
+
+    Args:
+        state: how far it proves.
+        why: what the node said.
+        fix: what the reader can do if it stays so.
+        unaged: the node answered without saying how new its answer is.
+    """
+
+    state: NodeState
+    why: str = ""
+    fix: str = _MEND
+    unaged: bool = False
+
+
+@dataclass(slots=True)
+class NodeClient:
+    """The way to one node.
+
+    Args:
+        name: the node's address, or what the cluster calls it.
+        gateway: to that node alone, or to the server as a whole.
+        own: it leads to this node alone, and the node must answer itself.
+        only: the server has no other node, so that no answer is older than the last write.
+        identity: who the node says it is; None until it has answered once.
+        lags: how often in a row it said that it is not there yet.
+    """
+
+    name: str
+    gateway: Gateway
+    own: bool = True
+    only: bool = False
+    identity: vault_nodes.NodeIdentity | None = None
+    lags: int = 0
+    _indexed: bool | None = None
+
+    def index(self, newest: str) -> str:
+        """Return how new its next answer must be; empty once it has lagged for long."""
+        return newest if self.lags < _LAGS else ""
+
+    def known(self) -> vault_nodes.NodeIdentity:
+        """Return who the node is; asked once.
+
+        Raises:
+            VaultError: it does not answer.
+        """
+        if self.identity is None or self.identity.sealed:
+            self.identity = vault_nodes.identify_node(self.gateway.transport)
+        return self.identity
+
+    def indexed(self) -> bool:
+        """Whether the node tells how new its answers are; asked once, where it counts."""
+        if self._indexed is None:
+            try:
+                self._indexed = vault_nodes.tells_index(self.gateway.transport)
+            except VaultError:
+                return False
+        return self._indexed
+
+
+_SEALED = NodeFinding(NodeState.GONE, "it is sealed", "unseal it")
+NodeProbe = Callable[[NodeClient], NodeFinding]
+"""One question to one node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a node is to prove: that this key is live there, and mints.
+
+    Args:
+        path: of the mount.
+        key_id: the key.
+        roles_may_fail: roles that no credential could mint before.
+        index: how new the answer must be; empty: nobody can tell.
+        version: asks the leader for the config's version, which an answer without an
+            index must be as new as.
+    """
+
+    path: str
+    key_id: str
+    roles_may_fail: Collection[str]
+    index: str
+    version: Callable[[], int]
+
+
+def identify(door: NodeClient) -> NodeFinding:
+    """Have a node say who it is."""
+    try:
+        sealed = door.known().sealed
+    except VaultError as error:
+        return of_error(error)
+    return _SEALED if sealed else NodeFinding(NodeState.PROVED)
+
+
+def ask(door: NodeClient, claim: Expectation) -> NodeFinding:
+    """Have a node mint for every role, and judge its answer."""
+    try:
+        identity = door.known() if door.own else None
+        if identity and identity.sealed:
+            return _SEALED
+        answer = vault_nodes.verify_at(
+            door.gateway.transport, claim.path, door.index(claim.index), itself=door.own
+        )
+        certain = answer.reached or door.only
+        if not certain and answer.report.version < claim.version():
+            return NodeFinding(NodeState.NOT_YET, _LAGS_BEHIND, _BRING_BACK, unaged=True)
+    except VaultError as error:
+        return _counted(door, error)
+    if identity and answer.node_id != identity.node_id:
+        return NodeFinding(
+            NodeState.NOT_YET, f"{answer.node_id or 'another node'} answered", _OWN_ADDRESS
+        )
+    if certain:
+        door.lags = 0
+    return _judged(answer.report, claim, certain=certain)
+
+
+def _judged(report: VerifyReport, claim: Expectation, *, certain: bool) -> NodeFinding:
+    if report.key_id != claim.key_id:
+        held = f"its live key is {report.key_id}" if report.key_id else "it names no live key"
+        return NodeFinding(NodeState.NOT_YET, held, unaged=not certain)
+    failed = {
+        name: proof
+        for name, proof in report.roles.items()
+        if not proof.ok and name not in claim.roles_may_fail
+    }
+    if failed:
+        return _of_roles(failed)
+    if not report.roles:
+        return NodeFinding(NodeState.NO, "it has minted nothing")
+    return NodeFinding(NodeState.PROVED if certain else NodeState.UNSURE)
+
+
+def _of_roles(failed: Mapping[str, RoleProof]) -> NodeFinding:
+    """A token service that refuses will go on refusing; one that is unwell may recover."""
+    unwell = all(proof.status in {0, 429} or proof.status >= 500 for proof in failed.values())
+    name, proof = next(iter(failed.items()))
+    said = proof.message or "no answer from the token service"
+    return NodeFinding(
+        NodeState.NOT_YET if unwell else NodeState.NO,
+        f"role {name}: {said}" if name else said,
+        "check that this node reaches the token service",
+    )
+
+
+def _counted(door: NodeClient, error: VaultError) -> NodeFinding:
+    found = of_error(error)
+    if found.why == _LAGS_BEHIND:
+        door.lags += 1
+    return found
+
+
+def of_error(error: VaultError) -> NodeFinding:
+    """Judge what a node said instead of an answer, or that it said nothing."""
+    why = error.problems[0].why or error.problems[0].summary
+    if isinstance(error, RedirectRefusedError):
+        return NodeFinding(NodeState.NOT_YET, _PASSES_ON, _OWN_ADDRESS)
+    if isinstance(error, OutcomeUnknownError):
+        return NodeFinding(NodeState.NOT_YET, f"it does not answer: {why}", _BRING_BACK)
+    if isinstance(error, SealedError) or (
+        isinstance(error, ServerUnreachableError) and not error.status
+    ):
+        return NodeFinding(NodeState.GONE, why, _BRING_BACK)
+    if isinstance(error, BusyError) and not error.messages:
+        return NodeFinding(NodeState.NOT_YET, _LAGS_BEHIND, _BRING_BACK)
+    if isinstance(error, (BusyError, ServerUnreachableError)) or error.status >= 500:
+        return NodeFinding(NodeState.NOT_YET, why)
+    return NodeFinding(NodeState.NO, why, error.problems[0].fix)
+
+
+def ask_creds(
+    door: NodeClient, path: str, role: str, ctx: str | Mapping[str, Any] | None, index: str
+) -> NodeFinding:
+    """Read a role's token at a node that must have no credential any more.
+
+    ``NO`` is said of a login that may not read tokens: that proves nothing.
+    """
+    asked = door.index(index)
+    try:
+        vault_nodes.try_creds_at(door.gateway.transport, path, role, ctx, asked, itself=door.own)
+    except VaultError as error:
+        return _cut(error, door, asked)
+    return NodeFinding(NodeState.NOT_YET, "it still gives tokens", _BRING_BACK)
+
+
+def ask_cut(door: NodeClient, path: str, index: str) -> NodeFinding:
+    """Have a node verify what it holds, where it must hold nothing any more."""
+    asked = door.index(index)
+    try:
+        vault_nodes.verify_at(door.gateway.transport, path, asked, itself=door.own)
+    except VaultError as error:
+        if type(error) is NotFoundError:
+            return _ask_empty(door, path, asked)
+        return _cut(error, door, asked)
+    return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
+
+
+def _ask_empty(door: NodeClient, path: str, asked: str) -> NodeFinding:
+    """The same of an engine with the basic API, which verifies nothing: its config is empty."""
+    try:
+        if vault_nodes.holds_config_at(door.gateway.transport, path, asked, itself=door.own):
+            return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
+    except VaultError as error:
+        return _cut(error, door, asked)
+    return _is_gone(door, asked)
+
+
+def _is_gone(door: NodeClient, index: str) -> NodeFinding:
+    # An error comes without an index; a node that knows the header has kept it.
+    aware = bool(index) and (not door.own or door.indexed())
+    return NodeFinding(NodeState.PROVED if aware or door.only else NodeState.UNSURE, NOT_CONFIGURED)
+
+
+def _cut(error: VaultError, door: NodeClient, index: str) -> NodeFinding:
+    if isinstance(error, BadRequestError) and says_not_configured(error):
+        return _is_gone(door, index)
+    if isinstance(error, ForbiddenError):
+        return NodeFinding(NodeState.NO, error.problems[0].why, error.problems[0].fix)
+    found = _counted(door, error)
+    return (
+        NodeFinding(NodeState.NOT_YET, found.why, found.fix)
+        if found.state is NodeState.NO
+        else found
+    )

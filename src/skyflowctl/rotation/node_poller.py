@@ -1,0 +1,134 @@
+"""Asking one node until it proves what it should, or patience is over."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
+from skyflowctl.rotation.ports import Dependencies
+from skyflowctl.vault.workers import Workers
+
+IN_A_ROW = 5
+"""So many right answers, half a second apart, stand for one of known age."""
+_POLL_PAUSE = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_NOES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult:
+    """How asking one node has ended.
+
+    Args:
+        door: the way to it.
+        finding: its last answer.
+        proved: it has proved what it should.
+        absent: it is gone, so that it need not prove anything.
+        polled: it cannot say how new its answers are, and was asked repeatedly.
+        given_up: it was not asked to the end, because another one had failed.
+    """
+
+    door: NodeClient
+    finding: NodeFinding
+    proved: bool = False
+    absent: bool = False
+    polled: bool = False
+    given_up: bool = False
+
+    @property
+    def well(self) -> bool:
+        """True when this node stands in nobody's way."""
+        return self.proved or self.absent
+
+
+@dataclass(frozen=True, slots=True)
+class NodePoller:
+    """How nodes are asked.
+
+    Args:
+        world: its clock and how it waits.
+        patience: for a node that does not answer as it should yet.
+        poll: the same for one that cannot say how new its answers are.
+        is_gone: whether the cluster has given a node up.
+    """
+
+    world: Dependencies
+    patience: timedelta
+    poll: timedelta
+    is_gone: Callable[[NodeClient], bool]
+
+    def everyone(
+        self, doors: list[NodeClient], look: Callable[[NodeClient], NodeFinding]
+    ) -> list[PollResult]:
+        """Ask these nodes at once; when one has failed, the others are given up too."""
+        failed = threading.Event()
+
+        def one(door: NodeClient) -> PollResult:
+            settled = self.until_settled(door, look, failed)
+            if not settled.well and not settled.given_up:
+                failed.set()
+            return settled
+
+        with Workers(len(doors)) as pool:
+            return pool.map(one, doors)
+
+    def until_settled(
+        self,
+        door: NodeClient,
+        look: Callable[[NodeClient], NodeFinding],
+        given_up: threading.Event | None = None,
+    ) -> PollResult:
+        """Ask one node until it is settled.
+
+        Args:
+            door: the way to it.
+            look: one question.
+            given_up: set by another thread: its next answer is its last.
+        """
+        tally = _Streak()
+        started, waited = self.world.clock.monotonic(), 0.0
+        while True:
+            found = look(door)
+            tally.count(found)
+            if found.state is NodeState.PROVED or tally.right >= IN_A_ROW:
+                return PollResult(door, found, proved=True, polled=found.state is NodeState.UNSURE)
+            if found.state is NodeState.GONE and self.is_gone(door):
+                return PollResult(door, found, absent=True)
+            # A clock that a test holds still must not make this endless.
+            spent = max(self.world.clock.monotonic() - started, waited)
+            # Right answers in a row come to an end by themselves.
+            late = (
+                found.state is not NodeState.UNSURE and spent >= self._limit(found).total_seconds()
+            )
+            if late or tally.noes >= _NOES:
+                return PollResult(door, found)
+            if given_up is not None and given_up.is_set():
+                return PollResult(door, found, given_up=True)
+            pause = tally.pause(found)
+            self.world.sleep(pause)
+            waited += pause
+
+    def _limit(self, found: NodeFinding) -> timedelta:
+        """A node that answers without saying how new is polled for the time that was stated."""
+        return self.poll if found.unaged else self.patience
+
+
+@dataclass(slots=True)
+class _Streak:
+    """What came in a row."""
+
+    tries: int = 0
+    right: int = 0
+    noes: int = 0
+
+    def count(self, found: NodeFinding) -> None:
+        self.tries += 1
+        self.right = self.right + 1 if found.state is NodeState.UNSURE else 0
+        self.noes = self.noes + 1 if found.state is NodeState.NO else 0
+
+    def pause(self, found: NodeFinding) -> float:
+        """Seconds until the next question: growing ones, or steady ones for a poll."""
+        if found.state is NodeState.UNSURE:
+            return _POLL_PAUSE
+        return min(_FIRST_PAUSE * 2.0 ** min(self.tries - 1, 10), _LONGEST_PAUSE)

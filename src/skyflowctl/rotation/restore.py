@@ -1,0 +1,169 @@
+"""The way back from a written credential, and what is cleaned up after it."""
+
+from typing import NoReturn
+
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.rotation import rollback_messages
+from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation.cluster import Cluster
+from skyflowctl.rotation.cutover import CutOver, is_open
+from skyflowctl.rotation.intent import close, reason_of
+from skyflowctl.rotation.model import Result, StepName
+from skyflowctl.rotation.ports import KeyService
+from skyflowctl.rotation.retry import retry
+from skyflowctl.rotation.serving import broken_roles
+from skyflowctl.rotation.session import RotationAborted, RotationSession
+from skyflowctl.vault.errors import ConflictError
+from skyflowctl.vault.live import LiveConfig
+
+
+def roll_back(
+    run: RotationSession,
+    nodes: Cluster,
+    written: CutOver,
+    keys: KeyService | None,
+    cause: Exception,
+) -> NoReturn:
+    """Make the credential live again that this rotation replaced, and end the run.
+
+    Raises:
+        Ending: always: rolled back; or left open, because nobody answers or nothing is
+            kept; or refused, because somebody else's later write stands.
+    """
+    problems = _problems(run, cause)
+    try:
+        _restore(run, written)
+    except RotationAborted as ending:
+        raise RotationAborted(
+            ending.word,
+            (*ending.problems, *problems),
+            ending.exit_code,
+            settled=ending.settled,
+        ) from cause
+    run.heartbeat.stop()
+    # What comes after cannot change that the old credential is live.
+    behind = clean_up(run, nodes, written.from_key, written, keys)
+    run.warn(*([behind] if behind else []))
+    raise RotationAborted(
+        Result.ROLLED_BACK, (*problems, _what_now(run, written)), ExitCode.PARTIAL
+    ) from cause
+
+
+def _what_now(run: RotationSession, written: CutOver) -> Problem:
+    """Return how the rolled-back credential is made live after all."""
+    if written.created:
+        return words.rolled_back_created(run.path, written.to_key)
+    version = written.credential_version
+    return words.rolled_back_message(run.path, run.job.name, written.to_key, version)
+
+
+def _problems(run: RotationSession, cause: Exception) -> tuple[Problem, ...]:
+    if isinstance(cause, SkyflowctlError):
+        return cause.problems
+    return (words.internal_fault(run.path, cause),)
+
+
+def _restore(run: RotationSession, written: CutOver) -> None:
+    with run.step(StepName.ROLLBACK) as found:
+        try:
+            done = retry(
+                run,
+                lambda: run.gateway.rollback_config(
+                    run.path,
+                    cas_credential_version=written.credential_version,
+                    # It was live a moment ago: somebody had allowed it, if it was revoked once.
+                    allow_revoked_key=written.from_key,
+                ),
+                "the rollback",
+            )
+        except Exception as error:
+            raise _not_restored(run, written, error) from error
+        found.detail = f"key {done.key_id} is live again"
+        run.old_tokens_valid_until = done.old_tokens_valid_until
+        run.warn(*(rollback_messages.role_left(run.path, said) for said in done.warnings))
+    run.live_key_id = done.key_id
+
+
+def _not_restored(run: RotationSession, written: CutOver, error: Exception) -> RotationAborted:
+    """Return the end of a run whose rollback did not happen."""
+    try:
+        live = run.look() if isinstance(error, ConflictError) else None
+    except Exception:  # noqa: BLE001 - then nobody knows what is live
+        live = None
+    if live is not None and live.credential_version != written.credential_version:
+        return end_superseded(run, written, live, ExitCode.REFUSED)
+    if live is not None:
+        problem = words.nothing_kept(run.path, _words_of(error))
+    else:
+        new = f"the new key {written.to_key}"
+        problem = words.rotation_unfinished(run.path, reason_of(error), new)
+    return RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL, settled=False)
+
+
+def end_superseded(
+    run: RotationSession, written: CutOver, live: LiveConfig, code: ExitCode
+) -> RotationAborted:
+    """Return the end of a run over whose credential somebody else has written."""
+    problem = words.superseded(run.path, written.to_key, written.credential_version, live.key_id)
+    return RotationAborted(Result.FAILED, [problem], code)
+
+
+def _words_of(error: Exception) -> str:
+    """Return the engine's own words for why there is none."""
+    return (isinstance(error, SkyflowctlError) and error.problems[0].why) or reason_of(error)
+
+
+def clean_up(
+    run: RotationSession,
+    nodes: Cluster,
+    live_key: str,
+    written: CutOver | None,
+    keys: KeyService | None,
+) -> Problem | None:
+    """After a rollback: prove the nodes, then delete a key that was created and close.
+
+    A key is not deleted before every node was seen on the other one: a node that lags
+    behind still mints with it.
+
+    Returns:
+        Which node is not proved; None: every one is. What else fails is a warning.
+    """
+    behind = _behind(run, nodes, live_key)
+    if written is not None and written.created:
+        reason = "this run had no operator token to delete it with"
+        reason = "a node may still use it" if keys else reason
+        if keys is None or behind:
+            run.warn(words.created_key_left(run.path, written.client_id, written.to_key, reason))
+        else:
+            _discard(run, written, keys)
+    return behind
+
+
+def _behind(run: RotationSession, nodes: Cluster, live_key: str) -> Problem | None:
+    try:
+        with run.step(StepName.VERIFY_NODES) as found:
+            broken = broken_roles(run.gateway, run.path)
+            found.detail = str(nodes.prove(run.path, live_key, roles_may_fail=broken))
+    except SkyflowctlError as error:
+        return words.nodes_lagging(run.path, error)
+    return None
+
+
+def _discard(run: RotationSession, written: CutOver, keys: KeyService) -> None:
+    try:
+        live = run.look()
+        if live.key_id == written.to_key:
+            return
+        with run.step(StepName.DISCARD_KEY) as found:
+            found.detail = f"key {written.to_key}"
+            keys.delete_key(written.client_id, written.to_key)
+        if _is_left_over(live, written.to_key):
+            close(run, live)
+    except Exception as error:  # noqa: BLE001 - the mount is well; this is only not tidy
+        reason = f"it could not be deleted, or the record of it not closed: {reason_of(error)}"
+        run.warn(words.created_key_left(run.path, written.client_id, written.to_key, reason))
+
+
+def _is_left_over(live: LiveConfig, key_id: str) -> bool:
+    known = live.rotation
+    return known is not None and is_open(known) and known.to_key == key_id

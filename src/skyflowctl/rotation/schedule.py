@@ -1,0 +1,41 @@
+"""When a mount's credential is due for a successor."""
+
+from datetime import datetime, timedelta
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.manifest.model import RotationRule
+from skyflowctl.vault.live import LiveConfig
+
+
+def due_reason(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
+    """Return why the live credential is to be replaced now, in a few words; "" for not due.
+
+    A key ages from the time at which Skyflow made it valid. A key that tells none ages
+    from the time at which it was made live, which may be later but never forgets it. A
+    mount without a credential has nothing that could be due.
+    """
+    if not config.configured:
+        return ""
+    since = config_time(config, "key_valid_after") or config_time(config, "credential_updated")
+    until = config_time(config, "key_valid_before")
+    if rule.renew_before is not None and until is not None and until - now <= rule.renew_before:
+        word = "expired" if until <= now else "expires"
+        return f"the key {word} {rfc3339(until)}, renew_before is {_days(rule.renew_before)}"
+    if rule.max_age is not None and since is not None and now - since >= rule.max_age:
+        return f"the key is of {rfc3339(since)}, max_age is {_days(rule.max_age)}"
+    return ""
+
+
+def config_time(config: LiveConfig, name: str) -> datetime | None:
+    """Return a time that the config tells under this name; None where it tells none."""
+    text = config.raw.get(name)
+    return parse_rfc3339(str(text)) if text else None
+
+
+def _days(span: timedelta) -> str:
+    """Return a span as the manifest would write it, in its largest whole unit."""
+    seconds = int(span.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % size == 0 and seconds:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,142 @@
+"""The server's other mounts of our kind, as far as this login can read them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from skyflowctl.errors import SkyflowctlError
+from skyflowctl.rotation.ports import Dependencies, names
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.health_states import health_state
+from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.workers import Workers
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingMounts:
+    """What other mounts hold.
+
+    Args:
+        configs: by path.
+        unread: why the config of a mount, or the list of mounts (the path is empty then),
+            could not be read.
+        paths: of all of them, whether they could be read or not.
+    """
+
+    configs: Mapping[str, LiveConfig]
+    unread: Mapping[str, str]
+    paths: tuple[str, ...] = ()
+
+    def using(self, client_id: str, key_id: str) -> tuple[str, ...]:
+        """Return the paths of the mounts where this key is live."""
+        return tuple(
+            path
+            for path, config in self.configs.items()
+            if config.configured and (config.client_id, config.key_id) == (client_id, key_id)
+        )
+
+
+def paths_beside(gateway: Gateway, path: str) -> tuple[str, ...]:
+    """Return the other mounts of the same type as this one.
+
+    Raises:
+        VaultError: this login may not list the mounts, or nobody answers.
+    """
+    mounts = gateway.list_mounts()
+    mine = mounts.get(path)
+    kind = mine.type if mine else ""
+    return tuple(sorted(one for one, live in mounts.items() if live.type == kind and one != path))
+
+
+def sibling_mounts(gateway: Gateway, path: str) -> SiblingMounts:
+    """Read the configs of the other mounts; what cannot be read is named, not raised."""
+    try:
+        paths = paths_beside(gateway, path)
+    except VaultError as error:
+        return SiblingMounts({}, {"": error.problems[0].summary})
+
+    def read(one: str) -> LiveConfig | VaultError:
+        try:
+            return gateway.read_config(one)
+        except VaultError as error:
+            return error
+
+    with Workers(_AT_ONCE) as pool:
+        found = dict(zip(paths, pool.map(read, paths), strict=True))
+    return SiblingMounts(
+        {one: live for one, live in found.items() if isinstance(live, LiveConfig)},
+        {
+            one: error.problems[0].summary
+            for one, error in found.items()
+            if isinstance(error, VaultError)
+        },
+        paths,
+    )
+
+
+Doors = Mapping[str, Gateway]
+"""A gateway by the node that it asks; an empty name: the address that was named."""
+SiblingStates = Mapping[tuple[str, str], str]
+"""A health state by the mount's path and the node's name."""
+
+OnSibling = Callable[[str, str, str], None]
+"""Told a mount's path, a node's name and the state."""
+
+
+@contextmanager
+def doors(world: Dependencies) -> Iterator[Doors]:
+    """Open a gateway to every node that may be asked; the others are simply not there."""
+    with ExitStack() as opened:
+        found: dict[str, Gateway] = {}
+        for name, gateway in _ways(world):
+            opened.callback(gateway.close)
+            found[name] = gateway
+        yield found or {"": world.gateway}
+
+
+def _ways(world: Dependencies) -> Iterator[tuple[str, Gateway]]:
+    if world.connect is None:
+        return
+    try:
+        nodes = world.gateway.nodes()
+    except VaultError:
+        return
+    for node in nodes if len(nodes) > 1 else ():
+        try:
+            gateway = world.connect(node)
+        except SkyflowctlError:
+            continue
+        if gateway is not None:
+            yield names([node])[0], gateway
+
+
+def health_states(
+    ways: Doors, paths: Sequence[str], wanted: Callable[[], bool], known: OnSibling
+) -> SiblingStates:
+    """Have every mount probe its credential now, on every node; nothing is raised.
+
+    Args:
+        ways: the nodes.
+        paths: the mounts.
+        wanted: asked before each; what is wanted no more is not asked, and "".
+        known: told path, node and state as soon as there is one, from other threads; who
+            cannot wait for all looks there.
+    """
+
+    def ask(one: tuple[str, str]) -> str:
+        path, node = one
+        if not wanted():
+            return ""
+        try:
+            state = ways[node].health(path, refresh=True).state
+        except VaultError as error:
+            state = health_state(error)
+        known(path, node, state)
+        return state
+
+    asked = [(path, node) for path in paths for node in ways]
+    with Workers(_AT_ONCE) as pool:
+        return dict(zip(asked, pool.map(ask, asked), strict=True))

@@ -1,0 +1,396 @@
+"""How a request to the server can fail, each with what to say and which exit code.
+
+A server says little: a status and a list of texts. The texts that matter were measured
+on OpenBao 2.7.2. No error here ever holds a request's body or a response's data.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from skyflowctl import errors
+from skyflowctl.skyflow.token_uri import token_uri_refused
+
+_MAX_TEXT = 500
+_REFUSED = 502
+_ENGINE_PATH = re.compile(r"/(?:config|creds|health|roles)(?:/|$)")
+
+
+class VaultError(errors.SkyflowctlError):
+    """Base of every failed request.
+
+    Attributes:
+        status: the HTTP status; 0 when there was no answer.
+        messages: the server's own texts, in one line each.
+        method: of the request.
+        path: of the request, below ``/v1/``.
+        request_id: the server's id of the request, when it told one.
+    """
+
+    default_code = "server-error"
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        why: str = "",
+        fix: str = "",
+        code: str = "",
+        status: int = 0,
+        messages: tuple[str, ...] = (),
+        method: str = "",
+        path: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(summary, why=why, fix=fix, code=code)
+        self.status = status
+        self.messages = messages
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+
+    def says(self, text: str) -> bool:
+        """Whether one of the server's texts contains this one."""
+        return any(text in message for message in self.messages)
+
+
+class ForbiddenError(VaultError, errors.NotPermittedError):
+    """403: the token is dead, or its policies do not allow this."""
+
+    default_code = "forbidden"
+
+
+class NotFoundError(VaultError):
+    """404. Without a text the path is served and holds nothing.
+
+    What a caller does not expect to be absent is a path that the user named wrongly.
+    """
+
+    exit_code: ClassVar[errors.ExitCode] = errors.ExitCode.USAGE
+    default_code = "not-found"
+
+    @property
+    def empty(self) -> bool:
+        """True when the path exists and simply has nothing in it."""
+        return not self.messages
+
+
+class PluginMissingError(NotFoundError):
+    """404 ``backend is nil``: the mount is known, its plugin does not run on that node."""
+
+    exit_code = errors.ExitCode.UNREACHABLE
+    default_code = "plugin-missing"
+
+
+class NotMountedError(NotFoundError):
+    """404 ``no handler for route``: nothing is mounted there."""
+
+    default_code = "not-mounted"
+
+
+class NamespaceMissingError(NotFoundError):
+    """404 ``namespace not found``."""
+
+    default_code = "no-such-namespace"
+
+
+class NotAnEngineError(VaultError, errors.UsageError):
+    """Something answers at that path, and it is no engine for Skyflow."""
+
+    default_code = "not-an-engine"
+
+    @classmethod
+    def at(cls, path: str, *, cause: VaultError | None = None) -> "NotAnEngineError":
+        """Return the error for a mount of another kind at this path."""
+        return cls(
+            f"no skyflow engine is at {path}",
+            why=cause.problems[0].why if cause else "what is mounted there is of another kind",
+            fix="'skyflowctl mount list' names the mounts of this kind",
+            path=path,
+        )
+
+
+class BadRequestError(VaultError, errors.InvalidInputError):
+    """400, 405, 412, 413: what was sent is wrong, by the server's or the engine's rules."""
+
+    default_code = "bad-request"
+
+
+class ConflictError(VaultError, errors.RefusedError):
+    """409: it exists, or a check-and-set was lost. Nothing was written."""
+
+    default_code = "conflict"
+
+
+class PathInUseError(ConflictError):
+    """400 ``path is already in use``: a mount is there, or above or below it."""
+
+    default_code = "path-in-use"
+
+    @classmethod
+    def at(cls, path: str, cause: VaultError) -> "PathInUseError":
+        """Return the error for a path that was free a moment before."""
+        return cls(
+            f"something else was mounted meanwhile: {path}",
+            why=cause.problems[0].why,
+            fix="if another apply is changing this server, run this one again when it has ended",
+            status=cause.status,
+            messages=cause.messages,
+            method=cause.method,
+            path=cause.path,
+        )
+
+
+class RevokedKeyError(ConflictError):
+    """409: a cut-off revoked this key, and the request does not name it. Nothing was written."""
+
+    default_code = "revoked-key"
+
+    @classmethod
+    def of_key(cls, path: str, key_id: str, why: str = "") -> "RevokedKeyError":
+        """Return the error for a key that is known, with the two ways on."""
+        return cls(
+            f"key {key_id} is revoked, and is not made live again: {path}",
+            why=why or "a cut-off of this mount destroyed it",
+            fix="create a new key at Skyflow and write that one; if this very key must serve "
+            f"again, add --allow-revoked-key={key_id}",
+            status=409,
+            path=path,
+        )
+
+
+class TokenServiceFailedError(VaultError, errors.UnhealthyError):
+    """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""
+
+    default_code = "token-service-failed"
+
+    @property
+    def refused(self) -> bool:
+        """True when the token service answered and said no; False when it did not answer."""
+        return self.status == _REFUSED
+
+
+class TokenUriRefusedError(TokenServiceFailedError):
+    """503 of the engine itself: the credential's tokenURI is not one that it may ask."""
+
+    default_code = "token-uri-refused"
+
+    @property
+    def refused(self) -> bool:
+        """True: another try gets the same answer."""
+        return True
+
+
+class ServerUnreachableError(VaultError, errors.UnreachableError):
+    """No answer in time, and surely nothing was done."""
+
+    default_code = "unreachable"
+
+
+class OutcomeUnknownError(ServerUnreachableError):
+    """No answer, or none to rely on: the server may have done it or not."""
+
+    default_code = "outcome-unknown"
+
+
+class SealedError(VaultError, errors.UnreachableError):
+    """The server is sealed or not initialised."""
+
+    default_code = "sealed"
+
+
+class UninitializedError(SealedError):
+    """501: the server was never initialised."""
+
+    default_code = "not-initialized"
+
+
+class DrSecondaryError(ServerUnreachableError):
+    """472: a disaster recovery secondary, which serves nothing until it is promoted."""
+
+    default_code = "dr-secondary"
+
+
+class StandbyWithoutLeaderError(ServerUnreachableError):
+    """474: a standby that cannot reach its active node."""
+
+    default_code = "standby-without-leader"
+
+
+class RemovedFromClusterError(ServerUnreachableError):
+    """530: the node is no member of its cluster any more."""
+
+    default_code = "removed-from-cluster"
+
+
+class NotAServerError(ServerUnreachableError):
+    """What answered is no OpenBao or Vault: a proxy, a login page, another web server."""
+
+    default_code = "not-a-server"
+
+
+class BusyError(VaultError, errors.UnreachableError):
+    """429 until the deadline: a quota, or a node that lags behind."""
+
+    default_code = "busy"
+
+
+class RedirectRefusedError(VaultError, errors.RefusedError):
+    """The answer was a redirect to a host that the user never named."""
+
+    default_code = "redirect-refused"
+
+
+class SilentlyIgnoredError(VaultError):
+    """The server answered well and kept other values than those it was sent."""
+
+    default_code = "silently-ignored"
+
+
+class BadRoleNameError(VaultError, errors.UsageError):
+    """A role was named by what is no name; in a path it would lead elsewhere. Not sent."""
+
+    default_code = "bad-role-name"
+
+
+BASIC_MINT_FAILED = "failed to generate token"
+"""How an engine with the basic API begins, with 400, whenever its token service gave none."""
+
+
+def says_not_configured(error: VaultError) -> bool:
+    """Whether the engine, ours or one with the basic API, says that it has no credential."""
+    return error.says("mount not configured") or error.says("backend not configured")
+
+
+class GuardedError(VaultError, errors.RefusedError):
+    """A control group guards what cannot wait for an approval; nothing was written."""
+
+    default_code = "approval-needed"
+
+
+ALLOW_HOST_FIX = (
+    "'skyflowctl plugin list' shows the file and the arguments of the version that runs; register "
+    "that file again with these arguments, --allow-host HOST:PORT and --reload"
+)
+
+
+def server_texts(body: Any) -> tuple[str, ...]:
+    r"""Return the texts of an error body, each as one line of at most 500 characters.
+
+    Go joins several errors as ``1 error occurred:\n\t* permission denied\n\n``; the
+    frame is dropped.
+    """
+    listed = body.get("errors") if isinstance(body, Mapping) else None
+    if listed is None and isinstance(body, Mapping) and isinstance(body.get("data"), Mapping):
+        listed = [body["data"]["error"]] if "error" in body["data"] else []
+    return tuple(_one_line(str(text)) for text in listed or ())
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip().removeprefix("* ") for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.endswith("occurred:")]
+    return "; ".join(kept)[:_MAX_TEXT]
+
+
+def error_for(
+    status: int,
+    messages: tuple[str, ...],
+    *,
+    method: str,
+    path: str,
+    request_id: str = "",
+    namespace: str = "",
+) -> VaultError:
+    """Return the error that a bad answer stands for."""
+    kind = _kind(status, "\n".join(messages))
+    about = namespace if kind is NamespaceMissingError and namespace else f"{method} v1/{path}"
+    return kind(
+        f"{_SUMMARIES.get(kind, 'the server failed')}: {about}",
+        why=f"the server answered {status}" + (f": {'; '.join(messages)}" if messages else ""),
+        fix=_fix(kind, status, path),
+        status=status,
+        messages=messages,
+        method=method,
+        path=path,
+        request_id=request_id,
+    )
+
+
+def _fix(kind: type[VaultError], status: int, path: str) -> str:
+    if kind is TokenServiceFailedError:
+        asks = f"'skyflowctl health {_ENGINE_PATH.split(path)[0]}' asks it now"
+        answered = "the message above is the token service's own"
+        return f"{asks}; {answered}" if status == _REFUSED else asks
+    return _FIXES.get(kind, "see the server's log for this request, then run the command again")
+
+
+def _kind(status: int, text: str) -> type[VaultError]:
+    if "replication DR secondary" in text:
+        return DrSecondaryError
+    if status == 404:
+        return _not_found_kind(text)
+    if _is_token_service(status, text):
+        return TokenUriRefusedError if token_uri_refused(text) else TokenServiceFailedError
+    if status in {501, 503} and "namespace" not in text:
+        down = SealedError if "sealed" in text else ServerUnreachableError
+        return UninitializedError if status == 501 else down
+    if status == 409 and "this key was revoked" in text:
+        return RevokedKeyError
+    return _KINDS.get(status, BadRequestError if 400 <= status < 500 else VaultError)
+
+
+def _not_found_kind(text: str) -> type[VaultError]:
+    if "backend is nil" in text:
+        return PluginMissingError
+    if "namespace not found" in text:
+        return NamespaceMissingError
+    return NotMountedError if "no handler for route" in text else NotFoundError
+
+
+def _is_token_service(status: int, text: str) -> bool:
+    return (status == _REFUSED and "token service" in text) or (
+        status == 503 and "skyflow:" in text
+    )
+
+
+_KINDS: dict[int, type[VaultError]] = {
+    401: ForbiddenError,
+    403: ForbiddenError,
+    409: ConflictError,
+    429: BusyError,
+}
+_SUMMARIES: dict[type[VaultError], str] = {
+    ForbiddenError: "not permitted",
+    NotFoundError: "nothing is there",
+    PluginMissingError: "the engine does not run on the node that answered",
+    NotMountedError: "nothing is mounted there",
+    NamespaceMissingError: "the server has no such namespace",
+    BadRequestError: "the server refused the request",
+    ConflictError: "it was changed by someone else, or exists already",
+    RevokedKeyError: "a revoked key is not written back",
+    TokenServiceFailedError: "Skyflow's token service gave no token",
+    TokenUriRefusedError: "the engine may not ask the credential's token service",
+    ServerUnreachableError: "the server has no active node",
+    SealedError: "the server is sealed",
+    UninitializedError: "the server is not initialised",
+    DrSecondaryError: "the server is a disaster recovery secondary",
+    BusyError: "the server asks for fewer requests",
+}
+_FIXES: dict[type[VaultError], str] = {
+    ForbiddenError: "use a token that is alive and whose policies allow this path",
+    NotFoundError: "check the path's spelling, the namespace and the address",
+    PluginMissingError: "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY",
+    NotMountedError: "check the mount's name and the namespace, or create it with "
+    "'skyflowctl apply'",
+    NamespaceMissingError: "correct --namespace or BAO_NAMESPACE; without one it is the root",
+    BadRequestError: "correct what the server names, then run the command again",
+    ConflictError: "look at the live state with 'skyflowctl plan', then run the command again",
+    RevokedKeyError: "create a new key at Skyflow and write that one; if the revoked one must "
+    "serve again, give --allow-revoked-key=<its key id>",
+    TokenUriRefusedError: ALLOW_HOST_FIX,
+    ServerUnreachableError: "wait for the cluster to elect a leader, then run the command again",
+    SealedError: "unseal the server, then run the command again",
+    UninitializedError: "initialise it with 'bao operator init', then run the command again",
+    DrSecondaryError: "name a node of the primary cluster; a secondary serves no requests",
+    BusyError: "lower --parallelism, or raise the server's rate limit quota",
+}

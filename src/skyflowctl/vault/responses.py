@@ -1,0 +1,204 @@
+"""What typed calls answer besides the live state: frozen values parsed from replies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.clock import rfc3339
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.bearer import read_bearer
+from skyflowctl.skyflow.token_service import TokenServiceRefusedError, TokenServiceUnreachableError
+from skyflowctl.skyflow.token_uri import token_uri_refused
+from skyflowctl.vault.server_state import ServerState
+
+if TYPE_CHECKING:
+    from skyflowctl.skyflow.minting import MintResult  # it loads cryptography
+
+
+@dataclass(frozen=True, slots=True)
+class Creds:
+    """A bearer token read through the server. ``ttl`` is whole seconds.
+
+    What the engine does not tell is taken from the token itself; empty or 0: neither says.
+    """
+
+    access_token: Secret
+    token_type: str
+    expires_at: str
+    ttl: int
+    key_id: str
+    credential_version: int
+    request_id: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], request_id: str) -> "Creds":
+        """Return the token in the data of a reply to ``creds/<role>``."""
+        token = Secret(str(data["access_token"]))
+        own = read_bearer(token)
+        end = own.expires_at
+        left = int((end - datetime.now(UTC)).total_seconds()) if end else 0
+        return cls(
+            access_token=token,
+            token_type=str(data.get("token_type", "Bearer")),
+            expires_at=str(data.get("expires_at") or (rfc3339(end) if end else "")),
+            ttl=whole(data.get("ttl")) if "ttl" in data else max(0, left),
+            key_id=str(data.get("key_id") or own.key_id),
+            credential_version=whole(data.get("credential_version")),
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RoleProof:
+    """Whether one role minted with a credential; ``status`` 0: no answer."""
+
+    ok: bool
+    status: int
+    message: str
+    request_id: str
+    latency_ms: float
+    expires_at: str
+
+    @classmethod
+    def of_mint(cls, result: "MintResult") -> "RoleProof":
+        """Return the proof that a mint from this machine gives."""
+        if isinstance(result, TokenServiceRefusedError):
+            return cls(False, result.status, result.message, result.request_id, 0.0, "")
+        if isinstance(result, TokenServiceUnreachableError):
+            return cls(False, 0, result.reason, "", 0.0, "")
+        return cls(True, 200, "", result.request_id, result.latency_ms, "")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What ``config/verify`` proved, role by role. Without roles one key "" stands
+    for the exchange without scope, where the engine reports one."""
+
+    key_id: str
+    credential_version: int
+    version: int
+    roles: Mapping[str, RoleProof]
+    client_id: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True when every role minted."""
+        return all(proof.ok for proof in self.roles.values())
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "VerifyReport":
+        """Return the report in the data of a reply."""
+        roles = data.get("roles") or {}
+        return cls(
+            key_id=str(data.get("key_id", "")),
+            credential_version=whole(data.get("credential_version")),
+            version=whole(data.get("version")),
+            roles={name: _proof(raw) for name, raw in roles.items()},
+            client_id=str(data.get("client_id") or ""),
+        )
+
+
+def _proof(raw: Mapping[str, Any]) -> RoleProof:
+    return RoleProof(
+        ok=bool(raw.get("ok")),
+        status=whole(raw.get("status")),
+        message=str(raw.get("message") or ""),
+        request_id=str(raw.get("request_id") or ""),
+        latency_ms=float(raw.get("latency_ms") or 0.0),
+        expires_at=str(raw.get("expires_at") or ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """A mount's own health answer. ``raw`` is all of it; the token service's part is
+    ``reachable`` None when the engine did not ask it: nothing is configured, or the engine
+    has the basic API, which never asks. ``age_seconds`` 0: the probe was made for this request,
+    or the engine does not tell."""
+
+    healthy: bool
+    configuration_status: str
+    key_id: str
+    reachable: bool | None
+    latency_ms: float | None
+    status: int
+    error: str
+    raw: Mapping[str, Any]
+    age_seconds: int = 0
+
+    @property
+    def state(self) -> str:
+        """One of ok, unproven, unconfigured, refused, token_service_unreachable."""
+        if "token_service" not in self.raw:
+            empty = not self.healthy and (not self.error or "not configured" in self.error)
+            return "unconfigured" if empty else "unproven"
+        if self.healthy:
+            return "ok"
+        if self.reachable is None:
+            return "unconfigured"
+        refused = self.reachable or token_uri_refused(self.error)
+        return "refused" if refused else "token_service_unreachable"
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "EngineHealth":
+        """Return the health in the data of a reply."""
+        service = data.get("token_service") or {}
+        reachable = service.get("reachable")
+        latency = service.get("latency_ms")
+        return cls(
+            healthy=bool(data.get("healthy")),
+            configuration_status=str(data.get("configuration_status", "")),
+            key_id=str(data.get("key_id") or ""),
+            reachable=None if reachable is None else bool(reachable),
+            latency_ms=None if latency is None else float(latency),
+            status=whole(service.get("status")),
+            error=str(service.get("error") or data.get("error") or ""),
+            raw=data,
+            age_seconds=whole(data.get("age_seconds")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """One node's ``sys/health``, asked without a token's rights."""
+
+    state: ServerState
+    initialized: bool
+    sealed: bool
+    standby: bool
+    version: str
+    cluster_id: str
+    cluster_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """One node of the cluster, as its active node lists it."""
+
+    hostname: str
+    api_address: str
+    active: bool
+    version: str
+    last_echo: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One secrets plugin of the catalog. ``version`` is empty for an unversioned one.
+
+    ``file_missing``: the server has no such file, and tells only the file's name.
+    """
+
+    name: str
+    version: str
+    builtin: bool
+    sha256: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+    file_missing: bool = False
+
+
+def whole(value: Any) -> int:
+    """Return a JSON number as an int; what is absent is 0."""
+    return int(value) if value is not None and value != "" else 0
