@@ -148,6 +148,7 @@ def test_d2_what_a_list_of_roles_showed_is_the_before(tmp_path) -> None:
     story = Story()
     answer = {"data": {"key_info": {"order-producer": {"role_ids": [Hashed("first")]}}}}
     story.pair(BOB, "list", "skyflow/order/roles/", mount=ORDER, response=answer)
+    write_role(story, "first", run="run1")
     write_role(story, "second")
     (finding,) = asked(tmp_path, story)["unusual"]
     assert finding["kind"] == "role-id-changed-by-hand"
@@ -168,6 +169,28 @@ def test_d2_a_role_id_changed_by_hand_is_unusual_and_a_run_of_ours_is_not(
     (finding,) = found["unusual"]
     assert (finding["kind"], finding["app"]) == ("role-id-changed-by-hand", "bob")
     assert (finding["mount"], finding["role"]) == ("skyflow/order", "order-producer")
+
+
+def test_d2_without_audited_headers_nobody_can_tell_a_hand_from_a_run(tmp_path) -> None:
+    """Each apply of skyflowctl looked like a change by hand."""
+    story = Story()
+    write_role(story, "first")
+    write_role(story, "second")
+    found = asked(tmp_path, story)
+    assert len(found["changes"]) == 2
+    assert found["unusual"] == []
+    assert "role-id-changed-by-hand" not in found["rules_applied"]
+
+
+def test_d2_each_version_of_a_plugin_is_an_entry_of_its_own(tmp_path) -> None:
+    story = Story()
+    path = "sys/plugins/catalog/secret/skyflow"
+    story.pair(BOB, "update", path, data={"version": Hashed("v1.0.0"), "sha256": Hashed("ab")})
+    story.pair(BOB, "delete", path, data={"version": Hashed("v9.9.9")})
+    story.pair(BOB, "delete", path, data={"version": Hashed("v1.0.0")})
+    _, other, removed = asked(tmp_path, story)["changes"]
+    assert other["changes"] == []
+    assert removed["changes"] == [{"field": "sha256", "before": hashed("ab"), "after": None}]
 
 
 def test_d2_a_root_token_is_unusual_whatever_it_did(tmp_path) -> None:
@@ -239,8 +262,9 @@ def test_d2_nothing_unusual_is_said_only_of_rules_that_were_applied(tmp_path) ->
     story.creds(approle("orders"))
     found = asked(tmp_path, story)
     assert found["unusual"] == []
-    assert found["rules_applied"] == ["role-id-changed-by-hand", "root-token"]
+    assert found["rules_applied"] == ["root-token"]
     missing = {one["rule"]: one["why"] for one in found["rules_not_applied"]}
+    assert "not an audited header" in missing["role-id-changed-by-hand"]
     assert "name the manifest" in missing["undeclared-role"]
     assert "less than a day, not the 7 days" in missing["first-seen-app"]
     log = written(tmp_path, "audit.log", story.device())
@@ -250,7 +274,7 @@ def test_d2_nothing_unusual_is_said_only_of_rules_that_were_applied(tmp_path) ->
     assert "root-token:" in applied
     assert "undeclared-role:" in others
     page = (tmp_path / "r.html").read_text()
-    assert "No anomalies were detected by the 2 rules applied; 5 could not be applied." in page
+    assert "No anomalies were detected by the 1 rule applied; 6 could not be applied." in page
     assert "Nothing unusual" not in page
 
 

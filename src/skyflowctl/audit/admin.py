@@ -129,7 +129,7 @@ class KnownFields:
         """Take in a change that was made; return its fields before and after."""
         if entry.details is None:
             return ()
-        key = (stream, _object(entry.request.path))
+        key = (stream, _object(entry.request.path, entry.details[0]))
         before = self._known.get(key)
         sent = _fields(entry.details[0])
         if entry.request.operation == "delete":
@@ -151,8 +151,10 @@ class KnownFields:
             self._known.popitem(last=False)
 
 
-def _object(path: str) -> str:
+def _object(path: str, sent: Mapping[str, Any]) -> str:
     """Return the path under which an object's fields are remembered."""
+    if path.startswith("sys/plugins/catalog/"):
+        return f"{path}@{sent.get('version') or ''}"  # each version is an entry of its own
     return path.removesuffix("/tune")
 
 

@@ -112,6 +112,7 @@ class Reporter:
         self._root = RootUses()
         self._changes: list[CredentialChange] = []
         self._changes_left_out = self._requests_left_out = 0
+        self._first_run = "~"
 
     def add(self, rows: Iterable[JoinedRow]) -> None:
         """Take in rows, nearly in the order of time."""
@@ -159,6 +160,8 @@ class Reporter:
             self._root.add(row)
 
     def _change(self, row: JoinedRow) -> None:
+        if row.run_id:
+            self._first_run = min(self._first_run, row.time)
         mount = placed(row) if row.mount else ""
         is_asked = not mount or self.asked.mount(mount)
         if row.change is ChangeKind.ROOT_TOKEN_USED or row.time < self._since or not is_asked:
@@ -211,13 +214,16 @@ class Reporter:
             plain=any(use.judged for use in uses),
             failures=failures and not self._timeline.hours_left_out,
             declared=asked.declared is not None,
+            runs=self._first_run != "~",
         )
 
     def _unusual(self, uses: Sequence[UsageCounter]) -> tuple[list[Unusual], bool]:
         """Return the findings, and whether any mount's share of failures could be judged."""
         jumps, judged = failure_jumps(self._timeline.hours, self._since)
         found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
-        found += [each for change in self._changes if (each := role_id_changed(change))]
+        # Before the first run, the server may not have logged which one made a change.
+        later = (one for one in self._changes if (_text(one.time) or "") > self._first_run)
+        found += [each for change in later if (each := role_id_changed(change))]
         for use in uses:
             if use.pattern is not None and use.outside.count:
                 detail = ctx_detail(use.pattern, use.example)

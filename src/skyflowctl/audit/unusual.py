@@ -228,6 +228,7 @@ class Grounds:
         plain: a readable ctx was held against one.
         failures: a mount had enough earlier requests.
         declared: it is known which roles there should be.
+        runs: a change names the run of skyflowctl that made it.
     """
 
     days: int | None = None
@@ -236,11 +237,13 @@ class Grounds:
     plain: bool = False
     failures: bool = False
     declared: bool = False
+    runs: bool = False
 
 
 _RULES = {
     UnusualKind.ROLE_ID_CHANGED: (
-        "the Skyflow role id of a role was changed by a request without a run of skyflowctl"
+        "the Skyflow role id of a role was changed by a request without a run of skyflowctl, "
+        "after the first change in the logs that has one"
     ),
     UnusualKind.ROOT_TOKEN: "a root token was used, for any purpose",
     UnusualKind.UNDECLARED_ROLE: (
@@ -277,6 +280,9 @@ def rules(grounds: Grounds) -> tuple[Rule, ...]:
 def _missing(grounds: Grounds) -> Iterator[tuple[UnusualKind, str]]:
     """Yield the rules that cannot be applied, each with the reason."""
     how = "name the manifest (-f), or give --server-roles"
+    if not grounds.runs:
+        why = "no change in the logs names a run: X-Skyflowctl-Run is not an audited header"
+        yield UnusualKind.ROLE_ID_CHANGED, f"{why}, or skyflowctl made none"
     if not grounds.declared:
         yield UnusualKind.UNDECLARED_ROLE, f"the roles are not known: {how}"
     if not grounds.failures:
