@@ -24,7 +24,7 @@ def rig(monkeypatch):
     made = memory_rig()
 
     @contextmanager
-    def opened(options, run):
+    def opened(*_):
         yield made.gateway
 
     info = ServerInfo("a server, namespace team", namespace=NAMESPACE)

@@ -160,8 +160,9 @@ def test_the_rules_name_their_figures_and_why_they_were_not_applied() -> None:
     assert habit in found[UnusualKind.OUTSIDE_USUAL_HOURS].text
     assert "cover 2 days, not the 7" in found[UnusualKind.FIRST_SEEN_APP].not_applied
     applied = {kind for kind, rule in found.items() if not rule.not_applied}
-    assert applied == {UnusualKind.ROLE_ID_CHANGED, UnusualKind.ROOT_TOKEN}
-    whole = Grounds(9, habits=True, patterns=True, plain=True, failures=True, declared=True)
+    assert applied == {UnusualKind.ROOT_TOKEN}
+    known = dict.fromkeys(("habits", "patterns", "plain", "failures", "declared", "runs"), True)
+    whole = Grounds(9, **known)
     assert not any(rule.not_applied for rule in rules(whole))
     assert set(found) == set(UnusualKind)
     assert "3 apps" in first_seen_detail(9, 3)

@@ -23,7 +23,7 @@ def rig():
 @pytest.fixture(autouse=True)
 def reached(rig, monkeypatch, tmp_path):
     @contextmanager
-    def opened(options, run):
+    def opened(*_):
         yield rig.gateway
 
     monkeypatch.setattr(wiring, "open_gateway", opened)

@@ -71,7 +71,7 @@ def reached(rig, monkeypatch, tmp_path):
     skyflow = FakeSkyflow(rig)
 
     @contextmanager
-    def opened(options, run):
+    def opened(*_):
         yield rig.gateway
 
     def supplied(gateway, manifest, wishes, run, allow_hosts):

@@ -27,7 +27,7 @@ def reached(rig, monkeypatch):
     """Commands in this process reach the server in memory, whichever they name."""
 
     @contextmanager
-    def opened(options, run):
+    def opened(*_):
         yield rig.gateway
 
     monkeypatch.setattr(wiring, "open_gateway", opened)

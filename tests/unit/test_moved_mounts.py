@@ -124,7 +124,7 @@ def rig(monkeypatch, tmp_path):
     rig = memory_rig()
 
     @contextmanager
-    def opened(options, run):
+    def opened(*_):
         yield rig.gateway
 
     monkeypatch.setattr(wiring, "open_gateway", opened)

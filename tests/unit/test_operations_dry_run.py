@@ -319,11 +319,11 @@ def test_it_works_in_an_empty_network_namespace():
     script = textwrap.dedent(
         """
         from skyflowctl.operations.dry_run import dry_run
-        from skyflowctl.secretrefs.unresolved import UnresolvedReference
+        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
         from support import planning as p
 
         class Nothing:
-            def identify(self, mount, live): raise UnresolvedReference("none")
+            def identify(self, mount, live): raise UnresolvedReferenceError("none")
             resolve = lambda self, mount: self.identify(mount, None)
 
         result = dry_run(p.manifest(), Nothing())
