@@ -14,7 +14,7 @@ import pytest
 from support.approvals import ALL, Approvals, codes, free, guarded, only, proxy
 from support.stack import BIN
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 SECRET_PATHS = ("config", "config/verify")  # tests/unit/test_guards.py: that is all of them
 TESTS = Path(__file__).resolve().parents[1]
 

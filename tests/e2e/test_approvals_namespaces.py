@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.approvals import ALL, Approvals, free, guarded
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 NAMESPACE = "team-red"
 
 

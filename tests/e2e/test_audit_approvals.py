@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.approvals import ALL, Approvals, guarded, running_approvals
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 ROLE = "order-consumer-analytics"
 
 

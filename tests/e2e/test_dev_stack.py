@@ -38,6 +38,7 @@ def test_up_again_reuses_everything_and_says_so(fresh: Stack) -> None:
     assert again["data"]["started"] == []
 
 
+@pytest.mark.slow
 def test_down_leaves_no_process_and_no_socket(fresh: Stack) -> None:
     fresh.cli("apply", "-y", exported=True)
     assert len(fresh.processes()) >= 5
@@ -46,6 +47,7 @@ def test_down_leaves_no_process_and_no_socket(fresh: Stack) -> None:
     assert not (fresh.dev / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["server", "emulator"])
 def test_down_after_a_killed_part_leaves_nothing(fresh: Stack, part: str) -> None:
     fresh.cli("apply", "-y", exported=True)
@@ -54,6 +56,7 @@ def test_down_after_a_killed_part_leaves_nothing(fresh: Stack, part: str) -> Non
     assert fresh.processes() == []
 
 
+@pytest.mark.slow
 def test_up_after_a_killed_server_starts_it_on_the_same_ports(fresh: Stack) -> None:
     before = ports(fresh)
     os.kill(pid_of(fresh, "server"), signal.SIGKILL)
@@ -65,6 +68,7 @@ def test_up_after_a_killed_server_starts_it_on_the_same_ports(fresh: Stack) -> N
     fresh.cli("health", exported=True)
 
 
+@pytest.mark.slow
 def test_up_after_a_killed_emulator_knows_its_accounts(fresh: Stack) -> None:
     fresh.cli("apply", "-y", exported=True)
     os.kill(pid_of(fresh, "emulator"), signal.SIGKILL)
@@ -72,6 +76,7 @@ def test_up_after_a_killed_emulator_knows_its_accounts(fresh: Stack) -> None:
     fresh.cli("creds", "order", "order-producer", "--ctx", "order:ORD-1", exported=True)
 
 
+@pytest.mark.slow
 def test_two_at_once_start_one_stack(tmp_path: Path) -> None:
     environ = {**clean_environ(), "HOME": str(tmp_path)}
     command = [str(BIN / "skyflowctl"), "dev", "up", "-f", str(EXAMPLE)]
@@ -97,6 +102,7 @@ def test_two_at_once_start_one_stack(tmp_path: Path) -> None:
         stack.cli("dev", "down")
 
 
+@pytest.mark.slow
 def test_a_very_long_path_works(tmp_path: Path) -> None:
     folder = tmp_path / ("long-" * 20) / ("name-" * 10)
     folder.mkdir(parents=True)
@@ -124,6 +130,7 @@ def test_everything_generated_is_closed_to_others(fresh: Stack) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets if path.is_file()} == {0o600}
 
 
+@pytest.mark.slow
 def test_existing_credentials_are_neither_read_nor_written(fresh: Stack) -> None:
     folder = fresh.folder / "credentials"
     folder.mkdir()
@@ -146,6 +153,7 @@ def test_a_vault_binary_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert stack.processes() == []
 
 
+@pytest.mark.slow
 def test_reset_deletes_what_was_generated(fresh: Stack) -> None:
     old = (fresh.dev / "secrets" / "operator.token").read_text()
     fresh.cli("dev", "reset", "-y")
@@ -188,6 +196,7 @@ def test_a_dev_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> No
     assert "cannot be made" in stack.cli("dev", "up", check=64).stderr
 
 
+@pytest.mark.slow
 def test_a_sealed_server_is_said_to_be_sealed(fresh: Stack) -> None:
     fresh.bao("operator", "seal")
     shown = fresh.cli("dev", "status", check=6)
@@ -200,6 +209,7 @@ def test_a_sealed_server_is_said_to_be_sealed(fresh: Stack) -> None:
     assert "starts empty" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_certificate_is_said_with_the_way_out(fresh: Stack) -> None:
     fresh.cli("dev", "down")
     (fresh.dev / "tls" / "server.pem").write_text("damaged")

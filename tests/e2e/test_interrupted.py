@@ -30,6 +30,7 @@ ANSWERS = {
     "sys/ha-status": {"data": {"nodes": []}},
     "skyflow/order/config": {"data": {"credentials_configured": False}},
     "skyflow/order/roles": {"data": {"keys": []}},
+    "skyflow/order/health": {"data": {"healthy": False, "configuration_status": "unconfigured"}},
     "sys/plugins/catalog": {"data": {"detailed": []}},
 }
 

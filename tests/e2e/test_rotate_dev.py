@@ -12,7 +12,7 @@ import pytest
 from support.cli import checked_data
 from support.stack import BIN, Stack, running_stack
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

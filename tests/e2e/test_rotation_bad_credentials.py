@@ -18,6 +18,8 @@ from support.stack import Stack, running_stack
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import MountOutcome, Result
 
+pytestmark = pytest.mark.slow
+
 PATH = "skyflow/payment"
 
 

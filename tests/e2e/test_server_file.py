@@ -15,6 +15,8 @@ from support.emulator import RunningEmulator
 from support.plugin import build_from, copy_source
 from support.site import Site
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = "skyflow-files"
 MANIFEST = """version: 1
 manifest: files
