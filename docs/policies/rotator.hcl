@@ -37,3 +37,8 @@ path "sys/ha-status" {
 path "sys/mounts" {
   capabilities = ["read"]
 }
+
+# Whether a mount was cut off while another engine ran it: the mark is in the mount's options.
+path "sys/mounts/skyflow/+" {
+  capabilities = ["read"]
+}

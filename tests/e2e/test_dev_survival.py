@@ -70,7 +70,8 @@ def test_the_stack_survives_the_end_of_its_terminal(tmp_path: Path) -> None:
             seen += os.read(ours, 4096)
         before = sorted(process.pid for process in stack.processes())
         os.close(ours)
-        assert shell.wait(10) == -signal.SIGHUP
+        # By the hang-up, or because its read met the end of its input before that.
+        assert shell.wait(10) in (-signal.SIGHUP, 1)
         assert len(before) >= 2
         assert sorted(process.pid for process in stack.processes()) == before
         assert json.loads(stack.cli("dev", "status", "-o", "json").stdout)["status"] == "ok"
