@@ -161,18 +161,6 @@ def test_a_refused_confirmation_says_each_object_once(server):
     assert [done.stderr.count(f"{path} is taken over") for path in ALL] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("mark", ["managed_by", "manifest"])
-def test_a_mount_with_one_of_our_two_marks_is_not_this_manifests(mark):
-    what = p.manifest()
-    live = p.converged(what)
-    options = {
-        name: one for name, one in live.mounts["skyflow/order"].options.items() if name != mark
-    }
-    live = p.with_mount(live, "skyflow/order", options=options, description="other")
-    codes = [one.summary for one in make_plan(what, live, p.identities(what)).unadopted]
-    assert codes == ["skyflow/order was not made by this manifest"]
-
-
 def test_plan_says_it_as_well(server):
     by_hand(server)
     done = invoke("plan", "--detailed-exitcode", "-o", "json")

@@ -50,12 +50,8 @@ def taken_over(
 
 
 def mount_owner(manifest: Manifest, live: LiveMount) -> str | None:
-    """Return the manifest that a mount belongs to: None: this one; empty: none.
-
-    A mount belongs to a manifest only if it carries both of our marks.
-    """
-    managed = live.options.get("managed_by") == fields.MANAGED_BY
-    owner = live.options.get("manifest", "") if managed else ""
+    """Return the manifest that a mount belongs to: None: this one; empty: none."""
+    owner = live.options.get("manifest", "")
     return None if owner == manifest.id else owner
 
 
