@@ -78,7 +78,7 @@ def write_evidence(folder: Path, evidence: Evidence) -> tuple[str, ...]:
     It becomes readable by its owner alone. An earlier evidence at its place is replaced.
 
     Raises:
-        Refused: there is something else at its place.
+        RefusedError: there is something else at its place.
         UsageError: it cannot be written there.
     """
     with Writing(folder) as writing:
@@ -93,7 +93,7 @@ class Writing:
         folder: where it goes.
 
     Raises:
-        Refused: there is something else at its place.
+        RefusedError: there is something else at its place.
         UsageError: it cannot be written there; so does every method.
     """
 
@@ -192,7 +192,7 @@ def check_folder(folder: Path) -> None:
     Call it before the logs are read: that may take long.
 
     Raises:
-        Refused: it holds something else, or is a file.
+        RefusedError: it holds something else, or is a file.
     """
     if not os.path.lexists(folder):
         return

@@ -276,7 +276,7 @@ class Scan:
         """Refuse a file that holds something, and no entry.
 
         Raises:
-            InvalidInput: it is such a file; says what it is.
+            InvalidInputError: it is such a file; says what it is.
         """
         if (opener.lines and not opener.proved) or known_format(opener.head):
             raise no_audit_log(name, opener.head)

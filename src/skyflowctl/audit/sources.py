@@ -86,7 +86,7 @@ class Sources:
         """Open one file's content.
 
         Raises:
-            InvalidInput: it cannot be opened.
+            InvalidInputError: it cannot be opened.
         """
         with _opened(file, self.stdin) as raw:
             stored = Stored(raw, digest=self.digest)
@@ -119,7 +119,7 @@ def open_sources(
 
     Raises:
         UsageError: no pattern, ``-`` twice, a folder, a pattern that matches nothing.
-        InvalidInput: a file is missing or cannot be read.
+        InvalidInputError: a file is missing or cannot be read.
     """
     if not patterns:
         raise UsageError(

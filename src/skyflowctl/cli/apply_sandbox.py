@@ -34,7 +34,7 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
     stage begins empty, and that is said.
 
     Raises:
-        InvalidInput: the manifest or a credential is invalid.
+        InvalidInputError: the manifest or a credential is invalid.
         VaultError: the named server cannot be read.
     """
     from skyflowctl.operations.dry_run import dry_run

@@ -39,7 +39,7 @@ class RowsEvidence:
         command: such as ``audit who``.
 
     Raises:
-        Refused: there is something else in the folder.
+        RefusedError: there is something else in the folder.
         UsageError: it cannot be written there; so does every method.
     """
 
@@ -154,7 +154,7 @@ def check_evidence(folder: str | None) -> None:
     """Refuse a folder that holds something else, before the logs are read.
 
     Raises:
-        Refused: it does.
+        RefusedError: it does.
     """
     if folder is not None:
         from skyflowctl.audit.evidence import check_folder
@@ -185,7 +185,7 @@ def keep_answer(
             ``last_used``) are the range.
 
     Raises:
-        Refused: there is something else in the folder.
+        RefusedError: there is something else in the folder.
         UsageError: it cannot be written there.
     """
     if folder is None:

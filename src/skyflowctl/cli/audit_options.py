@@ -185,7 +185,7 @@ def open_logs(patterns: Sequence[str], *, digest: bool = False) -> "Sources":
 
     Raises:
         UsageError: a pattern names nothing.
-        InvalidInput: a file cannot be read.
+        InvalidInputError: a file cannot be read.
     """
     from skyflowctl.audit.sources import open_sources
 

@@ -24,7 +24,7 @@ def writing() -> Iterator[None]:
     """Tell what writing to stdout meets from what reading a log meets.
 
     Raises:
-        ReaderGone: nobody reads it.
+        ReaderGoneError: nobody reads it.
         SkyflowctlError: it takes no more.
     """
     try:

@@ -26,7 +26,7 @@ def creds_dry_run(
 
     Raises:
         UsageError: the manifest has no such mount or role, or the engine refuses the ctx.
-        InvalidInput: the credential is invalid.
+        InvalidInputError: the credential is invalid.
     """
     from skyflowctl.operations.dry_run import mint_dry
 
@@ -66,8 +66,8 @@ def direct(
     Raises:
         UsageError: the manifest has no such mount or role, the ctx cannot be used, or
             the server that is named is the dev stack.
-        InvalidInput: the credential cannot be used.
-        Unhealthy: the token service gave no token.
+        InvalidInputError: the credential cannot be used.
+        UnhealthyError: the token service gave no token.
     """
     from skyflowctl.engine.ctx import CtxRule
     from skyflowctl.operations.creds_direct import mint_direct

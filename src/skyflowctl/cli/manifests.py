@@ -41,7 +41,7 @@ def load_named_manifest(flag_values: Sequence[str] | None, run: CommandRun) -> "
     Its warnings are shown on stderr.
 
     Raises:
-        InvalidInput: with every problem in it.
+        InvalidInputError: with every problem in it.
     """
     from skyflowctl.manifest.load import load_manifest as load
 
@@ -65,7 +65,7 @@ def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
 
     Raises:
         UsageError: it is no name and no path.
-        InvalidInput: a manifest was named and cannot be read.
+        InvalidInputError: a manifest was named and cannot be read.
     """
     from skyflowctl.operations.mounts import resolve_mount_path
 
@@ -193,7 +193,7 @@ def choose_mounts(
 
     Raises:
         UsageError: a name is no name and no path.
-        InvalidInput: the manifest is invalid.
+        InvalidInputError: the manifest is invalid.
     """
     from skyflowctl.operations.mounts import resolve_mount_path
     from skyflowctl.operations.targets import MountRef, declared_mounts

@@ -28,7 +28,7 @@ def confirm_registration(
     """Show what changes and have it confirmed.
 
     Raises:
-        Refused: it was not; where arguments would be lost, with the command that keeps them.
+        RefusedError: it was not; where arguments would be lost, with the command that keeps them.
     """
     text = f"{wanted.name} {wanted.version} {_what_changes(run, question)}"
     try:

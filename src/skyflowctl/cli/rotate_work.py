@@ -82,7 +82,7 @@ class RotateCommand:
         """Follow what the command line names, before a server or a person is asked.
 
         Raises:
-            UnresolvedReference: it leads to nothing.
+            UnresolvedReferenceError: it leads to nothing.
         """
         wishes = self.request.wishes
         for reference, subject in (
@@ -97,7 +97,7 @@ class RotateCommand:
         """Check the new credential that the command line names, before a person is asked.
 
         Raises:
-            InvalidInput: it is none that a mount may take.
+            InvalidInputError: it is none that a mount may take.
         """
         reference = self.request.wishes.credentials
         if reference is not None:
@@ -180,7 +180,7 @@ class RotateCommand:
         """Have it confirmed, where it is something to confirm.
 
         Raises:
-            Refused: it was not.
+            RefusedError: it was not.
         """
         verb = self.request.verb
         if verb is Verb.RETIRE and self.request.flags.now:

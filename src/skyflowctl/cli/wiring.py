@@ -104,7 +104,7 @@ def credentials_for(
     reference is ever resolved. ``allow_hosts`` are the values of ``--allow-host``.
 
     Raises:
-        Refused: it is a dev stack that is not known here.
+        RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
     from skyflowctl.cli.wiring_dev import credential_source
@@ -225,7 +225,7 @@ def confirm(question: str, run: CommandRun, *, yes: bool, no_input: bool) -> Non
     """Ask y/N on stderr; return only when the answer is yes.
 
     Raises:
-        Refused: the answer is no, or nobody can answer (no terminal, or ``--no-input``).
+        RefusedError: the answer is no, or nobody can answer (no terminal, or ``--no-input``).
     """
     if yes:
         return

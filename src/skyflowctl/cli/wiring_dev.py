@@ -77,7 +77,7 @@ def credential_source(
     other it is ``own``.
 
     Raises:
-        Refused: it is a dev server whose folder is not known here.
+        RefusedError: it is a dev server whose folder is not known here.
     """
     layout = dev_layout(gateway)
     if layout is None:
@@ -96,7 +96,7 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
     Raises:
         VaultError: the server serves no requests: it is sealed, a disaster recovery
             secondary, or in another such state.
-        Refused: it is a dev server whose folder is not known here.
+        RefusedError: it is a dev server whose folder is not known here.
     """
     from skyflowctl.devstack.recognise import DEV_HEADER, recognise
     from skyflowctl.vault.server_state import refuse_not_serving, server_state

@@ -77,7 +77,7 @@ def rotation_supply(
     """Return where new credentials come from; on the dev stack its stand-ins.
 
     Raises:
-        Refused: it is a dev stack that is not known here.
+        RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
     from skyflowctl.cli.wiring_dev import dev_layout

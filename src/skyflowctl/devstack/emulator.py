@@ -73,7 +73,7 @@ def failures_said() -> Iterator[None]:
     """Turn what goes wrong between us and the emulator into what the reader can do.
 
     Raises:
-        Unhealthy: the emulator does not answer, or refuses.
+        UnhealthyError: the emulator does not answer, or refuses.
     """
     try:
         yield

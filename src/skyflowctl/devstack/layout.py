@@ -156,7 +156,7 @@ class DevLayout:
         """Make the folders, closed to other users, and keep git away from them.
 
         Raises:
-            Refused: the folder is there already and another user's or not the dev
+            RefusedError: the folder is there already and another user's or not the dev
                 stack's, or what lies in it is.
             UsageError: it cannot be made.
         """
@@ -191,7 +191,7 @@ class DevLayout:
         """Refuse a folder that may not be used; one that is not there is no fault.
 
         Raises:
-            Refused: it is a link, another user's or not the dev stack's.
+            RefusedError: it is a link, another user's or not the dev stack's.
         """
         self.check_owner()
         if os.path.lexists(self.root) and not self.ours:
@@ -201,7 +201,7 @@ class DevLayout:
         """Refuse a folder that another user could have put there.
 
         Raises:
-            Refused: it is a link, no folder, or another user's.
+            RefusedError: it is a link, no folder, or another user's.
         """
         for folder in self._own_folders():
             self._check_one(folder)

@@ -18,7 +18,7 @@ def path_of(layout: DevLayout, part: str) -> Path:
     """Return the log file of ``openbao``, ``emulator`` or ``audit``.
 
     Raises:
-        Unhealthy: there is none, because the stack was never started.
+        UnhealthyError: there is none, because the stack was never started.
     """
     paths = {
         "openbao": layout.server_log,

@@ -31,7 +31,7 @@ def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> De
         environ: where another dev folder may be named.
 
     Raises:
-        Refused: it says that it is a dev server, and its folder does not know it. No
+        RefusedError: it says that it is a dev server, and its folder does not know it. No
             credential of yours may go there.
     """
     folders = [find_layout(environ)]

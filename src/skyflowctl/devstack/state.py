@@ -88,7 +88,7 @@ def locked(layout: DevLayout) -> Iterator[None]:
     """Hold the folder's lock: two commands never start or stop parts at once.
 
     Raises:
-        Refused: what lies there is not the dev stack's.
+        RefusedError: what lies there is not the dev stack's.
     """
     try:
         descriptor = open_private(layout.lock, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

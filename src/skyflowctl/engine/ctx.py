@@ -38,7 +38,7 @@ def check_ctx(ctx: object) -> Ctx:
     """Return the ctx as it was given.
 
     Raises:
-        InvalidCtx: it is no string of 1 to 512 printable characters, and no flat object
+        InvalidCtxError: it is no string of 1 to 512 printable characters, and no flat object
             of 1 to 16 keys and at most 4 KiB.
     """
     if isinstance(ctx, str):
@@ -65,7 +65,7 @@ class CtxPattern:
         """Return the pattern that the text means.
 
         Raises:
-            InvalidCtx: a ``*`` elsewhere than at the ends, or text that no ctx may hold.
+            InvalidCtxError: a ``*`` elsewhere than at the ends, or text that no ctx may hold.
         """
         _check_text(text, "the pattern")
         core = text.removeprefix("*")
@@ -100,7 +100,7 @@ class CtxRule:
             pattern: empty for none.
 
         Raises:
-            InvalidCtx: the pattern is none.
+            InvalidCtxError: the pattern is none.
         """
         effective = bool(pattern) if required is None else required
         return cls(effective, CtxPattern.parse(pattern) if pattern else None)
@@ -109,7 +109,7 @@ class CtxRule:
         """Accept a ctx that :func:`check_ctx` accepted, or None for a request without one.
 
         Raises:
-            InvalidCtx: the role refuses it.
+            InvalidCtxError: the role refuses it.
         """
         if ctx is None:
             if self.required:
@@ -131,7 +131,7 @@ def check_probe(rule: CtxRule, probe: object) -> None:
     """Accept what a role gives for trying it out: a ctx, or empty for none.
 
     Raises:
-        InvalidCtx: it breaks the rules of ctx or the role's own, or is missing where
+        InvalidCtxError: it breaks the rules of ctx or the role's own, or is missing where
             the role needs one.
     """
     if probe is None or probe == "":

@@ -77,7 +77,7 @@ class ExchangeSet:
         """Wait for a place and return a fresh token.
 
         Raises:
-            MintFailed: there is none.
+            MintFailedError: there is none.
         """
         async with self.place():
             return await self.exchange(credential, role_id, ctx)
@@ -87,7 +87,7 @@ class ExchangeSet:
         """Hold a place for one exchange around a block; see :class:`MintLimiter`.
 
         Raises:
-            MintFailed: there is no place.
+            MintFailedError: there is no place.
         """
         async with AsyncExitStack() as held:
             try:
@@ -106,7 +106,7 @@ class ExchangeSet:
         """Return a fresh token; the caller holds a place.
 
         Raises:
-            MintFailed: there is none.
+            MintFailedError: there is none.
         """
         try:
             asked = self._clock.now()

@@ -30,7 +30,7 @@ def read_key_file(directory: str, mount_point: str, path: str) -> Secret:
         path: what the request names: an absolute path.
 
     Raises:
-        UnreadableFile: the path is elsewhere, absent, forbidden, no regular file, no
+        UnreadableFileError: the path is elsewhere, absent, forbidden, no regular file, no
             text, larger than 64 KiB, or behind a symbolic link.
     """
     mount = _components(mount_point.strip("/"))

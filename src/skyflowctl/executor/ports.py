@@ -42,14 +42,14 @@ class CredentialSource(Protocol):
         Raises:
             skyflowctl.secretrefs.unresolved.UnresolvedReferenceError: there is none, or it
                 cannot be read here.
-            InvalidInput: it was read, and is no valid credential.
+            InvalidInputError: it was read, and is no valid credential.
         """
 
     def resolve(self, mount: str) -> Credential:
         """Return a mount's credential, checked in full.
 
         Raises:
-            InvalidInput: as for :meth:`identify`.
+            InvalidInputError: as for :meth:`identify`.
         """
 
 

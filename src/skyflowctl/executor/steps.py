@@ -97,7 +97,7 @@ def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> Non
     A value that is already the wanted one is that of a run that was killed.
 
     Raises:
-        Refused: a field has neither the value that the plan saw nor the wanted one.
+        RefusedError: a field has neither the value that the plan saw nor the wanted one.
     """
     if live is None:
         return  # the write itself says so
@@ -121,7 +121,7 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
     """Tune a mount and reload it: tuning alone leaves the old process running.
 
     Raises:
-        PartlyDone: a role that minted before does not mint any more.
+        PartlyDoneError: a role that minted before does not mint any more.
     """
     before = _minting(gateway, path)
     gateway.tune_mount(path, {"plugin_version": version})

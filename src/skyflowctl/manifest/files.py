@@ -27,7 +27,7 @@ def read_manifest(name: str) -> tuple[ManifestFile, str]:
     """Return a manifest file's source and text; ``-`` is standard input.
 
     Raises:
-        InvalidInput: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
+        InvalidInputError: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
     """
     if name == STDIN:
         source = ManifestFile(source_name(name), str(Path.cwd()))

@@ -32,7 +32,7 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
     """Return the text with every use replaced, and ``$${`` turned into ``${``.
 
     Raises:
-        BadInterpolation: a malformed use, an unset variable without default, a value
+        BadInterpolationError: a malformed use, an unset variable without default, a value
             that is no text, or a name that looks like a secret's: secrets enter a
             manifest as references only.
     """

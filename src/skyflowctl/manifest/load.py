@@ -34,7 +34,7 @@ def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> Loaded
         environ: the variables for ``${NAME}``.
 
     Raises:
-        InvalidInput: with every problem, in the order of the files and lines.
+        InvalidInputError: with every problem, in the order of the files and lines.
     """
     with _collector_paused():
         root = _read(files, environ)

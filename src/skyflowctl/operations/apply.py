@@ -104,7 +104,7 @@ def refuse_plan(planned: PlanResult) -> None:
     """Refuse a plan that may not be carried out as a whole.
 
     Raises:
-        Refused: with every reason.
+        RefusedError: with every reason.
     """
     if planned.refused:
         raise RefusedError.of(planned.refused)
@@ -119,7 +119,7 @@ def refuse_guarded_secrets(
         A warning for each path of which this login may not find out whether it is guarded.
 
     Raises:
-        Refused: with one problem for each path of a key that a control group guards.
+        RefusedError: with one problem for each path of a key that a control group guards.
     """
 
     def probed(path: str) -> Problem | GuardedError | None:
@@ -173,7 +173,7 @@ def apply(
         require_verified: a role that could not be tried afterwards is an error.
 
     Raises:
-        Refused: mounts may not be touched, all are to be skipped, or a control group guards
+        RefusedError: mounts may not be touched, all are to be skipped, or a control group guards
             a config that a credential is to be sent to; nothing was written.
     """
     refuse_plan(planned)

@@ -43,7 +43,7 @@ class Outputs:
             inputs: the logs and the manifest's files.
 
         Raises:
-            Refused: one of them is in the way.
+            RefusedError: one of them is in the way.
         """
         read = tuple(inputs)
         for flag, path in self._files():
@@ -60,7 +60,7 @@ class Outputs:
         """Refuse to write over anything but an earlier output of the same kind.
 
         Raises:
-            Refused: something else is in the way.
+            RefusedError: something else is in the way.
             UsageError: it cannot be looked at.
         """
         if self.evidence is not None:

@@ -89,7 +89,7 @@ def build_report(question: ReportRequest, sources: Sources) -> Report:
         sources: what ``question.logs`` name, digests taken.
 
     Raises:
-        InvalidInput: a log cannot be read.
+        InvalidInputError: a log cannot be read.
     """
     asked = ReportScope(
         since=question.since,

@@ -73,7 +73,7 @@ class Tail:
         """Hand the newest requests to ``show``, oldest first, then each as it comes.
 
         Raises:
-            InvalidInput: a log cannot be read.
+            InvalidInputError: a log cannot be read.
         """
         self._show = show
         for number, record in enumerate(self._scan):

@@ -45,9 +45,9 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
 
     Raises:
         UsageError: nothing is mounted there, or no engine of ours.
-        Refused: the mount has a credential, and another was given; or none at all.
+        RefusedError: the mount has a credential, and another was given; or none at all.
         RevokedKeyError: a cut-off of this mount revoked the key, and it is not allowed.
-        Conflict: somebody else wrote meanwhile.
+        ConflictError: somebody else wrote meanwhile.
     """
     with not_found_is_usage_error(path):
         live = gateway.engine_config(path)

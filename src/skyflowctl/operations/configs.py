@@ -58,7 +58,7 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
 
     Raises:
         UsageError: nothing is mounted there, no engine of ours, or one without verify.
-        InvalidInput: the mount has no credential yet.
+        InvalidInputError: the mount has no credential yet.
     """
     with not_found_is_usage_error(path), naming_cut_off(gateway, path):
         gateway.engine_config(path)

@@ -67,8 +67,8 @@ class ManifestCredentials:
         """Return a mount's credential as a service account.
 
         Raises:
-            UnresolvedReference: there is none, or it cannot be read here.
-            InvalidInput: it was read, and is no valid credential.
+            UnresolvedReferenceError: there is none, or it cannot be read here.
+            InvalidInputError: it was read, and is no valid credential.
         """
         declared = self._mounts[mount]
         try:

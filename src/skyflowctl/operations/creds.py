@@ -20,8 +20,8 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
 
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
-        InvalidInput: the mount has no credential.
-        Unhealthy: the token service refused, or did not answer.
+        InvalidInputError: the mount has no credential.
+        UnhealthyError: the token service refused, or did not answer.
     """
     with (
         not_found_is_usage_error(path),

@@ -55,8 +55,8 @@ def mint_direct(
 
     Raises:
         UsageError: the ctx breaks the rule.
-        InvalidInput: the tokenURI is not allowed.
-        Unhealthy: the token service refused, redirected or did not answer.
+        InvalidInputError: the tokenURI is not allowed.
+        UnhealthyError: the token service refused, redirected or did not answer.
     """
     _check(account, ctx, rule, allowed_hosts)
     options: dict[str, Any] = {"role_ids": [role_id]}

@@ -36,7 +36,7 @@ class DevCredentials:
         A role that was added since ``dev up`` so works at once.
 
         Raises:
-            Unhealthy: the emulator does not run.
+            UnhealthyError: the emulator does not run.
         """
         sync_accounts(self._layout, self._manifest)
 
@@ -48,7 +48,7 @@ class DevCredentials:
         """Return the generated credential.
 
         Raises:
-            Unhealthy: the emulator does not run.
+            UnhealthyError: the emulator does not run.
         """
         text = account_credential(self._layout, self._manifest, mount)
         fields = json.loads(text.reveal())
@@ -66,7 +66,7 @@ def dev_management(
     no reference of a manifest is resolved, and no proxy is asked.
 
     Raises:
-        Unhealthy: the emulator was never started in this folder with a Management API.
+        UnhealthyError: the emulator was never started in this folder with a Management API.
     """
     part = load_state(layout).emulator
     if part is None or not layout.skyflow_operator_token.exists():

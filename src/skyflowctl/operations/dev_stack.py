@@ -80,7 +80,7 @@ def running_dev_target(layout: DevLayout, state: DevState) -> "Target":
     """Return the running server as a target, with its operator's token.
 
     Raises:
-        Unhealthy: it does not run.
+        UnhealthyError: it does not run.
     """
     from skyflowctl.vault.target import Target
 
@@ -121,7 +121,7 @@ def account_credential(
     the manifest, and takes away all others.
 
     Raises:
-        Unhealthy: the emulator does not run.
+        UnhealthyError: the emulator does not run.
     """
     part = load_state(layout).emulator
     if part is None:
@@ -230,7 +230,7 @@ def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
     was removed, or its marker does not match any more.
 
     Raises:
-        Refused: the folder is a link or another user's.
+        RefusedError: the folder is a link or another user's.
     """
     layout = find_layout(environ)
     layout.check_owner()
@@ -244,7 +244,7 @@ def reset(environ: Mapping[str, str]) -> bool:
     """End the stack and delete everything that it generated; False when there was nothing.
 
     Raises:
-        Refused: the folder is not one that the dev stack made.
+        RefusedError: the folder is not one that the dev stack made.
     """
     import shutil
 
@@ -270,7 +270,7 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with which bao, vault clients and Skyflow SDKs reach the stack.
 
     Raises:
-        Unhealthy: it does not run.
+        UnhealthyError: it does not run.
     """
     layout = find_layout(environ)
     layout.check()

@@ -151,7 +151,7 @@ def dry_run(
         on_event: told of every step of the apply.
 
     Raises:
-        InvalidInput: a reference leads to what is no valid credential.
+        InvalidInputError: a reference leads to what is no valid credential.
         VaultError: the server as a whole cannot be read.
     """
     planned = _planned(manifest, credentials, gateway, options, parallelism)
@@ -227,7 +227,7 @@ def mint_dry(
     Raises:
         UsageError: the manifest has no such mount, it names no credential, or the engine
             refuses the role or the ctx.
-        InvalidInput: the credential is bad.
+        InvalidInputError: the credential is bad.
     """
     wanted = next((one for one in manifest.mounts if one.name == mount), None)
     if wanted is None or wanted.credentials is None:

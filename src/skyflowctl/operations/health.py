@@ -139,7 +139,7 @@ def health(
             serves; all together have 60, or six of it if that is more. None: no limit.
 
     Raises:
-        NamespaceMissing: nothing is well or unwell in a namespace that does not exist.
+        NamespaceMissingError: nothing is well or unwell in a namespace that does not exist.
     """
     try:
         with within(deadline):

@@ -45,7 +45,7 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
         force: replace a file that is there.
 
     Raises:
-        Refused: the file is there, and ``force`` is not given. Nothing was written.
+        RefusedError: the file is there, and ``force`` is not given. Nothing was written.
         UsageError: it cannot be written there, or is no name of a file.
     """
     _check_name(path)

@@ -103,7 +103,7 @@ def plan(
         parallelism: how many requests run at once.
 
     Raises:
-        InvalidInput: every mount of the plan has an invalid credential; where another mount
+        InvalidInputError: every mount of the plan has an invalid credential; where another mount
             is left, it is a warning of the plan.
         UsageError: ``options`` names a mount or key that the manifest lacks.
         VaultError: the server as a whole cannot be read.
@@ -134,7 +134,7 @@ def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
     """Refuse a version that the server could not start; one request, only where it matters.
 
     Raises:
-        InvalidInput: a mount is to be enabled with, or moved to, a version that is not in
+        InvalidInputError: a mount is to be enabled with, or moved to, a version that is not in
             the catalog. Where this login may not read the catalog, the server decides.
     """
     plugin = manifest.plugin
@@ -232,7 +232,7 @@ def _look(
     """Learn each mount's credential; one that is invalid does not stop the others.
 
     Raises:
-        InvalidInput: every mount's is invalid; with all of their problems.
+        InvalidInputError: every mount's is invalid; with all of their problems.
     """
     identities: dict[str, CredentialIdentity | None] = {}
     reasons: dict[str, str] = {}

@@ -247,7 +247,7 @@ def reload_mounts(
     The catalog has the new entry already, so no failure is "nothing was written".
 
     Raises:
-        PartlyDone: a mount does not run it, or the server refused its reload; those after it
+        PartlyDoneError: a mount does not run it, or the server refused its reload; those after it
             were not reloaded.
         PendingError: the server holds the reload until somebody else approves it.
     """

@@ -102,9 +102,9 @@ def register_plugin(
         server never tells an entry's environment, so one that is given counts as a change.
 
     Raises:
-        Refused: ``confirm`` said no; nothing was written.
-        Unhealthy: the server could not start the plugin.
-        InvalidInput: the plugin reports another version than the one given.
+        RefusedError: ``confirm`` said no; nothing was written.
+        UnhealthyError: the server could not start the plugin.
+        InvalidInputError: the plugin reports another version than the one given.
     """
     present = gateway.catalog.read(wanted.name, wanted.version)
     if present is not None and present.file_missing:

@@ -68,7 +68,7 @@ def posture(
     this login may not read is a finding. A server that is sealed or silent is one as well.
 
     Raises:
-        Forbidden: the login is none, or may not even ask what it may do.
+        ForbiddenError: the login is none, or may not even ask what it may do.
         VaultError: the answers are no server's.
     """
     return run_checks(gather(gateway, question, connect=connect, clock=clock))

@@ -31,7 +31,7 @@ def exercised(
 
     Raises:
         UsageError: a pattern names nothing.
-        InvalidInput: a file cannot be read, or no entry with a time is in any.
+        InvalidInputError: a file cannot be read, or no entry with a time is in any.
     """
     sources = open_sources(patterns, stdin=stdin, digest=False)
     used: set[tuple[str, str]] = set()

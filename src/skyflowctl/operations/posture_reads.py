@@ -43,8 +43,8 @@ def or_not_read(read: Callable[[], T], path: str, *capabilities: str) -> T | Not
         capabilities: what a policy has to grant there.
 
     Raises:
-        Sealed: the whole server is sealed.
-        ServerUnreachable: the whole server does not answer.
+        SealedError: the whole server is sealed.
+        ServerUnreachableError: the whole server does not answer.
     """
     try:
         return read()

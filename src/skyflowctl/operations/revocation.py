@@ -18,7 +18,7 @@ def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[s
     """Stop where the manifest protects a mount and its path was not given as well.
 
     Raises:
-        Refused: with the word that is missing.
+        RefusedError: with the word that is missing.
     """
     if _protected(path, manifest) and path not in {one.strip("/") for one in allowed}:
         raise RefusedError(
@@ -52,7 +52,7 @@ def revoke(
         delete_keys: have the operator delete them, too.
 
     Raises:
-        Refused: keys are to be deleted, and no operator is named.
+        RefusedError: keys are to be deleted, and no operator is named.
         SkyflowctlError: the mount could not be cut off.
     """
     operator, warnings = _operator(subject, supply, needed=delete_keys)
@@ -118,7 +118,7 @@ def _operator(
     """Return who is asked about the keys; nothing that fails here holds the cut-off back.
 
     Raises:
-        Refused: keys are to be deleted, and nobody is named who may.
+        RefusedError: keys are to be deleted, and nobody is named who may.
         UsageError: the command line itself is wrong.
     """
     try:

@@ -57,7 +57,7 @@ class SkyflowKeys:
         """Have a key made.
 
         Raises:
-            InvalidInput: what Skyflow made is not what a mount may take.
+            InvalidInputError: what Skyflow made is not what a mount may take.
         """
         return self.linting.check(self.api.create_key(client_id), "the key that Skyflow made")
 

@@ -31,7 +31,7 @@ class CredentialLinter:
             where: its position in the user's file.
 
         Raises:
-            InvalidInput: with every finding.
+            InvalidInputError: with every finding.
         """
         try:
             account, warnings = parse_service_account(
@@ -73,7 +73,7 @@ def resolve_successor(reference: Reference, subject: str) -> Secret:
     """Return what a reference leads to.
 
     Raises:
-        UnresolvedReference: it leads to nothing; the text names the reference.
+        UnresolvedReferenceError: it leads to nothing; the text names the reference.
     """
     try:
         return resolve(reference.scheme, reference.target)

@@ -37,7 +37,7 @@ class Broker:
         """Return the unix socket behind an id.
 
         Raises:
-            NoStorage: nothing was announced within 5 seconds.
+            NoStorageError: nothing was announced within 5 seconds.
         """
         try:
             async with asyncio.timeout(_WAIT_SECONDS):

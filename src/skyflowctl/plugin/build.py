@@ -110,7 +110,7 @@ def build_launcher(
 
     Raises:
         UsageError: the folder, the name or the interpreter's path cannot be used.
-        Refused: a library is missing, its compiled files cannot be written, another
+        RefusedError: a library is missing, its compiled files cannot be written, another
             launcher has this environment, or the file is there with other bytes.
     """
     _check(plugin_dir, name, python)
@@ -148,7 +148,7 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
     """Refuse if another launcher in the folder loads the same installation.
 
     Raises:
-        Refused: there is one, built when the installation was another.
+        RefusedError: there is one, built when the installation was another.
     """
     own = repr(next(module for module in modules if module[0] == "skyflowctl.engine"))
     for other in sorted(folder.iterdir()):
@@ -171,7 +171,7 @@ def find_modules() -> tuple[Module, ...]:
     """Return what the plugin may import: dotted names with their folder or file.
 
     Raises:
-        Refused: a library of the plugin is not installed.
+        RefusedError: a library of the plugin is not installed.
     """
     return tuple(_find(name) for name in (*_LIBRARIES, *_OWN))
 
@@ -275,7 +275,7 @@ def _write(path: Path, text: str) -> None:
     """Write a new file at once and whole; leave an equal one as it is.
 
     Raises:
-        Refused: there is one with other bytes.
+        RefusedError: there is one with other bytes.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

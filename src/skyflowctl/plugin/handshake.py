@@ -43,7 +43,7 @@ def read_handshake(environ: Mapping[str, str]) -> Handshake:
     """Return what the server put into the environment.
 
     Raises:
-        NotStartedByServer: the server's cookie is missing.
+        NotStartedByServerError: the server's cookie is missing.
         HandshakeError: the server speaks another protocol, or no mutual TLS.
     """
     name, value = _COOKIE

@@ -84,7 +84,7 @@ def open_nodes(
         patience: for a node that does not answer as it should.
 
     Raises:
-        Refused: nodes that nobody named, that do not answer, or a list of nodes that this
+        RefusedError: nodes that nobody named, that do not answer, or a list of nodes that this
             login may not read.
         VaultError: the server cannot be asked.
     """
@@ -258,7 +258,7 @@ class Cluster:
         """Refuse, unless the user goes on without these nodes.
 
         Raises:
-            Refused: with all of them.
+            RefusedError: with all of them.
         """
         if problems and not self._lenient:
             raise RefusedError.of(problems)
@@ -290,7 +290,7 @@ class Cluster:
                 this command has had, which that to its own write is part of.
 
         Raises:
-            NodeDisagrees: a node answers otherwise, late, or not at all.
+            NodeDisagreesError: a node answers otherwise, late, or not at all.
             VaultError: the nodes cannot be listed any more.
         """
         index = index or self._world.gateway.transport.newest_index
@@ -325,7 +325,7 @@ class Cluster:
         """Return the ways to nodes that joined meanwhile.
 
         Raises:
-            NodeDisagrees: one of them was never named.
+            NodeDisagreesError: one of them was never named.
         """
         listed = self._world.gateway.nodes()
         if any(door.only for door in self._doors) and len(listed) < 2:

@@ -33,7 +33,7 @@ def verify_and_commit(
     """Prove, watch and commit a written rotation; what fails is rolled back.
 
     Raises:
-        Ending: it was rolled back, or could not be; everything is told in it.
+        RotationAborted: it was rolled back, or could not be; everything is told in it.
     """
     held = _Held(written.id, written.version)
     run.heartbeat.keep(
@@ -126,7 +126,7 @@ def _committed_already(run: RotationSession, written: CutOver, error: VaultError
     """Return the rotation as it is if it is committed after all.
 
     Raises:
-        Ending: somebody else's write or rollback stands, and is not touched.
+        RotationAborted: somebody else's write or rollback stands, and is not touched.
         VaultError: ``error``: what is written still is not committed.
     """
     live = run.look()

@@ -89,8 +89,8 @@ def write(
     """Make the new credential live; ``broken`` are the roles that none can mint.
 
     Raises:
-        Refused: the engine did not take it, or somebody else was first.
-        Ending: nobody can tell whether it was written; the rotation is left open.
+        RefusedError: the engine did not take it, or somebody else was first.
+        RotationAborted: nobody can tell whether it was written; the rotation is left open.
         SkyflowctlError: it is surely not written.
     """
     run.check_stop()

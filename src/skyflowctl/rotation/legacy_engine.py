@@ -23,8 +23,8 @@ def rotate(run: RotationSession, config: LiveConfig, source: KeySource | None) -
     """Replace the credential; what fails afterwards is undone with the previous one.
 
     Raises:
-        Refused: there is no way back, or the new credential is not to be taken.
-        Ending: it was written back, or could not be.
+        RefusedError: there is no way back, or the new credential is not to be taken.
+        RotationAborted: it was written back, or could not be.
     """
     live, new, previous = _proved(run, config, source)
     run.check_stop()
@@ -58,7 +58,7 @@ def _proved(
     """Return what is live, the new credential and the way back; nothing is written.
 
     Raises:
-        Refused: one of them is not what it must be, or does not mint.
+        RefusedError: one of them is not what it must be, or does not mint.
     """
     source = _checked(run, config, source)
     with run.step(StepName.LINT) as found:
@@ -139,8 +139,8 @@ def _go_back(
     """Write the previous credential back, and end the run.
 
     Raises:
-        Refused: the engine refused the new one, and the old one was never replaced.
-        Ending: what is live now is told in it.
+        RefusedError: the engine refused the new one, and the old one was never replaced.
+        RotationAborted: what is live now is told in it.
     """
     if isinstance(cause, _NOES) and _is_not_live(run, new):
         raise words.not_taken(run.path, cause) from cause

@@ -59,7 +59,7 @@ def prove_new(run: RotationSession, live: LiveTokens, new: NewCredential) -> Non
     """Mint with the candidate for every role, from here; the tokens are thrown away.
 
     Raises:
-        Refused: a role that the live credential mints does not mint, none does, or nobody
+        RefusedError: a role that the live credential mints does not mint, none does, or nobody
             answers.
     """
     service = run.world.token_service
@@ -86,7 +86,7 @@ def prove_previous(run: RotationSession, live: LiveTokens, previous: NewCredenti
     """Hold the way back against what is live, and mint with it for every role that mints.
 
     Raises:
-        Refused: it is another key or account than the live one, or it does not mint.
+        RefusedError: it is another key or account than the live one, or it does not mint.
     """
     with run.step(StepName.PROVE) as found:
         if live.key_id and previous.key_id != live.key_id:

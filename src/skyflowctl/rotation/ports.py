@@ -35,8 +35,8 @@ class FromReference(Protocol):
         """Return it, linted in full.
 
         Raises:
-            InvalidInput: it was read, and is no valid credential; every finding at once.
-            UnresolvedReference: it cannot be read here.
+            InvalidInputError: it was read, and is no valid credential; every finding at once.
+            UnresolvedReferenceError: it cannot be read here.
         """
 
 

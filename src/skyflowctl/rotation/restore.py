@@ -27,7 +27,7 @@ def roll_back(
     """Make the credential live again that this rotation replaced, and end the run.
 
     Raises:
-        Ending: always: rolled back; or left open, because nobody answers or nothing is
+        RotationAborted: always: rolled back; or left open, because nobody answers or nothing is
             kept; or refused, because somebody else's later write stands.
     """
     problems = _problems(run, cause)

@@ -66,7 +66,7 @@ def take_snapshot(run: RotationSession, *, claim: bool = True) -> LiveSnapshot:
         claim: False: only look, an open rotation may be somebody's.
 
     Raises:
-        Refused: somebody is at it.
+        RefusedError: somebody is at it.
         VaultError: it cannot be read, or no engine of ours is there.
     """
     with run.step(StepName.RESUME) as found:

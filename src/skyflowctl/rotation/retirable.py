@@ -47,7 +47,7 @@ def retirement(job: RotationJob, config: LiveConfig, history: _History) -> Retir
     """Return what a mount's rotation left behind once it is over; None: no key.
 
     Raises:
-        Refused: there is none to retire, or not yet.
+        RefusedError: there is none to retire, or not yet.
     """
     rotation = config.rotation
     if rotation is None or not config.configured:

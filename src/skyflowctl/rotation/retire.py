@@ -138,7 +138,7 @@ class _Retirement:
         """Return what is left of the old keys, as Skyflow and the engine tell it.
 
         Raises:
-            Refused: nobody named an operator token, and there is a copy to destroy.
+            RefusedError: nobody named an operator token, and there is a copy to destroy.
         """
         if self._operator is None:
             kept = [key for key in found.keys if key.kept]
@@ -171,7 +171,7 @@ class _Retirement:
         """Wait until the old tokens are over; False: they were.
 
         Raises:
-            Refused: they are not and nobody wants to wait, or the run was interrupted.
+            RefusedError: they are not and nobody wants to wait, or the run was interrupted.
         """
         ends = self._ends(found)
         if ends is None or self._world.clock.now() >= ends:
@@ -200,7 +200,7 @@ class _Retirement:
         """Prove on every node, now, that tokens are minted with the new key.
 
         Raises:
-            Refused: a node does not say so, or cannot be asked.
+            RefusedError: a node does not say so, or cannot be asked.
         """
         with self._recorder.step(StepName.VERIFY_NODES) as step:
             try:
@@ -233,7 +233,7 @@ class _Retirement:
         """Leave out keys of long ago by which another mount lives.
 
         Raises:
-            Refused: one lives by the key that was replaced last.
+            RefusedError: one lives by the key that was replaced last.
         """
         if not any(one.at_skyflow for one in left):
             return left
@@ -270,7 +270,7 @@ class _Retirement:
         """Have Skyflow delete a key, unless somebody has made one live again.
 
         Raises:
-            Refused: the rotation or the live key is another one than before.
+            RefusedError: the rotation or the live key is another one than before.
         """
         if self._operator is None:
             return

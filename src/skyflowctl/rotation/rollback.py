@@ -56,7 +56,7 @@ def _target(run: RotationSession, seen: LiveSnapshot, wanted: int | None) -> Cre
     """Return the entry to make live, which may be live already.
 
     Raises:
-        Refused: there is none.
+        RefusedError: there is none.
     """
     history = dict(seen.history or {})
     if wanted is not None:
@@ -112,7 +112,7 @@ def _finish(
     gone back to.
 
     Raises:
-        Ending: a node is not proved. The rollback stands.
+        RotationAborted: a node is not proved. The rollback stands.
     """
     operator = run.world.operator
     behind = clean_up(run, nodes, target.key_id, seen.written, operator)

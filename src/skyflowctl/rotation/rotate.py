@@ -131,7 +131,7 @@ def _last(run: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
     """Return the credential for whose service account a key is made.
 
     Raises:
-        Refused: the mount has never had one.
+        RefusedError: the mount has never had one.
     """
     if seen.last is None:
         raise words.nothing_live(run.path, run.job.name, seen.config.revoked)
@@ -164,7 +164,7 @@ def _record(run: RotationSession, attempt: PendingRotation, listed: list[str]) -
     """Record which keys there are before one is created.
 
     Raises:
-        Refused: an earlier release of the engine records nothing after a cut-off.
+        RefusedError: an earlier release of the engine records nothing after a cut-off.
     """
     try:
         record_intent(run, attempt, {"rotation_keys": listed})
@@ -205,8 +205,8 @@ def lint(
     """Return the new credential, checked in full and against what the mount has had.
 
     Raises:
-        InvalidInput: it is no valid credential, or cannot be read.
-        Refused: it is live already, was live before, or is of another account.
+        InvalidInputError: it is no valid credential, or cannot be read.
+        RefusedError: it is live already, was live before, or is of another account.
     """
     config = seen.config
     with run.step(StepName.LINT) as found:

@@ -103,7 +103,7 @@ class RotationSession:
         """Begin nothing new once it was asked to stop.
 
         Raises:
-            Refused: it was.
+            RefusedError: it was.
         """
         if self.world.stopping():
             raise words.stopped(self.path)
@@ -150,7 +150,7 @@ def opened_nodes(run: RotationSession) -> Iterator[Cluster]:
     """Open the ways to every node; what they warn of is kept.
 
     Raises:
-        Refused: a node cannot be asked.
+        RefusedError: a node cannot be asked.
     """
     with open_nodes(run.world, run.job) as nodes:
         try:

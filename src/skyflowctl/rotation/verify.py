@@ -31,7 +31,7 @@ def verify_candidate(
         The roles that neither credential can mint.
 
     Raises:
-        Refused: by the rules of :func:`compare_role_results`, or a canary is no role.
+        RefusedError: by the rules of :func:`compare_role_results`, or a canary is no role.
     """
     with run.step(StepName.PROVE) as found:
         live = live_report(run.gateway, run.path) if config.configured else None
@@ -55,7 +55,7 @@ def compare_role_results(
     because it got no clear answer, a failure of the new one refuses.
 
     Raises:
-        Refused: it lacks a role, mints nothing, or got no clear answer.
+        RefusedError: it lacks a role, mints nothing, or got no clear answer.
     """
     failed = {name: proof for name, proof in new.items() if not proof.ok}
     for name, proof in failed.items():

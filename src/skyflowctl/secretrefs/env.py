@@ -15,7 +15,7 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
         environ: where it is looked up; this process's environment by default.
 
     Raises:
-        UnresolvedReference: it is not set (``reference-unset``), or blank.
+        UnresolvedReferenceError: it is not set (``reference-unset``), or blank.
     """
     value = (os.environ if environ is None else environ).get(name)
     if value is None:

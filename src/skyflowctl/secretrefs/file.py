@@ -16,7 +16,7 @@ def read(path: str) -> Secret:
         path: absolute; the manifest's loader has put its own folder in front.
 
     Raises:
-        UnresolvedReference: there is no such file, or it is no regular file, not
+        UnresolvedReferenceError: there is no such file, or it is no regular file, not
             readable, larger than 64 KiB, empty, or no UTF-8 text.
     """
     raw = _content(path)

@@ -15,7 +15,7 @@ def read(service: str, username: str) -> Secret:
     """Return an entry's password.
 
     Raises:
-        UnresolvedReference: there is no usable keyring (``keyring-unavailable``, which
+        UnresolvedReferenceError: there is no usable keyring (``keyring-unavailable``, which
             names the backend), or it has no such entry.
     """
     backend = _backend()
@@ -76,7 +76,7 @@ def stored(service: str, username: str) -> Secret | None:
     """Return an entry that :func:`store` wrote, or None.
 
     Raises:
-        UnresolvedReference: the keyring cannot be used.
+        UnresolvedReferenceError: the keyring cannot be used.
     """
     found = _done(lambda backend: backend.get_password(service, username))
     return Secret(str(found)) if found else None
@@ -86,7 +86,7 @@ def store(service: str, username: str, secret: Secret) -> None:
     """Write or replace an entry.
 
     Raises:
-        UnresolvedReference: the keyring cannot be used.
+        UnresolvedReferenceError: the keyring cannot be used.
     """
     _done(lambda backend: backend.set_password(service, username, secret.reveal()))
 
@@ -95,7 +95,7 @@ def forget(service: str, username: str) -> None:
     """Remove an entry; a missing one is no error.
 
     Raises:
-        UnresolvedReference: the keyring cannot be used.
+        UnresolvedReferenceError: the keyring cannot be used.
     """
     if stored(service, username) is not None:
         _done(lambda backend: backend.delete_password(service, username))

@@ -21,7 +21,7 @@ def resolve(scheme: str, target: Sequence[str]) -> Secret:
         target: the scheme's parts: (absolute path,), (variable,) or (service, username).
 
     Raises:
-        UnresolvedReference: it leads to no secret; its code says why.
+        UnresolvedReferenceError: it leads to no secret; its code says why.
     """
     if scheme == "server_file":
         raise ServerFileReferenceError(

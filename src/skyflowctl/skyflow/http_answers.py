@@ -30,8 +30,8 @@ def read_answer(answer: HttpAnswer, token_uri: str) -> Exchange:
         token_uri: what was asked, for naming where a redirect leads.
 
     Raises:
-        TokenServiceRefused: a status of 400 or more, or no token.
-        TokenServiceUnreachable: a redirect.
+        TokenServiceRefusedError: a status of 400 or more, or no token.
+        TokenServiceUnreachableError: a redirect.
     """
     request_id = request_id_of(answer)
     if 300 <= answer.status < 400:

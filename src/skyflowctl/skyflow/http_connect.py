@@ -34,7 +34,7 @@ async def open_connection(
     """Return a connection whose certificate was verified against ``host``.
 
     Raises:
-        ConnectFailed: with the reason, naming the host (or the proxy) and its port.
+        ConnectFailedError: with the reason, naming the host (or the proxy) and its port.
     """
     try:
         if proxy is None:

@@ -81,7 +81,7 @@ class HttpConnection(asyncio.Protocol):
         The caller that is cancelled here must :meth:`abort` the connection.
 
         Raises:
-            ConnectionBroken: it ended, or what came is not HTTP.
+            ConnectionBrokenError: it ended, or what came is not HTTP.
         """
         assert self._transport is not None
         self._head, self._untouched = None, True

@@ -81,8 +81,8 @@ class HttpTokenService:
         and the whole answer.
 
         Raises:
-            TokenServiceRefused: the service said no. Never retried.
-            TokenServiceUnreachable: there was no answer in time, or a redirect.
+            TokenServiceRefusedError: the service said no. Never retried.
+            TokenServiceUnreachableError: there was no answer in time, or a redirect.
         """
         try:
             async with asyncio.timeout(deadline):

@@ -53,7 +53,7 @@ class Findings:
         """Stop here if there is any error.
 
         Raises:
-            InvalidCredential: with every error found so far.
+            InvalidCredentialError: with every error found so far.
         """
         errors = tuple(finding for finding in self._all if finding.level == "error")
         if errors:

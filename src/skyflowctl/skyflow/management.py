@@ -61,7 +61,7 @@ def host_for(token_uri: str, *, named: str = "") -> str:
 
     Raises:
         UsageError: ``named`` is not ``HOST:PORT``.
-        Refused: nobody named a host, and the tokenURI leads to none of Skyflow's.
+        RefusedError: nobody named a host, and the tokenURI leads to none of Skyflow's.
     """
     if named:
         try:
@@ -88,8 +88,8 @@ class ManagementApi:
     Redirects are refused. Listing and deleting are tried again when a try fails in
     passing; creating only while nothing has left this machine.
 
-    Every call raises a :class:`skyflowctl.errors.SkyflowctlError`: NotPermitted (401,
-    403), Refused (404 and other refusals), Unreachable (429, 5xx, no answer, an answer
+    Every call raises a :class:`skyflowctl.errors.SkyflowctlError`: NotPermittedError (401,
+    403), RefusedError (404 and other refusals), UnreachableError (429, 5xx, no answer, an answer
     that is none). May be used by several threads at once, not within an event loop.
 
     Args:
@@ -101,7 +101,7 @@ class ManagementApi:
         deadline: seconds that a call may take, all its tries together.
 
     Raises:
-        InvalidInput: the token or the account id cannot stand in a header.
+        InvalidInputError: the token or the account id cannot stand in a header.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class ManagementApi:
         """Have a key made, and return the whole credentials.json; it is told this once.
 
         Raises:
-            Unreachable: with the code ``key-may-exist`` when the request left and its
+            UnreachableError: with the code ``key-may-exist`` when the request left and its
                 answer did not arrive whole.
         """
         problems = self._problems(f"create a key for {client_id}")

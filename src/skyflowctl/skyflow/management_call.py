@@ -85,8 +85,8 @@ class ManagementClient:
         """Return the answer to a call; try again where that is safe and can help.
 
         Raises:
-            Unsent: every try failed before anything left.
-            Unanswered: the last try left and was not answered.
+            RequestNotSentError: every try failed before anything left.
+            RequestLostError: the last try left and was not answered.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self.deadline

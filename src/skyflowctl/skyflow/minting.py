@@ -158,9 +158,9 @@ class Minter:
             ctx: the context to bind into the token, or None.
 
         Raises:
-            TokenServiceRefused: the service said no, or answered what is no token.
-            TokenServiceUnreachable: no answer in time.
-            TokenUriRefused: the tokenURI is not allowed; nothing was sent.
+            TokenServiceRefusedError: the service said no, or answered what is no token.
+            TokenServiceUnreachableError: no answer in time.
+            HostRefusedError: the tokenURI is not allowed; nothing was sent.
         """
         account = credential.account
         self._check_host(account.token_uri)

@@ -49,7 +49,7 @@ def normalise(text: Secret) -> NormalKey:
     """Check a private key in full and return its canonical form.
 
     Raises:
-        InvalidKey: no unencrypted RSA key of an accepted size can be read from it.
+        InvalidKeyError: no unencrypted RSA key of an accepted size can be read from it.
     """
     label, body = _key_block(text.reveal())
     pem = f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"

@@ -82,7 +82,7 @@ def parse_service_account(
         now: the time against which the key's validity is judged.
 
     Raises:
-        InvalidCredential: with every error that could be found; no finding holds a
+        InvalidCredentialError: with every error that could be found; no finding holds a
             part of the credential.
     """
     findings = Findings()
@@ -107,7 +107,7 @@ def load_trusted(text: str) -> ServiceAccount:
     """Return a credential that :meth:`ServiceAccount.to_json` wrote, without a new lint.
 
     Raises:
-        InvalidCredential: it is not in that form (a damaged store).
+        InvalidCredentialError: it is not in that form (a damaged store).
     """
     try:
         stored = json.loads(text)

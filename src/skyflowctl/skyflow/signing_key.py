@@ -48,7 +48,7 @@ class SigningKey:
         """Return the key after the check: its size, its parts' arithmetic, one signature.
 
         Raises:
-            InvalidKey: it is no unencrypted RSA key of 2048 to 4096 bits, or broken.
+            InvalidKeyError: it is no unencrypted RSA key of 2048 to 4096 bits, or broken.
         """
         key = _load(pem.reveal().encode())
         # The size comes first: arithmetic with a giant key takes long.
@@ -65,7 +65,7 @@ class SigningKey:
         """Return a key that went through :meth:`parse` before, without checking again.
 
         Raises:
-            InvalidKey: it is no unencrypted RSA key at all.
+            InvalidKeyError: it is no unencrypted RSA key at all.
         """
         return cls(_load(pem.reveal().encode()))
 

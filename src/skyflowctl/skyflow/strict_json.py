@@ -28,7 +28,7 @@ def read_object(text: str, findings: Findings) -> dict[str, Any]:
         findings: takes a warning when raw line ends inside strings were accepted.
 
     Raises:
-        InvalidCredential: the text is no JSON object; the one finding says why, and
+        InvalidCredentialError: the text is no JSON object; the one finding says why, and
             where, and repeats nothing of the text.
     """
     _check_text(text, findings)

@@ -66,8 +66,8 @@ class TokenService(Protocol):
             deadline: seconds that the whole exchange may take.
 
         Raises:
-            TokenServiceRefused: the service said no. Never retried.
-            TokenServiceUnreachable: there was no answer in time.
+            TokenServiceRefusedError: the service said no. Never retried.
+            TokenServiceUnreachableError: there was no answer in time.
         """
 
     async def aclose(self) -> None:

@@ -74,7 +74,7 @@ def check_token_uri(uri: str, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS) -
         allowed_hosts: ``host:port`` of every token service that may be asked.
 
     Raises:
-        HostNotAllowed: the host is not among them.
+        HostNotAllowedError: the host is not among them.
         ValueError: the form is wrong. The text reads on after "tokenURI" and repeats no
             part of the URI.
     """

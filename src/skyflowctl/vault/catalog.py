@@ -68,7 +68,7 @@ def compare(live: LiveMount, entries: Iterable[CatalogEntry]) -> RunningMount:
 
 
 class Catalog:
-    """Secrets plugins of one server. Every method raises ``failures.VaultError``."""
+    """Secrets plugins of one server. Every method raises ``errors.VaultError``."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -217,8 +217,8 @@ class Connection:
             with_token: False for questions that need no login.
 
         Raises:
-            NotSent: there was no connection.
-            Lost: there was one, and no answer.
+            NotSentError: there was no connection.
+            NoResponseError: there was one, and no answer.
         """
         adapter = self._adapter(address, with_token)
         try:
@@ -332,7 +332,7 @@ def _received(answer: requests.Response) -> Received:
     """Read an answer to its end.
 
     Raises:
-        Lost: it has none in time, is too large, or is malformed.
+        NoResponseError: it has none in time, is too large, or is malformed.
     """
     try:
         content = read_body(answer.raw)

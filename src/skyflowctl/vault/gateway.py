@@ -128,9 +128,9 @@ class Gateway:
                 :meth:`tune_mount`, what the API keeps under ``config``.
 
         Raises:
-            SilentlyIgnored: the server took the request and not all of its values.
-            BadRequest: the type is unknown, the plugin is broken.
-            PathInUse: something else than what was sent is mounted there.
+            SilentlyIgnoredError: the server took the request and not all of its values.
+            BadRequestError: the type is unknown, the plugin is broken.
+            PathInUseError: something else than what was sent is mounted there.
         """
         return mounting.enable(self.transport, path, fields)
 
@@ -144,7 +144,7 @@ class Gateway:
                 ``audit_non_hmac_request_keys``, ``audit_non_hmac_response_keys`` …
 
         Raises:
-            SilentlyIgnored: the server took the request and not all of its values.
+            SilentlyIgnoredError: the server took the request and not all of its values.
         """
         return mounting.tune(self.transport, path, fields)
 
@@ -170,7 +170,7 @@ class Gateway:
         """Return a mount's config where the mount's type is not known to be ours.
 
         Raises:
-            NotAnEngine: what answers at that path is something else (measured on kv: 404
+            NotAnEngineError: what answers at that path is something else (measured on kv: 404
                 without a text, or other fields).
         """
         try:
@@ -198,10 +198,10 @@ class Gateway:
             cas: the version that must be live; 0: none yet; None: no check.
 
         Raises:
-            Conflict: the check was lost, and the live config is not what was sent.
+            ConflictError: the check was lost, and the live config is not what was sent.
             RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
-            SilentlyIgnored: an engine that answers nothing did not keep what was sent.
-            TokenServiceFailed: the engine tried the credential, and it does not mint.
+            SilentlyIgnoredError: an engine that answers nothing did not keep what was sent.
+            TokenServiceFailedError: the engine tried the credential, and it does not mint.
         """
         body = _with_cas(fields, cas)
         try:
@@ -231,7 +231,7 @@ class Gateway:
         """Say that a rotation is done, and return it; again it answers the same.
 
         Raises:
-            Conflict: the mount's rotation is another one, or it has written nothing.
+            ConflictError: the mount's rotation is another one, or it has written nothing.
         """
         return rotating.commit(self.transport, path, rotation_id)
 
@@ -249,7 +249,7 @@ class Gateway:
         forward again. ``credential_version`` None means the one before it.
 
         Raises:
-            Conflict: another one is live, or what is wanted is destroyed.
+            ConflictError: another one is live, or what is wanted is destroyed.
             RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
         """
         body: dict[str, Any] = {"cas_credential_version": cas_credential_version}
@@ -263,7 +263,7 @@ class Gateway:
         """Destroy a kept credential; one that is destroyed already is no error.
 
         Raises:
-            Conflict: it is the live one, or the way back of an open rotation.
+            ConflictError: it is the live one, or the way back of an open rotation.
         """
         rotating.destroy(self.transport, path, credential_version)
 
@@ -296,7 +296,7 @@ class Gateway:
         """Patch or create a role and return the engine's answer (``version``).
 
         Raises:
-            Conflict: the check was lost, and the live role is not what was sent.
+            ConflictError: the check was lost, and the live role is not what was sent.
         """
         where = role_path(path, "roles", name)
         try:

@@ -129,7 +129,7 @@ class HvacTransport:
         A node that cannot be reached, or lags behind, is told at once and not waited for.
 
         Raises:
-            RedirectRefused: the user never named this address, so it gets no token.
+            RedirectRefusedError: the user never named this address, so it gets no token.
             UsageError: it is no address.
         """
         address = check_address(address)

@@ -143,7 +143,7 @@ class MemoryServer:
         """Mount an engine.
 
         Raises:
-            Refusal: the path is in use, or the type is not in the catalog.
+            HttpError: the path is in use, or the type is not in the catalog.
         """
         for used in self.mounts:
             if (path + "/").startswith(used + "/") or (used + "/").startswith(path + "/"):
@@ -165,7 +165,7 @@ class MemoryServer:
         """Change a mount's entry in place; unknown fields are taken and ignored.
 
         Raises:
-            Refusal: nothing is mounted there, or the plugin version is unknown.
+            HttpError: nothing is mounted there, or the plugin version is unknown.
         """
         entry = self.mounts[path].entry
         if "plugin_version" in body:

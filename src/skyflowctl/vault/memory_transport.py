@@ -81,7 +81,7 @@ class MemoryTransport:
         """Refuse any address: there is one node, and it has none.
 
         Raises:
-            RedirectRefused: always.
+            RedirectRefusedError: always.
         """
         raise unnamed_host("GET", "", address, "the server is in this process")
 

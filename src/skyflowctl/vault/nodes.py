@@ -53,7 +53,7 @@ def identify_node(transport: Transport) -> NodeIdentity:
     """Ask a node who it is; ``sys/health`` is always answered at the spot.
 
     Raises:
-        RedirectRefused: it answers no request itself.
+        RedirectRefusedError: it answers no request itself.
         VaultError: it does not answer.
     """
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
@@ -92,7 +92,7 @@ def verify_at(transport: Transport, path: str, index: str, *, itself: bool = Tru
         itself: the node may pass the request to no other.
 
     Raises:
-        Busy: the node is not there yet.
+        BusyError: the node is not there yet.
         VaultError: it does not answer, or its engine has nothing to verify.
     """
     headers = _headers(index, itself=itself)
@@ -134,7 +134,7 @@ def try_creds_at(
     """Read a role's token at one node, and drop it.
 
     Raises:
-        BadRequest: ``mount not configured``, what is hoped for after a cut-off.
+        BadRequestError: ``mount not configured``, what is hoped for after a cut-off.
         VaultError: anything else that kept it from giving one.
     """
     where, headers = f"{path}/creds/{role}", _headers(index, itself=itself)

@@ -265,7 +265,7 @@ def _locked(path: Path) -> Iterator[int]:
     """Hold a file that is this user's alone against every other process.
 
     Raises:
-        Refused: it is a link, another user's, or open to others.
+        RefusedError: it is a link, another user's, or open to others.
     """
     with contextlib.ExitStack() as stack:
         try:

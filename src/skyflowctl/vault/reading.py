@@ -194,7 +194,7 @@ def check_role_kept(
     """Read a role back whose write was answered with nothing, as a basic engine does.
 
     Raises:
-        SilentlyIgnored: a field is not as it was sent.
+        SilentlyIgnoredError: a field is not as it was sent.
     """
     live = read_role(transport, path, name)
     ignored = ["the role"] if live is None else decode.role_differences(live, fields)
@@ -209,7 +209,7 @@ def check_config_kept(
     """The same for a config; of a credential only where the engine tells its identity.
 
     Raises:
-        SilentlyIgnored: a field is not as it was sent.
+        SilentlyIgnoredError: a field is not as it was sent.
     """
     live = read_config(transport, path)
     if live.configured:

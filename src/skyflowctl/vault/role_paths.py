@@ -8,7 +8,7 @@ def role_path(path: str, branch: str, name: str) -> str:
     """Return the path of one role; a name with a slash or dots would be another path.
 
     Raises:
-        BadRoleName: it is no name.
+        BadRoleNameError: it is no name.
     """
     if not is_name(name):
         raise BadRoleNameError(

@@ -115,7 +115,7 @@ def confirm_basic_write(
     """Read back what a basic engine was to keep; a new credential ends a marked cut-off.
 
     Raises:
-        SilentlyIgnored: a field is not as it was sent.
+        SilentlyIgnoredError: a field is not as it was sent.
     """
     kept = reading.check_config_kept(transport, path, fields)
     if "credentials_json" in fields:

@@ -96,7 +96,7 @@ class Transport(Protocol):
         """Return a transport that asks one node of the cluster alone.
 
         Raises:
-            RedirectRefused: the user never named this address.
+            RedirectRefusedError: the user never named this address.
         """
 
     def request(

@@ -222,7 +222,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     """Show the plan on stderr and have it confirmed; an empty one needs no word.
 
     Raises:
-        Refused: it leaves mounts out.
+        RefusedError: it leaves mounts out.
         _NotConfirmedError: it was not confirmed.
     """
     from skyflowctl.cli.render.plan import plan_json, show_plan

@@ -42,7 +42,7 @@ class ControlApi:
         """Answer one request; ``path`` holds the segments behind ``/_emu/``.
 
         Raises:
-            Refusal: 400 for a bad body, 404 for an unknown path, account or key.
+            HttpError: 400 for a bad body, 404 for an unknown path, account or key.
         """
         fields = Fields.parse(body)
         match path:

@@ -39,7 +39,7 @@ def read_vault(
         body: the request's body.
 
     Raises:
-        Refusal: 401 for the token, 403 for its role, 404 for what is not there.
+        HttpError: 401 for the token, 403 for its role, 404 for what is not there.
     """
     state.counters.data_requests += 1
     configured = state.vaults.get(vault_id)

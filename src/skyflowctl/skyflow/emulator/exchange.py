@@ -47,7 +47,7 @@ def exchange_token(
     """Return a bearer token for the assertion, and log the exchange either way.
 
     Raises:
-        Refusal: the rules refuse it.
+        HttpError: the rules refuse it.
     """
     try:
         grant = check_exchange(request, state.accounts, own_uris, state.now())
@@ -120,7 +120,7 @@ def bearer_claims(state: EmulatorState, token: str) -> Mapping[str, Any]:
     """Return the claims of a bearer token that this emulator issued.
 
     Raises:
-        Refusal: 401, the token is not of this emulator, or expired.
+        HttpError: 401, the token is not of this emulator, or expired.
     """
     try:
         parsed = jwt.split_token(token)

@@ -26,7 +26,7 @@ class Fields:
         """Read a request's body; an empty one has no fields.
 
         Raises:
-            Refusal: 400, the body is no JSON object.
+            HttpError: 400, the body is no JSON object.
         """
         try:
             values = json.loads(raw.decode()) if raw else {}

@@ -59,8 +59,8 @@ class InProcessTokenService:
         account that names none.
 
         Raises:
-            TokenServiceRefused: the rules, or an injected fault, say no.
-            TokenServiceUnreachable: an injected fault leaves the exchange unanswered.
+            TokenServiceRefusedError: the rules, or an injected fault, say no.
+            TokenServiceUnreachableError: an injected fault leaves the exchange unanswered.
         """
         request = ExchangeForm(JWT_BEARER, assertion.reveal(), scope)
         request_id = new_request_id()

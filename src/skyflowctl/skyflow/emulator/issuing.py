@@ -53,7 +53,7 @@ class KeyIssuer:
             delay: seconds until the token service knows the key.
 
         Raises:
-            Refusal: 404, the account is not known (any more).
+            HttpError: 404, the account is not known (any more).
         """
         self._known(client_id)
         # A thread: making a key takes a moment in which exchanges must go on.

@@ -46,7 +46,7 @@ def split_token(text: str) -> ParsedToken:
     """Take a token apart.
 
     Raises:
-        MalformedToken: not three parts of canonical base64url, or header or claims
+        MalformedTokenError: not three parts of canonical base64url, or header or claims
             are no JSON object, name a key twice or hold a number that JSON has not.
     """
     if len(text) > MAX_LENGTH:

@@ -64,7 +64,7 @@ def check_exchange(
         now: the service's time.
 
     Raises:
-        Refusal: 400 for a bad request, 401 for a bad assertion or role.
+        HttpError: 400 for a bad request, 401 for a bad assertion or role.
     """
     scope = parse_scope(request.scope)
     assertion = _parsed_assertion(request)
@@ -86,7 +86,7 @@ def parse_scope(scope: object) -> tuple[str, ...] | None:
     elsewhere. A text without any item asks for all, like no scope.
 
     Raises:
-        Refusal: 400, the scope is no text or an item is not ``role:<id>``.
+        HttpError: 400, the scope is no text or an item is not ``role:<id>``.
     """
     if scope is None:
         return None

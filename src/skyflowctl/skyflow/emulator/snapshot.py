@@ -23,7 +23,7 @@ def restore(state: EmulatorState, saved: object) -> None:
     """Put back what :func:`snapshot_json` returned.
 
     Raises:
-        Refusal: it is something else.
+        HttpError: it is something else.
     """
     fields = Fields(saved)
     for client_id, values in fields.mapping("accounts").items():
@@ -64,7 +64,7 @@ def read_key_fields(key_id: str, fields: Fields) -> AccountKey:
     """Return the key that these fields describe; ``public_key`` is PEM.
 
     Raises:
-        Refusal: 400, a field is unknown or of another type.
+        HttpError: 400, a field is unknown or of another type.
     """
     key = AccountKey(
         key_id=key_id,
@@ -81,7 +81,7 @@ def read_vault_fields(vault_id: str, fields: Fields) -> GuardedVault:
     """Return the vault that these fields describe.
 
     Raises:
-        Refusal: 400, a field is unknown or of another type.
+        HttpError: 400, a field is unknown or of another type.
     """
     vault = GuardedVault(
         vault_id=vault_id,
