@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from skyflowctl.errors import PartlyDoneError, Problem, os_reason
 from skyflowctl.operations.plugins import Registration, file_digest
 from skyflowctl.plugin.build import check_plugin_folder, is_launcher
 from skyflowctl.plugin.launcher import CHECK
-from skyflowctl.vault.catalog import REGISTER_WANTED, RunningMount, compare
+from skyflowctl.vault.catalog import REGISTER_WANTED, RunningMount, compare, completed
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
@@ -76,7 +76,7 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
         check_plugin_folder(directory, "the plugin directory is looked into on this host", fix)
     listed = [entry for entry in gateway.catalog.list() if entry.name == name]
     try:
-        entries = [_whole(gateway, entry) for entry in listed]
+        entries = [completed(gateway.catalog, entry) for entry in listed]
     except ForbiddenError:
         if directory is not None:
             raise
@@ -106,14 +106,6 @@ def running_problems(mounts: Sequence[RunningMount]) -> tuple[Problem, ...]:
         for one in mounts
         if one.fault
     )
-
-
-def _whole(gateway: Gateway, entry: CatalogEntry) -> CatalogEntry:
-    """Return the entry with its command and arguments, which the list leaves out."""
-    read = gateway.catalog.read(entry.name, entry.version)
-    if read is None:
-        return entry
-    return replace(entry, command=read.command, args=read.args, file_missing=read.file_missing)
 
 
 def _checked(entry: CatalogEntry, directory: Path | None) -> CatalogFile:
@@ -207,7 +199,7 @@ def plan_prune(gateway: Gateway, directory: Path) -> PrunePlan:
         VaultError: the catalog or the mounts cannot be read; nothing is known to be unused.
     """
     check_plugin_folder(directory, "launchers are removed on this host")
-    entries = [_whole(gateway, one) for one in gateway.catalog.list() if not one.builtin]
+    entries = [completed(gateway.catalog, one) for one in gateway.catalog.list() if not one.builtin]
     running = {live.running_sha256 for live in gateway.list_mounts().values()}
     unused, kept = [], []
     for path in sorted(directory.iterdir()):

@@ -25,6 +25,7 @@ from skyflowctl.posture.facts import (
 from skyflowctl.posture.grants import reach_of
 from skyflowctl.posture.model import PostureReport
 from skyflowctl.rotation.schedule import due_reason
+from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import SealedError, ServerUnreachableError, UninitializedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount
@@ -169,12 +170,11 @@ class _Gathering:
         if isinstance(found, NotRead):
             return found
         ours = [entry for entry in found if entry.name == self.question.plugin_name]
-        return tuple(self._with_file(entry) for entry in ours)
+        return tuple(self._completed(entry) for entry in ours)
 
-    def _with_file(self, entry: CatalogEntry) -> CatalogEntry:
-        read = or_not_read(lambda: self.gateway.catalog.read(entry.name, entry.version), "", "read")
-        missing = isinstance(read, CatalogEntry) and read.file_missing
-        return replace(entry, file_missing=missing)
+    def _completed(self, entry: CatalogEntry) -> CatalogEntry:
+        read = or_not_read(lambda: completed(self.gateway.catalog, entry), "", "read")
+        return entry if isinstance(read, NotRead) else read
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
         mounted = or_not_read(self.gateway.list_mounts, "sys/mounts", "read")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
@@ -156,6 +156,14 @@ class Catalog:
         self._transport.request(
             "PUT", "sys/plugins/reload/backend", body=body, idempotent=True, fresh=True
         )
+
+
+def completed(catalog: Catalog, entry: CatalogEntry) -> CatalogEntry:
+    """Return a listed entry with what the list leaves out: command, arguments, file."""
+    read = catalog.read(entry.name, entry.version)
+    if read is None:
+        return entry
+    return replace(entry, command=read.command, args=read.args, file_missing=read.file_missing)
 
 
 def _entry(raw: Mapping[str, Any]) -> CatalogEntry:
