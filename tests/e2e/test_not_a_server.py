@@ -299,7 +299,8 @@ def test_case_30_a_socket_without_permission_says_so(tmp_path: Path):
     path = "/tmp/skyflowctl-case-30.sock"
     code = (
         "import os, encodings.idna, netrc\n"
-        "from skyflowctl.vault.connection import Connection, NotSentError\n"
+        "from skyflowctl.vault.connection import Connection\n"
+        "from skyflowctl.vault.connection_errors import NotSentError\n"
         "from skyflowctl.vault.target import Target\n"
         "os.setuid(65534)\n"
         "try:\n"

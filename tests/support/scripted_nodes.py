@@ -15,7 +15,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.rotation.cluster import Cluster, open_nodes
 from skyflowctl.rotation.model import Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies
-from skyflowctl.vault.connection import NotSentError
+from skyflowctl.vault.connection_errors import NotSentError
 from skyflowctl.vault.errors import VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host

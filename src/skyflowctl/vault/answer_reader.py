@@ -23,7 +23,7 @@ from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import make_reply
 
 if TYPE_CHECKING:
-    from skyflowctl.vault.connection import NoResponseError
+    from skyflowctl.vault.connection_errors import NoResponseError
 
 
 class AnswerReader:

@@ -35,7 +35,8 @@ from skyflowctl.vault.wrapping import given_up, is_delivered
 
 if TYPE_CHECKING:
     from skyflowctl.secret import Secret
-    from skyflowctl.vault.connection import Connection, NotSentError
+    from skyflowctl.vault.connection import Connection
+    from skyflowctl.vault.connection_errors import NotSentError
 
 RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
@@ -281,7 +282,7 @@ class HvacTransport:
 
     def _try(self, call: OutgoingRequest, patience: RetryBudget) -> Try:
         """Send once, following redirects to named hosts."""
-        from skyflowctl.vault.connection import NoResponseError, NotSentError
+        from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
 
         number = self._current
         address = self._addresses[number]
@@ -374,7 +375,7 @@ class HvacTransport:
 
     def _ask_health(self, address: str) -> ServerAnswer | None:
         """Ask an address for its health, without the token; None: no answer."""
-        from skyflowctl.vault.connection import NoResponseError, NotSentError
+        from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
 
         try:
             raw = self._connection().send(
