@@ -37,6 +37,9 @@ class Source:
         one = load_trusted(text.reveal())
         return Credential(CredentialIdentity(one.client_id, one.key_id), text)
 
+    def prepare_apply(self):
+        pass
+
 
 def manifest(*role_ids: str):
     roles = tuple(p.role(f"r{n}", role_id=one) for n, one in enumerate(role_ids))

@@ -240,6 +240,9 @@ class FakeCredentials:
         text = json.dumps({"clientID": who.client_id, "keyID": who.key_id, "privateKey": "k"})
         return Credential(who, Secret(text))
 
+    def prepare_apply(self):
+        """Nothing is needed."""
+
 
 class FakeReplacer:
     """A replacer that only writes; ``calls`` is what it was asked: (word, mount, path, key)."""

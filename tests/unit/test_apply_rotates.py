@@ -80,6 +80,9 @@ class Source:
     def resolve(self, mount):
         return Credential(self.identity, self.text)
 
+    def prepare_apply(self):
+        pass
+
     @property
     def identity(self):
         one = load_trusted(self.text.reveal())

@@ -31,6 +31,9 @@ class Source:
         one = load_trusted(self.text.reveal())
         return Credential(CredentialIdentity(one.client_id, one.key_id), self.text)
 
+    def prepare_apply(self):
+        pass
+
 
 @pytest.fixture
 def rig():

@@ -54,6 +54,9 @@ class RealCredentials:
         made = account(clientID=who.client_id, keyID=who.key_id)
         return Credential(CredentialIdentity(made.client_id, made.key_id), made.to_json())
 
+    def prepare_apply(self):
+        pass
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):

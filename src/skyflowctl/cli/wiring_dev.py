@@ -135,6 +135,9 @@ class NoCredentials:
             code="dev-stack-named",
         )
 
+    def prepare_apply(self) -> None:
+        """Do nothing: there is nothing that could mint."""
+
 
 def refuse_direct() -> UsageError:
     """Return the error of ``creds --direct`` where the dev stack is the server."""

@@ -1,7 +1,7 @@
 """Where an apply gets a mount's credential from, and how it replaces one that is live."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from skyflowctl.errors import Problem
 from skyflowctl.planner.identity import CredentialIdentity
@@ -52,13 +52,8 @@ class CredentialSource(Protocol):
             InvalidInputError: as for :meth:`identify`.
         """
 
-
-@runtime_checkable
-class PreparesApply(Protocol):
-    """A credential source that has to be told before an apply writes, but not of a plan."""
-
     def prepare_apply(self) -> None:
-        """Do what the credentials of this manifest need in order to mint.
+        """Do what these credentials need in order to mint; called before an apply writes.
 
         Raises:
             SkyflowctlError: it cannot be done; nothing was written to the server.

@@ -6,7 +6,7 @@ from typing import Literal
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
-from skyflowctl.executor.ports import CredentialSource, PreparesApply, Replacer
+from skyflowctl.executor.ports import CredentialSource, Replacer
 from skyflowctl.executor.proof import VerifiedRole, unverified, verify_roles
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import action_mount_path
@@ -178,8 +178,7 @@ def apply(
     """
     refuse_plan(planned)
     unknown = refuse_guarded_secrets(planned, gateway, parallelism)
-    if isinstance(credentials, PreparesApply):
-        credentials.prepare_apply()
+    credentials.prepare_apply()
     outcome = execute(
         planned.plan,
         gateway,

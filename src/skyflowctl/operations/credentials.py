@@ -63,6 +63,9 @@ class ManifestCredentials:
         account = self.account(mount)
         return Credential(_identity(account), account.to_json())
 
+    def prepare_apply(self) -> None:
+        """Do nothing: Skyflow has these keys already."""
+
     def account(self, mount: str) -> ServiceAccount:
         """Return a mount's credential as a service account.
 

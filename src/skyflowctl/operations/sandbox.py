@@ -57,6 +57,9 @@ class SandboxCredentials:
         """Return a mount's credential; see ``CredentialSource``."""
         return self.manifest[mount]
 
+    def prepare_apply(self) -> None:
+        """Do nothing: the sandbox's token service trusts these keys from the start."""
+
 
 def sandbox_credentials(
     manifest: Manifest, source: CredentialSource, live: LiveState
