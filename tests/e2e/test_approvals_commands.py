@@ -197,6 +197,29 @@ def test_an_apply_sends_no_key_to_a_guarded_config_and_writes_nothing(place, kee
     assert watcher.keys() == []
 
 
+def test_an_apply_of_several_mounts_names_the_guarded_one_and_applies_the_others(
+    place, keep, manifest
+):
+    flags = manifest("mounts:\n", SPARE, "Purchase workflow", "Buying")
+    token = place.operator(guarded("skyflow/spare/*"))
+    try:
+        with Watcher(place) as watcher:
+            applied = place.run(token, "apply", "-y", *flags, *keep, check=3)
+        assert applied["status"] == "partial"
+        assert codes(applied) == ["guarded_secret"]
+        assert "skyflow/spare/config" in applied["errors"][0]["summary"]
+        assert "server_file" in applied["errors"][0]["fix"]
+        found = results(applied)
+        assert found["skyflow/spare/config"] == "failed"
+        assert found["sys/mounts/skyflow/spare"] == "skipped"
+        assert found["skyflow/purchase/config"] == "done"
+        assert "skyflow/spare/" not in place.api("GET", "sys/mounts")[1]["data"]
+        assert place.waiting() == {}
+        assert watcher.keys() == []
+    finally:
+        place.api("DELETE", "sys/mounts/skyflow/spare")
+
+
 def test_a_first_credential_is_not_sent_to_a_guarded_config(place, keep, tmp_path):
     place.api("POST", "sys/mounts/skyflow/spare", {"type": "skyflow"})
     token = place.operator(guarded("skyflow/spare/config"))

@@ -14,7 +14,7 @@ from support.transports import FakeTransport
 from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.fields import FieldType
 from skyflowctl.engine.storage import MemoryStorage
-from skyflowctl.errors import RefusedError
+from skyflowctl.errors import ExitCode, RefusedError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.token_service import TokenServiceOnDemand
@@ -161,20 +161,62 @@ def test_an_apply_probes_the_configs_of_several_mounts_at_once():
     assert applied(GuardedServer()).status == "ok"
 
 
-def test_an_apply_names_every_guarded_config_and_writes_nothing():
+def test_an_apply_names_every_guarded_config_and_applies_the_other_mounts():
     server = GuardedServer("skyflow/order/config", "skyflow/stock/config")
-    with pytest.raises(RefusedError) as told:
-        applied(server)
-    assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
-    assert ["order" in one.summary for one in told.value.problems] == [True, False]
-    assert server.writes() == []
+    done = applied(server)
+    assert (done.status, done.exit_code) == ("partial", ExitCode.PARTIAL)
+    assert [one.code for one in done.problems] == ["guarded_secret"] * 2
+    assert ["order" in one.summary for one in done.problems] == [True, False]
+    assert all("server_file" in one.fix for one in done.problems)
+    assert {one.mount for one in done.verified} == {"pay"}
+    results = {one.action.path: one.result for one in done.outcome.results}
+    assert results["skyflow/pay/config"] == "done"
+    for name in ("order", "stock"):
+        assert results[f"skyflow/{name}/config"] == "failed"
+        assert results[f"sys/mounts/skyflow/{name}"] == "skipped"
+    assert [path for _, path in server.writes() if "order" in path or "stock" in path] == []
 
 
-def test_an_apply_that_replaces_keys_names_every_guarded_proof_and_writes_nothing():
+def test_an_apply_that_replaces_keys_names_every_guarded_proof_and_replaces_the_other():
     server = GuardedServer("skyflow/order/config/verify", "skyflow/stock/config/verify")
     assert applied(server).status == "ok"
     before = server.writes()
-    with pytest.raises(RefusedError) as told:
-        applied(server, 2)
-    assert [one.code for one in told.value.problems] == ["guarded_secret"] * 2
-    assert server.writes() == before
+    done = applied(server, 2)
+    assert (done.status, done.exit_code) == ("partial", ExitCode.PARTIAL)
+    assert [one.code for one in done.problems] == ["guarded_secret"] * 2
+    assert {path for _, path in server.writes()[len(before) :]} == {"skyflow/pay/config"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (parked.secret_refused("POST", "m/config"), RefusedError),
+        (error_for(403, ("permission denied",), method="POST", path="m/config"), ForbiddenError),
+    ],
+)
+def test_an_apply_of_mounts_that_take_no_key_writes_nothing(error, kind):
+    """Nothing else was asked, so it is refused as a whole."""
+
+    class Closed(FakeServer):
+        def refuse_guarded(self, method: str, path: str) -> None:
+            raise error
+
+    server = Closed()
+    with pytest.raises(kind) as told:
+        applied(server)
+    assert len(told.value.problems) == 3
+    assert server.writes() == []
+
+
+def test_a_config_that_this_login_may_not_write_stops_no_other_mount():
+    class Closed(FakeServer):
+        def refuse_guarded(self, method: str, path: str) -> None:
+            if path == "skyflow/order/config":
+                raise error_for(403, ("permission denied",), method=method, path=path)
+
+    server = Closed()
+    done = applied(server)
+    assert (done.exit_code, [one.code for one in done.problems]) == (3, ["forbidden"])
+    results = {one.action.path: one.result for one in done.outcome.results}
+    assert (results["skyflow/pay/config"], results["skyflow/order/config"]) == ("done", "failed")
+    assert [path for _, path in server.writes() if "order" in path] == []

@@ -8,9 +8,10 @@ the server itself: the same command run again plans what is left.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from types import MappingProxyType
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.executor.events import (
@@ -47,6 +48,7 @@ def execute(
     parallelism: int = 10,
     on_event: ApplyListener | None = None,
     stop: Stop | None = None,
+    refused: Mapping[str, SkyflowctlError] = MappingProxyType({}),
 ) -> ApplyOutcome:
     """Carry out a plan and return what became of each action; no failure is raised.
 
@@ -58,9 +60,10 @@ def execute(
         parallelism: how many actions run at once.
         on_event: told of every step, from worker threads, one call at a time.
         stop: asked before every action; those that have begun are finished.
+        refused: by mount, why no key may be sent to it; nothing of that mount is changed.
     """
     tools = StepContext(gateway, credentials, replacer)
-    run = _Run(tools, on_event or _ignore, stop or Stop())
+    run = _Run(tools, on_event or _ignore, stop or Stop(), refused)
     numbered = list(enumerate(plan.actions))
     with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
         for kind in ObjectKind:
@@ -90,9 +93,16 @@ def _wait_for(futures: Sequence[Future[None]]) -> None:
 class _Run:
     """One run's state; every method may be called from any worker thread."""
 
-    def __init__(self, tools: StepContext, listener: ApplyListener, stop: Stop) -> None:
+    def __init__(
+        self,
+        tools: StepContext,
+        listener: ApplyListener,
+        stop: Stop,
+        refused: Mapping[str, SkyflowctlError],
+    ) -> None:
         self._tools = tools
         self._listener = listener
+        self._refused = refused
         self._lock = threading.Lock()
         self._failed: dict[str, ObjectKind] = {}
         self._pending: dict[str, ObjectKind] = {}
@@ -107,7 +117,7 @@ class _Run:
         A mount that somebody else changed takes no further part.
         """
         names = {action.mount for action in plan.actions}
-        unsettled = {*self._failed, *self._pending, *self.overwritten}
+        unsettled = {*self._failed, *self._pending, *self._refused, *self.overwritten}
         found = overwritten_settings(plan, self._tools.gateway, names - unsettled)
         self.overwritten |= found
         self._failed |= dict.fromkeys(found, ObjectKind.MOUNT)
@@ -137,6 +147,7 @@ class _Run:
         started = time.monotonic()
         recorder = WriteRecorder(self._tools.gateway.transport)
         try:
+            self._check_refused(action)
             said = run_step(action, replace(self._tools, gateway=Gateway(recorder)))
         except PendingError as error:
             self._tell(ActionPending(action, error.problems[0]))
@@ -157,6 +168,11 @@ class _Run:
             warnings=warnings,
             sent_by_run=recorder.sent_by_run,
         )
+
+    def _check_refused(self, action: Action) -> None:
+        """Raise why the key of an action may not be sent, if it may not."""
+        if error := self._refused.get(action.mount):
+            raise error
 
     def _reason_to_wait(self, action: Action) -> Problem | None:
         with self._lock:
@@ -180,6 +196,7 @@ class _Run:
             )
         with self._lock:
             failed = self._failed.get(action.mount)
+            refused = self._refused.get(action.mount)
             bad_upgrade = self._bad_upgrade
         if bad_upgrade and _upgrades(action):
             return Problem(
@@ -187,6 +204,16 @@ class _Run:
                 f"not begun: the upgrade of {bad_upgrade} failed, and no other mount follows it",
                 "the same may happen to this mount, which serves as before",
                 "mend what the other error names, then run the same command again",
+            )
+        if refused:
+            if action.needs_credential:
+                return None  # this one says why
+            why, *_ = refused.problems
+            return Problem(
+                "mount-failed",
+                f"skipped: the key of {action.mount} cannot be sent, so nothing is changed there",
+                why.why or why.summary,
+                why.fix,
             )
         # Roles do not depend on each other; an upgrade does on the mount's other fields.
         if failed and (failed is not action.kind or failed is ObjectKind.MOUNT):

@@ -1,5 +1,6 @@
 """``apply``: carry out a plan that somebody has seen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType
-from skyflowctl.vault.errors import GuardedError
+from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.workers import Workers
@@ -110,36 +111,42 @@ def refuse_plan(planned: PlanResult) -> None:
         raise RefusedError.of(planned.refused)
 
 
-def refuse_guarded_secrets(
+_Unsendable = GuardedError | ForbiddenError
+
+
+def _probe_guards(
     planned: PlanResult, gateway: Gateway, parallelism: int
-) -> tuple[Problem, ...]:
-    """Refuse a plan that would show a key to the approvers of a request.
+) -> tuple[Mapping[str, _Unsendable], tuple[Problem, ...]]:
+    """Find out to which mounts no key may be sent, before one is sent to any.
 
     Returns:
-        A warning for each path of which this login may not find out whether it is guarded.
+        By mount, why; and a warning for each path of which this login may not find out
+        whether it is guarded.
 
     Raises:
-        RefusedError: with one problem for each path of a key that a control group guards.
+        RefusedError: the plan changes no other mount, and approvers would see the keys.
+        ForbiddenError: it changes no other mount, and this login may not write these.
     """
 
-    def probed(path: str) -> Problem | GuardedError | None:
+    def probed(action: Action) -> tuple[str, list[Problem] | _Unsendable]:
+        paths = secret_paths(action_mount_path(action), verified=_is_verified(action, planned))
         try:
-            return gateway.transport.refuse_guarded("POST", path)
-        except GuardedError as error:
-            return error
+            found = [gateway.transport.refuse_guarded("POST", path) for path in paths]
+        except (GuardedError, ForbiddenError) as error:
+            return action.mount, error
+        return action.mount, [one for one in found if one]
 
-    paths = dict.fromkeys(
-        path
-        for action in planned.plan.actions
-        if action.needs_credential
-        for path in secret_paths(action_mount_path(action), verified=_is_verified(action, planned))
-    )
+    sent = [action for action in planned.plan.actions if action.needs_credential]
     with Workers(parallelism) as pool:
-        found = pool.map(probed, paths)
-    guarded = [one for one in found if isinstance(one, GuardedError)]
-    if guarded:
-        raise RefusedError.of(problem for error in guarded for problem in error.problems)
-    return tuple(one for one in found if isinstance(one, Problem))
+        found = dict(pool.map(probed, sent))
+    refused = {mount: one for mount, one in found.items() if not isinstance(one, list)}
+    changed = {action.mount for action in planned.plan.actions if action.mount}
+    if refused and changed <= refused.keys():
+        problems = [problem for error in refused.values() for problem in error.problems]
+        guarded = any(isinstance(error, GuardedError) for error in refused.values())
+        raise (RefusedError if guarded else ForbiddenError).of(problems)
+    unknown = [problem for one in found.values() if isinstance(one, list) for problem in one]
+    return refused, tuple(unknown)
 
 
 def _is_verified(action: Action, planned: PlanResult) -> bool:
@@ -174,10 +181,10 @@ def apply(
 
     Raises:
         RefusedError: mounts may not be touched, all are to be skipped, or a control group guards
-            a config that a credential is to be sent to; nothing was written.
+            each config that the plan changes; nothing was written.
     """
     refuse_plan(planned)
-    unknown = refuse_guarded_secrets(planned, gateway, parallelism)
+    refused, unknown = _probe_guards(planned, gateway, parallelism)
     credentials.prepare_apply()
     outcome = execute(
         planned.plan,
@@ -187,6 +194,7 @@ def apply(
         parallelism=parallelism,
         on_event=on_event,
         stop=stop,
+        refused=refused,
     )
     unsettled = () if outcome.interrupted else _withdraw_unwanted(planned, gateway)
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)

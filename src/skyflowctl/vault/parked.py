@@ -156,7 +156,8 @@ def wrapped_never_runs(method: str, path: str, *, gone: bool) -> GuardedError:
 
 def secret_refused(method: str, path: str) -> GuardedError:
     """Return the error for a secret that was not sent because its approvers would see it."""
-    fix = "put the key on the server and name it with server_file, which sends no secret"
+    fix = "put the key on the server and write `credentials: {server_file: /ABSOLUTE/PATH}` in the"
+    fix += " manifest: it sends no secret"
     if path.endswith("/config/verify"):  # the proof of a new key waits for no approval
         fix = f"take {path} out of the control group in this login's policy: it changes nothing"
     return GuardedError(
