@@ -65,7 +65,7 @@ def sdk_minting(text: str) -> Callable[[int], None]:
 
 def our_minting(text: str, host: str, runner: asyncio.Runner) -> Callable[[int], None]:
     from skyflowctl.clock import SystemClock
-    from skyflowctl.skyflow.http_exchange import HttpTokenService
+    from skyflowctl.skyflow.http.token_service import HttpTokenService
     from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
     from skyflowctl.skyflow.service_account import parse_service_account
 

@@ -19,10 +19,10 @@ from skyflowctl.errors import (
     UsageError,
 )
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow import management_call
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.keys import public_pem, read_private_key
-from skyflowctl.skyflow.management import MANAGEMENT_HOSTS, ManagementApi, host_for
+from skyflowctl.skyflow.management import client as management_client
+from skyflowctl.skyflow.management.api import MANAGEMENT_HOSTS, ManagementApi, host_for
 from skyflowctl.skyflow.service_account import parse_service_account
 
 OPERATOR = Secret("opaque-0123456789abcdef")
@@ -46,7 +46,7 @@ def api(emulator):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(management_call, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(management_client, "_FIRST_PAUSE", 0.01)
 
 
 def ids(api, client_id):
@@ -263,7 +263,7 @@ class TestFaults:
         assert "within 1.5 s" in problem(caught).why
 
     def test_a_listing_that_hangs_is_tried_again(self, emulator, api, client_id, monkeypatch):
-        monkeypatch.setattr(management_call, "_ATTEMPT_SECONDS", 0.5)
+        monkeypatch.setattr(management_client, "_ATTEMPT_SECONDS", 0.5)
         fault(emulator, client_id, FaultTarget.LIST_KEYS, FaultKind.HANG)
         assert api.list_keys(client_id)
 

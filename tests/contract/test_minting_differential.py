@@ -18,7 +18,7 @@ from support.keys import account, pkcs8, rsa_key, unsigned_token
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_exchange import GRANT_TYPE
+from skyflowctl.skyflow.http.token_service import GRANT_TYPE
 from skyflowctl.skyflow.minting import Minter, MintingCredential, SigningKey
 from skyflowctl.skyflow.token_service import Exchange
 

@@ -22,7 +22,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
-from skyflowctl.skyflow.http_exchange import HttpTokenService
+from skyflowctl.skyflow.http.token_service import HttpTokenService
 from skyflowctl.skyflow.minting import (
     MintedToken,
     Minter,

@@ -248,7 +248,7 @@ def basic_env(host: str, ca: Path) -> list[str]:
 def main() -> int:
     """Run as a server's plugin."""
     from skyflowctl.plugin.__main__ import main as run
-    from skyflowctl.skyflow.http_exchange import HttpTokenService
+    from skyflowctl.skyflow.http.token_service import HttpTokenService
 
     hosts = frozenset(os.environ[_HOSTS].split(","))
     return run(

@@ -35,7 +35,7 @@ from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
 from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.state import EmulatorState
-from skyflowctl.skyflow.management import ManagementApi
+from skyflowctl.skyflow.management.api import ManagementApi
 from support.tied import die_with_parent
 
 TOKEN_URI = "https://localhost:18443/v1/auth/sa/oauth/token"

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_exchange import HttpTokenService
+from skyflowctl.skyflow.http.token_service import HttpTokenService
 from support.https import Call, client_context, server_context, serving
 
 ASSERTION = Secret("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln")

@@ -19,7 +19,7 @@ from typing import Any
 
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.write_recorder import Recorder
-from skyflowctl.skyflow.management import ManagementApi
+from skyflowctl.skyflow.management.api import ManagementApi
 from skyflowctl.vault.hvac_transport import HvacTransport
 
 _MANAGEMENT = ("list_keys", "create_key", "delete_key")

@@ -19,10 +19,10 @@ from skyflowctl.operations.apply import apply
 from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
 from skyflowctl.operations.plan import plan
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow import management
 from skyflowctl.skyflow.emulator.client import EmulatorControlError
-from skyflowctl.skyflow.http_connection import HttpAnswer
-from skyflowctl.skyflow.management_call import ManagementClient
+from skyflowctl.skyflow.http.connection import HttpAnswer
+from skyflowctl.skyflow.management import api as management
+from skyflowctl.skyflow.management.client import ManagementClient
 from skyflowctl.vault.errors import SealedError
 from skyflowctl.vault.gateway import Gateway
 

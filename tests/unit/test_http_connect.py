@@ -12,7 +12,7 @@ import trustme
 from support.exchanging import ask, client, give_token, open_descriptors
 from support.https import client_context, proxying, server_context, serving
 
-from skyflowctl.skyflow.http_exchange import HttpTokenService, default_context
+from skyflowctl.skyflow.http.token_service import HttpTokenService, default_context
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 
 

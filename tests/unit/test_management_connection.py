@@ -12,7 +12,7 @@ from support.https import client_context, proxying, server_context, serving
 
 from skyflowctl.errors import NotPermittedError, SkyflowctlError, UnreachableError
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.management import ManagementApi
+from skyflowctl.skyflow.management.api import ManagementApi
 
 OPERATOR = Secret("opaque-0123456789abcdef")
 

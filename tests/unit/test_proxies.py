@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.proxies import Proxy, proxy_for
+from skyflowctl.skyflow.http.proxies import Proxy, proxy_for
 
 PROXY = "http://proxy.example:3128"
 HOST = "manage.skyflowapis.com"

@@ -12,7 +12,7 @@ from skyflowctl.operations.dev_stack import account_credential, not_running, syn
 from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.management import ManagementApi
+from skyflowctl.skyflow.management.api import ManagementApi
 
 
 class DevCredentials:

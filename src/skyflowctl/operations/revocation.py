@@ -11,7 +11,7 @@ from skyflowctl.rotation.model import KeyInfo, NewCredential, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revoke import revoke_mount
 from skyflowctl.rotation.revoked import RevokeOutcome
-from skyflowctl.skyflow.management import host_for
+from skyflowctl.skyflow.management.api import host_for
 
 
 def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from skyflowctl.operations.successors import (
 from skyflowctl.operations.targets import MountRef
 from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential
 from skyflowctl.rotation.ports import FromReference, Generated, KeyService, KeySource, ServerFile
-from skyflowctl.skyflow.management import ManagementApi, host_for
+from skyflowctl.skyflow.management.api import ManagementApi, host_for
 from skyflowctl.vault.live import LiveConfig
 
 

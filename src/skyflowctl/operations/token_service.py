@@ -32,7 +32,7 @@ class TokenServiceOnDemand:
         return await self._service.exchange(token_uri, assertion, scope, deadline=deadline)
 
     def _made(self) -> TokenService:
-        from skyflowctl.skyflow.http_exchange import HttpTokenService
+        from skyflowctl.skyflow.http.token_service import HttpTokenService
 
         if self._dev_ca is None:
             return HttpTokenService()

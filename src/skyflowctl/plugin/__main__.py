@@ -20,7 +20,7 @@ def engine_factory(settings: PluginSettings) -> EngineFactory:
     """Return what makes one mount's engine: each has its own connections and limits."""
     from skyflowctl.clock import SystemClock
     from skyflowctl.engine.engine import Engine, EngineSettings
-    from skyflowctl.skyflow.http_exchange import HttpTokenService
+    from skyflowctl.skyflow.http.token_service import HttpTokenService
     from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
     engine_settings = EngineSettings(

@@ -13,7 +13,7 @@ from skyflowctl.vault.responses import ClusterNode
 
 
 class KeyService(Protocol):
-    """Skyflow's Management API, as far as keys go; ``skyflowctl.skyflow.management`` has one.
+    """Skyflow's Management API, as far as keys go; ``skyflowctl.skyflow.management.api`` has one.
 
     Every call raises ``skyflowctl.errors.SkyflowctlError`` when it is refused or unanswered.
     """

@@ -1,6 +1,6 @@
 """The port to a Skyflow token service, and how an exchange can fail.
 
-Implementations: :class:`skyflowctl.skyflow.http_exchange.HttpTokenService` for the
+Implementations: :class:`skyflowctl.skyflow.http.token_service.HttpTokenService` for the
 real one and the emulator, :class:`skyflowctl.skyflow.emulator.InProcessTokenService`
 for dry runs without sockets. Both pass ``tests/contract/test_token_service.py``.
 """

@@ -25,7 +25,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from skyflowctl.skyflow.proxies import is_excepted
+from skyflowctl.skyflow.http.proxies import is_excepted
 from skyflowctl.vault.bounded import (
     MOST_BYTES,
     TIMED_POOLS,

@@ -16,7 +16,7 @@ from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.rules import JWT_BEARER, ExchangeForm
 from skyflowctl.skyflow.emulator.state import EmulatorState
-from skyflowctl.skyflow.sanitize import one_line, redirect_reason
+from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from skyflowctl.skyflow.http_connection import HttpConnection
+from skyflowctl.skyflow.http.connection import HttpConnection
 
 # Load balancers close idle connections after 60 s or later; ours is to be first.
 _MAXIMUM_IDLE_SECONDS = 50.0

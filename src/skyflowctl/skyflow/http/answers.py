@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_connection import MAXIMUM_BODY, HttpAnswer
-from skyflowctl.skyflow.sanitize import one_line, redirect_reason
+from skyflowctl.skyflow.http.connection import MAXIMUM_BODY, HttpAnswer
+from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import h11
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_answers import read_answer
-from skyflowctl.skyflow.http_connect import ConnectFailedError, open_connection
-from skyflowctl.skyflow.http_connection import ConnectionBrokenError, HttpAnswer, HttpConnection
-from skyflowctl.skyflow.http_pool import Pool
-from skyflowctl.skyflow.proxies import proxy_for
+from skyflowctl.skyflow.http.answers import read_answer
+from skyflowctl.skyflow.http.connect import ConnectFailedError, open_connection
+from skyflowctl.skyflow.http.connection import ConnectionBrokenError, HttpAnswer, HttpConnection
+from skyflowctl.skyflow.http.pool import Pool
+from skyflowctl.skyflow.http.proxies import proxy_for
 from skyflowctl.skyflow.token_service import Exchange, TokenServiceUnreachableError
 from skyflowctl.version import __version__
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import h11
 
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_connect import ConnectFailedError, open_connection
-from skyflowctl.skyflow.http_connection import ConnectionBrokenError, HttpAnswer
-from skyflowctl.skyflow.proxies import proxy_for
+from skyflowctl.skyflow.http.connect import ConnectFailedError, open_connection
+from skyflowctl.skyflow.http.connection import ConnectionBrokenError, HttpAnswer
+from skyflowctl.skyflow.http.proxies import proxy_for
 from skyflowctl.version import __version__
 
 _ATTEMPTS = 4

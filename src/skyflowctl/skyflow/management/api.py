@@ -20,16 +20,16 @@ from urllib.parse import quote
 
 from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_answers import json_object
-from skyflowctl.skyflow.http_connection import HttpAnswer
-from skyflowctl.skyflow.http_exchange import default_context
-from skyflowctl.skyflow.management_call import (
+from skyflowctl.skyflow.http.answers import json_object
+from skyflowctl.skyflow.http.connection import HttpAnswer
+from skyflowctl.skyflow.http.token_service import default_context
+from skyflowctl.skyflow.management.client import (
     ManagementCall,
     ManagementClient,
     RequestLostError,
     RequestNotSentError,
 )
-from skyflowctl.skyflow.management_errors import ManagementErrors, bad_value, no_host
+from skyflowctl.skyflow.management.errors import ManagementErrors, bad_value, no_host
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, parse_host, token_host
 
 MANAGEMENT_HOSTS: frozenset[str] = SKYFLOW_HOSTS

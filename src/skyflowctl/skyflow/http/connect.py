@@ -8,8 +8,8 @@ import os
 import socket
 import ssl
 
-from skyflowctl.skyflow.http_connection import HttpConnection
-from skyflowctl.skyflow.proxies import Proxy
+from skyflowctl.skyflow.http.connection import HttpConnection
+from skyflowctl.skyflow.http.proxies import Proxy
 
 _MAXIMUM_PROXY_HEAD = 16 * 1024
 

@@ -11,9 +11,9 @@ from skyflowctl.errors import (
     UnreachableError,
 )
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http_answers import request_id_of, service_words
-from skyflowctl.skyflow.http_connection import HttpAnswer
-from skyflowctl.skyflow.sanitize import one_line, redirect_reason
+from skyflowctl.skyflow.http.answers import request_id_of, service_words
+from skyflowctl.skyflow.http.connection import HttpAnswer
+from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
 
 _NAME_UNRECORDED = (
     "run the same command again: it lists the account's keys and names those that no "

@@ -1,0 +1,1 @@
+"""The token service over HTTPS: connections, proxies, and what an answer means."""

@@ -1,0 +1,1 @@
+"""Skyflow's Management API: the keys of service accounts."""
