@@ -12,7 +12,7 @@ from support.cli import checked_envelope, invoke
 from support.fake_server import FakeCredentials, FakeServer
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.render.progress import Shown
+from skyflowctl.cli.commands.apply.progress import Shown
 from skyflowctl.vault.gateway import Gateway
 
 MANIFEST = """version: 1

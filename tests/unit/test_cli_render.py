@@ -6,10 +6,10 @@ import io
 
 import pytest
 
+from skyflowctl.cli.commands.apply.progress import progress
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.render.plan import plan_json, show_plan
 from skyflowctl.cli.render.problems import show_problems
-from skyflowctl.cli.render.progress import progress
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import columns, mask_tokens, safe, show
 from skyflowctl.errors import Problem

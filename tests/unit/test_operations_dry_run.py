@@ -16,7 +16,7 @@ from support import planning as p
 from support.fake_server import FakeServer
 from support.keys import account
 
-from skyflowctl.cli.apply_sandbox import _result as rehearsal_json
+from skyflowctl.cli.commands.apply.dry_run import _result as rehearsal_json
 from skyflowctl.errors import ExitCode, InvalidInputError, Problem, UsageError
 from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import DeclaredCtx

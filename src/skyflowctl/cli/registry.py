@@ -41,7 +41,9 @@ COMMANDS = (
     ),
     CommandRow("schema", "Print the manifest's JSON Schema", "schema", "schema", _MANIFEST),
     CommandRow("plan", "Show what apply would change", "plan", "plan", _MANIFEST),
-    CommandRow("apply", "Change the server to what the manifest says", "apply", "apply", _MANIFEST),
+    CommandRow(
+        "apply", "Change the server to what the manifest says", "apply.command", "apply", _MANIFEST
+    ),
     CommandRow(
         "rotate", "Replace credentials without a failed request", "rotate", "rotate", _MANIFEST
     ),

@@ -21,7 +21,7 @@ _NOT_PROVABLE = (
 )
 
 if TYPE_CHECKING:
-    from skyflowctl.cli.commands.apply import ApplyRequest
+    from skyflowctl.cli.commands.apply.command import ApplyRequest
     from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.operations.dry_run import DryRunResult
     from skyflowctl.vault.gateway import Gateway

@@ -173,7 +173,7 @@ class ApplyRequest:
 
 
 def _rehearse(request: ApplyRequest, run: CommandRun) -> CommandResult:
-    from skyflowctl.cli.apply_sandbox import rehearse
+    from skyflowctl.cli.commands.apply.dry_run import rehearse
 
     return rehearse(request, run)
 
@@ -267,7 +267,7 @@ def _carry_out(
     request: ApplyRequest,
 ) -> CommandResult:
     from skyflowctl.cli.apply_replacing import replacer_for
-    from skyflowctl.cli.render.progress import progress
+    from skyflowctl.cli.commands.apply.progress import progress
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
 
@@ -340,7 +340,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
     if result.status == "refused" and "dry_run" not in result.data:
         return  # the plan was shown before it was refused; the reasons follow
     if "dry_run" in result.data:
-        from skyflowctl.cli.apply_sandbox import show_sandbox
+        from skyflowctl.cli.commands.apply.dry_run import show_sandbox
 
         show_sandbox(result.data, terminal)
         return

@@ -1,0 +1,1 @@
+"""``skyflowctl apply`` and its dry run."""
