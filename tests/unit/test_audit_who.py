@@ -168,7 +168,7 @@ def test_damaged_lines_are_counted_by_reason(tmp_path):
 
 
 def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
-    from skyflowctl.cli.render.audit import StreamedTable, request_json
+    from skyflowctl.cli.commands.audit.view import StreamedTable, request_json
     from skyflowctl.cli.render.terminal import Terminal
     from skyflowctl.cli.render.text import columns
 
@@ -201,9 +201,9 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
 
 
 def test_more_rows_than_one_object_may_hold_are_refused_with_the_way_out(log, monkeypatch):
-    from skyflowctl.cli import audit_rows
+    from skyflowctl.cli.commands.audit import rows
 
-    monkeypatch.setattr(audit_rows, "JSON_ROWS_MAX", 5)
+    monkeypatch.setattr(rows, "JSON_ROWS_MAX", 5)
     done = invoke("audit", "who", log, "-o", "json")
     assert done.exit_code == 64
     assert checked_envelope(done.stdout)["errors"][0]["code"] == "too-many-rows"

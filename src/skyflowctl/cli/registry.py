@@ -70,12 +70,12 @@ COMMANDS = (
     ),
     CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
     CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),
-    CommandRow("audit who", "Who asked for which token", "audit_who", "who", _READ),
-    CommandRow("audit tail", "The newest requests, and those to come", "audit_tail", "tail", _READ),
-    CommandRow("audit denied", "Who was turned down, and why", "audit_denied", "denied", _READ),
-    CommandRow("audit unused", "What gave no token for long", "audit_unused", "unused", _READ),
-    CommandRow("audit report", "Who used what: a report", "audit_report", "report", _READ),
-    CommandRow("audit posture", "Check if all is in order", "audit_posture", "posture", _READ),
+    CommandRow("audit who", "Who asked for which token", "audit.who", "who", _READ),
+    CommandRow("audit tail", "The newest requests, and those to come", "audit.tail", "tail", _READ),
+    CommandRow("audit denied", "Who was turned down, and why", "audit.denied", "denied", _READ),
+    CommandRow("audit unused", "What gave no token for long", "audit.unused", "unused", _READ),
+    CommandRow("audit report", "Who used what: a report", "audit.report", "report", _READ),
+    CommandRow("audit posture", "Check if all is in order", "audit.posture", "posture", _READ),
     CommandRow("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
     CommandRow(
         "plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER

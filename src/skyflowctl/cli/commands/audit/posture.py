@@ -109,7 +109,7 @@ def posture(
     kept: list[dict[str, Any]] = []
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.render.posture import posture_json
+        from skyflowctl.cli.commands.audit.posture_view import posture_json
         from skyflowctl.posture.model import Severity
         from skyflowctl.posture.sarif import to_sarif
 
@@ -123,7 +123,7 @@ def posture(
         return CommandResult(posture_json(report, server), status, code, problems)
 
     def view(result: CommandResult, terminal: Terminal) -> None:
-        from skyflowctl.cli.render.posture import show_posture
+        from skyflowctl.cli.commands.audit.posture_view import show_posture
 
         if output.format == "sarif":
             terminal.raw(safe_json(kept[0]) + "\n")

@@ -3,15 +3,15 @@
 from contextlib import suppress
 from typing import Annotated
 
-from skyflowctl.cli import audit_options as options
-from skyflowctl.cli.audit_options import (
+from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit import options
+from skyflowctl.cli.commands.audit.options import (
     DevOption,
     FilterOptions,
     LogsArgument,
     PluginOption,
     RowsOutputOptions,
 )
-from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import option
 from skyflowctl.cli.render.terminal import Terminal
@@ -49,8 +49,8 @@ def tail(
     Who unwrapped a wrapped token is not known yet when its request is shown."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.audit_rows import ReaderGoneError, RowWriter
-        from skyflowctl.cli.render.audit import scan_counts
+        from skyflowctl.cli.commands.audit.rows import ReaderGoneError, RowWriter
+        from skyflowctl.cli.commands.audit.view import scan_counts
         from skyflowctl.operations.audit_tail import Tail
 
         patterns = options.log_patterns(logs, dev=dev)

@@ -6,7 +6,13 @@ from typing import Any
 
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.model import TokenRequest
-from skyflowctl.cli.render.audit import FIELDS, StreamedTable, cells, request_json, show_request
+from skyflowctl.cli.commands.audit.view import (
+    FIELDS,
+    StreamedTable,
+    cells,
+    request_json,
+    show_request,
+)
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.errors import UsageError

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from skyflowctl.cli.render.audit import short_hashes
+from skyflowctl.cli.commands.audit.view import short_hashes
 from skyflowctl.cli.render.cut_off import cut_off_note
 from skyflowctl.cli.render.fitting import Column, fitted
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal

@@ -3,17 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import manifests
-from skyflowctl.cli.audit_evidence import (
+from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit import options
+from skyflowctl.cli.commands.audit.evidence import (
     EvidenceOption,
     asked_json,
     check_evidence,
     keep_answer,
     warn_of_spans,
 )
-from skyflowctl.cli.audit_options import DevOption, FilterOptions, LogsArgument, PluginOption
-from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit.options import (
+    DevOption,
+    FilterOptions,
+    LogsArgument,
+    PluginOption,
+)
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions
 from skyflowctl.cli.render.terminal import Styled, Terminal
@@ -84,7 +89,7 @@ def denied(
 
 
 def _data(refusals: "Refusals", asked: int, counts: "Counts") -> dict[str, Any]:
-    from skyflowctl.cli.render.audit import scan_counts
+    from skyflowctl.cli.commands.audit.view import scan_counts
 
     return {
         "denied": [_group_json(one) for one in refusals.found()],
@@ -141,7 +146,7 @@ def _warnings(left_out: int) -> list[Problem]:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import found_words, read_words
+    from skyflowctl.cli.commands.audit.view import found_words, read_words
 
     for group in result.data["denied"]:
         _show_group(group, terminal)
@@ -154,7 +159,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
 
 
 def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import OUTCOME_STYLES, short_time
+    from skyflowctl.cli.commands.audit.view import OUTCOME_STYLES, short_time
 
     who = group["app"] or "unknown token"
     how = f" ({group['auth']})" if group["auth"] else ""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli import manifests, wiring
-from skyflowctl.cli.audit_evidence import warn_of_spans
-from skyflowctl.cli.audit_options import (
+from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit.evidence import warn_of_spans
+from skyflowctl.cli.commands.audit.options import (
     FILTER_PANEL,
     LogsArgument,
     PluginOption,
@@ -20,7 +21,6 @@ from skyflowctl.cli.audit_options import (
     named_namespace,
     open_logs,
 )
-from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
@@ -257,7 +257,7 @@ def _checked_sources(
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit_report import show_report
+    from skyflowctl.cli.commands.audit.report_view import show_report
 
     show_report(result.data, terminal)
 

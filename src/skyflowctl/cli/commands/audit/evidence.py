@@ -54,7 +54,7 @@ class RowsEvidence:
     def __enter__(self) -> Self:
         if self._folder is not None:
             from skyflowctl.audit.evidence import Writing
-            from skyflowctl.cli.render.audit import FIELDS
+            from skyflowctl.cli.commands.audit.view import FIELDS
 
             self._writing = Writing(Path(self._folder))
             self._row = self._writing.rows("requests", FIELDS)
@@ -78,7 +78,7 @@ class RowsEvidence:
         """Take in a request."""
         if self._row is None:
             return
-        from skyflowctl.cli.render.audit import request_json
+        from skyflowctl.cli.commands.audit.view import request_json
 
         self._first = min(self._first or request.time, request.time)
         self._last = max(self._last or request.time, request.time)

@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import wiring
-from skyflowctl.cli.audit_evidence import EvidenceOption, RowsEvidence, asked_json, warn_of_spans
-from skyflowctl.cli.audit_options import (
+from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit import options
+from skyflowctl.cli.commands.audit.evidence import (
+    EvidenceOption,
+    RowsEvidence,
+    asked_json,
+    warn_of_spans,
+)
+from skyflowctl.cli.commands.audit.options import (
     FilterOptions,
     LogsArgument,
     PluginOption,
     RowsOutputOptions,
 )
-from skyflowctl.cli.command import command
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.render.terminal import Terminal
@@ -116,8 +121,8 @@ def _answer(
     kept: RowsEvidence,
     in_full: bool,
 ) -> CommandResult:
-    from skyflowctl.cli.audit_rows import ReaderGoneError, RowWriter
-    from skyflowctl.cli.render.audit import scan_counts
+    from skyflowctl.cli.commands.audit.rows import ReaderGoneError, RowWriter
+    from skyflowctl.cli.commands.audit.view import scan_counts
     from skyflowctl.operations.audit_search import Search
 
     sources = options.open_logs(patterns, digest=kept.wanted)
@@ -142,7 +147,7 @@ def _answer(
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import found_words, read_words
+    from skyflowctl.cli.commands.audit.view import found_words, read_words
 
     if result.data:
         summary = result.data["summary"]

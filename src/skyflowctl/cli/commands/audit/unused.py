@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import audit_options as options
 from skyflowctl.cli import manifests, wiring
-from skyflowctl.cli.audit_evidence import EvidenceOption, check_evidence, keep_answer
-from skyflowctl.cli.audit_options import LogsArgument, PluginOption
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.audit import options
+from skyflowctl.cli.commands.audit.evidence import EvidenceOption, check_evidence, keep_answer
+from skyflowctl.cli.commands.audit.options import LogsArgument, PluginOption
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
 from skyflowctl.cli.render.terminal import Styled, Terminal
@@ -52,7 +52,7 @@ def unused(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import when
         from skyflowctl.audit.query import Query
-        from skyflowctl.cli.render.audit import scan_counts
+        from skyflowctl.cli.commands.audit.view import scan_counts
         from skyflowctl.operations.audit_search import Search, unread_warnings
         from skyflowctl.operations.audit_unused import unused as ask
         from skyflowctl.operations.audit_usage import LastUse
@@ -175,7 +175,7 @@ def _span(seconds: float) -> str:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.audit import read_words, short_time
+    from skyflowctl.cli.commands.audit.view import read_words, short_time
     from skyflowctl.cli.render.fitting import Column, fitted
 
     data, log = result.data, result.data["log"]

@@ -1,0 +1,1 @@
+"""``skyflowctl audit``: one module a command, and what they share."""
