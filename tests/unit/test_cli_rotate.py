@@ -84,7 +84,7 @@ def reached(rig, monkeypatch, tmp_path):
 
     monkeypatch.setattr(wiring, "open_gateway", opened)
     monkeypatch.setattr(wiring_rotation, "rotation_supply", supplied)
-    monkeypatch.setattr("skyflowctl.cli.rotate_work.rotation_supply", supplied)
+    monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.rotation_supply", supplied)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("X", "an operator's token")
     monkeypatch.chdir(tmp_path)

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from support.cli import checked_envelope, invoke
 
-from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
-from skyflowctl.cli.rotate_request import read_request
+from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
+from skyflowctl.cli.commands.rotate.request import read_request
 from skyflowctl.operations.rotate_flags import Verb
 
 

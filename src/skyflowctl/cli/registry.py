@@ -45,7 +45,11 @@ COMMANDS = (
         "apply", "Change the server to what the manifest says", "apply.command", "apply", _MANIFEST
     ),
     CommandRow(
-        "rotate", "Replace credentials without a failed request", "rotate", "rotate", _MANIFEST
+        "rotate",
+        "Replace credentials without a failed request",
+        "rotate.command",
+        "rotate",
+        _MANIFEST,
     ),
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Ask every mount whether it can mint", "health", "health", _READ),
@@ -63,7 +67,9 @@ COMMANDS = (
     CommandRow(
         "config write", "Change a mount's description or tags", "config", "config_write", _READ
     ),
-    CommandRow("config rollback", "Back to the key before", "rotate", "config_rollback", _READ),
+    CommandRow(
+        "config rollback", "Back to the key before", "rotate.command", "config_rollback", _READ
+    ),
     CommandRow("config revoke", "Cut a mount off", "config_revoke", "config_revoke", _READ),
     CommandRow(
         "config verify", "Mint once per role with the live key", "config", "config_verify", _READ

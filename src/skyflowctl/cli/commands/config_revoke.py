@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.rotate.options import OperatorOptions
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -16,7 +17,6 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.rotate_options import OperatorOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
 
@@ -145,8 +145,8 @@ def _reason(text: str | None) -> str:
 def _cut_off(
     run: CommandRun, said: _Said, chosen: "ChosenMounts", gateway: "Gateway"
 ) -> CommandResult:
-    from skyflowctl.cli.render.rotation_steps import Steps
-    from skyflowctl.cli.rotate_request import read_rotate_flags
+    from skyflowctl.cli.commands.rotate.progress import Steps
+    from skyflowctl.cli.commands.rotate.request import read_rotate_flags
     from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
     from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation

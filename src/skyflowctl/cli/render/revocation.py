@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skyflowctl.cli.commands.rotate.progress import steps_json
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.help import wrap
-from skyflowctl.cli.render.rotation_steps import steps_json
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import safe
 from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome

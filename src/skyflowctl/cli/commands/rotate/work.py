@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
+from skyflowctl.cli.commands.rotate.progress import Steps, said
+from skyflowctl.cli.commands.rotate.request import ParsedRotate
+from skyflowctl.cli.commands.rotate.view import outcome_json
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.manifests import ChosenMounts
 from skyflowctl.cli.options import ApprovingTargetOptions
-from skyflowctl.cli.render.rotation import outcome_json
-from skyflowctl.cli.render.rotation_steps import Steps, said
-from skyflowctl.cli.rotate_request import ParsedRotate
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.cli.wiring_rotation import RotationSetup, rotation_supply, rotation_world
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError

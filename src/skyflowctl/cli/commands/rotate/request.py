@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli import wiring
-from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
+from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import typer
 
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -17,7 +18,6 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.rotate_options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
@@ -84,11 +84,11 @@ def rotate(
     is to retire; mounts with nothing to retire, or not yet, are fine."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.rotate_request import read_request
+        from skyflowctl.cli.commands.rotate.request import read_request
 
         # A wrong command line is told before anything large is imported.
         request = read_request(mounts, flags, care, operator)
-        from skyflowctl.cli.rotate_work import RotateCommand
+        from skyflowctl.cli.commands.rotate.work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
         rotation = RotateCommand(run, request, chosen, target, parallelism, tuple(allow_host or ()))
@@ -121,10 +121,10 @@ def config_rollback(
     nothing is asked. A destroyed credential cannot come back (exit 5)."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.rotate_request import read_request
+        from skyflowctl.cli.commands.rotate.request import read_request
 
         request = read_request([mount], RotateOptions(rollback=True, to=to), care, operator)
-        from skyflowctl.cli.rotate_work import RotateCommand
+        from skyflowctl.cli.commands.rotate.work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
         return RotateCommand(run, request, chosen, target, 1, tuple(allow_host or ())).work()
@@ -133,6 +133,6 @@ def config_rollback(
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.rotation import show_outcomes
+    from skyflowctl.cli.commands.rotate.view import show_outcomes
 
     show_outcomes(result.data, terminal)

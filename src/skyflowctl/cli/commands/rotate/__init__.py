@@ -1,0 +1,1 @@
+"""``skyflowctl rotate`` and ``config rollback``."""
