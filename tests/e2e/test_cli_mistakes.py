@@ -126,13 +126,33 @@ def test_registering_again_never_drops_arguments_in_silence(env, bao, tmp_path):
     assert failed(env, *words) == (5, "needs-confirmation")
     asked = invoke(*words, env=env)
     assert "args: --only-host=127.0.0.1:8443 -> none" in asked.stderr
-    assert bao.api("GET", entry)[1]["data"]["args"] == ["--only-host=127.0.0.1:8443"]
+    assert bao.api("GET", entry)[1]["data"]["args"] == [
+        "--only-host=127.0.0.1:8443",
+        "--env-names=",
+    ]
     data = checked_data(invoke(*words, "-y", "-o", "json", env=env).stdout)
     assert [one["field"] for one in data["changes"]] == ["args"]
-    assert not bao.api("GET", entry)[1]["data"]["args"]
+    assert bao.api("GET", entry)[1]["data"]["args"] == ["--env-names="]
     same = invoke(*words, env=env)
     assert "already registered" in same.stdout
     pair = ("--env", "SSL_CERT_FILE=/etc/ca.pem")
     assert "already registered" not in invoke(*words, *pair, env=env).stdout
+    # C2: the environment would get lost, and no server shows it.
+    assert bao.api("GET", entry)[1]["data"]["args"] == ["--env-names=SSL_CERT_FILE"]
+    assert failed(env, *words) == (5, "needs-confirmation")
+    asked = invoke(*words, env=env)
+    assert "env: SSL_CERT_FILE (values unknown) -> none" in asked.stderr
+    assert "--env NAME=VALUE" in asked.stderr
+    assert "already registered" not in asked.stdout
+    dropped = invoke(*words, "-y", env=env)
+    assert (dropped.exit_code, "already registered" in dropped.stdout) == (0, False)
+    assert "already registered" in invoke(*words, env=env).stdout
+    # Registered by another tool, nothing notes what environment it has.
+    digest = bao.api("GET", entry)[1]["data"]["sha256"]
+    body = {"sha256": digest, "command": "again", "version": semver(), "env": ["LANG=C"]}
+    assert bao.api("POST", "sys/plugins/catalog/secret/again", body)[0] == 204
+    assert failed(env, *words) == (5, "needs-confirmation")
+    assert "env: unknown -> none" in invoke(*words, env=env).stderr
+    assert "already registered" not in invoke(*words, "-y", env=env).stdout
     assert failed(env, *words, "--env", "API_KEY=x") == (64, "secret-env")
     bao.api("DELETE", entry)

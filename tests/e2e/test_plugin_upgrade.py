@@ -132,8 +132,12 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: U
     without = site.cli("plugin", "register", str(second), code=5)["errors"][0]
     command = shlex.split(without["fix"].partition(";")[0])
     env = ("--env", f"SSL_CERT_FILE={site.emulator.ca}")
+    assert "; add --env SSL_CERT_FILE=…" in without["fix"]
     kept = site.cli(*command[1:], *env)["data"]
-    assert (kept["version"], kept["args"]) == ("v1.0.1", [f"--allow-host={site.emulator.host}"])
+    assert (kept["version"], kept["args"]) == (
+        "v1.0.1",
+        [f"--allow-host={site.emulator.host}", "--env-names=SSL_CERT_FILE"],
+    )
     (process,) = processes_of(site.server, first.name)
     os.kill(process.pid, signal.SIGKILL)
     wait_for(site.serves)

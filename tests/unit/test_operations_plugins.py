@@ -15,14 +15,13 @@ from skyflowctl.errors import (
     UnhealthyError,
     UsageError,
 )
+from skyflowctl.operations.plugin_arguments import checked_pairs, plugin_arguments, takes_note
 from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
     LostArguments,
     Registration,
-    checked_pairs,
     file_digest,
-    plugin_arguments,
     register_plugin,
 )
 from skyflowctl.plugin.build import _MARK, launcher_version
@@ -31,9 +30,11 @@ from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError, error_
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.responses import CatalogEntry
 
-WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ("--shared",), ("A=b",))
+NONE = "--env-names="
+ARGS = ("--shared", f"{NONE}A")
+WANTED = Registration("skyflow", "v1.0.0", "skyflow", "ab" * 32, ARGS, ("A=b",))
 
-BARE = replace(WANTED, env=())
+BARE = replace(WANTED, env=(), args=("--shared", NONE))
 
 
 class Catalog:
@@ -77,7 +78,8 @@ def test_another_digest_under_the_same_version_is_a_change():
     register_plugin(server, WANTED)
     other = Registration("skyflow", "v1.0.0", "skyflow", "cd" * 32)
     changes = {one.field: (one.before, one.after) for one in register_plugin(server, other)}
-    assert changes == {"sha256": ("ab" * 32, "cd" * 32), "args": ("--shared", "")}
+    env = ("A (values unknown)", "")
+    assert changes == {"sha256": ("ab" * 32, "cd" * 32), "args": ("--shared", ""), "env": env}
     assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
 
 
@@ -86,6 +88,63 @@ def test_an_environment_is_never_the_same():
     register_plugin(server, WANTED)
     again = register_plugin(server, replace(WANTED, env=("A=c", "B=d")))
     assert [(one.field, one.after) for one in again] == [("env", "A B")]
+    same = register_plugin(server, WANTED, lambda question: pytest.fail(str(question)))
+    assert [(one.before, one.after) for one in same] == [("A (values unknown)", "A")]
+
+
+@pytest.mark.parametrize(
+    ("registered", "given", "before"),
+    [
+        (("--shared", f"{NONE}A"), (), "A (values unknown)"),
+        (("--shared", f"{NONE}A,B"), ("A=b",), "A B (values unknown)"),
+        (("--shared",), (), "unknown"),
+        (("--shared",), ("A=b",), "unknown"),
+    ],
+)
+def test_c2_an_environment_that_may_get_lost_is_asked_about(registered, given, before):
+    server = gateway()
+    register_plugin(server, replace(BARE, args=registered))
+    wanted = replace(BARE, args=("--shared", NONE + ("A" if given else "")), env=given)
+    with pytest.raises(RefusedError):
+        register_plugin(server, wanted, refuse)
+    assert server.catalog.entries["v1.0.0"].args == registered
+    asked = []
+    made = register_plugin(server, wanted, asked.append)
+    assert made == asked[0].changes
+    (change,) = made
+    assert (change.field, change.before) == ("env", before)
+
+
+def test_c2_a_mount_that_would_lose_its_environment_by_an_upgrade_is_named():
+    old, args = "v0.9.0", ("--shared", f"{NONE}A,B")
+    server = gateway(mounts={"m/b": live("m/b", version=old)})
+    server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
+    asked = []
+    register_plugin(server, WANTED, asked.append)
+    assert asked[0].lost == (LostArguments(old, args, (f"{NONE}B",), ("m/b",)),)
+    assert asked[0].unknown == ()
+
+
+def test_c2_what_an_entry_was_registered_with_and_nobody_can_read_is_said():
+    server = gateway(mounts={"m/b": live("m/b", version="v0.9.0")})
+    for version in ("v0.9.0", "v1.0.0"):
+        server.catalog.entries[version] = CatalogEntry(
+            "skyflow", version, False, "", "f", file_missing=version == "v1.0.0"
+        )
+    asked = []
+    changes = register_plugin(server, BARE, asked.append)
+    assert [(one.field, one.before) for one in changes if one.before == "unknown"] == [
+        ("args", "unknown"),
+        ("env", "unknown"),
+    ]
+    assert asked[0].unknown == ("v1.0.0", "v0.9.0")
+
+
+def test_c2_only_a_launcher_that_takes_the_note_gets_one(tmp_path):
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    ours.write_text(f'#!/bin/sh\n# {_MARK}\nENV_NAMES = "{NONE}"\n')
+    other.write_text(f"#!/bin/sh\n# {_MARK}\n")
+    assert (takes_note(ours), takes_note(other)) == (True, False)
 
 
 def refuse(question):
@@ -111,7 +170,7 @@ def test_other_arguments_are_asked_about_before_anything_is_written(args):
 
 
 def test_arguments_of_the_version_that_mounts_run_are_not_lost_without_a_question():
-    old, args = "v0.9.0", ("--only-host=h:1", "--shared")
+    old, args = "v0.9.0", ("--only-host=h:1", "--shared", NONE)
     server = gateway(mounts={one.path: one for one in (live("m/b", version=old), live("kv", "kv"))})
     server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
     with pytest.raises(RefusedError):

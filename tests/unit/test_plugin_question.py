@@ -10,7 +10,7 @@ import pytest
 
 from skyflowctl.cli.plugin_question import confirm_registration
 from skyflowctl.errors import RefusedError
-from skyflowctl.operations.plugins import LostArguments, Question, Registration
+from skyflowctl.operations.plugins import EntryChange, LostArguments, Question, Registration
 
 ARGS = ("--only-host=h:1", "--shared")
 WANTED = Registration(
@@ -25,8 +25,7 @@ def run():
     return SimpleNamespace(notice=said.append, warn=said.append, json=True, said=said)
 
 
-def confirm(run, *, yes):
-    question = Question(lost=(LOST,))
+def confirm(run, *, yes, question=Question(lost=(LOST,))):  # noqa: B008 - frozen
     confirm_registration(question, Path("/p l/f"), WANTED, run, yes=yes, no_input=True)
 
 
@@ -42,6 +41,41 @@ def test_the_refusal_shows_them_and_names_the_command_that_keeps_all(run):
         *("--name", "other", "--shared", "--allow-host=h:2", "--only-host=h:1"),
         *("--env", "A=b c"),
     ]
+
+
+def test_c2_the_names_of_a_lost_environment_are_told_but_no_values(run):
+    lost = LostArguments("v1.0.0", ("--env-names=A,B",), ("--env-names=A,B",), ("skyflow/order",))
+    with pytest.raises(RefusedError) as caught:
+        confirm(run, yes=False, question=Question(lost=(lost,)))
+    (problem,) = caught.value.problems
+    assert "v1.0.1 has not --env A --env B, which 1 mount runs v1.0.0 with" in problem.why
+    command, _, more = problem.fix.partition("; ")
+    assert "--env-names" not in command
+    assert more == "add --env A=… --env B=…: the server does not tell the values"
+
+
+def test_c2_an_unknown_environment_is_a_warning_and_no_question(run):
+    confirm(run, yes=False, question=Question(unknown=("v0.9.0",)))
+    (warning,) = run.said
+    assert (warning.code, "v0.9.0" in warning.summary) == ("environment-unknown", True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("A B (values unknown)", "A", True),
+        ("unknown", "", True),
+        ("A (values unknown)", "A B", False),
+        ("", "A", False),
+    ],
+)
+def test_c2_a_refusal_says_what_keeps_the_environment(run, before, after, told):
+    changes = (EntryChange("env", before, after), EntryChange("args", "--shared", ""))
+    with pytest.raises(RefusedError) as caught:
+        confirm(run, yes=False, question=Question(changes))
+    (problem,) = caught.value.problems
+    assert ("--env NAME=VALUE" in problem.fix) is told
+    assert "--yes" in problem.fix
 
 
 def test_yes_drops_them_with_a_warning(run):

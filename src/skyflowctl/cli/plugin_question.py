@@ -7,6 +7,7 @@ from pathlib import Path
 from skyflowctl.cli import wiring
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem, RefusedError
+from skyflowctl.operations.plugin_arguments import noted_environment, without_note
 from skyflowctl.operations.plugins import (
     LostArguments,
     Question,
@@ -30,6 +31,10 @@ def confirm_registration(
     Raises:
         RefusedError: it was not; where arguments would be lost, with the command that keeps them.
     """
+    for version in question.unknown:
+        run.warn(_unknown_problem(wanted.name, version))
+    if not (question.changes or question.replaced or question.lost):
+        return
     text = f"{wanted.name} {wanted.version} {_what_changes(run, question)}"
     try:
         wiring.confirm(text, run, yes=yes, no_input=no_input)
@@ -49,10 +54,37 @@ def _what_changes(run: CommandRun, question: Question) -> str:
         run.notice(f"{_who_runs(lost)} with {' '.join(lost.args)}")
     if question.replaced:
         return f"is another engine on {counted(len(question.replaced), 'mount')}. Replace it?"
-    if question.changes:
+    if any(one.field == "args" for one in question.changes):
         return "has other arguments. Replace them?"
-    gone = [arg for lost in question.lost for arg in lost.lost]
+    if question.changes:
+        return "has an environment that may get lost. Replace it?"
+    gone = [_flag(arg) for lost in question.lost for arg in lost.lost]
     return f"would not have {' '.join(dict.fromkeys(gone))}. Register it without?"
+
+
+def _lost_env(question: Question) -> str:
+    """Return the entry's environment before, where it may get lost; empty: nothing may."""
+    for one in question.changes:
+        kept = {*one.after.split(), "(values", "unknown)"}
+        if one.field == "env" and not kept.issuperset(one.before.split()):
+            return one.before
+    return ""
+
+
+def _flag(arg: str) -> str:
+    """Return an argument as a flag of register; the note of an environment as its flags."""
+    names = noted_environment([arg])
+    return arg if names is None else " ".join(f"--env {name}" for name in sorted(names))
+
+
+def _unknown_problem(name: str, version: str) -> Problem:
+    return Problem(
+        "environment-unknown",
+        f"what {name} {version} is registered with is not known in full",
+        "no server tells the --env of an entry, nor its arguments once its file is missing",
+        "if it was registered with --env or arguments that are still needed, register this "
+        "file with the same",
+    )
 
 
 def _who_runs(lost: LostArguments) -> str:
@@ -63,7 +95,7 @@ def _who_runs(lost: LostArguments) -> str:
 def _lost_problem(lost: LostArguments, launcher: Path, wanted: Registration) -> Problem:
     return Problem(
         "arguments-lost",
-        f"{wanted.version} has not {' '.join(lost.lost)}, which {_who_runs(lost)} with",
+        f"{wanted.version} has not {' '.join(map(_flag, lost.lost))}, which {_who_runs(lost)} with",
         "mounts that are upgraded to it are no longer allowed what these arguments allow",
         f"to keep them: {_keeping(launcher, wanted, [lost])}",
     )
@@ -71,23 +103,34 @@ def _lost_problem(lost: LostArguments, launcher: Path, wanted: Registration) -> 
 
 def _keeping(launcher: Path, wanted: Registration, lost: Sequence[LostArguments]) -> str:
     """Return the command that registers the same file with all arguments kept."""
-    kept = [*wanted.args, *(arg for one in lost for arg in one.lost)]
+    kept = without_note([*wanted.args, *(arg for one in lost for arg in one.lost)])
     named = [] if wanted.name == "skyflow" else ["--name", wanted.name]
     pairs = [text for pair in wanted.env for text in ("--env", pair)]
     words = ["skyflowctl", "plugin", "register", str(launcher), *named, *dict.fromkeys(kept)]
-    return shlex.join([*words, *pairs])
+    return shlex.join([*words, *pairs]) + _missing_env(lost)
+
+
+def _missing_env(lost: Sequence[LostArguments]) -> str:
+    """Return what to add to a command by hand, as no server tells values; or nothing."""
+    names = sorted({name for one in lost for name in noted_environment(one.lost) or ()})
+    flags = " ".join(f"--env {name}=…" for name in names)
+    return f"; add {flags}: the server does not tell the values" if names else ""
 
 
 def _with_way(
     error: RefusedError, launcher: Path, wanted: Registration, question: Question
 ) -> RefusedError:
-    """Return the refusal with the command that keeps the arguments, where some are lost."""
+    """Return the refusal with what keeps the arguments or the environment, where any is lost."""
+    problem = error.problems[0]
+    before = _lost_env(question)
+    if not question.lost and before:
+        why = f"the entry's environment is {before}; with this command it would be other"
+        fix = f"add every --env NAME=VALUE that it needs, as no server tells them; {problem.fix}"
+        return RefusedError(problem.summary, why=why, fix=fix, code=problem.code)
     if not question.lost:
         return error
     lost = [_lost_problem(one, launcher, wanted) for one in question.lost]
-    env = "; the server tells no --env of a version that runs: add those as well"
-    problem = error.problems[0]
-    fix = f"{_keeping(launcher, wanted, question.lost)}{env}"
+    fix = _keeping(launcher, wanted, question.lost)
     return RefusedError(problem.summary, why=lost[0].summary, fix=fix, code=problem.code)
 
 

@@ -1,14 +1,17 @@
 """The engine's plugin in a server's catalog: registered after a proof, and listed."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from skyflowctl.engine.names import role_refusal
 from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
-from skyflowctl.manifest.interpolate import looks_secret
-from skyflowctl.skyflow.token_uri import parse_host
+from skyflowctl.operations.plugin_arguments import (
+    environment_note,
+    noted_environment,
+    without_note,
+)
 from skyflowctl.vault.errors import BadRequestError, GuardedError, OutcomeUnknownError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
@@ -62,14 +65,18 @@ class Question:
     """What a registration would change for mounts, to be confirmed before anything is written.
 
     Args:
-        changes: the arguments of the entry of this version that would be others.
+        changes: what would be other in the entry of this version, where its arguments or its
+            environment would be, or where its environment is not known.
         replaced: mounts that run another engine under this name.
         lost: arguments of another version that mounts run; an upgrade would drop them.
+        unknown: versions with arguments or an environment that could not be read; nobody is
+            asked about them, for nothing is known.
     """
 
     changes: tuple[EntryChange, ...] = ()
     replaced: "tuple[ReplacedEngine, ...]" = ()
     lost: tuple[LostArguments, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 Confirm = Callable[[Question], None]
@@ -99,7 +106,8 @@ def register_plugin(
 
     Returns:
         What is other than before; empty when the very same entry was there already. A
-        server never tells an entry's environment, so one that is given counts as a change.
+        server never tells an entry's environment, so one that is given counts as a change,
+        and so does one that no argument of the entry notes.
 
     Raises:
         RefusedError: ``confirm`` said no; nothing was written.
@@ -107,8 +115,6 @@ def register_plugin(
         InvalidInputError: the plugin reports another version than the one given.
     """
     present = gateway.catalog.read(wanted.name, wanted.version)
-    if present is not None and present.file_missing:
-        present = None  # its arguments cannot be read, and it starts nothing
     changes = _changes(present, wanted)
     if confirm is not None:
         question = _question(gateway, present, wanted, changes)
@@ -131,12 +137,25 @@ def _question(
     changes: tuple[EntryChange, ...],
 ) -> Question:
     """Return what there is to confirm; empty: nothing."""
-    other_args = present is not None and present.args != wanted.args
-    other_file = present is not None and present.sha256 != wanted.sha256
+    lost, unknown = lost_arguments(gateway, wanted)
+    if present is None or present.file_missing:
+        own = (wanted.version,) if present else ()  # it starts nothing, and tells no arguments
+        return Question(lost=lost, unknown=(*own, *unknown))
     return Question(
-        changes if other_args else (),
-        replaced_engines(gateway, wanted) if other_file else (),
-        lost_arguments(gateway, wanted),
+        changes if _takes_away(present, wanted) else (),
+        replaced_engines(gateway, wanted) if present.sha256 != wanted.sha256 else (),
+        lost,
+        unknown,
+    )
+
+
+def _takes_away(present: CatalogEntry, wanted: Registration) -> bool:
+    """Tell whether the entry has other arguments, or an environment that may get lost."""
+    before = noted_environment(present.args)
+    return (
+        before is None
+        or not before <= _environment(wanted)
+        or without_note(present.args) != without_note(wanted.args)
     )
 
 
@@ -158,10 +177,14 @@ class ReplacedEngine:
     note: str = ""
 
 
-def lost_arguments(gateway: Gateway, wanted: Registration) -> tuple[LostArguments, ...]:
+def lost_arguments(
+    gateway: Gateway, wanted: Registration
+) -> tuple[tuple[LostArguments, ...], tuple[str, ...]]:
     """Return the arguments that mounts would lose by an upgrade from the version they run.
 
-    One request for the mounts, and one for each other version that they run.
+    One request for the mounts, and one for each other version that they run. Also returned
+    are the versions with arguments or an environment that is not known, where the new one
+    has none.
 
     Raises:
         VaultError: the mounts or an entry cannot be read.
@@ -171,14 +194,19 @@ def lost_arguments(gateway: Gateway, wanted: Registration) -> tuple[LostArgument
         version = live.running_plugin_version
         if live.type == wanted.name and version not in ("", wanted.version):
             running.setdefault(version, []).append(path)
-    found = []
+    found, unknown = [], []
     for version, paths in sorted(running.items()):
         entry = gateway.catalog.read(wanted.name, version)
         args = entry.args if entry else ()
-        lost = tuple(arg for arg in args if arg not in wanted.args)
+        before = noted_environment(args)
+        lost = [arg for arg in without_note(args) if arg not in wanted.args]
+        if gone := (before or frozenset()) - _environment(wanted):
+            lost.append(environment_note(gone))
         if lost:
-            found.append(LostArguments(version, args, lost, tuple(paths)))
-    return tuple(found)
+            found.append(LostArguments(version, args, tuple(lost), tuple(paths)))
+        if before is None and not wanted.env:
+            unknown.append(version)
+    return tuple(found), tuple(unknown)
 
 
 def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEngine, ...]:
@@ -273,16 +301,25 @@ def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
 
 def _changes(present: CatalogEntry | None, wanted: Registration) -> tuple[EntryChange, ...]:
     old = present or CatalogEntry(wanted.name, "", builtin=False, sha256="")
+    before, after = " ".join(without_note(old.args)), " ".join(without_note(wanted.args))
     shown = [
         EntryChange("sha256", old.sha256, wanted.sha256),
         EntryChange("command", old.command, wanted.command),
-        EntryChange("args", " ".join(old.args), " ".join(wanted.args)),
+        EntryChange("args", "unknown" if old.file_missing else before, after),
     ]
     found = [one for one in shown if one.before != one.after]
-    if wanted.env:
-        names = " ".join(pair.partition("=")[0] for pair in wanted.env)
-        found.append(EntryChange("env", "(never told)", names))
+    noted = noted_environment(old.args) if present else frozenset()
+    names = _environment(wanted)
+    if names or noted != names:
+        values = " (values unknown)" if noted else ""
+        text = "unknown" if noted is None else " ".join(sorted(noted)) + values
+        found.append(EntryChange("env", text, " ".join(sorted(names))))
     return tuple(found)
+
+
+def _environment(wanted: Registration) -> frozenset[str]:
+    """Return the names in the environment that an entry is to have."""
+    return frozenset(pair.partition("=")[0] for pair in wanted.env)
 
 
 def file_digest(path: Path) -> str:
@@ -299,65 +336,4 @@ def file_digest(path: Path) -> str:
             error,
             fix="build it with 'skyflowctl plugin build'",
             code="no-plugin-file",
-        ) from None
-
-
-def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
-    """Return ``NAME=value`` texts for the plugin's environment.
-
-    Raises:
-        UsageError: one has no ``=`` or no name, or a name that looks like a secret's.
-    """
-    for pair in pairs:
-        name, mark, _ = pair.partition("=")
-        if not mark or not name.isidentifier():
-            raise UsageError(
-                "an --env is not of the form NAME=value",
-                why="the catalog takes names of letters, digits and _",
-                fix="for example --env SSL_CERT_FILE=/etc/ssl/skyflow.pem; never a secret",
-            )
-        if looks_secret(name):
-            raise UsageError(
-                f"--env {name} looks like a secret, and a catalog entry holds none",
-                why="it would stand on the command line and in the server's storage",
-                fix="name what is no secret; the engine takes credentials through its config",
-                code="secret-env",
-            )
-    return tuple(pairs)
-
-
-def plugin_arguments(
-    *,
-    shared: bool,
-    allow_hosts: Sequence[str],
-    credentials_directory: str | None,
-    only_hosts: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """Return the arguments of the plugin's process, as ``plugin/settings.py`` reads them.
-
-    Raises:
-        UsageError: a host is not ``HOST:PORT``, or the directory is not absolute.
-    """
-    arguments = ["--shared"] if shared else []
-    arguments += [f"--allow-host={_host('--allow-host', host)}" for host in allow_hosts]
-    arguments += [f"--only-host={_host('--only-host', host)}" for host in only_hosts]
-    if credentials_directory is not None:
-        if not credentials_directory.startswith("/"):
-            raise UsageError(
-                "--credentials-directory is not absolute",
-                why="it is a folder on the server, which has no current folder of yours",
-                fix="for example --credentials-directory /etc/openbao/credentials",
-            )
-        arguments.append(f"--credentials-directory={credentials_directory}")
-    return tuple(arguments)
-
-
-def _host(flag: str, text: str) -> str:
-    try:
-        return parse_host(text)
-    except ValueError as error:
-        raise UsageError(
-            f"{flag}: {error}",
-            why="the engine compares host and port exactly",
-            fix=f"for example {flag} 127.0.0.1:8443",
         ) from None

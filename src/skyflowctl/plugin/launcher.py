@@ -62,6 +62,9 @@ ALLOWED = frozenset(
 _KINDS = (*EXTENSION_SUFFIXES, ".py", ".pyc")
 CHECK = "--check"
 """Given alone: say whether the plugin could start, and start nothing."""
+ENV_NAMES = "--env-names="
+"""Begins an argument that is a note for whoever reads the catalog entry, which never shows
+its environment: the names in it. The plugin does not get it."""
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -224,6 +227,7 @@ def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
     sys.meta_path.insert(0, finder)
     from skyflowctl.plugin.__main__ import main
 
+    sys.argv = [argument for argument in sys.argv if not argument.startswith(ENV_NAMES)]
     if sys.argv[1:] == [CHECK]:
         sys.stdout.write(f"the plugin can start: digest {found}\n")
         return 0

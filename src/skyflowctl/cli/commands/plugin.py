@@ -156,9 +156,11 @@ def plugin_register(
     it: registered under a wrong version, a plugin that runs is refused at once. The options
     given are all that the entry then has: where it had other arguments, or mounts run
     another version with arguments that this one would not have, you are asked first, and so
-    you are where mounts run another engine under this name: each is named. A
-    variable of the server's own environment wins over the same one of --env. What was
-    registered takes effect when a mount is reloaded or the server starts anew."""
+    you are where mounts run another engine under this name: each is named. No server tells
+    an entry's environment, so the names in it are noted in the arguments; you are asked
+    where one would get lost, and where nothing was noted. A variable of the server's own
+    environment wins over the same one of --env. What was registered takes effect when a
+    mount is reloaded or the server starts anew."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.plugin_question import confirm_registration
@@ -215,23 +217,27 @@ _UNPROVED = Problem(
 def _registration(
     launcher: Path, name: str, version: str | None, engine: EngineOptions
 ) -> "Registration":
-    from skyflowctl.operations import plugins
+    from skyflowctl.operations import plugin_arguments, plugins
     from skyflowctl.plugin.build import launcher_version
     from skyflowctl.version import semver
 
     sha256 = plugins.file_digest(launcher)
+    env = plugin_arguments.checked_pairs(engine.env or ())
+    args = plugin_arguments.plugin_arguments(
+        shared=engine.shared,
+        allow_hosts=tuple(engine.allow_host or ()),
+        only_hosts=tuple(engine.only_host or ()),
+        credentials_directory=engine.credentials_directory,
+    )
+    if plugin_arguments.takes_note(launcher):
+        args += (plugin_arguments.environment_note(pair.partition("=")[0] for pair in env),)
     return plugins.Registration(
         name=name,
         version=version or launcher_version(launcher) or semver(),
         command=launcher.name,
         sha256=sha256,
-        args=plugins.plugin_arguments(
-            shared=engine.shared,
-            allow_hosts=tuple(engine.allow_host or ()),
-            only_hosts=tuple(engine.only_host or ()),
-            credentials_directory=engine.credentials_directory,
-        ),
-        env=plugins.checked_pairs(engine.env or ()),
+        args=args,
+        env=env,
     )
 
 

@@ -1,0 +1,92 @@
+"""Arguments and environment of a catalog entry; its environment is noted, as no server tells it."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from skyflowctl.errors import UsageError
+from skyflowctl.manifest.interpolate import looks_secret
+from skyflowctl.plugin.build import is_launcher
+from skyflowctl.plugin.launcher import ENV_NAMES
+from skyflowctl.skyflow.token_uri import parse_host
+
+
+def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
+    """Return ``NAME=value`` texts for the plugin's environment.
+
+    Raises:
+        UsageError: one has no ``=`` or no name, or a name that looks like a secret's.
+    """
+    for pair in pairs:
+        name, mark, _ = pair.partition("=")
+        if not mark or not name.isidentifier():
+            raise UsageError(
+                "an --env is not of the form NAME=value",
+                why="the catalog takes names of letters, digits and _",
+                fix="for example --env SSL_CERT_FILE=/etc/ssl/skyflow.pem; never a secret",
+            )
+        if looks_secret(name):
+            raise UsageError(
+                f"--env {name} looks like a secret, and a catalog entry holds none",
+                why="it would stand on the command line and in the server's storage",
+                fix="name what is no secret; the engine takes credentials through its config",
+                code="secret-env",
+            )
+    return tuple(pairs)
+
+
+def plugin_arguments(
+    *,
+    shared: bool,
+    allow_hosts: Sequence[str],
+    credentials_directory: str | None,
+    only_hosts: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Return the arguments of the plugin's process, as ``plugin/settings.py`` reads them.
+
+    Raises:
+        UsageError: a host is not ``HOST:PORT``, or the directory is not absolute.
+    """
+    arguments = ["--shared"] if shared else []
+    arguments += [f"--allow-host={_host('--allow-host', host)}" for host in allow_hosts]
+    arguments += [f"--only-host={_host('--only-host', host)}" for host in only_hosts]
+    if credentials_directory is not None:
+        if not credentials_directory.startswith("/"):
+            raise UsageError(
+                "--credentials-directory is not absolute",
+                why="it is a folder on the server, which has no current folder of yours",
+                fix="for example --credentials-directory /etc/openbao/credentials",
+            )
+        arguments.append(f"--credentials-directory={credentials_directory}")
+    return tuple(arguments)
+
+
+def _host(flag: str, text: str) -> str:
+    try:
+        return parse_host(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{flag}: {error}",
+            why="the engine compares host and port exactly",
+            fix=f"for example {flag} 127.0.0.1:8443",
+        ) from None
+
+
+def environment_note(names: Iterable[str]) -> str:
+    """Return the argument that notes an environment, without its values."""
+    return ENV_NAMES + ",".join(sorted(names))
+
+
+def noted_environment(args: Sequence[str]) -> frozenset[str] | None:
+    """Return the names that an entry's arguments note of its environment; None: nothing."""
+    notes = [arg.removeprefix(ENV_NAMES) for arg in args if arg.startswith(ENV_NAMES)]
+    return frozenset(filter(None, notes[-1].split(","))) if notes else None
+
+
+def without_note(args: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments that the plugin itself gets."""
+    return tuple(arg for arg in args if not arg.startswith(ENV_NAMES))
+
+
+def takes_note(launcher: Path) -> bool:
+    """Tell whether a file leaves the note of its environment out of the plugin's arguments."""
+    return is_launcher(launcher) and f'"{ENV_NAMES}"'.encode() in launcher.read_bytes()
