@@ -1,6 +1,6 @@
 """What ``make demo`` runs: skyflowctl's own commands, each shown before it runs.
 
-Nothing here is special. Copy any line that starts with ``$`` into a terminal.
+To run a step by hand, copy any line that starts with ``$`` into a terminal.
 """
 
 import json
@@ -14,7 +14,7 @@ BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else
 
 
 def main() -> int:
-    """Start the stack, apply the manifest, mint every role's token, say what to try next."""
+    """Start the stack, apply the manifest, mint a token for every role, print the next steps."""
     for command in (
         ["dev", "up", "-f", MANIFEST],
         ["apply", "--dev", "-f", MANIFEST, "-y"],
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def show(command: list[str]) -> None:
-    """Print a command as a person would type it."""
+    """Print a command as typed in a terminal."""
     print(f"\n{BOLD}$ skyflowctl {shlex.join(command)}{PLAIN}", flush=True)
 
 
@@ -45,7 +45,7 @@ def mint_every_role() -> int:
 
 
 def mint(mount: str, role: dict) -> bool:
-    """Read one token, with the ctx that the role's own check uses, and say what came."""
+    """Read one token, with the ctx of the role's health check, and print the result."""
     command = ["creds", mount, role["name"], "--dev"]
     probe = role["ctx_probe"]
     if probe:
@@ -68,13 +68,13 @@ def output_of(command: list[str]) -> dict:
 
 
 def print_next_steps() -> None:
-    """Name three commands that show more, and how to end it all."""
+    """Print three commands to try next, and how to stop the stack."""
     print(f"""
-{BOLD}The stack stays up. Three things to try:{PLAIN}
+{BOLD}The stack keeps running. Try these commands:{PLAIN}
   source .venv/bin/activate && eval "$(skyflowctl dev env)"
   bao read skyflow/order/creds/order-producer ctx=order:ORD-42
   skyflowctl status -f {MANIFEST}
-{DIM}skyflowctl dev down{PLAIN} ends it.""")
+{DIM}skyflowctl dev down{PLAIN} stops it.""")
 
 
 if __name__ == "__main__":

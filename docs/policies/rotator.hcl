@@ -1,18 +1,18 @@
-# What an identity needs that rotates every mount below skyflow/, and no more: it reads no
-# token (creds), changes no role and mounts nothing. For one product line write its name
-# in the place of the +. The token also needs the server's own policy `default`.
+# The minimal policy for an identity that rotates every mount below skyflow/. It cannot read
+# tokens (creds), change roles or enable mounts. To allow one product line only, replace the
+# + with its name. The token also needs the server's policy `default`.
 
-# What is live, and the write of its successor with check-and-set.
+# Read the live config, and write the new key with check-and-set.
 path "skyflow/+/config" {
   capabilities = ["read", "update"]
 }
 
-# Tries the new key before the write, and the live one on every node after it.
+# Verify the new key before the write, and the live key on every node after it.
 path "skyflow/+/config/verify" {
   capabilities = ["update"]
 }
 
-# The end of a rotation, and the way back.
+# Commit or roll back a rotation.
 path "skyflow/+/config/commit" {
   capabilities = ["update"]
 }
@@ -23,22 +23,22 @@ path "skyflow/+/config/history/" {
   capabilities = ["list"]
 }
 
-# rotate --retire alone: the kept copy of the old key.
+# Only for rotate --retire: delete the kept copy of the old key.
 path "skyflow/+/config/history/*" {
   capabilities = ["delete"]
 }
 
-# Which nodes the cluster has; each of them must prove the new key.
+# List the nodes of the cluster; each must serve the new key.
 path "sys/ha-status" {
   capabilities = ["read"]
 }
 
-# Whether the old key is in use elsewhere (--retire), and which mounts there are (--all).
+# Find other mounts that use the old key (--retire), and list the mounts (--all).
 path "sys/mounts" {
   capabilities = ["read"]
 }
 
-# Whether a mount was cut off while another engine ran it: the mark is in the mount's options.
+# Read the mount's options: they mark a cut-off made while another engine ran the mount.
 path "sys/mounts/skyflow/+" {
   capabilities = ["read"]
 }
