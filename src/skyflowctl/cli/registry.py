@@ -59,20 +59,32 @@ COMMANDS = (
     ),
     CommandRow("mount show", "Show one mount as the server has it", "mount", "mount_show", _READ),
     CommandRow(
-        "config show", "Show a mount's config, never its key", "config", "config_show", _READ
+        "config show",
+        "Show a mount's config, never its key",
+        "config.command",
+        "config_show",
+        _READ,
     ),
     CommandRow(
-        "config history", "List the keys a mount has had", "config", "config_history", _READ
+        "config history", "List the keys a mount has had", "config.command", "config_history", _READ
     ),
     CommandRow(
-        "config write", "Change a mount's description or tags", "config", "config_write", _READ
+        "config write",
+        "Change a mount's description or tags",
+        "config.command",
+        "config_write",
+        _READ,
     ),
     CommandRow(
         "config rollback", "Back to the key before", "rotate.command", "config_rollback", _READ
     ),
-    CommandRow("config revoke", "Cut a mount off", "config_revoke", "config_revoke", _READ),
+    CommandRow("config revoke", "Cut a mount off", "config.revoke", "config_revoke", _READ),
     CommandRow(
-        "config verify", "Mint once per role with the live key", "config", "config_verify", _READ
+        "config verify",
+        "Mint once per role with the live key",
+        "config.command",
+        "config_verify",
+        _READ,
     ),
     CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
     CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),

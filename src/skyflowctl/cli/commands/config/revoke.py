@@ -193,7 +193,7 @@ def _live(subject: "RotationTarget") -> str:
 
 
 def _result(outcome: "RevokeOutcome", command_for_keys: str) -> CommandResult:
-    from skyflowctl.cli.render.revocation import revocation_json
+    from skyflowctl.cli.commands.config.revoke_view import revocation_json
 
     code = outcome.exit_code
     return CommandResult(
@@ -206,6 +206,6 @@ def _result(outcome: "RevokeOutcome", command_for_keys: str) -> CommandResult:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.render.revocation import show_revocation
+    from skyflowctl.cli.commands.config.revoke_view import show_revocation
 
     show_revocation(result.data, terminal)

@@ -1,0 +1,1 @@
+"""``skyflowctl config``: show, change, verify, and cut off."""
