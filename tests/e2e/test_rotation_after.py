@@ -19,8 +19,8 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import KeyInfo, NewCredential, Options, Result, RotationJob
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.retire import retire_mount
-from skyflowctl.rotation.revoke import revoke_mount
-from skyflowctl.rotation.revoked import AtSkyflow
+from skyflowctl.rotation.revocation.model import AtSkyflow
+from skyflowctl.rotation.revocation.revoke import revoke_mount
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import RedirectRefusedError
 from skyflowctl.vault.gateway import Gateway

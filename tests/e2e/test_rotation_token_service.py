@@ -15,8 +15,8 @@ from support.rotation_load import emulator_of
 from support.stack import BIN, Stack, running_stack
 
 from skyflowctl.errors import ExitCode
+from skyflowctl.rotation.events import RotationEvent, StepStarted
 from skyflowctl.rotation.model import Result, StepName
-from skyflowctl.rotation.ports import RotationEvent, StepStarted
 from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 

@@ -15,8 +15,9 @@ from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
+from skyflowctl.rotation.events import RotationEvent, StepStarted
 from skyflowctl.rotation.model import MountOutcome, Options, RotationJob, StepName
-from skyflowctl.rotation.ports import Dependencies, RotationEvent, StepStarted
+from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.write_recorder import Recorder
+from skyflowctl.rotation.session import RotationSession
 from skyflowctl.skyflow.management.api import ManagementApi
 from skyflowctl.vault.hvac_transport import HvacTransport
 
@@ -59,14 +59,14 @@ def watch(moments: Moments) -> None:
         return request(self, method, path, **more)
 
     HvacTransport.request = counted
-    step = Recorder.step
+    step = RotationSession.step
 
     @functools.wraps(step)
     def begun(self: Any, name: StepName) -> Any:
         moments.begin(f"step {name}")
         return step(self, name)
 
-    Recorder.step = begun
+    RotationSession.step = begun
     for name in _MANAGEMENT:
         setattr(ManagementApi, name, _counted(getattr(ManagementApi, name), moments))
 

@@ -12,7 +12,7 @@ from support.gateways import identity, memory_rig
 from skyflowctl.cli import wiring
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.planner.credential import is_revoked
-from skyflowctl.rotation import rotate_messages
+from skyflowctl.rotation import messages
 from skyflowctl.vault.errors import RevokedKeyError, error_for
 from skyflowctl.vault.live import way_out
 
@@ -198,9 +198,9 @@ def test_a_bad_reason_is_a_usage_error(rig, reason):
 def test_rotate_says_why_no_key_can_be_made(rig, cut):
     path, _, _ = cut
     revoked = rig.gateway.read_config(path).revoked
-    (problem,) = rotate_messages.nothing_live(path, "order", revoked).problems
+    (problem,) = messages.nothing_live(path, "order", revoked).problems
     assert problem.why.endswith(f"not known: it was {sentence(rig, path)}")
-    (without,) = rotate_messages.nothing_live(path, "order", None).problems
+    (without,) = messages.nothing_live(path, "order", None).problems
     assert without.why.endswith("is not known")
 
 

@@ -9,10 +9,10 @@ from support.aftermath import job, unreachable
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.rotation.cluster import Cluster
+from skyflowctl.rotation.events import Notice
 from skyflowctl.rotation.model import Result, StepName
-from skyflowctl.rotation.ports import Notice
-from skyflowctl.rotation.retirable import killed_by_haste
 from skyflowctl.rotation.retire import retire_mount
+from skyflowctl.rotation.retirement_plan import killed_by_haste
 from skyflowctl.vault.errors import error_for
 
 

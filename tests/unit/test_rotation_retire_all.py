@@ -8,8 +8,8 @@ from support.aftermath import job, unreachable
 
 from skyflowctl.errors import ExitCode, NotPermittedError
 from skyflowctl.rotation.model import Result, StepName
-from skyflowctl.rotation.retirable import killed_by_haste, retirable_keys
 from skyflowctl.rotation.retire import retire_mount
+from skyflowctl.rotation.retirement_plan import killed_by_haste, retirable_keys
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
-from skyflowctl.rotation.revoke import revoke_mount
-from skyflowctl.rotation.revoked import AtSkyflow
+from skyflowctl.rotation.revocation.model import AtSkyflow
+from skyflowctl.rotation.revocation.revoke import revoke_mount
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError, error_for
 from skyflowctl.vault.live import way_out

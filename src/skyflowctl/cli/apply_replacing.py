@@ -8,7 +8,8 @@ from skyflowctl.cli.runner import CommandRun
 from skyflowctl.operations.credentials import ManifestCredentials
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
 from skyflowctl.operations.token_service import TokenServiceOnDemand
-from skyflowctl.rotation.ports import Dependencies, Notice, RotationEvent
+from skyflowctl.rotation.events import Notice, RotationEvent
+from skyflowctl.rotation.ports import Dependencies
 
 if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.rotate_flags import RotateFlags
     from skyflowctl.operations.rotation_supply import KeyProvider
-    from skyflowctl.rotation.ports import Dependencies, RotationListener
+    from skyflowctl.rotation.events import RotationListener
+    from skyflowctl.rotation.ports import Dependencies
     from skyflowctl.vault.gateway import Gateway
 
 

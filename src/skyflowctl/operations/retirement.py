@@ -8,9 +8,8 @@ from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
 from skyflowctl.operations.rotation import RotateRequest, not_due
 from skyflowctl.operations.rotation_supply import RotationTarget
-from skyflowctl.rotation import retire_messages
 from skyflowctl.rotation.model import MountOutcome, Result
-from skyflowctl.rotation.retirable import Retirement, killed_by_haste, retirement
+from skyflowctl.rotation.retirement_plan import Retirement, killed_by_haste, retirement, too_early
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.workers import Workers
 
@@ -85,7 +84,7 @@ def _too_early(
     if now >= ends:
         return None
     name, replaced = subject.named.name, old.keys[0].key_id
-    return retire_messages.too_early(replaced, name, old.tokens_until, ends)
+    return too_early(replaced, name, old.tokens_until, ends)
 
 
 def _refused(subject: RotationTarget, old: Retirement, error: RefusedError) -> MountOutcome:

@@ -9,8 +9,8 @@ from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotation_supply import KeyProvider, RotationTarget, operator_needed
 from skyflowctl.rotation.model import KeyInfo, NewCredential, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
-from skyflowctl.rotation.revoke import revoke_mount
-from skyflowctl.rotation.revoked import RevokeOutcome
+from skyflowctl.rotation.revocation.model import RevokeOutcome
+from skyflowctl.rotation.revocation.revoke import revoke_mount
 from skyflowctl.skyflow.management.api import host_for
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.rotation.messages import internal_fault
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob
-from skyflowctl.rotation.rotate_messages import internal_fault
 from skyflowctl.vault.workers import Workers
 
 MountWork = Callable[[RotationJob], MountOutcome]
@@ -19,7 +19,7 @@ def rotate_many(
     What one mount's work raises is that mount's failure; the others go on. Two jobs of one
     path are one job, the first, because the second could only refuse for the first's sake.
 
-    Nothing that has begun is abandoned: to stop early, have ``World.stopping`` say so. Each
+    Nothing that has begun is abandoned: to stop early, have ``Dependencies.stopping`` say so. Each
     work then leaves at its next step, in order, and this function returns as usual.
 
     Args:

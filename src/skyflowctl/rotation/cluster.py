@@ -26,7 +26,7 @@ from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState
 from skyflowctl.rotation.node_poller import IN_A_ROW, NodePoller, PollResult
 from skyflowctl.rotation.ports import Dependencies, names
-from skyflowctl.rotation.revoked import NodeCut, RoleCut
+from skyflowctl.rotation.revocation.model import NodeCut, RoleCut
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.workers import Workers
@@ -74,12 +74,12 @@ class Proof:
 
 @contextmanager
 def open_nodes(
-    world: Dependencies, job: RotationJob, *, patience: timedelta = NODE_TIMEOUT
+    deps: Dependencies, job: RotationJob, *, patience: timedelta = NODE_TIMEOUT
 ) -> Iterator[Cluster]:
     """Open a way to every node, and see that each can be asked, before anything is written.
 
     Args:
-        world: the server, and how to reach one node of it.
+        deps: the server, and how to reach one node of it.
         job: its options ``unverified_nodes`` and ``poll`` count here.
         patience: for a node that does not answer as it should.
 
@@ -88,7 +88,7 @@ def open_nodes(
             login may not read.
         VaultError: the server cannot be asked.
     """
-    nodes = Cluster(world, job, patience)
+    nodes = Cluster(deps, job, patience)
     try:
         nodes.open()
         yield nodes
@@ -99,10 +99,10 @@ def open_nodes(
 class Cluster:
     """The nodes of one server. Safe for threads once it is open."""
 
-    def __init__(self, world: Dependencies, job: RotationJob, patience: timedelta) -> None:
-        self._world = world
+    def __init__(self, deps: Dependencies, job: RotationJob, patience: timedelta) -> None:
+        self._deps = deps
         self._lenient = job.options.unverified_nodes
-        self._asking = NodePoller(world, patience, job.options.poll, self._is_gone)
+        self._asking = NodePoller(deps, patience, job.options.poll, self._is_gone)
         self._doors: list[NodeClient] = []
         self._listable = False
         self._elsewhere: set[str] = set()
@@ -137,7 +137,7 @@ class Cluster:
 
     def open(self) -> None:
         """Find the nodes; see :func:`open_nodes`."""
-        if self._world.connect is None:
+        if self._deps.connect is None:
             self._doors = [self._whole(only=True)]
             return
         listed = self._list()
@@ -158,12 +158,12 @@ class Cluster:
 
     def _whole(self, *, only: bool) -> NodeClient:
         """The server's own address, for want of nodes."""
-        return NodeClient("the server", self._world.gateway, own=False, only=only)
+        return NodeClient("the server", self._deps.gateway, own=False, only=only)
 
     def _list(self) -> tuple[ClusterNode, ...]:
         """Return the nodes as the leader lists them; none where that is not told."""
         try:
-            listed = self._world.gateway.nodes()
+            listed = self._deps.gateway.nodes()
         except ForbiddenError as error:
             self._refuse_or_warn([words.unlisted(error)])
             return ()
@@ -180,7 +180,7 @@ class Cluster:
     def _named_besides(self, listed: Sequence[ClusterNode]) -> tuple[ClusterNode, ...]:
         """Nodes that the user named and the leader does not list: cut off, perhaps, and alive."""
         known = {node.api_address for node in listed}
-        named = self._world.gateway.transport.server.addresses[1:]
+        named = self._deps.gateway.transport.server.addresses[1:]
         return tuple(ClusterNode("", at, False, "", "") for at in named if at not in known)
 
     def _admit(self, nodes: Iterable[ClusterNode]) -> tuple[ClusterNode, ...]:
@@ -188,9 +188,9 @@ class Cluster:
         unnamed = []
         for node in nodes:
             name = names([node])[0]
-            if self._world.connect is None or name in self.names or name in self._elsewhere:
+            if self._deps.connect is None or name in self.names or name in self._elsewhere:
                 continue
-            gateway = self._world.connect(node)
+            gateway = self._deps.connect(node)
             if gateway is None:
                 unnamed.append(node)
             else:
@@ -222,7 +222,7 @@ class Cluster:
 
     def _strangers(self) -> list[NodeClient]:
         """Ways to a node that has another one already, or to another cluster."""
-        cluster = self._world.gateway.cluster_id()
+        cluster = self._deps.gateway.cluster_id()
         seen: set[str] = set()
         strangers = []
         for door in self._doors:
@@ -248,7 +248,7 @@ class Cluster:
         if not self._listable:
             return self._lenient
         try:
-            listed = self._world.gateway.nodes()
+            listed = self._deps.gateway.nodes()
         except VaultError:
             return False
         mine = [node for node in listed if names([node])[0] == door.name]
@@ -293,8 +293,8 @@ class Cluster:
             NodeDisagreesError: a node answers otherwise, late, or not at all.
             VaultError: the nodes cannot be listed any more.
         """
-        index = index or self._world.gateway.transport.newest_index
-        newest = cache(lambda: self._world.gateway.read_config(path).version)
+        index = index or self._deps.gateway.transport.newest_index
+        newest = cache(lambda: self._deps.gateway.read_config(path).version)
         claim = Expectation(path, key_id, frozenset(roles_may_fail), index, newest)
         settled = self._everywhere(partial(node_checks.ask, claim=claim), path)
         bad = [one for one in settled if not one.well and not one.given_up]
@@ -327,7 +327,7 @@ class Cluster:
         Raises:
             NodeDisagreesError: one of them was never named.
         """
-        listed = self._world.gateway.nodes()
+        listed = self._deps.gateway.nodes()
         if any(door.only for door in self._doors) and len(listed) < 2:
             return []
         with self._lock:
@@ -353,7 +353,7 @@ class Cluster:
             roles: with the ctx of each role's probe.
             index: see :meth:`prove`.
         """
-        index = index or self._world.gateway.transport.newest_index
+        index = index or self._deps.gateway.transport.newest_index
         doors = list(self._doors)
         with Workers(len(doors)) as pool:
             return tuple(pool.map(lambda door: self._cut(door, path, roles, index), doors))

@@ -9,7 +9,7 @@ from skyflowctl.errors import (
     RefusedError,
     SkyflowctlError,
 )
-from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.intent import PendingRotation, lost_race, reason_of, record_intent
 from skyflowctl.rotation.model import NewCredential, Result, StepName
 from skyflowctl.rotation.retry import retry
@@ -84,7 +84,7 @@ def written_in(config: LiveConfig) -> CutOver | None:
 
 
 def write(
-    run: RotationSession, attempt: PendingRotation, new: NewCredential, broken: frozenset[str]
+    session: RotationSession, attempt: PendingRotation, new: NewCredential, broken: frozenset[str]
 ) -> CutOver:
     """Make the new credential live; ``broken`` are the roles that none can mint.
 
@@ -93,19 +93,19 @@ def write(
         RotationAborted: nobody can tell whether it was written; the rotation is left open.
         SkyflowctlError: it is surely not written.
     """
-    run.check_stop()
-    run.begin(attempt.id)
-    run.heartbeat.stop()
-    with run.step(StepName.WRITE) as found:
+    session.check_stop()
+    session.begin(attempt.id)
+    session.heartbeat.stop()
+    with session.step(StepName.WRITE) as found:
         body = {**new.field, "rotation_id": attempt.id}
-        if new.key_id in run.job.options.allow_revoked:
+        if new.key_id in session.job.options.allow_revoked:
             body["allow_revoked_key"] = new.key_id
         try:
-            answer = run.gateway.write_config(run.path, body, cas=attempt.version)
+            answer = session.gateway.write_config(session.path, body, cas=attempt.version)
         except PendingError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
-            live = _settled(run, attempt, new, error)
+            live = _settled(session, attempt, new, error)
             version, credential_version = live.version, live.credential_version
             found.detail = f"the answer was lost; credential version {credential_version} is live"
         else:
@@ -113,8 +113,8 @@ def write(
             credential_version = whole(answer.get("credential_version"))
             found.detail = f"credential version {credential_version}"
     if new.server_file:
-        _take_over_approved(run, attempt, version)
-    run.live_key_id = new.key_id
+        _take_over_approved(session, attempt, version)
+    session.live_key_id = new.key_id
     return CutOver(
         attempt.id,
         attempt.from_key,
@@ -127,39 +127,39 @@ def write(
     )
 
 
-def _take_over_approved(run: RotationSession, attempt: PendingRotation, version: int) -> None:
+def _take_over_approved(session: RotationSession, attempt: PendingRotation, version: int) -> None:
     """Go on under the id that the write brought, if an earlier run sent it for approval.
 
     Only a write without a secret can wait for an approval, and it names its sender's rotation.
     """
     try:
-        live = retry(run, run.look, "which rotation wrote it")
+        live = retry(session, session.look, "which rotation wrote it")
     except SkyflowctlError as blind:
-        raise _unknown(run, blind) from blind
+        raise _unknown(session, blind) from blind
     known = live.rotation
     if live.version == version and is_open(known) and known is not None:
         attempt.id = known.id
-        run.begin(attempt.id)
+        session.begin(attempt.id)
 
 
 def _settled(
-    run: RotationSession, attempt: PendingRotation, new: NewCredential, error: Exception
+    session: RotationSession, attempt: PendingRotation, new: NewCredential, error: Exception
 ) -> LiveConfig:
     """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
-        live = retry(run, lambda: _looked(run, attempt, sure), "whether it was written")
+        live = retry(session, lambda: _looked(session, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
         # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
         if sure:
-            raise _why_not(run, new, error, None) from error
-        raise _unknown(run, blind) from error
+            raise _why_not(session, new, error, None) from error
+        raise _unknown(session, blind) from error
     if live.key_id == new.key_id and live.rotation is not None and live.rotation.id == attempt.id:
         return live
-    raise _why_not(run, new, error, live) from error
+    raise _why_not(session, new, error, live) from error
 
 
-def _looked(run: RotationSession, attempt: PendingRotation, sure: bool) -> LiveConfig:
+def _looked(session: RotationSession, attempt: PendingRotation, sure: bool) -> LiveConfig:
     """Return what is live once no request that is still under way can change it.
 
     One may be: a write without an answer. The intent, written with the same check-and-set,
@@ -167,27 +167,29 @@ def _looked(run: RotationSession, attempt: PendingRotation, sure: bool) -> LiveC
     """
     if not sure:
         try:
-            record_intent(run, attempt, {"rotation_to": attempt.key_id} if attempt.key_id else {})
+            record_intent(
+                session, attempt, {"rotation_to": attempt.key_id} if attempt.key_id else {}
+            )
         except ConflictError:
-            return run.look()
-    return run.look()
+            return session.look()
+    return session.look()
 
 
 def _why_not(
-    run: RotationSession, new: NewCredential, error: Exception, live: LiveConfig | None
+    session: RotationSession, new: NewCredential, error: Exception, live: LiveConfig | None
 ) -> Exception:
     if isinstance(error, RevokedKeyError):
-        return RevokedKeyError.of_key(run.path, new.key_id, error.problems[0].why)
+        return RevokedKeyError.of_key(session.path, new.key_id, error.problems[0].why)
     if isinstance(error, TokenServiceFailedError):
-        return words.not_taken(run.path, error)
+        return words.not_taken(session.path, error)
     if isinstance(error, ConflictError):
-        return lost_race(run, error, live)
+        return lost_race(session, error, live)
     return error
 
 
-def _unknown(run: RotationSession, error: SkyflowctlError) -> RotationAborted:
+def _unknown(session: RotationSession, error: SkyflowctlError) -> RotationAborted:
     problem = words.rotation_unfinished(
-        run.path, reason_of(error), "the old credential or the new one"
+        session.path, reason_of(error), "the old credential or the new one"
     )
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
     code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermittedError) else code

@@ -1,7 +1,7 @@
 """A sign of life in the engine, from a run that holds an open rotation while it waits.
 
 Other machines judge by the age of the config's last write whether somebody is at a rotation
-(:mod:`skyflowctl.rotation.resume`). So this run writes its intent again now and then, from
+(:mod:`skyflowctl.rotation.recovery`). So this run writes its intent again now and then, from
 within its own waiting: a run that hangs gives no sign, as it should.
 """
 

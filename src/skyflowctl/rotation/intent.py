@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.errors import RefusedError, SkyflowctlError
-from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.session import RotationAborted, RotationSession
+from skyflowctl.rotation.session import RotationSession, on_failure
 from skyflowctl.vault.errors import ConflictError, VaultError
 from skyflowctl.vault.live import LiveConfig
 from skyflowctl.vault.responses import whole
@@ -39,29 +39,29 @@ class PendingRotation:
 
 
 def new_attempt(
-    run: RotationSession, config: LiveConfig, keys: KeyService | None = None
+    session: RotationSession, config: LiveConfig, keys: KeyService | None = None
 ) -> PendingRotation:
     """Return an attempt of this run, on what is live."""
     known = config.rotation.id if config.rotation else ""
-    name = run.world.run_id
+    name = session.deps.run_id
     # A caller that rotates twice in one run needs two ids: one that is over stays over.
     number = 2
     while name == known:
-        name, number = f"{run.world.run_id}.{number}", number + 1
+        name, number = f"{session.deps.run_id}.{number}", number + 1
     return PendingRotation(name, config.version, config.key_id, config.client_id, keys)
 
 
 def record_intent(
-    run: RotationSession, attempt: PendingRotation, fields: Mapping[str, Any]
+    session: RotationSession, attempt: PendingRotation, fields: Mapping[str, Any]
 ) -> None:
     """Record something of the rotation in the engine, before it is done."""
     attempt.opened = True
     body = {"rotation_id": attempt.id, **fields}
-    answer = run.gateway.write_config(run.path, body, cas=attempt.version)
+    answer = session.gateway.write_config(session.path, body, cas=attempt.version)
     attempt.version = whole(answer.get("version"))
-    run.heartbeat.keep(
+    session.heartbeat.keep(
         lambda: renew(
-            run, attempt, attempt.from_key, lambda error, live: lost_race(run, error, live)
+            session, attempt, attempt.from_key, lambda error, live: lost_race(session, error, live)
         )
     )
 
@@ -74,7 +74,7 @@ class OpenRotation(Protocol):
 
 
 def renew(
-    run: RotationSession,
+    session: RotationSession,
     held: OpenRotation,
     key_id: str,
     taken: Callable[[ConflictError | None, LiveConfig], Exception],
@@ -85,7 +85,7 @@ def renew(
     somebody edited another field, or the answer to the last renewal was lost.
 
     Args:
-        run: the mount's.
+        session: the mount's.
         held: its rotation; learns the new version.
         key_id: the key that is live as this run knows it.
         taken: the error to raise when the rotation is this run's no more.
@@ -95,13 +95,15 @@ def renew(
     """
     cause = None
     try:
-        answer = run.gateway.write_config(run.path, {"rotation_id": held.id}, cas=held.version)
+        answer = session.gateway.write_config(
+            session.path, {"rotation_id": held.id}, cas=held.version
+        )
         if answer.get("key_id") == key_id:
             held.version = whole(answer.get("version"))
             return
     except ConflictError as error:
         cause = error
-    live = run.look()
+    live = session.look()
     known = live.rotation
     mine = known is not None and (known.id, known.state) == (held.id, "open")
     if not mine or live.key_id != key_id:
@@ -110,35 +112,35 @@ def renew(
 
 
 def lost_race(
-    run: RotationSession, error: ConflictError | None, live: LiveConfig | None
+    session: RotationSession, error: ConflictError | None, live: LiveConfig | None
 ) -> RefusedError:
     """Return in its own words that a check-and-set was lost to somebody else.
 
     Args:
-        run: the mount's.
+        session: the mount's.
         error: the server's no; None: it only answered otherwise.
         live: the config as it is now; None: not known.
     """
     known = live.rotation if live else None
-    if known is not None and known.state == "open" and not _is_mine(run, known.id):
-        return words.at_work(run.path, known)
+    if known is not None and known.state == "open" and not _is_mine(session, known.id):
+        return words.at_work(session.path, known)
     said = error.problems[0].why if error else ""
-    return words.config_changed_meanwhile(run.path, _writer(run, live) or said)
+    return words.config_changed_meanwhile(session.path, _writer(session, live) or said)
 
 
-def _is_mine(run: RotationSession, rotation_id: str) -> bool:
-    mine = run.world.run_id
+def _is_mine(session: RotationSession, rotation_id: str) -> bool:
+    mine = session.deps.run_id
     return rotation_id == mine or rotation_id.startswith(f"{mine}.")
 
 
-def _writer(run: RotationSession, live: LiveConfig | None) -> str:
+def _writer(session: RotationSession, live: LiveConfig | None) -> str:
     """Return what is known of the write that was first; empty: nothing."""
     if live is None:
         return ""
-    if live.key_id == run.from_key:
+    if live.key_id == session.from_key:
         return f"it is of version {live.version} now, with the same credential"
     try:
-        entry = (run.gateway.read_history(run.path) or {}).get(live.credential_version)
+        entry = (session.gateway.read_history(session.path) or {}).get(live.credential_version)
     except VaultError:
         entry = None
     by = f", written by {entry.written_by}," if entry and entry.written_by else ""
@@ -146,61 +148,58 @@ def _writer(run: RotationSession, live: LiveConfig | None) -> str:
 
 
 @contextmanager
-def conflicts_reported(run: RotationSession) -> Iterator[None]:
+def conflicts_reported(session: RotationSession) -> Iterator[None]:
     """Have a lost check-and-set of the block told as what it is."""
     try:
         yield
     except ConflictError as error:
         try:
-            live = run.look()
+            live = session.look()
         except VaultError:
             live = None
-        raise lost_race(run, error, live) from error
+        raise lost_race(session, error, live) from error
 
 
 @contextmanager
-def undone_on_failure(run: RotationSession, attempt: PendingRotation) -> Iterator[None]:
-    """Undo what the attempt has begun when the block fails before its credential is live."""
-    try:
+def undone_on_failure(session: RotationSession, attempt: PendingRotation) -> Iterator[None]:
+    """Take back what the attempt has begun when the block fails before its credential is live."""
+    with on_failure(lambda _: _take_back(session, attempt)):
         yield
-    except RotationAborted:
-        raise
-    except Exception:
-        _undo(run, attempt)
-        raise
 
 
-def _undo(run: RotationSession, attempt: PendingRotation) -> None:
+def _take_back(session: RotationSession, attempt: PendingRotation) -> None:
     """Delete a created key and close the intent; what fails is a warning, not another error."""
     if not attempt.opened:
         return
     try:
-        live = run.look()
+        live = session.look()
         if attempt.key_id and live.key_id != attempt.key_id:
-            delete_created(run, attempt)
+            delete_created(session, attempt)
         known = live.rotation
         # One that has written after all is not closed: the next run goes on with it.
         if known is not None and known.id == attempt.id and known.to_key != live.key_id:
-            close(run, live)
+            close(session, live)
     except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
         if attempt.key_id:
             reason = f"it could not be deleted: {reason_of(error)}"
-            run.warn(words.created_key_left(run.path, attempt.client_id, attempt.key_id, reason))
+            session.warn(
+                words.created_key_left(session.path, attempt.client_id, attempt.key_id, reason)
+            )
 
 
-def delete_created(run: RotationSession, attempt: PendingRotation) -> None:
+def delete_created(session: RotationSession, attempt: PendingRotation) -> None:
     """Delete the key that this attempt created."""
     if attempt.keys is not None:
-        with run.step(StepName.DISCARD_KEY) as found:
+        with session.step(StepName.DISCARD_KEY) as found:
             found.detail = f"key {attempt.key_id}"
             attempt.keys.delete_key(attempt.client_id, attempt.key_id)
 
 
-def close(run: RotationSession, live: LiveConfig) -> LiveConfig:
+def close(session: RotationSession, live: LiveConfig) -> LiveConfig:
     """Close the rotation that stands in the config, and return the config after it."""
-    run.heartbeat.stop()
-    run.gateway.write_config(run.path, {"rotation_id": ""}, cas=live.version)
-    return run.look()
+    session.heartbeat.stop()
+    session.gateway.write_config(session.path, {"rotation_id": ""}, cas=live.version)
+    return session.look()
 
 
 def reason_of(error: Exception) -> str:

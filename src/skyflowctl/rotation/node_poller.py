@@ -47,13 +47,13 @@ class NodePoller:
     """How nodes are asked.
 
     Args:
-        world: its clock and how it waits.
+        deps: its clock and how it waits.
         patience: for a node that does not answer as it should yet.
         poll: the same for one that cannot say how new its answers are.
         is_gone: whether the cluster has given a node up.
     """
 
-    world: Dependencies
+    deps: Dependencies
     patience: timedelta
     poll: timedelta
     is_gone: Callable[[NodeClient], bool]
@@ -87,7 +87,7 @@ class NodePoller:
             given_up: set by another thread: its next answer is its last.
         """
         tally = _Streak()
-        started, waited = self.world.clock.monotonic(), 0.0
+        started, waited = self.deps.clock.monotonic(), 0.0
         while True:
             found = look(door)
             tally.count(found)
@@ -96,7 +96,7 @@ class NodePoller:
             if found.state is NodeState.GONE and self.is_gone(door):
                 return PollResult(door, found, absent=True)
             # A clock that a test holds still must not make this endless.
-            spent = max(self.world.clock.monotonic() - started, waited)
+            spent = max(self.deps.clock.monotonic() - started, waited)
             # Right answers in a row come to an end by themselves.
             late = (
                 found.state is not NodeState.UNSURE and spent >= self._limit(found).total_seconds()
@@ -106,7 +106,7 @@ class NodePoller:
             if given_up is not None and given_up.is_set():
                 return PollResult(door, found, given_up=True)
             pause = tally.pause(found)
-            self.world.sleep(pause)
+            self.deps.sleep(pause)
             waited += pause
 
     def _limit(self, found: NodeFinding) -> timedelta:

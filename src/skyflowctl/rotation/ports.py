@@ -1,11 +1,12 @@
-"""What a rotation needs from outside: new credentials, Skyflow's keys, the nodes, a listener."""
+"""What a rotation needs from outside: new credentials, Skyflow's keys, the nodes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from skyflowctl.clock import Clock
-from skyflowctl.rotation.model import KeyInfo, NewCredential, Step, StepName
+from skyflowctl.rotation.events import RotationListener, ignore
+from skyflowctl.rotation.model import KeyInfo, NewCredential
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.gateway import Gateway
@@ -57,45 +58,26 @@ class ServerFile:
 KeySource = FromReference | Generated | ServerFile
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
-    """A step of one mount has begun."""
-
-    mount: str
-    name: StepName
-
-
-@dataclass(frozen=True, slots=True)
-class StepDone:
-    """A step of one mount is over, well or not."""
-
-    mount: str
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that a person who waits should know, such as why it waits."""
-
-    mount: str
-    text: str
-
-
-RotationEvent = StepStarted | StepDone | Notice
-RotationListener = Callable[[RotationEvent], None]
-"""Called from several threads when several mounts are rotated at once."""
-
 ConnectNode = Callable[[ClusterNode], Gateway | None]
 """Opens a gateway to one node alone; None: that address was never named by the user."""
-
-
-def ignore(_event: RotationEvent) -> None:
-    """Tell nobody."""
 
 
 def never_stop() -> bool:
     """Never ask to stop."""
     return False
+
+
+class OwnerRecord(Protocol):
+    """This machine's notes of open rotations: a cache that spares a wait, never the truth."""
+
+    def begin(self, path: str, rotation_id: str) -> None:
+        """Note that this process is at this rotation."""
+
+    def end(self, path: str) -> None:
+        """Forget it; the rotation is settled."""
+
+    def owner_alive(self, path: str, rotation_id: str) -> bool | None:
+        """Tell whether the process of this machine that began it still runs; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +106,11 @@ class Dependencies:
     run_id: str
     sleep: Callable[[float], None]
     operator: KeyService | None = None
-    journal: "OwnerRecord | None" = None
+    journal: OwnerRecord | None = None
     listener: RotationListener = ignore
     stopping: Callable[[], bool] = never_stop
     token_service: TokenService | None = None
     token_hosts: frozenset[str] = SKYFLOW_HOSTS
-
-
-class OwnerRecord(Protocol):
-    """This machine's notes of open rotations: a cache that spares a wait, never the truth."""
-
-    def begin(self, path: str, rotation_id: str) -> None:
-        """Note that this process is at this rotation."""
-
-    def end(self, path: str) -> None:
-        """Forget it; the rotation is settled."""
-
-    def owner_alive(self, path: str, rotation_id: str) -> bool | None:
-        """Tell whether the process of this machine that began it still runs; None: unknown."""
 
 
 def names(nodes: Sequence[ClusterNode]) -> tuple[str, ...]:

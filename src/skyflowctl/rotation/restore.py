@@ -3,8 +3,8 @@
 from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation import rollback_messages
-from skyflowctl.rotation import rotate_messages as words
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import CutOver, is_open
 from skyflowctl.rotation.intent import close, reason_of
@@ -18,7 +18,7 @@ from skyflowctl.vault.live import LiveConfig
 
 
 def roll_back(
-    run: RotationSession,
+    session: RotationSession,
     nodes: Cluster,
     written: CutOver,
     keys: KeyService | None,
@@ -30,46 +30,39 @@ def roll_back(
         RotationAborted: always: rolled back; or left open, because nobody answers or nothing is
             kept; or refused, because somebody else's later write stands.
     """
-    problems = _problems(run, cause)
-    try:
-        _restore(run, written)
-    except RotationAborted as ending:
-        raise RotationAborted(
-            ending.word,
-            (*ending.problems, *problems),
-            ending.exit_code,
-            settled=ending.settled,
-        ) from cause
-    run.heartbeat.stop()
+    problems = _problems(session, cause)
+    _restore(session, written, problems)
+    session.heartbeat.stop()
     # What comes after cannot change that the old credential is live.
-    behind = clean_up(run, nodes, written.from_key, written, keys)
-    run.warn(*([behind] if behind else []))
+    behind = clean_up(session, nodes, written.from_key, written, keys)
+    session.warn(*([behind] if behind else []))
     raise RotationAborted(
-        Result.ROLLED_BACK, (*problems, _what_now(run, written)), ExitCode.PARTIAL
+        Result.ROLLED_BACK, (*problems, _what_now(session, written)), ExitCode.PARTIAL
     ) from cause
 
 
-def _what_now(run: RotationSession, written: CutOver) -> Problem:
+def _what_now(session: RotationSession, written: CutOver) -> Problem:
     """Return how the rolled-back credential is made live after all."""
     if written.created:
-        return words.rolled_back_created(run.path, written.to_key)
+        return words.rolled_back_created(session.path, written.to_key)
     version = written.credential_version
-    return words.rolled_back_message(run.path, run.job.name, written.to_key, version)
+    return words.rolled_back_message(session.path, session.job.name, written.to_key, version)
 
 
-def _problems(run: RotationSession, cause: Exception) -> tuple[Problem, ...]:
+def _problems(session: RotationSession, cause: Exception) -> tuple[Problem, ...]:
     if isinstance(cause, SkyflowctlError):
         return cause.problems
-    return (words.internal_fault(run.path, cause),)
+    return (words.internal_fault(session.path, cause),)
 
 
-def _restore(run: RotationSession, written: CutOver) -> None:
-    with run.step(StepName.ROLLBACK) as found:
+def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem, ...]) -> None:
+    """Make the credential live again; ``problems`` say why, in an abort too."""
+    with session.step(StepName.ROLLBACK) as found:
         try:
             done = retry(
-                run,
-                lambda: run.gateway.rollback_config(
-                    run.path,
+                session,
+                lambda: session.gateway.rollback_config(
+                    session.path,
                     cas_credential_version=written.credential_version,
                     # It was live a moment ago: somebody had allowed it, if it was revoked once.
                     allow_revoked_key=written.from_key,
@@ -77,35 +70,46 @@ def _restore(run: RotationSession, written: CutOver) -> None:
                 "the rollback",
             )
         except Exception as error:
-            raise _not_restored(run, written, error) from error
+            raise _not_restored(session, written, error, problems) from error
         found.detail = f"key {done.key_id} is live again"
-        run.old_tokens_valid_until = done.old_tokens_valid_until
-        run.warn(*(rollback_messages.role_left(run.path, said) for said in done.warnings))
-    run.live_key_id = done.key_id
+        session.old_tokens_valid_until = done.old_tokens_valid_until
+        session.warn(*(rollback_messages.role_left(session.path, said) for said in done.warnings))
+    session.live_key_id = done.key_id
 
 
-def _not_restored(run: RotationSession, written: CutOver, error: Exception) -> RotationAborted:
+def _not_restored(
+    session: RotationSession,
+    written: CutOver,
+    error: Exception,
+    problems: tuple[Problem, ...],
+) -> RotationAborted:
     """Return the end of a run whose rollback did not happen."""
     try:
-        live = run.look() if isinstance(error, ConflictError) else None
+        live = session.look() if isinstance(error, ConflictError) else None
     except Exception:  # noqa: BLE001 - then nobody knows what is live
         live = None
     if live is not None and live.credential_version != written.credential_version:
-        return end_superseded(run, written, live, ExitCode.REFUSED)
+        return end_superseded(session, written, live, ExitCode.REFUSED, problems)
     if live is not None:
-        problem = words.nothing_kept(run.path, _words_of(error))
+        problem = words.nothing_kept(session.path, _words_of(error))
     else:
         new = f"the new key {written.to_key}"
-        problem = words.rotation_unfinished(run.path, reason_of(error), new)
-    return RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL, settled=False)
+        problem = words.rotation_unfinished(session.path, reason_of(error), new)
+    return RotationAborted(Result.FAILED, [problem, *problems], ExitCode.PARTIAL, settled=False)
 
 
 def end_superseded(
-    run: RotationSession, written: CutOver, live: LiveConfig, code: ExitCode
+    session: RotationSession,
+    written: CutOver,
+    live: LiveConfig,
+    code: ExitCode,
+    problems: tuple[Problem, ...] = (),
 ) -> RotationAborted:
     """Return the end of a run over whose credential somebody else has written."""
-    problem = words.superseded(run.path, written.to_key, written.credential_version, live.key_id)
-    return RotationAborted(Result.FAILED, [problem], code)
+    problem = words.superseded(
+        session.path, written.to_key, written.credential_version, live.key_id
+    )
+    return RotationAborted(Result.FAILED, [problem, *problems], code)
 
 
 def _words_of(error: Exception) -> str:
@@ -114,7 +118,7 @@ def _words_of(error: Exception) -> str:
 
 
 def clean_up(
-    run: RotationSession,
+    session: RotationSession,
     nodes: Cluster,
     live_key: str,
     written: CutOver | None,
@@ -128,40 +132,44 @@ def clean_up(
     Returns:
         Which node is not proved; None: every one is. What else fails is a warning.
     """
-    behind = _behind(run, nodes, live_key)
+    behind = _behind(session, nodes, live_key)
     if written is not None and written.created:
         reason = "this run had no operator token to delete it with"
         reason = "a node may still use it" if keys else reason
         if keys is None or behind:
-            run.warn(words.created_key_left(run.path, written.client_id, written.to_key, reason))
+            session.warn(
+                words.created_key_left(session.path, written.client_id, written.to_key, reason)
+            )
         else:
-            _discard(run, written, keys)
+            _discard(session, written, keys)
     return behind
 
 
-def _behind(run: RotationSession, nodes: Cluster, live_key: str) -> Problem | None:
+def _behind(session: RotationSession, nodes: Cluster, live_key: str) -> Problem | None:
     try:
-        with run.step(StepName.VERIFY_NODES) as found:
-            broken = broken_roles(run.gateway, run.path)
-            found.detail = str(nodes.prove(run.path, live_key, roles_may_fail=broken))
+        with session.step(StepName.VERIFY_NODES) as found:
+            broken = broken_roles(session.gateway, session.path)
+            found.detail = str(nodes.prove(session.path, live_key, roles_may_fail=broken))
     except SkyflowctlError as error:
-        return words.nodes_lagging(run.path, error)
+        return words.nodes_lagging(session.path, error)
     return None
 
 
-def _discard(run: RotationSession, written: CutOver, keys: KeyService) -> None:
+def _discard(session: RotationSession, written: CutOver, keys: KeyService) -> None:
     try:
-        live = run.look()
+        live = session.look()
         if live.key_id == written.to_key:
             return
-        with run.step(StepName.DISCARD_KEY) as found:
+        with session.step(StepName.DISCARD_KEY) as found:
             found.detail = f"key {written.to_key}"
             keys.delete_key(written.client_id, written.to_key)
         if _is_left_over(live, written.to_key):
-            close(run, live)
+            close(session, live)
     except Exception as error:  # noqa: BLE001 - the mount is well; this is only not tidy
         reason = f"it could not be deleted, or the record of it not closed: {reason_of(error)}"
-        run.warn(words.created_key_left(run.path, written.client_id, written.to_key, reason))
+        session.warn(
+            words.created_key_left(session.path, written.client_id, written.to_key, reason)
+        )
 
 
 def _is_left_over(live: LiveConfig, key_id: str) -> bool:

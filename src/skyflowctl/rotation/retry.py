@@ -18,16 +18,16 @@ SECONDS = 60.0
 PAUSE = 2.0
 
 
-def retry(run: RotationSession, act: Callable[[], T], why: str, seconds: float = SECONDS) -> T:
+def retry(session: RotationSession, act: Callable[[], T], why: str, seconds: float = SECONDS) -> T:
     """Return what the act returns, trying again while its failure may pass.
 
     Args:
-        run: whose clock is used, and whose reader is told why it waits.
+        session: whose clock is used, and whose reader is told why it waits.
         act: may be done twice.
         why: what is waited for, in a few words.
         seconds: how long; the last failure is raised then.
     """
-    clock, told = run.world.clock, False
+    clock, told = session.deps.clock, False
     until = clock.monotonic() + seconds
     while True:
         try:
@@ -36,9 +36,9 @@ def retry(run: RotationSession, act: Callable[[], T], why: str, seconds: float =
             if not is_transient(error) or clock.monotonic() + PAUSE > until:
                 raise
             if not told:
-                run.tell(f"{why}: {error.problems[0].summary}; trying again for {seconds:g} s")
+                session.tell(f"{why}: {error.problems[0].summary}; trying again for {seconds:g} s")
                 told = True
-        run.heartbeat.sleep_on(PAUSE)
+        session.heartbeat.sleep_on(PAUSE)
 
 
 def is_transient(error: BaseException) -> bool:

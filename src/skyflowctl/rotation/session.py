@@ -1,17 +1,21 @@
-"""One mount's rotation as it goes: what it knows, what it warns of, how it ends."""
+"""One mount's rotation, retirement or cut-off as it runs: steps, warnings, lease, stop, outcome.
+
+A step returns its result. What ends a run early is :class:`RotationAborted`, the one signal
+that crosses modules; it is caught here alone.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.cluster import Cluster, open_nodes
+from skyflowctl.rotation.events import Notice, StepDone, StepStarted
 from skyflowctl.rotation.heartbeat import Heartbeat
-from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName
+from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, Step, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.serving import Serving, serving, serving_per_health
-from skyflowctl.rotation.write_recorder import Found, Recorder
 from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
@@ -31,67 +35,103 @@ _OWN_CODES = frozenset(
 
 
 class RotationAborted(Exception):  # noqa: N818 - a signal, not an error
-    """The run ends here, and all that could be settled is settled.
+    """The run ends here, and all that could be done about it is done.
 
     Args:
-        word: the result.
+        result: what became of the mount.
         problems: why; the first one is the cause.
-        exit_code: what it leaves with, as long as the mount serves.
-        settled: False: the rotation is left open, for the same command to go on with.
+        exit_code: of the mount, as long as it serves.
+        settled: False: the rotation stays open, for the same command to finish it.
+        judged: the exit code already says whether the mount serves.
     """
 
     def __init__(
         self,
-        word: Result,
+        result: Result,
         problems: Iterable[Problem],
         exit_code: ExitCode,
         *,
         settled: bool = True,
+        judged: bool = False,
     ) -> None:
-        super().__init__(word.value)
-        self.word = word
+        super().__init__(result.value)
+        self.result = result
         self.problems = tuple(problems)
         self.exit_code = exit_code
         self.settled = settled
+        self.judged = judged
+
+
+@dataclass(slots=True)
+class StepReport:
+    """What a step found, filled in while it runs; ``ok`` False: it ended, and not well."""
+
+    detail: str = ""
+    ok: bool = True
 
 
 class RotationSession:
-    """What one mount's run knows so far."""
+    """What one mount's run knows so far.
 
-    def __init__(self, job: RotationJob, world: Dependencies) -> None:
+    Args:
+        job: the mount, and how.
+        deps: everything outside; its ``sleep`` renews the lease of an open rotation meanwhile.
+    """
+
+    def __init__(self, job: RotationJob, deps: Dependencies) -> None:
         self.job = job
-        self.heartbeat = Heartbeat(world.clock, world.sleep)
-        self.world = replace(world, sleep=self.heartbeat.sleep)
-        self.recorder = Recorder(world, job.name)
+        self.heartbeat = Heartbeat(deps.clock, deps.sleep)
+        self.deps = replace(deps, sleep=self.heartbeat.sleep)
         self.warnings: list[Problem] = []
+        self.problems: list[Problem] = []
         self.from_key = ""
         self.to_key = ""
         self.live_key_id = ""
         self.old_tokens_valid_until = ""
         self.begun = False
-        self._noted = False
+        self._steps: list[Step] = []
+        self._recorded = False
 
     @property
     def gateway(self) -> Gateway:
         """The cluster."""
-        return self.world.gateway
+        return self.deps.gateway
 
     @property
     def path(self) -> str:
         """Of the mount."""
         return self.job.path
 
-    def step(self, name: StepName) -> AbstractContextManager[Found]:
-        """Have what the block does be one step."""
-        return self.recorder.step(name)
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that have ended, in order."""
+        return tuple(self._steps)
+
+    @contextmanager
+    def step(self, name: StepName) -> Iterator[StepReport]:
+        """Run the block as one timed step; what it raises ends the step as failed."""
+        self.deps.listener(StepStarted(self.job.name, name))
+        started, report = self.deps.clock.monotonic(), StepReport()
+        try:
+            yield report
+        except BaseException as error:
+            report.ok = False
+            if isinstance(error, SkyflowctlError):
+                report.detail = error.problems[0].summary
+            raise
+        finally:
+            spent = round((self.deps.clock.monotonic() - started) * 1000, 1)
+            step = Step(name, spent, report.ok, report.detail)
+            self._steps.append(step)
+            self.deps.listener(StepDone(self.job.name, step))
 
     def warn(self, *problems: Problem) -> None:
         """Keep what the reader should know."""
         self.warnings += problems
 
     def tell(self, text: str) -> None:
-        """Tell a person who waits."""
-        self.recorder.tell(text)
+        """Send a line to a person who waits."""
+        self.deps.listener(Notice(self.job.name, text))
 
     def look(self) -> LiveConfig:
         """Return the config as the leader has it now."""
@@ -100,29 +140,34 @@ class RotationSession:
         return config
 
     def check_stop(self) -> None:
-        """Begin nothing new once it was asked to stop.
+        """Begin nothing new after a request to stop.
 
         Raises:
-            RefusedError: it was.
+            RefusedError: there was one.
         """
-        if self.world.stopping():
-            raise words.stopped(self.path)
+        if self.deps.stopping():
+            raise RefusedError(
+                f"stopped before the new credential was written: {self.path}",
+                why="the run was interrupted",
+                fix="the old credential is live; run the same command again when it suits",
+                code="stopped",
+            )
 
     def begin(self, rotation_id: str) -> None:
-        """Note on this machine that this process is at the rotation."""
+        """Record on this machine that this process owns the rotation."""
         self.begun = True
-        if self.world.journal is not None:
-            self.world.journal.begin(self.path, rotation_id)
-            self._noted = True
+        if self.deps.journal is not None:
+            self.deps.journal.begin(self.path, rotation_id)
+            self._recorded = True
 
-    def settled(self) -> None:
-        """Forget that note."""
-        if self.world.journal is not None and self._noted:
-            self.world.journal.end(self.path)
+    def end(self) -> None:
+        """Remove that record."""
+        if self.deps.journal is not None and self._recorded:
+            self.deps.journal.end(self.path)
 
     def outcome(
         self,
-        word: Result,
+        result: Result,
         problems: tuple[Problem, ...] = (),
         exit_code: ExitCode = ExitCode.OK,
         *,
@@ -132,11 +177,11 @@ class RotationSession:
         return MountOutcome(
             self.job.name,
             self.path,
-            word,
+            result,
             from_key=self.from_key,
             to_key=self.to_key,
             live_key_id=self.live_key_id,
-            steps=self.recorder.steps,
+            steps=self.steps,
             old_tokens_valid_until=self.old_tokens_valid_until,
             problems=problems,
             warnings=tuple(self.warnings),
@@ -146,39 +191,40 @@ class RotationSession:
 
 
 @contextmanager
-def opened_nodes(run: RotationSession) -> Iterator[Cluster]:
-    """Open the ways to every node; what they warn of is kept.
+def opened_nodes(session: RotationSession) -> Iterator[Cluster]:
+    """Open the ways to every node, and keep their warnings.
 
     Raises:
         RefusedError: a node cannot be asked.
     """
-    with open_nodes(run.world, run.job) as nodes:
+    with open_nodes(session.deps, session.job) as nodes:
         try:
             yield nodes
         finally:
-            run.warn(*nodes.warnings)
+            session.warn(*nodes.warnings)
 
 
-def finished(run: RotationSession, work: Callable[[], Result]) -> MountOutcome:
-    """Do the work and return what became of the mount, whatever the work raises.
+@contextmanager
+def on_failure(act: Callable[[Exception], None]) -> Iterator[None]:
+    """Act on a failure of the block before it goes on; an abort has been acted on already.
 
-    After a bad end the mount is asked whether it serves.
+    Args:
+        act: gets the failure; what it raises takes the failure's place.
     """
     try:
-        word = work()
-    except RotationAborted as ending:
-        return _bad(run, ending)
-    except SkyflowctlError as error:
-        return _bad(run, _before_the_write(error))
-    except Exception as error:  # noqa: BLE001 - it must still be told what is live
-        problem = words.internal_fault(run.path, error)
-        return _bad(run, RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL))
-    run.settled()
-    return run.outcome(word)
+        yield
+    except RotationAborted:
+        raise
+    except Exception as error:
+        act(error)
+        raise
 
 
-def _before_the_write(error: SkyflowctlError) -> RotationAborted:
-    """Return the end that an error means which came before anything was made live."""
+def abort_before_write(path: str, error: Exception) -> RotationAborted:
+    """Return the abort for an error that came before anything was made live."""
+    if not isinstance(error, SkyflowctlError):
+        problem = words.internal_fault(path, error)
+        return RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL)
     code = ExitCode(error.exit_code)
     if code is ExitCode.UNEXPECTED:
         return RotationAborted(Result.FAILED, error.problems, ExitCode.PARTIAL)
@@ -189,34 +235,51 @@ def _before_the_write(error: SkyflowctlError) -> RotationAborted:
     )
 
 
-def _bad(run: RotationSession, ending: RotationAborted) -> MountOutcome:
-    if ending.settled:
-        run.settled()
-    problems, code = ending.problems, ending.exit_code
-    if not (worse := _not_serving(run, ending)):
-        return run.outcome(ending.word, problems, code)
-    return run.outcome(ending.word, (*problems, worse), ExitCode.UNHEALTHY, serves=False)
+def conclude(session: RotationSession, work: Callable[[], Result]) -> MountOutcome:
+    """Do the work and return what became of the mount, whatever the work raises.
+
+    After a bad end the mount is asked whether it serves.
+    """
+    try:
+        result = work()
+    except RotationAborted as aborted:
+        return _aborted_outcome(session, aborted)
+    except Exception as error:  # noqa: BLE001 - the outcome must still name what is live
+        return _aborted_outcome(session, abort_before_write(session.path, error))
+    session.end()
+    return session.outcome(result)
 
 
-def _not_serving(run: RotationSession, ending: RotationAborted) -> Problem | None:
+def _aborted_outcome(session: RotationSession, aborted: RotationAborted) -> MountOutcome:
+    if aborted.settled:
+        session.end()
+    problems, code = aborted.problems, aborted.exit_code
+    worse = None if aborted.judged else _not_serving(session, aborted)
+    if worse is not None:
+        problems, code = (*problems, worse), ExitCode.UNHEALTHY
+    serves = code is not ExitCode.UNHEALTHY
+    return session.outcome(aborted.result, problems, code, serves=serves)
+
+
+def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem | None:
     """Return why the mount does not serve; None: it does, or nothing else is known."""
     try:
-        live: LiveConfig | None = run.look()
+        live: LiveConfig | None = session.look()
         if live and not live.configured:
-            # A basic engine does not tell that it was cut off, and the mount's options do.
-            live = run.gateway.engine_config(run.path)
+            # A basic engine does not record its cut-off; the mount's options do.
+            live = session.gateway.engine_config(session.path)
     except (ServerUnreachableError, OutcomeUnknownError):
-        return None  # nobody can be asked, and each question may last a minute
+        return None  # the server does not answer, and each question may last a minute
     except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing
         live = None
     if live is not None and not live.configured:
-        return words.not_configured(run.path, run.job.name, live)
+        return words.not_configured(session.path, session.job.name, live)
     # A run that has not touched the mount need not mint for every role to say no.
-    input_only = ending.exit_code is ExitCode.INVALID or ending.problems[0].code in _INPUT
-    check = serving_per_health if input_only and not run.begun else serving
-    how = check(run.gateway, run.path)
+    input_only = aborted.exit_code is ExitCode.INVALID or aborted.problems[0].code in _INPUT
+    check = serving_per_health if input_only and not session.begun else serving
+    how = check(session.gateway, session.path)
     if how is Serving.NO_CREDENTIAL:
-        return words.not_configured(run.path, run.job.name, live)
+        return words.not_configured(session.path, session.job.name, live)
     if how is Serving.NO_ANSWER:
-        return words.no_service(run.path)
-    return words.serves_not(run.path) if how is Serving.NO else None
+        return words.no_service(session.path)
+    return words.serves_not(session.path) if how is Serving.NO else None

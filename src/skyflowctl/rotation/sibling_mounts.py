@@ -77,7 +77,7 @@ def sibling_mounts(gateway: Gateway, path: str) -> SiblingMounts:
     )
 
 
-Doors = Mapping[str, Gateway]
+NodeGateways = Mapping[str, Gateway]
 """A gateway by the node that it asks; an empty name: the address that was named."""
 SiblingStates = Mapping[tuple[str, str], str]
 """A health state by the mount's path and the node's name."""
@@ -87,26 +87,26 @@ OnSibling = Callable[[str, str, str], None]
 
 
 @contextmanager
-def doors(world: Dependencies) -> Iterator[Doors]:
+def open_node_gateways(deps: Dependencies) -> Iterator[NodeGateways]:
     """Open a gateway to every node that may be asked; the others are simply not there."""
     with ExitStack() as opened:
         found: dict[str, Gateway] = {}
-        for name, gateway in _ways(world):
+        for name, gateway in _node_gateways(deps):
             opened.callback(gateway.close)
             found[name] = gateway
-        yield found or {"": world.gateway}
+        yield found or {"": deps.gateway}
 
 
-def _ways(world: Dependencies) -> Iterator[tuple[str, Gateway]]:
-    if world.connect is None:
+def _node_gateways(deps: Dependencies) -> Iterator[tuple[str, Gateway]]:
+    if deps.connect is None:
         return
     try:
-        nodes = world.gateway.nodes()
+        nodes = deps.gateway.nodes()
     except VaultError:
         return
     for node in nodes if len(nodes) > 1 else ():
         try:
-            gateway = world.connect(node)
+            gateway = deps.connect(node)
         except SkyflowctlError:
             continue
         if gateway is not None:
@@ -114,7 +114,7 @@ def _ways(world: Dependencies) -> Iterator[tuple[str, Gateway]]:
 
 
 def health_states(
-    ways: Doors, paths: Sequence[str], wanted: Callable[[], bool], known: OnSibling
+    ways: NodeGateways, paths: Sequence[str], wanted: Callable[[], bool], known: OnSibling
 ) -> SiblingStates:
     """Have every mount probe its credential now, on every node; nothing is raised.
 

@@ -2,27 +2,47 @@
 
 from collections.abc import Mapping
 
-from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.retry import PAUSE
 from skyflowctl.rotation.serving import is_inconclusive, live_report
 from skyflowctl.rotation.session import RotationSession
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.errors import RevokedKeyError
+from skyflowctl.vault.live import CredentialVersion, LiveConfig
 from skyflowctl.vault.responses import RoleProof, VerifyReport
 
 # How long a key that was created a moment ago may be unknown to Skyflow's token service.
 FRESH_SECONDS = 30.0
 
 
+def revoked_and_allowed(
+    session: RotationSession,
+    config: LiveConfig,
+    key_id: str,
+    history: Mapping[int, CredentialVersion] | None = None,
+) -> bool:
+    """Return whether a cut-off revoked this key and the caller allows it all the same.
+
+    Raises:
+        RevokedKeyError: it did, and the caller does not.
+    """
+    mark = session.gateway.revoked_keys(session.path, config, history).get(key_id)
+    if mark is None:
+        return False
+    if key_id not in session.job.options.allow_revoked:
+        raise RevokedKeyError.of_key(session.path, key_id, f"it was {mark.sentence()}")
+    return True
+
+
 def verify_candidate(
-    run: RotationSession, config: LiveConfig, new: NewCredential, *, fresh: bool
+    session: RotationSession, config: LiveConfig, new: NewCredential, *, fresh: bool
 ) -> frozenset[str]:
     """Have both credentials mint for every role, and refuse one that would lock anyone out.
 
     The live one is tried first: so the engine learns how long its tokens live.
 
     Args:
-        run: the mount's.
+        session: the mount's.
         config: what is live.
         new: the candidate.
         fresh: it was created a moment ago.
@@ -33,21 +53,21 @@ def verify_candidate(
     Raises:
         RefusedError: by the rules of :func:`compare_role_results`, or a canary is no role.
     """
-    with run.step(StepName.PROVE) as found:
-        live = live_report(run.gateway, run.path) if config.configured else None
+    with session.step(StepName.PROVE) as found:
+        live = live_report(session.gateway, session.path) if config.configured else None
         roles = live.roles if live else {}
-        candidate = _tried(run, new, roles, FRESH_SECONDS if fresh else 0.0)
-        for role in run.job.options.canaries:
+        candidate = _tried(session, new, roles, FRESH_SECONDS if fresh else 0.0)
+        for role in session.job.options.canaries:
             if role not in candidate.roles:
-                raise words.no_such_canary(run.path, role)
-        broken = compare_role_results(run, roles, candidate.roles)
+                raise words.no_such_canary(session.path, role)
+        broken = compare_role_results(session, roles, candidate.roles)
         minted = sum(proof.ok for proof in candidate.roles.values())
         found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"
     return broken
 
 
 def compare_role_results(
-    run: RotationSession, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof]
+    session: RotationSession, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof]
 ) -> frozenset[str]:
     """Accept a candidate that mints all that the live credential mints; return what none can.
 
@@ -61,38 +81,38 @@ def compare_role_results(
     for name, proof in failed.items():
         before = live.get(name)
         if before is not None and before.ok and not is_inconclusive(proof):
-            raise words.role_lost(run.path, name, proof)
+            raise words.role_lost(session.path, name, proof)
     for name, proof in failed.items():
         before = live.get(name)
         if is_inconclusive(proof) or (before is not None and is_inconclusive(before)):
-            raise words.unproven_credential(run.path, name, proof)
+            raise words.unproven_credential(session.path, name, proof)
     if failed and len(failed) == len(new):
         name, proof = next(iter(failed.items()))
-        raise words.mints_nothing(run.path, name, proof)
-    run.warn(*(words.neither(run.path, name, proof) for name, proof in failed.items()))
+        raise words.mints_nothing(session.path, name, proof)
+    session.warn(*(words.neither(session.path, name, proof) for name, proof in failed.items()))
     return frozenset(failed)
 
 
 def _tried(
-    run: RotationSession, new: NewCredential, live: Mapping[str, RoleProof], patience: float
+    session: RotationSession, new: NewCredential, live: Mapping[str, RoleProof], patience: float
 ) -> VerifyReport:
     """Try the candidate; again while it may not be known everywhere yet."""
-    clock = run.world.clock
+    clock = session.deps.clock
     until = clock.monotonic() + patience
     told = False
     while True:
-        report = run.gateway.verify_config(run.path, new.field)
+        report = session.gateway.verify_config(session.path, new.field)
         if not _may_be_unknown(report.roles, live):
             return report
         # Whoever has taken this rotation over has deleted the key.
-        run.heartbeat.beat()
+        session.heartbeat.beat()
         if clock.monotonic() + PAUSE > until:
             return report
-        run.check_stop()
+        session.check_stop()
         if not told:
-            run.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
+            session.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
             told = True
-        run.world.sleep(PAUSE)
+        session.deps.sleep(PAUSE)
 
 
 def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skyflowctl.cli.manifests import ChosenMounts
     from skyflowctl.operations.rotation_supply import RotationTarget
     from skyflowctl.operations.targets import MountRef
-    from skyflowctl.rotation.revoked import RevokeOutcome
+    from skyflowctl.rotation.revocation.model import RevokeOutcome
     from skyflowctl.vault.gateway import Gateway
 
 ReasonOption = Annotated[

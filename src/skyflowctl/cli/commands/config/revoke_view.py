@@ -9,7 +9,7 @@ from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.render.text import safe
-from skyflowctl.rotation.revoked import AtSkyflow, RevokeOutcome
+from skyflowctl.rotation.revocation.model import AtSkyflow, RevokeOutcome
 from skyflowctl.text import counted
 
 _AT_SKYFLOW = {

@@ -8,8 +8,8 @@ from typing import Any
 from skyflowctl.cli.help import wrap
 from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.render.text import safe
+from skyflowctl.rotation.events import Notice, RotationEvent, StepDone, StepStarted
 from skyflowctl.rotation.model import Result, Step, StepName
-from skyflowctl.rotation.ports import Notice, RotationEvent, StepDone, StepStarted
 
 STYLES = {
     Result.ROTATED: "bold green",

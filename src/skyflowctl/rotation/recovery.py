@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import SkyflowctlError
-from skyflowctl.rotation import rotate_messages as words
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.commit import verify_and_commit
 from skyflowctl.rotation.cutover import CutOver, is_open, written_in
 from skyflowctl.rotation.intent import PendingRotation, close, new_attempt, record_intent
@@ -58,24 +58,26 @@ class LiveSnapshot:
         return self.account or self.config.client_id or (self.last.client_id if self.last else "")
 
 
-def take_snapshot(run: RotationSession, *, claim: bool = True) -> LiveSnapshot:
+def take_snapshot(session: RotationSession, *, claim: bool = True) -> LiveSnapshot:
     """Read what the engine knows, and see that nobody else is at a rotation of the mount.
 
     Args:
-        run: the mount's.
+        session: the mount's.
         claim: False: only look, an open rotation may be somebody's.
 
     Raises:
         RefusedError: somebody is at it.
         VaultError: it cannot be read, or no engine of ours is there.
     """
-    with run.step(StepName.RESUME) as found:
-        config = run.gateway.engine_config(run.path)
-        run.live_key_id = run.from_key = config.key_id
+    with session.step(StepName.RESUME) as found:
+        config = session.gateway.engine_config(session.path)
+        session.live_key_id = session.from_key = config.key_id
         has_history = config.api.has("history")
-        seen = LiveSnapshot(config, run.gateway.read_history(run.path) if has_history else None)
+        seen = LiveSnapshot(
+            config, session.gateway.read_history(session.path) if has_history else None
+        )
         if not seen.basic and is_open(config.rotation) and claim:
-            seen = replace(seen, config=_take_over(run, config))
+            seen = replace(seen, config=_take_over(session, config))
         found.detail = _summary(seen)
     return seen
 
@@ -89,41 +91,41 @@ def _summary(seen: LiveSnapshot) -> str:
     return f"rotation {known.id} was begun and has written nothing"
 
 
-def _take_over(run: RotationSession, config: LiveConfig) -> LiveConfig:
+def _take_over(session: RotationSession, config: LiveConfig) -> LiveConfig:
     """Return the config once whoever opened its rotation is dead, or silent for long."""
-    rotation, journal = config.rotation, run.world.journal
-    alive = journal.owner_alive(run.path, rotation.id) if journal and rotation else None
+    rotation, journal = config.rotation, session.deps.journal
+    alive = journal.owner_alive(session.path, rotation.id) if journal and rotation else None
     if alive and rotation:
-        raise words.at_work(run.path, rotation)
+        raise words.at_work(session.path, rotation)
     if alive is None:
-        _wait_for_silence(run, config)
+        _wait_for_silence(session, config)
     return config
 
 
-def _wait_for_silence(run: RotationSession, config: LiveConfig) -> None:
-    clock, patience = run.world.clock, run.job.options.stale_after.total_seconds()
-    left = patience - _age(run, config, patience)
+def _wait_for_silence(session: RotationSession, config: LiveConfig) -> None:
+    clock, patience = session.deps.clock, session.job.options.stale_after.total_seconds()
+    left = patience - _age(session, config, patience)
     if left <= 0:
         return
     known = config.rotation
-    run.tell(
+    session.tell(
         f"rotation {known.id if known else ''} is open; "
         f"waiting {left:.0f} s to see whether somebody is at it"
     )
     until = clock.monotonic() + left
     while (rest := until - clock.monotonic()) > 0:
-        run.check_stop()
-        run.world.sleep(min(_LOOK_EVERY, rest))
-        now = run.look()
+        session.check_stop()
+        session.deps.sleep(min(_LOOK_EVERY, rest))
+        now = session.look()
         if (now.version, now.rotation) != (config.version, config.rotation):
             if now.rotation is not None and is_open(now.rotation):
-                raise words.at_work(run.path, now.rotation)
+                raise words.at_work(session.path, now.rotation)
             raise words.config_changed_meanwhile(
-                run.path, "the rotation that was open is over by now"
+                session.path, "the rotation that was open is over by now"
             )
 
 
-def _age(run: RotationSession, config: LiveConfig, most: float) -> float:
+def _age(session: RotationSession, config: LiveConfig, most: float) -> float:
     """Return how long ago the config was written, in seconds; 0 where nobody can tell.
 
     A server's clock that runs ahead of ours must not make the wait longer.
@@ -132,24 +134,26 @@ def _age(run: RotationSession, config: LiveConfig, most: float) -> float:
         written = parse_rfc3339(str(config.raw.get("last_updated") or ""))
     except ValueError:
         return 0.0
-    return min(max((run.world.clock.now() - written).total_seconds(), 0.0), most)
+    return min(max((session.deps.clock.now() - written).total_seconds(), 0.0), most)
 
 
-def resume(run: RotationSession, written: CutOver, keys: KeyService | None) -> Result:
+def resume(session: RotationSession, written: CutOver, keys: KeyService | None) -> Result:
     """Finish a rotation that has written: the same as after one's own write."""
-    run.from_key, run.to_key = written.from_key, written.to_key
-    run.begin(written.id)
+    session.from_key, session.to_key = written.from_key, written.to_key
+    session.begin(written.id)
     begun = f"by {written.by} at {written.started}"
-    run.tell(f"going on with rotation {written.id}, begun {begun}; key {written.to_key} is live")
-    with opened_nodes(run) as nodes:
-        written = replace(written, broken=broken_roles(run.gateway, run.path))
-        word = verify_and_commit(run, nodes, written, keys)
-    run.warn(words.resumed(run.path, written.id, begun, written.to_key))
+    session.tell(
+        f"going on with rotation {written.id}, begun {begun}; key {written.to_key} is live"
+    )
+    with opened_nodes(session) as nodes:
+        written = replace(written, broken=broken_roles(session.gateway, session.path))
+        word = verify_and_commit(session, nodes, written, keys)
+    session.warn(words.resumed(session.path, written.id, begun, written.to_key))
     return word
 
 
 def delete_orphaned_key(
-    run: RotationSession, seen: LiveSnapshot, keys: KeyService | None
+    session: RotationSession, seen: LiveSnapshot, keys: KeyService | None
 ) -> LiveConfig:
     """Clean up after a rotation that created a key and has not made it live.
 
@@ -166,43 +170,45 @@ def delete_orphaned_key(
     if keys is None:
         if known.to_key:
             reason = f"rotation {known.id} created it, and this run had no operator token for it"
-            run.warn(words.created_key_left(run.path, client_id, known.to_key, reason))
+            session.warn(words.created_key_left(session.path, client_id, known.to_key, reason))
         return seen.config
     listed = [key.key_id for key in keys.list_keys(client_id)]
     expected = {*known.keys, known.to_key, seen.config.key_id}
     strangers = [key for key in listed if key not in expected]
     if strangers:
-        run.warn(words.unrecorded(run.path, client_id, strangers))
+        session.warn(words.unrecorded(session.path, client_id, strangers))
     if known.to_key in listed and known.to_key != seen.config.key_id:
-        return _discard(run, seen.config, known, PendingRotation("", 0, "", client_id, keys))
+        return _discard(session, seen.config, known, PendingRotation("", 0, "", client_id, keys))
     if known.to_key and known.to_key not in listed:
-        return close(run, seen.config)
+        return close(session, seen.config)
     return seen.config
 
 
 def _discard(
-    run: RotationSession, config: LiveConfig, known: LiveRotation, attempt: PendingRotation
+    session: RotationSession, config: LiveConfig, known: LiveRotation, attempt: PendingRotation
 ) -> LiveConfig:
     """Take the rotation over, so that nobody can make its key live; then delete the key."""
-    mine = new_attempt(run, config, attempt.keys)
-    with run.step(StepName.DISCARD_KEY) as found:
+    mine = new_attempt(session, config, attempt.keys)
+    with session.step(StepName.DISCARD_KEY) as found:
         found.detail = f"key {known.to_key}, created by rotation {known.id}"
-        run.begin(mine.id)
-        record_intent(run, mine, {"rotation_to": known.to_key, "rotation_keys": list(known.keys)})
+        session.begin(mine.id)
+        record_intent(
+            session, mine, {"rotation_to": known.to_key, "rotation_keys": list(known.keys)}
+        )
         if attempt.keys is not None:
             attempt.keys.delete_key(attempt.client_id, known.to_key)
-    return close(run, run.look())
+    return close(session, session.look())
 
 
 def clean_up_reference(
-    run: RotationSession, seen: LiveSnapshot, keys: KeyService | None
+    session: RotationSession, seen: LiveSnapshot, keys: KeyService | None
 ) -> LiveConfig:
     """The same before a rotation that needs no operator: what fails there is a warning."""
     try:
-        return delete_orphaned_key(run, seen, keys)
+        return delete_orphaned_key(session, seen, keys)
     except SkyflowctlError as error:
         known = seen.config.rotation
         key_id = known.to_key if known else ""
         reason = f"it could not be deleted: {error.problems[0].summary}"
-        run.warn(words.created_key_left(run.path, seen.client_of(key_id), key_id, reason))
-        return run.look()
+        session.warn(words.created_key_left(session.path, seen.client_of(key_id), key_id, reason))
+        return session.look()

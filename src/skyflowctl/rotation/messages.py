@@ -1,6 +1,6 @@
 """What a rotation has to say, in the three lines of every problem."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
 from skyflowctl.vault.live import (
@@ -231,16 +231,6 @@ def canary_failed(path: str, role: str, key_id: str, wanted: str) -> SkyflowctlE
     )
 
 
-def stopped(path: str) -> RefusedError:
-    """It was asked to stop before it had written."""
-    return RefusedError(
-        f"stopped before the new credential was written: {path}",
-        why="the run was interrupted",
-        fix="the old credential is live; run the same command again when it suits",
-        code="stopped",
-    )
-
-
 def stopped_watching(path: str) -> SkyflowctlError:
     """It was asked to stop while it watched the new credential."""
     return SkyflowctlError(
@@ -369,3 +359,14 @@ def _said(proof: RoleProof) -> str:
     if not proof.status:
         return f"nothing ({proof.message})" if proof.message else "nothing"
     return f"{proof.status}: {proof.message}" if proof.message else str(proof.status)
+
+
+def mounts_not_read(what: str, unread: Mapping[str, str]) -> Problem:
+    """Mounts that this login cannot read may be live with such a key."""
+    places = ", ".join(path for path in unread if path) or "the server's other mounts"
+    return Problem(
+        "mounts-not-read",
+        f"whether {what} is live elsewhere is not known of {places}",
+        "; ".join(dict.fromkeys(unread.values())),
+        "grant read on sys/mounts and on the mounts' config, or look there yourself",
+    )

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.revoked import AtSkyflow, RevokedKey
-from skyflowctl.rotation.session import RotationSession
+from skyflowctl.rotation.revocation.model import AtSkyflow, RevokedKey
 from skyflowctl.rotation.sibling_mounts import SiblingMounts
-from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig
 
 _RANK = ("live", "kept", "earlier", "unwritten")
@@ -66,37 +64,18 @@ def _add_unwritten(
         words[who], versions[who] = ["unwritten"], []
 
 
-def revoked_and_allowed(
-    run: RotationSession,
-    config: LiveConfig,
-    key_id: str,
-    history: Mapping[int, CredentialVersion] | None = None,
-) -> bool:
-    """Return whether a cut-off revoked this key and the caller allows it all the same.
-
-    Raises:
-        RevokedKeyError: it did, and the caller does not.
-    """
-    mark = run.gateway.revoked_keys(run.path, config, history).get(key_id)
-    if mark is None:
-        return False
-    if key_id not in run.job.options.allow_revoked:
-        raise RevokedKeyError.of_key(run.path, key_id, f"it was {mark.sentence()}")
-    return True
-
-
 @dataclass(slots=True)
 class KeySweep:
     """Looks the keys up at Skyflow, and deletes them there if it is told to.
 
     Args:
         operator: None: nobody named an operator token.
-        beside: the other mounts; a key that is live on one of them is left.
+        siblings: the other mounts; a key that is live on one of them is left.
         delete: delete what Skyflow still lists.
     """
 
     operator: KeyService | None
-    beside: SiblingMounts
+    siblings: SiblingMounts
     delete: bool
     problems: list[Problem] = field(default_factory=list)
     valid_before: dict[str, str] = field(default_factory=dict)
@@ -111,7 +90,7 @@ class KeySweep:
             return replace(key, detail=_said(listed))
         if key.key_id not in listed:
             return replace(key, at_skyflow=AtSkyflow.ABSENT)
-        users = self.beside.using(key.client_id, key.key_id)
+        users = self.siblings.using(key.client_id, key.key_id)
         if users:
             return replace(key, at_skyflow=AtSkyflow.LEFT, detail=f"live on {', '.join(users)}")
         if not self.delete:

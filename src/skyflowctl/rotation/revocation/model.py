@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.rotation.model import Step
+from skyflowctl.vault.live import LiveRevocation
 
 
 class AtSkyflow(StrEnum):
@@ -136,3 +137,21 @@ class RevokeOutcome:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class CutOffState:
+    """What deleting a mount's config has done so far.
+
+    Args:
+        at: RFC 3339, when it was deleted last.
+        done: the mount had no credential afterwards.
+        kept: what the engine keeps of the cut-off, perhaps of an earlier run; None: nothing.
+        tokens_until: RFC 3339, when the last token ends that was minted before, as the engine
+            has it; empty: it does not say.
+    """
+
+    at: str
+    done: bool
+    kept: LiveRevocation | None = None
+    tokens_until: str = ""

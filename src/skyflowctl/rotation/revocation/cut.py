@@ -1,0 +1,136 @@
+"""The cut-off itself: the config is deleted until nobody has written it again."""
+
+from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.engine.rotations import NODES_LEARN
+from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.rotation.model import StepName
+from skyflowctl.rotation.revocation.model import CutOffState
+from skyflowctl.rotation.revocation.snapshot import Snapshot
+from skyflowctl.rotation.session import RotationSession
+from skyflowctl.vault import rights
+from skyflowctl.vault.decode import REVOKED_MARK
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.live import LiveRevocation
+
+CUT_ROUNDS = 3
+
+
+def delete_until_gone(session: RotationSession, reason: str, tokens_until: str = "") -> CutOffState:
+    """Delete the config until nobody has written it again.
+
+    The engine keeps the reason and the run. An earlier release that knows neither is cut
+    off all the same, with a warning.
+
+    Args:
+        session: the mount's.
+        reason: for the incident file.
+        tokens_until: when the last token ends, as known until now.
+
+    Raises:
+        VaultError: it could not be deleted, or whether it was is not known.
+    """
+    with session.step(StepName.CUT_OFF) as found:
+        for _ in range(CUT_ROUNDS):
+            told = session.gateway.cut_off(session.path, reason, session.deps.run_id)
+            tokens_until = told.tokens_valid_until or tokens_until
+            at = rfc3339(session.deps.clock.now())
+            done, kept = _read_back(session)
+            cut = CutOffState(kept.at if kept else at, done, kept, tokens_until)
+            if done:
+                found.detail = "no credential is live and none is kept"
+                if not told.words_kept:
+                    session.warn(_reason_not_kept(session.job.name))
+                return cut
+        found.ok, found.detail = False, "somebody writes it again"
+        return cut
+
+
+def mark_cut_off(
+    session: RotationSession, before: Snapshot, cut: CutOffState, reason: str
+) -> CutOffState:
+    """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
+
+    Without it the next apply would write the manifest's credential again. What keeps it
+    from being written is a problem of the outcome.
+    """
+    config = before.config
+    if config.api.has("history") or config.revoked is not None:
+        return cut
+    if config.configured and not config.key_id:
+        session.warn(_key_not_known(session.job.name))
+    end = rfc3339(parse_rfc3339(cut.at) + before.token_life + NODES_LEARN)
+    told = {
+        "at": cut.at,
+        "by": _display_name(session),
+        "reason": reason,
+        "run": session.deps.run_id,
+        "key_id": config.key_id,
+        "client_id": config.client_id,
+        "tokens_until": end,
+    }
+    options = {f"{REVOKED_MARK}{name}": text for name, text in told.items()}
+    try:
+        session.gateway.tune_mount(session.path, {"options": options})
+    except VaultError as error:
+        session.problems.append(_not_marked(session.job.name, error))
+    return CutOffState(cut.at, cut.done, cut.kept, end)
+
+
+def _display_name(session: RotationSession) -> str:
+    try:
+        return rights.display_name(session.gateway.transport)
+    except VaultError:
+        return ""
+
+
+def _read_back(session: RotationSession) -> tuple[bool, LiveRevocation | None]:
+    """Return whether the mount has no credential, and what the engine keeps of the cut-off."""
+    try:
+        config = session.gateway.read_config(session.path)
+    except VaultError as error:
+        # The server has confirmed the deletion; the nodes are asked in a moment.
+        session.problems.append(not_read_back(session.job.name, error))
+        return True, None
+    if config.revoked and not config.revoked.key_id:
+        session.warn(_key_not_known(session.job.name))
+    return not config.configured, config.revoked
+
+
+def not_read_back(name: str, error: SkyflowctlError) -> Problem:
+    """Return the problem where the leader could not be asked after the cut-off."""
+    return Problem(
+        "not-read-back",
+        f"whether {name} stays cut off could not be read back",
+        error.problems[0].summary,
+        "run the same command again: what is destroyed stays destroyed, and all is proved anew",
+    )
+
+
+def _reason_not_kept(name: str) -> Problem:
+    return Problem(
+        "reason-not-kept",
+        f"{name} is cut off, and its engine keeps neither the reason nor the run",
+        "an earlier release of the engine runs there; it does not refuse a revoked key either",
+        "put this page into the incident file, and upgrade the engine: 'skyflowctl plugin list'",
+    )
+
+
+def _key_not_known(name: str) -> Problem:
+    """Return the warning where the key that was live is named nowhere, so nothing refuses it."""
+    return Problem(
+        "revoked-key-unknown",
+        f"{name} is cut off, and which key was live is not known",
+        "its engine did not tell, or read it from a file on the server; without a key id that "
+        "key is not refused when somebody writes it again",
+        "delete it in Skyflow Studio, and the file that held it",
+    )
+
+
+def _not_marked(name: str, error: SkyflowctlError) -> Problem:
+    return Problem(
+        "not-marked",
+        f"{name} is cut off, and its mount could not be marked so",
+        f"its engine keeps no reason, and: {error.problems[0].summary}",
+        "run the same command again with a login that may tune the mount; until then an apply "
+        "would write the manifest's credential",
+    )
