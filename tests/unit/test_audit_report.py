@@ -295,7 +295,7 @@ def test_the_tables_fit_and_hold_no_control(
     log: str, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from skyflowctl.cli.commands.audit.report_view import show_report
-    from skyflowctl.cli.render.terminal import Terminal
+    from skyflowctl.cli.console import Terminal
 
     data = json.loads(invoke("audit", "report", log, "-o", "json").stdout)["data"]
 

@@ -19,7 +19,7 @@ from support.processes import running
 
 from skyflowctl.audit.query import Query
 from skyflowctl.audit.sources import open_sources
-from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.runner import CommandRun, Terminated, _result_of
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import UsageError

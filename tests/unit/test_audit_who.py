@@ -169,8 +169,7 @@ def test_damaged_lines_are_counted_by_reason(tmp_path):
 
 def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
     from skyflowctl.cli.commands.audit.view import StreamedTable, request_json
-    from skyflowctl.cli.render.terminal import Terminal
-    from skyflowctl.cli.render.text import columns
+    from skyflowctl.cli.console import Terminal, columns
 
     class Screen(io.StringIO):
         def isatty(self):

@@ -11,9 +11,9 @@ import pytest
 
 from skyflowctl.cli.commands.rotate.view import outcome_json, show_outcomes
 from skyflowctl.cli.commands.rotate.work import _done
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
-from skyflowctl.cli.render.problems import show_problems
-from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.problems import show_problems
 from skyflowctl.cli.runner import CommandRun, _write_out, describe_failure
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import Problem

@@ -11,10 +11,10 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 
 from skyflowctl.cli.app import command_named, json_asked
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult, EventStream, safe_json
 from skyflowctl.cli.options import OutputOptions
 from skyflowctl.cli.registry import COMMANDS
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import new_run_id, run_command
 from skyflowctl.errors import (
     ExitCode,

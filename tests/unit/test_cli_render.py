@@ -7,11 +7,10 @@ import io
 import pytest
 
 from skyflowctl.cli.commands.apply.progress import progress
+from skyflowctl.cli.commands.plan_view import plan_json, show_plan
+from skyflowctl.cli.console import Styled, Terminal, columns, mask_tokens, safe, show
 from skyflowctl.cli.envelope import CommandResult
-from skyflowctl.cli.render.plan import plan_json, show_plan
-from skyflowctl.cli.render.problems import show_problems
-from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import columns, mask_tokens, safe, show
+from skyflowctl.cli.problems import show_problems
 from skyflowctl.errors import Problem
 from skyflowctl.executor.events import ActionDone, ActionFailed, ActionSkipped, ActionStarted
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind, Plan

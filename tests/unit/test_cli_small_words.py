@@ -8,8 +8,8 @@ import pytest
 from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.commands.status import _view
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
-from skyflowctl.cli.render.terminal import Terminal
 
 
 @pytest.mark.parametrize("word", ["exec", "doctor", "context", "consumer"])

@@ -8,8 +8,8 @@ import pytest
 from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.options import TargetOptions
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import RefusedError, UsageError

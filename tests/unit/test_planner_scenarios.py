@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.planning import live_from_json, replacing, simulate
 
-from skyflowctl.cli.render.plan import plan_json, show_plan
-from skyflowctl.cli.render.problems import show_warnings
-from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.commands.plan_view import plan_json, show_plan
+from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.problems import show_warnings
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.identity import CredentialIdentity

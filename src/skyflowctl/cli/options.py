@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
-from skyflowctl.cli.render.terminal import Terminal
+from skyflowctl.cli.console import Terminal
 
 TARGET_PANEL = "Target"
 APPROVAL_PANEL = "Approvals"

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from skyflowctl.cli.console import Terminal, clipped, mask_tokens
 from skyflowctl.cli.envelope import CommandResult, EventStream, envelope, safe_json, status_of
-from skyflowctl.cli.render.problems import show_problems, show_warnings
-from skyflowctl.cli.render.terminal import Terminal
-from skyflowctl.cli.render.text import clipped, mask_tokens
+from skyflowctl.cli.problems import show_problems, show_warnings
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, os_reason

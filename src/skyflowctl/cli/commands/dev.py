@@ -8,6 +8,7 @@ import typer
 
 from skyflowctl.cli import manifests, wiring, wiring_dev
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
@@ -15,7 +16,6 @@ from skyflowctl.cli.options import (
     OutputOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult, Status
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -15,7 +16,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 

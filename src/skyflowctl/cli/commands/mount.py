@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
-from skyflowctl.cli.render.cut_off import cut_off_note
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PREFIX

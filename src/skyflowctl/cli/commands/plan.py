@@ -67,7 +67,7 @@ def plan(
     What apply would not mend is drift: cut-offs, open rotations, moved mounts, roles and
     mounts that the manifest does not name. Mounts that may not be touched are warnings, and
     pending; a mount or a credential that can't be read makes it partial."""
-    from skyflowctl.cli.render.plan import show_plan
+    from skyflowctl.cli.commands.plan_view import show_plan
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plan import plan as make
@@ -96,7 +96,7 @@ def plan(
 
 def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
     """A plan that an apply would refuse is no empty one: it is not as the manifest says."""
-    from skyflowctl.cli.render.plan import plan_json
+    from skyflowctl.cli.commands.plan_view import plan_json
 
     plan = planned.plan
     data = plan_json(plan)

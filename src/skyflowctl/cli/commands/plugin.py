@@ -8,6 +8,7 @@ import typer
 
 from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -18,7 +19,6 @@ from skyflowctl.cli.options import (
     YesOption,
     option,
 )
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.text import counted

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
@@ -12,7 +13,6 @@ from skyflowctl.cli.options import (
     RoleArgument,
     TargetOptions,
 )
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 

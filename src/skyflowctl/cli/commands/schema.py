@@ -1,9 +1,9 @@
 """``skyflowctl schema``."""
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import OutputOptions
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 
 

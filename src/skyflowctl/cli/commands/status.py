@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -14,8 +15,7 @@ from skyflowctl.cli.options import (
     ParallelismOption,
     TargetOptions,
 )
-from skyflowctl.cli.render.cut_off import cut_off_note
-from skyflowctl.cli.render.terminal import Styled, Terminal
+from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted

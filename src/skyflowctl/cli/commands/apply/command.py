@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AdoptFromOption,
@@ -24,7 +25,6 @@ from skyflowctl.cli.options import (
     YesOption,
     option,
 )
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.text import counted
@@ -225,8 +225,8 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
         RefusedError: it leaves mounts out.
         _NotConfirmedError: it was not confirmed.
     """
-    from skyflowctl.cli.render.plan import plan_json, show_plan
-    from skyflowctl.cli.render.problems import show_warnings
+    from skyflowctl.cli.commands.plan_view import plan_json, show_plan
+    from skyflowctl.cli.problems import show_warnings
     from skyflowctl.operations.apply import refuse_plan
     from skyflowctl.planner.plan import TAKES_OVER
 
@@ -251,7 +251,7 @@ def _refused(
     planned: "PlanResult", error: RefusedError, warnings: tuple[Problem, ...]
 ) -> CommandResult:
     """Return the plan that was not begun, as data beside the reason."""
-    from skyflowctl.cli.render.plan import action_json, plan_json
+    from skyflowctl.cli.commands.plan_view import action_json, plan_json
 
     begun_none = {"result": "skipped", "request_id": ""}
     actions = [{**action_json(action), **begun_none} for action in planned.plan.actions]
@@ -313,7 +313,7 @@ def _stopped(done: "ApplyResult", cause: str) -> Problem:
 
 
 def _data(done: "ApplyResult") -> dict[str, Any]:
-    from skyflowctl.cli.render.plan import action_json, plan_json
+    from skyflowctl.cli.commands.plan_view import action_json, plan_json
 
     actions = [
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
@@ -350,10 +350,10 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
             terminal.line(Styled(one["result"], _RESULT_STYLE[one["result"]]), f"  {one['path']}")
     done = sum(one["result"] == "done" for one in actions)
     if not actions or terminal.quiet:
-        from skyflowctl.cli.render.plan import show_drift
+        from skyflowctl.cli.commands.plan_view import show_drift
 
         show_drift(result.data, terminal)
-    from skyflowctl.cli.render.plan import no_changes, not_compared_line
+    from skyflowctl.cli.commands.plan_view import no_changes, not_compared_line
 
     doubt = not_compared_line(result.data)
     if not actions and (result.problems or result.data["drift"]):

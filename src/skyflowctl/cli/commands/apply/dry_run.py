@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
+from skyflowctl.cli.commands.plan_view import action_json, plan_json, show_plan
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
-from skyflowctl.cli.render.plan import action_json, plan_json, show_plan
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.planner.plan import LEFT_OUT

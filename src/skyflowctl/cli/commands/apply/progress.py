@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import safe
+from skyflowctl.cli.console import Styled, Terminal, safe
 from skyflowctl.executor.events import (
     ActionDone,
     ActionFailed,

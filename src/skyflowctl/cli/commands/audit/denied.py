@@ -19,9 +19,9 @@ from skyflowctl.cli.commands.audit.options import (
     LogsArgument,
     PluginOption,
 )
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.text import counted

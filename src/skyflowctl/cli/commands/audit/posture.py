@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult, Status, safe_json
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
@@ -16,7 +17,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skyflowctl.cli.console import Piece, Styled, Terminal, columns, safe
 from skyflowctl.cli.help import wrap
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import columns, safe
 from skyflowctl.posture.model import CheckStatus, Finding, PostureReport, Severity
 from skyflowctl.text import counted
 

@@ -21,6 +21,7 @@ from skyflowctl.cli.commands.audit.options import (
     named_namespace,
     open_logs,
 )
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
@@ -30,7 +31,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN

@@ -6,10 +6,8 @@ from operator import itemgetter
 from typing import Any
 
 from skyflowctl.cli.commands.audit.view import short_hashes
-from skyflowctl.cli.render.cut_off import cut_off_note
-from skyflowctl.cli.render.fitting import Column, fitted
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import safe, show
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, safe, show
+from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.text import counted, size
 
 _WIDE, _FULL = 112, 150

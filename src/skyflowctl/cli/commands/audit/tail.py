@@ -12,9 +12,9 @@ from skyflowctl.cli.commands.audit.options import (
     PluginOption,
     RowsOutputOptions,
 )
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import option
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, Terminated, run_command
 from skyflowctl.errors import ExitCode
 

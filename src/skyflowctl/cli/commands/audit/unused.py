@@ -8,9 +8,9 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import EvidenceOption, check_evidence, keep_answer
 from skyflowctl.cli.commands.audit.options import LogsArgument, PluginOption
+from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
-from skyflowctl.cli.render.terminal import Styled, Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 
@@ -176,7 +176,7 @@ def _span(seconds: float) -> str:
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
     from skyflowctl.cli.commands.audit.view import read_words, short_time
-    from skyflowctl.cli.render.fitting import Column, fitted
+    from skyflowctl.cli.console import Column, fitted
 
     data, log = result.data, result.data["log"]
     if data["unused"]:

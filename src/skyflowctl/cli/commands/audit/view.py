@@ -7,8 +7,7 @@ from typing import Any
 from skyflowctl.audit.as_json import unread_json
 from skyflowctl.audit.model import Counts, RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
-from skyflowctl.cli.render.fitting import Column, fitted
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
 from skyflowctl.clock import rfc3339
 from skyflowctl.text import counted
 

@@ -20,9 +20,9 @@ from skyflowctl.cli.commands.audit.options import (
     PluginOption,
     RowsOutputOptions,
 )
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.secret import Secret

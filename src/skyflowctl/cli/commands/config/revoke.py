@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.rotate.options import OperatorOptions
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -16,7 +17,6 @@ from skyflowctl.cli.options import (
     OutputOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
 

@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from skyflowctl.cli.commands.rotate.progress import steps_json
+from skyflowctl.cli.console import Piece, Styled, Terminal, safe
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.cli.help import wrap
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import safe
 from skyflowctl.rotation.revocation.model import AtSkyflow, RevokeOutcome
 from skyflowctl.text import counted
 

@@ -7,6 +7,7 @@ import typer
 from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
+from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -17,7 +18,6 @@ from skyflowctl.cli.options import (
     OutputOptions,
     option,
 )
-from skyflowctl.cli.render.terminal import Terminal
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 

@@ -5,9 +5,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from skyflowctl.cli.console import Styled, Terminal, safe
 from skyflowctl.cli.help import wrap
-from skyflowctl.cli.render.terminal import Styled, Terminal
-from skyflowctl.cli.render.text import safe
 from skyflowctl.rotation.events import Notice, RotationEvent, StepDone, StepStarted
 from skyflowctl.rotation.model import Result, Step, StepName
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from skyflowctl.cli.commands.rotate.progress import STYLES, said, steps_json
+from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.envelope import problem_json
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
 from skyflowctl.text import counted

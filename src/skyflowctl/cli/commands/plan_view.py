@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skyflowctl.cli.console import Piece, Styled, Terminal, show
 from skyflowctl.cli.envelope import problem_json
-from skyflowctl.cli.render.terminal import Piece, Styled, Terminal
-from skyflowctl.cli.render.text import show
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
 from skyflowctl.planner.text import drift_title
 from skyflowctl.text import counted, listed

@@ -1,0 +1,283 @@
+"""The terminal as the views see it: two streams, colour or not, a width.
+
+Every text that a view hands over is made safe here, so no view can forget it; colour
+is added afterwards. Needs no library, because ``creds`` prints through it too.
+"""
+
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from skyflowctl.cli.help import wants_color
+from skyflowctl.cli.streams import drop
+
+_CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "bold red": "1;31",
+    "bold green": "1;32",
+    "bold yellow": "1;33",
+}
+# Control characters, line and paragraph separators, and the marks that reorder text:
+# a name that carries them could clear the screen or hide what is really there.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/=_.~-]{20,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A text with the style to show it in, where colour is wanted."""
+
+    text: str
+    style: str
+
+
+Piece = str | Styled
+
+
+@dataclass(slots=True)
+class Terminal:
+    """Where a command's text goes.
+
+    Args:
+        quiet: notices are left out; errors never are.
+        verbosity: how often ``-v`` was given.
+        no_color: ``--no-color`` was given.
+        out: data; ``err``: everything else.
+    """
+
+    quiet: bool = False
+    verbosity: int = 0
+    no_color: bool = False
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+
+    @property
+    def width(self) -> int:
+        """The columns of the terminal; wide where there is none, so nothing is cut."""
+        return shutil.get_terminal_size((200, 24)).columns if self.interactive_out else 200
+
+    @property
+    def interactive_out(self) -> bool:
+        """True when a person watches stdout."""
+        return self.out.isatty()
+
+    @property
+    def interactive_err(self) -> bool:
+        """True when a person watches stderr and the terminal can move its cursor."""
+        return self.err.isatty() and os.environ.get("TERM") != "dumb"
+
+    def line(self, *pieces: Piece) -> None:
+        """Write one line of data."""
+        self._write(self.out, pieces)
+
+    def note(self, *pieces: Piece) -> None:
+        """Write one line to stderr; nothing with ``--quiet``."""
+        if not self.quiet:
+            self._write_err(pieces)
+
+    def alert(self, *pieces: Piece) -> None:
+        """Write one line to stderr, also with ``--quiet``."""
+        self._write_err(pieces)
+
+    def raw(self, text: str) -> None:
+        """Write data of our own making, such as JSON or a script, as it is."""
+        self.out.write(text)
+
+    def table(self, headers: Sequence[str], rows: Iterable[Sequence[Piece]]) -> None:
+        """Write aligned columns under headers."""
+        cells = [[_shown(cell) for cell in row] for row in rows]
+        widths = [
+            max([columns(header), *(columns(_plain(row[at])) for row in cells)])
+            for at, header in enumerate(headers)
+        ]
+        self._row([Styled(header, "dim") for header in headers], widths)
+        for row in cells:
+            self._row(row, widths)
+
+    def fields(self, pairs: Iterable[tuple[str, object]], indent: str = "") -> None:
+        """Write aligned ``name  value`` lines."""
+        shown = [(name, show(value)) for name, value in pairs]
+        left = max((columns(safe(name)) for name, _ in shown), default=0)
+        for name, value in shown:
+            pad = " " * (left - columns(safe(name)) + 2)
+            self.line(indent, Styled(name, "dim"), pad, value)
+
+    def _row(self, row: Sequence[Piece], widths: Sequence[int]) -> None:
+        pieces: list[Piece] = []
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            pieces.append(cell)
+            if at + 1 < len(widths):
+                pieces.append(" " * (width - columns(_plain(cell)) + 2))
+        self._write(self.out, pieces)
+
+    def _write_err(self, pieces: Sequence[Piece]) -> None:
+        """Write what is not data; a stderr that takes no more fails no command."""
+        try:
+            self._write(self.err, pieces)
+        except OSError:
+            drop(self.err)
+
+    def _write(self, stream: TextIO, pieces: Sequence[Piece]) -> None:
+        color = not self.no_color and wants_color(stream)
+        stream.write("".join(_painted(piece, color=color) for piece in pieces).rstrip() + "\n")
+
+
+def _shown(cell: Piece) -> Piece:
+    return cell if isinstance(cell, Styled) else show(cell)
+
+
+def _plain(piece: Piece) -> str:
+    return safe(piece.text if isinstance(piece, Styled) else piece)
+
+
+def _painted(piece: Piece, *, color: bool) -> str:
+    text = _plain(piece)
+    if not isinstance(piece, Styled) or not color or not text:
+        return text
+    return f"\x1b[{_CODES[piece.style]}m{text}\x1b[0m"
+
+
+def safe(text: object) -> str:
+    """Return the text with every character escaped that could act on a terminal."""
+    return _UNSAFE.sub(_escape, str(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match.group()
+    number = ord(character)
+    return _SHORT.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def clipped(text: str, longest: int = 100) -> str:
+    """Return one safe line of at most so many characters."""
+    return safe(text if len(text) <= longest else text[: longest - 3] + "...")
+
+
+def mask_tokens(text: str) -> str:
+    """Return one safe line in which every word that could be a secret is masked.
+
+    For messages of exceptions nobody foresaw: a library may have put a header's value
+    into one.
+    """
+    return safe(_TOKEN_LIKE.sub("***", text))
+
+
+def columns(text: str) -> int:
+    """Return how many columns the text takes, without colour, on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def show(value: object) -> str:
+    """Return a value of JSON as people read it: ``-`` for nothing, lists with commas."""
+    if value is None or value in ("", [], ()):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={show(item)}" for key, item in value.items())
+    return str(value)
+
+
+TableRow = Mapping[str, Any]
+_COLUMN_GAP = 2
+_CUT = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Args:
+        header: its head.
+        value: what it shows of a row.
+        least: it is not cut below so many columns.
+        from_start: its end tells more than its start (a path).
+    """
+
+    header: str
+    value: Callable[[TableRow], Piece]
+    least: int = 8
+    from_start: bool = False
+
+
+def fitted(
+    terminal: Terminal,
+    shown: Sequence[Column],
+    rows: Iterable[TableRow],
+    *,
+    widths: Sequence[int] = (),
+) -> Sequence[int]:
+    """Write rows under headers and return the widths; with ``widths``, without headers."""
+    cells = [[column.value(row) for column in shown] for row in rows]
+    if not widths:
+        widths = _widths(terminal, shown, cells)
+        _write_row(terminal, [Styled(column.header, "dim") for column in shown], shown, widths)
+    for row in cells:
+        _write_row(terminal, row, shown, widths)
+    return widths
+
+
+def _widths(
+    terminal: Terminal, shown: Sequence[Column], cells: Sequence[Sequence[Piece]]
+) -> Sequence[int]:
+    widths = [
+        max([columns(column.header), *(columns(_plain(row[at])) for row in cells)])
+        for at, column in enumerate(shown)
+    ]
+    if not terminal.interactive_out:
+        return widths
+    least = [max(column.least, columns(column.header)) for column in shown]
+    over = sum(widths) + _COLUMN_GAP * (len(widths) - 1) - terminal.width
+    while over > 0:
+        at = max(range(len(widths)), key=lambda one: (widths[one] > least[one], widths[one]))
+        if widths[at] <= least[at]:
+            break
+        widths[at] -= 1
+        over -= 1
+    return widths
+
+
+def _write_row(
+    terminal: Terminal, row: Sequence[Piece], shown: Sequence[Column], widths: Sequence[int]
+) -> None:
+    pieces: list[Piece] = []
+    for cell, column, width in zip(row, shown, widths, strict=True):
+        text = _plain(cell)
+        if terminal.interactive_out and columns(text) > width:
+            text = truncated(text, width, from_start=column.from_start)
+        pieces.append(Styled(text, cell.style) if isinstance(cell, Styled) else text)
+        pieces.append(" " * (width - columns(text) + _COLUMN_GAP))
+    terminal.line(*pieces)
+
+
+def truncated(text: str, width: int, *, from_start: bool = False) -> str:
+    """Return the text cut to so many columns, with a mark where something is missing."""
+    kept = text[::-1] if from_start else text
+    while columns(kept) > width - 1:
+        kept = kept[:-1]
+    return _CUT + kept[::-1] if from_start else kept + _CUT

@@ -1,1 +1,0 @@
-"""Results as tables, text and JSON. Nothing here decides anything."""
