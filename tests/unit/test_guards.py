@@ -11,6 +11,7 @@ from support import planning as p
 from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.transports import FakeTransport
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.fields import FieldType
 from skyflowctl.engine.storage import MemoryStorage
@@ -23,7 +24,6 @@ from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreacha
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
 from skyflowctl.vault.transport import Reply
-from skyflowctl.vault.workers import Workers
 
 FREE = error_for(400, ("unknown field",), method="POST", path="m/config")
 PARKED = parked.withdrawn("POST", "m/config", writes=True, gone=True)

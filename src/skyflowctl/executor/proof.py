@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.executor.problems import unforeseen
 from skyflowctl.manifest.model import Mount
@@ -12,7 +13,6 @@ from skyflowctl.vault.errors import ALLOW_HOST_FIX, BadRequestError, NotFoundErr
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
-from skyflowctl.vault.workers import Workers
 
 # What the token service answers when it is not itself: no word about the role.
 _TOO_MANY = 429

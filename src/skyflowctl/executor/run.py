@@ -9,10 +9,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from types import MappingProxyType
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.executor.events import (
     ActionDone,
@@ -65,7 +66,7 @@ def execute(
     tools = StepContext(gateway, credentials, replacer)
     run = _Run(tools, on_event or _ignore, stop or Stop(), refused)
     numbered = list(enumerate(plan.actions))
-    with ThreadPoolExecutor(max_workers=max(1, parallelism)) as pool:
+    with Workers(parallelism, writes=True) as pool:
         for kind in ObjectKind:
             if kind is ObjectKind.ROLE:
                 run.compare_settings(plan)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
@@ -18,7 +19,6 @@ from skyflowctl.planner.plan import Action, ActionType
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
-from skyflowctl.vault.workers import Workers
 
 _RELOAD = "sys/plugins/reload/backend"
 

@@ -19,12 +19,12 @@ from skyflowctl.audit.report_model import Report, ReportSubject
 from skyflowctl.audit.scan import ScanOptions
 from skyflowctl.audit.sources import Sources
 from skyflowctl.audit.unusual import Pattern, Patterns
+from skyflowctl.concurrency import Workers
 from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
 from skyflowctl.errors import UsageError, os_reason
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveRevocation, LiveRole
-from skyflowctl.vault.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

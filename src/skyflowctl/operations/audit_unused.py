@@ -7,6 +7,7 @@ from functools import partial
 
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.query import in_namespace
+from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.audit_search import Search
 from skyflowctl.operations.audit_usage import AppKey, Covered, LastUse, RoleKey, covered_by
@@ -17,7 +18,6 @@ from skyflowctl.posture.grants import grants, opened_by
 from skyflowctl.posture.policies import parse_policy
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
-from skyflowctl.vault.workers import Workers
 
 # Logins whose own name is the app's in the log; others are told apart by nothing there.
 _NAMED = {"approle role": "approle", "userpass user": "userpass", "ldap user": "ldap"}

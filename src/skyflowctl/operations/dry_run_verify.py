@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from skyflowctl.clock import SystemClock
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import InvalidInputError, SkyflowctlError
 from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import VerifiedRole, verified_roles
@@ -25,7 +26,6 @@ from skyflowctl.vault.errors import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine
 from skyflowctl.vault.responses import RoleProof, VerifyReport
-from skyflowctl.vault.workers import Workers
 
 _RETRY = "remove the reason and run this again, or apply: the server verifies every role then"
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, SkyflowctlError
 from skyflowctl.operations.targets import MountRef, discover_mounts
 from skyflowctl.vault.errors import (
@@ -21,7 +22,6 @@ from skyflowctl.vault.responses import ClusterNode, EngineHealth
 from skyflowctl.vault.role_tokens import role_tokens
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
-from skyflowctl.vault.workers import Workers
 
 STATES = (
     "ok",

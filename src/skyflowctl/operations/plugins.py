@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.engine.names import role_refusal
 from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
 from skyflowctl.operations.plugin_arguments import (
@@ -16,7 +17,6 @@ from skyflowctl.vault.errors import BadRequestError, GuardedError, OutcomeUnknow
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.responses import CatalogEntry
-from skyflowctl.vault.workers import Workers
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
 """A version that no plugin reports: a live one is refused under it, a dead one is not."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from skyflowctl.clock import Clock
+from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
 from skyflowctl.operations import posture_reads as reads
 from skyflowctl.operations.health import GatewayForNode
@@ -31,7 +32,6 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveMount
 from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving
-from skyflowctl.vault.workers import Workers
 
 _HEADERS = "sys/config/auditing/request-headers"
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.operations.posture_reads import keys, or_not_read, read_fresh
 from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport
-from skyflowctl.vault.workers import Workers
 
 MAX_LOGINS = 2000
 """How many logins are read; each costs a request."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.operations.health import GatewayForNode
 from skyflowctl.operations.posture_reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
 from skyflowctl.vault.errors import PluginMissingError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import ClusterNode
-from skyflowctl.vault.workers import Workers
 
 
 def nodes(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import os_reason
 from skyflowctl.posture.facts import (
     AuditDevice,
@@ -23,7 +24,6 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Transport
-from skyflowctl.vault.workers import Workers
 
 T = TypeVar("T")
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
 from skyflowctl.operations.rotation import RotateRequest, not_due
 from skyflowctl.operations.rotation_supply import RotationTarget
 from skyflowctl.rotation.model import MountOutcome, Result
 from skyflowctl.rotation.retirement_plan import Retirement, killed_by_haste, retirement, too_early
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.workers import Workers
 
 _NOTHING = "no-rotation"
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.operations.rotate_flags import Verb
@@ -16,7 +17,6 @@ from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
-from skyflowctl.vault.workers import Workers
 
 RETIRE_MARGIN = timedelta(minutes=5)
 DEV_RETIRE_MARGIN = timedelta(seconds=2)

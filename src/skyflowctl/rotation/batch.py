@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.rotation.messages import internal_fault
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob
-from skyflowctl.vault.workers import Workers
 
 MountWork = Callable[[RotationJob], MountOutcome]
 

@@ -19,6 +19,7 @@ from functools import cache, partial
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation import node_checks
 from skyflowctl.rotation import node_messages as words
@@ -29,7 +30,6 @@ from skyflowctl.rotation.ports import Dependencies, names
 from skyflowctl.rotation.revocation.model import NodeCut, RoleCut
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.responses import ClusterNode
-from skyflowctl.vault.workers import Workers
 
 NODE_TIMEOUT = timedelta(seconds=30)
 """How long a node may lag, a leader's election take, or a dead node still be listed."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
 from skyflowctl.rotation.ports import Dependencies
-from skyflowctl.vault.workers import Workers
 
 IN_A_ROW = 5
 """So many right answers, half a second apart, stand for one of known age."""

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.rotation.ports import Dependencies, names
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import LiveConfig
-from skyflowctl.vault.workers import Workers
 
 _AT_ONCE = 8
 

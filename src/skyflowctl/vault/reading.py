@@ -38,7 +38,7 @@ def live_state(
     transport: Transport, paths: Sequence[str], plugin_name: str, parallelism: int
 ) -> LiveState:
     """Read mounts, audited headers, and the engines of the asked paths."""
-    from skyflowctl.vault.workers import Workers
+    from skyflowctl.concurrency import Workers
 
     with Workers(parallelism) as pool:
         headers = pool.submit(read_audited_headers, transport)

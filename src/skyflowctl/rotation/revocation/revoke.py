@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from skyflowctl.clock import rfc3339, time_or_none
+from skyflowctl.concurrency import Workers
 from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.rotation.messages import mounts_not_read
@@ -43,7 +44,6 @@ from skyflowctl.rotation.sibling_mounts import (
 )
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRevocation, way_out
-from skyflowctl.vault.workers import Workers
 
 _BEARERS = "bearer tokens that were minted before: Skyflow cannot revoke one"
 _WRAPPED = (

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339
+from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.session import RotationSession
@@ -21,7 +22,6 @@ from skyflowctl.rotation.sibling_mounts import (
 from skyflowctl.vault.decode import REVOKED_MARK
 from skyflowctl.vault.live import CredentialVersion, LiveConfig
 from skyflowctl.vault.role_tokens import role_tokens
-from skyflowctl.vault.workers import Workers
 
 LAST_LOOK = 10.0
 """Seconds that the look at what the cut-off might end may take before it goes on without."""

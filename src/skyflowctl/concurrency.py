@@ -1,7 +1,7 @@
-"""Threads for requests side by side, which a person who presses Ctrl-C need not wait for.
+"""Threads for requests side by side. Ctrl-C does not wait for reads.
 
 The standard pool joins its threads when a block is left and once more when Python ends, so
-that one mount that hangs holds back the whole command for as long as a request may take.
+one mount that hangs would delay the whole command by up to a request's timeout.
 """
 
 import threading
@@ -19,16 +19,18 @@ _A = TypeVar("_A")
 class Workers:
     """At most so many threads; used as a block.
 
-    When the block ends, what has not begun is dropped and what has begun is waited for.
-    When it is left by an interruption (Ctrl-C, SIGTERM), nothing is waited for: use it for
-    reads alone.
+    When the block ends, calls that have not begun are dropped, and those that have begun
+    are waited for. An interruption (Ctrl-C, SIGTERM) leaves the block without waiting,
+    which is right for reads only.
 
     Args:
         number: how many calls run at once; below 1 counts as 1.
+        writes: after an interruption too, wait for the calls that have begun.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, writes: bool = False) -> None:
         self._number = max(1, number)
+        self._writes = writes
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._futures: list[Future[object]] = []
@@ -39,7 +41,7 @@ class Workers:
         self._futures.append(future)  # type: ignore[arg-type]  # only ever cancelled there
         self._calls.put(partial(_do, future, work, arguments))
         if len(self._threads) < self._number:
-            thread = threading.Thread(target=self._serve, daemon=True)
+            thread = threading.Thread(target=self._serve, daemon=not self._writes)
             self._threads.append(thread)
             thread.start()
         return future
@@ -66,7 +68,7 @@ class Workers:
             future.cancel()
         for _ in self._threads:
             self._calls.put(None)
-        if kind is None or issubclass(kind, Exception):
+        if self._writes or kind is None or issubclass(kind, Exception):
             for thread in self._threads:
                 thread.join()
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from skyflowctl.vault.workers import Workers
+from skyflowctl.concurrency import Workers
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -90,3 +90,24 @@ def test_an_interruption_waits_for_nobody():
     assert not hanging.done()
     free.set()
     hanging.result(20)
+
+
+def test_an_interruption_waits_for_writes_that_have_begun_and_drops_the_rest():
+    begun, finished, dropped = threading.Event(), threading.Event(), threading.Event()
+
+    def write():
+        begun.set()
+        assert not finished.wait(0.05)
+        finished.set()
+
+    def interrupted():
+        with Workers(1, writes=True) as pool:
+            pool.submit(write)
+            pool.submit(dropped.set)
+            assert begun.wait(20)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert finished.is_set()
+    assert not dropped.is_set()
