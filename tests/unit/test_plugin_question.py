@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyflowctl.cli.plugin_question import confirm_registration
+from skyflowctl.cli.commands.plugin.question import confirm_registration
 from skyflowctl.errors import RefusedError
 from skyflowctl.operations.plugins import EntryChange, LostArguments, Question, Registration
 

@@ -53,7 +53,7 @@ COMMANDS = (
     ),
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Ask every mount whether it can mint", "health", "health", _READ),
-    CommandRow("creds", "Mint a bearer token for one role", "creds", "creds", _READ),
+    CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),
     CommandRow(
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
     ),
@@ -94,13 +94,25 @@ COMMANDS = (
     CommandRow("audit unused", "What gave no token for long", "audit.unused", "unused", _READ),
     CommandRow("audit report", "Who used what: a report", "audit.report", "report", _READ),
     CommandRow("audit posture", "Check if all is in order", "audit.posture", "posture", _READ),
-    CommandRow("plugin build", "Build the plugin's launcher", "plugin", "plugin_build", _SERVER),
     CommandRow(
-        "plugin register", "Register it in the catalog", "plugin", "plugin_register", _SERVER
+        "plugin build", "Build the plugin's launcher", "plugin.command", "plugin_build", _SERVER
     ),
-    CommandRow("plugin list", "Catalog and running versions", "plugin", "plugin_list", _SERVER),
     CommandRow(
-        "plugin prune", "Remove launchers that nothing names", "plugin", "plugin_prune", _SERVER
+        "plugin register",
+        "Register it in the catalog",
+        "plugin.command",
+        "plugin_register",
+        _SERVER,
+    ),
+    CommandRow(
+        "plugin list", "Catalog and running versions", "plugin.command", "plugin_list", _SERVER
+    ),
+    CommandRow(
+        "plugin prune",
+        "Remove launchers that nothing names",
+        "plugin.command",
+        "plugin_prune",
+        _SERVER,
     ),
     CommandRow("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
     CommandRow("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),

@@ -163,7 +163,7 @@ def plugin_register(
     mount is reloaded or the server starts anew."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.cli.plugin_question import confirm_registration
+        from skyflowctl.cli.commands.plugin.question import confirm_registration
         from skyflowctl.operations.plugins import Question, register_plugin
 
         asked = Question()

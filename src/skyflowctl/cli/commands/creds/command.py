@@ -94,9 +94,9 @@ def creds(
         checked = parse_ctx(ctx)
         if dry_run or direct:
             _check_alone(target, wrap_ttl, dry_run=dry_run, direct=direct)
-            from skyflowctl.cli import creds_offline
+            from skyflowctl.cli.commands.creds import offline
 
-            past = creds_offline.direct if direct else creds_offline.creds_dry_run
+            past = offline.direct if direct else offline.creds_dry_run
             return CommandResult(past(mount, role, checked, file, run, allow_hosts=allow_host))
         path = manifests.resolve_path(mount, file)
         with wiring.open_gateway(target, run) as gateway:

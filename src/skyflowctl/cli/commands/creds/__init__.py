@@ -1,0 +1,1 @@
+"""``skyflowctl creds``: a token from the server, or without one."""

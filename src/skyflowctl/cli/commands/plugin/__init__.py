@@ -1,0 +1,1 @@
+"""``skyflowctl plugin``: the engine's launcher and its catalog entry."""
