@@ -40,4 +40,4 @@ def test_the_demo_twice(tmp_path: Path) -> None:
     assert "No changes. 18 objects are right." in second
     for text in (first, second):
         assert text.count("valid 3") == 10
-        assert "Three things to try" in text
+        assert "Try these commands" in text

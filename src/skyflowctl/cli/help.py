@@ -1,7 +1,7 @@
-"""Help that needs no typer: the root and group pages, and the topics.
+"""Help pages that need no typer: the root page, group pages and topics.
 
-All text comes from the static table and from here, so ``skyflowctl --help`` costs
-little more than starting Python.
+All text is in the static table and in this module, so ``skyflowctl --help`` takes
+little longer than starting Python.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 from skyflowctl.cli.registry import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
-# A command to copy is one word, and so is what stands in brackets.
+# A quoted command is one word, and so is a text in brackets.
 _WORD = re.compile(r"'(?:skyflowctl|bao) [^']*'\S*|\[[^][]*\]\S*|\S+")
 
 _WIDEST_NAME = 30
@@ -22,15 +22,15 @@ USAGE = "skyflowctl COMMAND [OPTIONS]"
 
 EXIT_CODES = {
     0: "done",
-    1: "unexpected: a fault of skyflowctl itself",
-    2: "changes are pending, or it drifted (only with --detailed-exitcode)",
-    3: "partly done; the same command finishes it (rotate: some failed, all mounts serve)",
+    1: "unexpected: an error in skyflowctl",
+    2: "changes are pending, or the server drifted (only with --detailed-exitcode)",
+    3: "partial; run the same command again (rotate: some failed, all mounts serve)",
     4: "not authenticated, or not permitted",
-    5: "refused by a safety gate or a lost check-and-set; nothing was written",
-    6: "unhealthy: a bad finding (health: also unreachable; rotate, apply: a mount does not serve;"
-    " posture: critical, or a core part that could not be read)",
-    7: "pending: the server holds the request until somebody else approves it; nothing is wrong",
-    64: "wrong usage, or no target named",
+    5: "refused by a safety check or a lost check-and-set; nothing was written",
+    6: "unhealthy (health: also unreachable; rotate, apply: a mount does not serve;"
+    " posture: a critical finding, or a core part that could not be read)",
+    7: "pending: the server holds the request until another person approves it",
+    64: "wrong usage, or no server named",
     65: "the manifest or a credential is invalid",
     69: "the server is unreachable or sealed",
     130: "interrupted (SIGINT)",
@@ -38,39 +38,39 @@ EXIT_CODES = {
 }
 
 ENVIRONMENT = {
-    "SKYFLOWCTL_FILE": "the manifest, when -f is not given (else ./mounts.yaml)",
-    "SKYFLOWCTL_AUDIT_LOG": "audit logs, with colons between, when no LOG is given",
+    "SKYFLOWCTL_FILE": "the manifest, if -f is not given (else ./mounts.yaml)",
+    "SKYFLOWCTL_AUDIT_LOG": "audit logs, separated by colons, if no LOG is given",
     **{f"BAO_{one.name}": one.text for one in VARIABLES if not one.instead},
-    "SKYFLOWCTL_NODES": "further addresses of the same cluster, with commas between",
-    "SKYFLOWCTL_ALLOW_HOSTS": "further token services as HOST:PORT, with commas between",
+    "SKYFLOWCTL_NODES": "addresses of further nodes, separated by commas",
+    "SKYFLOWCTL_ALLOW_HOSTS": "additional token services as HOST:PORT, separated by commas",
     "SKYFLOWCTL_BAO": "the OpenBao binary of the dev stack",
     "SKYFLOWCTL_DEV_DIR": "the dev stack's folder (else ./.skyflowctl/dev)",
-    "XDG_STATE_HOME": "open rotations and pending requests are noted there (else ~/.local/state)",
+    "XDG_STATE_HOME": "folder for open rotations and pending requests (else ~/.local/state)",
     "SKYFLOWCTL_DEBUG": "1: show a traceback for an unexpected error",
-    "NO_COLOR, FORCE_COLOR": "never, or always, use colour",
+    "NO_COLOR, FORCE_COLOR": "never or always use colour",
 }
 
 TOPICS = {
-    "exit-codes": "What each exit code means",
-    "environment": "The environment variables that are read",
-    "output": "The JSON envelope of -o json",
+    "exit-codes": "Exit codes",
+    "environment": "Environment variables",
+    "output": "The JSON output of -o json",
 }
 
 _OUTPUT = """\
 stdout holds data only; notices, warnings, progress and errors go to stderr.
-With `-o json` every command prints one object, also when it fails:
+With `-o json`, every command prints one object, even if it fails:
 
-  format_version  "1.0"; new keys may come, known ones keep their meaning
+  format_version  "1.0"; keys may be added, existing keys keep their meaning
   command         the command's name, such as "mount list"
-  run_id          this run's id; the server's audit log shows it as the request
+  run_id          this run's id; the server's audit log shows it in the request
                   header X-Skyflowctl-Run
   status          ok, changes, partial, pending, refused, unhealthy or error
-  data            the command's own data; {} when it failed
+  data            the command's data; {} if it failed
   errors          a list of {code, summary, why, fix, where}
 
-Commands that stream print one object per line: the first has the type
-"version", the last the type "result" and the whole envelope.
-The JSON Schemas are in schemas/output of the package.
+Commands that stream print one object per line. The first has the type
+"version"; the last has the type "result" and contains the whole envelope.
+The JSON Schemas are in the package, in schemas/output.
 """
 
 
@@ -166,15 +166,15 @@ def root_page(page: Page) -> str:
     page.heading("Usage")
     page.line(f"  {USAGE}")
     page.heading("Examples")
-    page.example("skyflowctl dev up", "a complete stack on this machine")
-    page.example("skyflowctl apply", "bring the server to what mounts.yaml says")
+    page.example("skyflowctl dev up", "start a complete stack on this machine")
+    page.example("skyflowctl apply", "change the server to match mounts.yaml")
     page.example("skyflowctl creds order order-producer --ctx order:ORD-42", "mint a token")
     _command_rows(page, "")
     page.heading("Options")
     page.rows([("-h, --help", "Show this page."), ("--version", "Print the version.")])
     page.heading("More")
     page.rows(
-        [("COMMAND --help", "examples, options, exit codes of one command")]
+        [("COMMAND --help", "examples, options and exit codes of one command")]
         + [(f"help {name}", text) for name, text in TOPICS.items()]
     )
     return page.text()
@@ -187,7 +187,7 @@ def group_page(group: str, page: Page) -> str:
     page.line(f"  skyflowctl {group} COMMAND [OPTIONS]")
     _command_rows(page, group)
     page.heading("More")
-    page.rows([(f"{group} COMMAND --help", "examples, options, exit codes of one command")])
+    page.rows([(f"{group} COMMAND --help", "examples, options and exit codes of one command")])
     return page.text()
 
 
@@ -208,14 +208,14 @@ def topic_page(topic: str, page: Page) -> str:
     if topic == "exit-codes":
         page.rows([(str(code), text) for code, text in EXIT_CODES.items()])
         page.line()
-        page.paragraph("A code never gets another meaning.")
+        page.paragraph("The meaning of a code never changes.")
     elif topic == "environment":
         page.rows(list(ENVIRONMENT.items()))
         page.line()
         page.paragraph(
-            "Every BAO_X may be named VAULT_X as well; BAO_X is read first, and wins also when it"
-            " is empty. A flag wins over the environment. Address, namespace and token always come"
-            " from one source. Set but not used, with a warning: "
+            "Every BAO_X also works as VAULT_X; BAO_X takes precedence, even if it is empty. A flag"
+            " takes precedence over the environment. Address, namespace and token always come"
+            " from one source. Not used; a warning is printed if they are set: "
             + ", ".join(f"BAO_{one.name}" for one in VARIABLES if one.instead)
             + "."
         )

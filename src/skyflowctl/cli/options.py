@@ -24,7 +24,7 @@ def option(*names: str, help: str, env: str = "", panel: str = COMMON_PANEL, **m
         names: the flags.
         help: one line.
         more: other arguments of ``typer.Option``.
-        env: shown beside the flag; read by whoever resolves the value, not by typer,
+        env: shown after the text; read by the code that resolves the value, not by typer,
             because a target's parts must all come from one source.
         panel: the heading in the command's help.
     """
@@ -42,7 +42,7 @@ MountArgument = Annotated[
     str,
     typer.Argument(
         metavar="MOUNT",
-        help="A mount's name; with a slash in it, its path.",
+        help="A mount's name, or its path if it contains a slash.",
         show_default=False,
     ),
 ]
@@ -67,25 +67,27 @@ DeadlineOption = Annotated[
     str | None,
     option(
         "--deadline",
-        help="How long one mount may take to answer, such as 30s (default 10s).",
+        help="Time limit for one mount, such as 30s (default 10s).",
         metavar="SPAN",
     ),
 ]
 ParallelismOption = Annotated[
     int,
     option(
-        "-p", "--parallelism", help="Requests at once (default 10).", metavar="N", min=1, max=64
+        "-p", "--parallelism", help="Concurrent requests (default 10).", metavar="N", min=1, max=64
     ),
 ]
-YesOption = Annotated[bool, option("-y", "--yes", help="Do not ask; never permits a deletion.")]
-NoInputOption = Annotated[bool, option("--no-input", help="Never ask: refuse instead (exit 5).")]
+YesOption = Annotated[
+    bool, option("-y", "--yes", help="Do not ask for confirmation; never permits a deletion.")
+]
+NoInputOption = Annotated[bool, option("--no-input", help="Refuse instead of asking (exit 5).")]
 
 
 AllowHostOption = Annotated[
     list[str] | None,
     option(
         "--allow-host",
-        help="A further token service that credentials may name; repeatable.",
+        help="An additional token service that credentials may name; repeatable.",
         env="SKYFLOWCTL_ALLOW_HOSTS",
         metavar="HOST:PORT",
     ),
@@ -94,7 +96,7 @@ CredentialsOption = Annotated[
     str | None,
     option(
         "--credentials",
-        help="Where the credential is: file:PATH, env:NAME or keyring:SERVICE/USERNAME.",
+        help="The credential: file:PATH, env:NAME or keyring:SERVICE/USERNAME.",
         metavar="REF",
     ),
 ]
@@ -102,7 +104,7 @@ ReplaceCredentialOption = Annotated[
     list[str] | None,
     option(
         "--replace-credential",
-        help="Write this mount's key though there is no history, or it was cut off; repeatable.",
+        help="Write the key of a mount that was cut off or has no history; repeatable.",
         metavar="MOUNT",
     ),
 ]
@@ -110,7 +112,7 @@ AllowRevokedKeyOption = Annotated[
     list[str] | None,
     option(
         "--allow-revoked-key",
-        help="Make this very key live although a cut-off revoked it; repeatable.",
+        help="Allow this key although a cut-off revoked it; repeatable.",
         metavar="KEY_ID",
     ),
 ]
@@ -118,7 +120,7 @@ AdoptOption = Annotated[
     list[str] | None,
     option(
         "--adopt",
-        help="Take over this mount, role or config though others made it; repeatable.",
+        help="Take over this mount, role or config that others created; repeatable.",
         metavar="PATH",
     ),
 ]
@@ -126,7 +128,7 @@ AdoptFromOption = Annotated[
     list[str] | None,
     option(
         "--adopt-from",
-        help="Take over from this manifest what --adopt names; repeatable.",
+        help="Allow --adopt to take over objects of this manifest; repeatable.",
         metavar="ID",
     ),
 ]
@@ -161,7 +163,7 @@ class TargetOptions(OptionGroup):
         str | None,
         option(
             "--token-file",
-            help="A file with the token, - is stdin; a token is never an argument.",
+            help="A file with the token, - is stdin; a token cannot be an argument.",
             env="BAO_TOKEN, VAULT_TOKEN",
             panel=TARGET_PANEL,
             metavar="PATH",
@@ -171,7 +173,7 @@ class TargetOptions(OptionGroup):
         str | None,
         option(
             "--ca-cert",
-            help="A file with the CA certificates to trust.",
+            help="A file with trusted CA certificates.",
             env="BAO_CACERT, VAULT_CACERT",
             panel=TARGET_PANEL,
             metavar="PATH",
@@ -181,7 +183,7 @@ class TargetOptions(OptionGroup):
         str | None,
         option(
             "--ca-path",
-            help="A folder with CA certificates to trust.",
+            help="A folder with trusted CA certificates.",
             env="BAO_CAPATH, VAULT_CAPATH",
             panel=TARGET_PANEL,
             metavar="PATH",
@@ -211,7 +213,7 @@ class TargetOptions(OptionGroup):
         str | None,
         option(
             "--tls-server-name",
-            help="The name that the server's certificate must have.",
+            help="The expected name in the server's certificate.",
             env="BAO_TLS_SERVER_NAME",
             panel=TARGET_PANEL,
             metavar="NAME",
@@ -221,7 +223,7 @@ class TargetOptions(OptionGroup):
         bool,
         option(
             "--tls-skip-verify",
-            help="Do not check the server's certificate.",
+            help="Do not verify the server's certificate.",
             env="BAO_SKIP_VERIFY",
             panel=TARGET_PANEL,
         ),
@@ -230,7 +232,7 @@ class TargetOptions(OptionGroup):
         list[str] | None,
         option(
             "--node",
-            help="Another address of the same cluster, which may see the token; repeatable.",
+            help="Address of another node, which may receive the token; repeatable.",
             env="SKYFLOWCTL_NODES",
             panel=TARGET_PANEL,
             metavar="URL",
@@ -240,7 +242,7 @@ class TargetOptions(OptionGroup):
         str | None,
         option(
             "--timeout",
-            help="How long one request may take, such as 30s (default 60s).",
+            help="Time limit for one request, such as 30s (default 60s).",
             env="BAO_CLIENT_TIMEOUT",
             panel=TARGET_PANEL,
             metavar="SPAN",
@@ -254,13 +256,13 @@ class TargetOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True)
 class ApprovingTargetOptions(TargetOptions):
-    """The server, and what becomes of a request that somebody else has to approve."""
+    """The server, and how to handle a request that needs an approval."""
 
     wait_approval: Annotated[
         str | None,
         option(
             "--wait-approval",
-            help="Wait so long for the approval of a request that a control group holds.",
+            help="Wait this long for the approval of a request.",
             panel=APPROVAL_PANEL,
             metavar="SPAN",
         ),
@@ -269,7 +271,7 @@ class ApprovingTargetOptions(TargetOptions):
         str | None,
         option(
             "--pending",
-            help="Keep what waits in this file (0600) for the next run; else in the keyring.",
+            help="Store pending requests in this file (0600) instead of the keyring.",
             panel=APPROVAL_PANEL,
             metavar="FILE",
         ),
@@ -278,32 +280,32 @@ class ApprovingTargetOptions(TargetOptions):
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions(OptionGroup):
-    """The form of the output, for every command."""
+    """The output format of every command."""
 
     format: Annotated[
         Literal["table", "json"],
         option(
             "-o",
             "--output",
-            help="table or json (default table).",
+            help="Output format: table or json (default table).",
             panel=OUTPUT_PANEL,
             metavar="FORM",
         ),
     ] = "table"
     no_color: Annotated[
         bool,
-        option("--no-color", help="No colour.", env="NO_COLOR", panel=OUTPUT_PANEL),
+        option("--no-color", help="Do not use colour.", env="NO_COLOR", panel=OUTPUT_PANEL),
     ] = False
     quiet: Annotated[
         bool,
-        option("-q", "--quiet", help="No notices and warnings.", panel=OUTPUT_PANEL),
+        option("-q", "--quiet", help="Print no notices or warnings.", panel=OUTPUT_PANEL),
     ] = False
     verbose: Annotated[
         int,
         option(
             "-v",
             "--verbose",
-            help="More about what happens.",
+            help="Print more details.",
             env="SKYFLOWCTL_DEBUG",
             panel=OUTPUT_PANEL,
             count=True,
@@ -322,15 +324,15 @@ class OutputOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True)
 class CredsOutputOptions(OutputOptions):
-    """The same with two more forms, for a token."""
+    """Output options of a token, with two more formats."""
 
     format: Annotated[
         Literal["table", "json", "env", "raw"],
         option(
             "-o",
             "--output",
-            help="table, json, env (export lines) or raw (the token alone); default table.",
+            help="table, json, env (export lines) or raw (only the token); default table.",
             panel=OUTPUT_PANEL,
             metavar="FORM",
         ),
-    ] = "table"  # type: ignore[assignment]  # more forms than elsewhere, on purpose
+    ] = "table"  # type: ignore[assignment]  # more formats than elsewhere

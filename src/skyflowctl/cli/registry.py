@@ -1,9 +1,8 @@
-"""Every command in one static table: what exists, said without importing any of it.
+"""All commands in one static table, which imports none of them.
 
-A command's module is imported when that command is called, and only then: importing
-all of them would triple the start-up. To add a command, add a row here (see
-``docs/contributing.md``). Only named tuples, because help is printed from this table
-before anything heavier is loaded.
+A command's module is imported only when that command is called: importing all of them
+would triple the start-up time. To add a command, add a row (see ``docs/contributing.md``).
+The rows are named tuples, because help is printed before anything heavier is loaded.
 """
 
 from collections import namedtuple
@@ -21,28 +20,28 @@ Args:
 """
 
 _MANIFEST = "Manifest to server"
-_READ = "Look and read"
+_READ = "Mounts, tokens and audit"
 _SERVER = "Server and machine"
 _SELF = "About skyflowctl"
 
 GROUPS = {
     "mount": "List and show the mounts of product lines",
-    "config": "Show, verify, change and trace a mount's credential",
+    "config": "Show, verify, write, roll back and revoke a mount's credential",
     "role": "List and show the roles of a mount",
-    "audit": "Who asked for which token, and is this place in order",
+    "audit": "Query the server's audit log, and check the setup",
     "plugin": "Build, register and list the engine's plugin",
-    "dev": "A complete stack on this machine: OpenBao, engine, emulator",
+    "dev": "Run OpenBao, the engine and an emulator on this machine",
 }
 
 COMMANDS = (
-    CommandRow("init", "Write a first mounts.yaml to start from", "init", "init", _MANIFEST),
+    CommandRow("init", "Write a first mounts.yaml", "init", "init", _MANIFEST),
     CommandRow(
-        "validate", "Check the manifest without any server", "validate", "validate", _MANIFEST
+        "validate", "Check the manifest without a server", "validate", "validate", _MANIFEST
     ),
     CommandRow("schema", "Print the manifest's JSON Schema", "schema", "schema", _MANIFEST),
     CommandRow("plan", "Show what apply would change", "plan", "plan", _MANIFEST),
     CommandRow(
-        "apply", "Change the server to what the manifest says", "apply.command", "apply", _MANIFEST
+        "apply", "Change the server to match the manifest", "apply.command", "apply", _MANIFEST
     ),
     CommandRow(
         "rotate",
@@ -52,21 +51,25 @@ COMMANDS = (
         _MANIFEST,
     ),
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
-    CommandRow("health", "Ask every mount whether it can mint", "health", "health", _READ),
+    CommandRow("health", "Check whether every mount can mint", "health", "health", _READ),
     CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),
     CommandRow(
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
     ),
-    CommandRow("mount show", "Show one mount as the server has it", "mount", "mount_show", _READ),
+    CommandRow("mount show", "Show one mount on the server", "mount", "mount_show", _READ),
     CommandRow(
         "config show",
-        "Show a mount's config, never its key",
+        "Show a mount's config, without its key",
         "config.command",
         "config_show",
         _READ,
     ),
     CommandRow(
-        "config history", "List the keys a mount has had", "config.command", "config_history", _READ
+        "config history",
+        "List the credential versions of a mount",
+        "config.command",
+        "config_history",
+        _READ,
     ),
     CommandRow(
         "config write",
@@ -76,9 +79,15 @@ COMMANDS = (
         _READ,
     ),
     CommandRow(
-        "config rollback", "Back to the key before", "rotate.command", "config_rollback", _READ
+        "config rollback",
+        "Roll back to an earlier credential",
+        "rotate.command",
+        "config_rollback",
+        _READ,
     ),
-    CommandRow("config revoke", "Cut a mount off", "config.revoke", "config_revoke", _READ),
+    CommandRow(
+        "config revoke", "Destroy a mount's credentials", "config.revoke", "config_revoke", _READ
+    ),
     CommandRow(
         "config verify",
         "Mint once per role with the live key",
@@ -88,12 +97,14 @@ COMMANDS = (
     ),
     CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
     CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),
-    CommandRow("audit who", "Who asked for which token", "audit.who", "who", _READ),
-    CommandRow("audit tail", "The newest requests, and those to come", "audit.tail", "tail", _READ),
-    CommandRow("audit denied", "Who was turned down, and why", "audit.denied", "denied", _READ),
-    CommandRow("audit unused", "What gave no token for long", "audit.unused", "unused", _READ),
-    CommandRow("audit report", "Who used what: a report", "audit.report", "report", _READ),
-    CommandRow("audit posture", "Check if all is in order", "audit.posture", "posture", _READ),
+    CommandRow("audit who", "Show who requested which token", "audit.who", "who", _READ),
+    CommandRow("audit tail", "Show the newest requests", "audit.tail", "tail", _READ),
+    CommandRow("audit denied", "Show who was denied, and why", "audit.denied", "denied", _READ),
+    CommandRow("audit unused", "Show unused roles and policies", "audit.unused", "unused", _READ),
+    CommandRow("audit report", "Report usage, changes, anomalies", "audit.report", "report", _READ),
+    CommandRow(
+        "audit posture", "Check the security of the setup", "audit.posture", "posture", _READ
+    ),
     CommandRow(
         "plugin build", "Build the plugin's launcher", "plugin.command", "plugin_build", _SERVER
     ),
@@ -105,21 +116,25 @@ COMMANDS = (
         _SERVER,
     ),
     CommandRow(
-        "plugin list", "Catalog and running versions", "plugin.command", "plugin_list", _SERVER
+        "plugin list",
+        "List registered and running versions",
+        "plugin.command",
+        "plugin_list",
+        _SERVER,
     ),
     CommandRow(
         "plugin prune",
-        "Remove launchers that nothing names",
+        "Remove unused launchers",
         "plugin.command",
         "plugin_prune",
         _SERVER,
     ),
     CommandRow("dev up", "Start the dev stack, or reuse it", "dev", "dev_up", _SERVER),
     CommandRow("dev down", "Stop the dev stack", "dev", "dev_down", _SERVER),
-    CommandRow("dev status", "Show what runs and where", "dev", "dev_status", _SERVER),
+    CommandRow("dev status", "Show the processes of the dev stack", "dev", "dev_status", _SERVER),
     CommandRow("dev env", "Print exports for bao, hvac and the SDK", "dev", "dev_env", _SERVER),
     CommandRow("dev logs", "Show the logs of the dev stack", "dev", "dev_logs", _SERVER),
-    CommandRow("dev reset", "Stop it and delete what it generated", "dev", "dev_reset", _SERVER),
+    CommandRow("dev reset", "Stop the stack and delete its files", "dev", "dev_reset", _SERVER),
     CommandRow(
         "completion", "Print a completion script for a shell", "completion", "completion", _SELF
     ),

@@ -23,8 +23,8 @@ ShellArgument = Annotated[
     ],
 )
 def completion(shell: ShellArgument, output: OutputOptions) -> None:
-    """Print a script that completes commands and options. It is static: completing starts
-    no skyflowctl and asks no server. Nothing is installed; print it anew after an upgrade."""
+    """Print a script that completes commands and options. The script is static: completion
+    starts no process and calls no server. After an upgrade, print it again."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.cli.completion import script_for

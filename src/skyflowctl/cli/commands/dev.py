@@ -29,19 +29,19 @@ Log = Literal["openbao", "emulator", "audit"]
 
 @command(
     examples=[
-        ("skyflowctl dev up", "start the stack, with an account for every mount of ./mounts.yaml"),
+        ("skyflowctl dev up", "start the stack, with an account for every mount in ./mounts.yaml"),
         ("skyflowctl dev up -f examples/mounts.yaml", "for another manifest"),
-        ('eval "$(skyflowctl dev env)"', "then bao, skyflowctl, hvac and the SDK all reach it"),
-        ("SKYFLOWCTL_BAO=/opt/bao/bao skyflowctl dev up", "with a server binary of your own"),
+        ('eval "$(skyflowctl dev env)"', "let bao, skyflowctl, hvac and the SDK use it"),
+        ("SKYFLOWCTL_BAO=/opt/bao/bao skyflowctl dev up", "with your own server binary"),
     ],
     exits=[ExitCode.INVALID, ExitCode.UNHEALTHY],
     env=_ENV,
 )
 def dev_up(output: OutputOptions, file: FileOption = None) -> None:
-    """Start OpenBao with the engine registered, and a Skyflow emulator beside it; what runs
-    already is reused. Everything lives in .skyflowctl/dev, keeps its ports, survives this
-    terminal, and uses generated credentials only: no reference of a manifest is resolved.
-    The server keeps its data in memory: after it ended, apply again."""
+    """Start OpenBao with the engine registered, and a Skyflow emulator. Running parts are
+    reused. The stack keeps its files in .skyflowctl/dev and its ports, keeps running when
+    the terminal closes, and uses only generated credentials: it resolves no reference of a
+    manifest. The server's data is in memory: apply again after a restart."""
 
     def work(run: CommandRun) -> CommandResult:
         found = manifests.optional_manifest(file, run)
@@ -82,16 +82,16 @@ def _view_up(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl dev down", "stop it; its files stay for the next start"),
-        ("skyflowctl dev down -o json", "say which parts ran"),
-        ("skyflowctl dev reset -y", "stop it and delete its files as well"),
+        ("skyflowctl dev down", "stop it and keep its files"),
+        ("skyflowctl dev down -o json", "show which parts were running"),
+        ("skyflowctl dev reset -y", "stop it and delete its files"),
     ],
     exits=[ExitCode.REFUSED],
     env=_ENV[1:],
 )
 def dev_down(output: OutputOptions) -> None:
-    """Stop every process of the stack, also those that outlived a killed server or
-    their folder. The server's data are gone then; ports, keys and logs stay for the next start."""
+    """Stop every process of the stack, even if its server was killed or its folder removed.
+    The server's data is lost; ports, keys and logs are kept for the next start."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
@@ -109,15 +109,15 @@ def _view_down(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl dev status", "what runs, where, as which process"),
+        ("skyflowctl dev status", "addresses and process ids"),
         ("skyflowctl dev status -o json", "for programs"),
-        ("skyflowctl dev status -q || skyflowctl dev up", "start it only when it is not up"),
+        ("skyflowctl dev status -q || skyflowctl dev up", "start it only if it is not running"),
     ],
     exits=[ExitCode.UNHEALTHY],
     env=_ENV[1:],
 )
 def dev_status(output: OutputOptions) -> None:
-    """Ask every part of the stack whether it answers; exit 6 when one does not."""
+    """Check that every part of the stack answers; exit 6 if one does not."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
@@ -168,16 +168,16 @@ def _view_status(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ('eval "$(skyflowctl dev env)"', "point this shell's programs at the stack"),
-        ("skyflowctl dev env", "look at the lines first: there is a token in them"),
+        ('eval "$(skyflowctl dev env)"', "use the stack in this shell"),
+        ("skyflowctl dev env", "read the lines first: they contain a token"),
         ("skyflowctl dev env -o json | jq -r .data.env.BAO_ADDR", "one value, for a program"),
     ],
     exits=[ExitCode.UNHEALTHY],
     env=_ENV[1:],
 )
 def dev_env(output: OutputOptions) -> None:
-    """Print shell exports with which bao, hvac, skyflowctl and the Skyflow SDK reach the
-    stack: address, operator token, and a CA bundle of the public roots and the dev CA."""
+    """Print shell exports for bao, hvac, skyflowctl and the Skyflow SDK: address, operator
+    token, and a CA bundle of the public roots and the dev CA."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
@@ -195,7 +195,7 @@ def _view_env(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl dev logs", "the last lines of the server, where the engine logs too"),
+        ("skyflowctl dev logs", "the last lines of the server and the engine"),
         ("skyflowctl dev logs audit -n 2", "the last request and its response"),
         ("skyflowctl dev logs emulator -f", "follow, until Ctrl-C"),
     ],
@@ -208,17 +208,19 @@ def dev_logs(
         Log,
         typer.Argument(
             metavar="[PART]",
-            help="openbao (the engine logs there too), emulator or audit.",
+            help="openbao (includes the engine), emulator or audit.",
             show_default=False,
         ),
     ] = "openbao",
     *,
     lines: Annotated[
-        int, option("-n", "--lines", help="How many lines (default 40).", metavar="N", min=0)
+        int, option("-n", "--lines", help="Number of lines (default 40).", metavar="N", min=0)
     ] = 40,
-    follow: Annotated[bool, option("-f", "--follow", help="Go on with what is added.")] = False,
+    follow: Annotated[
+        bool, option("-f", "--follow", help="Print new lines as they are logged.")
+    ] = False,
 ) -> None:
-    """Print the end of a log of the stack, and what is added to it when following."""
+    """Print the end of a log of the stack; with -f, also new lines."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.devstack import logs
@@ -238,8 +240,8 @@ def dev_logs(
 
 @command(
     examples=[
-        ("skyflowctl dev reset", "after a question"),
-        ("skyflowctl dev reset -y", "without one"),
+        ("skyflowctl dev reset", "asks first"),
+        ("skyflowctl dev reset -y", "without a question"),
         ("skyflowctl dev reset -y && skyflowctl dev up", "a fresh stack with new keys"),
     ],
     exits=[ExitCode.REFUSED, ExitCode.UNHEALTHY],
@@ -249,12 +251,12 @@ def dev_reset(
     output: OutputOptions,
     *,
     yes: Annotated[
-        bool, option("-y", "--yes", help="Do not ask; only files of the dev stack are deleted.")
+        bool, option("-y", "--yes", help="Do not ask; deletes only files of the dev stack.")
     ] = False,
     no_input: NoInputOption = False,
 ) -> None:
-    """Stop the stack and delete its folder: server data, keys, tokens and logs that it
-    generated. A folder that the dev stack did not make is refused."""
+    """Stop the stack and delete its folder with server data, keys, tokens and logs. A folder
+    that the dev stack did not create is refused."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.devstack.layout import find_layout

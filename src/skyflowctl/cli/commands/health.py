@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 MintOption = Annotated[
     bool,
-    option("--mint", help="Read a token for each role where the engine does not prove itself."),
+    option("--mint", help="Read a token for each role if the engine cannot verify itself."),
 ]
 RefreshOption = Annotated[
     bool,
-    option("--refresh/--cached", help="Probe now (default), or take an answer of the last 30 s."),
+    option("--refresh/--cached", help="Mint now (default), or accept an answer of the last 30 s."),
 ]
 
 
 @command(
     examples=[
         ("skyflowctl health", "every mount of the manifest, or of the server"),
-        ("skyflowctl health order payment", "two of them"),
-        ("skyflowctl health --cached", "for a monitor that asks often: no new mints for 30 s"),
-        ("skyflowctl health payment --mint", "an engine that cannot prove itself"),
+        ("skyflowctl health order payment", "two mounts"),
+        ("skyflowctl health --cached", "for a frequent monitor: at most one mint per 30 s"),
+        ("skyflowctl health payment --mint", "for an engine with the basic API"),
         ("skyflowctl health -q -o json | jq -r '.data.mounts[].state'", "only the states"),
     ],
     exits=[ExitCode.UNHEALTHY, ExitCode.INVALID],
@@ -53,12 +53,13 @@ def health(
     mint: MintOption = False,
     deadline: DeadlineOption = None,
 ) -> None:
-    """Ask every mount, on every node that was named, whether it can mint. A mount that is
-    not ok, a sealed server and one that does not answer are all exit 6. Every role is minted
-    for now; with --cached the engine's last answer will do, and its age is shown. An engine
-    with the basic API cannot say whether it mints: it is unproven, and --mint proves it. A
-    mount that does not answer within --deadline is unreachable; all together have 60 s, or six
-    times --deadline where that is more, and one that was not asked by then is named so."""
+    """Check whether every mount can mint, on every named node. A mount that is not ok, a sealed
+    server and a server that does not answer are exit 6. The engine mints for every role;
+    with --cached, its last answer is accepted and its age shown. An engine with the basic API
+    does not report whether it can mint: its state is unproven, unless --mint is given. A
+    mount that does not answer within --deadline is unreachable. All mounts together have
+    60 s, or six times --deadline if that is longer; a mount that was not reached by then is
+    unreachable with that reason."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE

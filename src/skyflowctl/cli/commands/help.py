@@ -10,8 +10,8 @@ from skyflowctl.cli.command import command
 
 @command(
     examples=[
-        ("skyflowctl help exit-codes", "what each exit code means"),
-        ("skyflowctl help environment", "the environment variables that are read"),
+        ("skyflowctl help exit-codes", "the meaning of each exit code"),
+        ("skyflowctl help environment", "the environment variables"),
         ("skyflowctl help mount list", "the page of one command"),
     ],
 )

@@ -10,24 +10,24 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
 PathOption = Annotated[
-    str, option("-f", "--file", help="Where to write (default mounts.yaml).", metavar="PATH")
+    str, option("-f", "--file", help="The file to write (default mounts.yaml).", metavar="PATH")
 ]
-ForceOption = Annotated[bool, option("--force", help="Replace a file that is there.")]
+ForceOption = Annotated[bool, option("--force", help="Overwrite an existing file.")]
 
 
 @command(
     examples=[
         ("skyflowctl init", "write ./mounts.yaml"),
         ("skyflowctl init -f shop.yaml", "write it elsewhere"),
-        ("skyflowctl init && skyflowctl validate", "start, then see what is missing"),
+        ("skyflowctl init && skyflowctl validate", "write it, then check it"),
     ],
     exits=[ExitCode.REFUSED],
 )
 def init(
     output: OutputOptions, file: PathOption = "mounts.yaml", force: ForceOption = False
 ) -> None:
-    """Write a first manifest with one mount and one role, every line explained. In a git
-    work tree the folder for credentials is added to .gitignore. Nothing is overwritten."""
+    """Write a commented manifest with one mount and one role. In a git work tree, the folder
+    for credentials is added to .gitignore. An existing file is not overwritten."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations.init import init as start

@@ -18,15 +18,15 @@ _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
 
 @command(
     examples=[
-        ("skyflowctl mount list", "mounts of the manifest and of the server, side by side"),
+        ("skyflowctl mount list", "the mounts of the manifest and of the server"),
         ("skyflowctl mount list --dev", "on the dev stack"),
         ("skyflowctl mount list -o json | jq -r '.data.mounts[].path'", "only the paths"),
     ],
     exits=_EXITS,
 )
 def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = None) -> None:
-    """List the mounts of our type on the server, and those of the manifest where there is
-    one: mounted, absent (only in the manifest) or undeclared (only on the server)."""
+    """List the Skyflow mounts of the server and, if there is a manifest, its mounts: mounted,
+    absent (only in the manifest) or undeclared (only on the server)."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.mounts import list_mounts
@@ -60,8 +60,8 @@ def _view_list(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl mount show order", "the mount of the manifest's name"),
-        ("skyflowctl mount show skyflow/order", "the mount at this path"),
+        ("skyflowctl mount show order", "by its name in the manifest"),
+        ("skyflowctl mount show skyflow/order", "by its path"),
         ("skyflowctl mount show order -o json", "for programs, with every field"),
     ],
     exits=_EXITS,
@@ -72,8 +72,8 @@ def mount_show(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """Show one mount as the server has it: its settings, the plugin that runs it, its
-    config without the credential, and its roles."""
+    """Show one mount on the server: its settings, plugin, roles, and config without the
+    credential."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.mounts import show_mount

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from skyflowctl.operations.plan import PlanResult
 
 DetailedOption = Annotated[
-    bool, option("--detailed-exitcode", help="Exit 2 when changes are pending or it drifted.")
+    bool, option("--detailed-exitcode", help="Exit 2 if changes are pending or the server drifted.")
 ]
 
 
@@ -62,11 +62,11 @@ def plan(
     adopt_from: AdoptFromOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
-    """Read the server and the manifest's credentials, and show field by field what apply
-    would change. Writes nothing. A credential is shown as its key id and then dropped.
-    What apply would not mend is drift: cut-offs, open rotations, moved mounts, roles and
-    mounts that the manifest does not name. Mounts that may not be touched are warnings, and
-    pending; a mount or a credential that can't be read makes it partial."""
+    """Read the server and the manifest's credentials, and show each field that apply would
+    change. Nothing is written, and only the key id of a credential is kept. Differences that
+    apply does not fix are drift: cut-offs, open rotations, moved mounts, undeclared roles and
+    mounts. A mount that may not be changed is a warning and counts as a pending change; a
+    mount or credential that cannot be read makes the plan partial."""
     from skyflowctl.cli.commands.plan_view import show_plan
 
     def work(run: CommandRun) -> CommandResult:

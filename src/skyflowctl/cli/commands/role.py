@@ -33,7 +33,7 @@ def role_list(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """List the roles of a mount with the Skyflow role and the ctx rule of each."""
+    """List the roles of a mount, each with its Skyflow role and ctx rule."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.roles import list_roles
@@ -79,7 +79,7 @@ def role_show(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """Show one role: the Skyflow role that its tokens have, its ctx rule, its version."""
+    """Show one role: the Skyflow role of its tokens, its ctx rule, its version."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.roles import show_role

@@ -10,13 +10,13 @@ from skyflowctl.cli.runner import CommandRun, run_command
 @command(
     examples=[
         ("skyflowctl schema", "the schema of mounts.yaml"),
-        ("skyflowctl schema > mounts.schema.json", "for an editor that wants a file"),
-        ("skyflowctl schema -o json | jq .data.schema", "within the envelope"),
+        ("skyflowctl schema > mounts.schema.json", "as a file for an editor"),
+        ("skyflowctl schema -o json | jq .data.schema", "in the JSON envelope"),
     ],
 )
 def schema(output: OutputOptions) -> None:
-    """Print the JSON Schema (2020-12) of the manifest, as this version reads it. Name it in
-    the first line of a manifest, and an editor completes and checks while you type."""
+    """Print the JSON Schema (2020-12) of the manifest. Name it in the first line of a manifest
+    to get completion and checks in an editor."""
 
     def work(_: CommandRun) -> CommandResult:
         import json

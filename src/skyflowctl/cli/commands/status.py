@@ -43,10 +43,10 @@ def status(
     parallelism: ParallelismOption = 10,
     deadline: DeadlineOption = None,
 ) -> None:
-    """Show every mount: the engine and its version, its health, its roles, whose key is
-    live, how old it is, and whether the manifest's rotation rule says it is due. Every role is
-    minted for now, as by health. What could not be read is shown as ?, and makes it exit 3,
-    or 4 where nothing may be read; so is a mount that does not answer within --deadline."""
+    """Show every mount: the engine and its version, health, roles, the live key, its age, and
+    whether it is due by the manifest's rotation rule. The engine mints for every role, as
+    for 'health'. A mount that cannot be read is shown as ?, and one that does not answer within
+    --deadline as unreachable; both are exit 3. If nothing may be read, it is exit 4."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE

@@ -14,7 +14,7 @@ from skyflowctl.text import counted
 
 @command(
     examples=[
-        ("skyflowctl validate", "check ./mounts.yaml and the credentials it names"),
+        ("skyflowctl validate", "check ./mounts.yaml and its credentials"),
         ("skyflowctl validate -f base.yaml -f prod.yaml", "merge two files, then check"),
         ("skyflowctl validate -f - < mounts.yaml", "from standard input"),
         ("skyflowctl validate -o json | jq '.errors[].where'", "positions, for programs"),
@@ -24,9 +24,9 @@ from skyflowctl.text import counted
 def validate(
     output: OutputOptions, *, file: FileOption = None, allow_host: AllowHostOption = None
 ) -> None:
-    """Check the manifest and every credential that a file or a variable holds, without a
-    server. All problems are listed at once, each with file, line and column; a variable
-    that is not set is a warning."""
+    """Check the manifest, and every credential in a file or a variable, without a server. All
+    problems are listed at once, each with file, line and column. A variable that is not set
+    is a warning."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.token_hosts import token_hosts

@@ -11,13 +11,12 @@ from skyflowctl.version import __version__, semver
 @command(
     examples=[
         ("skyflowctl version", "the version"),
-        ("skyflowctl version -o json", "for programs, with the plugin's form of it"),
-        ("skyflowctl --version", "the same line, a little faster"),
+        ("skyflowctl version -o json", "for programs, with the plugin's version"),
+        ("skyflowctl --version", "the same, slightly faster"),
     ],
 )
 def version(output: OutputOptions) -> None:
-    """Print the version of skyflowctl, and the semantic version that the engine's
-    plugin reports to a server."""
+    """Print the version of skyflowctl and the semantic version of its plugin."""
     run_command("version", output, _work, _view)
 
 

@@ -42,28 +42,28 @@ DryRunOption = Annotated[
     bool,
     option(
         "--dry-run",
-        help="Carry it out on a server within this process; write nothing.",
+        help="Apply to a server in this process; write nothing.",
     ),
 ]
 UnverifiedNodesOption = Annotated[
     bool,
     option(
         "--allow-unverified-nodes",
-        help="Replace a credential though nodes of the cluster cannot be asked.",
+        help="Replace a credential although some nodes cannot be verified.",
     ),
 ]
 VerifyOption = Annotated[
     bool,
     option(
         "--verify",
-        help="With --dry-run: have the token service mint for each role, and name who was asked.",
+        help="With --dry-run: have the real token service mint for each role.",
     ),
 ]
 RequireVerifiedOption = Annotated[
     bool,
     option(
         "--require-verified",
-        help="Exit 3 also where a role could not be tried, as without the token service.",
+        help="Exit 3 also if a role could not be verified.",
     ),
 ]
 _RESULT_STYLE = {
@@ -77,10 +77,10 @@ _RESULT_STYLE = {
 
 @command(
     examples=[
-        ("skyflowctl apply", "show the plan, ask, then do it"),
+        ("skyflowctl apply", "show the plan, ask, then apply it"),
         ("skyflowctl apply -y -o json", "in a pipeline"),
         ("skyflowctl apply order --dev -y", "one mount, on the dev stack"),
-        ("skyflowctl apply --dry-run", "prove it all on a server within this process"),
+        ("skyflowctl apply --dry-run", "simulate the apply on a server in this process"),
     ],
     exits=[
         ExitCode.PARTIAL,
@@ -113,10 +113,9 @@ def apply(
     allow_unverified_nodes: UnverifiedNodesOption = False,
     require_verified: RequireVerifiedOption = False,
 ) -> None:
-    """Show what would change, ask, and change it: stage by stage, many mounts at once. Then
-    every role that the manifest names is tried out: one that the token service refuses is
-    exit 3 until it mints. An apply that was stopped or failed in part is finished by the
-    same command."""
+    """Show the plan, ask for confirmation, and carry it out stage by stage, with several mounts
+    at once. Then mint once for every role of the manifest: a role that the token service
+    refuses is exit 3. If an apply was interrupted or failed in part, run it again."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
         return manifests.plan_options(

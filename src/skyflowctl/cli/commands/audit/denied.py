@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @command(
     examples=[
-        ("skyflowctl audit denied 'audit.log*'", "who was turned down, and the missing policy"),
+        ("skyflowctl audit denied 'audit.log*'", "who was denied, and the missing policy"),
         ("skyflowctl audit denied --dev -f mounts.yaml", "with the ctx rules of the roles"),
         ("skyflowctl audit denied audit.log --since 24h --app 'order-*'", "one team, today"),
         (
@@ -54,12 +54,11 @@ def denied(
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show which requests for tokens were turned down, by the server's policies or by the
-    engine, added up by app and path: how often, from when to when, and why.
+    """Show which requests for tokens were denied by the server's policies or refused by the
+    engine, grouped by app and path: the count, the first and last time, and the reason.
 
-    Where a policy is missing, it is written out: the exact path and the one capability,
-    with the ctx that the manifest wants of the role. Whether the app should have it is
-    yours to decide: read it before you write it."""
+    If a policy is missing, it is printed: the exact path, the one capability, and the ctx
+    rule of the role from the manifest. Review it before you write it."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.audit_denied import Refusals, known_from

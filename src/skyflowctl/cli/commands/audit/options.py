@@ -43,7 +43,7 @@ PluginOption = Annotated[
     list[str] | None,
     option(
         "--plugin",
-        help="Type of the engine's mounts; repeatable (default skyflow).",
+        help="The mount type of the engine; repeatable (default skyflow).",
         metavar="NAME",
     ),
 ]
@@ -51,7 +51,7 @@ SinceOption = Annotated[
     str | None,
     option(
         "--since",
-        help="From this time on: a day, RFC 3339, or a span back (24h, 7d).",
+        help="Start of the period: a day, RFC 3339, or a duration ago (24h, 7d).",
         panel=FILTER_PANEL,
         metavar="TIME",
     ),
@@ -60,7 +60,7 @@ UntilOption = Annotated[
     str | None,
     option(
         "--until",
-        help="Before this time; a day is included whole.",
+        help="End of the period; a day is included.",
         panel=FILTER_PANEL,
         metavar="TIME",
     ),
@@ -75,18 +75,18 @@ class FilterOptions(OptionGroup):
         list[str] | None,
         option(
             "--mount",
-            help="A mount's name or path; * and ? stand for others; repeatable.",
+            help="A mount's name or path, or a glob with * and ?; repeatable.",
             panel=FILTER_PANEL,
             metavar="MOUNT",
         ),
     ] = None
     role: Annotated[
         list[str] | None,
-        option("--role", help="The engine's role.", panel=FILTER_PANEL, metavar="GLOB"),
+        option("--role", help="A role of the engine.", panel=FILTER_PANEL, metavar="GLOB"),
     ] = None
     app: Annotated[
         list[str] | None,
-        option("--app", help="The login's own name.", panel=FILTER_PANEL, metavar="GLOB"),
+        option("--app", help="The name of the login.", panel=FILTER_PANEL, metavar="GLOB"),
     ] = None
     run: Annotated[
         list[str] | None,
@@ -95,7 +95,10 @@ class FilterOptions(OptionGroup):
     log_node: Annotated[
         list[str] | None,
         option(
-            "--log-node", help="The log's node, as NODE=PATH.", panel=FILTER_PANEL, metavar="GLOB"
+            "--log-node",
+            help="The node of the log, from NODE=PATH.",
+            panel=FILTER_PANEL,
+            metavar="GLOB",
         ),
     ] = None
     outcome: Annotated[
@@ -121,7 +124,7 @@ class RowsOutputOptions(OutputOptions):
         option(
             "-o",
             "--output",
-            help="table, json (up to 40000 rows), ndjson (a line each, any number) or csv.",
+            help="table, json (up to 40000 rows), ndjson (one row per line) or csv.",
             panel=OUTPUT_PANEL,
             metavar="FORM",
         ),
@@ -133,7 +136,7 @@ class RowsOutputOptions(OutputOptions):
         return self.format in {"json", "ndjson"}
 
 
-DevOption = Annotated[bool, option("--dev", help="The dev stack's own log.")]
+DevOption = Annotated[bool, option("--dev", help="Read the dev stack's log.")]
 
 
 def log_patterns(

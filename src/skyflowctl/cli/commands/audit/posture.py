@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 GradeName = Literal["critical", "high", "medium", "low", "info"]
 FailOnOption = Annotated[
     GradeName,
-    option("--fail-on", help="Exit 6 from this grade on (default critical).", metavar="GRADE"),
+    option("--fail-on", help="Lowest severity that is exit 6 (default critical).", metavar="GRADE"),
 ]
 AllowUncheckedOption = Annotated[
     bool,
     option(
         "--allow-unchecked",
-        help="A partial look will do: what could not be read is listed, and is not exit 6.",
+        help="Accept a partial check: list what could not be read, without exit 6.",
     ),
 ]
 MaxReadersOption = Annotated[
     int,
     option(
         "--max-readers",
-        help="How many logins may read one role's tokens (default 5).",
+        help="Maximum number of logins that may read a role's tokens (default 5).",
         metavar="N",
         min=0,
     ),
@@ -78,10 +78,10 @@ LogOption = Annotated[
 
 @command(
     examples=[
-        ("skyflowctl audit posture", "every check that needs only the server"),
-        ("skyflowctl audit posture -f mounts.yaml", "and against what is declared"),
+        ("skyflowctl audit posture", "all checks that need only the server"),
+        ("skyflowctl audit posture -f mounts.yaml", "also compare with the manifest"),
         ("skyflowctl audit posture --fail-on high -q", "in a nightly job: exit 6"),
-        ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "and unused roles"),
+        ("skyflowctl audit posture --log '/var/log/openbao/audit.log*'", "also find unused roles"),
         ("skyflowctl audit posture -o sarif > posture.sarif", "for a dashboard"),
     ],
     exits=[ExitCode.NOT_PERMITTED, ExitCode.UNHEALTHY, ExitCode.INVALID],
@@ -97,15 +97,15 @@ def posture(
     max_readers: MaxReadersOption = 5,
     parallelism: ParallelismOption = 10,
 ) -> None:
-    """Check whether this place is in order: the audit trail, TLS, seal, the engine on every
-    node, the ages of keys, and who can read whose tokens, computed from the policies on the
-    server. Every finding has a grade, a reason, what was seen, and a fix.
+    """Check the security of the setup: audit devices, TLS, seal, the engine on every node, the
+    age of keys, and who can read which tokens, computed from the server's policies. Every
+    finding has a severity, a reason, the evidence and a fix.
 
-    Exit 6 is for a critical finding (--fail-on asks for more), and for a core part that could
-    not be read: the mounts and their configs, audit devices, policies, the plugin catalog.
+    Exit 6 means a critical finding (--fail-on is stricter), or a core part that could not be
+    read: the mounts and their configs, audit devices, policies, the plugin catalog.
 
-    It only reads. What this login may not read is told with the policy line that it needs.
-    Name every node with --node: one that is not named is not asked."""
+    The command only reads. If this login lacks a permission, the missing policy rule is
+    printed. Name every node with --node: other nodes are not checked."""
     kept: list[dict[str, Any]] = []
 
     def work(run: CommandRun) -> CommandResult:

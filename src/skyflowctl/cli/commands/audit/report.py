@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 ServerRolesOption = Annotated[
     bool,
-    option("--server-roles", help="Take the roles and their ctx patterns from the server."),
+    option("--server-roles", help="Read roles and ctx patterns from the server."),
 ]
 
 
@@ -60,7 +60,7 @@ class SubjectOptions(OptionGroup):
         str | None,
         option(
             "--cluster",
-            help="The cluster's name, for the title; default: its id, if a server is asked.",
+            help="The cluster's name in the title (default: its id, with --server-roles).",
             panel=SUBJECT_PANEL,
             metavar="NAME",
         ),
@@ -69,7 +69,7 @@ class SubjectOptions(OptionGroup):
         str | None,
         option(
             "--environment",
-            help="The environment's name, for the title; default: the mounts' tag env:NAME.",
+            help="The environment in the title (default: the mounts' tag env:NAME).",
             panel=SUBJECT_PANEL,
             metavar="NAME",
         ),
@@ -79,7 +79,7 @@ class SubjectOptions(OptionGroup):
 def _glob_option(what: str) -> Any:
     return option(
         f"--{what}",
-        help=f"Only this {what}; * and ? stand for others; repeatable.",
+        help=f"Only this {what}, or a glob with * and ?; repeatable.",
         panel=FILTER_PANEL,
         metavar=what.upper(),
     )
@@ -114,7 +114,7 @@ class ReportOutputOptions(OutputOptions):
         str | None,
         option(
             "--html",
-            help="Also write one page that needs nothing else to be looked at.",
+            help="Also write the report as one self-contained HTML page.",
             panel=OUTPUT_PANEL,
             metavar="FILE",
         ),
@@ -123,7 +123,7 @@ class ReportOutputOptions(OutputOptions):
         str | None,
         option(
             "--csv",
-            help="Also write every table as a CSV file into this folder.",
+            help="Also write every table as a CSV file to this folder.",
             panel=OUTPUT_PANEL,
             metavar="DIR",
         ),
@@ -132,8 +132,8 @@ class ReportOutputOptions(OutputOptions):
         str | None,
         option(
             "--evidence",
-            help="Also write question, answer and digests, the same from the same logs; with "
-            "absolute times, as --since 24h is resolved anew by every run.",
+            help="Also write query, answer and digests to this folder. The same logs and "
+            "absolute times give the same files.",
             panel=OUTPUT_PANEL,
             metavar="DIR",
         ),
@@ -142,11 +142,17 @@ class ReportOutputOptions(OutputOptions):
 
 @command(
     examples=[
-        ("skyflowctl audit report '/var/log/openbao/audit.log*'", "who used what, and how"),
-        ("skyflowctl audit report audit.log --since 30d --html report.html", "to show to others"),
+        ("skyflowctl audit report '/var/log/openbao/audit.log*'", "who used what"),
+        ("skyflowctl audit report audit.log --since 30d --html report.html", "as an HTML page"),
         ("skyflowctl audit report audit.log --mount 'skyflow/*' -o csv", "for a spreadsheet"),
-        ("skyflowctl audit report n1=a.log n2=b.log --evidence case-7", "to be kept and checked"),
-        ("skyflowctl audit report audit.log -f mounts.yaml", "with the roles' ctx patterns"),
+        (
+            "skyflowctl audit report n1=a.log n2=b.log --evidence case-7",
+            "as evidence, with digests",
+        ),
+        (
+            "skyflowctl audit report audit.log -f mounts.yaml",
+            "also check the ctx patterns of the roles",
+        ),
     ],
     exits=[
         ExitCode.NOT_PERMITTED,
@@ -167,19 +173,19 @@ def report(
     file: FileOption = None,
     server_roles: ServerRolesOption = False,
 ) -> None:
-    """Add up the server's audit logs: for each mount, role and app its requests, errors,
-    distinct ctx, first and last use and busiest hour; what is unusual; and every change that
-    bears on tokens: credentials, roles, mounts, policies, plugins, audit devices, snapshots,
-    with who made it, in which run, and before and after where the log has them.
+    """Summarise the server's audit logs: for each mount, role and app the requests, errors,
+    distinct ctx, first and last use and busiest hour; anomalies; and every change that
+    affects tokens (credentials, roles, mounts, policies, plugins, audit devices, snapshots),
+    with who made it, in which run, and the values before and after if the log has them.
 
-    Unusual are a role id changed by hand, a root token, tokens of a role that is not
-    declared, a jump of failures, an app's first request on a role, requests outside its
-    usual hours, and a ctx that is not the role's pattern. The rules are printed with the
-    findings, and those that could not be applied beside them, with the reason.
+    Anomalies are a role id changed by hand, a root token, tokens of an undeclared role, a
+    jump in failures, an app's first request on a role, requests outside its usual hours, and
+    a ctx that does not match the role's pattern. The report lists the rules that were
+    applied, and those that were not, with the reason.
 
-    Logs are read once, in bounded memory; give it all of them, as requests before --since
-    tell what is usual. A server is asked only with --server-roles; then the report also says
-    which mounts are cut off now, since when and why."""
+    Logs are read once, in bounded memory. Pass all of them: requests before --since are the
+    baseline. Only --server-roles calls a server; the report then also lists which mounts are
+    cut off, since when and why."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.audit_report import ReportRequest, build_report

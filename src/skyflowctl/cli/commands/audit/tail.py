@@ -24,7 +24,10 @@ from skyflowctl.errors import ExitCode
         ("skyflowctl audit tail audit.log", "the newest 20 requests"),
         ("skyflowctl audit tail -f --dev --outcome denied", "denied ones as they happen"),
         ("skyflowctl audit tail -f n1=a/audit.log n2=b/audit.log", "every node of a cluster"),
-        ("skyflowctl audit tail -f audit.log -o json | jq .app", "for programs: a line each"),
+        (
+            "skyflowctl audit tail -f audit.log -o json | jq .app",
+            "for programs, one request per line",
+        ),
     ],
     exits=[ExitCode.INVALID, ExitCode.INTERRUPTED, ExitCode.TERMINATED],
     env=["SKYFLOWCTL_AUDIT_LOG"],
@@ -35,18 +38,20 @@ def tail(
     logs: LogsArgument = None,
     *,
     rows: Annotated[
-        int, option("-n", "--rows", help="How many (default 20).", metavar="N", min=0, max=10_000)
+        int,
+        option("-n", "--rows", help="Number of rows (default 20).", metavar="N", min=0, max=10_000),
     ] = 20,
-    follow: Annotated[bool, option("-f", "--follow", help="Go on with what is added.")] = False,
+    follow: Annotated[
+        bool, option("-f", "--follow", help="Print new requests as they are logged.")
+    ] = False,
     dev: DevOption = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Show the newest requests for tokens, one row each, as audit who does, and with -f
-    those that follow, until it is interrupted. Rotation is followed, by a new file and by
-    cutting the old one. The last 64 MiB of each log are looked through: name packed logs
-    to audit who.
+    """Show the newest requests for tokens, one row each, in the form of 'audit who'. With -f,
+    also show new requests, until interrupted; log rotation by rename and by copytruncate is
+    followed. Only the last 64 MiB of each log are read: use 'audit who' for compressed logs.
 
-    Who unwrapped a wrapped token is not known yet when its request is shown."""
+    When a request is shown, it is not yet known who unwraps a wrapped token."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.audit.rows import ReaderGoneError, RowWriter

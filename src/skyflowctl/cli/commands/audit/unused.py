@@ -22,8 +22,8 @@ DAY = 86_400
 
 @command(
     examples=[
-        ("skyflowctl audit unused 'audit.log*' --days 90", "against what the server has"),
-        ("skyflowctl audit unused 'audit.log*' -f mounts.yaml", "against the declared roles"),
+        ("skyflowctl audit unused 'audit.log*' --days 90", "compare with the server"),
+        ("skyflowctl audit unused 'audit.log*' -f mounts.yaml", "compare with the manifest"),
         ("skyflowctl audit unused --dev --days 1h", "on the dev stack, for the last hour"),
         ("skyflowctl audit unused audit.log -o json", "for programs"),
     ],
@@ -36,18 +36,19 @@ def unused(
     logs: LogsArgument = None,
     *,
     days: Annotated[
-        str, option("--days", help="How far back from the log's end (default 90).", metavar="DAYS")
+        str, option("--days", help="Days before the end of the log (default 90).", metavar="DAYS")
     ] = "90",
     file: FileOption = None,
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show the roles, consumers and policies that gave no token in the last days of the log.
+    """Show the roles, consumers and policies through which no token was issued in the last days
+    of the log.
 
-    What there is comes from the server that is named, with the logins and policies that
-    can reach tokens; else from the manifest, roles only; else from the log itself, which
-    cannot name what was never used. Nothing is called unused when the logs cover less
-    time than was asked for: give the rotated ones too, of every node."""
+    Roles, and the logins and policies that can read tokens, come from the server if one is
+    named; else roles come from the manifest; else from the log, which cannot show what was
+    never used. If the logs cover less than the period, nothing is reported as unused: pass
+    the rotated logs of every node too."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import when

@@ -38,8 +38,8 @@ CtxOption = Annotated[
     list[str] | None,
     option(
         "--ctx",
-        help="The context: text, a glob, or a flat JSON object; '' for none. Hashed ones are "
-        "found by asking the server.",
+        help="The ctx: text, a glob, or a flat JSON object; '' for none. Hashed values need "
+        "the server.",
         panel=options.FILTER_PANEL,
         metavar="CTX",
     ),
@@ -48,7 +48,7 @@ HashedOption = Annotated[
     list[str] | None,
     option(
         "--hashed",
-        help="A hash as the log has it (hmac-sha256:…), of a ctx or a token; repeatable.",
+        help="The hash of a ctx or a token, as logged (hmac-sha256:…); repeatable.",
         panel=options.FILTER_PANEL,
         metavar="HMAC",
     ),
@@ -57,7 +57,7 @@ TokenOption = Annotated[
     str | None,
     option(
         "--token",
-        help="- reads a found bearer (or server token) from stdin: who got it?",
+        help="- reads a bearer or a server token from stdin, and finds who got it.",
         panel=options.FILTER_PANEL,
         metavar="-",
     ),
@@ -66,7 +66,10 @@ TokenOption = Annotated[
 
 @command(
     examples=[
-        ("skyflowctl audit who 'logs/audit.log*' --ctx order:ORD-42", "who asked for this ctx"),
+        (
+            "skyflowctl audit who 'logs/audit.log*' --ctx order:ORD-42",
+            "who requested a token for this ctx",
+        ),
         ("skyflowctl audit who --dev --since 24h --app 'order-*'", "in the dev stack's log"),
         ("skyflowctl audit who n1=a/audit.log n2=b/audit.log --role x", "several nodes as one"),
         ("skyflowctl audit who audit.log --token - < found.txt", "who got this token"),
@@ -87,14 +90,14 @@ def who(
     plugin: PluginOption = None,
     evidence: EvidenceOption = None,
 ) -> None:
-    """Show who asked for which Skyflow token: one row for each request, in the order of
-    time, out of the server's audit logs. Requests and responses are joined, two devices'
-    copies count once, and what a standby handed on is no request.
+    """Show who requested which Skyflow token, from the server's audit logs: one row for each
+    request, sorted by time. Requests and responses are joined, the copies of two devices
+    count once, and a standby's forward is not a request.
 
-    APP is what the server knows of the login. CLAIMED APP is what the caller says of
-    itself. A ctx is hashed unless the mount is tuned to show it; --ctx then asks the
-    server that is named for the hash. Nothing else needs a server. -v shows every request
-    in full."""
+    APP is the login as the server knows it. CLAIMED APP is what the caller says about
+    itself. A ctx is hashed unless the mount is tuned to log it in plain text; --ctx then
+    needs the server, for the hash. Nothing else needs a server. -v shows every request in
+    full."""
 
     def work(run: CommandRun) -> CommandResult:
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)

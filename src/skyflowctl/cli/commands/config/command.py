@@ -33,7 +33,7 @@ _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 
 @command(
     examples=[
-        ("skyflowctl config show order", "whose key is live, since when, until when"),
+        ("skyflowctl config show order", "which key is live, since when, until when"),
         ("skyflowctl config show skyflow/order -o json", "for programs"),
         ("skyflowctl config show order -o json | jq -r .data.key_id", "only the key's id"),
     ],
@@ -45,8 +45,7 @@ def config_show(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """Show a mount's config as the engine tells it. The credential itself never leaves
-    the server."""
+    """Show a mount's config. The credential itself never leaves the server."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.configs import show_config
@@ -71,11 +70,11 @@ def _view_show(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl config history order", "which keys were live, since when, by whom"),
+        ("skyflowctl config history order", "which keys were live, when, and who wrote them"),
         ("skyflowctl config history skyflow/order -o json", "for programs"),
         (
             "skyflowctl config history order -o json | jq '.data.history[] | select(.kept)'",
-            "what a rollback can go back to",
+            "the versions that a rollback can restore",
         ),
     ],
     exits=_EXITS,
@@ -86,8 +85,8 @@ def config_history(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """List every credential version that a mount has had, the newest first: its key, when
-    and by whom it was written, and whether the engine still keeps the credential."""
+    """List the credential versions of a mount, newest first: the key, who wrote it and when,
+    and whether the engine still keeps the credential."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations import configs
@@ -150,7 +149,11 @@ DescriptionOption = Annotated[
 ]
 TagOption = Annotated[
     list[str] | None,
-    option("--tag", help="All of the mount's tags, repeated; replaces those it has.", metavar="T"),
+    option(
+        "--tag",
+        help="A tag; repeat for all tags of the mount, which replace the old ones.",
+        metavar="T",
+    ),
 ]
 ClearTagsOption = Annotated[bool, option("--clear-tags", help="Remove every tag.")]
 
@@ -158,8 +161,8 @@ ClearTagsOption = Annotated[bool, option("--clear-tags", help="Remove every tag.
 @command(
     examples=[
         ('skyflowctl config write order --description "Order orchestration"', "describe a mount"),
-        ("skyflowctl config write order --tag env:prod --tag pci", "these are all its tags"),
-        ("skyflowctl config write order --clear-tags", "take all of them away"),
+        ("skyflowctl config write order --tag env:prod --tag pci", "set all of its tags"),
+        ("skyflowctl config write order --clear-tags", "remove all of its tags"),
         (
             "skyflowctl config write order --credentials file:order.json",
             "the first credential of a mount that has none",
@@ -180,9 +183,9 @@ def config_write(
     allow_host: AllowHostOption = None,
     file: FileOption = None,
 ) -> None:
-    """Change what is named and keep the rest, unless somebody else changes the config
-    meanwhile (exit 5). A mount that has a credential gets another only by 'rotate', which
-    proves it first. What the manifest says, the next apply brings back."""
+    """Change the given fields and keep the others. If the config changes meanwhile, the write
+    is refused (exit 5). To replace the credential of a mount that has one, use 'rotate'.
+    The next apply restores the values in the manifest."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations import config_write as write
@@ -245,7 +248,7 @@ def _view_write(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl config verify order", "mint once for every role, keep nothing"),
+        ("skyflowctl config verify order", "mint once for every role"),
         ("skyflowctl config verify order -o json", "for programs, with request ids"),
         ("skyflowctl config verify skyflow/order || echo broken", "in a script"),
     ],
@@ -257,8 +260,8 @@ def config_verify(
     output: OutputOptions,
     file: FileOption = None,
 ) -> None:
-    """Have the engine mint once for every role with its live credential, each with the
-    role's own probe ctx, and discard the tokens. The node that is asked answers itself."""
+    """Mint once for every role with the live credential and the role's probe ctx, and discard
+    the tokens. The node that receives the request does this itself."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.configs import verify_config

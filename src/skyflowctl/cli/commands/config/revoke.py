@@ -31,22 +31,20 @@ ReasonOption = Annotated[
     str | None,
     option(
         "--reason",
-        help="Why, in 1 to 200 characters; the engine keeps it until a new key. Required.",
+        help="Why, in 1 to 200 characters; kept until a new key is written. Required.",
         metavar="TEXT",
     ),
 ]
-RevokeYesOption = Annotated[
-    bool, option("-y", "--yes", help="Do not ask: this and the reason are the confirmation.")
-]
+RevokeYesOption = Annotated[bool, option("-y", "--yes", help="Do not ask for confirmation.")]
 DeleteKeysOption = Annotated[
     bool,
-    option("--delete-keys", help="Have Skyflow delete every key that the mount has held, too."),
+    option("--delete-keys", help="Also delete every key that the mount has held, at Skyflow."),
 ]
 AllowDestroyOption = Annotated[
     list[str] | None,
     option(
         "--allow-destroy",
-        help="The path of a mount that the manifest protects, as the word more that it needs.",
+        help="The path of the mount; required if the manifest protects it.",
         metavar="PATH",
     ),
 ]
@@ -66,11 +64,11 @@ class _Said:
 
 @command(
     examples=[
-        ('skyflowctl config revoke payment --reason "INC-42 key leaked"', "asks, then cuts off"),
-        ("skyflowctl config revoke payment --reason INC-42 -y", "at once"),
+        ('skyflowctl config revoke payment --reason "INC-42 key leaked"', "asks first"),
+        ("skyflowctl config revoke payment --reason INC-42 -y", "without a question"),
         (
             "skyflowctl config revoke payment --reason INC-42 -y --delete-keys",
-            "and delete its keys at Skyflow; needs an operator token",
+            "also delete its keys at Skyflow; needs an operator token",
         ),
         (
             "skyflowctl config revoke order --reason INC-42 -y --allow-destroy=skyflow/order",
@@ -102,10 +100,10 @@ def config_revoke(
     delete_keys: DeleteKeysOption = False,
     file: FileOption = None,
 ) -> None:
-    """Destroy the live credential of a mount and every kept one: from then on it gives no
-    token to anybody, until a new credential is written. Every node is asked to prove it,
-    and every other mount to still serve. Tokens that were given out live on; what cannot
-    be revoked is printed, with the time until which it lives."""
+    """Destroy the live credential of a mount and every kept one. The mount then mints no tokens
+    until a new credential is written. The command verifies this on every node, and that every
+    other mount still serves. Tokens that were already issued cannot be revoked: they are
+    listed with the time at which they expire."""
 
     def work(run: CommandRun) -> CommandResult:
         said = _Said(

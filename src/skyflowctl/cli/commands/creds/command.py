@@ -26,43 +26,41 @@ if TYPE_CHECKING:
 
 CtxOption = Annotated[
     str | None,
-    option("--ctx", help="The context: text, or a flat JSON object.", metavar="CTX"),
+    option("--ctx", help="The ctx: text, or a flat JSON object.", metavar="CTX"),
 ]
 WrapOption = Annotated[
     str | None,
     option(
         "--wrap-ttl",
-        help="Leave the token at the server; print what opens it once, within this span.",
+        help="Wrap the token for this long; print the wrapping token.",
         metavar="SPAN",
     ),
 ]
-DryRunOption = Annotated[
-    bool, option("--dry-run", help="Mint within this process, without any network.")
-]
+DryRunOption = Annotated[bool, option("--dry-run", help="Mint in this process, without network.")]
 DirectOption = Annotated[
     bool,
-    option("--direct", help="Mint past the server, with the vendor's SDK."),
+    option("--direct", help="Mint without the server, with the vendor's SDK."),
 ]
 
 
 @command(
     examples=[
-        ("skyflowctl creds order order-producer --ctx order:ORD-42", "a token, with its facts"),
+        ("skyflowctl creds order order-producer --ctx order:ORD-42", "a token with its details"),
         (
             'eval "$(skyflowctl creds order order-producer --ctx order:ORD-42 -o env)"',
             "into this shell",
         ),
         (
             "skyflowctl creds order order-producer --ctx order:ORD-42 --wrap-ttl 5m",
-            "to be handed on, opened once",
+            "a wrapped token, to pass on",
         ),
         (
             "skyflowctl creds order order-producer --ctx order:ORD-42 --dry-run",
-            "would it work? no network needed",
+            "check that it works, without network",
         ),
         (
             "skyflowctl creds order order-producer --ctx order:ORD-42 --direct",
-            "is it the server or Skyflow?",
+            "find out if the server or Skyflow fails",
         ),
     ],
     exits=[
@@ -87,8 +85,8 @@ def creds(
     direct: DirectOption = False,
     allow_host: AllowHostOption = None,
 ) -> None:
-    """Mint a bearer token for one role through the server, as an application does. It
-    lives about 60 minutes and can't be revoked. With --direct no audit entry exists."""
+    """Mint a bearer token for one role through the server, as an application does. It expires
+    after about 60 minutes and cannot be revoked. --direct leaves no audit entry."""
 
     def work(run: CommandRun) -> CommandResult:
         checked = parse_ctx(ctx)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
-    str, option("--name", help="The plugin's name, which is the mount type.", metavar="NAME")
+    str, option("--name", help="The plugin's name, which is also the mount type.", metavar="NAME")
 ]
 
 
@@ -51,11 +51,10 @@ def plugin_build(
     output: OutputOptions,
     name: NameOption = "skyflow",
 ) -> None:
-    """Write a launcher into a plugin directory. It runs isolated, checks a digest over all
-    that it will import, and clears its environment; the catalog's sha256 covers it all. Its
-    file name holds the version and the digest, so a new build replaces nothing. Each version
-    needs an installation in a folder of its own: one that another launcher there was built
-    from is refused once it has changed."""
+    """Write a launcher to a plugin directory. The launcher checks a digest of all code that it
+    imports, and clears its environment; the catalog's sha256 covers the launcher. Its file
+    name contains the version and the digest, so a build replaces no file. Install each version
+    in a folder of its own: a changed folder that another launcher was built from is refused."""
 
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.plugin.build import build_launcher
@@ -75,14 +74,14 @@ def _view_build(result: CommandResult, terminal: Terminal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions(OptionGroup):
-    """What the plugin's process is allowed, written into its catalog entry."""
+    """What the plugin's process may do, as arguments in its catalog entry."""
 
     shared: Annotated[bool, option("--shared", help="One process for all mounts.")] = False
     allow_host: Annotated[
         list[str] | None,
         option(
             "--allow-host",
-            help="A further token service that credentials may name; repeatable.",
+            help="An additional token service that credentials may name; repeatable.",
             metavar="HOST:PORT",
         ),
     ] = None
@@ -90,7 +89,7 @@ class EngineOptions(OptionGroup):
         list[str] | None,
         option(
             "--only-host",
-            help="A token service instead of Skyflow's own; repeatable.",
+            help="A token service that replaces Skyflow's; repeatable.",
             metavar="HOST:PORT",
         ),
     ] = None
@@ -98,7 +97,7 @@ class EngineOptions(OptionGroup):
         str | None,
         option(
             "--credentials-directory",
-            help="A folder on the server with credential files of its mounts.",
+            help="A folder on the server with the credential files of its mounts.",
             metavar="PATH",
         ),
     ] = None
@@ -106,7 +105,7 @@ class EngineOptions(OptionGroup):
         list[str] | None,
         option(
             "--env",
-            help="For the plugin's environment, never a secret; the server's own wins.",
+            help="A variable for the plugin, not a secret; the server's value takes precedence.",
             metavar="NAME=VALUE",
         ),
     ] = None
@@ -116,7 +115,7 @@ class EngineOptions(OptionGroup):
     examples=[
         (
             "skyflowctl plugin register /etc/openbao/plugins/skyflow-v1.0.0-*",
-            "what build has written",
+            "the launcher that build wrote",
         ),
         (
             "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --shared",
@@ -124,11 +123,11 @@ class EngineOptions(OptionGroup):
         ),
         (
             "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --allow-host 127.0.0.1:8443",
-            "with an emulator as a further token service",
+            "with an emulator as an additional token service",
         ),
         (
             "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --reload",
-            "and have its mounts run it at once, one after the other",
+            "and reload its mounts, one after the other",
         ),
     ],
     exits=[*_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
@@ -144,23 +143,25 @@ def plugin_register(
     name: NameOption = "skyflow",
     version: Annotated[
         str | None,
-        option("--version", help="Its version (default: the launcher's).", metavar="VERSION"),
+        option(
+            "--version",
+            help="The version to register (default: the launcher's).",
+            metavar="VERSION",
+        ),
     ] = None,
     reload: Annotated[
-        bool, option("--reload", help="Reload its mounts, one by one, each verified.")
+        bool, option("--reload", help="Reload and verify its mounts, one by one.")
     ] = False,
     yes: YesOption = False,
     no_input: NoInputOption = False,
 ) -> None:
-    """Register a launcher in the server's catalog, after a proof that the server can start
-    it: registered under a wrong version, a plugin that runs is refused at once. The options
-    given are all that the entry then has: where it had other arguments, or mounts run
-    another version with arguments that this one would not have, you are asked first, and so
-    you are where mounts run another engine under this name: each is named. No server tells
-    an entry's environment, so the names in it are noted in the arguments; you are asked
-    where one would get lost, and where nothing was noted. A variable of the server's own
-    environment wins over the same one of --env. What was registered takes effect when a
-    mount is reloaded or the server starts anew."""
+    """Register a launcher in the server's catalog, after checking that the server can start it.
+    The entry gets exactly the given options. The command asks first if the entry, or another
+    version that mounts run, has arguments that would be lost, and if mounts run another
+    engine under this name. The server never returns an entry's environment, so the names of
+    its variables are recorded in the arguments; the command also asks if a variable would be
+    lost, or if no names were recorded. The server's own environment takes precedence over
+    --env. The entry takes effect when a mount is reloaded or the server restarts."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.plugin.question import confirm_registration
@@ -259,12 +260,12 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
 
 @command(
     examples=[
-        ("skyflowctl plugin list", "what is registered, and what every mount runs"),
+        ("skyflowctl plugin list", "registered versions, and what every mount runs"),
         (
             "skyflowctl plugin list --directory /etc/openbao/plugins",
-            "on the server's host: does every registered launcher still start?",
+            "on the server's host: check that every launcher starts",
         ),
-        ("skyflowctl plugin list --name skyflow-next", "for another name"),
+        ("skyflowctl plugin list --name skyflow-next", "a plugin with another name"),
         ("skyflowctl plugin list -o json", "for programs"),
     ],
     exits=[*_EXITS, ExitCode.UNHEALTHY],
@@ -277,14 +278,14 @@ def plugin_list(
         Path | None,
         option(
             "--directory",
-            help="The server's plugin directory on this host: check the files too.",
+            help="The server's plugin directory on this host; also checks its files.",
             metavar="PATH",
         ),
     ] = None,
 ) -> None:
-    """List the catalog's versions of the plugin with their digests, and the version and
-    digest that every mount of that type really runs. A mount that runs another file than
-    the one that is registered, or whose file would not start again, is exit 6."""
+    """List the registered versions of the plugin with their digests, and the version and digest
+    that every mount of this type runs. A mount that runs a file other than the registered
+    one, or whose file would not start again, is exit 6."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import list_plugins
@@ -336,7 +337,7 @@ def _state(state: str) -> Piece:
 
 @command(
     examples=[
-        ("skyflowctl plugin prune /etc/openbao/plugins", "asks before it removes anything"),
+        ("skyflowctl plugin prune /etc/openbao/plugins", "asks first"),
         ("skyflowctl plugin prune /etc/openbao/plugins -y", "without a question"),
         ("skyflowctl plugin prune /etc/openbao/plugins -y -o json", "for programs"),
     ],
@@ -353,8 +354,8 @@ def plugin_prune(
     no_input: NoInputOption = False,
 ) -> None:
     """Remove the launchers on this host that no catalog entry names and no mount runs. Only
-    files that 'plugin build' wrote are looked at. Where several servers share the folder,
-    only the one that is asked counts."""
+    files written by 'plugin build' are removed. If several servers share the folder, only the
+    named server is checked."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import plan_prune

@@ -51,11 +51,17 @@ _EXITS = [
 
 @command(
     examples=[
-        ("skyflowctl rotate payment --generate", "a new key for the same account; asks first"),
-        ("skyflowctl rotate payment --credentials file:new.json -y", "with a key you were given"),
-        ("skyflowctl rotate --due -y -o json", "from cron: only what the manifest calls due"),
-        ("skyflowctl rotate --rollback payment", "back to the key before, at once"),
-        ("skyflowctl rotate --retire payment", "when its tokens ended: delete the old key"),
+        (
+            "skyflowctl rotate payment --generate",
+            "create a new key for the same account; asks first",
+        ),
+        ("skyflowctl rotate payment --credentials file:new.json -y", "with a key that you have"),
+        ("skyflowctl rotate --due -y -o json", "from cron: the mounts that are due"),
+        (
+            "skyflowctl rotate --rollback payment",
+            "roll back to the previous key, without a question",
+        ),
+        ("skyflowctl rotate --retire payment", "delete the old key after its tokens expired"),
     ],
     exits=_EXITS,
     env=["XDG_STATE_HOME"],
@@ -74,14 +80,14 @@ def rotate(
     no_input: NoInputOption = False,
     allow_host: AllowHostOption = None,
 ) -> None:
-    """Replace a mount's credential without a failed request. The new one is proved for
-    every role before it is written, and on every node afterwards; whatever fails then is
-    rolled back. The new key comes from --credentials or --generate, else from the
-    manifest's rotation rule. Killed at any instant, the same command goes on.
+    """Replace a mount's credential without a failed request. The new credential is verified for
+    every role before it is written, and on every node afterwards. If a check fails after the
+    write, the rotation rolls back. The new key comes from --credentials or --generate, else
+    from the manifest's rotation rule. If the command is killed, run it again to resume.
 
-    The old key stays the way back until it is retired. --rollback asks nothing: it goes
-    to a credential that was live, and proves it first. --retire --all retires what there
-    is to retire; mounts with nothing to retire, or not yet, are fine."""
+    You can roll back to the old key until it is retired. --rollback does not ask; it verifies
+    the earlier credential first. --retire --all retires the old key of every mount that has
+    one whose tokens have expired; other mounts are not an error."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.rotate.request import read_request
@@ -99,8 +105,8 @@ def rotate(
 
 @command(
     examples=[
-        ("skyflowctl config rollback payment", "back to the credential before the live one"),
-        ("skyflowctl config rollback payment --to 1", "to a version of 'config history payment'"),
+        ("skyflowctl config rollback payment", "roll back to the previous credential"),
+        ("skyflowctl config rollback payment --to 1", "to a version in 'config history payment'"),
         ("skyflowctl config rollback payment -o json", "for programs"),
     ],
     exits=_EXITS,
@@ -116,9 +122,9 @@ def config_rollback(
     file: FileOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
-    """Make a credential that the mount had before live again; the same as 'rotate
-    --rollback'. The engine mints with it first, every node is verified afterwards, and
-    nothing is asked. A destroyed credential cannot come back (exit 5)."""
+    """Make an earlier credential of the mount live again; the same as 'rotate --rollback'. The
+    engine mints with it first, and every node is verified afterwards. The command does not
+    ask. A destroyed credential cannot be restored (exit 5)."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.rotate.request import read_request

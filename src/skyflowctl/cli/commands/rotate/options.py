@@ -21,7 +21,7 @@ class OperatorOptions(OptionGroup):
         str | None,
         option(
             "--operator-token",
-            help="Where an operator's bearer token is, as for --credentials.",
+            help="An operator's bearer token, as a reference like --credentials.",
             panel=_OPERATOR,
             metavar="REF",
         ),
@@ -34,7 +34,7 @@ class OperatorOptions(OptionGroup):
         str | None,
         option(
             "--management-host",
-            help="Who else than Skyflow's two management hosts may see that token.",
+            help="A host that may receive that token, besides Skyflow's management hosts.",
             panel=_OPERATOR,
             metavar="HOST:PORT",
         ),
@@ -51,7 +51,7 @@ class CareOptions(OptionGroup):
         bool,
         option(
             "--allow-unverified-nodes",
-            help="Go on though nodes of the cluster cannot be asked.",
+            help="Continue although some nodes cannot be verified.",
             panel=_CARE,
         ),
     ] = False
@@ -59,7 +59,7 @@ class CareOptions(OptionGroup):
         list[str] | None,
         option(
             "--allow-revoked-key",
-            help="Make this very key live although a cut-off revoked it; repeatable.",
+            help="Allow this key although a cut-off revoked it; repeatable.",
             panel=_CARE,
             metavar="KEY_ID",
         ),
@@ -68,7 +68,7 @@ class CareOptions(OptionGroup):
         str | None,
         option(
             "--stale-after",
-            help="An open rotation that nobody touched for so long is taken over (default 10s).",
+            help="Take over an open rotation without progress for this long (default 10s).",
             panel=_CARE,
             metavar="SPAN",
         ),
@@ -83,16 +83,16 @@ class RotateOptions(OptionGroup):
         False
     )
     due: Annotated[
-        bool, option("--due", help="The mounts that the manifest's rotation rule calls due.")
+        bool, option("--due", help="The mounts that are due by the manifest's rotation rule.")
     ] = False
     dry_run: Annotated[
-        bool, option("--dry-run", help="Prove what can be proved, and write nothing.")
+        bool, option("--dry-run", help="Verify what can be verified; write nothing.")
     ] = False
     credentials: Annotated[
         str | None,
         option(
             "--credentials",
-            help="Where it is: file:PATH, env:NAME or keyring:SERVICE/USERNAME. One mount only.",
+            help="file:PATH, env:NAME or keyring:SERVICE/USERNAME; for one mount only.",
             panel=_NEW,
             metavar="REF",
         ),
@@ -101,7 +101,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--generate",
-            help="Have Skyflow make a key for the same service account.",
+            help="Have Skyflow create a key for the same service account.",
             panel=_NEW,
         ),
     ] = False
@@ -109,7 +109,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--allow-different-account",
-            help="Take a key of another service account.",
+            help="Accept a key of another service account.",
             panel=_NEW,
         ),
     ] = False
@@ -117,7 +117,7 @@ class RotateOptions(OptionGroup):
         str | None,
         option(
             "--watch",
-            help="How long to watch the new key on every node before the commit, such as 2m.",
+            help="Watch the new key on every node this long before the commit, such as 2m.",
             panel=_CARE,
             metavar="SPAN",
         ),
@@ -126,20 +126,20 @@ class RotateOptions(OptionGroup):
         list[str] | None,
         option(
             "--canary",
-            help="A role of which one token is read after the write; repeatable.",
+            help="A role whose token is read after the write; repeatable.",
             panel=_CARE,
             metavar="ROLE",
         ),
     ] = None
     rollback: Annotated[
         bool,
-        option("--rollback", help="Make the key before the live one live again.", panel=_BACK),
+        option("--rollback", help="Make the previous key live again.", panel=_BACK),
     ] = False
     to: Annotated[
         int | None,
         option(
             "--to",
-            help="With --rollback: this credential version of 'config history'.",
+            help="With --rollback: a credential version in 'config history'.",
             panel=_BACK,
             metavar="V",
             min=1,
@@ -149,20 +149,20 @@ class RotateOptions(OptionGroup):
         str | None,
         option(
             "--previous",
-            help="The way back on an engine without history: where the live key's file is.",
+            help="The live key as a reference, for rollback on an engine without history.",
             panel=_BACK,
             metavar="REF",
         ),
     ] = None
     no_rollback: Annotated[
         bool,
-        option("--no-rollback", help="Accept an engine that has no way back.", panel=_BACK),
+        option("--no-rollback", help="Accept an engine that cannot roll back.", panel=_BACK),
     ] = False
     retire: Annotated[
         bool,
         option(
             "--retire",
-            help="Delete the replaced key at Skyflow and its kept copy, once its tokens ended.",
+            help="Delete the old key at Skyflow and its kept copy, once its tokens expired.",
             panel=_BACK,
         ),
     ] = False
@@ -170,7 +170,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--retire-old",
-            help="Rotate, wait for the end of the old tokens, then retire the old key.",
+            help="Rotate, wait until the old tokens expire, then retire the old key.",
             panel=_BACK,
         ),
     ] = False
@@ -178,7 +178,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--wait",
-            help="With --retire: wait here until the old tokens have ended.",
+            help="With --retire: wait until the old tokens expire.",
             panel=_BACK,
         ),
     ] = False
@@ -186,7 +186,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--now",
-            help="With --retire: do not wait; tokens of the old key that live on are named.",
+            help="With --retire: do not wait; old tokens that are still valid are reported.",
             panel=_BACK,
         ),
     ] = False
@@ -194,7 +194,7 @@ class RotateOptions(OptionGroup):
         bool,
         option(
             "--kept-copy-only",
-            help="With --retire: leave the key at Skyflow, destroy the engine's copy.",
+            help="With --retire: keep the key at Skyflow, destroy the engine's copy.",
             panel=_BACK,
         ),
     ] = False
@@ -202,7 +202,7 @@ class RotateOptions(OptionGroup):
         list[str] | None,
         option(
             "--allow-destroy",
-            help="With --now: the path of the mount whose old key may be destroyed early.",
+            help="With --now: the path of the mount whose old key may be destroyed now.",
             panel=_BACK,
             metavar="PATH",
         ),
