@@ -32,8 +32,8 @@ _METHODS = {
     Operation.DELETE: "delete",
 }
 _OVERVIEW = """\
-The skyflow secrets engine mints Skyflow bearer tokens. The mount holds one service-account
-credential (config); each role names one Skyflow role; creds/<role> gives a token."""
+The skyflow secrets engine mints Skyflow bearer tokens. A mount stores one service-account
+credential (config). Each role names one Skyflow role. Read creds/<role> to get a token."""
 
 
 def help_reply(router: Router, match: Match | None) -> dict[str, Any]:

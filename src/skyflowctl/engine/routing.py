@@ -23,8 +23,8 @@ _FORMS = {"name": NAME, "version": NUMBER}
 _DELETABLE = {**_FORMS, "name": FOREIGN_NAME}
 
 PAGE_FIELDS = (
-    Field("list", FieldType.BOOLEAN, "The server's own mark of a list request; has no effect."),
-    Field("after", FieldType.TEXT, "Start behind this key."),
+    Field("list", FieldType.BOOLEAN, "Set by the server for a list request; has no effect."),
+    Field("after", FieldType.TEXT, "Start after this key."),
     Field("limit", FieldType.INTEGER, "At most this many keys; 0 means all."),
 )
 

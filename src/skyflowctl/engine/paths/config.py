@@ -32,35 +32,35 @@ SECRET_LIMIT = 65_536
 CREDENTIAL_FIELD = Field(
     INLINE,
     FieldType.SECRET,
-    "The service-account credential as JSON text. Never shown again.",
+    "The service-account credential as JSON text. It is never returned.",
     limit=SECRET_LIMIT,
 )
 CAS_FIELD = Field(
     "cas",
     FieldType.INTEGER,
-    "Write only if this is the live version; 0: only if there is none yet. Else 409.",
+    "Write only if this is the current version (0: no config yet), else 409.",
 )
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 ROTATION_FIELD = Field(
     "rotation_id",
     FieldType.TEXT,
-    "The id of a rotation: opens it or goes on with it; empty closes it. Another one that is "
-    "open is taken over only with cas, and never once it has written its credential (409).",
+    "The id of a rotation to open or continue; empty closes it. Another open rotation is "
+    "taken over only with cas, and never after it wrote its credential (409).",
     limit=128,
     pattern=ID_PATTERN,
 )
 REVOKED_FIELD = Field(
     "allow_revoked_key",
     FieldType.TEXT,
-    "The key id of a revoked key that is to be live again all the same; without it 409.",
+    "The key id of a revoked key to allow; without it, 409.",
     limit=128,
     pattern=ID_PATTERN,
 )
 FILE_FIELD = Field(
     FILE,
     FieldType.TEXT,
-    "Absolute path, on the server, of a credential file in this mount's own folder; it is "
-    "read once, now; where it is written, its content is stored.",
+    "Absolute path on the server of a credential file in this mount's folder. The file is "
+    "read once; a config write stores its content.",
     limit=4096,
 )
 _WRITE_FIELDS = (
@@ -71,7 +71,7 @@ _WRITE_FIELDS = (
     Field(
         "validate_credentials",
         FieldType.BOOLEAN,
-        "Mint for every role before a new credential is taken.",
+        "Mint for every role before accepting a new credential.",
         default=True,
     ),
     CAS_FIELD,
@@ -86,7 +86,7 @@ _WRITE_FIELDS = (
     Field(
         "rotation_keys",
         FieldType.TEXTS,
-        "With rotation_id: the key ids that Skyflow lists before the rotation creates one.",
+        "With rotation_id: the key ids at Skyflow before the rotation creates a key.",
         limit=128,
         distinct=True,
         pattern=ID_PATTERN,
@@ -99,19 +99,25 @@ _DELETE_FIELDS = (
     Field(
         "reason",
         FieldType.TEXT,
-        "Why, in 1 to 200 printable characters, such as an incident's number; config read "
-        "tells it until the next credential.",
+        "The reason, such as an incident number, in 1 to 200 printable characters. A config "
+        "read returns it until the next credential.",
         limit=REASON_LENGTH,
     ),
-    Field("run", FieldType.TEXT, "The id of the run that does it.", limit=128, pattern=ID_PATTERN),
+    Field(
+        "run",
+        FieldType.TEXT,
+        "The id of the run that sends the request.",
+        limit=128,
+        pattern=ID_PATTERN,
+    ),
 )
 _DESCRIPTION = """\
-Holds one Skyflow service-account credential, which is never shown again. A write is a
-patch: what it does not name stays, and "" or [] clears. The first write needs a
-credential. A new credential is accepted only if it can mint for every role for which
-the live one can. Deleting is the cut-off: the live credential and every kept one are
-destroyed, and only the history's words stay. Their keys count as revoked for good: to
-write or roll back to one is 409, unless allow_revoked_key names it."""
+Stores one Skyflow service-account credential, which is never returned. A write is a
+patch: absent fields keep their value, "" or [] clears a field. The first write requires a
+credential. A new credential is accepted only if it mints for every role for which the
+live one mints. A delete is the cut-off: it destroys the live credential and every kept
+one, but keeps the history's entries. Their keys stay revoked: a write of or a rollback to
+such a key is 409, unless allow_revoked_key names it."""
 
 
 class ConfigPath:
@@ -125,10 +131,10 @@ class ConfigPath:
         actions = {
             Operation.READ: PathOperation(self.read, "Read the config, without the credential."),
             Operation.UPDATE: PathOperation(
-                self.write, "Write the config; absent fields stay.", _WRITE_FIELDS
+                self.write, "Write the config; absent fields keep their value.", _WRITE_FIELDS
             ),
             Operation.DELETE: PathOperation(
-                self.delete, "Destroy every credential.", _DELETE_FIELDS
+                self.delete, "Destroy every credential of the mount.", _DELETE_FIELDS
             ),
         }
         return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)

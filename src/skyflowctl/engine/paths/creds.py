@@ -15,13 +15,13 @@ _FIELDS = (
     Field(
         "ctx",
         FieldType.CTX,
-        "The context to bind into the token: a string; in a JSON body also a flat object. The "
-        "server's audit log hashes strings only: a number in an object stands there in plain.",
+        "The context to bind into the token: a string, or in a JSON body a flat object. The "
+        "server's audit log hashes only strings: numbers in an object are logged in plain text.",
     ),
 )
 _DESCRIPTION = """\
-Mints a Skyflow bearer token for the role, with the ctx that is given. There is no lease:
-Skyflow's bearers cannot be revoked; expires_at is the token's own."""
+Mints a Skyflow bearer token for the role and the given ctx. There is no lease, because
+Skyflow's bearers cannot be revoked; expires_at is the expiry of the token."""
 
 
 class CredsPath:

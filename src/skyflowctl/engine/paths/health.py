@@ -17,13 +17,13 @@ from skyflowctl.engine.store import Config
 from skyflowctl.engine.verification import RoleCheck
 
 _FIELDS = (
-    Field("refresh", FieldType.BOOLEAN, "Probe now, whatever is cached.", default=False),
-    Field("fail", FieldType.BOOLEAN, "Answer 503 when unhealthy.", default=False),
+    Field("refresh", FieldType.BOOLEAN, "Probe now and ignore the cache.", default=False),
+    Field("fail", FieldType.BOOLEAN, "Return 503 if the mount is unhealthy.", default=False),
 )
 _DESCRIPTION = """\
-Mints once per role, as config/verify does, and remembers the result for a while. The
-answer is 200 with healthy=false for a mount that does not mint, and 503 with fail=true.
-age_seconds is how old the result is; 0: it was made for this request."""
+Mints once per role, as config/verify does, and caches the result. For a mount that does not
+mint, the answer is 200 with healthy=false, or 503 with fail=true. age_seconds is the age of
+the result; 0 means that it was made for this request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from skyflowctl.engine.paths.config import written_reply
 from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, page
 
 _DESCRIPTION = """\
-One entry per credential version: its key, when and by whom it was written, and whether
-the credential itself is still kept (the last three are). Never the credential. Deleting
-a version destroys its kept credential, under every version that holds it, and leaves its
-words; the live one is 409 (config itself has the cut-off), and so is the one that an open
-rotation has just replaced."""
+One entry per credential version: its key, who wrote it and when, and whether the credential
+is still kept (the last three are). The credential itself is never returned. Deleting a
+version destroys its kept credential, under every version that holds it, and keeps the
+entry. The live credential is 409 (delete config for the cut-off), and so is the one that
+an open rotation has replaced."""
 
 
 class HistoryPath:
@@ -24,20 +24,20 @@ class HistoryPath:
         """Return the routes of this module."""
         listing = PathOperation(self.list, "List the credential versions.", PAGE_FIELDS)
         reading = PathOperation(self.read, "Read one entry of the history.")
-        destroying = PathOperation(self.destroy, "Destroy one kept credential, never the live one.")
+        destroying = PathOperation(self.destroy, "Destroy one kept credential.")
         return (
             Route(
                 "config/history",
-                "The credentials this mount has had.",
+                "The credential versions of the mount.",
                 _DESCRIPTION,
                 {Operation.LIST: listing},
             ),
             Route(
                 "config/history/{version}",
-                "One credential this mount has had.",
+                "One credential version of the mount.",
                 _DESCRIPTION,
                 {Operation.READ: reading, Operation.DELETE: destroying},
-                segment="The credential version, a number from 1.",
+                segment="The credential version, from 1.",
             ),
         )
 

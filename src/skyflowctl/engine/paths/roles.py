@@ -15,37 +15,37 @@ from skyflowctl.engine.routing import PAGE_FIELDS, Call, PathOperation, Route, p
 _CAS = Field(
     "cas",
     FieldType.INTEGER,
-    "Only if this is the role's version; 0: only if there is no such role. Else 409.",
+    "Only if this is the role's version (0: no role yet), else 409.",
 )
 _FIELDS = (
-    Field("role_ids", FieldType.TEXTS, "The id of the Skyflow role: exactly one."),
+    Field("role_ids", FieldType.TEXTS, "The id of exactly one Skyflow role."),
     Field("description", FieldType.TEXT, "What the role is for."),
     Field("tags", FieldType.TEXTS, "Labels of the role.", distinct=True),
     Field(
         "ctx_required",
         FieldType.BOOLEAN,
-        "A token needs a ctx. A pattern implies it unless this is false.",
+        "A ctx is required. Default: true if there is a pattern.",
         clearable=True,
     ),
     Field(
         "ctx_pattern",
         FieldType.TEXT,
-        "What a ctx must be as a whole, case-sensitive; * at either end stands for any text.",
+        "The form of the whole ctx, case-sensitive; * at either end matches any text.",
         limit=512,
     ),
     Field(
         "ctx_probe",
         FieldType.CTX,
-        "The ctx with which the role is tried out; it must satisfy the role's own rule.",
+        "The ctx for verification; it must satisfy the role's ctx rule.",
         clearable=True,
     ),
     Field("force", FieldType.BOOLEAN, "False: fail with 409 if the role exists.", default=True),
     _CAS,
 )
 _DESCRIPTION = """\
-A role names one Skyflow role and says which ctx its tokens may carry. A write is a
-patch: what it does not name stays, and "" or [] clears. A role whose ctx is required or
-has a pattern needs a probe, with which credentials are tried out before they are taken."""
+A role names one Skyflow role and the ctx that its tokens may carry. A write is a patch:
+absent fields keep their value, "" or [] clears a field. A role that requires a ctx, or has
+a pattern, needs a probe, which is the ctx for verifying credentials."""
 _PATCHED = ("role_ids", "description", "tags", "ctx_required", "ctx_pattern", "ctx_probe")
 
 
@@ -58,12 +58,12 @@ class RolesPath:
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
         listing = PathOperation(
-            self.list, "List the roles; key_info has every role's fields.", PAGE_FIELDS
+            self.list, "List the roles; key_info has the fields of each.", PAGE_FIELDS
         )
         one = {
             Operation.READ: PathOperation(self.read, "Read a role."),
             Operation.UPDATE: PathOperation(
-                self.write, "Write a role; absent fields stay.", _FIELDS
+                self.write, "Write a role; absent fields keep their value.", _FIELDS
             ),
             Operation.DELETE: PathOperation(self.delete, "Delete a role.", (_CAS,)),
         }

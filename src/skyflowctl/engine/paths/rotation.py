@@ -22,36 +22,36 @@ _COMMIT_FIELDS = (
     Field(
         "rotation_id",
         FieldType.TEXT,
-        "The rotation that is done; 409 if it is not this mount's or has written nothing.",
+        "The rotation to commit; 409 if it is not the mount's or has written nothing.",
         required=True,
         limit=128,
         pattern=ID_PATTERN,
     ),
 )
 _COMMIT = """\
-Says that every node serves the new credential. From then on no token of the old one is
-minted: cut_over_at and old_tokens_valid_until are stored, the latter from the longest
-life of a token that this engine minted with the old credential, else one hour. Asked
-again for the same rotation it changes nothing."""
+States that every node serves the new credential, so the old one mints no more tokens. The
+engine stores cut_over_at and old_tokens_valid_until; the latter adds the longest lifetime
+of a token that this engine minted with the old credential, or one hour if it is unknown.
+A second commit of the same rotation changes nothing."""
 _ROLLBACK_FIELDS = (
     Field(
         "credential_version",
         FieldType.INTEGER,
-        "The kept credential to make live; absent: the one that was live before the current.",
+        "The kept credential to make live; default: the previous one.",
     ),
     Field(
         "cas_credential_version",
         FieldType.INTEGER,
-        "Only if this credential version is live, else 409; edits of other fields don't count.",
+        "Only if this credential version is live, else 409. Writes of other fields do not count.",
     ),
     REVOKED_FIELD,
 )
 _ROLLBACK = """\
-Makes a kept credential live again, as a new credential version. It is tried out first and
-must mint for at least one role; each role that it does not mint is a warning. A destroyed
-one is 409. The rotation ends with it; one that recorded Skyflow's keys (rotation_keys)
-stays open with the key to be deleted there, until a write with an empty rotation_id
-closes it."""
+Makes a kept credential live again, as a new credential version. The credential must first
+mint for at least one role; each role for which it does not mint is a warning. A destroyed
+credential is 409. A rollback ends the open rotation. A rotation that recorded Skyflow's
+keys (rotation_keys) stays open, because its key must be deleted there, until a write with
+an empty rotation_id closes it."""
 
 
 class RotationPath:
@@ -67,10 +67,10 @@ class RotationPath:
             self.rollback, "Make a kept credential live again.", _ROLLBACK_FIELDS
         )
         return (
-            Route("config/commit", "The end of a rotation.", _COMMIT, {Operation.UPDATE: commit}),
+            Route("config/commit", "Ends a rotation.", _COMMIT, {Operation.UPDATE: commit}),
             Route(
                 "config/rollback",
-                "The way back to a kept credential.",
+                "Rolls back to a kept credential.",
                 _ROLLBACK,
                 {Operation.UPDATE: rollback},
             ),

@@ -9,10 +9,10 @@ from skyflowctl.engine.store import Config
 from skyflowctl.skyflow.minting import MintingCredential
 
 _DESCRIPTION = """\
-Mints once per role, with the role's probe ctx, and throws the tokens away; a mount
-without roles gets one exchange without scope, told under an empty name. Nothing is
-written, so the node that is asked answers itself: without a candidate it uses the very
-credential that creds uses on that node."""
+Mints once per role, with the role's probe ctx, and discards the tokens. For a mount without
+roles, it makes one exchange without scope and reports it under an empty name. Nothing is
+written, so the node that receives the request answers it; without a candidate, it uses
+the credential that creds uses on that node."""
 
 
 _FIELDS = (CREDENTIAL_FIELD, FILE_FIELD)
@@ -28,13 +28,13 @@ class VerifyPath:
         """Return the routes of this module."""
         action = PathOperation(
             self.verify,
-            "Mint once per role and tell what happened.",
+            "Mint once per role and return the results.",
             _FIELDS,
         )
         return (
             Route(
                 "config/verify",
-                "Try out a credential.",
+                "Verifies a credential.",
                 _DESCRIPTION,
                 {Operation.UPDATE: action},
             ),
