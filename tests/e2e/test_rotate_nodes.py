@@ -92,7 +92,7 @@ def opened(
 ) -> Iterator[tuple[Gateway, Cluster]]:
     world, job = make_world(transport), RotationJob("n", tenant.path, Options(**options))
     try:
-        with open_nodes(world, job, patience=timedelta(seconds=seconds)) as nodes:
+        with open_nodes(world, job, timeout=timedelta(seconds=seconds)) as nodes:
             yield world.gateway, nodes
     finally:
         transport.close()

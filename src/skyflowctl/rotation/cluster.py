@@ -21,8 +21,8 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation import node_checks
-from skyflowctl.rotation import node_messages as words
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState
 from skyflowctl.rotation.node_poller import IN_A_ROW, NodePoller, PollResult
@@ -52,19 +52,19 @@ class Proof:
         left_out: those that cannot be reached, and that the cluster does not list now.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
         listed: how many nodes the cluster lists; 0: it is not told.
-        nameless: the nodes do not say which they are.
+        unidentified: the nodes do not say which they are.
     """
 
     nodes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     polled: bool = False
     listed: int = 0
-    nameless: bool = False
+    unidentified: bool = False
 
     def __str__(self) -> str:
         count = len(self.nodes)
         text = "by the server" if count == 1 else f"by {count} nodes, each for itself"
-        if self.nameless:
+        if self.unidentified:
             text = f"at {count} addresses, each for itself"
         elif self.listed > count + len(self.left_out):
             text = f"by {count} of {self.listed} nodes"
@@ -74,21 +74,21 @@ class Proof:
 
 @contextmanager
 def open_nodes(
-    deps: Dependencies, job: RotationJob, *, patience: timedelta = NODE_TIMEOUT
+    deps: Dependencies, job: RotationJob, *, timeout: timedelta = NODE_TIMEOUT
 ) -> Iterator[Cluster]:
     """Open a way to every node, and see that each can be asked, before anything is written.
 
     Args:
         deps: the server, and how to reach one node of it.
         job: its options ``unverified_nodes`` and ``poll`` count here.
-        patience: for a node that does not answer as it should.
+        timeout: for a node that does not answer as it should.
 
     Raises:
         RefusedError: nodes that nobody named, that do not answer, or a list of nodes that this
             login may not read.
         VaultError: the server cannot be asked.
     """
-    nodes = Cluster(deps, job, patience)
+    nodes = Cluster(deps, job, timeout)
     try:
         nodes.open()
         yield nodes
@@ -99,15 +99,15 @@ def open_nodes(
 class Cluster:
     """The nodes of one server. Safe for threads once it is open."""
 
-    def __init__(self, deps: Dependencies, job: RotationJob, patience: timedelta) -> None:
+    def __init__(self, deps: Dependencies, job: RotationJob, timeout: timedelta) -> None:
         self._deps = deps
         self._lenient = job.options.unverified_nodes
-        self._asking = NodePoller(deps, patience, job.options.poll, self._is_gone)
-        self._doors: list[NodeClient] = []
+        self._poller = NodePoller(deps, timeout, job.options.poll, self._is_gone)
+        self._clients: list[NodeClient] = []
         self._listable = False
         self._elsewhere: set[str] = set()
         self._listed = 0
-        self._twins = 0
+        self._shared_count = 0
         self._told: dict[Problem, None] = {}
         self._gaps: dict[Problem, None] = {}
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class Cluster:
     @property
     def names(self) -> tuple[str, ...]:
         """The nodes that are asked."""
-        return tuple(door.name for door in self._doors)
+        return tuple(client.name for client in self._clients)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
@@ -129,32 +129,32 @@ class Cluster:
 
     def close(self) -> None:
         """Close the ways to single nodes; the server's own gateway stays open."""
-        for door in self._doors:
-            if door.own:
-                door.gateway.close()
+        for client in self._clients:
+            if client.own:
+                client.gateway.close()
 
     # Who is there ----------------------------------------------------------------
 
     def open(self) -> None:
         """Find the nodes; see :func:`open_nodes`."""
         if self._deps.connect is None:
-            self._doors = [self._whole(only=True)]
+            self._clients = [self._whole(only=True)]
             return
         listed = self._list()
         shared = self._shared(listed)
         alone = [node for node in listed if node not in shared]
         unnamed = self._admit((*alone, *self._named_besides(listed)))
         self._refuse_or_warn([words.one_address(shared)] if shared else [])
-        if self._listable and not self._doors and len(listed) < 2:
-            self._doors = [self._whole(only=True)]
+        if self._listable and not self._clients and len(listed) < 2:
+            self._clients = [self._whole(only=True)]
             return
         self._refuse_or_warn([words.unnamed(unnamed)] if unnamed else [])
-        self._greet({names([node])[0] for node in listed})
-        if not self._doors or not self._listable:
-            self._doors.append(self._whole(only=False))
-        elif [node.active for node in listed] == [True] and len(self._doors) == 1:
+        self._identify({names([node])[0] for node in listed})
+        if not self._clients or not self._listable:
+            self._clients.append(self._whole(only=False))
+        elif [node.active for node in listed] == [True] and len(self._clients) == 1:
             # Every write is this node's own, so that no answer of it is older than one.
-            self._doors[0].only = True
+            self._clients[0].only = True
 
     def _whole(self, *, only: bool) -> NodeClient:
         """The server's own address, for want of nodes."""
@@ -174,7 +174,7 @@ class Cluster:
         """Return the nodes that one cannot ask alone, for they have one address together."""
         counts = Counter(names(listed))
         shared = [node for node in listed if counts[names([node])[0]] > 1]
-        self._listed, self._twins = len(listed), len(shared)
+        self._listed, self._shared_count = len(listed), len(shared)
         return shared
 
     def _named_besides(self, listed: Sequence[ClusterNode]) -> tuple[ClusterNode, ...]:
@@ -194,56 +194,58 @@ class Cluster:
             if gateway is None:
                 unnamed.append(node)
             else:
-                self._doors.append(NodeClient(name, gateway))
+                self._clients.append(NodeClient(name, gateway))
         return tuple(unnamed)
 
-    def _greet(self, listed: Collection[str]) -> None:
+    def _identify(self, listed: Collection[str]) -> None:
         """Have every node say who it is; one that does not could not be proved later."""
-        settled = self._asking.everyone(list(self._doors), node_checks.identify)
-        silent = [one for one in settled if not one.well]
+        results = self._poller.everyone(list(self._clients), node_checks.identify)
+        silent = [one for one in results if not one.well]
         self._refuse_or_warn([words.unheard(one) for one in silent])
-        self._tell_absent(settled)
-        strangers = self._strangers()
-        twins = [door.name for door in strangers if door.name in listed and _id_of(door)]
-        self._refuse_or_warn([words.one_process(twins)] if twins else [])
-        self._elsewhere = {door.name for door in strangers}
-        for door in [*(one.door for one in silent), *strangers]:
-            self._doors.remove(door)
-            door.gateway.close()
-        nameless = self._nameless()
+        self._tell_absent(results)
+        foreign = self._foreign()
+        shared = [client.name for client in foreign if client.name in listed and _id_of(client)]
+        self._refuse_or_warn([words.one_process(shared)] if shared else [])
+        self._elsewhere = {client.name for client in foreign}
+        for client in [*(one.client for one in silent), *foreign]:
+            self._clients.remove(client)
+            client.gateway.close()
+        unidentified = self._unidentified()
         # A server names itself only where it is set to. Each of these was asked at its own
         # address, and may not pass a question on: that is proof enough to go on with.
-        self._told |= dict.fromkeys([words.unidentified_nodes(nameless)] if nameless else [])
+        self._told |= dict.fromkeys(
+            [words.unidentified_nodes(unidentified)] if unidentified else []
+        )
 
-    def _nameless(self) -> list[str]:
+    def _unidentified(self) -> list[str]:
         """Return the nodes that do not say who they are, so that several may be one."""
-        anonymous = [door.name for door in self._doors if door.own and not _id_of(door)]
+        anonymous = [client.name for client in self._clients if client.own and not _id_of(client)]
         return anonymous if len(anonymous) > 1 else []
 
-    def _strangers(self) -> list[NodeClient]:
+    def _foreign(self) -> list[NodeClient]:
         """Ways to a node that has another one already, or to another cluster."""
         cluster = self._deps.gateway.cluster_id()
         seen: set[str] = set()
-        strangers = []
-        for door in self._doors:
-            who = door.identity
+        foreign = []
+        for client in self._clients:
+            who = client.identity
             if who is None:
                 continue
             if who.cluster_id and who.cluster_id != cluster:
-                self._told[words.other_cluster(door.name)] = None
-                strangers.append(door)
+                self._told[words.other_cluster(client.name)] = None
+                foreign.append(client)
             elif who.node_id in seen:
-                strangers.append(door)
+                foreign.append(client)
             elif who.node_id:
                 seen.add(who.node_id)
-        return strangers
+        return foreign
 
-    def _is_gone(self, door: NodeClient) -> bool:
+    def _is_gone(self, client: NodeClient) -> bool:
         """Whether the cluster has given a node up that cannot be reached.
 
         Its leader is asked; while there is none, nobody is given up.
         """
-        if not door.own:
+        if not client.own:
             return False
         if not self._listable:
             return self._lenient
@@ -251,7 +253,7 @@ class Cluster:
             listed = self._deps.gateway.nodes()
         except VaultError:
             return False
-        mine = [node for node in listed if names([node])[0] == door.name]
+        mine = [node for node in listed if names([node])[0] == client.name]
         return all(not node.active and _silent_for_long(node, listed) for node in mine)
 
     def _refuse_or_warn(self, problems: Sequence[Problem]) -> None:
@@ -265,8 +267,8 @@ class Cluster:
         self._told |= dict.fromkeys(problems)
         self._gaps |= dict.fromkeys(problems)
 
-    def _tell_absent(self, settled: Iterable[PollResult]) -> None:
-        self._told |= dict.fromkeys(words.left_out(one) for one in settled if one.absent)
+    def _tell_absent(self, results: Iterable[PollResult]) -> None:
+        self._told |= dict.fromkeys(words.left_out(one) for one in results if one.absent)
 
     # What they prove -------------------------------------------------------------
 
@@ -295,31 +297,32 @@ class Cluster:
         """
         index = index or self._deps.gateway.transport.newest_index
         newest = cache(lambda: self._deps.gateway.read_config(path).version)
-        claim = Expectation(path, key_id, frozenset(roles_may_fail), index, newest)
-        settled = self._everywhere(partial(node_checks.ask, claim=claim), path)
-        bad = [one for one in settled if not one.well and not one.given_up]
-        if bad or all(one.absent for one in settled):
+        expected = Expectation(path, key_id, frozenset(roles_may_fail), index, newest)
+        results = self._everywhere(partial(node_checks.ask, expected=expected), path)
+        bad = [one for one in results if not one.well and not one.given_up]
+        if bad or all(one.absent for one in results):
             raise NodeDisagreesError.of(
-                words.disagrees(one.door.name, one.finding, path, key_id) for one in bad or settled
+                words.disagrees(one.client.name, one.finding, path, key_id)
+                for one in bad or results
             )
-        self._tell_absent(settled)
+        self._tell_absent(results)
         return Proof(
-            nodes=tuple(one.door.name for one in settled if one.proved),
-            left_out=tuple(one.door.name for one in settled if one.absent),
-            polled=any(one.polled for one in settled),
+            nodes=tuple(one.client.name for one in results if one.proved),
+            left_out=tuple(one.client.name for one in results if one.absent),
+            polled=any(one.polled for one in results),
             listed=self._listed,
-            nameless=bool(self._nameless()),
+            unidentified=bool(self._unidentified()),
         )
 
     def _everywhere(self, look: node_checks.NodeProbe, path: str) -> list[PollResult]:
         """Ask all nodes at once, and then those that the cluster lists by now besides."""
-        settled = self._asking.everyone(list(self._doors), look)
-        while self._listable and all(one.well for one in settled):
+        results = self._poller.everyone(list(self._clients), look)
+        while self._listable and all(one.well for one in results):
             newcomers = self._newcomers(path)
             if not newcomers:
                 break
-            settled += self._asking.everyone(newcomers, look)
-        return settled
+            results += self._poller.everyone(newcomers, look)
+        return results
 
     def _newcomers(self, path: str) -> list[NodeClient]:
         """Return the ways to nodes that joined meanwhile.
@@ -328,14 +331,14 @@ class Cluster:
             NodeDisagreesError: one of them was never named.
         """
         listed = self._deps.gateway.nodes()
-        if any(door.only for door in self._doors) and len(listed) < 2:
+        if any(client.only for client in self._clients) and len(listed) < 2:
             return []
         with self._lock:
-            before, twins = len(self._doors), self._twins
+            before, known = len(self._clients), self._shared_count
             shared = self._shared(listed)
             unnamed = self._admit([node for node in listed if node not in shared])
-            unnamed += tuple(shared) if len(shared) > twins else ()
-            newcomers = self._doors[before:]
+            unnamed += tuple(shared) if len(shared) > known else ()
+            newcomers = self._clients[before:]
         if unnamed and not self._lenient:
             raise NodeDisagreesError.of([words.joined(unnamed, path)])
         return newcomers
@@ -354,33 +357,33 @@ class Cluster:
             index: see :meth:`prove`.
         """
         index = index or self._deps.gateway.transport.newest_index
-        doors = list(self._doors)
-        with Workers(len(doors)) as pool:
-            return tuple(pool.map(lambda door: self._cut(door, path, roles, index), doors))
+        clients = list(self._clients)
+        with Workers(len(clients)) as pool:
+            return tuple(pool.map(lambda client: self._cut(client, path, roles, index), clients))
 
-    def _cut(self, door: NodeClient, path: str, roles: Mapping[str, Any], index: str) -> NodeCut:
+    def _cut(self, client: NodeClient, path: str, roles: Mapping[str, Any], index: str) -> NodeCut:
         """Ask one node: first what it holds, which gives no token, then role by role."""
-        held = self._asking.until_settled(
-            door, partial(node_checks.ask_cut, path=path, index=index)
+        held = self._poller.until_settled(
+            client, partial(node_checks.ask_cut, path=path, index=index)
         )
         if not held.proved:
-            return NodeCut(door.name, problem=held.finding.why)
+            return NodeCut(client.name, problem=held.finding.why)
         cuts = []
         for role, ctx in roles.items():
             question = partial(node_checks.ask_creds, path=path, role=role, ctx=ctx, index=index)
-            found = self._asking.until_settled(door, question)
-            # Only a 403 is a NO here; what the node holds was settled before.
+            found = self._poller.until_settled(client, question)
+            # Only a 403 is a NO here; what the node holds was results before.
             forbidden = found.finding.state is NodeState.NO
             answer = _FORBIDDEN if forbidden else found.finding.why
             cuts.append(RoleCut(role, found.proved or forbidden, answer))
-        return NodeCut(door.name, tuple(cuts))
+        return NodeCut(client.name, tuple(cuts))
 
 
 _FORBIDDEN = f"this login may not read it; config/verify says: {node_checks.NOT_CONFIGURED}"
 
 
-def _id_of(door: NodeClient) -> str:
-    return door.identity.node_id if door.identity else ""
+def _id_of(client: NodeClient) -> str:
+    return client.identity.node_id if client.identity else ""
 
 
 def _silent_for_long(node: ClusterNode, listed: Sequence[ClusterNode]) -> bool:

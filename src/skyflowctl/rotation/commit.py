@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from skyflowctl.errors import ExitCode
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import CutOver, is_open
@@ -72,7 +72,13 @@ def _taken(session: RotationSession, written: CutOver, live: LiveConfig) -> Rota
     known = live.rotation
     if known is None or known.id != written.id or live.key_id != written.to_key:
         return end_superseded(session, written, live, ExitCode.REFUSED)
-    problem = words.finished_elsewhere(session.path, written.id, written.to_key)
+    problem = Problem(
+        "another-rotation",
+        f"another run has finished this rotation: {session.path}",
+        f"rotation {written.id} is committed while this run was watching it; key {written.to_key} "
+        "is live",
+        "nothing; 'skyflowctl config history' shows what is live",
+    )
     return RotationAborted(Result.REFUSED, [problem], ExitCode.REFUSED)
 
 
@@ -92,7 +98,12 @@ def _try_canaries(session: RotationSession, written: CutOver) -> None:
                 session.path, name, (role.ctx_probe if role else "") or None
             )
             if creds.key_id != written.to_key:
-                raise words.canary_failed(session.path, name, creds.key_id, written.to_key)
+                raise SkyflowctlError(
+                    f"the canary {name} got a token of another key: {session.path}",
+                    why=f"it was minted with {creds.key_id}, and {written.to_key} is the new one",
+                    fix="see which node answered it; the rotation is rolled back",
+                    code="canary",
+                )
         found.detail = ", ".join(session.job.options.canaries)
 
 
@@ -105,7 +116,12 @@ def _watch(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
         until, times = clock.monotonic() + seconds, 0
         while (left := until - clock.monotonic()) > 0:
             if session.deps.stopping():
-                raise words.stopped_watching(session.path)
+                raise SkyflowctlError(
+                    f"stopped while the new credential was watched: {session.path}",
+                    why="the run was interrupted before the commit, so it is rolled back",
+                    fix="nothing is to be mended; how to go on is said with the rollback",
+                    code="stopped",
+                )
             session.deps.sleep(min(_WATCH_EVERY, left))
             nodes.prove(session.path, written.to_key, roles_may_fail=written.broken)
             times += 1

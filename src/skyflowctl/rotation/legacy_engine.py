@@ -4,19 +4,48 @@ Nothing on such a server knows of a rotation, so the way back is a credential th
 names, and a run that was killed is seen only by the key that is live.
 """
 
-from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
-from skyflowctl.rotation import legacy_engine_messages, legacy_engine_proof
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation import messages as words
-from skyflowctl.rotation.legacy_engine_proof import LiveTokens
 from skyflowctl.rotation.model import NewCredential, Result, StepName
 from skyflowctl.rotation.ports import FromReference, Generated, KeySource, ServerFile
+from skyflowctl.rotation.serving import is_inconclusive
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.rotation.verify import revoked_and_allowed
+from skyflowctl.skyflow.minting import mint_each
+from skyflowctl.skyflow.service_account import load_trusted
+from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, TokenServiceFailedError
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.live import LiveConfig, LiveRole
+from skyflowctl.vault.responses import RoleProof
+from skyflowctl.vault.role_tokens import role_tokens
 
 # With these the engine says no to a write.
 _NOES = (BadRequestError, ForbiddenError, TokenServiceFailedError, RefusedError)
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveTokens:
+    """What creds gives for each role, and whose tokens they are.
+
+    Args:
+        roles: every role's definition.
+        failed: by role, why creds gave no token.
+        key_id: the key that the tokens, or the engine, name; empty: none does.
+        client_id: their service account; empty: none does.
+    """
+
+    roles: Mapping[str, LiveRole]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
+    client_id: str = ""
+
+    @property
+    def minting(self) -> list[str]:
+        """The roles that give a token."""
+        return [name for name in self.roles if name not in self.failed]
 
 
 def rotate(session: RotationSession, config: LiveConfig, source: KeySource | None) -> Result:
@@ -46,7 +75,7 @@ def preview(session: RotationSession, config: LiveConfig, source: KeySource | No
     return Result.WOULD_ROTATE
 
 
-def _named(config: LiveConfig, live: LiveTokens) -> str:
+def _named(config: LiveConfig, live: _LiveTokens) -> str:
     if not config.configured:
         return "nothing"
     return f"key {live.key_id}" if live.key_id else "a key that neither engine nor tokens name"
@@ -54,7 +83,7 @@ def _named(config: LiveConfig, live: LiveTokens) -> str:
 
 def _proved(
     session: RotationSession, config: LiveConfig, source: KeySource | None
-) -> tuple[LiveTokens, NewCredential, NewCredential | None]:
+) -> tuple[_LiveTokens, NewCredential, NewCredential | None]:
     """Return what is live, the new credential and the way back; nothing is written.
 
     Raises:
@@ -68,14 +97,14 @@ def _proved(
         found.detail = f"key {new.key_id}"
         session.warn(*new.warnings)
     with session.step(StepName.LOOK) as found:
-        live = legacy_engine_proof.read_live(session, config)
+        live = _read_live(session, config)
         session.from_key = session.live_key_id = live.key_id
         found.detail = f"live is {_named(config, live)}; {len(live.minting)} of {len(live.roles)}"
         found.detail += " roles give tokens"
         _compare(session, config, live, new)
     if previous is not None:
-        legacy_engine_proof.prove_previous(session, live, previous)
-    legacy_engine_proof.prove_new(session, live, new)
+        _prove_previous(session, live, previous)
+    _prove_new(session, live, new)
     return live, new, previous
 
 
@@ -86,24 +115,55 @@ def _checked(
     if source is None:
         raise words.no_source(session.path)
     if isinstance(source, Generated):
-        raise legacy_engine_messages.cannot_generate(session.path)
+        raise RefusedError(
+            f"no key is created for this engine: {session.path}",
+            why="it cannot record which key a rotation created, so a killed run would lose one",
+            fix="create the key in Skyflow Studio, then name it: "
+            f"'skyflowctl rotate {session.path} --credentials REF'",
+            code="cannot-generate",
+        )
     if isinstance(source, ServerFile):
-        raise legacy_engine_messages.cannot_prove_file(session.path)
+        raise RefusedError(
+            f"a server_file is not rotated to on this engine: {session.path}",
+            why="it has no config/verify, so nobody can tell which key the file holds or if it "
+            "mints",
+            fix=f"name the key itself: 'skyflowctl rotate {session.path} --credentials REF'",
+            code="cannot-prove-file",
+        )
     # From no credential at all there is nothing to go back to.
     if config.configured and session.job.previous is None and not options.no_rollback:
-        raise legacy_engine_messages.no_way_back(session.path)
+        raise RefusedError(
+            f"there would be no way back: {session.path}",
+            why="this engine has no history and no check-and-set, so it keeps no earlier "
+            "credential",
+            fix="name the live credential with --previous REF, or accept it with --no-rollback",
+            code="no-way-back",
+        )
     if options.canaries or options.watch:
-        session.warn(legacy_engine_messages.not_watched(session.path))
+        session.warn(
+            Problem(
+                "not-watched",
+                f"canaries and watching are left out: {session.path}",
+                "this engine does not say which key minted a token",
+                f"watch 'skyflowctl health {session.path}' and the applications for a while",
+            )
+        )
     return source
 
 
 def _compare(
-    session: RotationSession, config: LiveConfig, live: LiveTokens, new: NewCredential
+    session: RotationSession, config: LiveConfig, live: _LiveTokens, new: NewCredential
 ) -> None:
     """Refuse a key that is live or was revoked, and one of another account, where it is known."""
     revoked_and_allowed(session, config, new.key_id)
     if live.key_id and new.key_id == live.key_id:
-        raise legacy_engine_messages.already_live_by_reference(session.path, new.key_id)
+        raise RefusedError(
+            f"nothing to rotate to: {session.path}",
+            why=f"the reference holds key {new.key_id}, which is live already",
+            fix="put a new key behind the reference, or name one with "
+            f"'skyflowctl rotate {session.path} --credentials REF --previous REF'",
+            code="unchanged-credential",
+        )
     other = live.client_id and live.client_id != new.client_id
     if other and not session.job.options.allow_different_account:
         raise words.other_account(session.path, live.client_id, new.client_id)
@@ -120,22 +180,25 @@ def _write(session: RotationSession, new: NewCredential) -> None:
             session.gateway.write_config(session.path, {"credentials_json": new.json})
 
 
-def _verify(session: RotationSession, credential: NewCredential, live: LiveTokens) -> None:
+def _verify(session: RotationSession, credential: NewCredential, live: _LiveTokens) -> None:
     """Have the engine prove it: its health alone says only that there is a config."""
     with session.step(StepName.VERIFY_NODES) as found:
         health = session.gateway.health(session.path, refresh=True)
         if health.state == "unconfigured":
-            raise legacy_engine_messages.unhealthy(
-                session.path, health.error or health.configuration_status
+            raise SkyflowctlError(
+                f"the engine is not healthy with the new credential: {session.path}",
+                why=f"it says: {(health.error or health.configuration_status) or 'nothing'}",
+                fix="check the key and its account's roles in Skyflow",
+                code="unhealthy-after-write",
             )
-        found.detail = legacy_engine_proof.verify_live(session, credential, live)
+        found.detail = _verify_live(session, credential, live)
 
 
 def _go_back(
     session: RotationSession,
     new: NewCredential,
     previous: NewCredential | None,
-    live: LiveTokens,
+    live: _LiveTokens,
     cause: Exception,
 ) -> None:
     """Write the previous credential back, and end the run.
@@ -146,13 +209,15 @@ def _go_back(
     """
     if isinstance(cause, _NOES) and _is_not_live(session, new):
         raise words.not_taken(session.path, cause) from cause
-    problems = (
-        cause.problems
-        if isinstance(cause, SkyflowctlError)
-        else (words.internal_fault(session.path, cause),)
-    )
+    problems = words.problems_of(session.path, cause)
     if previous is None:
-        left = legacy_engine_messages.left_live(session.path, new.key_id)
+        left = Problem(
+            "left-live",
+            f"the new credential may be live, and there is no way back: {session.path}",
+            f"key {new.key_id} was written or may have been, and no earlier credential was named",
+            f"'skyflowctl health {session.path}' says whether it serves; if not, write a good one "
+            f"with 'skyflowctl rotate {session.path} --credentials REF'",
+        )
         raise RotationAborted(Result.FAILED, [left, *problems], ExitCode.PARTIAL) from cause
     try:
         with session.step(StepName.ROLLBACK) as found:
@@ -160,7 +225,13 @@ def _go_back(
             session.gateway.write_config(session.path, {"credentials_json": previous.json})
         _verify(session, previous, live)
     except Exception as error:
-        left = legacy_engine_messages.not_written_back(session.path, previous.key_id)
+        left = Problem(
+            "not-written-back",
+            f"the previous credential could not be written back, or is not proved: {session.path}",
+            f"key {previous.key_id} was to be live again",
+            f"see 'skyflowctl health {session.path}'; write a good one with "
+            f"'skyflowctl rotate {session.path} --credentials REF'",
+        )
         raise RotationAborted(Result.FAILED, [left, *problems], ExitCode.PARTIAL) from error
     raise RotationAborted(Result.ROLLED_BACK, problems, ExitCode.PARTIAL) from cause
 
@@ -168,7 +239,160 @@ def _go_back(
 def _is_not_live(session: RotationSession, new: NewCredential) -> bool:
     """Whether the engine, or a token that it gives, shows another key than the new one."""
     try:
-        live = legacy_engine_proof.read_live(session, session.look())
+        live = _read_live(session, session.look())
     except SkyflowctlError:
         return False
     return bool(live.key_id) and live.key_id != new.key_id
+
+
+def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
+    """Read a token of every role through the server, and drop it.
+
+    Raises:
+        VaultError: the server itself does not answer.
+    """
+    roles = session.gateway.list_roles(session.path)
+    failed: dict[str, str] = {}
+    key_id, client_id = config.key_id, config.client_id
+    asked = roles if config.configured else {}
+    for name, token in role_tokens(session.gateway, session.path, asked):
+        if token.error is not None:
+            failed[name] = token.why
+        key_id, client_id = key_id or token.key_id, client_id or token.client_id
+    return _LiveTokens(roles, failed, key_id, client_id)
+
+
+def _prove_new(session: RotationSession, live: _LiveTokens, new: NewCredential) -> None:
+    """Mint with the candidate for every role, from here; the tokens are thrown away."""
+    service = session.deps.token_service
+    if service is None:
+        session.warn(_local_proof_left_out(session.path))
+        return
+    with session.step(StepName.PROVE) as found:
+        proofs = _mint_all(session, service, new, live.roles)
+        for name, proof in proofs.items():
+            if is_inconclusive(proof):
+                raise words.unproven_credential(session.path, name, proof)
+            if proof.ok:
+                continue
+            if name in live.minting:
+                raise words.role_lost(session.path, name, proof)
+            if not any(one.ok for one in proofs.values()):
+                raise words.mints_nothing(session.path, name, proof)
+            session.warn(words.neither(session.path, name, proof))
+        minted = sum(one.ok for one in proofs.values())
+        found.detail = f"{minted} of {len(proofs)} roles mint with the new credential"
+
+
+def _prove_previous(session: RotationSession, live: _LiveTokens, previous: NewCredential) -> None:
+    """Hold the way back against what is live, and mint with it for every role that mints."""
+    with session.step(StepName.PROVE) as found:
+        _compare_previous(session, live, previous)
+        if not live.key_id:
+            session.warn(
+                Problem(
+                    "previous-not-compared",
+                    "whether --previous holds the live credential could not be seen: "
+                    f"{session.path}",
+                    f"neither the engine nor a token names the live key; key {previous.key_id} "
+                    "mints",
+                    "make sure that it is the one that was written last",
+                )
+            )
+        service = session.deps.token_service
+        if service is None:
+            session.warn(_local_proof_left_out(session.path))
+            return
+        wanted = {name: role for name, role in live.roles.items() if name in live.minting}
+        for name, proof in _mint_all(session, service, previous, wanted).items():
+            if not proof.ok:
+                raise _previous_does_not_mint(session.path, name, proof)
+        found.detail = f"the way back, key {previous.key_id}, mints"
+
+
+def _compare_previous(session: RotationSession, live: _LiveTokens, previous: NewCredential) -> None:
+    ids = ((live.key_id, previous.key_id), (live.client_id, previous.client_id))
+    for wanted, given in ids:
+        if wanted and given != wanted:
+            raise RefusedError(
+                f"the way back is not what is live: {session.path}",
+                why=f"--previous holds key {given}, and key {wanted} is live",
+                fix="name the credential that is live now",
+                code="wrong-previous",
+            )
+    if live.roles and not live.minting:
+        role, why = next(iter(live.failed.items()))
+        raise RefusedError(
+            "the live credential gives no token, so --previous is no proved way back: "
+            f"{session.path}",
+            why=f"role {role}: {why}",
+            fix="fix that, or leave out --previous and accept it with --no-rollback",
+            code="live-gives-no-token",
+        )
+
+
+def _verify_live(session: RotationSession, credential: NewCredential, live: _LiveTokens) -> str:
+    """Have the engine give a token of every role that is to mint, made with this key.
+
+    Returns:
+        What was seen, for the step's detail.
+    """
+    now = _read_live(session, session.look())
+    for name in live.minting:
+        if why := now.failed.get(name):
+            raise _role_gives_no_token(session.path, name, why)
+    if now.roles and not now.minting:
+        raise _role_gives_no_token(session.path, *next(iter(now.failed.items())))
+    if now.key_id and now.key_id != credential.key_id:
+        raise SkyflowctlError(
+            f"another key is live than the one that was written: {session.path}",
+            why=f"the engine says that key {now.key_id} is live",
+            fix="find out who writes this mount's config besides you",
+            code="other-key",
+        )
+    whose = f"of key {now.key_id}" if now.key_id else "that name no key"
+    return f"{len(now.minting)} of {len(now.roles)} roles give tokens {whose}"
+
+
+def _mint_all(
+    session: RotationSession,
+    service: TokenService,
+    new: NewCredential,
+    roles: Mapping[str, LiveRole],
+) -> dict[str, RoleProof]:
+    account = load_trusted(new.json.reveal())
+    scopes = {
+        name: (role.role_ids[0] if role.role_ids else None, role.ctx_probe or None)
+        for name, role in roles.items()
+    }
+    minted = mint_each(account, scopes, service, session.deps.clock, session.deps.token_hosts)
+    return {name: RoleProof.of_mint(result) for name, result in minted.items()}
+
+
+def _previous_does_not_mint(path: str, role: str, proof: RoleProof) -> RefusedError:
+    said = f"{proof.status} {proof.message}".strip() if proof.status else proof.message
+    about = f"role {role}" if role else "an exchange without a role"
+    return RefusedError(
+        f"the way back does not mint: {path}",
+        why=f"with the credential of --previous the token service said for {about}: {said}",
+        fix="name the credential that is live now with --previous; nothing was written",
+        code="previous-does-not-mint",
+    )
+
+
+def _role_gives_no_token(path: str, role: str, why: str) -> SkyflowctlError:
+    return SkyflowctlError(
+        f"role {role} gives no token with the credential that was written: {path}",
+        why=why,
+        fix="check the key and its account's roles in Skyflow",
+        code="role-gives-no-token",
+    )
+
+
+def _local_proof_left_out(path: str) -> Problem:
+    return Problem(
+        "not-proved-before",
+        f"the new credential is tried only when it is written: {path}",
+        "this engine cannot try a candidate, and no token service was asked from here",
+        "see that the engine validates credentials on write",
+    )

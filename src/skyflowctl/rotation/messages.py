@@ -1,25 +1,30 @@
 """What a rotation has to say, in the three lines of every problem."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
+from skyflowctl.rotation.node_checks import NodeFinding
+from skyflowctl.rotation.node_poller import PollResult
+from skyflowctl.rotation.ports import names
+from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.live import (
-    CredentialVersion,
-    LiveConfig,
     LiveRevocation,
     LiveRotation,
-    way_out,
 )
-from skyflowctl.vault.responses import RoleProof
+from skyflowctl.vault.responses import ClusterNode, RoleProof
 
 UNCHANGED = "unchanged-credential"
 
 NO_SOURCE = "no-new-credential"
 EARLIER = "earlier-credential"
 OTHER_ACCOUNT = "different-account"
+_UNVERIFIED = "--allow-unverified-nodes"
+_POLICY = 'path "sys/ha-status" { capabilities = ["read"] }'
+_EVERY_NODE = "a credential is proved on every node, and only hosts that you named see the token"
 
 
-def _three_ways(path: str) -> str:
+def three_ways(path: str) -> str:
+    """Return the ways to name a new credential."""
     return (
         "put a new key behind the reference, "
         f"or name one with 'skyflowctl rotate {path} --credentials REF', "
@@ -27,18 +32,9 @@ def _three_ways(path: str) -> str:
     )
 
 
-def _live_again(name: str, version: int) -> str:
+def live_again(name: str, version: int) -> str:
+    """Return the command that makes a kept version live again."""
     return f"'skyflowctl rotate --rollback {name} --to {version}' makes this key live again"
-
-
-def already_live(path: str, key_id: str) -> RefusedError:
-    """The reference holds the key that is live."""
-    return RefusedError(
-        f"nothing to rotate to: {path}",
-        why=f"the reference holds key {key_id}, which is live already",
-        fix=_three_ways(path),
-        code=UNCHANGED,
-    )
 
 
 def no_source(path: str) -> RefusedError:
@@ -46,20 +42,8 @@ def no_source(path: str) -> RefusedError:
     return RefusedError(
         f"nothing to rotate to: {path}",
         why="no new credential was named, and the manifest names none for this mount",
-        fix=_three_ways(path),
+        fix=three_ways(path),
         code=NO_SOURCE,
-    )
-
-
-def was_live_before(path: str, name: str, entry: CredentialVersion) -> RefusedError:
-    """The reference holds a key that the mount was rotated past."""
-    way = f"{_live_again(name, entry.credential_version)} (it is proved first); else"
-    return RefusedError(
-        f"this would go back, not forward: {path}",
-        why=f"key {entry.key_id} was this mount's credential version {entry.credential_version}"
-        + ("" if entry.kept else ", and was destroyed or dropped since"),
-        fix=f"{way} {_three_ways(path)}" if entry.kept else _three_ways(path),
-        code=EARLIER,
     )
 
 
@@ -84,18 +68,6 @@ def nothing_live(path: str, name: str, revoked: LiveRevocation | None) -> Refuse
     )
 
 
-def not_recorded(path: str) -> RefusedError:
-    """An earlier release of the engine: a created key would be lost if the run were killed."""
-    return RefusedError(
-        f"no key is made for {path}",
-        why="its engine is of an earlier release: after a cut-off it cannot record which key a "
-        "rotation makes, so a killed run would lose one",
-        fix=f"name a new key: 'skyflowctl rotate {path} --credentials REF'; or upgrade the "
-        "engine first: 'skyflowctl plugin list' names what runs",
-        code="not-recorded",
-    )
-
-
 def at_work(path: str, rotation: LiveRotation) -> RefusedError:
     """Somebody else rotates this mount."""
     who = f"{rotation.id}, begun by {rotation.by} at {rotation.started},"
@@ -114,48 +86,6 @@ def config_changed_meanwhile(path: str, who: str) -> RefusedError:
         why=f"{who}; this run has made no credential live",
         fix="run the same command again: it looks anew",
         code="config-changed",
-    )
-
-
-def superseded(path: str, to_key: str, version: int, live_key: str) -> Problem:
-    """Somebody else's later write stands, over the one of this run."""
-    return Problem(
-        "lost-check-and-set",
-        f"this run's credential was written, and then replaced by somebody else: {path}",
-        f"key {to_key} was live as credential version {version}, and now "
-        f"{f'key {live_key}' if live_key else 'none'} is; this run touches it no more",
-        f"find out who wrote it with 'skyflowctl config history {path}', then decide",
-    )
-
-
-def finished_elsewhere(path: str, rotation_id: str, to_key: str) -> Problem:
-    """Another run has committed the rotation of this one."""
-    return Problem(
-        "another-rotation",
-        f"another run has finished this rotation: {path}",
-        f"rotation {rotation_id} is committed while this run was watching it; key {to_key} is live",
-        "nothing; 'skyflowctl config history' shows what is live",
-    )
-
-
-def rolled_back_message(path: str, name: str, to_key: str, version: int) -> Problem:
-    """What was rolled back, and how its key is made live after all."""
-    return Problem(
-        "rolled-back",
-        f"the credential of before is live again: {path}",
-        f"key {to_key}, credential version {version}, was live and did not hold",
-        f"fix the cause, then {_live_again(name, version)} (it is proved first), or rotate "
-        "to a new key",
-    )
-
-
-def rolled_back_created(path: str, to_key: str) -> Problem:
-    """The same of a key that was created for the rotation, and goes with it."""
-    return Problem(
-        "rolled-back",
-        f"the credential of before is live again: {path}",
-        f"key {to_key} was created for this rotation, was live and did not hold",
-        f"fix the cause, then 'skyflowctl rotate {path} --generate' makes another one",
     )
 
 
@@ -211,71 +141,11 @@ def neither(path: str, role: str, proof: RoleProof) -> Problem:
     )
 
 
-def no_such_canary(path: str, role: str) -> RefusedError:
-    """A canary role that the mount does not have."""
-    return RefusedError(
-        f"the mount has no role {role} to be a canary: {path}",
-        why="a canary reads a token of a role through creds",
-        fix=f"name a role that 'skyflowctl role list {path}' lists",
-        code="unknown-canary",
-    )
-
-
-def canary_failed(path: str, role: str, key_id: str, wanted: str) -> SkyflowctlError:
-    """A token came from another key than the new one."""
-    return SkyflowctlError(
-        f"the canary {role} got a token of another key: {path}",
-        why=f"it was minted with {key_id}, and {wanted} is the new one",
-        fix="see which node answered it; the rotation is rolled back",
-        code="canary",
-    )
-
-
-def stopped_watching(path: str) -> SkyflowctlError:
-    """It was asked to stop while it watched the new credential."""
-    return SkyflowctlError(
-        f"stopped while the new credential was watched: {path}",
-        why="the run was interrupted before the commit, so it is rolled back",
-        fix="nothing is to be mended; how to go on is said with the rollback",
-        code="stopped",
-    )
-
-
-def serves_not(path: str) -> Problem:
-    """The worst that can be said at the end."""
-    return Problem(
-        "mount-does-not-serve",
-        f"the mount serves no token: {path}",
-        "its live credential mints for no role, as the engine's own check says",
-        f"see 'skyflowctl health {path}'; a good key mends it: "
-        f"'skyflowctl rotate {path} --credentials REF'",
-    )
-
-
-def no_service(path: str) -> Problem:
-    """The same, for a reason that no other key mends."""
-    return Problem(
-        "mount-does-not-serve",
-        f"the mount serves no token: {path}",
-        "the token service gives the engine no clear answer, which says nothing of the key",
-        f"see 'skyflowctl health {path} --refresh'; it serves again once the service answers",
-    )
-
-
-def not_configured(path: str, name: str, live: LiveConfig | None) -> Problem:
-    """The same of a mount that has no credential, as after a cut-off; None: as health says."""
-    revoked = live.revoked if live else None
-    return Problem(
-        "mount-does-not-serve",
-        f"the mount serves no token: {path}",
-        f"it has no credential: it has been {revoked.sentence()}"
-        if revoked
-        else "it has no credential",
-        way_out(name, live.api)
-        if live and revoked
-        else f"give it one: 'skyflowctl rotate {path} --credentials REF', or the manifest's with "
-        "'skyflowctl apply'",
-    )
+def problems_of(path: str, error: Exception) -> tuple[Problem, ...]:
+    """Return what an error says; a fault of ours says only its kind."""
+    if isinstance(error, SkyflowctlError):
+        return error.problems
+    return (internal_fault(path, error),)
 
 
 def internal_fault(path: str, error: Exception) -> Problem:
@@ -285,16 +155,6 @@ def internal_fault(path: str, error: Exception) -> Problem:
         f"the work on the mount ended by a fault of skyflowctl: {path}",
         f"{type(error).__name__} was raised where nothing should be",
         f"'skyflowctl health {path}' says whether it serves; then run the same command again",
-    )
-
-
-def resumed(path: str, rotation_id: str, begun: str, key_id: str) -> Problem:
-    """This run did not begin one."""
-    return Problem(
-        "resumed-rotation",
-        f"this run finished rotation {rotation_id}: {path}",
-        f"it was begun {begun}, and had made key {key_id} live",
-        "to rotate once more, run the command again",
     )
 
 
@@ -330,27 +190,6 @@ def rotation_unfinished(path: str, reason: str, live: str) -> Problem:
     )
 
 
-def nothing_kept(path: str, reason: str) -> Problem:
-    """The engine keeps nothing to go back to."""
-    return Problem(
-        "cannot-roll-back",
-        f"the new credential stays live, for there is no way back: {path}",
-        reason,
-        "fix the cause, then run the same command again: it proves the nodes and commits",
-    )
-
-
-def nodes_lagging(path: str, error: SkyflowctlError) -> Problem:
-    """After a rollback a node was not seen on the old key."""
-    first = error.problems[0]
-    return Problem(
-        "node-not-proved",
-        f"not every node was seen on the credential that was rolled back to: {path}",
-        first.why or first.summary,
-        f"'skyflowctl config verify {path}' against that node says what it serves",
-    )
-
-
 def _role(name: str) -> str:
     return f"role {name}" if name else "an exchange without a role"
 
@@ -369,4 +208,117 @@ def mounts_not_read(what: str, unread: Mapping[str, str]) -> Problem:
         f"whether {what} is live elsewhere is not known of {places}",
         "; ".join(dict.fromkeys(unread.values())),
         "grant read on sys/mounts and on the mounts' config, or look there yourself",
+    )
+
+
+def role_left(path: str, said: str) -> Problem:
+    """The way back was taken although this role does not mint with it; in the engine's words."""
+    return Problem(
+        "role-left-behind",
+        f"a role gets no token from the credential that is live again: {path}",
+        said,
+        "assign the role at Skyflow to the service account that is live, or rotate forward",
+    )
+
+
+def unnamed(nodes: Sequence[ClusterNode]) -> Problem:
+    """Nodes that the cluster lists and the user never named."""
+    listed = ", ".join(names(nodes))
+    return Problem(
+        "unnamed-nodes",
+        f"nodes of the cluster that were never named: {listed}",
+        why=_EVERY_NODE,
+        fix=f"name them with --node URL or in SKYFLOWCTL_NODES, or go on with {_UNVERIFIED}",
+    )
+
+
+def one_address(nodes: Sequence[ClusterNode]) -> Problem:
+    """Several nodes that the cluster lists with the address of, say, a load balancer."""
+    places = ", ".join(dict.fromkeys(names(nodes)))
+    return Problem(
+        "nodes-not-apart",
+        f"{len(nodes)} nodes of the cluster cannot be asked one by one: {places}",
+        why="they have one api_addr together, and nobody knows which of them answers there",
+        fix=f"set api_addr to each server's own address, or go on with {_UNVERIFIED}",
+    )
+
+
+def one_process(listed: Sequence[str]) -> Problem:
+    """Addresses of nodes at which another node answers that has an address already."""
+    return Problem(
+        "nodes-not-apart",
+        f"nodes of the cluster that cannot be asked themselves: {', '.join(listed)}",
+        why="another node of the list answers there, by its own id",
+        fix=f"set api_addr to each server's own address, or go on with {_UNVERIFIED}",
+    )
+
+
+def unidentified_nodes(nodes: Sequence[str]) -> Problem:
+    """Nodes that do not say which they are."""
+    return Problem(
+        "nodes-nameless",
+        f"nodes that do not say which they are: {', '.join(nodes)}",
+        why="each is asked at its own address, and nothing shows two addresses of one server",
+        fix="set enable_response_header_raft_node_id = true in each server's configuration",
+    )
+
+
+def unlisted(error: VaultError) -> Problem:
+    """The list of nodes may not be read."""
+    return Problem(
+        "nodes-unknown",
+        "it cannot be seen which nodes the cluster has",
+        why=f"sys/ha-status: {error.problems[0].why}",
+        fix=f"add to this login's policy: {_POLICY}, or go on with {_UNVERIFIED}",
+    )
+
+
+def unheard(result: PollResult) -> Problem:
+    """A node that does not answer before anything is written."""
+    return Problem(
+        "node-unheard",
+        f"{result.client.name} cannot be asked",
+        why=result.finding.why,
+        fix=f"{result.finding.fix}, then run the same command again; or go on without it with "
+        f"{_UNVERIFIED}",
+    )
+
+
+def other_cluster(name: str) -> Problem:
+    """A named address that leads elsewhere."""
+    return Problem(
+        "node-of-another-cluster",
+        f"{name} was named, and is a node of another cluster",
+        why="its cluster id is another one",
+        fix="take it out of --node and SKYFLOWCTL_NODES",
+    )
+
+
+def left_out(result: PollResult) -> Problem:
+    """A node that is gone: it mints nothing, and proves nothing either."""
+    return Problem(
+        "node-left-out",
+        f"{result.client.name} was left out",
+        why=f"it cannot be asked ({result.finding.why}), and the cluster does not list it now",
+        fix="nothing, if it is down; else see that it can be reached from here and run this again",
+    )
+
+
+def disagrees(name: str, finding: NodeFinding, path: str, key_id: str) -> Problem:
+    """A node that does not prove what it should."""
+    return Problem(
+        "node-disagrees",
+        f"{name} does not prove that it mints with key {key_id}: {path}",
+        why=finding.why,
+        fix=finding.fix,
+    )
+
+
+def joined(nodes: Sequence[ClusterNode], path: str) -> Problem:
+    """Nodes that the cluster lists since a moment ago and nobody named."""
+    return Problem(
+        "node-disagrees",
+        f"nodes joined the cluster meanwhile and cannot be asked: {', '.join(names(nodes))}",
+        why=f"they were never named, and nothing is known of {path} there",
+        fix=f"name them with --node URL or in SKYFLOWCTL_NODES, or go on with {_UNVERIFIED}",
     )

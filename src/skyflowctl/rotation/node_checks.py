@@ -133,46 +133,46 @@ class Expectation:
     version: Callable[[], int]
 
 
-def identify(door: NodeClient) -> NodeFinding:
+def identify(client: NodeClient) -> NodeFinding:
     """Have a node say who it is."""
     try:
-        sealed = door.known().sealed
+        sealed = client.known().sealed
     except VaultError as error:
         return of_error(error)
     return _SEALED if sealed else NodeFinding(NodeState.PROVED)
 
 
-def ask(door: NodeClient, claim: Expectation) -> NodeFinding:
+def ask(client: NodeClient, expected: Expectation) -> NodeFinding:
     """Have a node mint for every role, and judge its answer."""
     try:
-        identity = door.known() if door.own else None
+        identity = client.known() if client.own else None
         if identity and identity.sealed:
             return _SEALED
         answer = vault_nodes.verify_at(
-            door.gateway.transport, claim.path, door.index(claim.index), itself=door.own
+            client.gateway.transport, expected.path, client.index(expected.index), itself=client.own
         )
-        certain = answer.reached or door.only
-        if not certain and answer.report.version < claim.version():
+        certain = answer.reached or client.only
+        if not certain and answer.report.version < expected.version():
             return NodeFinding(NodeState.NOT_YET, _LAGS_BEHIND, _BRING_BACK, unaged=True)
     except VaultError as error:
-        return _counted(door, error)
+        return _counted(client, error)
     if identity and answer.node_id != identity.node_id:
         return NodeFinding(
             NodeState.NOT_YET, f"{answer.node_id or 'another node'} answered", _OWN_ADDRESS
         )
     if certain:
-        door.lags = 0
-    return _judged(answer.report, claim, certain=certain)
+        client.lags = 0
+    return _judged(answer.report, expected, certain=certain)
 
 
-def _judged(report: VerifyReport, claim: Expectation, *, certain: bool) -> NodeFinding:
-    if report.key_id != claim.key_id:
+def _judged(report: VerifyReport, expected: Expectation, *, certain: bool) -> NodeFinding:
+    if report.key_id != expected.key_id:
         held = f"its live key is {report.key_id}" if report.key_id else "it names no live key"
         return NodeFinding(NodeState.NOT_YET, held, unaged=not certain)
     failed = {
         name: proof
         for name, proof in report.roles.items()
-        if not proof.ok and name not in claim.roles_may_fail
+        if not proof.ok and name not in expected.roles_may_fail
     }
     if failed:
         return _of_roles(failed)
@@ -193,10 +193,10 @@ def _of_roles(failed: Mapping[str, RoleProof]) -> NodeFinding:
     )
 
 
-def _counted(door: NodeClient, error: VaultError) -> NodeFinding:
+def _counted(client: NodeClient, error: VaultError) -> NodeFinding:
     found = of_error(error)
     if found.why == _LAGS_BEHIND:
-        door.lags += 1
+        client.lags += 1
     return found
 
 
@@ -219,54 +219,58 @@ def of_error(error: VaultError) -> NodeFinding:
 
 
 def ask_creds(
-    door: NodeClient, path: str, role: str, ctx: str | Mapping[str, Any] | None, index: str
+    client: NodeClient, path: str, role: str, ctx: str | Mapping[str, Any] | None, index: str
 ) -> NodeFinding:
     """Read a role's token at a node that must have no credential any more.
 
     ``NO`` is said of a login that may not read tokens: that proves nothing.
     """
-    asked = door.index(index)
+    asked = client.index(index)
     try:
-        vault_nodes.try_creds_at(door.gateway.transport, path, role, ctx, asked, itself=door.own)
+        vault_nodes.try_creds_at(
+            client.gateway.transport, path, role, ctx, asked, itself=client.own
+        )
     except VaultError as error:
-        return _cut(error, door, asked)
+        return _cut(error, client, asked)
     return NodeFinding(NodeState.NOT_YET, "it still gives tokens", _BRING_BACK)
 
 
-def ask_cut(door: NodeClient, path: str, index: str) -> NodeFinding:
+def ask_cut(client: NodeClient, path: str, index: str) -> NodeFinding:
     """Have a node verify what it holds, where it must hold nothing any more."""
-    asked = door.index(index)
+    asked = client.index(index)
     try:
-        vault_nodes.verify_at(door.gateway.transport, path, asked, itself=door.own)
+        vault_nodes.verify_at(client.gateway.transport, path, asked, itself=client.own)
     except VaultError as error:
         if type(error) is NotFoundError:
-            return _ask_empty(door, path, asked)
-        return _cut(error, door, asked)
+            return _ask_empty(client, path, asked)
+        return _cut(error, client, asked)
     return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
 
 
-def _ask_empty(door: NodeClient, path: str, asked: str) -> NodeFinding:
+def _ask_empty(client: NodeClient, path: str, asked: str) -> NodeFinding:
     """The same of an engine with the basic API, which verifies nothing: its config is empty."""
     try:
-        if vault_nodes.holds_config_at(door.gateway.transport, path, asked, itself=door.own):
+        if vault_nodes.holds_config_at(client.gateway.transport, path, asked, itself=client.own):
             return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
     except VaultError as error:
-        return _cut(error, door, asked)
-    return _is_gone(door, asked)
+        return _cut(error, client, asked)
+    return _is_gone(client, asked)
 
 
-def _is_gone(door: NodeClient, index: str) -> NodeFinding:
+def _is_gone(client: NodeClient, index: str) -> NodeFinding:
     # An error comes without an index; a node that knows the header has kept it.
-    aware = bool(index) and (not door.own or door.indexed())
-    return NodeFinding(NodeState.PROVED if aware or door.only else NodeState.UNSURE, NOT_CONFIGURED)
+    aware = bool(index) and (not client.own or client.indexed())
+    return NodeFinding(
+        NodeState.PROVED if aware or client.only else NodeState.UNSURE, NOT_CONFIGURED
+    )
 
 
-def _cut(error: VaultError, door: NodeClient, index: str) -> NodeFinding:
+def _cut(error: VaultError, client: NodeClient, index: str) -> NodeFinding:
     if isinstance(error, BadRequestError) and says_not_configured(error):
-        return _is_gone(door, index)
+        return _is_gone(client, index)
     if isinstance(error, ForbiddenError):
         return NodeFinding(NodeState.NO, error.problems[0].why, error.problems[0].fix)
-    found = _counted(door, error)
+    found = _counted(client, error)
     return (
         NodeFinding(NodeState.NOT_YET, found.why, found.fix)
         if found.state is NodeState.NO

@@ -1,4 +1,4 @@
-"""Asking one node until it proves what it should, or patience is over."""
+"""Asking one node until it proves what it should, or timeout is over."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class PollResult:
     """How asking one node has ended.
 
     Args:
-        door: the way to it.
+        client: the way to it.
         finding: its last answer.
         proved: it has proved what it should.
         absent: it is gone, so that it need not prove anything.
@@ -29,7 +29,7 @@ class PollResult:
         given_up: it was not asked to the end, because another one had failed.
     """
 
-    door: NodeClient
+    client: NodeClient
     finding: NodeFinding
     proved: bool = False
     absent: bool = False
@@ -48,70 +48,72 @@ class NodePoller:
 
     Args:
         deps: its clock and how it waits.
-        patience: for a node that does not answer as it should yet.
+        timeout: for a node that does not answer as it should yet.
         poll: the same for one that cannot say how new its answers are.
         is_gone: whether the cluster has given a node up.
     """
 
     deps: Dependencies
-    patience: timedelta
+    timeout: timedelta
     poll: timedelta
     is_gone: Callable[[NodeClient], bool]
 
     def everyone(
-        self, doors: list[NodeClient], look: Callable[[NodeClient], NodeFinding]
+        self, clients: list[NodeClient], look: Callable[[NodeClient], NodeFinding]
     ) -> list[PollResult]:
         """Ask these nodes at once; when one has failed, the others are given up too."""
         failed = threading.Event()
 
-        def one(door: NodeClient) -> PollResult:
-            settled = self.until_settled(door, look, failed)
-            if not settled.well and not settled.given_up:
+        def one(client: NodeClient) -> PollResult:
+            result = self.until_settled(client, look, failed)
+            if not result.well and not result.given_up:
                 failed.set()
-            return settled
+            return result
 
-        with Workers(len(doors)) as pool:
-            return pool.map(one, doors)
+        with Workers(len(clients)) as pool:
+            return pool.map(one, clients)
 
     def until_settled(
         self,
-        door: NodeClient,
+        client: NodeClient,
         look: Callable[[NodeClient], NodeFinding],
         given_up: threading.Event | None = None,
     ) -> PollResult:
         """Ask one node until it is settled.
 
         Args:
-            door: the way to it.
+            client: the way to it.
             look: one question.
             given_up: set by another thread: its next answer is its last.
         """
-        tally = _Streak()
+        streak = _Streak()
         started, waited = self.deps.clock.monotonic(), 0.0
         while True:
-            found = look(door)
-            tally.count(found)
-            if found.state is NodeState.PROVED or tally.right >= IN_A_ROW:
-                return PollResult(door, found, proved=True, polled=found.state is NodeState.UNSURE)
-            if found.state is NodeState.GONE and self.is_gone(door):
-                return PollResult(door, found, absent=True)
+            found = look(client)
+            streak.count(found)
+            if found.state is NodeState.PROVED or streak.right >= IN_A_ROW:
+                return PollResult(
+                    client, found, proved=True, polled=found.state is NodeState.UNSURE
+                )
+            if found.state is NodeState.GONE and self.is_gone(client):
+                return PollResult(client, found, absent=True)
             # A clock that a test holds still must not make this endless.
             spent = max(self.deps.clock.monotonic() - started, waited)
             # Right answers in a row come to an end by themselves.
             late = (
                 found.state is not NodeState.UNSURE and spent >= self._limit(found).total_seconds()
             )
-            if late or tally.noes >= _NOES:
-                return PollResult(door, found)
+            if late or streak.noes >= _NOES:
+                return PollResult(client, found)
             if given_up is not None and given_up.is_set():
-                return PollResult(door, found, given_up=True)
-            pause = tally.pause(found)
+                return PollResult(client, found, given_up=True)
+            pause = streak.pause(found)
             self.deps.sleep(pause)
             waited += pause
 
     def _limit(self, found: NodeFinding) -> timedelta:
         """A node that answers without saying how new is polled for the time that was stated."""
-        return self.poll if found.unaged else self.patience
+        return self.poll if found.unaged else self.timeout
 
 
 @dataclass(slots=True)

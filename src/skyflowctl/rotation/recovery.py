@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from skyflowctl.clock import parse_rfc3339
-from skyflowctl.errors import SkyflowctlError
+from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.commit import verify_and_commit
 from skyflowctl.rotation.cutover import CutOver, is_open, written_in
@@ -148,7 +148,14 @@ def resume(session: RotationSession, written: CutOver, keys: KeyService | None) 
     with opened_nodes(session) as nodes:
         written = replace(written, broken=broken_roles(session.gateway, session.path))
         word = verify_and_commit(session, nodes, written, keys)
-    session.warn(words.resumed(session.path, written.id, begun, written.to_key))
+    session.warn(
+        Problem(
+            "resumed-rotation",
+            f"this run finished rotation {written.id}: {session.path}",
+            f"it was begun {begun}, and had made key {written.to_key} live",
+            "to rotate once more, run the command again",
+        )
+    )
     return word
 
 

@@ -4,7 +4,6 @@ from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.rotation import messages as words
-from skyflowctl.rotation import rollback_messages
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import CutOver, is_open
 from skyflowctl.rotation.intent import close, reason_of
@@ -30,7 +29,7 @@ def roll_back(
         RotationAborted: always: rolled back; or left open, because nobody answers or nothing is
             kept; or refused, because somebody else's later write stands.
     """
-    problems = _problems(session, cause)
+    problems = words.problems_of(session.path, cause)
     _restore(session, written, problems)
     session.heartbeat.stop()
     # What comes after cannot change that the old credential is live.
@@ -44,15 +43,20 @@ def roll_back(
 def _what_now(session: RotationSession, written: CutOver) -> Problem:
     """Return how the rolled-back credential is made live after all."""
     if written.created:
-        return words.rolled_back_created(session.path, written.to_key)
+        return Problem(
+            "rolled-back",
+            f"the credential of before is live again: {session.path}",
+            f"key {written.to_key} was created for this rotation, was live and did not hold",
+            f"fix the cause, then 'skyflowctl rotate {session.path} --generate' makes another one",
+        )
     version = written.credential_version
-    return words.rolled_back_message(session.path, session.job.name, written.to_key, version)
-
-
-def _problems(session: RotationSession, cause: Exception) -> tuple[Problem, ...]:
-    if isinstance(cause, SkyflowctlError):
-        return cause.problems
-    return (words.internal_fault(session.path, cause),)
+    return Problem(
+        "rolled-back",
+        f"the credential of before is live again: {session.path}",
+        f"key {written.to_key}, credential version {version}, was live and did not hold",
+        f"fix the cause, then {words.live_again(session.job.name, version)} (it is proved first), "
+        "or rotate to a new key",
+    )
 
 
 def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem, ...]) -> None:
@@ -73,7 +77,7 @@ def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem
             raise _not_restored(session, written, error, problems) from error
         found.detail = f"key {done.key_id} is live again"
         session.old_tokens_valid_until = done.old_tokens_valid_until
-        session.warn(*(rollback_messages.role_left(session.path, said) for said in done.warnings))
+        session.warn(*(words.role_left(session.path, said) for said in done.warnings))
     session.live_key_id = done.key_id
 
 
@@ -91,7 +95,12 @@ def _not_restored(
     if live is not None and live.credential_version != written.credential_version:
         return end_superseded(session, written, live, ExitCode.REFUSED, problems)
     if live is not None:
-        problem = words.nothing_kept(session.path, _words_of(error))
+        problem = Problem(
+            "cannot-roll-back",
+            f"the new credential stays live, for there is no way back: {session.path}",
+            _words_of(error),
+            "fix the cause, then run the same command again: it proves the nodes and commits",
+        )
     else:
         new = f"the new key {written.to_key}"
         problem = words.rotation_unfinished(session.path, reason_of(error), new)
@@ -106,8 +115,12 @@ def end_superseded(
     problems: tuple[Problem, ...] = (),
 ) -> RotationAborted:
     """Return the end of a run over whose credential somebody else has written."""
-    problem = words.superseded(
-        session.path, written.to_key, written.credential_version, live.key_id
+    problem = Problem(
+        "lost-check-and-set",
+        f"this run's credential was written, and then replaced by somebody else: {session.path}",
+        f"key {written.to_key} was live as credential version {written.credential_version}, and "
+        f"now {f'key {live.key_id}' if live.key_id else 'none'} is; this run touches it no more",
+        f"find out who wrote it with 'skyflowctl config history {session.path}', then decide",
     )
     return RotationAborted(Result.FAILED, [problem, *problems], code)
 
@@ -151,7 +164,7 @@ def _behind(session: RotationSession, nodes: Cluster, live_key: str) -> Problem 
             broken = broken_roles(session.gateway, session.path)
             found.detail = str(nodes.prove(session.path, live_key, roles_may_fail=broken))
     except SkyflowctlError as error:
-        return words.nodes_lagging(session.path, error)
+        return _nodes_lagging(session.path, error)
     return None
 
 
@@ -175,3 +188,14 @@ def _discard(session: RotationSession, written: CutOver, keys: KeyService) -> No
 def _is_left_over(live: LiveConfig, key_id: str) -> bool:
     known = live.rotation
     return known is not None and is_open(known) and known.to_key == key_id
+
+
+def _nodes_lagging(path: str, error: SkyflowctlError) -> Problem:
+    """After a rollback a node was not seen on the old key."""
+    first = error.problems[0]
+    return Problem(
+        "node-not-proved",
+        f"not every node was seen on the credential that was rolled back to: {path}",
+        first.why or first.summary,
+        f"'skyflowctl config verify {path}' against that node says what it serves",
+    )

@@ -1,7 +1,7 @@
 """Back to an earlier credential, because a person says so."""
 
-from skyflowctl.errors import ExitCode
-from skyflowctl.rotation import legacy_engine_messages, rollback_messages
+from skyflowctl.errors import ExitCode, Problem, RefusedError
+from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import is_open
 from skyflowctl.rotation.intent import close
@@ -35,17 +35,43 @@ def rollback_mount(job: RotationJob, wanted: int | None, deps: Dependencies) -> 
 def _rollback(session: RotationSession, wanted: int | None) -> Result:
     seen = take_snapshot(session)
     if seen.basic:
-        raise legacy_engine_messages.no_history(session.path)
+        raise RefusedError(
+            f"this engine keeps no earlier credential: {session.path}",
+            why="it has no history and no rollback",
+            fix=f"write the one that you want with 'skyflowctl rotate {session.path} "
+            "--credentials REF'",
+            code="no-history",
+        )
     target = _target(session, seen, wanted)
     session.to_key = target.key_id
     done = _is_live(seen, target)
     if done and seen.written is not None:
-        raise rollback_messages.uncommitted_version(session.path, session.job.name, seen.written.id)
+        raise RefusedError(
+            f"this version is live, and its rotation is not committed: {session.path}",
+            why=f"rotation {seen.written.id} made it live",
+            fix=f"'skyflowctl rotate {session.job.name}' finishes it, 'skyflowctl rotate "
+            f"--rollback {session.job.name}' rolls it back",
+            code="open-rotation",
+        )
     if not done and not target.kept:
-        raise rollback_messages.destroyed_version(session.path, target)
+        raise RefusedError(
+            f"credential version {target.credential_version} is destroyed: {session.path}",
+            why=f"its key {target.key_id} was retired or revoked, or newer ones took its place",
+            fix=f"go back to a version that is kept, or rotate forward; {_history(session.path)}",
+            code="destroyed-version",
+        )
     with opened_nodes(session) as nodes:
         if done:
-            session.warn(rollback_messages.live_already(session.path, session.job.name, target))
+            session.warn(
+                Problem(
+                    "rolled-back-already",
+                    f"key {target.key_id} is live already: {session.path}",
+                    "it was live before too, so the mount has been rolled back to it, or never "
+                    "left it",
+                    "to make another version live name it: 'skyflowctl rotate --rollback "
+                    f"{session.job.name} --to V'",
+                )
+            )
         else:
             _restore(session, seen, target)
         _finish(session, nodes, seen, target)
@@ -61,12 +87,23 @@ def _target(session: RotationSession, seen: LiveSnapshot, wanted: int | None) ->
     history = dict(seen.history or {})
     if wanted is not None:
         if wanted not in history:
-            raise rollback_messages.unknown_version(session.path, session.job.name, wanted)
+            raise RefusedError(
+                f"there is no credential version {wanted}: {session.path}",
+                why="the mount's history does not hold it",
+                fix=_history(session.job.name),
+                code="no-such-version",
+            )
         return history[wanted]
     live = seen.config.credential_version if seen.config.configured else 0
     earlier = [history[number] for number in sorted(history) if number != live]
     if not earlier:
-        raise rollback_messages.none_before(session.path)
+        raise RefusedError(
+            f"there is no earlier credential to go back to: {session.path}",
+            why="the mount's history holds none before the live one",
+            fix=f"{_history(session.path)}; to replace the live one use 'skyflowctl rotate "
+            f"{session.path}'",
+            code="no-earlier-credential",
+        )
     # A credential that was live before is live by a rollback: this command has been run.
     rolled_back = any(_is_live(seen, entry) for entry in earlier)
     return history[live] if rolled_back and live in history else earlier[-1]
@@ -94,12 +131,23 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
             why = error.problems[0].why
             raise RevokedKeyError.of_key(session.path, target.key_id, why) from error
         except TokenServiceFailedError as error:
-            raise rollback_messages.does_not_mint(session.path, target, error) from error
+            raise RefusedError(
+                f"credential version {target.credential_version} was not made live: {session.path}",
+                why=error.problems[0].why,
+                fix="what was live is live as before; "
+                f"'skyflowctl health {session.path} --refresh' says how the service is",
+                code="does-not-mint",
+            ) from error
         except ConflictError as error:
-            raise rollback_messages.changed(session.path, error) from error
+            raise RefusedError(
+                f"the credential was replaced or destroyed meanwhile: {session.path}",
+                why=error.problems[0].why,
+                fix=f"look at what is live now, then decide; {_history(session.path)}",
+                code="lost-check-and-set",
+            ) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"
         session.old_tokens_valid_until = done.old_tokens_valid_until
-        session.warn(*(rollback_messages.role_left(session.path, said) for said in done.warnings))
+        session.warn(*(words.role_left(session.path, said) for said in done.warnings))
     session.live_key_id = done.key_id
 
 
@@ -126,3 +174,7 @@ def _finish(
     # The record of a key that is still at Skyflow is for whoever has an operator token.
     if known is not None and is_open(known) and not (known.to_key and known.keys):
         close(session, live)
+
+
+def _history(path: str) -> str:
+    return f"'skyflowctl config history {path}' lists the versions and which are kept"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from skyflowctl.errors import SkyflowctlError
+from skyflowctl.errors import RefusedError, SkyflowctlError
 from skyflowctl.rotation import legacy_engine
 from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.cluster import Cluster
@@ -171,7 +171,14 @@ def _record(session: RotationSession, attempt: PendingRotation, listed: list[str
         if attempt.from_key or not error.says("mount not configured"):
             raise
         attempt.opened = False
-        raise words.not_recorded(session.path) from error
+        raise RefusedError(
+            f"no key is made for {session.path}",
+            why="its engine is of an earlier release: after a cut-off it cannot record which key a "
+            "rotation makes, so a killed run would lose one",
+            fix=f"name a new key: 'skyflowctl rotate {session.path} --credentials REF'; or "
+            "upgrade the engine first: 'skyflowctl plugin list' names what runs",
+            code="not-recorded",
+        ) from error
 
 
 def _create(
@@ -214,11 +221,16 @@ def lint(
         found.detail = f"key {new.key_id}"
         session.warn(*new.warnings)
         if (new.client_id, new.key_id) == (config.client_id, config.key_id):
-            raise words.already_live(session.path, new.key_id)
+            raise RefusedError(
+                f"nothing to rotate to: {session.path}",
+                why=f"the reference holds key {new.key_id}, which is live already",
+                fix=words.three_ways(session.path),
+                code=words.UNCHANGED,
+            )
         if not revoked_and_allowed(session, config, new.key_id, seen.history):
             for entry in reversed(list((seen.history or {}).values())):
                 if (entry.client_id, entry.key_id) == (new.client_id, new.key_id):
-                    raise words.was_live_before(session.path, session.job.name, entry)
+                    raise _was_live_before(session.path, session.job.name, entry)
         other = config.configured and config.client_id and new.client_id != config.client_id
         if other and not session.job.options.allow_different_account:
             raise words.other_account(session.path, config.client_id, new.client_id)
@@ -269,3 +281,15 @@ def _as_far_as_it_goes(
             f"the operator sees {len(listed)} keys of the account, and {live}; the new key was "
             "not created, and so not tried"
         )
+
+
+def _was_live_before(path: str, name: str, entry: CredentialVersion) -> RefusedError:
+    """The reference holds a key that the mount was rotated past."""
+    way = f"{words.live_again(name, entry.credential_version)} (it is proved first); else"
+    return RefusedError(
+        f"this would go back, not forward: {path}",
+        why=f"key {entry.key_id} was this mount's credential version {entry.credential_version}"
+        + ("" if entry.kept else ", and was destroyed or dropped since"),
+        fix=f"{way} {words.three_ways(path)}" if entry.kept else words.three_ways(path),
+        code=words.EARLIER,
+    )

@@ -18,7 +18,7 @@ from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.serving import Serving, serving, serving_per_health
 from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.live import LiveConfig, way_out
 
 # Refused for what was given alone, which says nothing of the mount.
 _INPUT = frozenset({words.UNCHANGED, words.NO_SOURCE, words.EARLIER, words.OTHER_ACCOUNT})
@@ -273,13 +273,45 @@ def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem 
     except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing
         live = None
     if live is not None and not live.configured:
-        return words.not_configured(session.path, session.job.name, live)
+        return _not_configured(session.path, session.job.name, live)
     # A run that has not touched the mount need not mint for every role to say no.
     input_only = aborted.exit_code is ExitCode.INVALID or aborted.problems[0].code in _INPUT
     check = serving_per_health if input_only and not session.begun else serving
     how = check(session.gateway, session.path)
     if how is Serving.NO_CREDENTIAL:
-        return words.not_configured(session.path, session.job.name, live)
+        return _not_configured(session.path, session.job.name, live)
     if how is Serving.NO_ANSWER:
-        return words.no_service(session.path)
-    return words.serves_not(session.path) if how is Serving.NO else None
+        return Problem(
+            "mount-does-not-serve",
+            f"the mount serves no token: {session.path}",
+            "the token service gives the engine no clear answer, which says nothing of the key",
+            f"see 'skyflowctl health {session.path} --refresh'; it serves again once the service "
+            "answers",
+        )
+    return (
+        Problem(
+            "mount-does-not-serve",
+            f"the mount serves no token: {session.path}",
+            "its live credential mints for no role, as the engine's own check says",
+            f"see 'skyflowctl health {session.path}'; a good key mends it: "
+            f"'skyflowctl rotate {session.path} --credentials REF'",
+        )
+        if how is Serving.NO
+        else None
+    )
+
+
+def _not_configured(path: str, name: str, live: LiveConfig | None) -> Problem:
+    """The same of a mount that has no credential, as after a cut-off; None: as health says."""
+    revoked = live.revoked if live else None
+    return Problem(
+        "mount-does-not-serve",
+        f"the mount serves no token: {path}",
+        f"it has no credential: it has been {revoked.sentence()}"
+        if revoked
+        else "it has no credential",
+        way_out(name, live.api)
+        if live and revoked
+        else f"give it one: 'skyflowctl rotate {path} --credentials REF', or the manifest's with "
+        "'skyflowctl apply'",
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from skyflowctl.errors import RefusedError
 from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.model import NewCredential, StepName
 from skyflowctl.rotation.retry import PAUSE
@@ -59,7 +60,12 @@ def verify_candidate(
         candidate = _tried(session, new, roles, FRESH_SECONDS if fresh else 0.0)
         for role in session.job.options.canaries:
             if role not in candidate.roles:
-                raise words.no_such_canary(session.path, role)
+                raise RefusedError(
+                    f"the mount has no role {role} to be a canary: {session.path}",
+                    why="a canary reads a token of a role through creds",
+                    fix=f"name a role that 'skyflowctl role list {session.path}' lists",
+                    code="unknown-canary",
+                )
         broken = compare_role_results(session, roles, candidate.roles)
         minted = sum(proof.ok for proof in candidate.roles.values())
         found.detail = f"{minted} of {len(candidate.roles)} roles mint with the new credential"

@@ -84,7 +84,7 @@ def revoke_mount(
     if not reason.strip():
         raise UsageError(
             "a cut-off needs a reason",
-            why="it stands in the incident file siblings the run id",
+            why="it stands in the incident file beside the run id",
             fix="give --reason TEXT",
             code="no-reason",
         )
