@@ -69,6 +69,27 @@ def test_a_launcher_is_built_and_registered(stack, tmp_path):
     assert [one["version"] for one in listed["catalog"]] == [built["version"]]
 
 
+def test_c2_a_mount_that_would_not_start_again_is_never_fine_in_status(stack):
+    (entry,) = stack.json("plugin", "list")["data"]["catalog"]
+    where = "sys/plugins/catalog/secret/skyflow"
+    kept = [f"{name}={entry[name]}" for name in ("command", "version")]
+    kept += [f"args={one}" for one in entry["args"]]
+    assert stack.cli("status", "-q", exported=True).returncode == 0
+    stack.bao("write", where, *kept, f"sha256={'cd' * 32}")
+    try:
+        shown = stack.cli("status", exported=True, check=6)
+        told = stack.cli("status", "-o", "json", exported=True, check=6).stdout
+    finally:
+        stack.bao("write", where, *kept, f"sha256={entry['sha256']}")
+    assert f"{entry['version']}!" in shown.stdout
+    assert "runs another file than the one that is registered" in shown.stderr
+    assert {one["engine"]["catalog"] for one in checked_data(told)["mounts"]} == {"differs"}
+    whole = checked_envelope(told)
+    assert whole["status"] == "unhealthy"
+    assert {one["code"] for one in whole["errors"]} == {"plugin-differs"}
+    assert stack.cli("status", "-q", exported=True).returncode == 0
+
+
 def test_a_dead_plugin_is_not_registered(stack):
     dead = stack.dev / "plugins" / "dead"
     dead.write_text("#!/bin/sh\nexit 1\n")

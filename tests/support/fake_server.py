@@ -33,6 +33,7 @@ class FakeServer(FakeTransport):
         self.has_history = True
         self.rights = ["root"]
         self.unregistered: set[str] = set()
+        self.catalog: list[dict[str, Any]] = []
         self.params: dict[str, list[Mapping[str, str]]] = {}
         self.log: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.hook: Callable[[str, str], None] = lambda method, path: None
@@ -106,7 +107,7 @@ class FakeServer(FakeTransport):
                 entry["running_plugin_version"] = entry["plugin_version"]
             return 200, {}
         if path == "plugins/catalog":
-            return 200, {"detailed": []}
+            return 200, {"detailed": self.catalog}
         if path.startswith("plugins/catalog/secret/"):
             version = self.params[f"sys/{path}"][-1].get("version", "")
             name = path.rpartition("/")[2]

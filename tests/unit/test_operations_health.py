@@ -255,6 +255,11 @@ def test_states_are_those_of_the_contract():
     }
 
 
+def entry(version: str, sha256: str) -> dict[str, str]:
+    """A secrets plugin as the list of the catalog has it."""
+    return {"type": "secret", "name": "skyflow", "version": version, "sha256": sha256}
+
+
 class TestStatus:
     def one(self, server, mount=None, **more):
         mount = mount or declared_mounts(TWO)[0]
@@ -267,14 +272,48 @@ class TestStatus:
         assert [row.name for row in rows] == ["order", "pay"]
         assert server.requests_made - before == 3 + 3 * 2
 
-    def test_a_mount_that_runs_another_file_than_the_catalogs_is_a_warning(self, server):
+    @pytest.mark.parametrize(
+        ("registered", "code"),
+        [(None, "plugin-not-registered"), ("cd" * 32, "plugin-differs")],
+    )
+    def test_c2_a_mount_that_runs_another_file_than_the_catalogs_is_6(
+        self, server, registered, code
+    ):
+        version = "v9.9.9"
         server.mounts["skyflow/order"] |= {
-            "running_plugin_version": "v1.0.0",
-            "running_sha256": "ab",
+            "running_plugin_version": version,
+            "running_sha256": "ab" * 32,
         }
-        (warning,) = status(Gateway(server), declared_mounts(TWO), clock=FixedClock()).warnings
-        assert warning.code == "plugin-not-registered"
-        assert "--reload" in warning.fix
+        if registered:
+            server.catalog.append(entry(version, registered))
+        result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        (problem,) = result.problems
+        assert problem.code == code
+        assert "--reload" in problem.fix
+        assert result.exit_code == 6
+        order, pay = result.mounts
+        assert (order.catalog, pay.catalog) == (
+            code.removeprefix("plugin-").replace("-", "_"),
+            "not_told",
+        )
+
+    def test_c2_a_registered_file_that_is_missing_is_6(self, server):
+        server.catalog.append(entry("v9.9.9", "ab" * 32))
+        server.mounts["skyflow/order"] |= {
+            "running_plugin_version": "v9.9.9",
+            "running_sha256": "ab" * 32,
+        }
+        gone = "failed validating the command path: lstat /plugins/f: no such file or directory"
+
+        def no_file(method, path):
+            if path == "sys/plugins/catalog/secret/skyflow":
+                raise error_for(500, (gone,), method=method, path=path)
+
+        server.hook = no_file
+        result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        assert [one.code for one in result.problems] == ["plugin-file-missing"]
+        assert result.exit_code == 6
+        assert [one.catalog for one in result.mounts] == ["file_missing", "not_told"]
 
     def test_a_catalog_that_cannot_be_read_is_said(self, server):
         def forbidden(method, path):
@@ -285,6 +324,7 @@ class TestStatus:
         result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
         assert [one.code for one in result.warnings] == ["catalog-not-read"]
         assert result.exit_code == 0
+        assert {one.catalog for one in result.mounts} == {"not_read"}
 
     def test_a_mount_in_full(self, server):
         server.mounts["skyflow/order"]["running_plugin_version"] = "v1.0.0"

@@ -49,7 +49,7 @@ class PluginList:
     def problems(self, directory: Path | None) -> tuple[Problem, ...]:
         """Return what would take a mount down at the next restart."""
         of_files = [
-            _file_problem(one, directory)
+            file_problem(one, directory)
             for one in self.catalog
             if one.state not in (FileState.UNCHECKED, FileState.OK)
         ]
@@ -143,7 +143,8 @@ def check_launcher(path: Path) -> str:
     return done.stderr.strip()[-400:] or f"it ended with exit code {done.returncode}"
 
 
-def _file_problem(one: CatalogFile, directory: Path | None) -> Problem:
+def file_problem(one: CatalogFile, directory: Path | None = None) -> Problem:
+    """Return what is wrong with the file of an entry, looked at in ``directory``, if anywhere."""
     entry = one.entry
     place = directory or "the server's plugin directory"
     said, fix = {

@@ -1,16 +1,23 @@
 """``status``: what is mounted, on which engine, with which credential, and how it does."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from skyflowctl.clock import Clock
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import MountHealth, health_now
-from skyflowctl.operations.plugin_files import running_mounts, running_problems
+from skyflowctl.operations.plugin_files import (
+    CatalogFile,
+    FileState,
+    file_problem,
+    running_mounts,
+    running_problems,
+)
 from skyflowctl.operations.targets import MountRef, discover_mounts
 from skyflowctl.rotation.schedule import config_time, due_reason
+from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
@@ -53,6 +60,8 @@ class MountStatus:
         credential: None when there is none, or it cannot be read.
         revoked: the cut-off that no new credential has ended.
         problem: why its roles and credential could not be read; those then say nothing.
+        catalog: what it runs, held against the catalog: a ``RunningState``, ``file_missing``
+            (of the registered one), ``not_read``; empty: nothing of ours is mounted.
     """
 
     name: str
@@ -65,6 +74,7 @@ class MountStatus:
     credential: CredentialStatus | None = None
     revoked: LiveRevocation | None = None
     problem: Problem | None = None
+    catalog: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +84,33 @@ class StatusResult:
     Args:
         mounts: every one of them.
         forbidden: this login could read no engine at all.
-        warnings: mounts that run another file than the catalog's, or that it was not read.
+        warnings: the catalog was not read.
+        faults: mounts that cannot start again as they run: they are down after a restart.
     """
 
     mounts: tuple[MountStatus, ...]
     forbidden: bool = False
     warnings: tuple[Problem, ...] = ()
+    faults: tuple[Problem, ...] = ()
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def unread(self) -> tuple[Problem, ...]:
         """Why mounts could not be read."""
         return tuple(one.problem for one in self.mounts if one.problem)
 
     @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be read, and what would not start again."""
+        return (*self.unread, *self.faults)
+
+    @property
     def exit_code(self) -> ExitCode:
-        """0 when every mount could be read, 4 when none was permitted, else 3."""
+        """4 when no mount was permitted, 3 when one was not read, 6 on a fault, else 0."""
         if self.forbidden:
             return ExitCode.NOT_PERMITTED
-        return ExitCode.PARTIAL if self.problems else ExitCode.OK
+        if self.unread:
+            return ExitCode.PARTIAL
+        return ExitCode.UNHEALTHY if self.faults else ExitCode.OK
 
 
 def status(
@@ -104,7 +123,7 @@ def status(
     parallelism: int = 8,
     deadline: float | None = None,
 ) -> StatusResult:
-    """Return the status of each mount, in 3 + 3N requests.
+    """Return the status of each mount, in 3 + 3N requests and one for each version.
 
     A mount that does not answer for its health is not asked for more: it is unreachable,
     and the others are told all the same.
@@ -128,32 +147,57 @@ def status(
     rows = health_now(gateway, mounts, parallelism=parallelism, deadline=deadline)
     answering = [row.path for row in rows if row.state != "unreachable"]
     live = gateway.read_live_state(answering, plugin_name, parallelism=parallelism)
+    running = [live.mounts[path] for path in paths if path in live.mounts]
+    checks = _against_catalog(gateway, plugin_name, running)
     now = clock.now()
     found = tuple(
-        _one(mount, row, live, plugin_name, now) for mount, row in zip(mounts, rows, strict=True)
+        replace(_one(mount, row, live, plugin_name, now), catalog=checks.states.get(mount.path, ""))
+        for mount, row in zip(mounts, rows, strict=True)
     )
-    running = [live.mounts[path] for path in paths if path in live.mounts]
     forbidden = live.all_forbidden and len(answering) == len(rows)
-    return StatusResult(found, forbidden, _against_catalog(gateway, plugin_name, running))
+    return StatusResult(found, forbidden, checks.warnings, checks.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _CatalogChecks:
+    """What mounts run, held against the catalog: a state by path, and what is wrong."""
+
+    states: Mapping[str, str]
+    faults: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 def _against_catalog(
     gateway: Gateway, plugin_name: str, mounts: Sequence[LiveMount]
-) -> tuple[Problem, ...]:
-    if not any(one.type == plugin_name for one in mounts):
-        return ()
+) -> _CatalogChecks:
+    """Compare in one request, and one for each version that runs."""
+    ours = [one for one in mounts if one.type == plugin_name]
+    if not ours:
+        return _CatalogChecks({})
+    versions = {one.running_plugin_version for one in ours}
     try:
         entries = gateway.catalog.list()
+        used = [one for one in entries if one.name == plugin_name and one.version in versions]
+        read = [completed(gateway.catalog, one) for one in used]
     except VaultError as error:
-        return (
-            Problem(
-                "catalog-not-read",
-                "the plugin catalog could not be read: what runs is not compared with it",
-                error.problems[0].summary,
-                "give this login read on sys/plugins/catalog",
-            ),
-        )
-    return running_problems(running_mounts(mounts, plugin_name, entries))
+        return _CatalogChecks({one.path: "not_read" for one in ours}, (), (_not_read(error),))
+    running = running_mounts(ours, plugin_name, entries)
+    gone = {one.version for one in read if one.file_missing}
+    states = {
+        one.path: "file_missing" if not one.fault and one.version in gone else str(one.state)
+        for one in running
+    }
+    files = [CatalogFile(one, FileState.MISSING) for one in read if one.file_missing]
+    return _CatalogChecks(states, (*running_problems(running), *map(file_problem, files)))
+
+
+def _not_read(error: VaultError) -> Problem:
+    return Problem(
+        "catalog-not-read",
+        "the plugin catalog could not be read: what runs is not compared with it",
+        error.problems[0].summary,
+        "give this login read on sys/plugins/catalog and sys/plugins/catalog/secret/*",
+    )
 
 
 def _one(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
-from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -32,7 +32,13 @@ _NO_KEY: dict[str, Any] = {"key_id": "", "age_seconds": None, "expires_at": "", 
         ("skyflowctl status order", "one mount"),
         ("skyflowctl status -o json | jq '.data.mounts[] | select(.credential.due)'", "due keys"),
     ],
-    exits=[ExitCode.PARTIAL, ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    exits=[
+        ExitCode.PARTIAL,
+        ExitCode.NOT_PERMITTED,
+        ExitCode.UNHEALTHY,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
 )
 def status(
     target: TargetOptions,
@@ -46,7 +52,9 @@ def status(
     """Show every mount: the engine and its version, health, roles, the live key, its age, and
     whether it is due by the manifest's rotation rule. The engine mints for every role, as
     for 'health'. A mount that cannot be read is shown as ?, and one that does not answer within
-    --deadline as unreachable; both are exit 3. If nothing may be read, it is exit 4."""
+    --deadline as unreachable; both are exit 3. If nothing may be read, it is exit 4. A
+    mount that would not start again is exit 6: it runs a file other than the registered one, or
+    that file is missing."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE
@@ -81,6 +89,7 @@ def _json(one: "MountStatus") -> dict[str, Any]:
             "version": one.engine_version,
             "api": one.api.name if one.api else None,
             "missing": list(one.api.missing) if one.api else [],
+            "catalog": one.catalog or None,
         },
         "health": one.health,
         **({"revoked": asdict(one.revoked)} if one.revoked else {}),
@@ -95,7 +104,7 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         [
             one["name"],
             one["path"],
-            one["engine"]["version"] + ("*" if one["engine"]["missing"] else ""),
+            _engine(one["engine"]),
             Styled(one["health"], _STYLES.get(one["health"], "bold red")),
             *(["?"] * 4 if one["unread"] else _contents(one)),
         ]
@@ -107,6 +116,8 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
         for one in result.data["mounts"]:
             basic = bool(one["engine"]["missing"])
             cut_off_note(one["name"], one.get("revoked"), terminal, basic=basic)
+        if any(one["engine"]["catalog"] not in _SOUND for one in result.data["mounts"]):
+            terminal.note("! it would not start again: 'skyflowctl plugin list' compares files")
         unwell = sum(one["health"] != "ok" for one in result.data["mounts"])
         if unwell:
             terminal.note(f"{counted(unwell, 'mount')} not ok: 'skyflowctl health' says why")
@@ -120,6 +131,15 @@ def _view(result: CommandResult, terminal: Terminal) -> None:
 
 
 _STYLES = {"ok": "green", "unproven": "bold yellow"}
+
+
+_SOUND = (None, "ok", "not_told", "not_read")
+
+
+def _engine(engine: dict[str, Any]) -> Piece:
+    """Return the version that runs: ``*`` has the basic API, ``!`` would not start again."""
+    version = engine["version"] + ("*" if engine["missing"] else "")
+    return version if engine["catalog"] in _SOUND else Styled(f"{version}!", "bold red")
 
 
 def _contents(one: dict[str, Any]) -> list[Any]:
