@@ -18,6 +18,7 @@ from skyflowctl.errors import (
     UnreachableError,
     UsageError,
 )
+from skyflowctl.retry import Backoff
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.keys import public_pem, read_private_key
@@ -46,7 +47,7 @@ def api(emulator):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(management_client, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(management_client, "_BACKOFF", Backoff(0.01, 0.08))
 
 
 def ids(api, client_id):

@@ -14,6 +14,7 @@ import psutil
 
 from skyflowctl.devstack.state import ProcessRecord
 from skyflowctl.private_files import open_private
+from skyflowctl.retry import retry
 
 # psutil derives start times from boot time and clock ticks (10 ms).
 _SAME_START_SECONDS = 0.05
@@ -84,13 +85,14 @@ def wait_until(
 ) -> bool:
     """Poll ``ready`` until it is true; False when the time is up or ``alive`` is not."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if ready():
-            return True
-        if not alive():
+
+    def on_wait(_tries: int) -> bool:
+        if not alive() or time.monotonic() >= deadline:
             return False
         time.sleep(pause)
-    return False
+        return True
+
+    return retry(ready, bool, on_wait)
 
 
 def _signal(send: Callable[[], None]) -> None:

@@ -8,15 +8,12 @@ from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
 from skyflowctl.executor.problems import unforeseen
 from skyflowctl.manifest.model import Mount
+from skyflowctl.retry import is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, BadRequestError, NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
-
-# What the token service answers when it is not itself: no word about the role.
-_TOO_MANY = 429
-_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ def verified_roles(
             yield VerifiedRole(mount.name, role, "ok")
         elif token_uri_refused(proof.message):
             yield VerifiedRole(mount.name, role, "refused", _not_asked(mount, role, proof))
-        elif proof.status in {0, _TOO_MANY} or proof.status >= _SERVER_ERROR:
+        elif is_transient(proof.status):
             yield _unproven(mount, role, proof.message or f"status {proof.status}", fix)
         else:
             yield VerifiedRole(mount.name, role, "refused", _refused(mount, role, proof))

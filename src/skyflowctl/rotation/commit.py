@@ -11,7 +11,7 @@ from skyflowctl.rotation.intent import reason_of, renew
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.restore import end_superseded, roll_back
-from skyflowctl.rotation.retry import is_transient, retry
+from skyflowctl.rotation.retry import retry_transient
 from skyflowctl.rotation.session import RotationAborted, RotationSession, on_failure
 from skyflowctl.vault.errors import ConflictError, GuardedError, VaultError
 from skyflowctl.vault.live import LiveConfig, LiveRotation
@@ -132,7 +132,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
     """Commit; a commit that nobody answers leaves the proved credential live, and open."""
     with session.step(StepName.COMMIT) as found:
         try:
-            done = retry(
+            done = retry_transient(
                 session,
                 lambda: session.gateway.commit_rotation(session.path, written.id),
                 "the commit",
@@ -140,7 +140,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
         except (ConflictError, GuardedError) as error:
             done = _committed_already(session, written, error)
         except VaultError as error:
-            if not is_transient(error):
+            if not error.transient:
                 raise
             live = f"the new key {written.to_key}"
             problem = words.rotation_unfinished(session.path, reason_of(error), live)

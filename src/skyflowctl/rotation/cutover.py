@@ -12,7 +12,7 @@ from skyflowctl.errors import (
 from skyflowctl.rotation import messages as words
 from skyflowctl.rotation.intent import PendingRotation, lost_race, reason_of, record_intent
 from skyflowctl.rotation.model import NewCredential, Result, StepName
-from skyflowctl.rotation.retry import retry
+from skyflowctl.rotation.retry import retry_transient
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.vault.errors import (
     ConflictError,
@@ -133,7 +133,7 @@ def _take_over_approved(session: RotationSession, attempt: PendingRotation, vers
     Only a write without a secret can wait for an approval, and it names its sender's rotation.
     """
     try:
-        live = retry(session, session.look, "which rotation wrote it")
+        live = retry_transient(session, session.look, "which rotation wrote it")
     except SkyflowctlError as blind:
         raise _unknown(session, blind) from blind
     known = live.rotation
@@ -148,7 +148,9 @@ def _settled(
     """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
-        live = retry(session, lambda: _looked(session, attempt, sure), "whether it was written")
+        live = retry_transient(
+            session, lambda: _looked(session, attempt, sure), "whether it was written"
+        )
     except SkyflowctlError as blind:
         # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
         if sure:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from skyflowctl.retry import is_transient
 from skyflowctl.vault import nodes as vault_nodes
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -183,7 +184,7 @@ def _judged(report: VerifyReport, expected: Expectation, *, certain: bool) -> No
 
 def _of_roles(failed: Mapping[str, RoleProof]) -> NodeFinding:
     """A token service that refuses will go on refusing; one that is unwell may recover."""
-    unwell = all(proof.status in {0, 429} or proof.status >= 500 for proof in failed.values())
+    unwell = all(is_transient(proof.status) for proof in failed.values())
     name, proof = next(iter(failed.items()))
     said = proof.message or "no answer from the token service"
     return NodeFinding(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.retry import Backoff
 from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
 from skyflowctl.rotation.ports import Dependencies
 
 IN_A_ROW = 5
 """So many right answers, half a second apart, stand for one of known age."""
 _POLL_PAUSE = 0.5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_BACKOFF = Backoff(first=0.05, longest=1.0)
 _NOES = 3
 
 
@@ -133,4 +134,4 @@ class _Streak:
         """Seconds until the next question: growing ones, or steady ones for a poll."""
         if found.state is NodeState.UNSURE:
             return _POLL_PAUSE
-        return min(_FIRST_PAUSE * 2.0 ** min(self.tries - 1, 10), _LONGEST_PAUSE)
+        return _BACKOFF.pause(self.tries)

@@ -9,7 +9,7 @@ from skyflowctl.rotation.cutover import CutOver, is_open
 from skyflowctl.rotation.intent import close, reason_of
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.retry import retry
+from skyflowctl.rotation.retry import retry_transient
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.vault.errors import ConflictError
@@ -63,7 +63,7 @@ def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem
     """Make the credential live again; ``problems`` say why, in an abort too."""
     with session.step(StepName.ROLLBACK) as found:
         try:
-            done = retry(
+            done = retry_transient(
                 session,
                 lambda: session.gateway.rollback_config(
                     session.path,

@@ -1,14 +1,12 @@
 """Whether a mount serves: its live credential mints for at least one role."""
 
-import re
 from enum import Enum, auto
 
+from skyflowctl.retry import is_transient
 from skyflowctl.vault.errors import BadRequestError, NotFoundError, TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.responses import RoleProof, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
-
-_PASSING = re.compile(r"token service refused: (429|5\d\d)\b")
 
 
 class Serving(Enum):
@@ -79,12 +77,7 @@ def _of_creds(gateway: Gateway, path: str) -> Serving:
 
 
 def _of_failure(error: TokenServiceFailedError) -> Serving:
-    return Serving.NO_ANSWER if is_recoverable(error) else Serving.NO
-
-
-def is_recoverable(error: TokenServiceFailedError) -> bool:
-    """Whether the token service did not judge the credential: no answer, 429, 5xx."""
-    return not error.refused or any(_PASSING.search(text) for text in error.messages)
+    return Serving.NO_ANSWER if error.transient else Serving.NO
 
 
 def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
@@ -96,8 +89,8 @@ def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
 
 
 def is_inconclusive(proof: RoleProof) -> bool:
-    """Whether a failed mint says nothing about the credential: no answer, 429, 5xx."""
-    return not proof.ok and (proof.status in {0, 429} or proof.status >= 500)
+    """Whether a failed mint says nothing about the credential: the failure is transient."""
+    return not proof.ok and is_transient(proof.status)
 
 
 def broken_roles(gateway: Gateway, path: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from skyflowctl.retry import TOO_MANY_REQUESTS, retry, retry_after
 from skyflowctl.vault.call import OutgoingRequest, Try
 from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for, server_texts
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers, not_a_server
@@ -16,7 +17,6 @@ from skyflowctl.vault.retry_rules import (
     RetryBudget,
     classify,
     may_be_election,
-    retry_after,
 )
 from skyflowctl.vault.server_state import is_health
 from skyflowctl.vault.target import Target
@@ -60,12 +60,12 @@ class AnswerReader:
             return Try(Disposition.PENDING if waits else verdict, reply=reply)
         error = self._error(answer, texts)
         # A node asked alone that lags behind says so in 429 without a text.
-        if self._local and answer.status == 429 and not texts:
+        if self._local and answer.status == TOO_MANY_REQUESTS and not texts:
             return Try(Disposition.FINAL, error)
         return Try(
             verdict,
             error,
-            asked_pause=retry_after(answer.headers),
+            asked_pause=retry_after(answer.headers.get("retry-after", "")),
             limited=verdict is Disposition.UNKNOWN and not may_be_election(answer.status, texts),
         )
 
@@ -83,18 +83,24 @@ class AnswerReader:
         Raises:
             NotAServerError: something else answers.
         """
-        patience = RetryBudget(math.inf, 0, self._target.max_retries)
-        while True:
-            patience.tries += 1
-            answer = self._ask_health(address)
-            if answer is None:
-                return None
-            if is_the_servers(answer):
-                self.server_was_seen = True
-                return answer
-            if not (answer.transient and patience.tries_left(limited=True)):
+        budget = RetryBudget(math.inf, 0, self._target.max_retries)
+
+        def final(answer: ServerAnswer | None) -> bool:
+            return answer is None or bool(is_the_servers(answer)) or not answer.transient
+
+        def on_wait(tries: int) -> bool:
+            budget.tries = tries
+            allowed = budget.tries_left(limited=True)
+            if allowed:
+                sleep(budget.pause(None))
+            return allowed
+
+        answer = retry(lambda: self._ask_health(address), final, on_wait)
+        if answer is not None:
+            if not is_the_servers(answer):
                 raise not_a_server(answer, address)
-            sleep(patience.pause(None))
+            self.server_was_seen = True
+        return answer
 
     def is_the_servers(self, answer: ServerAnswer, address: str) -> bool:
         """Tell whether a server of ours gave this answer.
@@ -112,9 +118,10 @@ class AnswerReader:
         """Say who answered. A proxy may have passed the request on before it failed."""
         error = not_a_server(answer, address)
         if answer.transient:
-            verdict = Disposition.NOT_APPLIED if answer.status == 429 else Disposition.UNKNOWN
+            limited = answer.status == TOO_MANY_REQUESTS
+            verdict = Disposition.NOT_APPLIED if limited else Disposition.UNKNOWN
             waits = self.server_was_seen and not self._local
-            pause = retry_after(answer.headers) if waits else None
+            pause = retry_after(answer.headers.get("retry-after", "")) if waits else None
             return Try(verdict, error, asked_pause=pause, limited=not waits)
         passed_on = not call.idempotent and not 400 <= answer.status < 500
         return Try(Disposition.UNKNOWN if passed_on else Disposition.FINAL, error)

@@ -16,7 +16,7 @@ from urllib3.exceptions import (
     ProtocolError,
 )
 
-_MAY_PASS = frozenset({502, 503, 504})
+from skyflowctl.retry import is_gateway_failure
 
 
 class NotSentError(Exception):
@@ -106,7 +106,7 @@ def _proxy_failed(error: Exception) -> NotSentError:
         )
     return NotSentError(
         f"the proxy on the way answered {status}, and did not connect",
-        lasting=status not in _MAY_PASS,
+        lasting=not is_gateway_failure(status),
         fix=_CHECK_PROXY,
         foreign=True,
     )

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from skyflowctl import errors
+from skyflowctl.retry import NO_ANSWER, TOO_MANY_REQUESTS, is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused
 
 _MAX_TEXT = 500
 _REFUSED = 502
+_TOKEN_SERVICE_STATUS = re.compile(r"token service refused: (\d{3})\b")
 _ENGINE_PATH = re.compile(r"/(?:config|creds|health|roles)(?:/|$)")
 
 
@@ -48,6 +50,11 @@ class VaultError(errors.SkyflowctlError):
         self.method = method
         self.path = path
         self.request_id = request_id
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may get another answer a little later."""
+        return self.status != NO_ANSWER and is_transient(self.status)
 
     def says(self, text: str) -> bool:
         """Whether one of the server's texts contains this one."""
@@ -169,6 +176,12 @@ class TokenServiceFailedError(VaultError, errors.UnhealthyError):
         """True when the token service answered and said no; False when it did not answer."""
         return self.status == _REFUSED
 
+    @property
+    def transient(self) -> bool:
+        """Whether the token service did not judge the credential: no answer, 429, 5xx."""
+        answered = (_TOKEN_SERVICE_STATUS.search(text) for text in self.messages)
+        return not self.refused or any(is_transient(int(one[1])) for one in answered if one)
+
 
 class TokenUriRefusedError(TokenServiceFailedError):
     """503 of the engine itself: the credential's tokenURI is not one that it may ask."""
@@ -185,6 +198,7 @@ class ServerUnreachableError(VaultError, errors.UnreachableError):
     """No answer in time, and surely nothing was done."""
 
     default_code = "unreachable"
+    transient = True
 
 
 class OutcomeUnknownError(ServerUnreachableError):
@@ -197,6 +211,7 @@ class SealedError(VaultError, errors.UnreachableError):
     """The server is sealed or not initialised."""
 
     default_code = "sealed"
+    transient = True
 
 
 class UninitializedError(SealedError):
@@ -357,7 +372,7 @@ _KINDS: dict[int, type[VaultError]] = {
     401: ForbiddenError,
     403: ForbiddenError,
     409: ConflictError,
-    429: BusyError,
+    TOO_MANY_REQUESTS: BusyError,
 }
 _SUMMARIES: dict[type[VaultError], str] = {
     ForbiddenError: "not permitted",

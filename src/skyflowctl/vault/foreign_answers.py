@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from skyflowctl.retry import TOO_MANY_REQUESTS, is_gateway_failure
 from skyflowctl.vault.errors import NotAServerError, server_texts
 from skyflowctl.vault.server_state import is_health
 
@@ -27,7 +28,6 @@ _OWN_TEXTS = re.compile(
 _TLS_PORT = re.compile(
     rb"HTTP request to an HTTPS|plain HTTP (?:request )?(?:was sent )?to", re.IGNORECASE
 )
-_TRANSIENT = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ServerAnswer:
     @property
     def transient(self) -> bool:
         """Whether a proxy says by this status that the server may be back soon."""
-        return self.status in _TRANSIENT
+        return self.status == TOO_MANY_REQUESTS or is_gateway_failure(self.status)
 
 
 def is_the_servers(answer: ServerAnswer) -> bool | None:

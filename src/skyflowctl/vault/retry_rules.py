@@ -5,12 +5,13 @@ stepped down; a redirect, a closed connection and ``leadership lost`` were each 
 writes that had been applied.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+from skyflowctl.retry import TOO_MANY_REQUESTS, Backoff
+
+_BACKOFF = Backoff(first=0.05, longest=1.0)
+_PRECONDITION_FAILED = 412
 _DEFAULT_RETRIES = 2
 _REDIRECT_PATIENCE = 10.0
 
@@ -39,7 +40,9 @@ def classify(status: int, texts: tuple[str, ...]) -> Disposition:
         return Disposition.DONE
     if status < 400:
         return Disposition.REDIRECT
-    if status in {412, 429} or any(known in text for known in _NO_LEADER):
+    if status in {_PRECONDITION_FAILED, TOO_MANY_REQUESTS} or any(
+        known in text for known in _NO_LEADER
+    ):
         return Disposition.NOT_APPLIED
     if status < 500 or status == 501 or _engine_or_namespace(status, text):
         return Disposition.FINAL
@@ -57,12 +60,6 @@ def _engine_or_namespace(status: int, text: str) -> bool:
 def may_be_election(status: int, texts: tuple[str, ...]) -> bool:
     """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
     return status in {502, 504} or any("leadership lost" in text for text in texts)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for; None without a number."""
-    text = headers.get("retry-after", "")
-    return float(text) if text.isdigit() else None
 
 
 @dataclass(slots=True)
@@ -91,9 +88,8 @@ class RetryBudget:
         if asked is not None:
             return asked
         if self.max_retries is not None:
-            return _LONGEST_PAUSE
-        grown = _FIRST_PAUSE * 2.0 ** min(self.tries - 1, 10)
-        return min(grown, _LONGEST_PAUSE)
+            return _BACKOFF.longest
+        return _BACKOFF.pause(self.tries)
 
     def allows(self, now: float, pause: float) -> bool:
         """Whether there is time for one more try after this pause."""

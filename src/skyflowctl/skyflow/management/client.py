@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from skyflowctl.retry import Backoff, is_transient, retry_after
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.connect import ConnectFailedError, open_connection
 from skyflowctl.skyflow.http.connection import ConnectionBrokenError, HttpAnswer
@@ -19,9 +20,8 @@ from skyflowctl.skyflow.http.proxies import proxy_for
 from skyflowctl.version import __version__
 
 _ATTEMPTS = 4
-_FIRST_PAUSE = 0.25
+_BACKOFF = Backoff(first=0.25, longest=2.0)
 _ATTEMPT_SECONDS = 10.0
-_PASSING = frozenset({429, 500, 502, 503, 504})
 
 
 class RequestNotSentError(Exception):
@@ -91,11 +91,11 @@ class ManagementClient:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.deadline
         for attempt in range(1, _ATTEMPTS + 1):
-            pause = _FIRST_PAUSE * 2 ** (attempt - 1)
+            pause = _BACKOFF.pause(attempt)
             last = attempt == _ATTEMPTS
             try:
                 answer = await self._send(call, self._span(call, end - loop.time()))
-                pause = max(pause, _retry_after(answer))
+                pause = max(pause, retry_after(answer.header(b"retry-after")) or 0.0)
                 if last or not _worth_another_try(call, answer) or loop.time() + pause >= end:
                     return answer
             except RequestNotSentError as error:
@@ -149,10 +149,4 @@ class ManagementClient:
 
 
 def _worth_another_try(call: ManagementCall, answer: HttpAnswer) -> bool:
-    return call.repeatable and answer.status in _PASSING
-
-
-def _retry_after(answer: HttpAnswer) -> float:
-    """Return the seconds that a Retry-After header asks for; a date is not looked at."""
-    text = answer.header(b"retry-after").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
+    return call.repeatable and is_transient(answer.status)

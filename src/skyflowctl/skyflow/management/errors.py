@@ -10,6 +10,7 @@ from skyflowctl.errors import (
     SkyflowctlError,
     UnreachableError,
 )
+from skyflowctl.retry import TOO_MANY_REQUESTS
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.answers import request_id_of, service_words
 from skyflowctl.skyflow.http.connection import HttpAnswer
@@ -45,7 +46,7 @@ class ManagementErrors:
             401: self._unauthenticated,
             403: self._forbidden,
             404: self._unknown,
-            429: self._busy,
+            TOO_MANY_REQUESTS: self._busy,
         }
         if answer.status in makers:
             return makers[answer.status](why)

@@ -1,0 +1,63 @@
+"""The one place that says which failures are transient and how long to wait before a retry.
+
+What a server's answer says about a write is in :mod:`skyflowctl.vault.retry_rules`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+NO_ANSWER = 0
+TOO_MANY_REQUESTS = 429
+_GATEWAY_FAILURES = frozenset({502, 503, 504})
+_MAX_DOUBLINGS = 64
+
+
+def is_transient(status: int) -> bool:
+    """Whether the same request may get another answer later: none came, 429, or 5xx."""
+    return status in {NO_ANSWER, TOO_MANY_REQUESTS} or status >= 500
+
+
+def is_gateway_failure(status: int) -> bool:
+    """Whether a proxy or load balancer says that the service behind it does not answer."""
+    return status in _GATEWAY_FAILURES
+
+
+def retry_after(header: str) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for; None if it is no number."""
+    text = header.strip()
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Growing pauses between tries, in seconds.
+
+    Args:
+        first: after the first try.
+        longest: never more.
+        factor: how much longer each pause is than the one before it.
+    """
+
+    first: float
+    longest: float
+    factor: float = 2.0
+
+    def pause(self, tries: int) -> float:
+        """Return the seconds to wait after so many tries."""
+        return min(self.first * self.factor ** min(tries - 1, _MAX_DOUBLINGS), self.longest)
+
+
+def retry(call: Callable[[], T], until: Callable[[T], bool], on_wait: Callable[[int], bool]) -> T:
+    """Call until a result is final or no more tries are allowed; return the last result.
+
+    Args:
+        call: may be done more than once.
+        until: whether a result is final.
+        on_wait: takes the number of tries so far, waits; False: no more tries.
+    """
+    tries = 1
+    while not until(result := call()) and on_wait(tries):
+        tries += 1
+    return result

@@ -1,0 +1,54 @@
+"""What is decided in one place is written in no other: transient failures, threads."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skyflowctl
+
+SOURCE = Path(skyflowctl.__file__).parent
+TREES = {
+    str(file.relative_to(SOURCE)): ast.parse(file.read_text())
+    for file in sorted(SOURCE.rglob("*.py"))
+}
+ANSWERS_WITH_IT = "skyflow/emulator/"
+"""The emulator plays Skyflow, which sends the status; it decides nothing."""
+
+
+def numbers(tree: ast.Module) -> set[int]:
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is int
+    }
+
+
+def imported(tree: ast.Module) -> set[str]:
+    return {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "places"),
+    [
+        # sys/health answers a standby with 429: there it is a state, no failure.
+        (429, {"retry.py", "vault/server_state.py"}),
+        (504, {"retry.py", "vault/retry_rules.py"}),
+    ],
+)
+def test_a_transient_status_is_named_where_it_is_decided(status, places):
+    named = {name for name, tree in TREES.items() if status in numbers(tree)}
+    assert {name for name in named if not name.startswith(ANSWERS_WITH_IT)} == places
+
+
+def test_threads_for_requests_are_made_by_concurrency_alone():
+    makers = {"ThreadPoolExecutor", "ProcessPoolExecutor"}
+    assert [name for name, tree in TREES.items() if imported(tree) & makers] == []
+    assert "Future" in imported(TREES["concurrency.py"])
