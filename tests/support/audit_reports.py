@@ -299,7 +299,7 @@ def _unusual() -> tuple[Unusual, ...]:
     return (
         Unusual(
             UnusualKind.FIRST_SEEN_APP, "skyflow/payment", "payment-support", "crm-sync", "userpass",
-            "first request on this role after 17 days of log; one app asked for this role before",
+            "first request on this role after 17 days of log; one app requested this role before",
             41, 38, at, at + timedelta(hours=5),
         ),
         Unusual(

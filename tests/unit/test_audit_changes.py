@@ -266,7 +266,7 @@ def test_d2_nothing_unusual_is_said_only_of_rules_that_were_applied(tmp_path) ->
     missing = {one["rule"]: one["why"] for one in found["rules_not_applied"]}
     assert "not an audited header" in missing["role-id-changed-by-hand"]
     assert "name the manifest" in missing["undeclared-role"]
-    assert "less than a day, not the 7 days" in missing["first-seen-app"]
+    assert "less than a day, not the required 7 days" in missing["first-seen-app"]
     log = written(tmp_path, "audit.log", story.device())
     text = invoke("audit", "report", log, "--html", str(tmp_path / "r.html")).stdout
     assert "nothing unusual by the rules that were applied" in text

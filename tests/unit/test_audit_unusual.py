@@ -124,7 +124,7 @@ def test_a_new_app_on_a_role_is_told_after_a_week_of_log() -> None:
     assert (found.kind, found.app) == (UnusualKind.FIRST_SEEN_APP, "newcomer")
     assert (found.count, found.granted) == (2, 1)
     assert found.detail == (
-        "first request on this role after 7 days of log; one app asked for this role before"
+        "first request on this role after 7 days of log; one app requested this role before"
     )
 
 
@@ -133,7 +133,7 @@ def test_an_app_that_is_known_from_another_role_is_new_on_this_one() -> None:
     story.creds(approle("orders"), "c", role="order-admin")
     (found,) = told(story).unusual
     assert (found.role, found.app) == ("order-admin", "orders")
-    assert "no app asked for this role before" in found.detail
+    assert "no app requested this role before" in found.detail
 
 
 @pytest.mark.parametrize(("days", "findings"), [(KNOWN_DAYS, 0), (KNOWN_DAYS + 1, 1)])
@@ -158,7 +158,7 @@ def test_the_rules_name_their_figures_and_why_they_were_not_applied() -> None:
     assert f"{KNOWN_DAYS} days" in found[UnusualKind.FIRST_SEEN_APP].text
     habit = f"{HABIT_REQUESTS} requests on {HABIT_DAYS} days"
     assert habit in found[UnusualKind.OUTSIDE_USUAL_HOURS].text
-    assert "cover 2 days, not the 7" in found[UnusualKind.FIRST_SEEN_APP].not_applied
+    assert "cover 2 days, not the required 7" in found[UnusualKind.FIRST_SEEN_APP].not_applied
     applied = {kind for kind, rule in found.items() if not rule.not_applied}
     assert applied == {UnusualKind.ROOT_TOKEN}
     known = dict.fromkeys(("habits", "patterns", "plain", "failures", "declared", "runs"), True)

@@ -531,7 +531,7 @@ def test_a_wildcard_names_who_carries_it():
     (finding,) = found(
         facts(policies={"wide": reading("skyflow/*")}, logins=logins), "creds-wildcards"
     )
-    assert finding.evidence[-1] == "carried by approle role approle/a, 3 x live token t"
+    assert finding.evidence[-1] == "attached to approle role approle/a, 3 x live token t"
 
 
 def test_the_default_policy_must_reach_none():

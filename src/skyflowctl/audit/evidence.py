@@ -161,7 +161,7 @@ class Writing:
             raise UsageError(
                 f"the evidence cannot be written to {self._folder}",
                 why=os_reason(error).lower(),
-                fix="name a folder that can be created, with enough space",
+                fix="name a writable folder with enough space",
                 code="evidence-not-written",
             ) from None
 
@@ -200,8 +200,8 @@ def check_folder(folder: Path) -> None:
     if names is not None and (not names or _is_ours(folder, names)):
         return
     raise RefusedError(
-        f"{folder} holds something else",
-        why="only an empty folder, or one with earlier evidence and nothing else, is replaced",
+        f"{folder} contains other files",
+        why="only an empty folder, or one that contains only earlier evidence, is replaced",
         fix="name a folder that does not exist yet",
         code="evidence-in-the-way",
     )

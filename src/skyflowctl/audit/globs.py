@@ -40,8 +40,8 @@ def _pattern(glob: str) -> re.Pattern[str]:
     if len(glob) > GLOB_MAX:
         raise UsageError(
             f"a pattern has {len(glob)} characters, more than {GLOB_MAX}",
-            why="no name, path or ctx that it could stand for is that long",
-            fix="shorten it, for example by a * in place of its middle",
+            why="no name, path or ctx is that long",
+            fix="shorten it, for example with a * in the middle",
             code="pattern-too-long",
         )
     return re.compile(with_gaps(map(_literal, _STARS.split(glob))), re.DOTALL)

@@ -289,7 +289,7 @@ class Reporter:
     def _limits(self, usage: Sequence[Usage], unusual: int) -> Iterator[Limit]:
         """Tell the limits that were reached."""
         if out := self._requests_left_out:
-            yield Limit("rows", ROWS_MAX, out, f"{out} requests by further apps are not counted")
+            yield Limit("rows", ROWS_MAX, out, f"{out} requests by other apps are not counted")
         if more := sum(each.more_ctx for each in usage):
             detail = f"rows with more distinct ctx than that: {more}"
             yield Limit("distinct-ctx", CTX_MAX, more, detail)

@@ -131,7 +131,7 @@ def open_sources(
         raise UsageError(
             "- is given twice",
             why="standard input can be read only once",
-            fix="give - once, and the other logs as files",
+            fix="give - once, and name the other logs as files",
         )
     files: dict[tuple[int, int] | str, LogFile] = {}
     for pattern in patterns:
@@ -156,7 +156,7 @@ def _named(pattern: str) -> list[LogFile]:
         if not found:
             raise UsageError(
                 f"no file matches {path}",
-                why="the pattern names no file on this machine",
+                why="the pattern matches no file on this machine",
                 fix="check the folder and the pattern, for example with ls",
             )
         return [_checked(each, node) for each in found]

@@ -153,7 +153,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInputError:
     """
     what, fix = known_format(head) or (_told_by_text(head), _FIX)
     return InvalidInputError(
-        f"{name} is not an audit log: none of it could be read",
+        f"{name} is not an audit log: no line could be read",
         why=what,
         fix=fix.format(name=name),
         code="no-audit-log-file",

@@ -155,8 +155,8 @@ def first_seen_detail(days: int, others: int) -> str:
         days: of log before its first request.
         others: apps that asked for this role before.
     """
-    role = {0: "no app asked for this role before", 1: "one app asked for this role before"}
-    before = role.get(others, f"{others} apps asked for this role before")
+    role = {0: "no app requested this role before", 1: "one app requested this role before"}
+    before = role.get(others, f"{others} apps requested this role before")
     return f"first request on this role after {days} days of log; {before}"
 
 
@@ -260,13 +260,12 @@ _RULES = {
         "before it"
     ),
     UnusualKind.CTX_OUTSIDE_PATTERN: (
-        "a ctx that can be read and does not match the role's current pattern; hashed ones cannot "
-        "be judged"
+        "a plain ctx that does not match the role's current pattern; hashed values cannot be judged"
     ),
     UnusualKind.OUTSIDE_USUAL_HOURS: (
         f"an hour of the day (UTC) that, with the hours before and after it, has less than "
-        f"{RARE_PERCENT} % of what the app asked of the role on earlier days, if these are at "
-        f"least {HABIT_REQUESTS} requests on {HABIT_DAYS} days"
+        f"{RARE_PERCENT} % of the app's requests for the role on earlier days, if these "
+        f"are at least {HABIT_REQUESTS} requests on {HABIT_DAYS} days"
     ),
 }
 
@@ -289,14 +288,14 @@ def _missing(grounds: Grounds) -> Iterator[tuple[UnusualKind, str]]:
         yield UnusualKind.FAILURE_JUMP, f"no mount has {JUMP_BASE} earlier requests to compare"
     if grounds.days is None or grounds.days < KNOWN_DAYS:
         covered = f"the logs cover {_days(grounds.days)}"
-        yield UnusualKind.FIRST_SEEN_APP, f"{covered}, not the {KNOWN_DAYS} days that it takes"
+        yield UnusualKind.FIRST_SEEN_APP, f"{covered}, not the required {KNOWN_DAYS} days"
     if not grounds.patterns:
         yield UnusualKind.CTX_OUTSIDE_PATTERN, f"the roles' patterns are not known: {how}"
     elif not grounds.plain:
         why = "no readable ctx of a role with a pattern is in the logs"
         yield UnusualKind.CTX_OUTSIDE_PATTERN, why
     if not grounds.habits:
-        why = f"no app asked for a role {HABIT_REQUESTS} times on {HABIT_DAYS} earlier days"
+        why = f"no app requested a role {HABIT_REQUESTS} times on {HABIT_DAYS} earlier days"
         yield UnusualKind.OUTSIDE_USUAL_HOURS, why
 
 

@@ -37,8 +37,8 @@ def parse_days(text: str, flag: str, now: datetime) -> timedelta:
     except (ValueError, OverflowError):
         pass
     raise UsageError(
-        f"{flag} is not a span of time",
-        why="it must be a number of days or a span with units, and more than zero",
+        f"{flag} is not a duration",
+        why="it must be a number of days, or a duration with units, and more than zero",
         fix=f"for example {flag} 90, or {flag} 36h",
     )
 
@@ -51,17 +51,17 @@ def is_span(text: str) -> bool:
 def _moment(text: str, now: datetime, flag: str, whole_day: timedelta) -> datetime:
     if not text.strip():
         raise UsageError(
-            f"{flag} names no time: it is empty",
+            f"{flag} is empty",
             why="an unset shell variable becomes an empty argument",
-            fix=f"set the variable, or leave {flag} out to ask without it",
+            fix=f"set the variable, or leave {flag} out",
             code="empty-time",
         )
     try:
         return _read(text, now, whole_day)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{flag} names no time",
-            why="it must be a day, a time with its zone (RFC 3339), or a span back from now",
+            f"{flag} is not a time",
+            why="it must be a day, a time with a zone (RFC 3339), or a duration before now",
             fix=f"for example {flag} 2026-11-22, {flag} 2026-11-22T18:00:00Z or {flag} 24h",
         ) from None
 

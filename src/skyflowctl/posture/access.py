@@ -122,10 +122,10 @@ def _default(opened: Sequence[str]) -> Finding:
         "creds-wildcards",
         Severity.CRITICAL,
         FindingSubject("policy", "default"),
-        f"everybody who logs in can read tokens of {counted(len(opened), 'role')}",
+        f"every login can read tokens of {counted(len(opened), 'role')}",
         "nearly every token has the policy default",
         (listed(opened),),
-        "take these paths out of it: bao policy write default FILE",
+        "remove these paths from it: bao policy write default FILE",
     )
 
 
@@ -145,7 +145,7 @@ def _wildcard(name: str, globs: Sequence[tuple[PathRule, list[str]]], facts: Fac
         + (", with sudo" if sudo else ""),
         "one login with it gives access to the data behind all of them"
         if len(paths) > 1
-        else "it will reach every role that is added there",
+        else "it also covers every role that is added later",
         (
             *(f'path "{rule.text}" {{ capabilities = {_caps(rule)} }}' for rule, _ in globs),
             _carriers(name, facts),
@@ -162,8 +162,8 @@ def _carriers(name: str, facts: Facts) -> str:
     found = facts.logins.found if facts.logins else ()
     carriers = [login for login in found if name in login.policies]
     if not carriers:
-        return "no login that could be read carries it"
-    return f"carried by {_together(carriers)}"
+        return "no login that could be read has it"
+    return f"attached to {_together(carriers)}"
 
 
 def _templated(name: str, paths: Sequence[str]) -> Finding:
@@ -172,9 +172,9 @@ def _templated(name: str, paths: Sequence[str]) -> Finding:
         Severity.LOW,
         FindingSubject("policy", name),
         f"the policy {name} may reach tokens through a template",
-        "what it reaches depends on the caller's identity, and is not computed here",
+        "what it grants depends on the caller's identity and is not computed here",
         (f"at most {listed(paths)}",),
-        "make sure that nobody can choose the name that is filled in",
+        "make sure that callers cannot choose the name that is filled in",
     )
 
 
@@ -182,14 +182,14 @@ CHECKS = (
     Check(
         "creds-readers",
         "roles that too many logins can read",
-        "Few logins have policies that together let them read a role's tokens.",
+        "Only a few logins have policies that allow reading a role's tokens.",
         readers,
         of_mounts=True,
     ),
     Check(
         "creds-wildcards",
         "wildcards over creds paths",
-        "Policies name the roles whose tokens they open, one by one.",
+        "Policies name each role without wildcards.",
         wildcards,
         of_mounts=True,
     ),

@@ -34,8 +34,8 @@ def check_audit_devices(facts: Facts) -> Iterator[Finding]:
             "audit-devices",
             Severity.CRITICAL,
             SERVER,
-            "no request is recorded: no audit device keeps anything",
-            "nobody can tell who asked for which token, now or later",
+            "no request is recorded: no audit device stores anything",
+            "there is no record of who requested which token",
             seen,
             _ADD_DEVICE,
         )
@@ -72,7 +72,7 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
                 "audit-raw",
                 Severity.CRITICAL,
                 subject,
-                f"the audit device {device.path} writes every secret in clear",
+                f"the audit device {device.path} writes every secret in plain text",
                 "anyone who reads the log can read tokens and credentials",
                 (f"{device.path} has log_raw=true",),
                 "declare it again under another name without log_raw, remove this one, destroy "
@@ -83,8 +83,8 @@ def audit_raw(facts: Facts) -> Iterator[Finding]:
                 "audit-raw",
                 Severity.LOW,
                 subject,
-                f"the audit device {device.path} writes token accessors in clear",
-                "an accessor is enough to look up and revoke a token, for a login that may",
+                f"the audit device {device.path} writes token accessors in plain text",
+                "a permitted login can look up and revoke a token by its accessor",
                 (f"{device.path} has hmac_accessor=false",),
                 "declare it again without hmac_accessor, unless something relies on it",
             )
@@ -109,7 +109,7 @@ def _ctx(one: MountFacts) -> Finding | None:
         if not plain:
             return None
         grade, summary = Severity.INFO, "ctx is readable in the audit log"
-        reason = "a ctx may name a person or an order; no manifest here says that it may be read"
+        reason = "a ctx may name a person or an order; no manifest allows it in plain text"
     elif plain == one.declared.plain_ctx:
         return None
     elif plain:
@@ -117,7 +117,7 @@ def _ctx(one: MountFacts) -> Finding | None:
         reason = "a ctx may name a person or an order, and the manifest says plain_ctx: false"
     else:
         grade, summary = Severity.LOW, "ctx is hashed in the audit log, against the manifest"
-        reason = "the manifest says plain_ctx: true, but nobody can read what tokens were for"
+        reason = "the manifest says plain_ctx: true, but the purpose of a token cannot be read"
     keys = one.mount.audit_non_hmac_request_keys
     return Finding(
         "audit-ctx",
@@ -142,7 +142,7 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
                 "audit-ctx",
                 Severity.CRITICAL,
                 FindingSubject("mount", one.path),
-                f"{one.path}: {name} is in clear in the audit log",
+                f"{one.path}: {name} is in plain text in the audit log",
                 "anyone who reads the log can use it",
                 (f"audit_non_hmac_{side}_keys holds {name}",),
                 f"bao secrets tune -audit-non-hmac-{side}-keys= {one.path}/, then skyflowctl "
@@ -175,26 +175,26 @@ CHECKS = (
     Check(
         "audit-devices",
         "two audit devices",
-        "Requests are recorded in two places, so that a failing device stops and hides nothing.",
+        "Two devices record requests, so that a failing device neither blocks nor hides any.",
         check_audit_devices,
     ),
     Check(
         "audit-raw",
         "no secret in the audit log",
-        "Audit devices hash what is secret.",
+        "Audit devices hash secrets.",
         audit_raw,
     ),
     Check(
         "audit-ctx",
         "ctx in the audit log as declared",
-        "A ctx is hashed in the audit log unless the manifest makes it readable.",
+        "A ctx is hashed in the audit log unless the manifest sets plain_ctx.",
         audit_ctx,
         of_mounts=True,
     ),
     Check(
         "audited-headers",
         "runs and callers in the audit log",
-        "The headers X-Skyflowctl-Run and Application-Source are written, and not hashed.",
+        "The headers X-Skyflowctl-Run and Application-Source are logged in plain text.",
         check_audited_headers,
     ),
 )

@@ -129,9 +129,9 @@ def _open(one: MountFacts, rotation: LiveRotation, now: datetime) -> Iterator[Fi
         Severity.HIGH if long else Severity.INFO,
         FindingSubject("mount", one.path),
         f"{one.path}: a rotation is open" + (f" for {duration(now - started)}" if started else ""),
-        "two keys may be valid, and it is not decided which one stays",
+        "two keys may be valid, and neither is committed",
         (f"rotation {rotation.id} by {rotation.by or 'unknown'}", f"started {rotation.started}"),
-        f"skyflowctl rotate {one.path} goes on where it stopped",
+        f"skyflowctl rotate {one.path} resumes it",
     )
 
 
@@ -204,7 +204,7 @@ def _shared(client_id: str, group: list[MountFacts]) -> Finding:
         Severity.CRITICAL if same else Severity.HIGH,
         FindingSubject("mount", paths[-1]),
         f"one {'key' if same else 'service account'} serves {len(group)} mounts: {listed(paths)}",
-        "a cut-off or a rotation of one takes the others with it"
+        "a cut-off or rotation of one also affects the others"
         if same
         else "disabling the account stops them all, and Skyflow cannot tell them apart",
         (
@@ -223,7 +223,7 @@ CHECKS = (
     Check(
         "credential-age",
         "ages of the credentials",
-        "A key is replaced in time: before it expires, and by the manifest's rotation rule.",
+        "Keys are replaced before they expire, as the manifest's rotation rule requires.",
         ages,
         of_mounts=True,
     ),
@@ -237,7 +237,7 @@ CHECKS = (
     Check(
         "shared-account",
         "one service account, one mount",
-        "Mounts share no service account and no key, so that each can be cut off alone.",
+        "Mounts do not share service accounts or keys, so that each can be cut off alone.",
         shared_accounts,
         of_mounts=True,
     ),

@@ -44,7 +44,7 @@ def _unknown_mount(one: MountFacts, manifest: Manifest) -> Finding:
         Severity.INFO if other else Severity.MEDIUM,
         FindingSubject("mount", one.path),
         f"{one.path} is on the server but not in the manifest",
-        f"it belongs to the manifest {owner}" if other else "nobody reviews what is not declared",
+        f"it belongs to the manifest {owner}" if other else "what is not declared is not reviewed",
         (f"roles: {listed(sorted(one.roles)) or 'none'}",),
         "" if other else f"skyflowctl mount show {one.path}, then declare it or disable it",
     )
@@ -112,7 +112,7 @@ def _uncertain(paths: list[str], used: Exercised) -> Finding:
         f"{counted(len(paths), 'role')} did not appear in the readable part, but may have been "
         "used in the rest",
         (listed(paths), _range(used)),
-        "give another device's log of the same time, or files without damage",
+        "pass another device's log of the same period, or undamaged files",
         unchecked=True,
     )
 
@@ -126,7 +126,7 @@ def _too_short(paths: list[str], used: Exercised) -> Finding:
         f"{counted(len(paths), 'role')} did not appear in it",
         "that is too short to call a role unused",
         (listed(paths), _range(used)),
-        "give the rotated files too: --log 'audit.log*'",
+        "pass the rotated files too: --log 'audit.log*'",
     )
 
 
@@ -138,9 +138,9 @@ def _unused(one: MountFacts, name: str, used: Exercised) -> Finding:
         Severity.LOW if span >= _LONG_ENOUGH else Severity.INFO,
         FindingSubject("role", f"{one.path}/creds/{name}"),
         f"no token of {name} on {one.path} was issued in {duration(span)}",
-        "an unused role is only a way in",
+        "an unused role is an unnecessary risk",
         (_range(used),),
-        f"ask its owner, then take it out of the manifest or bao delete {one.path}/roles/{name}",
+        f"ask its owner, then remove it from the manifest or bao delete {one.path}/roles/{name}",
         next((role.where for role in declared if role.name == name), None),
     )
 
@@ -153,7 +153,7 @@ CHECKS = (
     Check(
         "undeclared",
         "what the manifest does not declare",
-        "Mounts and roles on the server are those of the manifest.",
+        "Mounts and roles on the server match the manifest.",
         undeclared,
         wants="a manifest: -f mounts.yaml",
         applies=lambda facts: facts.manifest is not None,
@@ -161,7 +161,7 @@ CHECKS = (
     ),
     Check(
         "unused-roles",
-        "roles that nobody uses",
+        "unused roles",
         "Every role was used within the time that the audit log covers.",
         unused_roles,
         wants="an audit log: --log FILE",

@@ -58,7 +58,7 @@ def _without_file(one: MountFacts) -> Finding:
         f"{one.path} runs {one.mount.type} {version}, whose registered file is missing",
         "it cannot start again: at the next restart the mount issues no token",
         (),
-        "'skyflowctl plugin list' names the file and what to do",
+        "'skyflowctl plugin list' shows the file and the fix",
     )
 
 
@@ -143,14 +143,14 @@ CHECKS = (
     Check(
         "engine-digest",
         "the engine on every node",
-        "What runs is the file that the catalog registers, and it runs on every node.",
+        "Every node runs the file that the catalog registers.",
         digests,
         of_mounts=True,
     ),
     Check(
         "engine-process",
         "the engine's process",
-        "What its memory holds cannot leave it: no core dump, no debugger, no swap.",
+        "Its memory cannot be read through core dumps, debuggers or swap.",
         processes,
         of_mounts=True,
     ),

@@ -47,7 +47,7 @@ def _finding(name: str, found: Mapping[PathRule, list[str]]) -> Finding:
         Severity.HIGH,
         FindingSubject("policy", name),
         f"approvers of the policy {name} could read keys written to {counted(len(paths), 'path')}",
-        "a parked request is shown to its approvers in clear; the stock client sends the key in it",
+        "approvers see a parked request in plain text, with the key that the stock client sends",
         (*(f'path "{rule.text}" has a control_group' for rule in found), listed(paths)),
         f'add denied_parameters = {{ "{_KEY_FIELD}" = [] }} to these paths, and name keys that are'
         " on the server with server_file",

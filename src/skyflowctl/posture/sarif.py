@@ -54,7 +54,7 @@ def to_sarif(report: PostureReport, *, version: str, server: str) -> dict[str, A
                 "toolExecutionNotifications": [
                     {
                         "level": "note",
-                        "message": {"text": f"not asked: it needs {one.wants}"},
+                        "message": {"text": f"not checked: it needs {one.wants}"},
                         "associatedRule": {"id": one.check.id, "index": index[one.check.id]},
                     }
                     for one in missed

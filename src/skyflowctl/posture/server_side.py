@@ -95,7 +95,7 @@ def _certificate(certificate: Certificate, facts: Facts) -> Iterator[Finding]:
         FindingSubject("node", certificate.address),
         f"the certificate of {certificate.address} "
         + (f"expired {duration(left)} ago" if over else f"expires in {duration(left)}"),
-        "then no client that checks it gets a token",
+        "then clients that verify it get no tokens",
         (f"not valid after {rfc3339(certificate.not_after)}",),
         "install a new certificate on that node and send the server SIGHUP",
     )
@@ -221,26 +221,26 @@ CHECKS = (
     Check(
         "mounts",
         "every mount can be read",
-        "The checks cannot judge a mount that this login may not read.",
+        "A mount that this login may not read cannot be checked.",
         readable,
     ),
     Check(
         "tls",
         "TLS to the server",
-        "The connection is encrypted, and the certificate is checked and will not expire soon.",
+        "The connection is encrypted; the certificate is verified and does not expire soon.",
         tls,
     ),
     Check(
         "seal-wrap",
-        "seal wrapping as it really is",
-        "A mount's flag is compared with what the server can do.",
+        "seal wrapping",
+        "A mount's seal_wrap flag matches what the server supports.",
         seal_wrap,
         of_mounts=True,
     ),
     Check(
         "root-tokens",
         "no live root token",
-        "A root token passes every policy; none should be alive after set-up.",
+        "A root token passes every policy; none should exist after setup.",
         root_tokens,
     ),
 )

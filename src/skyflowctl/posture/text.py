@@ -23,8 +23,7 @@ def unchecked(
         Severity.HIGH if core else Severity.LOW,
         subject,
         f"not checked: needs {line}" if line else f"not checked: {missing.path} gave no answer",
-        "what could not be checked may be in any state"
-        + (f" ({missing.why})" if missing.why else ""),
+        "its state is not known" + (f" ({missing.why})" if missing.why else ""),
         fix=line or "see the server's log, then run the command again",
         unchecked=True,
     )

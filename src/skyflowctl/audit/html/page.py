@@ -40,7 +40,7 @@ def render(report: Report) -> str:
         ("apps", "Most active applications", "Applications", top_apps(report.top_apps)),
         ("usage", "Usage by application and role", "Usage", sections.usage(report)),
         ("changes", "Changes affecting token access", "Changes", sections.changes(report)),
-        ("grounds", "Sources and method", "Sources", sections.grounds(report)),
+        ("sources", "Sources and method", "Sources", sections.grounds(report)),
     ]
     body = "".join(_section(ident, heading, content) for ident, heading, _, content in parts)
     links = "".join(f'<li><a href="#{ident}">{short}</a></li>' for ident, _, short, _ in parts)
@@ -159,7 +159,7 @@ def _doubts(report: Report) -> str:
         return ""
     return (
         f'<p class="doubt"><strong>Incomplete:</strong> {" and ".join(doubts)}, so the figures '
-        'may be too low and anomalies may be missing. <a href="#grounds">Sources and method</a></p>'
+        'may be too low and anomalies may be missing. <a href="#sources">Sources and method</a></p>'
     )
 
 

@@ -257,10 +257,10 @@ def _facts(report: Report) -> str:
         ("Requests and changes found", _found(report)),
         ("Log starts", time_cell(span.log_first)),
         ("Read", read),
-        ("Token requests", f"{number(whole)} in the log, each amount once"),
+        ("Token requests", f"{number(whole)} in the log, without duplicates"),
         (
             "Duplicates",
-            f"{amount(copies, 'entry', 'entries')} from other devices or copies not amount again",
+            f"{amount(copies, 'entry', 'entries')} from other devices or copies, not counted",
         ),
         ("Forwarded", f"{amount(counts.forwards, 'write')} passed from a standby to the leader"),
         (
