@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import credential_sources, gateways
 from skyflowctl.vault.gateway import Gateway
 from support.fake_server import FakeCredentials, FakeServer
 
@@ -34,8 +34,8 @@ def reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
         yield Gateway(server)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "server_is_named", lambda _: True)
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials())
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "server_is_named", lambda _: True)
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: FakeCredentials())
     (folder / "mounts.yaml").write_text(MANIFEST)
     return server

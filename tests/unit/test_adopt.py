@@ -10,7 +10,8 @@ from support import planning as p
 from support.cli import checked_data, checked_envelope, invoke
 from support.reached import reached
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import credential_sources
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import PlanOptions
 
@@ -145,7 +146,7 @@ class TestOfAnotherManifest:
 def test_the_confirmation_lists_what_is_taken_over(server, monkeypatch):
     by_hand(server)
     asked = []
-    monkeypatch.setattr(wiring, "confirm", lambda question, *_, **__: asked.append(question))
+    monkeypatch.setattr(CommandRun, "confirm", lambda _, question, **__: asked.append(question))
     done = invoke("apply", *adopting(*ALL))
     assert done.exit_code == 0
     assert "taking over 3 objects" in asked[0]
@@ -173,7 +174,7 @@ def test_a_dry_run_promises_no_apply_that_would_be_refused(server, monkeypatch):
     from support.fake_server import FakeCredentials
 
     nobody = FakeCredentials(missing=frozenset({"order", "pay"}))
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: nobody)
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: nobody)
     done = invoke("apply", "--dry-run", "-o", "json")
     assert done.exit_code == 5
     assert "needs-adoption" in [one["code"] for one in checked_envelope(done.stdout)["errors"]]

@@ -9,7 +9,7 @@ from support.audit_logs import Story, approle, written
 from support.cli import checked_data, invoke
 from support.gateways import memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.operations.audit_report import server_mounts
 from skyflowctl.vault.memory_transport import MemoryTransport
 from skyflowctl.vault.transport import ServerInfo
@@ -29,8 +29,8 @@ def rig(monkeypatch):
 
     info = ServerInfo("a server, namespace team", namespace=NAMESPACE)
     monkeypatch.setattr(MemoryTransport, "server", property(lambda _: info))
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "server_is_named", lambda _: True)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "server_is_named", lambda _: True)
     for name in ("one", "other", "cut"):
         path = f"skyflow/{name}"
         made.gateway.enable_mount(path, {"type": made.plugin})

@@ -9,7 +9,8 @@ from support.cli import checked_data, checked_envelope, invoke, schema_of
 from support.fake_server import FakeCredentials, FakeReplacer
 from support.reached import reached
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import credential_sources
+from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import PartlyDoneError
 from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.transport import ServerInfo
@@ -150,9 +151,9 @@ def test_a_rotation_that_was_rolled_back_is_partial_also_where_it_is_all(applied
         def replace(self, mount, path, credential, gateway):
             raise PartlyDoneError(f"{mount} was rolled back", code="rolled-back")
 
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials(2))
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: FakeCredentials(2))
     monkeypatch.setattr(
-        "skyflowctl.cli.apply_replacing.replacer_for", lambda *_, **__: RolledBack()
+        "skyflowctl.cli.context.rotation.replacer_for", lambda *_, **__: RolledBack()
     )
     done = invoke("apply", "-y", "-o", "json")
     whole = checked_envelope(done.stdout)
@@ -227,7 +228,7 @@ def test_the_schema_of_apply_describes_every_field_of_an_action(applied):
 def test_a_dry_run_says_nothing_about_throw_away_keys(server, monkeypatch):
     """Their client ids have no real one's form, which the engine would warn about."""
     nobody = FakeCredentials(missing=frozenset({"order", "pay"}))
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: nobody)
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: nobody)
     done = invoke("apply", "--dry-run", "-o", "json")
     assert done.exit_code == 0
     codes = {one["code"] for one in checked_data(done.stdout)["warnings"]}
@@ -243,6 +244,6 @@ def test_the_server_is_named_before_anything_is_changed(server):
 def test_the_question_names_the_server_and_its_namespace(server, monkeypatch):
     asked = []
     server.server = ServerInfo("https://bao:8200, namespace team")
-    monkeypatch.setattr(wiring, "confirm", lambda question, *_, **__: asked.append(question))
+    monkeypatch.setattr(CommandRun, "confirm", lambda _, question, **__: asked.append(question))
     assert invoke("apply").exit_code == 0
     assert asked == ["Apply 8 changes to https://bao:8200, namespace team?"]

@@ -8,7 +8,7 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.cli_references import parse_reference
 
@@ -26,7 +26,7 @@ def reached(rig, monkeypatch, tmp_path):
     def opened(*_):
         yield rig.gateway
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
     monkeypatch.chdir(tmp_path)
 
 

@@ -11,8 +11,8 @@ import pytest
 from support.cli import checked_envelope, invoke
 from support.fake_server import FakeCredentials, FakeServer
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.commands.apply.progress import Shown
+from skyflowctl.cli.context import credential_sources, gateways
 from skyflowctl.vault.gateway import Gateway
 
 MANIFEST = """version: 1
@@ -41,8 +41,8 @@ def signalled(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Shown, "stopping", stopping)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: FakeCredentials())
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: FakeCredentials())
     (tmp_path / "mounts.yaml").write_text(MANIFEST)
 
     def arrange(number):

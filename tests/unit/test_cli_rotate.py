@@ -12,8 +12,8 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 from support.keys import credential_text
 
-from skyflowctl.cli import wiring, wiring_rotation
-from skyflowctl.cli.wiring_rotation import RotationSetup
+from skyflowctl.cli.context import gateways, rotation
+from skyflowctl.cli.context.rotation import RotationSetup
 from skyflowctl.clock import SystemClock
 from skyflowctl.operations.rotation_supply import own_supply
 from skyflowctl.operations.successors import CredentialLinter
@@ -82,8 +82,8 @@ def reached(rig, monkeypatch, tmp_path):
         object.__setattr__(supply, "operators", lambda subject: skyflow.usable())
         return RotationSetup(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring_rotation, "rotation_supply", supplied)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(rotation, "rotation_supply", supplied)
     monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.rotation_supply", supplied)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("X", "an operator's token")
@@ -342,7 +342,7 @@ def test_a_reference_that_leads_nowhere_stops_before_anybody_is_asked(
     def unreached(*_):
         pytest.fail("the server was asked")
 
-    monkeypatch.setattr(wiring, "open_gateway", unreached)
+    monkeypatch.setattr(gateways, "open_gateway", unreached)
     done = invoke("rotate", path, *flags, *more, "-o", "json")
     whole = checked_envelope(done.stdout)
     assert (done.exit_code, whole["status"]) == (65, "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 
-from skyflowctl.cli import manifests
+from skyflowctl.cli.context import manifests
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import UsageError

@@ -10,7 +10,7 @@ import pytest
 from support.cli import invoke
 
 from skyflowctl.cli import help as pages
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.cli.options import TargetOptions
 from skyflowctl.errors import UsageError
 from skyflowctl.vault.client_settings import RateLimit, client_timeout
@@ -83,7 +83,7 @@ def test_e1_a_bao_name_that_is_empty_hides_the_other(home: Path, name: str):
 def test_e1_the_timeout_is_read_as_the_stock_client_does(text: str, seconds: float, monkeypatch):
     assert client_timeout({"VAULT_CLIENT_TIMEOUT": text}) == seconds
     monkeypatch.setenv("BAO_CLIENT_TIMEOUT", text)
-    assert wiring._timeout(TargetOptions()) == seconds
+    assert gateways._timeout(TargetOptions()) == seconds
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.fake_server import FakeServer
 from support.gateways import identity, memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.configs import config_history
 from skyflowctl.vault.gateway import Gateway
@@ -30,7 +30,7 @@ def reached(rig, monkeypatch):
     def opened(*_):
         yield rig.gateway
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
 
 
 def rotated(rig):

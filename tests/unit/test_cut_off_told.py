@@ -9,7 +9,7 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.planner.credential import is_revoked
 from skyflowctl.rotation import messages
@@ -32,8 +32,8 @@ def reached(rig, monkeypatch, tmp_path):
     def opened(*_):
         yield rig.gateway
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "connect_node", lambda gateway: None)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "connect_node", lambda gateway: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 

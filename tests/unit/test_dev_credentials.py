@@ -9,7 +9,7 @@ import pytest
 from support import planning as p
 from support.fake_server import FakeReplacer, FakeServer
 
-from skyflowctl.cli.wiring_dev import dev_layout
+from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.devstack import accounts
 from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout, ensure_secret

@@ -7,7 +7,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.fake_server import FakeCredentials
 from support.reached import reached
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import credential_sources
 from skyflowctl.errors import InvalidInputError
 from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
@@ -51,10 +51,10 @@ class TestOneCredentialIsNoGood:
     @pytest.fixture(autouse=True)
     def trouble(self, monkeypatch, kind):
         self.fix = lambda: monkeypatch.setattr(
-            wiring, "credentials_for", lambda *_: FakeCredentials()
+            credential_sources, "credentials_for", lambda *_: FakeCredentials()
         )
         self.spoil = lambda: monkeypatch.setattr(
-            wiring, "credentials_for", lambda *_: Trouble(ERRORS[kind])
+            credential_sources, "credentials_for", lambda *_: Trouble(ERRORS[kind])
         )
 
     def test_the_other_mounts_are_planned(self, server):
@@ -97,7 +97,9 @@ def test_one_bad_key_does_not_stop_a_mount_that_names_no_credential(applied, tmp
     manifest = tmp_path / "mounts.yaml"
     without = manifest.read_text().replace("    credentials: {env: ORDER_KEY}\n", "")
     manifest.write_text(without.replace("skyflow-writer", "skyflow-changed"))
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: Trouble(ERRORS["expired"]))
+    monkeypatch.setattr(
+        credential_sources, "credentials_for", lambda *_: Trouble(ERRORS["expired"])
+    )
     done = invoke("plan", "--detailed-exitcode", "-o", "json")
     assert (done.exit_code, checked_envelope(done.stdout)["status"]) == (3, "partial")
     done = invoke("apply", "-y", "-o", "json")
@@ -108,7 +110,9 @@ def test_one_bad_key_does_not_stop_a_mount_that_names_no_credential(applied, tmp
 
 
 def test_no_valid_credential_at_all_is_65(server, monkeypatch):
-    monkeypatch.setattr(wiring, "credentials_for", lambda *_: Trouble(ERRORS["expired"]))
+    monkeypatch.setattr(
+        credential_sources, "credentials_for", lambda *_: Trouble(ERRORS["expired"])
+    )
     assert invoke("plan", "pay").exit_code == 65
 
 
@@ -143,7 +147,7 @@ class TestMountArguments:
 
     def test_a_dry_run_is_about_them_alone(self, server, monkeypatch):
         nobody = FakeCredentials(missing=frozenset({"order", "pay"}))
-        monkeypatch.setattr(wiring, "credentials_for", lambda *_: nobody)
+        monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: nobody)
         done = invoke("apply", "pay", "--dry-run", "-o", "json")
         data = checked_data(done.stdout)
         assert {one["mount"] for one in data["dry_run"]["minted"]} == {"pay"}

@@ -11,7 +11,7 @@ from support import planning as p
 from support.cli import checked_envelope, invoke
 from support.gateways import memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.live import LiveState
 
@@ -127,7 +127,7 @@ def rig(monkeypatch, tmp_path):
     def opened(*_):
         yield rig.gateway
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     yield rig

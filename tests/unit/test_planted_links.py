@@ -344,7 +344,7 @@ def test_a_state_folder_of_another_user_is_refused(tmp_path):
 
 
 def test_a_relative_state_home_does_not_lead_into_the_working_folder(tmp_path, monkeypatch):
-    from skyflowctl.cli.wiring_rotation import owner_folder
+    from skyflowctl.cli.context.rotation import owner_folder
 
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     monkeypatch.setenv("HOME", str(tmp_path))

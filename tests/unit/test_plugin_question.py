@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from skyflowctl.cli.commands.plugin.question import confirm_registration
+from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.clock import SystemClock
 from skyflowctl.errors import RefusedError
 from skyflowctl.operations.plugins import EntryChange, LostArguments, Question, Registration
 
@@ -19,10 +21,23 @@ WANTED = Registration(
 LOST = LostArguments("v1.0.0", ARGS, ("--only-host=h:1",), ("skyflow/order", "skyflow/pay"))
 
 
+class RecordingRun(CommandRun):
+    """A run that keeps what it says."""
+
+    def __init__(self):
+        super().__init__("id", "plugin register", Terminal(), SystemClock(), json=True)
+        self.said: list = []
+
+    def notice(self, text):
+        self.said.append(text)
+
+    def warn(self, problem):
+        self.said.append(problem)
+
+
 @pytest.fixture
 def run():
-    said: list = []
-    return SimpleNamespace(notice=said.append, warn=said.append, json=True, said=said)
+    return RecordingRun()
 
 
 def confirm(run, *, yes, question=Question(lost=(LOST,))):  # noqa: B008 - frozen

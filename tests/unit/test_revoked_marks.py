@@ -12,7 +12,7 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
 
 SINCE = "2026-11-20T08:00:00Z"
 
@@ -25,8 +25,8 @@ def rig(monkeypatch, tmp_path):
     def opened(*_):
         yield rig.gateway
 
-    monkeypatch.setattr(wiring, "open_gateway", opened)
-    monkeypatch.setattr(wiring, "connect_node", lambda gateway: None)
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+    monkeypatch.setattr(gateways, "connect_node", lambda gateway: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     yield rig

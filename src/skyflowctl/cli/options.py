@@ -5,16 +5,20 @@ group's fields into options and hands the command one value.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
 from skyflowctl.cli.console import Terminal
+from skyflowctl.errors import UsageError
 
 TARGET_PANEL = "Target"
 APPROVAL_PANEL = "Approvals"
 OUTPUT_PANEL = "Output"
 COMMON_PANEL = "Options"
+
+_LONGEST_SPAN = timedelta(days=365)
 
 
 def option(*names: str, help: str, env: str = "", panel: str = COMMON_PANEL, **more: Any) -> Any:  # noqa: A002 - typer's word
@@ -336,3 +340,32 @@ class CredsOutputOptions(OutputOptions):
             metavar="FORM",
         ),
     ] = "table"  # type: ignore[assignment]  # more formats than elsewhere
+
+
+def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> float:
+    """Return the seconds of a span such as ``30s``, or of a plain number of seconds.
+
+    Args:
+        text: the span.
+        origin: the flag or variable that it comes from.
+        most: the longest that is taken.
+
+    Raises:
+        UsageError: it is neither, zero, or longer.
+    """
+    from skyflowctl.clock import parse_duration
+
+    try:
+        plain = text.isascii() and text.isdecimal()
+        seconds = parse_duration(f"{text}s" if plain else text).total_seconds()
+    except ValueError as error:
+        raise _bad_span(origin, str(error)) from None
+    if seconds <= 0:
+        raise _bad_span(origin, "it is zero")
+    if seconds > most.total_seconds():
+        raise _bad_span(origin, f"it is longer than {most.days * 24}h")
+    return seconds
+
+
+def _bad_span(origin: str, why: str) -> UsageError:
+    return UsageError(f"{origin} is not a span of time", why=why, fix="for example 30s")

@@ -22,7 +22,7 @@ from skyflowctl.cli.envelope import CommandResult, EventStream, envelope, safe_j
 from skyflowctl.cli.problems import show_problems, show_warnings
 from skyflowctl.cli.streams import drop_stdout, output_failed
 from skyflowctl.clock import Clock, SystemClock
-from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, os_reason
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, os_reason
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import OutputOptions
@@ -66,6 +66,39 @@ class CommandRun:
     def warn(self, problem: Problem) -> None:
         """Show a warning on stderr in three lines."""
         show_warnings([problem], self.terminal)
+
+    def confirm(self, question: str, *, yes: bool, no_input: bool) -> None:
+        """Ask y/N on stderr; return only when the answer is yes.
+
+        Raises:
+            RefusedError: the answer is no, or nobody can answer (no terminal, or ``--no-input``).
+        """
+        if yes:
+            return
+        if no_input or self.json or not sys.stdin.isatty():
+            raise RefusedError(
+                "this needs a confirmation",
+                why="nobody can be asked here",
+                fix="give --yes to confirm it on the command line",
+                code="needs-confirmation",
+            )
+        sys.stdout.flush()
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            raise
+        if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
+            sys.stderr.write("\n")
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise RefusedError(
+                "not confirmed",
+                why="the answer was not yes",
+                fix="run it again and answer y, or give --yes",
+                code="not-confirmed",
+            )
 
     def events(self) -> EventStream | None:
         """Open the stream of NDJSON events, or return None when text was asked for.

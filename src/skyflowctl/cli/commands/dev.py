@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from skyflowctl.cli import manifests, wiring, wiring_dev
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import manifests
+from skyflowctl.cli.context.dev_stack import devstack_extra, start_dev_stack
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
@@ -45,7 +46,7 @@ def dev_up(output: OutputOptions, file: FileOption = None) -> None:
 
     def work(run: CommandRun) -> CommandResult:
         found = manifests.optional_manifest(file, run)
-        up = wiring_dev.start_dev_stack(found.manifest if found else None, run)
+        up = start_dev_stack(found.manifest if found else None, run)
         return CommandResult(_up_data(up))
 
     run_command("dev up", output, work, _view_up)
@@ -96,7 +97,7 @@ def dev_down(output: OutputOptions) -> None:
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
-        with wiring_dev.devstack_extra():
+        with devstack_extra():
             return CommandResult({"stopped": list(dev_stack.bring_down(os.environ))})
 
     run_command("dev down", output, work, _view_down)
@@ -122,7 +123,7 @@ def dev_status(output: OutputOptions) -> None:
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
-        with wiring_dev.devstack_extra():
+        with devstack_extra():
             found = dev_stack.dev_stack_status(os.environ)
         if found.running:
             return CommandResult(_status_data(found))
@@ -182,7 +183,7 @@ def dev_env(output: OutputOptions) -> None:
     def work(_: CommandRun) -> CommandResult:
         from skyflowctl.operations import dev_stack
 
-        with wiring_dev.devstack_extra():
+        with devstack_extra():
             return CommandResult({"env": dev_stack.exports(os.environ)})
 
     run_command("dev env", output, work, _view_env, for_eval=True)
@@ -264,8 +265,8 @@ def dev_reset(
 
         layout = find_layout(os.environ)
         if layout.ours:
-            wiring.confirm(f"Delete {layout.root}?", run, yes=yes, no_input=no_input)
-        with wiring_dev.devstack_extra():
+            run.confirm(f"Delete {layout.root}?", yes=yes, no_input=no_input)
+        with devstack_extra():
             deleted = dev_stack.reset(os.environ)
         return CommandResult({"deleted": str(layout.root) if deleted else None})
 

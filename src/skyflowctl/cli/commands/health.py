@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, Status
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -15,6 +15,7 @@ from skyflowctl.cli.options import (
     ParallelismOption,
     TargetOptions,
     option,
+    span_seconds,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
@@ -65,15 +66,15 @@ def health(
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.health import health as ask
 
-        seconds = wiring.span_seconds(deadline or DEADLINE, "--deadline")
+        seconds = span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             found = ask(
                 gateway,
                 chosen.mounts,
                 plugin_name=chosen.plugin_name,
                 prefix=chosen.prefix,
-                connect=wiring.connect_node(gateway),
+                connect=gateways.connect_node(gateway),
                 refresh=refresh,
                 mint=mint,
                 parallelism=parallelism,

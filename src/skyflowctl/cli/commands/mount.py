@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
 from skyflowctl.cli.problems import cut_off_note
@@ -34,7 +34,7 @@ def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = 
         loaded = manifests.optional_manifest(file, run)
         manifest = loaded.manifest if loaded else None
         prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             rows = list_mounts(gateway, manifest, prefix=prefix)
         return CommandResult({"mounts": [asdict(row) for row in rows]})
 
@@ -79,7 +79,7 @@ def mount_show(
         from skyflowctl.operations.mounts import show_mount
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             detail = show_mount(gateway, path)
         if detail.config is None:
             run.warn(_not_an_engine(path, detail.mount.type))

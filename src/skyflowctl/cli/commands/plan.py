@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AdoptFromOption,
@@ -73,12 +73,12 @@ def plan(
         from skyflowctl.operations.plan import plan as make
 
         manifest = manifests.load_named_manifest(file, run).manifest
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             run.notice(f"server: {gateway.transport.server.name}")
             planned = make(
                 manifest,
                 gateway,
-                wiring.credentials_for(manifest, gateway, run, allow_host),
+                credential_sources.credentials_for(manifest, gateway, run, allow_host),
                 manifests.plan_options(
                     manifest,
                     mounts,

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     FileOption,
@@ -39,7 +39,7 @@ def role_list(
         from skyflowctl.operations.roles import list_roles
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             roles = list_roles(gateway, path)
         listed = [asdict(roles[name]) for name in sorted(roles)]
         return CommandResult({"mount": mount, "path": path, "roles": listed})
@@ -85,7 +85,7 @@ def role_show(
         from skyflowctl.operations.roles import show_role
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             found = show_role(gateway, path, role)
         return CommandResult({"mount": mount, "path": path, "role": asdict(found)})
 

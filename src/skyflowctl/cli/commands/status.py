@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     DeadlineOption,
@@ -14,6 +14,7 @@ from skyflowctl.cli.options import (
     OutputOptions,
     ParallelismOption,
     TargetOptions,
+    span_seconds,
 )
 from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
@@ -60,9 +61,9 @@ def status(
         from skyflowctl.operations.health import DEADLINE
         from skyflowctl.operations.status import status as look
 
-        seconds = wiring.span_seconds(deadline or DEADLINE, "--deadline")
+        seconds = span_seconds(deadline or DEADLINE, "--deadline")
         chosen = manifests.choose_mounts(mounts, file, run)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             found = look(
                 gateway,
                 chosen.mounts,

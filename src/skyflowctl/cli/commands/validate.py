@@ -2,9 +2,9 @@
 
 import os
 
-from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import AllowHostOption, FileOption, OutputOptions
 from skyflowctl.cli.runner import CommandRun, run_command

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AdoptFromOption,
@@ -188,8 +188,8 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
     from skyflowctl.operations.plan import plan
 
     manifest = manifests.load_named_manifest(request.file, run).manifest
-    with wiring.open_gateway(request.target, run, manifest.id) as gateway:
-        source = wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
+    with gateways.open_gateway(request.target, run, manifest.id) as gateway:
+        source = credential_sources.credentials_for(manifest, gateway, run, request.allow_hosts)
         planned = plan(
             manifest,
             gateway,
@@ -241,7 +241,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
     question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
     try:
-        wiring.confirm(question, run, yes=request.yes, no_input=request.no_input)
+        run.confirm(question, yes=request.yes, no_input=request.no_input)
     except RefusedError as error:
         raise _NotConfirmedError.of(error.problems) from error
 
@@ -265,8 +265,8 @@ def _carry_out(
     run: CommandRun,
     request: ApplyRequest,
 ) -> CommandResult:
-    from skyflowctl.cli.apply_replacing import replacer_for
     from skyflowctl.cli.commands.apply.progress import progress
+    from skyflowctl.cli.context.rotation import replacer_for
     from skyflowctl.executor.stop import stop_on_signals
     from skyflowctl.operations.apply import apply as carry_out
 

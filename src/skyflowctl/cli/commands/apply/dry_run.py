@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.commands.plan_view import action_json, plan_json, show_plan
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import ExitCode, Problem
@@ -40,14 +40,14 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
     from skyflowctl.operations.dry_run import dry_run
 
     manifest = manifests.load_named_manifest(request.file, run).manifest
-    named = wiring.server_is_named(request.target)
+    named = gateways.server_is_named(request.target)
     if not named:
         run.notice("no server is named: the dry run begins with an empty one")
-    with wiring.open_gateway(request.target, run) if named else nullcontext() as gateway:
+    with gateways.open_gateway(request.target, run) if named else nullcontext() as gateway:
         source = (
-            wiring.manifest_credentials(manifest, run, request.allow_hosts)
+            credential_sources.manifest_credentials(manifest, run, request.allow_hosts)
             if gateway is None
-            else wiring.credentials_for(manifest, gateway, run, request.allow_hosts)
+            else credential_sources.credentials_for(manifest, gateway, run, request.allow_hosts)
         )
         done = dry_run(
             manifest,
@@ -70,8 +70,8 @@ def _verified(
     request: "ApplyRequest",
 ) -> "DryRunResult":
     """Return the result with what the token service says of each role."""
-    from skyflowctl.cli.wiring_dev import dev_layout
-    from skyflowctl.cli.wiring_rotation import dev_token_hosts
+    from skyflowctl.cli.context.dev_stack import dev_layout
+    from skyflowctl.cli.context.rotation import dev_token_hosts
     from skyflowctl.operations.dry_run_verify import verify_declared
     from skyflowctl.operations.token_hosts import token_hosts
     from skyflowctl.operations.token_service import TokenServiceOnDemand

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import (
@@ -20,6 +19,7 @@ from skyflowctl.cli.commands.audit.options import (
     PluginOption,
 )
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions
 from skyflowctl.cli.runner import CommandRun, run_command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from skyflowctl.cli import manifests
+from skyflowctl.cli.context import manifests
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
     OptionGroup,

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, Status, safe_json
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
@@ -152,7 +152,7 @@ def _ask(
     loaded = manifests.optional_manifest(file, run)
     manifest = loaded.manifest if loaded else None
     plugin_name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
-    with wiring.open_gateway(target, run) as gateway:
+    with gateways.open_gateway(target, run) as gateway:
         server = gateway.transport.server
         question = PostureRequest(
             addresses=server.addresses or (server.name,),
@@ -163,7 +163,7 @@ def _ask(
             max_readers=limits.max_readers,
             parallelism=limits.parallelism,
         )
-        report = ask(gateway, question, connect=wiring.connect_node(gateway), clock=run.clock)
+        report = ask(gateway, question, connect=gateways.connect_node(gateway), clock=run.clock)
     return report, server.address
 
 

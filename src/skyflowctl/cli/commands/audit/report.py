@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit.evidence import warn_of_spans
 from skyflowctl.cli.commands.audit.options import (
@@ -22,6 +21,7 @@ from skyflowctl.cli.commands.audit.options import (
     open_logs,
 )
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     OUTPUT_PANEL,
@@ -302,7 +302,7 @@ def _known(
     name = loaded.manifest.plugin.name if loaded else DEFAULT_PLUGIN
     environment = ask.environment_of(loaded.manifest) if loaded else ""
     if server_roles:
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             found = ask.server_mounts(gateway, name, mounts)
             namespace, cluster = gateway.transport.server.namespace, gateway.transport.cluster_id
             cut = [_cut_off(one, namespace) for one in found if one.revoked]

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import EvidenceOption, check_evidence, keep_answer
 from skyflowctl.cli.commands.audit.options import LogsArgument, PluginOption
 from skyflowctl.cli.console import Styled, Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
@@ -99,8 +99,8 @@ def _known(
     loaded = manifests.optional_manifest(file, run)
     manifest = loaded.manifest if loaded else None
     names = options.plugin_names(plugin or ([manifest.plugin.name] if manifest else None))
-    if wiring.server_is_named(target):
-        with wiring.open_gateway(target, run) as gateway:
+    if gateways.server_is_named(target):
+        with gateways.open_gateway(target, run) as gateway:
             return known_from_server(gateway, names), names
     if manifest is None:
         return Inventory(), names

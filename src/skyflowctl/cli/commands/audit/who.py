@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import (
@@ -21,6 +20,7 @@ from skyflowctl.cli.commands.audit.options import (
     RowsOutputOptions,
 )
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
@@ -209,12 +209,12 @@ def _with_server(
     from skyflowctl.audit.wanted import unhashed, wanted_ctx
 
     texts = [_parsed_ctx(one) for one in ctx or ()]
-    if not token and not (texts and wiring.server_is_named(target)):
+    if not token and not (texts and gateways.server_is_named(target)):
         return replace(query, ctx=tuple(wanted_ctx(one, unhashed) for one in texts))
     from skyflowctl.operations.audit_hashes import Hasher
 
     try:
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             hasher = Hasher(gateway)
             found = tuple(wanted_ctx(one, hasher) for one in texts)
             hashes = _hashes_of(token, hasher) if token else ()

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -51,7 +51,7 @@ def config_show(
         from skyflowctl.operations.configs import show_config
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             config = show_config(gateway, path)
         told = config.raw
         if config.revoked:
@@ -92,7 +92,7 @@ def config_history(
         from skyflowctl.operations import configs
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             past = configs.config_history(gateway, path)
         listed = [{**asdict(one.entry), "live": one.live} for one in past]
         return CommandResult({"mount": mount, "path": path, "history": listed})
@@ -196,7 +196,7 @@ def config_write(
         patch = write.ConfigPatch(description, tags, new, allowed)
         _something_to_write(patch)
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             done = write.write_config(gateway, path, patch)
         told = {"mount": mount, "path": path, "changed": list(done.changed)}
         warnings = [problem_json(one) for one in done.warnings]
@@ -222,7 +222,7 @@ def _first_credential(
 ) -> "Callable[[], NewCredential] | None":
     if text is None:
         return None
-    return wiring.referenced_credential(text, "--credentials", run, allow_hosts)
+    return credential_sources.referenced_credential(text, "--credentials", run, allow_hosts)
 
 
 def _something_to_write(patch: "ConfigPatch") -> None:
@@ -267,7 +267,7 @@ def config_verify(
         from skyflowctl.operations.configs import verify_config
 
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             report = verify_config(gateway, path)
         data = {"mount": mount, "path": path, **asdict(report)}
         if report.ok:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.rotate.options import OperatorOptions
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -21,7 +21,7 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.cli.manifests import ChosenMounts
+    from skyflowctl.cli.context.manifests import ChosenMounts
     from skyflowctl.operations.rotation_supply import RotationTarget
     from skyflowctl.operations.targets import MountRef
     from skyflowctl.rotation.revocation.model import RevokeOutcome
@@ -115,7 +115,7 @@ def config_revoke(
             operator,
         )
         chosen = manifests.choose_mounts([mount], file, run)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             return _cut_off(run, said, chosen, gateway)
 
     run_command("config revoke", output, work, _view)
@@ -145,7 +145,7 @@ def _cut_off(
 ) -> CommandResult:
     from skyflowctl.cli.commands.rotate.progress import Steps
     from skyflowctl.cli.commands.rotate.request import read_rotate_flags
-    from skyflowctl.cli.wiring_rotation import rotation_supply, rotation_world
+    from skyflowctl.cli.context.rotation import rotation_supply, rotation_world
     from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
 
@@ -180,7 +180,7 @@ def _ask(run: CommandRun, said: _Said, subject: "RotationTarget", server: str) -
     run.notice(f"server: {server}")
     run.notice(f"  {subject.named.path}: {_live(subject)}")
     question = f"Cut {subject.named.path} off? From then on it gives no token to anybody."
-    wiring.confirm(question, run, yes=said.yes, no_input=said.no_input)
+    run.confirm(question, yes=said.yes, no_input=said.no_input)
 
 
 def _live(subject: "RotationTarget") -> str:

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -15,6 +15,7 @@ from skyflowctl.cli.options import (
     RoleArgument,
     TargetOptions,
     option,
+    span_seconds,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, UsageError
@@ -97,7 +98,7 @@ def creds(
             past = offline.direct if direct else offline.creds_dry_run
             return CommandResult(past(mount, role, checked, file, run, allow_hosts=allow_host))
         path = manifests.resolve_path(mount, file)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             if wrap_ttl is not None:
                 _check_wrap(wrap_ttl, output)
                 return CommandResult(_wrapped(gateway, path, role, checked, wrap_ttl))
@@ -139,7 +140,7 @@ def _check_wrap(wrap_ttl: str, output: CredsOutputOptions) -> None:
             why="a wrapped token has no bearer to export yet",
             fix="use -o raw or -o json, and unwrap it where it is needed",
         )
-    wiring.span_seconds(wrap_ttl, "--wrap-ttl")
+    span_seconds(wrap_ttl, "--wrap-ttl")
 
 
 def _token_json(token: "Creds") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli import manifests, wiring, wiring_dev
+from skyflowctl.cli.context import credential_sources, dev_stack, manifests
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
@@ -32,9 +32,9 @@ def creds_dry_run(
 
     manifest = manifests.load_named_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)
-    dev = wiring_dev.dev_stack_is_named()
-    own = wiring.manifest_credentials(manifest, run, allow_hosts)
-    source = wiring_dev.NoCredentials() if dev else own
+    dev = dev_stack.dev_stack_is_named()
+    own = credential_sources.manifest_credentials(manifest, run, allow_hosts)
+    source = dev_stack.NoCredentials() if dev else own
     made = mint_dry(manifest, found.name, role, ctx, source)
     if made.throw_away:
         run.notice(f"a throw-away key stands in: {made.throw_away}")
@@ -72,11 +72,11 @@ def direct(
     from skyflowctl.engine.ctx import CtxRule
     from skyflowctl.operations.creds_direct import mint_direct
 
-    if wiring_dev.dev_stack_is_named():
-        raise wiring_dev.refuse_direct()
+    if dev_stack.dev_stack_is_named():
+        raise dev_stack.refuse_direct()
     manifest = manifests.load_named_manifest(file, run).manifest
     found, wanted = _declared(manifest, mount, role)
-    source = wiring.manifest_credentials(manifest, run, allow_hosts)
+    source = credential_sources.manifest_credentials(manifest, run, allow_hosts)
     account = source.account(found.name)
     rule = CtxRule.of(wanted.ctx.required, wanted.ctx.pattern)
     run.warn(_NO_AUDIT)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -175,7 +175,7 @@ def plugin_register(
             confirm_registration(question, launcher, wanted, run, yes=yes, no_input=no_input)
 
         wanted = _registration(launcher, name, version, engine)
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             changes = register_plugin(gateway, wanted, confirm, lambda: run.warn(_UNPROVED))
             reloaded = _reloaded(gateway, wanted, run) if reload else None
         return CommandResult({**_registered_json(wanted, changes, asked), "reloaded": reloaded})
@@ -290,7 +290,7 @@ def plugin_list(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import list_plugins
 
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             found = list_plugins(gateway, name, directory)
         catalog = [
             {
@@ -360,13 +360,13 @@ def plugin_prune(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import plan_prune
 
-        with wiring.open_gateway(target, run) as gateway:
+        with gateways.open_gateway(target, run) as gateway:
             plan = plan_prune(gateway, directory)
         for path in plan.unused:
             run.notice(f"unused: {path.name}")
         if plan.unused:
             question = f"Remove {counted(len(plan.unused), 'launcher')} from {directory}?"
-            wiring.confirm(question, run, yes=yes, no_input=no_input)
+            run.confirm(question, yes=yes, no_input=no_input)
         for path in plan.unused:
             path.unlink(missing_ok=True)
         kept = [asdict(one) for one in plan.kept]

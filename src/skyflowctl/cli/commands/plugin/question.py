@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem, RefusedError
 from skyflowctl.operations.plugin_arguments import noted_environment, without_note
@@ -37,7 +36,7 @@ def confirm_registration(
         return
     text = f"{wanted.name} {wanted.version} {_what_changes(run, question)}"
     try:
-        wiring.confirm(text, run, yes=yes, no_input=no_input)
+        run.confirm(text, yes=yes, no_input=no_input)
     except RefusedError as error:
         raise _with_way(error, launcher, wanted, question) from None
     for one in question.lost:

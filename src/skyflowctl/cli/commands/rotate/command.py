@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from skyflowctl.cli import manifests
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
+from skyflowctl.cli.options import span_seconds
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _check_successor(mounts: Sequence[str], flags: RotateOptions) -> None:
 
 
 def _span(text: str | None, flag: str, default: timedelta) -> timedelta:
-    return default if text is None else timedelta(seconds=wiring.span_seconds(text, flag))
+    return default if text is None else timedelta(seconds=span_seconds(text, flag))
 
 
 def _flag(name: str) -> str:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli import wiring
 from skyflowctl.cli.commands.rotate.progress import Steps, said
 from skyflowctl.cli.commands.rotate.request import ParsedRotate
 from skyflowctl.cli.commands.rotate.view import outcome_json
+from skyflowctl.cli.context import credential_sources, gateways
+from skyflowctl.cli.context.manifests import ChosenMounts
+from skyflowctl.cli.context.rotation import RotationSetup, rotation_supply, rotation_world
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
-from skyflowctl.cli.manifests import ChosenMounts
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.cli.wiring_rotation import RotationSetup, rotation_supply, rotation_world
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.operations import rotation as operation
@@ -61,7 +61,7 @@ class RotateCommand:
         self._need_a_rule()
         previous = self._previous()
         self._follow_given(previous)
-        with wiring.open_gateway(self.target, self.run) as gateway:
+        with gateways.open_gateway(self.target, self.run) as gateway:
             subjects = self._subjects(gateway)
             supplied = rotation_supply(
                 gateway, self.chosen.manifest, self.request.wishes, self.run, self.allow_hosts
@@ -164,7 +164,7 @@ class RotateCommand:
         if given is None:
             return None
         subject = "the credential that is live now"
-        return wiring.referenced_credential(
+        return credential_sources.referenced_credential(
             given, "--previous", self.run, self.allow_hosts, subject
         )
 
@@ -198,7 +198,7 @@ class RotateCommand:
         else:
             self._say_what_comes(subjects, supplied, server)
             question = f"Rotate {names}?"
-        wiring.confirm(question, self.run, yes=yes, no_input=no_input)
+        self.run.confirm(question, yes=yes, no_input=no_input)
 
     def _say_what_comes(
         self, subjects: Sequence[RotationTarget], supplied: RotationSetup, server: str

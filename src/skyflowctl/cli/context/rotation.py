@@ -1,22 +1,25 @@
 """The rotation's side of the composition root: its world, and who supplies new keys."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli import wiring
+from skyflowctl.cli.context import gateways
+from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.cli.runner import CommandRun
 
 if TYPE_CHECKING:
     from skyflowctl.devstack.layout import DevLayout
+    from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.replacing import RotatingReplacer
     from skyflowctl.operations.rotate_flags import RotateFlags
     from skyflowctl.operations.rotation_supply import KeyProvider
-    from skyflowctl.rotation.events import RotationListener
+    from skyflowctl.rotation.events import RotationEvent, RotationListener
     from skyflowctl.rotation.ports import Dependencies
     from skyflowctl.vault.gateway import Gateway
 
@@ -52,7 +55,7 @@ def rotation_world(
     server = gateway.transport.server
     return Dependencies(
         gateway=gateway,
-        connect=wiring.connect_node(gateway) if server.addresses else None,
+        connect=gateways.connect_node(gateway) if server.addresses else None,
         clock=run.clock,
         run_id=run.id,
         sleep=stop.wait,
@@ -65,7 +68,7 @@ def rotation_world(
 
 def owner_folder() -> Path:
     """Return where this machine notes which rotations its processes are at."""
-    return wiring.state_folder() / "rotations"
+    return gateways.state_folder() / "rotations"
 
 
 def rotation_supply(
@@ -81,7 +84,6 @@ def rotation_supply(
         RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
-    from skyflowctl.cli.wiring_dev import dev_layout
     from skyflowctl.operations.rotation import DEV_RETIRE_MARGIN, RETIRE_MARGIN
     from skyflowctl.operations.rotation_supply import own_supply
     from skyflowctl.operations.successors import CredentialLinter
@@ -106,3 +108,40 @@ def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:
 
     part = load_state(layout).emulator
     return frozenset({f"127.0.0.1:{part.port}"}) if part else frozenset()
+
+
+def replacer_for(
+    gateway: "Gateway",
+    source: "CredentialSource",
+    run: CommandRun,
+    stop: "Stop",
+    say: Callable[[str], None],
+    *,
+    unverified_nodes: bool,
+) -> "RotatingReplacer":
+    """Return the replacer of one apply; what it needs is made when it is used.
+
+    Args:
+        gateway: the server, and the way to each of its nodes.
+        source: of the credentials; knows which token services they may name.
+        run: the command's.
+        stop: asked between the steps of a rotation.
+        say: shows one line to a person who waits.
+        unverified_nodes: go on though there are nodes that nobody named.
+    """
+
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
+    from skyflowctl.operations.token_service import TokenServiceOnDemand
+    from skyflowctl.rotation.events import Notice
+
+    def tell(event: "RotationEvent") -> None:
+        if isinstance(event, Notice):
+            say(f"{event.mount}: {event.text}")
+
+    def world(recorded: "Gateway") -> "Dependencies":
+        hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()
+        made = rotation_world(gateway, run, stop, tell, frozenset(hosts))
+        return replace(made, gateway=recorded, token_service=TokenServiceOnDemand())
+
+    return RotatingReplacer(world, replace(DECLARED, unverified_nodes=unverified_nodes))

@@ -7,9 +7,9 @@ import io
 import pytest
 from support.cli import checked_envelope, invoke
 
-from skyflowctl.cli import manifests, wiring
 from skyflowctl.cli.console import Terminal
-from skyflowctl.cli.options import TargetOptions
+from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.options import TargetOptions, span_seconds
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import RefusedError, UsageError
@@ -99,23 +99,23 @@ def test_without_a_manifest_the_server_says_which_mounts_there_are():
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("2m", 120), ("45", 45)])
 def test_spans_are_read(text, seconds):
-    assert wiring.span_seconds(text, "--timeout") == seconds
+    assert span_seconds(text, "--timeout") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-1s"])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(UsageError, match="--timeout"):
-        wiring.span_seconds(text, "--timeout")
+        span_seconds(text, "--timeout")
 
 
 def test_a_server_is_named_by_flag_environment_or_dev(monkeypatch):
-    assert not wiring.server_is_named(TargetOptions())
-    assert wiring.server_is_named(TargetOptions(dev=True))
-    assert wiring.server_is_named(TargetOptions(address="https://x"))
+    assert not gateways.server_is_named(TargetOptions())
+    assert gateways.server_is_named(TargetOptions(dev=True))
+    assert gateways.server_is_named(TargetOptions(address="https://x"))
     monkeypatch.setenv("VAULT_ADDR", "https://x")
-    assert wiring.server_is_named(TargetOptions())
+    assert gateways.server_is_named(TargetOptions())
     monkeypatch.setenv("BAO_ADDR", "")
-    assert not wiring.server_is_named(TargetOptions())
+    assert not gateways.server_is_named(TargetOptions())
 
 
 @pytest.mark.parametrize("flag", ["--address=https://127.0.0.1:1", "--token-file=-"])
@@ -143,14 +143,14 @@ class Asked(io.StringIO):
 
 
 def test_yes_and_answers(monkeypatch, capsys):
-    wiring.confirm("Do it?", run(), yes=True, no_input=True)
+    run().confirm("Do it?", yes=True, no_input=True)
     monkeypatch.setattr("sys.stdin", Asked("Y\n"))
-    wiring.confirm("Do it?", run(), yes=False, no_input=False)
+    run().confirm("Do it?", yes=False, no_input=False)
     assert capsys.readouterr().err == "Do it? [y/N] "
     for answer in ("\n", "n\n", "", "yep\n"):
         monkeypatch.setattr("sys.stdin", Asked(answer))
         with pytest.raises(RefusedError, match="not confirmed"):
-            wiring.confirm("Do it?", run(), yes=False, no_input=False)
+            run().confirm("Do it?", yes=False, no_input=False)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_yes_and_answers(monkeypatch, capsys):
 def test_where_nobody_can_answer_the_flag_is_named(stdin, no_input, json, monkeypatch):
     monkeypatch.setattr("sys.stdin", stdin("y\n"))
     with pytest.raises(RefusedError) as refused:
-        wiring.confirm("Do it?", run(json), yes=False, no_input=no_input)
+        run(json).confirm("Do it?", yes=False, no_input=no_input)
     assert "--yes" in refused.value.problems[0].fix
     assert refused.value.exit_code == 5
 

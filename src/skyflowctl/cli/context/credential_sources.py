@@ -1,0 +1,76 @@
+"""Where credentials come from: the manifest, a reference, or the dev stack's stand-ins."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.context.dev_stack import credential_source
+from skyflowctl.cli.runner import CommandRun
+
+if TYPE_CHECKING:
+    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.successors import ReferencedCredential
+    from skyflowctl.vault.gateway import Gateway
+
+
+def credentials_for(
+    manifest: "Manifest",
+    gateway: "Gateway",
+    run: CommandRun,
+    allow_hosts: Sequence[str] | None = None,
+) -> "CredentialSource":
+    """Return where credentials come from: the manifest, or the dev stack's stand-ins.
+
+    The server that answers decides, not the way it was named: against the dev stack no
+    reference is ever resolved. ``allow_hosts`` are the values of ``--allow-host``.
+
+    Raises:
+        RefusedError: it is a dev stack that is not known here.
+        UsageError: a token service is not named as ``HOST:PORT``.
+    """
+    from skyflowctl.operations.credentials import ManifestCredentials
+
+    own = manifest_credentials(manifest, run, allow_hosts)
+    source = credential_source(gateway, manifest, own)
+    if not isinstance(source, ManifestCredentials):
+        run.notice("the dev stack: generated credentials stand in for the manifest's")
+    return source
+
+
+def manifest_credentials(
+    manifest: "Manifest", run: CommandRun, allow_hosts: Sequence[str] | None = None
+) -> "ManifestCredentials":
+    """Return the manifest's own references as the source of credentials.
+
+    Raises:
+        UsageError: a token service is not named as ``HOST:PORT``.
+    """
+    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.operations.token_hosts import token_hosts
+
+    hosts = token_hosts(allow_hosts, os.environ)
+    return ManifestCredentials(manifest, allowed_hosts=hosts, clock=run.clock)
+
+
+def referenced_credential(
+    text: str,
+    flag: str,
+    run: CommandRun,
+    allow_hosts: Sequence[str] | None = None,
+    subject: str = "the new credential",
+) -> "ReferencedCredential":
+    """Return the credential behind a reference of the command line; not followed yet.
+
+    ``subject`` is what it is to the reader.
+
+    Raises:
+        UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
+    """
+    from skyflowctl.operations.cli_references import parse_reference
+    from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
+    from skyflowctl.operations.token_hosts import token_hosts
+
+    linting = CredentialLinter(token_hosts(allow_hosts, os.environ), run.clock)
+    return ReferencedCredential(parse_reference(text, flag), subject, linting)

@@ -1,0 +1,153 @@
+"""From the options of a command to the server: a gateway, its nodes, its approvals."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skyflowctl.cli.context.dev_stack import started_dev_target
+from skyflowctl.cli.options import ApprovingTargetOptions, TargetOptions, span_seconds
+from skyflowctl.cli.runner import CommandRun
+from skyflowctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from skyflowctl.vault.approving_transport import ApprovingTransport
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.pending_store import PendingStore
+    from skyflowctl.vault.responses import ClusterNode
+    from skyflowctl.vault.target import Target
+
+# A socket counts its timeout in milliseconds of a C int, which is 24 days.
+_LONGEST_TIMEOUT = timedelta(days=1)
+
+
+@contextmanager
+def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "Iterator[Gateway]":
+    """Connect to the chosen server for as long as the block runs.
+
+    Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
+    ``scope`` is the manifest of an apply, which its parked requests are stored under.
+
+    Raises:
+        UsageError: no server is named, the flags contradict each other, or the span of
+            ``--timeout`` is none.
+    """
+    from skyflowctl.vault.gateway import Gateway
+    from skyflowctl.vault.hvac_transport import HvacTransport
+    from skyflowctl.vault.waits import WaitMonitor
+
+    target, timeout = choose_target(options, run), _timeout(options)
+    if isinstance(options, ApprovingTargetOptions):
+        gateway = Gateway(_approving_transport(options, target, run, timeout, scope))
+    else:
+        waits = WaitMonitor(run.notice)
+        gateway = Gateway(HvacTransport(target, run_id=run.id, timeout=timeout, waits=waits))
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
+    """Return the server and login that flags or environment name; ``--dev`` starts it.
+
+    Raises:
+        UsageError: none is named, what names it is malformed, or ``--dev`` stands beside
+            another server.
+    """
+    if options.dev:
+        return started_dev_target(options, run)
+    from skyflowctl.vault.target import TargetFlags, resolve_target
+    from skyflowctl.vault.waits import WaitMonitor
+
+    flags = TargetFlags(
+        address=options.address,
+        namespace=options.namespace,
+        token_file=options.token_file,
+        ca_cert=options.ca_cert,
+        ca_path=options.ca_path,
+        client_cert=options.client_cert,
+        client_key=options.client_key,
+        tls_server_name=options.tls_server_name,
+        skip_verify=options.skip_verify or None,
+        nodes=tuple(options.nodes or ()),
+    )
+    with WaitMonitor(run.notice).watching("the login's token helper or file"):
+        target = resolve_target(flags, os.environ)
+    for warning in target.warnings:
+        run.warn(warning)
+    return target
+
+
+def server_is_named(options: TargetOptions) -> bool:
+    """Tell whether flags or environment name a server at all."""
+    from skyflowctl.vault.environment import named_address
+
+    return options.dev or options.address is not None or bool(named_address(os.environ))
+
+
+def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]":
+    """Return how to ask one node of the cluster alone; a node that was never named: None."""
+    from skyflowctl.vault.errors import RedirectRefusedError
+    from skyflowctl.vault.gateway import Gateway
+
+    def connect(node: "ClusterNode") -> "Gateway | None":
+        try:
+            return Gateway(gateway.transport.at_node(node.api_address))
+        except RedirectRefusedError:
+            return None
+
+    return connect
+
+
+def _timeout(options: TargetOptions) -> float:
+    """Return the seconds that one request may take: flag, environment, else 60."""
+    from skyflowctl.vault.client_settings import client_timeout
+
+    if options.timeout:
+        return span_seconds(options.timeout, "--timeout", most=_LONGEST_TIMEOUT)
+    return client_timeout(os.environ)
+
+
+def state_folder() -> Path:
+    """Return the folder of what skyflowctl remembers on this machine between commands."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The XDG rule: a relative path is ignored. It would lead into the working folder.
+    home = named if named.is_absolute() else Path("~/.local/state").expanduser()
+    return home / "skyflowctl"
+
+
+def _approving_transport(
+    options: ApprovingTargetOptions, target: "Target", run: CommandRun, timeout: float, scope: str
+) -> "ApprovingTransport":
+    """Return the transport of a command whose requests may need an approval.
+
+    ``scope`` is the manifest of an apply, else empty.
+
+    Raises:
+        UsageError: the span or the file is none.
+    """
+    from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
+
+    wait = timedelta()
+    if options.wait_approval is not None:
+        wait = timedelta(seconds=span_seconds(options.wait_approval, "--wait-approval"))
+    policy = ApprovalPolicy(_store_maker(options.pending), wait, run.notice, scope)
+    return ApprovingTransport(target, run_id=run.id, policy=policy, timeout=timeout)
+
+
+def _store_maker(file: str | None) -> "Callable[[str], PendingStore]":
+    from skyflowctl.vault.pending_store import FileStore, KeyringStore
+
+    if file is None:
+        return lambda cluster: KeyringStore(cluster, state_folder() / "pending")
+    if file in {"", "-"}:
+        raise UsageError(
+            "--pending needs the path of a file",
+            why="a parked request is stored there until the next run reads it",
+            fix="for example --pending pending.json",
+        )
+    path = Path(file).absolute()
+    return lambda _cluster: FileStore(path)
