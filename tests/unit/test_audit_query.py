@@ -146,7 +146,7 @@ def test_until_includes_a_whole_day():
     "text", ["", "yesterday", "2026-11-22T18:00:00", "99999999d", "2026-13-01", "9999-12-31"]
 )
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(UsageError, match="--until is (not a time|empty)"):
+    with pytest.raises(UsageError, match=r"--until is (not a time|empty)"):
         when.until(text, NOW)
 
 
