@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -18,8 +19,9 @@ from skyflowctl.cli.runner import CommandRun, _write_out, describe_failure
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.rotate_flags import Verb
-from skyflowctl.operations.rotation import RotateRequest
+from skyflowctl.operations.key_provider import key_provider
+from skyflowctl.operations.rotate_request import RotateRequest, Verb
+from skyflowctl.operations.successors import CredentialLinter
 from skyflowctl.operations.targets import MountRef
 from skyflowctl.rotation.model import MountOutcome, Result
 
@@ -102,8 +104,14 @@ def test_several_mounts_fit_80_columns(monkeypatch):
 @pytest.mark.parametrize(("own", "seconds"), [(True, 0), (False, 2)])
 def test_a_margin_of_nothing_counts_as_set_but_not_on_a_dev_stack(own, seconds):
     rule = RotationRule(retire_margin=timedelta())
-    errand = RotateRequest(Verb.RETIRE, margin=timedelta(seconds=2), own_margins=own)
+    provider = replace(
+        key_provider(
+            RotateRequest(Verb.RETIRE), None, CredentialLinter(frozenset(), SystemClock())
+        ),
+        margin=timedelta(seconds=2),
+        dev=not own,
+    )
     named = MountRef("payment", "skyflow/payment", rule)
-    assert errand.margin_of(named) == timedelta(seconds=seconds)
-    assert errand.job_of(named).options.retire_margin == timedelta(seconds=seconds)
-    assert errand.margin_of(MountRef("a", "b")) == timedelta(seconds=2)
+    assert provider.margin_of(named) == timedelta(seconds=seconds)
+    assert provider.job_of(named).options.retire_margin == timedelta(seconds=seconds)
+    assert provider.margin_of(MountRef("a", "b")) == timedelta(seconds=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,9 +14,8 @@ from support.gateways import identity, memory_rig
 from support.keys import credential_text
 
 from skyflowctl.cli.context import gateways, rotation
-from skyflowctl.cli.context.rotation import RotationSetup
 from skyflowctl.clock import SystemClock
-from skyflowctl.operations.rotation_supply import own_supply
+from skyflowctl.operations.key_provider import key_provider
 from skyflowctl.operations.successors import CredentialLinter
 from skyflowctl.rotation.model import KeyInfo, NewCredential
 from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
@@ -74,17 +74,16 @@ def reached(rig, monkeypatch, tmp_path):
     def opened(*_):
         yield rig.gateway
 
-    def supplied(gateway, manifest, wishes, run, allow_hosts):
-        linting = CredentialLinter(SKYFLOW_HOSTS, SystemClock())
-        supply = own_supply(wishes, manifest, linting)
-        if wishes.operator_token is None:
-            return RotationSetup(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
-        object.__setattr__(supply, "operators", lambda subject: skyflow.usable())
-        return RotationSetup(supply, timedelta(seconds=0), SKYFLOW_HOSTS)
+    def provider(gateway, manifest, request, run, allow_hosts):
+        made = key_provider(request, manifest, CredentialLinter(SKYFLOW_HOSTS, SystemClock()))
+        made = replace(made, margin=timedelta(seconds=0))
+        if request.operator_token is None:
+            return made
+        return replace(made, operators=lambda target: skyflow.usable())
 
     monkeypatch.setattr(gateways, "open_gateway", opened)
-    monkeypatch.setattr(rotation, "rotation_supply", supplied)
-    monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.rotation_supply", supplied)
+    monkeypatch.setattr(rotation, "open_key_provider", provider)
+    monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.open_key_provider", provider)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("X", "an operator's token")
     monkeypatch.chdir(tmp_path)

@@ -7,8 +7,8 @@ from datetime import datetime
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
-from skyflowctl.operations.rotation import RotateRequest, not_due
-from skyflowctl.operations.rotation_supply import RotationTarget
+from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
+from skyflowctl.operations.rotation import not_due
 from skyflowctl.rotation.model import MountOutcome, Result
 from skyflowctl.rotation.retirement_plan import Retirement, killed_by_haste, retirement, too_early
 from skyflowctl.vault.gateway import Gateway
@@ -18,11 +18,10 @@ _NOTHING = "no-rotation"
 
 def with_old_keys(
     gateway: Gateway,
-    subjects: Sequence[RotationTarget],
-    errand: RotateRequest,
+    targets: Sequence[RotationTarget],
+    provider: KeyProvider,
     now: datetime,
     *,
-    every: bool,
     parallelism: int,
 ) -> tuple[RotationTarget, ...]:
     """Return each mount with its old key, or with its outcome where nothing can be done.
@@ -31,44 +30,44 @@ def with_old_keys(
 
     Args:
         gateway: the server.
-        subjects: from ``look``.
-        errand: the retirement.
+        targets: from ``look``.
+        provider: whose request the retirement is.
         now: the time.
-        every: nobody named the mounts one by one, so that one which has nothing to
-            retire, or not yet, is fine.
         parallelism: requests at once.
     """
 
-    def one(subject: RotationTarget) -> RotationTarget:
+    def one(target: RotationTarget) -> RotationTarget:
         try:
-            return _with_old_key(gateway, subject, errand, now, every=every)
+            return _with_old_key(gateway, target, provider, now)
         except SkyflowctlError:
-            return subject
+            return target
 
     with Workers(parallelism) as pool:
-        return tuple(pool.map(one, subjects))
+        return tuple(pool.map(one, targets))
 
 
 def _with_old_key(
-    gateway: Gateway, subject: RotationTarget, errand: RotateRequest, now: datetime, *, every: bool
+    gateway: Gateway, target: RotationTarget, provider: KeyProvider, now: datetime
 ) -> RotationTarget:
-    if subject.config is None:
-        return subject
-    history = gateway.read_history(subject.named.path)
+    # With --all a mount that has nothing to retire, or not yet, is fine.
+    request, every = provider.request, provider.request.every
+    if target.config is None:
+        return target
+    history = gateway.read_history(target.named.path)
     try:
-        old = retirement(errand.job_of(subject.named), subject.config, history)
+        old = retirement(provider.job_of(target.named), target.config, history)
     except RefusedError as error:
         if every and error.problems[0].code == _NOTHING:
-            return replace(subject, known=not_due(subject))
+            return replace(target, known=not_due(target))
         raise
     if old is None:
-        return replace(subject, known=not_due(subject)) if every else subject
-    kills = killed_by_haste(subject.config, history)
-    early = None if errand.now or errand.wait else _too_early(subject, old, errand, now)
+        return replace(target, known=not_due(target)) if every else target
+    kills = killed_by_haste(target.config, history)
+    early = None if request.now or request.wait else _too_early(target, old, provider, now)
     if early is None:
-        return replace(subject, old_key=_names(old), kills=kills)
-    known = not_due(subject) if every else _refused(subject, old, early)
-    return replace(subject, known=known, old_key=_names(old))
+        return replace(target, old_key=_names(old), kills=kills)
+    known = not_due(target) if every else _refused(target, old, early)
+    return replace(target, known=known, old_key=_names(old))
 
 
 def _names(old: Retirement) -> str:
@@ -76,21 +75,21 @@ def _names(old: Retirement) -> str:
 
 
 def _too_early(
-    subject: RotationTarget, old: Retirement, errand: RotateRequest, now: datetime
+    target: RotationTarget, old: Retirement, provider: KeyProvider, now: datetime
 ) -> RefusedError | None:
     if not old.tokens_until or not any(key.kept for key in old.keys):
         return None
-    ends = parse_rfc3339(old.tokens_until) + errand.margin_of(subject.named)
+    ends = parse_rfc3339(old.tokens_until) + provider.margin_of(target.named)
     if now >= ends:
         return None
-    name, replaced = subject.named.name, old.keys[0].key_id
+    name, replaced = target.named.name, old.keys[0].key_id
     return too_early(replaced, name, old.tokens_until, ends)
 
 
-def _refused(subject: RotationTarget, old: Retirement, error: RefusedError) -> MountOutcome:
+def _refused(target: RotationTarget, old: Retirement, error: RefusedError) -> MountOutcome:
     return MountOutcome(
-        subject.named.name,
-        subject.named.path,
+        target.named.name,
+        target.named.path,
         Result.REFUSED,
         from_key=old.keys[0].key_id,
         to_key=old.successor,

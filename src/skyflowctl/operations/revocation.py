@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.rotation_supply import KeyProvider, RotationTarget, operator_needed
+from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, operator_needed
 from skyflowctl.rotation.model import KeyInfo, NewCredential, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revocation.model import RevokeOutcome
@@ -35,9 +35,9 @@ def _protected(path: str, manifest: Manifest | None) -> bool:
 
 
 def revoke(
-    subject: RotationTarget,
-    supply: KeyProvider,
-    world: Dependencies,
+    target: RotationTarget,
+    provider: KeyProvider,
+    deps: Dependencies,
     *,
     reason: str,
     delete_keys: bool,
@@ -45,9 +45,9 @@ def revoke(
     """Cut a mount off and prove it.
 
     Args:
-        subject: the mount, looked at.
-        supply: whose operator lists the keys at Skyflow.
-        world: without an operator.
+        target: the mount, looked at.
+        provider: whose operator lists the keys at Skyflow.
+        deps: without an operator.
         reason: for the incident file.
         delete_keys: have the operator delete them, too.
 
@@ -55,10 +55,10 @@ def revoke(
         RefusedError: keys are to be deleted, and no operator is named.
         SkyflowctlError: the mount could not be cut off.
     """
-    operator, warnings = _operator(subject, supply, needed=delete_keys)
+    operator, warnings = _operator(target, provider, needed=delete_keys)
     outcome = revoke_mount(
-        RotationJob(subject.named.name, subject.named.path),
-        replace(world, operator=operator),
+        RotationJob(target.named.name, target.named.path),
+        replace(deps, operator=operator),
         reason=reason,
         delete_keys=delete_keys,
     )
@@ -66,29 +66,29 @@ def revoke(
 
 
 def command_for_keys(
-    subject: RotationTarget, manifest: Manifest | None, reason: str, management_host: str
+    target: RotationTarget, manifest: Manifest | None, reason: str, management_host: str
 ) -> str:
     """Return the command line that deletes at Skyflow what a cut-off has left there.
 
     Args:
-        subject: the mount as it was before the cut-off; afterwards it tells no token
+        target: the mount as it was before the cut-off; afterwards it tells no token
             service, and so no management host.
         manifest: may protect the mount.
         reason: of this cut-off.
         management_host: as it was named; empty: not at all. ``"-"``: none is needed.
     """
-    words = ["skyflowctl", "config", "revoke", subject.named.name, "--reason", reason, "-y"]
+    words = ["skyflowctl", "config", "revoke", target.named.name, "--reason", reason, "-y"]
     words.append("--delete-keys")
-    if _protected(subject.named.path, manifest):
-        words.append(f"--allow-destroy={subject.named.path}")
+    if _protected(target.named.path, manifest):
+        words.append(f"--allow-destroy={target.named.path}")
     if management_host != "-":
-        words += ["--management-host", management_host or _host_of(subject)]
+        words += ["--management-host", management_host or _host_of(target)]
     return shlex.join(words)
 
 
-def _host_of(subject: RotationTarget) -> str:
+def _host_of(target: RotationTarget) -> str:
     try:
-        return host_for(str(subject.config.raw.get("token_uri") or "") if subject.config else "")
+        return host_for(str(target.config.raw.get("token_uri") or "") if target.config else "")
     except SkyflowctlError:
         return "HOST:PORT"
 
@@ -113,7 +113,7 @@ class _Unusable:
 
 
 def _operator(
-    subject: RotationTarget, supply: KeyProvider, *, needed: bool
+    target: RotationTarget, provider: KeyProvider, *, needed: bool
 ) -> tuple[KeyService | None, tuple[Problem, ...]]:
     """Return who is asked about the keys; nothing that fails here holds the cut-off back.
 
@@ -122,11 +122,11 @@ def _operator(
         UsageError: the command line itself is wrong.
     """
     try:
-        operator = supply.operators(subject)
+        operator = provider.operators(target)
     except UsageError:
         raise
     except SkyflowctlError as error:
         return (_Unusable(error), ()) if needed else (None, error.problems)
     if operator is None and needed:
-        raise operator_needed(subject.named.name)
+        raise operator_needed(target.named.name)
     return operator, ()

@@ -1,9 +1,8 @@
-"""The rotation's side of the composition root: its world, and who supplies new keys."""
+"""The rotation's side of the composition root: its dependencies, and who provides new keys."""
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,32 +15,15 @@ if TYPE_CHECKING:
     from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.key_provider import KeyProvider
     from skyflowctl.operations.replacing import RotatingReplacer
-    from skyflowctl.operations.rotate_flags import RotateFlags
-    from skyflowctl.operations.rotation_supply import KeyProvider
+    from skyflowctl.operations.rotate_request import RotateRequest
     from skyflowctl.rotation.events import RotationEvent, RotationListener
     from skyflowctl.rotation.ports import Dependencies
     from skyflowctl.vault.gateway import Gateway
 
 
-@dataclass(frozen=True, slots=True)
-class RotationSetup:
-    """Who supplies a rotation on the server that answers.
-
-    Args:
-        supply: successors and operators.
-        retire_margin: where a mount's rule names none.
-        token_hosts: the token services that may be asked from this machine.
-        dev: it is the dev stack's, whose tokens are short and whose operator is its own.
-    """
-
-    supply: "KeyProvider"
-    retire_margin: timedelta
-    token_hosts: frozenset[str]
-    dev: bool = False
-
-
-def rotation_world(
+def rotation_dependencies(
     gateway: "Gateway",
     run: CommandRun,
     stop: "Stop",
@@ -71,35 +53,32 @@ def owner_folder() -> Path:
     return gateways.state_folder() / "rotations"
 
 
-def rotation_supply(
+def open_key_provider(
     gateway: "Gateway",
     manifest: "Manifest | None",
-    wishes: "RotateFlags",
+    request: "RotateRequest",
     run: CommandRun,
     allow_hosts: Sequence[str] | None,
-) -> RotationSetup:
-    """Return where new credentials come from; on the dev stack its stand-ins.
+) -> "KeyProvider":
+    """Return where new credentials come from; on the dev stack its generated ones.
 
     Raises:
         RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
-    from skyflowctl.operations.rotation import DEV_RETIRE_MARGIN, RETIRE_MARGIN
-    from skyflowctl.operations.rotation_supply import own_supply
+    from skyflowctl.operations.key_provider import key_provider
     from skyflowctl.operations.successors import CredentialLinter
     from skyflowctl.operations.token_hosts import token_hosts
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway)
     if layout is None:
-        supply = own_supply(wishes, manifest, CredentialLinter(hosts, run.clock))
-        return RotationSetup(supply, RETIRE_MARGIN, hosts)
-    from skyflowctl.operations.rotation_supply_dev import dev_supply
+        return key_provider(request, manifest, CredentialLinter(hosts, run.clock))
+    from skyflowctl.operations.key_provider_dev import dev_key_provider
 
     run.notice("the dev stack: generated credentials and its own operator stand in")
-    hosts |= dev_token_hosts(layout)
-    supply = dev_supply(wishes, manifest, CredentialLinter(hosts, run.clock), layout)
-    return RotationSetup(supply, DEV_RETIRE_MARGIN, hosts, dev=True)
+    linter = CredentialLinter(hosts | dev_token_hosts(layout), run.clock)
+    return dev_key_provider(request, manifest, linter, layout)
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:
@@ -139,9 +118,9 @@ def replacer_for(
         if isinstance(event, Notice):
             say(f"{event.mount}: {event.text}")
 
-    def world(recorded: "Gateway") -> "Dependencies":
+    def dependencies(recorded: "Gateway") -> "Dependencies":
         hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()
-        made = rotation_world(gateway, run, stop, tell, frozenset(hosts))
+        made = rotation_dependencies(gateway, run, stop, tell, frozenset(hosts))
         return replace(made, gateway=recorded, token_service=TokenServiceOnDemand())
 
-    return RotatingReplacer(world, replace(DECLARED, unverified_nodes=unverified_nodes))
+    return RotatingReplacer(dependencies, replace(DECLARED, unverified_nodes=unverified_nodes))

@@ -22,7 +22,7 @@ from skyflowctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.context.manifests import ChosenMounts
-    from skyflowctl.operations.rotation_supply import RotationTarget
+    from skyflowctl.operations.key_provider import RotationTarget
     from skyflowctl.operations.targets import MountRef
     from skyflowctl.rotation.revocation.model import RevokeOutcome
     from skyflowctl.vault.gateway import Gateway
@@ -144,47 +144,47 @@ def _cut_off(
     run: CommandRun, said: _Said, chosen: "ChosenMounts", gateway: "Gateway"
 ) -> CommandResult:
     from skyflowctl.cli.commands.rotate.progress import Steps
-    from skyflowctl.cli.commands.rotate.request import read_rotate_flags
-    from skyflowctl.cli.context.rotation import rotation_supply, rotation_world
+    from skyflowctl.cli.commands.rotate.request import operator_request
+    from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependencies
     from skyflowctl.executor.stop import Stop
     from skyflowctl.operations import revocation
 
     assert chosen.mounts  # one was named
     named = chosen.mounts[0]
     revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
-    subject = _look(gateway, named)
-    wishes = read_rotate_flags(said.operator)
-    supplied = rotation_supply(gateway, chosen.manifest, wishes, run, None)
-    _ask(run, said, subject, gateway.transport.server.name)
+    target = _look(gateway, named)
+    request = operator_request(said.operator)
+    provider = open_key_provider(gateway, chosen.manifest, request, run, None)
+    _ask(run, said, target, gateway.transport.server.name)
     steps = Steps(run.terminal, [named.name])
     # No signal stops it in order: whatever instant it is killed at, run again it finishes.
-    world = rotation_world(gateway, run, Stop(), steps, supplied.token_hosts)
+    deps = rotation_dependencies(gateway, run, Stop(), steps, provider.token_hosts)
     outcome = revocation.revoke(
-        subject, supplied.supply, world, reason=said.reason, delete_keys=said.delete_keys
+        target, provider, deps, reason=said.reason, delete_keys=said.delete_keys
     )
-    host = "-" if supplied.dev else said.operator.management_host or ""
-    more = revocation.command_for_keys(subject, chosen.manifest, said.reason, host)
+    host = "-" if provider.dev else said.operator.management_host or ""
+    more = revocation.command_for_keys(target, chosen.manifest, said.reason, host)
     return _result(outcome, more)
 
 
 def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":
     from skyflowctl.operations.rotation import read_live_mounts
 
-    (subject,) = read_live_mounts(gateway, [named], 1)
-    if subject.problem:
-        raise subject.problem
-    return subject
+    (target,) = read_live_mounts(gateway, [named], 1)
+    if target.problem:
+        raise target.problem
+    return target
 
 
-def _ask(run: CommandRun, said: _Said, subject: "RotationTarget", server: str) -> None:
+def _ask(run: CommandRun, said: _Said, target: "RotationTarget", server: str) -> None:
     run.notice(f"server: {server}")
-    run.notice(f"  {subject.named.path}: {_live(subject)}")
-    question = f"Cut {subject.named.path} off? From then on it gives no token to anybody."
+    run.notice(f"  {target.named.path}: {_live(target)}")
+    question = f"Cut {target.named.path} off? From then on it gives no token to anybody."
     run.confirm(question, yes=said.yes, no_input=said.no_input)
 
 
-def _live(subject: "RotationTarget") -> str:
-    config = subject.config
+def _live(target: "RotationTarget") -> str:
+    config = target.config
     if config is None or not config.configured:
         return "no key is live"
     return f"key {config.key_id} is live" if config.key_id else "its engine does not tell its key"

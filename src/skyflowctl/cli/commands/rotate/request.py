@@ -1,7 +1,7 @@
 """What a ``rotate`` command line asks for; flags that contradict each other stop here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ from skyflowctl.cli.options import span_seconds
 from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from skyflowctl.operations.rotate_flags import RotateFlags, Verb
+    from skyflowctl.manifest.model import Reference
+    from skyflowctl.operations.rotate_request import RotateRequest
     from skyflowctl.rotation.model import Options
 
 _ROTATE_ONLY = (
@@ -22,39 +23,18 @@ _FLAGS = {"everything": "--all"}
 _WAITS = "'--retire --wait' waits for the end of the old tokens of a rotation that was made"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRotate:
-    """A command line that makes sense.
-
-    Args:
-        verb: what is done with each mount.
-        names: the mounts as they were given; empty with ``--all`` and ``--due``.
-        only_due: leave out the mounts that are not due.
-        flags: all that was said.
-        options: how to rotate.
-        wishes: what is said of the successor and the operator.
-    """
-
-    verb: "Verb"
-    names: tuple[str, ...]
-    only_due: bool
-    flags: RotateOptions
-    options: "Options"
-    wishes: "RotateFlags"
-
-
 def read_request(
     names: Sequence[str] | None,
     flags: RotateOptions,
     care: CareOptions,
     operator: OperatorOptions,
-) -> ParsedRotate:
+) -> "RotateRequest":
     """Return what a command line asks for.
 
     Raises:
         UsageError: flags contradict each other, no mount is named, or a value is none.
     """
-    from skyflowctl.operations.rotate_flags import Verb
+    from skyflowctl.operations.rotate_request import Verb
 
     mounts = tuple(names or ())
     _check_verb(flags)
@@ -63,31 +43,44 @@ def read_request(
     verb = Verb.PREVIEW if flags.dry_run else Verb.ROTATE
     if flags.rollback or flags.retire:
         verb = Verb.ROLLBACK if flags.rollback else Verb.RETIRE
-    wishes = read_rotate_flags(operator, flags.credentials, generate=flags.generate)
-    return ParsedRotate(verb, mounts, flags.due, flags, _options(flags, care), wishes)
+    return replace(
+        operator_request(operator),
+        verb=verb,
+        names=mounts,
+        every=flags.everything,
+        only_due=flags.due,
+        credentials=_reference(flags.credentials, "--credentials"),
+        generate=flags.generate,
+        options=_options(flags, care),
+        previous=_reference(flags.previous, "--previous"),
+        typed=(flags.credentials or "", flags.previous or ""),
+        to=flags.to,
+        now=flags.now,
+        wait=flags.wait,
+        kept_copy_only=flags.kept_copy_only,
+        allow_destroy=frozenset(path.strip("/") for path in flags.allow_destroy or ()),
+    )
 
 
-def read_rotate_flags(
-    operator: OperatorOptions, credentials: str | None = None, *, generate: bool = False
-) -> "RotateFlags":
-    """Return what is said of the successor and the operator.
+def operator_request(operator: OperatorOptions) -> "RotateRequest":
+    """Return a request that says who manages the keys at Skyflow, and nothing else.
 
     Raises:
         UsageError: a reference is none.
     """
-    from skyflowctl.operations.cli_references import parse_reference
-    from skyflowctl.operations.rotate_flags import RotateFlags
+    from skyflowctl.operations.rotate_request import RotateRequest
 
-    token = operator.operator_token
-    return RotateFlags(
-        credentials=parse_reference(credentials, "--credentials")
-        if credentials is not None
-        else None,
-        generate=generate,
-        operator_token=parse_reference(token, "--operator-token") if token is not None else None,
+    return RotateRequest(
+        operator_token=_reference(operator.operator_token, "--operator-token"),
         account_id=operator.account_id or "",
         management_host=operator.management_host or "",
     )
+
+
+def _reference(text: str | None, flag: str) -> "Reference | None":
+    from skyflowctl.operations.cli_references import parse_reference
+
+    return None if text is None else parse_reference(text, flag)
 
 
 def _options(flags: RotateOptions, care: CareOptions) -> "Options":

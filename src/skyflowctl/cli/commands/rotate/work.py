@@ -1,5 +1,6 @@
 """The work of ``rotate``: look, choose, ask, carry out, and say what became of it."""
 
+import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -7,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skyflowctl.cli.commands.rotate.progress import Steps, said
-from skyflowctl.cli.commands.rotate.request import ParsedRotate
 from skyflowctl.cli.commands.rotate.view import outcome_json
-from skyflowctl.cli.context import credential_sources, gateways
+from skyflowctl.cli.context import gateways
 from skyflowctl.cli.context.manifests import ChosenMounts
-from skyflowctl.cli.context.rotation import RotationSetup, rotation_supply, rotation_world
+from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependencies
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.runner import CommandRun
@@ -19,11 +19,11 @@ from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.operations import rotation as operation
 from skyflowctl.operations.cli_references import as_word
-from skyflowctl.operations.rotate_flags import Verb
-from skyflowctl.operations.rotation import RotateRequest
-from skyflowctl.operations.rotation_supply import RotationTarget
-from skyflowctl.operations.successors import ReferencedCredential, resolve_successor
+from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
+from skyflowctl.operations.rotate_request import RotateRequest, Verb
+from skyflowctl.operations.successors import resolve_successor
 from skyflowctl.operations.targets import discover_mounts
+from skyflowctl.operations.token_hosts import token_hosts
 from skyflowctl.rotation.batch import exit_code
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
@@ -46,7 +46,7 @@ class RotateCommand:
     """
 
     run: CommandRun
-    request: ParsedRotate
+    request: RotateRequest
     chosen: ChosenMounts
     target: ApprovingTargetOptions
     parallelism: int
@@ -59,80 +59,55 @@ class RotateCommand:
             SkyflowctlError: nothing was begun.
         """
         self._need_a_rule()
-        previous = self._previous()
-        self._follow_given(previous)
+        self._resolve_given()
         with gateways.open_gateway(self.target, self.run) as gateway:
-            subjects = self._subjects(gateway)
-            supplied = rotation_supply(
-                gateway, self.chosen.manifest, self.request.wishes, self.run, self.allow_hosts
+            targets = self._targets(gateway)
+            provider = open_key_provider(
+                gateway, self.chosen.manifest, self.request, self.run, self.allow_hosts
             )
-            self._lint_given(supplied)
-            errand = self._errand(supplied, previous)
-            if errand.verb is Verb.RETIRE:
-                subjects = self._with_old_keys(subjects, errand, gateway)
+            if given := provider.given():
+                given()  # a bad credential is refused before a person is asked
+            if self.request.verb is Verb.RETIRE:
+                targets = self._with_old_keys(targets, provider, gateway)
             # A mount that was named twice is one mount.
-            once = {one.named.path: one for one in subjects}.values()
+            once = {one.named.path: one for one in targets}.values()
             at_hand = [one for one in once if not self._left_out(one)]
             if at_hand:
-                self._confirm(at_hand, supplied, gateway, yes=yes, no_input=no_input)
-            outcomes, stop = self._carry_out(at_hand, errand, supplied, gateway)
-        return self._result(subjects, outcomes, stop, errand)
+                self._confirm(at_hand, provider, gateway, yes=yes, no_input=no_input)
+            outcomes, stop = self._carry_out(at_hand, provider, gateway)
+        return self._result(targets, outcomes, stop, provider)
 
-    def _follow_given(self, previous: "ReferencedCredential | None") -> None:
-        """Follow what the command line names, before a server or a person is asked.
+    def _resolve_given(self) -> None:
+        """Resolve what the command line names, before a server or a person is asked.
 
         Raises:
-            UnresolvedReferenceError: it leads to nothing.
+            UsageError: a token service is not named as ``HOST:PORT``.
+            UnresolvedReferenceError: a reference leads to nothing.
         """
-        wishes = self.request.wishes
-        for reference, subject in (
-            (wishes.credentials, "the new credential"),
-            (previous.reference if previous else None, "the credential of --previous"),
-            (wishes.operator_token, "the operator token"),
+        request = self.request
+        if request.previous is not None:
+            token_hosts(self.allow_hosts, os.environ)
+        for reference, name in (
+            (request.credentials, "the new credential"),
+            (request.previous, "the credential of --previous"),
+            (request.operator_token, "the operator token"),
         ):
             if reference is not None:
-                resolve_successor(reference, subject)
+                resolve_successor(reference, name)
 
-    def _lint_given(self, supplied: RotationSetup) -> None:
-        """Check the new credential that the command line names, before a person is asked.
-
-        Raises:
-            InvalidInputError: it is none that a mount may take.
-        """
-        reference = self.request.wishes.credentials
-        if reference is not None:
-            ReferencedCredential(reference, "the new credential", supplied.supply.linting)()
-
-    def _errand(
-        self, supplied: RotationSetup, previous: "ReferencedCredential | None"
-    ) -> RotateRequest:
-        flags = self.request.flags
-        return RotateRequest(
-            verb=self.request.verb,
-            options=self.request.options,
-            margin=supplied.retire_margin,
-            own_margins=not supplied.dev,
-            to=flags.to,
-            now=flags.now,
-            wait=flags.wait,
-            kept_copy_only=flags.kept_copy_only,
-            previous=previous,
-        )
-
-    def _left_out(self, subject: RotationTarget) -> bool:
-        return subject.known is not None or (self.request.only_due and not subject.due)
+    def _left_out(self, target: RotationTarget) -> bool:
+        return target.known is not None or (self.request.only_due and not target.due)
 
     def _with_old_keys(
-        self, subjects: Sequence[RotationTarget], errand: RotateRequest, gateway: "Gateway"
+        self, targets: Sequence[RotationTarget], provider: KeyProvider, gateway: "Gateway"
     ) -> tuple[RotationTarget, ...]:
         from skyflowctl.operations.retirement import with_old_keys
 
         return with_old_keys(
             gateway,
-            subjects,
-            errand,
+            targets,
+            provider,
             self.run.clock.now(),
-            every=self.request.flags.everything,
             parallelism=self.parallelism,
         )
 
@@ -145,33 +120,24 @@ class RotateCommand:
                 code="no-manifest",
             )
 
-    def _subjects(self, gateway: "Gateway") -> tuple[RotationTarget, ...]:
+    def _targets(self, gateway: "Gateway") -> tuple[RotationTarget, ...]:
         chosen = self.chosen
         named = chosen.mounts
         if named is None:
             named = discover_mounts(gateway, plugin_name=chosen.plugin_name, prefix=chosen.prefix)
-        subjects = operation.read_live_mounts(gateway, named, self.parallelism)
+        targets = operation.read_live_mounts(gateway, named, self.parallelism)
         if self.request.names:
-            operation.refuse_wrong_names(subjects)
+            operation.refuse_wrong_names(targets)
         if self.request.only_due:
-            subjects = operation.with_due(subjects, self.run.clock.now())
+            targets = operation.with_due(targets, self.run.clock.now())
             # One that cannot be read may be due: it is tried, and its failure told.
-            return tuple(replace(one, due="?") if one.problem else one for one in subjects)
-        return subjects
-
-    def _previous(self) -> "ReferencedCredential | None":
-        given = self.request.flags.previous
-        if given is None:
-            return None
-        subject = "the credential that is live now"
-        return credential_sources.referenced_credential(
-            given, "--previous", self.run, self.allow_hosts, subject
-        )
+            return tuple(replace(one, due="?") if one.problem else one for one in targets)
+        return targets
 
     def _confirm(
         self,
-        subjects: Sequence[RotationTarget],
-        supplied: RotationSetup,
+        targets: Sequence[RotationTarget],
+        provider: KeyProvider,
         gateway: "Gateway",
         *,
         yes: bool,
@@ -183,38 +149,38 @@ class RotateCommand:
             RefusedError: it was not.
         """
         verb = self.request.verb
-        if verb is Verb.RETIRE and self.request.flags.now:
-            self._allowed_to_destroy(subjects)
+        if verb is Verb.RETIRE and self.request.now:
+            self._allowed_to_destroy(targets)
             return
         if verb in (Verb.PREVIEW, Verb.ROLLBACK) or yes:
             return
         server = gateway.transport.server.name
-        names = ", ".join(one.named.name for one in subjects)
+        names = ", ".join(one.named.name for one in targets)
         if verb is Verb.RETIRE:
             keys = ", ".join(
-                f"{one.old_key or 'the old key'} of {one.named.name}" for one in subjects
+                f"{one.old_key or 'the old key'} of {one.named.name}" for one in targets
             )
             question = f"Delete {keys} for good ({server})?"
         else:
-            self._say_what_comes(subjects, supplied, server)
+            self._say_what_comes(targets, provider, server)
             question = f"Rotate {names}?"
         self.run.confirm(question, yes=yes, no_input=no_input)
 
     def _say_what_comes(
-        self, subjects: Sequence[RotationTarget], supplied: RotationSetup, server: str
+        self, targets: Sequence[RotationTarget], provider: KeyProvider, server: str
     ) -> None:
         self.run.notice(f"server: {server}")
-        for one in subjects:
+        for one in targets:
             configured = one.config and one.config.configured
             live = one.config.key_id if one.config and configured else "no live key"
             live = live or "a key that its engine does not tell"
             due = f"  ({one.due})" if one.due else ""
-            coming = supplied.supply.coming(one)
+            coming = provider.coming(one)
             self.run.notice(f"  {one.named.name}: {live} -> {coming}{due}")
 
-    def _allowed_to_destroy(self, subjects: Sequence[RotationTarget]) -> None:
-        allowed = {path.strip("/") for path in self.request.flags.allow_destroy or ()}
-        for one in subjects:
+    def _allowed_to_destroy(self, targets: Sequence[RotationTarget]) -> None:
+        allowed = self.request.allow_destroy
+        for one in targets:
             killed = one.kills
             if killed and one.named.path not in allowed:
                 raise RefusedError(
@@ -228,20 +194,18 @@ class RotateCommand:
 
     def _carry_out(
         self,
-        subjects: Sequence[RotationTarget],
-        errand: RotateRequest,
-        supplied: RotationSetup,
+        targets: Sequence[RotationTarget],
+        provider: KeyProvider,
         gateway: "Gateway",
     ) -> tuple[tuple[MountOutcome, ...], Stop]:
-        steps = Steps(self.run.terminal, [one.named.name for one in subjects])
+        steps = Steps(self.run.terminal, [one.named.name for one in targets])
         with stop_on_signals(steps.stopping) as stop:
             gateway.transport.stop_waiting_when(lambda: stop.asked)
-            world = rotation_world(gateway, self.run, stop, steps, supplied.token_hosts)
+            deps = rotation_dependencies(gateway, self.run, stop, steps, provider.token_hosts)
             outcomes = operation.run_rotations(
-                subjects,
-                errand,
-                supplied.supply,
-                world,
+                targets,
+                provider,
+                deps,
                 parallelism=self.parallelism,
                 on_done=steps.finished,
             )
@@ -250,28 +214,28 @@ class RotateCommand:
 
     def _back(self, outcome: MountOutcome) -> str:
         """Return the way back on an engine that keeps none: both references, changed over."""
-        flags = self.request.flags
-        if not _basic(outcome) or not flags.previous:
+        credentials, previous = self.request.typed
+        if not _basic(outcome) or not previous:
             return ""
         mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
         declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
-        new = flags.credentials or as_word(declared)
-        words = ["skyflowctl", "rotate", outcome.name, "--credentials", flags.previous]
+        new = credentials or as_word(declared)
+        words = ["skyflowctl", "rotate", outcome.name, "--credentials", previous]
         return shlex.join([*words, "--previous", new]) if new else ""
 
     def _result(
         self,
-        subjects: Sequence[RotationTarget],
+        targets: Sequence[RotationTarget],
         done: Sequence[MountOutcome],
         stop: Stop,
-        errand: RotateRequest,
+        provider: KeyProvider,
     ) -> CommandResult:
         by_path = {one.path: one for one in done}
         mounts, outcomes = [], []
-        for path, one in {one.named.path: one for one in subjects}.items():
+        for path, one in {one.named.path: one for one in targets}.items():
             outcome = by_path.get(path) or one.known or operation.not_due(one)
             outcomes.append(outcome)
-            margin = errand.margin_of(one.named)
+            margin = provider.margin_of(one.named)
             due = "" if one.problem else one.due
             mounts.append(outcome_json(outcome, due, margin, self._back(outcome)))
         if done:
