@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from support.stack import Stack
+from support.stack import EXAMPLE, Stack, running_stack
 
 pytestmark = pytest.mark.real_server
 
@@ -59,3 +59,37 @@ def test_one_stopped_plugin_blinds_nobody_and_what_is_printed_mends_it(stack: St
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             stopped.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_f_one_stopped_plugin_leaves_plan_apply_and_revoke_of_the_others_their_work():
+    with running_stack(EXAMPLE, apply=True) as stack:
+        manifest = stack.folder / "mounts.yaml"
+        stopped = plugin_of(stack)[-1]
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            told = stack.json("plan", check=3)
+            (problem,) = told["errors"]
+            assert "no answer from" in problem["summary"]
+            silent = problem["summary"].split(" are left alone")[0].rpartition("skyflow/")[2]
+            others = sorted({"order", "payment", "purchase"} - {silent})
+            assert told["data"]["summary"]["not_compared"]
+
+            text = manifest.read_text()
+            assert text.count(f"  {others[0]}:\n    description: ") == 1
+            manifest.write_text(
+                text.replace(
+                    f"  {others[0]}:\n    description: ", f"  {others[0]}:\n    description: New "
+                )
+            )
+            done = stack.json("apply", "-y", check=3)
+            assert {one["mount"] for one in done["data"]["actions"]} == {others[0]}
+            assert {one["result"] for one in done["data"]["actions"]} == {"done"}
+
+            path = f"skyflow/{others[1]}"
+            words = ("config", "revoke", others[1], "--reason", "a test", "-y")
+            cut = stack.json(*words, f"--allow-destroy={path}")
+            (row,) = [one for one in cut["data"]["others"] if one["path"] == f"skyflow/{silent}"]
+            assert (row["before"], row["after"]) == ("unreachable", "unreachable")
+        finally:
+            stopped.kill()

@@ -10,6 +10,8 @@ from support.reached import reached
 from skyflowctl.cli.context import credential_sources
 from skyflowctl.errors import InvalidInputError
 from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError
+from skyflowctl.vault.waits import seconds_left
 
 
 @pytest.fixture
@@ -156,3 +158,47 @@ class TestMountArguments:
     def test_status_and_health_take_them_too(self, applied, command):
         done = invoke(command, "pay", "-o", "json")
         assert [one["name"] for one in checked_data(done.stdout)["mounts"]] == ["pay"]
+
+
+class TestF8AMountWhoseProcessHangs:
+    """The server answers, and a mount's process does not: that mount fails by name."""
+
+    def hangs(self, server, *beginnings: str):
+        left = {}
+
+        def hook(method, path):
+            if path.startswith(beginnings):
+                left[path] = seconds_left(60)
+                raise OutcomeUnknownError(f"no answer: {path}", why="none in time", fix="f")
+
+        server.hook = hook
+        return left
+
+    def test_the_others_are_compared_and_it_is_named_within_a_deadline(self, applied):
+        left = self.hangs(applied, "skyflow/pay/")
+        done = invoke("plan", "-o", "json")
+        assert done.exit_code == 3
+        (error,) = checked_envelope(done.stdout)["errors"]
+        assert "skyflow/pay" in error["summary"]
+        assert checked_data(done.stdout)["summary"]["unchanged"] > 0
+        assert left
+        assert all(0 < seconds <= 10 for seconds in left.values())
+
+    def test_a_server_that_answers_no_more_is_69_as_a_whole(self, applied):
+        self.hangs(applied, "skyflow/", "sys/mounts")
+        done = invoke("plan", "-o", "json")
+        assert done.exit_code == 69
+
+    def test_the_whole_servers_trouble_is_waited_for_as_long_as_ever(self, applied):
+        asked = []
+
+        def hook(method, path):
+            if path == "skyflow/pay/config":
+                asked.append(seconds_left(60))
+                if len(asked) == 1:
+                    raise ServerUnreachableError("an election", why="no leader", fix="wait")
+
+        applied.hook = hook
+        assert invoke("plan", "-o", "json").exit_code == 0
+        short, long = asked[:2]
+        assert (short <= 10, long) == (True, 60)

@@ -11,8 +11,13 @@ from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.waits import within
 
 _AT_ONCE = 8
+CONFIG_SECONDS = 4.0
+"""How long another mount's config may take: its process may hang, and that is its own trouble."""
+HEALTH_SECONDS = 10.0
+"""How long another mount may take to probe its credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ def sibling_mounts(gateway: Gateway, path: str) -> SiblingMounts:
 
     def read(one: str) -> LiveConfig | VaultError:
         try:
-            return gateway.read_config(one)
+            with within(CONFIG_SECONDS):
+                return gateway.read_config(one)
         except VaultError as error:
             return error
 
@@ -114,7 +120,11 @@ def _node_gateways(deps: Dependencies) -> Iterator[tuple[str, Gateway]]:
 
 
 def health_states(
-    ways: NodeGateways, paths: Sequence[str], wanted: Callable[[], bool], known: OnSibling
+    ways: NodeGateways,
+    paths: Sequence[str],
+    wanted: Callable[[], bool] = lambda: True,
+    known: OnSibling = lambda *_: None,
+    seconds: float = HEALTH_SECONDS,
 ) -> SiblingStates:
     """Have every mount probe its credential now, on every node; nothing is raised.
 
@@ -124,6 +134,7 @@ def health_states(
         wanted: asked before each; what is wanted no more is not asked, and "".
         known: told path, node and state as soon as there is one, from other threads; who
             cannot wait for all looks there.
+        seconds: how long each may take; then it is unreachable.
     """
 
     def ask(one: tuple[str, str]) -> str:
@@ -131,7 +142,8 @@ def health_states(
         if not wanted():
             return ""
         try:
-            state = ways[node].health(path, refresh=True).state
+            with within(seconds):
+                state = ways[node].health(path, refresh=True).state
         except VaultError as error:
             state = health_state(error)
         known(path, node, state)

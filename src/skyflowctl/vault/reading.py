@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from skyflowctl.errors import Problem
 from skyflowctl.vault import decode
@@ -13,6 +13,7 @@ from skyflowctl.vault.errors import (
     ForbiddenError,
     NamespaceMissingError,
     NotFoundError,
+    OutcomeUnknownError,
     SealedError,
     ServerUnreachableError,
     SilentlyIgnoredError,
@@ -30,7 +31,12 @@ from skyflowctl.vault.live import (
 )
 from skyflowctl.vault.revocations import revoked_keys
 from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.waits import within
 
+MOUNT_SECONDS = 10.0
+"""How long one mount's config or list of roles may take."""
+
+_T = TypeVar("_T")
 _WHOLE_SERVER = (SealedError, ServerUnreachableError, BusyError, NamespaceMissingError)
 
 
@@ -45,8 +51,8 @@ def live_state(
         mounted = mounts(transport)
         wanted = [path for path in dict.fromkeys(paths) if path in mounted]
         ours = [path for path in wanted if mounted[path].type == plugin_name]
-        configs = {path: pool.submit(read_config, transport, path) for path in ours}
-        listed = {path: pool.submit(_all_roles, transport, path) for path in ours}
+        configs = {path: pool.submit(in_time, read_config, transport, path) for path in ours}
+        listed = {path: pool.submit(in_time, _all_roles, transport, path) for path in ours}
         engines: dict[str, LiveEngine] = {}
         problems: dict[str, Problem] = {}
         for path in ours:
@@ -55,6 +61,8 @@ def live_state(
                 engines[path] = engine
             else:
                 problems[path] = engine
+        if problems and not engines:
+            mounts(transport)  # does the server itself still answer?
         return LiveState(mounted, engines, headers.result(), problems)
 
 
@@ -63,8 +71,8 @@ def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, Liv
     read = {
         mount.path: _engine(
             mount,
-            partial(read_config, transport, mount.path),
-            partial(_all_roles, transport, mount.path),
+            partial(in_time, read_config, transport, mount.path),
+            partial(in_time, _all_roles, transport, mount.path),
         )
         for mount in mounted
     }
@@ -82,10 +90,30 @@ def _engine(
         found = with_mark(found, mount.options)
         known = revoked_keys(found, None, mount.options)
         return LiveEngine(found, usable, unusable=unusable, revoked=known)
+    except OutcomeUnknownError as error:
+        return error.problems[0]  # its process hangs, while the server has answered
     except _WHOLE_SERVER:
         raise
     except VaultError as error:
         return error.problems[0]
+
+
+def in_time(read: Callable[[Transport, str], _T], transport: Transport, path: str) -> _T:
+    """Read a part of a mount, whose process may hang, within :data:`MOUNT_SECONDS`.
+
+    What concerns the whole server, such as an election, is waited for as long as ever.
+
+    Raises:
+        OutcomeUnknownError: there was no answer in that time.
+        VaultError: any other failure.
+    """
+    try:
+        with within(MOUNT_SECONDS):
+            return read(transport, path)
+    except OutcomeUnknownError:
+        raise
+    except _WHOLE_SERVER:
+        return read(transport, path)
 
 
 def with_past(

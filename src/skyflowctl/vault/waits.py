@@ -18,8 +18,14 @@ _DEADLINE: ContextVar[float | None] = ContextVar("skyflowctl_deadline", default=
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Limit all requests that this thread sends in the block, together; None: no limit."""
+    """Limit all requests that this thread sends in the block, together; None: no limit.
+
+    A limit around it stays, where it ends earlier.
+    """
+    outer = _DEADLINE.get()
     ends = None if seconds is None else time.monotonic() + seconds
+    if ends is not None and outer is not None:
+        ends = min(ends, outer)
     token = _DEADLINE.set(ends)
     try:
         yield

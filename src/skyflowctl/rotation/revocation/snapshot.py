@@ -25,6 +25,8 @@ from skyflowctl.vault.role_tokens import role_tokens
 
 LAST_LOOK = 10.0
 """Seconds that the look at what the cut-off might end may take before it goes on without."""
+_HEALTH_SECONDS = 5.0
+"""Short, so that a mount that hangs is known as such before the last look ends."""
 _TOKEN_LIFE = timedelta(minutes=60)
 _NOT_IN_TIME = "it did not answer before the cut-off, which waits for nobody"
 
@@ -118,7 +120,7 @@ def _look_at_siblings(
         before.states[path, node] = state
 
     # A node that stands still must not be waited for mount by mount, once it is late.
-    health_states(nodes, before.paths, lambda: not late.is_set(), known)
+    health_states(nodes, before.paths, lambda: not late.is_set(), known, _HEALTH_SECONDS)
 
 
 def _last_verify(session: RotationSession, before: Snapshot) -> None:

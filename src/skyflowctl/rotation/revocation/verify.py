@@ -164,7 +164,7 @@ def _paths_beside(session: RotationSession) -> tuple[str, ...]:
 def _compare(
     ways: NodeGateways, before: Snapshot, paths: tuple[str, ...]
 ) -> tuple[OtherMount, ...]:
-    after = health_states(ways, paths, lambda: True, lambda *_: None)
+    after = health_states(ways, paths)
     rows: dict[str, list[OtherMount]] = {}
     for (path, node), state in after.items():
         row = OtherMount(path, before.states.get((path, node), ""), state, node)
