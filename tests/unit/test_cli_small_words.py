@@ -33,7 +33,13 @@ def test_status_fits_80_columns_and_notes_what_is_not_well():
     row = {
         "name": "purchase",
         "path": "skyflow/purchase",
-        "engine": {"name": "skyflow", "version": "v1.0.0", "api": "basic", "missing": ["cas"]},
+        "engine": {
+            "name": "skyflow",
+            "version": "v1.0.0",
+            "api": "basic",
+            "missing": ["cas"],
+            "catalog": None,
+        },
         "health": "refused",
         "roles": ["a", "b"],
         "credential": key,
