@@ -20,7 +20,7 @@ from skyflowctl.cli import streams
 from skyflowctl.cli.command import load
 from skyflowctl.cli.habits import after_command_name
 from skyflowctl.cli.options import OutputOptions
-from skyflowctl.cli.registry import GROUPS, children, find_command
+from skyflowctl.cli.registry import COMMANDS, GROUPS, children, find_command
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
@@ -196,6 +196,4 @@ def run_command_line(args: list[str]) -> NoReturn:
 
 def every_command() -> list[tuple[str, TyperCommand]]:
     """Import all commands and return them by full name, in the table's order."""
-    from skyflowctl.cli.registry import COMMANDS
-
     return [(row.name, load(row)) for row in COMMANDS]

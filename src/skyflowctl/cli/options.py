@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 
 from skyflowctl.cli.console import Terminal
+from skyflowctl.clock import parse_duration
 from skyflowctl.errors import UsageError
 
 TARGET_PANEL = "Target"
@@ -353,8 +354,6 @@ def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> 
     Raises:
         UsageError: it is neither, zero, or longer.
     """
-    from skyflowctl.clock import parse_duration
-
     try:
         plain = text.isascii() and text.isdecimal()
         seconds = parse_duration(f"{text}s" if plain else text).total_seconds()

@@ -23,14 +23,14 @@ from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher, is_launcher
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
+from skyflowctl.vault.target import Target
 from skyflowctl.version import semver
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.vault.gateway import Gateway
-    from skyflowctl.vault.target import Target
 
-OpenGateway = Callable[["Target"], "Gateway"]
+OpenGateway = Callable[[Target], "Gateway"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,12 @@ def bring_up(
     return DevUp(layout, parts.state, parts.started, registered, accounts)
 
 
-def running_dev_target(layout: DevLayout, state: DevState) -> "Target":
+def running_dev_target(layout: DevLayout, state: DevState) -> Target:
     """Return the running server as a target, with its operator's token.
 
     Raises:
         UnhealthyError: it does not run.
     """
-    from skyflowctl.vault.target import Target
-
     if state.server is None or not layout.operator_token.exists():
         raise not_running()
     return Target(

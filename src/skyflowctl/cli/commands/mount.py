@@ -3,11 +3,11 @@
 from dataclasses import asdict
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
-from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.discover import DEFAULT_PREFIX

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, status_of
@@ -16,7 +17,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     span_seconds,
 )
-from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 from skyflowctl.text import counted

@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import Any
 
 from skyflowctl.cli.commands.audit.view import short_hashes
+from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, safe, show
-from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.text import counted, size
 
 _WIDE, _FULL = 112, 150

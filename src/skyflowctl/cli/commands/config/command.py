@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
+from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
@@ -18,7 +19,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
     option,
 )
-from skyflowctl.cli.problems import cut_off_note
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, UsageError
 
