@@ -70,7 +70,7 @@ def _every_command_says_why(stack: Stack) -> None:
     for command in (("status",), ("mount", "show", "purchase")):
         shown = stack.cli(*command, exported=True).stdout
         assert f"purchase is {sentence}" in shown
-        assert "the way out is a new key" in shown
+        assert "write a new key" in shown
     mounts = {one["name"]: one for one in stack.json("status")["data"]["mounts"]}
     assert [name for name, one in mounts.items() if "revoked" in one] == ["purchase"]
     assert mounts["purchase"]["revoked"] == revoked

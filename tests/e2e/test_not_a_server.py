@@ -291,7 +291,7 @@ def test_case_30_a_missing_socket_is_told_from_a_forbidden_one(tmp_path: Path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         code, problem, _ = failed(f"unix://{path}", "plan")
-    assert (code, problem["why"]) == (69, f"nobody listens on the socket: {path}")
+    assert (code, problem["why"]) == (69, f"no process listens on the socket: {path}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

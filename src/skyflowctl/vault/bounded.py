@@ -107,7 +107,7 @@ def read_body(raw: BaseHTTPResponse) -> bytes:
         HTTPError: it is cut short, late or malformed.
     """
     if raw.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
-        raise DecodeError("it comes in an encoding that was not asked for")
+        raise DecodeError("it has an encoding that was not requested")
     pieces: list[bytes] = []
     size = 0
     for piece in raw.stream(_PIECE, decode_content=True):

@@ -48,7 +48,7 @@ class RunningMount:
 
 
 REGISTER_WANTED = (
-    "find out which file is wanted, then: skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload"
+    "decide which file to run, then: skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload"
 )
 """The fix of every fault of a running mount: one registration settles both sides."""
 

@@ -66,7 +66,7 @@ def client_timeout(environ: Mapping[str, str]) -> float:
     parts = _SPAN.findall(f"{text}s" if _NUMBER.fullmatch(text) else text)
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) not in {text, f"{text}s"}:
-        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is not a span of time", "30s")
+        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is not a duration", "30s")
     if seconds > _LONGEST_SECONDS:
         raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is longer than a day", "30s")
     return seconds or _DEFAULT_SECONDS
@@ -103,7 +103,7 @@ def rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
     except (ValueError, OverflowError):
         rate, burst = 0.0, 0
     if not (0 < rate < math.inf) or (colon and burst < 1):
-        raise _bad_setting(environ, "RATE_LIMIT", "it is no rate above 0", "10 or 10:20")
+        raise _bad_setting(environ, "RATE_LIMIT", "it is not a rate above 0", "10 or 10:20")
     return RateLimit(rate, max(1, burst))
 
 
@@ -132,7 +132,7 @@ def checked_proxy(text: str, name: str) -> Secret:
         usable = False
     if not usable or parts.scheme not in _PROXY_SCHEMES or not url.isprintable() or " " in url:
         raise UsageError(
-            f"{name} names no proxy that can be used",
+            f"{name} is not a usable proxy",
             why="only http:// and https:// proxies are",
             fix="set it to http://HOST:PORT, or unset it",
             code="bad-environment",
@@ -147,8 +147,8 @@ def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
         Problem(
             "environment-not-used",
             f"{name} is set and not used",
-            "the stock client reads it; skyflowctl has no such setting",
-            f"{one.instead}; unset {name} to be rid of this warning",
+            "the stock client uses it; skyflowctl has no such setting",
+            f"{one.instead}; unset {name} to remove this warning",
         )
         for name, one in found
     )

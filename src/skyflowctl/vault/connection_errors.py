@@ -65,9 +65,9 @@ _SOCKET_WORDS = {
     errno.ENOENT: ("there is no such socket", "check the path in unix://, and that it runs"),
     errno.EACCES: (
         "permission denied on the socket",
-        "run it as a user that may write to the socket, or have its mode changed",
+        "run it as a user that may write to the socket, or change its mode",
     ),
-    errno.ECONNREFUSED: ("nobody listens on the socket", "check that the server runs"),
+    errno.ECONNREFUSED: ("no process listens on the socket", "check that the server runs"),
 }
 
 
@@ -99,13 +99,13 @@ def _proxy_failed(error: Exception) -> NotSentError:
     status = int(told[1])
     if status == 407:
         return NotSentError(
-            "the proxy on the way answered 407: it wants a login",
+            "the proxy answered 407: it requires a login",
             lasting=True,
             fix="put the proxy's login into HTTPS_PROXY, or except the host in NO_PROXY",
             foreign=True,
         )
     return NotSentError(
-        f"the proxy on the way answered {status}, and did not connect",
+        f"the proxy answered {status} and did not connect",
         lasting=not is_gateway_failure(status),
         fix=_CHECK_PROXY,
         foreign=True,
@@ -130,11 +130,13 @@ def _connection_failed(cause: object) -> NotSentError | NoResponseError:
             lasting=True,
             foreign=True,
         )
-    return NoResponseError("the header of the answer is too long, or no HTTP header", broken=True)
+    return NoResponseError(
+        "the header of the answer is too long, or is not an HTTP header", broken=True
+    )
 
 
 CLOSED = "the connection was closed before the answer"
-NOT_HTTP = "what answers there does not speak HTTP"
+NOT_HTTP = "the server there does not speak HTTP"
 _NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER_FAILURE")
 _NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
 
@@ -153,5 +155,5 @@ def _tls_reason(error: Exception) -> tuple[str, str]:
     if any(known in text for known in _NO_TLS_THERE):
         fix = "check the port; only if the server runs without TLS there, use http://"
         return "that port does not speak TLS", fix
-    reason = "no TLS connection: the certificate or the protocol does not fit"
+    reason = "the TLS handshake failed: certificate or protocol mismatch"
     return reason, f"check that the server speaks TLS at this address; {_NAME_THE_CA}"

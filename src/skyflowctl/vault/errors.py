@@ -111,8 +111,8 @@ class NotAnEngineError(VaultError, errors.UsageError):
         """Return the error for a mount of another kind at this path."""
         return cls(
             f"no skyflow engine is at {path}",
-            why=cause.problems[0].why if cause else "what is mounted there is of another kind",
-            fix="'skyflowctl mount list' names the mounts of this kind",
+            why=cause.problems[0].why if cause else "another type of engine is mounted there",
+            fix="'skyflowctl mount list' lists the Skyflow mounts",
             path=path,
         )
 
@@ -333,8 +333,8 @@ def error_for(
 
 def _fix(kind: type[VaultError], status: int, path: str) -> str:
     if kind is TokenServiceFailedError:
-        asks = f"'skyflowctl health {_ENGINE_PATH.split(path)[0]}' asks it now"
-        answered = "the message above is the token service's own"
+        asks = f"'skyflowctl health {_ENGINE_PATH.split(path)[0]}' checks it now"
+        answered = "the message above is from the token service"
         return f"{asks}; {answered}" if status == _REFUSED else asks
     return _FIXES.get(kind, "see the server's log for this request, then run the command again")
 
@@ -376,23 +376,23 @@ _KINDS: dict[int, type[VaultError]] = {
 }
 _SUMMARIES: dict[type[VaultError], str] = {
     ForbiddenError: "not permitted",
-    NotFoundError: "nothing is there",
+    NotFoundError: "not found",
     PluginMissingError: "the engine does not run on the node that answered",
     NotMountedError: "nothing is mounted there",
     NamespaceMissingError: "the server has no such namespace",
     BadRequestError: "the server refused the request",
     ConflictError: "it was changed by someone else, or exists already",
     RevokedKeyError: "a revoked key is not written back",
-    TokenServiceFailedError: "Skyflow's token service gave no token",
-    TokenUriRefusedError: "the engine may not ask the credential's token service",
+    TokenServiceFailedError: "Skyflow's token service returned no token",
+    TokenUriRefusedError: "the engine may not call the credential's token service",
     ServerUnreachableError: "the server has no active node",
     SealedError: "the server is sealed",
     UninitializedError: "the server is not initialised",
     DrSecondaryError: "the server is a disaster recovery secondary",
-    BusyError: "the server asks for fewer requests",
+    BusyError: "the rate limit of the server was exceeded",
 }
 _FIXES: dict[type[VaultError], str] = {
-    ForbiddenError: "use a token that is alive and whose policies allow this path",
+    ForbiddenError: "use a valid token whose policies allow this path",
     NotFoundError: "check the path's spelling, the namespace and the address",
     PluginMissingError: "on that node: skyflowctl plugin list --directory PLUGIN_DIRECTORY",
     NotMountedError: "check the mount's name and the namespace, or create it with "

@@ -329,7 +329,7 @@ class Gateway:
         if wrapped is None:
             raise SilentlyIgnoredError(
                 "the server did not wrap the answer",
-                why="something between here and it dropped the X-Vault-Wrap-TTL header",
+                why="a proxy dropped the X-Vault-Wrap-TTL header",
                 fix="name the server's own address",
                 path=f"{path}/creds/{role}",
             )

@@ -301,7 +301,7 @@ class HvacTransport:
             address = location
         return Try(
             Disposition.UNKNOWN,
-            no_response_error(call.method, call.path, address, "it redirects in a circle"),
+            no_response_error(call.method, call.path, address, "it is a redirect loop"),
         )
 
     def _send(

@@ -100,24 +100,24 @@ class LiveRevocation:
     def sentence(self) -> str:
         """Say since when, by whom and why, as far as that was told."""
         by = f" by {self.by}" if self.by else ""
-        reason = f" because {self.reason}" if self.reason else ", for a reason that nobody gave"
+        reason = f" because {self.reason}" if self.reason else ", without a reason"
         run = f" (run {self.run})" if self.run else ""
         return f"cut off since {self.at}{by}{reason}{run}"
 
 
 def way_out(mount: str, api: EngineApi = FULL_API) -> str:
-    """Return how a mount that was cut off gives tokens again.
+    """Return how to end the cut-off of a mount.
 
     Args:
         mount: its name or path, as the reader may give it to a command.
         api: what its engine can do. A basic one keeps no record of a key that is being made.
     """
     command = f"skyflowctl rotate {mount}"
-    named = "the one behind the manifest's reference, or behind --credentials REF"
+    named = "the key at the manifest's reference, or at --credentials REF"
     if not api.has("history"):
-        return f"the way out is a new key: '{command}' takes {named}"
-    made = f"'{command} --generate' has Skyflow make one"
-    return f"the way out is a new key: {made}; without --generate it takes {named}"
+        return f"write a new key: '{command}' uses {named}"
+    made = f"'{command} --generate' has Skyflow create one"
+    return f"write a new key: {made}; without --generate, it uses {named}"
 
 
 @dataclass(frozen=True, slots=True)

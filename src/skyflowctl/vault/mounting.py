@@ -82,7 +82,7 @@ def _confirmed(transport: Transport, path: str, fields: Mapping[str, Any]) -> Li
         raise SilentlyIgnoredError(
             f"the server accepted and ignored {', '.join(ignored)}: {path}",
             why="it does not change these fields in place, or does not know them",
-            fix="check the server's version, or change the field as its manual says",
+            fix="check the server's version, or change the field as its documentation describes",
             path=f"sys/mounts/{path}",
         )
     return live

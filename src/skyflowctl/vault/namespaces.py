@@ -36,7 +36,7 @@ def check_namespace(name: str) -> str:
         return cleaned
     raise UsageError(
         "the namespace cannot be used",
-        why="it holds a space, a control character or another one that no header may hold",
-        fix="give it as --namespace team or team/shop, or correct BAO_NAMESPACE",
+        why="it contains a character that a header may not contain, such as a space",
+        fix="use a form such as --namespace team or team/shop, or correct BAO_NAMESPACE",
         code="bad-namespace",
     )

@@ -57,7 +57,7 @@ def no_token(refusal: ForbiddenError, source: TargetSource) -> ForbiddenError:
 _WHY_NO_TOKEN: Mapping[TargetSource, str] = {
     "flags": "the login of the environment does not serve an address given by flag",
     "environment": "there is no BAO_TOKEN, VAULT_TOKEN, token helper or token file",
-    "context": "nobody is logged in to the current context",
+    "context": "the current context has no login",
 }
 _TOKEN_FIXES: Mapping[TargetSource, str] = {
     "flags": "give --token-file as well, or name the server in BAO_ADDR instead",
@@ -66,7 +66,7 @@ _TOKEN_FIXES: Mapping[TargetSource, str] = {
 }
 
 
-_FIX_READ = "'skyflowctl health' tells which mounts answer, and what helps the others"
+_FIX_READ = "'skyflowctl health' shows which mounts answer, and a fix for the others"
 _FIX_WRITE = "run the same command again: it continues where this one stopped"
 
 
@@ -96,7 +96,7 @@ def broken_answer(method: str, path: str, address: str, lost: NoResponseError) -
 def outcome_unknown(method: str, path: str, cause: VaultError | None) -> OutcomeUnknownError:
     """Return the error for a request that may have been done, and may not be sent twice."""
     return OutcomeUnknownError(
-        f"it is not known whether the server did it: {method} v1/{path}",
+        f"it is not known whether the server executed the request: {method} v1/{path}",
         why=cause.problems[0].why if cause else "",
         fix="run the same command again: it compares with what is live first",
         status=cause.status if cause else 0,
@@ -110,7 +110,7 @@ def unnamed_host(method: str, path: str, origin: str, why: str = "") -> Redirect
     """Return the error for a host that would see the token and that the user never named."""
     return RedirectRefusedError(
         f"refused to send the token to {origin}",
-        why=why or f"{method} v1/{path} was redirected there, and you never named that host",
+        why=why or f"{method} v1/{path} was redirected to this host, which you did not name",
         fix="if it is a node of your cluster, name it in SKYFLOWCTL_NODES, or use its address",
         method=method,
         path=path,

@@ -165,7 +165,7 @@ class FileStore:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidInputError(
                 f"{self._path} holds no pending requests",
-                why="it is a file of another kind, or damaged",
+                why="the file is damaged or has another format",
                 fix="name another file with --pending",
                 code="pending-file-invalid",
             ) from None
@@ -198,7 +198,7 @@ class KeyringStore:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidInputError(
                 "the OS keyring's entry of pending requests is damaged",
-                why="it is not in the form that skyflowctl writes, and is left as it is",
+                why="it does not have the format of skyflowctl, and was not changed",
                 fix=f"look at the entry {SERVICE!r} of user {self._cluster!r}, remove it, or name "
                 "a file with --pending",
                 code="pending-keyring-invalid",
@@ -209,7 +209,7 @@ class KeyringStore:
         if not keyring.is_safe():
             raise RefusedError(
                 "this machine has no OS keyring",
-                why="none is installed, or none that keeps secrets",
+                why="none is installed, or it cannot store secrets",
                 fix="name a file with --pending, or unlock an OS keyring",
                 code="no-keyring",
             )
@@ -279,7 +279,7 @@ def _unsafe(path: Path, error: OSError) -> RefusedError:
     missing = isinstance(error, FileNotFoundError)
     reason = "its folder does not exist" if missing else os_reason(error)
     return RefusedError(
-        f"{path} cannot keep pending requests",
+        f"{path} cannot store pending requests",
         why=f"{reason}; a stored request can change the server",
         fix="name a new file in a folder of your own with --pending",
         code="pending-file-unsafe",

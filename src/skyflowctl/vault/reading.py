@@ -253,10 +253,10 @@ def check_config_kept(
 def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnoredError:
     return SilentlyIgnoredError(
         f"the engine accepted and ignored {', '.join(names)}: {where}",
-        why="read back, it is not as it was written: this engine does not know it, or "
-        "somebody else wrote meanwhile",
-        fix="'skyflowctl status' says what the engine lacks; take these fields out of the "
-        "manifest, or put skyflowctl's own engine there",
+        why="the value that was read back differs: this engine does not support it, or "
+        "another client wrote meanwhile",
+        fix="'skyflowctl status' shows what the engine lacks; remove these fields from the "
+        "manifest, or register skyflowctl's engine",
         path=where,
     )
 

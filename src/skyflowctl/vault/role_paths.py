@@ -12,8 +12,8 @@ def role_path(path: str, branch: str, name: str) -> str:
     """
     if not is_name(name):
         raise BadRoleNameError(
-            f"{ascii(name)[:80]} is no name of a role",
+            f"{ascii(name)[:80]} is not a valid role name",
             why=NAME_RULE,
-            fix=f"'skyflowctl role list {path}' names the roles of this mount",
+            fix=f"'skyflowctl role list {path}' lists the roles of this mount",
         )
     return f"{path}/{branch}/{name}"

@@ -154,13 +154,13 @@ def check_address(address: str) -> str:
     except ValueError:
         raise _bad_address("", "its host or its port is malformed") from None
     if not address.isprintable() or len(parts.netloc) > _LONGEST_HOST:
-        raise _bad_address("", "it holds what is no text, or a name longer than 300 characters")
+        raise _bad_address("", "it contains invalid text, or a name longer than 300 characters")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise _bad_address("", "it holds a user name, a query or a fragment")
+        raise _bad_address("", "it contains a user name, a query or a fragment")
     if parts.scheme == UNIX_SCHEME and parts.path and not parts.netloc:
         return f"unix://{parts.path}"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise _bad_address(address, "it is no URL such as https://bao.example.com:8200")
+        raise _bad_address(address, "it is not a URL such as https://bao.example.com:8200")
     if parts.path.strip("/"):
         raise _bad_address(address, "it has a path; skyflowctl adds /v1 itself")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -191,7 +191,7 @@ def _address(
     hidden = environ.get("BAO_ADDR") == "" and bool(environ.get("VAULT_ADDR"))
     raise UsageError(
         "no server is named",
-        why="BAO_ADDR is set and empty, and it wins over VAULT_ADDR"
+        why="BAO_ADDR is set but empty, and takes precedence over VAULT_ADDR"
         if hidden
         else "there is no --address, BAO_ADDR or VAULT_ADDR",
         fix="unset BAO_ADDR, or set it to the server's address"
@@ -315,8 +315,8 @@ def _skip_verify(source: TargetSource, flags: TargetFlags, environ: Mapping[str,
     known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
     if text.lower() not in known:
         raise UsageError(
-            "BAO_SKIP_VERIFY has no truth value",
-            why="it is none of 1, t, true, 0, f, false",
+            "BAO_SKIP_VERIFY is not a boolean",
+            why="the valid values are 1, t, true, 0, f, false",
             fix="unset it, and name the server's CA in BAO_CACERT",
         )
     return known[text.lower()]
@@ -329,7 +329,7 @@ def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
             Problem(
                 "tls-not-verified",
                 "the server's certificate is not checked",
-                "SKIP_VERIFY or its flag is set: whoever answers gets the token",
+                "SKIP_VERIFY or its flag is set: any server that answers gets the token",
                 "name the server's CA with --ca-cert or BAO_CACERT instead",
             )
         )
@@ -339,7 +339,7 @@ def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
             Problem(
                 "not-encrypted",
                 f"the connection to {host} is not encrypted",
-                "the address begins with http://, so the token can be read on the way",
+                "the address begins with http://, so the token can be read in transit",
                 "use https://",
             )
         )

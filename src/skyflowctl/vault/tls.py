@@ -128,7 +128,7 @@ def _trust_text(context: ssl.SSLContext, text: str) -> bool:
 def _no_certificate(name: str) -> UsageError:
     return UsageError(
         f"no CA certificate is in {name}",
-        why="it holds no readable block BEGIN CERTIFICATE",
+        why="it contains no readable block BEGIN CERTIFICATE",
         fix="name a file with the server's CA as PEM",
         code="bad-ca",
     )
@@ -151,7 +151,7 @@ def _show_certificate(context: ssl.SSLContext, target: Target) -> None:
     except (ssl.SSLError, OSError, ValueError):
         raise UsageError(
             "the client certificate cannot be used",
-            why="it and its key are no PEM, do not fit together, or the key has a passphrase",
+            why="it or its key is not PEM, they do not match, or the key has a passphrase",
             fix="name a certificate and its plain key in BAO_CLIENT_CERT and BAO_CLIENT_KEY",
             code="bad-client-certificate",
         ) from None

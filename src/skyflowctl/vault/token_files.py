@@ -28,7 +28,7 @@ def checked_token(text: str, origin: str) -> Secret:
     token = text.strip()
     if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
         raise UsageError(
-            f"the token from {origin} cannot be one",
+            f"the token from {origin} is not valid",
             why="it is empty, longer than 8192 characters, or not one line of printable ASCII",
             fix="log in again, or name another source",
             code="bad-token",
@@ -136,13 +136,13 @@ def _helper_in(file: Path) -> str | None:
             raise _bad_settings(file, "it has a key other than token_helper")
         helper = "" if value is None else value
     if not isinstance(helper, str):
-        raise _bad_settings(file, "token_helper is no text in quotation marks")
+        raise _bad_settings(file, "token_helper is not a quoted string")
     return helper
 
 
 def _bad_settings(file: Path, why: str) -> UsageError:
     return UsageError(
-        f"the client settings cannot be understood: {file}",
+        f"the client settings cannot be parsed: {file}",
         why=why,
         fix='have it say token_helper = "/absolute/path" and no more, or set BAO_TOKEN',
         code="bad-client-settings",
@@ -177,7 +177,7 @@ def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
 
 def _helper_failed(helper: str, why: str) -> UsageError:
     return UsageError(
-        f"the token helper gave no token: {helper}",
+        f"the token helper returned no token: {helper}",
         why=why,
         fix="repair token_helper in ~/.bao or ~/.vault, or set BAO_TOKEN",
         code="token-helper-failed",
