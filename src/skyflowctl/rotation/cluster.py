@@ -21,8 +21,7 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
-from skyflowctl.rotation import messages as words
-from skyflowctl.rotation import node_checks
+from skyflowctl.rotation import messages, node_checks
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.node_checks import Expectation, NodeClient, NodeState
 from skyflowctl.rotation.node_poller import IN_A_ROW, NodePoller, PollResult
@@ -144,11 +143,11 @@ class Cluster:
         shared = self._shared(listed)
         alone = [node for node in listed if node not in shared]
         unnamed = self._admit((*alone, *self._named_besides(listed)))
-        self._refuse_or_warn([words.one_address(shared)] if shared else [])
+        self._refuse_or_warn([messages.one_address(shared)] if shared else [])
         if self._listable and not self._clients and len(listed) < 2:
             self._clients = [self._whole(only=True)]
             return
-        self._refuse_or_warn([words.unnamed(unnamed)] if unnamed else [])
+        self._refuse_or_warn([messages.unnamed(unnamed)] if unnamed else [])
         self._identify({names([node])[0] for node in listed})
         if not self._clients or not self._listable:
             self._clients.append(self._whole(only=False))
@@ -165,7 +164,7 @@ class Cluster:
         try:
             listed = self._deps.gateway.nodes()
         except ForbiddenError as error:
-            self._refuse_or_warn([words.unlisted(error)])
+            self._refuse_or_warn([messages.unlisted(error)])
             return ()
         self._listable = True
         return listed
@@ -201,11 +200,11 @@ class Cluster:
         """Have every node say who it is; one that does not could not be proved later."""
         results = self._poller.everyone(list(self._clients), node_checks.identify)
         silent = [one for one in results if not one.well]
-        self._refuse_or_warn([words.unheard(one) for one in silent])
+        self._refuse_or_warn([messages.unheard(one) for one in silent])
         self._tell_absent(results)
         foreign = self._foreign()
         shared = [client.name for client in foreign if client.name in listed and _id_of(client)]
-        self._refuse_or_warn([words.one_process(shared)] if shared else [])
+        self._refuse_or_warn([messages.one_process(shared)] if shared else [])
         self._elsewhere = {client.name for client in foreign}
         for client in [*(one.client for one in silent), *foreign]:
             self._clients.remove(client)
@@ -214,7 +213,7 @@ class Cluster:
         # A server names itself only where it is set to. Each of these was asked at its own
         # address, and may not pass a question on: that is proof enough to go on with.
         self._told |= dict.fromkeys(
-            [words.unidentified_nodes(unidentified)] if unidentified else []
+            [messages.unidentified_nodes(unidentified)] if unidentified else []
         )
 
     def _unidentified(self) -> list[str]:
@@ -232,7 +231,7 @@ class Cluster:
             if who is None:
                 continue
             if who.cluster_id and who.cluster_id != cluster:
-                self._told[words.other_cluster(client.name)] = None
+                self._told[messages.other_cluster(client.name)] = None
                 foreign.append(client)
             elif who.node_id in seen:
                 foreign.append(client)
@@ -268,7 +267,7 @@ class Cluster:
         self._gaps |= dict.fromkeys(problems)
 
     def _tell_absent(self, results: Iterable[PollResult]) -> None:
-        self._told |= dict.fromkeys(words.left_out(one) for one in results if one.absent)
+        self._told |= dict.fromkeys(messages.left_out(one) for one in results if one.absent)
 
     # What they prove -------------------------------------------------------------
 
@@ -302,7 +301,7 @@ class Cluster:
         bad = [one for one in results if not one.well and not one.given_up]
         if bad or all(one.absent for one in results):
             raise NodeDisagreesError.of(
-                words.disagrees(one.client.name, one.finding, path, key_id)
+                messages.disagrees(one.client.name, one.finding, path, key_id)
                 for one in bad or results
             )
         self._tell_absent(results)
@@ -340,7 +339,7 @@ class Cluster:
             unnamed += tuple(shared) if len(shared) > known else ()
             newcomers = self._clients[before:]
         if unnamed and not self._lenient:
-            raise NodeDisagreesError.of([words.joined(unnamed, path)])
+            raise NodeDisagreesError.of([messages.joined(unnamed, path)])
         return newcomers
 
     def prove_cut_off(

@@ -1,31 +1,21 @@
 """After the write: prove the new credential on every node, watch it, commit it."""
 
-from dataclasses import dataclass
 from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import CutOver, is_open
 from skyflowctl.rotation.intent import reason_of, renew
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.restore import end_superseded, roll_back
-from skyflowctl.rotation.retry import retry_transient
+from skyflowctl.rotation.restore import end_superseded, restore_previous
 from skyflowctl.rotation.session import RotationAborted, RotationSession, on_failure
 from skyflowctl.vault.errors import ConflictError, GuardedError, VaultError
 from skyflowctl.vault.live import LiveConfig, LiveRotation
 from skyflowctl.vault.parked import PendingError
 
 _WATCH_EVERY = 5.0
-
-
-@dataclass(slots=True)
-class _Held:
-    """The written rotation, as its renewal knows it."""
-
-    id: str
-    version: int
 
 
 def verify_and_commit(
@@ -36,11 +26,12 @@ def verify_and_commit(
     Raises:
         RotationAborted: it was rolled back, or could not be; everything is told in it.
     """
-    held = _Held(written.id, written.version)
     session.heartbeat.keep(
-        lambda: renew(session, held, written.to_key, lambda _, live: _taken(session, written, live))
+        lambda: renew(
+            session, written, written.to_key, lambda _, live: _taken(session, written, live)
+        )
     )
-    with on_failure(lambda error: _rolled_back(session, nodes, written, keys, error)):
+    with on_failure(lambda error: _restored(session, nodes, written, keys, error)):
         _prove_nodes(session, nodes, written)
         _try_canaries(session, written)
         _watch(session, nodes, written)
@@ -48,7 +39,7 @@ def verify_and_commit(
     return Result.ROTATED
 
 
-def _rolled_back(
+def _restored(
     session: RotationSession,
     nodes: Cluster,
     written: CutOver,
@@ -64,7 +55,7 @@ def _rolled_back(
         raise RotationAborted(
             Result.PENDING, error.problems, ExitCode.PENDING, settled=False
         ) from error
-    roll_back(session, nodes, written, keys, error)
+    restore_previous(session, nodes, written, keys, error)
 
 
 def _taken(session: RotationSession, written: CutOver, live: LiveConfig) -> RotationAborted:
@@ -132,8 +123,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
     """Commit; a commit that nobody answers leaves the proved credential live, and open."""
     with session.step(StepName.COMMIT) as found:
         try:
-            done = retry_transient(
-                session,
+            done = session.retry(
                 lambda: session.gateway.commit_rotation(session.path, written.id),
                 "the commit",
             )
@@ -143,7 +133,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
             if not error.transient:
                 raise
             live = f"the new key {written.to_key}"
-            problem = words.rotation_unfinished(session.path, reason_of(error), live)
+            problem = messages.rotation_unfinished(session.path, reason_of(error), live)
             raise RotationAborted(
                 Result.FAILED, [problem], ExitCode.PARTIAL, settled=False
             ) from error

@@ -9,10 +9,9 @@ from skyflowctl.errors import (
     RefusedError,
     SkyflowctlError,
 )
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.intent import PendingRotation, lost_race, reason_of, record_intent
 from skyflowctl.rotation.model import NewCredential, Result, StepName
-from skyflowctl.rotation.retry import retry_transient
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.vault.errors import (
     ConflictError,
@@ -29,7 +28,7 @@ from skyflowctl.vault.responses import whole
 _DEFINITE = (ConflictError, InvalidInputError, NotPermittedError, NotFoundError, RefusedError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CutOver:
     """A rotation whose new credential is live and not committed.
 
@@ -40,7 +39,7 @@ class CutOver:
         client_id: whose key that is.
         credential_version: the one that this rotation wrote.
         created: the key was created for this rotation, so it is deleted if it fails.
-        version: of the config, as this run knows it.
+        version: of the config, as this run knows it; each renewal changes it.
         broken: roles that no credential could mint before.
         by: who began it; empty: this run.
         started: when, RFC 3339.
@@ -83,7 +82,7 @@ def written_in(config: LiveConfig) -> CutOver | None:
     )
 
 
-def write(
+def cut_over(
     session: RotationSession, attempt: PendingRotation, new: NewCredential, broken: frozenset[str]
 ) -> CutOver:
     """Make the new credential live; ``broken`` are the roles that none can mint.
@@ -133,7 +132,7 @@ def _take_over_approved(session: RotationSession, attempt: PendingRotation, vers
     Only a write without a secret can wait for an approval, and it names its sender's rotation.
     """
     try:
-        live = retry_transient(session, session.look, "which rotation wrote it")
+        live = session.retry(session.look, "which rotation wrote it")
     except SkyflowctlError as blind:
         raise _unknown(session, blind) from blind
     known = live.rotation
@@ -148,9 +147,7 @@ def _settled(
     """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
     try:
-        live = retry_transient(
-            session, lambda: _looked(session, attempt, sure), "whether it was written"
-        )
+        live = session.retry(lambda: _looked(session, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
         # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
         if sure:
@@ -183,14 +180,14 @@ def _why_not(
     if isinstance(error, RevokedKeyError):
         return RevokedKeyError.of_key(session.path, new.key_id, error.problems[0].why)
     if isinstance(error, TokenServiceFailedError):
-        return words.not_taken(session.path, error)
+        return messages.not_taken(session.path, error)
     if isinstance(error, ConflictError):
         return lost_race(session, error, live)
     return error
 
 
 def _unknown(session: RotationSession, error: SkyflowctlError) -> RotationAborted:
-    problem = words.rotation_unfinished(
+    problem = messages.rotation_unfinished(
         session.path, reason_of(error), "the old credential or the new one"
     )
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL

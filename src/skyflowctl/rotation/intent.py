@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.errors import RefusedError, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.ports import KeyService
 from skyflowctl.rotation.session import RotationSession, on_failure
@@ -123,9 +123,9 @@ def lost_race(
     """
     known = live.rotation if live else None
     if known is not None and known.state == "open" and not _is_mine(session, known.id):
-        return words.at_work(session.path, known)
+        return messages.at_work(session.path, known)
     said = error.problems[0].why if error else ""
-    return words.config_changed_meanwhile(session.path, _writer(session, live) or said)
+    return messages.config_changed_meanwhile(session.path, _writer(session, live) or said)
 
 
 def _is_mine(session: RotationSession, rotation_id: str) -> bool:
@@ -183,7 +183,7 @@ def _take_back(session: RotationSession, attempt: PendingRotation) -> None:
         if attempt.key_id:
             reason = f"it could not be deleted: {reason_of(error)}"
             session.warn(
-                words.created_key_left(session.path, attempt.client_id, attempt.key_id, reason)
+                messages.created_key_left(session.path, attempt.client_id, attempt.key_id, reason)
             )
 
 

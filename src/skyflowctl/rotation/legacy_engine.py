@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.model import NewCredential, Result, StepName
 from skyflowctl.rotation.ports import FromReference, Generated, KeySource, ServerFile
 from skyflowctl.rotation.serving import is_inconclusive
@@ -113,7 +113,7 @@ def _checked(
 ) -> FromReference:
     options = session.job.options
     if source is None:
-        raise words.no_source(session.path)
+        raise messages.no_source(session.path)
     if isinstance(source, Generated):
         raise RefusedError(
             f"no key is created for this engine: {session.path}",
@@ -166,7 +166,7 @@ def _compare(
         )
     other = live.client_id and live.client_id != new.client_id
     if other and not session.job.options.allow_different_account:
-        raise words.other_account(session.path, live.client_id, new.client_id)
+        raise messages.other_account(session.path, live.client_id, new.client_id)
 
 
 def _write(session: RotationSession, new: NewCredential) -> None:
@@ -208,8 +208,8 @@ def _go_back(
         RotationAborted: what is live now is told in it.
     """
     if isinstance(cause, _NOES) and _is_not_live(session, new):
-        raise words.not_taken(session.path, cause) from cause
-    problems = words.problems_of(session.path, cause)
+        raise messages.not_taken(session.path, cause) from cause
+    problems = messages.problems_of(session.path, cause)
     if previous is None:
         left = Problem(
             "left-live",
@@ -272,14 +272,14 @@ def _prove_new(session: RotationSession, live: _LiveTokens, new: NewCredential) 
         proofs = _mint_all(session, service, new, live.roles)
         for name, proof in proofs.items():
             if is_inconclusive(proof):
-                raise words.unproven_credential(session.path, name, proof)
+                raise messages.unproven_credential(session.path, name, proof)
             if proof.ok:
                 continue
             if name in live.minting:
-                raise words.role_lost(session.path, name, proof)
+                raise messages.role_lost(session.path, name, proof)
             if not any(one.ok for one in proofs.values()):
-                raise words.mints_nothing(session.path, name, proof)
-            session.warn(words.neither(session.path, name, proof))
+                raise messages.mints_nothing(session.path, name, proof)
+            session.warn(messages.neither(session.path, name, proof))
         minted = sum(one.ok for one in proofs.values())
         found.detail = f"{minted} of {len(proofs)} roles mint with the new credential"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import Problem, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.commit import verify_and_commit
 from skyflowctl.rotation.cutover import CutOver, is_open, written_in
 from skyflowctl.rotation.intent import PendingRotation, close, new_attempt, record_intent
@@ -96,7 +96,7 @@ def _take_over(session: RotationSession, config: LiveConfig) -> LiveConfig:
     rotation, journal = config.rotation, session.deps.journal
     alive = journal.owner_alive(session.path, rotation.id) if journal and rotation else None
     if alive and rotation:
-        raise words.at_work(session.path, rotation)
+        raise messages.at_work(session.path, rotation)
     if alive is None:
         _wait_for_silence(session, config)
     return config
@@ -119,8 +119,8 @@ def _wait_for_silence(session: RotationSession, config: LiveConfig) -> None:
         now = session.look()
         if (now.version, now.rotation) != (config.version, config.rotation):
             if now.rotation is not None and is_open(now.rotation):
-                raise words.at_work(session.path, now.rotation)
-            raise words.config_changed_meanwhile(
+                raise messages.at_work(session.path, now.rotation)
+            raise messages.config_changed_meanwhile(
                 session.path, "the rotation that was open is over by now"
             )
 
@@ -177,13 +177,13 @@ def delete_orphaned_key(
     if keys is None:
         if known.to_key:
             reason = f"rotation {known.id} created it, and this run had no operator token for it"
-            session.warn(words.created_key_left(session.path, client_id, known.to_key, reason))
+            session.warn(messages.created_key_left(session.path, client_id, known.to_key, reason))
         return seen.config
     listed = [key.key_id for key in keys.list_keys(client_id)]
     expected = {*known.keys, known.to_key, seen.config.key_id}
     strangers = [key for key in listed if key not in expected]
     if strangers:
-        session.warn(words.unrecorded(session.path, client_id, strangers))
+        session.warn(messages.unrecorded(session.path, client_id, strangers))
     if known.to_key in listed and known.to_key != seen.config.key_id:
         return _discard(session, seen.config, known, PendingRotation("", 0, "", client_id, keys))
     if known.to_key and known.to_key not in listed:
@@ -217,5 +217,7 @@ def clean_up_reference(
         known = seen.config.rotation
         key_id = known.to_key if known else ""
         reason = f"it could not be deleted: {error.problems[0].summary}"
-        session.warn(words.created_key_left(session.path, seen.client_of(key_id), key_id, reason))
+        session.warn(
+            messages.created_key_left(session.path, seen.client_of(key_id), key_id, reason)
+        )
         return session.look()

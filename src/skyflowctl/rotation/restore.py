@@ -3,20 +3,19 @@
 from typing import NoReturn
 
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import CutOver, is_open
 from skyflowctl.rotation.intent import close, reason_of
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import KeyService
-from skyflowctl.rotation.retry import retry_transient
 from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.vault.errors import ConflictError
 from skyflowctl.vault.live import LiveConfig
 
 
-def roll_back(
+def restore_previous(
     session: RotationSession,
     nodes: Cluster,
     written: CutOver,
@@ -29,8 +28,8 @@ def roll_back(
         RotationAborted: always: rolled back; or left open, because nobody answers or nothing is
             kept; or refused, because somebody else's later write stands.
     """
-    problems = words.problems_of(session.path, cause)
-    _restore(session, written, problems)
+    problems = messages.problems_of(session.path, cause)
+    _roll_back(session, written, problems)
     session.heartbeat.stop()
     # What comes after cannot change that the old credential is live.
     behind = clean_up(session, nodes, written.from_key, written, keys)
@@ -54,17 +53,16 @@ def _what_now(session: RotationSession, written: CutOver) -> Problem:
         "rolled-back",
         f"the credential of before is live again: {session.path}",
         f"key {written.to_key}, credential version {version}, was live and did not hold",
-        f"fix the cause, then {words.live_again(session.job.name, version)} (it is proved first), "
-        "or rotate to a new key",
+        f"fix the cause, then {messages.live_again(session.job.name, version)} (it is proved "
+        "first), or rotate to a new key",
     )
 
 
-def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem, ...]) -> None:
+def _roll_back(session: RotationSession, written: CutOver, problems: tuple[Problem, ...]) -> None:
     """Make the credential live again; ``problems`` say why, in an abort too."""
     with session.step(StepName.ROLLBACK) as found:
         try:
-            done = retry_transient(
-                session,
+            done = session.retry(
                 lambda: session.gateway.rollback_config(
                     session.path,
                     cas_credential_version=written.credential_version,
@@ -77,7 +75,7 @@ def _restore(session: RotationSession, written: CutOver, problems: tuple[Problem
             raise _not_restored(session, written, error, problems) from error
         found.detail = f"key {done.key_id} is live again"
         session.old_tokens_valid_until = done.old_tokens_valid_until
-        session.warn(*(words.role_left(session.path, said) for said in done.warnings))
+        session.warn(*(messages.role_left(session.path, said) for said in done.warnings))
     session.live_key_id = done.key_id
 
 
@@ -103,7 +101,7 @@ def _not_restored(
         )
     else:
         new = f"the new key {written.to_key}"
-        problem = words.rotation_unfinished(session.path, reason_of(error), new)
+        problem = messages.rotation_unfinished(session.path, reason_of(error), new)
     return RotationAborted(Result.FAILED, [problem, *problems], ExitCode.PARTIAL, settled=False)
 
 
@@ -151,7 +149,7 @@ def clean_up(
         reason = "a node may still use it" if keys else reason
         if keys is None or behind:
             session.warn(
-                words.created_key_left(session.path, written.client_id, written.to_key, reason)
+                messages.created_key_left(session.path, written.client_id, written.to_key, reason)
             )
         else:
             _discard(session, written, keys)
@@ -181,7 +179,7 @@ def _discard(session: RotationSession, written: CutOver, keys: KeyService) -> No
     except Exception as error:  # noqa: BLE001 - the mount is well; this is only not tidy
         reason = f"it could not be deleted, or the record of it not closed: {reason_of(error)}"
         session.warn(
-            words.created_key_left(session.path, written.client_id, written.to_key, reason)
+            messages.created_key_left(session.path, written.client_id, written.to_key, reason)
         )
 
 

@@ -1,7 +1,7 @@
 """Back to an earlier credential, because a person says so."""
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.cutover import is_open
 from skyflowctl.rotation.intent import close
@@ -147,7 +147,7 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
             ) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"
         session.old_tokens_valid_until = done.old_tokens_valid_until
-        session.warn(*(words.role_left(session.path, said) for said in done.warnings))
+        session.warn(*(messages.role_left(session.path, said) for said in done.warnings))
     session.live_key_id = done.key_id
 
 

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from skyflowctl.errors import RefusedError, SkyflowctlError
-from skyflowctl.rotation import legacy_engine
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import legacy_engine, messages
 from skyflowctl.rotation.cluster import Cluster
 from skyflowctl.rotation.commit import verify_and_commit
-from skyflowctl.rotation.cutover import write
+from skyflowctl.rotation.cutover import cut_over
 from skyflowctl.rotation.intent import (
     PendingRotation,
     conflicts_reported,
@@ -76,7 +75,7 @@ def _rotate(session: RotationSession, source: KeySource | None) -> Result:
     if seen.written is not None:
         return resume(session, seen.written, keys)
     if source is None:
-        raise words.no_source(session.path)
+        raise messages.no_source(session.path)
     if isinstance(source, Generated):
         return _generated(session, seen, source.keys)
     return _from_reference(session, seen, source, keys)
@@ -109,7 +108,7 @@ def _from_reference(
         attempt = new_attempt(session, config)
         with undone_on_failure(session, attempt):
             note(session, nodes, config)
-            return verify_and_commit(session, nodes, write(session, attempt, new, broken), keys)
+            return verify_and_commit(session, nodes, cut_over(session, attempt, new, broken), keys)
 
 
 def _generated(session: RotationSession, seen: LiveSnapshot, keys: KeyService) -> Result:
@@ -123,7 +122,7 @@ def _generated(session: RotationSession, seen: LiveSnapshot, keys: KeyService) -
                 new = _created(session, attempt, last, keys)
             broken = verify_candidate(session, config, new, fresh=True)
             note(session, nodes, config)
-            return verify_and_commit(session, nodes, write(session, attempt, new, broken), keys)
+            return verify_and_commit(session, nodes, cut_over(session, attempt, new, broken), keys)
 
 
 def _last(session: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
@@ -133,7 +132,7 @@ def _last(session: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
         RefusedError: the mount has never had one.
     """
     if seen.last is None:
-        raise words.nothing_live(session.path, session.job.name, seen.config.revoked)
+        raise messages.nothing_live(session.path, session.job.name, seen.config.revoked)
     return seen.last
 
 
@@ -155,7 +154,7 @@ def _created(
     with session.step(StepName.LINT):
         session.warn(*new.warnings)
         if new.client_id != attempt.client_id:
-            raise words.other_account(session.path, attempt.client_id, new.client_id)
+            raise messages.other_account(session.path, attempt.client_id, new.client_id)
     return new
 
 
@@ -190,7 +189,7 @@ def _create(
     except SkyflowctlError:
         now = [key.key_id for key in keys.list_keys(attempt.client_id)]
         if strangers := [key for key in now if key not in before]:
-            session.warn(words.unrecorded(session.path, attempt.client_id, strangers))
+            session.warn(messages.unrecorded(session.path, attempt.client_id, strangers))
         raise
 
 
@@ -224,8 +223,8 @@ def lint(
             raise RefusedError(
                 f"nothing to rotate to: {session.path}",
                 why=f"the reference holds key {new.key_id}, which is live already",
-                fix=words.three_ways(session.path),
-                code=words.UNCHANGED,
+                fix=messages.three_ways(session.path),
+                code=messages.UNCHANGED,
             )
         if not revoked_and_allowed(session, config, new.key_id, seen.history):
             for entry in reversed(list((seen.history or {}).values())):
@@ -233,7 +232,7 @@ def lint(
                     raise _was_live_before(session.path, session.job.name, entry)
         other = config.configured and config.client_id and new.client_id != config.client_id
         if other and not session.job.options.allow_different_account:
-            raise words.other_account(session.path, config.client_id, new.client_id)
+            raise messages.other_account(session.path, config.client_id, new.client_id)
     return new
 
 
@@ -256,7 +255,7 @@ def _preview(session: RotationSession, source: KeySource | None) -> Result:
             found.detail = str(nodes.prove(session.path, session.to_key, roles_may_fail=broken))
         return Result.WOULD_ROTATE
     if source is None:
-        raise words.no_source(session.path)
+        raise messages.no_source(session.path)
     if isinstance(source, Generated):
         _as_far_as_it_goes(session, seen.config, _last(session, seen).client_id, source.keys)
     else:
@@ -285,11 +284,11 @@ def _as_far_as_it_goes(
 
 def _was_live_before(path: str, name: str, entry: CredentialVersion) -> RefusedError:
     """The reference holds a key that the mount was rotated past."""
-    way = f"{words.live_again(name, entry.credential_version)} (it is proved first); else"
+    way = f"{messages.live_again(name, entry.credential_version)} (it is proved first); else"
     return RefusedError(
         f"this would go back, not forward: {path}",
         why=f"key {entry.key_id} was this mount's credential version {entry.credential_version}"
         + ("" if entry.kept else ", and was destroyed or dropped since"),
-        fix=f"{way} {words.three_ways(path)}" if entry.kept else words.three_ways(path),
-        code=words.EARLIER,
+        fix=f"{way} {messages.three_ways(path)}" if entry.kept else messages.three_ways(path),
+        code=messages.EARLIER,
     )

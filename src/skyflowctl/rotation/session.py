@@ -7,21 +7,27 @@ that crosses modules; it is caught here alone.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.cluster import Cluster, open_nodes
 from skyflowctl.rotation.events import Notice, StepDone, StepStarted
 from skyflowctl.rotation.heartbeat import Heartbeat
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, Step, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.serving import Serving, serving, serving_per_health
-from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError
+from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
 
+T = TypeVar("T")
+_RETRY_SECONDS = 60.0
+RETRY_PAUSE = 2.0
 # Refused for what was given alone, which says nothing of the mount.
-_INPUT = frozenset({words.UNCHANGED, words.NO_SOURCE, words.EARLIER, words.OTHER_ACCOUNT})
+_INPUT = frozenset(
+    {messages.UNCHANGED, messages.NO_SOURCE, messages.EARLIER, messages.OTHER_ACCOUNT}
+)
 # What an error leaves with by itself; every other one that wrote nothing is a refusal.
 _OWN_CODES = frozenset(
     {
@@ -139,6 +145,30 @@ class RotationSession:
         self.live_key_id = config.key_id
         return config
 
+    def retry(self, act: Callable[[], T], what: str) -> T:
+        """Return what the act returns, trying again for a minute while its failure may pass.
+
+        Args:
+            act: may be done twice.
+            what: what is waited for, in a few words, for a person who waits.
+
+        Raises:
+            VaultError: the last failure.
+        """
+        clock, told = self.deps.clock, False
+        until = clock.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                return act()
+            except VaultError as error:
+                if not error.transient or clock.monotonic() + RETRY_PAUSE > until:
+                    raise
+                if not told:
+                    summary = error.problems[0].summary
+                    self.tell(f"{what}: {summary}; trying again for {_RETRY_SECONDS:g} s")
+                    told = True
+            self.heartbeat.sleep_on(RETRY_PAUSE)
+
     def check_stop(self) -> None:
         """Begin nothing new after a request to stop.
 
@@ -223,7 +253,7 @@ def on_failure(act: Callable[[Exception], None]) -> Iterator[None]:
 def abort_before_write(path: str, error: Exception) -> RotationAborted:
     """Return the abort for an error that came before anything was made live."""
     if not isinstance(error, SkyflowctlError):
-        problem = words.internal_fault(path, error)
+        problem = messages.internal_fault(path, error)
         return RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL)
     code = ExitCode(error.exit_code)
     if code is ExitCode.UNEXPECTED:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 from skyflowctl.errors import RefusedError
-from skyflowctl.rotation import messages as words
+from skyflowctl.rotation import messages
 from skyflowctl.rotation.model import NewCredential, StepName
-from skyflowctl.rotation.retry import PAUSE
 from skyflowctl.rotation.serving import is_inconclusive, live_report
-from skyflowctl.rotation.session import RotationSession
+from skyflowctl.rotation.session import RETRY_PAUSE, RotationSession
 from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig
 from skyflowctl.vault.responses import RoleProof, VerifyReport
@@ -87,15 +86,15 @@ def compare_role_results(
     for name, proof in failed.items():
         before = live.get(name)
         if before is not None and before.ok and not is_inconclusive(proof):
-            raise words.role_lost(session.path, name, proof)
+            raise messages.role_lost(session.path, name, proof)
     for name, proof in failed.items():
         before = live.get(name)
         if is_inconclusive(proof) or (before is not None and is_inconclusive(before)):
-            raise words.unproven_credential(session.path, name, proof)
+            raise messages.unproven_credential(session.path, name, proof)
     if failed and len(failed) == len(new):
         name, proof = next(iter(failed.items()))
-        raise words.mints_nothing(session.path, name, proof)
-    session.warn(*(words.neither(session.path, name, proof) for name, proof in failed.items()))
+        raise messages.mints_nothing(session.path, name, proof)
+    session.warn(*(messages.neither(session.path, name, proof) for name, proof in failed.items()))
     return frozenset(failed)
 
 
@@ -112,13 +111,13 @@ def _tried(
             return report
         # Whoever has taken this rotation over has deleted the key.
         session.heartbeat.beat()
-        if clock.monotonic() + PAUSE > until:
+        if clock.monotonic() + RETRY_PAUSE > until:
             return report
         session.check_stop()
         if not told:
             session.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
             told = True
-        session.deps.sleep(PAUSE)
+        session.deps.sleep(RETRY_PAUSE)
 
 
 def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:
