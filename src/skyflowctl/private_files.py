@@ -35,7 +35,7 @@ def open_private(path: Path, flags: int, *, secret: bool = False) -> int:
     except ValueError:
         raise OSError(errno.EINVAL, "its name cannot be used") from None
     info = os.fstat(descriptor)
-    reason = _unsafe(info, stat.S_ISREG, "it is no regular file")
+    reason = _unsafe(info, stat.S_ISREG, "it is not a regular file")
     if secret and not reason and info.st_mode & 0o077:
         reason = "others may read or write it"
     if reason:

@@ -72,8 +72,8 @@ PATH = "/v1/auth/sa/oauth/token"
 KINDS: dict[str, tuple[Make, str]] = {
     "empty": (lambda _: "", "is empty"),
     "blank": (lambda _: " \n\t\n", "is empty"),
-    "latin-1": (lambda _: b'{"clientName": "M\xfcller"}', "is no UTF-8 text"),
-    "utf-16": (lambda fields: json.dumps(fields).encode("utf-16"), "is no UTF-8 text"),
+    "latin-1": (lambda _: b'{"clientName": "M\xfcller"}', "is not UTF-8 text"),
+    "utf-16": (lambda fields: json.dumps(fields).encode("utf-16"), "is not UTF-8 text"),
     "byte-order-mark": (
         text(lambda json_text: "\ufeff" + json_text),
         "starts with a byte-order mark",
@@ -98,7 +98,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "no-key-id": (changed(keyID=None), "keyID is missing"),
     "no-token-uri": (changed(tokenURI=None), "tokenURI is missing"),
     "no-private-key": (changed(privateKey=None), "privateKey is missing"),
-    "two-spellings": (changed(client_id="a" * 32), "clientID is there twice, in two spellings"),
+    "two-spellings": (changed(client_id="a" * 32), "clientID appears twice, in two spellings"),
     "id-is-a-number": (changed(clientID=12345), "clientID is not a string"),
     "key-is-a-list": (with_key(str.splitlines), "privateKey is not a string"),
     "id-empty": (changed(keyID="  "), "keyID is empty"),

@@ -108,7 +108,7 @@ def test_a_token_is_never_taken_from_the_command_line(log):
         (("{log}", "--outcome", "good"), "--outcome good is none"),
         (("{log}", "--since", "2026-11-22", "--until", "2026-11-20"), "--until is not after"),
         (("{log}", "--hashed", "abc"), "--hashed is no hash"),
-        (("{log}", "--ctx", "{nonsense"), "no JSON object"),
+        (("{log}", "--ctx", "{nonsense"), "not a JSON object"),
     ],
 )
 def test_mistakes_are_usage_errors(log, words, says, monkeypatch, tmp_path):

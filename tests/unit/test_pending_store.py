@@ -154,7 +154,7 @@ def test_a_hard_link_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     refused(tmp_path / "folder", "")
     os.mkfifo(tmp_path / "pipe", 0o600)
-    refused(tmp_path / "pipe", "it is no regular file")
+    refused(tmp_path / "pipe", "it is not a regular file")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -176,7 +176,7 @@ def refused(file: Path, why: str) -> None:
 def test_a_folder_that_is_not_there_is_said_and_not_made(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "missing" / "pending.json")
     assert store.load() == []
-    with pytest.raises(RefusedError, match="cannot keep"):
+    with pytest.raises(RefusedError, match="cannot store"):
         add(store)
     assert not (tmp_path / "missing").exists()
 

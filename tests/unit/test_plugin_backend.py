@@ -116,7 +116,7 @@ def test_a_body_that_is_no_object_is_a_400_without_its_text(text: str):
     with pytest.raises(EngineError) as caught:
         to_request(message_type("Request")(operation="read", data=text))
     assert caught.value.status == 400
-    assert caught.value.message == "the request's body is no JSON object"
+    assert caught.value.message == "the request's body is not a JSON object"
 
 
 @given(st.text())

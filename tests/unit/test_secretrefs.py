@@ -83,7 +83,7 @@ def test_a_missing_file(tmp_path):
 def test_what_is_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        assert problem_of("file", str(path)).why == "it is no regular file"
+        assert problem_of("file", str(path)).why == "it is not a regular file"
     assert problem_of("file", "a\0b").code == "reference-unreadable"
 
 

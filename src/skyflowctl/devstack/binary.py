@@ -47,8 +47,8 @@ def _check(binary: Path) -> None:
     match = _VERSION.match(said)
     if match is None:
         raise UsageError(
-            f"{binary} is no OpenBao server",
-            why=f"'version' answers {said[:80]!r}" if said else "'version' answers nothing",
+            f"{binary} is not an OpenBao server",
+            why=f"'version' answers {said[:80]!r}" if said else "'version' prints nothing",
             fix=_INSTALL,
         )
     if match[1] == "Vault":

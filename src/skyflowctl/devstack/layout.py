@@ -173,7 +173,7 @@ class DevLayout:
             raise UsageError.of_file(
                 f"the dev stack's folder cannot be made: {self.root}",
                 error,
-                fix=f"run this in a folder that you may write, or name one in {DEV_DIR_VARIABLE}",
+                fix=f"run this in a writable folder, or name one in {DEV_DIR_VARIABLE}",
                 code="dev-folder",
             ) from None
 
@@ -182,7 +182,7 @@ class DevLayout:
         if not str(self.root).isprintable():
             raise UsageError(
                 f"the dev stack's folder cannot be made: {self.root}",
-                why="its path is not UTF-8 text, or holds characters that do not print",
+                why="its path is not UTF-8 text, or contains unprintable characters",
                 fix=f"name another folder in {DEV_DIR_VARIABLE}, such as ~/.dev",
                 code="dev-folder",
             )
@@ -208,7 +208,7 @@ class DevLayout:
 
     def _check_one(self, folder: Path) -> None:
         if os.path.lexists(folder) and not is_private_folder(folder):
-            raise self.planted(folder, "it is a link, no folder, or another user's")
+            raise self.planted(folder, "it is a link, not a folder, or another user's")
 
     def _claim(self) -> None:
         """Make the folder and mark it; of two commands at once the second finds the mark."""
@@ -271,7 +271,7 @@ class DevLayout:
             why="its marker does not match: it came with a clone or a copy, was restored or "
             "changed, or is used for something else",
             fix=f"name an empty or a new folder in {DEV_DIR_VARIABLE}; or, if a dev stack was "
-            "made here, run 'skyflowctl dev down' and remove the folder",
+            "created here, run 'skyflowctl dev down' and remove the folder",
             code="foreign-folder",
         )
 

@@ -42,7 +42,7 @@ def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> De
             return layout
     if announced:
         raise RefusedError(
-            "this server is a dev stack that is not known here",
+            "this server is an unknown dev stack",
             why=f"no dev.json in {unquote(announced)} names its cluster",
             fix=f"run 'skyflowctl dev up' there, or name its folder in {DEV_DIR_VARIABLE}",
             code="unknown-dev-stack",

@@ -50,7 +50,7 @@ def start_parts(
         before, state = state.server, _start_server(layout, state, binary, environ)
         _tell_moved("OpenBao", before, state.server, on_step)
         if before is not None:
-            on_step("the server starts empty, for it keeps its data in memory: apply again")
+            on_step("the server starts empty, because it keeps its data in memory: apply again")
         started.append("openbao")
     return StartedParts(state, tuple(started))
 
@@ -104,7 +104,7 @@ def _is_plugin(layout: DevLayout, words: Sequence[str]) -> bool:
 def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnStep) -> None:
     if before and now and before.port != now.port:
         on_step(
-            f"port {before.port} is taken, {what} is on {now.port} now: "
+            f"port {before.port} is in use, so {what} moved to port {now.port}: "
             'run eval "$(skyflowctl dev env)" again'
         )
 

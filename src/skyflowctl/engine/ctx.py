@@ -147,7 +147,7 @@ def _check_text(text: str, what: str) -> None:
     if len(text) > MAX_TEXT:
         raise InvalidCtxError(f"{what} has more than {MAX_TEXT} characters")
     if _UNDECODABLE in text:
-        raise InvalidCtxError(f"{what} is no UTF-8 text")
+        raise InvalidCtxError(f"{what} is not UTF-8 text")
     if not is_printable(text):
         raise InvalidCtxError(f"{what} holds control characters or others that do not print")
 

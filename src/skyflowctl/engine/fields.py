@@ -158,7 +158,7 @@ def _secret(field: Field, value: Any) -> Secret:
     if len(value) > field.limit:
         raise EngineError(400, f"{field.name}: more than {field.limit} characters")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise EngineError(400, f"{field.name}: is no Unicode text")
+        raise EngineError(400, f"{field.name}: is not Unicode text")
     return Secret(value)
 
 

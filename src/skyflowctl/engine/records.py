@@ -63,7 +63,7 @@ def load_record(key: str, raw: bytes) -> dict[str, Any]:
         stored = json.loads(raw)
         number = stored.get(_FORMAT_KEY, 0)
     except (ValueError, AttributeError, RecursionError):
-        raise UnusableRecordError(key, "is damaged: it is no JSON object") from None
+        raise UnusableRecordError(key, "is damaged: it is not a JSON object") from None
     if type(number) is not int or not 0 <= number <= RECORD_FORMAT:
         shown = number if type(number) is int else "unknown"
         raise UnusableRecordError(

@@ -41,18 +41,20 @@ def _read_file(name: str) -> bytes:
         # Not blocking, so that a pipe under this name is refused instead of waited for.
         with open(name, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - opener
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _unreadable(name, "it is no regular file", "pipe it in, with -f -")
+                raise _unreadable(name, "it is not a regular file", "pipe it in, with -f -")
             return file.read(MANIFEST_MAX_BYTES + 1)
     except FileNotFoundError:
         raise InvalidInputError(
             f"there is no manifest {name}",
-            why="no file of that name is there; the default is ./mounts.yaml",
+            why="no such file exists; the default is ./mounts.yaml",
             fix="name it with -f FILE, or write a first one with: skyflowctl init",
             code="manifest-not-found",
             where=Where(name),
         ) from None
     except (OSError, ValueError) as error:
-        raise _unreadable(name, getattr(error, "strerror", None) or "its name is none") from None
+        raise _unreadable(
+            name, getattr(error, "strerror", None) or "its name is not valid"
+        ) from None
 
 
 def _open_without_waiting(name: str, flags: int) -> int:
@@ -76,7 +78,7 @@ def _decode(raw: bytes, name: str) -> str:
         raise InvalidInputError(
             f"{name} is larger than {MANIFEST_MAX_BYTES // 1024 // 1024} MiB",
             why="no manifest is that large",
-            fix="split it, and give the parts with several -f",
+            fix="split it, and pass the parts with several -f",
             code="manifest-too-large",
             where=Where(name),
         )
@@ -86,13 +88,13 @@ def _decode(raw: bytes, name: str) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8-sig", errors="replace")
-        raise _not_utf8(name, *_position(before), "a byte here is no UTF-8") from None
+        raise _not_utf8(name, *_position(before), "a byte here is not valid UTF-8") from None
     bad = _NOT_YAML_TEXT.search(text)
     if bad:
         line, column = _position(text[: bad.start()])
         raise InvalidInputError(
             f"a control character (U+{ord(bad[0]):04X}) is not allowed in YAML",
-            why="it does not print, and readers differ about it",
+            why="it is unprintable, and YAML parsers treat it differently",
             fix="remove it, or write it as an escape inside double quotes",
             code="bad-character",
             where=Where(name, line, column),
@@ -102,7 +104,7 @@ def _decode(raw: bytes, name: str) -> str:
 
 def _not_utf8(name: str, line: int, column: int, why: str) -> InvalidInputError:
     return InvalidInputError(
-        f"{name} is no UTF-8 text",
+        f"{name} is not UTF-8 text",
         why=why,
         fix="save it as UTF-8",
         code="bad-encoding",

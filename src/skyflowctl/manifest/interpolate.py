@@ -48,15 +48,15 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str]) -> str:
             "bad-interpolation",
             "a ${...} has another form",
             f"write {_FORMS}",
-            "it does not end, or holds more than a name and a default",
+            "it does not end, or contains more than a name and a default",
         )
     name = inside["name"]
     if looks_secret(name):
         raise BadInterpolationError(
             "secret-interpolation",
-            f"${{{name}}} looks like a secret, and a manifest holds none",
-            f"refer to it instead, as in credentials: {{env: {name}}}",
-            "its value would end in plans and logs",
+            f"${{{name}}} looks like a secret, which a manifest must not contain",
+            f"reference it instead, as in credentials: {{env: {name}}}",
+            "its value would appear in plans and logs",
         )
     return _value(name, environ, inside["value"] if inside["default"] else None)
 
@@ -67,13 +67,13 @@ def _value(name: str, environ: Mapping[str, str], default: str | None) -> str:
         return default
     if value is None:
         fix = f"set it, or give a default: ${{{name}:-default}}"
-        why = "the environment of this command does not have it"
+        why = "it is not in the environment of this command"
         raise BadInterpolationError("unset-variable", f"the variable {name} is not set", fix, why)
     if not value.isprintable():
         raise BadInterpolationError(
             "bad-variable",
-            f"the value of {name} is no line of text",
+            f"the value of {name} is not one line of text",
             f"set {name} to plain text",
-            "it holds a line break or another character that does not print",
+            "it contains a line break or another unprintable character",
         )
     return value

@@ -67,7 +67,7 @@ def _reserved_paths(root: YamlNode) -> Iterator[RuleViolation]:
     for path, node in found:
         first = (text_of(node) or "").split("/")[0]
         if node is not None and first.lower() in RESERVED:
-            why = f"{shown(first)}/ belongs to the server itself"
+            why = f"{shown(first)}/ is reserved by the server"
             fix = "choose another path, such as skyflow/NAME"
             summary = f"the path {shown(text_of(node) or '')} is reserved"
             yield path, Problem("reserved-path", summary, why, fix, at_value(node, path))
@@ -81,7 +81,7 @@ def _overlapping_paths(root: YamlNode) -> Iterator[RuleViolation]:
         if path in owner:
             summary = f"the mounts {shown(owner[path])} and {shown(name)} have the same path"
             why = f"both are at {shown(path)}"
-            yield about, Problem("same-path", summary, why, "give one another path", where)
+            yield about, Problem("same-path", summary, why, "give one of them another path", where)
         owner.setdefault(path, name)
     for path, name in owner.items():
         above = next((part for part in _parents(path) if part in owner), None)
@@ -104,7 +104,7 @@ def _ownership_tags(root: YamlNode) -> Iterator[RuleViolation]:
         for index, item in enumerate(items):
             if (text_of(item) or "").startswith(OWNERSHIP_TAG):
                 where = at_value(item, (*path, index))
-                why = "skyflowctl marks with it what a manifest created"
+                why = "skyflowctl marks the objects of a manifest with such tags"
                 summary = f"tags that start with {OWNERSHIP_TAG} are reserved"
                 yield (
                     (*path, index),
@@ -117,8 +117,8 @@ def _descriptions(root: YamlNode) -> Iterator[RuleViolation]:
         node = child(owner, "description")
         if node is not None and not is_printable(text_of(node) or ""):
             about = (*path, "description")
-            why = "the engine refuses it: it can make a line look other than it is"
-            summary = "the description holds a character that does not print"
+            why = "the engine refuses it, because it can disguise text"
+            summary = "the description contains an unprintable character"
             where = at_value(node, about)
             yield about, Problem("bad-value", summary, why, "type it again", where)
 
@@ -231,7 +231,7 @@ def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
     if on_server is not None:
         about = (*path, "operator_token", "server_file")
         summary = "operator_token cannot be a server_file"
-        why = "skyflowctl itself speaks to Skyflow with it, and that file is on the server"
+        why = "skyflowctl itself sends it to Skyflow, but that file is on the server"
         fix = "use file, env or keyring"
         yield about, Problem("bad-reference", summary, why, fix, at_key(on_server, about))
     generates = text_of(child(rotation, "source")) == "generate"
@@ -241,13 +241,13 @@ def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
         if generates and node is None:
             summary = f"rotation.source generate needs {key}"
             where = at_key(rotation, path)
-            why = "a new credential is made with them in the account that they name"
+            why = "they are needed to create a new credential"
             yield about, Problem("missing-key", summary, why, f"add {key}", where)
         elif not generates and node is not None:
             summary = f"{key} is used only with source: generate"
             fix = "add source: generate, or remove it"
             where = at_key(node, about)
-            why = "with source: reference the credential is taken from where it points"
+            why = "source: reference reads the new credential from the reference"
             yield about, Problem("unused-key", summary, why, fix, where)
 
 

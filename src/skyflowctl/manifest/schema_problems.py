@@ -25,13 +25,11 @@ _TYPE_NAMES = {
     "boolean": "true or false",
     "integer": "a whole number",
 }
-_INLINE = (
-    "refer to it, as in credentials: {file: PATH}; if a real credential stood here, replace it"
-)
+_INLINE = "reference it, as in credentials: {file: PATH}; if this was a real credential, replace it"
 
-_NOT_THAT = "the schema of the manifest allows nothing else here"
-_NO_VALUE = "a key without a value says nothing"
-_NO_SECRETS = "a manifest says where a secret is, and never holds it"
+_NOT_THAT = "the schema of the manifest allows no others here"
+_NO_VALUE = "a key without a value has no effect"
+_NO_SECRETS = "a manifest references secrets and never contains them"
 _SEE = "compare it with the output of: skyflowctl schema"
 
 
@@ -73,7 +71,7 @@ def _problems(error: Violation, path: Path, root: YamlNode) -> Iterator[tuple[Pa
         where = locate(root, path)
         fix = f"add {error.missing}"
         summary = f"{_name(path)} has no {error.missing}"
-        why = "the schema asks for it, and it has no default"
+        why = "the schema requires it, and it has no default"
         yield (*path, error.missing), Problem("missing-key", summary, why, fix, where)
     elif error.keyword == "not":
         where = _key_of(root, path)
@@ -90,8 +88,8 @@ def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tupl
     known = [key for key, rule in rules.items() if not is_unsupported(rule)]
     unknown = [key for key in error.instance if key not in rules]
     if any(key in CREDENTIAL_KEYS for key in unknown):
-        summary = f"{_name(path)} holds a credential itself"
-        why = "a manifest is read by many and kept in version control"
+        summary = f"{_name(path)} contains a credential"
+        why = "many people read a manifest, and it is kept in version control"
         where = locate(root, path)
         yield path, Problem("inline-credential", summary, why, _INLINE, where)
         return
@@ -108,9 +106,9 @@ def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Probl
     key = str(error.instance)
     kind = "role" if path and path[-1] == "roles" else "mount"
     where = _key_of(root, (*path, key))
-    summary = f'"{shown(key)}" is no name for a {kind}'
+    summary = f'"{shown(key)}" is not a valid name for a {kind}'
     fix = f"use {EXPECTED[error.rule['pattern']]}"
-    why = "it becomes a part of a path on the server"
+    why = "it becomes part of a path on the server"
     return (*path, key), Problem("bad-name", summary, why, fix, where)
 
 
@@ -140,7 +138,7 @@ _Words = tuple[str, str, str, str]
 def _words(error: Violation, path: Path) -> _Words:
     writer = _WRITERS.get(error.keyword)
     if writer is None:
-        return "bad-value", f"{_name(path)} is not as the schema wants it", _NOT_THAT, _SEE
+        return "bad-value", f"{_name(path)} does not match the schema", _NOT_THAT, _SEE
     return writer(error, path)
 
 
@@ -156,7 +154,7 @@ def _type(error: Violation, path: Path) -> _Words:
         return "bad-reference", f"{_name(path)} must be a reference", _NO_SECRETS, _INLINE
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
-        why = "without quotes YAML reads it as another kind of value"
+        why = "without quotes, YAML reads it as another type"
         return "quote-it", summary, why, _in_quotes(value, error, path)
     if options == ["boolean"]:
         return "bad-type", summary, _NOT_THAT, "write true or false, without quotes"
@@ -222,8 +220,8 @@ def _enum(error: Violation, path: Path) -> _Words:
 def _size(error: Violation, path: Path) -> _Words:
     limit = error.limit
     if path and path[-1] == "role_ids":
-        fix = "give one role id; make a role of its own for each further use"
-        why = "a token is minted for one Skyflow role, and its users are told by it"
+        fix = "give one role id; add a separate role for each further use"
+        why = "a token is minted for exactly one Skyflow role"
         return "one-role-id", f"{_name(path)} must have exactly one role id", why, fix
     if _is_reference(path):
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
@@ -256,8 +254,8 @@ def _repeated(items: Sequence[object]) -> int:
 
 
 def _unique(_: Violation, path: Path) -> _Words:
-    why = "its entries are a set: a second one says nothing"
-    return "repeated-item", f"{_name(path[:-1])} holds an entry twice", why, "keep it once"
+    why = "its entries are a set: a duplicate has no effect"
+    return "repeated-item", f"{_name(path[:-1])} has a duplicate entry", why, "keep it once"
 
 
 _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {

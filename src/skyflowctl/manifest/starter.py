@@ -3,8 +3,8 @@
 _TEXT = """\
 # yaml-language-server: $schema=./mounts.schema.json
 #
-# The Skyflow mounts of one platform. Nothing secret stands here: the file only says
-# where credentials are found.
+# The Skyflow mounts of one platform. This file contains no secret: it only references
+# the credentials.
 #
 #   skyflowctl schema > mounts.schema.json    completion and checks in your editor
 #   skyflowctl validate                       is it correct?
@@ -12,8 +12,8 @@ _TEXT = """\
 #   skyflowctl plan                           what would change on the server?
 #   skyflowctl apply                          change it
 
-version: 1                # of this format
-manifest: my-platform     # id of this file, recorded on what it creates; never change it
+version: 1                # the version of this format
+manifest: my-platform     # the id of this file, recorded on what it creates; never change it
 
 plugin:
   name: skyflow           # the mount type, as registered with: skyflowctl plugin register
@@ -24,13 +24,13 @@ defaults:
   tags: [env:dev]         # added to every mount's own tags
   rotation:
     max_age: 90d          # an older credential is due for rotation
-    renew_before: 14d     # and so is one that expires this soon
+    renew_before: 14d     # and so is a credential that expires within two weeks
 
 mounts:
   order:                  # one product line: one mount, one credential
     description: Order orchestration
     tags: [product:order]
-    # protect: true       # never disabled, never pruned
+    # protect: true       # never disabled or pruned
     credentials:
       file: credentials/order.json     # relative to this file; or env: NAME,
                                        # or keyring: {{service: S, username: U}}
@@ -42,8 +42,8 @@ mounts:
         role_ids: [skyflow-role-order-prod]    # exactly one Skyflow role id
         description: Order service writer
         ctx:
-          required: true       # a token is made only for a stated use,
-          pattern: "order:*"   # which looks like this;
+          required: true       # no token without a ctx
+          pattern: "order:*"   # of this form;
           probe: "order:probe" # health checks use this one
 """
 

@@ -16,12 +16,12 @@ from skyflowctl.manifest.messages import shown
 YamlEvent: TypeAlias = Any
 
 _WORDS = {
-    "that cannot start any token": ("a tab or a reserved character stands here",
+    "that cannot start any token": ("a tab or a reserved character is not allowed here",
                                     "indent with spaces; quote texts that start with @ or `"),
-    "mapping values are not allowed": ("a ': ' stands where none can be",
+    "mapping values are not allowed": ("a ': ' is not allowed here",
                                        "quote the text, or look for a missing ':' above"),
     "could not find expected ':'": ("a ':' is missing after a key", "write KEY: VALUE"),
-    "did not find expected key": ("no key stands here", "check the indentation and the quotes"),
+    "did not find expected key": ("a key is expected here", "check the indentation and the quotes"),
     "did not find expected '-' indicator": ("a list item must start with '- '",
                                             "check the indentation"),
     "unexpected end of stream": ("a quoted text does not end", "add the closing quote"),

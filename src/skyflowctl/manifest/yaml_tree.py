@@ -25,10 +25,10 @@ _STANDARD_TAGS = {
 _MERGE = "<<"
 
 _ONE_MANIFEST = "a file holds one manifest"
-_NO_KEY = "a list, a map or an alias stands in its place"
-_READERS_DIFFER = "some readers take it as text, others as a switch, a date or a number"
-_EMPTY = "it has nothing but blanks and comments"
-_NO_MAP = "this file holds a list or a single value"
+_NO_KEY = "a list, a map or an alias is in its place"
+_READERS_DIFFER = "YAML parsers read it as text, a boolean, a date or a number"
+_EMPTY = "it contains only whitespace and comments"
+_NO_MAP = "this file contains a list or a single value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def read_tree(text: str, source: ManifestFile, environ: Mapping[str, str]) -> Tr
         builder.run(text)
     except YamlSyntaxError as error:
         where = Where(source.name, error.line, error.column)
-        problem = Problem("yaml-syntax", "this is no YAML", error.why, error.fix, where)
+        problem = Problem("yaml-syntax", "this is not valid YAML", error.why, error.fix, where)
         builder.problems.append(problem)
         builder.root = None
     except _StopError:
@@ -118,7 +118,7 @@ class _Builder:
     def _document(self, event: YamlEvent) -> None:
         self._documents += 1
         if self._documents > 1:
-            fix = "keep one document in a file, and give several files with several -f"
+            fix = "keep one document per file, and pass several files with several -f"
             self._stop(
                 "several-documents", "a second document starts here", fix, event, _ONE_MANIFEST
             )
@@ -163,8 +163,8 @@ class _Builder:
         known = self._anchors.get(event.anchor)
         if known is None:
             fix = "define it before its use, and outside of what uses it; or quote the text"
-            why = "an alias repeats what an anchor of that name held before it"
-            self._stop("unknown-alias", "this alias names no finished anchor", fix, event, why)
+            why = "an alias repeats the value of an earlier anchor of the same name"
+            self._stop("unknown-alias", "this alias refers to an undefined anchor", fix, event, why)
         node, size = known
         self._count(size, event)
         if self._frames and self._frames[-1].wants_key():

@@ -94,7 +94,7 @@ def _json_object(text: str) -> Mapping[str, Any]:
     try:
         parsed: Mapping[str, Any] = json.loads(text)
     except ValueError:
-        raise bad_ctx("it begins with { and is no JSON object") from None
+        raise bad_ctx("it begins with { but is not a JSON object") from None
     return parsed
 
 

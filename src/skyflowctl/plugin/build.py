@@ -161,8 +161,8 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
                 why="a launcher starts only with the files it was built with, and the "
                 "server's catalog may still name that one",
                 fix=f"install this version into a folder of its own, such as "
-                f"/opt/skyflowctl/{semver()}, and build there; where nothing names the old "
-                f"launcher any more: skyflowctl plugin prune {folder}",
+                f"/opt/skyflowctl/{semver()}, and build there; once nothing uses the old "
+                f"launcher: skyflowctl plugin prune {folder}",
                 code="environment-in-use",
             )
 
@@ -198,7 +198,7 @@ def _check(plugin_dir: Path, name: str, python: str) -> None:
     check_plugin_folder(plugin_dir, "a launcher goes into a folder that the server reads already")
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for a plugin",
+            f"{name!r} is not a valid plugin name",
             why="a name has lower-case letters, digits, dots, dashes and underscores",
             fix="for example --name skyflow",
             code="plugin-name",
@@ -286,8 +286,8 @@ def _write(path: Path, text: str) -> None:
     except FileExistsError:
         if path.is_symlink() or path.read_bytes() != text.encode():
             raise RefusedError(
-                f"{path} is there with other bytes",
-                why="its name holds the sha256 of what was built, so it was changed afterwards",
+                f"{path} exists with different content",
+                why="its name contains the sha256 of the build, so it was changed afterwards",
                 fix="find out who changed it, remove it, and build again",
                 code="launcher-changed",
             ) from None

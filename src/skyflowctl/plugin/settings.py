@@ -83,5 +83,5 @@ def _host_and_port(name: str, text: str) -> str:
 
 def _absolute(text: str) -> str:
     if not text.startswith("/"):
-        raise ArgumentError(f"--credentials-directory: {text!r} is no absolute path")
+        raise ArgumentError(f"--credentials-directory: {text!r} is not an absolute path")
     return text

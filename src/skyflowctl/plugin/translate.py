@@ -67,11 +67,11 @@ def _parse_data(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text) if text else None
     except (ValueError, RecursionError):
-        raise EngineError(400, "the request's body is no JSON object") from None
+        raise EngineError(400, "the request's body is not a JSON object") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise EngineError(400, "the request's body is no JSON object")
+        raise EngineError(400, "the request's body is not a JSON object")
     return data
 
 

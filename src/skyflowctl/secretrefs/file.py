@@ -31,7 +31,7 @@ def read(path: str) -> Secret:
     except UnicodeDecodeError:
         # "from None": the cause holds the file's bytes.
         raise UnresolvedReferenceError(
-            f"{path} is no UTF-8 text",
+            f"{path} is not UTF-8 text",
             why="credentials and tokens are UTF-8 text",
             fix="use the file as it was given out",
         ) from None
@@ -60,7 +60,7 @@ def _content(path: str) -> bytes:
         raise _unreadable(path, getattr(error, "strerror", None)) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _unreadable(path, "it is no regular file")
+            raise _unreadable(path, "it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - an open descriptor
             return file.read(SECRET_MAX_BYTES + 1)
     except OSError as error:

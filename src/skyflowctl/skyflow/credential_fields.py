@@ -11,7 +11,7 @@ REQUIRED = ("clientID", "keyID", "tokenURI", "privateKey")
 OPTIONAL = ("clientName", "keyValidAfterTime", "keyValidBeforeTime")
 
 _MAXIMUM_TEXT = 512
-_DOWNLOAD = "use the credentials.json as Skyflow Studio downloads it"
+_DOWNLOAD = "use the credentials.json downloaded from Skyflow Studio"
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # A whole value that a reader of the documentation was meant to replace.
 _PLACEHOLDER = re.compile(
@@ -63,11 +63,13 @@ def _known_names(raw: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
         if name is None or (name in OPTIONAL and value is None):
             continue
         if name in named:
-            message = f"{name} is there twice, in two spellings"
+            message = f"{name} appears twice, in two spellings"
             findings.error("field-twice", message, f"keep {name} and remove the other")
         elif spelling != name:
             message = f"{name} is spelt differently; it was read as {name}"
-            findings.warning("field-spelling", message, f"write {name}: other clients need it so")
+            findings.warning(
+                "field-spelling", message, f"write {name}: other clients require this spelling"
+            )
         named[name] = value
     return named
 
@@ -87,7 +89,7 @@ def _text(name: str, value: Any, findings: Findings) -> str | None:
         findings.error("field-text", message, _DOWNLOAD)
     else:
         if text != value and name != "privateKey":
-            message = f"{name} had blanks around it; they were removed"
+            message = f"{name} had surrounding spaces; they were removed"
             findings.warning("field-blanks", message, _DOWNLOAD)
         return text
     return None
