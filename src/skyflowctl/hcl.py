@@ -1,10 +1,9 @@
-"""The language of policies and of client settings: HCL (version 1), or JSON.
+"""The language of policies and of client settings: HCL (version 1), or its form of JSON.
 
 A server refuses a policy that is malformed, so what it hands out is well-formed. What is not
 understood here is an error all the same and never guessed at.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,16 @@ _SKIP = re.compile(r"(?:\s|#[^\n]*|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _WORD = re.compile(r"[^\W\d][\w.\-]*")
 _HEREDOC = re.compile(r"<<-?([^\W\d]\w*)[ \t]*\r?\n(.*?\n)??[ \t]*\1(?=\s|\Z)", re.DOTALL)
-_ESCAPE = re.compile(r"u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|[0-7]{3}|.", re.DOTALL)
+_ESCAPE = re.compile(r"(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|[0-7]{3}|.)", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-_JSON_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_JSON_TOKEN = re.compile(
+    r'(?P<text>"(?:[^"\\\n]|\\(?:[abfnrtv\\"]|[0-7]{3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}))*")'
+    r"|(?P<number>-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])"
+    r"|(?P<word>true|false|null)\b|(?P<mark>[\[\]{},:])|(?P<end>\Z)",
+    re.ASCII,
+)
+_JSON_WORDS = {"true": True, "false": False, "null": None}
+_JSON_BLANK = re.compile(r"[ \t\r\n]*")
 _MAX_DEPTH = 50
 
 
@@ -44,44 +50,15 @@ def parse_hcl(text: str) -> Block:
         HclError: it is malformed, or nested too deeply.
     """
     if text.lstrip().startswith("{"):
-        return _from_json(text)
+        return Block(tuple(_flat((), _JsonReader(text).whole())))
     reader = _Reader(text)
     found = reader.items(closing="", depth=0)
     return Block(tuple(found))
 
 
-def _from_json(text: str) -> Block:
-    # How deep the parser itself goes differs between Python's versions.
-    if _json_depth(text) > _MAX_DEPTH:
-        raise HclError("it is nested too deeply")
-    try:
-        whole = json.loads(text, object_pairs_hook=_json_block)
-    except (ValueError, RecursionError):
-        raise HclError("the JSON is malformed") from None
-    if not isinstance(whole, Block):
-        raise HclError("the JSON is no object")
-    return Block(tuple(_flat((), whole)))
-
-
-def _json_depth(text: str) -> int:
-    """Return how many objects and lists are open at once, at most."""
-    depth = deepest = 0
-    for mark in _JSON_MARK.finditer(text):
-        if mark[0] in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark[0] in "]}":
-            depth -= 1
-    return deepest
-
-
-def _json_block(pairs: list[tuple[str, Any]]) -> Block:
-    return Block(tuple(((key,), value) for key, value in pairs))
-
-
 def _flat(keys: tuple[str, ...], value: Any) -> list[Item]:
     """Write ``{"path": {"a": {…}}}`` as ``path "a" {…}`` is read; lists of objects too."""
-    if isinstance(value, Block) and len(keys) < 2:
+    if isinstance(value, Block) and len(keys) < 2 and (value.items or not keys):
         return [one for inner, held in value.items for one in _flat(keys + inner, held)]
     if (
         isinstance(value, list)
@@ -184,12 +161,7 @@ class _Reader:
             pieces.append(mark)
 
     def _escaped(self) -> str:
-        code = self._match(_ESCAPE, "a text does not end", skip=False)[0]
-        if code[0] in "uUx" and len(code) > 1:
-            return _character(int(code[1:], 16))
-        if len(code) == 3:
-            return _character(int(code, 8))
-        return _SIMPLE.get(code, code)
+        return _unescaped(self._match(_ESCAPE, "a text does not end", skip=False))
 
     def _peek(self) -> str:
         """Return the next character that is neither space nor comment; empty at the end."""
@@ -211,6 +183,108 @@ class _Reader:
         return HclError(f"{why}, in line {self._text.count(chr(10), 0, self._at) + 1}")
 
 
+class _EndOfTextError(Exception):
+    """The text ends where a key or a value would begin; each object that is open ends there."""
+
+
+class _JsonReader:
+    """Reads JSON as the server and its client do, token by token.
+
+    An object ends at the first token that continues it no further: a comma before its end,
+    a missing end, and whatever stands behind it are no errors.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._kind: str | None = ""
+        self._mark = ""
+
+    def whole(self) -> Block:
+        """Return the object that the text begins with."""
+        self._next()
+        return self._object(1)
+
+    def _object(self, depth: int) -> Block:
+        found: list[Item] = []
+        try:
+            while True:
+                keys = self._keys()
+                found.append((keys, self._value(depth)))
+                if self._next() != ",":
+                    break
+        except _EndOfTextError:
+            pass
+        except HclError:
+            if self._mark != "}":
+                raise
+        return Block(tuple(found))
+
+    def _keys(self) -> tuple[str, ...]:
+        keys: list[str] = []
+        while self._next() != ":":
+            if self._kind == "end":
+                raise _EndOfTextError
+            if self._kind != "text":
+                raise self._error("a key is malformed")
+            keys.append(_unquoted(self._mark))
+        if not keys:
+            raise self._error("a key is missing")
+        return tuple(keys)
+
+    def _value(self, depth: int) -> Any:
+        self._next()
+        if self._kind == "end":
+            raise _EndOfTextError
+        return self._this(depth)
+
+    def _this(self, depth: int) -> Any:
+        """Return the value that the token at hand is, or begins."""
+        if self._kind == "text":
+            return _unquoted(self._mark)
+        if self._kind == "number":
+            return float(self._mark)
+        if self._kind == "word":
+            return _JSON_WORDS[self._mark]
+        if self._mark not in {"{", "["}:
+            raise self._error("a value is malformed")
+        if depth > _MAX_DEPTH:
+            raise self._error("it is nested too deeply")
+        return self._object(depth + 1) if self._mark == "{" else self._list(depth + 1)
+
+    def _list(self, depth: int) -> list[Any]:
+        found: list[Any] = []
+        while self._next() != "]":
+            if self._mark != ",":
+                found.append(self._this(depth))
+        return found
+
+    def _next(self) -> str:
+        """Read one token and return it; empty at the end."""
+        blank = _JSON_BLANK.match(self._text, self._at)
+        found = _JSON_TOKEN.match(self._text, blank.end() if blank else self._at)
+        if found is None:
+            self._mark = ""
+            raise self._error("it is no JSON")
+        self._at, self._kind, self._mark = found.end(), found.lastgroup, found[0]
+        return self._mark
+
+    def _error(self, why: str) -> HclError:
+        return HclError(f"{why}, in line {self._text.count(chr(10), 0, self._at) + 1}")
+
+
+def _unquoted(text: str) -> str:
+    """Return the text between quotation marks, its escapes replaced."""
+    return re.sub(r"\\" + _ESCAPE.pattern, _unescaped, text[1:-1], flags=re.DOTALL)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    if code[0] in "uUx" and len(code) > 1:
+        return _character(int(code[1:], 16))
+    return _character(int(code, 8)) if len(code) == 3 else _SIMPLE.get(code, code)
+
+
 def _brace_change(mark: str, text: str, at: int, braces: int) -> int:
     """Return by how much this character opens or closes ``${…}``."""
     if mark == "{" and (braces or text[at - 2 : at - 1] == "$"):
@@ -219,6 +293,6 @@ def _brace_change(mark: str, text: str, at: int, braces: int) -> int:
 
 
 def _character(number: int) -> str:
-    if number > 0x10FFFF:
+    if number > 0x10FFFF or 0xD800 <= number < 0xE000:
         raise HclError("a text names a character that there is not")
     return chr(number)

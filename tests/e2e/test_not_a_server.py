@@ -274,6 +274,32 @@ def test_a6_a_standby_that_serves_is_no_failure(status: int, more: dict[str, obj
     assert done.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"sealed": NaN}',
+        b'{"initialized": true, "sealed": NaN}',
+        b'{"initialized": true, "sealed": false, "x": Infinity}',
+        b'{"initialized": true, "sealed": false, "x": 1e999}',
+        b'{"initialized": 1, "sealed": 0}',
+        b'{"initialized": null, "sealed": null}',
+        b'{"sealed": "no"}',
+        b'\xef\xbb\xbf{"initialized": true, "sealed": false}',
+        '{"initialized": true, "sealed": false}'.encode("utf-16"),
+        b'{"initialized": true, "sealed": false',
+        b'[{"initialized": true, "sealed": false}]',
+        b"{}",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 503])
+def test_a6_what_is_no_health_answer_is_a_foreign_one(body: bytes, status: int):
+    with scripted(Answer(status, body, {"Content-Type": "application/json"})) as server:
+        code, problem, _ = failed(server.address, "plan", BAO_MAX_RETRIES="0")
+    assert (code, problem["code"]) == (69, "not-a-server")
+    assert problem["summary"] == f"this is no OpenBao or Vault: {server.address}"
+
+
 def test_a6_a_disaster_recovery_secondary_is_known_by_its_refusals_too():
     with scripted(LOGIN) as server:
         server.script = health_script(472)

@@ -10,6 +10,7 @@ import re
 import ssl
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,10 +18,11 @@ import pytest
 import trustme
 from support.bao import BaoServer, bao_binary
 from support.cli import checked_envelope, invoke
-from support.scripted import Answer, scripted
+from support.scripted import Answer, Seen, scripted
 
 from skyflowctl.errors import UsageError
 from skyflowctl.secret import Secret
+from skyflowctl.vault.client_settings import RateLimit, client_timeout, rate_limit
 from skyflowctl.vault.environment import VARIABLES
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
@@ -131,6 +133,22 @@ FORMS = {
     "not closed": 'token_helper = "{helper}\n',
     "an open comment": '/* token_helper = "{helper}"\n',
     "no HCL at all": "$ANSIBLE_VAULT;1.1;AES256\n616e\n",
+    "JSON, a comma behind the last": '{{"token_helper": "{helper}",}}\n',
+    "JSON, two commas behind the last": '{{"token_helper": "{helper}",,}}\n',
+    "JSON, a comma behind the whole": '{{"token_helper": "{helper}"}},\n',
+    "JSON, not closed": '{{"token_helper": "{helper}"',
+    "JSON, more behind it": '{{"token_helper": "{helper}"}} // keychain\n',
+    "JSON, a comment before it": '// keychain\n{{"token_helper": "{helper}"}}\n',
+    "JSON, no comma between two": '{{"token_helper": "{helper}" "other": 1}}\n',
+    "JSON, no value": '{{"token_helper": }}\n',
+    "JSON, no number": '{{"token_helper": NaN}}\n',
+    "JSON, an escaped slash": '{{"token_helper": "\\/{tail}"}}\n',
+    "JSON, an octal slash": '{{"token_helper": "\\057{tail}"}}\n',
+    "JSON, an empty object": '{{"token_helper": {{}}}}\n',
+    "JSON, half a character": '{{"token_helper": "\\ud800"}}\n',
+    "JSON, null and a comma": '{{"token_helper": null,}}\n',
+    "JSON behind a byte order mark": '\ufeff{{"token_helper": "{helper}"}}\n',
+    "a character that no path holds": 'token_helper = "/a\\u0000b"\n',
     "a missing helper": 'token_helper = "/nonexistent/helper"\n',
 }
 
@@ -158,17 +176,119 @@ def test_case_10_the_settings_file_is_read_as_the_stock_client_reads_it(tmp_path
     assert not (tmp_path / "OLD_HELPER_RAN").exists()
 
 
-def test_case_10_the_vault_clients_file_counts_where_there_is_no_other(tmp_path: Path):
+def test_e1_the_vault_clients_file_is_read_only_where_it_is_named(tmp_path: Path):
     helper = tmp_path / "helper"
     helper.write_text("#!/bin/sh\nprintf helped\n")
     helper.chmod(0o700)
-    environ = {"HOME": str(tmp_path), "BAO_ADDR": "https://a"}
     (tmp_path / ".vault").write_text(f'token_helper = "{helper}" # old\n')
-    assert resolve_target(TargetFlags(), environ).token.reveal() == "helped"
-    (tmp_path / ".bao").write_text("")
-    assert resolve_target(TargetFlags(), environ).token is None
-    environ["VAULT_CONFIG_PATH"] = "~/.vault"
-    assert resolve_target(TargetFlags(), environ).token.reveal() == "helped"
+    environ = {"HOME": str(tmp_path), "BAO_ADDR": "https://a", "PATH": os.environ["PATH"]}
+    for more, token in (({}, ""), ({"VAULT_CONFIG_PATH": "~/.vault"}, "helped")):
+        both = environ | more
+        stock = subprocess.run(
+            [bao_binary(), "print", "token"], env=both, capture_output=True, text=True, timeout=60
+        )
+        ours = resolve_target(TargetFlags(), both).token
+        assert (stock.stdout.strip(), ours.reveal() if ours else "") == (token, token)
+
+
+# Values: what the stock client takes is taken, what it refuses is refused.
+
+VALUES = {
+    "MAX_RETRIES": "0|1|+3|-0|-1|007|08|0x3|0b1|1_0| 3|3 |1.0|1e0|٣|4294967296|" + "9" * 19,
+    "CLIENT_TIMEOUT": ".5s|5.s|.s|+5s|+5|-0|1.5|1.5h|1d|+1d|1.5d|1d1h|1h1d|1h 1m|1m30s|5S|1µs|1μs"
+    "|inf|nan|1e3s|1_0|0x5| 5|5 |d|s|1s1|5\uff53|106751d|106752d|" + "9" * 19 + "|9999999h",
+    "RATE_LIMIT": "0|-1|inf|+Inf|-infinity|nan|+nan|0.5|.5|5.|.|5:x|5:0|5:-1|5:+2|5:2x| 5:2|5 :2"
+    "|5: 2|5:2:3|1e3|1e3:5|0x10|0x1p4|0x1p4:2|1_0|1__0|5:1_0|1e999|5x|:5|5:|inf:5|nan:5| 5|5 "
+    "|5:" + "9" * 19 + "|5\n:2|5:\n2|٣",
+    "SKIP_VERIFY": "1|t|T|TRUE|true|True|tRuE|tRUE|yes|on| true|0|f|F|FALSE|false|False|fAlSe|2",
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_e1_numbers_spans_and_truth_values_are_those_of_the_stock_client(tmp_path, name: str):
+    environ = {"HOME": str(tmp_path), "BAO_ADDR": "http://127.0.0.1:1", "PATH": os.environ["PATH"]}
+
+    def stock_takes(text: str) -> bool:
+        words = [bao_binary(), "read", "-output-curl-string", "x"]
+        both = {**environ, "BAO_TOKEN": "x", f"BAO_{name}": text}
+        return subprocess.run(words, env=both, capture_output=True, timeout=60).returncode == 0
+
+    def ours_takes(text: str) -> bool:
+        try:
+            resolve_target(TargetFlags(), {**environ, f"VAULT_{name}": text})
+            client_timeout({f"VAULT_{name}": text})
+        except UsageError:
+            return False
+        return True
+
+    texts = VALUES[name].split("|")
+    assert {text: ours_takes(text) for text in texts} == {text: stock_takes(text) for text in texts}
+
+
+@pytest.mark.parametrize("text", ["0", "0.1", "0.1:0", "-0.1:1", "nan:1", "0.01:1", "0:1", "1:1"])
+def test_e1_a_rate_limits_here_where_it_limits_the_stock_client(tmp_path: Path, text: str):
+    """Two requests: a pause of 1 s is seen for 1:1; with the others it would be 10 s or more."""
+    at: list[float] = []
+
+    def answer(_: Seen) -> Answer:
+        at.append(time.monotonic())
+        return Answer(200, {"data": {"options": {"version": "1"}, "path": "kv/"}})
+
+    environ = {"HOME": str(tmp_path), "BAO_TOKEN": "x", "BAO_RATE_LIMIT": text}
+    with scripted(Answer()) as server:
+        server.script = answer
+        subprocess.run(
+            [bao_binary(), "kv", "get", "-mount=kv", "x"],
+            env={**environ, "BAO_ADDR": server.address, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            timeout=60,
+        )
+    pauses: list[float] = []
+    limit = rate_limit(environ)
+    if limit is not None:
+        limit = RateLimit(limit.rate, limit.burst, monotonic=lambda: 0.0, sleep=pauses.append)
+        for _ in range(2):
+            limit.wait(60)
+    first, second = at
+    assert (second - first > 0.9) is bool(pauses) is (text == "1:1")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"CLIENT_CERT": "c"},
+        {"CLIENT_KEY": "k"},
+        {"CLIENT_CERT": "c", "CLIENT_KEY": "k"},
+        {"CLIENT_CERT_BYTES": "c"},
+        {"CLIENT_KEY_BYTES": "k"},
+        {"CLIENT_CERT": "c", "CLIENT_KEY_BYTES": "k"},
+        {"CLIENT_KEY": "k", "CLIENT_CERT_BYTES": "c", "CLIENT_KEY_BYTES": "k"},
+    ],
+    ids=" ".join,
+)
+def test_e1_a_client_certificate_needs_its_key_and_a_key_its_certificate(tmp_path: Path, given):
+    client = trustme.CA().issue_cert("client@example.com")
+    pems = {"c": client.cert_chain_pems[0].bytes(), "k": client.private_key_pem.bytes()}
+    for name, pem in pems.items():
+        (tmp_path / name).write_bytes(pem)
+    environ = {"HOME": str(tmp_path), "BAO_ADDR": "https://127.0.0.1:1", "BAO_TOKEN": "x"}
+    for name, which in given.items():
+        text = pems[which].decode() if name.endswith("BYTES") else str(tmp_path / which)
+        environ[f"BAO_{name}"] = text
+    stock = subprocess.run(
+        [bao_binary(), "read", "-output-curl-string", "x"],
+        env={**environ, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=60,
+    )
+    done = invoke("mount", "list", "-o", "json", env=environ)
+    problem = checked_envelope(done.stdout)["errors"][0]
+    refused = (
+        problem["summary"].startswith("a client ")
+        and " is named without its " in (problem["summary"])
+    )
+    assert refused is (stock.returncode != 0)
+    assert done.exit_code == (64 if refused else 69)
 
 
 # Cases 11 and 12: whom to trust.

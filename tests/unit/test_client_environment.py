@@ -31,8 +31,8 @@ EFFECTS = {
     "CACERT": ("{home}/t", {}, lambda t: t.ca_cert.endswith("/t")),
     "CACERT_BYTES": ("PEM", {}, lambda t: t.ca_bytes == "PEM"),
     "CAPATH": ("{home}", {}, lambda t: bool(t.ca_path)),
-    "CLIENT_CERT": ("{home}/t", {}, lambda t: t.client_cert.endswith("/t")),
-    "CLIENT_KEY": ("{home}/t", {}, lambda t: t.client_key.endswith("/t")),
+    "CLIENT_CERT": ("{home}/t", {"CLIENT_KEY": __file__}, lambda t: t.client_cert.endswith("/t")),
+    "CLIENT_KEY": ("{home}/t", {"CLIENT_CERT": __file__}, lambda t: t.client_key.endswith("/t")),
     "CLIENT_CERT_BYTES": ("C", {"CLIENT_KEY_BYTES": "K"}, lambda t: "C" in t.client_pem.reveal()),
     "CLIENT_KEY_BYTES": ("K", {"CLIENT_CERT_BYTES": "C"}, lambda t: "K" in t.client_pem.reveal()),
     "TLS_SERVER_NAME": ("name", {}, lambda t: t.tls_server_name == "name"),
@@ -78,7 +78,19 @@ def test_e1_a_bao_name_that_is_empty_hides_the_other(home: Path, name: str):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("", 60), ("0", 60), ("30", 30), ("1.5s", 1.5), ("1m30s", 90), ("500ms", 0.5), ("1h", 3600)],
+    [
+        ("", 60),
+        ("0", 60),
+        ("-0", 60),
+        ("30", 30),
+        ("+5s", 5),
+        (".5s", 0.5),
+        ("9999999s", 86400),
+        ("1.5s", 1.5),
+        ("1m30s", 90),
+        ("500ms", 0.5),
+        ("1h", 3600),
+    ],
 )
 def test_e1_the_timeout_is_read_as_the_stock_client_does(text: str, seconds: float, monkeypatch):
     assert client_timeout({"VAULT_CLIENT_TIMEOUT": text}) == seconds
@@ -91,20 +103,21 @@ def test_e1_the_timeout_is_read_as_the_stock_client_does(text: str, seconds: flo
     [
         ("CLIENT_TIMEOUT", "soon"),
         ("CLIENT_TIMEOUT", "9" * 30),
+        ("CLIENT_TIMEOUT", "9" * 400 + "h"),
         ("CLIENT_TIMEOUT", "-1s"),
-        ("CLIENT_TIMEOUT", "999999999s"),
-        ("RATE_LIMIT", "0"),
-        ("RATE_LIMIT", "-1"),
+        ("CLIENT_TIMEOUT", "inf"),
         ("RATE_LIMIT", "5:x"),
-        ("RATE_LIMIT", "5:0"),
-        ("RATE_LIMIT", "inf"),
-        ("RATE_LIMIT", "nan"),
+        ("RATE_LIMIT", "1e999"),
         ("PROXY_ADDR", "socks5://p:1"),
         ("PROXY_ADDR", "http://"),
         ("PROXY_ADDR", "http://p:99999"),
         ("PROXY_ADDR", "http://user:hidden@p q"),
         ("CLIENT_CERT_BYTES", "alone"),
+        ("CLIENT_KEY_BYTES", "alone"),
+        ("CLIENT_CERT", __file__),
+        ("CLIENT_KEY", __file__),
         ("SKIP_VERIFY", "perhaps"),
+        ("SKIP_VERIFY", "tRuE"),
     ],
 )
 def test_e1_what_cannot_be_used_is_a_usage_error_that_repeats_nothing(home, name: str, text: str):
@@ -142,6 +155,37 @@ def test_e1_what_is_not_used_is_said_where_it_is_set(home: Path, name: str):
 def test_e1_a_value_that_changes_nothing_needs_no_warning(home: Path):
     environ = {"HOME": str(home), "BAO_ADDR": "https://a", "BAO_FORMAT": "table"}
     environ |= {"BAO_SRV_LOOKUP": "false", "BAO_DETAILED": "0", "BAO_MFA": ""}
+    assert resolve_target(TargetFlags(), environ).warnings == ()
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-1", "inf", "nan", "5:0", "5:-1", "0:5"])
+def test_e1_a_rate_that_limits_nothing_in_the_stock_client_limits_nothing_here(home, text: str):
+    environ = {"HOME": str(home), "BAO_ADDR": "https://a", "VAULT_RATE_LIMIT": text}
+    target = resolve_target(TargetFlags(), environ)
+    assert target.rate_limit is None
+    said = [one.summary for one in target.warnings]
+    meant = text in {"0.5", "5:0", "5:-1"}
+    assert said == (["VAULT_RATE_LIMIT limits nothing"] if meant else [])
+
+
+def test_e1_a_request_that_would_wait_past_its_time_is_sent_at_once():
+    pauses: list[float] = []
+    limit = RateLimit(0.01, 1, monotonic=lambda: 0.0, sleep=pauses.append)
+    for _ in range(3):
+        limit.wait(60)
+    assert pauses == []
+    limit.wait(1000)
+    assert pauses == [100]
+
+
+def test_e1_the_vault_clients_settings_alone_are_not_used_and_it_is_said(home: Path):
+    (home / ".vault").write_text('token_helper = "/helper"')
+    environ = {"HOME": str(home), "BAO_ADDR": "https://a"}
+    target = resolve_target(TargetFlags(), environ)
+    assert target.token is None
+    assert [one.summary for one in target.warnings] == ["~/.vault is there and not used"]
+    assert resolve_target(TargetFlags(), {**environ, "BAO_TOKEN": "t"}).warnings == ()
+    (home / ".bao").write_text("")
     assert resolve_target(TargetFlags(), environ).warnings == ()
 
 

@@ -141,13 +141,13 @@ def test_tokens_of_the_stock_clients_serve_an_environment_address(home, tmp_path
 )
 def test_a_token_helper_that_fails_is_said(home, tmp_path, script, why):
     helper = private(tmp_path / "helper", script, 0o700)
-    private(tmp_path / ".vault", f'token_helper = "{helper}"')
+    private(tmp_path / ".bao", f'token_helper = "{helper}"')
     with pytest.raises(UsageError) as caught:
         resolve_target(NO_FLAGS, {**home, "BAO_ADDR": "https://env"})
     assert why in caught.value.problems[0].why
 
 
-@pytest.mark.parametrize("helper", ["relative/helper", "/nonexistent/helper"])
+@pytest.mark.parametrize("helper", ["relative/helper", "/nonexistent/helper", "/a\\u0000b"])
 def test_a_token_helper_that_cannot_run_is_said(home, tmp_path, helper):
     private(tmp_path / ".bao", f'token_helper = "{helper}"')
     with pytest.raises(UsageError) as caught:
@@ -246,7 +246,7 @@ def test_a_tls_file_that_is_not_there_is_said(home):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1", True), ("TRUE", True), ("f", False), ("", False)]
+    ("text", "value"), [("1", True), ("TRUE", True), ("True", True), ("f", False), ("", False)]
 )
 def test_skip_verify_is_honoured_with_a_warning(home, text, value):
     environ = {**home, "BAO_ADDR": "https://env", "BAO_SKIP_VERIFY": text}

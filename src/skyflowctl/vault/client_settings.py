@@ -1,7 +1,6 @@
 """Settings of the stock client's environment that say how requests are sent."""
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,12 +9,9 @@ from urllib.parse import urlsplit
 from skyflowctl.errors import Problem, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.vault.environment import set_but_not_used, shown_name, variable
+from skyflowctl.vault.go_values import go_int, go_rate, go_seconds
 
-_MAX_DIGITS = 9
 _DEFAULT_SECONDS, _LONGEST_SECONDS = 60.0, 86_400.0
-_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
-_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|ns|[dhms])", re.ASCII)
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _PROXY_SCHEMES = frozenset({"http", "https"})
 
 
@@ -45,31 +41,37 @@ class RateLimit:
         self._left = float(burst)
         self._at = monotonic()
 
-    def wait(self) -> None:
-        """Return when the next request may be sent."""
+    def wait(self, longest: float = math.inf) -> None:
+        """Return when the next request may be sent.
+
+        Args:
+            longest: the seconds that the request has. One that would have to wait longer is
+                sent at once and not counted, as the stock client does.
+        """
         with self._lock:
             now = self._monotonic()
-            self._left = min(self.burst, self._left + (now - self._at) * self.rate) - 1
+            self._left = min(self.burst, self._left + (now - self._at) * self.rate)
             self._at = now
-            pause = -self._left / self.rate
+            pause = (1 - self._left) / self.rate
+            if pause > longest:
+                return
+            self._left -= 1
         if pause > 0:
             self._sleep(pause)
 
 
 def client_timeout(environ: Mapping[str, str]) -> float:
-    """Return the seconds that one request may take; 60 where nothing, or 0, is set.
+    """Return the seconds that one request may take, a day at most; 60 where nothing, or 0, is set.
 
     Raises:
         UsageError: it is neither a number of seconds nor a span such as ``1m30s``.
     """
-    text = (variable(environ, "CLIENT_TIMEOUT") or "").strip()
-    parts = _SPAN.findall(f"{text}s" if _NUMBER.fullmatch(text) else text)
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) not in {text, f"{text}s"}:
+    seconds = go_seconds(variable(environ, "CLIENT_TIMEOUT") or "0")
+    if seconds is None:
         raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is not a duration", "30s")
-    if seconds > _LONGEST_SECONDS:
-        raise _bad_setting(environ, "CLIENT_TIMEOUT", "it is longer than a day", "30s")
-    return seconds or _DEFAULT_SECONDS
+    if seconds < 0:
+        raise _bad_setting(environ, "CLIENT_TIMEOUT", "no request ends in less than 0 s", "30s")
+    return min(seconds, _LONGEST_SECONDS) or _DEFAULT_SECONDS
 
 
 def max_retries(environ: Mapping[str, str]) -> int | None:
@@ -78,33 +80,33 @@ def max_retries(environ: Mapping[str, str]) -> int | None:
     Raises:
         UsageError: it is no whole number.
     """
-    text = (variable(environ, "MAX_RETRIES") or "").strip()
+    text = variable(environ, "MAX_RETRIES")
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+    number = go_int(text)
+    if number is None or number < 0:
         why = "it is not a whole number of 0 or more"
         raise _bad_setting(environ, "MAX_RETRIES", why, "2; 0 asks once")
-    return int(text)
+    return number
 
 
 def rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
-    """Return the limit of requests a second; None: not set.
+    """Return the limit of requests a second; None: there is none.
+
+    The stock client's limiter lets every request pass where its rate is not above 0, or its
+    burst, which is the rate's whole part unless it is named, is below 1.
 
     Raises:
         UsageError: it is neither ``RATE`` nor ``RATE:BURST``.
     """
-    text = (variable(environ, "RATE_LIMIT") or "").strip()
+    text = variable(environ, "RATE_LIMIT")
     if not text:
         return None
-    first, colon, last = text.partition(":")
-    try:
-        rate = float(first)
-        burst = int(last) if colon else int(rate)
-    except (ValueError, OverflowError):
-        rate, burst = 0.0, 0
-    if not (0 < rate < math.inf) or (colon and burst < 1):
-        raise _bad_setting(environ, "RATE_LIMIT", "it is not a rate above 0", "10 or 10:20")
-    return RateLimit(rate, max(1, burst))
+    found = go_rate(text)
+    if found is None:
+        raise _bad_setting(environ, "RATE_LIMIT", "it is not a rate", "10 or 10:20")
+    rate, burst = found
+    return RateLimit(rate, burst) if 0 < rate < math.inf and burst >= 1 else None
 
 
 def proxy(environ: Mapping[str, str]) -> Secret | None:
@@ -143,7 +145,7 @@ def checked_proxy(text: str, name: str) -> Secret:
 def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     """Return a warning for each variable that is set and means nothing here."""
     found = [(shown_name(environ, one.name), one) for one in set_but_not_used(environ)]
-    return tuple(
+    return _limits_nothing(environ) + tuple(
         Problem(
             "environment-not-used",
             f"{name} is set and not used",
@@ -152,6 +154,17 @@ def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
         )
         for name, one in found
     )
+
+
+def _limits_nothing(environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Return a warning for a rate above 0 that limits nothing, as ``0.5`` does."""
+    rate, burst = go_rate(variable(environ, "RATE_LIMIT") or "0") or (0.0, 0)
+    if not 0 < rate < math.inf or burst >= 1:
+        return ()
+    name = shown_name(environ, "RATE_LIMIT")
+    why = "the stock client reads it as 0 requests at once, and then limits nothing"
+    fix = f"name the burst as well, as in {name}=0.5:1, or unset it"
+    return (Problem("environment-not-used", f"{name} limits nothing", why, fix),)
 
 
 def _bad_setting(environ: Mapping[str, str], name: str, why: str, example: str) -> UsageError:

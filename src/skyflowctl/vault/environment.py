@@ -24,7 +24,7 @@ VARIABLES = (
     Variable("AGENT_ADDR", "the address of an agent or proxy; takes precedence over BAO_ADDR"),
     Variable("TOKEN", "the token; used only with an address from the environment"),
     Variable("TOKEN_PATH", "path of the token file (else ~/.vault-token)"),
-    Variable("CONFIG_PATH", "file that names token_helper (else ~/.bao, then ~/.vault)"),
+    Variable("CONFIG_PATH", "file that names token_helper (else ~/.bao)"),
     Variable("NAMESPACE", "the namespace"),
     Variable("CACERT", "a file with trusted CA certificates"),
     Variable("CACERT_BYTES", "trusted CA certificates, as PEM text"),
@@ -48,9 +48,9 @@ VARIABLES = (
     Variable("DISABLE_REDIRECTS", "not used", "redirects lead only to nodes that you named"),
     Variable("MFA", "not used", "log in with bao login, which asks for the second factor"),
 )
-_FALSE = frozenset({"0", "f", "false"})
+_FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 _MEANS_NOTHING = {
-    "FORMAT": frozenset({"table"}),
+    "FORMAT": frozenset({"table", "Table", "TABLE"}),
     "DETAILED": _FALSE,
     "SRV_LOOKUP": _FALSE,
     "DISABLE_REDIRECTS": _FALSE,
@@ -74,7 +74,7 @@ def set_but_not_used(environ: Mapping[str, str]) -> list[Variable]:
     """Return the variables that are set, mean something to ``bao`` and nothing here."""
     found = []
     for one in VARIABLES:
-        value = (variable(environ, one.name) or "").lower()
+        value = variable(environ, one.name)
         if one.instead and value and value not in _MEANS_NOTHING.get(one.name, ()):
             found.append(one)
     return found

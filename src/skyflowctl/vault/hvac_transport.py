@@ -309,7 +309,7 @@ class HvacTransport:
     ) -> tuple[Try, str | None]:
         """Send to one address: how it ended, and the origin a redirect names."""
         if self._target.rate_limit is not None:
-            self._target.rate_limit.wait()
+            self._target.rate_limit.wait(patience.deadline - self._monotonic())
         raw = self._connection().send(
             address,
             call.method,

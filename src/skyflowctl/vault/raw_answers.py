@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,12 +30,21 @@ def _parsed(answer: Received) -> dict[str, Any] | None:
     if not answer.content:
         return {} if answer.status < 300 else None
     try:
-        body = json.loads(answer.content)
+        body = json.loads(answer.content.decode(), parse_constant=_no_number, parse_float=_finite)
         if _SURROGATE.search(answer.content):
             body = _without_surrogates(body)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
+
+
+def _no_number(_: str) -> Any:
+    raise ValueError("NaN and Infinity are no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _without_surrogates(value: Any) -> Any:

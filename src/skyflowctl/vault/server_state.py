@@ -50,6 +50,7 @@ _FIELDS = (
     ("performance_standby", True, ServerState.PERFORMANCE_STANDBY),
     ("standby", True, ServerState.STANDBY),
 )
+_ALWAYS = frozenset({"initialized", "sealed"})
 _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
     ServerState.UNINITIALIZED: (
         UninitializedError,
@@ -81,7 +82,8 @@ _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
 
 def is_health(body: Mapping[str, Any] | None) -> bool:
     """Tell whether a body is that of ``sys/health``, whatever its status."""
-    return body is not None and {"initialized", "sealed"} & body.keys() != set()
+    fields = [value for name, value in (body or {}).items() if name in _ALWAYS]
+    return bool(fields) and all(isinstance(value, bool) for value in fields)
 
 
 def server_state(status: int, body: Mapping[str, Any]) -> ServerState:

@@ -15,7 +15,8 @@ from skyflowctl.errors import Problem, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.vault import client_settings, token_files
 from skyflowctl.vault.client_settings import RateLimit
-from skyflowctl.vault.environment import named_address, variable
+from skyflowctl.vault.environment import named_address, shown_name, variable
+from skyflowctl.vault.go_values import go_bool
 from skyflowctl.vault.namespaces import check_namespace
 
 TargetSource = Literal["flags", "environment", "context"]
@@ -121,6 +122,7 @@ def resolve_target(
     named = tuple(check_address(node) for node in _nodes(source, flags, environ, context))
     settings = _tls(source, flags, environ, context)
     _check_files(settings)
+    client_pem = _client_pem(source, environ, settings)
     skip_verify = _skip_verify(source, flags, environ)
     return Target(
         address=checked,
@@ -129,11 +131,11 @@ def resolve_target(
         source=source,
         skip_verify=skip_verify,
         nodes=named,
-        client_pem=None if settings["client_cert"] else _client_pem(source, environ),
+        client_pem=client_pem,
         max_retries=client_settings.max_retries(environ),
         rate_limit=client_settings.rate_limit(environ),
         proxy=client_settings.proxy(environ),
-        warnings=_warnings(checked, skip_verify) + client_settings.not_used(environ),
+        warnings=_warnings(checked, skip_verify) + _not_used(source, flags, environ),
         **settings,
     )
 
@@ -274,19 +276,32 @@ def _tls(
     }
 
 
-def _client_pem(source: TargetSource, environ: Mapping[str, str]) -> Secret | None:
-    """Return the client certificate and key that the environment holds as text."""
-    if source != "environment":
-        return None
-    given = [variable(environ, name) or "" for name in ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES")]
-    if any(given) and not all(given):
-        raise UsageError(
-            "a client certificate needs its key",
-            why="only one of BAO_CLIENT_CERT_BYTES and BAO_CLIENT_KEY_BYTES is set",
-            fix="set both, or none",
-            code="bad-environment",
-        )
-    return Secret("\n".join(given)) if all(given) else None
+def _client_pem(
+    source: TargetSource, environ: Mapping[str, str], settings: Mapping[str, str]
+) -> Secret | None:
+    """Return the client certificate and key that the environment holds as text.
+
+    As with the stock client, the files of both count before.
+
+    Raises:
+        UsageError: only one of the two is named.
+    """
+    files = [settings["client_cert"], settings["client_key"]]
+    names = ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES") if source == "environment" else ()
+    texts = [variable(environ, name) or "" for name in names]
+    for given, form in ((files, ""), (texts, "_BYTES")):
+        if all(given) and given:
+            return None if given is files else Secret("\n".join(given))
+        if any(given):
+            one, other = ("certificate", "key") if given[0] else ("key", "certificate")
+            raise UsageError(
+                f"a client {one} is named without its {other}",
+                why="the two are used together, in the same form: as files or as text",
+                fix=f"set BAO_CLIENT_CERT{form} and BAO_CLIENT_KEY{form}, or neither"
+                + ("" if form else "; or give --client-cert and --client-key"),
+                code="bad-environment",
+            )
+    return None
 
 
 def _check_files(settings: Mapping[str, str]) -> None:
@@ -312,14 +327,23 @@ def _skip_verify(source: TargetSource, flags: TargetFlags, environ: Mapping[str,
     text = variable(environ, "SKIP_VERIFY") if source == "environment" else None
     if not text:
         return False
-    known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
-    if text.lower() not in known:
+    value = go_bool(text)
+    if value is None:
         raise UsageError(
-            "BAO_SKIP_VERIFY is not a boolean",
-            why="the valid values are 1, t, true, 0, f, false",
+            f"{shown_name(environ, 'SKIP_VERIFY')} is not a boolean",
+            why="the valid values are 1, t, T, true, True, TRUE, 0, f, F, false, False, FALSE",
             fix="unset it, and name the server's CA in BAO_CACERT",
         )
-    return known[text.lower()]
+    return value
+
+
+def _not_used(
+    source: TargetSource, flags: TargetFlags, environ: Mapping[str, str]
+) -> tuple[Problem, ...]:
+    asks_helper = source == "environment" and flags.token_file is None
+    return client_settings.not_used(environ) + (
+        token_files.unused_settings(environ) if asks_helper else ()
+    )
 
 
 def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:

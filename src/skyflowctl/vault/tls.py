@@ -144,8 +144,9 @@ def _show_certificate(context: ssl.SSLContext, target: Target) -> None:
         return
     try:
         if target.client_cert:
-            key = target.client_key or target.client_cert
-            context.load_cert_chain(target.client_cert, key, password=_no_password)
+            context.load_cert_chain(
+                target.client_cert, target.client_key or None, password=_no_password
+            )
         elif target.client_pem:
             _load_from_memory(context, target.client_pem)
     except (ssl.SSLError, OSError, ValueError):

@@ -1,8 +1,8 @@
 """Where a token for an address from the environment is stored by the stock clients.
 
-In this order: the token helper that ``~/.bao`` or ``~/.vault`` names, the file that
-BAO_TOKEN_PATH names, ``~/.vault-token``. The settings file is read as ``bao`` 2.7.2 reads
-it: HCL or JSON with the one key ``token_helper``, of which the last counts.
+In this order: the token helper that ``~/.bao`` names, the file that BAO_TOKEN_PATH names,
+``~/.vault-token``. The settings file is read as ``bao`` 2.7.2 reads it: HCL or JSON with the
+one key ``token_helper``, of which the last counts. ``~/.vault`` is for the ``vault`` client.
 """
 
 import stat
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from skyflowctl.errors import UsageError, os_reason
+from skyflowctl.errors import Problem, UsageError, os_reason
 from skyflowctl.hcl import HclError, parse_hcl
 from skyflowctl.secret import Secret
 from skyflowctl.vault.environment import variable
@@ -100,28 +100,31 @@ def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
 def _helper(environ: Mapping[str, str], home: Path) -> str:
     """Return the token helper's path as the client's settings name it; empty for none.
 
-    They are the file that BAO_CONFIG_PATH names, else ``~/.bao``, else ``~/.vault``, which
-    only the ``vault`` client reads.
+    They are the file that BAO_CONFIG_PATH names, else ``~/.bao``.
     """
-    named = variable(environ, "CONFIG_PATH")
-    if named:
-        path = home / named[2:] if named.startswith("~/") else Path(named)
-        return _helper_in(path) or ""
-    for file in (home / ".bao", home / ".vault"):
-        found = _helper_in(file)
-        if found is not None:
-            return found
-    return ""
+    named = variable(environ, "CONFIG_PATH") or "~/.bao"
+    return _helper_in(home / named[2:] if named.startswith("~/") else Path(named))
 
 
-def _helper_in(file: Path) -> str | None:
-    """Return the helper that a settings file names, empty for none; None: no such file.
+def unused_settings(environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Return a warning where only the ``vault`` client's settings are there."""
+    home = Path(environ.get("HOME") or "~").expanduser()
+    named = variable(environ, "TOKEN") or variable(environ, "CONFIG_PATH")
+    if named or (home / ".bao").exists() or not (home / ".vault").is_file():
+        return ()
+    why = "bao does not read it either; only the vault client does"
+    fix = "set BAO_CONFIG_PATH=~/.vault to use the token helper in it, or copy it to ~/.bao"
+    return (Problem("environment-not-used", "~/.vault is there and not used", why, fix),)
+
+
+def _helper_in(file: Path) -> str:
+    """Return the helper that a settings file names; empty for none, or no such file.
 
     Raises:
         UsageError: it cannot be read, or says what the stock client refuses.
     """
-    if not file.exists() or (file.name == ".vault" and file.is_dir()):
-        return None
+    if not file.exists():
+        return ""
     try:
         items = parse_hcl(file.read_text(encoding="utf-8")).items
     except OSError as error:
@@ -151,8 +154,8 @@ def _bad_settings(file: Path, why: str) -> UsageError:
 
 def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
     """Run ``<helper> get``: the token alone is on its stdout, nothing when it has none."""
-    if not Path(helper).is_absolute():
-        raise _helper_failed(helper, "its path is not absolute")
+    if not Path(helper).is_absolute() or not helper.isprintable():
+        raise _helper_failed(helper, "it is no absolute path of printable characters")
     import subprocess
 
     try:
@@ -179,6 +182,6 @@ def _helper_failed(helper: str, why: str) -> UsageError:
     return UsageError(
         f"the token helper returned no token: {helper}",
         why=why,
-        fix="repair token_helper in ~/.bao or ~/.vault, or set BAO_TOKEN",
+        fix="repair token_helper in ~/.bao, or set BAO_TOKEN",
         code="token-helper-failed",
     )
