@@ -1,18 +1,20 @@
-"""One mount on the real engine, the emulator in process, and a server that fails on demand."""
+"""Mounts on the real engine, the emulator in process, and a server that fails on demand."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from skyflowctl.engine.settings import EngineSettings
-from skyflowctl.errors import InvalidInputError
+from skyflowctl.errors import InvalidInputError, SkyflowctlError, UnreachableError
 from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential, Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.rotate import rotate_mount
@@ -29,6 +31,8 @@ from support.keys import credential, rsa_key
 
 PATH = "skyflow/order"
 A, B = "skyflow-role-a", "skyflow-role-b"
+ROLE_IDS = ("r-read", "r-write")
+MARGIN = timedelta(minutes=5)
 
 
 @pytest.fixture
@@ -61,6 +65,11 @@ class Requests:
         self.after: Callable[[int, str, str], None] = lambda *_: None
         self.seen: list[tuple[str, str, dict]] = []
 
+    @property
+    def sent(self) -> list[str]:
+        """Each request's method and path."""
+        return [f"{method} {path}" for method, path, _ in self.seen]
+
     def request(self, method: str, path: str, **more: Any) -> Any:
         number = len(self.seen)
         self.seen.append((method, path, dict(more.get("body") or {})))
@@ -75,13 +84,17 @@ class Requests:
 
 @dataclass
 class Keys:
-    """Skyflow's keys over the emulator's state. ``before``/``after``: as for requests."""
+    """Skyflow's keys over the emulator's state. ``before``/``after``: as for requests.
+
+    ``broken`` is raised by deletions.
+    """
 
     service: InProcessTokenService
     clock: FrozenClock
     texts: dict[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda _: None
     after: Callable[[str], None] = lambda _: None
+    broken: SkyflowctlError | None = None
     deleted: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -90,7 +103,8 @@ class Keys:
         return tuple(map(KeyInfo, self.ids(client_id)))
 
     def ids(self, client_id: str) -> tuple[str, ...]:
-        return tuple(self.service.state.accounts[client_id].keys)
+        account = self.service.state.accounts.get(client_id)
+        return tuple(account.keys) if account else ()
 
     def create_key(self, client_id: str) -> NewCredential:
         self._called("create")
@@ -102,6 +116,8 @@ class Keys:
 
     def delete_key(self, client_id: str, key_id: str) -> None:
         self._called("delete")
+        if self.broken:
+            raise self.broken
         with contextlib.suppress(KeyError):
             self.service.state.delete_key(client_id, key_id)
         self.deleted.append(key_id)
@@ -119,22 +135,37 @@ def new_credential(text: str) -> NewCredential:
 
 @dataclass
 class Rig:
-    """A server with one configured mount, and worlds to rotate it from."""
+    """A server, its token service, Skyflow's keys and a clock that moves only by hand.
+
+    Args:
+        roles: of the mount at ``PATH``, r1, r2 and so on, by their ids at Skyflow.
+        configured: that mount has a credential.
+        mounted: there is such a mount.
+        operator: what the rig's dependencies have as an operator unless they name another.
+    """
 
     roles: tuple[str, ...] = (A,)
     configured: bool = True
+    mounted: bool = True
+    operator: bool = False
 
     def __post_init__(self) -> None:
         self.clock = FrozenClock()
         state = EmulatorState(clock=self.clock, signing_key=rsa_key("emulator"))
         self.tokens = InProcessTokenService(state)
         self.server = MemoryTransport(self.tokens, EngineSettings(), clock=self.clock)
-        self.gateway = Gateway(self.server)
+        self.line = Requests(self.server)
+        self.gateway = Gateway(self.line)
         self.keys = Keys(self.tokens, self.clock)
+        self.events: list[Any] = []
+        self.client, self.old = "", ""
+        if self.mounted:
+            self._mount_first()
+
+    def _mount_first(self) -> None:
         self.gateway.enable_mount(PATH, {"type": "skyflow"})
         for number, role_id in enumerate(self.roles, 1):
             self.gateway.write_role(PATH, f"r{number}", {"role_ids": [role_id]})
-        self.client, self.old = "", ""
         if self.configured:
             text = self.key(*self.roles)
             fields = json.loads(text)
@@ -162,7 +193,44 @@ class Rig:
         more = {"clientID": self.client} if self.client else {}
         return new_credential(self.key(*role_ids, **{**more, **changes}))
 
-    def world(self, transport: Any = None, **changes: Any) -> Dependencies:
+    # More mounts -----------------------------------------------------------------
+
+    def new_secret(self, **changes: Any) -> Secret:
+        """A credential that may use both roles of :meth:`mount`."""
+        return Secret(self.key(*ROLE_IDS, **changes))
+
+    def mount(self, *roles: str, credential: Secret | None = None) -> str:
+        """A mount with these roles; all but ``writer`` ask for a ctx."""
+        path = f"skyflow/{secrets.token_hex(4)}"
+        self.gateway.enable_mount(path, {"type": "skyflow"})
+        for role in roles or ("reader", "writer"):
+            ctx = {} if role == "writer" else {"ctx_required": True, "ctx_probe": "a:1"}
+            self.gateway.write_role(path, role, {"role_ids": [ROLE_IDS[0]], **ctx})
+        first = credential or self.new_secret()
+        self.gateway.write_config(path, {"credentials_json": first})
+        return path
+
+    def write(self, path: str, rotation_id: str = "rot", **changes: Any) -> None:
+        """Write another key of the same account, as a rotation does; it stays open."""
+        live = self.gateway.read_config(path)
+        given = {"clientID": live.client_id, **changes}
+        fields = {"credentials_json": self.new_secret(**given), "rotation_id": rotation_id}
+        self.gateway.write_config(path, fields)
+
+    def rotated(self) -> tuple[str, str, str]:
+        """A mount with a committed rotation, the old key and the new one."""
+        path = self.mount()
+        old = self.gateway.read_config(path).key_id
+        self.write(path)
+        self.gateway.commit_rotation(path, "rot")
+        return path, old, self.gateway.read_config(path).key_id
+
+    def past_the_old_tokens(self) -> None:
+        self.clock.pass_seconds(3600 + MARGIN.total_seconds() + 5)
+
+    # What acts -------------------------------------------------------------------
+
+    def dependencies(self, transport: Any = None, **changes: Any) -> Dependencies:
         gateway = Gateway(transport) if transport is not None else self.gateway
         values = {
             "gateway": gateway,
@@ -170,6 +238,8 @@ class Rig:
             "clock": self.clock,
             "run_id": "run-1",
             "sleep": self.clock.pass_seconds,
+            "operator": self.keys if self.operator else None,
+            "listener": self.events.append,
         }
         return Dependencies(**{**values, **changes})
 
@@ -177,7 +247,7 @@ class Rig:
         self, source: Any, world: Dependencies | None = None, **options: Any
     ) -> MountOutcome:
         job = RotationJob("order", PATH, Options(**options))
-        return rotate_mount(job, source, world or self.world())
+        return rotate_mount(job, source, world or self.dependencies())
 
     def generated(self) -> Generated:
         return Generated(self.keys)
@@ -207,6 +277,26 @@ def rig(*roles: str, configured: bool = True) -> Iterator[Rig]:
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def empty_rig() -> Iterator[Rig]:
+    """A rig without a mount, whose operator may manage Skyflow's keys."""
+    made = Rig(mounted=False, operator=True)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def job(path: str, **options: Any) -> RotationJob:
+    """The job of a mount that :meth:`Rig.mount` made."""
+    return RotationJob(path.rpartition("/")[2], path, Options(retire_margin=MARGIN, **options))
+
+
+def unreachable() -> SkyflowctlError:
+    """Skyflow's Management API does not answer."""
+    return UnreachableError("no answer", why="timed out", fix="try again")
 
 
 def invalid() -> NewCredential:

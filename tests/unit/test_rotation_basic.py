@@ -37,7 +37,7 @@ class BasicEngine(Requests):
 
 def world(made, transport=None, **more):
     local = {"token_service": made.tokens, **more}
-    return made.world(transport or BasicEngine(made.server), **local)
+    return made.dependencies(transport or BasicEngine(made.server), **local)
 
 
 def previous_of(made):

@@ -47,7 +47,7 @@ def nothing_named(made):
 
 
 def server_silent(made):
-    return made.rotate(made.successor, made.world(failing(made, lambda *_: True)))
+    return made.rotate(made.successor, made.dependencies(failing(made, lambda *_: True)))
 
 
 def live_already(made):
@@ -91,12 +91,12 @@ def changed_first(made):
             made.gateway.write_config(PATH, {"credentials_json": other.json})
 
     transport.before = before
-    return made.rotate(lambda: new, made.world(transport))
+    return made.rotate(lambda: new, made.dependencies(transport))
 
 
 def reply_lost(made):
     new = made.successor()
-    return made.rotate(lambda: new, made.world(failing(made, is_write, once=True)))
+    return made.rotate(lambda: new, made.dependencies(failing(made, is_write, once=True)))
 
 
 def blind_after_the_write(made):
@@ -106,7 +106,7 @@ def blind_after_the_write(made):
         written.extend([path] if is_write(path, body) else [])
         return bool(written) and not path.endswith("/health")
 
-    return made.rotate(lambda: new, made.world(failing(made, fails)))
+    return made.rotate(lambda: new, made.dependencies(failing(made, fails)))
 
 
 def node_disagrees(made):
@@ -122,7 +122,7 @@ def node_disagrees(made):
 def commit_silent(made):
     new = made.successor()
     transport = failing(made, lambda path, _: path.endswith("/commit"))
-    return made.rotate(lambda: new, made.world(transport))
+    return made.rotate(lambda: new, made.dependencies(transport))
 
 
 def rollback_silent(made):
@@ -133,11 +133,11 @@ def rollback_silent(made):
     transport = failing(made, lambda path, _: path.endswith("/rollback"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "_prove_nodes", bad)
-        return made.rotate(lambda: new, made.world(transport))
+        return made.rotate(lambda: new, made.dependencies(transport))
 
 
 def stopped(made):
-    return made.rotate(made.successor, made.world(stopping=lambda: True))
+    return made.rotate(made.successor, made.dependencies(stopping=lambda: True))
 
 
 ROWS = [

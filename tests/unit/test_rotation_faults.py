@@ -57,7 +57,7 @@ def requests_of(generate):
     with rig(A, B) as made:
         transport = Requests(made.server)
         source = source_of(made, generate)
-        assert made.rotate(source, made.world(transport)).result is Result.ROTATED
+        assert made.rotate(source, made.dependencies(transport)).result is Result.ROTATED
         return transport.seen
 
 
@@ -93,10 +93,10 @@ def test_one_bad_answer(generate, name, applied):
         with rig(A, B) as made:
             source = source_of(made, generate)
             transport = failing(made, at, FAULTS[name], applied=applied)
-            outcome = made.rotate(source, made.world(transport, operator=made.keys))
+            outcome = made.rotate(source, made.dependencies(transport, operator=made.keys))
             what = (at, method, path)
             assert_whole(made, outcome, what)
-            again = made.rotate(source, made.world(run_id="run-2", operator=made.keys))
+            again = made.rotate(source, made.dependencies(run_id="run-2", operator=made.keys))
             assert again.exit_code in {ExitCode.OK, ExitCode.REFUSED}, (what, outcome, again)
             assert made.serves() == again.live_key_id
             state = made.config().rotation
@@ -111,11 +111,11 @@ def test_the_server_is_gone_from_one_request_on(generate, name, applied):
         with rig(A, B) as made:
             source = source_of(made, generate)
             transport = failing(made, at, FAULTS[name], applied=applied, times=9999)
-            outcome = made.rotate(source, made.world(transport, operator=made.keys))
+            outcome = made.rotate(source, made.dependencies(transport, operator=made.keys))
             # The token service that is down for good leaves nothing that serves.
             assert outcome.exit_code in {*ENDS, ExitCode.UNHEALTHY} - {ExitCode.OK}, (at, outcome)
             made.serves()
-            again = made.rotate(source, made.world(run_id="run-2", operator=made.keys))
+            again = made.rotate(source, made.dependencies(run_id="run-2", operator=made.keys))
             assert again.exit_code in {ExitCode.OK, ExitCode.REFUSED}, (at, outcome, again)
             assert made.serves() == again.live_key_id
 
@@ -147,12 +147,12 @@ def test_a_token_service_that_fails_while_it_is_asked(generate, fault):
                         made.state.faults.clear()
 
                 transport.before, transport.after = break_it, mend_it
-                outcome = made.rotate(source, made.world(transport, operator=made.keys))
+                outcome = made.rotate(source, made.dependencies(transport, operator=made.keys))
                 made.state.faults.clear()
                 what = (at, method, path, for_good)
                 assert outcome.exit_code in {*ENDS, ExitCode.UNHEALTHY}, (what, outcome)
                 made.serves()
-                again = made.rotate(source, made.world(run_id="run-2", operator=made.keys))
+                again = made.rotate(source, made.dependencies(run_id="run-2", operator=made.keys))
                 assert again.exit_code in {ExitCode.OK, ExitCode.REFUSED}, (what, outcome, again)
                 assert made.serves() == again.live_key_id
 
@@ -169,7 +169,7 @@ def test_a_late_write_cannot_make_a_deleted_key_live():
                 raise lost(method, path)
 
         transport.before = before
-        outcome = made.rotate(made.generated(), made.world(transport))
+        outcome = made.rotate(made.generated(), made.dependencies(transport))
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.UNREACHABLE)
         assert made.keys.deleted == [outcome.to_key]
         with pytest.raises(Exception, match="changed by someone else"):
@@ -194,7 +194,7 @@ def test_a_write_that_arrives_just_before_the_key_is_deleted_is_too_late():
                 refused.append(what)
 
         transport.before, made.keys.before = before, arrive
-        made.rotate(made.generated(), made.world(transport))
+        made.rotate(made.generated(), made.dependencies(transport))
         assert refused == ["delete"]
         assert made.serves() == made.old
 
@@ -234,20 +234,22 @@ def test_a_key_that_a_node_may_still_use_is_not_deleted():
                 raise error_for(500, ("internal error",), method=method, path=path)
 
         transport.before = before
-        outcome = made.rotate(made.generated(), made.world(transport))
+        outcome = made.rotate(made.generated(), made.dependencies(transport))
         assert outcome.result is Result.ROLLED_BACK
         assert made.keys.deleted == []
         codes = [one.code for one in outcome.warnings]
         assert "key-left-at-skyflow" in codes
         # The record of it stays, and whoever comes next cleans up.
         assert made.config().rotation.to_key == outcome.to_key
-        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
+        assert (
+            made.rotate(made.generated(), made.dependencies(run_id="r2")).result is Result.ROTATED
+        )
         assert made.keys.deleted == [outcome.to_key]
 
 
 def test_what_is_live_is_never_deleted_nor_its_record_closed():
     with rig() as made:
-        run = RotationSession(RotationJob("order", PATH), made.world())
+        run = RotationSession(RotationJob("order", PATH), made.dependencies())
         attempt = new_attempt(run, made.config(), made.keys)
         record_intent(run, attempt, {"rotation_keys": [made.old]})
         new = made.keys.create_key(made.client)
@@ -304,7 +306,9 @@ def test_two_rotations_interleaved(generate, first_goes):
 
         def run(who):
             try:
-                world = made.world(turns.transport(who), run_id=f"run-{who}", operator=made.keys)
+                world = made.dependencies(
+                    turns.transport(who), run_id=f"run-{who}", operator=made.keys
+                )
                 outcomes[who] = made.rotate(sources[who], world)
             finally:
                 turns.end(who)

@@ -74,11 +74,11 @@ def test_a_watch_is_left_alone_by_another_machine(after):
 
         def second():
             machines.sleep(after)
-            world = made.world(run_id="second", sleep=machines.sleep)
+            world = made.dependencies(run_id="second", sleep=machines.sleep)
             return made.rotate(lambda: other, world)
 
         def first():
-            world = made.world(run_id="first", sleep=machines.sleep)
+            world = made.dependencies(run_id="first", sleep=machines.sleep)
             return made.rotate(lambda: new, world, watch=MINUTE)
 
         results = machines.run(first=first, second=second)
@@ -102,7 +102,7 @@ def watched(made, at, happens, **more):
             state["done"] = True
             happens()
 
-    world = made.world(more.get("transport"), run_id="mine", sleep=sleep)
+    world = made.dependencies(more.get("transport"), run_id="mine", sleep=sleep)
     return new, made.rotate(lambda: new, world, watch=MINUTE), state
 
 
@@ -183,7 +183,7 @@ def test_a_key_that_was_deleted_by_whoever_took_over_is_not_waited_for():
                 made.state.delete_key(made.client, live.rotation.to_key)
 
         transport.before = before
-        outcome = made.rotate(made.generated(), made.world(transport, run_id="mine"))
+        outcome = made.rotate(made.generated(), made.dependencies(transport, run_id="mine"))
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "another-rotation"
         assert "theirs" in outcome.problems[0].why
@@ -210,7 +210,7 @@ def test_a_no_after_a_lost_write_settles_nothing():
                 raise error_for(403, ("permission denied",), method=method, path=path)
 
         transport.before = before
-        outcome = made.rotate(made.generated(), made.world(transport, run_id="mine"))
+        outcome = made.rotate(made.generated(), made.dependencies(transport, run_id="mine"))
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.NOT_PERMITTED)
         assert outcome.problems[0].code == "rotation-left-open"
         assert made.keys.deleted == []

@@ -38,7 +38,7 @@ class Boundaries:
         transport.after = lambda _, method, path: self.boundary(f"after {method} {path}")
         made.keys.before = lambda what: self.boundary(f"before {what} key")
         made.keys.after = lambda what: self.boundary(f"after {what} key")
-        return made.world(transport, **more)
+        return made.dependencies(transport, **more)
 
 
 def without_boundaries(made: Rig) -> None:
@@ -122,7 +122,7 @@ def test_killed_at_every_boundary_it_serves_and_the_same_command_ends_well(case)
             without_boundaries(made)
             between = made.serves() if made.config().configured else ""
             assert between or case.cut_off, name
-            again = made.rotate(source, made.world(run_id="run-2", operator=made.keys))
+            again = made.rotate(source, made.dependencies(run_id="run-2", operator=made.keys))
             assert made.serves() == again.live_key_id, name
             if case.generate:
                 committed = made.config().rotation.id == "run-2"
@@ -169,7 +169,7 @@ def test_killed_twice_and_thrice(case):
                     made.serves()
                     made.clock.pass_seconds(60)
                 without_boundaries(made)
-                again = made.rotate(source, made.world(run_id="last", operator=made.keys))
+                again = made.rotate(source, made.dependencies(run_id="last", operator=made.keys))
                 assert again.exit_code in {ExitCode.OK, ExitCode.REFUSED}, (at, then, again)
                 assert made.serves() == again.live_key_id
                 assert made.config().rotation.state == "committed"
@@ -184,7 +184,7 @@ def test_without_an_operator_the_key_that_is_left_is_named():
         without_boundaries(made)
         left, new = made.config().rotation.to_key, made.successor()
         assert left
-        outcome = made.rotate(lambda: new, made.world(run_id="run-2"))
+        outcome = made.rotate(lambda: new, made.dependencies(run_id="run-2"))
         assert outcome.result is Result.ROTATED
         assert [one.code for one in outcome.warnings] == ["key-left-at-skyflow"]
         assert left in outcome.warnings[0].summary
@@ -199,7 +199,7 @@ def test_a_key_that_nobody_recorded_is_named_and_never_deleted():
             rotate(made, CASES[1], made.generated(), Boundaries(created), "run-1")
         without_boundaries(made)
         (lost,) = set(made.keys.ids(made.client)) - {made.old}
-        outcome = made.rotate(made.generated(), made.world(run_id="run-2"))
+        outcome = made.rotate(made.generated(), made.dependencies(run_id="run-2"))
         assert outcome.result is Result.ROTATED
         assert [one.code for one in outcome.warnings] == ["unrecorded-keys"]
         assert lost in outcome.warnings[0].summary
@@ -223,7 +223,7 @@ def test_a_rollback_that_is_killed_is_finished_and_never_goes_forward_again():
                 rollback_mount(JOB, None, Boundaries(at).world(made))
             without_boundaries(made)
             made.serves()
-            again = rollback_mount(JOB, None, made.world(run_id="run-2"))
+            again = rollback_mount(JOB, None, made.dependencies(run_id="run-2"))
             assert (again.result, again.exit_code) == (Result.ROLLED_BACK, ExitCode.OK), name
             assert made.serves() == made.old == again.live_key_id
 
@@ -238,7 +238,7 @@ def test_what_is_finished_for_another_run_is_told():
         without_boundaries(made)
         # No source is needed for what is written already.
         again = rotate_mount(
-            RotationJob("order", PATH, Options()), None, made.world(run_id="run-2")
+            RotationJob("order", PATH, Options()), None, made.dependencies(run_id="run-2")
         )
         assert (again.result, again.from_key, again.to_key) == (
             Result.ROTATED, made.old, new.key_id,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import aftermath
-from support.aftermath import job, unreachable
+from support.rotating import MARGIN, empty_rig, job, quick_keys, unreachable  # noqa: F401 - a fixture
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode, Problem
@@ -15,10 +14,12 @@ from skyflowctl.rotation.retire import retire_mount
 from skyflowctl.rotation.retirement_plan import killed_by_haste
 from skyflowctl.vault.errors import error_for
 
+pytestmark = pytest.mark.usefixtures("quick_keys")
+
 
 @pytest.fixture
 def rig():
-    with aftermath.opened_rig() as made:
+    with empty_rig() as made:
         yield made
 
 
@@ -40,16 +41,16 @@ def kept(rig, path, key):
 
 def untouched(rig, path, old):
     """Nothing was destroyed and nothing deleted."""
-    return bool(kept(rig, path, old)) and rig.operator.deleted == []
+    return bool(kept(rig, path, old)) and rig.keys.deleted == []
 
 
 def test_the_old_key_goes_everywhere_and_the_mount_serves(rig):
     path, old, new = rig.rotated()
     rig.past_the_old_tokens()
-    done = retire_mount(job(path), rig.world())
+    done = retire_mount(job(path), rig.dependencies())
     assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
     assert (done.from_key, done.to_key, done.live_key_id) == (old, new, new)
-    assert rig.operator.deleted == [old]
+    assert rig.keys.deleted == [old]
     assert kept(rig, path, old) == []
     assert rig.gateway.read_config(path).rotation.state == "retired"
     assert rig.gateway.verify_config(path).ok
@@ -65,28 +66,28 @@ def test_the_old_key_goes_everywhere_and_the_mount_serves(rig):
 def test_again_there_is_nothing_to_do(rig):
     path, _, _ = rig.rotated()
     rig.past_the_old_tokens()
-    assert retire_mount(job(path), rig.world()).exit_code == 0
-    again = retire_mount(job(path), rig.world())
+    assert retire_mount(job(path), rig.dependencies()).exit_code == 0
+    again = retire_mount(job(path), rig.dependencies())
     assert (again.result, again.steps, again.exit_code) == (Result.RETIRED, (), ExitCode.OK)
-    assert len(rig.operator.deleted) == 1
+    assert len(rig.keys.deleted) == 1
 
 
 class TestNotYetOrNotAtAll:
     def test_no_rotation(self, rig):
         path = rig.mount()
-        assert refusal(retire_mount(job(path), rig.world())).code == "no-rotation"
+        assert refusal(retire_mount(job(path), rig.dependencies())).code == "no-rotation"
 
     def test_a_mount_that_was_cut_off(self, rig):
         path, _, _ = rig.rotated()
         rig.gateway.cut_off(path)
-        problem = refusal(retire_mount(job(path), rig.world()))
+        problem = refusal(retire_mount(job(path), rig.dependencies()))
         assert problem.code == "no-rotation"
         assert "no credential" in problem.why
 
     def test_an_open_rotation(self, rig):
         path = rig.mount()
         rig.write(path)
-        problem = refusal(retire_mount(job(path), rig.world(), now=True))
+        problem = refusal(retire_mount(job(path), rig.dependencies(), now=True))
         assert problem.code == "rotation-open"
         assert f"skyflowctl rotate {job(path).name}" in problem.fix
 
@@ -94,12 +95,12 @@ class TestNotYetOrNotAtAll:
         path, old, _ = rig.rotated()
         rig.gateway.rollback_config(path, cas_credential_version=2)
         assert rig.gateway.read_config(path).key_id == old
-        assert refusal(retire_mount(job(path), rig.world(), now=True)).code == "no-rotation"
-        assert rig.operator.deleted == []
+        assert refusal(retire_mount(job(path), rig.dependencies(), now=True)).code == "no-rotation"
+        assert rig.keys.deleted == []
 
     def test_too_early_says_when(self, rig):
         path, old, _ = rig.rotated()
-        outcome = retire_mount(job(path), rig.world())
+        outcome = retire_mount(job(path), rig.dependencies())
         problem = refusal(outcome)
         assert problem.code == "old-tokens-live"
         assert "--retire-old" not in problem.fix
@@ -110,15 +111,15 @@ class TestNotYetOrNotAtAll:
         said = problem.summary.split(" can be retired from ")[1].split(" on")[0]
         assert f"'skyflowctl rotate --retire {job(path).name}' again after {said}" in problem.fix
         left = parse_rfc3339(said) - rig.clock.now()
-        rig.clock.wait(left.total_seconds() - 1)
-        assert refusal(retire_mount(job(path), rig.world())).code == "old-tokens-live"
-        rig.clock.wait(1)
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
+        rig.clock.pass_seconds(left.total_seconds() - 1)
+        assert refusal(retire_mount(job(path), rig.dependencies())).code == "old-tokens-live"
+        rig.clock.pass_seconds(1)
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
 
     def test_nobody_may_delete_it_at_skyflow(self, rig):
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
-        problem = refusal(retire_mount(job(path), rig.world(operator=None)))
+        problem = refusal(retire_mount(job(path), rig.dependencies(operator=None)))
         assert problem.code == "no-operator-token"
         assert "--kept-copy-only" in problem.fix
         assert untouched(rig, path, old)
@@ -126,45 +127,45 @@ class TestNotYetOrNotAtAll:
     def test_the_new_key_does_not_mint(self, rig):
         path, old, new = rig.rotated()
         rig.past_the_old_tokens()
-        rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
-        problem = refusal(retire_mount(job(path), rig.world()), ExitCode.UNHEALTHY)
+        rig.tokens.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        problem = refusal(retire_mount(job(path), rig.dependencies()), ExitCode.UNHEALTHY)
         assert problem.code == "cut-over-not-proven"
         assert untouched(rig, path, old)
 
     def test_another_mount_lives_by_the_old_key(self, rig):
-        shared = rig.new_credential()
+        shared = rig.new_secret()
         path, other = rig.mount(credential=shared), rig.mount(credential=shared)
         old = rig.gateway.read_config(path).key_id
         rig.write(path)
         rig.gateway.commit_rotation(path, "rot")
         rig.past_the_old_tokens()
-        problem = refusal(retire_mount(job(path), rig.world()))
+        problem = refusal(retire_mount(job(path), rig.dependencies()))
         assert (problem.code, other in problem.summary) == ("key-in-use", True)
         assert untouched(rig, path, old)
         rig.write(other)
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
         assert rig.gateway.verify_config(other).ok
 
     def test_a_login_that_may_not(self, rig):
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
 
-        def forbid(method, where):
+        def forbid(_number, method, where):
             if method == "DELETE":
                 raise error_for(403, ("permission denied",), method=method, path=where)
 
         rig.line.before = forbid
-        outcome = retire_mount(job(path), rig.world())
+        outcome = retire_mount(job(path), rig.dependencies())
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.NOT_PERMITTED)
         assert untouched(rig, path, old)
 
     def test_a_first_credential_has_replaced_none(self, rig):
         path = rig.mount()
         rig.gateway.cut_off(path)
-        fields = {"credentials_json": rig.new_credential(), "rotation_id": "first"}
+        fields = {"credentials_json": rig.new_secret(), "rotation_id": "first"}
         rig.gateway.write_config(path, fields)
         rig.gateway.commit_rotation(path, "first")
-        outcome = retire_mount(job(path), rig.world())
+        outcome = retire_mount(job(path), rig.dependencies())
         assert (outcome.result, outcome.steps) == (Result.RETIRED, ())
         assert outcome.live_key_id == rig.gateway.read_config(path).key_id
 
@@ -176,13 +177,13 @@ class TestInHaste:
         text = killed_by_haste(config)
         assert old in text
         assert config.rotation.old_tokens_valid_until in text
-        assert retire_mount(job(path), rig.world(), now=True).result is Result.RETIRED
+        assert retire_mount(job(path), rig.dependencies(), now=True).result is Result.RETIRED
         assert killed_by_haste(rig.gateway.read_config(rig.mount())) == ""
 
     def test_nodes_are_proved_all_the_same(self, rig):
         path, _, new = rig.rotated()
-        rig.service.state.delete_key(rig.gateway.read_config(path).client_id, new)
-        outcome = retire_mount(job(path), rig.world(), now=True)
+        rig.tokens.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        outcome = retire_mount(job(path), rig.dependencies(), now=True)
         assert refusal(outcome, ExitCode.UNHEALTHY).code == "cut-over-not-proven"
 
 
@@ -190,11 +191,11 @@ class TestWaiting:
     def test_it_waits_until_the_tokens_and_the_margin_are_over(self, rig):
         path, old, _ = rig.rotated()
         until = parse_rfc3339(rig.gateway.read_config(path).rotation.old_tokens_valid_until)
-        done = retire_mount(job(path), rig.world(), wait=True)
+        done = retire_mount(job(path), rig.dependencies(), wait=True)
         assert done.result is Result.RETIRED
         assert done.steps[0].name is StepName.WAIT_FOR_OLD_TOKENS
-        assert rig.clock.now() == until + aftermath.MARGIN
-        assert rig.operator.deleted == [old]
+        assert rig.clock.now() == until + MARGIN
+        assert rig.keys.deleted == [old]
         notices = [event.text for event in rig.events if isinstance(event, Notice)]
         assert any(old in text for text in notices)
 
@@ -202,19 +203,19 @@ class TestWaiting:
         path, old, _ = rig.rotated()
 
         def sleep(seconds):
-            rig.clock.wait(seconds)
+            rig.clock.pass_seconds(seconds)
             if rig.gateway.read_config(path).credential_version == 2:
                 rig.gateway.rollback_config(path, cas_credential_version=2)
 
-        outcome = retire_mount(job(path), rig.world(sleep=sleep), wait=True)
+        outcome = retire_mount(job(path), rig.dependencies(sleep=sleep), wait=True)
         assert refusal(outcome).code == "no-rotation"
         assert rig.gateway.read_config(path).key_id == old
-        assert rig.operator.deleted == []
+        assert rig.keys.deleted == []
 
     def test_it_can_be_interrupted(self, rig):
         path, old, _ = rig.rotated()
         start = rig.clock.now()
-        world = rig.world(stopping=lambda: (rig.clock.now() - start).total_seconds() >= 3)
+        world = rig.dependencies(stopping=lambda: (rig.clock.now() - start).total_seconds() >= 3)
         outcome = retire_mount(job(path), world, wait=True)
         assert refusal(outcome).code == "interrupted"
         assert untouched(rig, path, old)
@@ -224,7 +225,7 @@ class TestTheKeptCopyAlone:
     def test_the_key_that_is_left_is_named(self, rig):
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
-        done = retire_mount(job(path), rig.world(operator=None), kept_copy_only=True)
+        done = retire_mount(job(path), rig.dependencies(operator=None), kept_copy_only=True)
         assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
         assert kept(rig, path, old) == []
         assert [one.code for one in done.warnings] == ["key-left"]
@@ -233,10 +234,10 @@ class TestTheKeptCopyAlone:
     def test_an_operator_finishes_it_later(self, rig):
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
-        assert retire_mount(job(path), rig.world(), kept_copy_only=True).exit_code == 0
-        assert rig.operator.deleted == []
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-        assert rig.operator.deleted == [old]
+        assert retire_mount(job(path), rig.dependencies(), kept_copy_only=True).exit_code == 0
+        assert rig.keys.deleted == []
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+        assert rig.keys.deleted == [old]
 
     def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
         path, old, new = rig.rotated()
@@ -245,25 +246,25 @@ class TestTheKeptCopyAlone:
         rig.gateway.commit_rotation(path, "again")
         assert [one.credential_version for one in kept(rig, path, old)] == [3]
         rig.past_the_old_tokens()
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
         assert kept(rig, path, old) == []
         # The key that was rolled back from goes as well.
-        assert rig.operator.deleted == [old, new]
+        assert rig.keys.deleted == [old, new]
 
 
 class TestHalfWay:
     def test_skyflow_fails_and_the_next_run_finishes(self, rig):
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
-        rig.operator.broken = unreachable()
-        outcome = retire_mount(job(path), rig.world())
+        rig.keys.broken = unreachable()
+        outcome = retire_mount(job(path), rig.dependencies())
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
         assert [one.code for one in outcome.problems] == ["unreachable", "key-left"]
         assert old in outcome.problems[1].summary
         assert [step.ok for step in outcome.steps] == [True, True, False]
-        rig.operator.broken = None
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-        assert rig.operator.deleted == [old]
+        rig.keys.broken = None
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+        assert rig.keys.deleted == [old]
 
     @pytest.mark.parametrize("boundary", range(1, 8))
     def test_killed_after_any_request_the_next_run_finishes(self, rig, boundary):
@@ -271,17 +272,17 @@ class TestHalfWay:
         rig.past_the_old_tokens()
         made = len(rig.line.sent)
 
-        def kill(_method, _path):
+        def kill(*_):
             if len(rig.line.sent) - made == boundary:
                 raise Killed
 
         rig.line.after = kill
         with pytest.raises(Killed):
-            retire_mount(job(path), rig.world())
-        rig.line.after = lambda _method, _path: None
+            retire_mount(job(path), rig.dependencies())
+        rig.line.after = lambda *_: None
         assert rig.gateway.verify_config(path).ok
-        assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-        assert rig.operator.deleted == [old]
+        assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+        assert rig.keys.deleted == [old]
         assert kept(rig, path, old) == []
         assert rig.gateway.verify_config(path).ok
 
@@ -289,15 +290,15 @@ class TestHalfWay:
         path, old, _ = rig.rotated()
         rig.past_the_old_tokens()
 
-        def roll_back_first(method, where):
+        def roll_back_first(_number, method, where):
             if method == "DELETE":
-                rig.line.before = lambda _method, _path: None
+                rig.line.before = lambda *_: None
                 rig.gateway.rollback_config(path, cas_credential_version=2)
 
         rig.line.before = roll_back_first
-        outcome = retire_mount(job(path), rig.world())
+        outcome = retire_mount(job(path), rig.dependencies())
         assert outcome.result is Result.FAILED
-        assert rig.operator.deleted == []
+        assert rig.keys.deleted == []
         assert rig.gateway.read_config(path).key_id == outcome.live_key_id == old
         assert rig.gateway.verify_config(path).ok
 
@@ -310,8 +311,8 @@ class TestRolesThatSkyflowRefuses:
         path, old, _ = rig.rotated()
         self.broken_role(rig, path)
         rig.past_the_old_tokens()
-        outcome = retire_mount(job(path), rig.world())
-        assert (outcome.result, rig.operator.deleted) == (Result.RETIRED, [old])
+        outcome = retire_mount(job(path), rig.dependencies())
+        assert (outcome.result, rig.keys.deleted) == (Result.RETIRED, [old])
         assert [(one.code, "broken" in one.summary) for one in outcome.warnings] == [
             ("roles-refused", True)
         ]
@@ -323,7 +324,7 @@ class TestRolesThatSkyflowRefuses:
         rig.gateway.commit_rotation(path, "rot")
         self.broken_role(rig, path)
         rig.past_the_old_tokens()
-        outcome = retire_mount(job(path), rig.world())
+        outcome = retire_mount(job(path), rig.dependencies())
         assert refusal(outcome).code == "cut-over-not-proven"
         assert untouched(rig, path, old)
 
@@ -333,12 +334,12 @@ def test_mounts_that_cannot_be_read_are_named(rig):
     other = rig.mount()
     rig.past_the_old_tokens()
 
-    def forbid(method, where):
+    def forbid(_number, method, where):
         if where == f"{other}/config":
             raise error_for(403, ("permission denied",), method=method, path=where)
 
     rig.line.before = forbid
-    outcome = retire_mount(job(path), rig.world())
+    outcome = retire_mount(job(path), rig.dependencies())
     assert outcome.result is Result.RETIRED
     assert [one.code for one in outcome.warnings] == ["mounts-not-read"]
     assert other in outcome.warnings[0].summary
@@ -352,8 +353,8 @@ def test_skyflow_deletes_nothing_that_an_unproved_node_may_mint_with(
     gap = Problem("unnamed-nodes", "a node was never named", "a test", "name it")
     monkeypatch.setattr(Cluster, "gaps", (gap,))
     monkeypatch.setattr(Cluster, "warnings", (gap,))
-    outcome = retire_mount(job(path), rig.world(), now=True, kept_copy_only=kept_copy_only)
-    assert rig.operator.deleted == []
+    outcome = retire_mount(job(path), rig.dependencies(), now=True, kept_copy_only=kept_copy_only)
+    assert rig.keys.deleted == []
     if kept_copy_only:
         assert outcome.result is Result.RETIRED
         assert gap in outcome.warnings

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from support import aftermath
-from support.aftermath import job, unreachable
+from support.rotating import empty_rig, job, quick_keys, unreachable  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode, NotPermittedError
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.retire import retire_mount
 from skyflowctl.rotation.retirement_plan import killed_by_haste, retirable_keys
 
+pytestmark = pytest.mark.usefixtures("quick_keys")
+
 
 @pytest.fixture
 def rig():
-    with aftermath.opened_rig() as made:
+    with empty_rig() as made:
         yield made
 
 
@@ -46,15 +47,15 @@ def test_every_replaced_key_goes_and_each_is_named(rig, three):
     path, (first, second, third, live) = three
     assert left(rig, path) == [third, second, first]
     rig.past_the_old_tokens()
-    done = retire_mount(job(path), rig.world())
+    done = retire_mount(job(path), rig.dependencies())
     assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
     assert (done.from_key, done.live_key_id) == (third, live)
-    assert rig.operator.deleted == [third, second, first]
+    assert rig.keys.deleted == [third, second, first]
     assert kept(rig, path) == {live}
     steps = [step.detail for step in done.steps if step.name is StepName.DELETE_OLD_KEY]
     assert steps == [f"Skyflow has deleted {key}" for key in (third, second, first)]
     assert rig.gateway.verify_config(path).ok
-    again = retire_mount(job(path), rig.world())
+    again = retire_mount(job(path), rig.dependencies())
     assert (again.result, again.steps) == (Result.RETIRED, ())
 
 
@@ -67,8 +68,8 @@ def test_a_rollback_in_between_leaves_no_key_behind(rig):
     third = rotate(rig, path, "two")
     live = rotate(rig, path, "three")
     rig.past_the_old_tokens()
-    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-    assert sorted(rig.operator.deleted) == sorted([first, second, third])
+    assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+    assert sorted(rig.keys.deleted) == sorted([first, second, third])
     assert kept(rig, path) == {live}
     assert rig.gateway.verify_config(path).ok
 
@@ -76,7 +77,7 @@ def test_a_rollback_in_between_leaves_no_key_behind(rig):
 def test_a_key_that_became_live_again_is_not_an_old_one(rig):
     path = rig.mount()
     first = rig.gateway.read_config(path)
-    text = rig.new_credential(clientID=first.client_id)
+    text = rig.new_secret(clientID=first.client_id)
     rig.gateway.write_config(path, {"credentials_json": text, "rotation_id": "a"})
     rig.gateway.commit_rotation(path, "a")
     second = rig.gateway.read_config(path).key_id
@@ -85,22 +86,22 @@ def test_a_key_that_became_live_again_is_not_an_old_one(rig):
     rig.gateway.write_config(path, {"credentials_json": text, "rotation_id": "c"})
     rig.gateway.commit_rotation(path, "c")
     rig.past_the_old_tokens()
-    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-    assert rig.operator.deleted == [third, first.key_id]
+    assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+    assert rig.keys.deleted == [third, first.key_id]
     assert rig.gateway.read_config(path).key_id == second
     assert rig.gateway.verify_config(path).ok
 
 
 def test_one_that_is_live_on_another_mount_is_left_and_named(rig):
-    shared = rig.new_credential()
+    shared = rig.new_secret()
     path, other = rig.mount(credential=shared), rig.mount(credential=shared)
     first = rig.gateway.read_config(path).key_id
     second = rotate(rig, path, "one")
     rotate(rig, path, "two")
     rig.past_the_old_tokens()
-    done = retire_mount(job(path), rig.world())
+    done = retire_mount(job(path), rig.dependencies())
     assert (done.result, done.exit_code) == (Result.RETIRED, ExitCode.OK)
-    assert rig.operator.deleted == [second]
+    assert rig.keys.deleted == [second]
     assert [(one.code, first in one.summary) for one in done.warnings] == [("key-in-use", True)]
     assert first in kept(rig, path)
     assert rig.gateway.verify_config(other).ok
@@ -112,16 +113,16 @@ def test_an_account_that_cannot_be_asked_any_more_holds_nothing_back(rig):
     second = rotate(rig, path, "one", clientID="another-account")
     rotate(rig, path, "two", clientID="another-account")
     rig.past_the_old_tokens()
-    ask = rig.operator.list_keys
+    ask = rig.keys.list_keys
 
     def list_keys(client_id):
         if client_id == first.client_id:
             raise NotPermittedError("not yours", why="a test", fix="none")
         return ask(client_id)
 
-    rig.operator.list_keys = list_keys
-    done = retire_mount(job(path), rig.world())
-    assert (done.result, rig.operator.deleted) == (Result.RETIRED, [second])
+    rig.keys.list_keys = list_keys
+    done = retire_mount(job(path), rig.dependencies())
+    assert (done.result, rig.keys.deleted) == (Result.RETIRED, [second])
     assert [one.code for one in done.warnings] == ["keys-not-listed"]
     assert first.key_id in done.warnings[0].summary
     assert first.key_id in kept(rig, path)
@@ -131,31 +132,31 @@ def test_skyflow_fails_in_between_and_the_next_run_finishes(rig, three):
     path, (first, second, third, live) = three
     rig.past_the_old_tokens()
 
-    def fail_after_one():
-        if rig.operator.deleted:
-            rig.operator.broken = unreachable()
+    def fail_after_one(_what):
+        if rig.keys.deleted:
+            rig.keys.broken = unreachable()
 
-    rig.operator.before_delete = fail_after_one
-    outcome = retire_mount(job(path), rig.world())
+    rig.keys.before = fail_after_one
+    outcome = retire_mount(job(path), rig.dependencies())
     assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
     assert outcome.problems[-1].code == "key-left"
     assert second in outcome.problems[-1].summary
     assert third not in outcome.problems[-1].summary
-    rig.operator.before_delete, rig.operator.broken = lambda: None, None
-    assert retire_mount(job(path), rig.world()).result is Result.RETIRED
-    assert rig.operator.deleted == [third, second, first]
+    rig.keys.before, rig.keys.broken = lambda _: None, None
+    assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
+    assert rig.keys.deleted == [third, second, first]
     assert rig.gateway.read_config(path).key_id == live
 
 
 def test_without_an_operator_all_are_named(rig, three):
     path, (first, second, third, live) = three
     rig.past_the_old_tokens()
-    refused = retire_mount(job(path), rig.world(operator=None))
+    refused = retire_mount(job(path), rig.dependencies(operator=None))
     assert (refused.exit_code, refused.problems[0].code) == (
         ExitCode.REFUSED,
         "no-operator-token",
     )
-    done = retire_mount(job(path), rig.world(operator=None), kept_copy_only=True)
+    done = retire_mount(job(path), rig.dependencies(operator=None), kept_copy_only=True)
     assert done.result is Result.RETIRED
     assert kept(rig, path) == {live}
     (warning,) = done.warnings

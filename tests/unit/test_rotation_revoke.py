@@ -6,8 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from support import aftermath
-from support.aftermath import job, unreachable
+from support.rotating import empty_rig, job, quick_keys, unreachable  # noqa: F401 - a fixture
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.rotations import NODES_LEARN
@@ -32,15 +31,18 @@ def join_workers():
             thread.join(10)
 
 
+pytestmark = pytest.mark.usefixtures("quick_keys")
+
+
 @pytest.fixture
 def rig():
-    with aftermath.opened_rig() as made:
+    with empty_rig() as made:
         yield made
 
 
 def revoke(rig, path, *, delete_keys=False, **world):
     return revoke_mount(
-        job(path), rig.world(**world), reason=" key leaked ", delete_keys=delete_keys
+        job(path), rig.dependencies(**world), reason=" key leaked ", delete_keys=delete_keys
     )
 
 
@@ -50,7 +52,7 @@ def codes(outcome):
 
 def silence(rig):
     """The token service takes exchanges and answers none."""
-    rig.service.state.faults.add(Fault(FaultKind.RESET, count=10_000))
+    rig.tokens.state.faults.add(Fault(FaultKind.RESET, count=10_000))
 
 
 def creds_fail(rig, path):
@@ -89,7 +91,7 @@ def test_everything_goes_and_it_is_proved(rig):
 class TestWhatCannotBeRevoked:
     def test_tokens_live_as_long_as_the_last_ones_seen(self, rig):
         path = rig.mount()
-        rig.service.state.token_lifetime = 7_200
+        rig.tokens.state.token_lifetime = 7_200
         done = revoke(rig, path)
         ends = rfc3339(rig.clock.now() + timedelta(seconds=7_200) + NODES_LEARN)
         assert [one.until for one in done.cannot_revoke[:2]] == [ends, ends]
@@ -98,9 +100,9 @@ class TestWhatCannotBeRevoked:
 
     def test_tokens_of_a_key_that_was_replaced_count_too(self, rig):
         path = rig.mount()
-        rig.service.state.token_lifetime = 7_200
+        rig.tokens.state.token_lifetime = 7_200
         rig.gateway.creds(path, "writer")
-        rig.service.state.token_lifetime = 60
+        rig.tokens.state.token_lifetime = 60
         rig.write(path)
         rig.gateway.commit_rotation(path, "rot")
         until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
@@ -135,7 +137,7 @@ class TestKeysAtSkyflow:
     def test_they_are_deleted_when_told_to(self, rig):
         path, old, new = rig.rotated()
         done = revoke(rig, path, delete_keys=True)
-        assert rig.operator.deleted == [new, old]
+        assert rig.keys.deleted == [new, old]
         assert {key.at_skyflow for key in done.keys} == {AtSkyflow.DELETED}
         assert (len(done.cannot_revoke), done.exit_code) == (2, ExitCode.OK)
         again = revoke(rig, path, delete_keys=True)
@@ -146,10 +148,10 @@ class TestKeysAtSkyflow:
 @pytest.mark.parametrize("again", ["key leaked", "another"])
 def test_run_again_it_keeps_the_first_reason_run_time_and_end_of_the_tokens(rig, again):
     path = rig.mount()
-    rig.service.state.token_lifetime = 7_200
+    rig.tokens.state.token_lifetime = 7_200
     first = revoke(rig, path)
-    rig.clock.wait(300)
-    second = revoke_mount(job(path), rig.world(run_id="run-2"), reason=again)
+    rig.clock.pass_seconds(300)
+    second = revoke_mount(job(path), rig.dependencies(run_id="run-2"), reason=again)
     kept = [
         (one.reason, one.run_id, one.cut_off_at, one.cannot_revoke[:2]) for one in (first, second)
     ]
@@ -170,10 +172,10 @@ def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
     assert (done.reason, done.run_id, done.cut_off_at) == ("key leaked", "run-1", first.at)
 
     def test_not_one_by_which_another_mount_lives(self, rig):
-        shared = rig.new_credential()
+        shared = rig.new_secret()
         path, other = rig.mount(credential=shared), rig.mount(credential=shared)
         done = revoke(rig, path, delete_keys=True)
-        assert rig.operator.deleted == []
+        assert rig.keys.deleted == []
         assert (codes(done), done.exit_code) == (["key-left"], ExitCode.PARTIAL)
         assert other in done.problems[0].why
         assert rig.gateway.verify_config(other).ok
@@ -181,13 +183,13 @@ def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
     def test_a_failure_is_told_and_the_next_run_finishes(self, rig):
         path = rig.mount()
         key = rig.gateway.read_config(path).key_id
-        rig.operator.broken = unreachable()
+        rig.keys.broken = unreachable()
         done = revoke(rig, path, delete_keys=True)
         assert (done.cut_off, done.exit_code) == (True, ExitCode.PARTIAL)
         assert codes(done) == ["unreachable", "key-left"]
-        rig.operator.broken = None
+        rig.keys.broken = None
         again = revoke(rig, path, delete_keys=True)
-        assert (rig.operator.deleted, again.exit_code) == ([key], ExitCode.OK)
+        assert (rig.keys.deleted, again.exit_code) == ([key], ExitCode.OK)
 
     def test_one_that_a_rotation_created_and_did_not_write_is_not_forgotten(self, rig):
         path = rig.mount()
@@ -205,7 +207,7 @@ class TestOtherMounts:
     def test_one_that_was_ill_before_is_not_blamed(self, rig):
         path, ill = rig.mount(), rig.mount()
         config = rig.gateway.read_config(ill)
-        rig.service.state.delete_key(config.client_id, config.key_id)
+        rig.tokens.state.delete_key(config.client_id, config.key_id)
         done = revoke(rig, path)
         assert [(one.before, one.after) for one in done.others] == [("refused", "refused")]
         assert done.exit_code == ExitCode.OK
@@ -213,23 +215,23 @@ class TestOtherMounts:
     def test_one_that_has_no_credential_is_not_said_to_serve(self, rig):
         path, ill, _ = rig.mount(), rig.mount(), rig.mount()
         rig.gateway.cut_off(ill)
-        done = revoke_mount(job(path), rig.world(), reason="a test")
+        done = revoke_mount(job(path), rig.dependencies(), reason="a test")
         (step,) = (one for one in done.steps if one.name is StepName.PROVE_OTHERS)
         assert (step.ok, step.detail) == (True, "1 of 2 serve")
 
     def test_the_mounts_are_listed_once(self, rig):
         path, _ = rig.mount(), rig.mount()
         sent = len(rig.line.sent)
-        revoke_mount(job(path), rig.world(), reason="a test")
+        revoke_mount(job(path), rig.dependencies(), reason="a test")
         assert rig.line.sent[sent:].count("GET sys/mounts") == 1
 
     def test_one_that_breaks_meanwhile_is_exit_6(self, rig):
         path, other = rig.mount(), rig.mount()
         config = rig.gateway.read_config(other)
 
-        def break_other(method, where):
+        def break_other(_number, method, where):
             if method == "DELETE" and where == f"{path}/config":
-                rig.service.state.delete_key(config.client_id, config.key_id)
+                rig.tokens.state.delete_key(config.client_id, config.key_id)
 
         rig.line.after = break_other
         done = revoke(rig, path)
@@ -240,9 +242,9 @@ class TestOtherMounts:
     def test_a_trouble_that_passes_is_none(self, rig):
         path, _ = rig.mount(), rig.mount()
 
-        def trouble(method, where):
+        def trouble(_number, method, where):
             if method == "DELETE":
-                rig.service.state.faults.add(Fault(FaultKind.RESET, count=1))
+                rig.tokens.state.faults.add(Fault(FaultKind.RESET, count=1))
 
         rig.line.after = trouble
         assert revoke(rig, path).exit_code == ExitCode.OK
@@ -250,7 +252,7 @@ class TestOtherMounts:
     def test_what_may_not_be_listed_is_not_proved(self, rig):
         path = rig.mount()
 
-        def forbid(method, where):
+        def forbid(_number, method, where):
             if where == "sys/mounts":
                 raise error_for(403, ("permission denied",), method=method, path=where)
 
@@ -265,10 +267,10 @@ class TestWriters:
         """Somebody who writes a credential each time it is gone, so often."""
         left = [times]
 
-        def write(method, where):
+        def write(_number, method, where):
             if method == "DELETE" and where == f"{path}/config" and left[0]:
                 left[0] -= 1
-                rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+                rig.gateway.write_config(path, {"credentials_json": rig.new_secret()})
 
         rig.line.after = write
 
@@ -295,13 +297,13 @@ class TestWriters:
         path = rig.mount()
         cuts, written = [], []
 
-        def write_once(_method, where):
+        def write_once(_number, _method, where):
             # The last role that is asked: what is proved by then is proved no more.
             if where == f"{path}/creds/writer" and not written:
                 written.append(where)
-                rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+                rig.gateway.write_config(path, {"credentials_json": rig.new_secret()})
 
-        def count(method, _where):
+        def count(_number, method, _where):
             cuts.extend([method] if method == "DELETE" else [])
 
         rig.line.before, rig.line.after = write_once, count
@@ -340,7 +342,7 @@ class TestRefused:
     def test_without_a_reason(self, rig, reason):
         path = rig.mount()
         with pytest.raises(UsageError, match="reason"):
-            revoke_mount(job(path), rig.world(), reason=reason)
+            revoke_mount(job(path), rig.dependencies(), reason=reason)
         assert rig.gateway.read_config(path).configured
 
     def test_what_is_no_engine(self, rig):
@@ -352,7 +354,7 @@ class TestRefused:
     def test_by_the_server(self, rig):
         path = rig.mount()
 
-        def forbid(method, where):
+        def forbid(_number, method, where):
             if method == "DELETE":
                 raise error_for(403, ("permission denied",), method=method, path=where)
 
@@ -373,7 +375,7 @@ class TestAgain:
         rig.mount()
         made = len(rig.line.sent)
 
-        def kill(_method, _path):
+        def kill(*_):
             if len(rig.line.sent) - made >= boundary:
                 raise Killed
 
@@ -381,11 +383,11 @@ class TestAgain:
         with pytest.raises(Killed):
             revoke(rig, path, delete_keys=True)
         join_workers()
-        rig.line.after = lambda _method, _path: None
+        rig.line.after = lambda *_: None
         done = revoke(rig, path, delete_keys=True)
         assert (done.cut_off, done.exit_code) == (True, ExitCode.OK)
         assert (done.live_key_id, {key.key_id for key in done.keys}) == (new, {old, new})
         assert all(node.proved for node in done.nodes)
-        assert sorted(rig.operator.deleted) == sorted([old, new])
+        assert sorted(rig.keys.deleted) == sorted([old, new])
         assert parse_rfc3339(done.cut_off_at) <= rig.clock.now()
         assert creds_fail(rig, path)

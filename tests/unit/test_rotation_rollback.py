@@ -17,14 +17,14 @@ def rotated(made, times=1):
     """Rotate so often; return the keys that were live, in order."""
     keys = [made.old]
     for number in range(times):
-        outcome = made.rotate(made.generated(), made.world(run_id=f"r{number}"))
+        outcome = made.rotate(made.generated(), made.dependencies(run_id=f"r{number}"))
         assert outcome.result is Result.ROTATED
         keys.append(outcome.to_key)
     return keys
 
 
 def back(made, wanted=None, transport=None, **more):
-    return rollback_mount(JOB, wanted, made.world(transport, run_id="back", **more))
+    return rollback_mount(JOB, wanted, made.dependencies(transport, run_id="back", **more))
 
 
 def test_to_the_one_before():

@@ -25,7 +25,7 @@ def test_when_the_new_one_stops_minting():
                 made.state.delete_key(made.client, new.key_id)
 
         transport.after = after
-        outcome = made.rotate(lambda: new, made.world(transport))
+        outcome = made.rotate(lambda: new, made.dependencies(transport))
         assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
         assert made.serves() == outcome.live_key_id == made.old
         assert [step.name.value for step in outcome.steps][-3:] == [
@@ -45,7 +45,7 @@ def test_a_generated_key_is_discarded_then():
                 raise ValueError("broken")
 
         transport.before = before
-        outcome = made.rotate(made.generated(), made.world(transport))
+        outcome = made.rotate(made.generated(), made.dependencies(transport))
         assert outcome.result is Result.ROLLED_BACK
         assert made.keys.deleted == [outcome.to_key]
         assert made.config().rotation is None
@@ -60,7 +60,7 @@ def test_when_it_is_asked_to_stop_while_it_watches():
             made.clock.pass_seconds(seconds)
             stop.append(True)
 
-        world = made.world(sleep=sleep, stopping=lambda: bool(stop))
+        world = made.dependencies(sleep=sleep, stopping=lambda: bool(stop))
         outcome = made.rotate(lambda: new, world, watch=timedelta(minutes=2))
         assert outcome.result is Result.ROLLED_BACK
         assert outcome.problems[0].code == "stopped"
@@ -76,7 +76,7 @@ def test_a_canary_that_fails():
                 raise ValueError("x")
 
         transport.before = before
-        outcome = made.rotate(lambda: new, made.world(transport), canaries=("r1",))
+        outcome = made.rotate(lambda: new, made.dependencies(transport), canaries=("r1",))
         assert outcome.result is Result.ROLLED_BACK
         assert made.serves() == made.old
 
@@ -100,7 +100,7 @@ def test_a_token_service_that_is_down_is_waited_for():
                 made.state.faults.clear()
 
         transport.after = after
-        outcome = made.rotate(lambda: new, made.world(transport, sleep=sleep))
+        outcome = made.rotate(lambda: new, made.dependencies(transport, sleep=sleep))
         assert outcome.result is Result.ROLLED_BACK, outcome
         assert made.serves() == made.old
 
@@ -115,12 +115,12 @@ def test_one_that_stays_down_leaves_it_open():
                 made.state.faults.add(fault)
 
         transport.after = after
-        outcome = made.rotate(lambda: new, made.world(transport))
+        outcome = made.rotate(lambda: new, made.dependencies(transport))
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.UNHEALTHY)
         assert outcome.problems[0].code == "rotation-left-open"
         assert not outcome.serves
         made.state.faults.clear()
-        again = made.rotate(None, made.world(run_id="run-2"))
+        again = made.rotate(None, made.dependencies(run_id="run-2"))
         assert (again.result, again.to_key) == (Result.ROTATED, new.key_id)
 
 
@@ -139,31 +139,33 @@ def failing_once(made):
 def test_the_way_forward_is_a_command_that_works():
     with rig() as made:
         new = made.successor()
-        outcome = made.rotate(lambda: new, made.world(failing_once(made)))
+        outcome = made.rotate(lambda: new, made.dependencies(failing_once(made)))
         assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
         said = outcome.problems[-1]
         assert (said.code, new.key_id in said.why) == ("rolled-back", True)
         assert "'skyflowctl rotate --rollback order --to 2'" in said.fix
-        again = made.rotate(lambda: new, made.world(run_id="run-2"))
+        again = made.rotate(lambda: new, made.dependencies(run_id="run-2"))
         assert (again.exit_code, again.problems[0].code) == (
             ExitCode.REFUSED,
             "earlier-credential",
         )
         assert "'skyflowctl rotate --rollback order --to 2'" in again.problems[0].fix
         assert made.serves() == made.old
-        forward = rollback_mount(RotationJob("order", PATH), 2, made.world(run_id="run-3"))
+        forward = rollback_mount(RotationJob("order", PATH), 2, made.dependencies(run_id="run-3"))
         assert forward.result is Result.ROLLED_BACK
         assert forward.live_key_id == made.serves() == new.key_id
 
 
 def test_a_created_key_is_gone_so_another_is_made():
     with rig() as made:
-        outcome = made.rotate(made.generated(), made.world(failing_once(made)))
+        outcome = made.rotate(made.generated(), made.dependencies(failing_once(made)))
         said = outcome.problems[-1]
         assert said.code == "rolled-back"
         assert "'skyflowctl rotate skyflow/order --generate'" in said.fix
         assert "--rollback" not in said.fix
-        assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
+        assert (
+            made.rotate(made.generated(), made.dependencies(run_id="r2")).result is Result.ROTATED
+        )
 
 
 def test_a_node_that_is_behind_after_a_rollback_on_request_is_the_cause():
@@ -180,7 +182,7 @@ def test_a_node_that_is_behind_after_a_rollback_on_request_is_the_cause():
                 raise error_for(500, ("internal error",), method=method, path=path)
 
         transport.before = before
-        world = made.world(transport, run_id="back")
+        world = made.dependencies(transport, run_id="back")
         outcome = rollback_mount(RotationJob("order", PATH), None, world)
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, ExitCode.PARTIAL)
         assert [one.code for one in outcome.problems] == ["node-not-proved"]

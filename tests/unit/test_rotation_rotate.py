@@ -77,7 +77,7 @@ class TestItRotates:
             new, transport = made.successor(), Requests(made.server)
             outcome = made.rotate(
                 lambda: new,
-                made.world(transport),
+                made.dependencies(transport),
                 canaries=("r1", "r2"),
                 watch=timedelta(seconds=12),
             )
@@ -91,7 +91,7 @@ class TestItRotates:
     def test_without_canaries_no_token_is_read(self):
         with rig() as made:
             transport = Requests(made.server)
-            made.rotate(made.generated(), made.world(transport))
+            made.rotate(made.generated(), made.dependencies(transport))
             assert [path for _, path, _ in transport.seen if "/creds/" in path] == []
 
     def test_a_role_that_neither_mints_is_named(self):
@@ -139,9 +139,12 @@ class TestItRefuses:
         with rig() as made:
             first = made.successor()
             assert made.rotate(lambda: first).result is Result.ROTATED
-            assert made.rotate(made.generated(), made.world(run_id="r2")).result is Result.ROTATED
+            assert (
+                made.rotate(made.generated(), made.dependencies(run_id="r2")).result
+                is Result.ROTATED
+            )
             live = made.serves()
-            outcome = made.rotate(lambda: first, made.world(run_id="r3"))
+            outcome = made.rotate(lambda: first, made.dependencies(run_id="r3"))
             assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
             assert "--rollback order --to 2" in outcome.problems[0].fix
             assert made.serves() == live
@@ -172,7 +175,7 @@ class TestItRefuses:
                     made.state.faults.add(Fault(kind, status=status or 500))
 
             transport.before = before
-            outcome = made.rotate(lambda: new, made.world(transport))
+            outcome = made.rotate(lambda: new, made.dependencies(transport))
             refused(made, outcome, "token-service-no-answer")
 
     def test_a_canary_that_is_no_role(self):
@@ -223,7 +226,7 @@ class TestItRefuses:
             other = made.successor(clientID="9" * 32)
             for source in (None, lambda: live, lambda: other):
                 transport = Requests(made.server)
-                outcome = made.rotate(source, made.world(transport))
+                outcome = made.rotate(source, made.dependencies(transport))
                 assert outcome.exit_code is ExitCode.REFUSED
                 assert [path for _, path, _ in transport.seen if path.endswith("/verify")] == []
 
@@ -248,7 +251,7 @@ class TestItRefuses:
         with rig() as made:
             answers = iter([False] * asked)
             outcome = made.rotate(
-                made.generated(), made.world(stopping=lambda: next(answers, True))
+                made.generated(), made.dependencies(stopping=lambda: next(answers, True))
             )
             if asked < 3:
                 refused(made, outcome, "stopped")
@@ -277,7 +280,9 @@ class TestGeneratedKeys:
 
             transport.before = before
             told = []
-            outcome = made.rotate(made.generated(), made.world(transport, listener=told.append))
+            outcome = made.rotate(
+                made.generated(), made.dependencies(transport, listener=told.append)
+            )
             assert outcome.result is Result.ROTATED
             assert hidden["tries"] == 3
             assert any("not known" in getattr(event, "text", "") for event in told)
@@ -356,7 +361,9 @@ class TestPreview:
             before = made.config()
             for source in (lambda: new, made.generated()):
                 transport = Requests(made.server)
-                outcome = preview_mount(RotationJob("order", PATH), source, made.world(transport))
+                outcome = preview_mount(
+                    RotationJob("order", PATH), source, made.dependencies(transport)
+                )
                 assert (outcome.result, outcome.exit_code) == (Result.WOULD_ROTATE, ExitCode.OK)
                 assert made.config() == before
                 written = [path for method, path, _ in transport.seen if method == "POST"]
@@ -368,7 +375,7 @@ class TestPreview:
             new = made.successor()
             made.gateway.write_config(PATH, {"rotation_id": "x", "credentials_json": new.json})
             before = made.config()
-            outcome = preview_mount(RotationJob("order", PATH), None, made.world())
+            outcome = preview_mount(RotationJob("order", PATH), None, made.dependencies())
             assert (outcome.result, outcome.to_key) == (Result.WOULD_ROTATE, new.key_id)
             assert (outcome.from_key, made.config()) == (made.old, before)
 
@@ -379,7 +386,7 @@ class TestPreview:
                 (None, "no-new-credential"),
                 (lambda: lacking, "different-account"),
             ):
-                outcome = preview_mount(RotationJob("order", PATH), source, made.world())
+                outcome = preview_mount(RotationJob("order", PATH), source, made.dependencies())
                 refused(made, outcome, code)
 
 
@@ -414,7 +421,9 @@ class TestTheWayOutOfACutOff:
         with rig(A) as made:
             made.gateway.cut_off(PATH)
             before = made.config()
-            outcome = preview_mount(RotationJob("order", PATH), made.generated(), made.world())
+            outcome = preview_mount(
+                RotationJob("order", PATH), made.generated(), made.dependencies()
+            )
             assert (outcome.result, outcome.exit_code) == (Result.WOULD_ROTATE, ExitCode.OK)
             assert "no key is live" in outcome.steps[1].detail
             assert made.keys.calls == ["list"]
@@ -450,7 +459,7 @@ class TestTheWayOutOfACutOff:
                     made.gateway.cut_off(PATH, "INC-2", "run-9")
 
             transport.before = before
-            outcome = made.rotate(made.generated(), made.world(transport))
+            outcome = made.rotate(made.generated(), made.dependencies(transport))
             assert outcome.result is Result.REFUSED
             config = made.config()
             assert (config.configured, config.rotation) == (False, None)
@@ -473,7 +482,7 @@ class TestTheWayOutOfACutOff:
                     raise error_for(400, ("mount not configured",), method=method, path=path)
 
             transport.before = before
-            outcome = made.rotate(made.generated(), made.world(transport))
+            outcome = made.rotate(made.generated(), made.dependencies(transport))
             assert outcome.problems[0].code == "not-recorded"
             assert "'skyflowctl rotate skyflow/order --credentials REF'" in outcome.problems[0].fix
             assert made.keys.calls == ["list"]

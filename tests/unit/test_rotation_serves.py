@@ -19,7 +19,7 @@ def forbidden(made):
             raise error_for(403, ("permission denied",), method=method, path=path)
 
     transport.before = before
-    return made.world(transport)
+    return made.dependencies(transport)
 
 
 @pytest.mark.parametrize("dead", [False, True])

@@ -19,7 +19,7 @@ def test_an_open_intent_of_a_living_process_is_left_alone():
     with rig() as made:
         made.gateway.write_config(PATH, {"rotation_id": "other"})
         before = made.config()
-        outcome = made.rotate(made.generated(), made.world(journal=Alive()))
+        outcome = made.rotate(made.generated(), made.dependencies(journal=Alive()))
         assert outcome.problems[0].code == "another-rotation"
         assert outcome.exit_code is ExitCode.REFUSED
         assert made.config() == before
@@ -41,7 +41,7 @@ def test_that_of_a_dead_or_silent_one_is_taken_over(alive):
     with rig() as made:
         made.gateway.write_config(PATH, {"rotation_id": "other"})
         started = made.clock.monotonic()
-        outcome = made.rotate(made.generated(), made.world(journal=Journal()))
+        outcome = made.rotate(made.generated(), made.dependencies(journal=Journal()))
         assert outcome.result is Result.ROTATED
         waited = made.clock.monotonic() - started
         assert waited == (0 if alive is False else 10)
@@ -58,7 +58,7 @@ def test_one_that_goes_on_meanwhile_is_left_alone():
             if len(sleeps) == 3:
                 made.gateway.write_config(PATH, {"rotation_id": "other", "rotation_to": "k"})
 
-        outcome = made.rotate(made.generated(), made.world(sleep=sleep))
+        outcome = made.rotate(made.generated(), made.dependencies(sleep=sleep))
         assert outcome.problems[0].code == "another-rotation"
         assert made.config().rotation.id == "other"
 
@@ -77,7 +77,7 @@ def test_a_later_write_is_touched_no_more(broken):
                     raise ValueError("broken")
 
         transport.before = before
-        outcome = made.rotate(lambda: new, made.world(transport))
+        outcome = made.rotate(lambda: new, made.dependencies(transport))
         code = ExitCode.REFUSED if broken else ExitCode.PARTIAL
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, code)
         problem = outcome.problems[0]
@@ -104,7 +104,7 @@ def at_the_write(made, act):
 
 def lost(made, source, act, code):
     """The run loses against what somebody does, and made nothing live."""
-    outcome = made.rotate(source, made.world(at_the_write(made, act), operator=made.keys))
+    outcome = made.rotate(source, made.dependencies(at_the_write(made, act), operator=made.keys))
     assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED), outcome
     problem = outcome.problems[0]
     assert problem.code == code
@@ -178,7 +178,7 @@ def test_a_rotation_that_ends_while_it_is_watched_is_not_at_work():
             made.clock.pass_seconds(seconds)
             made.gateway.write_config(PATH, {"rotation_id": ""})
 
-        outcome = made.rotate(made.generated(), made.world(sleep=sleep))
+        outcome = made.rotate(made.generated(), made.dependencies(sleep=sleep))
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "config-changed"
         assert made.keys.calls == []

@@ -19,7 +19,9 @@ def codes(problems):
 
 
 def back(made, wanted=None, **more):
-    return rollback_mount(RotationJob("order", PATH), wanted, made.world(run_id="back", **more))
+    return rollback_mount(
+        RotationJob("order", PATH), wanted, made.dependencies(run_id="back", **more)
+    )
 
 
 def test_a_failed_rotation_goes_back_to_a_key_with_fewer_roles(monkeypatch):
@@ -73,7 +75,9 @@ def test_the_key_to_go_back_to_is_never_deleted():
 def test_nothing_is_deleted_when_the_way_back_is_refused():
     with rig() as made:
         old = made.old
-        assert made.rotate(made.generated(), made.world(run_id="one")).result is Result.ROTATED
+        assert (
+            made.rotate(made.generated(), made.dependencies(run_id="one")).result is Result.ROTATED
+        )
         made.state.delete_key(made.client, old)
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "dead", "rotation_keys": [made.old], "rotation_to": new.key_id}
@@ -86,7 +90,7 @@ def test_nothing_is_deleted_when_the_way_back_is_refused():
 @pytest.mark.parametrize("gone", [False, True], ids=["still there", "deleted by hand"])
 def test_a_left_over_key_is_deleted_after_the_way_back(gone):
     with rig() as made:
-        made.rotate(made.generated(), made.world(run_id="one"))
+        made.rotate(made.generated(), made.dependencies(run_id="one"))
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "dead", "rotation_keys": [made.old], "rotation_to": new.key_id}
         made.gateway.write_config(PATH, record)
