@@ -46,7 +46,7 @@ def parse_rfc3339(text: str) -> datetime:
     """Return the aware UTC datetime that an RFC 3339 text names.
 
     Raises:
-        ValueError: the text is no RFC 3339 time, or names no offset from UTC.
+        ValueError: the text is not an RFC 3339 time, or names no offset from UTC.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:

@@ -131,5 +131,8 @@ KINDS: dict[str, tuple[Make, str]] = {
         changed(keyValidAfterTime=stamp(NOW + timedelta(days=400))),
         "keyValidBeforeTime is not after keyValidAfterTime",
     ),
-    "time-form": (changed(keyValidBeforeTime="tomorrow"), "keyValidBeforeTime is no RFC 3339 time"),
+    "time-form": (
+        changed(keyValidBeforeTime="tomorrow"),
+        "keyValidBeforeTime is not an RFC 3339 time",
+    ),
 }

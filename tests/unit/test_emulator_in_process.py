@@ -227,7 +227,7 @@ def test_keys_that_are_no_rsa_keys_are_refused():
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    with pytest.raises(ValueError, match="no RSA key"):
+    with pytest.raises(ValueError, match="not an RSA key"):
         InProcessTokenService().trust(
             replace(account(), private_key=Secret(elliptic.decode())), ROLES
         )

@@ -24,9 +24,9 @@ _OTHER_LABELS = {
     "ENCRYPTED PRIVATE KEY": ("key-encrypted", "the private key is protected by a password"),
     "EC PRIVATE KEY": ("key-not-rsa", "the private key is not an RSA key"),
     "DSA PRIVATE KEY": ("key-not-rsa", "the private key is not an RSA key"),
-    "PUBLIC KEY": ("key-public", "privateKey holds a public key"),
-    "RSA PUBLIC KEY": ("key-public", "privateKey holds a public key"),
-    "CERTIFICATE": ("key-public", "privateKey holds a certificate"),
+    "PUBLIC KEY": ("key-public", "privateKey contains a public key"),
+    "RSA PUBLIC KEY": ("key-public", "privateKey contains a public key"),
+    "CERTIFICATE": ("key-public", "privateKey contains a certificate"),
 }
 
 
@@ -65,13 +65,13 @@ def _key_block(text: str) -> tuple[str, str]:
     """Return label and content of the one private key; certificates may stand beside it."""
     found = list(_BLOCK.finditer(_ESCAPED_LINE_END.sub("\n", text)))
     if not found:
-        raise InvalidKeyError("key-not-pem", "privateKey holds no complete PEM block")
+        raise InvalidKeyError("key-not-pem", "privateKey contains no complete PEM block")
     blocks = [block for block in found if block["label"].endswith(_PKCS8)] or found[:1]
     if len(blocks) > 1:
-        raise InvalidKeyError("key-several", "privateKey holds several private keys")
+        raise InvalidKeyError("key-several", "privateKey contains several private keys")
     label = blocks[0]["label"]
     if label not in (_PKCS8, _PKCS1):
-        unknown = ("key-format", "privateKey holds another kind of PEM block")
+        unknown = ("key-format", "privateKey contains another type of PEM block")
         raise InvalidKeyError(*_OTHER_LABELS.get(label, unknown))
     return label, _body(blocks[0]["body"])
 

@@ -120,14 +120,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise _RejectedError("NaN and Infinity are no JSON numbers")
+    raise _RejectedError("NaN and Infinity are not JSON numbers")
 
 
 def _not_an_object(value: Any) -> tuple[str, str, str]:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return (
             "quoted-twice",
-            "the credential is a JSON string that holds JSON: it was quoted twice",
+            "the credential is a JSON string that contains JSON: it was quoted twice",
             "remove the outer quotes and the backslashes",
         )
     if isinstance(value, str) and _API_KEY.fullmatch(value.strip()):

@@ -85,7 +85,7 @@ def check_token_uri(uri: str, allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS) -
 
 def _what_is_wrong(uri: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", uri) or "\\" in uri:
-        return "holds blanks, backslashes, control or non-ASCII characters"
+        return "contains spaces, backslashes, control or non-ASCII characters"
     if not uri.startswith("https://"):
         return "is not an https:// URL"
     if "?" in uri or "#" in uri:
@@ -95,4 +95,4 @@ def _what_is_wrong(uri: str) -> str:
         return "holds a user name or password"
     if slash + path != TOKEN_PATH:
         return f"has another path than {TOKEN_PATH}"
-    return "names no valid host and port"
+    return "does not name a valid host and port"

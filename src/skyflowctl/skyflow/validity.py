@@ -43,11 +43,11 @@ def _moment(fields: Mapping[str, str], name: str, findings: Findings) -> datetim
     text = fields.get(name)
     fix = "use the downloaded file: it has both times, like 2026-10-21T18:06:26.000Z"
     if not text:
-        message = f"{name} is missing: nobody can warn before the key expires"
+        message = f"{name} is missing: no warning is possible before the key expires"
         findings.warning("dates-missing", message, fix)
         return None
     try:
         return parse_rfc3339(text)
     except (ValueError, OverflowError):
-        findings.error("dates-form", f"{name} is no RFC 3339 time", fix)
+        findings.error("dates-form", f"{name} is not an RFC 3339 time", fix)
         return None

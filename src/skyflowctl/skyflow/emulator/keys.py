@@ -50,7 +50,7 @@ def read_private_key(pem: Secret) -> rsa.RSAPrivateKey:
     except TypeError as error:
         raise ValueError("the private key is encrypted") from error
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ValueError("the private key is no RSA key")  # noqa: TRY004 - about a text
+        raise ValueError("the private key is not an RSA key")  # noqa: TRY004 - about a text
     return key
 
 
@@ -63,5 +63,5 @@ def read_public_key(pem: str) -> rsa.RSAPublicKey:
     """
     key = serialization.load_pem_public_key(pem.encode())
     if not isinstance(key, rsa.RSAPublicKey):
-        raise ValueError("the public key is no RSA key")  # noqa: TRY004 - about a text
+        raise ValueError("the public key is not an RSA key")  # noqa: TRY004 - about a text
     return key

@@ -50,9 +50,9 @@ def _parse(url: str) -> Proxy:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError("HTTPS_PROXY is no URL") from None
+        raise ValueError("HTTPS_PROXY is not a URL") from None
     if parts.scheme != "http" or not host or not host.isprintable() or " " in host:
-        raise ValueError("HTTPS_PROXY names no proxy of the form http://host:port")
+        raise ValueError("HTTPS_PROXY is not a proxy of the form http://host:port")
     authorization = None
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

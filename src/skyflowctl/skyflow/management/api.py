@@ -214,8 +214,8 @@ def _header_secret(token: Secret) -> Secret:
     if not _HEADER_VALUE.fullmatch(text):
         raise bad_value(
             "the operator token",
-            "it is empty, or holds blanks or characters that no bearer token has",
-            "name where the token alone stands, on one line",
+            "it is empty, or contains spaces or characters that a bearer token cannot have",
+            "name a source that contains only the token, on one line",
         )
     return Secret(text)
 
@@ -224,7 +224,7 @@ def _header_text(account_id: str) -> str:
     if not _HEADER_VALUE.fullmatch(account_id):
         raise bad_value(
             "the Skyflow account id",
-            "it is empty, or holds blanks or other characters that no id has",
+            "it is empty, or contains spaces or other characters that an id cannot have",
             "give it with --account-id, or as `account_id` beside `source: generate`",
         )
     return account_id

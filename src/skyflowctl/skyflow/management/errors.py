@@ -55,7 +55,7 @@ class ManagementErrors:
         return RefusedError(
             f"Skyflow refused to {self.what}",
             why=why,
-            fix="see what the answer says; it is Skyflow's own",
+            fix="read the answer, which is from Skyflow",
             code="management-refused",
         )
 
@@ -71,7 +71,7 @@ class ManagementErrors:
     def may_exist(self, why: str) -> UnreachableError:
         """Return the error of a creation that may have happened: it is never sent again."""
         return UnreachableError(
-            f"a key may have been created: nobody knows whether Skyflow did {self.what}",
+            f"a key may have been created: it is not known whether Skyflow executed: {self.what}",
             why=f"{self._masked(why)}; sent again, it could create a second key",
             fix=_NAME_UNRECORDED,
             code="key-may-exist",
