@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.scripted import Answer, ScriptedServer, Seen, scripted
+from support.parking import Parking
+from support.scripted import Answer, ScriptedServer, scripted
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
@@ -33,28 +34,6 @@ class Store:
     def change(self, change: Callable[[list[StoredRequest]], list[StoredRequest]]) -> None:
         self.changes += 1
         self.entries = change(self.entries)
-
-
-class Parking:
-    """A server's script: writes are parked until ``approved``, reads find nothing."""
-
-    def __init__(self) -> None:
-        self.approved = False
-
-    def __call__(self, seen: Seen) -> Answer:
-        path = seen.path.removeprefix("/v1/").partition("?")[0]
-        if path == "sys/health":
-            return Answer(200, {"cluster_id": "c", "initialized": True, "sealed": False})
-        if path == "sys/control-group/request":
-            return Answer(200, {"request_id": "r", "data": {"approved": self.approved}})
-        if path == "sys/wrapping/unwrap":
-            return Answer(200, {"request_id": "r", "data": {"version": 1}})
-        if path.startswith("auth/token/"):
-            return Answer(200, {"request_id": "r", "data": {}})
-        if seen.method in {"GET", "LIST"}:
-            return Answer(404, {"errors": []})
-        info = {"token": f"s.{path}", "accessor": path, "ttl": 3600}
-        return Answer(200, {"request_id": "r", "wrap_info": info})
 
 
 @pytest.fixture
@@ -99,7 +78,7 @@ def test_an_approved_request_is_run_once_and_its_entry_is_removed(server, parkin
     store = Store()
     with pytest.raises(PendingError):
         write(transport(server, store), "m/config")
-    parking.approved = True
+    parking.approve_all()
     write(transport(server, store), "m/config")
     assert (store.entries, store.loads) == ([], 2)
     assert [one.path for one in server.seen].count("/v1/sys/wrapping/unwrap") == 1
@@ -114,7 +93,7 @@ def test_a_request_is_asked_for_run_and_withdrawn_where_it_was_parked(
     with pytest.raises(PendingError):
         write(transport(server, store, "team"), path)
     assert [one.namespace for one in store.entries] == [namespace]
-    parking.approved = True
+    parking.approve_all()
     before = len(server.seen)
     write(transport(server, store, "team"), path)
     about = ("sys/control-group/request", "sys/wrapping/unwrap", "auth/token/revoke-self")
