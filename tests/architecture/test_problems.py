@@ -10,7 +10,7 @@ import pytest
 
 import skyflowctl
 from skyflowctl import errors
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.vault import errors as vault_errors
 
 SOURCE = Path(skyflowctl.__file__).parent

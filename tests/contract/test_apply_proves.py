@@ -12,11 +12,10 @@ from support.fake_server import FakeReplacer
 from support.gateways import ROLE_IDS, real_rig
 from support.plugin import copy_source
 
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import ExitCode
-from skyflowctl.executor.ports import Credential
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.service_account import load_trusted
 
@@ -30,12 +29,12 @@ class Source:
         self.texts = texts
 
     def identify(self, mount, live):
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount):
         text = self.texts[mount]
         one = load_trusted(text.reveal())
-        return Credential(CredentialIdentity(one.client_id, one.key_id), text)
+        return Credential(CredentialId(one.client_id, one.key_id), text)
 
     def prepare_apply(self):
         pass

@@ -15,8 +15,9 @@ from support.cluster_engine import Tenant, new_tenant, register_engine
 from support.emulator import RunningEmulator
 
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import ExitCode
-from skyflowctl.rotation.model import KeyInfo, NewCredential, Options, Result, RotationJob
+from skyflowctl.rotation.model import KeyInfo, Options, Result, RotationJob
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.retire import retire_mount
 from skyflowctl.rotation.revocation.model import AtSkyflow
@@ -45,7 +46,7 @@ class Keys:
     def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
         return tuple(KeyInfo(key) for key in self._control.account(client_id)["keys"])
 
-    def create_key(self, client_id: str) -> NewCredential:
+    def create_key(self, client_id: str) -> Credential:
         raise AssertionError(f"nothing here creates keys: {client_id}")
 
     def delete_key(self, client_id: str, key_id: str) -> None:

@@ -225,7 +225,7 @@ class FakeCredentials:
 
     def identify(self, mount, live):
         """The identity of the mount's n-th credential."""
-        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+        from skyflowctl.credentials.errors import UnresolvedReferenceError
         from support.planning import identity
 
         if mount in self.missing:
@@ -234,7 +234,7 @@ class FakeCredentials:
 
     def resolve(self, mount):
         """The n-th credential: of its shape only."""
-        from skyflowctl.executor.ports import Credential
+        from skyflowctl.credentials.model import Credential
 
         who = self.identify(mount, None)
         self.resolved.append(mount)
@@ -252,9 +252,9 @@ class FakeReplacer:
         self.calls: list[tuple[str, str, str, str]] = []
         self.says: tuple[Problem, ...] = ()
 
-    def replace(self, mount, path, credential, gateway):
+    def replace(self, mount, path, credential, gateway, *, allow_revoked=False):
         """Write the credential, without any proof."""
-        self.calls.append(("replace", mount, path, credential.identity.key_id))
+        self.calls.append(("replace", mount, path, credential.id.key_id))
         gateway.write_config(path, {"credentials_json": credential.json})
         return self.says
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import (
     DeclaredCtx,
@@ -16,7 +17,6 @@ from skyflowctl.manifest.model import (
     Role,
     RotationRule,
 )
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, PlanOptions
 from skyflowctl.vault.live import (
     LiveConfig,
@@ -65,12 +65,12 @@ def manifest(*mounts: Mount, version: str | None = None) -> Manifest:
     return Manifest("shop", Plugin("skyflow", version), "skyflow", mounts or (mount(),))
 
 
-def identity(name: str, number: int = 1) -> CredentialIdentity:
+def identity(name: str, number: int = 1) -> CredentialId:
     """The identity of a mount's n-th credential."""
-    return CredentialIdentity(f"client-{name}", f"key-{name}-{number}")
+    return CredentialId(f"client-{name}", f"key-{name}-{number}")
 
 
-def identities(what: Manifest, number: int = 1) -> dict[str, CredentialIdentity | None]:
+def identities(what: Manifest, number: int = 1) -> dict[str, CredentialId | None]:
     """Everybody's n-th credential."""
     return {each.name: identity(each.name, number) for each in what.mounts}
 
@@ -102,7 +102,7 @@ def converged(what: Manifest) -> LiveState:
 def simulate(
     actions: tuple[Action, ...],
     live: LiveState,
-    keys: Mapping[str, CredentialIdentity | None],
+    keys: Mapping[str, CredentialId | None],
 ) -> LiveState:
     """What a server that honours every write holds after these actions."""
     for action in actions:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import InvalidInputError, SkyflowctlError, UnreachableError
-from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential, Options, RotationJob
+from skyflowctl.rotation.model import KeyInfo, MountOutcome, Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
@@ -106,7 +107,7 @@ class Keys:
         account = self.service.state.accounts.get(client_id)
         return tuple(account.keys) if account else ()
 
-    def create_key(self, client_id: str) -> NewCredential:
+    def create_key(self, client_id: str) -> Credential:
         self._called("create")
         account = self.service.state.accounts[client_id]
         fields = credential(now=self.clock.now(), clientID=client_id)
@@ -128,9 +129,11 @@ class Keys:
         self.before(what)
 
 
-def new_credential(text: str) -> NewCredential:
+def new_credential(text: str) -> Credential:
     fields = json.loads(text)
-    return NewCredential(fields["clientID"], fields["keyID"], load_trusted(text).to_json())
+    return Credential(
+        CredentialId(fields["clientID"], fields["keyID"]), load_trusted(text).to_json()
+    )
 
 
 @dataclass
@@ -188,7 +191,7 @@ class Rig:
         self.tokens.trust(load_trusted(text), role_ids or self.roles)
         return text
 
-    def successor(self, *role_ids: str, **changes: Any) -> NewCredential:
+    def successor(self, *role_ids: str, **changes: Any) -> Credential:
         """A second key of the account that is live."""
         more = {"clientID": self.client} if self.client else {}
         return new_credential(self.key(*role_ids, **{**more, **changes}))
@@ -299,6 +302,6 @@ def unreachable() -> SkyflowctlError:
     return UnreachableError("no answer", why="timed out", fix="try again")
 
 
-def invalid() -> NewCredential:
+def invalid() -> Credential:
     """A reference that holds no credential."""
     raise InvalidInputError("no credential", why="it is a shopping list", fix="name another file")

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.sources import ReferencedCredential
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Reference
-from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
 from skyflowctl.rotation.events import RotationEvent, StepStarted
 from skyflowctl.rotation.model import MountOutcome, Options, RotationJob, StepName
 from skyflowctl.rotation.ports import Dependencies

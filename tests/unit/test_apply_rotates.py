@@ -11,15 +11,14 @@ from support import planning as p
 from support.keys import credential
 
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import ExitCode
-from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.dry_run import dry_run
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
@@ -75,7 +74,7 @@ class Source:
         self.text = text
 
     def identify(self, mount, live):
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount):
         return Credential(self.identity, self.text)
@@ -86,7 +85,7 @@ class Source:
     @property
     def identity(self):
         one = load_trusted(self.text.reveal())
-        return CredentialIdentity(one.client_id, one.key_id)
+        return CredentialId(one.client_id, one.key_id)
 
 
 class Site:

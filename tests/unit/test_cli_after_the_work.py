@@ -17,11 +17,11 @@ from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.problems import show_problems
 from skyflowctl.cli.runner import CommandRun, _write_out, describe_failure
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.key_provider import key_provider
 from skyflowctl.operations.rotate_request import RotateRequest, Verb
-from skyflowctl.operations.successors import CredentialLinter
 from skyflowctl.operations.targets import MountRef
 from skyflowctl.rotation.model import MountOutcome, Result
 

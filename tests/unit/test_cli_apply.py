@@ -148,7 +148,7 @@ def test_a6_status_shows_what_it_could_not_read_as_a_question_mark(applied):
 
 def test_a_rotation_that_was_rolled_back_is_partial_also_where_it_is_all(applied, monkeypatch):
     class RolledBack(FakeReplacer):
-        def replace(self, mount, path, credential, gateway):
+        def replace(self, mount, path, credential, gateway, *, allow_revoked=False):
             raise PartlyDoneError(f"{mount} was rolled back", code="rolled-back")
 
     monkeypatch.setattr(credential_sources, "credentials_for", lambda *_: FakeCredentials(2))

@@ -9,8 +9,8 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
 from skyflowctl.cli.context import gateways
+from skyflowctl.credentials.references import parse_reference
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.cli_references import parse_reference
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from support.keys import credential_text
 
 from skyflowctl.cli.context import gateways, rotation
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.operations.key_provider import key_provider
-from skyflowctl.operations.successors import CredentialLinter
-from skyflowctl.rotation.model import KeyInfo, NewCredential
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.rotation.model import KeyInfo
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 MANIFEST = """version: 1
@@ -52,7 +53,7 @@ class FakeSkyflow:
         text = self.rig.new_credential()
         fields = json.loads(text.reveal())
         self.created.append(fields["keyID"])
-        return NewCredential(fields["clientID"], fields["keyID"], text)
+        return Credential(CredentialId(fields["clientID"], fields["keyID"]), text)
 
     def delete_key(self, client_id, key_id):
         self.deleted.append(key_id)

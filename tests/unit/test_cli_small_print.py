@@ -6,12 +6,12 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 
 from skyflowctl.cli.context import manifests
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.schemes import env, file
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.health import STATES
-from skyflowctl.secretrefs import env, file
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.vault.target import TargetFlags, resolve_target
 
 MANIFEST = """version: 1
@@ -94,10 +94,10 @@ def test_an_empty_variable_that_hides_another_is_named():
         resolve_target(TargetFlags(), {"BAO_ADDR": "", "VAULT_ADDR": "https://x"})
     problem = refused.value.problems[0]
     assert problem.code == "no-target"
-    assert "BAO_ADDR is set and empty" in problem.why
+    assert "BAO_ADDR is set but empty" in problem.why
     with pytest.raises(UsageError) as refused:
         resolve_target(TargetFlags(), {"BAO_ADDR": ""})
-    assert "set and empty" not in refused.value.problems[0].why
+    assert "set but empty" not in refused.value.problems[0].why
 
 
 def test_a_reference_may_be_another_secret_than_a_credential(tmp_path):

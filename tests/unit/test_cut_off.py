@@ -7,12 +7,11 @@ from support import planning as p
 from support.fake_server import FakeReplacer
 from support.gateways import memory_rig
 
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import RefusedError
-from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.skyflow.service_account import load_trusted
 
 WHAT = p.manifest(p.mount(roles=(p.role("writer", role_id="r-read", ctx=DeclaredCtx()),)))
@@ -25,11 +24,11 @@ class Source:
         self.text = text
 
     def identify(self, mount, live):
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount):
         one = load_trusted(self.text.reveal())
-        return Credential(CredentialIdentity(one.client_id, one.key_id), self.text)
+        return Credential(CredentialId(one.client_id, one.key_id), self.text)
 
     def prepare_apply(self):
         pass
@@ -54,10 +53,10 @@ def test_apply_leaves_it_so_until_it_is_told_to(rig):
             apply(made, gateway, source, FakeReplacer())
         assert not gateway.read_config("skyflow/order").configured
 
-    key = source.resolve("order").identity.key_id
+    key = source.resolve("order").id.key_id
     told = plan(WHAT, gateway, source, p.replacing(allow=(key,)))
     assert apply(told, gateway, source, FakeReplacer()).exit_code == 0
-    assert gateway.read_config("skyflow/order").key_id == source.resolve("order").identity.key_id
+    assert gateway.read_config("skyflow/order").key_id == source.resolve("order").id.key_id
 
     gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
     newer = Source(rig.new_credential())

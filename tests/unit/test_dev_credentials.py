@@ -140,7 +140,7 @@ class TestRotatedPast:
         DevCredentials(layout, BOTH).resolve("order")
         emulator.keys[ORDER] = []  # config revoke --delete-keys
         DevCredentials(layout, BOTH).prepare_apply()
-        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-0"
+        assert DevCredentials(layout, BOTH).resolve("order").id.key_id == "key-0"
         assert emulator.keys == {ORDER: []}
 
     def test_an_emulator_that_lost_its_accounts_gets_a_new_one(self, emulator, layout):
@@ -167,7 +167,7 @@ class TestRotatedPast:
     def test_a_damaged_stand_in_is_made_anew(self, emulator, layout, text):
         DevCredentials(layout, BOTH).resolve("order")
         layout.credential("order").write_text(text)
-        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-1"
+        assert DevCredentials(layout, BOTH).resolve("order").id.key_id == "key-1"
 
     def test_an_emulator_that_lost_everything_gets_a_new_key(self, emulator, layout):
         DevCredentials(layout, BOTH).resolve("order")
@@ -176,12 +176,12 @@ class TestRotatedPast:
         layout.credential("order").write_text(
             layout.credential("order").read_text().replace("key-0", "lost")
         )
-        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-0"
+        assert DevCredentials(layout, BOTH).resolve("order").id.key_id == "key-0"
 
     def test_an_emulator_that_moved_gets_a_new_key(self, emulator, layout):
         DevCredentials(layout, BOTH).resolve("order")
         save_state(layout, DevState(emulator=Part(ProcessRecord(1, 1.0), PORT + 1)))
-        assert DevCredentials(layout, BOTH).resolve("order").identity.key_id == "key-1"
+        assert DevCredentials(layout, BOTH).resolve("order").id.key_id == "key-1"
 
 
 class TestManagement:

@@ -8,8 +8,8 @@ from support.fake_server import FakeCredentials
 from support.reached import reached
 
 from skyflowctl.cli.context import credential_sources
+from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.errors import InvalidInputError
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError
 from skyflowctl.vault.waits import seconds_left
 

@@ -17,14 +17,13 @@ from support.fake_server import FakeServer
 from support.keys import account
 
 from skyflowctl.cli.commands.apply.dry_run import _result as rehearsal_json
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import ExitCode, InvalidInputError, Problem, UsageError
-from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.dry_run import dry_run, mint_dry
 from skyflowctl.operations.dry_run_verify import verify_declared
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.errors import TokenServiceFailedError
@@ -45,14 +44,14 @@ class RealCredentials:
         self.number = number
 
     def identify(self, mount, live):
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount):
         if mount in self.missing:
             raise UnresolvedReferenceError("nothing there", why="no such file")
         who = p.identity(mount, self.number)
         made = account(clientID=who.client_id, keyID=who.key_id)
-        return Credential(CredentialIdentity(made.client_id, made.key_id), made.to_json())
+        return Credential(CredentialId(made.client_id, made.key_id), made.to_json())
 
     def prepare_apply(self):
         pass
@@ -322,7 +321,7 @@ def test_it_works_in_an_empty_network_namespace():
     script = textwrap.dedent(
         """
         from skyflowctl.operations.dry_run import dry_run
-        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+        from skyflowctl.credentials.errors import UnresolvedReferenceError
         from support import planning as p
 
         class Nothing:

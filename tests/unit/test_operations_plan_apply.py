@@ -10,13 +10,13 @@ from support import planning as p
 from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.keys import credential
 
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.model import CredentialId
+from skyflowctl.credentials.sources import ManifestSource
 from skyflowctl.errors import ExitCode, InvalidInputError, RefusedError, UsageError, Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.apply import apply
-from skyflowctl.operations.credentials import ManifestCredentials
 from skyflowctl.operations.plan import plan
-from skyflowctl.planner.identity import CredentialIdentity
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.vault.gateway import Gateway
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
@@ -148,7 +148,7 @@ class TestApply:
         assert run(server, TWO).exit_code is ExitCode.OK
 
 
-class TestManifestCredentials:
+class TestManifestSource:
     @pytest.fixture
     def file(self, tmp_path):
         return tmp_path / "order.json"
@@ -156,19 +156,19 @@ class TestManifestCredentials:
     def source(self, file):
         where = Where("mounts.yaml", 7, 3)
         reference = Reference("file", (str(file),), "file: order.json", where)
-        return ManifestCredentials(p.manifest(p.mount(credentials=reference)))
+        return ManifestSource(p.manifest(p.mount(credentials=reference)))
 
     def write(self, file, **changes):
         content = credential(**changes)
         file.write_text(json.dumps(content))
-        return CredentialIdentity(content["clientID"], content["keyID"])
+        return CredentialId(content["clientID"], content["keyID"])
 
     def test_identity_and_normalised_credential(self, file):
         identity = self.write(file)
         source = self.source(file)
         assert source.identify("order", None) == identity
         found = source.resolve("order")
-        assert found.identity == identity
+        assert found.id == identity
         assert set(json.loads(found.json.reveal())) >= {"clientID", "keyID", "privateKey"}
         assert "keyAlgorithm" not in json.loads(found.json.reveal())
 
@@ -176,13 +176,13 @@ class TestManifestCredentials:
         first, source = self.write(file), self.source(file)
         assert source.identify("order", None) == first
         second = self.write(file)
-        assert source.resolve("order").identity == second != first
+        assert source.resolve("order").id == second != first
 
     def test_the_live_credential_is_not_checked_again(self, file, monkeypatch):
         identity = self.write(file)
         source = self.source(file)
         monkeypatch.setattr(
-            "skyflowctl.operations.credentials.parse_service_account",
+            "skyflowctl.credentials.lint.parse_service_account",
             lambda *_, **__: pytest.fail("parsed in full"),
         )
         assert source.identify("order", identity) == identity
@@ -202,7 +202,7 @@ class TestManifestCredentials:
         assert "file: order.json" in caught.value.problems[0].summary
 
     def test_no_reference_is_unresolved(self):
-        source = ManifestCredentials(p.manifest(p.mount(credentials=None)))
+        source = ManifestSource(p.manifest(p.mount(credentials=None)))
         with pytest.raises(UnresolvedReferenceError):
             source.resolve("order")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from skyflowctl.credentials.schemes import keyring as os_keyring
 from skyflowctl.errors import InvalidInputError, RefusedError
 from skyflowctl.secret import Secret
 from skyflowctl.vault.pending_store import (
@@ -290,7 +291,7 @@ def test_the_keyring_keeps_a_cluster_apart_and_forgets_what_was_used(
     ring: Path, tmp_path: Path
 ) -> None:
     marks = tmp_path / "state" / "pending"
-    one, other = KeyringStore("one", marks), KeyringStore("other", marks)
+    one, other = KeyringStore("one", marks, os_keyring), KeyringStore("other", marks, os_keyring)
     add(one, "a1")
     add(other, "a2")
     assert [entry.accessor for entry in one.load()] == ["a1"]
@@ -306,14 +307,14 @@ def test_the_keyring_keeps_a_cluster_apart_and_forgets_what_was_used(
 def test_a_keyring_that_fails_while_it_is_read_hides_no_request(
     ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = KeyringStore("one", tmp_path / "marks")
+    store = KeyringStore("one", tmp_path / "marks", os_keyring)
     add(store, "a1")
 
     def locked(service: str, user: str) -> None:
         raise OSError("locked meanwhile")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skyflowctl.vault.pending_store.keyring.stored", locked)
+        patch.setattr("skyflowctl.credentials.schemes.keyring.stored", locked)
         with pytest.raises(OSError, match="locked meanwhile"):
             add(store, "a2")
     assert [entry.accessor for entry in store.load()] == ["a1"]
@@ -322,7 +323,7 @@ def test_a_keyring_that_fails_while_it_is_read_hides_no_request(
 def test_a_damaged_keyring_entry_is_said_and_never_written_over(ring: Path, tmp_path: Path) -> None:
     import keyring
 
-    store = KeyringStore("one", tmp_path / "marks")
+    store = KeyringStore("one", tmp_path / "marks", os_keyring)
     add(store, "a1")
     keyring.set_password(SERVICE, "one", "damaged")
     before = ring.read_text()
@@ -341,7 +342,7 @@ def test_without_a_keyring_nothing_is_kept_and_that_is_said(tmp_path: Path) -> N
     keyring.set_keyring(Keyring())
     try:
         with pytest.raises(RefusedError) as told:
-            add(KeyringStore("one", tmp_path / "marks"))
+            add(KeyringStore("one", tmp_path / "marks", os_keyring))
     finally:
         keyring.set_keyring(before)
     assert told.value.problems[0].code == "no-keyring"

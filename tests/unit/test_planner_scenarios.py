@@ -17,9 +17,9 @@ from support.planning import live_from_json, replacing, simulate
 from skyflowctl.cli.commands.plan_view import plan_json, show_plan
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.problems import show_warnings
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.identity import CredentialIdentity
 
 CASES = sorted((Path(__file__).parent.parent / "scenarios" / "plan").iterdir())
 
@@ -27,10 +27,7 @@ CASES = sorted((Path(__file__).parent.parent / "scenarios" / "plan").iterdir())
 def planned(case: Path):
     raw = json.loads((case / "live.json").read_text())
     manifest = load_manifest([str(case / "mounts.yaml")], environ={}).manifest
-    keys = {
-        name: CredentialIdentity(*pair) if pair else None
-        for name, pair in raw["identities"].items()
-    }
+    keys = {name: CredentialId(*pair) if pair else None for name, pair in raw["identities"].items()}
 
     def plan_of(live):
         return make_plan(

@@ -13,11 +13,11 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 
+from skyflowctl.credentials import exposure
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.resolve import read_secret
 from skyflowctl.errors import ExitCode
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs import exposure
-from skyflowctl.secretrefs.resolve import resolve
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 
 
 class FolderKeyring(KeyringBackend):
@@ -53,7 +53,7 @@ def use_keyring():
 
 def problem_of(scheme, *target):
     with pytest.raises(UnresolvedReferenceError) as caught:
-        resolve(scheme, target)
+        read_secret(scheme, target)
     assert caught.value.exit_code is ExitCode.INVALID
     (problem,) = caught.value.problems
     assert problem.fix
@@ -63,13 +63,13 @@ def problem_of(scheme, *target):
 def test_a_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": "ü"}\n')
-    assert resolve("file", (str(path),)) == Secret('{"a": "ü"}\n')
+    assert read_secret("file", (str(path),)) == Secret('{"a": "ü"}\n')
 
 
 def test_a_link_to_a_file_is_followed(tmp_path):
     (tmp_path / "real").write_text("x")
     (tmp_path / "link").symlink_to("real")
-    assert resolve("file", (str(tmp_path / "link"),)) == Secret("x")
+    assert read_secret("file", (str(tmp_path / "link"),)) == Secret("x")
 
 
 def test_a_missing_file(tmp_path):
@@ -92,7 +92,7 @@ def test_a_file_of_someone_else(monkeypatch):
     def refuse(path, flags):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("skyflowctl.secretrefs.file.os.open", refuse)
+    monkeypatch.setattr("skyflowctl.credentials.schemes.file.os.open", refuse)
     problem = problem_of("file", "/some/file")
     assert (problem.code, problem.why) == ("reference-unreadable", "Permission denied")
 
@@ -118,7 +118,7 @@ def test_no_file_stays_open(tmp_path):
 
 def test_an_environment_variable(monkeypatch):
     monkeypatch.setenv("ORDER_CREDENTIAL", "text")
-    assert resolve("env", ("ORDER_CREDENTIAL",)) == Secret("text")
+    assert read_secret("env", ("ORDER_CREDENTIAL",)) == Secret("text")
     monkeypatch.setenv("ORDER_CREDENTIAL", " ")
     assert problem_of("env", "ORDER_CREDENTIAL").code == "reference-empty"
     monkeypatch.delenv("ORDER_CREDENTIAL")
@@ -132,7 +132,7 @@ def test_a_keyring_entry(tmp_path, use_keyring):
     backend.folder = tmp_path
     use_keyring(backend)
     keyring.set_password("skyflow", "order", "text")
-    assert resolve("keyring", ("skyflow", "order")) == Secret("text")
+    assert read_secret("keyring", ("skyflow", "order")) == Secret("text")
     problem = problem_of("keyring", "skyflow", "payment")
     assert problem.code == "reference-missing"
     assert "FolderKeyring" in problem.why
@@ -156,9 +156,9 @@ def test_no_keyring_at_all(use_keyring):
 @pytest.mark.parametrize("backend", ["nowhere.Keyring", "keyring.backends.null.None"])
 def test_a_backend_that_does_not_exist(backend):
     code = (
-        "from skyflowctl.secretrefs.resolve import resolve\n"
-        "from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError\n"
-        "try: resolve('keyring', ('s', 'u'))\n"
+        "from skyflowctl.credentials.resolve import read_secret\n"
+        "from skyflowctl.credentials.errors import UnresolvedReferenceError\n"
+        "try: read_secret('keyring', ('s', 'u'))\n"
         "except UnresolvedReferenceError as error: print(error.problems[0].code)\n"
     )
     environment = {**os.environ, "PYTHON_KEYRING_BACKEND": backend}
@@ -170,8 +170,8 @@ def test_a_backend_that_does_not_exist(backend):
 
 def test_keyring_is_loaded_only_for_its_own_scheme():
     code = (
-        "import sys; from skyflowctl.secretrefs.resolve import resolve; "
-        "resolve('env', ('HOME',)); print('keyring' in sys.modules)"
+        "import sys; from skyflowctl.credentials.resolve import read_secret; "
+        "read_secret('env', ('HOME',)); print('keyring' in sys.modules)"
     )
     environment = {**os.environ, "HOME": "/"}
     done = subprocess.run(

@@ -7,8 +7,8 @@ import json
 import pytest
 from support.cli import checked_envelope, invoke
 
+from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.token_hosts import token_hosts
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, parse_host
 
 HOST = "tokens.example.test:8443"

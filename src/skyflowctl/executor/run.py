@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.executor.events import (
     ActionDone,
@@ -25,7 +26,7 @@ from skyflowctl.executor.events import (
     ApplyListener,
 )
 from skyflowctl.executor.outcome import ActionResult, ApplyOutcome
-from skyflowctl.executor.ports import CredentialSource, Replacer
+from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.problems import unforeseen
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, told

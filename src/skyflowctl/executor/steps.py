@@ -1,11 +1,12 @@
 """How each kind of action is carried out. Every step may be repeated without harm."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
-from skyflowctl.executor.ports import Credential, CredentialSource, Replacer
+from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.proof import live_roles
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
@@ -212,14 +213,16 @@ def _replace(
         raise _written_meanwhile(path)
     if credential is None:
         return tools.replacer.finish(action.mount, path, tools.gateway)
-    return tools.replacer.replace(action.mount, path, credential, tools.gateway)
+    return tools.replacer.replace(
+        action.mount, path, credential, tools.gateway, allow_revoked=action.allow_revoked
+    )
 
 
 def _resolved(action: Action, credentials: CredentialSource) -> Credential:
     credential = credentials.resolve(action.mount)
-    if credential.identity != action.credential:
+    if credential.id != action.credential:
         raise _moved(action)
-    return replace(credential, allow_revoked=action.allow_revoked)
+    return credential
 
 
 def _written_meanwhile(path: str) -> RefusedError:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
-from skyflowctl.executor.ports import CredentialSource, Replacer
+from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.proof import VerifiedRole, unverified, verify_roles
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import action_mount_path

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, UsageError
 from skyflowctl.operations.mounts import not_found_is_usage_error
-from skyflowctl.rotation.model import NewCredential
 from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
@@ -25,7 +25,7 @@ class ConfigPatch:
 
     description: str | None = None
     tags: tuple[str, ...] | None = None
-    credential: Callable[[], NewCredential] | None = None
+    credential: Callable[[], Credential] | None = None
     allow_revoked: frozenset[str] = frozenset()
 
 
@@ -76,7 +76,7 @@ def _with_permission(
     gateway: Gateway,
     path: str,
     live: LiveConfig,
-    credential: NewCredential,
+    credential: Credential,
     allowed: frozenset[str],
 ) -> dict[str, Any]:
     """Return the fields that write a credential, a revoked one only if it is allowed."""
@@ -105,7 +105,7 @@ def _fields(live: LiveConfig, patch: ConfigPatch) -> dict[str, Any]:
     }
 
 
-def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> NewCredential | None:
+def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> Credential | None:
     if live.configured and patch.credential:
         raise RefusedError(
             f"{path} has a credential, and this would replace it unproved",

@@ -4,12 +4,11 @@ import functools
 import json
 import ssl
 
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import load_state
-from skyflowctl.executor.ports import Credential
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.dev_stack import account_credential, not_running, sync_accounts
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.management.api import ManagementApi
@@ -40,9 +39,9 @@ class DevCredentials:
         """
         sync_accounts(self._layout, self._manifest)
 
-    def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002 - the port's signature
+    def identify(self, mount: str, live: CredentialId | None) -> CredentialId:  # noqa: ARG002 - the port's signature
         """Return the generated credential's identity."""
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount: str) -> Credential:
         """Return the generated credential.
@@ -52,7 +51,7 @@ class DevCredentials:
         """
         text = account_credential(self._layout, self._manifest, mount)
         fields = json.loads(text.reveal())
-        return Credential(CredentialIdentity(fields["clientID"], fields["keyID"]), text)
+        return Credential(CredentialId(fields["clientID"], fields["keyID"]), text)
 
 
 def dev_management(

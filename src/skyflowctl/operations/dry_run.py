@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from skyflowctl.clock import SystemClock
+from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
-from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import unverified
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import Manifest, Mount
@@ -237,7 +237,7 @@ def mint_dry(
     if mount in cast.invalid:
         raise cast.invalid[mount]
     with open_sandbox(alone, cast, _NOTHING) as stage:
-        made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].identity})
+        made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].id})
         outcome = execute(made, stage, cast, _replacer())
         if outcome.failures:
             problems = (result.problem for result in outcome.failures)
@@ -282,7 +282,7 @@ def _played(action: Action, cast: SandboxCredentials) -> Action:
     if not action.brings_credential or action.credential is not None:
         return action
     body = {name: value for name, value in action.body.items() if name != SERVER_FILE}
-    identity = cast.manifest[action.mount].identity
+    identity = cast.manifest[action.mount].id
     return replace(action, body=body, needs_credential=True, credential=identity)
 
 

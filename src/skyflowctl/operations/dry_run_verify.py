@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.concurrency import Workers
+from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import InvalidInputError, SkyflowctlError
-from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.executor.proof import VerifiedRole, verified_roles
 from skyflowctl.manifest.model import Mount, Role
 from skyflowctl.operations.plan import PlanResult

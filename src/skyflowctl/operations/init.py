@@ -5,9 +5,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyflowctl.credentials.exposure import work_tree
 from skyflowctl.errors import RefusedError, UsageError
 from skyflowctl.manifest.starter import starter_text
-from skyflowctl.secretrefs.exposure import work_tree
 from skyflowctl.version import semver
 
 _IGNORED = "credentials/"

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.model import Credential
+from skyflowctl.credentials.resolve import resolve_reference
+from skyflowctl.credentials.sources import ReferencedCredential
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotate_request import RotateRequest
-from skyflowctl.operations.successors import (
-    CredentialLinter,
-    ReferencedCredential,
-    resolve_successor,
-)
 from skyflowctl.operations.targets import MountRef
-from skyflowctl.rotation.model import KeyInfo, MountOutcome, NewCredential, RotationJob
+from skyflowctl.rotation.model import KeyInfo, MountOutcome, RotationJob
 from skyflowctl.rotation.ports import Generated, KeyService, KeySource, ServerFile
 from skyflowctl.skyflow.management.api import ManagementApi, host_for
 from skyflowctl.vault.live import LiveConfig
@@ -56,7 +55,7 @@ class SkyflowKeys:
         listed = self.api.list_keys(client_id)
         return tuple(KeyInfo(one.key_id, one.valid_after, one.valid_before) for one in listed)
 
-    def create_key(self, client_id: str) -> NewCredential:
+    def create_key(self, client_id: str) -> Credential:
         """Have a key made.
 
         Raises:
@@ -192,7 +191,7 @@ def key_provider(
             return None
         uri = str(target.config.raw.get("token_uri") or "") if target.config else ""
         host = host_for(uri, named=request.management_host)
-        token = resolve_successor(reference, "the operator token")
+        token = resolve_reference(reference, "the operator token")
         return SkyflowKeys(ManagementApi(host, token, account_id), linter)
 
     return KeyProvider(request, linter, declared, operators)

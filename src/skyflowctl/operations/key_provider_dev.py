@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
+from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.resolve import resolve_reference
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
 from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, SkyflowKeys
 from skyflowctl.operations.rotate_request import RotateRequest
-from skyflowctl.operations.successors import CredentialLinter, resolve_successor
 from skyflowctl.rotation.ports import KeyService, KeySource
 
 DEV_RETIRE_MARGIN = timedelta(seconds=2)
@@ -32,7 +33,7 @@ def dev_key_provider(
 
     def operators(_target: RotationTarget) -> KeyService | None:
         given = request.operator_token
-        token = resolve_successor(given, "the operator token") if given else None
+        token = resolve_reference(given, "the operator token") if given else None
         return SkyflowKeys(dev_management(layout, token, request.account_id), linter)
 
     return KeyProvider(request, linter, declared, operators, DEV_RETIRE_MARGIN, dev=True)

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from skyflowctl.credentials.errors import ServerFileReferenceError, UnresolvedReferenceError
+from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
-from skyflowctl.executor.ports import CredentialSource
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner.diff import (
     chosen_mounts,
@@ -12,11 +13,9 @@ from skyflowctl.planner.diff import (
     mounts_to_ask_history,
     mounts_to_search,
 )
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.messages import audited_headers_unwritable, invalid
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
 from skyflowctl.planner.text import drift_title
-from skyflowctl.secretrefs.unresolved import ServerFileReferenceError, UnresolvedReferenceError
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -37,7 +36,7 @@ class PlanResult:
     manifest: Manifest
     live: LiveState
     plan: Plan
-    identities: Mapping[str, CredentialIdentity | None]
+    identities: Mapping[str, CredentialId | None]
     options: PlanOptions = field(default_factory=PlanOptions)
 
     @property
@@ -76,7 +75,7 @@ def _skipped(drift: Drift) -> Problem:
 class _ResolvedIdentities:
     """What a look at the credentials showed, by mount name."""
 
-    identities: Mapping[str, CredentialIdentity | None]
+    identities: Mapping[str, CredentialId | None]
     reasons: Mapping[str, str]
     invalid: Mapping[str, Problem]
 
@@ -234,7 +233,7 @@ def _look(
     Raises:
         InvalidInputError: every mount's is invalid; with all of their problems.
     """
-    identities: dict[str, CredentialIdentity | None] = {}
+    identities: dict[str, CredentialId | None] = {}
     reasons: dict[str, str] = {}
     errors: dict[str, InvalidInputError] = {}
     declared = [mount for mount in mounts if mount.credentials is not None]
@@ -263,8 +262,8 @@ def _look(
     return _ResolvedIdentities(identities, reasons, broken)
 
 
-def _live(live: LiveState, path: str) -> CredentialIdentity | None:
+def _live(live: LiveState, path: str) -> CredentialId | None:
     there = live.engines.get(path)
     if there is None or not there.config.configured:
         return None
-    return CredentialIdentity(there.config.client_id, there.config.key_id)
+    return CredentialId(there.config.client_id, there.config.key_id)

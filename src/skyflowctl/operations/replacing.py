@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import (
     ExitCode,
     InvalidInputError,
@@ -14,15 +15,7 @@ from skyflowctl.errors import (
     UnhealthyError,
     UnreachableError,
 )
-from skyflowctl.executor.ports import Credential
-from skyflowctl.rotation.model import (
-    MountOutcome,
-    NewCredential,
-    Options,
-    Result,
-    RotationJob,
-    StepName,
-)
+from skyflowctl.rotation.model import MountOutcome, Options, Result, RotationJob, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.vault.gateway import Gateway
@@ -56,19 +49,23 @@ class RotatingReplacer:
     options: Options = field(default=DECLARED)
 
     def replace(
-        self, mount: str, path: str, credential: Credential, gateway: Gateway
+        self,
+        mount: str,
+        path: str,
+        credential: Credential,
+        gateway: Gateway,
+        *,
+        allow_revoked: bool = False,
     ) -> tuple[Problem, ...]:
         """Rotate to the credential; see ``Replacer``."""
-        identity = credential.identity
-        new = NewCredential(identity.client_id, identity.key_id, credential.json)
-        allowed = frozenset({new.key_id}) if credential.allow_revoked else frozenset()
+        allowed = frozenset({credential.key_id}) if allow_revoked else frozenset()
         job = RotationJob(mount, path, replace(self.options, allow_revoked=allowed))
-        outcome = rotate_mount(job, lambda: new, self.make_world(gateway))
+        outcome = rotate_mount(job, lambda: credential, self.make_world(gateway))
         said = _said(outcome)
-        if outcome.to_key == identity.key_id:
+        if outcome.to_key == credential.key_id:
             return said
         # It finished a rotation to another key, which was open before this one.
-        return (*said, *_said(rotate_mount(job, lambda: new, self.make_world(gateway))))
+        return (*said, *_said(rotate_mount(job, lambda: credential, self.make_world(gateway))))
 
     def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
         """Prove the live credential and commit its rotation; see ``Replacer``."""

@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, operator_needed
-from skyflowctl.rotation.model import KeyInfo, NewCredential, RotationJob
+from skyflowctl.rotation.model import KeyInfo, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revocation.model import RevokeOutcome
 from skyflowctl.rotation.revocation.revoke import revoke_mount
@@ -103,7 +104,7 @@ class _Unusable:
         """Raise why."""
         raise self.error
 
-    def create_key(self, client_id: str) -> NewCredential:  # noqa: ARG002 - the port's signature
+    def create_key(self, client_id: str) -> Credential:  # noqa: ARG002 - the port's signature
         """Raise why."""
         raise self.error
 

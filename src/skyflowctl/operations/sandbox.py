@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import InvalidInputError
-from skyflowctl.executor.ports import Credential, CredentialSource
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem
 from skyflowctl.skyflow.service_account import ServiceAccount, load_trusted
@@ -49,9 +48,9 @@ class SandboxCredentials:
     stand_ins: tuple[str, ...]
     invalid: Mapping[str, InvalidInputError] = field(default_factory=dict)
 
-    def identify(self, mount: str, live: CredentialIdentity | None) -> CredentialIdentity:  # noqa: ARG002
+    def identify(self, mount: str, live: CredentialId | None) -> CredentialId:  # noqa: ARG002
         """Tell a mount's credential; see ``CredentialSource``."""
-        return self.manifest[mount].identity
+        return self.manifest[mount].id
 
     def resolve(self, mount: str) -> Credential:
         """Return a mount's credential; see ``CredentialSource``."""
@@ -79,13 +78,13 @@ def sandbox_credentials(
                     unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
                 found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
     # A live key may be at hand as another mount's: two of one identity would clash.
-    real = {one.identity: one for one in found.values()}
+    real = {one.id: one for one in found.values()}
     playing: dict[str, Credential] = {}
     stand_ins: list[str] = []
     for mount in manifest.mounts:
         engine = live.engines.get(mount.path)
         if engine and engine.config.configured:
-            known = real.get(CredentialIdentity(engine.config.client_id, engine.config.key_id))
+            known = real.get(CredentialId(engine.config.client_id, engine.config.key_id))
             playing[mount.path] = known or _play_live(engine.config, found.get(mount.name))
             if known is None:
                 stand_ins.append(mount.name)
@@ -171,7 +170,7 @@ def _throw_away(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Cre
         token_uri=token_uri,
         private_key=_throw_away_key(),
     )
-    return Credential(CredentialIdentity(client_id, key_id), account.to_json())
+    return Credential(CredentialId(client_id, key_id), account.to_json())
 
 
 @cache

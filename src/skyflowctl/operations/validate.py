@@ -3,25 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from skyflowctl.clock import Clock
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.exposure import in_version_control, wider_than_owner
+from skyflowctl.credentials.lint import CredentialLinter, finding_problem
+from skyflowctl.credentials.schemes import env, file
 from skyflowctl.errors import InvalidInputError, Problem
 from skyflowctl.manifest.files import source_name
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.model import Manifest, Reference
-from skyflowctl.operations.credentials import NOT_AS_GIVEN_OUT
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs import env, file
-from skyflowctl.secretrefs.exposure import in_version_control, wider_than_owner
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
-from skyflowctl.skyflow.service_account import (
-    InvalidCredentialError,
-    LintFinding,
-    ServiceAccount,
-    parse_service_account,
-)
+from skyflowctl.skyflow.lint import LintFinding
+from skyflowctl.skyflow.service_account import ServiceAccount
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 
@@ -78,7 +73,7 @@ def validate(
         loaded = load_manifest(files, environ=environ)
     except InvalidInputError as error:
         return Validation(None, 0, error.problems, ())
-    check = _Check(environ, clock.now(), allowed_hosts)
+    check = _Check(environ, CredentialLinter(allowed_hosts, clock))
     if resolve:
         check.run(loaded.manifest)
     order = _order([source_name(file) for file in files])
@@ -104,15 +99,12 @@ def _order(files: Sequence[str]) -> Callable[[Problem], tuple[int, int, int]]:
 class _Check:
     """Follows a manifest's references and collects what there is to say about them."""
 
-    def __init__(
-        self, environ: Mapping[str, str], now: datetime, allowed_hosts: AbstractSet[str]
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], linter: CredentialLinter) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.resolved = 0
         self._environ = environ
-        self._now = now
-        self._allowed_hosts = allowed_hosts
+        self._linter = linter
         self._parsed: dict[Secret, tuple[ServiceAccount | None, tuple[LintFinding, ...]]] = {}
         self._users: dict[tuple[str, object], str] = {}
 
@@ -130,8 +122,7 @@ class _Check:
             return
         account, findings = self._parse(secret)
         for finding in findings:
-            summary = f"the credential of {mount}: {finding.message}"
-            problem = Problem(finding.code, summary, NOT_AS_GIVEN_OUT, finding.fix, reference.where)
+            problem = finding_problem(finding, f"the credential of {mount}", reference.where)
             (self.problems if finding.level == "error" else self.warnings).append(problem)
         if account is not None:
             self._shared(mount, reference, account)
@@ -155,12 +146,7 @@ class _Check:
 
     def _parse(self, secret: Secret) -> tuple[ServiceAccount | None, tuple[LintFinding, ...]]:
         if secret not in self._parsed:
-            try:
-                self._parsed[secret] = parse_service_account(
-                    secret.reveal(), allowed_hosts=self._allowed_hosts, now=self._now
-                )
-            except InvalidCredentialError as error:
-                self._parsed[secret] = None, error.findings
+            self._parsed[secret] = self._linter.lint(secret)
         return self._parsed[secret]
 
     def _shared(self, mount: str, reference: Reference, account: ServiceAccount) -> None:

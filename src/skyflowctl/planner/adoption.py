@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import (
     NEEDS_ADOPTION,
     TAKES_OVER,
@@ -26,7 +26,7 @@ def taken_over(
     actions: Iterable[Action],
     *,
     options: PlanOptions,
-    identity: CredentialIdentity | None,
+    identity: CredentialId | None,
 ) -> list[Problem]:
     """Return a warning for each object that these actions change and somebody else made.
 
@@ -72,9 +72,7 @@ def _engine_object(mount: Mount, live: LiveState, action: Action) -> LiveRole | 
     return engine.config if engine.config.configured else None
 
 
-def _details(
-    mount: Mount, live: LiveState, action: Action, identity: CredentialIdentity | None
-) -> str:
+def _details(mount: Mount, live: LiveState, action: Action, identity: CredentialId | None) -> str:
     """Return what decides who gets which token, before and after."""
     there = None if action.kind is ObjectKind.MOUNT else _engine_object(mount, live, action)
     if isinstance(there, LiveRole):

@@ -6,10 +6,10 @@ a rotated one. Here a key that was live before is never written again.
 
 from dataclasses import dataclass, replace
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
 from skyflowctl.planner import drift, messages
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Change, Drift
 from skyflowctl.vault.live import LiveConfig, LiveEngine
 
@@ -27,15 +27,15 @@ class CredentialDecision:
         drift: a rotation that somebody left open.
     """
 
-    replace: CredentialIdentity | None = None
+    replace: CredentialId | None = None
     allow_revoked: bool = False
-    finish: CredentialIdentity | None = None
+    finish: CredentialId | None = None
     changes: tuple[Change, ...] = ()
     warnings: tuple[Problem, ...] = ()
     drift: tuple[Drift, ...] = ()
 
 
-def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
+def is_live(live: LiveConfig, wanted: CredentialId) -> bool:
     """Tell whether the mount runs on this credential.
 
     An engine with the basic API may keep the client to itself; the key decides then.
@@ -46,7 +46,7 @@ def is_live(live: LiveConfig, wanted: CredentialIdentity) -> bool:
 def decide(
     mount: Mount,
     engine: LiveEngine,
-    wanted: CredentialIdentity,
+    wanted: CredentialId,
     *,
     insisted: bool,
     allow_revoked: bool,
@@ -78,7 +78,7 @@ def decide(
 
 
 def _judge_revoked(
-    mount: Mount, live: LiveConfig, wanted: CredentialIdentity, *, insisted: bool, allowed: bool
+    mount: Mount, live: LiveConfig, wanted: CredentialId, *, insisted: bool, allowed: bool
 ) -> CredentialDecision:
     """Decide about a key that a cut-off revoked, where another one is live by now."""
     if insisted and allowed:
@@ -89,7 +89,7 @@ def _judge_revoked(
 
 
 def with_open_rotation(
-    mount: Mount, live: LiveConfig, wanted: CredentialIdentity | None, verdict: CredentialDecision
+    mount: Mount, live: LiveConfig, wanted: CredentialId | None, verdict: CredentialDecision
 ) -> CredentialDecision:
     """Return the verdict with what an open rotation adds to it.
 
@@ -121,7 +121,7 @@ def is_revoked(live: LiveEngine, key_id: str) -> bool:
     return key_id in live.revoked
 
 
-def identity_changes(live: LiveConfig | None, wanted: CredentialIdentity) -> tuple[Change, ...]:
+def identity_changes(live: LiveConfig | None, wanted: CredentialId) -> tuple[Change, ...]:
     """Return a credential's change as its identity, which is all a plan ever shows."""
     before = {"client_id": live.client_id, "key_id": live.key_id} if live else {}
     after = {"client_id": wanted.client_id, "key_id": wanted.key_id}

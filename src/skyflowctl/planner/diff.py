@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import adoption, drift, engine, messages, mounts, moves
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, Drift, MountSettings, ObjectKind, Plan, PlanOptions
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
@@ -50,7 +50,7 @@ class _Draft:
 def make_plan(
     manifest: Manifest,
     live: LiveState,
-    identities: Mapping[str, CredentialIdentity | None],
+    identities: Mapping[str, CredentialId | None],
     options: PlanOptions | None = None,
     *,
     reasons: Mapping[str, str] | None = None,
@@ -114,7 +114,7 @@ def chosen_mounts(manifest: Manifest, options: PlanOptions) -> tuple[Mount, ...]
 
 def _key(
     mount: Mount,
-    identities: Mapping[str, CredentialIdentity | None],
+    identities: Mapping[str, CredentialId | None],
     options: PlanOptions,
     reasons: Mapping[str, str],
     invalid: Mapping[str, Problem],
@@ -135,7 +135,7 @@ def _key(
 def mounts_to_ask_history(
     manifest: Manifest,
     live: LiveState,
-    identities: Mapping[str, CredentialIdentity | None],
+    identities: Mapping[str, CredentialId | None],
 ) -> tuple[str, ...]:
     """Return the paths of the mounts that do not run on the manifest's key.
 
@@ -150,7 +150,7 @@ def mounts_to_ask_history(
     )
 
 
-def _depends_on_history(config: LiveConfig, wanted: CredentialIdentity | None) -> bool:
+def _depends_on_history(config: LiveConfig, wanted: CredentialId | None) -> bool:
     if not config.api.has("history"):
         return False
     if not config.configured:

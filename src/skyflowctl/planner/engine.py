@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount, Role
 from skyflowctl.planner import credential, drift, fields, messages
 from skyflowctl.planner.credential import CredentialDecision
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Action, ActionType, Change, Drift, ObjectKind
 from skyflowctl.vault.live import (
     FULL_API,
@@ -32,7 +32,7 @@ class CredentialInput:
             None then.
     """
 
-    identity: CredentialIdentity | None = None
+    identity: CredentialId | None = None
     why: str = ""
     insisted: bool = False
     allow_revoked: bool = False

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
 
 
@@ -107,9 +107,7 @@ def no_credential(mount: Mount) -> Problem:
     )
 
 
-def rotated_past(
-    mount: Mount, live: LiveConfig, wanted: CredentialIdentity, version: int
-) -> Problem:
+def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialId, version: int) -> Problem:
     """The manifest is the one that is old; its key is never written back.
 
     ``version`` is the kept one with that key; 0: it was destroyed, so no rollback leads there.
@@ -138,7 +136,7 @@ def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
     )
 
 
-def revoked_past(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+def revoked_past(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
     """A new key has ended the cut-off; the manifest still names the one that was revoked."""
     return Problem(
         "rotated-past",
@@ -156,7 +154,7 @@ def _live_key(live: LiveConfig) -> str:
     return f"key {live.key_id}" if live.key_id else "one that its engine does not tell"
 
 
-def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
     """The caller insists on a key that was cut off, and did not name it."""
     stays = f"stays on {_live_key(live)}" if live.configured else "stays cut off"
     return Problem(
@@ -169,7 +167,7 @@ def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialIdentit
     )
 
 
-def live_key_unknown(mount: Mount, wanted: CredentialIdentity) -> Problem:
+def live_key_unknown(mount: Mount, wanted: CredentialId) -> Problem:
     """An engine with the basic API keeps the identity to itself: it may be the very same."""
     return Problem(
         "live-key-unknown",
@@ -203,7 +201,7 @@ def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
     )
 
 
-def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialIdentity) -> Problem:
+def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
     """Without a history nobody can tell a new key from an old one."""
     return Problem(
         "replacement-withheld",

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.vault.live import LiveEngine, LiveMount, LiveState
 
@@ -74,7 +74,7 @@ def absent_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[Mou
 
 
 def moved_mounts(
-    manifest: Manifest, live: LiveState, identities: Mapping[str, CredentialIdentity | None]
+    manifest: Manifest, live: LiveState, identities: Mapping[str, CredentialId | None]
 ) -> dict[str, Move]:
     """Return where absent mounts have gone, by mount name.
 
@@ -108,9 +108,7 @@ def moved_mounts(
     return found
 
 
-def _match(
-    mount: Mount, path: str, live: LiveState, wanted: CredentialIdentity | None
-) -> Move | None:
+def _match(mount: Mount, path: str, live: LiveState, wanted: CredentialId | None) -> Move | None:
     there, engine = live.mounts[path].description, live.engines.get(path)
     if engine is None:
         # It cannot be read: nothing but the description is known, and both may have none.
@@ -129,7 +127,7 @@ def _match(
     return found if enough((found.description, bool(found.roles))) else None
 
 
-def _key_evidence(engine: LiveEngine, wanted: CredentialIdentity | None) -> str:
+def _key_evidence(engine: LiveEngine, wanted: CredentialId | None) -> str:
     if wanted is None:
         return ""
     if engine.config.configured and engine.config.key_id == wanted.key_id:
@@ -141,7 +139,7 @@ def _key_evidence(engine: LiveEngine, wanted: CredentialIdentity | None) -> str:
     return ""
 
 
-def _keys_are_others(engine: LiveEngine, wanted: CredentialIdentity | None) -> bool:
+def _keys_are_others(engine: LiveEngine, wanted: CredentialId | None) -> bool:
     """Tell whether every key that the mount has had is known, and none is the wanted one."""
     if wanted is None or not engine.history:
         return False

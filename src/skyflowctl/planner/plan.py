@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
-from skyflowctl.planner.identity import CredentialIdentity
 from skyflowctl.vault.live import SERVER_FILE
 
 LEFT_OUT = frozenset(
@@ -104,7 +104,7 @@ class Action:
     body: Mapping[str, Any] = field(default_factory=dict)
     cas: int | None = None
     needs_credential: bool = False
-    credential: CredentialIdentity | None = None
+    credential: CredentialId | None = None
     allow_revoked: bool = False
 
     @property

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import (
     ExitCode,
     InvalidInputError,
@@ -11,7 +12,7 @@ from skyflowctl.errors import (
 )
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.intent import PendingRotation, lost_race, reason_of, record_intent
-from skyflowctl.rotation.model import NewCredential, Result, StepName
+from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.session import RotationAborted, RotationSession
 from skyflowctl.vault.errors import (
     ConflictError,
@@ -83,7 +84,7 @@ def written_in(config: LiveConfig) -> CutOver | None:
 
 
 def cut_over(
-    session: RotationSession, attempt: PendingRotation, new: NewCredential, broken: frozenset[str]
+    session: RotationSession, attempt: PendingRotation, new: Credential, broken: frozenset[str]
 ) -> CutOver:
     """Make the new credential live; ``broken`` are the roles that none can mint.
 
@@ -142,7 +143,7 @@ def _take_over_approved(session: RotationSession, attempt: PendingRotation, vers
 
 
 def _settled(
-    session: RotationSession, attempt: PendingRotation, new: NewCredential, error: Exception
+    session: RotationSession, attempt: PendingRotation, new: Credential, error: Exception
 ) -> LiveConfig:
     """Return the config if it was written after all, or raise why it was not."""
     sure = isinstance(error, _DEFINITE)
@@ -175,7 +176,7 @@ def _looked(session: RotationSession, attempt: PendingRotation, sure: bool) -> L
 
 
 def _why_not(
-    session: RotationSession, new: NewCredential, error: Exception, live: LiveConfig | None
+    session: RotationSession, new: Credential, error: Exception, live: LiveConfig | None
 ) -> Exception:
     if isinstance(error, RevokedKeyError):
         return RevokedKeyError.of_key(session.path, new.key_id, error.problems[0].why)

@@ -7,9 +7,10 @@ names, and a run that was killed is seen only by the key that is live.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation import messages
-from skyflowctl.rotation.model import NewCredential, Result, StepName
+from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.ports import FromReference, Generated, KeySource, ServerFile
 from skyflowctl.rotation.serving import is_inconclusive
 from skyflowctl.rotation.session import RotationAborted, RotationSession
@@ -83,7 +84,7 @@ def _named(config: LiveConfig, live: _LiveTokens) -> str:
 
 def _proved(
     session: RotationSession, config: LiveConfig, source: KeySource | None
-) -> tuple[_LiveTokens, NewCredential, NewCredential | None]:
+) -> tuple[_LiveTokens, Credential, Credential | None]:
     """Return what is live, the new credential and the way back; nothing is written.
 
     Raises:
@@ -152,7 +153,7 @@ def _checked(
 
 
 def _compare(
-    session: RotationSession, config: LiveConfig, live: _LiveTokens, new: NewCredential
+    session: RotationSession, config: LiveConfig, live: _LiveTokens, new: Credential
 ) -> None:
     """Refuse a key that is live or was revoked, and one of another account, where it is known."""
     revoked_and_allowed(session, config, new.key_id)
@@ -169,7 +170,7 @@ def _compare(
         raise messages.other_account(session.path, live.client_id, new.client_id)
 
 
-def _write(session: RotationSession, new: NewCredential) -> None:
+def _write(session: RotationSession, new: Credential) -> None:
     with session.step(StepName.WRITE):
         fields = {"credentials_json": new.json, "validate_credentials": True}
         try:
@@ -180,7 +181,7 @@ def _write(session: RotationSession, new: NewCredential) -> None:
             session.gateway.write_config(session.path, {"credentials_json": new.json})
 
 
-def _verify(session: RotationSession, credential: NewCredential, live: _LiveTokens) -> None:
+def _verify(session: RotationSession, credential: Credential, live: _LiveTokens) -> None:
     """Have the engine prove it: its health alone says only that there is a config."""
     with session.step(StepName.VERIFY_NODES) as found:
         health = session.gateway.health(session.path, refresh=True)
@@ -196,8 +197,8 @@ def _verify(session: RotationSession, credential: NewCredential, live: _LiveToke
 
 def _go_back(
     session: RotationSession,
-    new: NewCredential,
-    previous: NewCredential | None,
+    new: Credential,
+    previous: Credential | None,
     live: _LiveTokens,
     cause: Exception,
 ) -> None:
@@ -236,7 +237,7 @@ def _go_back(
     raise RotationAborted(Result.ROLLED_BACK, problems, ExitCode.PARTIAL) from cause
 
 
-def _is_not_live(session: RotationSession, new: NewCredential) -> bool:
+def _is_not_live(session: RotationSession, new: Credential) -> bool:
     """Whether the engine, or a token that it gives, shows another key than the new one."""
     try:
         live = _read_live(session, session.look())
@@ -262,7 +263,7 @@ def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
     return _LiveTokens(roles, failed, key_id, client_id)
 
 
-def _prove_new(session: RotationSession, live: _LiveTokens, new: NewCredential) -> None:
+def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> None:
     """Mint with the candidate for every role, from here; the tokens are thrown away."""
     service = session.deps.token_service
     if service is None:
@@ -284,7 +285,7 @@ def _prove_new(session: RotationSession, live: _LiveTokens, new: NewCredential) 
         found.detail = f"{minted} of {len(proofs)} roles mint with the new credential"
 
 
-def _prove_previous(session: RotationSession, live: _LiveTokens, previous: NewCredential) -> None:
+def _prove_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
     """Hold the way back against what is live, and mint with it for every role that mints."""
     with session.step(StepName.PROVE) as found:
         _compare_previous(session, live, previous)
@@ -310,7 +311,7 @@ def _prove_previous(session: RotationSession, live: _LiveTokens, previous: NewCr
         found.detail = f"the way back, key {previous.key_id}, mints"
 
 
-def _compare_previous(session: RotationSession, live: _LiveTokens, previous: NewCredential) -> None:
+def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
     ids = ((live.key_id, previous.key_id), (live.client_id, previous.client_id))
     for wanted, given in ids:
         if wanted and given != wanted:
@@ -331,7 +332,7 @@ def _compare_previous(session: RotationSession, live: _LiveTokens, previous: New
         )
 
 
-def _verify_live(session: RotationSession, credential: NewCredential, live: _LiveTokens) -> str:
+def _verify_live(session: RotationSession, credential: Credential, live: _LiveTokens) -> str:
     """Have the engine give a token of every role that is to mint, made with this key.
 
     Returns:
@@ -357,7 +358,7 @@ def _verify_live(session: RotationSession, credential: NewCredential, live: _Liv
 def _mint_all(
     session: RotationSession,
     service: TokenService,
-    new: NewCredential,
+    new: Credential,
     roles: Mapping[str, LiveRole],
 ) -> dict[str, RoleProof]:
     account = load_trusted(new.json.reveal())

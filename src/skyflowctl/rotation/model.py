@@ -1,14 +1,12 @@
 """What a rotation is told and what it tells, as frozen values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import ExitCode, Problem
-from skyflowctl.secret import Secret
-from skyflowctl.vault.live import SERVER_FILE
 
 
 class Result(StrEnum):
@@ -58,32 +56,6 @@ class Step:
     ms: float
     ok: bool
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NewCredential:
-    """The credential to come, checked in full.
-
-    Args:
-        client_id: of the service account.
-        key_id: of the key.
-        json: the normalised credential, as the engine's ``credentials_json`` takes it.
-        warnings: what the lint said.
-        server_file: where the engine reads it on the server; ``json`` is empty then.
-    """
-
-    client_id: str
-    key_id: str
-    json: Secret
-    warnings: tuple[Problem, ...] = ()
-    server_file: str = ""
-
-    @property
-    def field(self) -> Mapping[str, Any]:
-        """The one field with which the engine takes it."""
-        if self.server_file:
-            return {SERVER_FILE: self.server_file}
-        return {"credentials_json": self.json}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +144,4 @@ class RotationJob:
     name: str
     path: str
     options: Options = field(default_factory=Options)
-    previous: Callable[[], NewCredential] | None = None
+    previous: Callable[[], Credential] | None = None

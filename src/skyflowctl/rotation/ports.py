@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from skyflowctl.clock import Clock
+from skyflowctl.credentials.model import Credential
 from skyflowctl.rotation.events import RotationListener, ignore
-from skyflowctl.rotation.model import KeyInfo, NewCredential
+from skyflowctl.rotation.model import KeyInfo
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.gateway import Gateway
@@ -22,7 +23,7 @@ class KeyService(Protocol):
     def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
         """Return the keys of a service account."""
 
-    def create_key(self, client_id: str) -> NewCredential:
+    def create_key(self, client_id: str) -> Credential:
         """Have a key made for a service account; its private half is told this once."""
 
     def delete_key(self, client_id: str, key_id: str) -> None:
@@ -32,7 +33,7 @@ class KeyService(Protocol):
 class FromReference(Protocol):
     """The successor stands behind a reference; asked once for each rotation."""
 
-    def __call__(self) -> NewCredential:
+    def __call__(self) -> Credential:
         """Return it, linted in full.
 
         Raises:

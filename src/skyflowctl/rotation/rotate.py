@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import RefusedError, SkyflowctlError
 from skyflowctl.rotation import legacy_engine, messages
 from skyflowctl.rotation.cluster import Cluster
@@ -14,7 +15,7 @@ from skyflowctl.rotation.intent import (
     record_intent,
     undone_on_failure,
 )
-from skyflowctl.rotation.model import MountOutcome, NewCredential, Result, RotationJob, StepName
+from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, StepName
 from skyflowctl.rotation.ports import (
     Dependencies,
     FromReference,
@@ -138,7 +139,7 @@ def _last(session: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
 
 def _created(
     session: RotationSession, attempt: PendingRotation, last: CredentialVersion, keys: KeyService
-) -> NewCredential:
+) -> Credential:
     """Have a key created, with the intent on record before and its id right after."""
     session.check_stop()
     session.begin(attempt.id)
@@ -182,7 +183,7 @@ def _record(session: RotationSession, attempt: PendingRotation, listed: list[str
 
 def _create(
     session: RotationSession, attempt: PendingRotation, keys: KeyService, before: list[str]
-) -> NewCredential:
+) -> Credential:
     """Create a key; after a failure, name what may have been created all the same."""
     try:
         return keys.create_key(attempt.client_id)
@@ -206,7 +207,7 @@ def note(session: RotationSession, nodes: Cluster, config: LiveConfig) -> None:
 
 def lint(
     session: RotationSession, seen: LiveSnapshot, source: FromReference | ServerFile
-) -> NewCredential:
+) -> Credential:
     """Return the new credential, checked in full and against what the mount has had.
 
     Raises:
@@ -236,10 +237,12 @@ def lint(
     return new
 
 
-def _on_server(session: RotationSession, source: ServerFile) -> NewCredential:
+def _on_server(session: RotationSession, source: ServerFile) -> Credential:
     """Have the engine read the file, try it, and say whose key it is."""
     report = session.gateway.verify_config(session.path, {SERVER_FILE: source.path})
-    return NewCredential(report.client_id, report.key_id, Secret(""), server_file=source.path)
+    return Credential(
+        CredentialId(report.client_id, report.key_id), Secret(""), server_file=source.path
+    )
 
 
 def _preview(session: RotationSession, source: KeySource | None) -> Result:

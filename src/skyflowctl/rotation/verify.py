@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import RefusedError
 from skyflowctl.rotation import messages
-from skyflowctl.rotation.model import NewCredential, StepName
+from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.serving import is_inconclusive, live_report
 from skyflowctl.rotation.session import RETRY_PAUSE, RotationSession
 from skyflowctl.vault.errors import RevokedKeyError
@@ -35,7 +36,7 @@ def revoked_and_allowed(
 
 
 def verify_candidate(
-    session: RotationSession, config: LiveConfig, new: NewCredential, *, fresh: bool
+    session: RotationSession, config: LiveConfig, new: Credential, *, fresh: bool
 ) -> frozenset[str]:
     """Have both credentials mint for every role, and refuse one that would lock anyone out.
 
@@ -99,7 +100,7 @@ def compare_role_results(
 
 
 def _tried(
-    session: RotationSession, new: NewCredential, live: Mapping[str, RoleProof], patience: float
+    session: RotationSession, new: Credential, live: Mapping[str, RoleProof], patience: float
 ) -> VerifyReport:
     """Try the candidate; again while it may not be known everywhere yet."""
     clock = session.deps.clock

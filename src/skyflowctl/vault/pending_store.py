@@ -23,7 +23,6 @@ from skyflowctl.private_files import (
     write_private,
 )
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs import keyring
 
 PENDING_FORMAT = "skyflowctl-pending/1"
 SERVICE = "skyflowctl pending requests"
@@ -106,6 +105,22 @@ class PendingStore(Protocol):
         """
 
 
+class Keyring(Protocol):
+    """The OS keyring; ``skyflowctl.credentials.schemes.keyring`` is one."""
+
+    def is_safe(self) -> bool:
+        """Whether it keeps secrets."""
+
+    def stored(self, service: str, username: str) -> Secret | None:
+        """Return an entry, or None."""
+
+    def store(self, service: str, username: str, secret: Secret) -> None:
+        """Write or replace an entry."""
+
+    def forget(self, service: str, username: str) -> None:
+        """Remove an entry."""
+
+
 def decode_entries(text: str) -> list[StoredRequest]:
     """Return the entries of a stored text; an empty text has none.
 
@@ -180,19 +195,21 @@ class KeyringStore:
     Args:
         cluster: its id.
         folder: of the marks; made when it is needed.
+        keyring: where the entries are.
     """
 
     kind: Literal["keyring", "file"] = "keyring"
 
-    def __init__(self, cluster: str, folder: Path) -> None:
+    def __init__(self, cluster: str, folder: Path, keyring: Keyring) -> None:
         self._cluster = cluster
+        self._keyring = keyring
         self._mark = folder / hashlib.sha256(cluster.encode()).hexdigest()[:32]
 
     def load(self) -> list[StoredRequest]:
         """Return the stored requests."""
         if not self._mark.exists():
             return []
-        found = keyring.stored(SERVICE, self._cluster)
+        found = self._keyring.stored(SERVICE, self._cluster)
         try:
             return decode_entries(found.reveal() if found else "")
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -206,7 +223,7 @@ class KeyringStore:
 
     def change(self, change: StoreChange) -> None:
         """Replace the cluster's entry; it is not written over where it cannot be read."""
-        if not keyring.is_safe():
+        if not self._keyring.is_safe():
             raise RefusedError(
                 "this machine has no OS keyring",
                 why="none is installed, or it cannot store secrets",
@@ -221,9 +238,9 @@ class KeyringStore:
             # If the keyring fails, the mark stays, and the next command looks again.
             kept = change(self.load())
             if kept:
-                keyring.store(SERVICE, self._cluster, Secret(encode_entries(kept)))
+                self._keyring.store(SERVICE, self._cluster, Secret(encode_entries(kept)))
             else:
-                keyring.forget(SERVICE, self._cluster)
+                self._keyring.forget(SERVICE, self._cluster)
                 self._mark.unlink(missing_ok=True)
 
 

@@ -29,7 +29,7 @@ def validate(
     is a warning."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.token_hosts import token_hosts
+        from skyflowctl.credentials.token_hosts import token_hosts
         from skyflowctl.operations.validate import validate as check
 
         found = check(

@@ -8,10 +8,9 @@ from skyflowctl.cli.context.dev_stack import credential_source
 from skyflowctl.cli.runner import CommandRun
 
 if TYPE_CHECKING:
-    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.credentials.model import CredentialSource
+    from skyflowctl.credentials.sources import ManifestSource, ReferencedCredential
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.credentials import ManifestCredentials
-    from skyflowctl.operations.successors import ReferencedCredential
     from skyflowctl.vault.gateway import Gateway
 
 
@@ -30,28 +29,28 @@ def credentials_for(
         RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
-    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.credentials.sources import ManifestSource
 
     own = manifest_credentials(manifest, run, allow_hosts)
     source = credential_source(gateway, manifest, own)
-    if not isinstance(source, ManifestCredentials):
+    if not isinstance(source, ManifestSource):
         run.notice("the dev stack: generated credentials stand in for the manifest's")
     return source
 
 
 def manifest_credentials(
     manifest: "Manifest", run: CommandRun, allow_hosts: Sequence[str] | None = None
-) -> "ManifestCredentials":
+) -> "ManifestSource":
     """Return the manifest's own references as the source of credentials.
 
     Raises:
         UsageError: a token service is not named as ``HOST:PORT``.
     """
-    from skyflowctl.operations.credentials import ManifestCredentials
-    from skyflowctl.operations.token_hosts import token_hosts
+    from skyflowctl.credentials.sources import ManifestSource
+    from skyflowctl.credentials.token_hosts import token_hosts
 
     hosts = token_hosts(allow_hosts, os.environ)
-    return ManifestCredentials(manifest, allowed_hosts=hosts, clock=run.clock)
+    return ManifestSource(manifest, allowed_hosts=hosts, clock=run.clock)
 
 
 def referenced_credential(
@@ -68,9 +67,10 @@ def referenced_credential(
     Raises:
         UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
     """
-    from skyflowctl.operations.cli_references import parse_reference
-    from skyflowctl.operations.successors import CredentialLinter, ReferencedCredential
-    from skyflowctl.operations.token_hosts import token_hosts
+    from skyflowctl.credentials.lint import CredentialLinter
+    from skyflowctl.credentials.references import parse_reference
+    from skyflowctl.credentials.sources import ReferencedCredential
+    from skyflowctl.credentials.token_hosts import token_hosts
 
     linting = CredentialLinter(token_hosts(allow_hosts, os.environ), run.clock)
     return ReferencedCredential(parse_reference(text, flag), subject, linting)

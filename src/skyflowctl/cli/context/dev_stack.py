@@ -10,11 +10,10 @@ from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import TargetOptions
+    from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
     from skyflowctl.devstack.layout import DevLayout
-    from skyflowctl.executor.ports import Credential, CredentialSource
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.dev_stack import DevUp
-    from skyflowctl.planner.identity import CredentialIdentity
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
@@ -120,13 +119,13 @@ class NoCredentials:
     """References that are never followed, because the server that is named is the dev
     stack; a ``CredentialSource`` whose every mount needs a throw-away key."""
 
-    def identify(self, mount: str, live: "CredentialIdentity | None") -> "CredentialIdentity":  # noqa: ARG002 - the port's signature
+    def identify(self, mount: str, live: "CredentialId | None") -> "CredentialId":  # noqa: ARG002 - the port's signature
         """Raise UnresolvedReference."""
-        return self.resolve(mount).identity
+        return self.resolve(mount).id
 
     def resolve(self, mount: str) -> "Credential":
         """Raise UnresolvedReference."""
-        from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+        from skyflowctl.credentials.errors import UnresolvedReferenceError
 
         raise UnresolvedReferenceError(
             f"the credential of {mount} is not resolved",

@@ -139,10 +139,11 @@ def _approving_transport(
 
 
 def _store_maker(file: str | None) -> "Callable[[str], PendingStore]":
+    from skyflowctl.credentials.schemes import keyring
     from skyflowctl.vault.pending_store import FileStore, KeyringStore
 
     if file is None:
-        return lambda cluster: KeyringStore(cluster, state_folder() / "pending")
+        return lambda cluster: KeyringStore(cluster, state_folder() / "pending", keyring)
     if file in {"", "-"}:
         raise UsageError(
             "--pending needs the path of a file",

@@ -11,8 +11,8 @@ from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.cli.runner import CommandRun
 
 if TYPE_CHECKING:
+    from skyflowctl.credentials.model import CredentialSource
     from skyflowctl.devstack.layout import DevLayout
-    from skyflowctl.executor.ports import CredentialSource
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.key_provider import KeyProvider
@@ -66,9 +66,9 @@ def open_key_provider(
         RefusedError: it is a dev stack that is not known here.
         UsageError: a token service is not named as ``HOST:PORT``.
     """
+    from skyflowctl.credentials.lint import CredentialLinter
+    from skyflowctl.credentials.token_hosts import token_hosts
     from skyflowctl.operations.key_provider import key_provider
-    from skyflowctl.operations.successors import CredentialLinter
-    from skyflowctl.operations.token_hosts import token_hosts
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway)
@@ -109,7 +109,7 @@ def replacer_for(
         unverified_nodes: go on though there are nodes that nobody named.
     """
 
-    from skyflowctl.operations.credentials import ManifestCredentials
+    from skyflowctl.credentials.sources import ManifestSource
     from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
     from skyflowctl.operations.token_service import TokenServiceOnDemand
     from skyflowctl.rotation.events import Notice
@@ -119,7 +119,7 @@ def replacer_for(
             say(f"{event.mount}: {event.text}")
 
     def dependencies(recorded: "Gateway") -> "Dependencies":
-        hosts = source.allowed_hosts if isinstance(source, ManifestCredentials) else ()
+        hosts = source.allowed_hosts if isinstance(source, ManifestSource) else ()
         made = rotation_dependencies(gateway, run, stop, tell, frozenset(hosts))
         return replace(made, gateway=recorded, token_service=TokenServiceOnDemand())
 

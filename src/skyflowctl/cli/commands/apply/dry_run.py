@@ -22,7 +22,7 @@ _NOT_PROVABLE = (
 
 if TYPE_CHECKING:
     from skyflowctl.cli.commands.apply.command import ApplyRequest
-    from skyflowctl.executor.ports import CredentialSource
+    from skyflowctl.credentials.model import CredentialSource
     from skyflowctl.operations.dry_run import DryRunResult
     from skyflowctl.vault.gateway import Gateway
 
@@ -72,8 +72,8 @@ def _verified(
     """Return the result with what the token service says of each role."""
     from skyflowctl.cli.context.dev_stack import dev_layout
     from skyflowctl.cli.context.rotation import dev_token_hosts
+    from skyflowctl.credentials.token_hosts import token_hosts
     from skyflowctl.operations.dry_run_verify import verify_declared
-    from skyflowctl.operations.token_hosts import token_hosts
     from skyflowctl.operations.token_service import TokenServiceOnDemand
 
     hosts = token_hosts(request.allow_hosts, os.environ)

@@ -25,8 +25,8 @@ from skyflowctl.errors import ExitCode, Problem, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from skyflowctl.credentials.model import Credential
     from skyflowctl.operations.config_write import ConfigPatch
-    from skyflowctl.rotation.model import NewCredential
 
 _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 
@@ -219,7 +219,7 @@ def _tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | No
 
 def _first_credential(
     text: str | None, allow_hosts: "Sequence[str] | None", run: CommandRun
-) -> "Callable[[], NewCredential] | None":
+) -> "Callable[[], Credential] | None":
     if text is None:
         return None
     return credential_sources.referenced_credential(text, "--credentials", run, allow_hosts)

@@ -78,7 +78,7 @@ def operator_request(operator: OperatorOptions) -> "RotateRequest":
 
 
 def _reference(text: str | None, flag: str) -> "Reference | None":
-    from skyflowctl.operations.cli_references import parse_reference
+    from skyflowctl.credentials.references import parse_reference
 
     return None if text is None else parse_reference(text, flag)
 

@@ -15,15 +15,15 @@ from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependen
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.runner import CommandRun
+from skyflowctl.credentials.references import as_word
+from skyflowctl.credentials.resolve import resolve_reference
+from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.operations import rotation as operation
-from skyflowctl.operations.cli_references import as_word
 from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate_request import RotateRequest, Verb
-from skyflowctl.operations.successors import resolve_successor
 from skyflowctl.operations.targets import discover_mounts
-from skyflowctl.operations.token_hosts import token_hosts
 from skyflowctl.rotation.batch import exit_code
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
@@ -93,7 +93,7 @@ class RotateCommand:
             (request.operator_token, "the operator token"),
         ):
             if reference is not None:
-                resolve_successor(reference, name)
+                resolve_reference(reference, name)
 
     def _left_out(self, target: RotationTarget) -> bool:
         return target.known is not None or (self.request.only_due and not target.due)

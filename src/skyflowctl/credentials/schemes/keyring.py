@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.credentials.errors import UnresolvedReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ import os
 import stat
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.credentials.errors import UnresolvedReferenceError
 
 SECRET_MAX_BYTES = 64 * 1024
 

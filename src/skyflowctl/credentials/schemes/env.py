@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from skyflowctl.secret import Secret
-from skyflowctl.secretrefs.unresolved import UnresolvedReferenceError
+from skyflowctl.credentials.errors import UnresolvedReferenceError
 
 
 def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:

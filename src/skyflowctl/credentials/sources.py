@@ -1,0 +1,120 @@
+"""Credentials behind references: a manifest's, mount by mount, and a single one."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.lint import CredentialLinter, credential_id, unchecked_id
+from skyflowctl.credentials.model import Credential, CredentialId
+from skyflowctl.credentials.resolve import position, resolve_reference
+from skyflowctl.errors import Where
+from skyflowctl.manifest.model import Manifest, Mount, Reference
+from skyflowctl.secret import Secret
+from skyflowctl.skyflow.service_account import ServiceAccount
+from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+
+
+class ManifestSource:
+    """Follows the manifest's own references, anew at each call; keeps nothing.
+
+    The ``CredentialSource`` of every server but the dev stack's.
+
+    Args:
+        manifest: whose references are followed.
+        allowed_hosts: ``host:port`` of the token services that a credential may name; kept
+            as an attribute of that name.
+        clock: against which a key's validity is judged.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
+        clock: Clock | None = None,
+    ) -> None:
+        self._mounts = {mount.name: mount for mount in manifest.mounts}
+        self.allowed_hosts = allowed_hosts
+        self._linter = CredentialLinter(allowed_hosts, clock or SystemClock())
+
+    def identify(self, mount: str, live: CredentialId | None) -> CredentialId:
+        """Return which credential a mount should have; see ``CredentialSource``.
+
+        The full check costs 40 ms of CPU for the key alone, so the credential that is
+        live already, which the engine checked when it took it, is only read.
+        """
+        declared = self._mounts[mount]
+        text = _text(declared)
+        found = unchecked_id(text)
+        if found is not None and found == live:
+            return found
+        return credential_id(self._parse(declared, text))
+
+    def resolve(self, mount: str) -> Credential:
+        """Return a mount's credential, checked in full and normalised."""
+        account = self.account(mount)
+        return Credential(credential_id(account), account.to_json())
+
+    def prepare_apply(self) -> None:
+        """Do nothing: Skyflow has these keys already."""
+
+    def account(self, mount: str) -> ServiceAccount:
+        """Return a mount's credential as a service account.
+
+        Raises:
+            UnresolvedReferenceError: there is none, or it cannot be read here.
+            InvalidInputError: it was read, and is no valid credential.
+        """
+        declared = self._mounts[mount]
+        return self._parse(declared, _text(declared))
+
+    def _parse(self, mount: Mount, text: Secret) -> ServiceAccount:
+        account, _ = self._linter.account(text, _subject(mount), _place(mount))
+        return account
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencedCredential:
+    """The credential behind a reference, followed at each call.
+
+    Args:
+        reference: where it is found.
+        subject: what it is to the reader, such as ``the credential of order``.
+        linter: checks it.
+    """
+
+    reference: Reference
+    subject: str
+    linter: CredentialLinter
+
+    def __call__(self) -> Credential:
+        """Return it, checked in full.
+
+        Raises:
+            UnresolvedReferenceError: the reference leads to no secret.
+            InvalidInputError: it was read, and is no valid credential.
+        """
+        text = resolve_reference(self.reference, self.subject)
+        return self.linter.check(text, self.subject, position(self.reference))
+
+
+def _text(mount: Mount) -> Secret:
+    """Return what a mount's reference leads to."""
+    if mount.credentials is None:
+        raise UnresolvedReferenceError(
+            f"the manifest names no credential for {mount.name}",
+            why="what needs one cannot be done for this mount",
+            fix=f"add `credentials:` to {mount.name}",
+            code="no-credential",
+            where=mount.where,
+        )
+    return resolve_reference(mount.credentials, _subject(mount))
+
+
+def _subject(mount: Mount) -> str:
+    return f"the credential of {mount.name}"
+
+
+def _place(mount: Mount) -> Where:
+    return mount.credentials.where if mount.credentials else mount.where

@@ -1,1 +1,0 @@
-"""References to secrets, one file per scheme."""
