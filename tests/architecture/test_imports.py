@@ -24,7 +24,7 @@ LATE = {
     "cli/main.py": "static pages are printed before anything else is loaded",
     "cli/streams.py": "main.py loads it for static pages",
     "operations/credentials.py": "a plan that follows no reference loads no resolver",
-    "operations/rotation.py": "one of four verbs is carried out",
+    "operations/rotate.py": "one of four verbs is carried out",
     "operations/token_service.py": "only what mints loads h11",
     "plugin/__main__.py": "a plugin process starts within the server's time limit",
     "plugin/launcher.py": "the launcher checks the installation first",

@@ -147,11 +147,11 @@ def _cut_off(
     from skyflowctl.cli.commands.rotate.request import operator_request
     from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependencies
     from skyflowctl.executor.stop import Stop
-    from skyflowctl.operations import revocation
+    from skyflowctl.operations import revoke as operation
 
     assert chosen.mounts  # one was named
     named = chosen.mounts[0]
-    revocation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
+    operation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
     target = _look(gateway, named)
     request = operator_request(said.operator)
     provider = open_key_provider(gateway, chosen.manifest, request, run, None)
@@ -159,16 +159,16 @@ def _cut_off(
     steps = Steps(run.terminal, [named.name])
     # No signal stops it in order: whatever instant it is killed at, run again it finishes.
     deps = rotation_dependencies(gateway, run, Stop(), steps, provider.token_hosts)
-    outcome = revocation.revoke(
+    outcome = operation.revoke(
         target, provider, deps, reason=said.reason, delete_keys=said.delete_keys
     )
     host = "-" if provider.dev else said.operator.management_host or ""
-    more = revocation.command_for_keys(target, chosen.manifest, said.reason, host)
+    more = operation.command_for_keys(target, chosen.manifest, said.reason, host)
     return _result(outcome, more)
 
 
 def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":
-    from skyflowctl.operations.rotation import read_live_mounts
+    from skyflowctl.operations.rotate import read_live_mounts
 
     (target,) = read_live_mounts(gateway, [named], 1)
     if target.problem:
