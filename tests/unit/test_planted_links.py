@@ -307,15 +307,15 @@ def test_a_socket_folder_of_another_user_is_refused_and_left_alone(short_of_room
 
 def test_a_link_in_the_state_folder_is_no_note_and_is_not_followed(tmp_path, target):
     folder = tmp_path / "skyflowctl" / "rotations"
-    journal = OwnerFile(folder, "cluster")
-    journal.begin("skyflow/order", "run-1")
+    owners = OwnerFile(folder, "cluster")
+    owners.begin("skyflow/order", "run-1")
     (note,) = folder.iterdir()
     note.rename(tmp_path / "real")
     note.symlink_to(tmp_path / "real")
-    assert journal.owner_alive("skyflow/order", "run-1") is None
-    journal.begin("skyflow/order", "run-2")
+    assert owners.owner_alive("skyflow/order", "run-1") is None
+    owners.begin("skyflow/order", "run-2")
     assert not note.is_symlink()
-    assert journal.owner_alive("skyflow/order", "run-2") is True
+    assert owners.owner_alive("skyflow/order", "run-2") is True
 
 
 @pytest.mark.parametrize("which", ["skyflowctl", "skyflowctl/rotations"])
@@ -325,19 +325,19 @@ def test_a_linked_state_folder_is_left_alone(tmp_path, which):
     link = tmp_path / which
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(elsewhere)
-    journal = OwnerFile(tmp_path / "skyflowctl" / "rotations", "cluster")
-    journal.begin("skyflow/order", "run-1")
-    assert journal.owner_alive("skyflow/order", "run-1") is None
+    owners = OwnerFile(tmp_path / "skyflowctl" / "rotations", "cluster")
+    owners.begin("skyflow/order", "run-1")
+    assert owners.owner_alive("skyflow/order", "run-1") is None
     assert [path.name for path in elsewhere.rglob("*")] == ["rotations"]
 
 
 @as_root
 def test_a_state_folder_of_another_user_is_refused(tmp_path):
     folder = tmp_path / "skyflowctl" / "rotations"
-    journal = OwnerFile(folder, "cluster")
-    journal.begin("skyflow/order", "run-1")
+    owners = OwnerFile(folder, "cluster")
+    owners.begin("skyflow/order", "run-1")
     os.chown(folder, NOBODY, NOBODY)
-    assert journal.owner_alive("skyflow/order", "run-1") is None
+    assert owners.owner_alive("skyflow/order", "run-1") is None
     assert not is_private_folder(folder)
     with pytest.raises(OSError, match="another user"):
         make_private_folder(folder)

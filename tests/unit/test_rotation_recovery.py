@@ -19,7 +19,7 @@ def test_an_open_intent_of_a_living_process_is_left_alone():
     with rig() as made:
         made.gateway.write_config(PATH, {"rotation_id": "other"})
         before = made.config()
-        outcome = made.rotate(made.generated(), made.dependencies(journal=Alive()))
+        outcome = made.rotate(made.generated(), made.dependencies(owners=Alive()))
         assert outcome.problems[0].code == "another-rotation"
         assert outcome.exit_code is ExitCode.REFUSED
         assert made.config() == before
@@ -41,7 +41,7 @@ def test_that_of_a_dead_or_silent_one_is_taken_over(alive):
     with rig() as made:
         made.gateway.write_config(PATH, {"rotation_id": "other"})
         started = made.clock.monotonic()
-        outcome = made.rotate(made.generated(), made.dependencies(journal=Journal()))
+        outcome = made.rotate(made.generated(), made.dependencies(owners=Journal()))
         assert outcome.result is Result.ROTATED
         waited = made.clock.monotonic() - started
         assert waited == (0 if alive is False else 10)

@@ -264,12 +264,12 @@ def _planned(
 def _replacer() -> RotatingReplacer:
     """Return what replaces credentials on the stage, where nobody else is at work."""
 
-    def world(stage: Gateway) -> Dependencies:
+    def dependencies(stage: Gateway) -> Dependencies:
         return Dependencies(
             gateway=stage, connect=None, clock=SystemClock(), run_id="dry-run", sleep=time.sleep
         )
 
-    return RotatingReplacer(world, replace(DECLARED, stale_after=timedelta()))
+    return RotatingReplacer(dependencies, replace(DECLARED, stale_after=timedelta()))
 
 
 def _with_stand_ins(made: Plan, cast: SandboxCredentials) -> Plan:

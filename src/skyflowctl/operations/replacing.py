@@ -41,11 +41,11 @@ class RotatingReplacer:
     """Proves a credential before and after it is written, on every node; a ``Replacer``.
 
     Args:
-        make_world: returns what a rotation needs from outside, around this gateway.
+        make_dependencies: returns what a rotation needs from outside, around this gateway.
         options: how to rotate.
     """
 
-    make_world: Callable[[Gateway], Dependencies]
+    make_dependencies: Callable[[Gateway], Dependencies]
     options: Options = field(default=DECLARED)
 
     def replace(
@@ -60,12 +60,15 @@ class RotatingReplacer:
         """Rotate to the credential; see ``Replacer``."""
         allowed = frozenset({credential.key_id}) if allow_revoked else frozenset()
         job = RotationJob(mount, path, replace(self.options, allow_revoked=allowed))
-        outcome = rotate_mount(job, lambda: credential, self.make_world(gateway))
+        outcome = rotate_mount(job, lambda: credential, self.make_dependencies(gateway))
         said = _said(outcome)
         if outcome.to_key == credential.key_id:
             return said
         # It finished a rotation to another key, which was open before this one.
-        return (*said, *_said(rotate_mount(job, lambda: credential, self.make_world(gateway))))
+        return (
+            *said,
+            *_said(rotate_mount(job, lambda: credential, self.make_dependencies(gateway))),
+        )
 
     def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
         """Prove the live credential and commit its rotation; see ``Replacer``."""
@@ -73,7 +76,7 @@ class RotatingReplacer:
         if rotation is None or rotation.state != "open":
             return ()  # somebody has finished it since the plan was made
         job = RotationJob(mount, path, self.options)
-        return _said(rotate_mount(job, None, self.make_world(gateway)))
+        return _said(rotate_mount(job, None, self.make_dependencies(gateway)))
 
 
 def _said(outcome: MountOutcome) -> tuple[Problem, ...]:

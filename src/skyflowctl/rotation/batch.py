@@ -34,7 +34,7 @@ def rotate_many(
         try:
             return tuple(future.result() for future in futures)
         finally:
-            # An interruption that nobody turned into a request to stop: what writes is
+            # An interruption without a request to stop: what writes is
             # waited for all the same, and what has not begun does not begin.
             for future in futures:
                 future.cancel()

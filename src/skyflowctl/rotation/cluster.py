@@ -1,7 +1,7 @@
 """Every node of the cluster, asked itself: which credential is live there, and does it mint?
 
 A write is not seen everywhere at once, and each node's engine has a memory of its own, so
-what the leader says proves nothing for the others. A node that nobody can reach and that
+what the leader says proves nothing for the others. A node that cannot be reached and that
 the cluster no longer lists cannot mint either (a killed one is listed for another 11 to 15
 seconds, measured on OpenBao 2.7.2); one that is listed, or takes connections and is silent,
 may come back and mint with what it knew.
@@ -83,7 +83,7 @@ def open_nodes(
         timeout: for a node that does not answer as it should.
 
     Raises:
-        RefusedError: nodes that nobody named, that do not answer, or a list of nodes that this
+        RefusedError: nodes that were not named, that do not answer, or a list of nodes that this
             login may not read.
         VaultError: the server cannot be asked.
     """
@@ -242,7 +242,7 @@ class Cluster:
     def _is_gone(self, client: NodeClient) -> bool:
         """Whether the cluster has given a node up that cannot be reached.
 
-        Its leader is asked; while there is none, nobody is given up.
+        Asks the leader; while there is none, no node is given up.
         """
         if not client.own:
             return False

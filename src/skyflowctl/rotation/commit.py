@@ -24,7 +24,7 @@ def verify_and_commit(
     """Prove, watch and commit a written rotation; what fails is rolled back.
 
     Raises:
-        RotationAborted: it was rolled back, or could not be; everything is told in it.
+        RotationAborted: it was rolled back, or could not be; it holds every problem.
     """
     session.heartbeat.keep(
         lambda: renew(
@@ -150,7 +150,7 @@ def _committed_already(
     """Return the rotation as it is if it is committed after all.
 
     Raises:
-        RotationAborted: somebody else's write or rollback stands, and is not touched.
+        RotationAborted: another writer's credential is live, and is left alone.
         VaultError: ``error``: what is written still is not committed.
     """
     live = session.look()

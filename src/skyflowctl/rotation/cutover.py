@@ -89,8 +89,8 @@ def cut_over(
     """Make the new credential live; ``broken`` are the roles that none can mint.
 
     Raises:
-        RefusedError: the engine did not take it, or somebody else was first.
-        RotationAborted: nobody can tell whether it was written; the rotation is left open.
+        RefusedError: the engine refused it, or another writer was first.
+        RotationAborted: it is unknown whether it was written; the rotation stays open.
         SkyflowctlError: it is surely not written.
     """
     session.check_stop()
@@ -163,7 +163,7 @@ def _looked(session: RotationSession, attempt: PendingRotation, sure: bool) -> L
     """Return what is live once no request that is still under way can change it.
 
     One may be: a write without an answer. The intent, written with the same check-and-set,
-    makes it lose; if the intent loses, the write or somebody else's was first.
+    makes it lose; if the intent loses, that write or another writer's was first.
     """
     if not sure:
         try:

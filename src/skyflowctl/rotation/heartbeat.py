@@ -1,6 +1,6 @@
 """A sign of life in the engine, from a run that holds an open rotation while it waits.
 
-Other machines judge by the age of the config's last write whether somebody is at a rotation
+Other machines judge by the age of the config's last write whether a rotation is in progress
 (:mod:`skyflowctl.rotation.recovery`). So this run writes its intent again now and then, from
 within its own waiting: a run that hangs gives no sign, as it should.
 """
@@ -37,7 +37,7 @@ class Heartbeat:
         """Renew in this way from now on; the rotation was written a moment ago.
 
         Args:
-            renew: raises a ``VaultError`` when nobody answered, which is passed over, and
+            renew: raises a ``VaultError`` when there is no answer, which is ignored, and
                 any other error when the rotation is this run's no more.
         """
         self._renew, self._lost, self._last = renew, None, self._clock.monotonic()
@@ -90,7 +90,7 @@ class Heartbeat:
                 self._last = self._clock.monotonic()
                 self._renew()
         except VaultError:
-            # Nobody answered. Check-and-set keeps two runs apart also without a sign of life.
+            # There was no answer. Check-and-set keeps two runs apart also without a sign of life.
             return
         except Exception as error:
             self._lost = error

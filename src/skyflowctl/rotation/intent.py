@@ -82,7 +82,7 @@ def renew(
     """Write the intent once more, for whoever wonders whether this run lives.
 
     Another version is no loss as long as this rotation is open and the same key live: then
-    somebody edited another field, or the answer to the last renewal was lost.
+    another field was edited, or the answer to the last renewal was lost.
 
     Args:
         session: the mount's.
@@ -91,7 +91,7 @@ def renew(
         taken: the error to raise when the rotation is this run's no more.
 
     Raises:
-        VaultError: nobody answered.
+        VaultError: there is no answer.
     """
     cause = None
     try:

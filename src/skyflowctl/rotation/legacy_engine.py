@@ -206,7 +206,7 @@ def _go_back(
 
     Raises:
         RefusedError: the engine refused the new one, and the old one was never replaced.
-        RotationAborted: what is live now is told in it.
+        RotationAborted: always; it says what is live.
     """
     if isinstance(cause, _NOES) and _is_not_live(session, new):
         raise messages.not_taken(session.path, cause) from cause

@@ -67,9 +67,9 @@ class Options:
         canaries: roles of which a token is read through ``creds``, after the write.
         allow_different_account: take a credential of another service account.
         no_rollback: take an engine that has no way back.
-        unverified_nodes: go on though there are nodes that nobody named.
+        unverified_nodes: go on although some nodes are not named.
         allow_revoked: key ids that may be live again although a cut-off revoked them.
-        stale_after: an open rotation that nobody has gone on with for so long is dead.
+        stale_after: an open rotation without a renewal for so long is taken over.
         poll: how long servers without the index headers are polled for the new key.
         retire_old: wait for the end of the old tokens, then retire the old key.
         retire_margin: how long the old key outlives its last token.

@@ -33,7 +33,7 @@ _LAGS = 10
 """After so many a node is asked what it holds, whatever it says of its index: about 6 s.
 
 Seen on OpenBao 2.7.2: a restarted standby that served the newest data went on answering 429
-to the newest index for minutes, in a cluster where nobody wrote.
+to the newest index for minutes, in a cluster without writes.
 """
 
 
@@ -122,7 +122,7 @@ class Expectation:
         path: of the mount.
         key_id: the key.
         roles_may_fail: roles that no credential could mint before.
-        index: how new the answer must be; empty: nobody can tell.
+        index: how new the answer must be; empty: not known.
         version: asks the leader for the config's version, which an answer without an
             index must be as new as.
     """

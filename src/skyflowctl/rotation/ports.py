@@ -24,7 +24,7 @@ class KeyService(Protocol):
         """Return the keys of a service account."""
 
     def create_key(self, client_id: str) -> Credential:
-        """Have a key made for a service account; its private half is told this once."""
+        """Have a key made for a service account; its private half is returned only here."""
 
     def delete_key(self, client_id: str, key_id: str) -> None:
         """Delete a key; one that is deleted already is no error."""
@@ -91,9 +91,9 @@ class Dependencies:
             (a server within this process).
         clock: the time.
         run_id: this command's, found in the audit log; a new rotation is named after it.
-        operator: how to delete keys at Skyflow; None: nobody named an operator token.
-        journal: notes on this machine which rotation this process is at.
-        listener: told of every step.
+        operator: how to delete keys at Skyflow; None: no operator token is named.
+        owners: notes on this machine which rotation this process is at.
+        listener: gets every step.
         stopping: asked between steps; True: begin nothing new.
         sleep: waits so many seconds.
         token_service: mints from this machine where an engine cannot try a candidate;
@@ -107,7 +107,7 @@ class Dependencies:
     run_id: str
     sleep: Callable[[float], None]
     operator: KeyService | None = None
-    journal: OwnerRecord | None = None
+    owners: OwnerRecord | None = None
     listener: RotationListener = ignore
     stopping: Callable[[], bool] = never_stop
     token_service: TokenService | None = None

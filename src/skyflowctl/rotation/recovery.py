@@ -59,14 +59,14 @@ class LiveSnapshot:
 
 
 def take_snapshot(session: RotationSession, *, claim: bool = True) -> LiveSnapshot:
-    """Read what the engine knows, and see that nobody else is at a rotation of the mount.
+    """Read what the engine knows, and check that no other run is rotating the mount.
 
     Args:
         session: the mount's.
-        claim: False: only look, an open rotation may be somebody's.
+        claim: False: only look; an open rotation may belong to another run.
 
     Raises:
-        RefusedError: somebody is at it.
+        RefusedError: another run is rotating it.
         VaultError: it cannot be read, or no engine of ours is there.
     """
     with session.step(StepName.RESUME) as found:
@@ -93,8 +93,8 @@ def _summary(seen: LiveSnapshot) -> str:
 
 def _take_over(session: RotationSession, config: LiveConfig) -> LiveConfig:
     """Return the config once whoever opened its rotation is dead, or silent for long."""
-    rotation, journal = config.rotation, session.deps.journal
-    alive = journal.owner_alive(session.path, rotation.id) if journal and rotation else None
+    rotation, owners = config.rotation, session.deps.owners
+    alive = owners.owner_alive(session.path, rotation.id) if owners and rotation else None
     if alive and rotation:
         raise messages.at_work(session.path, rotation)
     if alive is None:

@@ -25,8 +25,8 @@ def restore_previous(
     """Make the credential live again that this rotation replaced, and end the run.
 
     Raises:
-        RotationAborted: always: rolled back; or left open, because nobody answers or nothing is
-            kept; or refused, because somebody else's later write stands.
+        RotationAborted: always: rolled back; or left open, because there is no answer or nothing is
+            kept; or refused, because another writer's credential is live.
     """
     problems = messages.problems_of(session.path, cause)
     _roll_back(session, written, problems)
@@ -66,7 +66,7 @@ def _roll_back(session: RotationSession, written: CutOver, problems: tuple[Probl
                 lambda: session.gateway.rollback_config(
                     session.path,
                     cas_credential_version=written.credential_version,
-                    # It was live a moment ago: somebody had allowed it, if it was revoked once.
+                    # It was live a moment ago: if it was revoked once, it had been allowed since.
                     allow_revoked_key=written.from_key,
                 ),
                 "the rollback",
@@ -88,7 +88,7 @@ def _not_restored(
     """Return the end of a run whose rollback did not happen."""
     try:
         live = session.look() if isinstance(error, ConflictError) else None
-    except Exception:  # noqa: BLE001 - then nobody knows what is live
+    except Exception:  # noqa: BLE001 - then what is live is unknown
         live = None
     if live is not None and live.credential_version != written.credential_version:
         return end_superseded(session, written, live, ExitCode.REFUSED, problems)

@@ -1,6 +1,6 @@
 """The end of old keys: at Skyflow, and of the copies that the engine keeps as the way back.
 
-The kept copies go first. From then on nobody can roll back to the old key, so that what is
+The kept copies go first. From then on no rollback to the old key is possible, so that what is
 seen live afterwards stays live while Skyflow deletes the key; the other order would leave a
 moment in which a rollback makes a dying key live. A run that was killed in between is
 finished by the next one: Skyflow still lists the key.

@@ -127,8 +127,8 @@ def retirable_keys(config: LiveConfig, history: _History) -> tuple[OldKey, ...]:
     """Return the keys that ``rotate --retire`` ends: those live before the last commit.
 
     Whether Skyflow still has them is not known here. The one that the last rotation replaced
-    is the first. None where no rotation is over, or where it replaced nothing: then nobody
-    knows until when tokens of the keys before live.
+    is the first. None where no rotation is over, or where it replaced nothing: then it is not
+    known until when tokens of the keys before live.
     """
     rotation = config.rotation
     if rotation is None or not _is_over(config, rotation) or not rotation.from_key:

@@ -171,7 +171,7 @@ def _finish(
         now = LiveSnapshot(live, seen.history, account=seen.config.client_id)
         live = clean_up_reference(session, now, operator)
     known = live.rotation
-    # The record of a key that is still at Skyflow is for whoever has an operator token.
+    # The record of a key that is still at Skyflow serves a later run with an operator token.
     if known is not None and is_open(known) and not (known.to_key and known.keys):
         close(session, live)
 

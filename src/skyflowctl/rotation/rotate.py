@@ -47,7 +47,7 @@ def rotate_mount(job: RotationJob, source: KeySource | None, deps: Dependencies)
 
     Args:
         job: which mount, and how.
-        source: where the new credential comes from; None: nobody said.
+        source: where the new credential comes from; None: it is not named.
         deps: everything outside.
 
     Returns:

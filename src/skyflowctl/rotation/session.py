@@ -186,14 +186,14 @@ class RotationSession:
     def begin(self, rotation_id: str) -> None:
         """Record on this machine that this process owns the rotation."""
         self.begun = True
-        if self.deps.journal is not None:
-            self.deps.journal.begin(self.path, rotation_id)
+        if self.deps.owners is not None:
+            self.deps.owners.begin(self.path, rotation_id)
             self._recorded = True
 
     def end(self) -> None:
         """Remove that record."""
-        if self.deps.journal is not None and self._recorded:
-            self.deps.journal.end(self.path)
+        if self.deps.owners is not None and self._recorded:
+            self.deps.owners.end(self.path)
 
     def outcome(
         self,

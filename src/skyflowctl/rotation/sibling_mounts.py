@@ -48,7 +48,7 @@ def paths_beside(gateway: Gateway, path: str) -> tuple[str, ...]:
     """Return the other mounts of the same type as this one.
 
     Raises:
-        VaultError: this login may not list the mounts, or nobody answers.
+        VaultError: this login may not list the mounts, or there is no answer.
     """
     mounts = gateway.list_mounts()
     mine = mounts.get(path)

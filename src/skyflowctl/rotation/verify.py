@@ -77,7 +77,7 @@ def compare_role_results(
 ) -> frozenset[str]:
     """Accept a candidate that mints all that the live credential mints; return what none can.
 
-    A role that neither can mint is a warning. Where nobody knows what the live one can,
+    A role that neither can mint is a warning. Where it is unknown what the live one can,
     because it got no clear answer, a failure of the new one refuses.
 
     Raises:

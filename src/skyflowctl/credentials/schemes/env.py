@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping
 
-from skyflowctl.secret import Secret
 from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.secret import Secret
 
 
 def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:

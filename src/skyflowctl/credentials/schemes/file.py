@@ -3,8 +3,8 @@
 import os
 import stat
 
-from skyflowctl.secret import Secret
 from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.secret import Secret
 
 SECRET_MAX_BYTES = 64 * 1024
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from skyflowctl.secret import Secret
 from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ def keys_of(
         before: the config as this run found it; one that was cut off already counts the
             last key of its history as the live one, because it was.
         past: the history as this run found it; it still tells what was kept.
-        later: the history after the cut-off, with what somebody wrote in between.
+        later: the history after the cut-off, with what was written in between.
     """
     # A write between the look and the cut-off was live too, and no earlier look knows it.
     entries = {**later, **past}
@@ -69,7 +69,7 @@ class KeySweep:
     """Looks the keys up at Skyflow, and deletes them there if it is told to.
 
     Args:
-        operator: None: nobody named an operator token.
+        operator: None: no operator token is named.
         siblings: the other mounts; a key that is live on one of them is left.
         delete: delete what Skyflow still lists.
     """

@@ -1,7 +1,7 @@
 """Break-glass: a mount loses every credential at once, and what that reached is proved.
 
 The cut-off comes first and waits for nothing that may be broken: not for the token service,
-not for a sealed standby, not for a node that nobody named. What is looked at before it has a
+not for a sealed standby, not for a node that was not named. What is looked at before it has a
 few seconds; everything else is asked, deleted and proved after it.
 
 The engine keeps the reason and the run id until the next credential, and every key that was
@@ -65,7 +65,7 @@ def revoke_mount(
 ) -> RevokeOutcome:
     """Destroy the live and every kept credential of a mount, and verify that it is so.
 
-    It wins against whoever writes at the same time: no check-and-set, and a credential that
+    It wins against every concurrent writer: no check-and-set, and a credential that
     is written meanwhile is destroyed as well. Killed at any instant, the same call again
     ends well and reports the whole picture again, from what the history keeps.
 
