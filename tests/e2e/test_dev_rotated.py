@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.stack import Stack, running_stack
 
+from skyflowctl.devstack.credentials import dev_management
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.operations.dev_credentials import dev_management
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 

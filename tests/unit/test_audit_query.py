@@ -15,10 +15,10 @@ from skyflowctl.audit.globs import any_glob
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
 from skyflowctl.audit.query import Query, matcher, scan_options
 from skyflowctl.audit.scan import scan
+from skyflowctl.audit.search import Search
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.wanted import wanted_ctx
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.audit_search import Search
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 

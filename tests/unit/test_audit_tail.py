@@ -17,14 +17,14 @@ from support.audit_logs import Story, approle, three_apps, userpass, written
 from support.cli import invoke
 from support.processes import running
 
+from skyflowctl.audit import tail as audit_tail
 from skyflowctl.audit.query import Query
 from skyflowctl.audit.sources import open_sources
+from skyflowctl.audit.tail import Tail
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.runner import CommandRun, Terminated, _result_of
 from skyflowctl.clock import SystemClock
 from skyflowctl.errors import UsageError
-from skyflowctl.operations import audit_tail
-from skyflowctl.operations.audit_tail import Tail
 
 
 def newest(paths, rows=20, query=None):

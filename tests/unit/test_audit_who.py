@@ -176,8 +176,8 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
             return True
 
     from skyflowctl.audit.query import Query
+    from skyflowctl.audit.search import Search
     from skyflowctl.audit.sources import open_sources
-    from skyflowctl.operations.audit_search import Search
 
     story = Story(plain_ctx=True)
     for number in range(3):

@@ -13,8 +13,7 @@ from jsonschema import Draft202012Validator
 
 from skyflowctl.manifest import schema as manifest_schema
 from skyflowctl.manifest.load import load_manifest
-from skyflowctl.manifest.schema import is_unsupported
-from skyflowctl.operations.schema import published_schema
+from skyflowctl.manifest.schema import is_unsupported, schema_text
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
@@ -46,7 +45,7 @@ def resolved(rule):
 def test_it_is_a_schema_and_the_command_prints_it_as_published():
     Draft202012Validator.check_schema(PUBLISHED)
     assert PUBLISHED["$schema"].endswith("2020-12/schema")
-    assert published_schema() == (ROOT / "schemas" / "mounts.schema.json").read_text()
+    assert schema_text() == (ROOT / "schemas" / "mounts.schema.json").read_text()
 
 
 def test_every_object_is_closed():

@@ -13,7 +13,7 @@ from support.transports import FakeTransport
 from skyflowctl.errors import InvalidInputError
 from skyflowctl.operations.posture import PostureRequest, gather, posture
 from skyflowctl.operations.posture_log import exercised
-from skyflowctl.operations.posture_reads import MAX_TOKENS
+from skyflowctl.posture.collect.reads import MAX_TOKENS
 from skyflowctl.posture.facts import NotRead, ServerLogins
 from skyflowctl.posture.model import CheckStatus
 from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for

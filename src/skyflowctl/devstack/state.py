@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.errors import os_reason
+from skyflowctl.errors import SkyflowctlError, UnhealthyError, os_reason
 from skyflowctl.private_files import open_private, read_private, write_private
 
 
@@ -108,4 +108,14 @@ def _part(saved: dict[str, object] | None) -> Part | None:
     return Part(
         process=ProcessRecord(int(process["pid"]), float(process["started"])),
         port=int(str(saved["port"])),
+    )
+
+
+def not_running() -> SkyflowctlError:
+    """Return the error of commands that need a running stack."""
+    return UnhealthyError(
+        "the dev stack does not run",
+        why="its processes have ended, or were never started in this folder",
+        fix="start it with 'skyflowctl dev up'",
+        code="dev-stack-down",
     )

@@ -7,12 +7,12 @@ from functools import partial
 
 from skyflowctl.audit.model import Counts
 from skyflowctl.audit.query import in_namespace
+from skyflowctl.audit.search import Search
+from skyflowctl.audit.used import AppKey, Covered, LastUse, RoleKey, covered_by
 from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.audit_search import Search
-from skyflowctl.operations.audit_usage import AppKey, Covered, LastUse, RoleKey, covered_by
-from skyflowctl.operations.posture_logins import logins
-from skyflowctl.operations.posture_reads import or_not_read, policies
+from skyflowctl.posture.collect.logins import logins
+from skyflowctl.posture.collect.reads import or_not_read, policies
 from skyflowctl.posture.facts import Login, NotRead
 from skyflowctl.posture.grants import grants, opened_by
 from skyflowctl.posture.policies import parse_policy

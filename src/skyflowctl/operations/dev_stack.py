@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyflowctl.devstack import emulator, server
-from skyflowctl.devstack.accounts import ensure_account
 from skyflowctl.devstack.binary import find_bao
+from skyflowctl.devstack.credentials import sync_accounts
 from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
 from skyflowctl.devstack.processes import alive
 from skyflowctl.devstack.stack import (
@@ -16,8 +16,8 @@ from skyflowctl.devstack.stack import (
     start_parts,
     stop_parts,
 )
-from skyflowctl.devstack.state import DevState, Part, load_state, locked
-from skyflowctl.errors import SkyflowctlError, UnhealthyError
+from skyflowctl.devstack.state import DevState, Part, load_state, locked, not_running
+from skyflowctl.errors import UnhealthyError
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 from skyflowctl.operations.plugins import Registration, register_plugin
 from skyflowctl.plugin.build import build_launcher, is_launcher
@@ -91,43 +91,6 @@ def running_dev_target(layout: DevLayout, state: DevState) -> Target:
         source="context",
         ca_cert=str(layout.ca),
     )
-
-
-def not_running() -> SkyflowctlError:
-    """Return the error of commands that need a running stack."""
-    return UnhealthyError(
-        "the dev stack does not run",
-        why="its processes have ended, or were never started in this folder",
-        fix="start it with 'skyflowctl dev up'",
-        code="dev-stack-down",
-    )
-
-
-def sync_accounts(layout: DevLayout, manifest: "Manifest") -> tuple[str, ...]:
-    """Give each mount's account exactly the roles that the manifest names now."""
-    for mount in manifest.mounts:
-        account_credential(layout, manifest, mount.name, replace=True)
-    return tuple(mount.name for mount in manifest.mounts)
-
-
-def account_credential(
-    layout: DevLayout, manifest: "Manifest", mount: str, *, replace: bool = False
-) -> Secret:
-    """Return the generated credential that stands in for a mount's own.
-
-    An account that is missing is made; ``replace`` gives one that is there the roles of
-    the manifest, and takes away all others.
-
-    Raises:
-        UnhealthyError: the emulator does not run.
-    """
-    part = load_state(layout).emulator
-    if part is None:
-        raise not_running()
-    roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
-    role_ids = [role.role_id for role in roles]
-    with emulator.failures_said():
-        return ensure_account(layout, part, mount, role_ids, replace=replace)
 
 
 def _ensure_engine(

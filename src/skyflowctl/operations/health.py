@@ -15,7 +15,7 @@ from skyflowctl.vault.errors import (
     OutcomeUnknownError,
     VaultError,
 )
-from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.live import way_out
 from skyflowctl.vault.responses import ClusterNode, EngineHealth
@@ -47,9 +47,6 @@ DEADLINE = "10s"
 ALL_SECONDS = 60.0
 HEALTH_ROUNDS = 6
 """All mounts together may take a minute, or six times the deadline of one if that is more."""
-
-GatewayForNode = Callable[[ClusterNode], Gateway | None]
-"""Opens a gateway to one node; None when that node's address was never named by the user."""
 
 
 @dataclass(frozen=True, slots=True)

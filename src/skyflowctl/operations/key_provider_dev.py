@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.resolve import resolve_reference
+from skyflowctl.devstack.credentials import DevCredentials, dev_management
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.dev_credentials import DevCredentials, dev_management
 from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, SkyflowKeys
 from skyflowctl.operations.rotate_request import RotateRequest
 from skyflowctl.rotation.ports import KeyService, KeySource

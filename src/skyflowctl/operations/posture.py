@@ -8,12 +8,11 @@ from typing import Any
 from skyflowctl.clock import Clock
 from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
-from skyflowctl.operations import posture_reads as reads
-from skyflowctl.operations.health import GatewayForNode
-from skyflowctl.operations.posture_logins import logins
-from skyflowctl.operations.posture_nodes import nodes
-from skyflowctl.operations.posture_reads import or_not_read
 from skyflowctl.posture.checks import run_checks
+from skyflowctl.posture.collect import reads
+from skyflowctl.posture.collect.logins import logins
+from skyflowctl.posture.collect.nodes import nodes
+from skyflowctl.posture.collect.reads import or_not_read
 from skyflowctl.posture.facts import (
     Down,
     Exercised,
@@ -28,7 +27,7 @@ from skyflowctl.posture.model import PostureReport
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import SealedError, ServerUnreachableError, UninitializedError
-from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.live import LiveConfig, LiveMount
 from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving

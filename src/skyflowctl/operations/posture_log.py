@@ -7,10 +7,10 @@ from skyflowctl.audit.entries import Namespace
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import RequestOutcome
 from skyflowctl.audit.scan import ScanOptions, scan
+from skyflowctl.audit.search import unread_words
 from skyflowctl.audit.sources import open_sources
 from skyflowctl.audit.times import parse_utc
 from skyflowctl.errors import InvalidInputError
-from skyflowctl.operations.audit_search import unread_words
 from skyflowctl.posture.facts import Exercised
 
 

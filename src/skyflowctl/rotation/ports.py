@@ -10,7 +10,7 @@ from skyflowctl.rotation.events import RotationListener, ignore
 from skyflowctl.rotation.model import KeyInfo
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
-from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.responses import ClusterNode
 
 
@@ -59,10 +59,6 @@ class ServerFile:
 KeySource = FromReference | Generated | ServerFile
 
 
-ConnectNode = Callable[[ClusterNode], Gateway | None]
-"""Opens a gateway to one node alone; None: that address was never named by the user."""
-
-
 def never_stop() -> bool:
     """Never ask to stop."""
     return False
@@ -102,7 +98,7 @@ class Dependencies:
     """
 
     gateway: Gateway
-    connect: ConnectNode | None
+    connect: GatewayForNode | None
     clock: Clock
     run_id: str
     sleep: Callable[[float], None]

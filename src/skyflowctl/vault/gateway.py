@@ -3,7 +3,7 @@
 Paths of mounts are written without a trailing slash (``skyflow/order``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -391,3 +391,7 @@ class Gateway:
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:
     return dict(fields) if cas is None else {**fields, "cas": cas}
+
+
+GatewayForNode = Callable[[ClusterNode], Gateway | None]
+"""Opens a gateway to one node alone; None: the user never named that node's address."""

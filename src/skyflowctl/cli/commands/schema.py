@@ -21,9 +21,9 @@ def schema(output: OutputOptions) -> None:
     def work(_: CommandRun) -> CommandResult:
         import json
 
-        from skyflowctl.operations.schema import published_schema as published
+        from skyflowctl.manifest.schema import schema_text
 
-        return CommandResult({"schema": json.loads(published())})
+        return CommandResult({"schema": json.loads(schema_text())})
 
     run_command("schema", output, work, _view)
 

@@ -82,7 +82,7 @@ def credential_source(
     if layout is None:
         return own
     with devstack_extra():
-        from skyflowctl.operations.dev_credentials import DevCredentials
+        from skyflowctl.devstack.credentials import DevCredentials
 
         return DevCredentials(layout, manifest)
 

@@ -27,8 +27,8 @@ from skyflowctl.errors import ExitCode, Problem, UsageError
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
+    from skyflowctl.audit.denied import Refusals, RefusedGroup
     from skyflowctl.audit.model import Counts
-    from skyflowctl.operations.audit_denied import Refusals, RefusedGroup
 
 
 @command(
@@ -61,8 +61,8 @@ def denied(
     rule of the role from the manifest. Review it before you write it."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.audit_denied import Refusals, known_from
-        from skyflowctl.operations.audit_search import Search, unread_warnings
+        from skyflowctl.audit.denied import Refusals, known_from
+        from skyflowctl.audit.search import Search, unread_warnings
 
         query = options.query_of(filters, run.clock.now())
         if query.outcomes:

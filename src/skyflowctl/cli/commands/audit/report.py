@@ -38,9 +38,9 @@ from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from skyflowctl.audit.outputs import Outputs
     from skyflowctl.audit.report_model import Report, ReportSubject
     from skyflowctl.audit.sources import Sources
-    from skyflowctl.operations.audit_outputs import Outputs
     from skyflowctl.operations.audit_report import KnownRoles, ReportRequest, ServerMount
 
 ServerRolesOption = Annotated[
@@ -234,7 +234,7 @@ def _result(
 
 
 def _outputs(output: ReportOutputOptions) -> "Outputs":
-    from skyflowctl.operations.audit_outputs import Outputs
+    from skyflowctl.audit.outputs import Outputs
 
     html, csv, folder = (
         Path(given) if given else None for given in (output.html, output.csv, output.evidence)
@@ -246,8 +246,8 @@ def _checked_sources(
     output: ReportOutputOptions, patterns: Sequence[str], file: Sequence[str] | None
 ) -> "Sources":
     """Return the logs, once nothing of them or of the manifest would be written over."""
+    from skyflowctl.audit.outputs import existing_paths
     from skyflowctl.manifest.discover import existing_files
-    from skyflowctl.operations.audit_outputs import existing_paths
 
     places = _outputs(output)
     manifest = existing_paths(existing_files(tuple(file or ()), os.environ))
@@ -364,7 +364,7 @@ def _write_files(
 
 def _warnings(found: "Report") -> list[Problem]:
     """Tell what makes the report less than whole."""
-    from skyflowctl.operations.audit_search import unread_warnings
+    from skyflowctl.audit.search import unread_warnings
 
     warnings = [*unread_warnings(found.counts)]
     warnings += [

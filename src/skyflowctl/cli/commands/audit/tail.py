@@ -54,9 +54,9 @@ def tail(
     When a request is shown, it is not yet known who unwraps a wrapped token."""
 
     def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.audit.tail import Tail
         from skyflowctl.cli.commands.audit.rows import ReaderGoneError, RowWriter
         from skyflowctl.cli.commands.audit.view import scan_counts
-        from skyflowctl.operations.audit_tail import Tail
 
         patterns = options.log_patterns(logs, dev=dev)
         query = options.query_of(filters, run.clock.now())

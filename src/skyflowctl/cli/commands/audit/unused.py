@@ -53,10 +53,10 @@ def unused(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import when
         from skyflowctl.audit.query import Query
+        from skyflowctl.audit.search import Search, unread_warnings
+        from skyflowctl.audit.used import LastUse
         from skyflowctl.cli.commands.audit.view import scan_counts
-        from skyflowctl.operations.audit_search import Search, unread_warnings
         from skyflowctl.operations.audit_unused import unused as ask
-        from skyflowctl.operations.audit_usage import LastUse
 
         window = when.parse_days(days, "--days", run.clock.now())
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)

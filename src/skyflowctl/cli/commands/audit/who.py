@@ -124,9 +124,9 @@ def _answer(
     kept: RowsEvidence,
     in_full: bool,
 ) -> CommandResult:
+    from skyflowctl.audit.search import Search
     from skyflowctl.cli.commands.audit.rows import ReaderGoneError, RowWriter
     from skyflowctl.cli.commands.audit.view import scan_counts
-    from skyflowctl.operations.audit_search import Search
 
     sources = options.open_logs(patterns, digest=kept.wanted)
     answers = Search(sources, query, plugins)

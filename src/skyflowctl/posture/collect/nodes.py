@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from skyflowctl.concurrency import Workers
-from skyflowctl.operations.health import GatewayForNode
-from skyflowctl.operations.posture_reads import or_not_read
+from skyflowctl.posture.collect.reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
 from skyflowctl.vault.errors import PluginMissingError, VaultError
-from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.responses import ClusterNode
 
 

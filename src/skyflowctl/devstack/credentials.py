@@ -5,10 +5,11 @@ import json
 import ssl
 
 from skyflowctl.credentials.model import Credential, CredentialId
+from skyflowctl.devstack import emulator
+from skyflowctl.devstack.accounts import ensure_account
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.devstack.state import load_state
+from skyflowctl.devstack.state import load_state, not_running
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.dev_stack import account_credential, not_running, sync_accounts
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.management.api import ManagementApi
@@ -77,3 +78,30 @@ def dev_management(
         environ={},
         context=functools.partial(ssl.create_default_context, cafile=str(layout.ca)),
     )
+
+
+def sync_accounts(layout: DevLayout, manifest: Manifest) -> tuple[str, ...]:
+    """Give each mount's account exactly the roles that the manifest names now."""
+    for mount in manifest.mounts:
+        account_credential(layout, manifest, mount.name, replace=True)
+    return tuple(mount.name for mount in manifest.mounts)
+
+
+def account_credential(
+    layout: DevLayout, manifest: Manifest, mount: str, *, replace: bool = False
+) -> Secret:
+    """Return the generated credential that stands in for a mount's own.
+
+    An account that is missing is made; ``replace`` gives one that is there the roles of
+    the manifest, and takes away all others.
+
+    Raises:
+        UnhealthyError: the emulator does not run.
+    """
+    part = load_state(layout).emulator
+    if part is None:
+        raise not_running()
+    roles = next((each.roles for each in manifest.mounts if each.name == mount), ())
+    role_ids = [role.role_id for role in roles]
+    with emulator.failures_said():
+        return ensure_account(layout, part, mount, role_ids, replace=replace)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.concurrency import Workers
-from skyflowctl.operations.posture_reads import keys, or_not_read, read_fresh
+from skyflowctl.posture.collect.reads import keys, or_not_read, read_fresh
 from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport
 
