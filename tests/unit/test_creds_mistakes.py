@@ -9,6 +9,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import Rig, memory_rig
 from support.keys import credential_text
 
+from skyflowctl.credentials import resolve
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import ExitCode, InvalidInputError, UsageError
@@ -120,7 +121,7 @@ def dev_stack(folder):
 
 @pytest.mark.parametrize("address", ["BAO_ADDR", "VAULT_ADDR"])
 def test_direct_is_refused_where_the_dev_stack_is_the_server(dev_stack, address, monkeypatch):
-    monkeypatch.setattr("skyflowctl.credentials.schemes.file.read", forbidden)
+    monkeypatch.setitem(resolve._READERS, "file", forbidden)
     named = {**dev_stack, "BAO_ADDR": None, address: dev_stack["BAO_ADDR"]}
     done = invoke("creds", "order", "writer", "--ctx=order:x", "--direct", "-o", "json", env=named)
     error = checked_envelope(done.stdout)["errors"][0]
@@ -128,7 +129,7 @@ def test_direct_is_refused_where_the_dev_stack_is_the_server(dev_stack, address,
 
 
 def test_a_dry_run_follows_no_reference_where_the_dev_stack_is_the_server(dev_stack, monkeypatch):
-    monkeypatch.setattr("skyflowctl.credentials.schemes.file.read", forbidden)
+    monkeypatch.setitem(resolve._READERS, "file", forbidden)
     words = ("creds", "order", "writer", "--ctx=order:x", "--dry-run", "-o", "json")
     done = invoke(*words, env=dev_stack)
     assert checked_data(done.stdout)["key_id"] == "throw-away-order"

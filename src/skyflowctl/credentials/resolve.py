@@ -8,11 +8,10 @@ from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Reference
 from skyflowctl.secret import Secret
 
-# Looked up at each call, so that a test can put another reader there.
 _READERS: Mapping[str, Callable[..., Secret]] = {
-    "file": lambda path: file.read(path),  # noqa: PLW0108
-    "env": lambda name: env.read(name),  # noqa: PLW0108
-    "keyring": lambda service, username: keyring.read(service, username),  # noqa: PLW0108
+    "file": file.read,
+    "env": env.read,
+    "keyring": keyring.read,
 }
 
 
