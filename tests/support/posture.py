@@ -57,6 +57,7 @@ def live_config(name: str, **raw: Any) -> LiveConfig:
         credential_version=1,
         rotation=told.pop("rotation", None),
         raw=told,
+        process=dict.fromkeys(("core_dumps", "dumpable", "swappable"), False),
     )
 
 

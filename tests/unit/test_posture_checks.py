@@ -319,6 +319,49 @@ def test_h6_a_way_out_of_the_engines_memory_is_told_and_only_that(name, grade, s
     assert says in one(given, "engine-process")[2]
 
 
+def test_h6_a_process_that_does_not_report_its_protection_is_not_taken_for_closed():
+    half = {"core_dumps": False, "swappable": False}
+    for process, unknown in ((None, "core_dumps, dumpable"), (half, "dumpable")):
+        config = replace(live_config("order"), process=process)
+        (finding,) = found(facts(replace(mount("order"), config=config)), "engine-process")
+        assert finding.unchecked
+        assert finding.subject.name == "skyflow/order"
+        assert unknown in finding.evidence[0]
+
+
+def test_h6_the_processes_of_every_node_are_looked_at():
+    closed = dict.fromkeys(("core_dumps", "dumpable", "swappable"), False)
+    nodes = (
+        NodeFacts("https://n1", True, processes={"skyflow/order": {**closed, "dumpable": True}}),
+        NodeFacts("https://n2", True, processes={"skyflow/order": None}),
+        NodeFacts("https://n3", True, processes={"skyflow/order": closed}),
+        NodeFacts("https://n4", asked=False),
+        NodeFacts("https://n5", True, problem="gone"),
+    )
+    told = {
+        one.subject.name: one.unchecked
+        for one in found(facts(mount("order"), nodes=nodes), "engine-process")
+    }
+    assert told == {
+        "https://n1": False,
+        "https://n2": True,
+        "https://n4": True,
+        "https://n5": True,
+    }
+
+
+def test_c2_a_catalog_entry_that_cannot_be_read_is_said():
+    unread = NotRead("sys/plugins/catalog/secret/skyflow", ("read",))
+    (finding,) = found(facts(mount("order"), catalog_unread=(unread,)), "engine-digest")
+    assert (finding.unchecked, unread.path in finding.fix) == (True, True)
+
+
+def test_a_mount_that_a_node_did_not_answer_for_is_said():
+    node = NodeFacts("https://n2", True, not_read=(NotRead("skyflow/order/config", why="500"),))
+    (finding,) = found(facts(mount("order"), nodes=(node,)), "engine-digest")
+    assert (finding.unchecked, finding.subject.name) == (True, "https://n2")
+
+
 def test_a_node_without_the_plugin():
     nodes = (
         NodeFacts("https://n1", asked=True, digests={"skyflow/order": DIGEST}),

@@ -16,7 +16,7 @@ from skyflowctl.operations.posture_log import exercised
 from skyflowctl.posture.collect.reads import MAX_TOKENS
 from skyflowctl.posture.facts import NotRead, ServerLogins
 from skyflowctl.posture.model import CheckStatus
-from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for
+from skyflowctl.vault.errors import ForbiddenError, OutcomeUnknownError, VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Reply, make_reply
 
@@ -264,6 +264,43 @@ def test_an_unnamed_node_is_told_and_not_asked():
         ("https://n1", False),
         ("https://n2", False),
     ]
+
+
+def test_c2_one_catalog_entry_that_may_not_be_read_is_named():
+    server = Server()
+    server.forbidden = lambda path: path == "sys/plugins/catalog/secret/skyflow"
+    facts = asked(server)
+    assert [one.version for one in facts.catalog] == ["v1.0.0"]
+    assert [one.path for one in facts.catalog_unread] == ["sys/plugins/catalog/secret/skyflow"]
+
+
+def test_f_a_mount_whose_process_hangs_is_named_and_the_rest_is_looked_at():
+    silence = OutcomeUnknownError("no answer", why="none in time", fix="wait")
+    parts = (("GET", "config"), ("LIST", "roles"), ("LIST", "config/history"))
+    table = {(method, f"skyflow/order/{part}"): silence for method, part in parts}
+    facts = asked(Server(table))
+    assert not facts.server.down
+    (mount,) = facts.ours
+    assert {one.why for one in mount.not_read} == {"none in time"}
+    assert len(mount.not_read) == 3
+
+
+def test_a_node_is_asked_for_each_mount_and_what_it_does_not_answer_is_kept():
+    listed = {"nodes": [{"api_address": "https://n1"}, {"api_address": "https://n2"}]}
+    server = Server({("GET", "sys/ha-status"): listed})
+    config = {**STANDARD["GET", "skyflow/order/config"], "process": {"dumpable": True}}
+    failure = error_for(500, ("internal error",), method="GET", path="skyflow/order/config")
+    answers = {"https://n1": config, "https://n2": failure}
+
+    def connect(node):
+        table = {("GET", "skyflow/order/config"): answers[node.api_address]}
+        return Gateway(Server(table))
+
+    question = PostureRequest((ADDRESS,), parallelism=3)
+    one, two = gather(Gateway(server), question, connect=connect, clock=Clock()).nodes
+    assert one.processes == {"skyflow/order": {"dumpable": True}}
+    assert (one.missing, one.not_read, two.missing, two.processes) == ((), (), (), {})
+    assert [missing.path for missing in two.not_read] == ["skyflow/order/config"]
 
 
 def test_a_log_without_an_entry_is_refused(tmp_path):

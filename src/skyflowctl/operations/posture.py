@@ -1,6 +1,6 @@
 """``audit posture``: reads what the checks want to know, side by side, and asks them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from skyflowctl.posture.checks import run_checks
 from skyflowctl.posture.collect import reads
 from skyflowctl.posture.collect.logins import logins
 from skyflowctl.posture.collect.nodes import nodes
-from skyflowctl.posture.collect.reads import or_not_read
+from skyflowctl.posture.collect.reads import T, or_not_read
 from skyflowctl.posture.facts import (
     Down,
     Exercised,
@@ -26,11 +26,18 @@ from skyflowctl.posture.grants import reach_of
 from skyflowctl.posture.model import PostureReport
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
-from skyflowctl.vault.errors import SealedError, ServerUnreachableError, UninitializedError
+from skyflowctl.vault.errors import (
+    OutcomeUnknownError,
+    SealedError,
+    ServerUnreachableError,
+    UninitializedError,
+)
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
 from skyflowctl.vault.live import LiveConfig, LiveMount
+from skyflowctl.vault.reading import MOUNT_SECONDS
 from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving
+from skyflowctl.vault.waits import within
 
 _HEADERS = "sys/config/auditing/request-headers"
 
@@ -151,7 +158,7 @@ class _Gathering:
                 own_policies=None if isinstance(own, NotRead) else _policies(own),
                 audit_devices=devices.result(),
                 audited_headers=headers.result(),
-                catalog=catalog.result(),
+                **catalog.result(),
                 policies=policies.result(),
                 tokens=reads.live_tokens(transport, accessor, most),
                 manifest=self.question.manifest,
@@ -163,17 +170,22 @@ class _Gathering:
         found = or_not_read(self.gateway.list_audited_headers, _HEADERS, "read", "sudo")
         return NotRead(_HEADERS, ("read", "sudo")) if found is None else found
 
-    def _catalog(self) -> tuple[CatalogEntry, ...] | NotRead:
+    def _catalog(self) -> dict[str, Any]:
+        """Return what is known of the catalog; an entry that is only listed is kept as such."""
         path = "sys/plugins/catalog"
         found = or_not_read(self.gateway.catalog.list, path, "read")
         if isinstance(found, NotRead):
-            return found
+            return {"catalog": found}
         ours = [entry for entry in found if entry.name == self.question.plugin_name]
-        return tuple(self._completed(entry) for entry in ours)
+        read = [(entry, self._completed(entry)) for entry in ours]
+        return {
+            "catalog": tuple(listed if isinstance(one, NotRead) else one for listed, one in read),
+            "catalog_unread": tuple(one for _, one in read if isinstance(one, NotRead)),
+        }
 
-    def _completed(self, entry: CatalogEntry) -> CatalogEntry:
-        read = or_not_read(lambda: completed(self.gateway.catalog, entry), "", "read")
-        return entry if isinstance(read, NotRead) else read
+    def _completed(self, entry: CatalogEntry) -> CatalogEntry | NotRead:
+        path = f"sys/plugins/catalog/secret/{entry.name}"
+        return or_not_read(lambda: completed(self.gateway.catalog, entry), path, "read")
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
         mounted = or_not_read(self.gateway.list_mounts, "sys/mounts", "read")
@@ -185,9 +197,9 @@ class _Gathering:
 
     def _mount(self, mount: LiveMount) -> MountFacts:
         path, gateway = mount.path, self.gateway
-        config = or_not_read(lambda: gateway.read_config(path), f"{path}/config", "read")
-        roles = or_not_read(lambda: gateway.list_roles(path), f"{path}/roles", "list")
-        history = or_not_read(lambda: gateway.read_history(path), f"{path}/config/history", "list")
+        config = _part(lambda: gateway.read_config(path), f"{path}/config", "read")
+        roles = _part(lambda: gateway.list_roles(path), f"{path}/roles", "list")
+        history = _part(lambda: gateway.read_history(path), f"{path}/config/history", "list")
         declared = self._declared(path)
         live = None if isinstance(config, NotRead) else config
         rule = declared.rotation if declared else RotationRule()
@@ -217,6 +229,15 @@ class _Gathering:
             return replace(known, logins=ServerLogins())
         transport, most = self.gateway.transport, self.question.parallelism
         return replace(known, logins=logins(transport, known.tokens, known.policies, most))
+
+
+def _part(read: Callable[[], T], path: str, capability: str) -> T | NotRead:
+    """Return a part of a mount; one whose process hangs must not silence the others."""
+    try:
+        with within(MOUNT_SECONDS):
+            return or_not_read(read, path, capability)
+    except OutcomeUnknownError as error:
+        return NotRead(path, (), error.problems[0].why)
 
 
 def _policies(token: Mapping[str, Any]) -> tuple[str, ...]:

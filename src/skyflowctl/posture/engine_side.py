@@ -1,6 +1,6 @@
 """Checks of what runs: the plugin's digest on every node, and nodes where it is missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from skyflowctl.posture.facts import Facts, MountFacts, NodeFacts, NotRead
 from skyflowctl.posture.model import Check, Finding, FindingSubject, Severity
@@ -15,6 +15,8 @@ def digests(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.catalog, NotRead):
         yield unchecked("engine-digest", facts.catalog, core=True)
     else:
+        for entry in facts.catalog_unread:
+            yield unchecked("engine-digest", entry)
         missing = {entry.version for entry in facts.catalog if entry.file_missing}
         for one in facts.ours:
             yield from _against_catalog(one, facts.catalog)
@@ -65,17 +67,12 @@ def _without_file(one: MountFacts) -> Finding:
 def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
     subject = FindingSubject("node", node.name)
     if not node.asked:
-        yield Finding(
-            "engine-digest",
-            Severity.LOW,
-            subject,
-            f"not checked: the node {node.name} was not named",
-            "a node without the plugin looks healthy, but issues no token once it leads",
-            fix=f"name it: --node {node.name}, or in SKYFLOWCTL_NODES",
-            unchecked=True,
-        )
+        why = "a node without the plugin looks healthy, but issues no token once it leads"
+        yield _not_named("engine-digest", node, why)
     elif node.problem:
         yield unchecked("engine-digest", NotRead(node.name, why=node.problem), subject)
+    for missing in node.not_read:
+        yield unchecked("engine-digest", missing, subject)
     if node.missing:
         yield Finding(
             "engine-digest",
@@ -101,16 +98,54 @@ def _node(node: NodeFacts, facts: Facts) -> Iterator[Finding]:
             )
 
 
+def _not_named(check: str, node: NodeFacts, why: str) -> Finding:
+    return Finding(
+        check,
+        Severity.LOW,
+        FindingSubject("node", node.name),
+        f"not checked: the node {node.name} was not named",
+        why,
+        fix=f"name it: --node {node.name}, or in SKYFLOWCTL_NODES",
+        unchecked=True,
+    )
+
+
 def processes(facts: Facts) -> Iterator[Finding]:
-    """No process of the engine can be dumped, debugged by its own user, or swapped out."""
+    """No process of the engine can be dumped, debugged by its own user, or swapped out.
+
+    Each node has processes of its own. What one does not tell is not taken for closed.
+    """
     for one in facts.ours:
-        process = one.config.process if one.config else None
-        for name, (grade, summary, why, fix) in _WAYS_OUT.items():
-            if process and process.get(name):
-                subject = FindingSubject("mount", one.path)
-                yield Finding(
-                    "engine-process", grade, subject, f"{summary}: {one.path}", why, fix=fix
-                )
+        if one.config is not None:  # else the check ``mounts`` says so
+            yield from _process(one.path, one.config.process, FindingSubject("mount", one.path))
+    for node in () if isinstance(facts.nodes, NotRead) else facts.nodes:
+        if not node.asked or node.problem:
+            yield _not_named("engine-process", node, "its processes hold the mounts' keys as well")
+            continue
+        for path, process in node.processes.items():
+            where = f"{path} on {node.name}"
+            yield from _process(where, process, FindingSubject("node", node.name))
+
+
+def _process(
+    where: str, process: Mapping[str, bool] | None, subject: FindingSubject
+) -> Iterator[Finding]:
+    """Yield each way on which a key can leave a process, and what it does not tell."""
+    told = process or {}
+    for name, (grade, summary, why, fix) in _WAYS_OUT.items():
+        if told.get(name):
+            yield Finding("engine-process", grade, subject, f"{summary}: {where}", why, fix=fix)
+    if unknown := [name for name in _WAYS_OUT if name not in told]:
+        yield Finding(
+            "engine-process",
+            Severity.LOW,
+            subject,
+            f"not checked: the engine does not report how its process is protected: {where}",
+            "whether a key can leave its memory is not known",
+            (f"not reported: {listed(unknown)}",),
+            "upgrade its engine to this release: docs/how-to/upgrade.md",
+            unchecked=True,
+        )
 
 
 _WAYS_OUT = {

@@ -137,6 +137,8 @@ class NodeFacts:
         missing: paths of mounts whose plugin does not run there.
         digests: by path, the digest of the plugin that it says it runs.
         problem: why it could not be asked; empty: it was.
+        processes: by path, how its own process says that it is protected; None: not told.
+        not_read: mounts that it did not answer for, though the plugin may run.
     """
 
     name: str
@@ -144,6 +146,8 @@ class NodeFacts:
     missing: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    processes: Mapping[str, Mapping[str, bool] | None] = field(default_factory=dict)
+    not_read: tuple[NotRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,7 @@ class Facts:
         audited_headers: lower-case name to whether it is hashed.
         mounts: of our type.
         catalog: entries of our plugin.
+        catalog_unread: entries that are listed, but could not be read one by one.
         nodes: of the cluster; empty: it has only one.
         policies: texts by name.
         logins: None: they were not asked for, because no policy reaches creds.
@@ -242,6 +247,7 @@ class Facts:
     audited_headers: Mapping[str, bool] | NotRead = field(default_factory=dict)
     mounts: tuple[MountFacts, ...] | NotRead = ()
     catalog: tuple[CatalogEntry, ...] | NotRead = ()
+    catalog_unread: tuple[NotRead, ...] = ()
     nodes: tuple[NodeFacts, ...] | NotRead = ()
     policies: Mapping[str, str] | NotRead = field(default_factory=dict)
     logins: ServerLogins | None = None

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from skyflowctl.concurrency import Workers
 from skyflowctl.posture.collect.reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
-from skyflowctl.vault.errors import PluginMissingError, VaultError
+from skyflowctl.vault.errors import OutcomeUnknownError, PluginMissingError, VaultError
 from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.live import LiveConfig
+from skyflowctl.vault.reading import in_time, read_config
 from skyflowctl.vault.responses import ClusterNode
 
 
@@ -36,7 +38,7 @@ def _node(
         return NodeFacts(name, asked=False)
     try:
         mounts = door.list_mounts()
-        missing = pool.map(lambda path: _is_missing(door, path), paths)
+        read = dict(zip(paths, pool.map(lambda path: _config(door, path), paths), strict=True))
     except VaultError as error:
         return NodeFacts(name, asked=True, problem=error.problems[0].why)
     finally:
@@ -44,17 +46,22 @@ def _node(
     return NodeFacts(
         name,
         asked=True,
-        missing=tuple(path for path, gone in zip(paths, missing, strict=True) if gone),
+        missing=tuple(path for path, config in read.items() if config is None),
         digests={path: mounts[path].running_sha256 for path in paths if path in mounts},
+        processes={
+            path: config.process for path, config in read.items() if isinstance(config, LiveConfig)
+        },
+        not_read=tuple(config for config in read.values() if isinstance(config, NotRead)),
     )
 
 
-def _is_missing(door: Gateway, path: str) -> bool:
+def _config(door: Gateway, path: str) -> LiveConfig | NotRead | None:
+    """Return a mount's config as this node has it; None: its plugin does not run there."""
     try:
-        door.read_config(path)
+        return in_time(read_config, door.transport, path)
     except PluginMissingError:
-        return True
+        return None
+    except OutcomeUnknownError as error:
+        return NotRead(f"{path}/config", why=error.problems[0].why)
     except VaultError as error:
-        # No node knows more than the leader about what else may be wrong with a mount.
-        return error.status == 0
-    return False
+        return None if error.status == 0 else NotRead(f"{path}/config", why=error.problems[0].why)

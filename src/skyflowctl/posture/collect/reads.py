@@ -152,6 +152,10 @@ def policies(transport: Transport, parallelism: int) -> Mapping[str, str] | NotR
         return NotRead(detailed, ("list",))
     except (NotFoundError, BadRequestError):
         return _policies_one_by_one(transport, parallelism)
+    except (SealedError, ServerUnreachableError):
+        raise
+    except VaultError as error:
+        return NotRead(detailed, (), error.problems[0].why)
 
 
 def _policies_one_by_one(transport: Transport, parallelism: int) -> Mapping[str, str] | NotRead:
