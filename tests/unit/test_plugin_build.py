@@ -297,6 +297,59 @@ def test_an_environment_that_another_launcher_names_is_refused(
     assert f"skyflowctl plugin prune {tmp_path}" in problem.fix
 
 
+@pytest.fixture
+def installed(tmp_path: Path):
+    """Build from an installation (not a checkout) into a folder; exit code, and what it says."""
+    source = tmp_path / "site-packages"
+    copy_source(tmp_path).rename(source)
+
+    def build_into(name: str) -> tuple[int, str]:
+        (tmp_path / name).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "skyflowctl.plugin.build", str(tmp_path / name)],
+            env={"PYTHONPATH": str(source), "PATH": os.environ["PATH"]},
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return source / "skyflowctl", build_into
+
+
+def test_c1_an_installation_belongs_to_one_build_wherever_its_launcher_is(installed):
+    package, build_into = installed
+    code, first = build_into("one")
+    assert code == 0, first
+    code, same = build_into("two")
+    assert (code, json.loads(same)["sha256"]) == (0, json.loads(first)["sha256"])
+    launched = _run_check(Path(json.loads(first)["path"]))
+    assert launched.returncode == 0, launched.stderr  # the note is not covered
+    with (package / "clock.py").open("a") as module:
+        module.write("# the next version\n")
+    code, refused = build_into("three")
+    assert code == 5
+    assert json.loads(first)["path"] in refused
+    assert "/opt/skyflowctl/v" in refused
+    command = refused.partition("the old launcher: ")[2].split("\n")[0]
+    assert command == f"rm {package / build.ENVIRONMENT_MARK}"
+    subprocess.run(command.split(), check=True)
+    assert build_into("four")[0] == 0
+
+
+def test_c1_a_note_that_nobody_can_read_is_no_leave(installed):
+    package, build_into = installed
+    (package / build.ENVIRONMENT_MARK).write_text("{")
+    assert build_into("one")[0] == 5
+
+
+def _run_check(path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(path), "--check"], env={}, text=True, capture_output=True, check=False, timeout=30
+    )
+
+
 def test_check_says_whether_the_plugin_can_start(built, tmp_path: Path):
     source, path, _ = built
     done = subprocess.run(

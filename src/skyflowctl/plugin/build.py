@@ -49,6 +49,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _UNQUOTABLE = re.compile(r"['\\\n\x00]")
 
 _VERSION = re.compile(rb"^# skyflowctl (\S+): a launcher made by", re.MULTILINE)
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+ENVIRONMENT_MARK = "built-launcher.json"
+"""Beside this package's own files: says which launcher was built from them."""
 _MARK = "a launcher made by `skyflowctl plugin build`"
 _TEMPLATE = """\
 #!/bin/sh
@@ -105,8 +108,10 @@ def build_launcher(
         name: the plugin's name, with which the file's name begins.
         python: the interpreter that runs it, of this interpreter's version; the folders
             of the libraries are written into the script, so it needs none of its own.
-        own_environment: refuse where another launcher in the folder was built from these
-            very folders: it does not start any more once they have changed.
+        own_environment: refuse where another launcher was built from these very folders:
+            it does not start any more once they have changed. An installation is marked by
+            its first build, so the other launcher may be anywhere; of a checkout, which
+            somebody works on, only launchers in the same folder count.
 
     Raises:
         UsageError: the folder, the name or the interpreter's path cannot be used.
@@ -122,6 +127,7 @@ def build_launcher(
     path = plugin_dir / f"{name}-{semver()}-{sha256[:12]}"
     if own_environment:
         _refuse_shared_environment(plugin_dir, modules, text)
+        _mark_environment(modules, digest, path)
     _write(path, text)
     return BuiltLauncher(path, sha256, digest, python)
 
@@ -150,21 +156,60 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
     Raises:
         RefusedError: there is one, built when the installation was another.
     """
+    prune = f"skyflowctl plugin prune {folder}"
     own = repr(next(module for module in modules if module[0] == "skyflowctl.engine"))
     for other in sorted(folder.iterdir()):
         if not is_launcher(other):
             continue
         present = other.read_bytes()
         if own.encode() in present and present != text.encode():
-            raise RefusedError(
-                f"{other.name} was built from this same installation, which has changed since",
-                why="a launcher starts only with the files it was built with, and the "
-                "server's catalog may still name that one",
-                fix=f"install this version into a folder of its own, such as "
-                f"/opt/skyflowctl/{semver()}, and build there; once nothing uses the old "
-                f"launcher: skyflowctl plugin prune {folder}",
-                code="environment-in-use",
-            )
+            raise _in_use(other.name, prune)
+
+
+def _in_use(launcher_name: str, way_out: str) -> RefusedError:
+    return RefusedError(
+        f"{launcher_name} was built from this same installation, which has changed since",
+        why="a launcher starts only with the files it was built with, and the "
+        "server's catalog may still name that one",
+        fix=f"install this version into a folder of its own, such as "
+        f"/opt/skyflowctl/{semver()}, and build there; once nothing uses the old "
+        f"launcher: {way_out}",
+        code="environment-in-use",
+    )
+
+
+def _mark_environment(modules: tuple[Module, ...], digest: str, path: Path) -> None:
+    """Note in the installation itself what was built from it; the digest does not cover the note.
+
+    Raises:
+        RefusedError: another build is noted, or the note cannot be written.
+    """
+    package = Path(dict(modules)["skyflowctl"]).parent
+    if not _INSTALLED.intersection(package.parts):
+        return
+    mark = package / ENVIRONMENT_MARK
+    try:
+        with mark.open("x", encoding="utf-8") as opened:
+            json.dump({"digest": digest, "launcher": str(path.absolute())}, opened)
+    except FileExistsError:
+        noted = _noted(mark)
+        if noted.get("digest") != digest:
+            raise _in_use(noted.get("launcher") or "a launcher", f"rm {mark}") from None
+    except OSError as error:
+        raise RefusedError(
+            "the plugin cannot be built: its installation cannot be marked as used",
+            why=f"{mark}: {error.strerror}; a later build could not see that it is",
+            fix="build as the user who owns the installation",
+            code="environment-not-marked",
+        ) from error
+
+
+def _noted(mark: Path) -> dict[str, str]:
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # a build that was killed, or is at it right now
+    return found if isinstance(found, dict) else {}
 
 
 def find_modules() -> tuple[Module, ...]:
