@@ -67,6 +67,10 @@ def test_a_launcher_is_built_and_registered(stack, tmp_path):
         stack.cli("plugin", "list", "--name", "sf2", "-o", "json", exported=True).stdout
     )
     assert [one["version"] for one in listed["catalog"]] == [built["version"]]
+    shown = stack.cli("plugin", "list", "--name", "sf2", exported=True)
+    assert "unchecked: on the server's host, --directory" in shown.stdout + shown.stderr
+    none = stack.cli("plugin", "list", "--name", "nobody", exported=True)
+    assert "skyflowctl plugin register FILE" in none.stdout + none.stderr
 
 
 def test_c2_a_mount_that_would_not_start_again_is_never_fine_in_status(stack):

@@ -201,9 +201,11 @@ def test_a_sealed_server_is_said_to_be_sealed(fresh: Stack) -> None:
     fresh.bao("operator", "seal")
     shown = fresh.cli("dev", "status", check=6)
     assert "sealed" in shown.stdout
-    assert "'skyflowctl dev up' starts an empty one" in " ".join(
-        (shown.stdout + shown.stderr).split()
-    )
+    told = " ".join((shown.stdout + shown.stderr).split())
+    assert "only a new start unseals it" in told
+    assert "'skyflowctl dev up' starts an empty one" in told
+    key = (fresh.dev / "secrets" / "unseal.key").read_text().strip()
+    assert fresh.bao("operator", "unseal", key, check=False).returncode != 0  # it is so
     assert "sealed" in fresh.cli("plan", check=69, exported=True).stderr
     again = fresh.cli("dev", "up")
     assert "starts empty" in again.stderr

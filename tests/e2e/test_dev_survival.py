@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,19 @@ def test_down_after_killed_plugins_leaves_nothing(how_many: str) -> None:
         stack.cli("dev", "down")
         assert stack.processes() == []
         assert not (stack.dev / "run").exists()
+
+
+def test_what_runs_of_a_stack_whose_folder_is_gone_is_said_and_ended() -> None:
+    with running_stack(apply=True) as stack:
+        shutil.rmtree(stack.dev)
+        whole = json.loads(stack.cli("dev", "status", "-o", "json", check=6).stdout)
+        parts = ["openbao", "emulator", "engine processes"]
+        assert whole["data"]["unrecorded"] == parts
+        assert "end them: skyflowctl dev down" in stack.cli("dev", "status", check=6).stderr
+        done = json.loads(stack.cli("dev", "down", "-o", "json").stdout)
+        assert done["data"]["stopped"] == parts
+        assert stack.processes() == []
+        assert json.loads(stack.cli("dev", "down", "-o", "json").stdout)["data"]["stopped"] == []
 
 
 def test_the_stack_survives_the_end_of_its_terminal(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from skyflowctl.devstack import emulator, server
@@ -64,8 +65,8 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     state = load_state(layout)
     parts = {"openbao": state.server, "emulator": state.emulator}
     ran = tuple(name for name, part in parts.items() if part and alive(part.process))
-    if not ran and leftovers(layout):
-        ran = ("processes that dev.json does not name",)
+    if not ran:
+        ran = unrecorded(layout)
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
@@ -81,11 +82,25 @@ def leftovers(layout: DevLayout) -> list[ProcessRecord]:
     editor or a pager on one of these files is left alone.
     """
 
-    def ours(words: Sequence[str]) -> bool:
-        server = "server" in words and str(layout.server_config) in words
-        return server or emulator.state_option(layout) in words or _is_plugin(layout, words)
+    return running(
+        lambda words: (
+            _is_server(layout, words) or _is_emulator(layout, words) or _is_plugin(layout, words)
+        )
+    )
 
-    return running(ours)
+
+def unrecorded(layout: DevLayout) -> tuple[str, ...]:
+    """Return the names of parts whose processes run, whatever dev.json knows of them."""
+    kinds = {"openbao": _is_server, "emulator": _is_emulator, "engine processes": _is_plugin}
+    return tuple(name for name, kind in kinds.items() if running(partial(kind, layout)))
+
+
+def _is_server(layout: DevLayout, words: Sequence[str]) -> bool:
+    return "server" in words and str(layout.server_config) in words
+
+
+def _is_emulator(layout: DevLayout, words: Sequence[str]) -> bool:
+    return emulator.state_option(layout) in words
 
 
 def plugin_processes(layout: DevLayout) -> list[ProcessRecord]:

@@ -72,7 +72,12 @@ def shown(text: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean "tags"?``, or nothing when no known word is near."""
     near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
+    return meant(near[0]) if near else ""
+
+
+def meant(name: str) -> str:
+    """Return the question whether this name was meant."""
+    return f'did you mean "{name}"?'
 
 
 def joined_names(words: Iterable[str]) -> str:

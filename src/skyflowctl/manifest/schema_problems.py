@@ -12,6 +12,7 @@ from skyflowctl.manifest.messages import (
     did_you_mean,
     how_to_quote,
     joined_names,
+    meant,
     shown,
 )
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, descend, locate, plain
@@ -49,12 +50,20 @@ def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Probl
         if finding[0] not in refused
     ]
     inline = {path for path, problem in found if problem.code == "inline-credential"}
+    misspelled = {(path[:-1], one.fix) for path, one in found if one.code == "unknown-key"}
     told = [
         problem
         for path, problem in found
-        if problem.code == "inline-credential" or path not in inline
+        if problem.code == "inline-credential"
+        or not (path in inline or _is_misspelled(path, problem, misspelled))
     ]
     return told, {path for path, _ in found}
+
+
+def _is_misspelled(path: Path, problem: Problem, misspelled: AbstractSet[tuple[Path, str]]) -> bool:
+    """Tell whether a key is missing only because it is there under a misspelled name."""
+    is_missing = problem.code == "missing-key"
+    return is_missing and (path[:-1], meant(str(path[-1]))) in misspelled
 
 
 def is_below(path: Path, refused: AbstractSet[Path]) -> bool:

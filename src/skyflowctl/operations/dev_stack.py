@@ -15,6 +15,7 @@ from skyflowctl.devstack.stack import (
     plugin_processes,
     start_parts,
     stop_parts,
+    unrecorded,
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked, not_running
 from skyflowctl.errors import UnhealthyError
@@ -146,12 +147,16 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class DevStatus:
-    """The whole stack: ``running`` is True when every part answers."""
+    """The whole stack: ``running`` is True when every part answers.
+
+    ``unrecorded``: parts whose processes run, but which the folder does not know.
+    """
 
     layout: DevLayout
     cluster_id: str
     parts: tuple[PartStatus, ...]
     plugin_processes: int
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -168,7 +173,11 @@ def dev_stack_status(environ: Mapping[str, str]) -> DevStatus:
         _server_status(layout, state.server),
         _part_status("emulator", state.emulator, lambda part: emulator.answers(layout, part)),
     )
-    return DevStatus(layout, state.cluster_id, parts, len(plugin_processes(layout)))
+    known = {part.name for part in parts if part.state != "stopped"}
+    lost = tuple(name for name in unrecorded(layout) if name not in known)
+    if known:
+        lost = tuple(name for name in lost if name != "engine processes")
+    return DevStatus(layout, state.cluster_id, parts, len(plugin_processes(layout)), lost)
 
 
 def _part_status(name: str, part: Part | None, answers: Callable[[Part], bool]) -> PartStatus:

@@ -141,6 +141,7 @@ def _status_data(found: "DevStatus") -> dict[str, Any]:
         "cluster_id": found.cluster_id,
         "parts": [asdict(part) for part in found.parts],
         "plugin_processes": found.plugin_processes,
+        "unrecorded": list(found.unrecorded),
     }
 
 
@@ -161,8 +162,12 @@ def _view_status(result: CommandResult, terminal: Terminal) -> None:
         [("engine processes", data["plugin_processes"]), ("folder", data["folder"])],
     )
     if any(part["state"] == "sealed" for part in data["parts"]):
-        terminal.note("the server is sealed, and its data is in memory: 'skyflowctl dev up' starts")
-        terminal.note("an empty one, and 'skyflowctl apply --dev' writes the manifest again")
+        terminal.note("the server is sealed, and only a new start unseals it; its data is in")
+        terminal.note("memory: 'skyflowctl dev up' starts an empty one, then")
+        terminal.note("'skyflowctl apply --dev' writes the manifest again")
+    elif data["unrecorded"]:
+        terminal.note(f"running, but unknown to the folder: {', '.join(data['unrecorded'])}")
+        terminal.note("end them: skyflowctl dev down")
     elif not data["running"]:
         terminal.note("start it: skyflowctl dev up")
 

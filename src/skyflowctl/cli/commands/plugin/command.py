@@ -24,7 +24,7 @@ from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from skyflowctl.operations.plugin_files import ReloadedMount
     from skyflowctl.operations.plugins import EntryChange, Question, Registration
@@ -328,6 +328,18 @@ def _view_plugins(result: CommandResult, terminal: Terminal) -> None:
             terminal.line(f"{one['version']} runs with {' '.join(one['args'])}")
     terminal.line()
     terminal.table(["MOUNT", "RUNS", "SHA256", "STATE"], mounts)
+    for line in _hints(result.data["catalog"]):
+        terminal.note(line)
+
+
+def _hints(catalog: "Sequence[Mapping[str, Any]]") -> "Iterator[str]":
+    """Yield what was not seen, and how it would be."""
+    if not catalog:
+        yield "nothing is registered under this name: skyflowctl plugin register FILE"
+    if any(one["command"] is None for one in catalog):
+        yield "?: give this login read on sys/plugins/catalog/secret/*"
+    if any(one["file"]["state"] == "unchecked" for one in catalog):
+        yield "unchecked: on the server's host, --directory compares and starts the files"
 
 
 def _state(state: str) -> Piece:
