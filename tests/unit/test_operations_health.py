@@ -315,6 +315,23 @@ class TestStatus:
         assert result.exit_code == 6
         assert [one.catalog for one in result.mounts] == ["file_missing", "not_told"]
 
+    def test_c2_entries_that_may_only_be_listed_are_compared_all_the_same(self, server):
+        server.catalog.append(entry("v9.9.9", "cd" * 32))
+        server.mounts["skyflow/order"] |= {
+            "running_plugin_version": "v9.9.9",
+            "running_sha256": "ab" * 32,
+        }
+
+        def forbidden(method, path):
+            if path == "sys/plugins/catalog/secret/skyflow":
+                raise error_for(403, ("permission denied",), method=method, path=path)
+
+        server.hook = forbidden
+        result = status(Gateway(server), declared_mounts(TWO), clock=FixedClock())
+        assert [one.code for one in result.problems] == ["plugin-differs"]
+        assert [one.code for one in result.warnings] == ["catalog-not-read"]
+        assert "sudo" in result.warnings[0].fix
+
     def test_a_catalog_that_cannot_be_read_is_said(self, server):
         def forbidden(method, path):
             if path == "sys/plugins/catalog":

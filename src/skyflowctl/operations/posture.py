@@ -185,7 +185,7 @@ class _Gathering:
 
     def _completed(self, entry: CatalogEntry) -> CatalogEntry | NotRead:
         path = f"sys/plugins/catalog/secret/{entry.name}"
-        return or_not_read(lambda: completed(self.gateway.catalog, entry), path, "read")
+        return or_not_read(lambda: completed(self.gateway.catalog, entry), path, "read", "sudo")
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
         mounted = or_not_read(self.gateway.list_mounts, "sys/mounts", "read")

@@ -21,6 +21,7 @@ from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import EngineApi, LiveConfig, LiveMount, LiveRevocation, LiveState
+from skyflowctl.vault.responses import CatalogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,9 @@ def _against_catalog(
     try:
         entries = gateway.catalog.list()
         used = [one for one in entries if one.name == plugin_name and one.version in versions]
-        read = [completed(gateway.catalog, one) for one in used]
     except VaultError as error:
         return _CatalogChecks({one.path: "not_read" for one in ours}, (), (_not_read(error),))
+    read, warnings = _with_files(gateway, used)
     running = running_mounts(ours, plugin_name, entries)
     gone = {one.version for one in read if one.file_missing}
     states = {
@@ -188,7 +189,19 @@ def _against_catalog(
         for one in running
     }
     files = [CatalogFile(one, FileState.MISSING) for one in read if one.file_missing]
-    return _CatalogChecks(states, (*running_problems(running), *map(file_problem, files)))
+    return _CatalogChecks(states, (*running_problems(running), *map(file_problem, files)), warnings)
+
+
+def _with_files(
+    gateway: Gateway, entries: Sequence[CatalogEntry]
+) -> tuple[Sequence[CatalogEntry], tuple[Problem, ...]]:
+    """Return entries that tell whether their file is there, or a warning where none may."""
+    try:
+        return [completed(gateway.catalog, one) for one in entries], ()
+    except VaultError as error:
+        summary = "whether the registered files are there could not be read"
+        fix = "give this login read and sudo on sys/plugins/catalog/secret/*"
+        return (), (Problem("catalog-not-read", summary, error.problems[0].summary, fix),)
 
 
 def _not_read(error: VaultError) -> Problem:
@@ -196,7 +209,7 @@ def _not_read(error: VaultError) -> Problem:
         "catalog-not-read",
         "the plugin catalog could not be read: what runs is not compared with it",
         error.problems[0].summary,
-        "give this login read on sys/plugins/catalog and sys/plugins/catalog/secret/*",
+        "give this login read on sys/plugins/catalog",
     )
 
 

@@ -337,7 +337,7 @@ def _hints(catalog: "Sequence[Mapping[str, Any]]") -> "Iterator[str]":
     if not catalog:
         yield "nothing is registered under this name: skyflowctl plugin register FILE"
     if any(one["command"] is None for one in catalog):
-        yield "?: give this login read on sys/plugins/catalog/secret/*"
+        yield "?: give this login read and sudo on sys/plugins/catalog/secret/*"
     if any(one["file"]["state"] == "unchecked" for one in catalog):
         yield "unchecked: on the server's host, --directory compares and starts the files"
 
