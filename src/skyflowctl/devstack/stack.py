@@ -66,7 +66,7 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     parts = {"openbao": state.server, "emulator": state.emulator}
     ran = tuple(name for name, part in parts.items() if part and alive(part.process))
     if not ran:
-        ran = unrecorded(layout)
+        ran = unrecorded_parts(layout)
     # The server first: it ends its plugins in order.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
@@ -89,7 +89,7 @@ def leftovers(layout: DevLayout) -> list[ProcessRecord]:
     )
 
 
-def unrecorded(layout: DevLayout) -> tuple[str, ...]:
+def unrecorded_parts(layout: DevLayout) -> tuple[str, ...]:
     """Return the names of parts whose processes run, whatever dev.json knows of them."""
     kinds = {"openbao": _is_server, "emulator": _is_emulator, "engine processes": _is_plugin}
     return tuple(name for name, kind in kinds.items() if running(partial(kind, layout)))

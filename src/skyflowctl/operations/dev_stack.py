@@ -15,7 +15,7 @@ from skyflowctl.devstack.stack import (
     plugin_processes,
     start_parts,
     stop_parts,
-    unrecorded,
+    unrecorded_parts,
 )
 from skyflowctl.devstack.state import DevState, Part, load_state, locked, not_running
 from skyflowctl.errors import UnhealthyError
@@ -174,7 +174,7 @@ def dev_stack_status(environ: Mapping[str, str]) -> DevStatus:
         _part_status("emulator", state.emulator, lambda part: emulator.answers(layout, part)),
     )
     known = {part.name for part in parts if part.state != "stopped"}
-    lost = tuple(name for name in unrecorded(layout) if name not in known)
+    lost = tuple(name for name in unrecorded_parts(layout) if name not in known)
     if known:
         lost = tuple(name for name in lost if name != "engine processes")
     return DevStatus(layout, state.cluster_id, parts, len(plugin_processes(layout)), lost)
