@@ -107,7 +107,7 @@ def test_a_token_is_never_taken_from_the_command_line(log):
         (("nothing-*.log",), "no file matches"),
         (("{log}", "--outcome", "good"), "--outcome good is none"),
         (("{log}", "--since", "2026-11-22", "--until", "2026-11-20"), "--until is not after"),
-        (("{log}", "--hashed", "abc"), "--hashed is no hash"),
+        (("{log}", "--hashed", "abc"), "--hashed is not a hash"),
         (("{log}", "--ctx", "{nonsense"), "not a JSON object"),
     ],
 )

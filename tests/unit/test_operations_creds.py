@@ -138,7 +138,7 @@ def test_every_refusal_has_its_status(serve, status):
 def test_what_is_no_token_is_no_token(serve):
     service = serve()
     service.body = {"accessToken": "not-a-jwt", "tokenType": "Bearer"}
-    with pytest.raises(UnhealthyError, match="no token"):
+    with pytest.raises(UnhealthyError, match="did not return a token"):
         mint(service)
 
 

@@ -148,7 +148,7 @@ def _check_bundle(command: str, word: str, options: FlagTable) -> None:
     shown = f"-{name}" if _NAME.fullmatch(name) else word[:2]
     raise _refused(
         f"no such option: {shown}",
-        "a word with one dash and several letters is no option here",
+        "a word with one dash and several letters is not an option",
         fix,
     )
 

@@ -78,7 +78,7 @@ class CommandRun:
         if no_input or self.json or not sys.stdin.isatty():
             raise RefusedError(
                 "this needs a confirmation",
-                why="nobody can be asked here",
+                why="this run cannot ask",
                 fix="give --yes to confirm it on the command line",
                 code="needs-confirmation",
             )

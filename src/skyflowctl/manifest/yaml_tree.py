@@ -215,14 +215,14 @@ class _Builder:
                 f'the key "{shown(event.value)}" is given twice',
                 "remove one of them",
                 event,
-                f"it already stands on line {first.key_line}",
+                f"it is already on line {first.key_line}",
             )
 
     def _check_key_text(self, event: YamlEvent) -> None:
         if looks_like_credential(event.value):
             self._refuse_credential(event)
         elif event.style in _PLAIN_STYLES and not _is_text(event.value):
-            summary = f'the key "{shown(event.value)}" is no text to every YAML reader'
+            summary = f'the key "{shown(event.value)}" is not text for every YAML parser'
             rule = rule_at(self._path()[:-1]).get("propertyNames", {})
             fix = how_to_quote(event.value, {"type": "string", **rule})
             self._refuse("quote-it", summary, fix, event, _READERS_DIFFER)
@@ -284,7 +284,7 @@ class _Builder:
     def _refuse_credential(self, event: YamlEvent) -> None:
         self._refuse(
             "inline-credential",
-            "a key, token or credential stands in the manifest itself",
+            "the manifest contains a key, token or credential",
             "move it to a file of its own, refer to it (credentials: {file: PATH}), "
             "and replace it: it has been seen",
             event,

@@ -71,9 +71,9 @@ def mint_direct(
         return DirectToken(token, kind or "Bearer", expiry_of(token), account.key_id)
     except ValueError as error:
         raise UnhealthyError(
-            "the token service answered with something that is no token",
+            "the token service did not return a token",
             why=str(error),
-            fix="check what stands between here and the token service",
+            fix="check the proxy between this machine and the token service",
         ) from None
 
 

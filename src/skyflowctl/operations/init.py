@@ -72,7 +72,7 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
 
 def _check_name(path: str) -> None:
     if path == "-":
-        why = "- stands for standard input where a manifest is read, and init writes a file"
+        why = "- means standard input, but init writes a file"
     elif not path or path.endswith("/") or Path(path).is_dir():
         why = "it is empty, or names a folder"
     elif not path.isprintable():
@@ -80,7 +80,7 @@ def _check_name(path: str) -> None:
     else:
         return
     raise UsageError(
-        "-f is no name of a file to write",
+        "-f is not a file name",
         why=why,
         fix="for example -f mounts.yaml, or leave it out",
         code="bad-file-name",

@@ -151,7 +151,7 @@ def resolve_mount_path(name: str, prefix: str) -> str:
     parts: Sequence[str] = cleaned.split("/")
     if not cleaned or any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
         raise UsageError(
-            "MOUNT is no name and no path",
+            "MOUNT is neither a name nor a path",
             why="it is empty, or has an empty part, a dot part or control characters",
             fix="give a name such as order, or a path such as skyflow/order",
         )

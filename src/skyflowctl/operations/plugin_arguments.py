@@ -27,8 +27,9 @@ def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
         if looks_secret(name):
             raise UsageError(
                 f"--env {name} looks like a secret, and a catalog entry holds none",
-                why="it would stand on the command line and in the server's storage",
-                fix="name what is no secret; the engine takes credentials through its config",
+                why="it would be visible on the command line and in the server's storage",
+                fix="use --env only for values that are not secret; the engine takes credentials "
+                "through its config",
                 code="secret-env",
             )
     return tuple(pairs)

@@ -155,7 +155,7 @@ def _bad_settings(file: Path, why: str) -> UsageError:
 def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
     """Run ``<helper> get``: the token alone is on its stdout, nothing when it has none."""
     if not Path(helper).is_absolute() or not helper.isprintable():
-        raise _helper_failed(helper, "it is no absolute path of printable characters")
+        raise _helper_failed(helper, "it is not an absolute path of printable characters")
     import subprocess
 
     try:

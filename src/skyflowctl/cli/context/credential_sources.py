@@ -34,7 +34,7 @@ def credentials_for(
     own = manifest_credentials(manifest, run, allow_hosts)
     source = credential_source(gateway, manifest, own)
     if not isinstance(source, ManifestSource):
-        run.notice("the dev stack: generated credentials stand in for the manifest's")
+        run.notice("the dev stack: generated credentials replace the manifest's")
     return source
 
 

@@ -22,14 +22,14 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
         raise UnresolvedReferenceError(
             f"the environment variable {name} is not set",
             why="the environment of this command does not have it",
-            fix=f"set {name} to the secret that the reference stands for",
+            fix=f"set {name} to the secret",
             code="reference-unset",
         )
     if not value.strip():
         raise UnresolvedReferenceError(
             f"the environment variable {name} is empty",
             why="it is set, and holds nothing but blanks",
-            fix=f"set {name} to the secret that the reference stands for",
+            fix=f"set {name} to the secret",
             code="reference-empty",
         )
     return Secret(value)

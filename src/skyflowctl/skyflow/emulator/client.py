@@ -203,7 +203,7 @@ class EmulatorControl:
             reply = connection.getresponse()
             answer: dict[str, Any] = json.loads(reply.read())
         except (http.client.HTTPException, ValueError) as error:
-            raise ConnectionError(f"{self._host}:{self._port} is no emulator") from error
+            raise ConnectionError(f"{self._host}:{self._port} is not an emulator") from error
         finally:
             connection.close()
         if reply.status != 200:

@@ -138,7 +138,7 @@ def _warnings(left_out: int) -> list[Problem]:
         Problem(
             "too-many-groups",
             f"{counted(left_out, 'refused request')} of further kinds are only counted",
-            "there are more different apps, paths and reasons than are told apart",
+            "there are more combinations of app, path and reason than can be listed",
             "ask for less at once, with --since, --mount or --app",
         )
     ]

@@ -192,7 +192,7 @@ def _problems(
     if missed:
         yield Problem(
             "posture-unchecked",
-            f"nobody knows whether this place is in order: {counted(missed, 'part')} not checked",
+            f"the result is incomplete: {counted(missed, 'part')} not checked",
             "what could not be checked may be in any state",
             "give this login the policy that is listed; for a partial look: --allow-unchecked",
         )

@@ -50,7 +50,7 @@ def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
     notes = [
         f"{counts[name]} {words}"
         for name, words in (
-            ("duplicates", "told by another device too"),
+            ("duplicates", "also logged by another device"),
             ("forwards", "forwarded by a standby"),
             ("unpaired", "without their request or response"),
         )

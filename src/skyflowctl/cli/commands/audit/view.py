@@ -95,7 +95,7 @@ def read_words(read: Mapping[str, Any], *, all_lines: bool = True) -> str:
     notes = [
         f"{number} {word}"
         for number, word in (
-            (read["duplicates"], "told twice"),
+            (read["duplicates"], "logged twice"),
             (read["forwards"], "forwarded by a standby"),
             (read["unpaired"] if all_lines else 0, "without a pair"),
         )

@@ -166,7 +166,7 @@ def _checked_hashes(given: Sequence[str] | None) -> tuple[str, ...]:
     for one in given or ():
         if not is_hash(one):
             raise UsageError(
-                "--hashed is no hash of an audit log",
+                "--hashed is not a hash from an audit log",
                 why="it is hmac-sha256: and 64 hexadecimal digits",
                 fix="copy it from the log, or ask: bao write sys/audit-hash/DEVICE input=-",
             )

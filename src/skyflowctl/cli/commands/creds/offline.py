@@ -37,7 +37,7 @@ def creds_dry_run(
     source = dev_stack.NoCredentials() if dev else own
     made = mint_dry(manifest, found.name, role, ctx, source)
     if made.throw_away:
-        run.notice(f"a throw-away key stands in: {made.throw_away}")
+        run.notice(f"an ephemeral key is used: {made.throw_away}")
     run.notice("a dry run: no token service but this process accepts this token")
     return {
         "mount": found.name,

@@ -209,7 +209,7 @@ def _reloaded(gateway: "Gateway", wanted: "Registration", run: CommandRun) -> li
 
 _UNPROVED = Problem(
     "start-not-proved",
-    "the start of the plugin is not proved",
+    "it is not verified that the plugin starts",
     "a control group guards the catalog, and a proof would be one more request to approve",
     "once it is registered: 'skyflowctl plugin list', then 'skyflowctl health'",
 )

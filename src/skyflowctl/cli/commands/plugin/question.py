@@ -95,7 +95,7 @@ def _lost_problem(lost: LostArguments, launcher: Path, wanted: Registration) -> 
     return Problem(
         "arguments-lost",
         f"{wanted.version} has not {' '.join(map(_flag, lost.lost))}, which {_who_runs(lost)} with",
-        "mounts that are upgraded to it are no longer allowed what these arguments allow",
+        "mounts that are upgraded to it lose what these arguments allow",
         f"to keep them: {_keeping(launcher, wanted, [lost])}",
     )
 
