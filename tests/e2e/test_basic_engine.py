@@ -219,8 +219,21 @@ def test_the_way_back_that_is_printed_works_as_it_stands(place: Place):
     assert "--retire" not in done.stdout
     assert "--rollback" not in done.stdout
     (back,) = [line.split(None, 1)[1] for line in done.stdout.splitlines() if " back " in line]
-    again = invoke(*shlex.split(back)[1:], "-y", "--allow-host", place.emulator.host, env=env)
+    again = invoke(*shlex.split(back)[1:], "-y", env=env)
     assert again.exit_code == 0, again.output
+    assert place.data("creds", "order", "writer")["key_id"] == old["keyID"]
+
+
+def test_the_way_back_to_a_revoked_key_that_was_allowed_works_as_it_stands(place: Place):
+    old = json.loads((place.folder / "order.json").read_text())
+    place.apply()
+    place.credential("new.json", old["clientID"])
+    before, after = str(place.folder / "order.json"), str(place.folder / "new.json")
+    revoke(place)
+    rotate(place, "--credentials", before, f"--allow-revoked-key={old['keyID']}")
+    done = rotate(place, "--credentials", after, "--previous", before)
+    (one,) = done["data"]["mounts"]
+    place.run(*shlex.split(one["back"])[1:], "-y")
     assert place.data("creds", "order", "writer")["key_id"] == old["keyID"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +39,20 @@ def test_a_key_is_generated_and_gone_back_from(stack: Stack) -> None:
     assert live_key(stack, "payment") == one["to"]
     (back,) = rotate(stack, "--rollback", "payment")
     assert (back["result"], back["live_key_id"]) == ("rolled_back", before)
+
+
+def test_the_commands_that_are_printed_work_as_they_stand(stack: Stack) -> None:
+    before = live_key(stack, "payment")
+    done = stack.cli("rotate", "payment", "--generate", "-y", exported=True).stdout
+    printed = dict(re.findall(r"^  (next|back) +skyflowctl (.*)$", done, re.MULTILINE))
+    (back,) = rotate(stack, *shlex.split(printed["back"])[1:])
+    assert back["live_key_id"] == before == live_key(stack, "payment")
+    (one,) = rotate(stack, "payment", "--generate", "-y")
+    assert shlex.split(one["next"])[1:] == shlex.split(printed["next"])
+    old = ["--now", "--allow-destroy=skyflow/payment", "-y"]
+    words = [word for word in shlex.split(one["next"])[2:] if word != "--wait"]
+    (retired,) = rotate(stack, *words, *old)  # the old tokens live for an hour
+    assert retired["result"] == "retired"
 
 
 def test_all_mounts_and_the_manifest_is_not_written_back(stack: Stack) -> None:
@@ -143,7 +158,7 @@ def check_way_out(stack: Stack) -> None:
     advised = set()
     for words, code in ADVISE.items():
         done = stack.cli(*words.split(), exported=True, check=code)
-        (sentence,) = re.findall(r"write a new key: .*", done.stdout + done.stderr)[:1]
+        (sentence,) = re.findall(r"the way out is a new key: .*", done.stdout + done.stderr)[:1]
         advised.add(sentence)
     (advice,) = advised
     (printed,) = re.findall(r"'(skyflowctl [^']+)'", advice)

@@ -2,61 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
-from support.keys import credential_text
+from support.rotate_cli import MANIFEST, further_key, reach
 
-from skyflowctl.cli.context import gateways, rotation
-from skyflowctl.clock import SystemClock
+from skyflowctl.cli.context import gateways
 from skyflowctl.credentials.errors import UnresolvedReferenceError
-from skyflowctl.credentials.lint import CredentialLinter
-from skyflowctl.credentials.model import Credential, CredentialId
-from skyflowctl.operations.key_provider import key_provider
-from skyflowctl.rotation.model import KeyInfo
-from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
-
-MANIFEST = """version: 1
-manifest: shop
-defaults: {path_prefix: contract, rotation: {max_age: 90d}}
-mounts:
-  %s:
-    path: %s
-    credentials: {file: key.json}
-    roles: {reader: {role_ids: [r-read]}}
-"""
-
-
-class FakeSkyflow:
-    """Skyflow's keys: what it creates mints, what is deleted is remembered."""
-
-    def __init__(self, rig):
-        self.rig = rig
-        self.created, self.deleted = [], []
-        self.error = None
-
-    def usable(self):
-        if self.error:
-            raise self.error
-        return self
-
-    def list_keys(self, client_id):
-        return tuple(KeyInfo(key) for key in self.created)
-
-    def create_key(self, client_id):
-        text = self.rig.new_credential()
-        fields = json.loads(text.reveal())
-        self.created.append(fields["keyID"])
-        return Credential(CredentialId(fields["clientID"], fields["keyID"]), text)
-
-    def delete_key(self, client_id, key_id):
-        self.deleted.append(key_id)
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +22,7 @@ def rig():
 
 @pytest.fixture(autouse=True)
 def reached(rig, monkeypatch, tmp_path):
-    """Every command reaches the server in memory; its operator is the fake."""
-    skyflow = FakeSkyflow(rig)
-
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    def provider(gateway, manifest, request, run, allow_hosts):
-        made = key_provider(request, manifest, CredentialLinter(SKYFLOW_HOSTS, SystemClock()))
-        made = replace(made, margin=timedelta(seconds=0))
-        if request.operator_token is None:
-            return made
-        return replace(made, operators=lambda target: skyflow.usable())
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
-    monkeypatch.setattr(rotation, "open_key_provider", provider)
-    monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.open_key_provider", provider)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("X", "an operator's token")
-    monkeypatch.chdir(tmp_path)
-    return skyflow
+    return reach(rig, monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -100,14 +34,9 @@ def successor(rig, tmp_path):
 
 
 def _successor(rig, client_id, folder):
-    from support.gateways import ROLE_IDS
-
-    from skyflowctl.skyflow.service_account import load_trusted
-
-    text = credential_text(clientID=client_id)
-    rig.transport._token_service.trust(load_trusted(text), ROLE_IDS)
-    (folder / "key.json").write_text(text)
-    return json.loads(text)["keyID"]
+    text = further_key(rig, client_id)
+    (folder / "key.json").write_text(text.reveal())
+    return identity(text)[1]
 
 
 def rotate(*words, code=0):

@@ -4,9 +4,9 @@ A command takes a group by annotating one parameter with it; ``command.py`` spre
 group's fields into options and hands the command one value.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
 
@@ -41,6 +41,22 @@ class OptionGroup:
     """Base of dataclasses whose fields are annotated options."""
 
     panel: ClassVar[str] = COMMON_PANEL
+
+
+def given_words(group: OptionGroup) -> list[str]:
+    """Return the words that give a command line the same values as a group's."""
+    hints = get_type_hints(type(group), include_extras=True)
+    words: list[str] = []
+    for part in fields(group):  # type: ignore[arg-type]  # every group is a dataclass
+        value, declared = getattr(group, part.name), hints[part.name].__metadata__[0]
+        # Typer takes the first name of an annotated option for its default.
+        names = (declared.default, *(declared.param_decls or ()))
+        flag = next(name for name in names if name.startswith("--"))
+        if value is True:
+            words.append(flag)
+        elif value:
+            words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
+    return words
 
 
 MountArgument = Annotated[

@@ -156,7 +156,6 @@ def _compare(
     session: RotationSession, config: LiveConfig, live: _LiveTokens, new: Credential
 ) -> None:
     """Refuse a key that is live or was revoked, and one of another account, where it is known."""
-    revoked_and_allowed(session, config, new.key_id)
     if live.key_id and new.key_id == live.key_id:
         raise RefusedError(
             f"nothing to rotate to: {session.path}",
@@ -165,6 +164,7 @@ def _compare(
             f"'skyflowctl rotate {session.path} --credentials REF --previous REF'",
             code="unchanged-credential",
         )
+    revoked_and_allowed(session, config, new.key_id)
     other = live.client_id and live.client_id != new.client_id
     if other and not session.job.options.allow_different_account:
         raise messages.other_account(session.path, live.client_id, new.client_id)

@@ -104,6 +104,7 @@ class MountOutcome:
         warnings: what the reader should know.
         serves: whether the mount mints at the end, as far as it was seen.
         exit_code: what this mount alone would leave with.
+        from_revoked: a cut-off revoked ``from_key``, so going back has to name it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class MountOutcome:
     warnings: tuple[Problem, ...] = ()
     serves: bool = True
     exit_code: ExitCode = ExitCode.OK
+    from_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

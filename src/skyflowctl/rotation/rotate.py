@@ -35,7 +35,7 @@ from skyflowctl.rotation.serving import broken_roles
 from skyflowctl.rotation.session import RotationSession, conclude, opened_nodes
 from skyflowctl.rotation.verify import revoked_and_allowed, verify_candidate
 from skyflowctl.secret import Secret
-from skyflowctl.vault.errors import BadRequestError
+from skyflowctl.vault.errors import BadRequestError, VaultError
 from skyflowctl.vault.guards import secret_paths
 from skyflowctl.vault.live import SERVER_FILE, CredentialVersion, LiveConfig
 
@@ -74,12 +74,22 @@ def _rotate(session: RotationSession, source: KeySource | None) -> Result:
     if seen.basic:
         return legacy_engine.rotate(session, seen.config, source)
     if seen.written is not None:
+        session.from_revoked = _is_revoked(session, seen, seen.written.from_key)
         return resume(session, seen.written, keys)
     if source is None:
         raise messages.no_source(session.path)
     if isinstance(source, Generated):
+        session.from_revoked = _is_revoked(session, seen, seen.config.key_id)
         return _generated(session, seen, source.keys)
     return _from_reference(session, seen, source, keys)
+
+
+def _is_revoked(session: RotationSession, seen: LiveSnapshot, key_id: str) -> bool:
+    """Whether a cut-off revoked the key that is replaced; False also where it is not known."""
+    try:
+        return key_id in session.gateway.revoked_keys(session.path, seen.config, seen.history)
+    except VaultError:
+        return False
 
 
 def _refuse_guarded(session: RotationSession, seen: LiveSnapshot, source: KeySource | None) -> None:

@@ -95,6 +95,7 @@ class RotationSession:
         self.live_key_id = ""
         self.old_tokens_valid_until = ""
         self.begun = False
+        self.from_revoked = False
         self._steps: list[Step] = []
         self._recorded = False
 
@@ -217,6 +218,7 @@ class RotationSession:
             warnings=tuple(self.warnings),
             serves=serves,
             exit_code=exit_code,
+            from_revoked=self.from_revoked,
         )
 
 

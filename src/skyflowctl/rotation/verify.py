@@ -27,7 +27,9 @@ def revoked_and_allowed(
     Raises:
         RevokedKeyError: it did, and the caller does not.
     """
-    mark = session.gateway.revoked_keys(session.path, config, history).get(key_id)
+    marks = session.gateway.revoked_keys(session.path, config, history)
+    session.from_revoked = session.from_key in marks
+    mark = marks.get(key_id)
     if mark is None:
         return False
     if key_id not in session.job.options.allow_revoked:

@@ -103,11 +103,14 @@ class Gateway:
     def revoked_keys(
         self, path: str, config: LiveConfig, history: Mapping[int, CredentialVersion] | None = None
     ) -> Mapping[str, LiveRevocation]:
-        """Return the keys that cut-offs of a mount revoked; a history of None is read here."""
+        """Return the keys that cut-offs of a mount revoked, also one that is live by permission.
+
+        A history of None is read here.
+        """
         if history is None and config.api.has("history"):
             history = self.read_history(path)
         options = revocations.options_of(self.transport, path)
-        return revocations.revoked_keys(config, history, options)
+        return revocations.marked_keys(config, history, options)
 
     # Mounts --------------------------------------------------------------------
 

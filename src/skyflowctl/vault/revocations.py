@@ -19,13 +19,23 @@ def revoked_keys(
     engine with the basic API, in the mount's options: ours knows nothing of that, if it took
     the mount over afterwards. A key that is live is none: it is live by permission.
     """
+    found = marked_keys(config, history, options)
+    if config.configured:
+        found.pop(config.key_id, None)
+    return found
+
+
+def marked_keys(
+    config: LiveConfig,
+    history: Mapping[int, CredentialVersion] | None,
+    options: Mapping[str, str],
+) -> dict[str, LiveRevocation]:
+    """Return the same with the key that is live by permission."""
     history = history or {}
     found = {one.key_id: one.revoked for one in history.values() if one.revoked}
     for mark in (config.revoked, decode.marked_revocation(options), _untold(config, history)):
         if mark is not None and mark.key_id:
             found.setdefault(mark.key_id, mark)
-    if config.configured:
-        found.pop(config.key_id, None)
     return found
 
 

@@ -178,12 +178,19 @@ class ChosenMounts:
         plugin_name: that type.
         prefix: left out of names that only the server knows.
         manifest: the manifest, where there is one.
+        files: where it is, as ``-f`` named it.
     """
 
     mounts: "tuple[MountRef, ...] | None"
     plugin_name: str
     prefix: str
     manifest: "Manifest | None"
+    files: tuple[str, ...] = ()
+
+    @property
+    def file_words(self) -> list[str]:
+        """The words that name the same files on a command line."""
+        return [word for file in self.files for word in ("-f", file)]
 
 
 def choose_mounts(
@@ -200,11 +207,12 @@ def choose_mounts(
 
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None
+    files = tuple(flag_values or ())
     kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
     prefix = manifest.path_prefix if manifest else DEFAULT_PREFIX
     declared = declared_mounts(manifest) if manifest else None
     if not names:
-        return ChosenMounts(declared, kind, prefix, manifest)
+        return ChosenMounts(declared, kind, prefix, manifest, files)
     by_name = {mount.name: mount for mount in declared or ()}
     by_path = {mount.path: mount for mount in declared or ()}
     paths = [(name, resolve_mount_path(name, prefix)) for name in names]
@@ -213,4 +221,4 @@ def choose_mounts(
         by_name.get(name) or by_path.get(path) or MountRef(name, path)
         for name, path in paths
     )
-    return ChosenMounts(chosen, kind, prefix, manifest)
+    return ChosenMounts(chosen, kind, prefix, manifest, files)

@@ -15,16 +15,13 @@ _KEY_COLUMNS = 10
 _UNWELL = {Result.REFUSED.value, Result.FAILED.value, Result.PENDING.value}
 
 
-def outcome_json(
-    outcome: MountOutcome, due: str, margin: timedelta, back: str = ""
-) -> dict[str, Any]:
-    """Return one mount's data for JSON.
+def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
+    """Return one mount's data for JSON, without the commands that may follow.
 
     Args:
         outcome: what became of it.
-        due: why it was due; empty: it was not, or nobody asked.
+        due: why it was due; empty: it was not, or that was not asked.
         margin: how long its old key outlives its last token.
-        back: the command that goes back, on an engine that keeps no earlier credential.
     """
     # Nobody asked a mount that was left alone whether it serves; what is known is told.
     untouched = outcome.result is Result.NOT_DUE
@@ -40,7 +37,6 @@ def outcome_json(
         "steps": steps_json(outcome.steps),
         "old_tokens_valid_until": outcome.old_tokens_valid_until,
         "retire_after": _retire_after(outcome, margin),
-        "back": back,
         "warnings": [problem_json(one) for one in outcome.warnings],
         "errors": [problem_json(one) for one in outcome.problems],
     }
@@ -69,15 +65,16 @@ def show_outcomes(data: Mapping[str, Any], terminal: Terminal) -> None:
 def _block(one: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line(one["name"], " ", Styled(_title(one), _style(one)))
     terminal.fields(_facts(one), indent="  ")
-    for text, line in _next(one):
-        terminal.line("  ", Styled(f"{text:<8}", "dim"), line)
+    for name in ("next", "back"):
+        if one[name]:
+            terminal.line("  ", Styled(f"{name:<8}", "dim"), one[name])
 
 
 def _title(one: Mapping[str, Any]) -> str:
     words = {
         Result.ROTATED.value: "is rotated",
         Result.ROLLED_BACK.value: "is rolled back",
-        Result.RETIRED.value: "has no old key any more",
+        Result.RETIRED.value: "has no old key left",
         Result.WOULD_ROTATE.value: "can be rotated; nothing was written",
         Result.REFUSED.value: "is refused; nothing was changed",
         Result.PENDING.value: "waits for an approval",
@@ -104,22 +101,11 @@ def _facts(one: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("serves", "no: its live key mints for no role"))
     if one["old_tokens_valid_until"]:
         facts.append(("tokens", f"old ones live until {one['old_tokens_valid_until']}"))
+    if one["next"] and one["retire_after"]:
+        facts.append(("retire", f"the old key from {one['retire_after']} on; --wait waits for it"))
+    if one["next"] and "--kept-copy-only" in one["next"]:
+        facts.append(("then", f"delete key {one['from']} in Skyflow Studio: no operator is named"))
     return [(f"{name:<6}", value) for name, value in facts]
-
-
-def _next(one: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a person may want to do now, as command lines."""
-    made = {step["name"] for step in one["steps"]}
-    if StepName.WRITE in made and StepName.COMMIT not in made and one["result"] == Result.ROTATED:
-        # An engine with the basic API: it keeps nothing to retire or to roll back to.
-        return [("back", one["back"])] if one["back"] else []
-    if one["result"] == Result.ROTATED and one["from"]:
-        after = f"    (from {one['retire_after']} on)" if one["retire_after"] else ""
-        back = [("back", f"skyflowctl rotate --rollback {one['name']}")]
-        if any(step["name"] == StepName.DELETE_OLD_KEY and step["ok"] for step in one["steps"]):
-            return []  # it is retired already, and there is no way back
-        return [("next", f"skyflowctl rotate --retire {one['name']}{after}"), *back]
-    return []
 
 
 def _lines(mounts: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:

@@ -1,12 +1,12 @@
 """The work of ``rotate``: look, choose, ask, carry out, and say what became of it."""
 
 import os
-import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from skyflowctl.cli.commands.rotate.next_commands import NextCommands, is_basic
 from skyflowctl.cli.commands.rotate.progress import Steps, said
 from skyflowctl.cli.commands.rotate.view import outcome_json
 from skyflowctl.cli.context import gateways
@@ -15,7 +15,6 @@ from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependen
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.credentials.references import as_word
 from skyflowctl.credentials.resolve import resolve_reference
 from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
@@ -25,7 +24,7 @@ from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
 from skyflowctl.operations.rotate_request import RotateRequest, Verb
 from skyflowctl.operations.targets import discover_mounts
 from skyflowctl.rotation.batch import exit_code
-from skyflowctl.rotation.model import MountOutcome, Result, StepName
+from skyflowctl.rotation.model import MountOutcome, Result
 
 if TYPE_CHECKING:
     from skyflowctl.vault.gateway import Gateway
@@ -173,7 +172,7 @@ class RotateCommand:
         for one in targets:
             configured = one.config and one.config.configured
             live = one.config.key_id if one.config and configured else "no live key"
-            live = live or "a key that its engine does not tell"
+            live = live or "an unknown key"
             due = f"  ({one.due})" if one.due else ""
             coming = provider.coming(one)
             self.run.notice(f"  {one.named.name}: {live} -> {coming}{due}")
@@ -184,7 +183,7 @@ class RotateCommand:
             killed = one.kills
             if killed and one.named.path not in allowed:
                 raise RefusedError(
-                    f"retiring the old key of {one.named.name} now needs a word more",
+                    f"retiring the old key of {one.named.name} now needs --allow-destroy",
                     why=f"it kills {killed}",
                     fix=f"add --allow-destroy={one.named.path}, or leave out --now to wait",
                     code="needs-allow-destroy",
@@ -212,17 +211,6 @@ class RotateCommand:
             self.run.done = _done(outcomes)
         return outcomes, stop
 
-    def _back(self, outcome: MountOutcome) -> str:
-        """Return the way back on an engine that keeps none: both references, changed over."""
-        credentials, previous = self.request.typed
-        if not _basic(outcome) or not previous:
-            return ""
-        mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
-        declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
-        new = credentials or as_word(declared)
-        words = ["skyflowctl", "rotate", outcome.name, "--credentials", previous]
-        return shlex.join([*words, "--previous", new]) if new else ""
-
     def _result(
         self,
         targets: Sequence[RotationTarget],
@@ -231,13 +219,17 @@ class RotateCommand:
         provider: KeyProvider,
     ) -> CommandResult:
         by_path = {one.path: one for one in done}
+        commands = NextCommands(
+            self.request, self.chosen, self.target, self.allow_hosts, dev=provider.dev
+        )
         mounts, outcomes = [], []
         for path, one in {one.named.path: one for one in targets}.items():
             outcome = by_path.get(path) or one.known or operation.not_due(one)
             outcomes.append(outcome)
             margin = provider.margin_of(one.named)
             due = "" if one.problem else one.due
-            mounts.append(outcome_json(outcome, due, margin, self._back(outcome)))
+            retire, back = commands.retire(outcome), commands.back(outcome)
+            mounts.append({**outcome_json(outcome, due, margin), "next": retire, "back": back})
         if done:
             self.run.notice(f"run {self.run.id}: the server's audit log shows this id")
         warnings: list[Problem] = [warning for one in outcomes for warning in one.warnings]
@@ -247,13 +239,6 @@ class RotateCommand:
         return CommandResult(data, status_of(code) if code else "ok", code, problems, warnings)
 
 
-def _basic(outcome: MountOutcome) -> bool:
-    """Tell whether the engine has the basic API: it was written, and nothing committed."""
-    made = {step.name for step in outcome.steps}
-    written = StepName.WRITE in made and StepName.COMMIT not in made
-    return outcome.result is Result.ROTATED and written
-
-
 def _done(outcomes: Sequence[MountOutcome]) -> str:
     """Return how to see what was changed, for whom the output does not reach; or nothing."""
     changed = [one for one in outcomes if one.result in _CHANGED]
@@ -261,7 +246,7 @@ def _done(outcomes: Sequence[MountOutcome]) -> str:
         return ""
     names = ", ".join(f"{one.name} {said(one.result)}" for one in changed)
     look = f"'skyflowctl config history {changed[0].name}'"
-    if _basic(changed[0]):
+    if is_basic(changed[0]):
         look = f"'skyflowctl health {changed[0].name} --mint'"
     return f"it was done ({names}): do not run it again, look with {look}"
 

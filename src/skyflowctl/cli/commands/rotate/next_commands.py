@@ -1,0 +1,97 @@
+"""The commands that a person may run after a rotation; each works as it stands."""
+
+import shlex
+from dataclasses import dataclass
+
+from skyflowctl.cli.context.manifests import ChosenMounts
+from skyflowctl.cli.options import TargetOptions, given_words
+from skyflowctl.credentials.references import as_word
+from skyflowctl.operations.rotate_request import RotateRequest
+from skyflowctl.rotation.model import MountOutcome, Result, StepName
+
+
+@dataclass(frozen=True, slots=True)
+class NextCommands:
+    """Makes the commands, with the flags of the command line that they need as well.
+
+    Args:
+        request: what the command line asked for.
+        chosen: the mounts that it means, and the manifest.
+        target: the server, as it was named.
+        allow_hosts: further token services that credentials may name.
+        dev: the server is the dev stack, which has an operator of its own.
+    """
+
+    request: RotateRequest
+    chosen: ChosenMounts
+    target: TargetOptions
+    allow_hosts: tuple[str, ...]
+    dev: bool = False
+
+    def retire(self, outcome: MountOutcome) -> str:
+        """Return the command that retires the old key; empty: there is nothing to retire.
+
+        Without an operator it destroys the engine's copy alone.
+        """
+        made = {step.name for step in outcome.steps if step.ok}
+        rotated = outcome.result is Result.ROTATED and outcome.from_key
+        if not rotated or is_basic(outcome) or StepName.DELETE_OLD_KEY in made:
+            return ""
+        words = ["--retire", outcome.name, "--wait"]
+        return self._line(*words, *([] if self._has_operator(outcome) else ["--kept-copy-only"]))
+
+    def back(self, outcome: MountOutcome) -> str:
+        """Return the command that goes back; empty: there is no way back."""
+        if outcome.result is not Result.ROTATED or not outcome.from_key:
+            return ""
+        if is_basic(outcome):
+            words = self._basic_back(outcome)
+        else:
+            words = ["--rollback", outcome.name] if self.retire(outcome) else []
+        if words and outcome.from_revoked:
+            words.append(f"--allow-revoked-key={outcome.from_key}")
+        if words and self.request.options.unverified_nodes:
+            words.append("--allow-unverified-nodes")
+        return self._line(*words) if words else ""
+
+    def _basic_back(self, outcome: MountOutcome) -> list[str]:
+        """Return both references, changed over: such an engine keeps no earlier credential."""
+        credentials, previous = self.request.typed
+        mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
+        declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
+        new = credentials or as_word(declared)
+        if not previous or not new:
+            return []
+        allowed = self.request.options.allow_different_account
+        other = ["--allow-different-account"] if allowed else []
+        return [outcome.name, "--credentials", previous, "--previous", new, *other]
+
+    def _has_operator(self, outcome: MountOutcome) -> bool:
+        request, mounts = self.request, self.chosen.mounts or ()
+        rule = next((one.rotation for one in mounts if one.path == outcome.path), None)
+        token = request.operator_token or (rule and rule.operator_token)
+        account = request.account_id or (rule and rule.account_id)
+        return self.dev or bool(token and account)
+
+    def _line(self, *words: str) -> str:
+        given = [*self.chosen.file_words, *operator_words(self.request)]
+        hosts = [word for host in self.allow_hosts for word in ("--allow-host", host)]
+        line = ["skyflowctl", "rotate", *words, *given, *hosts, *given_words(self.target)]
+        return shlex.join(line)
+
+
+def operator_words(request: RotateRequest) -> list[str]:
+    """Return the words that name the operator as a command line named it."""
+    named = {
+        "--operator-token": as_word(request.operator_token),
+        "--account-id": request.account_id,
+        "--management-host": request.management_host,
+    }
+    return [word for flag, value in named.items() if value for word in (flag, value)]
+
+
+def is_basic(outcome: MountOutcome) -> bool:
+    """Whether the engine has the basic API: it was written, and nothing committed."""
+    made = {step.name for step in outcome.steps}
+    written = StepName.WRITE in made and StepName.COMMIT not in made
+    return outcome.result is Result.ROTATED and written
