@@ -28,7 +28,7 @@ def test_every_help_has_its_parts_and_no_long_line(name):
         assert f"\n{heading}\n" in page
     assert f"  skyflowctl {name}" in page
     copied = [line for line in page.splitlines() if not line.startswith("  # ")]
-    assert [line for line in copied if len(line) > 100] == []
+    assert [line for line in copied if len(line) > 80] == []
     assert "\x1b" not in page
 
 
@@ -39,7 +39,7 @@ def test_every_command_has_three_to_five_examples_that_parse(name):
     for line, note in facts.examples:
         assert "skyflowctl" in line
         assert note
-        assert len(line) <= 98
+        assert len(line) <= 78
         shlex.split(line.replace("<(", "("))
     assert set(facts.env) <= set(pages.ENVIRONMENT)
     assert {int(code) for code in facts.exits} <= set(pages.EXIT_CODES)
@@ -70,7 +70,7 @@ def test_the_root_page_is_static(args):
     page = quick_page(args)
     for name in NAMES:
         assert f"\n  {name.split()[0]} " in page
-    assert [line for line in page.splitlines() if len(line) > 100] == []
+    assert [line for line in page.splitlines() if len(line) > 80] == []
 
 
 def test_both_ways_in_show_the_same_page(monkeypatch):

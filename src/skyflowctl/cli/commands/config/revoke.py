@@ -71,7 +71,7 @@ class _Said:
             "also delete its keys at Skyflow; needs an operator token",
         ),
         (
-            "skyflowctl config revoke order --reason INC-42 -y --allow-destroy=skyflow/order",
+            "skyflowctl config revoke order --reason INC-4 -y --allow-destroy=skyflow/order",
             "a mount that the manifest protects",
         ),
     ],

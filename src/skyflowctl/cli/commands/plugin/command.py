@@ -122,7 +122,7 @@ class EngineOptions(OptionGroup):
             "one process for all mounts, for servers with hundreds of them",
         ),
         (
-            "skyflowctl plugin register ./plugins/skyflow-v1.0.0-* --allow-host 127.0.0.1:8443",
+            "skyflowctl plugin register plugins/skyflow-v1.0.0-* --allow-host 127.0.0.1:443",
             "with an emulator as an additional token service",
         ),
         (
