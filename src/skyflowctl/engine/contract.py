@@ -92,7 +92,7 @@ class Storage(Protocol):
         """Store the value under the key."""
 
     async def delete(self, key: str) -> None:
-        """Remove the key; a missing one is no error."""
+        """Remove the key; a missing key is not an error."""
 
     async def list(self, prefix: str) -> list[str]:
         """Return the names directly below the prefix; a folder's name ends in ``/``."""

@@ -53,7 +53,7 @@ def check_ctx(ctx: object) -> Ctx:
 class CtxPattern:
     """What a role's string ctx must look like, as a whole and case-sensitively.
 
-    ``*`` stands for any text, also none; at most one at each end.
+    ``*`` matches any text, including none; at most one at each end.
     """
 
     core: str

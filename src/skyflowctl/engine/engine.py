@@ -96,10 +96,10 @@ class Engine:
             raise EngineError(500, "internal error") from None
 
     async def exists(self, request: EngineRequest) -> bool | None:
-        """Tell whether a write would create or update; None where that is no question.
+        """Return whether the object of a write exists; None for paths without objects.
 
         Raises:
-            StorageError: the storage said no.
+            StorageError: the storage failed.
         """
         name = request.path.removeprefix("roles/")
         try:
@@ -125,7 +125,7 @@ class Engine:
         return (CREDENTIAL_PREFIX,)
 
     async def aclose(self) -> None:
-        """End what runs by itself and close the connections; more than once is no error."""
+        """Stop background tasks and close the connections; idempotent."""
         self._exchanges.close()
         await self._health.aclose()
         await self._token_service.aclose()

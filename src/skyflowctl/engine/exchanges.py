@@ -1,4 +1,4 @@
-"""Exchanges with the token service on behalf of one mount: limited, and told plainly."""
+"""Exchanges of one mount with the token service, limited in number."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -52,7 +52,7 @@ class Failure:
 
 
 class MintFailedError(Exception):
-    """There is no token; ``failure`` says why."""
+    """The exchange returned no token; ``failure`` has the reason."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text())

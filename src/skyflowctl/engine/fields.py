@@ -21,7 +21,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class FieldType(StrEnum):
-    """The types of fields; a parsed value's Python type stands behind each."""
+    """The types of fields, each with the Python type of its parsed values."""
 
     TEXT = "text"  # str
     BOOLEAN = "boolean"  # bool

@@ -1,8 +1,8 @@
-"""Reads what an engine with the basic API left on a mount, in that engine's own form.
+"""Reads the records of an engine with the basic API, in that engine's format.
 
 The public Go plugin of the same name stores one record ``config``, with the credential's
-text or a file's path in it, and ``role/<name>``. Nothing marks them, so they are told by
-their fields. They are read as they are; the first write of ours stores them anew.
+text or a file's path in it, and ``role/<name>``. They have no mark, so they are
+recognised by their fields. Our first write of a record converts it.
 """
 
 import json

@@ -18,7 +18,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class UnreadableFileError(Exception):
-    """There is no such file for this mount; deliberately without any detail."""
+    """The mount has no such file. Deliberately without a detail."""
 
 
 def read_key_file(directory: str, mount_point: str, path: str) -> Secret:

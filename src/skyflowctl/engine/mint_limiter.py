@@ -1,8 +1,8 @@
 """Limits how many exchanges of one mount run at once; later ones wait in order.
 
-A place that is left goes to the first waiter itself. It is never free in between, so nobody
-can overtake, and a wake-up cannot be lost. Each turn of the event loop hands over one place:
-if 64 exchanges end at once, the next 64 do not keep the other mounts of the process waiting.
+A released place passes directly to the first waiter. It is never free in between, so no
+later request can overtake, and no wake-up can be lost. Each turn of the event loop passes on
+one place, so that 64 exchanges that end at once do not block the other mounts of the process.
 """
 
 import asyncio

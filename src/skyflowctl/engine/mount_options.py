@@ -12,11 +12,11 @@ _MARK = "revoked_"
 
 @dataclass(frozen=True, slots=True)
 class EarlierCutOff:
-    """A cut-off that an engine with the basic API could not keep, before ours took over.
+    """A cut-off made on an engine with the basic API, before our engine took over.
 
     Args:
         record: as the mount's options have it.
-        client_id: of the key; empty where nobody could tell.
+        client_id: of the key; empty if it was not known.
     """
 
     record: RevocationRecord

@@ -1,4 +1,4 @@
-"""The rules for names of roles and for role ids, in one place for whoever asks."""
+"""The rules for role names and role ids."""
 
 import re
 from collections.abc import Sequence

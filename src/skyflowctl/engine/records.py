@@ -162,10 +162,10 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class RotationRecord:
-    """The rotation that opened last: its intent, and what became of it.
+    """The rotation that was opened last: its intent and its state.
 
     Args:
-        id: the caller's own id, by which it knows its success again.
+        id: the caller's id, by which it recognises its own write.
         from_key: the key id that was live when it was opened; empty for none.
         to_key: the key id that it makes live; it may be told before it is written, and is
             empty until then.

@@ -17,7 +17,7 @@ from skyflowctl.skyflow.service_account import ServiceAccount
 
 
 def check_cas(record: ConfigRecord, expected: int | None) -> None:
-    """Accept the version that the caller expects; 0 stands for "not configured".
+    """Accept the version that the caller expects; 0 means "not configured".
 
     Raises:
         EngineError: 409, another one is live.
@@ -152,9 +152,9 @@ def find_entry(record: ConfigRecord, wanted: int) -> HistoryEntry | None:
 
 
 def without_credential(record: ConfigRecord, entry: HistoryEntry, now: datetime) -> ConfigRecord:
-    """Return the record in which a credential is kept no more, under none of its versions.
+    """Return the record without a kept credential, under all of its versions.
 
-    A rollback stores a credential a second time; only the live one stays of it.
+    A rollback stores a credential a second time; only the live copy remains.
     """
     who = (entry.client_id, entry.key_id)
     history = tuple(

@@ -1,8 +1,8 @@
 """A rotation from its intent to its end: pure functions from one record to the next.
 
-The rotation that opened last stands in the config. It is open until it is committed, and
-retired once the credential that it replaced is destroyed. An open one has *written* as
-soon as the key that it names as its new one is live.
+The config records the rotation that was opened last. It is open until it is committed, and
+retired once the credential that it replaced is destroyed. An open rotation has *written*
+once the key that it names as the new one is live.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ NODES_LEARN = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a config write says of a rotation.
+    """The rotation fields of a config write.
 
     Args:
         id: the caller's own id; empty closes the rotation.
-        to_key: the new key's id, told before its credential is written; None: not told.
-        keys: the key ids that are known before one is created; None: not told.
+        to_key: the new key's id, sent before its credential is written; None: not sent.
+        keys: the key ids that are known before one is created; None: not sent.
         checked: the caller named the config's version, so it knows what it takes over.
     """
 
@@ -57,9 +57,9 @@ def written(record: ConfigRecord) -> bool:
 
 
 def ends_cut_off(record: ConfigRecord, intent: Intent | None) -> bool:
-    """Tell whether a write is the intent of a rotation that is to end a cut-off.
+    """Return whether a write is the intent of a rotation that ends a cut-off.
 
-    It needs no credential: whoever has a new key made records that first.
+    It needs no credential: the intent is recorded before the new key is created.
     """
     return intent is not None and record.cut_off is not None
 
@@ -107,7 +107,7 @@ def rotated_to(record: ConfigRecord, key_id: str, old_token_life: timedelta | No
     """Return the record whose open rotation makes this key live.
 
     Raises:
-        EngineError: 409, the rotation has told, or written, another key.
+        EngineError: 409, the rotation has recorded or written another key.
     """
     known = record.rotation
     if known is None:
@@ -121,7 +121,7 @@ def rotated_to(record: ConfigRecord, key_id: str, old_token_life: timedelta | No
 def committed(
     record: ConfigRecord, rotation_id: str, old_token_life: timedelta | None, now: datetime
 ) -> ConfigRecord:
-    """Return the record with this rotation done; one that is done already stays as it is.
+    """Return the record with this rotation committed; a committed one does not change.
 
     Args:
         record: the live one.
@@ -130,7 +130,7 @@ def committed(
         now: the cut-over's time.
 
     Raises:
-        EngineError: 409, another rotation stands there or none, or it has not written.
+        EngineError: 409, there is another rotation or none, or it has not written.
     """
     known = record.rotation
     if known is None or known.id != rotation_id:
@@ -181,11 +181,11 @@ def tokens_after_cut_off(
 
 
 def rolled_back(before: ConfigRecord, after: ConfigRecord) -> ConfigRecord:
-    """Return the record after a rollback with its rotation as it then stands.
+    """Return the record after a rollback, with the new state of its rotation.
 
-    A rollback ends the rotation. One that may have created a key at the token service stays
-    open, as it was before it wrote: whoever comes next sees which key is to be deleted
-    there, and closes it. That is never the key which is live now.
+    A rollback ends the rotation. A rotation that may have created a key at Skyflow stays
+    open, as before its write: the next run reads which key to delete there, and closes
+    the rotation. That key is never the live one.
     """
     known, live = before.rotation, after.live
     key_id = live.key_id if live else ""
@@ -195,7 +195,7 @@ def rolled_back(before: ConfigRecord, after: ConfigRecord) -> ConfigRecord:
 
 
 def check_destroyable(record: ConfigRecord, entry: HistoryEntry) -> None:
-    """Keep the way back of a rotation that is not committed.
+    """Refuse to destroy the credential that an open rotation replaced.
 
     Raises:
         EngineError: 409.

@@ -1,4 +1,4 @@
-"""What whoever runs the engine decides, the same for all of its mounts."""
+"""The settings of the plugin, the same for all of its mounts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

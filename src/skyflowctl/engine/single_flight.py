@@ -16,7 +16,7 @@ class _Run(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Shares a running task; it ends when it is done, or when nobody waits any more."""
+    """Shares a running task; the task is cancelled when its last waiter leaves."""
 
     def __init__(self) -> None:
         self._current: _Run[T] | None = None
@@ -58,6 +58,6 @@ class SingleFlight(Generic[T]):
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
-    """Look at the failure: asyncio logs those that nobody looks at, with their text."""
+    """Retrieve the failure; otherwise asyncio logs it, with its text."""
     if not task.cancelled():
         task.exception()

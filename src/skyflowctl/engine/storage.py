@@ -16,7 +16,7 @@ class MemoryStorage:
         self._values[key] = value
 
     async def delete(self, key: str) -> None:
-        """Remove the key; a missing one is no error."""
+        """Remove the key; a missing key is not an error."""
         self._values.pop(key, None)
 
     async def list(self, prefix: str) -> list[str]:

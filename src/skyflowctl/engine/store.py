@@ -284,10 +284,10 @@ class MountStore:
             await self._delete(CREDENTIAL_PREFIX + slot)
 
     async def cut_off(self, record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
-        """Destroy every credential and return the record without one; run again, finish.
+        """Destroy every credential and return the record without one; a repetition finishes it.
 
-        First the keys are marked, for good and apart from the config: no later write of the
-        config, by whatever release, loses the marks.
+        The keys are marked first, permanently and outside the config, so that no later write
+        of the config, by any release, loses the marks.
         """
         for who in await self._keys_to_revoke(record):
             await self._mark_revoked(who, revocation)

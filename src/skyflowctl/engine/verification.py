@@ -21,7 +21,7 @@ NO_ROLE = ""
 
 @dataclass(frozen=True, slots=True)
 class RoleCheck:
-    """What became of minting for one role; ``failure`` None means that it worked."""
+    """The result of minting for one role; ``failure`` None means success."""
 
     failure: Failure | None = None
     request_id: str = ""
@@ -137,8 +137,7 @@ class Verifier:
     ) -> tuple[str, ...]:
         """Accept a kept credential that mints for at least one role; return warnings.
 
-        The way back must not hang on roles that only the credential mints which is to be
-        left: somebody goes back because that one makes trouble.
+        A rollback must not depend on roles for which only the current credential mints.
 
         Raises:
             EngineError: 502 or 503, it mints for no role.

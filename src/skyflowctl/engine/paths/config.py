@@ -1,4 +1,4 @@
-"""``config``: the mount's credential and what is known about it."""
+"""``config``: the mount's credential and its metadata."""
 
 import re
 from collections.abc import Mapping
@@ -140,7 +140,7 @@ class ConfigPath:
         return (Route("config", "The mount's Skyflow credential.", _DESCRIPTION, actions),)
 
     async def read(self, call: Call) -> EngineReply:  # noqa: ARG002 - all handlers look alike
-        """Answer what is configured; of another engine's unusable credential a warning."""
+        """Return the config; warn about another engine's unusable credential."""
         config = await self._mount.store.config()
         unusable = config.unusable()
         shown = _public(config)
@@ -149,7 +149,7 @@ class ConfigPath:
         return EngineReply(shown, (unusable,) if unusable else ())
 
     async def write(self, call: Call) -> EngineReply:
-        """Patch the config; the order of its puts leaves the old or the new state, never half.
+        """Patch the config; the order of its puts leaves either the old or the new state.
 
         Raises:
             EngineError: 400, 409 for a lost check-and-set, 502 or 503 for a credential
@@ -178,7 +178,7 @@ class ConfigPath:
         return written_reply(record, warnings)
 
     async def delete(self, call: Call) -> EngineReply:
-        """Cut the mount off; run again, it finishes what a kill interrupted.
+        """Cut the mount off; a repetition finishes what a kill interrupted.
 
         Raises:
             EngineError: 400, the reason is blank or holds a line break; 409, another version

@@ -1,4 +1,4 @@
-"""``health``: does this mount mint, as far as this node can tell."""
+"""``health``: whether this mount can mint on this node."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ the result; 0 means that it was made for this request."""
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one probe found; it is believed for a while, and only for its generation."""
+    """The result of one probe, cached for a while and only for its store generation."""
 
     generation: int
     monotonic: float

@@ -60,11 +60,11 @@ class HistoryPath:
         return EngineReply(entry.public() if entry else None)
 
     async def destroy(self, call: Call) -> EngineReply:
-        """Destroy a kept credential; run again, it finishes what a kill interrupted.
+        """Destroy a kept credential; a repetition finishes what a kill interrupted.
 
         Raises:
-            EngineError: 400 for a version that never was, 409 for the live one, and for
-                the way back of an open rotation.
+            EngineError: 400 for an unknown version, 409 for the live credential, and for
+                the one that an open rotation replaced.
         """
         store = self._mount.store
         async with store.writing("config"):

@@ -75,7 +75,7 @@ class RolesPath:
     async def list(self, call: Call) -> EngineReply:
         """Answer the names, and every role's fields in ``key_info``.
 
-        A stored role that cannot be used is no key; a warning names it and says why.
+        A stored role that cannot be used is not a key; a warning gives its name and the reason.
         """
         store = self._mount.store
         roles, unusable = await store.load_roles(page(await store.role_names(), call.values))
@@ -117,7 +117,7 @@ class RolesPath:
             raise
 
     async def delete(self, call: Call) -> EngineReply:
-        """Delete a role; one that is not there is no error.
+        """Delete a role; a missing role is not an error.
 
         Raises:
             EngineError: 409, it has another version than the caller expects.
