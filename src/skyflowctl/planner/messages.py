@@ -9,7 +9,7 @@ from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
 
 
 def headers_unreadable() -> Problem:
-    """Nobody can tell whether the audit log will show a run's id."""
+    """It is unknown whether the audit log will show the run id."""
     return Problem(
         "audited-headers-unreadable",
         "the audited request headers are left as they are",
@@ -124,7 +124,7 @@ def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialId, version: 
 
 
 def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
-    """The manifest's credential was read and cannot be used; the other mounts go on."""
+    """The manifest's credential was read and is invalid; other mounts are not affected."""
     problem = problems[0]
     others = f" (and {len(problems) - 1} more: 'skyflowctl validate')" if problems[1:] else ""
     return Problem(
@@ -202,7 +202,7 @@ def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
 
 
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
-    """Without a history nobody can tell a new key from an old one."""
+    """Without a history, a new key cannot be distinguished from an old one."""
     return Problem(
         "replacement-withheld",
         f"{mount.path} runs on key {live.key_id}, not on the manifest's {wanted.key_id}",

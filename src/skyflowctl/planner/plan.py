@@ -69,7 +69,7 @@ class ObjectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field's value before and after; None stands for absent. Never a secret:
+    """One field's value before and after; None means absent. Never a secret:
     a credential appears as its identity (``client_id``, ``key_id``)."""
 
     field: str

@@ -1,4 +1,4 @@
-"""What a bearer token says of itself; nothing here verifies its signature."""
+"""The claims of a bearer token; nothing here verifies its signature."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -20,7 +20,7 @@ class BearerFacts:
 
 
 def read_bearer(token: Secret) -> BearerFacts:
-    """Return what a token says of itself; one that is no JWT says nothing."""
+    """Return the claims of a token; empty if it is not a JWT."""
     try:
         claims = _claims(token)
     except (ValueError, TypeError, RecursionError):
@@ -32,7 +32,7 @@ def expiry_of(token: Secret) -> datetime:
     """Return the time that a token's own ``exp`` names.
 
     Raises:
-        ValueError: it is no JWT, or has no usable ``exp``; the text repeats nothing.
+        ValueError: it is not a JWT, or has no usable ``exp``; the text contains no part of it.
     """
     expires_at = read_bearer(token).expires_at
     if expires_at is None:

@@ -24,7 +24,7 @@ class LintFinding:
 
 
 class InvalidCredentialError(Exception):
-    """The text is no usable service-account credential; ``findings`` are the errors."""
+    """The text is not a usable service-account credential; ``findings`` has the errors."""
 
     def __init__(self, findings: tuple[LintFinding, ...]) -> None:
         super().__init__("; ".join(finding.message for finding in findings))

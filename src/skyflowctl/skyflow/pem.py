@@ -62,7 +62,7 @@ def normalise(text: Secret) -> NormalKey:
 
 
 def _key_block(text: str) -> tuple[str, str]:
-    """Return label and content of the one private key; certificates may stand beside it."""
+    """Return label and content of the only private key; certificates may surround it."""
     found = list(_BLOCK.finditer(_ESCAPED_LINE_END.sub("\n", text)))
     if not found:
         raise InvalidKeyError("key-not-pem", "privateKey contains no complete PEM block")

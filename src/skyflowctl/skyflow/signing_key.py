@@ -65,7 +65,7 @@ class SigningKey:
         """Return a key that went through :meth:`parse` before, without checking again.
 
         Raises:
-            InvalidKeyError: it is no unencrypted RSA key at all.
+            InvalidKeyError: it is not an unencrypted RSA key.
         """
         return cls(_load(pem.reveal().encode()))
 
@@ -104,7 +104,7 @@ class SigningKey:
         return Secret(pem.decode())
 
     def public_pem(self) -> str:
-        """Return the public half as PEM (SubjectPublicKeyInfo), for whoever verifies."""
+        """Return the public key as PEM (SubjectPublicKeyInfo)."""
         from cryptography.hazmat.primitives import serialization as form
 
         public = self._key.public_key()

@@ -1,7 +1,7 @@
-"""JSON as a credential must be: one flat object, small, unambiguous.
+"""Strict JSON of a credential: one flat object, small, unambiguous.
 
-Python's reader takes more than other languages do (NaN, duplicate keys, huge numbers);
-whatever it forgives here would be refused, or read differently, by somebody later.
+Python's parser accepts more than others (NaN, duplicate keys, huge numbers). What it accepts
+here, another parser would refuse or read differently.
 """
 
 import json

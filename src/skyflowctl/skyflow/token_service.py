@@ -24,7 +24,7 @@ class Exchange:
 
 
 class TokenServiceRefusedError(Exception):
-    """The service answered and says no, or answered what is no token.
+    """The service refused, or its answer is not a token.
 
     Args:
         status: its HTTP status.

@@ -1,7 +1,7 @@
-"""Which token services may see an assertion: the tokenURI's one accepted form.
+"""Which token services may receive an assertion, and the accepted form of a tokenURI.
 
-An assertion is as good as the key for an hour, so it goes only to hosts that somebody
-named: the two that Skyflow's documentation has, or those in the plugin's catalog entry.
+An assertion is equivalent to the key for an hour, so it is sent only to named hosts: the two
+in Skyflow's documentation, or those in the plugin's catalog entry.
 """
 
 import re
@@ -21,7 +21,7 @@ _FORM = re.compile(rf"https://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?
 
 
 class HostNotAllowedError(ValueError):
-    """A tokenURI of the accepted form names a service that nobody allowed.
+    """A tokenURI of the accepted form names a service that is not allowed.
 
     Its text reads on after "tokenURI" and names the host, which is no secret.
 

@@ -122,7 +122,7 @@ def _is_tcp(listener: Mapping[str, Any]) -> bool:
 
 
 def seal_type(transport: Transport) -> str:
-    """Return the kind of seal, which is told without a login; empty when it is not told."""
+    """Return the seal type, which needs no login; empty if not returned."""
     found = or_not_read(
         lambda: read_fresh(transport, "sys/seal-status", at_root=True), "sys/seal-status"
     )

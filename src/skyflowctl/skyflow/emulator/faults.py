@@ -99,7 +99,7 @@ class FaultQueue:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Queue a fault behind those that are there."""
+        """Append a fault to the queue."""
         self._faults.append(fault)
 
     def clear(self) -> None:

@@ -87,7 +87,7 @@ class Fields:
             ) from error
 
     def done(self) -> None:
-        """Refuse the fields that nobody took."""
+        """Refuse unknown fields."""
         if self._values:
             raise ExchangeRefusedError(400, f"Unknown fields: {', '.join(sorted(self._values))}.")
 

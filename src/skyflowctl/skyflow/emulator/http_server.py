@@ -150,7 +150,7 @@ class _Connection:
         return b"".join(self._http.send(event) or b"" for event in events)
 
     async def _deliver(self, reply: HttpReply) -> bool:
-        """Send the reply; return False when the connection is of no more use."""
+        """Send the reply; return False when the connection cannot be used again."""
         if reply.delivery is Delivery.DRIP:
             await self._drip(self._encode(*_events(reply)), reply.seconds)
             return True

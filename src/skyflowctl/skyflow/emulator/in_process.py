@@ -31,10 +31,10 @@ _UNANSWERED = frozenset({FaultKind.HANG, FaultKind.DRIP})
 
 
 class InProcessTokenService:
-    """A token service that knows the accounts it was told to trust.
+    """A token service for the accounts that were added to it.
 
     Args:
-        state: shared with whoever sets faults or reads the log; None: a fresh one.
+        state: shared with the code that sets faults or reads the log; None: a new one.
     """
 
     def __init__(self, state: EmulatorState | None = None) -> None:
@@ -43,7 +43,7 @@ class InProcessTokenService:
     def trust(
         self, account: "ServiceAccount", role_ids: Iterable[str], *, enforce_ctx: bool = False
     ) -> None:
-        """Know this service account, with these roles assigned.
+        """Add a service account and assign these roles to it.
 
         Raises:
             ValueError: the account's private key is no RSA key.

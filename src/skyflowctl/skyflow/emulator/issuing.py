@@ -1,4 +1,4 @@
-"""How the emulator makes a service-account key, whoever asks for one."""
+"""How the emulator creates a service-account key."""
 
 import asyncio
 import secrets

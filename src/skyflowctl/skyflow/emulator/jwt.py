@@ -21,7 +21,7 @@ MAX_LENGTH = 16_384
 
 
 class MalformedTokenError(ValueError):
-    """The text is no JSON Web Token in compact form."""
+    """The text is not a JSON Web Token in compact form."""
 
 
 @dataclass(frozen=True, slots=True)

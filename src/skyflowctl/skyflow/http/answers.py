@@ -85,7 +85,7 @@ def _message(answer: HttpAnswer, body: dict[str, Any]) -> str:
 
 
 def _first_words(answer: HttpAnswer) -> str:
-    """Return the first line of a page or text that somebody on the way has sent."""
+    """Return the first line of a page or text from a proxy."""
     if not answer.header(b"content-type").lower().startswith("text/"):
         return ""
     text = _TAG.sub("\n", answer.body.decode("utf-8", "replace"))

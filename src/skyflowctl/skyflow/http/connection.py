@@ -135,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """Tell whoever waits (asyncio calls this)."""
+        """Wake the waiting task (called by asyncio)."""
         if not self._closed.done():
             self._closed.set_result(None)
         where = "before" if self._untouched else "in the middle of"

@@ -14,9 +14,9 @@ def one_line(text: str) -> str:
 
 
 def redirect_reason(status: int, location: str, token_uri: str) -> str:
-    """Return why a redirect is no answer: it is never followed, and its host is named.
+    """Return why a redirect is an error: it is never followed. The text names its host.
 
-    Whoever gets the assertion can mint for an hour.
+    A host that receives the assertion can mint for an hour.
 
     Args:
         status: the HTTP status, 300 to 399.

@@ -1,7 +1,7 @@
-"""Skyflow's Management API, as far as the keys of service accounts go.
+"""Skyflow's Management API: the keys of service accounts.
 
 Written after Skyflow's public API document ("Management API 2026.04") and verified
-against the emulator alone; nobody has run it against Skyflow itself.
+against the emulator only; it was not run against Skyflow.
 
 An operator token can create and delete keys, so it goes to the two hosts of Skyflow or
 to one that a person named, never to one that was merely read from a mount.
@@ -43,7 +43,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key of a service account, as Skyflow lists it; times RFC 3339, empty: not told."""
+    """One key of a service account, as Skyflow lists it; times RFC 3339, empty: not returned."""
 
     key_id: str
     algorithm: str = ""
@@ -132,7 +132,7 @@ class ManagementApi:
         return listed
 
     def create_key(self, client_id: str) -> Secret:
-        """Have a key made, and return the whole credentials.json; it is told this once.
+        """Create a key and return its credentials.json, which Skyflow returns only once.
 
         Raises:
             UnreachableError: with the code ``key-may-exist`` when the request left and its
@@ -153,7 +153,7 @@ class ManagementApi:
         return Secret(json.dumps(json_object(answer.body)))
 
     def delete_key(self, client_id: str, key_id: str) -> None:
-        """Delete a key; one that is deleted already is no error."""
+        """Delete a key; a deleted key is not an error."""
         problems = self._problems(f"delete the key {key_id} of {client_id}")
         target = f"{_keys_path(client_id)}/{_segment(key_id)}"
         answer = self._run_or_raise(ManagementCall("DELETE", target, repeatable=True), problems)
@@ -231,7 +231,7 @@ def _header_text(account_id: str) -> str:
 
 
 def _records(answer: HttpAnswer) -> tuple[KeyRecord, ...] | None:
-    """Return the listed keys, or None when the answer is no list of keys.
+    """Return the listed keys, or None if the answer is not a list of keys.
 
     The public document's name for the list is not at hand, so the one list that the
     answer holds is taken; an answer may leave an empty list out (JSON of protobuf).

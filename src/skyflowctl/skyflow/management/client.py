@@ -1,7 +1,7 @@
-"""One request to Skyflow's Management API: sent, or not, or nobody knows.
+"""One request to Skyflow's Management API, with three outcomes: answered, not sent, unknown.
 
-The difference is what counts here: a request that never left may be sent again, one that
-may have arrived only if doing it twice does no harm.
+A request that was not sent may be sent again. A request that may have arrived is sent again
+only if it is idempotent.
 """
 
 import asyncio

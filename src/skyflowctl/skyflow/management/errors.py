@@ -134,7 +134,7 @@ def bad_value(what: str, why: str, fix: str) -> InvalidInputError:
 
 
 def no_host(token_service: str, known: str) -> RefusedError:
-    """Return the refusal to send an operator token to a host that nobody named."""
+    """Return the refusal to send an operator token to a host that was not named."""
     return RefusedError(
         "no management host is named for this credential",
         why=f"its token service is {token_service or 'not known'}, and an operator token goes "
