@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import DeclaredCtx, Manifest, Mount, Role, RotationRule
-from skyflowctl.posture.checks import run_checks
+from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.facts import (
     AuditDevice,
     Certificate,

@@ -27,7 +27,7 @@ from support.posture import (
 )
 
 from skyflowctl.operations.plugin_files import running_mounts, running_problems
-from skyflowctl.posture.checks import CHECKS, run_checks
+from skyflowctl.posture.checks.registry import CHECKS, run_checks
 from skyflowctl.posture.facts import (
     Certificate,
     Down,

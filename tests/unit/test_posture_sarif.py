@@ -22,7 +22,7 @@ from support.posture import (
 )
 
 from skyflowctl.errors import Where
-from skyflowctl.posture.checks import CHECKS, run_checks
+from skyflowctl.posture.checks.registry import CHECKS, run_checks
 from skyflowctl.posture.facts import NotRead
 from skyflowctl.posture.sarif import to_sarif
 

@@ -12,7 +12,7 @@ from support.posture import ADDRESS, facts, mount
 from skyflowctl.cli.commands.audit import posture as audit_posture
 from skyflowctl.cli.commands.audit.posture_view import posture_json, show_posture
 from skyflowctl.cli.console import Terminal
-from skyflowctl.posture.checks import run_checks
+from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.facts import LiveToken, NotRead, Tokens
 
 NO = NotRead("sys/x", ("read",))

@@ -8,7 +8,7 @@ from typing import Any
 from skyflowctl.clock import Clock
 from skyflowctl.concurrency import Workers
 from skyflowctl.manifest.model import Manifest, Mount, RotationRule
-from skyflowctl.posture.checks import run_checks
+from skyflowctl.posture.checks.registry import run_checks
 from skyflowctl.posture.collect import reads
 from skyflowctl.posture.collect.logins import logins
 from skyflowctl.posture.collect.nodes import nodes

@@ -1,25 +1,25 @@
 """Every check, in the order in which they are listed, and how they make a report."""
 
-from skyflowctl.posture import (
+from skyflowctl.posture.checks import (
     access,
-    audit_trail,
-    credential_side,
-    declared_side,
-    engine_side,
-    guard_side,
-    server_side,
+    audit_devices,
+    credentials,
+    engine,
+    guards,
+    manifest,
+    server,
 )
 from skyflowctl.posture.facts import Facts, NotRead
 from skyflowctl.posture.model import Check, CheckResult, CheckStatus, Finding, PostureReport
 
 CHECKS: tuple[Check, ...] = (
-    *server_side.CHECKS,
-    *audit_trail.CHECKS,
-    *engine_side.CHECKS,
-    *credential_side.CHECKS,
+    *server.CHECKS,
+    *audit_devices.CHECKS,
+    *engine.CHECKS,
+    *credentials.CHECKS,
     *access.CHECKS,
-    *guard_side.CHECKS,
-    *declared_side.CHECKS,
+    *guards.CHECKS,
+    *manifest.CHECKS,
 )
 
 

@@ -1,0 +1,1 @@
+"""The checks of ``audit posture``, one module for each part of a setup."""
