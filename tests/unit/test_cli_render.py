@@ -188,3 +188,40 @@ def test_the_same_problem_is_said_once_with_its_count():
         "fix: look",
         "4 problems",
     ]
+
+
+@pytest.mark.parametrize("wide", [80, 200])
+def test_tables_and_sentences_break_no_word_on_80_columns(monkeypatch, wide):
+    from skyflowctl.cli.commands import role
+    from skyflowctl.cli.commands.config import command
+    from skyflowctl.cli.envelope import CommandResult
+
+    monkeypatch.setattr(Terminal, "interactive_out", True)
+    monkeypatch.setattr(Terminal, "width", wide)
+    cut = {"at": "2026-11-28T12:48:57Z", "by": "ann", "reason": "INC " * 20, "run": "r1"}
+    entry = {
+        "credential_version": 12,
+        "key_id": "0123456789abcdef0123456789abcdef",
+        "written_at": "2026-11-28T12:48:57.819Z",
+        "written_by": "token-dev-operator",
+        "description": "the key of the order team",
+        "live": False,
+        "kept": False,
+        "revoked": {**cut, "key_id": "0123456789abcdef0123456789abcdef"},
+    }
+    listed = {
+        "name": "order-producer",
+        "role_ids": ["skyflow-role-order-producer-prod"],
+        "ctx_pattern": "order:*",
+        "ctx_required": True,
+        "description": "Order service, which writes orders",
+    }
+    out = io.StringIO()
+    terminal = Terminal(out=out, no_color=True)
+    command._view_history(CommandResult({"history": [entry]}), terminal)
+    role._view_list(CommandResult({"roles": [listed]}), terminal)
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if len(line.rstrip()) > wide] == []
+    assert "order-producer " in out.getvalue()
+    assert (entry["key_id"] in lines[1]) is (wide == 200)
+    assert not any(line.endswith("IN") for line in lines)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,12 @@ class Terminal:
     def line(self, *pieces: Piece) -> None:
         """Write one line of data."""
         self._write(self.out, pieces)
+
+    def wrapped(self, text: str) -> None:
+        """Write a sentence; on a terminal, in lines that break between words."""
+        width = self.width if self.interactive_out else len(text) or 1
+        for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+            self.line(line)
 
     def note(self, *pieces: Piece) -> None:
         """Write one line to stderr; nothing with ``--quiet``."""

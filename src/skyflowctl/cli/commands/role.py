@@ -1,9 +1,10 @@
 """``skyflowctl role``: the roles of a mount."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from skyflowctl.cli.command import command
-from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.console import Column, Terminal, fitted
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
@@ -48,20 +49,25 @@ def role_list(
 
 
 def _view_list(result: CommandResult, terminal: Terminal) -> None:
-    rows = [
-        [one["name"], ", ".join(one["role_ids"]), _rule(one), one["description"]]
-        for one in result.data["roles"]
-    ]
+    rows = result.data["roles"]
     if rows:
-        terminal.table(["ROLE", "SKYFLOW ROLE", "CTX", "DESCRIPTION"], rows)
+        fitted(terminal, _ROLES, rows)
     else:
         terminal.note("no roles")
 
 
-def _rule(role: dict[str, object]) -> str:
+def _rule(role: Mapping[str, object]) -> str:
     if role["ctx_pattern"]:
         return str(role["ctx_pattern"])
     return "required" if role["ctx_required"] else "optional"
+
+
+_ROLES = (
+    Column("ROLE", lambda one: str(one["name"]), least=24),
+    Column("SKYFLOW ROLE", lambda one: ", ".join(one["role_ids"]), least=16),
+    Column("CTX", _rule),
+    Column("DESCRIPTION", lambda one: str(one["description"])),
+)
 
 
 @command(

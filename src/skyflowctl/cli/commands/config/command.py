@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
-from skyflowctl.cli.console import Piece, Styled, Terminal
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
@@ -101,20 +101,10 @@ def config_history(
 
 
 def _view_history(result: CommandResult, terminal: Terminal) -> None:
-    rows: list[list[Piece]] = [
-        [
-            str(one["credential_version"]),
-            one["key_id"],
-            _state(one),
-            one["written_at"],
-            one["written_by"] or "-",
-            one["description"],
-        ]
-        for one in result.data["history"]
-    ]
+    rows = result.data["history"]
     if rows:
-        terminal.table(["VERSION", "KEY", "STATE", "WRITTEN", "BY", "DESCRIPTION"], rows)
-        _show_cut_offs(result.data["history"], terminal)
+        fitted(terminal, _HISTORY, rows)
+        _show_cut_offs(rows, terminal)
     else:
         terminal.note("no credential was ever written")
 
@@ -132,7 +122,7 @@ def _show_cut_offs(history: "Sequence[Mapping[str, Any]]", terminal: Terminal) -
             )
     for mark, versions in found.items():
         which = "versions" if versions[1:] else "version"
-        terminal.line(f"{which} {listed(versions)}: {mark.sentence()}")
+        terminal.wrapped(f"{which} {listed(versions)}: {mark.sentence()}")
 
 
 def _state(one: "Mapping[str, Any]") -> Piece:
@@ -142,6 +132,15 @@ def _state(one: "Mapping[str, Any]") -> Piece:
         return "kept"
     return Styled("revoked", "red") if one["revoked"] else "destroyed"
 
+
+_HISTORY = (
+    Column("VERSION", lambda one: str(one["credential_version"])),
+    Column("KEY", lambda one: str(one["key_id"])),
+    Column("STATE", _state, least=9),
+    Column("WRITTEN", lambda one: str(one["written_at"]), least=20),
+    Column("BY", lambda one: str(one["written_by"] or "-")),
+    Column("DESCRIPTION", lambda one: str(one["description"])),
+)
 
 DescriptionOption = Annotated[
     str | None,
