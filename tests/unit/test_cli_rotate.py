@@ -371,7 +371,8 @@ class TestRevoke:
     def test_an_operator_token_that_cannot_be_read_does_not_hold_it_back(self, rig, reached):
         reached.error = UnresolvedReferenceError("there is no such token", code="reference-missing")
         path = rig.configured("reader")
-        more = ("--reason", "it's out", "-y", "--delete-keys", "--operator-token", "env:X")
+        operator = ("--operator-token", "env:X", "--account-id", "a1")
+        more = ("--reason", "it's out", "-y", "--delete-keys", *operator)
         done = invoke(*self.words(path, *more))
         whole = checked_envelope(done.stdout)
         assert (done.exit_code, whole["data"]["cut_off"]) == (3, True)
@@ -382,8 +383,11 @@ class TestRevoke:
         assert again[:4] == ["skyflowctl", "config", "revoke", path]
         assert again[again.index("--reason") + 1] == "it's out"
         assert again[again.index("--management-host") + 1].endswith(":443")
+        reached.error = None
+        done = invoke(*again[1:], "-o", "json")
+        assert (done.exit_code, checked_data(done.stdout)["next"]) == (0, ""), done.stdout
 
-    def test_a_protected_mount_needs_its_path_too(self, rig, tmp_path):
+    def test_a_protected_mount_needs_its_path_too(self, rig, reached, tmp_path):
         path = rig.configured("reader")
         text = (MANIFEST % ("kept", path)).replace("    roles:", "    protect: true\n    roles:")
         (tmp_path / "mounts.yaml").write_text(text)
@@ -394,6 +398,18 @@ class TestRevoke:
         )  # fmt: skip
         assert invoke(*words, "--allow-destroy=skyflow/other").exit_code == 5
         assert rig.gateway.read_config(path).configured
-        done = invoke(*words, f"--allow-destroy={path}")
+        operator = ("--operator-token", "env:X", "--account-id", "a1")
+        reached.created.append(rig.gateway.read_config(path).key_id)
+        done = invoke(*words, f"--allow-destroy={path}", *operator)
         assert done.exit_code == 0
-        assert f"--allow-destroy={path}" in checked_data(done.stdout)["next"]
+        again = checked_data(done.stdout)["next"]
+        assert f"--allow-destroy={path}" in again
+        assert invoke(*shlex.split(again)[1:]).exit_code == 0
+
+    def test_without_an_operator_no_command_is_printed_that_could_not_run(self, rig):
+        path = rig.configured("reader")
+        words = self.words(path, "--reason", "INC-42", "-y")
+        assert checked_data(invoke(*words).stdout)["next"] == ""
+        text = invoke(*words[:-2]).stdout
+        assert "delete 1 key in Skyflow Studio" in text
+        assert "HOST:PORT" not in text

@@ -68,6 +68,7 @@ def test_people_see_a_line_each(rig, reached):
     assert done.exit_code == 0, done.output
     states = [line.split()[2] for line in done.stdout.splitlines()]
     assert states == ["STATE", "live", "kept", "destroyed"]
+    assert "whether it still mints is not known" in done.stderr
 
 
 def test_after_a_cut_off_nothing_is_live(rig, reached):

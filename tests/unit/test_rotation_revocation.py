@@ -85,7 +85,9 @@ def test_everything_goes_and_it_is_proved(rig):
         StepName.PROVE_CUT_OFF,
         StepName.PROVE_OTHERS,
     ]
-    assert all(step.ok for step in done.steps)
+    # No operator was named: the keys may be valid at Skyflow, and no tick says otherwise.
+    assert [step.name for step in done.steps if not step.ok] == [StepName.KEYS_AT_SKYFLOW]
+    assert "2 may still be valid" in done.steps[2].detail
 
 
 class TestWhatCannotBeRevoked:

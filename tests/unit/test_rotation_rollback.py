@@ -6,8 +6,11 @@ import pytest
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
+from skyflowctl.rotation.messages import not_taken
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
+from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
+from skyflowctl.vault.errors import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 JOB = RotationJob("order", PATH)
@@ -84,6 +87,34 @@ def test_one_that_mints_no_more_is_not_made_live():
         outcome = back(made)
         assert outcome.problems[0].code == "does-not-mint"
         assert (outcome.exit_code, made.serves()) == (ExitCode.REFUSED, new)
+
+
+FAILURES = {
+    "refused": (502, "token service refused: 401 no such key"),
+    "not tried": (503, "skyflow: the token service did not answer"),
+    "not accept": (409, "check-and-set"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_why_a_new_credential_is_not_live_reads_differently(kind):
+    status, text = FAILURES[kind]
+    told = not_taken("m", error_for(status, (text,), method="POST", path="m/config"))
+    assert kind in told.problems[0].summary
+    assert "old credential is still live" in told.problems[0].fix
+
+
+def test_a_refused_rollback_reads_differently_from_one_that_nothing_answered():
+    with rig() as made:
+        old, _ = rotated(made)
+        made.state.faults.add(Fault(FaultKind.RESET, count=0))
+        told = back(made).problems[0]
+        assert "was not tried, because the token service did not answer" in told.summary
+        made.state.faults.clear()
+        made.state.delete_key(made.client, old)
+        told = back(made).problems[0]
+        assert "the token service refused credential version 1" in told.summary
+        assert "check the key" in told.fix
 
 
 def test_a_write_in_between_is_not_undone():

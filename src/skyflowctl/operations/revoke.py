@@ -1,6 +1,5 @@
 """``config revoke``: the cut-off of one mount, once it is allowed."""
 
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, operator_needed
+from skyflowctl.operations.rotate_request import RotateRequest
 from skyflowctl.rotation.model import KeyInfo, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revocation.model import RevokeOutcome
@@ -67,31 +67,39 @@ def revoke(
 
 
 def command_for_keys(
-    target: RotationTarget, manifest: Manifest | None, reason: str, management_host: str
-) -> str:
-    """Return the command line that deletes at Skyflow what a cut-off has left there.
+    target: RotationTarget, manifest: Manifest | None, reason: str, host: str | None
+) -> tuple[str, ...]:
+    """Return the words of the command that deletes at Skyflow what a cut-off has left there.
 
     Args:
-        target: the mount as it was before the cut-off; afterwards it tells no token
-            service, and so no management host.
+        target: the mount as it was before the cut-off.
         manifest: may protect the mount.
         reason: of this cut-off.
-        management_host: as it was named; empty: not at all. ``"-"``: none is needed.
+        host: the management host, which a mount does not name once it is cut off; None:
+            the dev stack's own.
     """
     words = ["skyflowctl", "config", "revoke", target.named.name, "--reason", reason, "-y"]
     words.append("--delete-keys")
     if _protected(target.named.path, manifest):
         words.append(f"--allow-destroy={target.named.path}")
-    if management_host != "-":
-        words += ["--management-host", management_host or _host_of(target)]
-    return shlex.join(words)
+    return (*words, *([] if host is None else ["--management-host", host]))
 
 
-def _host_of(target: RotationTarget) -> str:
+def management_host(target: RotationTarget, request: RotateRequest) -> str:
+    """Return the host at which an operator's token can delete the mount's keys.
+
+    Empty: no operator is named, or no host, and the live credential leads to none.
+    """
+    rule, config = target.named.rotation, target.config
+    if not (request.operator_token or rule.operator_token):
+        return ""
+    if not (request.account_id or rule.account_id):
+        return ""
+    uri = str(config.raw.get("token_uri") or "") if config else ""
     try:
-        return host_for(str(target.config.raw.get("token_uri") or "") if target.config else "")
-    except SkyflowctlError:
-        return "HOST:PORT"
+        return host_for(uri, named=request.management_host)
+    except RefusedError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

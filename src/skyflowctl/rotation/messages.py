@@ -6,7 +6,7 @@ from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
 from skyflowctl.rotation.node_checks import NodeFinding
 from skyflowctl.rotation.node_poller import PollResult
 from skyflowctl.rotation.ports import names
-from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.errors import TokenServiceFailedError, TokenUriRefusedError, VaultError
 from skyflowctl.vault.live import (
     LiveRevocation,
     LiveRotation,
@@ -90,13 +90,32 @@ def config_changed_meanwhile(path: str, who: str) -> RefusedError:
 
 
 def not_taken(path: str, error: SkyflowctlError) -> RefusedError:
-    """The engine tried the new credential itself, and took it not."""
+    """The engine tried the new credential itself; it was refused, or nothing answered."""
     first = error.problems[0]
+    what = "the engine did not accept the new credential"
+    fix = "fix the cause, then run the same command again"
+    if isinstance(error, TokenServiceFailedError):
+        what, fix = tried(error, "the new credential")
     return RefusedError(
-        f"the engine did not take the new credential: {path}",
+        f"{what}: {path}",
         why=first.why or first.summary,
-        fix="the old credential is live as before; when the cause is gone, run the command again",
+        fix=f"{fix}; the old credential is still live",
         code="candidate-refused",
+    )
+
+
+def tried(error: TokenServiceFailedError, what: str) -> tuple[str, str]:
+    """Return what the engine's try of a credential came to, and what to do about it."""
+    if isinstance(error, TokenUriRefusedError):
+        return f"the engine may not ask the token service of {what}", error.problems[0].fix
+    if error.refused:
+        return (
+            f"the token service refused {what}",
+            "check the key and its account's roles in Skyflow",
+        )
+    return (
+        f"{what} was not tried, because the token service did not answer",
+        "run the same command again once it answers",
     )
 
 

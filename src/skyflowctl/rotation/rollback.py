@@ -131,11 +131,11 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
             why = error.problems[0].why
             raise RevokedKeyError.of_key(session.path, target.key_id, why) from error
         except TokenServiceFailedError as error:
+            what, fix = messages.tried(error, f"credential version {target.credential_version}")
             raise RefusedError(
-                f"credential version {target.credential_version} was not made live: {session.path}",
+                f"{what}: {session.path}",
                 why=error.problems[0].why,
-                fix="what was live is live as before; "
-                f"'skyflowctl health {session.path} --refresh' says how the service is",
+                fix=f"{fix}; the live credential is unchanged",
                 code="does-not-mint",
             ) from error
         except ConflictError as error:

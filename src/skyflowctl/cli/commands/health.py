@@ -96,7 +96,7 @@ def _problem(row: "MountHealth") -> Problem:
     node = f" on {row.node}" if row.node else ""
     return Problem(
         row.state.replace("_", "-"),
-        f"{row.path or 'the server'}{node} is {_HOW.get(row.state, f'not well: {row.state}')}",
+        f"{row.path or 'the server'}{node} is {_HOW.get(row.state, f'unhealthy: {row.state}')}",
         row.detail or "the one who answered gave no reason",
         _refused_fix(row) if row.state == "refused" else row.fix or _FIXES[row.state],
     )

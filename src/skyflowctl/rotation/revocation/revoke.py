@@ -197,9 +197,12 @@ def _settle_keys(
         keys = tuple(sweep.settle(key) for key in keys)
         session.problems += sweep.problems
         ends = {before.config.key_id: str(before.config.raw.get("key_valid_before") or "")}
+        may_mint = [key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN)]
         deleted = sum(key.at_skyflow is AtSkyflow.DELETED for key in keys)
-        found.ok = not sweep.problems
+        found.ok = not sweep.problems and not may_mint
         found.detail = f"{deleted} of {len(keys)} deleted there by this run"
+        if may_mint:
+            found.detail += f"; {len(may_mint)} may still be valid"
     return keys, {**ends, **{key: end for key, end in sweep.valid_before.items() if end}}
 
 

@@ -1,6 +1,6 @@
 """The verification of a cut-off: no node gives a token, and every other mount serves as it did."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from skyflowctl.errors import Problem, SkyflowctlError
@@ -34,7 +34,7 @@ def verify_cut_off(
             cut, again = _cut_again(session, cut, reason)
         unproved = [node for node in nodes if not node.proved]
         found.ok = cut.done and not unproved and not again
-        found.detail = f"{len(nodes) - len(unproved)} of {len(nodes)} nodes give no token"
+        found.detail = _which_nodes(nodes)
     session.problems += [_not_proved(name, node) for node in unproved]
     if again or not cut.done:
         session.problems.append(
@@ -48,12 +48,25 @@ def verify_cut_off(
     return nodes, cut
 
 
-def _not_proved(name: str, node: NodeCut) -> Problem:
+def _which_nodes(nodes: Sequence[NodeCut]) -> str:
+    """Return which nodes give no token, and why the others are not proved."""
+    proved = [node.node for node in nodes if node.proved]
+    text = f"{len(proved)} of {len(nodes)} nodes give no token"
+    text += f": {', '.join(proved)}" if proved else ""
+    left = "; ".join(f"{node.node} ({_unproved(node)})" for node in nodes if not node.proved)
+    return f"{text}; not proved: {left}" if left else text
+
+
+def _unproved(node: NodeCut) -> str:
     alive = [role.role for role in node.roles if not role.ok]
+    return node.problem or f"creds did not fail as they should for {', '.join(alive)}"
+
+
+def _not_proved(name: str, node: NodeCut) -> Problem:
     return Problem(
         "not-proved",
         f"it is not proved that {node.node} gives no token of {name}",
-        node.problem or f"creds did not fail as they should for {', '.join(alive)}",
+        _unproved(node),
         "name every node (--node URL or SKYFLOWCTL_NODES), bring it up or shut it down, then run "
         "the same command again",
     )

@@ -184,7 +184,7 @@ def _problems(done: "DryRunResult") -> list[Problem]:
 def _hosts_text(hosts: Sequence[str] | None) -> str:
     if hosts is None:
         return "not proved; which hosts the server's engine allows is not known"
-    return f"held against the hosts of the server's catalog, {', '.join(hosts)}"
+    return f"checked against the hosts in the server's catalog: {', '.join(hosts)}"
 
 
 def _show_token_service(proved: Mapping[str, Any], terminal: Terminal) -> None:

@@ -191,7 +191,7 @@ def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
 def _show_changes(changes: Sequence[ReportRow], terminal: Terminal) -> None:
     """Write the changes, each with who made it, in which run, and what changed, below it."""
     terminal.line()
-    terminal.line(Styled("Changes that bear on tokens", "bold"), f"  {len(changes)}")
+    terminal.line(Styled("Changes that affect token access", "bold"), f"  {len(changes)}")
     widths = [19, max(len(_place(each)) for each in changes), 21, 7]
     for each in changes:
         fitted(terminal, list(_change_columns()), [each], widths=widths)

@@ -105,6 +105,8 @@ def _view_history(result: CommandResult, terminal: Terminal) -> None:
     if rows:
         fitted(terminal, _HISTORY, rows)
         _show_cut_offs(rows, terminal)
+        if any(one["kept"] and not one["live"] for one in rows):
+            terminal.note("kept: stored by the engine; whether it still mints is not known")
     else:
         terminal.note("no credential was ever written")
 

@@ -1,7 +1,8 @@
 """``skyflowctl config revoke``: the break-glass that cuts a mount off."""
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
@@ -15,6 +16,7 @@ from skyflowctl.cli.options import (
     MountArgument,
     NoInputOption,
     OutputOptions,
+    given_words,
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
@@ -60,6 +62,7 @@ class _Said:
     allow_destroy: Sequence[str]
     delete_keys: bool
     operator: OperatorOptions
+    target: ApprovingTargetOptions
 
 
 @command(
@@ -113,6 +116,7 @@ def config_revoke(
             tuple(allow_destroy or ()),
             delete_keys,
             operator,
+            target,
         )
         chosen = manifests.choose_mounts([mount], file, run)
         with gateways.open_gateway(target, run) as gateway:
@@ -162,9 +166,13 @@ def _cut_off(
     outcome = operation.revoke(
         target, provider, deps, reason=said.reason, delete_keys=said.delete_keys
     )
-    host = "-" if provider.dev else said.operator.management_host or ""
-    more = operation.command_for_keys(target, chosen.manifest, said.reason, host)
-    return _result(outcome, more)
+    host = None if provider.dev else operation.management_host(target, request)
+    if host == "":
+        return _result(outcome, "")
+    words = operation.command_for_keys(target, chosen.manifest, said.reason, host)
+    operator = replace(said.operator, management_host=None)  # it is among the words
+    given = [*chosen.file_words, *given_words(operator), *given_words(said.target)]
+    return _result(outcome, shlex.join([*words, *given]))
 
 
 def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":

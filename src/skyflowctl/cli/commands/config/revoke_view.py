@@ -18,6 +18,7 @@ _AT_SKYFLOW = {
     AtSkyflow.UNKNOWN.value: Styled("not known", "bold yellow"),
 }
 
+_OPERATOR_FLAGS = "--delete-keys, --operator-token, --account-id and --management-host"
 _GONE = frozenset({AtSkyflow.DELETED.value, AtSkyflow.ABSENT.value})
 
 
@@ -68,10 +69,15 @@ def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
 def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
     """Say how the keys that are left are deleted at Skyflow."""
     left = sum(one["at_skyflow"] not in _GONE for one in data["keys"])
-    if left:
-        terminal.line()
+    if not left:
+        return
+    terminal.line()
+    if data["next"]:
         terminal.line(Styled("next", "dim"), f"  {data['next']}")
         terminal.line(f"      deletes {counted(left, 'key')} at Skyflow")
+    else:
+        terminal.line(Styled("next", "dim"), f"  delete {counted(left, 'key')} in Skyflow Studio,")
+        terminal.line(f"      or run the same command with {_OPERATOR_FLAGS}")
 
 
 def _keys(keys: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
