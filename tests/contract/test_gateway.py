@@ -19,7 +19,7 @@ from skyflowctl.vault.errors import (
     TokenServiceFailedError,
 )
 from skyflowctl.vault.health_states import health_state
-from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.transport import Reply, Request
 
 FIELDS = {
     "description": "Order orchestration",
@@ -202,7 +202,7 @@ def test_a_wrapped_token_comes_out_once(rig: Rig):
 
     def unwrap() -> Reply:
         body = {"token": wrapped.token}
-        return rig.transport.request("POST", "sys/wrapping/unwrap", body=body, idempotent=False)
+        return rig.transport.send(Request("POST", "sys/wrapping/unwrap", body=body))
 
     assert unwrap().data["access_token"].count(".") == 2
     with pytest.raises(BadRequestError):

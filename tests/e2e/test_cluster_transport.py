@@ -22,6 +22,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import Request
 from skyflowctl.version import semver
 
 pytestmark = [
@@ -86,14 +87,12 @@ def test_reads_after_writes_through_a_standby_are_consistent(cluster: ServerClus
     anomalies = 0
     for number in range(50):
         path = f"raw/{number}"
-        gateway.transport.request(
-            "POST", f"sys/mounts/{path}", body={"type": "kv"}, idempotent=False
-        )
-        listed = gateway.transport.request("GET", "sys/mounts", idempotent=True)
+        gateway.transport.send(Request("POST", f"sys/mounts/{path}", body={"type": "kv"}))
+        listed = gateway.transport.send(Request("GET", "sys/mounts"))
         anomalies += f"{path}/" not in listed.data
         body = {"value": str(number)}
-        gateway.transport.request("POST", f"{path}/x", body=body, idempotent=True)
-        stored = gateway.transport.request("GET", f"{path}/x", idempotent=True)
+        gateway.transport.send(Request("POST", f"{path}/x", body=body, idempotent=True))
+        stored = gateway.transport.send(Request("GET", f"{path}/x"))
         anomalies += stored.data != body
     assert anomalies == 0
     for number in range(50):
@@ -141,12 +140,14 @@ def test_a_redirect_goes_only_to_named_nodes(cluster: ServerCluster):
     no_forwarding = {"X-Vault-No-Request-Forwarding": "true"}
 
     def enable(transport: HvacTransport, path: str) -> None:
-        transport.request(
-            "POST",
-            f"sys/mounts/{path}",
-            body={"type": "kv"},
-            headers=no_forwarding,
-            idempotent=path == "idempotent",
+        transport.send(
+            Request(
+                "POST",
+                f"sys/mounts/{path}",
+                body={"type": "kv"},
+                headers=no_forwarding,
+                idempotent=path == "idempotent",
+            )
         )
 
     alone = transport_to(cluster, standby, timeout=1)
@@ -170,12 +171,12 @@ def test_idempotent_writes_outlive_the_leader(cluster: ServerCluster):
     started, count = time.monotonic(), 0
     while time.monotonic() - started < 1.5 or killer.is_alive():
         body = {"value": str(count)}
-        gateway.transport.request("PUT", f"outlive/{count}", body=body, idempotent=True)
+        gateway.transport.send(Request("PUT", f"outlive/{count}", body=body, idempotent=True))
         count += 1
     killer.join()
     assert leader.process.poll() is not None
     for number in range(count):
-        stored = gateway.transport.request("GET", f"outlive/{number}", idempotent=True)
+        stored = gateway.transport.send(Request("GET", f"outlive/{number}"))
         assert stored.data == {"value": str(number)}
     gateway.disable_mount("outlive")
     cluster.start(leader)
@@ -212,11 +213,11 @@ def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: st
     for node in cluster.nodes:
         local = transport_to(cluster, node, local=True)
         wait_until(lambda local=local: ready(local), f"no token through {node.name}", 20)
-        reply = local.request("GET", "engine/creds/reader", idempotent=True)
+        reply = local.send(Request("GET", "engine/creds/reader"))
         assert reply.headers[SERVED_BY] == node.name
     body = {"role_ids": ["r-read"], "description": "by the standby itself"}
     local = transport_to(cluster, standby, local=True)
-    reply = local.request("POST", "engine/roles/reader", body=body, idempotent=False)
+    reply = local.send(Request("POST", "engine/roles/reader", body=body))
     assert (reply.data["version"], reply.headers[SERVED_BY]) == (2, cluster.leader().name)
     before = emulator.control.counters()["exchanges"]
     assert gateway.verify_config("engine").ok
@@ -227,7 +228,7 @@ def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: st
 def ready(local: HvacTransport) -> bool:
     """Whether this node's own engine has seen the config that was written elsewhere."""
     try:
-        local.request("GET", "engine/creds/reader", idempotent=True)
+        local.send(Request("GET", "engine/creds/reader"))
     except VaultError:
         return False
     return True

@@ -36,6 +36,7 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import guard_probe
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import Request
 
 OK = Answer(200, {"data": {"x": 1}, "request_id": "id-1"})
 HEALTH = Answer(200, {"cluster_id": "c1", "initialized": True, "sealed": False})
@@ -95,11 +96,13 @@ def transport_to(
 
 
 def read(transport: HvacTransport, **options: object):
-    return transport.request("GET", "a/b", idempotent=True, **options)
+    return transport.send(Request("GET", "a/b", **options))
 
 
 def write(transport: HvacTransport, *, idempotent: bool):
-    return transport.request("POST", "a/b", body={"v": Secret("s-hidden")}, idempotent=idempotent)
+    return transport.send(
+        Request("POST", "a/b", body={"v": Secret("s-hidden")}, idempotent=idempotent)
+    )
 
 
 def test_every_request_says_who_and_which_run(server, monkeypatch, tmp_path):
@@ -111,9 +114,7 @@ def test_every_request_says_who_and_which_run(server, monkeypatch, tmp_path):
     }.items():
         monkeypatch.setenv(name, value)
     transport = transport_to(server)
-    reply = transport.request(
-        "GET", "a b/c", params={"ctx": "o:1&x"}, idempotent=True, wrap_ttl="5m"
-    )
+    reply = transport.send(Request("GET", "a b/c", params={"ctx": "o:1&x"}, wrap_ttl="5m"))
     seen = server.seen[0]
     assert seen.path == "/v1/a%20b/c?ctx=o%3A1%26x"
     assert seen.headers["x-vault-token"] == "t-hidden"
@@ -129,7 +130,7 @@ def test_every_request_says_who_and_which_run(server, monkeypatch, tmp_path):
 def test_no_token_sends_none_also_when_the_environment_has_one(server, monkeypatch):
     monkeypatch.setenv("VAULT_TOKEN", "env-token")
     target = Target(server.address, "", None, "flags")
-    HvacTransport(target, run_id="r").request("GET", "a", idempotent=True)
+    HvacTransport(target, run_id="r").send(Request("GET", "a"))
     assert "x-vault-token" not in server.seen[0].headers
 
 
@@ -305,7 +306,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline():
 def test_an_unknown_name_is_said_without_the_query():
     transport = HvacTransport(Target("http://host.invalid", "", None, "flags"), run_id="r")
     with pytest.raises(ServerUnreachableError) as caught:
-        transport.request("GET", "a", params={"ctx": "private-ctx"}, idempotent=True)
+        transport.send(Request("GET", "a", params={"ctx": "private-ctx"}))
     assert "private-ctx" not in str(caught.value.problems)
     assert caught.value.__cause__ is None
 
@@ -466,9 +467,7 @@ def test_many_threads_share_one_transport(bao: BaoServer):
 
     transport = HvacTransport(target_of(bao), run_id="r")
     with ThreadPoolExecutor(32) as pool:
-        replies = list(
-            pool.map(lambda _: transport.request("GET", "sys/mounts", idempotent=True), range(128))
-        )
+        replies = list(pool.map(lambda _: transport.send(Request("GET", "sys/mounts")), range(128)))
     assert len({reply.request_id for reply in replies}) == 128
     assert transport.requests_made == 128
     transport.close()

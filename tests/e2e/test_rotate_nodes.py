@@ -29,6 +29,7 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.responses import ClusterNode
 from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import Request
 
 pytestmark = [
     pytest.mark.real_server,
@@ -347,7 +348,9 @@ def test_a_cut_off_is_proved_by_every_node(cluster: ServerCluster, tenant: Tenan
         before = nodes.prove_cut_off(tenant.path, probes)
         assert not any(one.proved for one in before)
         assert {one.problem for one in before} == {"it still holds a credential"}
-        gateway.transport.request("DELETE", f"{tenant.path}/config", idempotent=True, fresh=True)
+        gateway.transport.send(
+            Request("DELETE", f"{tenant.path}/config", idempotent=True, fresh=True)
+        )
         after = nodes.prove_cut_off(tenant.path, probes)
     assert {one.node for one in after} == all_of(cluster)
     assert all(one.proved for one in after)

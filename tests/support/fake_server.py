@@ -14,7 +14,7 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import VaultError, error_for
-from skyflowctl.vault.transport import Reply, make_reply
+from skyflowctl.vault.transport import Reply, Request, make_reply
 from support.transports import FakeTransport
 
 
@@ -52,24 +52,14 @@ class FakeServer(FakeTransport):
             and not path.endswith("/config/verify")
         ]
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool,
-        wrap_ttl: str | None = None,
-        fresh: bool = False,
-    ) -> Reply:
+    def send(self, request: Request) -> Reply:
         """One request; see Transport."""
+        method, path, body = request.method, request.path, request.body
         with self._lock:
             self.requests_made += 1
             number = self.requests_made
             self.log.append((method, path, body))
-            self.params.setdefault(path, []).append(params or {})
+            self.params.setdefault(path, []).append(request.params or {})
         self.hook(method, path)
         with self._lock:
             status, data = self._answer(method, path, dict(body or {}))

@@ -22,19 +22,19 @@ def is_write(method: str, path: str) -> bool:
 
 
 def die_after(writes: int) -> None:
-    original = HvacTransport.request
+    original = HvacTransport.send
     done = 0
 
-    def counted(self, method, path, **arguments):
+    def counted(self, request):
         nonlocal done
-        reply = original(self, method, path, **arguments)
-        if is_write(method, path):
+        reply = original(self, request)
+        if is_write(request.method, request.path):
             done += 1
             if done == writes:
                 os.kill(os.getpid(), signal.SIGKILL)
         return reply
 
-    HvacTransport.request = counted
+    HvacTransport.send = counted
 
 
 if __name__ == "__main__":

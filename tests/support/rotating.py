@@ -27,6 +27,7 @@ from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.memory_transport import MemoryTransport
+from skyflowctl.vault.transport import Request
 from support.engine import FrozenClock
 from support.keys import credential, rsa_key
 
@@ -71,11 +72,12 @@ class Requests:
         """Each request's method and path."""
         return [f"{method} {path}" for method, path, _ in self.seen]
 
-    def request(self, method: str, path: str, **more: Any) -> Any:
+    def send(self, request: Request) -> Any:
+        method, path = request.method, request.path
         number = len(self.seen)
-        self.seen.append((method, path, dict(more.get("body") or {})))
+        self.seen.append((method, path, dict(request.body or {})))
         self.before(number, method, path)
-        reply = self.inner.request(method, path, **more)
+        reply = self.inner.send(request)
         self.after(number, method, path)
         return reply
 

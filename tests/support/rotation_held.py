@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.transport import Request
 
 _LONGEST = 60.0
 
@@ -40,17 +41,17 @@ class Gauge:
 
 def hold_commits(reads: int, logs: list[Path]) -> None:
     """Have every commit of this process wait for so many reads."""
-    request = HvacTransport.request
+    send = HvacTransport.send
 
-    @functools.wraps(request)
-    def held(self: Any, method: str, path: str, **more: Any) -> Any:
-        if path.endswith("/config/commit"):
+    @functools.wraps(send)
+    def held(self: Any, request: Request) -> Any:
+        if request.path.endswith("/config/commit"):
             gauge, until = Gauge(logs), time.monotonic() + _LONGEST
             while gauge.look() < reads and time.monotonic() < until:
                 time.sleep(0.02)
-        return request(self, method, path, **more)
+        return send(self, request)
 
-    HvacTransport.request = held
+    HvacTransport.send = held
 
 
 if __name__ == "__main__":

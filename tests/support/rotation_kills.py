@@ -21,6 +21,7 @@ from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.session import RotationSession
 from skyflowctl.skyflow.management.api import ManagementApi
 from skyflowctl.vault.hvac_transport import HvacTransport
+from skyflowctl.vault.transport import Request
 
 _MANAGEMENT = ("list_keys", "create_key", "delete_key")
 
@@ -50,15 +51,15 @@ class Moments:
 
 def watch(moments: Moments) -> None:
     """Have every moment of this process counted."""
-    request = HvacTransport.request
+    send = HvacTransport.send
 
-    @functools.wraps(request)
-    def counted(self: Any, method: str, path: str, **more: Any) -> Any:
-        fields = ",".join(sorted(more.get("body") or ()))
-        moments.begin(f"{method} {path} {fields}".rstrip())
-        return request(self, method, path, **more)
+    @functools.wraps(send)
+    def counted(self: Any, request: Request) -> Any:
+        fields = ",".join(sorted(request.body or ()))
+        moments.begin(f"{request.method} {request.path} {fields}".rstrip())
+        return send(self, request)
 
-    HvacTransport.request = counted
+    HvacTransport.send = counted
     step = RotationSession.step
 
     @functools.wraps(step)

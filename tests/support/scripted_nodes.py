@@ -20,7 +20,7 @@ from skyflowctl.vault.errors import VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
 from skyflowctl.vault.responses import ClusterNode
-from skyflowctl.vault.transport import Reply, ServerInfo, make_reply
+from skyflowctl.vault.transport import Reply, Request, ServerInfo, make_reply
 from support.transports import FakeTransport
 
 PATH = "skyflow/order"
@@ -68,8 +68,9 @@ class FakeNode(FakeTransport):
     def cluster_id(self) -> str:
         return self.cluster
 
-    def request(self, method: str, path: str, *, headers=None, **_: object) -> Reply:
+    def send(self, request: Request) -> Reply:
         """One request; see Transport."""
+        path, headers = request.path, request.headers
         self.seen.append((path, headers or {}))
         if self.down is not None:
             raise self.down
@@ -117,8 +118,9 @@ class Leader(FakeNode):
     def server(self) -> ServerInfo:
         return ServerInfo("the server", ("leader", *self.named_nodes))
 
-    def request(self, method: str, path: str, **more: Any) -> Reply:
+    def send(self, request: Request) -> Reply:
         """One request; see Transport."""
+        path = request.path
         if path == "sys/ha-status":
             if isinstance(self.listing, VaultError):
                 raise self.listing
@@ -126,7 +128,7 @@ class Leader(FakeNode):
         if path == f"{PATH}/config":
             data = {"credentials_configured": True, "key_id": NEW, "version": 2}
             return make_reply(200, {"data": data}, {})
-        return super().request(method, path, **more)
+        return super().send(request)
 
 
 def listed(*names: str, active: str = "a", **echoes: str) -> list[dict[str, Any]]:

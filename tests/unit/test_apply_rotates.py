@@ -60,10 +60,11 @@ class Line:
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
-    def request(self, method, path, **more):
-        self.before(method, path, more.get("body") or {})
-        reply = self._inner.request(method, path, **more)
-        self.after(method, path, more.get("body") or {})
+    def send(self, request):
+        told = (request.method, request.path, request.body or {})
+        self.before(*told)
+        reply = self._inner.send(request)
+        self.after(*told)
         return reply
 
 

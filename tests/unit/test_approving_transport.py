@@ -13,6 +13,7 @@ from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransp
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.target import Target
+from skyflowctl.vault.transport import Request
 
 HEADER = "sys/config/auditing/request-headers/X-Skyflowctl-Run"
 WRITES = ("m/config", "n/config", "m/roles/a")
@@ -54,7 +55,7 @@ def transport(server: ScriptedServer, store: Store, namespace: str = "") -> Appr
 
 
 def write(over: ApprovingTransport, path: str) -> None:
-    over.request("POST", path, body={"description": "d"}, idempotent=True)
+    over.send(Request("POST", path, body={"description": "d"}, idempotent=True))
 
 
 def test_the_store_is_read_once_a_command_and_changed_for_each_parked_request(server):

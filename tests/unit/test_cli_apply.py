@@ -177,14 +177,14 @@ def test_without_a_json_plan_people_see_it_once(server):
 
 
 def test_what_the_engine_says_about_a_write_is_told(applied, monkeypatch):
-    answer = applied.request
+    answer = applied.send
 
-    def request(method, path, **more):
-        reply = answer(method, path, **more)
-        said = ("reader: it does not mint",) if method == "POST" else ()
+    def send(request):
+        reply = answer(request)
+        said = ("reader: it does not mint",) if request.method == "POST" else ()
         return dataclasses.replace(reply, warnings=said)
 
-    monkeypatch.setattr(applied, "request", request)
+    monkeypatch.setattr(applied, "send", send)
     applied.configs["skyflow/pay"]["description"] = "changed"
     done = invoke("apply", "-y", "-o", "json")
     assert done.exit_code == 0
@@ -199,14 +199,14 @@ def test_what_the_engine_says_about_a_write_is_told(applied, monkeypatch):
 
 
 def test_an_action_names_the_earlier_run_whose_approved_request_it_ran(applied, monkeypatch):
-    answer = applied.request
+    answer = applied.send
 
-    def request(method, path, **more):
-        reply = answer(method, path, **more)
-        resumed = path == "skyflow/pay/config" and method == "POST"
+    def send(request):
+        reply = answer(request)
+        resumed = (request.method, request.path) == ("POST", "skyflow/pay/config")
         return dataclasses.replace(reply, sent_by_run="01m8gedd5r63ak1d" if resumed else "")
 
-    monkeypatch.setattr(applied, "request", request)
+    monkeypatch.setattr(applied, "send", send)
     for mount in ("skyflow/pay", "skyflow/order"):
         applied.configs[mount]["description"] = "changed"
     done = invoke("apply", "-y", "-o", "json")

@@ -13,6 +13,7 @@ from skyflowctl.cli.context import gateways
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.configs import config_history
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_people_see_a_line_each(rig, reached):
 
 def test_after_a_cut_off_nothing_is_live(rig, reached):
     path, _ = rotated(rig)
-    rig.transport.request("DELETE", f"{path}/config", idempotent=True)
+    rig.transport.send(Request("DELETE", f"{path}/config", idempotent=True))
     data = checked_data(invoke("config", "history", path, "-o", "json").stdout)
     assert [(one["kept"], one["live"]) for one in data["history"]] == [(False, False)] * 3
 

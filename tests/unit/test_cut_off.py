@@ -13,6 +13,7 @@ from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.skyflow.service_account import load_trusted
+from skyflowctl.vault.transport import Request
 
 WHAT = p.manifest(p.mount(roles=(p.role("writer", role_id="r-read", ctx=DeclaredCtx()),)))
 
@@ -44,7 +45,7 @@ def rig():
 def test_apply_leaves_it_so_until_it_is_told_to(rig):
     gateway, source = rig.gateway, Source(rig.new_credential())
     assert apply(plan(WHAT, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
-    gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
+    gateway.transport.send(Request("DELETE", "skyflow/order/config", idempotent=True))
 
     for options in (None, p.replacing("order")):
         made = plan(WHAT, gateway, source, options)
@@ -58,7 +59,7 @@ def test_apply_leaves_it_so_until_it_is_told_to(rig):
     assert apply(told, gateway, source, FakeReplacer()).exit_code == 0
     assert gateway.read_config("skyflow/order").key_id == source.resolve("order").id.key_id
 
-    gateway.transport.request("DELETE", "skyflow/order/config", idempotent=True)
+    gateway.transport.send(Request("DELETE", "skyflow/order/config", idempotent=True))
     newer = Source(rig.new_credential())
     assert plan(WHAT, gateway, newer).plan.empty
     told = plan(WHAT, gateway, newer, p.replacing("order"))

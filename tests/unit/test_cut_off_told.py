@@ -207,16 +207,17 @@ def test_rotate_says_why_no_key_can_be_made(rig, cut):
 def test_an_earlier_release_is_cut_off_without_the_words(rig, monkeypatch):
     """Its engine refuses parameters that it does not know; the cut-off must not fail for that."""
     path = rig.configured("reader")
-    whole, asked = rig.gateway.transport.request, []
+    whole, asked = rig.gateway.transport.send, []
 
-    def earlier(method, where, **more):
-        if method == "DELETE" and where == f"{path}/config":
-            asked.append(more.get("params"))
-            if more.get("params"):
-                raise error_for(400, ("unknown field: reason",), method=method, path=where)
-        return whole(method, where, **more)
+    def earlier(request):
+        if (request.method, request.path) == ("DELETE", f"{path}/config"):
+            asked.append(request.params)
+            if request.params:
+                texts = ("unknown field: reason",)
+                raise error_for(400, texts, method=request.method, path=request.path)
+        return whole(request)
 
-    monkeypatch.setattr(rig.gateway.transport, "request", earlier)
+    monkeypatch.setattr(rig.gateway.transport, "send", earlier)
     done = invoke("config", "revoke", path, "--reason", REASON, "-y", "-o", "json")
     told = checked_envelope(done.stdout)
     assert (done.exit_code, told["data"]["cut_off"]) == (0, True)

@@ -163,16 +163,16 @@ class TestWarnings:
     """Of writes that were taken: the server's own, and the engine's in its data."""
 
     def warn(self, server, path, *texts, data=()):
-        answer = server.request
+        answer = server.send
 
-        def request(method, asked, **more):
-            reply = answer(method, asked, **more)
-            if (method, asked) != ("POST", path):
+        def send(request):
+            reply = answer(request)
+            if (request.method, request.path) != ("POST", path):
                 return reply
             known = {**(reply.data or {}), **({"warnings": list(data)} if data else {})}
             return dataclasses.replace(reply, warnings=texts, data=known)
 
-        server.request = request
+        server.send = send
 
     @pytest.mark.parametrize(
         ("texts", "data"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from support import planning as p
@@ -23,7 +22,7 @@ from skyflowctl.vault import parked
 from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreachableError, error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
-from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.transport import Reply, Request
 
 FREE = error_for(400, ("unknown field",), method="POST", path="m/config")
 PARKED = parked.withdrawn("POST", "m/config", writes=True, gone=True)
@@ -37,10 +36,9 @@ class Server(FakeTransport):
         self.answer = answer
         self.probes: list[str] = []
 
-    def request(
-        self, method: str, path: str, *, body: Mapping[str, Any], idempotent: bool
-    ) -> Reply:
-        assert (method, body, idempotent) == ("POST", guard_probe(path), True)
+    def send(self, request: Request) -> Reply:
+        path = request.path
+        assert request == Request("POST", path, body=guard_probe(path), idempotent=True)
         self.probes.append(path)
         error = self.answer(path)
         if error is not None:
@@ -88,12 +86,10 @@ class NamesParameters(Server):
         super().__init__(lambda _path: error_for(403, (), method="POST", path="m/config"))
         self.held = list(held)
 
-    def request(
-        self, method: str, path: str, *, body: Mapping[str, Any], idempotent: bool, **more: Any
-    ) -> Reply:
-        if path == "sys/capabilities-self":
-            return Reply(200, data=dict.fromkeys(body["paths"], self.held))
-        return super().request(method, path, body=body, idempotent=idempotent)
+    def send(self, request: Request) -> Reply:
+        if request.path == "sys/capabilities-self":
+            return Reply(200, data=dict.fromkeys((request.body or {})["paths"], self.held))
+        return super().send(request)
 
 
 @pytest.mark.parametrize("held", [("update",), ("create", "read")])

@@ -28,6 +28,7 @@ from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.errors import TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
 
 PATTERN = DeclaredCtx(required=True, pattern="order:*", probe="order:probe")
 WHAT = p.manifest(
@@ -249,7 +250,7 @@ class TestFromALiveServer:
 
     def test_a_mount_that_was_cut_off_stays_so(self):
         server = applied()
-        Gateway(server).transport.request("DELETE", "skyflow/pay/config", idempotent=True)
+        Gateway(server).transport.send(Request("DELETE", "skyflow/pay/config", idempotent=True))
         result = dry_run(WHAT, RealCredentials(), Gateway(server))
         assert result.planned.plan.empty
         assert (result.exit_code, result.left, result.unproved) == (ExitCode.PARTIAL, 0, ("pay",))

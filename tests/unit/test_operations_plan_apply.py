@@ -18,6 +18,7 @@ from skyflowctl.manifest.model import Reference
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
 
 TWO = p.manifest(p.mount("order"), p.mount("pay"))
 
@@ -80,7 +81,7 @@ class TestPlan:
 
     def test_a_cut_off_is_not_undone(self, server):
         run(server, p.manifest())
-        Gateway(server).transport.request("DELETE", "skyflow/order/config", idempotent=True)
+        Gateway(server).transport.send(Request("DELETE", "skyflow/order/config", idempotent=True))
         before = server.requests_made
         made = plan(p.manifest(), Gateway(server), FakeCredentials())
         assert server.requests_made - before == 2 + 2 + 1

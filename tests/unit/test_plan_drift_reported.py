@@ -15,6 +15,7 @@ from support.reached import MANIFEST, reached
 from skyflowctl.planner.diff import make_plan, mounts_to_search
 from skyflowctl.planner.plan import DriftKind
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
 
 REPO = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ def applied(tmp_path, monkeypatch):
 
 
 def cut_off(server):
-    Gateway(server).transport.request("DELETE", "skyflow/pay/config", idempotent=True)
+    Gateway(server).transport.send(Request("DELETE", "skyflow/pay/config", idempotent=True))
 
 
 def undeclared_role(server):

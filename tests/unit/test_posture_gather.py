@@ -18,7 +18,7 @@ from skyflowctl.posture.facts import NotRead, ServerLogins
 from skyflowctl.posture.model import CheckStatus
 from skyflowctl.vault.errors import ForbiddenError, OutcomeUnknownError, VaultError, error_for
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.transport import Reply, make_reply
+from skyflowctl.vault.transport import Reply, Request, make_reply
 
 ADDRESS = "unix:///bao.sock"
 WIDE = 'path "skyflow/*" { capabilities = ["read"] }'
@@ -51,7 +51,8 @@ class Server(FakeTransport):
         self.forbidden: Callable[[str], bool] = lambda path: False
         self._lock = threading.Lock()
 
-    def request(self, method, path, *, body=None, headers=None, **_: Any) -> Reply:
+    def send(self, request: Request) -> Reply:
+        method, path, body = request.method, request.path, request.body
         with self._lock:
             self.asked.append((method, path))
         if self.forbidden(path):

@@ -13,6 +13,7 @@ from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.session import RotationSession
 from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import ConflictError, OutcomeUnknownError, error_for
+from skyflowctl.vault.transport import Request
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 ENDS = {
@@ -173,7 +174,7 @@ def test_a_late_write_cannot_make_a_deleted_key_live():
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.UNREACHABLE)
         assert made.keys.deleted == [outcome.to_key]
         with pytest.raises(Exception, match="changed by someone else"):
-            made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
+            made.server.send(Request("POST", f"{PATH}/config", body=late[0]))
         assert made.serves() == made.old
 
 
@@ -190,7 +191,7 @@ def test_a_write_that_arrives_just_before_the_key_is_deleted_is_too_late():
         def arrive(what):
             if what == "delete":
                 with pytest.raises(ConflictError):
-                    made.server.request("POST", f"{PATH}/config", body=late[0], idempotent=False)
+                    made.server.send(Request("POST", f"{PATH}/config", body=late[0]))
                 refused.append(what)
 
         transport.before, made.keys.before = before, arrive

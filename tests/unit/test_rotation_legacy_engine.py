@@ -25,11 +25,12 @@ class BasicEngine(Requests):
         super().__init__(inner)
         self.told = told
 
-    def request(self, method, path, **more):
+    def send(self, request):
+        method, path = request.method, request.path
         if path.startswith(tuple(f"{PATH}/{name}" for name in LACKING)):
             raise error_for(404, ("unsupported path",), method=method, path=path)
-        assert not UNKNOWN_FIELDS & set(more.get("body") or {})
-        reply = super().request(method, path, **more)
+        assert not UNKNOWN_FIELDS & set(request.body or {})
+        reply = super().send(request)
         if (method, path) == ("GET", f"{PATH}/config"):
             return Reply(200, {key: reply.data[key] for key in reply.data if key in self.told})
         return reply

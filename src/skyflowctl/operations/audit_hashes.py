@@ -7,7 +7,7 @@ from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
-from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.transport import Reply, Request
 
 _AT_ROOT = {NAMESPACE_HEADER: ""}
 """Audit devices belong to the whole server, whatever the namespace."""
@@ -58,8 +58,8 @@ class Hasher:
         body: Mapping[str, str | Secret] | None = None,
     ) -> Reply:
         try:
-            return self._gateway.transport.request(
-                method, path, body=body, headers=_AT_ROOT, idempotent=True
+            return self._gateway.transport.send(
+                Request(method, path, body=body, headers=_AT_ROOT, idempotent=True)
             )
         except ForbiddenError as error:
             raise ForbiddenError(

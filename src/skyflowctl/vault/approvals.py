@@ -10,7 +10,7 @@ from typing import Any
 from skyflowctl.vault.call import OutgoingRequest
 from skyflowctl.vault.guards import PROBE_CONTENTS
 from skyflowctl.vault.live import CREDENTIAL_FIELDS
-from skyflowctl.vault.transport import Reply
+from skyflowctl.vault.transport import READS, Reply
 
 # A path that is written, and the path where its object is read; "": it has none.
 _OBJECTS = (
@@ -23,7 +23,6 @@ _OBJECTS = (
     (re.compile(r"(?!sys/)(.+/roles/[^/]+)"), r"\1"),
 )
 _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
-_READS = frozenset({"GET", "LIST"})
 # Fields that differ between two runs of the same command.
 _OF_THE_RUN = frozenset({"cas", "cas_credential_version", "run"})
 
@@ -55,7 +54,7 @@ def may_wait(call: OutgoingRequest) -> bool:
 
 def writes(call: OutgoingRequest) -> bool:
     """Whether a call is a known write; a POST that changes nothing, such as verify, is none."""
-    return is_probe(call) or (call.method not in _READS and written_object(call.path) is not None)
+    return is_probe(call) or (call.method not in READS and written_object(call.path) is not None)
 
 
 def written_object(path: str) -> str | None:

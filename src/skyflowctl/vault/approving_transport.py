@@ -33,7 +33,7 @@ from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
-from skyflowctl.vault.transport import Reply, WrapInfo
+from skyflowctl.vault.transport import Reply, Request, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
 from skyflowctl.vault.wrapping import UNWRAP, is_delivered, namespace_header, withdraw
 
@@ -180,7 +180,7 @@ class ApprovingTransport(HvacTransport):
     def _unwrap(self, call: OutgoingRequest, stored: StoredRequest) -> Reply:
         """Unwrap an approved request; reads of creds may be retried, a write is not."""
         login, creds = self.as_login(stored.token), approvals.is_creds(call)
-        headers = self._request_headers(stored.path, None, None, has_body=False)
+        headers = self._request_headers(Request("POST", stored.path))
         try:
             return login._do(OutgoingRequest("POST", UNWRAP, None, None, headers, creds, True))  # noqa: SLF001
         finally:
@@ -215,7 +215,7 @@ class ApprovingTransport(HvacTransport):
         method = "LIST" if where.endswith("/config/history") else "GET"
         params = {"version": version} if version else None
         try:
-            reply = self.request(method, where, params=params, idempotent=True, fresh=True)
+            reply = self.send(Request(method, where, params=params, fresh=True))
         except NotFoundError:
             return None
         except BadRequestError as error:
@@ -330,12 +330,14 @@ class ApprovingTransport(HvacTransport):
         if parse_rfc3339(stored.expires_at) <= self._now():
             return RequestState.GONE
         try:
-            reply = self.request(
-                "POST",
-                "sys/control-group/request",
-                body={"accessor": stored.accessor},
-                headers=namespace_header(self, stored.path),
-                idempotent=True,
+            reply = self.send(
+                Request(
+                    "POST",
+                    "sys/control-group/request",
+                    body={"accessor": stored.accessor},
+                    headers=namespace_header(self, stored.path),
+                    idempotent=True,
+                )
             )
         except BadRequestError:
             return RequestState.GONE

@@ -10,7 +10,7 @@ from typing import Any
 from skyflowctl.vault.errors import NotFoundError, VaultError
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.responses import CatalogEntry
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 _ROOT = "sys/plugins/catalog"
 # OpenBao 2.7 checks the file before it answers (500), so an entry cannot be read without it.
@@ -98,13 +98,13 @@ class Catalog:
             body["args"] = list(args)
         if env:
             body["env"] = list(env)
-        self._transport.request(
-            "POST", f"{_ROOT}/secret/{name}", body=body, idempotent=True, fresh=True
+        self._transport.send(
+            Request("POST", f"{_ROOT}/secret/{name}", body=body, idempotent=True, fresh=True)
         )
 
     def list(self) -> tuple[CatalogEntry, ...]:
         """Return every secrets plugin, built-in ones too, in one request."""
-        data = self._transport.request("GET", _ROOT, idempotent=True, fresh=True).data or {}
+        data = self._transport.send(Request("GET", _ROOT, fresh=True)).data or {}
         detailed = data.get("detailed") or ()
         return tuple(_entry(raw) for raw in detailed if raw.get("type") == "secret")
 
@@ -115,8 +115,8 @@ class Catalog:
         """
         params = {"version": version} if version else None
         try:
-            reply = self._transport.request(
-                "GET", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True
+            reply = self._transport.send(
+                Request("GET", f"{_ROOT}/secret/{name}", params=params, fresh=True)
             )
         except NotFoundError:
             return None
@@ -136,8 +136,8 @@ class Catalog:
         The server answers well also where it removed nothing, so this reads back.
         """
         params = {"version": version} if version else None
-        self._transport.request(
-            "DELETE", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True
+        self._transport.send(
+            Request("DELETE", f"{_ROOT}/secret/{name}", params=params, idempotent=True, fresh=True)
         )
         return all((entry.name, entry.version) != (name, version) for entry in self.list())
 
@@ -153,8 +153,8 @@ class Catalog:
     def _reload(self, body: dict[str, Any], every_node: bool) -> None:
         if every_node:
             body["scope"] = "global"
-        self._transport.request(
-            "PUT", "sys/plugins/reload/backend", body=body, idempotent=True, fresh=True
+        self._transport.send(
+            Request("PUT", "sys/plugins/reload/backend", body=body, idempotent=True, fresh=True)
         )
 
 

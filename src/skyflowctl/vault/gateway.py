@@ -30,7 +30,7 @@ from skyflowctl.vault.live import (
 from skyflowctl.vault.responses import ClusterNode, Creds, EngineHealth, ServerHealth, VerifyReport
 from skyflowctl.vault.role_paths import role_path
 from skyflowctl.vault.rotating import CutOff, RolledBack
-from skyflowctl.vault.transport import Reply, Transport, WrapInfo
+from skyflowctl.vault.transport import Reply, Request, Transport, WrapInfo
 
 
 class Gateway:
@@ -227,7 +227,9 @@ class Gateway:
                 ``credentials_file_path``.
         """
         body = candidate or {}
-        reply = self.transport.request("POST", f"{path}/config/verify", body=body, idempotent=True)
+        reply = self.transport.send(
+            Request("POST", f"{path}/config/verify", body=body, idempotent=True)
+        )
         return VerifyReport.parse(reply.data or {})
 
     def commit_rotation(self, path: str, rotation_id: str) -> LiveRotation:
@@ -344,17 +346,15 @@ class Gateway:
         where = role_path(path, "creds", role)
         if ctx is None or isinstance(ctx, str):
             params = None if ctx is None else {"ctx": ctx}
-            return self.transport.request(
-                "GET", where, params=params, idempotent=True, wrap_ttl=wrap_ttl
-            )
-        return self.transport.request(
-            "POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl
+            return self.transport.send(Request("GET", where, params=params, wrap_ttl=wrap_ttl))
+        return self.transport.send(
+            Request("POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl)
         )
 
     def health(self, path: str, *, refresh: bool = False) -> EngineHealth:
         """Return a mount's health as the node that was asked sees it."""
         params = {"refresh": "true"} if refresh else None
-        reply = self.transport.request("GET", f"{path}/health", params=params, idempotent=True)
+        reply = self.transport.send(Request("GET", f"{path}/health", params=params))
         return EngineHealth.parse(reply.data or {})
 
     # The server ----------------------------------------------------------------
@@ -366,7 +366,7 @@ class Gateway:
     def server_health(self) -> ServerHealth:
         """Return the asked node's state, also when it is sealed or a standby."""
         codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
-        reply = self.transport.request("GET", "sys/health", params=codes, idempotent=True)
+        reply = self.transport.send(Request("GET", "sys/health", params=codes))
         return decode.server_health(reply.status, reply.body)
 
     def nodes(self) -> tuple[ClusterNode, ...]:
@@ -379,7 +379,7 @@ class Gateway:
         return rights.capabilities(self.transport, paths)
 
     def _read(self, method: str, path: str, *, fresh: bool = False) -> Reply:
-        return self.transport.request(method, path, idempotent=True, fresh=fresh)
+        return self.transport.send(Request(method, path, fresh=fresh))
 
     def _write(
         self, method: str, path: str, body: Mapping[str, Any] | None, idempotent: bool = True
@@ -389,7 +389,9 @@ class Gateway:
         Measured: a plugin registered through the leader was for a moment ``not found in the
         catalog`` when a mount was enabled through a standby.
         """
-        return self.transport.request(method, path, body=body, idempotent=idempotent, fresh=True)
+        return self.transport.send(
+            Request(method, path, body=body, idempotent=idempotent, fresh=True)
+        )
 
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, GuardedError, NotFoundError
 from skyflowctl.vault.rights import capabilities
-from skyflowctl.vault.transport import Transport, encode_body
+from skyflowctl.vault.transport import Request, Transport, encode_body
 
 _PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
 # An engine with the basic API drops unknown fields; it answers 400 to an empty credential.
@@ -75,7 +75,7 @@ class Guards:
     def _is_guarded(self, method: str, path: str) -> bool | None:
         """Send the probe; None: the login may write there, and may not send the probe."""
         try:
-            self._transport.request(method, path, body=guard_probe(path), idempotent=True)
+            self._transport.send(Request(method, path, body=guard_probe(path), idempotent=True))
         except GuardedError as error:
             if error.problems[0].code == "control_group_without_ttl":
                 raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from skyflowctl.errors import Problem
 from skyflowctl.vault.answer_reader import AnswerReader
@@ -29,7 +29,7 @@ from skyflowctl.vault.outcome import (
 from skyflowctl.vault.raw_answers import as_answer, origin
 from skyflowctl.vault.retry_rules import Disposition, RetryBudget
 from skyflowctl.vault.target import Target, check_address
-from skyflowctl.vault.transport import Reply, ServerInfo, encode_body, holds_secret
+from skyflowctl.vault.transport import Reply, Request, ServerInfo, encode_body, holds_secret
 from skyflowctl.vault.waits import WaitMonitor, seconds_left
 from skyflowctl.vault.wrapping import given_up, is_delivered
 
@@ -99,7 +99,7 @@ class HvacTransport:
 
     @property
     def requests_made(self) -> int:
-        """How many calls of :meth:`request` there were; a resend is not counted again."""
+        """How many calls of :meth:`send` there were; a resend is not counted again."""
         return self._made
 
     @property
@@ -145,34 +145,24 @@ class HvacTransport:
             waits=self._waits,
         )
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool,
-        wrap_ttl: str | None = None,
-        fresh: bool = False,
-    ) -> Reply:
+    def send(self, request: Request) -> Reply:
         """Send one request and return its good answer; see :class:`Transport`."""
         with self._lock:
             self._made += 1
+        path, body = request.path, request.body
         call = OutgoingRequest(
-            method=method,
+            method=request.method,
             path=path,
-            params=params,
+            params=request.params,
             content=None if body is None else encode_body(body),
-            headers=self._request_headers(path, headers, wrap_ttl, has_body=body is not None),
-            idempotent=idempotent,
-            fresh=fresh and not self._local,
-            wraps=bool(wrap_ttl),
+            headers=self._request_headers(request),
+            idempotent=request.idempotent or request.reads,
+            fresh=request.fresh and not self._local,
+            wraps=bool(request.wrap_ttl),
             secret=holds_secret(body) and not path.startswith(_WRAPPING),
         )
         if call.secret:
-            self.refuse_guarded(method, path)
+            self.refuse_guarded(request.method, path)
         return self._do(call)
 
     def refuse_guarded(self, method: str, path: str) -> Problem | None:
@@ -219,22 +209,15 @@ class HvacTransport:
             return done
         return CallPending(done.reply, info)
 
-    def _request_headers(
-        self,
-        path: str,
-        given: Mapping[str, str] | None,
-        wrap_ttl: str | None,
-        *,
-        has_body: bool,
-    ) -> dict[str, str]:
+    def _request_headers(self, request: Request) -> dict[str, str]:
         headers = dict(self._always)
-        if within := namespace_of(path, self._target.namespace):
+        if within := namespace_of(request.path, self._target.namespace):
             headers[NAMESPACE_HEADER] = within
-        headers |= given or {}
-        if has_body:
+        headers |= request.headers or {}
+        if request.body is not None:
             headers["Content-Type"] = "application/json"
-        if wrap_ttl:
-            headers["X-Vault-Wrap-TTL"] = wrap_ttl
+        if request.wrap_ttl:
+            headers["X-Vault-Wrap-TTL"] = request.wrap_ttl
         return headers
 
     def as_login(self, token: Secret) -> HvacTransport:

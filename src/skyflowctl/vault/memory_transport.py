@@ -17,7 +17,14 @@ from skyflowctl.vault.errors import error_for, server_texts
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_server import MemoryRequest, MemoryServer
 from skyflowctl.vault.no_response import unnamed_host
-from skyflowctl.vault.transport import Reply, ServerInfo, Transport, encode_body, make_reply
+from skyflowctl.vault.transport import (
+    Reply,
+    Request,
+    ServerInfo,
+    Transport,
+    encode_body,
+    make_reply,
+)
 from skyflowctl.version import semver
 
 _T = TypeVar("_T")
@@ -105,24 +112,16 @@ class MemoryTransport:
             await seeding.seed_storage(self._storages[path], engine, credential, self._clock.now())
         seeding.seed_server(self._server, state)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool,  # noqa: ARG002 - nothing gets lost on the way here
-        wrap_ttl: str | None = None,
-        fresh: bool = False,  # noqa: ARG002 - there is one node
-    ) -> Reply:
+    def send(self, request: Request) -> Reply:
         """Answer one request; see :class:`skyflowctl.vault.transport.Transport`."""
         with self._lock:
             self._made += 1
-        sent = {**(headers or {}), **({"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {})}
+        method, path, body = request.method, request.path, request.body
+        sent = {**(request.headers or {})}
+        if request.wrap_ttl:
+            sent["X-Vault-Wrap-TTL"] = request.wrap_ttl
         plain = {} if body is None else json.loads(encode_body(body))
-        question = MemoryRequest(method, path, plain, params or {}, sent)
+        question = MemoryRequest(method, path, plain, request.params or {}, sent)
         status, answer = self._run(self._server.answer(question))
         if status >= 300:
             raise error_for(status, server_texts(answer), method=method, path=path)

@@ -14,13 +14,13 @@ from skyflowctl.vault.errors import (
     SilentlyIgnoredError,
 )
 from skyflowctl.vault.live import LiveMount
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 
 def read_mount(transport: Transport, path: str) -> LiveMount | None:
     """Return one mount's entry, or None when nothing is mounted there."""
     try:
-        reply = transport.request("GET", f"sys/mounts/{path}", idempotent=True, fresh=True)
+        reply = transport.send(Request("GET", f"sys/mounts/{path}", fresh=True))
     except BadRequestError as error:
         if error.says("No secret engine mount"):
             return None
@@ -41,13 +41,15 @@ def enable(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMo
 
 def tune(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
     """Change a mount in place; see :meth:`Gateway.tune_mount`."""
-    transport.request("POST", f"sys/mounts/{path}/tune", body=fields, idempotent=True, fresh=True)
+    transport.send(
+        Request("POST", f"sys/mounts/{path}/tune", body=fields, idempotent=True, fresh=True)
+    )
     return _confirmed(transport, path, fields)
 
 
 def _enable(transport: Transport, path: str, fields: Mapping[str, Any]) -> None:
     body = decode.enable_body(fields)
-    transport.request("POST", f"sys/mounts/{path}", body=body, idempotent=False, fresh=True)
+    transport.send(Request("POST", f"sys/mounts/{path}", body=body, fresh=True))
 
 
 def _made_by_another(

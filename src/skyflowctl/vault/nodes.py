@@ -13,7 +13,7 @@ from skyflowctl.vault.consistency import INDEX_HEADER, only_if_reached, reaches
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.responses import VerifyReport
 from skyflowctl.vault.server_state import ServerState, server_state
-from skyflowctl.vault.transport import Reply, Transport
+from skyflowctl.vault.transport import Reply, Request, Transport
 
 _ITSELF = {"X-Vault-No-Request-Forwarding": "true"}
 _ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
@@ -57,7 +57,7 @@ def identify_node(transport: Transport) -> NodeIdentity:
         VaultError: it does not answer.
     """
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
-    health = transport.request("GET", "sys/health", params=codes, idempotent=True)
+    health = transport.send(Request("GET", "sys/health", params=codes))
     state = server_state(health.status, {"initialized": True, **health.body})
     return NodeIdentity(
         node_id=_node_id(health),
@@ -76,7 +76,7 @@ def tells_index(transport: Transport) -> bool:
     """
     path = "auth/token/lookup-self"
     try:
-        reply = transport.request("GET", path, headers=_ITSELF, idempotent=True)
+        reply = transport.send(Request("GET", path, headers=_ITSELF))
     except ForbiddenError:
         return False
     return INDEX_HEADER.lower() in reply.headers
@@ -96,8 +96,8 @@ def verify_at(transport: Transport, path: str, index: str, *, itself: bool = Tru
         VaultError: it does not answer, or its engine has nothing to verify.
     """
     headers = _headers(index, itself=itself)
-    reply = transport.request(
-        "POST", f"{path}/config/verify", body={}, headers=headers, idempotent=True
+    reply = transport.send(
+        Request("POST", f"{path}/config/verify", body={}, headers=headers, idempotent=True)
     )
     return NodeReport(
         report=VerifyReport.parse(reply.data or {}),
@@ -114,7 +114,7 @@ def holds_config_at(transport: Transport, path: str, index: str, *, itself: bool
     """
     headers = _headers(index, itself=itself)
     try:
-        transport.request("GET", f"{path}/config", headers=headers, idempotent=True)
+        transport.send(Request("GET", f"{path}/config", headers=headers))
     except NotFoundError as error:
         if type(error) is not NotFoundError or not error.empty:
             raise
@@ -140,9 +140,9 @@ def try_creds_at(
     where, headers = f"{path}/creds/{role}", _headers(index, itself=itself)
     if ctx is None or isinstance(ctx, str):
         params = None if not ctx else {"ctx": ctx}
-        transport.request("GET", where, params=params, headers=headers, idempotent=True)
+        transport.send(Request("GET", where, params=params, headers=headers))
     else:
-        transport.request("POST", where, body={"ctx": ctx}, headers=headers, idempotent=True)
+        transport.send(Request("POST", where, body={"ctx": ctx}, headers=headers, idempotent=True))
 
 
 def _headers(index: str, *, itself: bool) -> dict[str, str]:

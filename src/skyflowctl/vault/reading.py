@@ -30,7 +30,7 @@ from skyflowctl.vault.live import (
     LiveState,
 )
 from skyflowctl.vault.revocations import revoked_keys
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 from skyflowctl.vault.waits import within
 
 MOUNT_SECONDS = 10.0
@@ -187,7 +187,7 @@ def roles(transport: Transport, path: str) -> dict[str, LiveRole]:
 def _all_roles(transport: Transport, path: str) -> tuple[dict[str, LiveRole], Mapping[str, str]]:
     """Return the roles, and why the engine refuses others that are stored."""
     try:
-        reply = transport.request("LIST", f"{path}/roles", idempotent=True, fresh=True)
+        reply = transport.send(Request("LIST", f"{path}/roles", fresh=True))
     except NotFoundError as error:
         if error.empty:
             return {}, {}
@@ -262,4 +262,4 @@ def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnoredError:
 
 
 def _get(transport: Transport, path: str) -> Mapping[str, Any]:
-    return transport.request("GET", path, idempotent=True, fresh=True).data or {}
+    return transport.send(Request("GET", path, fresh=True)).data or {}

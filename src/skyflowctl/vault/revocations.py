@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from skyflowctl.vault import decode, mounting
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRevocation
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 
 def revoked_keys(
@@ -63,7 +63,7 @@ def options_of(transport: Transport, path: str) -> Mapping[str, str]:
 
 def _of_its_users(transport: Transport, path: str) -> LiveMount | None:
     try:
-        reply = transport.request("GET", f"sys/internal/ui/mounts/{path}", idempotent=True)
+        reply = transport.send(Request("GET", f"sys/internal/ui/mounts/{path}"))
     except (ForbiddenError, NotFoundError):
         return None
     return decode.mount(path, reply.data or {})

@@ -6,7 +6,7 @@ from datetime import datetime
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, is_root_only
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 _CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
 
@@ -34,12 +34,14 @@ def _asked(
     found: dict[str, tuple[str, ...]] = {}
     for start in range(0, len(paths), _CHUNK):
         chunk = list(paths[start : start + _CHUNK])
-        reply = transport.request(
-            "POST",
-            "sys/capabilities-self",
-            body={"paths": chunk},
-            headers=headers,
-            idempotent=True,
+        reply = transport.send(
+            Request(
+                "POST",
+                "sys/capabilities-self",
+                body={"paths": chunk},
+                headers=headers,
+                idempotent=True,
+            )
         )
         data = reply.data or {}
         found |= {path: tuple(data.get(path) or ()) for path in chunk}
@@ -48,14 +50,14 @@ def _asked(
 
 def display_name(transport: Transport) -> str:
     """Return who this login is, as the server names it; empty: it does not say."""
-    reply = transport.request("GET", "auth/token/lookup-self", idempotent=True)
+    reply = transport.send(Request("GET", "auth/token/lookup-self"))
     return str((reply.data or {}).get("display_name") or "")
 
 
 def login_end(transport: Transport) -> datetime | None:
     """Return when this login ends; None: never, or it may not look at itself."""
     try:
-        reply = transport.request("GET", "auth/token/lookup-self", idempotent=True)
+        reply = transport.send(Request("GET", "auth/token/lookup-self"))
         text = str((reply.data or {}).get("expire_time") or "")
         return parse_rfc3339(text) if text else None
     except (VaultError, ValueError):

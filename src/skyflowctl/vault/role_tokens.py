@@ -16,6 +16,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 from skyflowctl.vault.responses import Creds
+from skyflowctl.vault.transport import Request
 
 _ANSWERS = (BadRequestError, ForbiddenError, TokenServiceFailedError)
 
@@ -24,7 +25,7 @@ def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:
     """Read a token of a listed role, also under a name that only another engine takes."""
     if is_name(name) or not FOREIGN_NAME.fullmatch(name):
         return gateway.creds(path, name, role.ctx_probe or None)
-    reply = gateway.transport.request("GET", f"{path}/creds/{name}", idempotent=True)
+    reply = gateway.transport.send(Request("GET", f"{path}/creds/{name}"))
     return Creds.parse(reply.data or {}, reply.request_id)
 
 

@@ -19,7 +19,7 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRotation
 from skyflowctl.vault.responses import whole
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class RolledBack:
 def read_history(transport: Transport, path: str) -> dict[int, CredentialVersion] | None:
     """Return the credential versions of a mount; None when the engine has no history."""
     try:
-        reply = transport.request("LIST", f"{path}/config/history", idempotent=True, fresh=True)
+        reply = transport.send(Request("LIST", f"{path}/config/history", fresh=True))
     except NotFoundError as error:
         return {} if error.empty else None
     except BadRequestError:
@@ -106,7 +106,7 @@ def _as_live(live: LiveConfig) -> RolledBack:
 def destroy(transport: Transport, path: str, version: int) -> None:
     """Destroy one kept credential; one that is destroyed already is no error."""
     where = f"{path}/config/history/{version}"
-    transport.request("DELETE", where, idempotent=True, fresh=True)
+    transport.send(Request("DELETE", where, idempotent=True, fresh=True))
 
 
 def confirm_basic_write(
@@ -127,11 +127,11 @@ def confirm_basic_write(
 
 def _clear_mark(transport: Transport, path: str) -> None:
     where = f"sys/mounts/{path}"
-    data = transport.request("GET", where, idempotent=True, fresh=True).data or {}
+    data = transport.send(Request("GET", where, fresh=True)).data or {}
     marks = [name for name in data.get("options") or {} if name.startswith(decode.REVOKED_MARK)]
     if marks:
         body = {"options": dict.fromkeys(marks, "")}
-        transport.request("POST", f"{where}/tune", body=body, idempotent=True, fresh=True)
+        transport.send(Request("POST", f"{where}/tune", body=body, idempotent=True, fresh=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,9 @@ def destroy_credentials(transport: Transport, path: str, reason: str, run: str) 
 
 def _deleted(transport: Transport, path: str, params: Mapping[str, str] | None) -> str:
     where = f"{path}/config"
-    reply = transport.request("DELETE", where, params=params, idempotent=True, fresh=True)
+    reply = transport.send(Request("DELETE", where, params=params, idempotent=True, fresh=True))
     return str((reply.data or {}).get("old_tokens_valid_until") or "")
 
 
 def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return transport.request("POST", path, body=body, idempotent=True, fresh=True).data or {}
+    return transport.send(Request("POST", path, body=body, idempotent=True, fresh=True)).data or {}

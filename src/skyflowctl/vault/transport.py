@@ -7,11 +7,13 @@ process; ``tests/contract/test_gateway.py`` holds both to the same behaviour.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
+
+READS = frozenset({"GET", "LIST"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,39 @@ class ServerInfo:
         return self.addresses[0] if self.addresses else self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a server.
+
+    Args:
+        method: GET, LIST, POST, PUT or DELETE.
+        path: below ``/v1/``.
+        body: JSON fields; a :class:`Secret` value is revealed only while encoding.
+        params: query parameters (a server drops them on writes).
+        headers: further request headers.
+        idempotent: a write that may be sent again although the server may already have
+            done it; a read always may.
+        wrap_ttl: ask for the answer wrapped, for so long (``5m``).
+        fresh: answered by what the leader knows now, not by what a standby knew before;
+            without it only this transport's own writes are sure to be seen.
+    """
+
+    method: str
+    path: str
+    _: KW_ONLY
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    params: Mapping[str, str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    idempotent: bool = False
+    wrap_ttl: str | None = None
+    fresh: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing on the server."""
+        return self.method in READS
+
+
 class Transport(Protocol):
     """Sends requests to one server (one cluster) with one token."""
 
@@ -82,7 +117,7 @@ class Transport(Protocol):
 
     @property
     def requests_made(self) -> int:
-        """How many calls of :meth:`request` there were; a resend is not counted again."""
+        """How many calls of :meth:`send` there were; a resend is not counted again."""
 
     @property
     def cluster_id(self) -> str:
@@ -99,34 +134,11 @@ class Transport(Protocol):
             RedirectRefusedError: the user never named this address.
         """
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool,
-        wrap_ttl: str | None = None,
-        fresh: bool = False,
-    ) -> Reply:
+    def send(self, request: Request) -> Reply:
         """Send one request and return its good answer.
 
-        Args:
-            method: GET, LIST, POST, PUT or DELETE.
-            path: below ``/v1/``.
-            body: JSON fields; a :class:`Secret` value is revealed only while encoding.
-            params: query parameters (a server drops them on writes).
-            headers: further request headers.
-            idempotent: whether it may be sent again although the server may already
-                have done it. A read is.
-            wrap_ttl: ask for the answer wrapped, for so long (``5m``).
-            fresh: answered by what the leader knows now, not by what a standby knew
-                before; without it only this transport's own writes are sure to be seen.
-
         Raises:
-            VaultError: the answer is no good one, or there is none; see ``failures``.
+            VaultError: the answer is no good one, or there is none; see ``errors``.
         """
 
     def refuse_guarded(self, method: str, path: str) -> Problem | None:
@@ -151,6 +163,60 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close its connections."""
+
+
+class TransportWrapper:
+    """A transport that passes everything on; a subclass changes what it sends.
+
+    Args:
+        inner: sends the requests.
+    """
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    @property
+    def server(self) -> ServerInfo:
+        """The inner transport's server."""
+        return self._inner.server
+
+    @property
+    def requests_made(self) -> int:
+        """The inner transport's count."""
+        return self._inner.requests_made
+
+    @property
+    def cluster_id(self) -> str:
+        """The inner transport's cluster."""
+        return self._inner.cluster_id
+
+    @property
+    def newest_index(self) -> str:
+        """The inner transport's newest index."""
+        return self._inner.newest_index
+
+    def at_node(self, address: str) -> Transport:
+        """Return the inner transport's way to one node; it is not wrapped."""
+        return self._inner.at_node(address)
+
+    def send(self, request: Request) -> Reply:
+        """Send one request; see :class:`Transport`."""
+        return self._inner.send(request)
+
+    def refuse_guarded(self, method: str, path: str) -> Problem | None:
+        """Refuse to send a secret to a path that a control group guards."""
+        return self._inner.refuse_guarded(method, path)
+
+    def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
+        """End every wait for an approval as soon as this says so."""
+        self._inner.stop_waiting_when(stopping)
+
+    def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
+        """Withdraw parked requests of earlier applies of this manifest."""
+        self._inner.withdraw_unwanted(is_wanted)
+
+    def close(self) -> None:
+        """Do nothing: the connections are the inner transport's."""
 
 
 def holds_secret(value: object) -> bool:

@@ -9,7 +9,7 @@ from skyflowctl.vault.call import OutgoingRequest
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.outcome import CallPending
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 UNWRAP = "sys/wrapping/unwrap"
 
@@ -32,7 +32,9 @@ def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
     """
     lookup, headers = "sys/wrapping/lookup", namespace_header(transport, path)
     try:
-        transport.request("POST", lookup, body={"token": token}, headers=headers, idempotent=True)
+        transport.send(
+            Request("POST", lookup, body={"token": token}, headers=headers, idempotent=True)
+        )
     except BadRequestError:
         return False
     return True
@@ -46,7 +48,7 @@ def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
     login = transport.as_login(token)
     headers = namespace_header(transport, path)
     try:
-        login.request("POST", "auth/token/revoke-self", headers=headers, idempotent=True)
+        login.send(Request("POST", "auth/token/revoke-self", headers=headers, idempotent=True))
     except ForbiddenError:
         return True  # the token is gone already
     except VaultError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import UsageError
+from skyflowctl.vault.transport import Request
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import TargetOptions
@@ -101,7 +102,7 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
     from skyflowctl.vault.server_state import refuse_not_serving, server_state
 
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
-    reply = gateway.transport.request("GET", "sys/health", params=codes, idempotent=True)
+    reply = gateway.transport.send(Request("GET", "sys/health", params=codes))
     refuse_not_serving(server_state(reply.status, reply.body))
     cluster_id = str(reply.body.get("cluster_id") or "")
     return recognise(cluster_id, reply.headers.get(DEV_HEADER.lower(), ""), os.environ)

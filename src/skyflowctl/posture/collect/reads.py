@@ -23,7 +23,7 @@ from skyflowctl.vault.errors import (
     VaultError,
 )
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER
-from skyflowctl.vault.transport import Transport
+from skyflowctl.vault.transport import Request, Transport
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def or_not_read(read: Callable[[], T], path: str, *capabilities: str) -> T | Not
 def read_fresh(transport: Transport, path: str, *, at_root: bool = False) -> Mapping[str, Any]:
     """Return the data of a path as the leader has it now."""
     headers = _AT_ROOT if at_root else None
-    reply = transport.request("GET", path, headers=headers, idempotent=True, fresh=True)
+    reply = transport.send(Request("GET", path, headers=headers, fresh=True))
     return reply.data or reply.body
 
 
@@ -71,7 +71,7 @@ def keys(transport: Transport, path: str) -> list[str]:
 def listing(transport: Transport, path: str) -> Mapping[str, Any]:
     """Return the data of a list; empty where there is nothing to list."""
     try:
-        return transport.request("LIST", path, idempotent=True, fresh=True).data or {}
+        return transport.send(Request("LIST", path, fresh=True)).data or {}
     except NotFoundError as error:
         if error.empty:
             return {}
@@ -212,7 +212,7 @@ def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | No
 def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToken | None:
     """Return a token; None for one that has ended since it was listed."""
     try:
-        reply = transport.request("POST", path, body={"accessor": accessor}, idempotent=True)
+        reply = transport.send(Request("POST", path, body={"accessor": accessor}, idempotent=True))
     except (ForbiddenError, BadRequestError) as error:
         if error.says("invalid accessor"):
             return None
