@@ -42,6 +42,11 @@ def rfc3339(moment: datetime) -> str:
     return utc.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
 
 
+def rfc3339_or_empty(moment: datetime | None) -> str:
+    """Return a time's RFC 3339 text; empty for none."""
+    return rfc3339(moment) if moment else ""
+
+
 def parse_rfc3339(text: str) -> datetime:
     """Return the aware UTC datetime that an RFC 3339 text names.
 

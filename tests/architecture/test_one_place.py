@@ -1,4 +1,4 @@
-"""What is decided in one place is written in no other: transient failures, threads."""
+"""What is decided in one place is written in no other: transient failures, threads, live state."""
 
 from __future__ import annotations
 
@@ -52,3 +52,24 @@ def test_threads_for_requests_are_made_by_concurrency_alone():
     makers = {"ThreadPoolExecutor", "ProcessPoolExecutor"}
     assert [name for name, tree in TREES.items() if imported(tree) & makers] == []
     assert "Future" in imported(TREES["concurrency.py"])
+
+
+def raw_fields(tree: ast.Module) -> list[str]:
+    """Where an object's ``raw`` is read; a method of that name is called, not read."""
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "raw" and node not in called
+    ]
+
+
+def test_a_servers_raw_answer_stays_in_the_package_that_reads_it():
+    outside = {name: raw_fields(tree) for name, tree in TREES.items() if name[:6] != "vault/"}
+    assert {name: found for name, found in outside.items() if found} == {}
+    assert raw_fields(TREES["vault/live.py"])
+
+
+def test_each_read_of_a_raw_answer_is_seen():
+    tree = ast.parse("a.raw['x']\nterminal.raw('x')\nb.config.raw.get('x')\n")
+    assert raw_fields(tree) == ["1: a.raw", "3: b.config.raw"]

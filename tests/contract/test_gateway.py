@@ -8,6 +8,7 @@ from support.gateways import ROLE_IDS, Rig, identity, memory_rig, real_rig
 from support.keys import credential_text
 from support.plugin import copy_source
 
+from skyflowctl.clock import parse_rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.vault.errors import (
     BadRequestError,
@@ -270,7 +271,7 @@ def test_history_is_read_or_none(rig: Rig):
     entry = history[1]
     assert (entry.client_id, entry.key_id) == (live.client_id, live.key_id)
     assert (entry.credential_version, entry.description, entry.kept) == (1, "", True)
-    assert entry.written_at == live.raw["credential_updated"]
+    assert parse_rfc3339(entry.written_at) == live.credential_updated
     kv = f"{path}-kv"
     rig.gateway.enable_mount(kv, {"type": "kv"})
     assert not rig.gateway.read_history(kv)
@@ -353,7 +354,7 @@ def test_a_cut_off_says_since_when_by_whom_and_why(rig: Rig):
         new,
     )
     assert found.by == ("token" if rig.real else "root")
-    assert found.at == config.raw["credential_updated"]
+    assert parse_rfc3339(found.at) == config.credential_updated
     # Sent again, also with other words: the first cut-off is the one.
     assert rig.gateway.cut_off(path, "another", "run-8") == first
     assert first.words_kept

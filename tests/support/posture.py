@@ -21,7 +21,15 @@ from skyflowctl.posture.facts import (
     Tokens,
 )
 from skyflowctl.posture.model import Finding
-from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRole, LiveRotation
+from skyflowctl.vault.decode import decode_live_config
+from skyflowctl.vault.live import (
+    FULL_API,
+    CredentialVersion,
+    LiveConfig,
+    LiveMount,
+    LiveRole,
+    LiveRotation,
+)
 from skyflowctl.vault.responses import CatalogEntry
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -47,18 +55,12 @@ def live_mount(path: str, **changes: Any) -> LiveMount:
 def live_config(name: str, **raw: Any) -> LiveConfig:
     """A config whose key is a month old; ``rotation`` is a LiveRotation."""
     told = {"key_valid_after": ago(days=30), "key_valid_before": ahead(days=300), **raw}
-    return LiveConfig(
-        configured=told.pop("configured", True),
-        client_id=told.pop("client_id", f"client-{name}"),
-        key_id=told.pop("key_id", f"key-{name}"),
-        description="",
-        tags=(),
-        version=1,
-        credential_version=1,
-        rotation=told.pop("rotation", None),
-        raw=told,
-        process=dict.fromkeys(("core_dumps", "dumpable", "swappable"), False),
-    )
+    rotation = told.pop("rotation", None)
+    plain = {"client_id": f"client-{name}", "key_id": f"key-{name}", "version": 1}
+    configured = {"credentials_configured": told.pop("configured", True)}
+    live = decode_live_config({**plain, "credential_version": 1, **configured, **told})
+    protection = dict.fromkeys(("core_dumps", "dumpable", "swappable"), False)
+    return replace(live, rotation=rotation, api=FULL_API, process=protection)
 
 
 def live_role(name: str) -> LiveRole:

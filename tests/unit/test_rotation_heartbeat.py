@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 from support.rotating import PATH, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
-from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.heartbeat import EVERY, Heartbeat
 from skyflowctl.rotation.model import Result
@@ -107,7 +106,7 @@ def watched(made, at, happens, **more):
 
 
 def age(made):
-    written = parse_rfc3339(made.config().raw["last_updated"])
+    written = made.config().last_updated
     return (made.clock.now() - written).total_seconds()
 
 

@@ -121,11 +121,11 @@ class TestWhatCannotBeRevoked:
 
     def test_keys_that_are_valid_at_skyflow_and_snapshots(self, rig):
         path, old, new = rig.rotated()
-        end = rig.gateway.read_config(path).raw["key_valid_before"]
+        end = rig.gateway.read_config(path).key_valid_before
         done = revoke(rig, path)
         whats = [one.what for one in done.cannot_revoke]
         assert [new in whats[2], old in whats[3], "snapshots" in whats[4]] == [True] * 3
-        assert done.cannot_revoke[2].until == end
+        assert done.cannot_revoke[2].until == rfc3339(end)
         assert {key.at_skyflow for key in done.keys} == {AtSkyflow.LEFT}
 
     def test_without_an_operator_a_key_counts_as_valid(self, rig):

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.gateways import memory_rig
 
-from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.live import LiveConfig
@@ -18,8 +17,8 @@ RULE = RotationRule(max_age=timedelta(days=90), renew_before=timedelta(days=14))
 
 def config(configured=True, **days):
     """A config whose times are so many days from now."""
-    raw = {name: rfc3339(NOW + timedelta(days=count)) for name, count in days.items()}
-    return LiveConfig(configured, "c", "k", "", (), 1, 1, raw)
+    times = {name: NOW + timedelta(days=count) for name, count in days.items()}
+    return LiveConfig(configured, "c", "k", "", (), 1, 1, **times)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def key_provider(
             if request.operator_token or request.account_id:
                 raise _half_an_operator(target.named.name, "--account-id ID" if reference else "")
             return None
-        uri = str(target.config.raw.get("token_uri") or "") if target.config else ""
+        uri = target.config.token_uri if target.config else ""
         host = host_for(uri, named=request.management_host)
         token = resolve_reference(reference, "the operator token")
         return SkyflowKeys(ManagementApi(host, token, account_id), linter)

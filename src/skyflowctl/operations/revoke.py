@@ -95,7 +95,7 @@ def management_host(target: RotationTarget, request: RotateRequest) -> str:
         return ""
     if not (request.account_id or rule.account_id):
         return ""
-    uri = str(config.raw.get("token_uri") or "") if config else ""
+    uri = config.token_uri if config else ""
     try:
         return host_for(uri, named=request.management_host)
     except RefusedError:

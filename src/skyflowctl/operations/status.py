@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from skyflowctl.clock import Clock
+from skyflowctl.clock import Clock, rfc3339_or_empty
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import MountHealth, health_now
@@ -16,7 +16,7 @@ from skyflowctl.operations.plugin_files import (
     running_problems,
 )
 from skyflowctl.operations.targets import MountRef, discover_mounts
-from skyflowctl.rotation.schedule import config_time, due_reason
+from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
@@ -247,13 +247,13 @@ def _silent(row: MountHealth) -> Problem:
 def _credential(config: LiveConfig, rule: RotationRule, now: datetime) -> CredentialStatus | None:
     if not config.configured:
         return None
-    since = config_time(config, "credential_updated")
+    since = config.credential_updated
     age = now - since if since else None
     return CredentialStatus(
         client_id=config.client_id,
         key_id=config.key_id,
         version=config.credential_version,
         age_seconds=int(age.total_seconds()) if age is not None else None,
-        expires_at=str(config.raw.get("key_valid_before") or ""),
+        expires_at=rfc3339_or_empty(config.key_valid_before),
         due=bool(due_reason(rule, config, now)),
     )

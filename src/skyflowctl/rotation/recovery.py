@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from skyflowctl.clock import parse_rfc3339
 from skyflowctl.errors import Problem, SkyflowctlError
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.commit import verify_and_commit
@@ -130,11 +129,9 @@ def _age(session: RotationSession, config: LiveConfig, most: float) -> float:
 
     A server's clock that runs ahead of ours must not make the wait longer.
     """
-    try:
-        written = parse_rfc3339(str(config.raw.get("last_updated") or ""))
-    except ValueError:
+    if config.last_updated is None:
         return 0.0
-    return min(max((session.deps.clock.now() - written).total_seconds(), 0.0), most)
+    return min(max((session.deps.clock.now() - config.last_updated).total_seconds(), 0.0), most)
 
 
 def resume(session: RotationSession, written: CutOver, keys: KeyService | None) -> Result:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from skyflowctl.clock import parse_rfc3339, rfc3339
+from skyflowctl.clock import rfc3339
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.vault.live import LiveConfig
 
@@ -16,20 +16,14 @@ def due_reason(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
     """
     if not config.configured:
         return ""
-    since = config_time(config, "key_valid_after") or config_time(config, "credential_updated")
-    until = config_time(config, "key_valid_before")
+    since = config.key_valid_after or config.credential_updated
+    until = config.key_valid_before
     if rule.renew_before is not None and until is not None and until - now <= rule.renew_before:
         word = "expired" if until <= now else "expires"
         return f"the key {word} {rfc3339(until)}, renew_before is {_days(rule.renew_before)}"
     if rule.max_age is not None and since is not None and now - since >= rule.max_age:
         return f"the key is of {rfc3339(since)}, max_age is {_days(rule.max_age)}"
     return ""
-
-
-def config_time(config: LiveConfig, name: str) -> datetime | None:
-    """Return a time that the config tells under this name; None where it tells none."""
-    text = config.raw.get(name)
-    return parse_rfc3339(str(text)) if text else None
 
 
 def _days(span: timedelta) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from skyflowctl.clock import time_or_none
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import (
     BASIC_API,
@@ -95,6 +96,11 @@ def decode_live_config(raw: Mapping[str, Any]) -> LiveConfig:
         api=FULL_API if _OURS in raw else BASIC_API,
         revoked=revocation(raw.get("revoked")),
         process=raw.get("process"),
+        last_updated=time_or_none(raw.get("last_updated")),
+        credential_updated=time_or_none(raw.get("credential_updated")),
+        key_valid_after=time_or_none(raw.get("key_valid_after")),
+        key_valid_before=time_or_none(raw.get("key_valid_before")),
+        token_uri=str(raw.get("token_uri") or ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from skyflowctl.errors import Problem
@@ -138,9 +139,20 @@ class CredentialVersion:
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """A mount's config as the engine tells it; ``raw`` is the whole answer, ``rotation``
-    None without one, also on an engine that knows none. ``process``: how the engine's
-    process is protected (``core_dumps``, ``dumpable``, ``swappable``); None: not told."""
+    """A mount's config as the engine tells it.
+
+    Args:
+        raw: the whole answer; outside this package it is shown by :meth:`to_json` only.
+        rotation: None without one, also on an engine that knows none.
+        process: how the engine's process is protected (``core_dumps``, ``dumpable``,
+            ``swappable``); None: not told.
+        last_updated: when the config was written. Each time is None where the engine tells
+            none, or one that is no RFC 3339 time.
+        credential_updated: when its credential was written.
+        key_valid_after: when the key's validity begins.
+        key_valid_before: when it ends.
+        token_uri: the token service that the credential names; empty for the default.
+    """
 
     configured: bool
     client_id: str
@@ -154,6 +166,15 @@ class LiveConfig:
     api: EngineApi = FULL_API
     revoked: LiveRevocation | None = None
     process: Mapping[str, bool] | None = None
+    last_updated: datetime | None = None
+    credential_updated: datetime | None = None
+    key_valid_after: datetime | None = None
+    key_valid_before: datetime | None = None
+    token_uri: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the engine's whole answer, to be shown."""
+        return dict(self.raw)
 
     @property
     def reads_file(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from skyflowctl.clock import rfc3339
 from skyflowctl.vault import decode, mounting
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRevocation
@@ -44,8 +45,9 @@ def _untold(config: LiveConfig, history: Mapping[int, CredentialVersion]) -> Liv
     if config.configured or config.revoked is not None or not history:
         return None
     last = history[max(history)]
-    since = config.raw.get("credential_updated") or last.written_at
-    return LiveRevocation(str(since), key_id=last.key_id)
+    written = config.credential_updated
+    since = rfc3339(written) if written else last.written_at
+    return LiveRevocation(since, key_id=last.key_id)
 
 
 def options_of(transport: Transport, path: str) -> Mapping[str, str]:

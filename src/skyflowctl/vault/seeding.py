@@ -48,7 +48,7 @@ async def seed_storage(
 
 
 def _config_record(config: LiveConfig, now: datetime, *, configured: bool) -> ConfigRecord:
-    written = _dated(config, "credential_updated", now)
+    written = config.credential_updated or now
     live = HistoryEntry(
         credential_version=config.credential_version,
         client_id=config.client_id,
@@ -65,7 +65,7 @@ def _config_record(config: LiveConfig, now: datetime, *, configured: bool) -> Co
         configured=configured,
         description=config.description,
         tags=config.tags,
-        last_updated=_dated(config, "last_updated", now),
+        last_updated=config.last_updated or now,
         credential_updated=written if configured else None,
         history=(live,) if configured else (),
         rotation=_open_rotation(config.rotation, now),
@@ -84,11 +84,6 @@ def _open_rotation(live: LiveRotation | None, now: datetime) -> RotationRecord |
         by=live.by,
         keys=live.keys,
     )
-
-
-def _dated(config: LiveConfig, name: str, now: datetime) -> datetime:
-    text = config.raw.get(name)
-    return parse_rfc3339(str(text)) if text else now
 
 
 def _role_record(role: LiveRole, now: datetime) -> RoleRecord:

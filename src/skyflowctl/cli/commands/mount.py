@@ -83,7 +83,7 @@ def mount_show(
             detail = show_mount(gateway, path)
         if detail.config is None:
             run.warn(_not_an_engine(path, detail.mount.type))
-        config = dict(detail.config.raw) if detail.config else {}
+        config = detail.config.to_json() if detail.config else {}
         if detail.config and detail.config.revoked:
             config["revoked"] = asdict(detail.config.revoked)
         data = {**asdict(detail.mount), "is_engine": detail.config is not None, "config": config}

@@ -75,10 +75,8 @@ def _configured_by(one: MountFacts, config: LiveConfig) -> str:
 
 
 def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
-    until = time_or_none(config.raw.get("key_valid_before"))
-    since = time_or_none(config.raw.get("key_valid_after")) or time_or_none(
-        config.raw.get("credential_updated")
-    )
+    until = config.key_valid_before
+    since = config.key_valid_after or config.credential_updated
     if until is not None and until <= now:
         grade, word = Severity.CRITICAL, f"expired {duration(now - until)} ago"
         reason = "Skyflow refuses it: the mount issues no token"

@@ -11,7 +11,7 @@ destroyed counts as revoked for good.
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from skyflowctl.clock import rfc3339, time_or_none
+from skyflowctl.clock import rfc3339, rfc3339_or_empty, time_or_none
 from skyflowctl.concurrency import Workers
 from skyflowctl.engine.rotations import NODES_LEARN
 from skyflowctl.errors import ExitCode, Problem, UsageError
@@ -175,7 +175,7 @@ def _last_token(before: Snapshot, cut: CutOffState, verified_at: datetime) -> da
 
 def _since(config: LiveConfig, cut: CutOffState) -> str:
     """When the mount lost its credential; one that had none tells it by its last change."""
-    told = "" if config.configured else str(config.raw.get("last_updated") or "")
+    told = "" if config.configured else rfc3339_or_empty(config.last_updated)
     if config.revoked is not None and not config.configured:
         told = config.revoked.at or told
     return told or cut.at
@@ -196,7 +196,7 @@ def _settle_keys(
         sweep = KeySweep(session.deps.operator, _siblings(session, before), delete_keys)
         keys = tuple(sweep.settle(key) for key in keys)
         session.problems += sweep.problems
-        ends = {before.config.key_id: str(before.config.raw.get("key_valid_before") or "")}
+        ends = {before.config.key_id: rfc3339_or_empty(before.config.key_valid_before)}
         may_mint = [key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN)]
         deleted = sum(key.at_skyflow is AtSkyflow.DELETED for key in keys)
         found.ok = not sweep.problems and not may_mint

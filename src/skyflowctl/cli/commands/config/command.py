@@ -53,7 +53,7 @@ def config_show(
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
             config = show_config(gateway, path)
-        told = config.raw
+        told = config.to_json()
         if config.revoked:
             told = {**told, "revoked": asdict(config.revoked)}
         return CommandResult({"mount": mount, "path": path, **told})
@@ -201,7 +201,7 @@ def config_write(
             done = write.write_config(gateway, path, patch)
         told = {"mount": mount, "path": path, "changed": list(done.changed)}
         warnings = [problem_json(one) for one in done.warnings]
-        data = {**told, "config": dict(done.config.raw), "warnings": warnings}
+        data = {**told, "config": done.config.to_json(), "warnings": warnings}
         return CommandResult(data, warnings=done.warnings)
 
     run_command("config write", output, work, _view_write)
