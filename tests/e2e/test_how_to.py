@@ -107,3 +107,26 @@ def test_where_skyflow_makes_a_key_the_page_says_what_that_was_verified_against(
 def test_moving_parts_are_the_only_ones_that_may_differ() -> None:
     assert plain("ok  write   76 ms  credential version 2") == "ok write N ms credential version N"
     assert plain("payment is rotated") != plain("payment is rolled back")
+
+
+@pytest.mark.real_server
+def test_the_page_on_approvals_can_be_followed_on_a_fresh_dev_server() -> None:
+    page = (HOW_TO / "approvals.md").read_text()
+    policy = "\n".join(re.findall(r"^```hcl\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    (setup,) = re.findall(r"^<!-- setup -->\n```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with running_stack(EXAMPLE, apply=True) as stack:
+        (stack.folder / "order-guarded.hcl").write_text(policy)
+        done = typed(stack, setup)
+        assert done.returncode == 0, done.stdout
+        accessor = ""
+        for block in blocks("approvals"):
+            who = "approver" if block.script.startswith("bao ") else "operator"
+            token = (stack.folder / f"{who}.token").read_text().strip()
+            null = "keyring.backends.null.Keyring"
+            more = {"BAO_TOKEN": token, "ACCESSOR": accessor, "PYTHON_KEYRING_BACKEND": null}
+            done = typed(stack, block.script, **more)
+            assert done.returncode == block.code, (block.script, done.stdout)
+            found = re.search(r"accessor=(\w{24})", done.stdout)
+            accessor = found[1] if found else accessor
+        shown = typed(stack, "skyflowctl config show order -o json").stdout
+        assert '"description": "Order intake"' in shown
