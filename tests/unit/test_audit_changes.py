@@ -314,3 +314,188 @@ def test_d2_a_token_of_a_policy_named_otherwise_is_no_root(tmp_path) -> None:
     story = Story()
     story.creds(Token("x", "root", ("rooted",)))
     assert kinds(asked(tmp_path, story)) == []
+
+
+def cut_off(story: Story, *, run: str = "cut1", plain: bool = False) -> None:
+    """What ``config revoke`` sends: the cut-off, and requests that prove it."""
+    story.pair(
+        BOB,
+        "delete",
+        "skyflow/order/config",
+        mount=ORDER,
+        data={"reason": "INC-1042" if plain else Hashed("INC-1042"), "run": Hashed(run)},
+        response={},
+        headers={"x-skyflowctl-run": run},
+    )
+    for role in ("order-producer", "order-reader"):
+        story.creds(BOB, role=role, outcome="refused", run=run)
+
+
+def shown_report(tmp_path, story: Story) -> str:
+    log = written(tmp_path, "audit.log", story.device())
+    return invoke("audit", "report", log, "--html", str(tmp_path / "page.html")).stdout
+
+
+def test_d2_a_cut_offs_reason_that_is_hashed_is_said_to_be(tmp_path) -> None:
+    story = Story()
+    cut_off(story)
+    shown = shown_report(tmp_path, story)
+    assert "reason: hashed in the log; --server-roles reads it from the server" in shown
+    page = (tmp_path / "page.html").read_text()
+    assert "hashed in the audit log; <code>skyflowctl audit report --server-roles</code>" in page
+    (change,) = asked(tmp_path, story)["changes"]
+    assert change["reason"] == hashed("INC-1042")
+    assert change["reason_hashed"]
+
+
+def test_d2_a_cut_offs_reason_that_is_plain_is_shown(tmp_path) -> None:
+    story = Story()
+    cut_off(story, plain=True)
+    assert "reason: INC-1042" in shown_report(tmp_path, story)
+    assert "INC-1042" in (tmp_path / "page.html").read_text()
+    (change,) = asked(tmp_path, story)["changes"]
+    assert (change["reason"], change["reason_hashed"]) == ("INC-1042", False)
+
+
+def test_d2_what_config_revoke_asks_to_prove_a_cut_off_counts_as_a_probe(tmp_path) -> None:
+    story = Story()
+    story.creds(BOB, outcome="refused", run="cut1")
+    cut_off(story)
+    story.creds(approle("orders"), outcome="refused")
+    story.creds(BOB, outcome="denied", run="cut1")
+    data = asked(tmp_path, story)
+    assert (data["totals"]["probes"], data["totals"]["requests"]) == (2, 3)
+    assert "2 requests of config revoke, refused as expected; not counted" in (
+        shown_report(tmp_path, story)
+    )
+    log = written(tmp_path, "audit.log", story.device())
+    for words in ((), ("--role", "order-*")):
+        done = invoke("audit", "denied", log, *words, "-o", "json")
+        rows = checked_data(done.stdout)["denied"]
+        probes = [(one["role"], one["probe_of"], one["policy"]) for one in rows if one["probe_of"]]
+        assert probes == [("order-producer", "cut1", None), ("order-reader", "cut1", None)]
+        assert sum(one["count"] for one in rows if not one["probe_of"]) == 3
+    done = invoke("audit", "denied", log)
+    assert "3 of 5 requests turned down, and 2 probes of config revoke" in done.stderr
+    assert "expected: config revoke asked for a token to prove the cut-off" in done.stdout
+
+
+def failed_change(story: Story, error: str, path: str = "config/rollback") -> None:
+    words = f"1 error occurred:\n\t* {error}\n\n"
+    story.pair(BOB, "update", f"skyflow/order/{path}", mount=ORDER, data={}, error=words)
+
+
+CONFLICTING = [
+    "check-and-set failed: another credential version is live",
+    "there is no earlier credential",
+    "the credential of that version is destroyed",
+    "this key was revoked by a cut-off of the mount: write a new key",
+]
+
+
+@pytest.mark.parametrize("error", CONFLICTING)
+def test_d2_a_409_is_a_conflict_and_neither_failed_nor_refused(tmp_path, error: str) -> None:
+    story = Story()
+    failed_change(story, error)
+    (change,) = asked(tmp_path, story)["changes"]
+    assert (change["kind"], change["outcome"], change["error"]) == ("rollback", "conflict", error)
+    shown = shown_report(tmp_path, story)
+    assert "conflict" in shown
+    assert f"why not: {error[:40]}" in shown
+    assert "Conflict" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "token service refused: 401 The key is not known, or was deleted.",
+        "skyflow: the token service did not answer in time",
+    ],
+)
+def test_d2_a_502_or_503_is_a_failed_change_with_the_token_services_words(
+    tmp_path, error: str
+) -> None:
+    story = Story()
+    failed_change(story, error)
+    (change,) = asked(tmp_path, story)["changes"]
+    assert (change["outcome"], change["error"]) == ("failed", error)
+
+
+def test_d2_every_409_of_the_engine_is_known_as_a_conflict() -> None:
+    import ast
+    from pathlib import Path
+
+    from skyflowctl import engine
+    from skyflowctl.audit.changes import CONFLICTS
+
+    texts = []
+    for file in Path(engine.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "EngineError":
+                status, *words = node.args
+                if isinstance(status, ast.Constant) and status.value == 409:
+                    text = words[0]
+                    first = text.values[0] if isinstance(text, ast.JoinedStr) else text
+                    texts.append(first.value)
+    assert len(texts) > 10
+    assert [text for text in texts if not text.startswith(CONFLICTS)] == []
+
+
+@pytest.mark.parametrize("path", ["roles/order-producer", "config/rollback"])
+def test_d1_changes_without_a_mount_type_are_matched_by_path(tmp_path, path: str) -> None:
+    story = Story()
+    data = {"role_ids": [Hashed("r")]}
+    for point in ("skyflow/order", "database/order"):
+        story.pair(BOB, "update", f"{point}/{path}", mount=(f"{point}/", "x"), data=data)
+    for entry in story.entries:
+        entry["request"].pop("mount_type", None)
+    (change,) = asked(tmp_path, story)["changes"]
+    assert change["mount"] == "skyflow/order"
+    assert change["kind"] == ("rollback" if "config" in path else "role-written")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_d_changes_on_a_narrow_terminal_break_no_word(tmp_path, monkeypatch, width: int) -> None:
+    import io
+
+    from skyflowctl.cli.commands.audit.report_view import show_report
+    from skyflowctl.cli.console import Terminal
+
+    story = Story()
+    for number in range(2):
+        point = f"skyflow/a-long-name-of-a-product-line-{number}"
+        path = f"{point}/roles/a-role-with-a-name-of-some-length"
+        story.pair(BOB, "update", path, mount=(f"{point}/", "skyflow"), data={"role_ids": ["r"]})
+        story.creds(approle("an-application-with-a-long-name"), mount=point, role="a-long-role")
+    cut_off(story, run="7b1c5e0a-0000-4000-8000-000000000001")
+    data = asked(tmp_path, story)
+    monkeypatch.setattr(Terminal, "width", width)
+    monkeypatch.setattr(Terminal, "interactive_out", True)
+    out = io.StringIO()
+    show_report(data, Terminal(out=out, no_color=True))
+    shown = "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    changes = shown[shown.index("Changes that affect") :]
+    assert "…" not in shown
+    assert max(len(line) for line in changes.splitlines()) <= width
+    for one in data["changes"]:
+        words = (one["mount"], one["name"], one["kind"], one["outcome"], one["run_id"])
+        assert [word for word in words if word and word not in changes] == []
+    for one in data["usage"]:
+        assert one["app"] in shown
+
+
+@pytest.mark.parametrize("width", range(60, 100))
+def test_d_a_changes_row_is_never_wider_than_the_terminal(monkeypatch, width: int) -> None:
+    import io
+
+    from skyflowctl.cli.commands.audit.report_view import _show_changes
+    from skyflowctl.cli.console import Terminal
+
+    row = {"time": "2026-11-22T18:00:00Z", "mount": "skyflow/order", "name": "order-producer"}
+    row |= {"outcome": "granted", "kind": "role-written", "key_id": None, "app": "bob"}
+    row |= {"run_id": None, "changes": [], "reason": None, "reason_hashed": False, "error": None}
+    monkeypatch.setattr(Terminal, "width", width)
+    monkeypatch.setattr(Terminal, "interactive_out", True)
+    out = io.StringIO()
+    _show_changes([row], Terminal(out=out, no_color=True), asked=False)
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width

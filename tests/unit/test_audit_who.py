@@ -167,7 +167,7 @@ def test_damaged_lines_are_counted_by_reason(tmp_path):
     assert "3 damaged" in invoke("audit", "who", str(tmp_path / "audit.log")).stderr
 
 
-def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
+def test_d_a_narrow_terminal_cuts_no_word_id_or_path(tmp_path):
     from skyflowctl.cli.commands.audit.view import StreamedTable, request_json
     from skyflowctl.cli.console import Terminal, columns
 
@@ -181,10 +181,10 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
 
     story = Story(plain_ctx=True)
     for number in range(3):
-        story.creds(approle("a-very-long-name-of-an-application"), f"order:{number}-" + "界" * 40)
+        story.creds(approle("a-very-long-name-of-an-application"), f"order:{number}-" + "界" * 20)
     log = written(tmp_path, "audit.log", story.device())
     rows = [request_json(one) for one in Search(open_sources([log]), Query(), ("skyflow",))]
-    for width in (80, 120):
+    for width in (60, 80, 100, 120, 150, 200):
         screen = Screen()
         terminal = Terminal(out=screen, no_color=True)
         with pytest.MonkeyPatch.context() as patch:
@@ -193,10 +193,55 @@ def test_a_narrow_terminal_cuts_cells_and_keeps_rows(tmp_path):
             for row in rows:
                 table.add(row)
             table.flush()
-        lines = screen.getvalue().splitlines()
-        assert len(lines) == 4
+        shown = screen.getvalue()
+        lines = shown.splitlines()
         assert max(columns(line) for line in lines) <= width
-        assert ("AUTH" in lines[0]) == (width >= 100)
+        assert "…" not in shown
+        for row in rows:
+            words = (row["app"], row["role"], row["ctx"], row["outcome"], row["mount"][8:])
+            assert [word for word in words if word not in shown] == []
+        assert lines[0].startswith("TIME") is (width >= 150)
+        assert ("AUTH" in lines[0]) is (width == 200)
+        assert len(lines) == {60: 12, 80: 9, 100: 6, 120: 6}.get(width, 4)
+
+
+def test_d_a_later_row_that_has_no_room_in_its_columns_is_a_block(monkeypatch, tmp_path):
+    from skyflowctl.cli.commands.audit.view import StreamedTable, request_json
+    from skyflowctl.cli.console import Terminal
+
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    from skyflowctl.audit.query import Query
+    from skyflowctl.audit.search import Search
+    from skyflowctl.audit.sources import open_sources
+
+    story = Story(plain_ctx=True)
+    story.creds(approle("orders"), "order:1")
+    story.creds(approle("o" * 40), "order:2")
+    log = written(tmp_path, "audit.log", story.device())
+    rows = [request_json(one) for one in Search(open_sources([log]), Query(), ("skyflow",))]
+    monkeypatch.setattr(StreamedTable, "_FIRST", 1)
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Screen()
+    table = StreamedTable(Terminal(out=screen, no_color=True))
+    for row in rows:
+        table.add(row)
+    lines = screen.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["TIME", "2026-11-22"]
+    assert lines[2].endswith(f"{'o' * 40} (approle)")
+    assert lines[3] == "  skyflow/order/creds/order-producer  ctx order:2"
+
+
+@pytest.mark.parametrize("name", ["who", "tail", "report", "unused", "denied", "posture"])
+def test_d_help_of_each_audit_command_fits_80_columns(name: str, monkeypatch):
+    from skyflowctl.cli.console import columns
+
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = invoke("audit", name, "--help").stdout
+    assert "Usage" in shown
+    assert [line for line in shown.splitlines() if columns(line) > 80] == []
 
 
 def test_more_rows_than_one_object_may_hold_are_refused_with_the_way_out(log, monkeypatch):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from skyflowctl.audit.ctx import is_hash
 from skyflowctl.audit.model import Counts, CredentialChange
 from skyflowctl.audit.sources import Input
 from skyflowctl.clock import rfc3339
@@ -61,6 +62,9 @@ def change_json(change: CredentialChange) -> dict[str, Any]:
         "request_id": change.request_id,
         "node": change.node,
         "name": change.name or None,
+        "reason": change.reason or None,
+        "reason_hashed": is_hash(change.reason),
+        "error": change.error or None,
         "changes": [
             {"field": one.field, "before": one.before, "after": one.after} for one in change.fields
         ],

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from skyflowctl.audit.entries import Entry, RequestData
-from skyflowctl.audit.model import ChangeKind, RequestOutcome
+from skyflowctl.audit.model import ChangeKind, CredentialChange, RequestOutcome
 
 FORWARDED = "cannot write to readonly storage"
 """The error that makes a standby forward a write to the leader (trial 17)."""
@@ -16,8 +16,9 @@ _CHANGES = {
     ("config/rollback", "update"): ChangeKind.ROLLBACK,
     ("config", "delete"): ChangeKind.REVOKED,
 }
+_COUNTING = re.compile(r"\d+ errors? occurred:")
 _HISTORY = "config/history/"
-_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|config(?:/|$))")
+_UNKNOWN_MOUNT = re.compile(r"(.+?/)(?:creds/|roles/|config(?:/|$))")
 _READS = frozenset({"read", "update", "create"})
 
 
@@ -85,6 +86,13 @@ def _write_kind(data: RequestData | None) -> ChangeKind | None:
     return ChangeKind.WRITE if written else None
 
 
+def is_cut_off(change: CredentialChange) -> bool:
+    """Return whether a run of skyflowctl cut a mount off. What the same run asks for on the
+    mount and is refused afterwards is its proof: a probe, and nobody's failure."""
+    done = change.outcome is RequestOutcome.GRANTED
+    return done and change.kind is ChangeKind.REVOKED and bool(change.run_id)
+
+
 def is_parked(entry: Entry) -> bool:
     """Return whether the answer is a wrapping token that nobody asked for: a control group's."""
     response = entry.response
@@ -113,7 +121,7 @@ def outcome_of(entry: Entry, *, token: bool) -> RequestOutcome:
     response = entry.response
     data = None if response is None else response.data
     if entry.error:
-        return _failure(entry)
+        return _failure(entry) if token else _change_failure(entry)
     if data is not None and data.error is not None:
         return RequestOutcome.REFUSED
     if is_parked(entry):
@@ -132,6 +140,38 @@ _REFUSALS = (
     "mount not configured",
     "token service refused",
 )
+
+
+CONFLICTS = (
+    "check-and-set failed",
+    "the role exists already",
+    "there is no earlier credential",
+    "the credential of that version is destroyed",
+    "this credential is the live one",
+    "the open rotation may need this credential",
+    "this rotation ",
+    "another rotation ",
+    "this key was revoked by a cut-off",
+    "path is already in use",
+)
+"""How the engine's and the server's 409 begin: the log holds no status."""
+
+
+def _change_failure(entry: Entry) -> RequestOutcome:
+    """Return how a change ended that was not made: a conflict (409), or a token service that
+    was not satisfied or not reached (502, 503), is neither a refusal nor a fault here."""
+    words = error_text(entry.error)
+    if words.startswith("token service refused"):
+        return RequestOutcome.FAILED
+    if words.startswith(CONFLICTS):
+        return RequestOutcome.CONFLICT
+    return _failure(entry)
+
+
+def error_text(error: str) -> str:
+    """Return a response's error in one line, without the server's counting."""
+    lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
+    return "; ".join(line for line in lines if line and not _COUNTING.fullmatch(line))
 
 
 def _failure(entry: Entry) -> RequestOutcome:

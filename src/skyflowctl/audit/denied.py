@@ -16,6 +16,7 @@ GROUPS_MAX = 10_000
 _REQUEST_ID = re.compile(r"\s?\(request id [^()]*\)")
 _ERROR_MAX = 200
 
+CUT_OFF_PROBE = "expected: config revoke asked for a token to prove the cut-off"
 NO_POLICY = "no policy of its token allows it"
 NO_POLICY_OR_CTX = "no policy of its token allows it, or none with this ctx, which is hashed"
 UNDECLARED_ROLE = "no such role is declared: the manifest has the mount without it"
@@ -32,6 +33,7 @@ class RefusedGroup:
         reason: why, as far as the log and the manifest tell.
         policy: HCL that would allow it; None when no policy would.
         count: how many; ``first``, ``last``: when.
+        probe_of: the run of ``config revoke`` that asked to prove its cut-off; empty: none.
     """
 
     request: TokenRequest
@@ -40,6 +42,7 @@ class RefusedGroup:
     count: int
     first: datetime
     last: datetime
+    probe_of: str = ""
 
 
 Rules = Mapping[tuple[str, str], CtxWords]
@@ -69,10 +72,14 @@ class Refusals:
 
     Args:
         known: for the reasons that the log only has as hashes, and for the policies.
+        cut_offs: when which run cut which mount off; known when a later request is taken.
     """
 
-    def __init__(self, known: DeclaredRoles) -> None:
+    def __init__(
+        self, known: DeclaredRoles, cut_offs: Mapping[tuple[str, str], datetime] | None = None
+    ) -> None:
         self._known = known
+        self._cut_offs = cut_offs if cut_offs is not None else {}
         self._groups: dict[tuple[object, ...], RefusedGroup] = {}
         self.left_out = 0
         """Requests of further groups, when there are too many."""
@@ -84,10 +91,11 @@ class Refusals:
                 self._add(one)
 
     def found(self) -> list[RefusedGroup]:
-        """Return the groups: denied ones first, and of those the most frequent."""
+        """Return the groups: denied ones first, of those the most frequent; probes last."""
         return sorted(
             self._groups.values(),
             key=lambda one: (
+                bool(one.probe_of),
                 one.request.outcome is not RequestOutcome.DENIED,
                 -one.count,
                 one.first,
@@ -95,9 +103,10 @@ class Refusals:
         )
 
     def _add(self, request: TokenRequest) -> None:
-        reason = self._reason(request)
+        probe_of = self._probe_of(request)
+        reason = CUT_OFF_PROBE if probe_of else self._reason(request)
         caller, mount = request.caller, full_mount(request)
-        key = (caller.app, caller.auth, mount, request.role, request.operation, reason)
+        key = (caller.app, caller.auth, mount, request.role, request.operation, reason, probe_of)
         group = self._groups.get(key)
         if group is not None:
             group.count += 1
@@ -107,7 +116,14 @@ class Refusals:
             self.left_out += 1
         else:
             policy = self._policy(request, reason)
-            self._groups[key] = RefusedGroup(request, reason, policy, 1, request.time, request.time)
+            time = request.time
+            self._groups[key] = RefusedGroup(request, reason, policy, 1, time, time, probe_of)
+
+    def _probe_of(self, request: TokenRequest) -> str:
+        """Return the run that had cut this mount off and asked whether that holds."""
+        refused = request.outcome is RequestOutcome.REFUSED
+        since = self._cut_offs.get((request.mount, request.run_id))
+        return request.run_id if refused and since and request.time >= since else ""
 
     def _rule(self, request: TokenRequest) -> CtxWords | None:
         return self._known.rules.get((request.mount, request.role))

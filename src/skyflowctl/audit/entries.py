@@ -69,6 +69,7 @@ class RequestData(msgspec.Struct, gc=False):
     rotation_to: Any = None
     accessor: Any = None
     skyflowctl_guard_probe: Any = None
+    reason: Any = None
 
 
 class LoggedRequest(msgspec.Struct, gc=False):

@@ -21,6 +21,8 @@ class RequestOutcome(StrEnum):
     """Nobody said no, and there is no token: unreachable, timed out."""
     UNKNOWN = "unknown"
     """The log holds no response."""
+    CONFLICT = "conflict"
+    """Only of a change: what it was to change is no longer, or not, as the caller assumed."""
     PENDING = "pending"
     """A control group parked it until somebody else approves. Each execution after that is
     a request of its own, under the same id."""
@@ -164,6 +166,10 @@ class CredentialChange:
     fields: tuple[FieldChange, ...] = ()
     created: bool = False
     """Nothing was there before."""
+    reason: str = ""
+    """Of a cut-off, as the log has it: usually hashed. Empty for none."""
+    error: str = ""
+    """Why the change was not made, in the response's own words; empty for none, or hashed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,9 @@ def scan_options(query: Query, plugin_names: tuple[str, ...]) -> ScanOptions:
     )
 
 
+DELETE_NEEDLE = b'"operation":"delete"'
+
+
 def _needles(query: Query) -> tuple[bytes, ...]:
     """Return the texts of the most telling field of which every value has one."""
     fields: tuple[Iterable[Iterable[str]], ...] = (
@@ -143,7 +146,8 @@ def _needles(query: Query) -> tuple[bytes, ...]:
     for values in fields:
         found = [_best(texts) for texts in values]
         if found and None not in found:
-            return tuple(dict.fromkeys(one for one in found if one is not None))
+            # A cut-off as well: what its own run asked for afterwards is told by it.
+            return (*dict.fromkeys(one for one in found if one is not None), DELETE_NEEDLE)
     return ()
 
 

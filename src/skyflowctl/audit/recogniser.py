@@ -1,5 +1,6 @@
 """Which entries are the engine's, and what they are about."""
 
+import re
 from collections.abc import Iterable
 
 from skyflowctl.audit.changes import AuditTarget, target_of
@@ -8,7 +9,11 @@ from skyflowctl.audit.entries import LoggedRequest
 TARGETS_MAX = 10_000
 """Paths whose meaning is remembered."""
 
-_MARKS = ("/creds/", "/config")
+_OWN_PATH = re.compile(
+    r"/(?=(?:creds|roles|sign)/[^/]|roles/?\Z|config(?:\Z|/(?:verify|commit|rollback|history)(?:\Z|/))"
+    r"|health\Z)"
+)
+"""Where the engine's own paths begin, behind the mount's."""
 
 
 class Recogniser:
@@ -54,11 +59,9 @@ class Recogniser:
     def _by_path(self, path: str) -> str:
         """Return the mount of an entry that names no type: one that was met with its type,
         or one below the plugin's name, where mounts are by default."""
-        for mark in _MARKS:
-            at = path.find(mark)
-            if at > 0 and (path[: at + 1] in self._met or path.startswith(self._prefixes)):
-                return path[: at + 1]
-        return ""
+        points = [path[: found.end()] for found in _OWN_PATH.finditer(path) if found.start()]
+        known = next((point for point in points if point in self._met), "")
+        return known or (points[0] if points and path.startswith(self._prefixes) else "")
 
     def _declared(self, space: str, path: str) -> str:
         for point in self._points:

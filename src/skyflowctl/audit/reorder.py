@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
+from skyflowctl.audit.changes import error_text
 from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.entries import Entry, GrantingPolicy, LoggedWrap, Namespace
 from skyflowctl.audit.join import JoinedRow
@@ -306,4 +307,14 @@ def credential_change(row: JoinedRow) -> CredentialChange:
         name="" if row.change in _OF_CREDENTIALS else row.role,
         fields=row.fields,
         created=row.entry.request.operation == "create",
+        reason=_reason(row),
+        error=error_text(row.entry.error),
     )
+
+
+def _reason(row: JoinedRow) -> str:
+    """Return the reason of a cut-off, as the log has it."""
+    data = row.entry.request.data
+    if row.change is not ChangeKind.REVOKED or data is None or not isinstance(data.reason, str):
+        return ""
+    return data.reason

@@ -10,8 +10,9 @@ from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyflowctl.audit.buckets import BUCKETS_MAX, CELLS_MAX, Timeline
+from skyflowctl.audit.changes import is_cut_off
 from skyflowctl.audit.join import JoinedRow, is_root
-from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange
+from skyflowctl.audit.model import ChangeKind, Counts, CredentialChange, RequestOutcome
 from skyflowctl.audit.query import in_namespace
 from skyflowctl.audit.reorder import credential_change
 from skyflowctl.audit.report_model import (
@@ -113,6 +114,8 @@ class Reporter:
         self._changes: list[CredentialChange] = []
         self._changes_left_out = self._requests_left_out = 0
         self._first_run = "~"
+        self._cut_offs: set[tuple[str, str]] = set()
+        self._probes = 0
 
     def add(self, rows: Iterable[JoinedRow]) -> None:
         """Take in rows, nearly in the order of time."""
@@ -128,6 +131,9 @@ class Reporter:
                 self._as_root(row)
             if row[13] is not None:
                 self._change(row)
+                continue
+            if row[9] and self._is_probe(row):
+                self._probes += time >= since and self.asked.mount(placed(row))
                 continue
             namespace = row[14].request.namespace
             plain = namespace is None or namespace.id == "root"
@@ -159,7 +165,14 @@ class Reporter:
         if row.time >= self._since and self.asked.app(row.app):
             self._root.add(row)
 
+    def _is_probe(self, row: JoinedRow) -> bool:
+        """Whether ``config revoke`` asked for a token to prove its own cut-off."""
+        refused = row.outcome is RequestOutcome.REFUSED
+        return refused and (row.mount, row.run_id) in self._cut_offs
+
     def _change(self, row: JoinedRow) -> None:
+        if is_cut_off(credential_change(row)):
+            self._cut_offs.add((row.mount, row.run_id))
         if row.run_id:
             self._first_run = min(self._first_run, row.time)
         mount = placed(row) if row.mount else ""
@@ -284,6 +297,7 @@ class Reporter:
             wrapped=sum(each.wrapped for each in usage),
             changes=len(self._changes) + self._changes_left_out,
             unusual=unusual,
+            probes=self._probes,
         )
 
     def _limits(self, usage: Sequence[Usage], unusual: int) -> Iterator[Limit]:

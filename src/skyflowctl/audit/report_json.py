@@ -69,7 +69,7 @@ _UNUSUAL = (
 )
 _CHANGES = (
     *("time", "mount", "kind", "outcome", "key_id", "app", "auth", "run_id", "request_id"),
-    *("node", "name", "changes"),
+    *("node", "name", "changes", "reason", "error"),
 )
 _TOP_APPS = ("app", "auth", *_TALLY, "errors", "roles")
 
@@ -128,6 +128,7 @@ def _totals(report: Report) -> dict[str, Any]:
         "wrapped": totals.wrapped,
         "changes": totals.changes,
         "unusual": totals.unusual,
+        "probes": totals.probes,
     }
 
 

@@ -220,6 +220,7 @@ class Totals:
         wrapped: tokens handed out behind a wrapping token.
         changes: of credentials.
         unusual: findings.
+        probes: requests of ``config revoke`` that proved a cut-off; counted nowhere else.
     """
 
     tally: Tally
@@ -229,6 +230,7 @@ class Totals:
     wrapped: int
     changes: int
     unusual: int
+    probes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

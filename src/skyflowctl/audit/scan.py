@@ -351,7 +351,8 @@ class Scan:
         for entry, line in entries:
             request = entry.request
             if entry.response is None:
-                if request.mount_type not in ours and not (changes and is_change(request)):
+                named = request.mount_type
+                if named and named not in ours and not (changes and is_change(request)):
                     continue
             elif changes and has_details(request):
                 entry.details = details(line)

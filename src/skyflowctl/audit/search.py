@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from heapq import heappop, heappush
 
+from skyflowctl.audit.changes import is_cut_off
 from skyflowctl.audit.ctx import is_hash
 from skyflowctl.audit.model import Counts, TokenRequest, UnreadSpan
 from skyflowctl.audit.query import Query, matcher, scan_options
@@ -33,6 +34,8 @@ class Search:
         self._scan: Scan = scan(sources, scan_options(query, plugin_names))
         self._hashed_seen = False
         self.found = 0
+        self.cut_offs: dict[tuple[str, str], datetime] = {}
+        """When which run cut which mount off, as far as that was met."""
 
     def __iter__(self) -> Iterator[TokenRequest]:
         return in_order(self._wanted())
@@ -46,6 +49,8 @@ class Search:
                     yield record
                 elif record.ctx_hashed:
                     self._hashed_seen = True
+            elif is_cut_off(record):
+                self.cut_offs.setdefault((record.mount, record.run_id), record.time)
 
     def counts(self) -> Counts:
         """Return what was read."""

@@ -212,6 +212,7 @@ def show(value: object) -> str:
 
 TableRow = Mapping[str, Any]
 _COLUMN_GAP = 2
+_LEAST_LINE = 20
 _CUT = "…"
 
 
@@ -247,6 +248,45 @@ def fitted(
     for row in cells:
         _write_row(terminal, row, shown, widths)
     return widths
+
+
+def has_room(terminal: Terminal, shown: Sequence[Column], rows: Iterable[TableRow]) -> bool:
+    """Return whether rows can be written in these columns without cutting a cell."""
+    if not terminal.interactive_out:
+        return True
+    cells = [[column.value(row) for column in shown] for row in rows]
+    whole = sum(
+        max([columns(column.header), *(columns(_plain(row[at])) for row in cells)])
+        for at, column in enumerate(shown)
+    )
+    return whole + _COLUMN_GAP * (len(shown) - 1) <= terminal.width
+
+
+def packed(terminal: Terminal, pieces: Iterable[Piece], indent: str = "") -> None:
+    """Write pieces side by side on as few lines as they need: none is cut, and only one
+    that is longer than a line is broken, between words."""
+    room = max(_LEAST_LINE, terminal.width - len(indent))
+    line: list[Piece] = []
+    used = 0
+    for piece in pieces:
+        for part in _broken(piece, room):
+            width = columns(_plain(part))
+            if line and used + _COLUMN_GAP + width > room:
+                terminal.line(indent, *line)
+                line, used = [], 0
+            gap = _COLUMN_GAP if line else 0
+            line += [" " * gap, part]
+            used += gap + width
+    if line:
+        terminal.line(indent, *line)
+
+
+def _broken(piece: Piece, room: int) -> list[Piece]:
+    text = _plain(piece)
+    if columns(text) <= room:
+        return [piece]
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return [Styled(one, piece.style) if isinstance(piece, Styled) else one for one in lines]
 
 
 def _widths(

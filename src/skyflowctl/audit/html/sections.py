@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from skyflowctl.audit.ctx import is_hash
 from skyflowctl.audit.html.tables import Cell, HeadedColumn, table
 from skyflowctl.audit.html.text import (
     NONE_CELL,
@@ -57,6 +58,7 @@ OUTCOMES = {
     RequestOutcome.REFUSED: "Refused",
     RequestOutcome.FAILED: "Failed",
     RequestOutcome.UNKNOWN: "Unknown",
+    RequestOutcome.CONFLICT: "Conflict",
     RequestOutcome.PENDING: "Awaiting approval",
 }
 
@@ -205,7 +207,7 @@ def _change(each: CredentialChange) -> list[Cell]:
         _time(each.time),
         Cell(CHANGES[each.kind]),
         Cell(name(place), place),
-        Cell(_before_and_after(each)),
+        Cell(_details(each)),
         Cell(app_name(who, each.caller.auth), who),
         Cell(
             outcome
@@ -215,6 +217,26 @@ def _change(each: CredentialChange) -> list[Cell]:
         Cell(_code(each.run_id), each.run_id),
         Cell(_with_note(_code(each.request_id), f"on {name(each.node)}"), each.request_id),
     ]
+
+
+def _details(each: CredentialChange) -> str:
+    """Return what changed, why a mount was cut off, and why a change was not made."""
+    notes = [note for note in (_reason(each), name(each.error) if each.error else "") if note]
+    shown = _before_and_after(each)
+    return "<br>".join([*([] if notes and shown == NONE_CELL else [shown]), *notes])
+
+
+def _reason(each: CredentialChange) -> str:
+    if not each.reason:
+        return ""
+    told = HASHED_REASON if is_hash(each.reason) else name(each.reason)
+    return f'<span class="note">reason</span> {told}'
+
+
+HASHED_REASON = (
+    "hashed in the audit log; <code>skyflowctl audit report --server-roles</code> reads it from "
+    "the server"
+)
 
 
 def _before_and_after(each: CredentialChange) -> str:

@@ -75,7 +75,7 @@ def denied(
         warn_of_spans(run, evidence, filters.since, filters.until)
         sources = options.open_logs(patterns, digest=evidence is not None)
         answers = Search(sources, query, names)
-        refusals = Refusals(known_from(manifest))
+        refusals = Refusals(known_from(manifest), answers.cut_offs)
         refusals.add_all(answers)
         counts = answers.counts()
         data = _data(refusals, answers.found, counts)
@@ -128,6 +128,7 @@ def _group_json(group: "RefusedGroup") -> dict[str, Any]:
         "policies": list(request.caller.policies),
         "policy": group.policy,
         "request_id": request.request_id,
+        "probe_of": group.probe_of or None,
     }
 
 
@@ -145,16 +146,20 @@ def _warnings(left_out: int) -> list[Problem]:
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.commands.audit.view import found_words, read_words
+    from skyflowctl.cli.commands.audit.view import found_words, note_wrapped, read_words
 
     for group in result.data["denied"]:
         _show_group(group, terminal)
     summary = result.data["summary"]
-    total = sum(group["count"] for group in result.data["denied"]) + summary["left_out"]
+    groups = result.data["denied"]
+    probes = sum(group["count"] for group in groups if group["probe_of"])
+    total = sum(group["count"] for group in groups) + summary["left_out"] - probes
     terminal.out.flush()
     found = f"{total or 'none'} of {counted(summary['asked'], 'request')} turned down"
+    if probes:
+        found += f", and {counted(probes, 'probe')} of config revoke"
     found = found_words(found, certain=summary["certain"])
-    terminal.note(f"{found}; {read_words(summary['read'])}")
+    note_wrapped(f"{found}; {read_words(summary['read'])}", terminal)
 
 
 def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:
@@ -171,6 +176,8 @@ def _show_group(group: Mapping[str, Any], terminal: Terminal) -> None:
     first, last = short_time(group["first"]), short_time(group["last"])
     span = first if group["count"] == 1 else f"{first} to {last}"
     rows = [("asked", f"{counted(group['count'], 'time')}, {span}"), ("why", group["reason"])]
+    if group["probe_of"]:
+        rows.append(("run", group["probe_of"]))
     others = [name for name in group["policies"] if name != "default"]
     if others:
         rows.append(("has", ", ".join(others)))

@@ -258,7 +258,7 @@ def outcomes(given: Sequence[str] | None) -> "tuple[RequestOutcome, ...]":
     """
     from skyflowctl.audit.model import RequestOutcome
 
-    known = {one.value for one in RequestOutcome}
+    known = {one.value for one in RequestOutcome} - {RequestOutcome.CONFLICT}
     wrong = [word for word in given or () if word not in known]
     if wrong:
         raise UsageError(

@@ -1,8 +1,8 @@
 """``skyflowctl audit report``."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,6 +38,7 @@ from skyflowctl.manifest.discover import DEFAULT_PLUGIN
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from skyflowctl.audit.model import CredentialChange
     from skyflowctl.audit.outputs import Outputs
     from skyflowctl.audit.report_model import Report, ReportSubject
     from skyflowctl.audit.sources import Sources
@@ -224,12 +225,13 @@ def _result(
     from skyflowctl.audit.report_json import report_json
 
     data = report_json(found)
+    shown = found if known.cut_off is None else _with_reasons(found, known.cut_off)
     # Again: the logs may have taken an hour, and others write here too.
     _outputs(output).check_places()
-    _write_files(output, question, found, data, run)
+    _write_files(output, question, found, shown, run)
     # Not in the evidence, which is the same from the same logs.
     if known.cut_off is not None:
-        data = {**data, "cut_off": known.cut_off}
+        data = {**report_json(shown), "cut_off": known.cut_off}
     return CommandResult(data, warnings=_warnings(found))
 
 
@@ -311,6 +313,18 @@ def _known(
     return _Known(name, declared, environment=environment)
 
 
+def _with_reasons(found: "Report", cut_off: Sequence[Mapping[str, str]]) -> "Report":
+    """Return a report whose cut-offs have the reason that the server keeps of them."""
+    reasons = {one["run"]: (one["mount"], one["reason"]) for one in cut_off if one.get("run")}
+
+    def told(change: "CredentialChange") -> "CredentialChange":
+        mount, reason = reasons.get(change.run_id, ("", ""))
+        same = change.reason and reason and f"/{change.mount}".endswith(f"/{mount}")
+        return replace(change, reason=reason) if same else change
+
+    return replace(found, changes=tuple(told(change) for change in found.changes))
+
+
 def _cut_off(mount: "ServerMount", namespace: str) -> dict[str, str]:
     told = asdict(mount.revoked) if mount.revoked else {}
     return {"mount": mount.path, "namespace": namespace, "api": mount.api.name, **told}
@@ -340,17 +354,19 @@ def _write_files(
     output: ReportOutputOptions,
     question: "ReportRequest",
     found: "Report",
-    data: dict[str, Any],
+    shown: "Report",
     run: CommandRun,
 ) -> None:
-    """Write what was asked for beside the output."""
+    """Write what was asked for beside the output; ``shown`` has what the server added."""
     from skyflowctl.audit.evidence import write_evidence
+    from skyflowctl.audit.report_json import report_json
     from skyflowctl.operations.audit_report import report_evidence, write_file, write_tables
 
+    data = report_json(found)
     if output.html:
         from skyflowctl.audit.html.page import render
 
-        write_file(Path(output.html), [render(found)])
+        write_file(Path(output.html), [render(shown)])
         run.notice(f"wrote {output.html}")
     if output.csv:
         names = write_tables(Path(output.csv), data)

@@ -1,13 +1,23 @@
 """``audit report`` as people read it."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from skyflowctl.cli.commands.audit.view import short_hashes
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
-from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, safe, show
+from skyflowctl.cli.console import (
+    Column,
+    Piece,
+    Styled,
+    Terminal,
+    fitted,
+    has_room,
+    packed,
+    safe,
+    show,
+)
 from skyflowctl.text import counted, size
 
 _WIDE, _FULL = 112, 150
@@ -22,7 +32,7 @@ def show_report(data: Mapping[str, Any], terminal: Terminal) -> None:
         _show_usage(data, terminal)
     _show_unusual(data, terminal)
     if data["changes"]:
-        _show_changes(data["changes"], terminal)
+        _show_changes(data["changes"], terminal, asked="cut_off" in data)
     if data.get("cut_off"):
         terminal.line()
         terminal.line(Styled("Cut off now, as the server says", "bold"))
@@ -56,6 +66,9 @@ def _show_head(data: Mapping[str, Any], terminal: Terminal) -> None:
         )
         if counts[name]
     ]
+    if totals["probes"]:
+        probes = counted(totals["probes"], "request")
+        pairs.append(("probes", f"{probes} of config revoke, refused as expected; not counted"))
     if notes:
         pairs.append(("entries", ", ".join(notes)))
     terminal.fields(pairs)
@@ -86,7 +99,22 @@ def _show_usage(data: Mapping[str, Any], terminal: Terminal) -> None:
         total = counted(sum(row["requests"] for row in rows), "request")
         terminal.line()
         terminal.line(Styled(mount, "bold"), f"  {total}")
-        fitted(terminal, list(_usage_columns(rows, when, terminal.width)), rows)
+        shown = list(_usage_columns(rows, when, terminal.width))
+        if has_room(terminal, shown, rows):
+            fitted(terminal, shown, rows)
+            continue
+        for row in rows:
+            packed(terminal, [column.value(row) for column in shown[:2]])
+            figures = ((column.header.strip().lower(), column.value(row)) for column in shown[2:])
+            packed(terminal, _figures(figures), "  ")
+
+
+def _figures(cells: Iterable[tuple[str, Piece]]) -> Iterator[Piece]:
+    """Yield a row's figures with their names; those of nothing are left out."""
+    for header, cell in cells:
+        text = cell.text if isinstance(cell, Styled) else cell
+        if text.strip() not in {"", "-"}:
+            yield f"{header} {text.strip()}".strip()
 
 
 def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str], str]:
@@ -184,20 +212,40 @@ def _show_rules(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
     width = max(40, min(terminal.width, 118) - 2)
-    for line in textwrap.wrap(safe(text), width, break_on_hyphens=False):
+    for line in textwrap.wrap(safe(text), width, break_long_words=False, break_on_hyphens=False):
         terminal.line("  ", Styled(line, style) if style else line)
 
 
-def _show_changes(changes: Sequence[ReportRow], terminal: Terminal) -> None:
+def _because(change: ReportRow, *, asked: bool) -> Iterator[str]:
+    """Say why a mount was cut off, and why a change was not made, as far as it is known."""
+    if change["reason_hashed"]:
+        how = "the server has it no more" if asked else "--server-roles reads it from the server"
+        yield f"reason: hashed in the log; {how}"
+    elif change["reason"]:
+        yield f"reason: {show(change['reason'])}"
+    if change["error"]:
+        yield f"why not: {change['error']}"
+
+
+def _show_changes(changes: Sequence[ReportRow], terminal: Terminal, *, asked: bool) -> None:
     """Write the changes, each with who made it, in which run, and what changed, below it."""
     terminal.line()
     terminal.line(Styled("Changes that affect token access", "bold"), f"  {len(changes)}")
-    widths = [19, max(len(_place(each)) for each in changes), 21, 7]
+    shown = list(_change_columns())
+    as_table = has_room(terminal, shown, changes)
+    kind, outcome = (max(len(each[name]) for each in changes) for name in ("kind", "outcome"))
+    widths = [19, max(len(_place(each)) for each in changes), kind, outcome]
     for each in changes:
-        fitted(terminal, list(_change_columns()), [each], widths=widths)
+        if as_table:
+            fitted(terminal, shown, [each], widths=widths)
+        else:
+            packed(terminal, [shown[at].value(each) for at in (0, 2, 3)])
+            packed(terminal, [_place(each)], "  ")
         run = f", run {each['run_id']}" if each["run_id"] else ", without a run of skyflowctl"
         key = f"key {each['key_id']}, " if each["key_id"] else ""
         _wrapped(f"{key}by {show(each['app'])}{run}", terminal, "dim")
+        for words in _because(each, asked=asked):
+            _wrapped(words, terminal, "dim")
         for field in each["changes"]:
             before, after = (short_hashes(field[name] or "-") for name in ("before", "after"))
             known = f"{before} -> {after}" if field["before"] else after

@@ -1,13 +1,15 @@
 """Token requests out of an audit log, as JSON, as CSV and as people read them."""
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skyflowctl.audit.as_json import unread_json
+from skyflowctl.audit.changes import error_text
 from skyflowctl.audit.model import Counts, RequestOutcome, TokenRequest
 from skyflowctl.audit.query import full_mount
-from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
+from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted, has_room, packed
 from skyflowctl.clock import rfc3339
 from skyflowctl.text import counted
 
@@ -19,7 +21,6 @@ OUTCOME_STYLES: Mapping[str, str] = {
     "unknown": "dim",
     "pending": "cyan",
 }
-_COUNTING = re.compile(r"\d+ errors? occurred:")
 _HASH = re.compile(r"hmac-sha256:([0-9a-f]{8})[0-9a-f]{56}")
 _NARROW, _WIDE, _FULL = 0, 100, 150
 
@@ -46,7 +47,7 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
         "wrapped": one.wrapped,
         "unwrapped_by": one.unwrapped_by or None,
         "approved_by": list(one.approved_by),
-        "error": error_words(one.error) or None,
+        "error": error_text(one.error) or None,
     }
 
 
@@ -54,12 +55,6 @@ def cells(row: AuditRow) -> list[Any]:
     """Return a request's cells of CSV; names in one cell have a blank between."""
     found = (row[name] for name in FIELDS)
     return [" ".join(value) if isinstance(value, list) else value for value in found]
-
-
-def error_words(error: str) -> str:
-    """Return a response's error in one line, without the server's counting."""
-    lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
-    return "; ".join(line for line in lines if line and not _COUNTING.fullmatch(line))
 
 
 FIELDS = (
@@ -113,6 +108,15 @@ def found_words(found: str, *, certain: bool) -> str:
     return found if certain else f"{found} in what could be read"
 
 
+def note_wrapped(text: str, terminal: Terminal) -> None:
+    """Write a note to stderr, on a terminal broken between words."""
+    lines = [text]
+    if terminal.interactive_err:
+        lines = textwrap.wrap(text, terminal.width, break_long_words=False, break_on_hyphens=False)
+    for line in lines:
+        terminal.note(line)
+
+
 def short_hashes(text: str) -> str:
     """Return a text with every hash cut to its first 8 digits."""
     return _HASH.sub(r"hmac:\1…", text)
@@ -154,38 +158,22 @@ _COLUMNS: Sequence[tuple[int, Column]] = (
 )
 
 
-def table_columns(terminal: Terminal) -> Sequence[Column]:
-    """Return the columns that a terminal of this width has room for."""
-    shown = [column for width, column in _COLUMNS if terminal.width >= width]
-    if terminal.width >= _WIDE:
-        return shown
-    return [_SHORT.get(column.header, column) for column in shown]
-
-
-_SHORT = {
-    # Without the year, and without the prefix that mounts have by default.
-    "TIME (UTC)": Column("TIME (UTC)", lambda row: short_time(row["time"])[5:], least=14),
-    "MOUNT": Column(
-        "MOUNT", lambda row: row["mount"].removeprefix("skyflow/"), least=7, from_start=True
-    ),
-}
-
-
 class StreamedTable:
-    """Writes rows as they come, in columns whose widths the first of them decide."""
+    """Writes rows as they come, in columns whose widths the first of them decide; where the
+    terminal has no room for a row's cells, in a block for each row. No cell is cut."""
 
     _FIRST = 500
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._columns = table_columns(terminal)
+        self._columns: Sequence[Column] = ()
         self._first: list[AuditRow] | None = []
         self._widths: Sequence[int] = ()
 
     def add(self, row: AuditRow) -> None:
         """Take a row; it is written now, or with the first ones."""
         if self._first is None:
-            fitted(self._terminal, self._columns, [row], widths=self._widths)
+            self._write(row)
             return
         self._first.append(row)
         if len(self._first) >= self._FIRST:
@@ -193,9 +181,33 @@ class StreamedTable:
 
     def flush(self) -> None:
         """Write the first rows, if they wait."""
-        if self._first:
-            self._widths = fitted(self._terminal, self._columns, self._first)
-            self._first = None
+        first, terminal = self._first, self._terminal
+        if not first:
+            return
+        self._first = None
+        levels = [level for level in (_FULL, _WIDE, _NARROW) if terminal.width >= level]
+        shown = ([column for width, column in _COLUMNS if width <= level] for level in levels)
+        self._columns = next((one for one in shown if has_room(terminal, one, first)), ())
+        if self._columns:
+            self._widths = fitted(terminal, self._columns, first)
+            return
+        for row in first:
+            self._write(row)
+
+    def _write(self, row: AuditRow) -> None:
+        if self._columns and has_room(self._terminal, self._columns, [row]):
+            fitted(self._terminal, self._columns, [row], widths=self._widths)
+        else:
+            _show_block(row, self._terminal)
+
+
+def _show_block(row: AuditRow, terminal: Terminal) -> None:
+    """Write what a table's row shows on lines of their own."""
+    auth = f" ({row['auth']})" if row["auth"] else ""
+    head = [short_time(row["time"]), outcome_piece(row), f"{row['app'] or '-'}{auth}"]
+    packed(terminal, head)
+    ctx = [f"ctx {short_hashes(row['ctx'])}"] if row["ctx"] else []
+    packed(terminal, [f"{row['mount']}/creds/{row['role']}", *ctx], "  ")
 
 
 def show_request(row: AuditRow, terminal: Terminal) -> None:

@@ -150,14 +150,14 @@ def _answer(
 
 
 def _view(result: CommandResult, terminal: Terminal) -> None:
-    from skyflowctl.cli.commands.audit.view import found_words, read_words
+    from skyflowctl.cli.commands.audit.view import found_words, note_wrapped, read_words
 
     if result.data:
         summary = result.data["summary"]
         found = counted(summary["found"], "request") if summary["found"] else "no such request"
         terminal.out.flush()
         read = read_words(summary["read"], all_lines=summary["all_lines_checked"])
-        terminal.note(f"{found_words(found, certain=summary['certain'])}; {read}")
+        note_wrapped(f"{found_words(found, certain=summary['certain'])}; {read}", terminal)
 
 
 def _checked_hashes(given: Sequence[str] | None) -> tuple[str, ...]:
