@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from support.emulator import Caller, RunningEmulator
+from support.faulty_emulator import Fault, FaultKind, FaultTarget
 
 from skyflowctl.errors import (
     ExitCode,
@@ -20,7 +21,6 @@ from skyflowctl.errors import (
 )
 from skyflowctl.retry import Backoff
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.keys import public_pem, read_private_key
 from skyflowctl.skyflow.management import client as management_client
 from skyflowctl.skyflow.management.api import MANAGEMENT_HOSTS, ManagementApi, host_for

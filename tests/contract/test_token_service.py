@@ -17,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.emulator import rsa_key
 from support.emulator import sign as sign_claims
+from support.faulty_emulator import Fault, FaultKind, FaultyTokenService
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
+from skyflowctl.skyflow.emulator import EmulatorState
 from skyflowctl.skyflow.http.token_service import HttpTokenService
 from skyflowctl.skyflow.minting import (
     MintedToken,
@@ -96,7 +96,7 @@ def subject(request, emulator) -> Subject:
             account,
             emulator.control.add_fault,
         )
-    service = InProcessTokenService(EmulatorState(signing_key=rsa_key("emulator")))
+    service = FaultyTokenService(EmulatorState(signing_key=rsa_key("emulator")))
     service.trust(account, ROLES)
     return Subject(lambda: service, account, service.state.faults.add)
 

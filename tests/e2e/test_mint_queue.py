@@ -8,9 +8,8 @@ import pytest
 from support.bao import BaoServer, running_bao
 from support.crowd import connect, crowd, read, waiting_callers
 from support.emulator import RunningEmulator
+from support.faulty_emulator import Fault, FaultKind
 from support.plugin import register_skyflow
-
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 
 pytestmark = pytest.mark.real_server
 

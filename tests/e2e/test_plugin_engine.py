@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from support.bao import BaoServer, running_bao
 from support.emulator import RunningEmulator
+from support.faulty_emulator import Fault, FaultKind
 from support.plugin import mounted, processes_of, register_skyflow, send_only, wait_for
 
 from skyflowctl.plugin.launcher import ALLOWED
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.version import semver
 
 pytestmark = pytest.mark.real_server

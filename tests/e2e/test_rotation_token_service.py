@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 from support.cluster import wait_until
+from support.faulty_emulator import Fault, FaultKind, FaultyEmulatorControl
 from support.rotation_bench import Bench
-from support.rotation_load import emulator_of
+from support.rotation_load import emulator_of, with_faults
 from support.stack import BIN, Stack, running_stack
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.events import RotationEvent, StepStarted
 from skyflowctl.rotation.model import Result, StepName
-from skyflowctl.skyflow.emulator.client import EmulatorControl
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +127,7 @@ def test_a_new_key_that_is_refused_after_the_write_is_rolled_back(bench: Bench) 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with running_stack(apply=True) as running:
+    with running_stack(apply=True) as running, with_faults(running):
         yield running
 
 
@@ -137,7 +136,7 @@ def config(stack: Stack) -> dict[str, Any]:
 
 
 def while_watching(
-    stack: Stack, act: Callable[[EmulatorControl, str], None]
+    stack: Stack, act: Callable[[FaultyEmulatorControl, str], None]
 ) -> tuple[int, dict[str, Any]]:
     """Rotate payment by a real process; once it has written, act, with the new key's id."""
     control, before = emulator_of(stack), config(stack)["key_id"]

@@ -31,11 +31,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from skyflowctl.private_files import write_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import AccountKey
-from skyflowctl.skyflow.emulator.client import EmulatorControl
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem, public_pem
 from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.management.api import ManagementApi
+from support.faulty_emulator import FaultyEmulatorControl
 from support.tied import die_with_parent
 
 TOKEN_URI = "https://localhost:18443/v1/auth/sa/oauth/token"
@@ -102,7 +102,7 @@ class RunningEmulator:
     process: subprocess.Popen[bytes]
     folder: Path
     port: int
-    control: EmulatorControl
+    control: FaultyEmulatorControl
     operator_token: Secret
     account_id: str
 
@@ -173,16 +173,24 @@ def write_certificate(folder: Path) -> None:
     issued.private_key_pem.write_to_path(str(folder / "key.pem"))
 
 
+def with_tests_importable() -> dict[str, str]:
+    """The environment in which ``python -m support...`` is found."""
+    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
-    """Start an emulator on a folder that holds a certificate, and wait until it serves."""
-    command = [sys.executable, "-m", "skyflowctl.skyflow.emulator"]
+    """Start an emulator that takes faults on a folder that holds a certificate, and wait until it serves."""
+    command = [sys.executable, "-m", "support.faulty_emulator"]
     command += ["--state-dir", str(folder / "state"), "--port", str(port)]
     command += ["--cert", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
     operator = Secret(f"opaque-{secrets.token_hex(16)}")
     write_private(folder / "operator.token", operator.reveal())
     command += ["--operator-token-file", str(folder / "operator.token")]
     command += ["--account-id", ACCOUNT_ID]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, preexec_fn=die_with_parent, env=with_tests_importable()
+    )
     assert process.stdout
     readable, _, _ = select.select([process.stdout], [], [], 30)
     line = process.stdout.readline() if readable else b""
@@ -193,7 +201,7 @@ def start_emulator(folder: Path, port: int = 0) -> RunningEmulator:
         raise AssertionError(f"the emulator did not start (exit {process.returncode})")
     ready = json.loads(line)
     token = Secret((folder / "state" / "control-token").read_text())
-    control = EmulatorControl(ready["address"], token, folder / "ca.pem")
+    control = FaultyEmulatorControl(ready["address"], token, folder / "ca.pem")
     return RunningEmulator(process, folder, ready["port"], control, operator, ACCOUNT_ID)
 
 

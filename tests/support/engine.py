@@ -23,10 +23,10 @@ from skyflowctl.engine.contract import (
 from skyflowctl.engine.engine import Engine, EngineSettings
 from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import Exchange, TokenServiceRefusedError
+from support.faulty_emulator import FaultyTokenService
 from support.keys import credential, rsa_key, unsigned_token
 
 READONLY = "cannot write to readonly storage"
@@ -146,7 +146,7 @@ class Bench:
     def __post_init__(self) -> None:
         if self.tokens is None:
             state = EmulatorState(clock=self.clock, signing_key=rsa_key("emulator"))
-            self.tokens = InProcessTokenService(state)
+            self.tokens = FaultyTokenService(state)
         self.engine = self.restarted()
 
     def restarted(self, storage: WatchedStorage | None = None) -> Engine:

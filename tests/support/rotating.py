@@ -22,13 +22,13 @@ from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow import signing_key
 from skyflowctl.skyflow.emulator import state as emulator_state
-from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.memory_transport import MemoryTransport
 from skyflowctl.vault.transport import Request
 from support.engine import FrozenClock
+from support.faulty_emulator import FaultyTokenService
 from support.keys import credential, rsa_key
 
 PATH = "skyflow/order"
@@ -92,7 +92,7 @@ class Keys:
     ``broken`` is raised by deletions.
     """
 
-    service: InProcessTokenService
+    service: FaultyTokenService
     clock: FrozenClock
     texts: dict[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda _: None
@@ -157,7 +157,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.clock = FrozenClock()
         state = EmulatorState(clock=self.clock, signing_key=rsa_key("emulator"))
-        self.tokens = InProcessTokenService(state)
+        self.tokens = FaultyTokenService(state)
         self.server = MemoryTransport(self.tokens, EngineSettings(), clock=self.clock)
         self.line = Requests(self.server)
         self.gateway = Gateway(self.line)

@@ -21,9 +21,7 @@ from skyflowctl.rotation.model import MountOutcome, Options, RotationJob, StepNa
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.rotate import rotate_mount
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.emulator.accounts import AccountKey
-from skyflowctl.skyflow.emulator.faults import Fault
 from skyflowctl.skyflow.emulator.keys import public_pem
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted
@@ -31,6 +29,7 @@ from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig
 from skyflowctl.vault.memory_transport import MemoryTransport
+from support.faulty_emulator import Fault, FaultyTokenService
 from support.keys import credential, rsa_key
 
 PATH = "skyflow/pay"
@@ -70,7 +69,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         # Its signing key is shared: making one for each bench would take most of the time.
-        self.service = InProcessTokenService(EmulatorState(signing_key=rsa_key("emulator")))
+        self.service = FaultyTokenService(EmulatorState(signing_key=rsa_key("emulator")))
         settings = EngineSettings(mint_deadline=self.deadline)
         self.gateway = Gateway(MemoryTransport(self.service, settings))
         self.gateway.enable_mount(PATH, {"type": "skyflow"})

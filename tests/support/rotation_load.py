@@ -6,6 +6,7 @@ keeps nothing; what fails stays failed and is written down.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -15,16 +16,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import psutil
+
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.client import EmulatorControl
+from support.emulator import with_tests_importable
+from support.faulty_emulator import FaultyEmulatorControl
 from support.stack import REPO, Stack
+from support.tied import die_with_parent
 
 CLIENTS = 8
 _TIMEOUT = 30.0
@@ -160,11 +166,34 @@ def _token_of(raw: bytes) -> str:
     return hashlib.sha256(token.encode()).hexdigest() if token else ""
 
 
-def emulator_of(stack: Stack) -> EmulatorControl:
-    """The control of a dev stack's token service."""
+@contextlib.contextmanager
+def with_faults(stack: Stack) -> Iterator[None]:
+    """Put an emulator that takes faults in the place of a dev stack's: same port and folder."""
+    found = json.loads((stack.dev / "dev.json").read_text())["emulator"]["process"]["pid"]
+    honest = psutil.Process(found)
+    name = "skyflowctl.skyflow.emulator"
+    command = ["support.faulty_emulator" if word == name else word for word in honest.cmdline()]
+    honest.terminate()
+    honest.wait(20)
+    faulty = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=with_tests_importable(), preexec_fn=die_with_parent
+    )
+    assert faulty.stdout
+    try:
+        assert json.loads(faulty.stdout.readline())["ready"]
+        yield
+    finally:
+        faulty.terminate()
+        faulty.wait(20)
+        faulty.stdout.close()
+
+
+def emulator_of(stack: Stack) -> FaultyEmulatorControl:
+    """The control of a dev stack's token service; faults need :func:`with_faults`."""
     port = json.loads((stack.dev / "dev.json").read_text())["emulator"]["port"]
     token = Secret((stack.dev / "emulator" / "control-token").read_text())
-    return EmulatorControl(f"https://127.0.0.1:{port}", token, Path(stack.exports["BAO_CACERT"]))
+    ca = Path(stack.exports["BAO_CACERT"])
+    return FaultyEmulatorControl(f"https://127.0.0.1:{port}", token, ca)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from support.emulator import (
     make_state,
     rsa_key,
 )
+from support.faulty_emulator import Fault, FaultKind, FaultQueue, FaultyTokenService
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import EmulatorState, InProcessTokenService
 from skyflowctl.skyflow.emulator.exchange import bearer_claims
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultQueue
 from skyflowctl.skyflow.emulator.keys import private_pem, public_pem
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.service_account import ServiceAccount
@@ -171,7 +171,7 @@ def test_a_bearer_of_another_emulator_is_refused():
     ],
 )
 def test_a_fault_that_answers_is_a_refusal_once(fault, status):
-    service = InProcessTokenService(make_state())
+    service = FaultyTokenService(make_state())
     service.state.faults.add(fault)
     with pytest.raises(TokenServiceRefusedError) as caught:
         exchange(service)
@@ -182,7 +182,7 @@ def test_a_fault_that_answers_is_a_refusal_once(fault, status):
 
 @pytest.mark.parametrize("kind", [FaultKind.HANG, FaultKind.DRIP, FaultKind.RESET])
 def test_a_fault_that_answers_nothing_is_unreachable_at_the_deadline(kind):
-    service = InProcessTokenService(make_state())
+    service = FaultyTokenService(make_state())
     service.state.faults.add(Fault(kind))
     started = time.monotonic()
     with pytest.raises(TokenServiceUnreachableError):
@@ -192,7 +192,7 @@ def test_a_fault_that_answers_nothing_is_unreachable_at_the_deadline(kind):
 
 
 def test_a_delay_within_the_deadline_is_an_honest_answer_and_beyond_it_none():
-    service = InProcessTokenService(make_state())
+    service = FaultyTokenService(make_state())
     service.state.faults.add(Fault(FaultKind.DELAY, count=2, seconds=0.05))
     assert exchange(service, deadline=5)
     with pytest.raises(TokenServiceUnreachableError):

@@ -13,8 +13,8 @@ import time
 import jwt as pyjwt
 import pytest
 from support.emulator import Caller, sign, start_emulator, write_certificate
+from support.faulty_emulator import Fault, FaultKind
 
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.skyflow.emulator.rules import JWT_BEARER
 from skyflowctl.skyflow.emulator.server import ServerSettings, token_uris
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.faulty_emulator import Fault, FaultKind
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.intent import new_attempt, record_intent, undone_on_failure
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.session import RotationSession
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import ConflictError, OutcomeUnknownError, error_for
 from skyflowctl.vault.transport import Request
 

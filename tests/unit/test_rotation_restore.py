@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from support.faulty_emulator import Fault, FaultKind
 from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")

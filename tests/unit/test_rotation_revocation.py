@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from support.faulty_emulator import Fault, FaultKind
 from support.rotating import empty_rig, job, quick_keys, unreachable  # noqa: F401 - a fixture
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
@@ -14,7 +15,6 @@ from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revocation.model import AtSkyflow
 from skyflowctl.rotation.revocation.revoke import revoke_mount
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError, error_for
 from skyflowctl.vault.live import way_out
 from skyflowctl.vault.responses import ClusterNode

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from support.faulty_emulator import Fault, FaultKind
 from support.rotating import PATH, A, B, Requests, invalid, new_credential, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Result, RotationJob, StepName
 from skyflowctl.rotation.rotate import preview_mount
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind
 from skyflowctl.vault.errors import error_for
 from skyflowctl.vault.live import BASIC_API, way_out
 

@@ -25,7 +25,7 @@ class Application:
     """The emulator behind its HTTP server.
 
     Args:
-        state: accounts, keys, settings, faults, log.
+        state: accounts, keys, settings, log.
         control: the control API.
         control_token: what opens it.
         management: the Management API.
@@ -42,6 +42,10 @@ class Application:
         """Return what answers the requests of one new connection."""
         self.state.counters.connections += 1
         return _Session(self).answer
+
+    def exchange(self, request: HttpRequest, request_id: str) -> HttpReply:
+        """Answer one request for a token."""
+        return token_reply(self.state, self.own_uris, request.body, request_id)
 
 
 class _Session:
@@ -90,7 +94,7 @@ class _Session:
         if not self._exchanged:
             self._exchanged = True
             self._app.state.counters.token_connections += 1
-        return token_reply(self._app.state, self._app.own_uris, request.body, request_id)
+        return self._app.exchange(request, request_id)
 
     def _demand_control_token(self, request: HttpRequest) -> None:
         expected = f"Bearer {self._app.control_token.reveal()}"

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.emulator.faults import Fault
 
 _TIMEOUT = 30.0
 
@@ -128,14 +127,6 @@ class EmulatorControl:
         """Move the emulator's clock away from the machine's."""
         self._call("PUT", ("settings",), {"clock_offset": seconds})
 
-    def add_fault(self, fault: Fault) -> None:
-        """Queue a fault for the exchanges or management calls to come."""
-        self._call("POST", ("faults",), fault.to_json())
-
-    def reset_faults(self) -> None:
-        """Drop every queued fault."""
-        self._call("DELETE", ("faults",))
-
     def log(self) -> list[dict[str, Any]]:
         """Return the exchanges since the start or the last reset, oldest first."""
         exchanges: list[dict[str, Any]] = self._call("GET", ("log",))["exchanges"]
@@ -186,7 +177,7 @@ class EmulatorControl:
         self._call("DELETE", ("management", "log"))
 
     def state(self) -> dict[str, Any]:
-        """Return accounts, vaults, settings, queued faults and the tokenURI."""
+        """Return accounts, vaults, settings and the tokenURI."""
         return self._call("GET", ("state",))
 
     def _call(

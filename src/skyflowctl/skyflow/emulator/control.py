@@ -1,4 +1,4 @@
-"""The control API below ``/_emu/``: accounts, keys, vaults, settings, faults, log.
+"""The control API below ``/_emu/``: accounts, keys, vaults, settings, log.
 
 For the dev stack and tests; every request needs the control token. The bodies are what
 :class:`skyflowctl.skyflow.emulator.client.EmulatorControl` sends.
@@ -13,7 +13,6 @@ from typing import Any
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import snapshot
 from skyflowctl.skyflow.emulator.accounts import AccountKey
-from skyflowctl.skyflow.emulator.faults import Fault, FaultKind, FaultTarget
 from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.issuing import KeyIssuer
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
@@ -61,8 +60,6 @@ class ControlApi:
         answers: dict[tuple[str, str], Callable[[Fields], dict[str, Any]]] = {
             ("GET", "state"): self._show_state,
             ("PUT", "settings"): self._change_settings,
-            ("POST", "faults"): self._add_fault,
-            ("DELETE", "faults"): self._clear_faults,
             ("GET", "log"): self._show_log,
             ("DELETE", "log"): self._clear_log,
             ("GET", "counters"): self._show_counters,
@@ -150,7 +147,6 @@ class ControlApi:
         return {
             **snapshot.snapshot_json(self._state),
             "clock_offset": self._state.clock_offset,
-            "faults": [fault.to_json() for fault in self._state.faults.pending()],
             "token_uri": self._issuer.token_uri,
         }
 
@@ -168,29 +164,6 @@ class ControlApi:
         self._state.clock_offset = offset
         self._save(self._state)
         return {"token_lifetime": lifetime, "clock_offset": offset}
-
-    def _add_fault(self, fields: Fields) -> dict[str, Any]:
-        try:
-            fault = Fault(
-                kind=FaultKind(fields.text("kind")),
-                count=fields.whole("count", 1),
-                status=fields.whole("status", 500),
-                message=fields.text("message", "fault injected"),
-                headers=fields.text_mapping("headers"),
-                seconds=fields.number("seconds", 0.0),
-                client_id=fields.text("client_id"),
-                target=FaultTarget(fields.text("target", FaultTarget.EXCHANGE)),
-                applied=fields.flag("applied"),
-            )
-        except ValueError as error:
-            raise ExchangeRefusedError(400, f"No such fault: {error}.") from error
-        fields.done()
-        self._state.faults.add(fault)
-        return {}
-
-    def _clear_faults(self, _fields: Fields) -> dict[str, Any]:
-        self._state.faults.clear()
-        return {}
 
     def _show_log(self, _fields: Fields) -> dict[str, Any]:
         return {"exchanges": [record.to_json() for record in self._state.log]}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyflowctl.skyflow.emulator import jwt
-from skyflowctl.skyflow.emulator.faults import Fault
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.rules import ExchangeForm, Grant, check_exchange, claimed_ids
 from skyflowctl.skyflow.emulator.state import EmulatorState, ExchangeRecord
@@ -31,16 +30,6 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def begin_exchange(state: EmulatorState, assertion: object) -> Fault | None:
-    """Count an exchange that begins; return the fault that it meets, if any."""
-    state.counters.exchanges += 1
-    if not state.faults.pending():
-        return None
-    fault = state.faults.take(claimed_ids(assertion)[0])
-    state.counters.faults += fault is not None
-    return fault
-
-
 def exchange_token(
     state: EmulatorState, request: ExchangeForm, own_uris: frozenset[str], request_id: str
 ) -> str:
@@ -49,6 +38,7 @@ def exchange_token(
     Raises:
         HttpError: the rules refuse it.
     """
+    state.counters.exchanges += 1
     try:
         grant = check_exchange(request, state.accounts, own_uris, state.now())
     except ExchangeRefusedError as refusal:

@@ -1,18 +1,15 @@
 """A small HTTPS server: HTTP/1.1 with keep-alive, each reply in one write.
 
 Headers and body leave in one segment and Nagle's algorithm is off: written separately
-they made every exchange 44 ms long (measured). Replies can also be dripped, withheld or
-cut off, which is what servers for real use cannot do.
+they made every exchange 44 ms long (measured).
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import h11
 
@@ -31,15 +28,6 @@ class HttpRequest:
     body: bytes
 
 
-class Delivery(StrEnum):
-    """How a reply leaves: whole, byte by byte, not at all, or as a reset connection."""
-
-    WHOLE = "whole"
-    DRIP = "drip"
-    HANG = "hang"
-    RESET = "reset"
-
-
 @dataclass(frozen=True, slots=True)
 class HttpReply:
     """One reply.
@@ -48,15 +36,17 @@ class HttpReply:
         status: the HTTP status.
         body: sent as it is.
         headers: all of them but content-length.
-        delivery: how it leaves.
-        seconds: the wait before it leaves; with ``DRIP`` the wait after each byte.
     """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    delivery: Delivery = Delivery.WHOLE
-    seconds: float = 0.0
+
+    async def send(self, connection: "ClientConnection") -> bool:
+        """Send it; return False when the connection cannot be used again."""
+        connection.writer.write(connection.encode(self))
+        await connection.writer.drain()
+        return True
 
 
 Session = Callable[[HttpRequest], Awaitable[HttpReply]]
@@ -95,25 +85,27 @@ class HttpServer:
         self._tasks.add(task)
         try:
             with contextlib.suppress(OSError, h11.RemoteProtocolError, asyncio.CancelledError):
-                await _Connection(reader, writer).serve(self._open_session())
+                await ClientConnection(reader, writer).serve(self._open_session())
         finally:
             self._tasks.discard(task)
             writer.transport.abort() if task.cancelling() else writer.close()
 
 
-class _Connection:
+class ClientConnection:
+    """One connection, and what a reply needs to leave on it."""
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+        self.reader = reader
+        self.writer = writer
         self._http = h11.Connection(h11.SERVER)
-        self._socket: socket.socket = writer.get_extra_info("socket")
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket: socket.socket = writer.get_extra_info("socket")
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def serve(self, session: Session) -> None:
         """Answer requests until either side ends the connection."""
         while (request := await self._receive()) is not None:
             reply = await session(request)
-            if not await self._deliver(reply) or self._http.our_state is not h11.DONE:
+            if not await reply.send(self) or self._http.our_state is not h11.DONE:
                 return
             if self._http.their_state is not h11.DONE:
                 return
@@ -140,46 +132,15 @@ class _Connection:
 
     async def _feed(self) -> None:
         if self._http.they_are_waiting_for_100_continue:
-            self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        self._http.receive_data(await self._reader.read(_READ_SIZE))
+            self.writer.write(self._encode(h11.InformationalResponse(status_code=100, headers=[])))
+        self._http.receive_data(await self.reader.read(_READ_SIZE))
 
-    def _send(self, *events: h11.Event) -> None:
-        self._writer.write(self._encode(*events))
+    def encode(self, reply: HttpReply) -> bytes:
+        """Return a reply as it goes over the wire."""
+        return self._encode(*_events(reply))
 
     def _encode(self, *events: h11.Event) -> bytes:
         return b"".join(self._http.send(event) or b"" for event in events)
-
-    async def _deliver(self, reply: HttpReply) -> bool:
-        """Send the reply; return False when the connection cannot be used again."""
-        if reply.delivery is Delivery.DRIP:
-            await self._drip(self._encode(*_events(reply)), reply.seconds)
-            return True
-        if reply.seconds:
-            await asyncio.sleep(reply.seconds)
-        if reply.delivery is Delivery.WHOLE:
-            self._send(*_events(reply))
-            await self._writer.drain()
-            return True
-        if reply.delivery is Delivery.HANG:
-            await self._wait_for_end()
-        else:
-            self._reset()
-        return False
-
-    async def _drip(self, raw: bytes, seconds: float) -> None:
-        for index in range(len(raw)):
-            self._writer.write(raw[index : index + 1])
-            await self._writer.drain()
-            await asyncio.sleep(seconds)
-
-    async def _wait_for_end(self) -> None:
-        while await self._reader.read(_READ_SIZE):
-            pass
-
-    def _reset(self) -> None:
-        # Lingering for zero seconds makes the close a reset (RST) instead of an end (FIN).
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
 
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:

@@ -7,15 +7,14 @@ account's id are demanded of every call.
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from skyflowctl.clock import rfc3339
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
-from skyflowctl.skyflow.emulator.fault_replies import false_reply, is_only_late, late_reply
-from skyflowctl.skyflow.emulator.faults import Fault, FaultTarget
 from skyflowctl.skyflow.emulator.fields import Fields
-from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply, HttpRequest
+from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest
 from skyflowctl.skyflow.emulator.issuing import KEY_ALGORITHM, KeyIssuer
 from skyflowctl.skyflow.emulator.management_log import ManagementRecord
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
@@ -27,11 +26,20 @@ ACCOUNT_HEADER = "x-skyflow-account-id"
 UrlQuery = Mapping[str, Sequence[str]]
 
 
+class KeyOperation(StrEnum):
+    """What a call does with the keys of an account."""
+
+    CREATE_KEY = "create_key"
+    LIST_KEYS = "list_keys"
+    GET_KEY = "get_key"
+    DELETE_KEY = "delete_key"
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """One call: what it asks for, and of which account and key."""
 
-    target: FaultTarget | None
+    operation: KeyOperation | None
     client_id: str
     key_id: str
     request: HttpRequest
@@ -53,7 +61,7 @@ class ManagementEndpoint:
     """Answers calls to the Management API.
 
     Args:
-        state: accounts, the operator's token, faults, log.
+        state: accounts, the operator's token, log.
         issuer: makes keys.
         save: called after every change that must outlive a restart.
     """
@@ -68,34 +76,12 @@ class ManagementEndpoint:
     async def answer(
         self, request: HttpRequest, path: Sequence[str], query: UrlQuery, request_id: str
     ) -> HttpReply:
-        """Answer one call, faults included; ``path``: behind ``/v1/serviceAccounts/``."""
+        """Answer one call; ``path``: behind ``/v1/serviceAccounts/``."""
         call = _read(request, path, query, request_id)
         self._state.counters.management_requests += 1
-        fault = self._take_fault(call)
-        if fault is None:
-            done = await self._carry_out(call)
-        elif is_only_late(fault):
-            done = await self._carry_out(call)
-            done = replace(done, reply=late_reply(fault, done.reply))
-        else:
-            done = await self._meet(fault, call)
+        done = await self._carry_out(call)
         self._log(call, done)
         return done.reply
-
-    def _take_fault(self, call: _Call) -> Fault | None:
-        if call.target is None:
-            return None
-        fault = self._state.faults.take(call.client_id, call.target)
-        self._state.counters.faults += fault is not None
-        return fault
-
-    async def _meet(self, fault: Fault, call: _Call) -> _Done:
-        """Return a fault's reply, after the call was carried out if the fault says so."""
-        done = _Done(HttpReply(0))
-        if fault.applied:
-            done = await self._carry_out(call)
-        reply = false_reply(self._state, fault, call.request_id)
-        return replace(done, reply=reply, message=str(fault.kind))
 
     async def _carry_out(self, call: _Call) -> _Done:
         try:
@@ -123,14 +109,14 @@ class ManagementEndpoint:
             raise ExchangeRefusedError(403, "The bearer token has no permission in this account.")
 
     async def _dispatch(self, call: _Call) -> tuple[str, dict[str, Any]]:
-        match call.target:
-            case FaultTarget.CREATE_KEY:
+        match call.operation:
+            case KeyOperation.CREATE_KEY:
                 return await self._create(call)
-            case FaultTarget.LIST_KEYS:
+            case KeyOperation.LIST_KEYS:
                 return "", self._list(call)
-            case FaultTarget.GET_KEY:
+            case KeyOperation.GET_KEY:
                 return call.key_id, self._get(call)
-            case FaultTarget.DELETE_KEY:
+            case KeyOperation.DELETE_KEY:
                 return call.key_id, self._delete(call)
             case _:
                 raise ExchangeRefusedError(
@@ -177,15 +163,14 @@ class ManagementEndpoint:
         return account
 
     def _log(self, call: _Call, done: _Done) -> None:
-        answered = done.reply.delivery in (Delivery.WHOLE, Delivery.DRIP)
         self._state.management_log.append(
             ManagementRecord(
                 time=self._state.now(),
-                operation=str(call.target or ""),
+                operation=str(call.operation or ""),
                 client_id=call.client_id,
                 key_id=done.key_id or call.key_id,
                 applied=done.applied,
-                status=done.reply.status if answered else 0,
+                status=done.reply.status,
                 message=done.message,
                 request_id=call.request_id,
             )
@@ -193,18 +178,18 @@ class ManagementEndpoint:
 
 
 def _read(request: HttpRequest, path: Sequence[str], query: UrlQuery, request_id: str) -> _Call:
-    target: FaultTarget | None = None
+    operation: KeyOperation | None = None
     client_id = key_id = ""
     match (request.method, *path):
         case ("POST", client_id, "keys"):
-            target = FaultTarget.CREATE_KEY
+            operation = KeyOperation.CREATE_KEY
         case ("GET", client_id, "keys"):
-            target = FaultTarget.LIST_KEYS
+            operation = KeyOperation.LIST_KEYS
         case ("GET", client_id, "keys", key_id):
-            target = FaultTarget.GET_KEY
+            operation = KeyOperation.GET_KEY
         case ("DELETE", client_id, "keys", key_id):
-            target = FaultTarget.DELETE_KEY
-    return _Call(target, client_id, key_id, request, query, request_id)
+            operation = KeyOperation.DELETE_KEY
+    return _Call(operation, client_id, key_id, request, query, request_id)
 
 
 def _shown(key: AccountKey) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,15 @@ class ServerSettings:
     account_id: str = ""
 
 
-async def serve(settings: ServerSettings) -> None:
+Assemble = Callable[[ServerSettings, StateFolder, int], Application]
+
+
+async def serve(settings: ServerSettings, assemble: Assemble | None = None) -> None:
     """Serve until SIGTERM or SIGINT; print one JSON line as soon as requests are taken.
+
+    Args:
+        settings: how it is reached.
+        assemble: makes what answers; None: :func:`assemble_application`.
 
     Raises:
         OSError: the port is taken, or a certificate or token file cannot be read.
@@ -63,7 +71,8 @@ async def serve(settings: ServerSettings) -> None:
     # The audience names the port, so the port comes before the application.
     listener = socket.create_server((settings.host, settings.port), family=family)
     port = listener.getsockname()[1]
-    server = HttpServer(_application(settings, folder, port).open_session)
+    application = (assemble or assemble_application)(settings, folder, port)
+    server = HttpServer(application.open_session)
     await server.start(listener, _tls(settings))
     _announce(settings, folder, port)
     try:
@@ -79,7 +88,8 @@ def token_uris(settings: ServerSettings, port: int) -> tuple[str, ...]:
     return tuple(f"https://{host}{suffix}{ENDPOINT_PATH}" for host in hosts for suffix in suffixes)
 
 
-def _application(settings: ServerSettings, folder: StateFolder, port: int) -> Application:
+def assemble_application(settings: ServerSettings, folder: StateFolder, port: int) -> Application:
+    """Return the emulator that a folder holds, for a server on this port."""
     state = folder.load()
     state.operator_token = _operator_token(settings.operator_token_file)
     state.account_id = settings.account_id

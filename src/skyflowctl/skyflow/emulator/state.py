@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from skyflowctl.clock import Clock, SystemClock, rfc3339
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.accounts import Account, AccountKey, GuardedVault
-from skyflowctl.skyflow.emulator.faults import FaultQueue
 from skyflowctl.skyflow.emulator.keys import (
     generate_key,
     public_pem,
@@ -63,7 +62,6 @@ class Counters:
         exchanges: exchanges asked for.
         granted: exchanges that were answered with a token.
         refused: exchanges that the rules refused.
-        faults: exchanges and management calls that met an injected fault.
         data_requests: requests to the data plane.
         management_requests: calls to the Management API.
     """
@@ -73,13 +71,12 @@ class Counters:
     exchanges: int = 0
     granted: int = 0
     refused: int = 0
-    faults: int = 0
     data_requests: int = 0
     management_requests: int = 0
 
 
 class EmulatorState:
-    """Accounts, vaults, settings, faults, counters and the log of one emulator.
+    """Accounts, vaults, settings, counters and the log of one emulator.
 
     Args:
         clock: where the time comes from.
@@ -101,7 +98,6 @@ class EmulatorState:
         self.vaults: dict[str, GuardedVault] = {}
         self.token_lifetime = DEFAULT_TOKEN_LIFETIME
         self.clock_offset = 0.0
-        self.faults = FaultQueue()
         self.counters = Counters()
         self.log: deque[ExchangeRecord] = deque(maxlen=_LOG_LENGTH)
         self.operator_token: Secret | None = None

@@ -1,16 +1,13 @@
-"""``POST /v1/auth/sa/oauth/token``: the exchange over HTTP, faults included."""
+"""``POST /v1/auth/sa/oauth/token``: the exchange over HTTP."""
 
 import json
 
 from skyflowctl.skyflow.emulator.exchange import (
     TOKEN_TYPE,
-    begin_exchange,
     exchange_token,
     log_failure,
 )
-from skyflowctl.skyflow.emulator.fault_replies import false_reply, is_only_late, late_reply
-from skyflowctl.skyflow.emulator.faults import Fault
-from skyflowctl.skyflow.emulator.http_server import Delivery, HttpReply
+from skyflowctl.skyflow.emulator.http_server import HttpReply
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
 from skyflowctl.skyflow.emulator.rules import ExchangeForm
@@ -24,21 +21,21 @@ def token_reply(
 ) -> HttpReply:
     """Answer one exchange. Its Authorization header does not matter: SDKs send bogus ones."""
     try:
-        request = _read(raw)
+        request = read_exchange(raw)
     except ExchangeRefusedError as refusal:
-        begin_exchange(state, None)
+        state.counters.exchanges += 1
         state.counters.refused += 1
         log_failure(state, None, request_id, refusal.status, refusal.message)
         return refusal_reply(state.now(), request_id, refusal)
-    fault = begin_exchange(state, request.assertion)
-    if fault is None:
-        return _honest(state, own_uris, request, request_id)
-    if is_only_late(fault):
-        return late_reply(fault, _honest(state, own_uris, request, request_id))
-    return _faulty(state, fault, request, request_id)
+    return _exchange(state, own_uris, request, request_id)
 
 
-def _read(raw: bytes) -> ExchangeForm:
+def read_exchange(raw: bytes) -> ExchangeForm:
+    """Return the form of an exchange.
+
+    Raises:
+        ExchangeRefusedError: 400, the body is no JSON object.
+    """
     try:
         body = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -48,7 +45,7 @@ def _read(raw: bytes) -> ExchangeForm:
     return ExchangeForm(body.get("grant_type"), body.get("assertion"), body.get("scope"))
 
 
-def _honest(
+def _exchange(
     state: EmulatorState, own_uris: frozenset[str], request: ExchangeForm, request_id: str
 ) -> HttpReply:
     try:
@@ -57,12 +54,3 @@ def _honest(
         return refusal_reply(state.now(), request_id, refusal)
     answer = {"accessToken": token, "tokenType": TOKEN_TYPE}
     return json_reply(state.now(), request_id, answer)
-
-
-def _faulty(
-    state: EmulatorState, fault: Fault, request: ExchangeForm, request_id: str
-) -> HttpReply:
-    reply = false_reply(state, fault, request_id)
-    answered = reply.delivery is Delivery.WHOLE
-    log_failure(state, request.assertion, request_id, reply.status if answered else 0, fault.kind)
-    return reply
