@@ -226,10 +226,8 @@ class Gateway:
             candidate: the field that brings it: ``credentials_json`` or
                 ``credentials_file_path``.
         """
-        body = candidate or {}
-        reply = self.transport.send(
-            Request("POST", f"{path}/config/verify", body=body, idempotent=True)
-        )
+        where, body = f"{path}/config/verify", candidate or {}
+        reply = self.transport.send(Request("POST", where, body=body, idempotent=True))
         return VerifyReport.parse(reply.data or {})
 
     def commit_rotation(self, path: str, rotation_id: str) -> LiveRotation:
@@ -347,9 +345,8 @@ class Gateway:
         if ctx is None or isinstance(ctx, str):
             params = None if ctx is None else {"ctx": ctx}
             return self.transport.send(Request("GET", where, params=params, wrap_ttl=wrap_ttl))
-        return self.transport.send(
-            Request("POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl)
-        )
+        asked = Request("POST", where, body={"ctx": ctx}, idempotent=True, wrap_ttl=wrap_ttl)
+        return self.transport.send(asked)
 
     def health(self, path: str, *, refresh: bool = False) -> EngineHealth:
         """Return a mount's health as the node that was asked sees it."""
@@ -389,9 +386,8 @@ class Gateway:
         Measured: a plugin registered through the leader was for a moment ``not found in the
         catalog`` when a mount was enabled through a standby.
         """
-        return self.transport.send(
-            Request(method, path, body=body, idempotent=idempotent, fresh=True)
-        )
+        write = Request(method, path, body=body, idempotent=idempotent, fresh=True)
+        return self.transport.send(write)
 
 
 def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:
