@@ -177,7 +177,7 @@ def test_a6_another_protocol_is_no_server(babbling: str):
     assert "does not speak HTTP" in problem["why"]
 
 
-@pytest.mark.parametrize(("status", "why"), [(407, "wants a login"), (502, "did not connect")])
+@pytest.mark.parametrize(("status", "why"), [(407, "requires a login"), (502, "did not connect")])
 def test_a6_a_proxy_that_does_not_connect_is_named(status: int, why: str):
     """Also where it is asked for a tunnel, so that no answer can come from a server."""
     with scripted(page(status)) as proxy:
