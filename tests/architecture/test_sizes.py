@@ -35,7 +35,6 @@ SMALL_MODULES = frozenset({
 LONG_FILES = frozenset({"vault/errors"})
 LONG_PARAMETER_LISTS = frozenset({
     "executor/run:execute",
-    "executor/write_recorder:request",
     "operations/apply:apply",
     "operations/health:health",
     "operations/status:status",
@@ -43,9 +42,6 @@ LONG_PARAMETER_LISTS = frozenset({
     "vault/connection:send",
     "vault/errors:__init__",
     "vault/hvac_transport:__init__",
-    "vault/hvac_transport:request",
-    "vault/memory_transport:request",
-    "vault/transport:request",
 })  # fmt: skip
 
 Modules = dict[str, str]

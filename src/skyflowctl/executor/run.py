@@ -31,11 +31,11 @@ from skyflowctl.executor.problems import unforeseen
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, told
 from skyflowctl.executor.stop import Stop
-from skyflowctl.executor.write_recorder import WriteRecorder
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.parked import PendingError
+from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapper
 
 _Numbered = tuple[int, Action]
 _LOOK_UP_SECONDS = 0.1
@@ -267,3 +267,36 @@ def _since(started: float) -> float:
 
 def _ignore(_event: ApplyEvent) -> None:
     """Listen to nothing."""
+
+
+class WriteRecorder(TransportWrapper):
+    """Remembers the answers to writes; one is made for each action, so it needs no lock.
+
+    ``request_id`` is that of the last write, ``warnings`` are those of all of them, and
+    ``sent_by_run`` is the earlier run whose approved request was run.
+    """
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self.request_id = ""
+        self.warnings: tuple[str, ...] = ()
+        self.sent_by_run = ""
+
+    def send(self, request: Request) -> Reply:
+        """Send one request, and record the answer to a write."""
+        reply = super().send(request)
+        if not request.reads and not request.path.endswith("/config/verify"):
+            self.request_id = reply.request_id
+            self.sent_by_run = reply.sent_by_run or self.sent_by_run
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *_warnings(reply))))
+        return reply
+
+
+def _warnings(reply: Reply) -> tuple[str, ...]:
+    """Return the server's own, and those that the engine has in its data as well.
+
+    Each in one line. Only a real server has both; most are then there twice.
+    """
+    listed = (reply.data or {}).get("warnings")
+    texts = (*reply.warnings, *(listed if isinstance(listed, list | tuple) else ()))
+    return tuple(" ".join(str(text).split()) for text in texts)
