@@ -158,7 +158,7 @@ def check_way_out(stack: Stack) -> None:
     advised = set()
     for words, code in ADVISE.items():
         done = stack.cli(*words.split(), exported=True, check=code)
-        (sentence,) = re.findall(r"the way out is a new key: .*", done.stdout + done.stderr)[:1]
+        (sentence,) = re.findall(r"write a new key: .*", done.stdout + done.stderr)[:1]
         advised.add(sentence)
     (advice,) = advised
     (printed,) = re.findall(r"'(skyflowctl [^']+)'", advice)
