@@ -20,7 +20,7 @@ from support.approvals import (
     proxy,
 )
 from support.cli import checked_envelope
-from test_how_to import blocks, plain, typed
+from support.how_to import blocks, plain, typed
 
 from skyflowctl.clock import parse_rfc3339
 

@@ -15,7 +15,7 @@ from support.approvals import ALL, Approvals, codes, free, guarded, only, proxy
 from support.stack import BIN
 
 pytestmark = [pytest.mark.real_server, pytest.mark.slow]
-SECRET_PATHS = ("config", "config/verify")  # tests/unit/test_guards.py: that is all of them
+SECRET_PATHS = ("config", "config/verify")  # tests/unit/vault/test_guards.py: that is all of them
 TESTS = Path(__file__).resolve().parents[1]
 
 

@@ -19,7 +19,7 @@ from skyflowctl.manifest.messages import EXPECTED
 from skyflowctl.skyflow.service_account import InvalidCredentialError, parse_service_account
 
 NOW = datetime.now(UTC)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
 # What JSON Schema 2020-12 itself has; Ajv's strict mode, its default, refuses all else.
 STANDARD = frozenset(

@@ -24,7 +24,7 @@ from skyflowctl.vault.pending_store import (
     encode_entries,
 )
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 
 
@@ -212,7 +212,7 @@ for number in range(MANY):
 
 
 def two_writers(file: Path, keep: str) -> None:
-    folders = os.pathsep.join([str(TESTS), str(TESTS / "unit")])
+    folders = os.pathsep.join([str(TESTS), str(Path(__file__).parent)])
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, name, str(file), keep],

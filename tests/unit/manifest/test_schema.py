@@ -15,7 +15,7 @@ from skyflowctl.manifest import schema as manifest_schema
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.manifest.schema import is_unsupported, schema_text
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
 LATER = {"engines", "auth", "policies", "audit_devices", "quotas", "namespaces"}
 

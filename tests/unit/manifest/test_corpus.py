@@ -14,7 +14,7 @@ import pytest
 from skyflowctl.errors import ExitCode, InvalidInputError
 from skyflowctl.manifest.load import load_manifest
 
-CORPUS = Path(__file__).parents[1] / "scenarios" / "bad_manifests"
+CORPUS = Path(__file__).parents[2] / "scenarios" / "bad_manifests"
 CASES = sorted(CORPUS.glob("*.yaml"))
 MARK = "# expect: "
 

@@ -21,7 +21,7 @@ from skyflowctl.credentials.model import CredentialId
 from skyflowctl.manifest.load import load_manifest
 from skyflowctl.planner.diff import make_plan
 
-CASES = sorted((Path(__file__).parent.parent / "scenarios" / "plan").iterdir())
+CASES = sorted((Path(__file__).parents[2] / "scenarios" / "plan").iterdir())
 
 
 def planned(case: Path):

@@ -17,7 +17,7 @@ from skyflowctl.planner.plan import DriftKind
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Request
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from skyflowctl.errors import InvalidInputError
 from skyflowctl.manifest.discover import default_files, existing_files
 from skyflowctl.manifest.load import load_manifest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "mounts.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "mounts.yaml"
 HEAD = "version: 1\nmanifest: shop\n"
 
 
@@ -352,7 +352,7 @@ def test_which_files_are_read(tmp_path, monkeypatch):
 
 
 def test_pure_python_yaml_says_the_same(monkeypatch):
-    cases = sorted((Path(__file__).parents[1] / "scenarios" / "bad_manifests").glob("*.yaml"))
+    cases = sorted((Path(__file__).parents[2] / "scenarios" / "bad_manifests").glob("*.yaml"))
     cases = [case for case in cases if not case.stem.startswith("yaml-")]
     fast = [problems_of(str(case), HOME="/home/someone") for case in cases]
     monkeypatch.setattr("yaml.__with_libyaml__", False)

@@ -17,7 +17,7 @@ from skyflowctl.rotation.model import MountOutcome
 from skyflowctl.vault.errors import OutcomeUnknownError
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
-DOC = Path(__file__).parents[2] / "ARCHITECTURE.md"
+DOC = Path(__file__).parents[3] / "ARCHITECTURE.md"
 
 
 def no_answer(path: str) -> OutcomeUnknownError:

@@ -19,7 +19,7 @@ from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, ObjectKind
 from skyflowctl.vault.live import LiveState
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "mounts.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "mounts.schema.json").read_text())
 PATH = "skyflow/order"
 NOT_ON_THE_SERVER = {
     "mount.path": "the mount's identity, not a field of it",

@@ -442,7 +442,7 @@ def test_a_folder_that_cannot_be_compiled_is_refused(
 
 def test_the_lock_is_what_the_launcher_needs():
     """Every distribution of the lock is covered, but for those only needed to build."""
-    lock = Path(__file__).parents[2] / "requirements" / "plugin.txt"
+    lock = Path(__file__).parents[3] / "requirements" / "plugin.txt"
     text = lock.read_text()
     names = {line.partition("==")[0] for line in text.splitlines() if "==" in line[:40]}
     known = {name.partition(".")[0].replace("google", "protobuf") for name in build._LIBRARIES}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CORPUS = Path(__file__).parents[1] / "scenarios" / "bad_manifests"
+CORPUS = Path(__file__).parents[2] / "scenarios" / "bad_manifests"
 CASES = sorted(CORPUS.glob("*.yaml"))
 # One process for every case: starting one for each would take most of a minute.
 MANY_COMMANDS = """
