@@ -1,1 +1,1 @@
-"""What the server's audit log says: who asked for which token, and is this place in order."""
+"""Reads the server's audit log: who asked for which token, and what is unusual."""

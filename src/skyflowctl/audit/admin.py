@@ -1,5 +1,5 @@
-"""Changes beside credentials that bear on tokens: roles, mounts, policies, plugins, audit
-devices, snapshots and root tokens; with before and after, as far as the log has them."""
+"""Changes that affect tokens but change no credential: roles, mounts, policies, plugins, audit
+devices, snapshots and root tokens. Values before and after are given where the log has them."""
 
 import re
 from collections import OrderedDict
@@ -16,13 +16,13 @@ from skyflowctl.audit.model import ChangeKind, FieldChange
 WRITES = frozenset({"update", "create", "delete", "patch"})
 _LOOKS = frozenset({"read", "list"})
 _STATES_MAX = 20_000
-"""Objects whose last known fields are remembered."""
+"""The most objects whose last known fields are kept."""
 _FIELDS_MAX = 40
 _VALUE_MAX = 1024
 _LINE_MAX = 256 << 10
-"""Of a longer line the fields are not looked at."""
+"""The fields of longer lines (in bytes) are not decoded."""
 _OWN = frozenset({"cas", "version", "created", "last_updated", "name"})
-"""Fields that are of the request or counted by the server, not settings."""
+"""Fields that belong to the request, or that the server counts; they are not settings."""
 _PATHS: tuple[tuple[str, ChangeKind, ChangeKind | None], ...] = (
     (r"sys/mounts/(?P<mount>.+)/tune", ChangeKind.MOUNT_TUNED, None),
     (r"sys/mounts/(?P<mount>.+)", ChangeKind.MOUNT_ENABLED, ChangeKind.MOUNT_DISABLED),
@@ -49,7 +49,7 @@ _PATHS: tuple[tuple[str, ChangeKind, ChangeKind | None], ...] = (
 
 
 def admin_target(path: str, operation: str) -> tuple[AuditTarget, ChangeKind] | None:
-    """Return what a write on the server's own paths changes; None: nothing of tokens."""
+    """Return what a write on the server's own paths changes; None if it does not affect tokens."""
     if operation not in WRITES:
         return None
     for pattern, written, deleted in _PATHS:
@@ -64,19 +64,19 @@ def admin_target(path: str, operation: str) -> tuple[AuditTarget, ChangeKind] | 
 
 
 def is_change(request: LoggedRequest) -> bool:
-    """Return whether a request on the server's own paths changes something of tokens."""
+    """Return whether a request on the server's own paths makes a change that affects tokens."""
     return request.operation in WRITES and admin_target(request.path, request.operation) is not None
 
 
 def role_change(operation: str) -> ChangeKind | None:
-    """Return what an operation on a role does to it; None: it looks at it."""
+    """Return how an operation on a role changes it; None for a read."""
     if operation not in WRITES:
         return None
     return ChangeKind.ROLE_DELETED if operation == "delete" else ChangeKind.ROLE_WRITTEN
 
 
 def has_details(request: LoggedRequest) -> bool:
-    """Return whether an answer's own fields may be wanted: of a change, of a look at a role."""
+    """Return whether the fields of the answer may be needed: for a change, or a read of a role."""
     path = request.path
     return "/roles" in path or (request.operation in WRITES and path.startswith("sys/"))
 
@@ -112,7 +112,7 @@ class KnownFields:
         self._known: OrderedDict[tuple[int, str], dict[str, str]] = OrderedDict()
 
     def look(self, entry: Entry, stream: int) -> None:
-        """Take in what an answer shows of a role, or of all roles of a mount."""
+        """Remember the fields that an answer shows of a role, or of all roles of a mount."""
         request = entry.request
         if entry.details is None or request.operation not in _LOOKS or entry.error:
             return
@@ -126,7 +126,7 @@ class KnownFields:
                     self._keep((stream, f"{request.path.strip('/')}/{name}"), _fields(fields))
 
     def change(self, entry: Entry, stream: int, kind: ChangeKind) -> tuple[FieldChange, ...]:
-        """Take in a change that was made; return its fields before and after."""
+        """Record a change that was made; return its fields before and after."""
         if entry.details is None:
             return ()
         key = (stream, _object(entry.request.path, entry.details[0]))
@@ -159,7 +159,7 @@ def _object(path: str, sent: Mapping[str, Any]) -> str:
 
 
 def _fields(found: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return settings by name as texts, those of an object inside with its name in front."""
+    """Return settings by name as text; a nested object's settings have its name as prefix."""
     fields: dict[str, str] = {}
     for name, value in found.items():
         if name in _OWN or len(fields) >= _FIELDS_MAX:

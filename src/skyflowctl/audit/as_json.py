@@ -1,4 +1,4 @@
-"""What was read of the logs, ready for JSON: the same words in every command."""
+"""Converts what was read from the logs to JSON, with the same field names in every command."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,12 +16,12 @@ def time_json(time: datetime | None) -> str | None:
 
 
 def inputs_json(inputs: Iterable[Input]) -> list[dict[str, Any]]:
-    """Return the files that were read: names as they were given, sizes, digests."""
+    """Return the files that were read: names as given, sizes, digests."""
     return [{"name": one.name, "bytes": one.bytes, "sha256": one.sha256} for one in inputs]
 
 
 def counts_json(counts: Counts) -> dict[str, Any]:
-    """Return what was read, and what could not be used."""
+    """Return the counts of what was read, and of what could not be used."""
     return {
         "files": counts.files,
         "bytes": counts.bytes,
@@ -36,7 +36,7 @@ def counts_json(counts: Counts) -> dict[str, Any]:
 
 
 def unread_json(counts: Counts) -> dict[str, Any]:
-    """Return what was unwrapped, and the number and time of what could not be read."""
+    """Return how many lines were unwrapped, and how many could not be read and from which time."""
     unread = counts.unread
     return {
         "unwrapped": dict(counts.unwrapped),

@@ -1,4 +1,4 @@
-"""Requests over time and over the week, in bounded memory whatever span a log covers."""
+"""Counts requests over time and over the week, in bounded memory for any span of log."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -6,18 +6,18 @@ from datetime import UTC, datetime, timedelta
 from skyflowctl.audit.report_model import HOURS, WEEKDAYS, HeatMap, Series, SeriesLine
 
 BUCKETS_MAX = 120
-"""Buckets of a series."""
+"""The most buckets of a series."""
 CELLS_MAX = 20_000
-"""Minutes that are counted apart, over all mounts: 6 MB. With more of them hours are, then
-days, then months."""
+"""The most minutes that are counted separately, over all mounts: 6 MB. Beyond that, hours are
+counted, then days, then months."""
 HOURS_MAX = 50_000
-"""Hours of mounts whose share of failures is compared: 10 MB."""
+"""The most hours, over all mounts, whose share of failures is compared: 10 MB."""
 _MINUTE_DAYS = 3
-"""And so many days: with more of them no bucket is shorter than an hour."""
+"""The most days that are counted by the minute; beyond that no bucket is shorter than an hour."""
 
 _DAY = 86_400
 _WIDTHS = (16, 13, 10, 7)
-"""How much of a time's text is a minute, an hour, a day, a month."""
+"""How many characters of a time's text give the minute, hour, day and month."""
 _STEPS = (60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, _DAY, 7 * _DAY)
 _SMALLEST = {16: 60, 13: 3600, 10: _DAY, 7: 31 * _DAY}
 _EPOCH = datetime(1970, 1, 5, tzinfo=UTC)  # a Monday, so that weeks start on one
@@ -31,18 +31,18 @@ class Timeline:
         self._level = 0
         self._width = _WIDTHS[0]
         self.apart = self._width
-        """So much of a time's text has to be told apart by whoever adds."""
+        """How many characters of a time's text the caller of ``add`` must distinguish."""
         self._cells: dict[tuple[str, str], list[int]] = {}
         self._weeks: dict[str, list[int]] = {}
         self._day = ""
         self._days: set[str] = set()
         self._weekday = 0
         self.hours: dict[tuple[str, str], list[int]] = {}
-        """Requests and errors of each mount and hour, before the range too."""
+        """Requests and errors by mount and hour; hours before the range are included."""
         self.hours_left_out = False
 
     def add_hour(self, mount: str, time: str, requests: int, errors: int) -> None:
-        """Count requests of one hour that are not of the range, or are counted by ``add``."""
+        """Count requests of one hour that are outside the range, or that ``add`` counts as well."""
         key = (mount, time[:13])
         hour = self.hours.get(key)
         if hour is None:
@@ -111,7 +111,7 @@ class Timeline:
         return Series(seconds, starts, _lines(lines.items()))
 
     def heat(self, mounts: Iterable[str]) -> tuple[HeatMap, ...]:
-        """Return when in the week these mounts are used."""
+        """Return the requests of these mounts by weekday and hour."""
         return tuple(HeatMap(mount, _by_day(self._weeks[mount])) for mount in mounts)
 
 
@@ -125,12 +125,12 @@ def _by_day(week: list[int]) -> tuple[tuple[int, ...], ...]:
 
 
 def _moment(time: str) -> datetime:
-    """Return the start of a minute, hour, day or month of which the text is given."""
+    """Return the start of the minute, hour, day or month that a text names."""
     return datetime.fromisoformat(f"{time}-01" if len(time) == 7 else time).replace(tzinfo=UTC)
 
 
 def _bucket_seconds(first: datetime, last: datetime, smallest: int) -> int:
-    """Return the shortest length with which the range has few enough buckets."""
+    """Return the shortest bucket length (seconds) that keeps the range within ``BUCKETS_MAX``."""
     for step in _STEPS:
         buckets = (last - _floor(first, step)) // timedelta(seconds=step) + 1
         if step >= smallest and buckets <= BUCKETS_MAX:
@@ -140,7 +140,7 @@ def _bucket_seconds(first: datetime, last: datetime, smallest: int) -> int:
 
 
 def _floor(moment: datetime, seconds: int) -> datetime:
-    """Return the last whole multiple of so many seconds; weeks start on Mondays."""
+    """Round a time down to a multiple of so many seconds; weeks start on Mondays."""
     since = (moment - _EPOCH) // timedelta(seconds=1)
     try:
         return _EPOCH + timedelta(seconds=since - since % seconds)

@@ -1,4 +1,4 @@
-"""What an entry on an engine's mount is about, and how it ended."""
+"""Decides what an entry on an engine's mount is about, and how it ended."""
 
 import re
 from typing import NamedTuple
@@ -38,9 +38,9 @@ def target_of(mount_point: str, path: str) -> AuditTarget:
     """Return what this path names: a role's creds, something of the config, or nothing.
 
     Args:
-        mount_point: with a trailing slash, as the path has it; empty where the server
-            does not write it: then it is read off the path.
-        path: of the request.
+        mount_point: with a trailing slash, as in the path. Empty if the server does not
+            log it; it is then derived from the path.
+        path: the path of the request.
     """
     if not mount_point:
         match = _UNKNOWN_MOUNT.match(path)
@@ -63,7 +63,7 @@ def asks_for_token(operation: str) -> bool:
 
 
 def change_kind(target: AuditTarget, operation: str, data: RequestData | None) -> ChangeKind | None:
-    """Return what a request on the config does to the credential; None: nothing."""
+    """Return how a request on the config changes the credential; None if it does not."""
     name = target.name
     if operation == "create":
         operation = "update"
@@ -81,29 +81,30 @@ def _write_kind(data: RequestData | None) -> ChangeKind | None:
     if data.rotation_id is not None:
         if written:
             return ChangeKind.ROTATION_WRITTEN
-        # The second write of an open rotation only adds the key that it goes to.
+        # The second write of an open rotation only adds the id of the new key.
         return None if data.rotation_to is not None else ChangeKind.ROTATION_OPENED
     return ChangeKind.WRITE if written else None
 
 
 def is_cut_off(change: CredentialChange) -> bool:
-    """Return whether a run of skyflowctl cut a mount off. What the same run asks for on the
-    mount and is refused afterwards is its proof: a probe, and nobody's failure."""
+    """Return whether a run of skyflowctl cut a mount off. Requests of the same run that the mount
+    refuses afterwards are probes that verify the cut-off; they do not count as failures."""
     done = change.outcome is RequestOutcome.GRANTED
     return done and change.kind is ChangeKind.REVOKED and bool(change.run_id)
 
 
 def is_parked(entry: Entry) -> bool:
-    """Return whether the answer is a wrapping token that nobody asked for: a control group's."""
+    """Return whether the answer is a wrapping token that the caller did not ask for, so that a
+    control group issued it."""
     response = entry.response
     return response is not None and response.wrap_info is not None and not entry.request.wrap_ttl
 
 
 def is_guard_probe(entry: Entry, outcome: RequestOutcome) -> bool:
-    """Return whether a request only asked for a control group, and wrote nothing.
+    """Return whether a request only probed for a control group, and wrote nothing.
 
-    An engine with the basic API drops the field that marks a probe, so that a write may
-    carry it: only a refused or parked request counts as a probe.
+    An engine with the basic API drops the field that marks a probe, so that a real write
+    may carry it. Only a refused or parked request counts as a probe.
     """
     data = entry.request.data
     if data is None or data.skyflowctl_guard_probe is None:
@@ -115,8 +116,8 @@ def outcome_of(entry: Entry, *, token: bool) -> RequestOutcome:
     """Return how a request ended, from its response.
 
     Args:
-        entry: of type response.
-        token: it asked for a token, so that an answer without one is none.
+        entry: an entry of type response.
+        token: whether the request asked for a token; an answer without one is then no success.
     """
     response = entry.response
     data = None if response is None else response.data
@@ -154,12 +155,12 @@ CONFLICTS = (
     "this key was revoked by a cut-off",
     "path is already in use",
 )
-"""How the engine's and the server's 409 begin: the log holds no status."""
+"""How the error texts of a 409 begin, from the engine and the server: the log has no status."""
 
 
 def _change_failure(entry: Entry) -> RequestOutcome:
-    """Return how a change ended that was not made: a conflict (409), or a token service that
-    was not satisfied or not reached (502, 503), is neither a refusal nor a fault here."""
+    """Return how a change failed. A conflict (409) is neither a refusal nor a fault here, and
+    neither is a token service that refused or could not be reached (502, 503)."""
     words = error_text(entry.error)
     if words.startswith("token service refused"):
         return RequestOutcome.FAILED
@@ -169,14 +170,14 @@ def _change_failure(entry: Entry) -> RequestOutcome:
 
 
 def error_text(error: str) -> str:
-    """Return a response's error in one line, without the server's counting."""
+    """Return a response's error in one line, without the server's ``1 error occurred`` prefix."""
     lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
     return "; ".join(line for line in lines if line and not _COUNTING.fullmatch(line))
 
 
 def _failure(entry: Entry) -> RequestOutcome:
-    """Tell a no from nobody having answered. The order matters: Skyflow's own words follow
-    ``token service refused`` and may hold any of the others."""
+    """Distinguish a refusal from a missing answer. The order of the tests matters: Skyflow's own
+    text follows ``token service refused`` and may contain any of the others."""
     error = entry.error
     if "token service refused" in error:
         return RequestOutcome.REFUSED

@@ -1,4 +1,4 @@
-"""Long lines cut down before anything of them is kept."""
+"""Truncates the texts of long lines before any of them are kept."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ import msgspec
 from skyflowctl.audit.entries import Entry
 
 LONG_LINE_BYTES = 8 << 10
-"""Entries of longer lines are cut. A real one with the largest ctx has about 6 KB."""
+"""Entries of longer lines are truncated. A real line with the largest ctx has about 6 KB."""
 TEXT_MAX = 1024
-"""What is kept of a text: the longest real one is an error message of a few hundred."""
+"""The most characters kept of a text; the longest real one is an error of a few hundred."""
 KEPT_BYTES = 8 << 10
-"""What is kept of all texts of an entry together; what comes last is left out."""
+"""The most bytes kept of all texts of an entry together; the last ones are dropped."""
 ITEM_COST = 64
-"""What a list's or object's item costs besides its text."""
+"""The bytes that an item of a list or object costs besides its text."""
 
-# Most telling first: a token with hundreds of policies loses policies, not its time.
+# Most useful first: a token with hundreds of policies loses policies, not its time.
 _ORDER = ("type", "time", "error", "request", "response", "auth")
 
 
 def clip_entry(entry: Entry) -> Entry:
-    """Return the entry with its texts cut to what a real one can hold."""
+    """Return the entry with its texts truncated to the size of real ones."""
     cutter = _Cutter()
     for name in _ORDER:
         setattr(entry, name, cutter.cut(getattr(entry, name)))
@@ -28,13 +28,13 @@ def clip_entry(entry: Entry) -> Entry:
 
 
 class _Cutter:
-    """Cuts values while there is room for them."""
+    """Truncates values to a total number of bytes."""
 
     def __init__(self) -> None:
         self._left = KEPT_BYTES
 
     def cut(self, value: Any) -> Any:
-        """Return a value of which no more is left than there is room for."""
+        """Return a value truncated to the remaining room."""
         if isinstance(value, str):
             kept = value[: min(TEXT_MAX, max(0, self._left))]
             self._left -= len(kept)
@@ -54,7 +54,7 @@ class _Cutter:
         return self._left > 0
 
     def _mapping(self, value: dict[str, Any]) -> Any:
-        """Cut metadata or a ctx; a ctx that is not flat becomes the start of its text."""
+        """Truncate metadata or a ctx; a nested ctx becomes the start of its text."""
         if any(isinstance(each, (dict, list)) for each in value.values()):
             return self.cut(msgspec.json.encode(value).decode(errors="replace"))
         return {self.cut(key): self.cut(each) for key, each in value.items() if self._room()}

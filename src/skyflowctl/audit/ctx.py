@@ -9,12 +9,12 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def is_hash(text: str) -> bool:
-    """Return whether this is what an audit device writes instead of a text."""
+    """Return whether this is a hash that an audit device writes instead of a text."""
     return text.startswith(HASH_PREFIX) and len(text) == len(HASH_PREFIX) + 64
 
 
 def ctx_text(ctx: Any) -> tuple[str, bool]:
-    """Return a ctx as text, objects as compact JSON with sorted keys, and if it is hashed."""
+    """Return a ctx as text (objects as compact JSON with sorted keys), and whether it is hashed."""
     if ctx is None:
         return "", False
     if isinstance(ctx, str):

@@ -1,4 +1,4 @@
-"""Requests for tokens that were turned down: who, what, how often, and what would help."""
+"""Groups denied and refused token requests: who, what, how often, and which policy would help."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from skyflowctl.engine.ctx import CtxPattern, InvalidCtxError
 from skyflowctl.manifest.model import Manifest
 
 GROUPS_MAX = 10_000
-"""How many different refusals are told apart; a caller chooses the names in them."""
+"""The most groups of refusals. There is a limit because callers choose the names in them."""
 _REQUEST_ID = re.compile(r"\s?\(request id [^()]*\)")
 _ERROR_MAX = 200
 
@@ -26,14 +26,14 @@ _BY_PARAMETERS = "the ctx does not fit the role: a policy that names the ctx ref
 
 @dataclass(slots=True)
 class RefusedGroup:
-    """Requests that were turned down alike.
+    """Requests that were denied or refused for the same reason.
 
     Args:
-        request: the first of them.
-        reason: why, as far as the log and the manifest tell.
-        policy: HCL that would allow it; None when no policy would.
-        count: how many; ``first``, ``last``: when.
-        probe_of: the run of ``config revoke`` that asked to prove its cut-off; empty: none.
+        request: the first request.
+        reason: why it was turned down, as far as the log and the manifest show.
+        policy: HCL that would allow it; None if no policy would.
+        count: the number of requests; ``first`` and ``last`` are the times of the first and last.
+        probe_of: the run of ``config revoke`` that sent them to verify its cut-off; else empty.
     """
 
     request: TokenRequest
@@ -50,14 +50,14 @@ Rules = Mapping[tuple[str, str], CtxWords]
 
 @dataclass(frozen=True, slots=True)
 class DeclaredRoles:
-    """What the manifest says: its roles' rules by mount path and role, and its mounts."""
+    """The manifest's mounts, and the ctx rules of its roles by mount path and role."""
 
     rules: Rules
     mounts: frozenset[str]
 
 
 def known_from(manifest: Manifest | None) -> DeclaredRoles:
-    """Return the roles of a manifest; of none when there is none."""
+    """Return the roles of a manifest; no roles without a manifest."""
     mounts = manifest.mounts if manifest else ()
     rules = {
         (mount.path, role.name): CtxWords(role.ctx.required, role.ctx.pattern)
@@ -68,11 +68,11 @@ def known_from(manifest: Manifest | None) -> DeclaredRoles:
 
 
 class Refusals:
-    """Adds up what was turned down.
+    """Groups the requests that were turned down.
 
     Args:
-        known: for the reasons that the log only has as hashes, and for the policies.
-        cut_offs: when which run cut which mount off; known when a later request is taken.
+        known: the manifest's roles, for reasons that the log only has as hashes and for policies.
+        cut_offs: when which run cut which mount off; filled before later requests are added.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class Refusals:
         self._cut_offs = cut_offs if cut_offs is not None else {}
         self._groups: dict[tuple[object, ...], RefusedGroup] = {}
         self.left_out = 0
-        """Requests of further groups, when there are too many."""
+        """Requests of groups beyond ``GROUPS_MAX``."""
 
     def add_all(self, requests: Iterable[TokenRequest]) -> None:
-        """Take requests; those that got a token do not count."""
+        """Add requests; those that got a token are ignored."""
         for one in requests:
             if one.outcome in (RequestOutcome.DENIED, RequestOutcome.REFUSED):
                 self._add(one)
 
     def found(self) -> list[RefusedGroup]:
-        """Return the groups: denied ones first, of those the most frequent; probes last."""
+        """Return the groups: denied ones first, the most frequent of them first; probes last."""
         return sorted(
             self._groups.values(),
             key=lambda one: (
@@ -120,7 +120,7 @@ class Refusals:
             self._groups[key] = RefusedGroup(request, reason, policy, 1, time, time, probe_of)
 
     def _probe_of(self, request: TokenRequest) -> str:
-        """Return the run that had cut this mount off and asked whether that holds."""
+        """Return the run that cut this mount off, if this request verified that; else empty."""
         refused = request.outcome is RequestOutcome.REFUSED
         since = self._cut_offs.get((request.mount, request.run_id))
         return request.run_id if refused and since and request.time >= since else ""
@@ -129,7 +129,7 @@ class Refusals:
         return self._known.rules.get((request.mount, request.role))
 
     def _may_break(self, request: TokenRequest) -> bool:
-        """Whether a policy may name a form of ctx, and this one cannot be held against it."""
+        """Whether a policy may restrict the ctx, but this ctx cannot be compared with it."""
         rule = self._rule(request)
         return request.ctx_hashed and rule is not None and bool(rule.pattern)
 
@@ -155,7 +155,7 @@ class Refusals:
         return broken or ("the manifest has no such role" if unknown else _HASHED)
 
     def _is_undeclared(self, request: TokenRequest) -> bool:
-        """Whether the manifest has the mount and not the role; a policy would open nothing."""
+        """Whether the manifest has the mount but not the role; a policy would then not help."""
         return request.mount in self._known.mounts and self._rule(request) is None
 
 
@@ -163,7 +163,7 @@ _HASHED = "the engine's own words, which the log has only as a hash"
 
 
 def _broken_rule(rule: CtxWords | None, request: TokenRequest) -> str:
-    """Return how a request breaks its role's rule for ctx; empty when that is not seen."""
+    """Return how a request breaks the ctx rule of its role; empty if that cannot be seen."""
     if rule is None:
         return ""
     if not request.ctx:
@@ -178,7 +178,7 @@ def _broken_rule(rule: CtxWords | None, request: TokenRequest) -> str:
 
 
 def _plain(error: str) -> str:
-    """Return an error without what differs from request to request."""
+    """Return an error without the parts that differ between requests."""
     lines = [line.strip().removeprefix("* ") for line in error.splitlines()]
     text = "; ".join(line for line in lines if line and not line.endswith(" occurred:"))
     return _REQUEST_ID.sub("", text)[:_ERROR_MAX]

@@ -1,4 +1,4 @@
-"""Reading a stored log: its digest is taken of the bytes as they lie, while they are read."""
+"""Reads a stored log and hashes its bytes, as stored, while they are read."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ UNREADABLE_FILE = "unreadable"
 
 _READ_BYTES = 1 << 20
 _ZSTD_WINDOW = 128 << 20
-"""Frames that want more memory than zstd's own command line gives them are refused."""
+"""Frames that need more memory than the zstd command line allows by default are refused."""
 
 
 class _Digest(Protocol):
@@ -27,11 +27,11 @@ class _Digest(Protocol):
 
 
 class Stored:
-    """The bytes of one file as they are stored.
+    """The bytes of one file as stored.
 
     Args:
-        file: opened for reading, at its start.
-        digest: take the digest as well.
+        file: open for reading, at its start.
+        digest: compute the digest as well.
     """
 
     def __init__(self, file: BinaryIO, *, digest: bool) -> None:
@@ -41,7 +41,7 @@ class Stored:
         self.size = 0
 
     def peek(self, size: int) -> bytes:
-        """Return the first bytes without taking them."""
+        """Return the first bytes without consuming them."""
         while len(self._ahead) < size and (more := self._file.read(size - len(self._ahead))):
             self._ahead += more
         return self._ahead[:size]
@@ -59,22 +59,22 @@ class Stored:
         return data
 
     def drain(self) -> None:
-        """Take what nobody read, so that the digest is the whole file's."""
+        """Read the rest of the file, so that the digest covers all of it."""
         while self.read(_READ_BYTES):
             pass
 
     def sha256(self) -> str:
-        """Return the digest of what was read, in hex; empty when none was asked for."""
+        """Return the digest of what was read, in hex; empty if no digest was requested."""
         return "" if self._sha256 is None else self._sha256.hexdigest()
 
 
 _ZSTD_READ_BYTES = 1 << 10
-"""A frame's block takes 4 bytes and unpacks to 128 KiB at most: no more than 32 MiB at once."""
+"""A block of a frame may take 4 bytes and unpack to 128 KiB, so one read yields at most 32 MiB."""
 
 
 @contextmanager
 def unpacked(stored: Stored, damaged: Counter[str]) -> Iterator[Readable]:
-    """Return a reader of the content: plain, .gz or .zst, told by the first bytes."""
+    """Return a reader of the content: plain, .gz or .zst, detected by the first bytes."""
     magic = stored.peek(4)
     if magic.startswith(GZIP_MAGIC):
         yield _Tolerant(_Gzip(stored), damaged)
@@ -85,7 +85,8 @@ def unpacked(stored: Stored, damaged: Counter[str]) -> Iterator[Readable]:
 
 
 class _Gzip:
-    """Unpacks gzip members. ``read`` would lose what came before the file breaks off."""
+    """Unpacks gzip members. ``gzip``'s own ``read`` loses data in front of the point where a file
+    is truncated."""
 
     def __init__(self, stored: Stored) -> None:
         self._file = gzip.GzipFile(fileobj=cast("BinaryIO", stored), mode="rb")
@@ -96,9 +97,9 @@ class _Gzip:
 
 
 class _Zstd:
-    """Unpacks zstd frames. The library is imported only where such a file is met.
+    """Unpacks zstd frames. The library is imported only when such a file is read.
 
-    Its own stream reader takes a file that breaks off for one that ends.
+    The library's own stream reader cannot distinguish a truncated file from a complete one.
     """
 
     def __init__(self, stored: Stored) -> None:
@@ -115,7 +116,7 @@ class _Zstd:
         """Return up to ``size`` bytes; none at the end.
 
         Raises:
-            EOFError: the file breaks off, or is damaged.
+            EOFError: the file is truncated or damaged.
         """
         while not self._ready and (packed := self._stored.read(_ZSTD_READ_BYTES)):
             try:
@@ -139,7 +140,7 @@ class _Zstd:
 
 
 class _Tolerant:
-    """Ends where the content cannot be read further, and counts why."""
+    """Ends where the content can no longer be read, and counts the reason."""
 
     def __init__(self, inner: Readable, damaged: Counter[str]) -> None:
         self._inner = inner
@@ -147,7 +148,7 @@ class _Tolerant:
         self._over = False
 
     def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end, or where it breaks off."""
+        """Return up to ``size`` bytes; none at the end, or where the file is truncated."""
         if self._over:
             return b""
         try:

@@ -1,6 +1,6 @@
-"""One line of an audit log as a typed entry. Never raises on what a line holds.
+"""Decodes one line of an audit log to a typed entry. No content of a line raises.
 
-Only the fields that are used are decoded; the rest is skipped by the decoder.
+Only the fields that are used are decoded; the decoder skips the rest.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ class GrantingPolicy(msgspec.Struct, gc=False):
 
 
 class PolicyResults(msgspec.Struct, gc=False):
-    """What the access rules said."""
+    """The result of the server's access rules."""
 
     allowed: bool = False
     granting_policies: list[GrantingPolicy] | None = None
 
 
 class Auth(msgspec.Struct, gc=False):
-    """The token of a request, or the one that a login answered."""
+    """The token of a request, or the token that a login returned."""
 
     accessor: str = ""
     display_name: str = ""
@@ -41,7 +41,7 @@ class Auth(msgspec.Struct, gc=False):
 
 
 class Namespace(msgspec.Struct, gc=False):
-    """Where a request went."""
+    """The namespace of a request."""
 
     id: str = ""
     path: str = ""
@@ -52,14 +52,14 @@ class Headers(
     gc=False,
     rename={"claimed": "application-source", "run": "x-skyflowctl-run"},
 ):
-    """The audited headers that are used here; the server writes the names in lower case."""
+    """The audited headers that are used here; the server logs their names in lower case."""
 
     claimed: list[str] | None = None
     run: list[str] | None = None
 
 
 class RequestData(msgspec.Struct, gc=False):
-    """The fields of a request that are used here, of whatever type the caller sent."""
+    """The fields of a request that are used here; callers may send any type."""
 
     ctx: Any = None
     token: Any = None
@@ -73,7 +73,7 @@ class RequestData(msgspec.Struct, gc=False):
 
 
 class LoggedRequest(msgspec.Struct, gc=False):
-    """What was asked for."""
+    """The request of an entry."""
 
     id: str = ""
     operation: str = ""
@@ -98,7 +98,7 @@ class ResponseData(msgspec.Struct, gc=False):
 
 
 class LoggedWrap(msgspec.Struct, gc=False):
-    """A wrapping token that was handed out."""
+    """A wrapping token that the server issued."""
 
     ttl: int = 0
     token: str = ""
@@ -106,7 +106,7 @@ class LoggedWrap(msgspec.Struct, gc=False):
 
 
 class Response(msgspec.Struct, gc=False):
-    """What was answered."""
+    """The response of an entry."""
 
     auth: Auth | None = None
     data: ResponseData | None = None
@@ -116,7 +116,8 @@ class Response(msgspec.Struct, gc=False):
 class Entry(msgspec.Struct, gc=False, rename={"details": "~details"}):
     """One line: a request, or a request and its response.
 
-    ``details``: all fields of request and answer, where they are wanted; no server writes it.
+    ``details`` holds all fields of the request and answer where they are needed; it is our
+    own field, not one of the log.
     """
 
     type: str
@@ -132,7 +133,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 def decode_line(line: bytes) -> Entry | str:
-    """Return the entry of a line, or the reason why there is none."""
+    """Return the entry of a line, or the reason why it has none."""
     try:
         return _decode(line)
     except msgspec.ValidationError:
@@ -146,7 +147,7 @@ def decode_line(line: bytes) -> Entry | str:
 
 
 def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
-    """Return the entries of lines; None: one of them is none. Faster than one by one."""
+    """Return the entries of lines; None if one line is no entry. Faster than one by one."""
     try:
         return list(map(_decode, lines))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -154,7 +155,7 @@ def decode_all(lines: Sequence[bytes]) -> list[Entry] | None:
 
 
 def _reason(line: bytes) -> str:
-    """Say what is wrong with a line that is JSON (up to where it was read)."""
+    """Return what is wrong with a line that is JSON (up to where it was read)."""
     try:
         whole = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""What stands around an entry: taken off line by line, and named.
+"""Removes what surrounds an entry, line by line, and counts it by name.
 
-An audit device may write a constant text before each entry; container runtimes and syslog
-put each line into an envelope of their own, and cut long ones into parts.
+An audit device may write a constant prefix before each entry. Container runtimes and syslog
+wrap each line in their own envelope, and split long lines into parts.
 """
 
 import re
@@ -20,7 +20,7 @@ _BETWEEN_BYTES = len(_BETWEEN) - 1
 _BRACE, _CLOSING = ord("{"), ord("}")
 _BOM = b"\xef\xbb\xbf"
 _DOCKER_START = b'{"log":'
-# Docker cuts a longer line into parts of this size; some drivers take the line's end off.
+# Docker splits longer lines into parts of this size; some drivers drop the line's end.
 _DOCKER_PART_BYTES = 16 << 10
 _PREFIX_MAX = 256
 _NAMES_MAX = 8
@@ -31,13 +31,13 @@ OTHER_PREFIXES = "other prefixes"
 SERVER_LOG = "the server's own log"
 
 _CRI = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP])(?: |$)")
-# A line of a file (RFC 3164, or with a time of RFC 3339), or as it is sent (RFC 5424).
+# A line of a file (RFC 3164, or with an RFC 3339 time), or as sent (RFC 5424).
 _SYSLOG = re.compile(
     rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S{8,24}) "
     rb"\S{1,255} [^\s:]{1,64}: ?"
     rb"|<\d{1,3}>1 (?:\S{1,255} ){5}(?:-|\[[^\]]{0,4096}\]) (?:\xef\xbb\xbf)?"
 )
-# Nothing that a piece of a torn entry would have.
+# Must not match a part of a split entry.
 _PREFIX = re.compile(rb'[^"{}\\\x00-\x1f]{1,256}')
 
 
@@ -52,7 +52,7 @@ _docker = msgspec.json.Decoder(_Docker).decode
 
 
 def bare_lines(block: bytes) -> int:
-    """Return how many lines a block has that holds entries alone; -1: it may hold others."""
+    """Return the number of lines in a block of entries only; -1 if it may contain others."""
     if b"\0" in block or not block.startswith(START):
         return -1
     find, count, last = block.find, 0, len(block) - 1
@@ -66,12 +66,12 @@ def bare_lines(block: bytes) -> int:
 
 
 class Opener:
-    """Takes the blocks of one file, and gives them with entries alone in them.
+    """Reduces the blocks of one file to their entries.
 
     Args:
-        damaged: counts what could not be read, by reason.
-        unread: gets the time that it is of.
-        unwrapped: counts the lines that were taken out of something, by its name.
+        damaged: counts the lines that could not be read, by reason.
+        unread: gets the times of these lines.
+        unwrapped: counts the lines that were in an envelope, by its name.
     """
 
     def __init__(self, damaged: Counter[str], unread: Unread, unwrapped: Counter[str]) -> None:
@@ -83,7 +83,7 @@ class Opener:
         self.head = b""
         self.first = ""
         self.proved = False
-        """An entry was met."""
+        """Whether an entry was found."""
 
     @property
     def last(self) -> str:
@@ -91,7 +91,7 @@ class Opener:
         return self._dating.last
 
     def open(self, block: bytes) -> bytes:
-        """Return the entries of a block, one a line; what is none is counted."""
+        """Return the entries of a block, one per line; other lines are counted."""
         lines = bare_lines(block)
         if lines >= 0:
             self.take(block, lines)
@@ -103,14 +103,14 @@ class Opener:
         return opened
 
     def take(self, block: bytes, lines: int) -> None:
-        """Take in a block that holds entries alone."""
+        """Record a block that contains entries only."""
         self.head = self.head or block[:_HEAD_BYTES]
         self.lines += lines
         self._dating.readable(block)
         self._look_into(block)
 
     def close(self) -> None:
-        """Take in that the file ends here."""
+        """Record the end of the file."""
         for text in self._parts.values():
             if text:
                 self._note(NOT_JSON, bytes(text))
@@ -118,7 +118,7 @@ class Opener:
         self._dating.end()
 
     def _look_into(self, block: bytes) -> None:
-        """Take in whether a block of entries has one that is, and the first time."""
+        """Record whether a block has a real entry, and the first time in it."""
         if not self.proved:
             self.proved = any(isinstance(decode_line(line), Entry) for line in block.split(b"\n"))
         if not self.first:
@@ -138,7 +138,7 @@ class Opener:
         return found
 
     def _entry(self, line: bytes) -> bytes | None:
-        """Return the entry that a line holds; None: none, or only a part of one."""
+        """Return the entry in a line; None if there is none, or only a part of one."""
         if line.startswith(_BOM):
             self._unwrapped[BYTE_ORDER_MARK] += 1
             line = line[len(_BOM) :]
@@ -167,7 +167,7 @@ class Opener:
         return self._of_part(DOCKER, stream, text, whole=whole)
 
     def _of_part(self, name: str, stream: bytes, text: bytes, *, whole: bool) -> bytes | None:
-        """Take a part of a line; return the entry when it is complete."""
+        """Add a part of a line; return the entry once it is complete."""
         self._unwrapped[name] += 1
         held = self._parts.setdefault(stream, bytearray())
         held += text
@@ -180,13 +180,13 @@ class Opener:
             return None
         line = line.strip()
         if SERVER_LINE.match(line):
-            # The runtime mixes what the server says with what its audit device writes.
+            # The runtime mixes the server's own log with the audit device's output.
             self._unwrapped[SERVER_LOG] += 1
             return None
         return self._bare(line, line) if line else None
 
     def _bare(self, line: bytes, whole: bytes) -> bytes | None:
-        """Return a line without NULs and without a text before the entry."""
+        """Return a line without NULs and without a prefix."""
         if b"\0" in line:
             self._note(NUL_BYTES, whole)
             line = line.replace(b"\0", b"").strip()
@@ -202,19 +202,19 @@ class Opener:
         return None
 
     def _name(self, name: str) -> None:
-        """Count a line by what stood before it; of many different texts only some apart."""
+        """Count a line by its prefix; with too many different prefixes, the rest count as one."""
         if name not in self._unwrapped and len(self._unwrapped) >= _NAMES_MAX:
             name = OTHER_PREFIXES
         self._unwrapped[name] += 1
 
     def _note(self, reason: str, line: bytes) -> None:
-        """Count a line that cannot be read; its time is its own, or between its neighbours'."""
+        """Count a line that cannot be read, with its own time or the times around it."""
         self._damaged[reason] += 1
         self._dating.unreadable(line)
 
 
 def _prefix_name(text: bytes) -> str:
-    """Return what a text before an entry is; empty: nothing that is known."""
+    """Return the name of a prefix's format; empty if it is not known."""
     if _SYSLOG.fullmatch(text):
         return SYSLOG
     if len(text) <= _PREFIX_MAX and _PREFIX.fullmatch(text):

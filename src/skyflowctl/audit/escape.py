@@ -1,17 +1,17 @@
-"""Untrusted text made safe for a cell of CSV, which people open in a spreadsheet."""
+"""Escapes untrusted text for a cell of CSV, which people open in a spreadsheet."""
 
 import csv
 import io
 import unicodedata
 from collections.abc import Iterable
 
-# What a spreadsheet reads as the start of a formula, in their wide forms too.
+# Characters that start a formula in a spreadsheet, and their full-width forms.
 _FORMULA = frozenset("=+-@|%\uff1d\uff0b\uff0d\uff20")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    """Return the text with every control, format and separator character written out."""
+    """Return the text with every control, format and separator character escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_shown(each) for each in text)
@@ -25,10 +25,10 @@ def _shown(character: str) -> str:
 
 
 def csv_cell(value: object) -> str:
-    """Return a value as a cell that no spreadsheet takes for a formula.
+    """Return a value as a cell that no spreadsheet reads as a formula.
 
-    A text that begins as one gets an apostrophe in front, which spreadsheets do not show.
-    Texts of a list are set apart by a blank.
+    A text that begins like a formula gets an apostrophe in front, which spreadsheets hide.
+    The items of a list are separated by a space.
     """
     if value is None:
         return ""
@@ -41,7 +41,7 @@ def csv_cell(value: object) -> str:
 
 
 def csv_line(values: Iterable[object]) -> str:
-    """Return one line of CSV (RFC 4180), with its end."""
+    """Return one line of CSV (RFC 4180), with its line end."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow([csv_cell(each) for each in values])
     return line.getvalue()

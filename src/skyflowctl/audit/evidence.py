@@ -1,7 +1,7 @@
-"""``--evidence DIR``: what was asked and found, with digests, for whoever checks it later.
+"""Writes ``--evidence DIR``: the query and its results, with digests, for a later check.
 
-The same logs and the same question give the same bytes: nothing of the time, the run or
-the machine is in it, but for the names of the files as they were given.
+The same logs and the same query give the same bytes. The folder contains neither the time,
+the run nor the machine, except for the file names as given.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ class Table:
     """Results as a table.
 
     Args:
-        name: of its file, without ``.csv``.
-        columns: their names.
-        rows: texts, numbers, truth values, None and lists of texts; escaped when they are written.
+        name: the name of its file, without ``.csv``.
+        columns: the names of the columns.
+        rows: texts, numbers, booleans, None and lists of texts; escaped when written.
     """
 
     name: str
@@ -48,18 +48,18 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What goes into the folder.
+    """The content of the folder.
 
     Args:
         command: such as ``audit who``.
-        query: every argument that the result depends on, by name, ready for JSON; times
-            absolute, file patterns as they were given. No secret.
+        query: every argument that the result depends on, by name, ready for JSON; times are
+            absolute, file patterns as given. Contains no secret.
         inputs: the files that were read.
-        counts: what was read of them.
-        first: time of the first result; None: there is none.
-        last: time of the last one.
-        results: ready for JSON; None: they were written as rows.
-        tables: the same as tables.
+        counts: what was read from them.
+        first: the time of the first result; None without results.
+        last: the time of the last result.
+        results: ready for JSON; None if they were written as rows.
+        tables: the same results as tables.
     """
 
     command: str
@@ -73,28 +73,28 @@ class Evidence:
 
 
 def write_evidence(folder: Path, evidence: Evidence) -> tuple[str, ...]:
-    """Write the folder as a whole, or not at all; returns the names of its files.
+    """Write the folder completely, or not at all; return the names of its files.
 
-    It becomes readable by its owner alone. An earlier evidence at its place is replaced.
+    Only its owner can read it. An earlier evidence folder at the same path is replaced.
 
     Raises:
-        RefusedError: there is something else at its place.
-        UsageError: it cannot be written there.
+        RefusedError: the path holds something else.
+        UsageError: the folder cannot be written there.
     """
     with Writing(folder) as writing:
         return writing.finish(evidence)
 
 
 class Writing:
-    """An evidence in the making, for results of any number. A context manager: without
-    ``finish`` nothing is left of it.
+    """Writes evidence for any number of results. A context manager: without ``finish`` it leaves
+    nothing behind.
 
     Args:
-        folder: where it goes.
+        folder: the path of the folder.
 
     Raises:
-        RefusedError: there is something else at its place.
-        UsageError: it cannot be written there; so does every method.
+        RefusedError: the path holds something else.
+        UsageError: the folder cannot be written there; every method may raise it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -116,8 +116,8 @@ class Writing:
         shutil.rmtree(self._made, ignore_errors=True)
 
     def rows(self, name: str, columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
-        """Return what takes one row after another, ready for JSON; ``NAME.ndjson`` gets
-        them whole, ``NAME.csv`` these columns."""
+        """Return a function that writes one row, ready for JSON: all of it to ``NAME.ndjson``,
+        and these columns to ``NAME.csv``."""
         with self._telling():
             lines, cells = self._file(f"{name}.ndjson"), self._file(f"{name}.csv")
             cells.write(csv_line(columns))
@@ -130,7 +130,7 @@ class Writing:
         return add
 
     def finish(self, evidence: Evidence) -> tuple[str, ...]:
-        """Write the rest, and put the folder in its place; returns its files' names."""
+        """Write the rest, and move the folder to its path; return the names of its files."""
         with self._telling():
             self._whole(SUMMARY, _json_texts(_summary(evidence)))
             if evidence.results is not None:
@@ -167,7 +167,7 @@ class Writing:
 
 
 class _File:
-    """A file whose digest is taken while it is written."""
+    """A file that is hashed while it is written."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -181,18 +181,18 @@ class _File:
         self._file.write(data)
 
     def close(self) -> str:
-        """Close it; returns the digest."""
+        """Close the file and return its digest."""
         self._file.close()
         return self._digest.hexdigest()
 
 
 def check_folder(folder: Path) -> None:
-    """Accept a folder that is not there, is empty, or holds an earlier evidence alone.
+    """Accept a folder that does not exist, is empty, or holds only earlier evidence.
 
-    Call it before the logs are read: that may take long.
+    Call this before the logs are read, because reading may take long.
 
     Raises:
-        RefusedError: it holds something else, or is a file.
+        RefusedError: the folder holds something else, or is a file.
     """
     if not os.path.lexists(folder):
         return
@@ -208,7 +208,8 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_ours(folder: Path, names: set[str]) -> bool:
-    """Tell an earlier evidence: our mark, and no file that its sums do not name."""
+    """Return whether a folder is earlier evidence: it has our mark, and its checksums name every
+    file in it."""
     try:
         with (folder / SUMMARY).open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -233,7 +234,7 @@ def _summary(evidence: Evidence) -> dict[str, Any]:
 
 
 def csv_texts(table: Table) -> Iterable[str]:
-    """Yield a table's lines of CSV, the columns' names first."""
+    """Yield a table's lines of CSV, the column names first."""
     yield csv_line(table.columns)
     for row in table.rows:
         yield csv_line(row)
@@ -246,7 +247,7 @@ def _json_texts(value: Any) -> Iterator[str]:
 
 
 def _put(made: Path, target: Path) -> None:
-    """Put the new folder in its place; an earlier one is away only for that moment."""
+    """Move the new folder to its path; an earlier one is missing only for that moment."""
     if not target.exists():
         made.rename(target)
         return

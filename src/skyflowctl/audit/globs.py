@@ -1,6 +1,6 @@
-"""Globs in which only ``*`` (any text) and ``?`` (one character) have a meaning.
+"""Globs with two wildcards: ``*`` (any text) and ``?`` (one character).
 
-Callers write the texts, so a match never backtracks; see ``wildcards``.
+Callers control the texts, so a match never backtracks; see ``wildcards``.
 """
 
 import re
@@ -10,24 +10,24 @@ from skyflowctl.errors import UsageError
 from skyflowctl.wildcards import with_gaps
 
 GLOB_MAX = 1024
-"""Characters of a glob. A ctx has at most 512, a mount's path with its namespace fewer."""
+"""The most characters of a glob. A ctx has at most 512, a mount path with namespace fewer."""
 
 _MARKS = re.compile(r"[*?]")
 _STARS = re.compile(r"\*+")
 
 
 def is_glob(text: str) -> bool:
-    """Return whether a text can stand for others."""
+    """Return whether a text contains a wildcard."""
     return _MARKS.search(text) is not None
 
 
 def literals(glob: str) -> tuple[str, ...]:
-    """Return the parts that every text which fits must hold."""
+    """Return the parts that every matching text must contain."""
     return tuple(_MARKS.split(glob))
 
 
 def any_glob(globs: Iterable[str]) -> Callable[[str], bool]:
-    """Return the test that a text passes which fits one of these globs, whole.
+    """Return a test for whether a whole text matches one of these globs.
 
     Raises:
         UsageError: a glob has more than ``GLOB_MAX`` characters.

@@ -1,7 +1,7 @@
-"""Requests and responses joined by id: each request once, whoever logged it how often.
+"""Joins requests and responses by id: one row per request, however many devices logged it.
 
-A response repeats its request, so a row is made from the response; the request gives the
-time, and stands alone when no response follows.
+A response repeats its request, so a row is built from the response. The request supplies the
+time; without a response, the row is built from the request alone.
 """
 
 from collections import Counter, OrderedDict
@@ -29,14 +29,14 @@ from skyflowctl.audit.seen import Logged, Parked, Seen
 from skyflowctl.audit.times import utc_text
 
 PENDING_MAX = 20_000
-"""Requests that wait for a response. A server answers within its 90 s and far fewer are in
-flight; the oldest is given up first (outcome unknown)."""
+"""The most requests that wait for a response. A server answers within 90 s, and far fewer are in
+flight. Beyond that the oldest is given up (outcome unknown)."""
 PENDING_BYTES = 32 << 20
-"""And at most so many bytes of their lines."""
+"""The most bytes of the lines of these requests."""
 ALIASES_MAX = 50_000
-"""ctx hashes whose twin on another device is known."""
+"""The most ctx hashes that are mapped to the hash of another device."""
 RECENT_MAX = 5_000
-"""Rows whose ctx is kept until the other device's copy comes."""
+"""The most rows whose ctx is kept until the copy of the other device arrives."""
 
 
 CONFLICTING_ID = "conflicting-id"
@@ -46,27 +46,27 @@ UNWRAPS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/re
 
 
 class JoinedRow(NamedTuple):
-    """One joined request, as the fast path has it: a plain tuple by position.
+    """One joined request on the fast path: a plain tuple.
 
     Args:
-        time: ``2026-11-22T18:44:11.505141946``: UTC, no zone, sorts as text; ``[:13]`` is
-            the hour, ``[:10]`` the day.
-        mount: without a trailing slash.
-        role: of the engine; of a change the path behind the mount.
+        time: such as ``2026-11-22T18:44:11.505141946``: UTC, without zone, sorts as text;
+            ``[:13]`` is the hour, ``[:10]`` the day.
+        mount: the mount's path, without a trailing slash.
+        role: the engine's role; for a change, the path below the mount.
         app: the login's own name.
-        auth: how it logged in; empty: not known.
-        ctx: as the log has it.
-        ctx_hashed: it is a hash, or holds one.
-        outcome: how it ended.
+        auth: how it logged in; empty if not known.
+        ctx: as logged.
+        ctx_hashed: whether ``ctx`` is or contains a hash.
+        outcome: how the request ended.
         claimed_app: the header Application-Source.
-        run_id: of skyflowctl.
-        key_id: that minted; of a change the live one afterwards.
-        request_id: the server's.
-        node: the stream's.
-        change: None for a token request.
-        entry: the entry itself, for the fields that few ask for.
-        approved_by: of a request that was parked: who let it pass.
-        fields: of a change: what it changed.
+        run_id: the run id of skyflowctl.
+        key_id: the key that minted; for a change, the live key afterwards.
+        request_id: the server's request id.
+        node: the node of the stream.
+        change: the kind of change; None for a token request.
+        entry: the entry itself, for fields that are rarely needed.
+        approved_by: who approved a parked request.
+        fields: the fields that a change changed.
     """
 
     time: str
@@ -94,14 +94,14 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Who gets what a joiner finds.
+    """The callbacks of a joiner.
 
     Args:
-        row: gets each request once, when its response is there or given up.
-        copy: gets what another device wrote about a request that was handed out.
+        row: gets each request once, when its response arrives or is given up.
+        copy: gets what another device logged about a request that ``row`` already got.
         unwrap: gets the responses that opened a wrapped answer.
-        again: gets the id of a request that is executed after it was answered: the answer
-            was a control group's, even if wrapping had been asked for.
+        again: gets the id of a request that is executed after it was answered. A control group
+            sent that answer, even if the caller had asked for wrapping.
     """
 
     row: Callable[[JoinedRow], object]
@@ -111,14 +111,14 @@ class Handlers:
 
 
 class Joiner:
-    """Takes entries in the order of time; hands out rows.
+    """Takes entries in chronological order and passes rows to its handlers.
 
     Args:
-        recogniser: which mounts are ours.
-        logins: learns who the tokens belong to.
-        handlers: get what is found.
-        every_change: also hand out changes of roles and of the server's own settings, and
-            what root tokens do.
+        recogniser: recognises our mounts.
+        logins: records which app a token belongs to.
+        handlers: the callbacks.
+        every_change: also report changes of roles and of the server's own settings, and all
+            requests of root tokens.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Joiner:
         self._recognise = recogniser.target
         self._handlers = handlers
         self._states = KnownFields() if every_change else None
-        # Ordered: the oldest of a plain dict is found only past all that were removed before.
+        # An OrderedDict: finding the oldest key of a plain dict skips all keys removed before.
         self._pending: OrderedDict[int, Logged] = OrderedDict()
         self._pending_bytes = 0
         self._seen = Seen()
@@ -144,7 +144,7 @@ class Joiner:
         self._recent: OrderedDict[int, str] = OrderedDict()
 
     def feed(self, entry: Entry, node: str, size: int, stream: int = 0) -> None:
-        """Take in one entry whose line has ``size`` bytes, of the stream of this number."""
+        """Add one entry whose line has ``size`` bytes, from the stream with this number."""
         request = entry.request
         target = self._recognise(request)
         change = None
@@ -161,7 +161,7 @@ class Joiner:
                 return
             target, change = found
         key = hash((request.id, request.path))
-        device = hash(request.client_token) + stream  # each device hashes it in its own way
+        device = hash(request.client_token) + stream  # each device has its own hash
         if entry.type == "response":
             self._answered(Logged(entry, node, stream, device, target, change, size), key)
         elif entry.type == "request":
@@ -172,7 +172,7 @@ class Joiner:
     def _change(
         self, entry: Entry, target: AuditTarget | None, stream: int
     ) -> tuple[AuditTarget, ChangeKind] | None:
-        """Return what an entry changes, and on what; None: nothing that is asked for."""
+        """Return what an entry changes, and its target; None if that was not requested."""
         request, states, kind = entry.request, self._states, None
         if target is not None and target.kind != ROLE:
             kind = change_kind(target, request.operation, request.data)
@@ -199,12 +199,12 @@ class Joiner:
         return bool(self._parked)
 
     def finish(self) -> None:
-        """Hand out what still waits: the log ends here."""
+        """Report the requests that still wait for a response, at the end of the log."""
         for key in list(self._pending):
             self._give_up(key)
 
     def _elsewhere(self, entry: Entry) -> None:
-        """Take in a response of a mount that is not the engine's."""
+        """Process a response of a mount that is not the engine's."""
         if entry.response is not None and entry.response.auth is not None:
             self._logins.learn(entry)
         elif entry.request.path == AUTHORIZE:
@@ -260,7 +260,7 @@ class Joiner:
         if first != key and row is not None:
             row = row._replace(approved_by=self._parked.approvers(first))
             self._handlers.again(row.request_id)
-        # Both devices log a request before it is served, so a first copy was seen by now.
+        # Both devices log a request before the server executes it, so the first copy was seen.
         if self.duplicates and row is not None:
             row = self._in_one_form(row, key)
         self._hand_out(row)
@@ -274,13 +274,13 @@ class Joiner:
             self.duplicates += 1
 
     def _park(self, logged: Logged, key: int) -> None:
-        """Remember how this device names a request that may be parked to its approvers."""
+        """Remember the accessor by which approvers name a request that may be parked."""
         response = logged.entry.response
         if response is not None and response.wrap_info is not None:
             self._parked.add(key, response.wrap_info.accessor)
 
     def _take(self, key: int) -> Logged | None:
-        """Return the request that waits for this response."""
+        """Remove and return the request that waits for this response."""
         asked = self._pending.pop(key, None)
         if asked is None:
             self.unpaired += 1
@@ -289,7 +289,7 @@ class Joiner:
         return asked
 
     def _give_up(self, key: int) -> None:
-        """Hand out a request that got no response."""
+        """Report a request that got no response."""
         asked = self._pending.pop(key)
         self._pending_bytes -= asked.size
         self._seen.add(key, _fingerprint(asked.entry))
@@ -307,7 +307,7 @@ class Joiner:
         self._handlers.row(row)
 
     def _in_one_form(self, row: JoinedRow, key: int) -> JoinedRow:
-        """Write a hashed ctx as it was first written, so that one ctx counts as one."""
+        """Replace a hashed ctx by its first known hash, so that equal ctx values count as one."""
         if not row.ctx_hashed:
             return row
         ctx = self._aliases.get(row.ctx, row.ctx)
@@ -317,7 +317,7 @@ class Joiner:
         return row._replace(ctx=ctx)
 
     def _copy(self, logged: Logged, key: int) -> None:
-        """Note how another device hashed what was handed out already."""
+        """Record how another device hashed a request that was already reported."""
         self.duplicates += 1
         self._park(logged, key)
         row = self._row(logged, logged.entry.time, RequestOutcome.UNKNOWN)
@@ -331,7 +331,7 @@ class Joiner:
         self._handlers.copy(row)
 
     def _row(self, logged: Logged, time: str, outcome: RequestOutcome) -> JoinedRow | None:
-        """Make the row; None when there is no time to put it at."""
+        """Build the row; None if the entry has no valid time."""
         entry, node, _, _, target, change, _ = logged
         when = utc_text(time) or utc_text(entry.time)
         if when is None:
@@ -365,7 +365,7 @@ _NOBODY = Auth()
 
 
 def _is_device_test(entry: Entry) -> bool:
-    """Return whether a server only tries out a new device: nobody asked for that."""
+    """Return whether an entry is the server's own test of a new device, not a request."""
     return entry.request.path == "sys/audit/test" and not (entry.auth or _NOBODY).display_name
 
 
@@ -375,6 +375,6 @@ def is_root(auth: Auth | None) -> bool:
 
 
 def _fingerprint(entry: Entry) -> int:
-    """Return what two devices must agree on: nothing in it is ever hashed by a device."""
+    """Return the fields that are equal on all devices, because no device hashes them."""
     auth = entry.auth or _NOBODY
     return hash((auth.display_name, auth.entity_id, entry.request.operation))

@@ -1,7 +1,7 @@
-"""Bytes into complete lines, in bounded memory, whatever the file holds.
+"""Splits bytes into complete lines, in bounded memory for any file.
 
-A log is read in blocks that end at a line's end, so that a search can run over a whole
-block at once before anything is split.
+A log is read in blocks that end with a line, so that a search can cover a whole block before
+it is split.
 """
 
 import os
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 BLOCK_BYTES = 64 << 10
-"""One read: small enough to stay in the processor's cache (1 MiB took twice as long)."""
+"""The bytes of one read: small enough for the processor's cache (1 MiB took twice as long)."""
 MAX_LINE_BYTES = 16 << 20
-"""A longer line is damaged. The server takes bodies of 32 MiB but logs hashes of them;
-a real entry has about 1.5 KB."""
+"""A longer line is damaged. The server accepts bodies of 32 MiB but logs their hashes; a real
+entry has about 1.5 KB."""
 POLL_SECONDS = 0.25
-"""How often a followed file is asked for more."""
+"""The interval between reads of a followed file."""
 
 TOO_LONG = "line-too-long"
 
 
 class Readable(Protocol):
-    """What a block reader needs of a file."""
+    """The method that a block reader needs of a file."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes; none at the end."""
@@ -34,7 +34,7 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
 
     Args:
         file: read to its end.
-        damaged: counts the lines that were too long and left out.
+        damaged: counts the lines that were skipped because they were too long.
     """
     tail: list[bytes] = []
     held = 0
@@ -61,7 +61,7 @@ def blocks(file: Readable, damaged: Counter[str]) -> Iterator[bytes]:
 
 
 def lines_with(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
-    """Return the lines that hold one of these texts, in their order."""
+    """Return the lines that contain one of these texts, in order."""
     spans: dict[int, int] = {}
     for needle in needles:
         at = block.find(needle)
@@ -77,11 +77,11 @@ class Followed:
     """A log that is still being written: ``tail -F``.
 
     Args:
-        path: the file; it may vanish and come back (rotation by rename), or be cut to
-            nothing (copytruncate).
-        wait: sleeps for so many seconds; False ends the following.
-        from_start: also yield what is there already.
-        newest: and of that only what begins in the last so many bytes; None: all of it.
+        path: the file; it may be renamed and recreated (rotation), or truncated
+            (copytruncate).
+        wait: sleeps for so many seconds; if it returns False, following ends.
+        from_start: also yield the existing lines.
+        newest: of those, yield only the lines that begin in the last so many bytes; None: all.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Followed:
             self._file.seek(0, os.SEEK_END)
 
     def _skip_old(self) -> None:
-        """Go to where the newest lines begin; the one that is cut there is left out."""
+        """Seek to the newest lines; a line that is cut there is skipped."""
         if self._file is None or self._newest is None or not self._from_start:
             return
         start = self._file.seek(0, os.SEEK_END) - self._newest
@@ -173,7 +173,7 @@ class Followed:
             self._half, self._held, self._skipping = [], 0, True
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what stands behind the last newline: nobody writes on."""
+        """Yield the text after the last newline, once the file no longer grows."""
         line, skipping = b"".join(self._half), self._skipping
         self._half, self._held, self._skipping = [], 0, False
         if line and not skipping:
@@ -187,5 +187,5 @@ def follow_lines(
     from_start: bool = False,
     newest: int | None = None,
 ) -> Followed:
-    """Return the lines of a log as they are completed; see ``Followed``."""
+    """Yield the lines of a log as they are completed; see ``Followed``."""
     return Followed(path, wait, from_start=from_start, newest=newest)

@@ -1,7 +1,7 @@
-"""Who a token belongs to: logins joined to what was done with their tokens.
+"""Joins logins to the requests of their tokens, to find the app that a token belongs to.
 
-A login's response names the token's accessor, hashed as this device hashes it, so both
-devices' logins are kept. A batch token has no accessor: its entity stands for it.
+A login's response names the token's accessor, with the hash of this device, so the logins of
+both devices are kept. A batch token has no accessor and is identified by its entity.
 """
 
 from collections import OrderedDict
@@ -9,8 +9,8 @@ from collections import OrderedDict
 from skyflowctl.audit.entries import Auth, Entry, LoggedRequest
 
 LOGINS_MAX = 50_000
-"""Logins that are remembered: about 15 MB. The oldest is forgotten first; the entry's own
-metadata then names the app."""
+"""The most logins that are remembered: about 15 MB. Beyond that the oldest is dropped, and the
+entry's own metadata names the app."""
 
 _TOKEN = "token"  # noqa: S105 - a method's name
 _CREATE = "auth/token/create"
@@ -20,14 +20,14 @@ AppIdentity = tuple[str, str]
 
 
 class Logins:
-    """What the log said about logins so far."""
+    """The logins in the log so far."""
 
     def __init__(self) -> None:
         self._by_accessor: OrderedDict[str, str] = OrderedDict()
         self._by_entity: OrderedDict[str, str] = OrderedDict()
 
     def learn(self, entry: Entry) -> None:
-        """Take in a response; it counts only if it handed out a token."""
+        """Add a response; it counts only if it issued a token."""
         response, request = entry.response, entry.request
         if response is None or response.auth is None or entry.error:
             return
@@ -37,12 +37,12 @@ class Logins:
         auth = response.auth
         if auth.accessor:
             _remember(self._by_accessor, auth.accessor, method)
-        # A child token carries its parent's entity, which says nothing about the parent.
+        # A child token has its parent's entity, which does not identify the parent's login.
         if auth.entity_id and method != _TOKEN:
             _remember(self._by_entity, auth.entity_id, method)
 
     def identity(self, auth: Auth) -> AppIdentity:
-        """Return the app and the method of a token, as a request's entry shows it."""
+        """Return the app and the auth method of the token in a request's entry."""
         method = self._by_accessor.get(auth.accessor, "") if auth.accessor else ""
         if not method:
             method = _guess(auth) or self._by_entity.get(auth.entity_id, "")
@@ -57,21 +57,21 @@ def _remember(known: OrderedDict[str, str], key: str, method: str) -> None:
 
 
 def _method(request: LoggedRequest) -> str:
-    """Return how a response's token came about; empty for a renewal or a look-up."""
+    """Return the auth method that issued a response's token; empty for a renewal or look-up."""
     path = request.path
     if not path.startswith("auth/"):
         return ""
     if request.mount_type == _TOKEN or path.startswith("auth/token/"):
         return _TOKEN if path.startswith(_CREATE) else ""
-    # Older servers do not name the type; the mount's path is the best there is.
+    # Older servers do not log the type; the mount's path is the best substitute.
     return request.mount_type or path.split("/")[1]
 
 
 def _app(auth: Auth, method: str) -> str:
     """Return the login's own name.
 
-    Whoever creates a token chooses its metadata: a child token that says
-    ``role_name=orders`` is not the app orders. Only a login's metadata is the server's.
+    The creator of a token chooses its metadata: a child token with ``role_name=orders`` is
+    not the app orders. Only the metadata of a login is set by the server.
     """
     metadata = auth.metadata
     if metadata and method != _TOKEN:
@@ -82,9 +82,9 @@ def _app(auth: Auth, method: str) -> str:
 
 
 def _guess(auth: Auth) -> str:
-    """Return the method as the token itself tells it, its login being outside the log."""
+    """Derive the auth method from the token itself, because its login is not in the log."""
     display = auth.display_name
-    # What auth/token/create makes is called token or token-<name>, whoever asks.
+    # Tokens of auth/token/create are named token or token-<name>, whatever created them.
     if display in ("root", _TOKEN) or display.startswith("token-"):
         return _TOKEN
     metadata = auth.metadata

@@ -1,7 +1,7 @@
-"""What an audit log says, as frozen values. Everything in them may have been written by a caller.
+"""The content of an audit log, as frozen values. Callers control all texts in them.
 
-Times are aware UTC datetimes. Texts are as the server wrote them: whoever shows them
-escapes them for the place where they are shown.
+Times are aware UTC datetimes. Texts are as the server logged them: code that shows them must
+escape them for its output.
 """
 
 from dataclasses import dataclass
@@ -14,31 +14,31 @@ class RequestOutcome(StrEnum):
 
     GRANTED = "granted"
     DENIED = "denied"
-    """The server's access rules said no."""
+    """The server's access rules denied it."""
     REFUSED = "refused"
-    """The engine or Skyflow said no: a broken ctx rule, an unknown role, a dead key."""
+    """The engine or Skyflow refused it: a violated ctx rule, an unknown role, an invalid key."""
     FAILED = "failed"
-    """Nobody said no, and there is no token: unreachable, timed out."""
+    """No token and no refusal: unreachable, timed out."""
     UNKNOWN = "unknown"
     """The log holds no response."""
     CONFLICT = "conflict"
-    """Only of a change: what it was to change is no longer, or not, as the caller assumed."""
+    """Only for a change: the state differs from what the caller expected."""
     PENDING = "pending"
-    """A control group parked it until somebody else approves. Each execution after that is
-    a request of its own, under the same id."""
+    """A control group parked it until another person approves. Each execution after that is a
+    separate request with the same id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked, as the server knows it.
+    """The caller of a request, as the server identifies it.
 
     Args:
         app: the login's own name: the AppRole's role, the user, else the display name.
-        auth: how it logged in (``approle``, ``userpass``, ``token`` …); empty: not known.
-        display_name: as the entry has it.
-        entity_id: empty for none.
-        accessor: of the token, hashed as in the log; empty for none (a batch token).
-        policies: of the token.
+        auth: how it logged in (``approle``, ``userpass``, ``token`` …); empty if not known.
+        display_name: as logged.
+        entity_id: empty if it has none.
+        accessor: the token's accessor, hashed as in the log; empty for a batch token.
+        policies: the token's policies.
     """
 
     app: str
@@ -54,31 +54,31 @@ class TokenRequest:
     """One request for a Skyflow token: a row of ``audit who``.
 
     Args:
-        time: of the request.
-        caller: who asked.
+        time: the time of the request.
+        caller: the login that asked.
         claimed_app: the header Application-Source: a claim, never an identity.
         mount: path of the mount, without a trailing slash.
         role: the engine's role.
-        ctx: as the log has it: plain, hashed, or a flat object as JSON text; empty: none.
-        ctx_hashed: ``ctx`` is a hash (or an object with hashes in it).
-        outcome: how it ended.
-        error: the response's own words; empty for none, or when they are hashed.
-        request_id: the server's.
-        node: the stream that it was read from.
-        run_id: of skyflowctl; empty for any other client.
-        key_id: the Skyflow key that minted; empty when there is no token.
-        remote_address: the peer.
-        wrapped: the token was handed out behind a wrapping token.
-        unwrapped_by: who unwrapped it, as far as the log tells; empty: nobody yet.
+        ctx: as logged: plain, hashed, or a flat object as JSON text; empty if there is none.
+        ctx_hashed: whether ``ctx`` is a hash (or an object that contains hashes).
+        outcome: how the request ended.
+        error: the error text of the response; empty if there is none, or if it is hashed.
+        request_id: the server's request id.
+        node: the node of the stream that it was read from.
+        run_id: the run id of skyflowctl; empty for any other client.
+        key_id: the Skyflow key that minted; empty if there is no token.
+        remote_address: the address of the peer.
+        wrapped: whether the token was issued behind a wrapping token.
+        unwrapped_by: who unwrapped it, as far as the log shows; empty if not unwrapped.
         namespace: its id or path; empty for the root.
         operation: ``read`` or ``update``, as an access rule would name it.
-        ctx_forms: every form in which the devices wrote this ctx (each device hashes it
-            in its own way); for matching. Empty for none.
-        token_hashes: of the bearer, as each device hashed it; of a wrapped one those that
-            its unwrap shows.
+        ctx_forms: every form in which the devices logged this ctx (each device has its own
+            hash), for matching. Empty if there is no ctx.
+        token_hashes: the hashes of the bearer, one per device; for a wrapped bearer, those
+            that its unwrap shows.
         granted_by: names of the policies that allowed it.
-        client_tokens: the server's token that asked, as each device hashed it.
-        approved_by: who let a parked request pass, as far as the log tells; empty: it was
+        client_tokens: the hashes of the caller's server token, one per device.
+        approved_by: who approved a parked request, as far as the log shows; empty if it was
             not parked.
     """
 
@@ -108,7 +108,7 @@ class TokenRequest:
 
 
 class ChangeKind(StrEnum):
-    """What was done: to a mount's credential, or to something else that tokens rest on."""
+    """The kind of a change to a mount's credential, or to something else that affects tokens."""
 
     WRITE = "write"
     ROTATION_OPENED = "rotation-opened"
@@ -133,12 +133,12 @@ class ChangeKind(StrEnum):
     SNAPSHOT_RESTORED = "snapshot-restored"
     ROOT_TOKEN_GENERATED = "root-token-generated"  # noqa: S105 - a kind of change
     ROOT_TOKEN_USED = "root-token-used"  # noqa: S105 - a kind of change
-    """Any request of a root token that is neither for a token nor another change."""
+    """Any request of a root token that neither reads a bearer nor is another kind of change."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field of a change, as the log has it, perhaps hashed; None: not there, not known."""
+    """One field of a change as logged, perhaps hashed; None if absent or not known."""
 
     field: str
     before: str | None
@@ -147,10 +147,11 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class CredentialChange:
-    """One change that bears on tokens.
+    """One change that affects tokens.
 
-    Of a credential ``key_id`` is the one live afterwards. ``mount`` is empty for what is no
-    mount's; ``name`` is the role, policy, plugin or device; ``fields`` is what changed.
+    For a credential, ``key_id`` is the key that is live afterwards. ``mount`` is empty if the
+    change concerns no mount. ``name`` is the role, policy, plugin or device; ``fields`` are the
+    changed fields.
     """
 
     time: datetime
@@ -165,11 +166,11 @@ class CredentialChange:
     name: str = ""
     fields: tuple[FieldChange, ...] = ()
     created: bool = False
-    """Nothing was there before."""
+    """Whether the object did not exist before."""
     reason: str = ""
-    """Of a cut-off, as the log has it: usually hashed. Empty for none."""
+    """The reason for a cut-off as logged, usually hashed. Empty if there is none."""
     error: str = ""
-    """Why the change was not made, in the response's own words; empty for none, or hashed."""
+    """The error text if the change failed; empty if there is none, or if it is hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +178,9 @@ class UnreadSpan:
     """Lines that could not be read, and the times between which they were written.
 
     Args:
-        lines: how many; of a file that breaks off nobody knows.
-        first: None: perhaps from the start of a log; ``last``: None: perhaps to its end.
+        lines: the number of lines; it is not known for a truncated file.
+        first: None: possibly from the start of a log.
+        last: None: possibly to the end of a log.
     """
 
     lines: int = 0
@@ -188,19 +190,18 @@ class UnreadSpan:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was read, and what could not be used.
+    """Counts of what was read, and of what could not be used.
 
     Args:
-        files: that were opened.
-        bytes: as they lie on the disk, so compressed ones count compressed.
-        lines: that are not blank.
-        requests: for tokens, each once.
+        files: files that were opened.
+        bytes: bytes on the disk; compressed files count compressed.
+        lines: lines that are not blank.
+        requests: token requests, each counted once.
         damaged: lines (or files) that could not be used, by reason.
-        duplicates: entries that another device, or another copy, had already told.
-        forwards: writes that a standby handed to the leader.
+        duplicates: entries that another device, or another copy, had already reported.
+        forwards: writes that a standby forwarded to the leader.
         unpaired: requests without a response, and responses without their request.
-        unwrapped: lines that were taken out of an envelope or from behind a prefix, by its
-            name.
+        unwrapped: lines that had an envelope or a prefix, by its name.
         unread: lines that could not be read.
     """
 
@@ -217,5 +218,5 @@ class Counts:
 
     @property
     def certain(self) -> bool:
-        """Whether all that is in the logs was read: what was not met did not happen."""
+        """Whether everything in the logs was read, so that what was not found did not happen."""
         return not self.damaged

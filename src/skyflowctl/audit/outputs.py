@@ -1,4 +1,4 @@
-"""What ``audit report`` may write over: its own earlier output, and nothing that it reads."""
+"""Decides which files ``audit report`` may overwrite: only its own earlier output, no input."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -19,17 +19,17 @@ _NOTHING = {
     "heat": (),
     "top_apps": (),
 }
-"""A report without rows: its tables still have their names and columns."""
+"""An empty report, whose tables still have their names and columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The places that a report is written to, beside what is printed.
+    """The paths that a report is written to, besides standard output.
 
     Args:
-        html: of ``--html``; None: not asked for. The same for the next two.
-        csv: of ``--csv``.
-        evidence: of ``--evidence``.
+        html: the path of ``--html``; None if not given. The same applies to the others.
+        csv: the path of ``--csv``.
+        evidence: the path of ``--evidence``.
     """
 
     html: Path | None = None
@@ -37,13 +37,13 @@ class Outputs:
     evidence: Path | None = None
 
     def check_inputs(self, inputs: Iterable[Path]) -> None:
-        """Refuse to write over what is read, under whatever name or link.
+        """Refuse to overwrite an input, under any name or link.
 
         Args:
             inputs: the logs and the manifest's files.
 
         Raises:
-            RefusedError: one of them is in the way.
+            RefusedError: an output would overwrite one of them.
         """
         read = tuple(inputs)
         for flag, path in self._files():
@@ -57,11 +57,11 @@ class Outputs:
                 )
 
     def check_places(self) -> None:
-        """Refuse to write over anything but an earlier output of the same kind.
+        """Refuse to overwrite anything but an earlier output of the same kind.
 
         Raises:
-            RefusedError: something else is in the way.
-            UsageError: it cannot be looked at.
+            RefusedError: an output path holds something else.
+            UsageError: an output path cannot be inspected.
         """
         if self.evidence is not None:
             check_folder(self.evidence)
@@ -87,7 +87,7 @@ class Outputs:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Tell one file under two names: by its resolved path, or by device and inode."""
+    """Return whether two names are one file: by resolved path, or by device and inode."""
     if os.path.realpath(path) == os.path.realpath(other):
         return True
     try:
@@ -97,9 +97,9 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _check_file(flag: str, path: Path, opening: bytes, what: str) -> None:
-    """Accept a file that is not there, is empty, or begins as ours do."""
+    """Accept a file that does not exist, is empty, or starts like our output."""
     if not os.path.lexists(path) or path.is_dir():
-        return  # a folder cannot be replaced by a file: writing tells
+        return  # a folder cannot be replaced by a file: the write will fail
     if path.is_file() and _begins(path, opening):
         return
     raise RefusedError(

@@ -1,16 +1,16 @@
-"""A policy that allows what was denied, as HCL: one exact path and nothing around it."""
+"""Builds the HCL of a policy that allows a denied request: one exact path and no more."""
 
 import re
 from dataclasses import dataclass
 
-# What a name may be (DESIGN): nothing that a policy would read as a wildcard or an end.
+# Valid names (DESIGN): no character that a policy reads as a wildcard or a delimiter.
 _ROLE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MOUNT = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class CtxWords:
-    """What a role asks of ctx: ``pattern`` with a ``*`` at its ends, empty for any."""
+    """A role's ctx rule: ``pattern`` may have ``*`` at its ends; empty allows any ctx."""
 
     required: bool = False
     pattern: str = ""
@@ -19,17 +19,17 @@ class CtxWords:
 def missing_policy(
     mount: str, role: str, operation: str, ctx: CtxWords | None = None
 ) -> str | None:
-    """Return the policy that a login lacks for a role's tokens.
+    """Return the policy that a login needs to read a role's tokens.
 
     Args:
         mount: path of the mount, in its namespace.
-        role: of the engine.
-        operation: ``read`` or ``update`` (an object ctx), as the log has it.
-        ctx: the role's rule, where it is known: the policy then holds callers to it.
+        role: the engine's role.
+        operation: ``read`` or ``update`` (an object ctx), as logged.
+        ctx: the role's rule, if known; the policy then enforces it.
 
     Returns:
-        HCL; None when a name is none that an engine can have. It was chosen by the
-        caller, and a path with ``*`` or ``+`` in it would open more than was asked for.
+        HCL; None if a name is not valid for an engine. The caller chose the name, and a path
+        with ``*`` or ``+`` would allow more than was asked for.
     """
     if not _ROLE.fullmatch(role) or not _MOUNT.fullmatch(mount):
         return None

@@ -1,4 +1,4 @@
-"""What is asked of the log: which token requests are wanted, and what to look for."""
+"""A query on the log: which token requests it selects, and which texts to search for."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from skyflowctl.audit.scan import ScanOptions, needle
 from skyflowctl.audit.wanted import CtxWanted
 
 HASHED_CTX = b'"ctx":"hmac-sha256:'
-"""What a log holds whose ctx is hashed, an object's apart."""
+"""A text in every log whose ctx is hashed; an object's ctx looks different."""
 
 Test = Callable[[TokenRequest], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which requests are wanted. Values of one field are alternatives; fields add up.
+    """Selects requests. Values of one field are alternatives; all fields must match.
 
     Args:
         mounts: globs of mount paths. In a glob ``*`` is any text, ``?`` one character.
         roles: globs of roles.
         apps: globs of the login's own name.
-        runs: of skyflowctl.
-        nodes: globs of the streams' names.
+        runs: run ids of skyflowctl.
+        nodes: globs of the names of the streams.
         ctx: contexts.
-        hashes: as a device writes them: of a ctx, a bearer, a server token.
-        device_hashes: of ``Bearer`` by the devices that were asked for hashes. Every token
-            answer has this text, so one with another hash is of another server or device.
-        outcomes: how they ended.
-        since: included; ``until``: not included.
+        hashes: hashes of a ctx, a bearer or a server token, as a device logs them.
+        device_hashes: the hashes of ``Bearer`` by the devices that were asked. Every token
+            answer contains this text, so another hash means another server or device.
+        outcomes: how the requests ended.
+        since: the first moment, inclusive; ``until`` is exclusive.
     """
 
     mounts: tuple[str, ...] = ()
@@ -47,13 +47,13 @@ class Query:
 
 
 def matcher(query: Query) -> Test:
-    """Return the test that a wanted request passes."""
+    """Return a test for whether a request matches."""
     tests = [test for test in _tests(query) if test is not None]
     return lambda request: all(test(request) for test in tests)
 
 
 def _tests(query: Query) -> Iterable[Test | None]:
-    """Yield a test for each field that is given, cheap ones first."""
+    """Yield a test for each given field, cheap ones first."""
     since, until = query.since, query.until
     yield (lambda one: one.time >= since) if since else None
     yield (lambda one: one.time < until) if until else None
@@ -76,13 +76,13 @@ def _glob_test(globs: tuple[str, ...], value: Callable[[TokenRequest], str]) -> 
 
 
 def in_namespace(mount: str, namespace: str) -> str:
-    """Return a mount's path with its namespace in front; in the root the path alone."""
+    """Return a mount's path prefixed with its namespace; in the root the path alone."""
     namespace = namespace.strip("/")
     return f"{namespace}/{mount}" if namespace else mount
 
 
 def full_mount(request: TokenRequest) -> str:
-    """Return the mount's path with its namespace in front."""
+    """Return the mount's path prefixed with its namespace."""
     return in_namespace(request.mount, request.namespace)
 
 
@@ -118,7 +118,7 @@ def _hash_test(hashes: tuple[str, ...]) -> Test:
 
 
 def scan_options(query: Query, plugin_names: tuple[str, ...]) -> ScanOptions:
-    """Return what to decode: as little as can hold what is wanted."""
+    """Return the options of a scan that decodes as few lines as the query allows."""
     exact = tuple(glob for glob in query.mounts if not set("*?") & set(glob))
     needles = _needles(query)
     return ScanOptions(
@@ -135,7 +135,7 @@ DELETE_NEEDLE = b'"operation":"delete"'
 
 
 def _needles(query: Query) -> tuple[bytes, ...]:
-    """Return the texts of the most telling field of which every value has one."""
+    """Return the search texts of the most selective field whose values all have one."""
     fields: tuple[Iterable[Iterable[str]], ...] = (
         ((one,) for one in query.hashes),
         (texts for one in query.ctx for texts in one.looks),
@@ -146,12 +146,12 @@ def _needles(query: Query) -> tuple[bytes, ...]:
     for values in fields:
         found = [_best(texts) for texts in values]
         if found and None not in found:
-            # A cut-off as well: what its own run asked for afterwards is told by it.
+            # Cut-offs too: the later requests of the same run are recognised by them.
             return (*dict.fromkeys(one for one in found if one is not None), DELETE_NEEDLE)
     return ()
 
 
 def _best(texts: Iterable[str]) -> bytes | None:
-    """Return the longest text to look for; a line that is wanted holds all of them."""
+    """Return the longest text to search for; a matching line contains all of them."""
     found = [one for text in texts if (one := needle(text)) is not None]
     return max(found, key=len, default=None)

@@ -1,4 +1,4 @@
-"""Which entries are the engine's, and what they are about."""
+"""Recognises the entries of the engine's mounts, and their targets."""
 
 import re
 from collections.abc import Iterable
@@ -7,23 +7,23 @@ from skyflowctl.audit.changes import AuditTarget, target_of
 from skyflowctl.audit.entries import LoggedRequest
 
 TARGETS_MAX = 10_000
-"""Paths whose meaning is remembered."""
+"""The most paths whose target is cached."""
 
 _OWN_PATH = re.compile(
     r"/(?=(?:creds|roles|sign)/[^/]|roles/?\Z|config(?:\Z|/(?:verify|commit|rollback|history)(?:\Z|/))"
     r"|health\Z)"
 )
-"""Where the engine's own paths begin, behind the mount's."""
+"""The prefixes of the engine's own paths, below the mount."""
 
 
 class Recogniser:
-    """Which entries are the engine's: by the mount's type, or by its path.
+    """Recognises the engine's entries by the mount's type, or by its path.
 
     Args:
         plugin_names: types of the mounts that are ours.
-        mounts: paths of mounts that are ours whatever their type says, with or without
-            their namespace in front; for logs of older servers, which name no type, and
-            for renamed plugins.
+        mounts: paths of mounts that are ours whatever their type, with or without their
+            namespace as prefix; for renamed plugins, and for logs of older servers, which do
+            not log the type.
     """
 
     def __init__(self, plugin_names: Iterable[str], mounts: Iterable[str] = ()) -> None:
@@ -34,11 +34,11 @@ class Recogniser:
         self._targets: dict[tuple[str, str], AuditTarget] = {}
 
     def target(self, request: LoggedRequest) -> AuditTarget | None:
-        """Return what the request names on a mount of ours; None: it is not ours."""
+        """Return the target of a request on one of our mounts; None for other mounts."""
         point = request.mount_point
         space = request.namespace.path if request.namespace is not None else ""
         if space and point.startswith(space):
-            # The mount's path has the namespace in front, the request's has not.
+            # The mount's path is prefixed with the namespace, the request's path is not.
             point = point[len(space) :]
         if request.mount_type not in self._types:
             point = self._declared(space, request.path) if self._points else ""
@@ -57,8 +57,8 @@ class Recogniser:
         return found
 
     def _by_path(self, path: str) -> str:
-        """Return the mount of an entry that names no type: one that was met with its type,
-        or one below the plugin's name, where mounts are by default."""
+        """Return the mount of an entry without a type: one that was seen with its type, or one
+        below the plugin's name, the default path of mounts."""
         points = [path[: found.end()] for found in _OWN_PATH.finditer(path) if found.start()]
         known = next((point for point in points if point in self._met), "")
         return known or (points[0] if points and path.startswith(self._prefixes) else "")

@@ -1,1 +1,1 @@
-"""The report as one page that loads nothing and sends nothing: ``page.render``."""
+"""Renders the report as one page that loads nothing and sends nothing: ``page.render``."""

@@ -1,4 +1,4 @@
-"""The apps that asked most: one bar each, what got no token hatched at its end."""
+"""The apps with the most requests: one bar each, with requests without a token hatched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _ROW = 34
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where names, bars and figures lie; ``names`` 0: the name stands above its bar."""
+    """The positions of names, bars and figures; with ``names`` 0 a name is above its bar."""
 
     ident: str
     class_: str

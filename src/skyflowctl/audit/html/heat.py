@@ -1,4 +1,4 @@
-"""When in the week tokens are asked for: two heat maps, by weekday and by mount."""
+"""Token requests over the week: two heat maps, by weekday and by mount."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ HeatRows = Sequence[tuple[str, Sequence[int]]]
 
 
 def heat_maps(heat: Sequence[HeatMap]) -> str:
-    """Return both maps side by side, each with its key and figures."""
+    """Return both maps side by side, each with its legend and figures."""
     if not any(any(each.hours) for each in heat):
         return '<p class="empty">No requests were made in this period.</p>'
     days = [
@@ -56,7 +56,7 @@ def _map(ident: str, heading: str, title: str, rows: HeatRows, rest: str) -> str
 
 
 def _peak(rows: HeatRows) -> tuple[str, int, int]:
-    """Return the row, hour and requests of the busiest cell, the earliest of equal ones."""
+    """Return the row, hour and requests of the busiest cell; of equal ones the earliest."""
     cells = [
         (-count, at, hour)
         for at, (_, counts) in enumerate(rows)
@@ -99,8 +99,8 @@ def _row(at: int, label: str, counts: Sequence[int], most: int) -> str:
 def level(count: int, most: int) -> int:
     """Return how dark a cell is: 0 for no request, else 1 to 5.
 
-    The steps grow as squares (4, 16, 36, 64 and 100 % of the most), so that quiet hours
-    are told apart too.
+    The steps grow as squares (4, 16, 36, 64 and 100 % of the maximum), so that quiet hours
+    differ visibly too.
     """
     for shade in range(LEVELS):
         if count <= most * shade**2 // LEVELS**2:
@@ -109,7 +109,7 @@ def level(count: int, most: int) -> int:
 
 
 def _key(most: int) -> str:
-    """Return what each shade stands for; shades that no count can have are left out."""
+    """Return the legend of the shades; shades that no count can have are omitted."""
     parts = []
     for shade in range(LEVELS + 1):
         low = most * (shade - 1) ** 2 // LEVELS**2 + 1 if shade else 0

@@ -1,8 +1,8 @@
 """The whole page: one file that loads nothing, runs only its own script and sends nothing.
 
-A browser is held to that by the page's policy: styles and scripts run only if they have
-the very digest that is named there, and nothing else is allowed at all. What the log says
-stands in text, quoted attributes and the text of drawings, never in a script or a style.
+The page's content security policy enforces that: styles and scripts run only if their digest
+is named there, and everything else is forbidden. Content of the log appears in text, quoted
+attributes and the text of drawings, never in a script or a style.
 """
 
 from base64 import b64encode
@@ -23,7 +23,7 @@ OPENING = (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="generator" content="skyflowctl audit report">\n'
 )
-"""How every page begins, so that an earlier one is told from another's file."""
+"""The start of every page; it distinguishes an earlier report from any other file."""
 
 
 def render(report: Report) -> str:
@@ -93,7 +93,7 @@ def _header(report: Report) -> str:
 
 
 def _subject(report: Report) -> str:
-    """Name the cluster and the environment; what nobody named is said to be so."""
+    """Return the cluster and the environment; a missing name is shown as not named."""
     subject = report.subject
     cluster = text(subject.cluster) if subject.cluster else "cluster not named"
     environment = subject.environment
@@ -101,7 +101,7 @@ def _subject(report: Report) -> str:
 
 
 def _span(report: Report) -> str:
-    """Name the period: what was asked for, else what the logs hold."""
+    """Return the period: the requested one, else the one that the logs cover."""
     first = report.range.since or report.range.first or report.range.log_first
     last = report.range.last
     if report.range.until is not None:
@@ -128,7 +128,7 @@ def _lead(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    """Say what was found by which rules, and how many could not be applied."""
+    """Return what was found by which rules, and how many rules could not be applied."""
     findings = report.totals.unusual
     skipped = sum(bool(rule.not_applied) for rule in report.rules)
     applied = len(report.rules) - skipped
@@ -149,7 +149,7 @@ def _looks(findings: int) -> str:
 
 
 def _doubts(report: Report) -> str:
-    """Return what a reader must know before trusting the figures; empty for nothing."""
+    """Return the reasons to doubt the figures; empty if there are none."""
     damaged = sum(count for _, count in report.counts.damaged)
     doubts = [f"{amount(damaged, 'log entry', 'log entries')} could not be read"]
     doubts = doubts if damaged else []

@@ -92,7 +92,7 @@ def _nothing(report: Report) -> str:
 
 
 def _rules(report: Report) -> str:
-    """Return how anomalies are detected, and by which rules they could not be."""
+    """Return how anomalies are detected, and which rules could not be applied."""
     applied = "".join(
         f"<li><strong>{KINDS[rule.kind]}:</strong> {text(rule.text)}</li>"
         for rule in report.rules
@@ -125,7 +125,7 @@ def _finding(each: Unusual) -> list[Cell]:
 
 
 def usage(report: Report) -> str:
-    """Return every use of a role by an app, the heaviest first."""
+    """Return every use of a role by an app, the most requests first."""
     if not report.usage:
         return '<p class="empty">No tokens were requested in this period.</p>'
     columns = [
@@ -182,7 +182,7 @@ def endings(tally: Tally) -> str:
 
 
 def changes(report: Report) -> str:
-    """Return the changes of credentials, in the order of time."""
+    """Return the changes of credentials in chronological order."""
     if not report.changes:
         return '<p class="empty">No changes were made in this period.</p>'
     columns = [
@@ -240,7 +240,7 @@ HASHED_REASON = (
 
 
 def _before_and_after(each: CredentialChange) -> str:
-    """Return the live key of a credential, or a change's fields; hashes as the log has them."""
+    """Return the live key of a credential, or the fields of a change; hashes stay as logged."""
     if each.key_id:
         return f'<span class="note">live key</span> {_code(each.key_id)}'
     if not each.fields:
@@ -257,7 +257,7 @@ def _field(one: FieldChange) -> str:
 
 
 def grounds(report: Report) -> str:
-    """Return what the report rests on: inputs with digests, range, counts and limits."""
+    """Return the basis of the report: inputs with digests, range, counts and limits."""
     limits = "".join(
         f"<li><strong>{text(each.name)}</strong> {text(each.detail)}</li>" for each in report.limits
     )

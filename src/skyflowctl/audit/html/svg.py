@@ -1,4 +1,4 @@
-"""SVG elements as text, and the frame that every chart of the page stands in."""
+"""SVG elements as text, and the frame of every chart of the page."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from skyflowctl.audit.html.text import text
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:
-    """Return an element; ``class_`` is ``class``, ``_`` in names is ``-``, None is left out.
+    """Return an element; ``class_`` means ``class``, ``_`` in names becomes ``-``, None is omitted.
 
-    ``content`` must be safe already; attributes are escaped here.
+    ``content`` must already be escaped; attributes are escaped here.
     """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{text(_value(value))}"'
@@ -38,7 +38,7 @@ def drawing(
     *,
     class_: str,
 ) -> str:
-    """Return a drawing that a screen reader announces as one image with these words."""
+    """Return a drawing that a screen reader announces as one image with this label."""
     head = tag("title", text(title), id=f"{ident}-t") + tag(
         "desc", text(description), id=f"{ident}-d"
     )
@@ -54,7 +54,7 @@ def drawing(
 
 
 def figures(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a chart's figures as a folded plain table. All texts must be safe already."""
+    """Return a chart's figures as a folded plain table. All texts must already be escaped."""
     top = "".join(f'<th scope="col">{each}</th>' for each in head)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>'
@@ -71,7 +71,7 @@ def figures(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def nice_steps(most: int, steps: int) -> list[int]:
-    """Return the figures of an axis from 0 to at least ``most``, whole and round."""
+    """Return the ticks of an axis from 0 to at least ``most``, as round whole numbers."""
     most = max(most, 1)
     size = 1
     while True:

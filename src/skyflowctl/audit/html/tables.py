@@ -1,4 +1,4 @@
-"""Tables that sort, filter and fold where scripts run, and are whole where they do not."""
+"""Tables that sort, filter and fold with scripts, and are complete without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Literal
 from skyflowctl.audit.html.text import text
 
 FOLD_AFTER = 50
-"""Rows that are shown before the rest is folded, on screens; never on paper."""
+"""The rows that a screen shows before the rest is folded; paper shows all."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadedColumn:
-    """A column's heading; ``wide``: it takes the room that the others leave."""
+    """A column's heading; a ``wide`` one takes the remaining width."""
 
     title: str
     kind: Literal["text", "number", "time"] = "text"
@@ -21,7 +21,7 @@ class HeadedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: safe HTML, and what it sorts by if that is not its text (escaped here)."""
+    """One cell: safe HTML, and its sort key if that is not its text (escaped here)."""
 
     html: str
     sort: str | int | None = None
@@ -38,10 +38,10 @@ def table(
 
     Args:
         ident: unique on the page.
-        caption: what the rows are, in a few words; safe.
+        caption: a short description of the rows; safe HTML.
         columns: the first one names the row.
-        rows: as they are to be shown first.
-        order: the column that they are sorted by; None: by none.
+        rows: in their initial order.
+        order: the column that they are sorted by; None if they are not sorted.
     """
     heads = "".join(_head(each, at, order) for at, each in enumerate(columns))
     body = "".join(_row(columns, row) for row in rows)

@@ -1,4 +1,4 @@
-"""Untrusted text and figures as HTML. Only what comes out of here goes into the page."""
+"""Escapes untrusted text and figures for HTML. The page contains only text from here."""
 
 import unicodedata
 from datetime import datetime
@@ -8,7 +8,7 @@ from skyflowctl.audit.escape import visible
 from skyflowctl.text import counted
 
 LONG_NAME = 72
-"""Longer names are folded: their start and end are shown, and all of them on demand."""
+"""Longer names are folded: their start and end are shown, and the whole name on demand."""
 _MARKS_MAX = 3
 _WORD_MAX = 22
 _MARKS = frozenset({"Mn", "Me"})
@@ -19,8 +19,8 @@ NONE_CELL = '<span class="none">none</span>'
 def text(value: str) -> str:
     """Return a text for HTML and SVG content and for quoted attributes.
 
-    Controls, text-direction marks and lone surrogates are written out, and so are piles of
-    combining marks, which would paint over the lines above and below.
+    Control characters, text-direction marks and lone surrogates are shown as escapes. So are
+    stacks of combining marks, which would cover the lines above and below.
     """
     return escape(_flat(visible(value)), quote=True)
 
@@ -36,12 +36,12 @@ def _flat(value: str) -> str:
 
 
 def shortened(value: str, most: int) -> str:
-    """Return a text, not yet escaped, of at most so many characters."""
+    """Truncate a text to so many characters; it is not escaped yet."""
     return value if len(value) <= most else value[: most - 1] + "…"
 
 
 def name(value: str, empty: str = NONE_CELL) -> str:
-    """Return a name in its own direction of writing; a long one opens on demand."""
+    """Return a name isolated from the text direction around it; a long one opens on demand."""
     if not value:
         return empty
     if len(value) <= LONG_NAME:
@@ -55,7 +55,7 @@ def name(value: str, empty: str = NONE_CELL) -> str:
 
 
 def _isolated(value: str) -> str:
-    """Return a name that breaks after slashes and hyphens; anywhere only if it has to."""
+    """Return a name that breaks after slashes and hyphens, and elsewhere only if necessary."""
     shown = _flat(visible(value))
     runs = shown.replace("/", " ").replace("-", " ").split(" ")
     free = ' class="free"' if max(map(len, runs)) > _WORD_MAX else ""
@@ -70,12 +70,12 @@ def app_name(value: str, auth: str) -> str:
 
 
 def number(value: int) -> str:
-    """Return a figure with its thousands set apart."""
+    """Return a number with thousands separators."""
     return f"{value:,}"
 
 
 def short_number(value: int) -> str:
-    """Return a figure for an axis: ``950``, ``1.5k``, ``20M``."""
+    """Return a short number for an axis: ``950``, ``1.5k``, ``20M``."""
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if value >= size:
             return f"{value / size:.1f}".removesuffix(".0") + unit
@@ -83,12 +83,12 @@ def short_number(value: int) -> str:
 
 
 def amount(value: int, one: str, many: str = "") -> str:
-    """Return a figure with its noun, thousands set apart."""
+    """Return a number with its noun and thousands separators."""
     return counted(value, one, many, grouped=True)
 
 
 def percent(part: int, whole: int) -> str:
-    """Return a share; only the whole is 100 %, and only nothing is 0 %."""
+    """Return a share in percent; only the whole is shown as 100 %, and only zero as 0 %."""
     if not whole:
         return "\N{EN DASH}"
     share = 100 * part / whole
@@ -110,7 +110,7 @@ def short_day(value: datetime) -> str:
 
 
 def time_cell(value: datetime | None, *, stacked: bool = False) -> str:
-    """Return a time in UTC to the second; ``stacked``: for a cell, the day above the hour."""
+    """Return a time in UTC to the second; ``stacked`` puts the day above the hour, for a cell."""
     if value is None:
         return NONE_CELL
     written = stamp(value)
@@ -119,5 +119,5 @@ def time_cell(value: datetime | None, *, stacked: bool = False) -> str:
 
 
 def stamp(value: datetime) -> str:
-    """Return a time as RFC 3339, which also sorts as text."""
+    """Return a time as RFC 3339, which sorts as text."""
     return value.isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Requests over time: a stack of columns, the mounts told apart by order, name and colour."""
+"""Requests over time: stacked columns, with mounts distinguished by order, name and colour."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from skyflowctl.audit.report_model import Series, SeriesLine
 from skyflowctl.text import duration
 
 NAMED_MOUNTS = 5
-"""Mounts with a colour of their own; the others are drawn as one."""
+"""The most mounts with their own colour; the others share one."""
 _COLUMN_MAX = 36.0
 _DAY = 86_400
 _STEPS = (60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where the parts of one drawing lie."""
+    """The positions of the parts of one drawing."""
 
     ident: str
     class_: str
@@ -54,7 +54,7 @@ _NARROW = _Frame("time-narrow", "chart narrow", 340, 34, 6, 170, 4, labelled=Fal
 
 @dataclass(frozen=True, slots=True)
 class _Band:
-    """A mount, or the mounts that share the last place, as one colour of the stack."""
+    """A mount, or the mounts that share the last place, drawn in one colour."""
 
     label: str
     colour: str
@@ -67,7 +67,7 @@ class _Band:
 
 
 def timeline(series: Series) -> str:
-    """Return the chart, drawn for wide and for narrow pages, with its key and figures."""
+    """Return the chart for wide and for narrow pages, with its legend and figures."""
     if not series.starts or not series.lines:
         return '<p class="empty">No requests were made in this period.</p>'
     bands = _bands(series.lines)
@@ -76,7 +76,7 @@ def timeline(series: Series) -> str:
 
 
 def _bands(lines: tuple[SeriesLine, ...]) -> list[_Band]:
-    # The last place is shared only if it has to be: one more mount takes it alone.
+    # The last place is shared only if necessary: a single further mount gets it alone.
     apart = len(lines) if len(lines) <= NAMED_MOUNTS + 1 else NAMED_MOUNTS
     bands = [
         _Band(line.mount, f"s{at}", line.requests, line.errors)
@@ -155,7 +155,7 @@ def _columns(series: Series, bands: list[_Band], frame: _Frame) -> str:
         for band, count, top in zip(bands, counts, accumulate(counts), strict=True):
             tall = frame.plot * count / most
             y = _TOP + frame.plot * (1 - top / most)
-            # A hair of the page between two colours keeps them apart in grey too.
+            # A thin gap between two colours separates them in greyscale too.
             seen = tall - 1 if tall > frame.gap_from and top > count else tall
             if count:
                 column += tag("rect", x=x, y=y, width=wide, height=seen, class_=band.colour)
@@ -208,7 +208,7 @@ def _time_axis(series: Series, frame: _Frame, y: int) -> str:
 
 
 def _ticks(series: Series, most: int) -> list[tuple[int, str]]:
-    """Return where the axis has a label, at round times when the buckets allow it."""
+    """Return the labels of the axis, at round times where the buckets allow it."""
     starts = series.starts
     for step in (*_STEPS, *(_DAY * days for days in (1, 2, 7, 14, 28))):
         found = [at for at, start in enumerate(starts) if _seconds(start) % step == 0]
@@ -231,7 +231,7 @@ def _tick(series: Series, start: datetime, *, years: bool) -> str:
 
 
 def _labels(bands: list[_Band], frame: _Frame) -> str:
-    """Return one column of the whole range, each part with its name beside it."""
+    """Return one column for the whole range, each part with its name beside it."""
     total = sum(band.total for band in bands)
     x = frame.left + frame.inner + 22
     ends = list(accumulate(band.total for band in bands))
@@ -254,7 +254,7 @@ def _labels(bands: list[_Band], frame: _Frame) -> str:
 
 
 def _spread(wanted: list[float], apart: float, bottom: float) -> list[float]:
-    """Move labels up from their places (the first is the lowest) until none overlap."""
+    """Move labels up from their positions (the first is the lowest) until none overlap."""
     placed: list[float] = []
     for at, place in enumerate(wanted):
         lowest = bottom - 14 if at == 0 else placed[-1] - apart
