@@ -406,7 +406,7 @@ def test_a_registration_is_pending_and_then_done(place, keep):
     launcher = place.stack.dev / "plugins" / before["command"]
     words = ("plugin", "register", str(launcher), "--version", known["version"], "-y", *keep)
     first = place.run(token, *words, check=7)
-    assert "not proved" in place.told
+    assert "not verified" in place.told
     place.approve(first["data"]["pending"]["accessor"])
     assert place.run(token, *words)["status"] == "ok"
     assert place.api("GET", f"{entry}?version={known['version']}")[1]["data"]["args"] == [

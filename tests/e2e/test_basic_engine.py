@@ -118,6 +118,7 @@ def test_status_says_what_the_engine_lacks(place: Place):
         "version": "v1.0.0",
         "api": "basic",
         "missing": MISSING,
+        "catalog": "ok",
     }
     assert one["health"] == "unproven"
 
