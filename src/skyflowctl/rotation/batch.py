@@ -16,10 +16,10 @@ def rotate_many(
 ) -> tuple[MountOutcome, ...]:
     """Do each mount's work, so many at once, and return the outcomes in the order of the jobs.
 
-    What one mount's work raises is that mount's failure; the others go on. Two jobs of one
-    path are one job, the first, because the second could only refuse for the first's sake.
-
-    Nothing that has begun is abandoned: to stop early, have ``Dependencies.stopping`` say so. Each
+    An error in one mount's work fails that mount only; the others continue. Two jobs with the same
+    path count as one: the first runs, because the second could only refuse.
+    Work that has begun is never abandoned. To stop early, let ``Dependencies.stopping`` return
+    True. Each mount then stops at its next step, and this function returns as usual.
     work then leaves at its next step, in order, and this function returns as usual.
 
     Args:
@@ -34,20 +34,20 @@ def rotate_many(
         try:
             return tuple(future.result() for future in futures)
         finally:
-            # An interruption without a request to stop: what writes is
-            # waited for all the same, and what has not begun does not begin.
+            # Interrupted without a request to stop: wait for the work that may write, and start no
+            # other.
             for future in futures:
                 future.cancel()
             wait(futures)
 
 
 def exit_code(outcomes: Sequence[MountOutcome]) -> ExitCode:
-    """Return what a command about these mounts leaves with.
+    """Return the exit code of a command for these mounts.
 
-    All well (also: none was due) is 0, a mount that does not serve 6, and one that waits for
-    an approval, where no other failed, 7. Mounts that all
-    failed in the same way leave with that way's code, and a mixture is 3: some failed, all
-    serve, and the same command goes on. Mounts that were not due do not count.
+    0 if all succeeded or none was due, 6 if a mount does not serve, and 7 if one waits for an
+    approval and no other failed. If all mounts failed in the same way, the code of that failure.
+    Otherwise 3: some failed, all serve, and running the same command again continues. Mounts that
+    were not due do not count.
     """
     codes = {one.exit_code for one in outcomes if one.result is not Result.NOT_DUE}
     if ExitCode.UNHEALTHY in codes or not all(outcome.serves for outcome in outcomes):

@@ -1,10 +1,10 @@
-"""Every node of the cluster, asked itself: which credential is live there, and does it mint?
+"""Checks on every node of the cluster which credential is live there and whether it mints.
 
-A write is not seen everywhere at once, and each node's engine has a memory of its own, so
-what the leader says proves nothing for the others. A node that cannot be reached and that
-the cluster no longer lists cannot mint either (a killed one is listed for another 11 to 15
-seconds, measured on OpenBao 2.7.2); one that is listed, or takes connections and is silent,
-may come back and mint with what it knew.
+A write does not reach all nodes at once, and each node's engine has a cache of its own, so the
+leader's answer proves nothing about the others. A node that is unreachable and that the cluster no
+longer lists cannot mint (a killed node stays listed for another 11 to 15 seconds, measured on
+OpenBao 2.7.2). A node that is listed, or accepts connections without answering, may recover and
+mint with the credential that it had.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from skyflowctl.vault.errors import ForbiddenError, VaultError
 from skyflowctl.vault.responses import ClusterNode
 
 NODE_TIMEOUT = timedelta(seconds=30)
-"""How long a node may lag, a leader's election take, or a dead node still be listed."""
+"""How long a node may lag, an election may take, or a dead node may stay listed."""
 _OLD_ECHO = timedelta(seconds=15)
 
 
 class NodeDisagreesError(SkyflowctlError):
-    """A node does not prove what is to be live; one problem for each such node."""
+    """A node does not prove the expected credential; holds one problem for each such node."""
 
     exit_code = ExitCode.PARTIAL
     default_code = "node-disagrees"
@@ -48,10 +48,10 @@ class Proof:
 
     Args:
         nodes: those that proved it, each by its own answer.
-        left_out: those that cannot be reached, and that the cluster does not list now.
+        left_out: unreachable nodes that the cluster no longer lists.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
-        listed: how many nodes the cluster lists; 0: it is not told.
-        unidentified: the nodes do not say which they are.
+        listed: how many nodes the cluster lists; 0: unknown.
+        unidentified: the nodes report no identity.
     """
 
     nodes: tuple[str, ...]
@@ -75,16 +75,15 @@ class Proof:
 def open_nodes(
     deps: Dependencies, job: RotationJob, *, timeout: timedelta = NODE_TIMEOUT
 ) -> Iterator[Cluster]:
-    """Open a way to every node, and see that each can be asked, before anything is written.
+    """Connect to every node and check that each one answers, before anything is written.
 
     Args:
         deps: the server, and how to reach one node of it.
         job: its options ``unverified_nodes`` and ``poll`` count here.
-        timeout: for a node that does not answer as it should.
+        timeout: how long to wait for a node that does not give the expected answer.
 
     Raises:
-        RefusedError: nodes that were not named, that do not answer, or a list of nodes that this
-            login may not read.
+        RefusedError: a node was not named or does not answer, or this login may not list the nodes.
         VaultError: the server cannot be asked.
     """
     nodes = Cluster(deps, job, timeout)
@@ -96,7 +95,7 @@ def open_nodes(
 
 
 class Cluster:
-    """The nodes of one server. Safe for threads once it is open."""
+    """The nodes of one server. Thread-safe once it is open."""
 
     def __init__(self, deps: Dependencies, job: RotationJob, timeout: timedelta) -> None:
         self._deps = deps
@@ -123,11 +122,11 @@ class Cluster:
 
     @property
     def gaps(self) -> tuple[Problem, ...]:
-        """Those of them for which some node may be unproved; empty: every one is asked."""
+        """The warnings that leave a node unproved; empty: every node is asked."""
         return tuple(self._gaps)
 
     def close(self) -> None:
-        """Close the ways to single nodes; the server's own gateway stays open."""
+        """Close the connections to single nodes; the server's own gateway stays open."""
         for client in self._clients:
             if client.own:
                 client.gateway.close()
@@ -152,15 +151,15 @@ class Cluster:
         if not self._clients or not self._listable:
             self._clients.append(self._whole(only=False))
         elif [node.active for node in listed] == [True] and len(self._clients) == 1:
-            # Every write is this node's own, so that no answer of it is older than one.
+            # This node does every write, so no answer from it is older than the last write.
             self._clients[0].only = True
 
     def _whole(self, *, only: bool) -> NodeClient:
-        """The server's own address, for want of nodes."""
+        """Return the server's own address as the only node."""
         return NodeClient("the server", self._deps.gateway, own=False, only=only)
 
     def _list(self) -> tuple[ClusterNode, ...]:
-        """Return the nodes as the leader lists them; none where that is not told."""
+        """Return the nodes that the leader lists; none if it does not list them."""
         try:
             listed = self._deps.gateway.nodes()
         except ForbiddenError as error:
@@ -170,20 +169,20 @@ class Cluster:
         return listed
 
     def _shared(self, listed: Sequence[ClusterNode]) -> list[ClusterNode]:
-        """Return the nodes that one cannot ask alone, for they have one address together."""
+        """Return the nodes that share one address, so that none can be asked separately."""
         counts = Counter(names(listed))
         shared = [node for node in listed if counts[names([node])[0]] > 1]
         self._listed, self._shared_count = len(listed), len(shared)
         return shared
 
     def _named_besides(self, listed: Sequence[ClusterNode]) -> tuple[ClusterNode, ...]:
-        """Nodes that the user named and the leader does not list: cut off, perhaps, and alive."""
+        """Return nodes that the user named and the leader does not list; they may still run."""
         known = {node.api_address for node in listed}
         named = self._deps.gateway.transport.server.addresses[1:]
         return tuple(ClusterNode("", at, False, "", "") for at in named if at not in known)
 
     def _admit(self, nodes: Iterable[ClusterNode]) -> tuple[ClusterNode, ...]:
-        """Open the ways that are not open yet; return the nodes that nobody named."""
+        """Connect to the nodes that have no connection yet; return those that were not named."""
         unnamed = []
         for node in nodes:
             name = names([node])[0]
@@ -197,7 +196,7 @@ class Cluster:
         return tuple(unnamed)
 
     def _identify(self, listed: Collection[str]) -> None:
-        """Have every node say who it is; one that does not could not be proved later."""
+        """Ask every node for its identity; one that gives none could not be proved later."""
         results = self._poller.everyone(list(self._clients), node_checks.identify)
         silent = [one for one in results if not one.well]
         self._refuse_or_warn([messages.unheard(one) for one in silent])
@@ -210,19 +209,19 @@ class Cluster:
             self._clients.remove(client)
             client.gateway.close()
         unidentified = self._unidentified()
-        # A server names itself only where it is set to. Each of these was asked at its own
-        # address, and may not pass a question on: that is proof enough to go on with.
+        # A server reports its name only if configured to. Each of these was asked at its own
+        # address and may not forward a request: that is proof enough.
         self._told |= dict.fromkeys(
             [messages.unidentified_nodes(unidentified)] if unidentified else []
         )
 
     def _unidentified(self) -> list[str]:
-        """Return the nodes that do not say who they are, so that several may be one."""
+        """Return the nodes without an identity; several of them may be the same node."""
         anonymous = [client.name for client in self._clients if client.own and not _id_of(client)]
         return anonymous if len(anonymous) > 1 else []
 
     def _foreign(self) -> list[NodeClient]:
-        """Ways to a node that has another one already, or to another cluster."""
+        """Return connections to a node that has one already, or to another cluster."""
         cluster = self._deps.gateway.cluster_id()
         seen: set[str] = set()
         foreign = []
@@ -240,9 +239,9 @@ class Cluster:
         return foreign
 
     def _is_gone(self, client: NodeClient) -> bool:
-        """Whether the cluster has given a node up that cannot be reached.
+        """Whether a node is unreachable and the cluster no longer lists it.
 
-        Asks the leader; while there is none, no node is given up.
+        Asks the leader; while there is no leader, no node counts as gone.
         """
         if not client.own:
             return False
@@ -256,7 +255,7 @@ class Cluster:
         return all(not node.active and _silent_for_long(node, listed) for node in mine)
 
     def _refuse_or_warn(self, problems: Sequence[Problem]) -> None:
-        """Refuse, unless the user goes on without these nodes.
+        """Refuse, unless the user allows unverified nodes.
 
         Raises:
             RefusedError: with all of them.
@@ -279,20 +278,20 @@ class Cluster:
         roles_may_fail: Collection[str] = frozenset(),
         index: str = "",
     ) -> Proof:
-        """Prove that on every node this key is live and mints for every role.
+        """Prove that this key is live on every node and mints for every role.
 
-        May be called again and again, to watch.
+        May be called repeatedly, to watch.
 
         Args:
             path: of the mount.
             key_id: the key.
             roles_may_fail: roles that no credential could mint before.
-            index: how new the answers must be; empty: as new as the newest answer that
-                this command has had, which that to its own write is part of.
+            index: how new the answers must be; empty: as new as the newest answer of this command
+                so far, which includes the answer to its own write.
 
         Raises:
-            NodeDisagreesError: a node answers otherwise, late, or not at all.
-            VaultError: the nodes cannot be listed any more.
+            NodeDisagreesError: a node gives another answer, answers late, or does not answer.
+            VaultError: the nodes can no longer be listed.
         """
         index = index or self._deps.gateway.transport.newest_index
         newest = cache(lambda: self._deps.gateway.read_config(path).version)
@@ -314,7 +313,7 @@ class Cluster:
         )
 
     def _everywhere(self, look: node_checks.NodeProbe, path: str) -> list[PollResult]:
-        """Ask all nodes at once, and then those that the cluster lists by now besides."""
+        """Ask all nodes at once, then those that joined meanwhile."""
         results = self._poller.everyone(list(self._clients), look)
         while self._listable and all(one.well for one in results):
             newcomers = self._newcomers(path)
@@ -324,7 +323,7 @@ class Cluster:
         return results
 
     def _newcomers(self, path: str) -> list[NodeClient]:
-        """Return the ways to nodes that joined meanwhile.
+        """Return connections to nodes that joined meanwhile.
 
         Raises:
             NodeDisagreesError: one of them was never named.
@@ -345,10 +344,10 @@ class Cluster:
     def prove_cut_off(
         self, path: str, roles: Mapping[str, str | Mapping[str, Any] | None], *, index: str = ""
     ) -> tuple[NodeCut, ...]:
-        """Prove on every node that no role gives a token, because no credential is there.
+        """Prove on every node that no role gives a token, because there is no credential.
 
-        A login that may not read tokens gets a 403, which proves nothing: then it counts
-        that the node's own ``config/verify`` finds nothing configured, and it is said.
+        A login that may not read tokens gets a 403, which proves nothing. Then the node's own
+        ``config/verify`` must find nothing configured, and a warning says so.
 
         Args:
             path: of the mount.
@@ -361,7 +360,7 @@ class Cluster:
             return tuple(pool.map(lambda client: self._cut(client, path, roles, index), clients))
 
     def _cut(self, client: NodeClient, path: str, roles: Mapping[str, Any], index: str) -> NodeCut:
-        """Ask one node: first what it holds, which gives no token, then role by role."""
+        """Ask one node: first ``config/verify``, which gives no token, then each role."""
         held = self._poller.until_settled(
             client, partial(node_checks.ask_cut, path=path, index=index)
         )
@@ -371,7 +370,7 @@ class Cluster:
         for role, ctx in roles.items():
             question = partial(node_checks.ask_creds, path=path, role=role, ctx=ctx, index=index)
             found = self._poller.until_settled(client, question)
-            # Only a 403 is a NO here; what the node holds was results before.
+            # Only a 403 is a NO here; the other answers are results already.
             forbidden = found.finding.state is NodeState.NO
             answer = _FORBIDDEN if forbidden else found.finding.why
             cuts.append(RoleCut(role, found.proved or forbidden, answer))
@@ -386,7 +385,7 @@ def _id_of(client: NodeClient) -> str:
 
 
 def _silent_for_long(node: ClusterNode, listed: Sequence[ClusterNode]) -> bool:
-    """Whether a node's last echo is much older than the newest one of all."""
+    """Whether a node's last echo is much older than the newest echo of all nodes."""
     newest = max((_echo(one) for one in listed if one.last_echo), default=None)
     return newest is not None and bool(node.last_echo) and newest - _echo(node) > _OLD_ECHO
 

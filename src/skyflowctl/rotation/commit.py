@@ -21,10 +21,10 @@ _WATCH_EVERY = 5.0
 def verify_and_commit(
     session: RotationSession, nodes: Cluster, written: CutOver, keys: KeyService | None
 ) -> Result:
-    """Prove, watch and commit a written rotation; what fails is rolled back.
+    """Prove, watch and commit a written rotation; roll back on a failure.
 
     Raises:
-        RotationAborted: it was rolled back, or could not be; it holds every problem.
+        RotationAborted: it was rolled back, or could not be; holds every problem.
     """
     session.heartbeat.keep(
         lambda: renew(
@@ -46,7 +46,7 @@ def _restored(
     keys: KeyService | None,
     error: Exception,
 ) -> NoReturn:
-    """Roll back, whatever failed; a commit that waits for an approval leaves the rotation open.
+    """Roll back after any failure; a commit that waits for an approval stays open.
 
     Raises:
         RotationAborted: always.
@@ -59,7 +59,7 @@ def _restored(
 
 
 def _taken(session: RotationSession, written: CutOver, live: LiveConfig) -> RotationAborted:
-    """Return the end of a run that waited, and whose rotation another run has ended."""
+    """Return the abort for a run whose rotation another run ended while it waited."""
     known = live.rotation
     if known is None or known.id != written.id or live.key_id != written.to_key:
         return end_superseded(session, written, live, ExitCode.REFUSED)
@@ -79,7 +79,7 @@ def _prove_nodes(session: RotationSession, nodes: Cluster, written: CutOver) -> 
 
 
 def _try_canaries(session: RotationSession, written: CutOver) -> None:
-    """Read tokens as an application does; they are thrown away."""
+    """Read tokens as an application does, and discard them."""
     if not session.job.options.canaries:
         return
     with session.step(StepName.CANARY) as found:
@@ -99,7 +99,7 @@ def _try_canaries(session: RotationSession, written: CutOver) -> None:
 
 
 def _watch(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
-    """Prove the nodes again and again, for as long as was asked for."""
+    """Prove the nodes repeatedly for the requested time."""
     seconds, clock = session.job.options.watch.total_seconds(), session.deps.clock
     if seconds <= 0:
         return
@@ -120,7 +120,7 @@ def _watch(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
 
 
 def _commit(session: RotationSession, written: CutOver) -> None:
-    """Commit; a commit that nobody answers leaves the proved credential live, and open."""
+    """Commit; without an answer the proved credential stays live and the rotation open."""
     with session.step(StepName.COMMIT) as found:
         try:
             done = session.retry(
@@ -147,11 +147,11 @@ def _commit(session: RotationSession, written: CutOver) -> None:
 def _committed_already(
     session: RotationSession, written: CutOver, error: VaultError
 ) -> LiveRotation:
-    """Return the rotation as it is if it is committed after all.
+    """Return the rotation if it is committed after all.
 
     Raises:
         RotationAborted: another writer's credential is live, and is left alone.
-        VaultError: ``error``: what is written still is not committed.
+        VaultError: ``error``, because the written credential is still not committed.
     """
     live = session.look()
     known = live.rotation

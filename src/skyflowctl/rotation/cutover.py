@@ -1,4 +1,4 @@
-"""The write that makes the new credential live, and how a lost answer to it is settled."""
+"""The write that makes the new credential live, and how to settle a lost answer to it."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from skyflowctl.vault.live import LiveConfig, LiveRotation
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.responses import whole
 
-# After these the engine surely has not written, and will not.
+# After these errors the engine certainly has not written and will not.
 _DEFINITE = (ConflictError, InvalidInputError, NotPermittedError, NotFoundError, RefusedError)
 
 
@@ -37,13 +37,13 @@ class CutOver:
         id: the rotation's.
         from_key: the key that was live before; empty for none.
         to_key: the one that is live.
-        client_id: whose key that is.
-        credential_version: the one that this rotation wrote.
+        client_id: the service account of that key.
+        credential_version: the version that this rotation wrote.
         created: the key was created for this rotation, so it is deleted if it fails.
         version: of the config, as this run knows it; each renewal changes it.
         broken: roles that no credential could mint before.
         by: who began it; empty: this run.
-        started: when, RFC 3339.
+        started: when it began, RFC 3339.
     """
 
     id: str
@@ -91,7 +91,7 @@ def cut_over(
     Raises:
         RefusedError: the engine refused it, or another writer was first.
         RotationAborted: it is unknown whether it was written; the rotation stays open.
-        SkyflowctlError: it is surely not written.
+        SkyflowctlError: it is certainly not written.
     """
     session.check_stop()
     session.begin(attempt.id)
@@ -128,9 +128,9 @@ def cut_over(
 
 
 def _take_over_approved(session: RotationSession, attempt: PendingRotation, version: int) -> None:
-    """Go on under the id that the write brought, if an earlier run sent it for approval.
+    """Take the id from the live write, if an earlier run sent that write for approval.
 
-    Only a write without a secret can wait for an approval, and it names its sender's rotation.
+    Only a write without a secret can wait for an approval; it carries its sender's rotation id.
     """
     try:
         live = session.retry(session.look, "which rotation wrote it")
@@ -145,12 +145,12 @@ def _take_over_approved(session: RotationSession, attempt: PendingRotation, vers
 def _settled(
     session: RotationSession, attempt: PendingRotation, new: Credential, error: Exception
 ) -> LiveConfig:
-    """Return the config if it was written after all, or raise why it was not."""
+    """Return the config if the credential was written after all, or raise the reason."""
     sure = isinstance(error, _DEFINITE)
     try:
         live = session.retry(lambda: _looked(session, attempt, sure), "whether it was written")
     except SkyflowctlError as blind:
-        # Also a clear no, such as to a login that lapsed, leaves the lost write under way.
+        # A clear refusal, such as of an expired login, also leaves the lost write under way.
         if sure:
             raise _why_not(session, new, error, None) from error
         raise _unknown(session, blind) from error
@@ -160,9 +160,10 @@ def _settled(
 
 
 def _looked(session: RotationSession, attempt: PendingRotation, sure: bool) -> LiveConfig:
-    """Return what is live once no request that is still under way can change it.
+    """Return the live config once no pending request can change it.
 
-    One may be: a write without an answer. The intent, written with the same check-and-set,
+    A write without an answer may be pending. The intent is written with the same check-and-set, so
+    that write then fails; if the intent fails, that write or another writer's came first.
     makes it lose; if the intent loses, that write or another writer's was first.
     """
     if not sure:

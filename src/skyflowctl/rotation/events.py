@@ -1,4 +1,4 @@
-"""What the listener of a rotation gets, while it runs."""
+"""Events that a running rotation sends to its listener."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A step of one mount has ended, well or not."""
+    """A step of one mount has ended, with or without success."""
 
     mount: str
     step: Step
@@ -24,7 +24,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A line for a person who waits, such as the reason for the wait."""
+    """A message for the waiting user, such as the reason for a wait."""
 
     mount: str
     text: str

@@ -1,8 +1,8 @@
-"""A sign of life in the engine, from a run that holds an open rotation while it waits.
+"""Renews an open rotation in the engine while its run waits.
 
-Other machines judge by the age of the config's last write whether a rotation is in progress
-(:mod:`skyflowctl.rotation.recovery`). So this run writes its intent again now and then, from
-within its own waiting: a run that hangs gives no sign, as it should.
+Other machines use the age of the config's last write to decide whether a rotation is in progress
+(:mod:`skyflowctl.rotation.recovery`). So this run rewrites its intent at intervals, from within its
+own waits: a run that hangs does not renew, as intended.
 """
 
 import math
@@ -13,12 +13,12 @@ from skyflowctl.clock import Clock
 from skyflowctl.vault.errors import VaultError
 
 EVERY = 3.0
-"""Seconds; well below the time after which a silent rotation is taken over."""
+"""Seconds between renewals; well below the time after which a rotation is taken over."""
 _SHORTEST = 0.05
 
 
 class Heartbeat:
-    """Waits for a run, and renews its rotation meanwhile. Safe for threads.
+    """Waits for a run and renews its rotation meanwhile. Thread-safe.
 
     Args:
         clock: the run's.
@@ -34,20 +34,20 @@ class Heartbeat:
         self._lost: Exception | None = None
 
     def keep(self, renew: Callable[[], None]) -> None:
-        """Renew in this way from now on; the rotation was written a moment ago.
+        """Renew with this function from now on; the rotation was written a moment ago.
 
         Args:
-            renew: raises a ``VaultError`` when there is no answer, which is ignored, and
-                any other error when the rotation is this run's no more.
+            renew: raises a ``VaultError`` when there is no answer, which is ignored, and any other
+                error when the rotation no longer belongs to this run.
         """
         self._renew, self._lost, self._last = renew, None, self._clock.monotonic()
 
     def stop(self) -> None:
-        """Renew no more: the rotation is over, or about to be written otherwise."""
+        """Stop renewing: the rotation is over, or another write is about to change it."""
         self._renew = None
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and renew in between.
+        """Wait, and renew meanwhile.
 
         Raises:
             Exception: what ``renew`` raised, in every thread that waits.
@@ -71,14 +71,14 @@ class Heartbeat:
         return EVERY - (self._clock.monotonic() - self._last)
 
     def sleep_on(self, seconds: float) -> None:
-        """Wait in the same way before a request that itself finds out whose rotation it is."""
+        """Wait in the same way before a request that checks itself whose rotation it is."""
         try:
             self.sleep(seconds)
         except Exception:  # noqa: BLE001 - that request will tell it, by its check-and-set
             self.stop()
 
     def beat(self) -> None:
-        """Renew now; nothing while another thread is at it.
+        """Renew now; do nothing while another thread renews.
 
         Raises:
             Exception: what ``renew`` raised.
@@ -90,7 +90,7 @@ class Heartbeat:
                 self._last = self._clock.monotonic()
                 self._renew()
         except VaultError:
-            # There was no answer. Check-and-set keeps two runs apart also without a sign of life.
+            # There was no answer. Check-and-set keeps two runs apart even without a renewal.
             return
         except Exception as error:
             self._lost = error

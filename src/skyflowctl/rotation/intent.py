@@ -1,4 +1,4 @@
-"""What a rotation has begun and not yet made live, and how that is undone."""
+"""A rotation that has begun and is not yet live, and how it is undone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,12 +21,12 @@ class PendingRotation:
 
     Args:
         id: the rotation's.
-        version: of the config, as this run knows it: the next write's check-and-set.
+        version: the config's version as this run knows it, for the next write's check-and-set.
         from_key: the key that is live.
-        client_id: whose key is created.
-        keys: where it is created; None for a credential from a reference.
+        client_id: the service account for which a key is created.
+        keys: the service that creates it; None for a credential from a reference.
         key_id: the key that was created.
-        opened: the engine may hold this rotation's intent.
+        opened: True once the engine may hold this rotation's intent.
     """
 
     id: str
@@ -41,10 +41,10 @@ class PendingRotation:
 def new_attempt(
     session: RotationSession, config: LiveConfig, keys: KeyService | None = None
 ) -> PendingRotation:
-    """Return an attempt of this run, on what is live."""
+    """Return an attempt of this run, based on the live config."""
     known = config.rotation.id if config.rotation else ""
     name = session.deps.run_id
-    # A caller that rotates twice in one run needs two ids: one that is over stays over.
+    # A caller that rotates twice in one run needs two ids: a closed rotation stays closed.
     number = 2
     while name == known:
         name, number = f"{session.deps.run_id}.{number}", number + 1
@@ -54,7 +54,7 @@ def new_attempt(
 def record_intent(
     session: RotationSession, attempt: PendingRotation, fields: Mapping[str, Any]
 ) -> None:
-    """Record something of the rotation in the engine, before it is done."""
+    """Record the next change of the rotation in the engine before it is made."""
     attempt.opened = True
     body = {"rotation_id": attempt.id, **fields}
     answer = session.gateway.write_config(session.path, body, cas=attempt.version)
@@ -79,16 +79,17 @@ def renew(
     key_id: str,
     taken: Callable[[ConflictError | None, LiveConfig], Exception],
 ) -> None:
-    """Write the intent once more, for whoever wonders whether this run lives.
+    """Write the intent again, to show other runs that this run is alive.
 
-    Another version is no loss as long as this rotation is open and the same key live: then
+    A changed version is no lost race as long as this rotation is open and the same key live: then
+    another field was edited, or the answer to the last renewal was lost.
     another field was edited, or the answer to the last renewal was lost.
 
     Args:
         session: the mount's.
-        held: its rotation; learns the new version.
+        held: its rotation; gets the new version.
         key_id: the key that is live as this run knows it.
-        taken: the error to raise when the rotation is this run's no more.
+        taken: the error to raise when the rotation no longer belongs to this run.
 
     Raises:
         VaultError: there is no answer.
@@ -114,12 +115,12 @@ def renew(
 def lost_race(
     session: RotationSession, error: ConflictError | None, live: LiveConfig | None
 ) -> RefusedError:
-    """Return in its own words that a check-and-set was lost to somebody else.
+    """Return the error for a check-and-set that another writer won.
 
     Args:
         session: the mount's.
-        error: the server's no; None: it only answered otherwise.
-        live: the config as it is now; None: not known.
+        error: the server's refusal; None: the config shows that another writer was first.
+        live: the current config; None: unknown.
     """
     known = live.rotation if live else None
     if known is not None and known.state == "open" and not _is_mine(session, known.id):
@@ -134,7 +135,7 @@ def _is_mine(session: RotationSession, rotation_id: str) -> bool:
 
 
 def _writer(session: RotationSession, live: LiveConfig | None) -> str:
-    """Return what is known of the write that was first; empty: nothing."""
+    """Return what is known of the winning write; empty: nothing."""
     if live is None:
         return ""
     if live.key_id == session.from_key:
@@ -149,7 +150,7 @@ def _writer(session: RotationSession, live: LiveConfig | None) -> str:
 
 @contextmanager
 def conflicts_reported(session: RotationSession) -> Iterator[None]:
-    """Have a lost check-and-set of the block told as what it is."""
+    """Report a lost check-and-set in the block as a lost race."""
     try:
         yield
     except ConflictError as error:
@@ -162,13 +163,13 @@ def conflicts_reported(session: RotationSession) -> Iterator[None]:
 
 @contextmanager
 def undone_on_failure(session: RotationSession, attempt: PendingRotation) -> Iterator[None]:
-    """Take back what the attempt has begun when the block fails before its credential is live."""
+    """Undo the attempt if the block fails before the new credential is live."""
     with on_failure(lambda _: _take_back(session, attempt)):
         yield
 
 
 def _take_back(session: RotationSession, attempt: PendingRotation) -> None:
-    """Delete a created key and close the intent; what fails is a warning, not another error."""
+    """Delete a created key and close the intent; a failure here is only a warning."""
     if not attempt.opened:
         return
     try:
@@ -176,7 +177,7 @@ def _take_back(session: RotationSession, attempt: PendingRotation) -> None:
         if attempt.key_id and live.key_id != attempt.key_id:
             delete_created(session, attempt)
         known = live.rotation
-        # One that has written after all is not closed: the next run goes on with it.
+        # An attempt that was written after all is not closed: the next run continues it.
         if known is not None and known.id == attempt.id and known.to_key != live.key_id:
             close(session, live)
     except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
@@ -196,14 +197,14 @@ def delete_created(session: RotationSession, attempt: PendingRotation) -> None:
 
 
 def close(session: RotationSession, live: LiveConfig) -> LiveConfig:
-    """Close the rotation that stands in the config, and return the config after it."""
+    """Close the rotation recorded in the config, and return the config after it."""
     session.heartbeat.stop()
     session.gateway.write_config(session.path, {"rotation_id": ""}, cas=live.version)
     return session.look()
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error in a few words that hold nothing secret."""
+    """Return a short reason for an error, without secrets."""
     if isinstance(error, SkyflowctlError):
         return error.problems[0].summary
     return type(error).__name__

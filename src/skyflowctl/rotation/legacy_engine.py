@@ -1,7 +1,7 @@
 """Rotation on an engine with the basic API: no history, no check-and-set, no verification.
 
-Nothing on such a server knows of a rotation, so the way back is a credential that the user
-names, and a run that was killed is seen only by the key that is live.
+Such a server records no rotation. So the previous credential is one that the user names, and a
+killed run is recognised only by the live key.
 """
 
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ from skyflowctl.vault.live import LiveConfig, LiveRole
 from skyflowctl.vault.responses import RoleProof
 from skyflowctl.vault.role_tokens import role_tokens
 
-# With these the engine says no to a write.
+# With these errors the engine refuses a write.
 _NOES = (BadRequestError, ForbiddenError, TokenServiceFailedError, RefusedError)
 
 
 @dataclass(frozen=True, slots=True)
 class _LiveTokens:
-    """What creds gives for each role, and whose tokens they are.
+    """The creds of each role, and the key that minted them.
 
     Args:
         roles: every role's definition.
-        failed: by role, why creds gave no token.
+        failed: the reason by role, where creds gave no token.
         key_id: the key that the tokens, or the engine, name; empty: none does.
         client_id: their service account; empty: none does.
     """
@@ -50,11 +50,11 @@ class _LiveTokens:
 
 
 def rotate(session: RotationSession, config: LiveConfig, source: KeySource | None) -> Result:
-    """Replace the credential; what fails afterwards is undone with the previous one.
+    """Replace the credential; a later failure restores the previous one.
 
     Raises:
-        RefusedError: there is no way back, or the new credential is not to be taken.
-        RotationAborted: it was written back, or could not be.
+        RefusedError: there is no previous credential to return to, or the new one is unusable.
+        RotationAborted: the previous credential was restored, or could not be.
     """
     live, new, previous = _proved(session, config, source)
     session.check_stop()
@@ -71,7 +71,7 @@ def rotate(session: RotationSession, config: LiveConfig, source: KeySource | Non
 
 
 def preview(session: RotationSession, config: LiveConfig, source: KeySource | None) -> Result:
-    """Make the checks of :func:`rotate` that write nothing."""
+    """Run the checks of :func:`rotate` that write nothing."""
     _proved(session, config, source)
     return Result.WOULD_ROTATE
 
@@ -85,10 +85,10 @@ def _named(config: LiveConfig, live: _LiveTokens) -> str:
 def _proved(
     session: RotationSession, config: LiveConfig, source: KeySource | None
 ) -> tuple[_LiveTokens, Credential, Credential | None]:
-    """Return what is live, the new credential and the way back; nothing is written.
+    """Return the live tokens, the new credential and the previous one; writes nothing.
 
     Raises:
-        RefusedError: one of them is not what it must be, or does not mint.
+        RefusedError: one of them is not the expected one, or does not mint.
     """
     source = _checked(session, config, source)
     with session.step(StepName.LINT) as found:
@@ -131,7 +131,7 @@ def _checked(
             fix=f"name the key itself: 'skyflowctl rotate {session.path} --credentials REF'",
             code="cannot-prove-file",
         )
-    # From no credential at all there is nothing to go back to.
+    # A mount without a credential has none to return to.
     if config.configured and session.job.previous is None and not options.no_rollback:
         raise RefusedError(
             f"there would be no way back: {session.path}",
@@ -155,7 +155,7 @@ def _checked(
 def _compare(
     session: RotationSession, config: LiveConfig, live: _LiveTokens, new: Credential
 ) -> None:
-    """Refuse a key that is live or was revoked, and one of another account, where it is known."""
+    """Refuse a key that is live or was revoked, or is of another account, where known."""
     if live.key_id and new.key_id == live.key_id:
         raise RefusedError(
             f"nothing to rotate to: {session.path}",
@@ -182,7 +182,7 @@ def _write(session: RotationSession, new: Credential) -> None:
 
 
 def _verify(session: RotationSession, credential: Credential, live: _LiveTokens) -> None:
-    """Have the engine prove it: its health alone says only that there is a config."""
+    """Have the engine verify it: its health says only that a config exists."""
     with session.step(StepName.VERIFY_NODES) as found:
         health = session.gateway.health(session.path, refresh=True)
         if health.state == "unconfigured":
@@ -202,10 +202,10 @@ def _go_back(
     live: _LiveTokens,
     cause: Exception,
 ) -> None:
-    """Write the previous credential back, and end the run.
+    """Restore the previous credential, and end the run.
 
     Raises:
-        RefusedError: the engine refused the new one, and the old one was never replaced.
+        RefusedError: the engine refused the new one and never replaced the old one.
         RotationAborted: always; it says what is live.
     """
     if isinstance(cause, _NOES) and _is_not_live(session, new):
@@ -238,7 +238,7 @@ def _go_back(
 
 
 def _is_not_live(session: RotationSession, new: Credential) -> bool:
-    """Whether the engine, or a token that it gives, shows another key than the new one."""
+    """Whether the engine, or one of its tokens, names another key than the new one."""
     try:
         live = _read_live(session, session.look())
     except SkyflowctlError:
@@ -247,7 +247,7 @@ def _is_not_live(session: RotationSession, new: Credential) -> bool:
 
 
 def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
-    """Read a token of every role through the server, and drop it.
+    """Read a token of every role through the server, and discard it.
 
     Raises:
         VaultError: the server itself does not answer.
@@ -264,7 +264,7 @@ def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
 
 
 def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> None:
-    """Mint with the candidate for every role, from here; the tokens are thrown away."""
+    """Mint with the candidate for every role, from this machine; discard the tokens."""
     service = session.deps.token_service
     if service is None:
         session.warn(_local_proof_left_out(session.path))
@@ -286,7 +286,7 @@ def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> 
 
 
 def _prove_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
-    """Hold the way back against what is live, and mint with it for every role that mints."""
+    """Compare the previous credential with the live one, and mint with it for its roles."""
     with session.step(StepName.PROVE) as found:
         _compare_previous(session, live, previous)
         if not live.key_id:
@@ -333,10 +333,10 @@ def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Cre
 
 
 def _verify_live(session: RotationSession, credential: Credential, live: _LiveTokens) -> str:
-    """Have the engine give a token of every role that is to mint, made with this key.
+    """Read a token of every role that must mint, and check that this key minted it.
 
     Returns:
-        What was seen, for the step's detail.
+        The step's detail.
     """
     now = _read_live(session, session.look())
     for name in live.minting:

@@ -1,4 +1,4 @@
-"""What a rotation has to say, in the three lines of every problem."""
+"""The messages of a rotation, each in the three lines of a problem."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -38,7 +38,7 @@ def live_again(name: str, version: int) -> str:
 
 
 def no_source(path: str) -> RefusedError:
-    """Nobody said where the new credential comes from."""
+    """No source is given for the new credential."""
     return RefusedError(
         f"nothing to rotate to: {path}",
         why="no new credential was named, and the manifest names none for this mount",
@@ -58,7 +58,7 @@ def other_account(path: str, live: str, new: str) -> RefusedError:
 
 
 def nothing_live(path: str, name: str, revoked: LiveRevocation | None) -> RefusedError:
-    """There is no account for which a key could be made."""
+    """No account is known for which a key could be created."""
     cut_off = f": it was {revoked.sentence()}" if revoked else ""
     return RefusedError(
         f"no key can be made for {path}",
@@ -69,7 +69,7 @@ def nothing_live(path: str, name: str, revoked: LiveRevocation | None) -> Refuse
 
 
 def at_work(path: str, rotation: LiveRotation) -> RefusedError:
-    """Somebody else rotates this mount."""
+    """Another run is rotating this mount."""
     who = f"{rotation.id}, begun by {rotation.by} at {rotation.started},"
     return RefusedError(
         f"another rotation is at work: {path}",
@@ -80,7 +80,7 @@ def at_work(path: str, rotation: LiveRotation) -> RefusedError:
 
 
 def config_changed_meanwhile(path: str, who: str) -> RefusedError:
-    """Somebody else wrote the config between the look and this run's own write."""
+    """Another writer changed the config between this run's read and its write."""
     return RefusedError(
         f"the config was changed meanwhile: {path}",
         why=f"{who}; this run has made no credential live",
@@ -90,7 +90,7 @@ def config_changed_meanwhile(path: str, who: str) -> RefusedError:
 
 
 def not_taken(path: str, error: SkyflowctlError) -> RefusedError:
-    """The engine tried the new credential itself; it was refused, or nothing answered."""
+    """The engine tried the new credential; it was refused, or there was no answer."""
     first = error.problems[0]
     what = "the engine did not accept the new credential"
     fix = "fix the cause, then run the same command again"
@@ -105,7 +105,7 @@ def not_taken(path: str, error: SkyflowctlError) -> RefusedError:
 
 
 def tried(error: TokenServiceFailedError, what: str) -> tuple[str, str]:
-    """Return what the engine's try of a credential came to, and what to do about it."""
+    """Return the result of the engine's try of a credential, and the fix."""
     if isinstance(error, TokenUriRefusedError):
         return f"the engine may not ask the token service of {what}", error.problems[0].fix
     if error.refused:
@@ -120,7 +120,7 @@ def tried(error: TokenServiceFailedError, what: str) -> tuple[str, str]:
 
 
 def role_lost(path: str, role: str, proof: RoleProof) -> RefusedError:
-    """The new credential cannot do what the live one can."""
+    """The new credential cannot mint a role that the live one can."""
     return RefusedError(
         f"the new credential does not mint for {_role(role)}: {path}",
         why=f"the live one does; the token service said {_said(proof)}",
@@ -130,7 +130,7 @@ def role_lost(path: str, role: str, proof: RoleProof) -> RefusedError:
 
 
 def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
-    """The new credential is good for nothing."""
+    """The new credential mints for no role."""
     return RefusedError(
         f"the new credential mints for no role: {path}",
         why=f"for {_role(role)} the token service said {_said(proof)}",
@@ -140,7 +140,7 @@ def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
 
 
 def unproven_credential(path: str, role: str, proof: RoleProof) -> RefusedError:
-    """Nobody knows whether the new credential mints."""
+    """It is unknown whether the new credential mints."""
     return RefusedError(
         f"the new credential could not be tried for {_role(role)}: {path}",
         why=f"the token service said {_said(proof)}",
@@ -151,7 +151,7 @@ def unproven_credential(path: str, role: str, proof: RoleProof) -> RefusedError:
 
 
 def neither(path: str, role: str, proof: RoleProof) -> Problem:
-    """A role that was broken before."""
+    """A role that neither credential can mint."""
     return Problem(
         "role-mints-with-neither",
         f"{path}: {_role(role)} mints neither with the old nor with the new credential",
@@ -161,14 +161,14 @@ def neither(path: str, role: str, proof: RoleProof) -> Problem:
 
 
 def problems_of(path: str, error: Exception) -> tuple[Problem, ...]:
-    """Return what an error says; a fault of ours says only its kind."""
+    """Return an error's problems; for an internal fault only its type."""
     if isinstance(error, SkyflowctlError):
         return error.problems
     return (internal_fault(path, error),)
 
 
 def internal_fault(path: str, error: Exception) -> Problem:
-    """A fault of ours; its text may hold anything, so only its kind is told."""
+    """An internal fault; its text may hold a secret, so only its type is shown."""
     return Problem(
         "unexpected",
         f"the work on the mount ended by a fault of skyflowctl: {path}",
@@ -188,7 +188,7 @@ def created_key_left(path: str, client_id: str, key_id: str, reason: str) -> Pro
 
 
 def unrecorded(path: str, client_id: str, key_ids: Iterable[str]) -> Problem:
-    """Keys that appeared at Skyflow, and no record says whose they are."""
+    """Keys that appeared at Skyflow and that no record explains."""
     return Problem(
         "unrecorded-keys",
         f"service account {client_id} has keys that no rotation recorded: {', '.join(key_ids)}",
@@ -199,7 +199,7 @@ def unrecorded(path: str, client_id: str, key_ids: Iterable[str]) -> Problem:
 
 
 def rotation_unfinished(path: str, reason: str, live: str) -> Problem:
-    """A rotation that could be neither finished nor undone now."""
+    """A rotation that can be neither finished nor undone now."""
     return Problem(
         "rotation-left-open",
         f"the rotation is left open: {path}",
@@ -220,7 +220,7 @@ def _said(proof: RoleProof) -> str:
 
 
 def mounts_not_read(what: str, unread: Mapping[str, str]) -> Problem:
-    """Mounts that this login cannot read may be live with such a key."""
+    """Mounts that this login cannot read; the key may be live on one of them."""
     places = ", ".join(path for path in unread if path) or "the server's other mounts"
     return Problem(
         "mounts-not-read",
@@ -231,7 +231,7 @@ def mounts_not_read(what: str, unread: Mapping[str, str]) -> Problem:
 
 
 def role_left(path: str, said: str) -> Problem:
-    """The way back was taken although this role does not mint with it; in the engine's words."""
+    """The rollback was made although this role does not mint with it; quotes the engine."""
     return Problem(
         "role-left-behind",
         f"a role gets no token from the credential that is live again: {path}",
@@ -263,7 +263,7 @@ def one_address(nodes: Sequence[ClusterNode]) -> Problem:
 
 
 def one_process(listed: Sequence[str]) -> Problem:
-    """Addresses of nodes at which another node answers that has an address already."""
+    """Addresses of nodes at which a node answers that already has another address."""
     return Problem(
         "nodes-not-apart",
         f"nodes of the cluster that cannot be asked themselves: {', '.join(listed)}",
@@ -273,7 +273,7 @@ def one_process(listed: Sequence[str]) -> Problem:
 
 
 def unidentified_nodes(nodes: Sequence[str]) -> Problem:
-    """Nodes that do not say which they are."""
+    """Nodes that report no identity."""
     return Problem(
         "nodes-nameless",
         f"nodes that do not say which they are: {', '.join(nodes)}",
@@ -283,7 +283,7 @@ def unidentified_nodes(nodes: Sequence[str]) -> Problem:
 
 
 def unlisted(error: VaultError) -> Problem:
-    """The list of nodes may not be read."""
+    """This login may not read the list of nodes."""
     return Problem(
         "nodes-unknown",
         "it cannot be seen which nodes the cluster has",
@@ -304,7 +304,7 @@ def unheard(result: PollResult) -> Problem:
 
 
 def other_cluster(name: str) -> Problem:
-    """A named address that leads elsewhere."""
+    """A named address that belongs to another cluster."""
     return Problem(
         "node-of-another-cluster",
         f"{name} was named, and is a node of another cluster",
@@ -314,7 +314,7 @@ def other_cluster(name: str) -> Problem:
 
 
 def left_out(result: PollResult) -> Problem:
-    """A node that is gone: it mints nothing, and proves nothing either."""
+    """A node that has left the cluster: it cannot mint, and was not proved."""
     return Problem(
         "node-left-out",
         f"{result.client.name} was left out",
@@ -324,7 +324,7 @@ def left_out(result: PollResult) -> Problem:
 
 
 def disagrees(name: str, finding: NodeFinding, path: str, key_id: str) -> Problem:
-    """A node that does not prove what it should."""
+    """A node that does not prove the expected credential."""
     return Problem(
         "node-disagrees",
         f"{name} does not prove that it mints with key {key_id}: {path}",
@@ -334,7 +334,7 @@ def disagrees(name: str, finding: NodeFinding, path: str, key_id: str) -> Proble
 
 
 def joined(nodes: Sequence[ClusterNode], path: str) -> Problem:
-    """Nodes that the cluster lists since a moment ago and nobody named."""
+    """Nodes that joined the cluster during the run and were not named."""
     return Problem(
         "node-disagrees",
         f"nodes joined the cluster meanwhile and cannot be asked: {', '.join(names(nodes))}",

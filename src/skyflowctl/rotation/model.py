@@ -1,4 +1,4 @@
-"""What a rotation is told and what it tells, as frozen values."""
+"""Input and outcome of a rotation, as frozen values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from skyflowctl.errors import ExitCode, Problem
 
 
 class Result(StrEnum):
-    """What became of one mount, as the JSON output says it."""
+    """The result for one mount, as in the JSON output."""
 
     ROTATED = "rotated"
     ROLLED_BACK = "rolled_back"
@@ -23,7 +23,7 @@ class Result(StrEnum):
 
 
 class StepName(StrEnum):
-    """The steps, in the order in which they may come; the last five are a cut-off's."""
+    """The steps, in the order in which they may occur; the last five belong to a cut-off."""
 
     RESUME = "resume"
     INTENT = "intent"
@@ -50,7 +50,7 @@ class StepName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step that was made: how long it took, whether it was well, and what it found."""
+    """One step that has ended: its duration, its success, and what it found."""
 
     name: StepName
     ms: float
@@ -64,15 +64,15 @@ class Options:
 
     Args:
         watch: how long the new credential is watched on every node before the commit.
-        canaries: roles of which a token is read through ``creds``, after the write.
+        canaries: roles whose creds are read after the write.
         allow_different_account: take a credential of another service account.
-        no_rollback: take an engine that has no way back.
-        unverified_nodes: go on although some nodes are not named.
+        no_rollback: rotate on an engine that cannot roll back.
+        unverified_nodes: rotate although some nodes are not named.
         allow_revoked: key ids that may be live again although a cut-off revoked them.
-        stale_after: an open rotation without a renewal for so long is taken over.
+        stale_after: take over an open rotation that was not renewed for this long.
         poll: how long servers without the index headers are polled for the new key.
         retire_old: wait for the end of the old tokens, then retire the old key.
-        retire_margin: how long the old key outlives its last token.
+        retire_margin: how long the old key is kept after its last token has ended.
     """
 
     watch: timedelta = timedelta()
@@ -89,22 +89,22 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class MountOutcome:
-    """What became of one mount.
+    """The outcome for one mount.
 
     Args:
         name: as the person said it.
         path: of the mount.
-        result: one word.
+        result: ``rotated``, ``failed`` and so on.
         from_key: the key that was live before; empty for none.
         to_key: the key that was to be live; empty while none was known.
         live_key_id: the key that is live now; empty for none or not known.
         steps: what was done, in order.
         old_tokens_valid_until: RFC 3339; empty when no token was replaced, or not known.
-        problems: why it is not ``rotated``; the first one is the cause.
-        warnings: what the reader should know.
+        problems: why the result is not ``rotated``; the first one is the cause.
+        warnings: findings that do not change the result.
         serves: whether the mount mints at the end, as far as it was seen.
-        exit_code: what this mount alone would leave with.
-        from_revoked: a cut-off revoked ``from_key``, so going back has to name it.
+        exit_code: the exit code for this mount alone.
+        from_revoked: a cut-off revoked ``from_key``, so a rollback to it has to name it.
     """
 
     name: str
@@ -124,7 +124,7 @@ class MountOutcome:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """One key of a service account, as Skyflow lists it. Times RFC 3339, empty: not told."""
+    """One key of a service account, as Skyflow lists it. Times are RFC 3339; empty: unknown."""
 
     key_id: str
     valid_after: str = ""
@@ -138,9 +138,9 @@ class RotationJob:
     Args:
         name: as the person said it.
         path: of the mount.
-        options: how.
-        previous: returns the credential that is live now, as the way back on an engine
-            that keeps none; asked at most once. None: there is no such way back.
+        options: how to rotate it.
+        previous: returns the live credential, for a rollback on an engine that keeps none; called
+            at most once. None: no rollback is possible there.
     """
 
     name: str

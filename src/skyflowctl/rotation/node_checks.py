@@ -1,4 +1,4 @@
-"""What one node's answer says about a credential that is to be live there, or gone."""
+"""Judges one node's answer about a credential that must be live there, or gone."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ _LAGS_BEHIND = "it lags behind the cluster"
 _PASSES_ON = "it passes the request on to another node instead of answering itself"
 NOT_CONFIGURED = "mount not configured"
 _LAGS = 10
-"""After so many a node is asked what it holds, whatever it says of its index: about 6 s.
+"""After this many lagging answers (about 6 s) the index of a node is ignored.
 
-Seen on OpenBao 2.7.2: a restarted standby that served the newest data went on answering 429
-to the newest index for minutes, in a cluster without writes.
+Seen on OpenBao 2.7.2: a restarted standby that served the newest data kept answering 429 to the
+newest index for minutes, in a cluster without writes.
 """
 
 
 class NodeState(Enum):
-    """How far one answer proves it."""
+    """What one answer proves."""
 
     PROVED = "proved"
     UNSURE = "right, but nobody knows how old the answer is"
@@ -49,13 +49,13 @@ class NodeState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NodeFinding:
-    """One answer, judged.
+    """The verdict on one answer.
 
     Args:
-        state: how far it proves.
+        state: what it proves.
         why: what the node said.
-        fix: what the reader can do if it stays so.
-        unaged: the node answered without saying how new its answer is.
+        fix: what to do if it does not change.
+        unaged: the answer does not say how recent it is.
     """
 
     state: NodeState
@@ -66,15 +66,15 @@ class NodeFinding:
 
 @dataclass(slots=True)
 class NodeClient:
-    """The way to one node.
+    """A connection to one node.
 
     Args:
         name: the node's address, or what the cluster calls it.
         gateway: to that node alone, or to the server as a whole.
-        own: it leads to this node alone, and the node must answer itself.
+        own: it reaches only this node, which must answer itself without forwarding.
         only: the server has no other node, so that no answer is older than the last write.
-        identity: who the node says it is; None until it has answered once.
-        lags: how often in a row it said that it is not there yet.
+        identity: the node's identity; None until it has answered once.
+        lags: how many times in a row it answered that it lags behind the index.
     """
 
     name: str
@@ -86,11 +86,11 @@ class NodeClient:
     _indexed: bool | None = None
 
     def index(self, newest: str) -> str:
-        """Return how new its next answer must be; empty once it has lagged for long."""
+        """Return how new its next answer must be; empty once it has lagged ``_LAGS`` times."""
         return newest if self.lags < _LAGS else ""
 
     def known(self) -> vault_nodes.NodeIdentity:
-        """Return who the node is; asked once.
+        """Return the node's identity, which is asked for once.
 
         Raises:
             VaultError: it does not answer.
@@ -100,7 +100,7 @@ class NodeClient:
         return self.identity
 
     def indexed(self) -> bool:
-        """Whether the node tells how new its answers are; asked once, where it counts."""
+        """Whether the node's answers carry an index; asked once, when it is needed."""
         if self._indexed is None:
             try:
                 self._indexed = vault_nodes.tells_index(self.gateway.transport)
@@ -111,20 +111,20 @@ class NodeClient:
 
 _SEALED = NodeFinding(NodeState.GONE, "it is sealed", "unseal it")
 NodeProbe = Callable[[NodeClient], NodeFinding]
-"""One question to one node."""
+"""One request to one node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a node is to prove: that this key is live there, and mints.
+    """What a node must prove: that this key is live there, and mints.
 
     Args:
         path: of the mount.
         key_id: the key.
         roles_may_fail: roles that no credential could mint before.
         index: how new the answer must be; empty: not known.
-        version: asks the leader for the config's version, which an answer without an
-            index must be as new as.
+        version: reads the config's version from the leader; an answer without an index must be at
+            least as new.
     """
 
     path: str
@@ -135,7 +135,7 @@ class Expectation:
 
 
 def identify(client: NodeClient) -> NodeFinding:
-    """Have a node say who it is."""
+    """Ask a node for its identity."""
     try:
         sealed = client.known().sealed
     except VaultError as error:
@@ -144,7 +144,7 @@ def identify(client: NodeClient) -> NodeFinding:
 
 
 def ask(client: NodeClient, expected: Expectation) -> NodeFinding:
-    """Have a node mint for every role, and judge its answer."""
+    """Let a node mint for every role, and judge its answer."""
     try:
         identity = client.known() if client.own else None
         if identity and identity.sealed:
@@ -183,7 +183,7 @@ def _judged(report: VerifyReport, expected: Expectation, *, certain: bool) -> No
 
 
 def _of_roles(failed: Mapping[str, RoleProof]) -> NodeFinding:
-    """A token service that refuses will go on refusing; one that is unwell may recover."""
+    """Judge failed roles: a refusal is final, a transient failure is asked again."""
     unwell = all(is_transient(proof.status) for proof in failed.values())
     name, proof = next(iter(failed.items()))
     said = proof.message or "no answer from the token service"
@@ -202,7 +202,7 @@ def _counted(client: NodeClient, error: VaultError) -> NodeFinding:
 
 
 def of_error(error: VaultError) -> NodeFinding:
-    """Judge what a node said instead of an answer, or that it said nothing."""
+    """Judge an error of a node, or a missing answer."""
     why = error.problems[0].why or error.problems[0].summary
     if isinstance(error, RedirectRefusedError):
         return NodeFinding(NodeState.NOT_YET, _PASSES_ON, _OWN_ADDRESS)
@@ -222,9 +222,9 @@ def of_error(error: VaultError) -> NodeFinding:
 def ask_creds(
     client: NodeClient, path: str, role: str, ctx: str | Mapping[str, Any] | None, index: str
 ) -> NodeFinding:
-    """Read a role's token at a node that must have no credential any more.
+    """Read a role's token from a node that must have no credential any more.
 
-    ``NO`` is said of a login that may not read tokens: that proves nothing.
+    The result is ``NO`` for a login that may not read tokens: that proves nothing.
     """
     asked = client.index(index)
     try:
@@ -237,7 +237,7 @@ def ask_creds(
 
 
 def ask_cut(client: NodeClient, path: str, index: str) -> NodeFinding:
-    """Have a node verify what it holds, where it must hold nothing any more."""
+    """Ask a node to verify its credential, where it must have none any more."""
     asked = client.index(index)
     try:
         vault_nodes.verify_at(client.gateway.transport, path, asked, itself=client.own)
@@ -249,7 +249,7 @@ def ask_cut(client: NodeClient, path: str, index: str) -> NodeFinding:
 
 
 def _ask_empty(client: NodeClient, path: str, asked: str) -> NodeFinding:
-    """The same of an engine with the basic API, which verifies nothing: its config is empty."""
+    """The same for an engine with the basic API, which cannot verify: reads its config."""
     try:
         if vault_nodes.holds_config_at(client.gateway.transport, path, asked, itself=client.own):
             return NodeFinding(NodeState.NOT_YET, _HOLDS, _BRING_BACK)
@@ -259,7 +259,7 @@ def _ask_empty(client: NodeClient, path: str, asked: str) -> NodeFinding:
 
 
 def _is_gone(client: NodeClient, index: str) -> NodeFinding:
-    # An error comes without an index; a node that knows the header has kept it.
+    # An error has no index; a node that knows the header has honoured it.
     aware = bool(index) and (not client.own or client.indexed())
     return NodeFinding(
         NodeState.PROVED if aware or client.only else NodeState.UNSURE, NOT_CONFIGURED

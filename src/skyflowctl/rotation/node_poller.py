@@ -1,4 +1,4 @@
-"""Asking one node until it proves what it should, or timeout is over."""
+"""Asks one node until it proves the expected state, or the timeout ends."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
 from skyflowctl.rotation.ports import Dependencies
 
 IN_A_ROW = 5
-"""So many right answers, half a second apart, stand for one of known age."""
+"""This many right answers, half a second apart, count as one answer of known age."""
 _POLL_PAUSE = 0.5
 _BACKOFF = Backoff(first=0.05, longest=1.0)
 _NOES = 3
@@ -19,15 +19,15 @@ _NOES = 3
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """How asking one node has ended.
+    """The result of polling one node.
 
     Args:
-        client: the way to it.
+        client: its connection.
         finding: its last answer.
-        proved: it has proved what it should.
-        absent: it is gone, so that it need not prove anything.
-        polled: it cannot say how new its answers are, and was asked repeatedly.
-        given_up: it was not asked to the end, because another one had failed.
+        proved: it has proved the expected state.
+        absent: it has left the cluster, so it need not prove anything.
+        polled: its answers carry no index, so it was asked repeatedly.
+        given_up: its poll was stopped because another node had failed.
     """
 
     client: NodeClient
@@ -39,19 +39,19 @@ class PollResult:
 
     @property
     def well(self) -> bool:
-        """True when this node stands in nobody's way."""
+        """Whether this node needs no further action."""
         return self.proved or self.absent
 
 
 @dataclass(frozen=True, slots=True)
 class NodePoller:
-    """How nodes are asked.
+    """Polls nodes until each one is settled.
 
     Args:
         deps: its clock and how it waits.
-        timeout: for a node that does not answer as it should yet.
-        poll: the same for one that cannot say how new its answers are.
-        is_gone: whether the cluster has given a node up.
+        timeout: for a node that does not give the expected answer yet.
+        poll: the same for a node whose answers carry no index.
+        is_gone: returns whether the cluster no longer lists a node.
     """
 
     deps: Dependencies
@@ -62,7 +62,7 @@ class NodePoller:
     def everyone(
         self, clients: list[NodeClient], look: Callable[[NodeClient], NodeFinding]
     ) -> list[PollResult]:
-        """Ask these nodes at once; when one has failed, the others are given up too."""
+        """Ask these nodes in parallel; when one has failed, stop asking the others."""
         failed = threading.Event()
 
         def one(client: NodeClient) -> PollResult:
@@ -80,12 +80,12 @@ class NodePoller:
         look: Callable[[NodeClient], NodeFinding],
         given_up: threading.Event | None = None,
     ) -> PollResult:
-        """Ask one node until it is settled.
+        """Ask one node until it has proved the state, has failed, or is gone.
 
         Args:
-            client: the way to it.
+            client: its connection.
             look: one question.
-            given_up: set by another thread: its next answer is its last.
+            given_up: set by another thread to stop after the next answer.
         """
         streak = _Streak()
         started, waited = self.deps.clock.monotonic(), 0.0
@@ -98,9 +98,9 @@ class NodePoller:
                 )
             if found.state is NodeState.GONE and self.is_gone(client):
                 return PollResult(client, found, absent=True)
-            # A clock that a test holds still must not make this endless.
+            # The waited time counts too, so that a frozen clock in a test does not loop forever.
             spent = max(self.deps.clock.monotonic() - started, waited)
-            # Right answers in a row come to an end by themselves.
+            # A series of right answers ends by itself at IN_A_ROW.
             late = (
                 found.state is not NodeState.UNSURE and spent >= self._limit(found).total_seconds()
             )
@@ -113,13 +113,13 @@ class NodePoller:
             waited += pause
 
     def _limit(self, found: NodeFinding) -> timedelta:
-        """A node that answers without saying how new is polled for the time that was stated."""
+        """Return the time limit; a node without an index is polled for ``poll``."""
         return self.poll if found.unaged else self.timeout
 
 
 @dataclass(slots=True)
 class _Streak:
-    """What came in a row."""
+    """Counts consecutive answers of one kind."""
 
     tries: int = 0
     right: int = 0
@@ -131,7 +131,7 @@ class _Streak:
         self.noes = self.noes + 1 if found.state is NodeState.NO else 0
 
     def pause(self, found: NodeFinding) -> float:
-        """Seconds until the next question: growing ones, or steady ones for a poll."""
+        """Return the seconds until the next request: growing, or constant for a poll."""
         if found.state is NodeState.UNSURE:
             return _POLL_PAUSE
         return _BACKOFF.pause(self.tries)

@@ -1,4 +1,4 @@
-"""This machine's notes of rotations under way: a cache that spares a wait, never the truth."""
+"""This machine's notes of open rotations: a cache that saves a wait, never the truth."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ from skyflowctl.private_files import (
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """A process, told apart from another that later gets the same number.
+    """A process, distinct from a later one with the same number.
 
     Args:
         pid: its number.
-        started: when it started, in the kernel's own count; empty: not known here.
-        machine: where that number means something: host, its start, its process space.
+        started: its start time in the kernel's count; empty: unknown here.
+        machine: where that number is valid: the host, its boot, its process namespace.
     """
 
     pid: int
@@ -34,12 +34,12 @@ class _Owner:
 class OwnerFile:
     """One file for each mount, in a folder that only its owner may read.
 
-    What cannot be read or written makes a note unknown and never fails a rotation; nor does
-    a folder that is a link or another user's, which is left alone.
+    A note that cannot be read or written counts as unknown and never fails a rotation. A folder
+    that is a link or belongs to another user is not used, with the same result.
 
     Args:
-        folder: is made when it is needed.
-        scope: what paths of mounts are relative to: the cluster, and the namespace.
+        folder: created when first needed.
+        scope: the cluster and the namespace to which the mounts' paths are relative.
     """
 
     def __init__(self, folder: Path, scope: str) -> None:
@@ -47,7 +47,7 @@ class OwnerFile:
         self._scope = scope
 
     def begin(self, path: str, rotation_id: str) -> None:
-        """Note that this process is at this rotation."""
+        """Note that this process runs this rotation."""
         note = {"scope": self._scope, "path": path, "rotation": rotation_id}
         text = json.dumps({**note, **asdict(_this_process())})
         with contextlib.suppress(OSError):
@@ -56,13 +56,13 @@ class OwnerFile:
             write_private(self._file(path), text)
 
     def end(self, path: str) -> None:
-        """Forget it; the rotation is settled."""
+        """Delete the note; the rotation is settled."""
         with contextlib.suppress(OSError):
             if self._is_safe():
                 self._file(path).unlink(missing_ok=True)
 
     def owner_alive(self, path: str, rotation_id: str) -> bool | None:
-        """Tell whether the process that began it still runs; None: it is not known here."""
+        """Return whether the process that began it still runs; None: unknown here."""
         if not self._is_safe():
             return None
         try:
@@ -79,7 +79,7 @@ class OwnerFile:
         return (above, self._folder) if above.name == "skyflowctl" else (self._folder,)
 
     def _is_safe(self) -> bool:
-        """Whether the folders are this user's; in another's, a note may be a lie."""
+        """Whether the folders belong to this user; a note in another user's may be false."""
         return all(is_private_folder(folder) for folder in self._own_folders())
 
     def _file(self, path: str) -> Path:
@@ -92,7 +92,7 @@ def _this_process() -> _Owner:
 
 
 def _is_alive(owner: _Owner) -> bool | None:
-    """Tell whether a process still runs; None where its number means nothing or may be reused."""
+    """Return whether a process runs; None if its number is not valid here or may be reused."""
     if owner.pid <= 0 or owner.machine != _machine():
         return None
     try:
@@ -108,21 +108,21 @@ def _is_alive(owner: _Owner) -> bool | None:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process started, in clock ticks since the boot; empty: not told here."""
+    """Return a process's start time in clock ticks since the boot; empty: unknown here."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-        # The name stands in parentheses and may hold anything; the start is the 20th after.
+        # The name is in parentheses and may hold anything; the start is the 20th field after it.
         return stat.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
 def _machine() -> str:
-    """Return a text that is the same only where process numbers mean the same."""
+    """Return a text that is equal only where process numbers mean the same."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with contextlib.suppress(OSError):
-        # Containers of one host count their processes each for itself.
+        # Each container of a host has its own process numbers.
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)

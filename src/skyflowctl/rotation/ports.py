@@ -15,43 +15,45 @@ from skyflowctl.vault.responses import ClusterNode
 
 
 class KeyService(Protocol):
-    """Skyflow's Management API, as far as keys go; ``skyflowctl.skyflow.management.api`` has one.
+    """The keys part of Skyflow's Management API.
 
-    Every call raises ``skyflowctl.errors.SkyflowctlError`` when it is refused or unanswered.
+    ``skyflowctl.skyflow.management.api`` implements it.
+
+    Every call raises ``skyflowctl.errors.SkyflowctlError`` if it is refused or unanswered.
     """
 
     def list_keys(self, client_id: str) -> tuple[KeyInfo, ...]:
         """Return the keys of a service account."""
 
     def create_key(self, client_id: str) -> Credential:
-        """Have a key made for a service account; its private half is returned only here."""
+        """Create a key for a service account; only this call returns its private half."""
 
     def delete_key(self, client_id: str, key_id: str) -> None:
-        """Delete a key; one that is deleted already is no error."""
+        """Delete a key; a key that is already deleted is no error."""
 
 
 class FromReference(Protocol):
-    """The successor stands behind a reference; asked once for each rotation."""
+    """The new credential comes from a reference, which is read once for each rotation."""
 
     def __call__(self) -> Credential:
-        """Return it, linted in full.
+        """Return the credential, fully linted.
 
         Raises:
-            InvalidInputError: it was read, and is no valid credential; every finding at once.
+            InvalidInputError: it was read and is no valid credential; holds every finding.
             UnresolvedReferenceError: it cannot be read here.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The successor is to be created by Skyflow, for the account that is live."""
+    """Skyflow creates the new credential, for the live account."""
 
     keys: KeyService
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFile:
-    """The successor is in a file on the server, which the engine alone reads."""
+    """The new credential is in a file on the server, which only the engine reads."""
 
     path: str
 
@@ -60,41 +62,41 @@ KeySource = FromReference | Generated | ServerFile
 
 
 def never_stop() -> bool:
-    """Never ask to stop."""
+    """Return False, so that a run never stops early."""
     return False
 
 
 class OwnerRecord(Protocol):
-    """This machine's notes of open rotations: a cache that spares a wait, never the truth."""
+    """This machine's notes of open rotations: a cache that saves a wait, never the truth."""
 
     def begin(self, path: str, rotation_id: str) -> None:
-        """Note that this process is at this rotation."""
+        """Note that this process runs this rotation."""
 
     def end(self, path: str) -> None:
-        """Forget it; the rotation is settled."""
+        """Delete the note; the rotation is settled."""
 
     def owner_alive(self, path: str, rotation_id: str) -> bool | None:
-        """Tell whether the process of this machine that began it still runs; None: unknown."""
+        """Return whether the process of this machine that began it still runs; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """Everything outside of a rotation.
+    """The services that a rotation uses.
 
     Args:
         gateway: the cluster; writes and fresh reads go to its leader.
-        connect: opens a gateway to one node; None: this server has no nodes of its own
-            (a server within this process).
+        connect: opens a gateway to one node; None: this server has no separate nodes (a server
+            within this process).
         clock: the time.
-        run_id: this command's, found in the audit log; a new rotation is named after it.
-        operator: how to delete keys at Skyflow; None: no operator token is named.
-        owners: notes on this machine which rotation this process is at.
+        run_id: this command's id, recorded in the audit log; part of a new rotation's id.
+        operator: deletes keys at Skyflow; None: no operator token is named.
+        owners: this machine's notes of the rotations that this process runs.
         listener: gets every step.
-        stopping: asked between steps; True: begin nothing new.
+        stopping: called between steps; True: begin nothing new.
         sleep: waits so many seconds.
-        token_service: mints from this machine where an engine cannot try a candidate;
-            None: such an engine tries it when it is written.
-        token_hosts: ``host:port`` of the token services that it may ask.
+        token_service: mints from this machine for an engine that cannot try a candidate; None: such
+            an engine tries the credential when it is written.
+        token_hosts: ``host:port`` of the token services that it may call.
     """
 
     gateway: Gateway
@@ -111,5 +113,5 @@ class Dependencies:
 
 
 def names(nodes: Sequence[ClusterNode]) -> tuple[str, ...]:
-    """Return nodes as people know them."""
+    """Return the nodes' names, as messages show them."""
     return tuple(node.api_address or node.hostname for node in nodes)

@@ -1,4 +1,4 @@
-"""What an earlier run left: found, waited for, gone on with, or cleaned up."""
+"""Finds what an earlier run left, waits for it, finishes it, or cleans it up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LiveSnapshot:
-    """What the engine knows when a run begins.
+    """The state of the engine when a run begins.
 
     Args:
-        config: as it is.
-        history: None: it keeps none.
-        account: of keys that no history knows; empty: the live one's.
+        config: the current config.
+        history: the mount's history; None: the engine keeps none.
+        account: the service account of keys without history; empty: the live one.
     """
 
     config: LiveConfig
@@ -38,18 +38,18 @@ class LiveSnapshot:
 
     @property
     def written(self) -> CutOver | None:
-        """The open rotation that has written its credential."""
+        """The open rotation whose credential is written."""
         return written_in(self.config)
 
     @property
     def last(self) -> CredentialVersion | None:
-        """The credential that is live, or, after a cut-off, the one that was live last."""
+        """The live credential; after a cut-off the one that was live last."""
         return self.history[max(self.history)] if self.history else None
 
     def client_of(self, key_id: str) -> str:
-        """Return the service account of a key: as the history has it, else the one assumed.
+        """Return the service account of a key, from the history if the key is there.
 
-        After a cut-off that is the last credential's; empty: there has been none.
+        Otherwise ``account``, or the last credential's; empty: there has been none.
         """
         for entry in (self.history or {}).values():
             if entry.key_id == key_id:
@@ -58,15 +58,15 @@ class LiveSnapshot:
 
 
 def take_snapshot(session: RotationSession, *, claim: bool = True) -> LiveSnapshot:
-    """Read what the engine knows, and check that no other run is rotating the mount.
+    """Read the engine's state, and check that no other run is rotating the mount.
 
     Args:
         session: the mount's.
-        claim: False: only look; an open rotation may belong to another run.
+        claim: False: only read; an open rotation may belong to another run.
 
     Raises:
         RefusedError: another run is rotating it.
-        VaultError: it cannot be read, or no engine of ours is there.
+        VaultError: it cannot be read, or it is not this engine's mount.
     """
     with session.step(StepName.RESUME) as found:
         config = session.gateway.engine_config(session.path)
@@ -91,7 +91,7 @@ def _summary(seen: LiveSnapshot) -> str:
 
 
 def _take_over(session: RotationSession, config: LiveConfig) -> LiveConfig:
-    """Return the config once whoever opened its rotation is dead, or silent for long."""
+    """Return the config once the owner of its rotation is dead, or has not renewed for long."""
     rotation, owners = config.rotation, session.deps.owners
     alive = owners.owner_alive(session.path, rotation.id) if owners and rotation else None
     if alive and rotation:
@@ -125,9 +125,9 @@ def _wait_for_silence(session: RotationSession, config: LiveConfig) -> None:
 
 
 def _age(session: RotationSession, config: LiveConfig, most: float) -> float:
-    """Return how long ago the config was written, in seconds; 0 where nobody can tell.
+    """Return the seconds since the config's last write; 0 if unknown.
 
-    A server's clock that runs ahead of ours must not make the wait longer.
+    A server clock that is ahead of this machine's must not make the wait longer.
     """
     if config.last_updated is None:
         return 0.0
@@ -135,7 +135,7 @@ def _age(session: RotationSession, config: LiveConfig, most: float) -> float:
 
 
 def resume(session: RotationSession, written: CutOver, keys: KeyService | None) -> Result:
-    """Finish a rotation that has written: the same as after one's own write."""
+    """Finish a rotation whose credential is written, as after this run's own write."""
     session.from_key, session.to_key = written.from_key, written.to_key
     session.begin(written.id)
     begun = f"by {written.by} at {written.started}"
@@ -161,11 +161,11 @@ def delete_orphaned_key(
 ) -> LiveConfig:
     """Clean up after a rotation that created a key and has not made it live.
 
-    Only the key that was recorded is deleted. Others that are at Skyflow now, and were
-    not when the rotation began, are named.
+    Only the recorded key is deleted. Other keys that appeared at Skyflow since the rotation began
+    are named.
 
     Returns:
-        The config as it is then.
+        The config after it.
     """
     known = seen.config.rotation
     if known is None or not is_open(known) or not known.keys:
@@ -191,7 +191,7 @@ def delete_orphaned_key(
 def _discard(
     session: RotationSession, config: LiveConfig, known: LiveRotation, attempt: PendingRotation
 ) -> LiveConfig:
-    """Take the rotation over, so that nobody can make its key live; then delete the key."""
+    """Take the rotation over, so that no run can make its key live; then delete the key."""
     mine = new_attempt(session, config, attempt.keys)
     with session.step(StepName.DISCARD_KEY) as found:
         found.detail = f"key {known.to_key}, created by rotation {known.id}"
@@ -207,7 +207,7 @@ def _discard(
 def clean_up_reference(
     session: RotationSession, seen: LiveSnapshot, keys: KeyService | None
 ) -> LiveConfig:
-    """The same before a rotation that needs no operator: what fails there is a warning."""
+    """The same before a rotation without an operator, where a failure is a warning."""
     try:
         return delete_orphaned_key(session, seen, keys)
     except SkyflowctlError as error:

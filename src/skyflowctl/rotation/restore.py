@@ -1,4 +1,4 @@
-"""The way back from a written credential, and what is cleaned up after it."""
+"""The rollback of a written credential, and the clean-up after it."""
 
 from typing import NoReturn
 
@@ -22,16 +22,17 @@ def restore_previous(
     keys: KeyService | None,
     cause: Exception,
 ) -> NoReturn:
-    """Make the credential live again that this rotation replaced, and end the run.
+    """Make the replaced credential live again, and end the run.
 
     Raises:
-        RotationAborted: always: rolled back; or left open, because there is no answer or nothing is
-            kept; or refused, because another writer's credential is live.
+        RotationAborted: always. The rotation is rolled back; or left open, because there is no
+            answer or no kept credential; or left alone, because another writer's credential is
+            live.
     """
     problems = messages.problems_of(session.path, cause)
     _roll_back(session, written, problems)
     session.heartbeat.stop()
-    # What comes after cannot change that the old credential is live.
+    # No later failure changes that the old credential is live.
     behind = clean_up(session, nodes, written.from_key, written, keys)
     session.warn(*([behind] if behind else []))
     raise RotationAborted(
@@ -40,7 +41,7 @@ def restore_previous(
 
 
 def _what_now(session: RotationSession, written: CutOver) -> Problem:
-    """Return how the rolled-back credential is made live after all."""
+    """Return the problem that says how to make the rolled-back credential live after all."""
     if written.created:
         return Problem(
             "rolled-back",
@@ -59,14 +60,15 @@ def _what_now(session: RotationSession, written: CutOver) -> Problem:
 
 
 def _roll_back(session: RotationSession, written: CutOver, problems: tuple[Problem, ...]) -> None:
-    """Make the credential live again; ``problems`` say why, in an abort too."""
+    """Make the credential live again; an abort includes ``problems``, the reasons."""
     with session.step(StepName.ROLLBACK) as found:
         try:
             done = session.retry(
                 lambda: session.gateway.rollback_config(
                     session.path,
                     cas_credential_version=written.credential_version,
-                    # It was live a moment ago: if it was revoked once, it had been allowed since.
+                    # It was live a moment ago, so if it was ever revoked, it has been allowed
+                    # since.
                     allow_revoked_key=written.from_key,
                 ),
                 "the rollback",
@@ -85,7 +87,7 @@ def _not_restored(
     error: Exception,
     problems: tuple[Problem, ...],
 ) -> RotationAborted:
-    """Return the end of a run whose rollback did not happen."""
+    """Return the abort for a run whose rollback failed."""
     try:
         live = session.look() if isinstance(error, ConflictError) else None
     except Exception:  # noqa: BLE001 - then what is live is unknown
@@ -112,7 +114,7 @@ def end_superseded(
     code: ExitCode,
     problems: tuple[Problem, ...] = (),
 ) -> RotationAborted:
-    """Return the end of a run over whose credential somebody else has written."""
+    """Return the abort for a run whose credential another writer has replaced."""
     problem = Problem(
         "lost-check-and-set",
         f"this run's credential was written, and then replaced by somebody else: {session.path}",
@@ -124,7 +126,7 @@ def end_superseded(
 
 
 def _words_of(error: Exception) -> str:
-    """Return the engine's own words for why there is none."""
+    """Return the engine's reason why there is no rollback."""
     return (isinstance(error, SkyflowctlError) and error.problems[0].why) or reason_of(error)
 
 
@@ -135,13 +137,13 @@ def clean_up(
     written: CutOver | None,
     keys: KeyService | None,
 ) -> Problem | None:
-    """After a rollback: prove the nodes, then delete a key that was created and close.
+    """After a rollback: prove the nodes, then delete a created key and close the rotation.
 
-    A key is not deleted before every node was seen on the other one: a node that lags
-    behind still mints with it.
+    The key is deleted only after every node is proved on the other one: a node that lags still
+    mints with it.
 
     Returns:
-        Which node is not proved; None: every one is. What else fails is a warning.
+        The problem of a node that is not proved; None: all are. Other failures are warnings.
     """
     behind = _behind(session, nodes, live_key)
     if written is not None and written.created:
@@ -189,7 +191,7 @@ def _is_left_over(live: LiveConfig, key_id: str) -> bool:
 
 
 def _nodes_lagging(path: str, error: SkyflowctlError) -> Problem:
-    """After a rollback a node was not seen on the old key."""
+    """Return the problem of a node that was not seen on the old key after a rollback."""
     first = error.problems[0]
     return Problem(
         "node-not-proved",

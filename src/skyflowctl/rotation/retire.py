@@ -1,9 +1,9 @@
-"""The end of old keys: at Skyflow, and of the copies that the engine keeps as the way back.
+"""Retires old keys: at Skyflow, and the copies that the engine keeps for a rollback.
 
-The kept copies go first. From then on no rollback to the old key is possible, so that what is
-seen live afterwards stays live while Skyflow deletes the key; the other order would leave a
-moment in which a rollback makes a dying key live. A run that was killed in between is
-finished by the next one: Skyflow still lists the key.
+The kept copies are destroyed first. After that no rollback to the old key is possible, so the key
+seen live stays live while Skyflow deletes the old one. In the other order a rollback could make a
+key live while it is being deleted. If a run is killed in between, the next one finishes it: Skyflow
+still lists the key.
 """
 
 from collections.abc import Sequence
@@ -42,21 +42,21 @@ def retire_mount(
     wait: bool = False,
     kept_copy_only: bool = False,
 ) -> MountOutcome:
-    """Retire the keys that the mount's rotations replaced; no failure is raised.
+    """Retire the keys that the mount's rotations replaced; raises no failure.
 
-    Those are the one that the last committed rotation replaced, and every one that was
-    live before it: their tokens ended earlier. Times are compared by this machine's clock;
-    ``Options.retire_margin`` is there for what it is wrong by. Old keys that are gone
-    already are a success without steps.
+    These are the key that the last committed rotation replaced, and all keys that were live before
+    it, whose tokens ended earlier. Times are compared with this machine's clock;
+    ``Options.retire_margin`` covers its error. If the old keys are already gone, the result is a
+    success without steps.
 
     Args:
         job: the mount.
         deps: its ``operator`` deletes the key at Skyflow.
-        now: do not wait for the end of the old tokens. The caller has told the person
-            what that kills (:func:`skyflowctl.rotation.retirement_plan.killed_by_haste`).
-        wait: wait for it; otherwise a time that has not come is a refusal that names it.
-        kept_copy_only: destroy the copies in the engine, and leave the keys at Skyflow
-            to whoever may delete them there.
+        now: do not wait for the end of the old tokens. The caller has shown the user what stops
+            working (:func:`skyflowctl.rotation.retirement_plan.killed_by_haste`).
+        wait: wait for that time; otherwise refuse, naming it, if it has not come.
+        kept_copy_only: destroy the copies in the engine, and leave the keys at Skyflow for another
+            operator to delete.
     """
     session = RotationSession(job, deps)
     operator = None if kept_copy_only else deps.operator
@@ -77,7 +77,7 @@ def _retire(session: RotationSession, means: RetirementMeans, *, now: bool, wait
     left = remainders(session, means, found)
     if left:
         if not now and _waited(session, found, wait=wait):
-            # What was seen before a long wait may be outdated: all of it again.
+            # The state may have changed during a long wait, so read all of it again.
             session.warnings.clear()
             return _retire(session, means, now=False, wait=False)
         _verify(session, found, deleting=means.operator is not None)
@@ -92,7 +92,7 @@ def _retire(session: RotationSession, means: RetirementMeans, *, now: bool, wait
 
 
 def _abort(session: RotationSession, error: Exception) -> None:
-    """End the run on a failure before anything was destroyed.
+    """Abort the run on a failure before anything was destroyed.
 
     Raises:
         RotationAborted: always.
@@ -122,10 +122,10 @@ def _look(session: RotationSession) -> Retirement | None:
 
 
 def _waited(session: RotationSession, found: Retirement, *, wait: bool) -> bool:
-    """Wait until the old tokens have ended; False: they had.
+    """Wait until the old tokens have ended; return False if they already had.
 
     Raises:
-        RefusedError: they have not and ``wait`` is False, or the run was interrupted.
+        RefusedError: they have not ended and ``wait`` is False, or the run was interrupted.
     """
     if not found.tokens_until:
         return False
@@ -159,7 +159,7 @@ def _verify(session: RotationSession, found: Retirement, *, deleting: bool) -> N
     """Verify on every node, now, that tokens are minted with the new key.
 
     Raises:
-        RefusedError: a node does not say so, or cannot be asked.
+        RefusedError: a node does not prove it, or cannot be asked.
     """
     name = session.job.name
     with session.step(StepName.VERIFY_NODES) as step:
@@ -195,10 +195,10 @@ def _not_every_node(name: str, gap: Problem) -> RefusedError:
 
 
 def _weak_roles(session: RotationSession, found: Retirement) -> frozenset[str]:
-    """Return roles that Skyflow refuses to this service account, whatever the key.
+    """Return the roles that Skyflow refuses to this service account with any key.
 
-    They would hold back the retirement for ever. Roles belong to the account, so the
-    old key of another account might still be the one that can mint for them.
+    They would block the retirement forever. Roles belong to the account, so if the old key is of
+    another account, it might be the only one that can mint for them.
     """
     report = session.gateway.verify_config(session.path)
     weak = frozenset(name for name, proof in report.roles.items() if 400 <= proof.status < 500)
@@ -219,10 +219,10 @@ def _weak_roles(session: RotationSession, found: Retirement) -> frozenset[str]:
 def _destroy_and_delete(
     session: RotationSession, means: RetirementMeans, found: Retirement, left: list[Remainder]
 ) -> None:
-    """Destroy the kept copies, then have Skyflow delete the keys.
+    """Destroy the kept copies, then delete the keys at Skyflow.
 
     Raises:
-        RotationAborted: a copy is destroyed whose key is not deleted.
+        RotationAborted: a copy is destroyed, and its key is not deleted.
     """
     destroyed: list[str] = []
 
@@ -259,10 +259,10 @@ def _destroy(session: RotationSession, left: list[Remainder], destroyed: list[st
 
 
 def _delete(session: RotationSession, operator: KeyService, found: Retirement, key: OldKey) -> None:
-    """Have Skyflow delete a key, unless somebody has made one live again.
+    """Delete a key at Skyflow, unless another writer has made one live again.
 
     Raises:
-        RefusedError: the rotation or the live key is another one than before.
+        RefusedError: the rotation or the live key has changed.
     """
     with session.step(StepName.DELETE_OLD_KEY) as step:
         config = session.gateway.engine_config(session.path)

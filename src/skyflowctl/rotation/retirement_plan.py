@@ -1,4 +1,4 @@
-"""Which keys of a mount can be retired, and from when on."""
+"""Which keys of a mount can be retired, and from what time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ _History = Mapping[int, CredentialVersion] | None
 
 @dataclass(frozen=True, slots=True)
 class OldKey:
-    """A key that was live before the one that is.
+    """A key that was live before the current one.
 
     Args:
         client_id: its service account.
         key_id: the key.
-        kept: the credential versions under which the engine still keeps it.
+        kept: the credential versions in which the engine still keeps it.
     """
 
     client_id: str
@@ -36,11 +36,11 @@ class Retirement:
     """What a committed rotation left behind.
 
     Args:
-        keys: the old keys: the one that it replaced, then those of before, the newest first.
-        successor: the key that it made live, and that is live.
-        tokens_until: RFC 3339, when the last token of the replaced key ends, and with it
-            those of the keys before; empty: not told.
-        moved_account: the successor is of another service account than the replaced key.
+        keys: the old keys: the replaced one first, then earlier ones, newest first.
+        successor: the key that the rotation made live and that is still live.
+        tokens_until: RFC 3339, when the last token of the replaced key ends, and so all tokens of
+            earlier keys; empty: unknown.
+        moved_account: the successor belongs to another service account than the replaced key.
     """
 
     keys: tuple[OldKey, ...]
@@ -50,10 +50,10 @@ class Retirement:
 
 
 def retirement(job: RotationJob, config: LiveConfig, history: _History) -> Retirement | None:
-    """Return what a mount's rotation left behind once it is over; None: no key.
+    """Return what a mount's finished rotation left behind; None: no key.
 
     Raises:
-        RefusedError: there is none to retire, or not yet.
+        RefusedError: no key can be retired, or not yet.
     """
     rotation = _committed_rotation(job, config)
     keys = retirable_keys(config, history)
@@ -79,7 +79,7 @@ def _committed_rotation(job: RotationJob, config: LiveConfig) -> LiveRotation:
     """Return the mount's last rotation, which is committed and live.
 
     Raises:
-        RefusedError: there is none, it is open, or another key is live.
+        RefusedError: there is no rotation, it is open, or another key is live.
     """
     rotation = config.rotation
     if rotation is None or not config.configured:
@@ -112,7 +112,7 @@ def _committed_rotation(job: RotationJob, config: LiveConfig) -> LiveRotation:
 
 
 def too_early(key_id: str, name: str, tokens_until: str, ends: datetime) -> RefusedError:
-    """Return the refusal while tokens of the old key may live."""
+    """Return the refusal while tokens of the old key may be valid."""
     return RefusedError(
         f"the old key of {name} can be retired from {rfc3339(ends)} on",
         why=f"tokens minted with {key_id} live until {tokens_until}, and then "
@@ -126,9 +126,9 @@ def too_early(key_id: str, name: str, tokens_until: str, ends: datetime) -> Refu
 def retirable_keys(config: LiveConfig, history: _History) -> tuple[OldKey, ...]:
     """Return the keys that ``rotate --retire`` ends: those live before the last commit.
 
-    Whether Skyflow still has them is not known here. The one that the last rotation replaced
-    is the first. None where no rotation is over, or where it replaced nothing: then it is not
-    known until when tokens of the keys before live.
+    Skyflow may have deleted some of them already. The key that the last rotation replaced is the
+    first. Empty if no rotation is committed, or if the last one replaced no key: then it is unknown
+    how long tokens of earlier keys are valid.
     """
     rotation = config.rotation
     if rotation is None or not _is_over(config, rotation) or not rotation.from_key:
@@ -136,7 +136,7 @@ def retirable_keys(config: LiveConfig, history: _History) -> tuple[OldKey, ...]:
     found: dict[tuple[str, str], list[int]] = {}
     for number in sorted(history or {}, reverse=True):
         entry = (history or {})[number]
-        # The live one is never an old one, not even of a rotation that renewed its content.
+        # The live key is never an old one, even if a rotation only renewed its content.
         if number >= config.credential_version or entry.key_id == config.key_id:
             continue
         kept = found.setdefault((entry.client_id, entry.key_id), [])
@@ -150,11 +150,11 @@ def _is_over(config: LiveConfig, rotation: LiveRotation) -> bool:
 
 
 def killed_by_haste(config: LiveConfig, history: _History = None) -> str:
-    """Return what retiring the old keys at once kills, in one line; "" when there is none.
+    """Return in one line what stops working if the old keys are retired now; or "".
 
     Args:
         config: of the mount.
-        history: its history; None: only the key that was replaced last is named.
+        history: its history; None: only the last replaced key is named.
     """
     rotation = config.rotation
     if rotation is None or not rotation.from_key:
@@ -169,7 +169,7 @@ def killed_by_haste(config: LiveConfig, history: _History = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RetirementMeans:
-    """Who deletes keys at Skyflow; ``kept_copy_only``: they are left there on purpose."""
+    """The operator that deletes keys at Skyflow; ``kept_copy_only``: leave them on purpose."""
 
     operator: KeyService | None
     kept_copy_only: bool
@@ -177,7 +177,7 @@ class RetirementMeans:
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """An old key of which something is still there; ``at_skyflow``: Skyflow lists it."""
+    """An old key that still exists somewhere; ``at_skyflow``: Skyflow lists it."""
 
     key: OldKey
     at_skyflow: bool
@@ -186,7 +186,7 @@ class Remainder:
 def remainders(
     session: RotationSession, means: RetirementMeans, found: Retirement
 ) -> list[Remainder]:
-    """Return what is left of the old keys, at Skyflow and in the engine.
+    """Return the old keys that still exist, at Skyflow or in the engine.
 
     Raises:
         RefusedError: no operator token is named, and there is a copy to destroy.
@@ -215,8 +215,7 @@ def _listed(
 ) -> dict[str, set[str]]:
     """Return the keys at Skyflow by account, which also proves the operator token.
 
-    An account that the mount has left long ago, and that this operator may not see,
-    keeps the others from nothing.
+    An earlier account of the mount that this operator may not see does not block the others.
     """
     listed: dict[str, set[str]] = {}
     for client_id in dict.fromkeys(key.client_id for key in found.keys):
@@ -241,10 +240,10 @@ def _listed(
 def without_used(
     session: RotationSession, found: Retirement, left: list[Remainder]
 ) -> list[Remainder]:
-    """Leave out keys of long ago by which another mount lives.
+    """Leave out earlier keys that are live on another mount.
 
     Raises:
-        RefusedError: one lives by the key that was replaced last.
+        RefusedError: the last replaced key is live on another mount.
     """
     if not any(one.at_skyflow for one in left):
         return left
@@ -280,5 +279,5 @@ def without_used(
 
 
 def key_names(ids: Sequence[str]) -> str:
-    """Return keys as a message names them."""
+    """Return the keys' names, as messages show them."""
     return f"the key {ids[0]}" if len(ids) == 1 else f"the keys {', '.join(ids)}"
