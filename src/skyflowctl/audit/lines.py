@@ -163,7 +163,7 @@ class Followed:
             self._hold(rest)
 
     def _hold(self, part: bytes) -> None:
-        """Keep a part of a line, as long as the line is not too long."""
+        """Keep a part of a line, unless the line is too long."""
         if self._skipping:
             return
         self._half.append(part)

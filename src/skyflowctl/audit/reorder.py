@@ -1,7 +1,7 @@
-"""Rows put in the order of time, and kept until what comes later is known.
+"""Sorts rows by time, and holds them until related later entries have arrived.
 
-A request that took long is joined after others that started later; a second device's copy
-comes a moment after the first; an unwrap comes seconds or hours after.
+A slow request is joined after others that started later. The copy of a second device arrives a
+moment after the first, and an unwrap seconds or hours after.
 """
 
 from collections import OrderedDict
@@ -25,12 +25,12 @@ from skyflowctl.audit.model import (
 from skyflowctl.audit.times import parse_utc
 
 HELD_MAX = 10_000
-"""Rows that wait to be put in order: 20 MB. With more of them in ``REORDER_SECONDS`` the
-oldest go first, still nearly in order."""
+"""The most rows that wait to be sorted: 20 MB. With more of them in ``REORDER_SECONDS``, the
+oldest are released early, still nearly in order."""
 REORDER_SECONDS = 30.0
 """A mint takes at most 10 s, a config write 25 s."""
 WRAPPED_MAX = 5_000
-"""Wrapped answers that wait for their unwrap."""
+"""The most wrapped answers that wait for their unwrap."""
 
 _OF_CREDENTIALS = frozenset(
     {
@@ -43,14 +43,14 @@ _OF_CREDENTIALS = frozenset(
         ChangeKind.REVOKED,
     }
 )
-"""They have no name: they are a mount's."""
+"""Kinds of change without a name, because they concern a mount."""
 
 Record = TokenRequest | CredentialChange
 
 
 @dataclass(slots=True, eq=False)
 class HeldRow:
-    """A row, and what was learned about it since."""
+    """A row, and what later entries added to it."""
 
     row: JoinedRow
     forms: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class HeldRow:
     unwrapped_by: str = ""
 
     def learn(self, row: JoinedRow) -> None:
-        """Add what one device wrote."""
+        """Add what one device logged."""
         entry = row.entry
         data, response = entry.request.data, entry.response
         raw = ctx_text(data.ctx)[0] if data is not None else ""
@@ -80,13 +80,13 @@ def _add(known: list[str], value: object) -> None:
 
 
 class Holding:
-    """Takes rows as they are joined; gives records in the order of their time.
+    """Takes rows as they are joined, and yields records in chronological order.
 
     Args:
-        logins: who unwrapped.
-        reorder_seconds: how long a row waits for earlier ones; 0: not at all.
-        hold_wrapped: a wrapped one waits for its unwrap, its ttl, or the end; so it comes
-            out of turn. False: it comes in turn, and nobody has unwrapped it yet.
+        logins: identifies who unwrapped.
+        reorder_seconds: how long a row waits for earlier ones; 0: it does not wait.
+        hold_wrapped: a wrapped row waits for its unwrap, its ttl or the end, so it is out of
+            order. False: it is in order, without its unwrap.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Holding:
         return bool(self._wraps)
 
     def add(self, row: JoinedRow) -> None:
-        """Take a row."""
+        """Add a row."""
         held = HeldRow(row)
         held.learn(row)
         self._count += 1
@@ -127,24 +127,24 @@ class Holding:
             self._due = _earlier(row.time, self._reorder)
 
     def copied(self, row: JoinedRow) -> None:
-        """Add what another device wrote about a row that is still held."""
+        """Add what another device logged about a row that is still held."""
         held = self._by_id.get(row.request_id)
         if held is not None:
             held.learn(row)
-            # Which of a node's devices is read first is chance; the name must not be.
+            # The order in which a node's devices are read varies; the name must not.
             held.row = held.row._replace(node=min(held.row.node, row.node))
             if self._hold_wrapped and _is_wrapped(held):
                 self._wraps.update(dict.fromkeys(held.wraps, held))
 
     def was_parked(self, request_id: str) -> None:
-        """Take in that what looked like a wrapped token was a parked request."""
+        """Record that what looked like a wrapped token was a parked request."""
         held = self._by_id.get(request_id)
         if held is not None and _is_wrapped(held) and not held.tokens:
             held.row = held.row._replace(outcome=RequestOutcome.PENDING)
             self._open(held)
 
     def unwrapped(self, entry: Entry) -> None:
-        """Note who opened a wrapped answer; a rewrap moves it to another wrapping token."""
+        """Record who opened a wrapped answer; a rewrap moves it to another wrapping token."""
         request, response = entry.request, entry.response
         sent = request.data.token if request.data is not None else None
         held = self._wraps.get(sent if isinstance(sent, str) else request.client_token)
@@ -160,18 +160,18 @@ class Holding:
         self._open(held)
 
     def _opener(self, entry: Entry, *, by_another: bool) -> str:
-        """Say who unwrapped: the wrapping token itself bears its creator's name."""
+        """Return who unwrapped. The wrapping token itself has the name of its creator."""
         if by_another and entry.auth is not None:
             return self._logins.identity(entry.auth)[0]
         return f"the wrapping token's bearer at {entry.request.remote_address}"
 
     def _open(self, held: HeldRow) -> None:
-        """Let go of a wrapped answer that waited for this alone."""
+        """Release a wrapped answer that waited only for this."""
         if self._waiting.pop(id(held), None) is not None:
             self._release(held)
 
     def ready(self) -> Iterator[Record]:
-        """Yield what need not wait any longer."""
+        """Yield the records that no longer have to wait."""
         heap = self._heap
         while heap and (heap[0][0] <= self._due or len(heap) > HELD_MAX):
             self._turn(heappop(heap)[2])
@@ -182,7 +182,7 @@ class Holding:
             self._ready.clear()
 
     def rest(self) -> Iterator[Record]:
-        """Yield everything: the log ends here."""
+        """Yield all remaining records at the end of the log."""
         while self._heap:
             self._turn(heappop(self._heap)[2])
         for held in list(self._waiting.values()):
@@ -191,7 +191,7 @@ class Holding:
         self._ready.clear()
 
     def _turn(self, held: HeldRow) -> None:
-        """Release a row whose turn it is, unless it waits for its unwrap."""
+        """Release the next row, unless it waits for its unwrap."""
         waits = self._hold_wrapped and _is_wrapped(held) and not held.unwrapped_by
         if waits and not self._expired(held):
             self._waiting[id(held)] = held
@@ -199,7 +199,7 @@ class Holding:
             self._release(held)
 
     def _expire(self) -> None:
-        """Release the oldest wrapped ones whose time is over, or that are too many."""
+        """Release the oldest wrapped rows whose ttl has ended, or that exceed ``WRAPPED_MAX``."""
         while self._waiting:
             held = next(iter(self._waiting.values()))
             if len(self._waiting) <= WRAPPED_MAX and not self._expired(held):
@@ -220,12 +220,12 @@ class Holding:
 
 
 def _is_wrapped(held: HeldRow) -> bool:
-    """Return whether a token waits behind a wrapping token; a parked request has none yet."""
+    """Return whether a token is behind a wrapping token; a parked request has no token yet."""
     return bool(held.wraps) and held.row.outcome is not RequestOutcome.PENDING
 
 
 def _earlier(time: str, span: timedelta) -> str:
-    """Return the text of a time before this one; empty before the first of all."""
+    """Return the text of an earlier time; empty if there is none."""
     if not span:
         return time[:19] + "~"
     try:
@@ -313,7 +313,7 @@ def credential_change(row: JoinedRow) -> CredentialChange:
 
 
 def _reason(row: JoinedRow) -> str:
-    """Return the reason of a cut-off, as the log has it."""
+    """Return the reason of a cut-off, as logged."""
     data = row.entry.request.data
     if row.change is not ChangeKind.REVOKED or data is None or not isinstance(data.reason, str):
         return ""

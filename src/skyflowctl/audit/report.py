@@ -1,8 +1,8 @@
-"""``audit report``: one pass over the rows of a scan, added up in bounded memory.
+"""Builds ``audit report``: one pass over the rows of a scan, in bounded memory.
 
-Stated limits: ``ROWS_MAX`` rows, ``CTX_MAX`` and ``CTX_TOTAL_MAX`` values of ctx,
-``CHANGES_MAX`` changes, ``UNUSUAL_MAX`` findings, ``CELLS_MAX`` minutes of the series. What
-a limit leaves out is told in ``Report.limits``.
+The limits are ``ROWS_MAX`` rows, ``CTX_MAX`` and ``CTX_TOTAL_MAX`` values of ctx,
+``CHANGES_MAX`` changes, ``UNUSUAL_MAX`` findings and ``CELLS_MAX`` minutes of the series.
+``Report.limits`` lists what a limit left out.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 ROWS_MAX = 10_000
-"""Combinations of mount, role and app that are counted: 30 MB."""
+"""The most combinations of mount, role and app that are counted: 30 MB."""
 CHANGES_MAX = 10_000
 UNUSUAL_MAX = 1_000
 TOP_APPS = 20
@@ -69,17 +69,18 @@ def _any(_: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReportScope:
-    """What a report is asked about.
+    """The scope of a report.
 
     Args:
-        since: the first moment; earlier requests count only as habit. None: all.
-        until: the first moment that is no longer looked at. None: all.
-        mount: whether a mount is asked about, with its namespace in front.
-        role: whether a role is; changes of credentials are told whatever the role,
-        app: and whoever made them.
-        patterns: of the roles' ctx; None: not known.
-        declared: mount and role of those that should be there; None: not known.
-        subject: what the report is about.
+        since: the first moment, inclusive; earlier requests count only as habit. None: all.
+        until: the end, exclusive. None: all.
+        mount: tests whether a mount (prefixed with its namespace) is in scope.
+        role: tests whether a role is in scope. Changes of credentials are reported for all
+            roles and all apps.
+        app: tests whether an app is in scope.
+        patterns: the ctx patterns of the roles; None if not known.
+        declared: mount and role of the declared roles; None if not known.
+        subject: the cluster and environment of the report.
     """
 
     since: datetime | None = None
@@ -97,7 +98,7 @@ class Reporter:
     """Adds up rows; used once.
 
     Args:
-        asked: about what.
+        asked: the scope.
     """
 
     asked: ReportScope = field(default_factory=ReportScope)
@@ -118,7 +119,7 @@ class Reporter:
         self._probes = 0
 
     def add(self, rows: Iterable[JoinedRow]) -> None:
-        """Take in rows, nearly in the order of time."""
+        """Add rows, in nearly chronological order."""
         uses, since, until = self._uses, self._since, self._until
         last = ""
         for row in rows:
@@ -145,11 +146,11 @@ class Reporter:
                 use.add_before(time, row[7])
             else:
                 use.add(row)
-        # Rows come nearly in order, and days are all that is asked of it.
+        # Rows are nearly in order, and only their days are needed.
         self._log_last = max(self._log_last, last)
 
     def _new(self, key: UsageKey, time: str) -> UsageCounter | None:
-        """Return a new row's figures; None: it is not asked for, or is one too many."""
+        """Return a new row's figures; None if it is out of scope or exceeds ``ROWS_MAX``."""
         mount, role, app, _ = key
         asked = self.asked
         if not (asked.mount(mount) and asked.role(role) and asked.app(app)):
@@ -166,7 +167,7 @@ class Reporter:
             self._root.add(row)
 
     def _is_probe(self, row: JoinedRow) -> bool:
-        """Whether ``config revoke`` asked for a token to prove its own cut-off."""
+        """Whether ``config revoke`` sent a request to verify its own cut-off."""
         refused = row.outcome is RequestOutcome.REFUSED
         return refused and (row.mount, row.run_id) in self._cut_offs
 
@@ -185,11 +186,11 @@ class Reporter:
         self._changes.append(replace(credential_change(row), mount=mount))
 
     def report(self, inputs: Sequence[Input], counts: Counts) -> Report:
-        """Return what the rows add up to.
+        """Return the report of all rows.
 
         Args:
-            inputs: the files that they were read from.
-            counts: of the scan, after its end.
+            inputs: the files that the rows were read from.
+            counts: the counts of the completed scan.
         """
         for use in self._uses.values():
             use.settle()
@@ -216,7 +217,7 @@ class Reporter:
         )
 
     def _grounds(self, *, failures: bool) -> Grounds:
-        """Return what the logs give to the rules; ``failures``: a share could be judged."""
+        """Return the data for the rules; ``failures``: a share of failures could be judged."""
         asked, uses, days = self.asked, self._uses.values(), None
         if self._log_last:
             days = (parse_utc(self._log_last) - parse_utc(self._log_first)).days
@@ -234,7 +235,7 @@ class Reporter:
         """Return the findings, and whether any mount's share of failures could be judged."""
         jumps, judged = failure_jumps(self._timeline.hours, self._since)
         found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
-        # Before the first run, the server may not have logged which one made a change.
+        # Before the first run id in the log, the server may not have logged run ids.
         later = (one for one in self._changes if (_text(one.time) or "") > self._first_run)
         found += [each for change in later if (each := role_id_changed(change))]
         for use in uses:
@@ -247,7 +248,7 @@ class Reporter:
         return found, judged
 
     def _undeclared(self, uses: Sequence[UsageCounter]) -> Iterator[Unusual]:
-        """Tell the uses of roles that should not be there and gave tokens."""
+        """Report the uses of undeclared roles that gave tokens."""
         declared = self.asked.declared
         if declared is None:
             return
@@ -261,7 +262,7 @@ class Reporter:
                 yield group.told(UnusualKind.UNDECLARED_ROLE, use.key, detail)
 
     def _first_seen(self, uses: Sequence[UsageCounter]) -> Iterator[Unusual]:
-        """Tell the apps whose first request on a role comes late in the log."""
+        """Report the apps whose first request on a role is late in the log."""
         starts: dict[tuple[str, str], list[str]] = {}
         for known in self._uses.values():
             starts.setdefault(known.key[:2], []).append(known.seen_first)
@@ -301,7 +302,7 @@ class Reporter:
         )
 
     def _limits(self, usage: Sequence[Usage], unusual: int) -> Iterator[Limit]:
-        """Tell the limits that were reached."""
+        """Return the limits that were reached."""
         if out := self._requests_left_out:
             yield Limit("rows", ROWS_MAX, out, f"{out} requests by other apps are not counted")
         if more := sum(each.more_ctx for each in usage):
@@ -314,7 +315,7 @@ class Reporter:
 
 
 def placed(row: JoinedRow) -> str:
-    """Return a row's mount, with its namespace in front unless that is the root."""
+    """Return a row's mount, prefixed with its namespace unless that is the root."""
     namespace = row.entry.request.namespace
     if namespace is None or namespace.id == "root":
         return row.mount
@@ -322,7 +323,7 @@ def placed(row: JoinedRow) -> str:
 
 
 def _text(time: datetime | None) -> str | None:
-    """Return a time as rows have it, trailing zeros dropped, to be compared with theirs."""
+    """Return a time in the format of rows, without trailing zeros, for comparison."""
     if time is None:
         return None
     text = time.astimezone(UTC).replace(tzinfo=None).isoformat()
@@ -360,7 +361,7 @@ def _top_apps(usage: Sequence[Usage]) -> tuple[TopApp, ...]:
 def report(
     sources: Sources, options: ScanOptions | None = None, asked: ReportScope | None = None
 ) -> Report:
-    """Read the logs once, and return what they add up to."""
+    """Read the logs once, and return their report."""
     reading = scan(sources, replace(options or ScanOptions(), every_change=True))
     adding = Reporter(asked or ReportScope())
     adding.add(reading.rows())

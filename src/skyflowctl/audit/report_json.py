@@ -1,4 +1,4 @@
-"""A report ready for JSON, and as tables for CSV."""
+"""Converts a report to JSON, and to tables for CSV."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from skyflowctl.clock import rfc3339
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """Return everything that a report tells."""
+    """Return the whole content of a report."""
     return {
         "subject": {
             "cluster": report.subject.cluster or None,
@@ -48,7 +48,7 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def report_tables(data: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return the tables of what :func:`report_json` returned, the usage first."""
+    """Return the result of :func:`report_json` as tables, the usage first."""
     return (
         _table("usage", data["usage"], _USAGE),
         _table("unusual", data["unusual"], _UNUSUAL),
@@ -79,7 +79,7 @@ def _table(name: str, rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...
 
 
 def _with_texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the changes with each field's change as a text."""
+    """Return a row of the changes with each field's change as text."""
     texts = [
         f"{one['field']}: {one['before'] or '?'} -> {one['after'] or 'none'};"
         for one in row["changes"]

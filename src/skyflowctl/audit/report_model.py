@@ -1,8 +1,8 @@
-"""What ``audit report`` tells, as frozen values: one for tables, JSON, CSV, HTML and evidence.
+"""The result of ``audit report`` as frozen values, for tables, JSON, CSV, HTML and evidence.
 
 Times are aware UTC datetimes, hours are hours of the day in UTC, weekdays count from
-Monday = 0. Texts are as the log has them: whoever shows them escapes them. A mount of a
-namespace has the namespace's path in front.
+Monday = 0. Texts are as logged: code that shows them must escape them. The path of a mount is
+prefixed with its namespace.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ WEEKDAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which time the report is about.
+    """The time range of the report.
 
     Args:
-        since: asked for; None: from the log's start. Included.
-        until: asked for; None: to the log's end. Not included.
-        first: the first request or change in the range; None: there is none.
-        last: the last one.
-        log_first: the first one in the log, before ``since`` too: what is unusual is told
-            by what was there before.
+        since: the requested start, inclusive; None: the log's start.
+        until: the requested end, exclusive; None: the log's end.
+        first: the first request or change in the range; None if there is none.
+        last: the last request or change in the range.
+        log_first: the first one in the whole log, even before ``since``, because what is unusual
+            is judged against earlier requests.
     """
 
     since: datetime | None = None
@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How requests ended; ``requests`` is the sum of the others."""
+    """Counts of requests by outcome; ``requests`` is the sum of the others."""
 
     requests: int = 0
     granted: int = 0
@@ -50,12 +50,12 @@ class Tally:
 
     @property
     def errors(self) -> int:
-        """Requests that the log shows to have got no token."""
+        """The requests that got no token, as far as the log shows."""
         return self.denied + self.refused + self.failed
 
 
 class UnusualKind(StrEnum):
-    """Which rule a finding breaks (``audit/unusual.py``), the most serious first."""
+    """The rule behind a finding (``audit/unusual.py``), the most serious first."""
 
     ROLE_ID_CHANGED = "role-id-changed-by-hand"
     ROOT_TOKEN = "root-token"  # noqa: S105 - a rule's name
@@ -71,9 +71,9 @@ class Rule:
     """How one kind of finding is detected.
 
     Args:
-        kind: of the findings.
-        text: the rule in words.
-        not_applied: why it could not be applied to these logs; empty: it was applied.
+        kind: the kind of the findings.
+        text: a description of the rule.
+        not_applied: why it could not be applied to these logs; empty if it was.
     """
 
     kind: UnusualKind
@@ -83,7 +83,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ReportSubject:
-    """What the report is about: the cluster's name and the environment; empty: not named."""
+    """The cluster's name and the environment; empty if not named."""
 
     cluster: str = ""
     environment: str = ""
@@ -91,19 +91,19 @@ class ReportSubject:
 
 @dataclass(frozen=True, slots=True)
 class Unusual:
-    """One thing out of the ordinary.
+    """One finding: something unusual.
 
     Args:
         kind: the rule.
-        mount: without a trailing slash; empty: about no mount. The same for ``role``.
-        role: of the engine.
-        app: the login's own name; empty: about no app.
-        auth: how it logged in; empty: not known.
-        detail: one sentence for people, with the figures behind it.
-        count: requests that it is about.
-        granted: how many of them got a token.
-        first: the first of them.
-        last: the last of them.
+        mount: the mount's path, without a trailing slash; empty if it concerns no mount.
+        role: the engine's role; empty if it concerns no role.
+        app: the login's own name; empty if it concerns no app.
+        auth: how it logged in; empty if not known.
+        detail: one sentence for people, with the figures behind the finding.
+        count: the number of requests that it concerns.
+        granted: how many of these requests got a token.
+        first: the time of the first of these requests.
+        last: the time of the last of these requests.
     """
 
     kind: UnusualKind
@@ -123,20 +123,20 @@ class Usage:
     """One app's use of one role: a row of the report.
 
     Args:
-        mount: without a trailing slash.
-        role: of the engine.
+        mount: the mount's path, without a trailing slash.
+        role: the engine's role.
         app: the login's own name.
-        auth: how it logged in; empty: not known.
-        tally: how its requests ended.
-        distinct_ctx: different values of ctx; a request without one counts for none.
-        more_ctx: there are more than that: the limit was reached.
-        wrapped: granted behind a wrapping token.
-        first: its first request in the range.
-        last: its last one.
-        busiest_hour: hour of the day, UTC, 0 to 23, with the most requests; the earliest
-            of equal ones.
-        busiest_count: requests in that hour of the day.
-        unusual: kinds of what was unusual about it, sorted.
+        auth: how it logged in; empty if not known.
+        tally: its requests by outcome.
+        distinct_ctx: the number of different values of ctx; requests without ctx do not count.
+        more_ctx: whether the limit was reached, so that there are more values than that.
+        wrapped: tokens that were issued behind a wrapping token.
+        first: the time of its first request in the range.
+        last: the time of its last request in the range.
+        busiest_hour: the hour of the day (UTC, 0 to 23) with the most requests; of equal ones
+            the earliest.
+        busiest_count: the requests in that hour of the day.
+        unusual: the kinds of findings about it, sorted.
     """
 
     mount: str
@@ -156,12 +156,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SeriesLine:
-    """One mount's requests over time, a figure for each of the series' buckets.
+    """One mount's requests over time, with one count per bucket of the series.
 
     Args:
-        mount: without a trailing slash.
-        requests: all of them.
-        errors: those that were denied, refused or failed.
+        mount: the mount's path, without a trailing slash.
+        requests: all requests.
+        errors: requests that were denied, refused or failed.
     """
 
     mount: str
@@ -174,10 +174,10 @@ class Series:
     """Requests over time.
 
     Args:
-        bucket_seconds: how long a bucket is: minutes, hours or days, so that there are
+        bucket_seconds: the length of a bucket: minutes, hours or days, so that there are
             at most ``report.BUCKETS_MAX``.
-        starts: where each bucket starts, at equal distances, none left out.
-        lines: the mounts, the busiest first.
+        starts: the start of each bucket, at equal intervals without gaps.
+        lines: one line per mount, the busiest first.
     """
 
     bucket_seconds: int
@@ -187,20 +187,20 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """When in the week a mount is used: ``cells[weekday][hour]`` requests, 7 x 24, UTC."""
+    """A mount's requests by weekday and hour: ``cells[weekday][hour]``, 7 x 24, UTC."""
 
     mount: str
     cells: tuple[tuple[int, ...], ...]
 
     @property
     def hours(self) -> tuple[int, ...]:
-        """Requests by hour of the day, 24 figures."""
+        """Requests by hour of the day, 24 counts."""
         return tuple(sum(day[hour] for day in self.cells) for hour in range(HOURS))
 
 
 @dataclass(frozen=True, slots=True)
 class TopApp:
-    """One app over all mounts; ``roles`` counts the roles (of all mounts) that it asked."""
+    """One app over all mounts; ``roles`` counts the roles (of all mounts) that it requested."""
 
     app: str
     auth: str
@@ -213,14 +213,14 @@ class Totals:
     """The figures of the whole range.
 
     Args:
-        tally: of all requests, also of those whose row was left out.
-        mounts: that were asked.
-        roles: that were asked, over all mounts.
-        apps: that asked.
-        wrapped: tokens handed out behind a wrapping token.
-        changes: of credentials.
+        tally: all requests by outcome, including those whose row was left out.
+        mounts: the number of mounts with requests.
+        roles: the number of roles with requests, over all mounts.
+        apps: the number of apps with requests.
+        wrapped: tokens that were issued behind a wrapping token.
+        changes: changes of credentials.
         unusual: findings.
-        probes: requests of ``config revoke`` that proved a cut-off; counted nowhere else.
+        probes: requests of ``config revoke`` that verified a cut-off; counted nowhere else.
     """
 
     tally: Tally
@@ -235,13 +235,13 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A stated limit that was reached, so that the report is not whole.
+    """A limit that was reached, so that the report is incomplete.
 
     Args:
         name: ``rows``, ``distinct-ctx``, ``changes`` or ``unusual``.
         limit: its value.
-        left_out: requests (of rows), changes or findings that are not shown; of
-            ``distinct-ctx`` the rows whose figure is a lower bound.
+        left_out: requests (for ``rows``), changes or findings that are not shown; for
+            ``distinct-ctx``, the rows whose count is a lower bound.
         detail: one sentence for people.
     """
 
@@ -253,22 +253,23 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that ``audit report`` tells. The same logs give the same report.
+    """The whole result of ``audit report``. The same logs give the same report.
 
     Args:
-        range: which time it is about.
+        range: the time range.
         inputs: the files that were read, sorted by name.
-        counts: what was read of them, and what could not be used.
-        totals: of the range.
+        counts: what was read from them, and what could not be used.
+        totals: the totals of the range.
         usage: rows by mount, role and app, sorted by these.
         unusual: findings, the most serious kind first, then by first time.
-        changes: of credentials and of what else tokens rest on, in the order of time.
+        changes: changes of credentials and of anything else that affects tokens, in
+            chronological order.
         series: requests over time, by mount.
-        heat: by mount, in the order of the series' lines.
+        heat: heat maps by mount, in the order of the series' lines.
         top_apps: the apps with the most requests, at most ``report.TOP_APPS``.
-        rules: how the unusual is detected, and which rules could not be applied.
-        limits: that were reached; empty: the report is whole.
-        subject: what it is about.
+        rules: how findings are detected, and which rules could not be applied.
+        limits: the limits that were reached; empty if the report is complete.
+        subject: the cluster and the environment.
     """
 
     range: Range

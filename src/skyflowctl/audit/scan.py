@@ -1,8 +1,8 @@
-"""One pass over the logs: records in the order of time, in bounded memory.
+"""Reads the logs in one pass: records in chronological order, in bounded memory.
 
-``Scan`` itself iterates frozen records. ``Scan.rows()`` is the fast path for who only
-counts: plain named tuples, in the order in which they were joined (nearly that of time).
-A scan is used once.
+Iterating a ``Scan`` yields frozen records. ``Scan.rows()`` is the fast path for counting: it
+yields plain named tuples as they are joined, in nearly chronological order. A scan can be used
+only once.
 """
 
 import re
@@ -28,7 +28,7 @@ from skyflowctl.audit.times import parse_utc
 from skyflowctl.audit.unread import Dating, Unread, known_format, no_audit_log
 
 LOGIN_NEEDLE = b'mount_class":"auth"'
-"""In every entry of a login; fast to look for, as none of its endings is frequent."""
+"""A text in every entry of a login; fast to search for, as none of its suffixes is frequent."""
 APPROVAL_NEEDLE = b"sys/control-group/authorize"
 UNWRAP_NEEDLES = (b"wrapping/", b"cubbyhole/response")
 WRAP_NEEDLE = b'"wrap_info"'
@@ -39,7 +39,7 @@ _NEEDLE_MIN = 4
 _MERGED_AT_ONCE = 64
 
 Origin = tuple[str, int]
-"""A node, and the number of the stream: what one device wrote."""
+"""A node, and the number of the stream of one device."""
 Fed = tuple[Entry, str, int, int]
 """An entry, its node, the size of its line, the number of its stream."""
 
@@ -53,21 +53,21 @@ class ScanOptions:
     """What a scan looks for.
 
     Args:
-        plugin_names: types of the mounts that are the engine's.
+        plugin_names: the mount types of the engine.
         mounts: paths of mounts that are the engine's whatever their type; not a filter.
-        prefilter: only lines that hold one of these texts are decoded (and logins, and
-            unwraps), so only they can be found damaged. The records still have to be
-            filtered: a line may hold the text elsewhere. Empty: every line.
-        device_hashes: with a prefilter: how the devices that were asked hash ``Bearer``.
-        notice: with a prefilter: texts whose presence is told by ``Scan.noticed``, though
-            the lines that hold them are not decoded.
-        wrapped: with a prefilter: also decode every wrapped answer, because what is
-            looked for shows only in its unwrap (a bearer's hash).
-        reorder_seconds: how long a record waits for earlier ones; 0 for following.
-        every_change: also changes of roles and of the server's own settings, and what root
-            tokens do, as ``rows`` alone hands them out.
-        hold_wrapped: a wrapped record waits until it is known who unwrapped it (or its
-            ttl is over, or the log ends), and so comes out of turn.
+        prefilter: only lines that contain one of these texts are decoded (besides logins and
+            unwraps), so only they can be found damaged. The records must still be filtered,
+            because a line may contain the text elsewhere. Empty: every line.
+        device_hashes: with a prefilter: the hashes of ``Bearer`` by the devices that were asked.
+        notice: with a prefilter: texts that ``Scan.noticed`` reports if they occur, although
+            the lines that contain them are not decoded.
+        wrapped: with a prefilter: also decode every wrapped answer, because only its unwrap
+            shows the text (a bearer's hash).
+        reorder_seconds: how long a record waits for earlier ones; 0 when following.
+        every_change: also yield changes of roles and of the server's own settings, and all
+            requests of root tokens; only ``rows`` yields them.
+        hold_wrapped: a wrapped record waits until its unwrap is known (or its ttl has ended,
+            or the log ends), so it is out of order.
     """
 
     plugin_names: tuple[str, ...] = ("skyflow",)
@@ -82,9 +82,9 @@ class ScanOptions:
 
 
 def needle(text: str) -> bytes | None:
-    """Return the longest part of a text that every JSON writer writes as it is.
+    """Return the longest part of a text that no JSON writer escapes.
 
-    None: there is none of a useful length, so every line has to be decoded.
+    None if no part has a useful length; every line must then be decoded.
     """
     runs = _SAFE_RUN.findall(text)
     longest = max(runs, key=len, default="")
@@ -97,7 +97,7 @@ def scan(sources: Sources, options: ScanOptions | None = None) -> "Scan":
 
 
 def scan_marked(lines: Iterable[tuple[bytes, str]], options: ScanOptions | None = None) -> "Scan":
-    """Return a scan of lines that come as they are written, each with its node's name."""
+    """Return a scan of lines that arrive as they are written, each with its node's name."""
     return Scan(Sources(()), options or ScanOptions(), lines=lines)
 
 
@@ -105,14 +105,14 @@ class Scan:
     """One pass over logs.
 
     Args:
-        sources: what to read.
+        sources: the logs to read.
         options: what to look for.
-        lines: read instead of the sources, each with the node that wrote it.
+        lines: lines to read instead of the sources, each with the node that wrote it.
 
     Attributes:
-        noticed: those of the options' ``notice`` that were met.
+        noticed: the texts of the options' ``notice`` that occurred.
         foreign_hashes: token answers that no device of ``device_hashes`` wrote.
-        covered: the first and last time in each node's logs, as text, of what could be read.
+        covered: the first and last readable time in each node's logs, as text.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Scan:
         self._unread = Unread()
         self._lines = self._bytes = self._files = 0
         self._joiner: Joiner | None = None
-        # Older servers name no type, nor does a request for a mount that is gone.
+        # Older servers do not log the type, nor does a request for a removed mount have it.
         self._types: Container[str] = (
             _AnyType() if options.mounts else frozenset({*options.plugin_names, ""})
         )
         self._holding: Holding | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield every token request and credential change, in the order of time."""
+        """Yield every token request and credential change in chronological order."""
         logins = Logins()
         holding = self._holding = Holding(
             logins,
@@ -179,7 +179,7 @@ class Scan:
         yield from joined
 
     def counts(self) -> Counts:
-        """Return what was read so far; all of it after the end."""
+        """Return the counts so far; they are complete after the end."""
         joiner = self._joiner
         damaged = self._damaged + self._sources.damaged + (joiner.damaged if joiner else Counter())
         return Counts(
@@ -207,7 +207,7 @@ class Scan:
         return Recogniser(self._options.plugin_names, self._options.mounts or ())
 
     def _batches(self) -> Iterator[Iterable[Fed]]:
-        """Yield the entries of all streams, merged by time, many at a time."""
+        """Yield the entries of all streams in batches, merged by time."""
         if self._extra is not None:
             return self._of_lines(self._extra)
         streams = [self._of_stream(*each) for each in enumerate(self._sources.streams)]
@@ -259,7 +259,7 @@ class Scan:
         self._check_proved(opener, file.name)
 
     def _end(self, opener: Opener, node: str, cut: Counter[str], *, broken: int) -> None:
-        """Take in what a file that was read to its end tells besides its entries."""
+        """Record the counts of a file that was read to its end."""
         opener.close()
         self._damaged.update(cut)
         first, last = opener.first, opener.last or opener.first
@@ -273,16 +273,16 @@ class Scan:
             self.covered[node] = min(first, known[0]), max(last, known[1])
 
     def _check_proved(self, opener: Opener, name: str) -> None:
-        """Refuse a file that holds something, and no entry.
+        """Refuse a file that has content but no entry.
 
         Raises:
-            InvalidInputError: it is such a file; says what it is.
+            InvalidInputError: the file is not an audit log; the error says what it is.
         """
         if (opener.lines and not opener.proved) or known_format(opener.head):
             raise no_audit_log(name, opener.head)
 
     def _whole(self, block: bytes, origin: Origin, opener: Opener) -> list[Fed]:
-        """Return the entries of a block of which every line is decoded."""
+        """Decode every line of a block and return its entries."""
         if b"\0" not in block:
             lines = _split(block)
             entries = decode_all(lines)
@@ -293,7 +293,7 @@ class Scan:
         return self._decoded(_split(opened), origin) if opened else []
 
     def _wanted(self, block: bytes, origin: Origin) -> Iterator[list[Fed]]:
-        """Yield the entries of a block that may matter, found before they are decoded."""
+        """Search a block, and yield only the entries that may match, decoded."""
         for text in self._options.notice:
             if text not in self.noticed and text in block:
                 self.noticed.add(text)
@@ -303,7 +303,7 @@ class Scan:
         needles = (*self._options.prefilter, LOGIN_NEEDLE)
         if self._options.wrapped:
             needles = (*needles, WRAP_NEEDLE)
-        # Another stream may have read on past an unwrap before its wrapped answer is met.
+        # Another stream may have passed an unwrap before its wrapped answer is read.
         early = self._options.wrapped or len(self._sources.streams) > 1 or self._wants_unwraps()
         if early:
             needles = (*needles, *UNWRAP_NEEDLES)
@@ -313,7 +313,7 @@ class Scan:
         if lines := lines_with(block, needles):
             found = self._decoded(lines, origin)
             if not approvals and any(_is_behind_a_token(fed[0]) for fed in found):
-                # One may be parked, and approved and executed in this same block.
+                # A request may be parked, approved and executed in the same block.
                 found += self._decoded(lines_with(block, (APPROVAL_NEEDLE,)), origin)
                 found.sort(key=_time_key)
             yield found
@@ -327,11 +327,11 @@ class Scan:
         return self._holding is not None and self._holding.wants_unwraps
 
     def _decoded(self, lines: Sequence[bytes], origin: Origin) -> list[Fed]:
-        """Return the entries of these lines, but for requests of mounts that are not ours."""
+        """Return the entries of these lines, except requests on mounts that are not ours."""
         return self._chosen(self._entries(lines), origin)
 
     def _entries(self, lines: Sequence[bytes]) -> Iterator[tuple[Entry, bytes]]:
-        """Yield the entries of lines, with these; what is none is counted."""
+        """Yield these entries and those of the lines; other lines are counted."""
         dating = Dating(self._unread)
         for line in lines:
             entry = decode_line(line)
@@ -344,7 +344,7 @@ class Scan:
         dating.end()
 
     def _chosen(self, entries: Iterable[tuple[Entry, bytes]], origin: Origin) -> list[Fed]:
-        """Return those of these entries that may matter."""
+        """Return the entries that may match."""
         found: list[Fed] = []
         ours, changes = self._types, self._options.every_change
         node, number = origin
@@ -377,12 +377,12 @@ def _split(block: bytes) -> list[bytes]:
 
 
 class _AnyType:
-    """Holds every type: where mounts are known by their path."""
+    """A set that contains every type, for mounts that are known by their path."""
 
     def __contains__(self, mount_type: object) -> bool:
         return True
 
 
 def _time_key(fed: Fed) -> str:
-    """Return what streams are merged by: without the Z such texts sort as their times."""
+    """Return the key by which streams are merged: without the Z, the texts sort like the times."""
     return fed[0].time[:-1]

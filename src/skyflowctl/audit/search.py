@@ -1,4 +1,4 @@
-"""Token requests that were asked for, out of audit logs, in the order of their time."""
+"""Searches audit logs for token requests, and yields them in chronological order."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -15,17 +15,17 @@ from skyflowctl.errors import Problem
 from skyflowctl.text import counted
 
 ORDERED_MAX = 10_000
-"""Requests that are held to put them in order: 20 MB. A wrapped one is told when its
-unwrap was met; with more than so many after it, it comes later than its time says."""
+"""The most requests that are held for sorting: 20 MB. A wrapped request is complete only once its
+unwrap is read; if more than so many requests follow it before that, it is out of order."""
 
 
 class Search:
-    """The requests that a query wants. Iterated once; what was read is known afterwards.
+    """The requests that match a query. It can be iterated once; the counts are final afterwards.
 
     Args:
         sources: the logs.
-        query: what is wanted.
-        plugin_names: types of the mounts that are the engine's.
+        query: selects the requests.
+        plugin_names: the mount types of the engine.
     """
 
     def __init__(self, sources: Sources, query: Query, plugin_names: tuple[str, ...]) -> None:
@@ -35,7 +35,7 @@ class Search:
         self._hashed_seen = False
         self.found = 0
         self.cut_offs: dict[tuple[str, str], datetime] = {}
-        """When which run cut which mount off, as far as that was met."""
+        """The times of cut-offs read so far, by run and mount."""
 
     def __iter__(self) -> Iterator[TokenRequest]:
         return in_order(self._wanted())
@@ -53,26 +53,26 @@ class Search:
                 self.cut_offs.setdefault((record.mount, record.run_id), record.time)
 
     def counts(self) -> Counts:
-        """Return what was read."""
+        """Return the counts of what was read."""
         return self._scan.counts()
 
     @property
     def covered(self) -> Mapping[str, tuple[str, str]]:
-        """The first and last time that could be read of each node's logs."""
+        """The first and last readable time of each node's logs."""
         return self._scan.covered
 
     @property
     def filtered_early(self) -> bool:
-        """Whether lines without what is wanted were not decoded, so not checked either."""
+        """Whether lines that cannot match were not decoded, and so not checked."""
         return bool(scan_options(self._query, ()).prefilter)
 
     @property
     def certain(self) -> bool:
-        """Whether every line could be read, and searched for the hashes that are wanted."""
+        """Whether every line could be read, and searched for the requested hashes."""
         return self.counts().certain and not self._scan.foreign_hashes
 
     def warnings(self) -> Iterator[Problem]:
-        """Yield what the answer may lack."""
+        """Yield a warning for everything that the result may lack."""
         yield from unread_warnings(self.counts())
         if number := self._scan.foreign_hashes:
             yield Problem(
@@ -102,7 +102,7 @@ class Search:
 
 
 def unread_warnings(counts: Counts) -> Iterator[Problem]:
-    """Yield why an answer is not certain, if parts of the logs could not be read."""
+    """Yield why a result is not certain, if parts of the logs could not be read."""
     if counts.certain:
         return
     reasons = ", ".join(f"{reason} {number}" for reason, number in counts.damaged)
@@ -115,7 +115,7 @@ def unread_warnings(counts: Counts) -> Iterator[Problem]:
 
 
 def unread_words(counts: Counts) -> str:
-    """Say how much could not be read or trusted, and of which time."""
+    """Return how much could not be read or trusted, and from which time."""
     unread = counts.unread
     lines = unread.lines
     told = f"{counted(lines, 'line') if lines else 'parts'} could not be read"
@@ -133,13 +133,13 @@ def _minute(time: datetime) -> str:
 
 
 def _only_plain(wanted: CtxWanted) -> bool:
-    """Whether a ctx is one text of which no hash is known."""
+    """Whether a ctx is a single text whose hash is not known."""
     text = wanted.forms[0]
     return len(wanted.forms) < 2 and bool(text) and not wanted.glob and not is_hash(text)
 
 
 def in_order(requests: Iterable[TokenRequest], most: int = ORDERED_MAX) -> Iterator[TokenRequest]:
-    """Yield requests by time, holding at most so many of them."""
+    """Yield requests in chronological order, holding at most so many of them."""
     heap: list[tuple[datetime, str, int, TokenRequest]] = []
     for number, one in enumerate(requests):
         heappush(heap, (one.time, one.request_id, number, one))

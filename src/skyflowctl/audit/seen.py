@@ -1,4 +1,4 @@
-"""What was dealt with: which requests are copies, which are further executions, and of whom."""
+"""Remembers processed requests, to distinguish copies from further executions."""
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -9,16 +9,16 @@ from skyflowctl.audit.logins import Logins
 from skyflowctl.audit.model import ChangeKind
 
 SEEN_MAX = 200_000
-"""Ids that are remembered to recognise a second device's copy: 20 MB. Streams are merged
-by time, so a copy comes within a moment."""
+"""The most ids that are remembered to recognise the copy of a second device: 20 MB. Streams are
+merged by time, so a copy follows within a moment."""
 PARKED_MAX = 10_000
-"""Requests that a control group parked, or that were executed more than once."""
+"""The most requests that a control group parked, or that were executed more than once."""
 RUNS_MAX = 50
-"""Executions of one request of which the very same line is known again."""
+"""The most executions of one request whose exact line is recognised again."""
 
 
 class Logged(NamedTuple):
-    """An entry of ours: what it is about, who wrote it, how long its line was."""
+    """An entry of our mounts: its target, the device that wrote it, the length of its line."""
 
     entry: Entry
     node: str
@@ -30,8 +30,8 @@ class Logged(NamedTuple):
 
 
 class Seen:
-    """Ids that were dealt with: a fingerprint of each, and which devices told of it; the
-    oldest half is forgotten."""
+    """The ids that were processed, each with a fingerprint and the devices that logged it. When
+    full, the oldest half is dropped."""
 
     def __init__(self, most: int = SEEN_MAX) -> None:
         self._half = most // 2
@@ -39,16 +39,16 @@ class Seen:
         self._old: dict[int, int] = {}
 
     def get(self, key: int) -> int | None:
-        """Return what was remembered for this key, for ``fits`` and ``told_by``."""
+        """Return what is remembered for this key, for ``fits`` and ``told_by``."""
         found = self._new.get(key)
         return self._old.get(key) if found is None else found
 
     def add(self, key: int, fingerprint: int, known: int = 0) -> None:
-        """Remember a key that no device told of; ``known``: what ``get`` returned for it."""
+        """Remember a key that no device logged; ``known`` is the result of ``get`` for it."""
         self._put(key, known >> _BITS << _BITS | fingerprint & _MASK)
 
     def tell(self, key: int, fingerprint: int, logged: Logged, known: int) -> None:
-        """Remember that a device told of a key in this line."""
+        """Remember that a device logged a key in this line."""
         marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
         told = known >> _BITS << 2 * _BITS if known else 0
         self._put(key, (told | marks) << _BITS | fingerprint & _MASK)
@@ -74,7 +74,7 @@ class Seen:
         return False
 
     def is_again(self, known: int | None, logged: Logged) -> bool:
-        """Return whether a device tells of something again, and not in the very same line."""
+        """Return whether a device logged a key before, in a different line."""
         if known is None or not self.has(known, logged.device):
             return False
         return not self.has(known, _line(logged))
@@ -87,8 +87,8 @@ _MASK = (1 << _BITS) - 1
 class Parked:
     """Requests that a control group parked: who approved them, and how often each ran.
 
-    A parked request is logged under its first id, login and run at every execution, so an
-    id that one device tells again is another execution, not a copy.
+    Every execution of a parked request is logged under its first id, login and run, so an id
+    that one device logs again is another execution, not a copy.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Parked:
         self._approvers: OrderedDict[int, tuple[str, ...]] = OrderedDict()
 
     def run_of(self, key: int, logged: Logged, seen: Seen) -> int:
-        """Return the key of the execution that a device tells of, having told one before."""
+        """Return the key of the execution in this line, if the device logged an earlier one."""
         runs = self._runs.get(key)
         if runs is None:
             runs = self._runs[key] = {}
@@ -111,14 +111,14 @@ class Parked:
         return hash((key, newest + 1))
 
     def newest_run(self, key: int, logged: Logged) -> int | None:
-        """Return the key of a device's newest execution; None: it told of one alone."""
+        """Return the key of a device's newest execution; None if it logged only one."""
         runs = self._runs.get(key)
         if runs is None or logged.device not in runs:
             return None
         return hash((key, runs[logged.device]))
 
     def add(self, key: int, accessor: str) -> None:
-        """Remember by which accessor an approver names a request."""
+        """Remember the accessor by which an approver names a request."""
         if accessor:
             self._ids[accessor] = key
             _bound(self._ids)
@@ -127,7 +127,7 @@ class Parked:
         return bool(self._ids)
 
     def approve(self, entry: Entry, logins: Logins) -> None:
-        """Take in an approval."""
+        """Record an approval."""
         data = entry.request.data
         accessor = data.accessor if data is not None else None
         key = self._ids.get(accessor) if isinstance(accessor, str) else None
@@ -150,5 +150,5 @@ def _bound(known: OrderedDict[Any, Any]) -> None:
 
 
 def _line(logged: Logged) -> int:
-    """Return what tells a line from every other of this device about the same request."""
+    """Return what distinguishes a line from this device's other lines about the same request."""
     return hash((logged.device, logged.entry.time))

@@ -1,7 +1,7 @@
-"""Which files hold the logs: patterns resolved, and sorted into streams.
+"""Finds the log files that patterns name, and sorts them into streams.
 
-A stream is what one audit device wrote, in the order of time: a file and its rotated
-siblings. Streams are merged by time; a node may have several (one a device).
+A stream is the output of one audit device in chronological order: a file and its rotated
+siblings. Streams are merged by time; a node may have several (one per device).
 """
 
 import glob
@@ -34,7 +34,7 @@ _ROTATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What was read of one file: its name as it was given, stored size, digest in hex."""
+    """A file that was read: its name as given, its stored size, its digest in hex."""
 
     name: str
     bytes: int
@@ -50,7 +50,7 @@ class LogFile:
     """None: standard input."""
     node: str = ""
     read: Input | None = None
-    """Set when it was read to its end."""
+    """Set once the file was read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Sources:
     """The logs that a command reads, once.
 
     Args:
-        streams: to be merged by time.
-        digest: take the files' digests while they are read.
+        streams: the streams, to be merged by time.
+        digest: hash the files while they are read.
     """
 
     streams: tuple[Stream, ...]
@@ -86,7 +86,7 @@ class Sources:
         """Open one file's content.
 
         Raises:
-            InvalidInputError: it cannot be opened.
+            InvalidInputError: the file cannot be opened.
         """
         with _opened(file, self.stdin) as raw:
             stored = Stored(raw, digest=self.digest)
@@ -112,13 +112,13 @@ def open_sources(
 
     Args:
         patterns: paths, globs, ``NODE=PATH`` (or ``NODE=GLOB``), and ``-`` at most once.
-            Packed files (.gz, .zst) are told by their content.
+            Compressed files (.gz, .zst) are detected by their content.
         stdin: what ``-`` reads.
-        digest: False where nobody asks for ``inputs()``'s digests: they cost about
-            0.6 s a GB.
+        digest: False if the digests of ``inputs()`` are not needed; they cost about
+            0.6 s per GB.
 
     Raises:
-        UsageError: no pattern, ``-`` twice, a folder, a pattern that matches nothing.
+        UsageError: no pattern, ``-`` twice, a folder, or a pattern that matches nothing.
         InvalidInputError: a file is missing or cannot be read.
     """
     if not patterns:
@@ -168,7 +168,7 @@ def _named(pattern: str) -> list[LogFile]:
 
 
 def _checked(name: str, node: str) -> LogFile:
-    """Return the file, if it can be read."""
+    """Return the file if it can be read."""
     path = Path(name)
     try:
         mode = path.stat().st_mode
@@ -211,7 +211,7 @@ def _opened(file: LogFile, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
 
 
 def _identity(file: LogFile) -> tuple[int, int] | str:
-    """Tell a file that two patterns match (or two links name) from two files."""
+    """Return a file's identity, so that a file that two patterns or links name is read once."""
     if file.path is None:
         return FROM_STDIN
     found = file.path.stat()
@@ -219,12 +219,12 @@ def _identity(file: LogFile) -> tuple[int, int] | str:
 
 
 def base_name(path: Path) -> str:
-    """Return the name that a log has while it is written: no rotation, no packing."""
+    """Return the name of a log without the suffixes of rotation and compression."""
     return _ROTATED.sub("", _PACKED.sub("", path.name))
 
 
 def _streams(files: list[LogFile]) -> tuple[Stream, ...]:
-    """Sort the files into streams, each oldest first."""
+    """Group the files into streams, each sorted oldest first."""
     groups: dict[tuple[str, str, str], list[LogFile]] = {}
     for file in files:
         folder = str(file.path.parent) if file.path else ""
@@ -241,14 +241,14 @@ def _streams(files: list[LogFile]) -> tuple[Stream, ...]:
 
 
 def _node_names(keys: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-    """Name the streams that were given no node: by what tells their paths apart."""
+    """Name the streams without a node by the parts in which their paths differ."""
     folders = {folder for node, folder, _ in keys if not node}
     labels = _short_folders(folders) if len(folders) > 1 else {}
     return {(node, folder, base): node or labels.get(folder) or base for node, folder, base in keys}
 
 
 def _short_folders(folders: set[str]) -> dict[str, str]:
-    """Return for each folder the fewest last parts of its path that tell them apart."""
+    """Return the shortest unique path suffix of each folder."""
     paths = {folder: Path(folder).absolute().parts for folder in folders}
     for size in range(1, max(len(parts) for parts in paths.values()) + 1):
         labels = {folder: "/".join(parts[-size:]) for folder, parts in paths.items()}
@@ -258,10 +258,10 @@ def _short_folders(folders: set[str]) -> dict[str, str]:
 
 
 def _chains(group: list[LogFile]) -> list[list[LogFile]]:
-    """Put files that follow one another in time behind one another.
+    """Join files that follow one another in time to chains.
 
-    Two that overlap were not rotated out of one another, whatever they are called:
-    they become streams of their own.
+    Files that overlap in time are not rotations of one log, whatever their names: they become
+    separate streams.
     """
     if len(group) == 1:
         return [group]

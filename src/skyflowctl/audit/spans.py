@@ -1,4 +1,4 @@
-"""When a log file starts and ends, from its first and last entry: how to order files."""
+"""Finds when a log file starts and ends, from its first and last entry, to order files."""
 
 import os
 import re
@@ -14,9 +14,10 @@ _TIME = re.compile(rb'"time":\s*"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*)Z"')
 
 
 class Span(NamedTuple):
-    """The first and last time in a file, as text that sorts; empty when it has none.
+    """The first and last time in a file, as text that sorts; empty if it has none.
 
-    ``end`` of a packed file is its start: it would have to be unpacked to the end.
+    For a compressed file ``end`` equals ``start``, because finding the end would mean
+    decompressing all of it.
     """
 
     start: str
@@ -24,7 +25,7 @@ class Span(NamedTuple):
 
 
 def span_of(path: Path | None) -> Span:
-    """Return a file's span. A file that cannot be looked into twice (a pipe) has none."""
+    """Return a file's span. A file that cannot be read twice (a pipe) has none."""
     if path is None or not path.is_file():
         return Span("", "")
     times = _TIME.findall(_head(path))
@@ -46,7 +47,7 @@ def _upto(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
 
 
 def _last(path: Path) -> str:
-    """Return the last time of a plain file; empty for a packed one."""
+    """Return the last time of a plain file; empty for a compressed one."""
     with path.open("rb") as raw:
         raw.seek(max(0, raw.seek(0, os.SEEK_END) - _HEAD_BYTES))
         times = _TIME.findall(raw.read())

@@ -1,4 +1,4 @@
-"""The newest token requests of the logs, and those that come while they are followed."""
+"""Shows the newest token requests of the logs, and new ones while the logs are followed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,26 +18,27 @@ from skyflowctl.audit.sources import LogFile, Sources, Stream
 from skyflowctl.errors import InvalidInputError, UsageError, os_reason
 
 NEWEST_BYTES = 64 << 20
-"""How much of a stream's end is looked through for the newest requests."""
+"""The bytes at a stream's end that are searched for the newest requests."""
 _QUEUED = 16
-"""Lines that wait to be decoded; each may have 16 MiB."""
+"""The most lines that wait to be decoded; each may have 16 MiB."""
 
 LogPart = tuple[LogFile, int]
-"""A file, and how many bytes of its end are wanted."""
+"""A file, and how many bytes at its end to read."""
 
 
 class Tail:
-    """The last requests that a query wants, then the next ones.
+    """The last requests that match a query, then the next ones.
 
     Args:
-        sources: the logs; packed ones and stdin are read whole, and cannot be followed.
-        query: what is wanted.
-        plugin_names: types of the mounts that are the engine's.
-        rows: how many of the newest ones.
-        following: go on until interrupted.
+        sources: the logs; compressed logs and stdin are read completely, and cannot be
+            followed.
+        query: selects the requests.
+        plugin_names: the mount types of the engine.
+        rows: how many of the newest requests to show.
+        following: continue until interrupted.
 
     Raises:
-        UsageError: a log that cannot be followed is to be followed.
+        UsageError: a log to be followed cannot be followed.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Tail:
             self._scan = scan(sources, options)
 
     def run(self, show: Callable[[TokenRequest], object]) -> None:
-        """Hand the newest requests to ``show``, oldest first, then each as it comes.
+        """Pass the newest requests to ``show``, oldest first, then each new one.
 
         Raises:
             InvalidInputError: a log cannot be read.
@@ -82,7 +83,7 @@ class Tail:
         self._show_newest()
 
     def _take(self, request: TokenRequest, number: int) -> None:
-        """Show a request, or keep it while the logs' ends are not reached."""
+        """Show a request, or keep it until the ends of all logs are reached."""
         if self._newest is None:
             self._show(request)
         elif len(self._newest) < self._rows:
@@ -96,7 +97,7 @@ class Tail:
             self._show(request)
 
     def counts(self) -> Counts:
-        """Return what was read so far."""
+        """Return the counts so far."""
         counts = self._scan.counts()
         damaged = Counter(dict(counts.damaged))
         for one in self._followed:
@@ -106,7 +107,7 @@ class Tail:
 
 
 def _is_plain(file: LogFile) -> bool:
-    """Return whether a file can be read from somewhere in it."""
+    """Return whether reading can start in the middle of a file."""
     if file.path is None or not file.path.is_file():
         return False
     with file.path.open("rb") as raw:
@@ -115,7 +116,7 @@ def _is_plain(file: LogFile) -> bool:
 
 
 def _newest_parts(stream: Stream) -> list[LogPart]:
-    """Return the newest files of a stream, oldest first, as far as they are looked through."""
+    """Return the newest files of a stream within ``NEWEST_BYTES``, oldest first."""
     parts: list[LogPart] = []
     left = NEWEST_BYTES
     for file in reversed(stream.files):
@@ -147,7 +148,7 @@ class _Reader(Thread):
         self._idle = False
 
     def run(self) -> None:
-        """Put lines, then that the end is reached, then more lines."""
+        """Queue lines, then a marker for the end, then new lines."""
         try:
             *older, newest = self._parts
             for file, size in older:
@@ -161,7 +162,7 @@ class _Reader(Thread):
         assert file.path is not None
         followed = follow_lines(file.path, wait, from_start=True, newest=size)
         self._followed.append(followed)
-        # The rest is read only once nothing follows any more: then it is a line too.
+        # An incomplete last line is read only when following ends: it is then complete.
         for line in chain(followed, followed.finish()):
             self._put((self, line, file.node))
 
@@ -181,7 +182,8 @@ class _Reader(Thread):
 
 
 _Item = tuple[_Reader, bytes | None, str | None]
-"""Who; a line and its node, or no node: the end is reached, or no line: it ends, and why."""
+"""The reader; a line and its node. Without a node: the end is reached. Without a line: the reader
+has ended, and the text says why."""
 
 
 def _lines(
@@ -192,9 +194,9 @@ def _lines(
     """Yield the lines of all streams with their nodes.
 
     Args:
-        streams: whose newest lines are wanted.
-        caught_up: called when all of them were read to their end; None: that is all.
-        followed: gets each file that is read; they count what is too long.
+        streams: the streams whose newest lines are read.
+        caught_up: called once all streams were read to their end; None: do not follow.
+        followed: gets each file that is read; they count the lines that are too long.
     """
     stop, items = Event(), Queue[_Item](_QUEUED)
     readers = [

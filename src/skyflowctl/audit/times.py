@@ -1,13 +1,13 @@
-"""Times as text that sorts: UTC, without a zone, checked."""
+"""Converts times to text that sorts: UTC, without a zone, validated."""
 
 from datetime import UTC, datetime
 
 
 def utc_text(time: str) -> str | None:
-    """Return a time as ``2026-11-22T18:44:11.505`` in UTC; None when it is not one.
+    """Return a time as ``2026-11-22T18:44:11.505`` in UTC; None if it is no valid time.
 
-    The server writes UTC with up to nine digits and drops trailing zeros; without the Z
-    such texts sort as their times do.
+    The server logs UTC with up to nine digits and drops trailing zeros. Without the Z such
+    texts sort like their times.
     """
     if time[-1:] == "Z" and time[10:11] == "T" and time[5:7].isdigit():
         whole, fraction = time[:19], time[19:-1]
@@ -21,7 +21,7 @@ def utc_text(time: str) -> str | None:
 
 
 def _converted(time: str) -> str | None:
-    """Convert a time with another zone, as other writers of this format have it."""
+    """Convert a time in another zone, which other writers of this format use."""
     try:
         moment = datetime.fromisoformat(time)
         if moment.tzinfo is None:
@@ -32,5 +32,5 @@ def _converted(time: str) -> str | None:
 
 
 def parse_utc(text: str) -> datetime:
-    """Return the aware datetime of a text that ``utc_text`` made."""
+    """Return the aware datetime of a text from ``utc_text``."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What could not be read: how much, of which time, and what a file is that is no audit log."""
+"""Counts and dates lines that could not be read, and identifies files that are no audit log."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _TIME = re.compile(rb'"time\\?": {0,4}\\?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d
 _KEY_OF_TIME = b'"time'
 _STARTS = (b'{"time":"', b'{\\"time\\":\\"')
 SERVER_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\S{1,40} \[(?:TRACE|DEBUG|INFO|WARN|ERROR)\]")
-"""How a line of the server's own log begins."""
+"""The start of a line of the server's own log."""
 _SHOWN = 40
 _KEYS_SHOWN = 5
 _KEY = re.compile(r"[A-Za-z0-9_.@-]{1,32}")
@@ -38,12 +38,12 @@ _FIX = "name the file of an audit device that writes JSON, as sys/audit lists it
 
 @dataclass(slots=True)
 class Unread:
-    """How many lines could not be read, and of which time they are.
+    """How many lines could not be read, and between which times.
 
     Args:
-        lines: how many.
-        first: not before this time; empty: from the start of a log.
-        last: not after it; empty: to the end of a log.
+        lines: the number of lines.
+        first: the earliest possible time; empty: from the start of a log.
+        last: the latest possible time; empty: to the end of a log.
     """
 
     lines: int = 0
@@ -52,27 +52,27 @@ class Unread:
     _to_the_end: bool = False
 
     def add(self, first: str, last: str, lines: int = 1) -> None:
-        """Count lines of the time between two others, as text; empty: not known."""
+        """Count lines between two times, given as text; empty if not known."""
         self.lines += lines
         self.first = min(self.first, first)
         self.last = max(self.last, last)
         self._to_the_end = self._to_the_end or not last
 
     def span(self) -> tuple[str, str]:
-        """Return the times between which they are; empty: the start, the end of a log."""
+        """Return the times between which the lines lie; empty: the start or end of a log."""
         known = self.first != "~"
         return self.first if known else "", "" if self._to_the_end else self.last
 
 
 class Dating:
-    """Dates unreadable lines, met in their order among readable entries.
+    """Dates unreadable lines by their position among readable entries.
 
-    A line is of its own time if it has one, else of the time between the entries around it.
-    Lines between the same two entries share both times, so they are only counted, and no
-    text is searched more than twice, however many lines are unreadable.
+    A line has its own time if it contains one, else it lies between the entries around it.
+    Lines between the same two entries share both times, so they are only counted. No text is
+    searched more than twice, however many lines are unreadable.
 
     Args:
-        unread: gets the lines with their times.
+        unread: counts the lines with their times.
     """
 
     def __init__(self, unread: Unread) -> None:
@@ -90,7 +90,7 @@ class Dating:
         return self._last
 
     def readable(self, entries: bytes) -> None:
-        """Take in an entry, or a block of them."""
+        """Record an entry, or a block of entries."""
         if self._waiting and (time := time_in(entries)):
             last = self.last
             self._unread.add(min(last, time), max(last, time), self._waiting)
@@ -99,14 +99,14 @@ class Dating:
             self._entries = entries
 
     def unreadable(self, line: bytes) -> None:
-        """Take in a line that is no entry."""
+        """Record a line that is no entry."""
         if own := time_in(line):
             self._unread.add(own, own)
         else:
             self._waiting += 1
 
     def end(self) -> None:
-        """Take in that no entry follows."""
+        """Record that no entry follows."""
         if self._waiting:
             self._unread.add(self.last, "", self._waiting)
             self._waiting = 0
@@ -126,7 +126,7 @@ def last_time_in(block: bytes) -> str:
     at = max(block.rfind(start) for start in _STARTS)
     if at >= 0 and (time := time_in(block[at:])):
         return time
-    # Entries whose first key is another one, as of a writer that sorts them.
+    # Entries with another first key, such as those of a writer that sorts the keys.
     at = len(block)
     while (at := block.rfind(_KEY_OF_TIME, 0, at)) >= 0:
         if (match := _TIME.match(block, at)) and (time := time_in(match[0])):
@@ -135,7 +135,7 @@ def last_time_in(block: bytes) -> str:
 
 
 def known_format(head: bytes) -> tuple[str, str] | None:
-    """Return what a file is whose first bytes tell it, and what to do; None: text, perhaps."""
+    """Return a known file format, by the first bytes, and what to do about it; else None."""
     for magic, what, fix in _MAGIC:
         if head.startswith(magic):
             return what, fix or _FIX
@@ -145,11 +145,11 @@ def known_format(head: bytes) -> tuple[str, str] | None:
 
 
 def no_audit_log(name: str, head: bytes) -> InvalidInputError:
-    """Return the error for a file of which nothing can be read.
+    """Return the error for a file without any readable entry.
 
     Args:
-        name: as it was given.
-        head: its first bytes, unpacked.
+        name: the file's name as given.
+        head: its first bytes, decompressed.
     """
     what, fix = known_format(head) or (_told_by_text(head), _FIX)
     return InvalidInputError(
@@ -161,7 +161,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInputError:
 
 
 def _told_by_text(head: bytes) -> str:
-    """Say what the first line is; of its text only a prefix before JSON, and keys, are shown."""
+    """Describe the first line; only a prefix before JSON, and keys, are quoted from it."""
     if not head:
         return "it is compressed, and corrupt from the start"
     if b"\0" in head:

@@ -1,8 +1,8 @@
-"""What is unusual: seven rules, each stated in words where its findings are shown.
+"""Detects what is unusual, by seven rules, which the report describes beside its findings.
 
-Three look at one app's requests on one role at a time, against what the log holds before;
-one at a mount's share of failures; three at what should not be there at all. A rule that
-these logs give no ground for is said not to have been applied.
+Three rules compare one app's requests on one role with the earlier log. One looks at a
+mount's share of failures. Three look for what should not exist at all. A rule for which these
+logs have too little data is reported as not applied.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,31 +13,31 @@ from skyflowctl.audit.times import parse_utc
 from skyflowctl.text import counted
 
 KNOWN_DAYS = 7
-"""So many days of log must lie before an app's first request on a role."""
+"""The days of log that must precede an app's first request on a role."""
 HABIT_REQUESTS = 200
-"""So many earlier requests make a habit,"""
+"""The earlier requests that make a habit."""
 HABIT_DAYS = 5
-"""on so many earlier days."""
+"""The earlier days on which they must occur."""
 RARE_PERCENT = 1
-"""An hour of the day that, with the one before and the one after it, has less than this
-share of them is outside the usual. One hour alone would be chance where an app asks evenly
-but seldom, and a nightly job that starts at 01:59 for once is no news."""
+"""An hour of the day is unusual if it has, together with the hours before and after it, less
+than this share of the earlier requests. A single hour would be chance for an app that asks
+evenly but rarely, and a nightly job that once starts at 01:59 is not unusual."""
 
 JUMP_REQUESTS = 20
-"""So many requests in an hour make a share of failures,"""
+"""The requests in an hour that are enough for a share of failures."""
 JUMP_PERCENT = 20
-"""and it is high from here on,"""
+"""The share of failures that is high."""
 JUMP_TIMES = 3
-"""and a jump if it is so many times the earlier share,"""
+"""A high share is a jump if it is at least so many times the earlier share."""
 JUMP_BASE = 200
-"""of at least so many requests."""
+"""The earlier requests that are enough for an earlier share."""
 
 _DETAIL_CTX_MAX = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a role's ctx must look like: as its owner wrote it, and as a check."""
+    """A role's ctx pattern: as its owner wrote it, and as a check."""
 
     text: str
     matches: Callable[[str], bool]
@@ -51,7 +51,7 @@ UsageKey = tuple[str, str, str, str]
 
 
 class Group:
-    """Requests that share what is unusual about them."""
+    """Requests that are unusual for the same reason."""
 
     __slots__ = ("count", "first", "granted", "last")
 
@@ -60,7 +60,7 @@ class Group:
         self.first = self.last = ""
 
     def add(self, count: int, granted: int, first: str, last: str) -> None:
-        """Take in requests between two times."""
+        """Add requests between two times."""
         self.count += count
         self.granted += granted
         self.first = min(self.first, first) if self.first else first
@@ -73,7 +73,7 @@ class Group:
 
 
 class Habit:
-    """At which hours of the day an app asks; today's requests do not count as habit yet."""
+    """The hours of the day at which an app asks; requests of the current day do not count yet."""
 
     __slots__ = ("_before", "_day", "_days", "_hours", "_requests", "_then", "_today", "_total")
 
@@ -87,7 +87,7 @@ class Habit:
         self._then: tuple[list[int], int, int] = self._before, 0, 0
 
     def note(self, time: str, count: int) -> bool:
-        """Take in requests of one hour; return whether that is outside the usual."""
+        """Add requests of one hour; return whether that hour is unusual."""
         day = time[:10]
         if day > self._day:
             self._next_day(day)
@@ -99,7 +99,7 @@ class Habit:
 
     def _next_day(self, day: str) -> None:
         if self._day:
-            # A new list: the old one may be what a finding was told by.
+            # A new list, because a finding may still refer to the old one.
             self._before = [old + new for old, new in zip(self._before, self._today, strict=True)]
             self._today = [0] * HOURS
             self._total = sum(self._before)
@@ -108,18 +108,18 @@ class Habit:
 
     @property
     def is_known(self) -> bool:
-        """Whether there are enough earlier requests to say what is usual."""
+        """Whether there are enough earlier requests to know what is usual."""
         return self._total >= HABIT_REQUESTS and self._days >= HABIT_DAYS
 
     def broken(self, count: int, granted: int, first: str, last: str) -> None:
-        """Take in that these requests, just noted, are to be told."""
+        """Add the requests that were just recorded to the finding."""
         if not self._hours:
             self._then = self._before, self._total, self._days
         self._hours.add(int(first[11:13]))
         self._requests.add(count, granted, first, last)
 
     def told(self, key: UsageKey) -> Unusual | None:
-        """Return the finding, with the hours that were usual when it began; None: none."""
+        """Return the finding, with the hours that were usual when it began; None without one."""
         if not self._hours:
             return None
         before, total, days = self._then
@@ -132,12 +132,12 @@ class Habit:
 
 
 def _around(hours: list[int], hour: int) -> int:
-    """Return the requests of an hour of the day, the one before it and the one after."""
+    """Return the requests of an hour of the day, the hour before and the hour after."""
     return hours[hour - 1] + hours[hour] + hours[(hour + 1) % HOURS]
 
 
 def _spans(hours: list[int]) -> str:
-    """Write hours of the day as spans: ``08-17h, 22h``."""
+    """Format hours of the day as spans: ``08-17h, 22h``."""
     spans: list[list[int]] = []
     for hour in hours:
         if spans and spans[-1][1] == hour - 1:
@@ -149,11 +149,11 @@ def _spans(hours: list[int]) -> str:
 
 
 def first_seen_detail(days: int, others: int) -> str:
-    """Say since when the log would have shown this app.
+    """Return how long the log covers in which this app does not occur.
 
     Args:
-        days: of log before its first request.
-        others: apps that asked for this role before.
+        days: the days of log before its first request.
+        others: the number of apps that asked for this role before.
     """
     role = {0: "no app requested this role before", 1: "one app requested this role before"}
     before = role.get(others, f"{others} apps requested this role before")
@@ -161,7 +161,7 @@ def first_seen_detail(days: int, others: int) -> str:
 
 
 def ctx_detail(pattern: Pattern, example: str) -> str:
-    """Say what a ctx looked like, and should."""
+    """Return the ctx that was sent, and the pattern that it should match."""
     shown = example[:_DETAIL_CTX_MAX] + ("..." if len(example) > _DETAIL_CTX_MAX else "")
     return f"ctx {shown} does not match the role's pattern {pattern.text}"
 
@@ -169,11 +169,11 @@ def ctx_detail(pattern: Pattern, example: str) -> str:
 def failure_jumps(
     hours: Mapping[tuple[str, str], Sequence[int]], since: str
 ) -> tuple[list[Unusual], bool]:
-    """Return the mounts whose share of failed requests jumped, and whether any could be judged.
+    """Return the mounts whose share of failures jumped, and whether any mount could be judged.
 
     Args:
         hours: requests and errors by mount and hour (``2026-11-22T18``).
-        since: what lies before only tells what is usual.
+        since: earlier hours only serve to know what is usual.
     """
     by_mount: dict[str, list[tuple[str, int, int]]] = {}
     for (mount, hour), (requests, errors) in sorted(hours.items()):
@@ -219,16 +219,16 @@ def _percent(part: int, whole: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What these logs, and what is known besides, give to the rules.
+    """The data that the rules have, from these logs and from elsewhere.
 
     Args:
-        days: of log; None: it is empty.
-        habits: an app asked a role often enough to have habits.
-        patterns: patterns of roles are known.
-        plain: a readable ctx was held against one.
-        failures: a mount had enough earlier requests.
-        declared: it is known which roles there should be.
-        runs: a change names the run of skyflowctl that made it.
+        days: the days of log; None if it is empty.
+        habits: whether an app asked for a role often enough to have habits.
+        patterns: whether patterns of roles are known.
+        plain: whether a readable ctx was compared with a pattern.
+        failures: whether a mount had enough earlier requests.
+        declared: whether the declared roles are known.
+        runs: whether a change names the run of skyflowctl that made it.
     """
 
     days: int | None = None
@@ -271,7 +271,7 @@ _RULES = {
 
 
 def rules(grounds: Grounds) -> tuple[Rule, ...]:
-    """Return the rules in words, and why one could not be applied."""
+    """Return the descriptions of the rules, and why a rule could not be applied."""
     missing = dict(_missing(grounds))
     return tuple(Rule(kind, text, missing.get(kind, "")) for kind, text in _RULES.items())
 

@@ -1,4 +1,4 @@
-"""What should not be there at all: root tokens, role ids changed by hand, undeclared roles."""
+"""Finds what should not exist at all: root tokens, role ids changed by hand, undeclared roles."""
 
 from skyflowctl.audit.join import JoinedRow
 from skyflowctl.audit.model import ChangeKind, CredentialChange, RequestOutcome
@@ -6,11 +6,11 @@ from skyflowctl.audit.report_model import Unusual, UnusualKind
 from skyflowctl.audit.unusual import Group
 
 ROOTS_MAX = 1_000
-"""Names and addresses of root tokens that are told apart."""
+"""The most names and addresses of root tokens that are counted separately."""
 
 
 class _Use:
-    """What one root token did."""
+    """The requests of one root token."""
 
     def __init__(self) -> None:
         self.group = Group()
@@ -24,13 +24,13 @@ class _Use:
 
 
 class RootUses:
-    """Adds up what root tokens did, by their name and where they came from."""
+    """Counts the requests of root tokens by name and remote address."""
 
     def __init__(self) -> None:
         self._uses: dict[tuple[str, str], _Use] = {}
 
     def add(self, row: JoinedRow) -> None:
-        """Take in a request of a root token."""
+        """Add a request of a root token."""
         key = (row.app, row.entry.request.remote_address)
         use = self._uses.get(key)
         if use is None:
@@ -61,7 +61,7 @@ def _told(name: str, address: str, use: _Use) -> Unusual:
 
 
 def role_id_changed(change: CredentialChange) -> Unusual | None:
-    """Return the finding for a role whose id was changed without a run of skyflowctl."""
+    """Return the finding for a role whose role id was changed without a run of skyflowctl."""
     field = next((one for one in change.fields if one.field == "role_ids"), None)
     by_hand = change.kind is ChangeKind.ROLE_WRITTEN and not change.run_id
     if (

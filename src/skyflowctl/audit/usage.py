@@ -1,4 +1,4 @@
-"""What one app asked of one role: the figures that the report adds up, row by row."""
+"""Counts one app's requests on one role: a row of the report."""
 
 from skyflowctl.audit.buckets import Timeline
 from skyflowctl.audit.join import JoinedRow
@@ -8,16 +8,16 @@ from skyflowctl.audit.times import parse_utc
 from skyflowctl.audit.unusual import Group, Habit, Pattern, UsageKey
 
 CTX_MAX = 50_000
-"""Different values of ctx that are told apart in one row,"""
+"""The most different values of ctx that are counted in one row."""
 CTX_TOTAL_MAX = 500_000
-"""and in all rows: 50 MB. What is more is told as "more than"."""
+"""The same for all rows: 50 MB. Beyond a limit the report says "more than"."""
 
 _GRANTED = RequestOutcome.GRANTED
 _ERRORS = frozenset({RequestOutcome.DENIED, RequestOutcome.REFUSED, RequestOutcome.FAILED})
 
 
 class CtxBudget:
-    """How many values of ctx may still be remembered, over all rows."""
+    """The number of ctx values that may still be kept, over all rows."""
 
     __slots__ = ("left",)
 
@@ -26,9 +26,9 @@ class CtxBudget:
 
 
 class UsageCounter:
-    """One row of the report in the making.
+    """Counts one row of the report.
 
-    Requests of one minute (or hour) are taken in one by one, cheaply, and settled together.
+    Requests of one minute (or hour) are added one by one, cheaply, and summed up together.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class UsageCounter:
         self._run = self._bad = self._errors = 0
 
     def add(self, row: JoinedRow) -> None:
-        """Take in a request of the report's range."""
+        """Add a request of the report's range."""
         time = row[0]
         minute = time[: self._timeline.apart]
         if minute != self._minute:
@@ -114,7 +114,7 @@ class UsageCounter:
                     self._outside(ctx, time, outcome)
 
     def add_before(self, time: str, outcome: RequestOutcome) -> None:
-        """Take in a request before the range: it counts only for what is usual."""
+        """Add a request before the range: it only serves to know what is usual."""
         self.habit.note(time, 1)
         self._timeline.add_hour(self.key[0], time, 1, int(outcome in _ERRORS))
         self.seen_first = min(self.seen_first, time)
@@ -136,7 +136,7 @@ class UsageCounter:
         self.outside.add(1, int(outcome is _GRANTED), time, time)
 
     def settle(self) -> None:
-        """Add up the requests of the minute or hour that is over."""
+        """Sum up the requests of the minute or hour that has ended."""
         run = self._run
         if not run:
             return
@@ -152,7 +152,7 @@ class UsageCounter:
         self._run = self._bad = self._errors = 0
 
     def tally(self) -> Tally:
-        """Return how the requests ended."""
+        """Return the requests by outcome."""
         bad = self.not_granted
         return Tally(
             self.requests,
@@ -165,7 +165,7 @@ class UsageCounter:
         )
 
     def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:
-        """Return the row. Only for uses that have requests in the range."""
+        """Return the row. The app must have requests in the range."""
         busiest = max(range(HOURS), key=lambda hour: (self._hours[hour], -hour))
         return Usage(
             *self.key,

@@ -1,4 +1,4 @@
-"""What the log shows to have been used, and which time it covers."""
+"""Finds what the log shows as used, and which time it covers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from skyflowctl.audit.query import full_mount
 from skyflowctl.audit.times import parse_utc
 
 NAMES_MAX = 50_000
-"""How many different roles, apps and policies are remembered, each: about 10 MB."""
+"""The most roles, apps and policies, each, that are remembered: about 10 MB."""
 
 RoleKey = tuple[str, str]
 AppKey = tuple[str, str]
@@ -19,12 +19,12 @@ _K = TypeVar("_K")
 
 @dataclass(slots=True)
 class LastUse:
-    """When each thing last gave a token.
+    """The last time that each role, app and policy gave a token.
 
     Args:
         roles: by mount path and role; ``apps``: by app and method; ``policies``: by name.
-        first: time of the first request; ``last``: of the last one.
-        too_many: names beyond the limit were met, so what is missing may have been used.
+        first: the time of the first request; ``last``: of the last one.
+        too_many: names exceeded the limit, so a missing one may have been used.
     """
 
     roles: dict[RoleKey, datetime] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class LastUse:
     too_many: bool = False
 
     def add_all(self, requests: Iterable[TokenRequest]) -> None:
-        """Take requests; only those that got a token use anything."""
+        """Add requests; only those that got a token count as use."""
         for one in requests:
             self.first = min(self.first or one.time, one.time)
             self.last = max(self.last or one.time, one.time)
@@ -54,11 +54,11 @@ class LastUse:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """From when to when every node's log is there; both None: it holds no entry.
+    """The time that the logs of every node cover; both None if the logs have no entry.
 
     Args:
-        start: the latest first entry of a node's log: before it, that node is unknown.
-        end: the last entry of all.
+        start: the latest first entry of any node's log; before it, that node is unknown.
+        end: the last entry of all logs.
     """
 
     start: datetime | None
@@ -66,7 +66,7 @@ class Covered:
 
     @property
     def seconds(self) -> float:
-        """How long that is."""
+        """The length of this time."""
         if self.start is None or self.end is None:
             return 0.0
         return max(0.0, (self.end - self.start).total_seconds())
@@ -76,9 +76,9 @@ def covered_by(spans: Mapping[str, tuple[str, str]], usage: LastUse, nodes: int)
     """Return the time that logs cover.
 
     Args:
-        spans: of each node whose logs hold an entry, of what could be read.
-        usage: helps where a node's logs hold none.
-        nodes: how many there are.
+        spans: the readable span of each node whose logs have an entry.
+        usage: the substitute if a node's logs have no entry.
+        nodes: the number of nodes.
     """
     starts = [parse_utc(start) for start, _ in spans.values()]
     if usage.first and len(spans) < nodes:

@@ -1,4 +1,4 @@
-"""A ctx that is looked for, in every form in which a log may hold it."""
+"""Finds a ctx in every form in which a log may contain it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from skyflowctl.audit.ctx import ctx_text
 from skyflowctl.audit.globs import is_glob, literals
 
 Hashes = Callable[[str], tuple[str, ...]]
-"""Returns a text as each audit device hashes it, always in the same order of devices."""
+"""Returns the hashes of a text by each audit device, always in the same order of devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class CtxWanted:
-    """What to look for.
+    """The ctx to search for.
 
     Args:
-        forms: the texts that stand for it: plain, and hashed as each device does it.
-        glob: what a plain ctx may look like; empty: only ``forms`` count.
-        looks: for each form the texts that every line has which holds it.
+        forms: its logged forms: plain, and hashed by each device.
+        glob: a glob for a plain ctx; empty: only ``forms`` count.
+        looks: for each form, the texts in every line that contains the form.
     """
 
     forms: tuple[str, ...]
@@ -27,16 +27,16 @@ class CtxWanted:
 
 
 def unhashed(_: str) -> tuple[str, ...]:
-    """Return no hash: there is no server to ask."""
+    """Return no hash, because no server can be asked."""
     return ()
 
 
 def wanted_ctx(ctx: str | Mapping[str, Any], hashes: Hashes = unhashed) -> CtxWanted:
-    """Return what to look for.
+    """Return the forms of a ctx to search for.
 
     Args:
         ctx: a text, which may be a glob; empty for requests without a ctx; or an object.
-        hashes: asked once for every text.
+        hashes: called once for every text.
     """
     if not isinstance(ctx, str):
         return _object(ctx, hashes)
@@ -46,7 +46,7 @@ def wanted_ctx(ctx: str | Mapping[str, Any], hashes: Hashes = unhashed) -> CtxWa
 
 
 def _object(ctx: Mapping[str, Any], hashes: Hashes) -> CtxWanted:
-    """Return an object's forms: its texts are hashed, each for itself, and nothing else."""
+    """Return an object's forms: each of its texts is hashed separately, nothing else is hashed."""
     hashed = {name: hashes(value) for name, value in ctx.items() if isinstance(value, str)}
     devices = max((len(each) for each in hashed.values()), default=0)
     objects = [dict(ctx)]

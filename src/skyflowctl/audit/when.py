@@ -1,4 +1,4 @@
-"""Times as people name them: a moment, a day, or a span back from now."""
+"""Parses times as people write them: a moment, a day, or a span back from now."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -10,16 +10,16 @@ def since(text: str, now: datetime) -> datetime:
     """Return the first moment that ``--since`` includes; a day begins at midnight UTC.
 
     Raises:
-        UsageError: it names no time.
+        UsageError: the text is no time.
     """
     return _moment(text, now, "--since", timedelta())
 
 
 def until(text: str, now: datetime) -> datetime:
-    """Return the moment before which ``--until`` ends; a day is included whole.
+    """Return the exclusive end of ``--until``; a day is included completely.
 
     Raises:
-        UsageError: it names no time.
+        UsageError: the text is no time.
     """
     return _moment(text, now, "--until", timedelta(days=1))
 
@@ -28,7 +28,7 @@ def parse_days(text: str, flag: str, now: datetime) -> timedelta:
     """Return the span that a number of days, or a text such as ``36h``, names.
 
     Raises:
-        UsageError: it is neither, or nothing, or goes back before the calendar.
+        UsageError: the text is neither, the span is zero, or it begins before the calendar.
     """
     try:
         span = parse_duration(f"{text}d" if text.isascii() and text.isdecimal() else text)
@@ -44,7 +44,7 @@ def parse_days(text: str, flag: str, now: datetime) -> timedelta:
 
 
 def is_span(text: str) -> bool:
-    """Return whether a valid time is a span back from now, not a moment of its own."""
+    """Return whether a valid time is a span back from now, not a fixed moment."""
     return text[-1:] in {"d", "h", "m", "s"}
 
 
