@@ -1,4 +1,4 @@
-"""What a plan is about to take over: objects that its manifest did not make."""
+"""Warns about objects that a plan takes over although its manifest did not create them."""
 
 from collections.abc import Iterable
 
@@ -28,17 +28,17 @@ def taken_over(
     options: PlanOptions,
     identity: CredentialId | None,
 ) -> list[Problem]:
-    """Return a warning for each object that these actions change and somebody else made.
+    """Return a warning for each object that these actions change and this manifest did not create.
 
-    One that the caller did not name in ``--adopt`` makes an apply refuse the whole plan.
+    If the caller did not name the object in ``--adopt``, an apply refuses the whole plan.
 
     Args:
-        manifest: whose marks count.
-        mount: what the actions are about.
-        live: what is there.
-        actions: of this mount.
+        manifest: its marks identify its own objects.
+        mount: the mount of the actions.
+        live: the live state.
+        actions: the actions on this mount.
         options: which objects the caller takes over.
-        identity: the manifest's credential of the mount, where it is known.
+        identity: the manifest's credential of the mount, if known.
     """
     found = {}
     for action in actions:
@@ -50,7 +50,7 @@ def taken_over(
 
 
 def mount_owner(manifest: Manifest, live: LiveMount) -> str | None:
-    """Return the manifest that a mount belongs to: None: this one; empty: none."""
+    """Return the id of the manifest that owns a mount; None for this one, empty for none."""
     owner = live.options.get("manifest", "")
     return None if owner == manifest.id else owner
 
@@ -73,7 +73,7 @@ def _engine_object(mount: Mount, live: LiveState, action: Action) -> LiveRole | 
 
 
 def _details(mount: Mount, live: LiveState, action: Action, identity: CredentialId | None) -> str:
-    """Return what decides who gets which token, before and after."""
+    """Return the fields that decide who gets which token, before and after."""
     there = None if action.kind is ObjectKind.MOUNT else _engine_object(mount, live, action)
     if isinstance(there, LiveRole):
         changes = _role_changes(mount, there)

@@ -1,7 +1,7 @@
-"""The credential rule: when a plan replaces a mount's key, and when it must not.
+"""Decides when a plan replaces a mount's key, and when it must not.
 
-Three tools of this field share one bug: they write the declared credential back over
-a rotated one. Here a key that was live before is never written again.
+Three comparable tools share one bug: they write the declared credential back over a rotated
+one. This planner never writes a key that was live before.
 """
 
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ from skyflowctl.vault.live import LiveConfig, LiveEngine
 
 @dataclass(frozen=True, slots=True)
 class CredentialDecision:
-    """What to do about one mount's credential.
+    """What a plan does about one mount's credential.
 
     Args:
-        replace: the manifest's credential, to be written over the live one; or None.
-        allow_revoked: a cut-off revoked it, and the caller allows it all the same.
-        finish: the manifest's credential, live by a rotation that nobody has committed.
-        changes: its identity before and after, when it is replaced.
-        warnings: why it is not replaced although it is another one, or unknown.
-        drift: a rotation that somebody left open.
+        replace: the manifest's credential, if it replaces the live one; else None.
+        allow_revoked: whether a cut-off revoked it and the caller allows it anyway.
+        finish: the manifest's credential, if it is live by a rotation that is not committed.
+        changes: the credential's identity before and after a replacement.
+        warnings: why it is not replaced although it differs or is unknown.
+        drift: an open rotation.
     """
 
     replace: CredentialId | None = None
@@ -36,9 +36,9 @@ class CredentialDecision:
 
 
 def is_live(live: LiveConfig, wanted: CredentialId) -> bool:
-    """Tell whether the mount runs on this credential.
+    """Return whether this credential is live on the mount.
 
-    An engine with the basic API may keep the client to itself; the key decides then.
+    An engine with the basic API may not return the client id; then the key id decides.
     """
     return live.key_id == wanted.key_id and live.client_id in ("", wanted.client_id)
 
@@ -55,10 +55,10 @@ def decide(
 
     Args:
         mount: the manifest's mount.
-        engine: what it holds, with the history that its engine keeps.
+        engine: the live engine, with its history if it has one.
         wanted: the identity of the manifest's credential.
-        insisted: the caller named this mount in ``--replace-credential``.
-        allow_revoked: the caller named this very key in ``--allow-revoked-key``.
+        insisted: whether the caller named this mount in ``--replace-credential``.
+        allow_revoked: whether the caller named exactly this key in ``--allow-revoked-key``.
     """
     live, history = engine.config, engine.history
     if is_live(live, wanted):
@@ -80,7 +80,7 @@ def decide(
 def _judge_revoked(
     mount: Mount, live: LiveConfig, wanted: CredentialId, *, insisted: bool, allowed: bool
 ) -> CredentialDecision:
-    """Decide about a key that a cut-off revoked, where another one is live by now."""
+    """Decide about a key that a cut-off revoked, if another key is live by now."""
     if insisted and allowed:
         changes = identity_changes(live, wanted)
         return CredentialDecision(replace=wanted, allow_revoked=True, changes=changes)
@@ -91,10 +91,10 @@ def _judge_revoked(
 def with_open_rotation(
     mount: Mount, live: LiveConfig, wanted: CredentialId | None, verdict: CredentialDecision
 ) -> CredentialDecision:
-    """Return the verdict with what an open rotation adds to it.
+    """Return the decision, adapted to an open rotation.
 
-    One that has made the manifest's own credential live is finished: an apply that was
-    killed may have begun it. Any other belongs to somebody who rotates, and is named.
+    If the rotation has made the manifest's own credential live, it is finished: a killed apply
+    may have begun it. Any other open rotation belongs to another run, and is reported as drift.
     """
     rotation = live.rotation
     if rotation is None or rotation.state != "open" or verdict.replace is not None:
@@ -106,10 +106,10 @@ def with_open_rotation(
 
 
 def was_cut_off(live: LiveEngine) -> bool:
-    """Tell whether a mount without a credential had one, until it was destroyed.
+    """Return whether a mount without a credential had one that was destroyed.
 
-    Whoever cut it off decides when it may mint again: a reference that leads to another
-    key by now is no such decision.
+    Only an explicit decision ends a cut-off. A reference that now leads to another key is
+    not such a decision.
     """
     if live.config.configured:
         return False
@@ -117,12 +117,12 @@ def was_cut_off(live: LiveEngine) -> bool:
 
 
 def is_revoked(live: LiveEngine, key_id: str) -> bool:
-    """Tell whether a cut-off of the mount destroyed this key, and it is not live since."""
+    """Return whether a cut-off of the mount destroyed this key, and it has not been live since."""
     return key_id in live.revoked
 
 
 def identity_changes(live: LiveConfig | None, wanted: CredentialId) -> tuple[Change, ...]:
-    """Return a credential's change as its identity, which is all a plan ever shows."""
+    """Return a credential's change as identities, the only part of it that a plan shows."""
     before = {"client_id": live.client_id, "key_id": live.key_id} if live else {}
     after = {"client_id": wanted.client_id, "key_id": wanted.key_id}
     return tuple(

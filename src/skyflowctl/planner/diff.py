@@ -1,4 +1,4 @@
-"""From a manifest and a live state to a plan: pure, without any input or output."""
+"""Computes a plan from a manifest and a live state: pure, without any I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ _STAGES = tuple(ObjectKind)
 
 @dataclass(slots=True)
 class _Draft:
-    """What has been found so far; ``objects`` counts everything that was compared,
-    ``not_compared`` by mount name what was not."""
+    """The results so far; ``objects`` counts the objects that were compared, ``not_compared``
+    those that were not, by mount name."""
 
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -42,7 +42,7 @@ class _Draft:
         )
 
     def add_not_compared(self, mount: Mount, compared: int) -> None:
-        """Note how many of a mount's objects were not: itself, its config and its roles."""
+        """Count a mount's objects as not compared: the mount, its config and its roles."""
         if left := len(mount.roles) + 2 - compared:
             self.not_compared[mount.name] = left
 
@@ -56,21 +56,21 @@ def make_plan(
     reasons: Mapping[str, str] | None = None,
     invalid: Mapping[str, Problem] | None = None,
 ) -> Plan:
-    """Return the actions that make the server as the manifest says, stage by stage.
+    """Return the actions that make the server match the manifest, stage by stage.
 
-    Stages are audited headers, mounts, roles, configs; inside a stage the manifest's
-    order. The same arguments give the same plan.
+    The stages are audited headers, mounts, roles, configs; actions inside a stage follow the
+    manifest's order. The same arguments give the same plan.
 
     Args:
-        manifest: what should be.
-        live: what is; engines whose live key is not the manifest's should carry
-            their history (see :func:`mounts_to_ask_history`), and mounts that a declared
-            one may have been moved to should be read (see :func:`mounts_to_search`).
-        identities: each mount's credential by mount name; None or absent: it could
-            not be resolved.
-        options: what the caller asks besides.
+        manifest: the desired state.
+        live: the live state. Engines whose live key is not the manifest's should have their
+            history (see :func:`mounts_to_ask_history`), and mounts to which a declared mount
+            may have been moved should be read (see :func:`mounts_to_search`).
+        identities: each mount's credential by mount name; None or absent if it could not be
+            resolved.
+        options: the caller's options.
         reasons: by mount name, why a reference could not be resolved.
-        invalid: by mount name, why what it leads to is no valid credential.
+        invalid: by mount name, why the referenced text is no valid credential.
     """
     options = options or PlanOptions()
     draft = _Draft()
@@ -98,7 +98,7 @@ def make_plan(
 def _config_is_known(
     mount: Mount, live: LiveEngine | None, key: CredentialInput, outline: ObjectPlan
 ) -> bool:
-    """Tell whether a config was compared; one whose credential is unknown was not."""
+    """Return whether a config was compared; it was not if its credential is unknown."""
     if outline.action is not None:
         return True
     if live is None or not live.config.configured:
@@ -107,7 +107,7 @@ def _config_is_known(
 
 
 def chosen_mounts(manifest: Manifest, options: PlanOptions) -> tuple[Mount, ...]:
-    """Return the mounts that a plan is about, in the manifest's order."""
+    """Return the mounts of a plan, in the manifest's order."""
     only = options.only
     return tuple(mount for mount in manifest.mounts if only is None or mount.name in only)
 
@@ -121,7 +121,7 @@ def _key(
 ) -> CredentialInput:
     identity = identities.get(mount.name)
     reference = mount.credentials
-    # The dev stack has an identity for each mount: it resolves no reference at all.
+    # The dev stack has an identity for each mount, because it resolves no references.
     return CredentialInput(
         identity,
         reasons.get(mount.name, ""),
@@ -137,10 +137,10 @@ def mounts_to_ask_history(
     live: LiveState,
     identities: Mapping[str, CredentialId | None],
 ) -> tuple[str, ...]:
-    """Return the paths of the mounts that do not run on the manifest's key.
+    """Return the paths of the mounts whose live key is not the manifest's.
 
-    They run on another one, or had one and were cut off. Only for these does a plan
-    depend on the engine's history, one request each.
+    They have another key, or had one and were cut off. A plan needs the engine's history only
+    for these mounts, which costs one request each.
     """
     return tuple(
         mount.path
@@ -159,9 +159,9 @@ def _depends_on_history(config: LiveConfig, wanted: CredentialId | None) -> bool
 
 
 def mounts_to_search(manifest: Manifest, live: LiveState) -> tuple[str, ...]:
-    """Return the undeclared mounts of this manifest that an absent one may have become.
+    """Return the undeclared mounts of this manifest to which an absent mount may have been moved.
 
-    Their engines have to be read before it can be told; none where nothing is absent.
+    Their engines must be read to decide that. Empty if no mount is absent.
     """
     if not moves.absent_mounts(manifest, live.mounts):
         return ()

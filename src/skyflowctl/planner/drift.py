@@ -1,4 +1,4 @@
-"""What differs from the manifest and is for a person to settle: no action mends it."""
+"""Describes drift: differences from the manifest that a person must resolve."""
 
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
@@ -7,7 +7,7 @@ from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveRotation, way_out
 
 
 def undeclared_mount(path: str) -> Drift:
-    """Describe a mount that this manifest made and no longer names."""
+    """Describe a mount that this manifest created and no longer declares."""
     return Drift(
         DriftKind.UNDECLARED,
         "",
@@ -18,7 +18,7 @@ def undeclared_mount(path: str) -> Drift:
 
 
 def undeclared_roles(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Drift]:
-    """Describe every role of the mount that the manifest does not name."""
+    """Describe every role of the mount that the manifest does not declare."""
     known = {role.name for role in mount.roles}
     others = sorted(set(live.roles) - known) if live else []
     return [_undeclared_role(manifest, mount, live, name) for name in others if live]
@@ -40,7 +40,7 @@ def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: s
 
 
 def revoked(mount: Mount, live: LiveConfig) -> Drift:
-    """Describe a cut-off; ``live`` is the mount's config, with what is kept of it."""
+    """Describe a cut-off; ``live`` is the mount's config, with the record of the cut-off."""
     mark = live.revoked
     since, by, reason = (mark.at, mark.by, mark.reason) if mark else ("", "", "")
     fix = way_out(mount.name, live.api)
@@ -48,7 +48,7 @@ def revoked(mount: Mount, live: LiveConfig) -> Drift:
 
 
 def open_rotation_drift(mount: Mount, rotation: LiveRotation, *, written: bool) -> Drift:
-    """Describe a rotation that was not ended; an apply neither commits it nor undoes it."""
+    """Describe an open rotation; an apply neither commits it nor rolls it back."""
     stands = f"its key {rotation.to_key} is live" if written else "it has made no key live"
     return Drift(
         DriftKind.OPEN_ROTATION,

@@ -1,4 +1,4 @@
-"""The part of a plan that speaks to a mount's engine: its roles and its config."""
+"""Plans the changes of a mount's engine: its roles and its config."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ from skyflowctl.vault.live import (
 
 @dataclass(frozen=True, slots=True)
 class CredentialInput:
-    """What is known of a mount's credential in the manifest.
+    """A mount's credential in the manifest, as far as it is known.
 
     Args:
-        identity: None when the reference led nowhere, or there is no reference.
-        why: why it led nowhere, for the warning.
-        insisted: the caller named the mount in ``--replace-credential``.
-        allow_revoked: the caller named this very key in ``--allow-revoked-key``.
-        invalid: why it is no valid credential; ``identity`` is None then.
+        identity: None if the reference could not be resolved, or there is no reference.
+        why: why it could not be resolved, for the warning.
+        insisted: whether the caller named the mount in ``--replace-credential``.
+        allow_revoked: whether the caller named exactly this key in ``--allow-revoked-key``.
+        invalid: why it is no valid credential; ``identity`` is then None.
         server_file: the path on the server from which the engine reads it; ``identity`` is
-            None then.
+            then None.
     """
 
     identity: CredentialId | None = None
@@ -42,7 +42,7 @@ class CredentialInput:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlan:
-    """What one object needs: at most one action, warnings and drift."""
+    """The plan for one object: at most one action, with warnings and drift."""
 
     action: Action | None = None
     warnings: tuple[Problem, ...] = ()
@@ -50,7 +50,7 @@ class ObjectPlan:
 
 
 def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> list[Action]:
-    """Return what makes the mount's roles as the manifest says, in its order."""
+    """Return the actions that make the mount's roles match the manifest, in its order."""
     roles, api = (live.roles, live.config.api) if live else ({}, FULL_API)
     left_out = set(roles_without_rule(mount, live))
     planned = (
@@ -62,7 +62,7 @@ def role_actions(manifest: Manifest, mount: Mount, live: LiveEngine | None) -> l
 
 
 def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
-    """Return the roles whose ctx rule the mount's engine would drop without a word."""
+    """Return the roles whose ctx rule the mount's engine would silently drop."""
     if live is None or live.config.api.has("ctx"):
         return []
     return [role.name for role in mount.roles if role.ctx.required or role.ctx.pattern]
@@ -71,10 +71,10 @@ def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
 def cut_off_reason(
     mount: Mount, live: LiveEngine | None, key: CredentialInput
 ) -> Drift | Problem | None:
-    """Return why a mount that was cut off is left alone; None: it was not, or may go on.
+    """Return why a plan skips a mount that was cut off; None if it does not skip it.
 
-    A key that was never there ends a cut-off if the caller insists; one that was cut off
-    only if the caller names it.
+    With ``--replace-credential``, a key that the mount never had ends a cut-off. A revoked key
+    ends it only if the caller names that key.
     """
     if live is None or not credential.was_cut_off(live) or key.allow_revoked:
         return None
@@ -87,7 +87,7 @@ def cut_off_reason(
 def config_outline(
     manifest: Manifest, mount: Mount, live: LiveEngine | None, key: CredentialInput
 ) -> ObjectPlan:
-    """Return what makes the mount's config, with its credential, as the manifest says."""
+    """Return the plan that makes the mount's config and credential match the manifest."""
     if live is None or not live.config.configured:
         return _first_config(manifest, mount, live, key)
     changes = fields.differences(
@@ -128,8 +128,8 @@ def _role(
         return None
     body = fields.as_body(changes)
     if "ctx_pattern" in body:
-        # A pattern implies "required" unless that was said; a role made by other
-        # hands may not have said it, so a new pattern brings the word along.
+        # A pattern implies "required" unless "required" was set. A role that another
+        # tool created may not have set it, so a new pattern sends "required" as well.
         body["ctx_required"] = wanted["ctx_required"]
     cas = live.version or None
     return Action(ActionType.UPDATE, ObjectKind.ROLE, mount.name, path, changes, body, cas)
@@ -153,7 +153,7 @@ def _first_config(
         f"{mount.path}/config",
         shown + fields.all_new(wanted),
         wanted | _permission(live, key),
-        # A mount that was cut off counts on; 0 is one that never had a config.
+        # A mount that was cut off keeps its version; 0 means that it never had a config.
         cas=_config_cas(live.config) if live else 0,
         needs_credential=not key.server_file,
         credential=key.identity,
@@ -163,7 +163,7 @@ def _first_config(
 
 
 def _permission(live: LiveEngine | None, key: CredentialInput) -> dict[str, str]:
-    """Return what the engine asks for before it takes back a revoked key."""
+    """Return the field that the engine requires before it accepts a revoked key again."""
     if live is None or key.identity is None or not key.allow_revoked:
         return {}
     # An engine with the basic API refuses no key, and knows no such field.
@@ -175,7 +175,7 @@ def _unknown(mount: Mount, key: CredentialInput) -> Problem:
 
 
 def _config_cas(live: LiveConfig) -> int | None:
-    """Return the version to expect; an engine with the basic API takes no check-and-set."""
+    """Return the check-and-set version; an engine with the basic API supports none."""
     return live.version if live.api.has("cas") else None
 
 

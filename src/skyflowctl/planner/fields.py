@@ -1,7 +1,7 @@
-"""What every managed field should hold, and when two values of one are the same.
+"""Computes the desired and live values of managed fields, and compares them.
 
-The names are those of the server's and the engine's APIs, so that a change can be
-sent as it stands: a plan's ``body`` is a subset of these.
+The names are those of the server's and the engine's APIs, so that a change can be sent
+unmodified: a plan's ``body`` is a subset of these fields.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +30,12 @@ def managed_tag(manifest_id: str) -> str:
 
 
 def adopted_tag(manifest_id: str) -> str:
-    """Return the tag that marks a role or config as one that this manifest took over."""
+    """Return the tag that marks a role or config as adopted by this manifest."""
     return f"adopted-by:{MANAGED_BY}/{manifest_id}"
 
 
 def tags_owner(manifest_id: str, tags: Sequence[str]) -> str | None:
-    """Return the manifest that tagged an object: None: this one; empty: none."""
+    """Return the id of the manifest that tagged an object; None for this one, empty for none."""
     if managed_tag(manifest_id) in tags:
         return None
     mark = managed_tag("")
@@ -43,7 +43,7 @@ def tags_owner(manifest_id: str, tags: Sequence[str]) -> str | None:
 
 
 def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
-    """Return a mount's own fields; those of ``options`` under dotted names."""
+    """Return a mount's desired fields; those of ``options`` have dotted names."""
     return {
         "description": mount.description,
         "options.managed_by": MANAGED_BY,
@@ -67,9 +67,9 @@ def live_mount(mount: LiveMount) -> dict[str, Any]:
 
 
 def wanted_role(manifest: Manifest, role: Role, live: LiveRole | None = None) -> dict[str, Any]:
-    """Return a role's fields. ``ctx_required`` is the effective value, always sent as such.
+    """Return a role's desired fields. ``ctx_required`` is the effective value and always sent.
 
-    A live one without this manifest's mark is marked as adopted besides.
+    A live role without this manifest's mark is also marked as adopted.
     """
     return {
         "role_ids": [role.role_id],
@@ -96,7 +96,7 @@ def live_role(role: LiveRole) -> dict[str, Any]:
 def wanted_config(
     manifest: Manifest, mount: Mount, live: LiveConfig | None = None
 ) -> dict[str, Any]:
-    """Return a config's fields, all but the credential; marked as :func:`wanted_role` does."""
+    """Return a config's desired fields, except the credential, with the same marks as a role."""
     return {
         "description": mount.description,
         "tags": _with_mark(mount.tags, manifest.id, live),
@@ -109,7 +109,7 @@ def live_config(config: LiveConfig) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Return a change for every wanted field whose live value is another one."""
+    """Return a change for every desired field whose live value differs."""
     return tuple(
         Change(name, before.get(name), value)
         for name, value in after.items()
@@ -118,17 +118,17 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ch
 
 
 def all_new(after: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Return the changes of creating an object; empty fields are not worth a line."""
+    """Return the changes that create an object, without empty fields."""
     return tuple(
         Change(name, None, value) for name, value in after.items() if value not in ("", [], False)
     )
 
 
 def same(name: str, left: Any, right: Any) -> bool:
-    """Tell whether two values of a field mean the same.
+    """Return whether two values of a field are equal in meaning.
 
-    Lists are sets to us, header names have no case, and a field that the server
-    leaves out is an empty one.
+    Lists compare as sets, header names compare without case, and a field that the server
+    omits counts as empty.
     """
     if name in _SETS:
         return _as_set(name, left) == _as_set(name, right)
@@ -136,7 +136,7 @@ def same(name: str, left: Any, right: Any) -> bool:
 
 
 def as_body(changes: Iterable[Change]) -> dict[str, Any]:
-    """Return the patch that makes these changes; dotted names become nested again."""
+    """Return the patch for these changes, with dotted names converted to nested fields."""
     body: dict[str, Any] = {}
     for change in changes:
         outer, dot, inner = change.field.partition(".")
@@ -153,7 +153,7 @@ def _as_set(name: str, values: Sequence[str] | None) -> frozenset[str]:
 
 
 def _comparable(value: Any) -> Any:
-    """Make empty values alike, and keep ``true`` apart from ``1``, which Python does not."""
+    """Return a value for comparison: empty values are equal, and ``true`` differs from ``1``."""
     if isinstance(value, Mapping) and value:
         return frozenset((key, _comparable(inner)) for key, inner in value.items())
     return (isinstance(value, bool) and value, value or None)

@@ -1,4 +1,4 @@
-"""The warnings of a plan: what the reader should know and no action will change."""
+"""The warnings of a plan: facts that no action changes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
 
 
 def headers_unreadable() -> Problem:
-    """It is unknown whether the audit log will show the run id."""
+    """Warn that it is unknown whether the audit log will show the run id."""
     return Problem(
         "audited-headers-unreadable",
         "the audited request headers are left as they are",
@@ -19,7 +19,7 @@ def headers_unreadable() -> Problem:
 
 
 def audited_headers_unwritable() -> Problem:
-    """The audit log will not show a run's id, and this login cannot change that."""
+    """Warn that the audit log will not show the run id, and that this login cannot change that."""
     return Problem(
         "audited-headers-unwritable",
         "the audited request headers are left as they are",
@@ -29,7 +29,7 @@ def audited_headers_unwritable() -> Problem:
 
 
 def type_differs(mount: Mount, wanted: str, live: LiveMount) -> Problem:
-    """Another engine sits at the path; a mount is never recreated."""
+    """Warn that another engine is mounted at the path; a mount is never recreated."""
     return Problem(
         "type-differs",
         f"{mount.path} is left alone: a mount of type {live.type!r} is there, not {wanted!r}",
@@ -40,7 +40,7 @@ def type_differs(mount: Mount, wanted: str, live: LiveMount) -> Problem:
 
 
 def path_in_use(mount: Mount, other: str) -> Problem:
-    """The server allows no mount above or below another one."""
+    """Warn that the path is above or below another mount, which the server forbids."""
     return Problem(
         "path-in-use",
         f"{mount.path} cannot be mounted: {other} is a mount already",
@@ -51,7 +51,7 @@ def path_in_use(mount: Mount, other: str) -> Problem:
 
 
 def owned_by_other(mount: Mount, owner: str) -> Problem:
-    """Two manifests must not pull at one mount."""
+    """Warn that another manifest owns the mount; two manifests must not manage one mount."""
     return Problem(
         "owned-by-other",
         f"{mount.path} is left alone: it belongs to the manifest {owner!r}",
@@ -63,7 +63,7 @@ def owned_by_other(mount: Mount, owner: str) -> Problem:
 
 
 def engine_unreadable(mount: Mount, problem: Problem) -> Problem:
-    """The mount is there, and its engine does not say what it holds."""
+    """Warn that the mount exists, but its engine could not be read."""
     return Problem(
         "engine-unreadable",
         f"roles and config of {mount.path} are left alone: {problem.summary}",
@@ -74,7 +74,7 @@ def engine_unreadable(mount: Mount, problem: Problem) -> Problem:
 
 
 def unresolved(mount: Mount, why: str) -> Problem:
-    """The manifest's credential cannot be looked at from here."""
+    """Warn that the manifest's credential cannot be read on this machine."""
     text = mount.credentials.text if mount.credentials else ""
     return Problem(
         "credential-unresolved",
@@ -86,7 +86,7 @@ def unresolved(mount: Mount, why: str) -> Problem:
 
 
 def server_file_unread(mount: Mount, live: LiveConfig) -> Problem:
-    """Only the engine reads that file, and only when it is written."""
+    """Warn that only the engine reads that file, and only on a config write."""
     return Problem(
         "server-file-unread",
         f"whether {mount.path} runs on what its server_file holds now was not checked",
@@ -97,7 +97,7 @@ def server_file_unread(mount: Mount, live: LiveConfig) -> Problem:
 
 
 def no_credential(mount: Mount) -> Problem:
-    """A config cannot begin without a credential."""
+    """Warn that a new config needs a credential."""
     return Problem(
         "no-credential",
         f"{mount.path} stays unconfigured: the manifest names no credential for {mount.name}",
@@ -108,9 +108,10 @@ def no_credential(mount: Mount) -> Problem:
 
 
 def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialId, version: int) -> Problem:
-    """The manifest is the one that is old; its key is never written back.
+    """Warn that the manifest names an older key, which is never written back.
 
-    ``version`` is the kept one with that key; 0: it was destroyed, so no rollback leads there.
+    ``version`` is the kept version with that key; 0 if it was destroyed and cannot be
+    rolled back to.
     """
     back = f"'skyflowctl rotate --rollback {mount.name} --to {version}'"
     return Problem(
@@ -124,7 +125,7 @@ def rotated_past(mount: Mount, live: LiveConfig, wanted: CredentialId, version: 
 
 
 def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
-    """The manifest's credential was read and is invalid; other mounts are not affected."""
+    """Warn that the manifest's credential is invalid; other mounts are not affected."""
     problem = problems[0]
     others = f" (and {len(problems) - 1} more: 'skyflowctl validate')" if problems[1:] else ""
     return Problem(
@@ -137,7 +138,7 @@ def invalid(mount: Mount, problems: Sequence[Problem]) -> Problem:
 
 
 def revoked_past(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
-    """A new key has ended the cut-off; the manifest still names the one that was revoked."""
+    """Warn that a new key has ended the cut-off, but the manifest still names the revoked key."""
     return Problem(
         "rotated-past",
         f"the manifest's key {wanted.key_id} was revoked on {mount.path}, "
@@ -155,7 +156,7 @@ def _live_key(live: LiveConfig) -> str:
 
 
 def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
-    """The caller insists on a key that was cut off, and did not name it."""
+    """Warn that the caller asked for a revoked key without naming it in ``--allow-revoked-key``."""
     stays = f"stays on {_live_key(live)}" if live.configured else "stays cut off"
     return Problem(
         "revoked-key",
@@ -168,7 +169,7 @@ def revoked_key_forced(mount: Mount, live: LiveConfig, wanted: CredentialId) -> 
 
 
 def live_key_unknown(mount: Mount, wanted: CredentialId) -> Problem:
-    """An engine with the basic API keeps the identity to itself: it may be the very same."""
+    """Warn that the live key is unknown; an engine with the basic API does not return it."""
     return Problem(
         "live-key-unknown",
         f"{mount.path} has a credential, but its engine does not report which",
@@ -179,7 +180,7 @@ def live_key_unknown(mount: Mount, wanted: CredentialId) -> Problem:
 
 
 def unusable_role(mount: Mount, role: str, why: str) -> Problem:
-    """A role that another engine left, or a newer one wrote; it gives no token."""
+    """Warn of a role from another or newer engine; it gives no token."""
     return Problem(
         "unusable-role",
         f"{mount.path}/roles/{role} is stored, and its engine refuses it",
@@ -190,7 +191,7 @@ def unusable_role(mount: Mount, role: str, why: str) -> Problem:
 
 
 def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
-    """An engine that ignores a ctx rule would mint without it."""
+    """Warn that the engine ignores ctx rules, so it would mint without checking them."""
     return Problem(
         "ctx-not-enforced",
         f"the engine at {mount.path} knows no ctx rules: {', '.join(roles)}",
@@ -202,7 +203,7 @@ def ctx_not_enforced(mount: Mount, roles: Iterable[str]) -> Problem:
 
 
 def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -> Problem:
-    """Without a history, a new key cannot be distinguished from an old one."""
+    """Warn that without a history, a new key cannot be distinguished from an old one."""
     return Problem(
         "replacement-withheld",
         f"{mount.path} runs on key {live.key_id}, not on the manifest's {wanted.key_id}",

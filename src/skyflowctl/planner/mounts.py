@@ -1,4 +1,4 @@
-"""The part of a plan that speaks of the server: audited headers and the mounts themselves."""
+"""Plans the changes of the server: audited headers and the mounts themselves."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ from skyflowctl.vault.live import LiveMount
 
 
 def header_actions(audited: Mapping[str, bool]) -> list[Action]:
-    """Return what makes the two request headers appear, unhashed, in the audit log."""
+    """Return the actions that make the audit log show the two request headers unhashed."""
     actions = []
     for name in fields.AUDITED_HEADERS:
         hashed = audited.get(name.lower())
@@ -27,7 +27,7 @@ def header_actions(audited: Mapping[str, bool]) -> list[Action]:
 def blocked(
     manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount], adopt_from: frozenset[str]
 ) -> Problem | None:
-    """Return why nothing may be done at a mount's path, or None."""
+    """Return why a mount's path must not be changed, or None."""
     present = live.get(mount.path)
     if present is None:
         other = _neighbour(mount.path, live)
@@ -39,8 +39,8 @@ def blocked(
 
 
 def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> list[Action]:
-    """Return what makes the mount itself as the manifest says: one action, or two with
-    an upgrade, which is shown apart because it restarts the mount's engine."""
+    """Return the actions that make the mount itself match the manifest: one, or two with an
+    upgrade, which is a separate action because it restarts the mount's engine."""
     wanted = fields.wanted_mount(manifest, mount)
     if live is None:
         return [_create(manifest, mount, fields.all_new(wanted))]
@@ -65,7 +65,8 @@ def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Ac
 
 
 def _upgrade(mount: Mount, wanted: str | None, live: LiveMount) -> list[Action]:
-    """An upgrade that was tuned but not reloaded (a killed run) still counts as one."""
+    """Return the upgrade, if any. A mount that was tuned but not reloaded (by a killed run) still
+    needs it."""
     if not wanted:
         return []
     changes = []

@@ -1,4 +1,4 @@
-"""Where a mount of the manifest has gone that is not at its path."""
+"""Finds the new path of a declared mount that is missing at its own path."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from skyflowctl.vault.live import LiveEngine, LiveMount, LiveState
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An undeclared mount that is taken for a declared one that is absent.
+    """An undeclared mount that is probably a declared mount that is absent.
 
     Args:
-        mount: the declared one.
-        path: where the other is.
-        key: how it has had the manifest's key; empty: it has not, as far as is known.
-        description: both have the same.
-        roles: those that both have, with the same role_ids.
+        mount: the declared mount.
+        path: the path of the undeclared mount.
+        key: how it has had the manifest's key; empty if it has not, as far as is known.
+        description: whether both have the same description.
+        roles: the roles that both have, with the same role_ids.
     """
 
     mount: Mount
@@ -30,12 +30,12 @@ class Move:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """A key is better evidence than a description, and that than roles."""
+        """Rank of the evidence: a key is stronger than a description, a description than roles."""
         return bool(self.key), self.description, len(self.roles)
 
     @property
     def evidence(self) -> str:
-        """Why the two are taken for one."""
+        """Why the two mounts are considered the same."""
         found = [self.key] if self.key else []
         found += ["the descriptions are the same"] if self.description else []
         found += [f"role {name} is the same" for name in self.roles]
@@ -57,7 +57,7 @@ class Move:
 
 
 def undeclared_mounts(manifest: Manifest, live: Iterable[LiveMount]) -> list[str]:
-    """Return the paths that carry this manifest's marks and are not in it any more."""
+    """Return the paths that have this manifest's marks and that it no longer declares."""
     known = {mount.path for mount in manifest.mounts}
     ours = (
         mount.path
@@ -69,27 +69,26 @@ def undeclared_mounts(manifest: Manifest, live: Iterable[LiveMount]) -> list[str
 
 
 def absent_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[Mount]:
-    """Return the manifest's mounts whose path is free."""
+    """Return the declared mounts whose path has no mount."""
     return [mount for mount in manifest.mounts if mount.path not in live]
 
 
 def moved_mounts(
     manifest: Manifest, live: LiveState, identities: Mapping[str, CredentialId | None]
 ) -> dict[str, Move]:
-    """Return where absent mounts have gone, by mount name.
+    """Return the new paths of absent mounts, by mount name.
 
-    Only mounts with this manifest's marks that it does not declare are looked at. One
-    counts as the absent mount
+    Only undeclared mounts with this manifest's marks are considered. One counts as the absent
+    mount
 
     - if the manifest's key is live on it, was live before, or was revoked there;
-    - if its keys cannot be compared (a reference that leads nowhere, an engine that tells
-      no key): if the descriptions are the same or one role is, by name and role_ids;
-    - if its keys are all others: only if a description and a role are the same.
+    - if its keys cannot be compared (an unresolved reference, or an engine that does not
+      return the key): if the descriptions, or one role with its role_ids, are the same;
+    - if all its keys differ: only if the description and a role are the same.
 
-    So two product lines with keys of their own are not mixed up by equal roles, or by equal
-    descriptions, alone. In doubt it counts: a refused apply is mended by hand, and a second
-    live copy, or a revoked key on a new mount, is not. Each side is matched once, by the best
-    evidence.
+    So equal roles or equal descriptions alone do not confuse two product lines with different
+    keys. In doubt it counts: a refused apply can be fixed by hand, but a second live copy, or a
+    revoked key on a new mount, cannot. Each side is matched once, by the best evidence.
     """
     absent = absent_mounts(manifest, live.mounts)
     candidates = undeclared_mounts(manifest, live.mounts.values()) if absent else []
@@ -111,7 +110,7 @@ def moved_mounts(
 def _match(mount: Mount, path: str, live: LiveState, wanted: CredentialId | None) -> Move | None:
     there, engine = live.mounts[path].description, live.engines.get(path)
     if engine is None:
-        # It cannot be read: nothing but the description is known, and both may have none.
+        # It cannot be read, so only the description is known, and both may have none.
         same = there == mount.description
         return Move(mount, path, description=True) if same else None
     found = Move(
@@ -140,7 +139,7 @@ def _key_evidence(engine: LiveEngine, wanted: CredentialId | None) -> str:
 
 
 def _keys_are_others(engine: LiveEngine, wanted: CredentialId | None) -> bool:
-    """Tell whether every key that the mount has had is known, and none is the wanted one."""
+    """Return whether every key that the mount has had is known, and none is the manifest's."""
     if wanted is None or not engine.history:
         return False
     return not _key_evidence(engine, wanted)

@@ -12,28 +12,29 @@ from skyflowctl.vault.live import SERVER_FILE
 LEFT_OUT = frozenset(
     {"ctx-not-enforced", "owned-by-other", "path-in-use", "revoked-key", "type-differs"}
 )
-"""Codes of warnings that say: nothing may be done to this mount. An apply refuses as a whole."""
+"""Codes of warnings that a mount must not be changed. An apply then refuses the whole plan."""
 
 NEEDS_ADOPTION = "needs-adoption"
-"""The code of warnings about objects that somebody else made. An apply refuses as a whole."""
+"""The code of warnings about objects that this manifest did not create. An apply then refuses
+the whole plan."""
 
 TAKES_OVER = "takes-over"
-"""The code of the same where the caller named the object in ``--adopt``."""
+"""The code of the same warning if the caller named the object in ``--adopt``."""
 
 UNREADABLE = frozenset({"credential-invalid", "credential-unresolved", "engine-unreadable"})
-"""Codes of warnings that say: nobody can tell what this mount needs. The others go on."""
+"""Codes of warnings that the needs of a mount are unknown. Other mounts are applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What the caller asks of a plan besides the manifest.
+    """The caller's options for a plan.
 
     Args:
-        only: names of the mounts to plan; None: all of the manifest.
-        replace_credential: mounts whose key is written although the engine cannot tell
-            whether it was live before, or although the mount was cut off.
-        allow_revoked_key: key ids that may be written although they were cut off.
-        adopt: paths of objects to take over that this manifest did not make.
+        only: names of the mounts to plan; None: all mounts of the manifest.
+        replace_credential: mounts whose key is written although it is unknown whether it was
+            live before, or although the mount was cut off.
+        allow_revoked_key: key ids that may be written although a cut-off revoked them.
+        adopt: paths of objects to take over that this manifest did not create.
         adopt_from: ids of manifests whose objects may be taken over.
     """
 
@@ -55,10 +56,10 @@ class ActionType(StrEnum):
 
 
 class ObjectKind(StrEnum):
-    """What an action changes. The order is the order of the stages of an apply.
+    """The kind of object that an action changes, in the order of the stages of an apply.
 
-    Roles come before the config, so that the engine proves a new credential for
-    every role before it takes it.
+    Roles precede the config, so that the engine verifies a new credential with every role
+    before it accepts it.
     """
 
     AUDITED_HEADER = "audited_header"
@@ -83,17 +84,17 @@ class Action:
 
     Args:
         action: what it does.
-        kind: to what.
+        kind: the kind of object that it changes.
         mount: the manifest's name of the mount; empty for server-wide kinds.
         path: the API path that is written, such as ``skyflow/order/roles/order-producer``.
         changes: field by field, for people and for JSON.
         body: the fields to send (a patch), without any secret.
         cas: the version that must still be live; 0: it must not exist; None: no check.
-        needs_credential: the mount's credential is written; a ``replace_credential``
+        needs_credential: whether the mount's credential is written. A ``replace_credential``
             without it finishes the rotation that made the credential live.
-        credential: which one the plan saw; another one is refused. None: it could not
-            be resolved then.
-        allow_revoked: it may replace a live one although a cut-off revoked it.
+        credential: the credential that the plan saw; apply refuses any other. None: it could
+            not be resolved at that time.
+        allow_revoked: whether it may replace a live one although a cut-off revoked it.
     """
 
     action: ActionType
@@ -109,12 +110,12 @@ class Action:
 
     @property
     def brings_credential(self) -> bool:
-        """Whether the mount has a credential after it, sent from here or read by the server."""
+        """Whether the mount has a credential afterwards, sent from here or read by the server."""
         return self.needs_credential or SERVER_FILE in self.body
 
 
 class DriftKind(StrEnum):
-    """How the server differs from the manifest where no action mends it."""
+    """A kind of difference between server and manifest that no action resolves."""
 
     UNDECLARED = "undeclared"
     REVOKED = "revoked"
@@ -123,20 +124,20 @@ class DriftKind(StrEnum):
 
 
 SKIPPED = frozenset({DriftKind.REVOKED, DriftKind.MOVED})
-"""Kinds of drift for which an apply leaves the whole mount alone."""
+"""Kinds of drift for which an apply skips the whole mount."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One difference that a person has to settle; an apply never does.
+    """One difference that a person must resolve; an apply never does.
 
     Args:
-        kind: what it is.
-        mount: the manifest's name of the mount; empty for a mount that it does not name.
-        path: of the mount or role.
-        since: RFC 3339; empty when the server does not say.
-        by: who caused it, as far as the server says; empty when it does not.
-        reason: why, as far as it is known; may be empty.
+        kind: the kind of drift.
+        mount: the manifest's name of the mount; empty for a mount that it does not declare.
+        path: the path of the mount or role.
+        since: RFC 3339; empty if the server does not return it.
+        by: who caused it; empty if the server does not return it.
+        reason: why, if known; else empty.
         fix: what to do, in one line.
     """
 
@@ -151,7 +152,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """What a mount's own fields should be, those of ``options`` under dotted names."""
+    """The desired fields of a mount; those of ``options`` have dotted names."""
 
     path: str
     fields: Mapping[str, Any]
@@ -159,16 +160,16 @@ class MountSettings:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered actions, and what the reader should know besides.
+    """Ordered actions, with warnings and drift.
 
     Args:
         actions: in the order of the stages.
-        warnings: what no action changes.
-        unchanged: how many managed objects are already as the manifest says.
-        drift: what a person has to settle.
-        settings: by mount name, what every mount of the plan should be afterwards.
-        not_compared: by mount name, how many of its objects nothing can be said of: the
-            mount is skipped or left out, or a part of it could not be read.
+        warnings: facts that no action changes.
+        unchanged: the number of managed objects that already match the manifest.
+        drift: differences that a person must resolve.
+        settings: by mount name, the desired settings of every mount of the plan.
+        not_compared: by mount name, the number of its objects that were not compared, because
+            the mount is skipped or left out, or a part of it could not be read.
     """
 
     actions: tuple[Action, ...]
@@ -185,31 +186,31 @@ class Plan:
 
     @property
     def clean(self) -> bool:
-        """True when the server is as the manifest says: no action, no drift, nothing unread."""
+        """True if the server matches the manifest: no action, no drift, nothing unread."""
         return not (self.actions or self.drift or self.left_out or self.unreadable)
 
     @property
     def skipped(self) -> tuple[Drift, ...]:
-        """The drift for which an apply leaves a mount of the manifest alone."""
+        """The drift for which an apply skips a mount of the manifest."""
         return tuple(one for one in self.drift if one.kind in SKIPPED)
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
-        """The warnings for which an apply refuses to begin."""
+        """The warnings for which an apply refuses to start."""
         return tuple(warning for warning in self.warnings if warning.code in LEFT_OUT)
 
     @property
     def unadopted(self) -> tuple[Problem, ...]:
-        """The warnings about objects that would be taken over without leave."""
+        """The warnings about objects that would be taken over without ``--adopt``."""
         return tuple(warning for warning in self.warnings if warning.code == NEEDS_ADOPTION)
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:
-        """The warnings for which an apply is not complete."""
+        """The warnings for which an apply is incomplete."""
         return tuple(warning for warning in self.warnings if warning.code in UNREADABLE)
 
     def summary(self) -> dict[str, int]:
-        """Return how many objects are to be changed, are right, drifted or were not compared."""
+        """Return how many objects will change, are unchanged, have drifted or were not compared."""
         counts = {"create": 0, "update": 0, "delete": 0}
         for action in self.actions:
             name = action.action.value

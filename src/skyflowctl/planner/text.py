@@ -1,4 +1,4 @@
-"""Parts of a plan in words, as its messages and its view have them."""
+"""Formats parts of a plan as text, for its messages and its view."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ _DRIFT_TITLES = {
 
 
 def place(action: Action) -> str:
-    """Return where an action happens in the reader's terms, which is not always its API path."""
+    """Return the object of an action in the reader's terms, which is not always its API path."""
     path = action.path.removeprefix("sys/mounts/").removesuffix("/tune")
     return path.removeprefix("sys/config/auditing/request-headers/")
 
@@ -27,7 +27,7 @@ def change_text(change: Change) -> str:
 
 
 def drift_title(kind: str, path: str, since: str, by: str) -> str:
-    """Return one drift in one line, without its cause and remedy."""
+    """Return one drift in one line, without its cause and fix."""
     if kind == DriftKind.UNDECLARED:
         created = f", created {since}," if since else ""
         return f"{path}{created} {_DRIFT_TITLES[DriftKind.UNDECLARED]}"
