@@ -1,4 +1,4 @@
-"""Back to an earlier credential, because a person says so."""
+"""Roll back to an earlier credential at the user's request."""
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError
 from skyflowctl.rotation import messages
@@ -18,15 +18,15 @@ from skyflowctl.vault.live import CredentialVersion
 def rollback_mount(job: RotationJob, wanted: int | None, deps: Dependencies) -> MountOutcome:
     """Make an earlier credential of a mount live again; no failure is raised.
 
-    Without a wanted version it is the one that was live before the current. A mount that
-    was rolled back already stays as it is, so that the same command can be run again after
-    a kill; to go forward again a version must be named. The key that an open rotation
-    created is deleted at Skyflow where an operator is known.
+    Without a wanted version it is the credential that was live before the current one. A mount that
+    was rolled back already stays as it is, so that the same command can run again after a kill; to
+    move forward again, name a version. If an operator is known, the key that an open rotation
+    created is deleted at Skyflow.
 
     Args:
-        job: which mount, and how.
-        wanted: the credential version; None: the one before.
-        deps: everything outside.
+        job: the mount, and its options.
+        wanted: the credential version; None: the previous one.
+        deps: the services that the rollback uses.
     """
     session = RotationSession(job, deps)
     return conclude(session, lambda: _rollback(session, wanted))
@@ -79,10 +79,10 @@ def _rollback(session: RotationSession, wanted: int | None) -> Result:
 
 
 def _target(session: RotationSession, seen: LiveSnapshot, wanted: int | None) -> CredentialVersion:
-    """Return the entry to make live, which may be live already.
+    """Return the entry to make live, which may already be live.
 
     Raises:
-        RefusedError: there is none.
+        RefusedError: there is no such entry.
     """
     history = dict(seen.history or {})
     if wanted is not None:
@@ -104,7 +104,7 @@ def _target(session: RotationSession, seen: LiveSnapshot, wanted: int | None) ->
             f"{session.path}'",
             code="no-earlier-credential",
         )
-    # A credential that was live before is live by a rollback: this command has been run.
+    # An earlier credential is live by a rollback: this command has run before.
     rolled_back = any(_is_live(seen, entry) for entry in earlier)
     return history[live] if rolled_back and live in history else earlier[-1]
 
@@ -154,13 +154,12 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
 def _finish(
     session: RotationSession, nodes: Cluster, seen: LiveSnapshot, target: CredentialVersion
 ) -> None:
-    """Prove the nodes; then delete a left-over key, and leave no needless rotation open.
+    """Prove the nodes; then delete a left-over key, and close a rotation that is not needed.
 
-    What is to be deleted is judged by what is live now: it may be just the key that was
-    gone back to.
+    The live key decides what is deleted: a left-over key may be the one just rolled back to.
 
     Raises:
-        RotationAborted: a node is not proved. The rollback stands.
+        RotationAborted: a node is not proved. The rollback remains in effect.
     """
     operator = session.deps.operator
     behind = clean_up(session, nodes, target.key_id, seen.written, operator)
@@ -171,7 +170,7 @@ def _finish(
         now = LiveSnapshot(live, seen.history, account=seen.config.client_id)
         live = clean_up_reference(session, now, operator)
     known = live.rotation
-    # The record of a key that is still at Skyflow serves a later run with an operator token.
+    # A later run with an operator token needs the record of a key that is still at Skyflow.
     if known is not None and is_open(known) and not (known.to_key and known.keys):
         close(session, live)
 

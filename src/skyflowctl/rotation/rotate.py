@@ -1,4 +1,4 @@
-"""The rotation of one mount: never without a credential that mints, never half."""
+"""Rotates one mount: its credential mints at every moment, and no rotation stays half done."""
 
 from dataclasses import replace
 
@@ -41,9 +41,9 @@ from skyflowctl.vault.live import SERVER_FILE, CredentialVersion, LiveConfig
 
 
 def rotate_mount(job: RotationJob, source: KeySource | None, deps: Dependencies) -> MountOutcome:
-    """Replace a mount's credential; or finish the rotation that an earlier run left.
+    """Replace a mount's credential, or finish the rotation that an earlier run left.
 
-    Killed at any instant, the same call again goes on from what the engine knows.
+    After a kill at any instant, the same call continues from the engine's records.
 
     Args:
         job: which mount, and how.
@@ -51,15 +51,15 @@ def rotate_mount(job: RotationJob, source: KeySource | None, deps: Dependencies)
         deps: everything outside.
 
     Returns:
-        What became of the mount. No error is raised; one that ends the process (a
-        subclass of ``BaseException`` alone) is not caught.
+        The outcome. No error is raised; one that ends the process (a subclass of ``BaseException``
+        alone) is not caught.
     """
     session = RotationSession(job, deps)
     return conclude(session, lambda: _rotate(session, source))
 
 
 def preview_mount(job: RotationJob, source: KeySource | None, deps: Dependencies) -> MountOutcome:
-    """Say what :func:`rotate_mount` would do, with the same checks and without a write.
+    """Return what :func:`rotate_mount` would do, with the same checks and without a write.
 
     No key is created, so a credential that is to be generated is not tried.
     """
@@ -85,7 +85,7 @@ def _rotate(session: RotationSession, source: KeySource | None) -> Result:
 
 
 def _is_revoked(session: RotationSession, seen: LiveSnapshot, key_id: str) -> bool:
-    """Whether a cut-off revoked the key that is replaced; False also where it is not known."""
+    """Whether a cut-off revoked the key to be replaced; also False if unknown."""
     try:
         return key_id in session.gateway.revoked_keys(session.path, seen.config, seen.history)
     except VaultError:
@@ -93,7 +93,7 @@ def _is_revoked(session: RotationSession, seen: LiveSnapshot, key_id: str) -> bo
 
 
 def _refuse_guarded(session: RotationSession, seen: LiveSnapshot, source: KeySource | None) -> None:
-    """Refuse to show a key to an approver; the path of a file is no secret.
+    """Refuse to show a key to an approver; the path of a file is not secret.
 
     Raises:
         GuardedError: a control group guards the write of the config or the proof before it.
@@ -113,7 +113,7 @@ def _from_reference(
 ) -> Result:
     new = lint(session, seen, source)
     with opened_nodes(session) as nodes:
-        # Tried before anything of an earlier run is touched: a refusal writes nothing.
+        # Checked before changing anything of an earlier run: a refusal writes nothing.
         broken = verify_candidate(session, seen.config, new, fresh=False)
         config = clean_up_reference(session, seen, keys)
         attempt = new_attempt(session, config)
@@ -150,7 +150,7 @@ def _last(session: RotationSession, seen: LiveSnapshot) -> CredentialVersion:
 def _created(
     session: RotationSession, attempt: PendingRotation, last: CredentialVersion, keys: KeyService
 ) -> Credential:
-    """Have a key created, with the intent on record before and its id right after."""
+    """Create a key; record the intent before it, and the key's id right after."""
     session.check_stop()
     session.begin(attempt.id)
     with session.step(StepName.INTENT):
@@ -170,7 +170,7 @@ def _created(
 
 
 def _record(session: RotationSession, attempt: PendingRotation, listed: list[str]) -> None:
-    """Record which keys there are before one is created.
+    """Record the existing keys before one is created.
 
     Raises:
         RefusedError: an earlier release of the engine records nothing after a cut-off.
@@ -194,7 +194,7 @@ def _record(session: RotationSession, attempt: PendingRotation, listed: list[str
 def _create(
     session: RotationSession, attempt: PendingRotation, keys: KeyService, before: list[str]
 ) -> Credential:
-    """Create a key; after a failure, name what may have been created all the same."""
+    """Create a key; after a failure, name each key that may have been created anyway."""
     try:
         return keys.create_key(attempt.client_id)
     except SkyflowctlError:
@@ -205,7 +205,7 @@ def _create(
 
 
 def note(session: RotationSession, nodes: Cluster, config: LiveConfig) -> None:
-    """Say what is live, and which nodes will be asked."""
+    """Report the live credential and the nodes that will be asked."""
     with session.step(StepName.NOTE) as found:
         session.from_key = config.key_id
         live = f"key {config.key_id}" if config.configured else "nothing"
@@ -218,7 +218,7 @@ def note(session: RotationSession, nodes: Cluster, config: LiveConfig) -> None:
 def lint(
     session: RotationSession, seen: LiveSnapshot, source: FromReference | ServerFile
 ) -> Credential:
-    """Return the new credential, checked in full and against what the mount has had.
+    """Return the new credential, fully checked, also against the mount's history.
 
     Raises:
         InvalidInputError: it is no valid credential, or cannot be read.
@@ -248,7 +248,7 @@ def lint(
 
 
 def _on_server(session: RotationSession, source: ServerFile) -> Credential:
-    """Have the engine read the file, try it, and say whose key it is."""
+    """Let the engine read the file and try it; return whose key it is."""
     report = session.gateway.verify_config(session.path, {SERVER_FILE: source.path})
     return Credential(
         CredentialId(report.client_id, report.key_id), Secret(""), server_file=source.path
@@ -281,7 +281,7 @@ def _preview(session: RotationSession, source: KeySource | None) -> Result:
 def _as_far_as_it_goes(
     session: RotationSession, config: LiveConfig, client_id: str, keys: KeyService
 ) -> None:
-    """Prove the operator's token and what is live; the new key does not exist yet."""
+    """Prove the operator's token and the live credential; the new key does not exist yet."""
     with session.step(StepName.PROVE) as found:
         listed = keys.list_keys(client_id)
         live = "no key is live"
@@ -296,7 +296,7 @@ def _as_far_as_it_goes(
 
 
 def _was_live_before(path: str, name: str, entry: CredentialVersion) -> RefusedError:
-    """The reference holds a key that the mount was rotated past."""
+    """The reference holds an earlier key of this mount."""
     way = f"{messages.live_again(name, entry.credential_version)} (it is proved first); else"
     return RefusedError(
         f"this would go back, not forward: {path}",

@@ -1,4 +1,4 @@
-"""When a mount's credential is due for a successor."""
+"""When a mount's credential is due for rotation."""
 
 from datetime import datetime, timedelta
 
@@ -8,11 +8,11 @@ from skyflowctl.vault.live import LiveConfig
 
 
 def due_reason(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
-    """Return why the live credential is to be replaced now, in a few words; "" for not due.
+    """Return in a few words why the live credential is due for rotation; "" if it is not.
 
-    A key ages from the time at which Skyflow made it valid. A key that tells none ages
-    from the time at which it was made live, which may be later but never forgets it. A
-    mount without a credential has nothing that could be due.
+    A key's age counts from the time at which Skyflow made it valid. If the key does not say, it
+    counts from the time at which it was made live, which may be later but is always recorded. A
+    mount without a credential is never due.
     """
     if not config.configured:
         return ""
@@ -27,7 +27,7 @@ def due_reason(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
 
 
 def _days(span: timedelta) -> str:
-    """Return a span as the manifest would write it, in its largest whole unit."""
+    """Return a span as in the manifest, in its largest whole unit."""
     seconds = int(span.total_seconds())
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds % size == 0 and seconds:

@@ -13,10 +13,10 @@ class Serving(Enum):
     """Whether a mount serves, and why not."""
 
     YES = auto()
-    """Or nothing else was seen."""
+    """The mount mints, or no failure was seen."""
     NO_CREDENTIAL = auto()
     NO_ANSWER = auto()
-    """The token service gave no clear answer, so nobody knows whether the key is good."""
+    """The token service gave no clear answer, so it is unknown whether the key is valid."""
     NO = auto()
     """The token service refuses the live credential."""
 
@@ -30,7 +30,7 @@ _BY_STATE = {
 
 
 def serving(gateway: Gateway, path: str) -> Serving:
-    """Return whether the mount mints, as far as it can be seen now."""
+    """Return whether the mount mints, as far as can be determined now."""
     try:
         proofs = gateway.verify_config(path).roles.values()
     except TokenServiceFailedError as error:
@@ -47,14 +47,14 @@ def serving(gateway: Gateway, path: str) -> Serving:
 
 
 def serving_per_health(gateway: Gateway, path: str) -> Serving:
-    """The same, and an engine is believed that was well a moment ago by its own health."""
+    """The same, but accept a recent ok of the engine's own health."""
     if _of_health(gateway, path, unknown=Serving.NO) is Serving.YES:
         return Serving.YES
     return serving(gateway, path)
 
 
 def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> Serving:
-    """Ask an engine what it knows of itself; one without verification can tell no more."""
+    """Read an engine's health; an engine without verification offers nothing else."""
     try:
         state = gateway.health(path).state
         if state == "unproven":
@@ -67,7 +67,7 @@ def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> S
 
 
 def _of_creds(gateway: Gateway, path: str) -> Serving:
-    """Read tokens until a role gives one: the only proof that a basic engine has."""
+    """Read tokens until a role gives one: the only proof on a basic engine."""
     refused = False
     for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
         if token.error is None:
@@ -94,11 +94,11 @@ def is_inconclusive(proof: RoleProof) -> bool:
 
 
 def broken_roles(gateway: Gateway, path: str) -> frozenset[str]:
-    """Return the roles that may fail: the engine took the live credential although they did.
+    """Return the roles that may fail: the engine accepted the live credential without them.
 
-    It takes one only if every role mints that the one before could mint. A failure without
-    a clear answer tells nothing, and where no role mints it is the key that is refused:
-    the token service's status is 401 for both, a key and a role that it does not know.
+    It accepts a credential only if every role mints that could mint with the previous one. A
+    failure without a clear answer proves nothing. If no role mints, the key itself is refused: the
+    token service answers 401 both for an unknown key and for an unknown role.
     """
     report = live_report(gateway, path)
     proofs = report.roles if report else {}

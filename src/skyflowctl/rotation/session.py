@@ -1,7 +1,7 @@
-"""One mount's rotation, retirement or cut-off as it runs: steps, warnings, lease, stop, outcome.
+"""One mount's running rotation, retirement or cut-off: steps, warnings, lease, stop, outcome.
 
-A step returns its result. What ends a run early is :class:`RotationAborted`, the one signal
-that crosses modules; it is caught here alone.
+A step returns its result. :class:`RotationAborted` ends a run early; it is the one signal that
+crosses modules, and only this module catches it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +24,11 @@ from skyflowctl.vault.live import LiveConfig, way_out
 T = TypeVar("T")
 _RETRY_SECONDS = 60.0
 RETRY_PAUSE = 2.0
-# Refused for what was given alone, which says nothing of the mount.
+# These refusals concern only the input, and say nothing about the mount.
 _INPUT = frozenset(
     {messages.UNCHANGED, messages.NO_SOURCE, messages.EARLIER, messages.OTHER_ACCOUNT}
 )
-# What an error leaves with by itself; every other one that wrote nothing is a refusal.
+# Errors that keep their own exit code; every other one that wrote nothing is a refusal.
 _OWN_CODES = frozenset(
     {
         ExitCode.NOT_PERMITTED,
@@ -41,10 +41,10 @@ _OWN_CODES = frozenset(
 
 
 class RotationAborted(Exception):  # noqa: N818 - a signal, not an error
-    """The run ends here, and all that could be done about it is done.
+    """Ends the run after everything possible was done about the failure.
 
     Args:
-        result: what became of the mount.
+        result: the mount's result.
         problems: why; the first one is the cause.
         exit_code: of the mount, as long as it serves.
         settled: False: the rotation stays open, for the same command to finish it.
@@ -70,18 +70,18 @@ class RotationAborted(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass(slots=True)
 class StepReport:
-    """What a step found, filled in while it runs; ``ok`` False: it ended, and not well."""
+    """A step's finding, filled in while it runs; ``ok`` False: the step ended with a failure."""
 
     detail: str = ""
     ok: bool = True
 
 
 class RotationSession:
-    """What one mount's run knows so far.
+    """The state of one mount's run.
 
     Args:
-        job: the mount, and how.
-        deps: everything outside; its ``sleep`` renews the lease of an open rotation meanwhile.
+        job: the mount, and its options.
+        deps: the services; its ``sleep`` renews the lease of an open rotation meanwhile.
     """
 
     def __init__(self, job: RotationJob, deps: Dependencies) -> None:
@@ -116,7 +116,7 @@ class RotationSession:
 
     @contextmanager
     def step(self, name: StepName) -> Iterator[StepReport]:
-        """Run the block as one timed step; what it raises ends the step as failed."""
+        """Run the block as one timed step; an error in it ends the step as failed."""
         self.deps.listener(StepStarted(self.job.name, name))
         started, report = self.deps.clock.monotonic(), StepReport()
         try:
@@ -133,25 +133,25 @@ class RotationSession:
             self.deps.listener(StepDone(self.job.name, step))
 
     def warn(self, *problems: Problem) -> None:
-        """Keep what the reader should know."""
+        """Add warnings to the outcome."""
         self.warnings += problems
 
     def tell(self, text: str) -> None:
-        """Send a line to a person who waits."""
+        """Send a message to the waiting user."""
         self.deps.listener(Notice(self.job.name, text))
 
     def look(self) -> LiveConfig:
-        """Return the config as the leader has it now."""
+        """Return the leader's current config."""
         config = self.gateway.read_config(self.path)
         self.live_key_id = config.key_id
         return config
 
     def retry(self, act: Callable[[], T], what: str) -> T:
-        """Return what the act returns, trying again for a minute while its failure may pass.
+        """Return the result of ``act``, retried for a minute while its failure may be transient.
 
         Args:
-            act: may be done twice.
-            what: what is waited for, in a few words, for a person who waits.
+            act: must be safe to repeat.
+            what: what the run waits for, in a few words for the waiting user.
 
         Raises:
             VaultError: the last failure.
@@ -171,7 +171,7 @@ class RotationSession:
             self.heartbeat.sleep_on(RETRY_PAUSE)
 
     def check_stop(self) -> None:
-        """Begin nothing new after a request to stop.
+        """Refuse to go on after a request to stop.
 
         Raises:
             RefusedError: there was one.
@@ -204,7 +204,7 @@ class RotationSession:
         *,
         serves: bool = True,
     ) -> MountOutcome:
-        """Return what became of the mount."""
+        """Return the mount's outcome."""
         return MountOutcome(
             self.job.name,
             self.path,
@@ -224,7 +224,7 @@ class RotationSession:
 
 @contextmanager
 def opened_nodes(session: RotationSession) -> Iterator[Cluster]:
-    """Open the ways to every node, and keep their warnings.
+    """Connect to every node, and add the warnings to the session.
 
     Raises:
         RefusedError: a node cannot be asked.
@@ -238,10 +238,10 @@ def opened_nodes(session: RotationSession) -> Iterator[Cluster]:
 
 @contextmanager
 def on_failure(act: Callable[[Exception], None]) -> Iterator[None]:
-    """Act on a failure of the block before it goes on; an abort has been acted on already.
+    """Call ``act`` on a failure of the block, then raise the failure; ignore an abort.
 
     Args:
-        act: gets the failure; what it raises takes the failure's place.
+        act: gets the failure; an error that it raises replaces the failure.
     """
     try:
         yield
@@ -253,7 +253,7 @@ def on_failure(act: Callable[[Exception], None]) -> Iterator[None]:
 
 
 def abort_before_write(path: str, error: Exception) -> RotationAborted:
-    """Return the abort for an error that came before anything was made live."""
+    """Return the abort for an error before a credential was made live."""
     if not isinstance(error, SkyflowctlError):
         problem = messages.internal_fault(path, error)
         return RotationAborted(Result.FAILED, [problem], ExitCode.PARTIAL)
@@ -268,9 +268,9 @@ def abort_before_write(path: str, error: Exception) -> RotationAborted:
 
 
 def conclude(session: RotationSession, work: Callable[[], Result]) -> MountOutcome:
-    """Do the work and return what became of the mount, whatever the work raises.
+    """Do the work and return the outcome, whatever error the work raises.
 
-    After a bad end the mount is asked whether it serves.
+    After a failure the mount is asked whether it serves.
     """
     try:
         result = work()
@@ -294,7 +294,7 @@ def _aborted_outcome(session: RotationSession, aborted: RotationAborted) -> Moun
 
 
 def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem | None:
-    """Return why the mount does not serve; None: it does, or nothing else is known."""
+    """Return why the mount does not serve; None: it does, or it is unknown."""
     try:
         live: LiveConfig | None = session.look()
         if live and not live.configured:
@@ -306,7 +306,7 @@ def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem 
         live = None
     if live is not None and not live.configured:
         return _not_configured(session.path, session.job.name, live)
-    # A run that has not touched the mount need not mint for every role to say no.
+    # A refusal that changed nothing on the mount need not mint for every role.
     input_only = aborted.exit_code is ExitCode.INVALID or aborted.problems[0].code in _INPUT
     check = serving_per_health if input_only and not session.begun else serving
     how = check(session.gateway, session.path)
@@ -334,7 +334,7 @@ def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem 
 
 
 def _not_configured(path: str, name: str, live: LiveConfig | None) -> Problem:
-    """The same of a mount that has no credential, as after a cut-off; None: as health says."""
+    """The same for a mount without a credential, as after a cut-off; None: see its health."""
     revoked = live.revoked if live else None
     return Problem(
         "mount-does-not-serve",

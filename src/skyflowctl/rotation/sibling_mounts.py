@@ -1,4 +1,4 @@
-"""The server's other mounts of our kind, as far as this login can read them."""
+"""The server's other mounts of this engine, as far as this login can read them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,9 +15,9 @@ from skyflowctl.vault.waits import within
 
 _AT_ONCE = 8
 CONFIG_SECONDS = 4.0
-"""How long another mount's config may take: its process may hang, and that is its own trouble."""
+"""Seconds for reading another mount's config; a hanging process must not delay this mount."""
 HEALTH_SECONDS = 10.0
-"""How long another mount may take to probe its credential."""
+"""Seconds for another mount to probe its credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class SiblingMounts:
 
     Args:
         configs: by path.
-        unread: why the config of a mount, or the list of mounts (the path is empty then),
-            could not be read.
-        paths: of all of them, whether they could be read or not.
+        unread: the reason by path, where the config of a mount (or, with an empty path, the list of
+            mounts) could not be read.
+        paths: the paths of all of them, readable or not.
     """
 
     configs: Mapping[str, LiveConfig]
@@ -57,7 +57,7 @@ def paths_beside(gateway: Gateway, path: str) -> tuple[str, ...]:
 
 
 def sibling_mounts(gateway: Gateway, path: str) -> SiblingMounts:
-    """Read the configs of the other mounts; what cannot be read is named, not raised."""
+    """Read the configs of the other mounts; those that cannot be read are named, not raised."""
     try:
         paths = paths_beside(gateway, path)
     except VaultError as error:
@@ -89,12 +89,12 @@ SiblingStates = Mapping[tuple[str, str], str]
 """A health state by the mount's path and the node's name."""
 
 OnSibling = Callable[[str, str, str], None]
-"""Told a mount's path, a node's name and the state."""
+"""Called with a mount's path, a node's name and the state."""
 
 
 @contextmanager
 def open_node_gateways(deps: Dependencies) -> Iterator[NodeGateways]:
-    """Open a gateway to every node that may be asked; the others are simply not there."""
+    """Open a gateway to every node that may be asked; leave the others out."""
     with ExitStack() as opened:
         found: dict[str, Gateway] = {}
         for name, gateway in _node_gateways(deps):
@@ -126,15 +126,15 @@ def health_states(
     known: OnSibling = lambda *_: None,
     seconds: float = HEALTH_SECONDS,
 ) -> SiblingStates:
-    """Have every mount probe its credential now, on every node; nothing is raised.
+    """Let every mount probe its credential now, on every node; raises nothing.
 
     Args:
         ways: the nodes.
         paths: the mounts.
-        wanted: asked before each; what is wanted no more is not asked, and "".
-        known: told path, node and state as soon as there is one, from other threads; who
-            cannot wait for all looks there.
-        seconds: how long each may take; then it is unreachable.
+        wanted: called before each probe; if it returns False, the probe is skipped and is "".
+        known: called with path, node and state after each probe, from other threads, for a caller
+            that cannot wait for all.
+        seconds: the time limit of each; after it the mount is unreachable.
     """
 
     def ask(one: tuple[str, str]) -> str:

@@ -22,10 +22,10 @@ def revoked_and_allowed(
     key_id: str,
     history: Mapping[int, CredentialVersion] | None = None,
 ) -> bool:
-    """Return whether a cut-off revoked this key and the caller allows it all the same.
+    """Return whether a cut-off revoked this key and the caller allows it anyway.
 
     Raises:
-        RevokedKeyError: it did, and the caller does not.
+        RevokedKeyError: the key was revoked, and the caller does not allow it.
     """
     marks = session.gateway.revoked_keys(session.path, config, history)
     session.from_revoked = session.from_key in marks
@@ -40,13 +40,13 @@ def revoked_and_allowed(
 def verify_candidate(
     session: RotationSession, config: LiveConfig, new: Credential, *, fresh: bool
 ) -> frozenset[str]:
-    """Have both credentials mint for every role, and refuse one that would lock anyone out.
+    """Let both credentials mint for every role; refuse one that would make a role fail.
 
-    The live one is tried first: so the engine learns how long its tokens live.
+    The live one is tried first, so that the engine learns how long its tokens are valid.
 
     Args:
         session: the mount's.
-        config: what is live.
+        config: the live config.
         new: the candidate.
         fresh: it was created a moment ago.
 
@@ -77,10 +77,10 @@ def verify_candidate(
 def compare_role_results(
     session: RotationSession, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof]
 ) -> frozenset[str]:
-    """Accept a candidate that mints all that the live credential mints; return what none can.
+    """Accept a candidate that mints all roles of the live credential; return those neither can.
 
-    A role that neither can mint is a warning. Where it is unknown what the live one can,
-    because it got no clear answer, a failure of the new one refuses.
+    A role that neither can mint is a warning. If the live credential got no clear answer for a
+    role, a failure of the new one refuses it.
 
     Raises:
         RefusedError: it lacks a role, mints nothing, or got no clear answer.
@@ -104,7 +104,7 @@ def compare_role_results(
 def _tried(
     session: RotationSession, new: Credential, live: Mapping[str, RoleProof], patience: float
 ) -> VerifyReport:
-    """Try the candidate; again while it may not be known everywhere yet."""
+    """Try the candidate; retry while Skyflow may not know it everywhere yet."""
     clock = session.deps.clock
     until = clock.monotonic() + patience
     told = False
@@ -112,7 +112,7 @@ def _tried(
         report = session.gateway.verify_config(session.path, new.field)
         if not _may_be_unknown(report.roles, live):
             return report
-        # Whoever has taken this rotation over has deleted the key.
+        # Another run has taken this rotation over and deleted the key.
         session.heartbeat.beat()
         if clock.monotonic() + RETRY_PAUSE > until:
             return report
@@ -124,7 +124,7 @@ def _tried(
 
 
 def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:
-    """Whether a role got a 401 that may be the key's: a role that no key mints is not such."""
+    """Whether a role got a 401 that may concern the key; a role that no key mints does not."""
     none = not any(proof.ok for proof in new.values())
     return any(
         not proof.ok and proof.status == 401 and (none or (name in live and live[name].ok))

@@ -1,4 +1,4 @@
-"""The cut-off itself: the config is deleted until nobody has written it again."""
+"""The cut-off itself: deletes the config until no writer has written it again."""
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.engine.rotations import NODES_LEARN
@@ -16,18 +16,18 @@ CUT_ROUNDS = 3
 
 
 def delete_until_gone(session: RotationSession, reason: str, tokens_until: str = "") -> CutOffState:
-    """Delete the config until nobody has written it again.
+    """Delete the config until no writer has written it again.
 
-    The engine keeps the reason and the run. An earlier release that knows neither is cut
-    off all the same, with a warning.
+    The engine keeps the reason and the run. An earlier release that keeps neither is cut off too,
+    with a warning.
 
     Args:
         session: the mount's.
         reason: for the incident file.
-        tokens_until: when the last token ends, as known until now.
+        tokens_until: when the last token ends, as known so far.
 
     Raises:
-        VaultError: it could not be deleted, or whether it was is not known.
+        VaultError: it was not deleted, or it is unknown whether it was.
     """
     with session.step(StepName.CUT_OFF) as found:
         for _ in range(CUT_ROUNDS):
@@ -48,10 +48,10 @@ def delete_until_gone(session: RotationSession, reason: str, tokens_until: str =
 def mark_cut_off(
     session: RotationSession, before: Snapshot, cut: CutOffState, reason: str
 ) -> CutOffState:
-    """Leave on the mount itself what a basic engine keeps nowhere; an earlier mark stays.
+    """Mark a basic engine's mount as cut off, which the engine cannot store; keep an earlier mark.
 
-    Without it the next apply would write the manifest's credential again. What keeps it
-    from being written is a problem of the outcome.
+    Without the mark the next apply would write the manifest's credential again. A failure to write
+    it is a problem of the outcome.
     """
     config = before.config
     if config.api.has("history") or config.revoked is not None:
@@ -84,7 +84,7 @@ def _display_name(session: RotationSession) -> str:
 
 
 def _read_back(session: RotationSession) -> tuple[bool, LiveRevocation | None]:
-    """Return whether the mount has no credential, and what the engine keeps of the cut-off."""
+    """Return whether the mount has no credential, and the engine's record of the cut-off."""
     try:
         config = session.gateway.read_config(session.path)
     except VaultError as error:
@@ -97,7 +97,7 @@ def _read_back(session: RotationSession) -> tuple[bool, LiveRevocation | None]:
 
 
 def not_read_back(name: str, error: SkyflowctlError) -> Problem:
-    """Return the problem where the leader could not be asked after the cut-off."""
+    """Return the problem that the leader could not be read after the cut-off."""
     return Problem(
         "not-read-back",
         f"whether {name} stays cut off could not be read back",
@@ -116,7 +116,7 @@ def _reason_not_kept(name: str) -> Problem:
 
 
 def _key_not_known(name: str) -> Problem:
-    """Return the warning where the key that was live is named nowhere, so nothing refuses it."""
+    """Return the warning that the live key's id is unknown, so nothing refuses that key."""
     return Problem(
         "revoked-key-unknown",
         f"{name} is cut off, and which key was live is not known",

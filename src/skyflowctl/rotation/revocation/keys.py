@@ -1,4 +1,4 @@
-"""The keys of a mount that is cut off: which there were, and what is left of them at Skyflow."""
+"""The keys of a mount that is cut off, and their state at Skyflow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,10 +23,10 @@ def keys_of(
     Args:
         before: the config as this run found it; one that was cut off already counts the
             last key of its history as the live one, because it was.
-        past: the history as this run found it; it still tells what was kept.
+        past: the history as this run found it; it still shows which credentials were kept.
         later: the history after the cut-off, with what was written in between.
     """
-    # A write between the look and the cut-off was live too, and no earlier look knows it.
+    # A credential written between the snapshot and the cut-off was live too.
     entries = {**later, **past}
     words: dict[_Who, list[str]] = {}
     versions: dict[_Who, list[int]] = {}
@@ -66,12 +66,12 @@ def _add_unwritten(
 
 @dataclass(slots=True)
 class KeySweep:
-    """Looks the keys up at Skyflow, and deletes them there if it is told to.
+    """Looks the keys up at Skyflow, and deletes them there if ``delete`` is True.
 
     Args:
         operator: None: no operator token is named.
         siblings: the other mounts; a key that is live on one of them is left.
-        delete: delete what Skyflow still lists.
+        delete: delete the keys that Skyflow still lists.
     """
 
     operator: KeyService | None
@@ -82,7 +82,7 @@ class KeySweep:
     _listed: dict[str, frozenset[str] | SkyflowctlError] = field(default_factory=dict)
 
     def settle(self, key: RevokedKey) -> RevokedKey:
-        """Return the key with what has become of it at Skyflow; nothing is raised."""
+        """Return the key with its state at Skyflow; raises nothing."""
         if self.operator is None:
             return replace(key, detail="Skyflow was not asked: this run had no operator token")
         listed = self._list(self.operator, key.client_id)

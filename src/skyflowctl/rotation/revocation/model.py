@@ -1,4 +1,4 @@
-"""What a cut-off tells, as frozen values: all that the incident file needs."""
+"""The outcome of a cut-off, as frozen values: all that the incident file needs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,9 +16,9 @@ class AtSkyflow(StrEnum):
     ABSENT = "absent"
     """Skyflow does not list it."""
     LEFT = "left"
-    """Skyflow lists it: whoever has a copy of it can mint."""
+    """Skyflow lists it: each copy of it can mint."""
     UNKNOWN = "unknown"
-    """Nobody asked, or nobody answered: to be taken as valid."""
+    """Skyflow was not asked or did not answer; treat the key as valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class RevokedKey:
     Args:
         client_id: its service account.
         key_id: the key.
-        versions: the credential versions that held it; none: it was created at Skyflow
-            for this mount, and never written.
+        versions: the credential versions that held it; empty: it was created at Skyflow for this
+            mount and never written.
         was: ``live``, ``kept``, ``earlier`` (destroyed before) or ``unwritten``.
         at_skyflow: what is known of it there.
         detail: why it was left or is unknown.
@@ -54,7 +54,7 @@ class RoleCut:
 
 @dataclass(frozen=True, slots=True)
 class NodeCut:
-    """One node's proof. ``problem`` says why a node is not proved; empty when it is."""
+    """One node's proof. ``problem`` says why a node is not proved; empty if it is."""
 
     node: str
     roles: tuple[RoleCut, ...] = ()
@@ -74,7 +74,7 @@ class OtherMount:
         path: of the mount.
         before: its state before the cut-off; empty: not known.
         after: its state after it; empty: not known.
-        node: which node said the latter; empty: the address that was named.
+        node: the node that reported ``after``; empty: the address that was named.
     """
 
     path: str
@@ -98,25 +98,25 @@ class Remains:
 
 @dataclass(frozen=True, slots=True)
 class RevokeOutcome:
-    """What became of a cut-off.
+    """The outcome of a cut-off.
 
     Args:
         name: of the mount, as the person said it.
         path: of the mount.
-        reason: as the person gave it; of the first cut-off, if this is another.
+        reason: the given reason; for a repeated cut-off that of the first one.
         run_id: of the run that cut it off; found in the server's audit log with every request
             of that run, where the header X-Skyflowctl-Run is audited.
-        cut_off: the mount has no credential, as its leader says at the end.
+        cut_off: the mount has no credential, as its leader reports at the end.
         done_before: it had none when this run began.
         live_key_id: the key that was live before; empty: none was.
         cut_off_at: RFC 3339; when the mount lost its credential, in this run or before it.
         keys: every key that the mount has held, the newest first.
-        nodes: the proof of each node; one that could not be asked is among them.
+        nodes: the proof of each node, including nodes that could not be asked.
         others: the server's other mounts of this kind.
-        cannot_revoke: what goes on living, and until when.
+        cannot_revoke: what stays valid, and until when.
         steps: what was done, in order.
         problems: why the exit code is not 0; the first one is the cause.
-        warnings: what the reader should know.
+        warnings: findings that do not change the exit code.
         exit_code: 0: proved everywhere; 3: the same command again proves the rest;
             6: another mount that served before does not now.
     """
@@ -146,9 +146,9 @@ class CutOffState:
     Args:
         at: RFC 3339, when it was deleted last.
         done: the mount had no credential afterwards.
-        kept: what the engine keeps of the cut-off, perhaps of an earlier run; None: nothing.
-        tokens_until: RFC 3339, when the last token ends that was minted before, as the engine
-            has it; empty: it does not say.
+        kept: the engine's record of the cut-off, perhaps of an earlier run; None: none.
+        tokens_until: RFC 3339, when the last token minted before it ends, as the engine reports;
+            empty: unknown.
     """
 
     at: str

@@ -1,8 +1,8 @@
-"""Break-glass: a mount loses every credential at once, and what that reached is proved.
+"""Break-glass: destroys every credential of a mount at once, and verifies the result.
 
-The cut-off comes first and waits for nothing that may be broken: not for the token service,
-not for a sealed standby, not for a node that was not named. What is looked at before it has a
-few seconds; everything else is asked, deleted and proved after it.
+The cut-off comes first. It waits for no part that may be broken: the token service, a sealed
+standby, a node that was not named. The snapshot before it is limited to a few seconds; all other
+requests, deletions and checks follow it.
 
 The engine keeps the reason and the run id until the next credential, and every key that was
 destroyed counts as revoked for good.
@@ -63,23 +63,23 @@ _SNAPSHOTS = (
 def revoke_mount(
     job: RotationJob, deps: Dependencies, *, reason: str, delete_keys: bool = False
 ) -> RevokeOutcome:
-    """Destroy the live and every kept credential of a mount, and verify that it is so.
+    """Destroy the live and every kept credential of a mount, and verify that they are gone.
 
-    It wins against every concurrent writer: no check-and-set, and a credential that
-    is written meanwhile is destroyed as well. Killed at any instant, the same call again
-    ends well and reports the whole picture again, from what the history keeps.
+    It wins against every concurrent writer: it uses no check-and-set, and destroys a credential
+    that is written meanwhile as well. After a kill at any instant, the same call completes the work
+    and reports it in full from the history.
 
     Args:
         job: the mount.
         deps: ``operator`` lists the keys at Skyflow, and deletes them if asked to.
         reason: for the incident file.
-        delete_keys: have Skyflow delete every key that this mount has held, save those by
-            which another mount lives.
+        delete_keys: delete at Skyflow every key that this mount has held, except those live on
+            another mount.
 
     Raises:
         UsageError: the reason is blank.
-        VaultError: the mount is no engine, may not be read, or could not be cut off. After
-            the cut-off nothing is raised: what fails then is in the outcome.
+        VaultError: the mount is no engine, may not be read, or could not be cut off. After the
+            cut-off no error is raised; failures are in the outcome.
     """
     if not reason.strip():
         raise UsageError(
@@ -96,7 +96,7 @@ def revoke_mount(
 def _revoke(
     session: RotationSession, ways: NodeGateways, pool: Workers, reason: str, *, delete_keys: bool
 ) -> RevokeOutcome:
-    """Look, cut off, verify."""
+    """Take the snapshot, cut off, verify."""
     before = take_revocation_snapshot(session, ways, pool)
     config, name = before.config, session.job.name
     cut = delete_until_gone(session, reason, before.tokens_until)
@@ -133,7 +133,7 @@ def _revoke(
 def _cut_off_before(
     session: RotationSession, config: LiveConfig, first: LiveRevocation, reason: str
 ) -> Problem:
-    """Return the warning where an earlier run cut the mount off; its reason stays."""
+    """Return the warning that an earlier run cut the mount off; its reason is kept."""
     name = session.job.name
     dropped = "; the reason that was given now is not stored" if first.reason != reason else ""
     return Problem(
@@ -147,7 +147,7 @@ def _cut_off_before(
 def _kept(
     session: RotationSession, config: LiveConfig, cut: CutOffState, reason: str
 ) -> LiveRevocation:
-    """Return the record that stays: that of the first cut-off, else this run's."""
+    """Return the record to keep: that of the first cut-off, else this run's."""
     first = cut.kept or (config.revoked if not config.configured else None)
     if first is not None and first.reason:
         return first
@@ -156,12 +156,12 @@ def _kept(
 
 
 def _last_token(before: Snapshot, cut: CutOffState, verified_at: datetime) -> datetime:
-    """Return when the last token ends that was minted before the cut-off.
+    """Return when the last token minted before the cut-off ends.
 
-    A cut-off that is proved once more moves it no further.
+    Proving a cut-off again does not move this time.
     """
     config = before.config
-    # A token's exp is in whole seconds, so another may live up to one longer than the one seen.
+    # A token's exp is in whole seconds, so another may live up to one second longer than it.
     seen = verified_at + before.token_life + timedelta(seconds=1)
     ends = [time_or_none(cut.tokens_until)]
     if config.configured:
@@ -174,7 +174,7 @@ def _last_token(before: Snapshot, cut: CutOffState, verified_at: datetime) -> da
 
 
 def _since(config: LiveConfig, cut: CutOffState) -> str:
-    """When the mount lost its credential; one that had none tells it by its last change."""
+    """Return when the mount lost its credential; if before this run, the config's last change."""
     told = "" if config.configured else rfc3339_or_empty(config.last_updated)
     if config.revoked is not None and not config.configured:
         told = config.revoked.at or told
@@ -190,7 +190,7 @@ def _exit_code(session: RotationSession, others: tuple[OtherMount, ...]) -> Exit
 def _settle_keys(
     session: RotationSession, before: Snapshot, *, delete_keys: bool
 ) -> tuple[tuple[RevokedKey, ...], Mapping[str, str]]:
-    """Return the keys with what has become of them at Skyflow, and when each ends."""
+    """Return the keys with their state at Skyflow, and when each ends."""
     with session.step(StepName.KEYS_AT_SKYFLOW) as found:
         keys = keys_of(before.config, before.history, _later_history(session))
         sweep = KeySweep(session.deps.operator, _siblings(session, before), delete_keys)
@@ -250,7 +250,7 @@ def _remains(
 
 
 def _key_left(key: RevokedKey) -> str:
-    """Return what a key does that is not known to be deleted."""
+    """Return what a key that may not be deleted can still do."""
     known = "Skyflow lists it" if key.at_skyflow is AtSkyflow.LEFT else "perhaps valid at Skyflow"
     why = f" ({key.detail})" if key.detail else ""
     return f"the key {key.key_id} of {key.client_id}, {known}{why}: a copy of it mints"

@@ -1,4 +1,4 @@
-"""What there is before a cut-off, seen within a few seconds or not at all."""
+"""The state before a cut-off, read within a few seconds or left out."""
 
 import threading
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from skyflowctl.vault.live import CredentialVersion, LiveConfig
 from skyflowctl.vault.role_tokens import role_tokens
 
 LAST_LOOK = 10.0
-"""Seconds that the look at what the cut-off might end may take before it goes on without."""
+"""Seconds for the snapshot before the cut-off; what is not read by then is left out."""
 _HEALTH_SECONDS = 5.0
-"""Short, so that a mount that hangs is known as such before the last look ends."""
+"""Seconds; short, so that a hanging mount is recognised before the snapshot ends."""
 _TOKEN_LIFE = timedelta(minutes=60)
 _NOT_IN_TIME = "it did not answer before the cut-off, which waits for nobody"
 
@@ -36,7 +36,7 @@ Roles = Mapping[str, str | Mapping[str, Any] | None]
 
 @dataclass(slots=True)
 class Snapshot:
-    """What was seen before the cut-off; what has not answered in time is as it is here.
+    """The state before the cut-off; a field without an answer in time keeps its default.
 
     Args:
         tokens_until: RFC 3339, of a cut-off that was made before; empty: none is recorded.
@@ -55,10 +55,10 @@ class Snapshot:
 def take_revocation_snapshot(
     session: RotationSession, nodes: NodeGateways, pool: Workers
 ) -> Snapshot:
-    """See what there is, within ``LAST_LOOK``; only the config itself must answer.
+    """Read the state within ``LAST_LOOK``; only the config itself must answer.
 
     Raises:
-        VaultError: no engine is there, or it may not be read.
+        VaultError: there is no engine, or it may not be read.
     """
     with session.step(StepName.LOOK) as found:
         before, late = _known_config(session), threading.Event()
@@ -70,12 +70,12 @@ def take_revocation_snapshot(
         found.detail = f"live is {before.config.key_id or 'nothing'}"
         if missing:
             found.detail += f"; not all was told within {LAST_LOOK:g} s"
-        # What comes late speaks of the time after the cut-off: it goes to the old value.
+        # A late answer describes the time after the cut-off, so it goes to the old value.
         return replace(before, states=dict(before.states))
 
 
 def _known_config(session: RotationSession) -> Snapshot:
-    """Return the config; one that was cut off on a basic engine with what its mark tells."""
+    """Return the config; for a basic engine that was cut off, with the data of its mark."""
     config = session.gateway.engine_config(session.path)
     if config.revoked is None or config.api.has("history"):
         return Snapshot(config)
@@ -119,12 +119,12 @@ def _look_at_siblings(
     def known(path: str, node: str, state: str) -> None:
         before.states[path, node] = state
 
-    # A node that stands still must not be waited for mount by mount, once it is late.
+    # Once a node is late, do not wait for it again for each mount.
     health_states(nodes, before.paths, lambda: not late.is_set(), known, _HEALTH_SECONDS)
 
 
 def _last_verify(session: RotationSession, before: Snapshot) -> None:
-    """Learn how long a token lives that was minted until now."""
+    """Read how long a token minted so far is valid."""
     started = session.deps.clock.now()
     report = session.gateway.verify_config(session.path)
     ends = [proof.expires_at for proof in report.roles.values() if proof.expires_at]
@@ -133,7 +133,7 @@ def _last_verify(session: RotationSession, before: Snapshot) -> None:
 
 
 def _last_token(session: RotationSession, before: Snapshot) -> None:
-    """Learn from a token of a basic engine which key is live, and how long a token lives."""
+    """Read the live key and the validity of its tokens from a basic engine's token."""
     gateway, path, started = session.gateway, session.path, session.deps.clock.now()
     for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
         if token.error is not None:
@@ -149,7 +149,7 @@ def _error_of(look: Future[Any]) -> BaseException | None:
 
 
 def look_failed(error: BaseException | None) -> Problem:
-    """Return the warning where something could not be seen."""
+    """Return the warning that a part of the state could not be read."""
     text = error.problems[0].summary if isinstance(error, SkyflowctlError) else ""
     return Problem(
         "look-failed",

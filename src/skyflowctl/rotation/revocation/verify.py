@@ -90,7 +90,7 @@ def _roles_now(session: RotationSession) -> Roles:
 
 
 def _cut_again(session: RotationSession, cut: CutOffState, reason: str) -> tuple[CutOffState, bool]:
-    """Return the cut-off, and whether the mount was configured by now and was cut off once more."""
+    """Return the cut-off, and whether the mount had a config again and was cut off once more."""
     try:
         if not session.gateway.read_config(session.path).configured:
             return replace(cut, done=True), False
@@ -118,13 +118,13 @@ def _ask_nodes(session: RotationSession, ways: NodeGateways, roles: Roles) -> tu
 
 
 def _why_unasked(node: str, warnings: Iterable[Problem]) -> str:
-    """Return why a node was not asked, as the warnings of the search for it say."""
+    """Return why a node was not asked, according to the warnings of the search for nodes."""
     about = (one.summary for one in warnings if node in f"{one.summary} {one.why}")
     return next(about, "nobody named this node's address, so it was not asked")
 
 
 def _listed(session: RotationSession) -> tuple[str, ...]:
-    """Return the nodes that the cluster has; a login that may not know was warned already."""
+    """Return the cluster's nodes; a login that may not list them was warned already."""
     try:
         listed = session.gateway.nodes() if session.deps.connect else ()
     except VaultError:
@@ -135,9 +135,9 @@ def _listed(session: RotationSession) -> tuple[str, ...]:
 def verify_others(
     session: RotationSession, before: Snapshot, ways: NodeGateways, proved: set[str]
 ) -> tuple[OtherMount, ...]:
-    """See that the other mounts serve; one that did not before is not blamed.
+    """Check that the other mounts serve; a mount that did not serve before is not reported.
 
-    A node that is not proved is named as such already, and may not answer at all.
+    A node that is not proved is reported already, and may not answer at all.
     """
     ways = {name: way for name, way in ways.items() if name in proved}
     ways = ways or {"": session.gateway}
@@ -147,7 +147,7 @@ def verify_others(
         for _ in range(_HEALTH_TRIES - 1):
             if not any(other.broken for other in others):
                 break
-            # Another mount's trouble may pass, and is not ours to report too early.
+            # Another mount's failure may be transient, so report it only after the retries.
             session.deps.sleep(_PAUSE)
             others = _compare(ways, before, paths)
         broken = [other for other in others if other.broken]
