@@ -1,1 +1,1 @@
-"""One module per verb: inputs and ports in, a frozen result out. Nothing is printed here."""
+"""One module per verb: takes inputs and ports, returns a frozen result. Prints nothing."""

@@ -1,4 +1,4 @@
-"""``apply``: carry out a plan that somebody has seen."""
+"""``apply``: carry out a confirmed plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ _RELOAD = "sys/plugins/reload/backend"
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """A plan, and what became of it.
+    """A plan, and the outcome of applying it.
 
     Args:
         planned: the plan.
-        outcome: of its actions.
-        verified: whether the roles that the manifest names give tokens afterwards; of
-            mounts with a credential whose actions are all done.
+        outcome: the outcome of its actions.
+        verified: whether the manifest's roles give tokens afterwards; only of mounts with a
+            credential whose actions are all done.
         require_verified: a role that could not be tried is an error.
-        besides: warnings about what no action names: roles that do not mint, guards that are
-            not known, parked requests that could not be looked for.
+        besides: warnings that concern no action: roles that do not mint, unknown guards, parked
+            requests that could not be searched.
     """
 
     planned: PlanResult
@@ -46,22 +46,22 @@ class ApplyResult:
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
-        """``ok`` only if every mount that was asked for is as the manifest says."""
+        """``ok`` only if every requested mount matches the manifest."""
         if self.outcome.status in {"ok", "pending"} and self._left:
             return "error" if self._nothing_permitted else "partial"
         return self.outcome.status
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when all is done, 7 when the rest is pending, 3 when some is done, else that of
-        the first failure."""
+        """0 if all is done, 7 if the rest is pending, 3 if some is done, else that of the first
+        failure."""
         if self.outcome.status in {"ok", "pending"} and self._left:
             return ExitCode.NOT_PERMITTED if self._nothing_permitted else ExitCode.PARTIAL
         return self.outcome.exit_code
 
     @property
     def _left(self) -> tuple[Problem, ...]:
-        """Why mounts are not as the manifest says although no action failed."""
+        """Why mounts do not match the manifest although no action failed."""
         failed = {result.action.mount for result in self.outcome.failures}
         told = {
             mount.credentials.where
@@ -78,7 +78,7 @@ class ApplyResult:
 
     @property
     def _unverified(self) -> tuple[Problem, ...]:
-        """Why roles give no token, or, where that was asked for, could not be tried."""
+        """Why roles give no token or, if verification is required, could not be tried."""
         return unverified(self.verified, require_all=self.require_verified)
 
     @property
@@ -88,7 +88,7 @@ class ApplyResult:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The plan's, and what was said about the writes; each once."""
+        """The warnings of the plan and of the writes, each once."""
         unproven = (one.problem for one in self.verified if one.result == "unproven")
         said = (*self.planned.plan.warnings, *self.outcome.warnings)
         doubts = (problem for problem in unproven if problem)
@@ -96,14 +96,14 @@ class ApplyResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Why it is not all done: failures, mounts left as they are, then what is pending."""
+        """Why not all is done: failures, skipped mounts, then pending actions."""
         failed = (one for result in self.outcome.failures for one in result.problems)
         waits = (one for result in self.outcome.pending for one in result.problems)
         return (*failed, *self.outcome.overwritten, *self._left, *waits)
 
 
 def refuse_plan(planned: PlanResult) -> None:
-    """Refuse a plan that may not be carried out as a whole.
+    """Refuse a plan that must not be applied as a whole.
 
     Raises:
         RefusedError: with every reason.
@@ -118,11 +118,11 @@ _Unsendable = GuardedError | ForbiddenError
 def _probe_guards(
     planned: PlanResult, gateway: Gateway, parallelism: int
 ) -> tuple[Mapping[str, _Unsendable], tuple[Problem, ...]]:
-    """Find out to which mounts no key may be sent, before one is sent to any.
+    """Find the mounts to which no key may be sent, before any key is sent.
 
     Returns:
-        By mount, why; and a warning for each path of which this login may not find out
-        whether it is guarded.
+        The reason by mount; and a warning for each path for which this login may not read whether
+        it is guarded.
 
     Raises:
         RefusedError: the plan changes no other mount, and approvers would see the keys.
@@ -151,7 +151,7 @@ def _probe_guards(
 
 
 def _is_verified(action: Action, planned: PlanResult) -> bool:
-    """Whether a rotation tries out the credential of an action before it writes it."""
+    """Whether a rotation verifies an action's credential before writing it."""
     live = planned.live.engines.get(action_mount_path(action))
     replaces = action.action is ActionType.REPLACE_CREDENTIAL
     return replaces and live is not None and live.config.api.has("verify")
@@ -168,16 +168,16 @@ def apply(
     stop: Stop | None = None,
     require_verified: bool = False,
 ) -> ApplyResult:
-    """Carry out a plan; a failed action is in the result and raises nothing.
+    """Carry out a plan; a failed action is in the result and raises no error.
 
     Args:
         planned: from :func:`skyflowctl.operations.plan.plan`, on the same server.
         gateway: that server.
-        credentials: the same source as for the plan; asked again where one is written.
-        replacer: how a live credential is replaced.
+        credentials: the same source as for the plan; read again for each write.
+        replacer: replaces a live credential.
         parallelism: how many actions run at once.
-        on_event: told of every step.
-        stop: asked before every action.
+        on_event: called for every step.
+        stop: called before every action.
         require_verified: a role that could not be tried afterwards is an error.
 
     Raises:
@@ -205,10 +205,10 @@ def apply(
 
 
 def _withdraw_unwanted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:
-    """Withdraw parked requests of earlier applies, where the plan covers the whole manifest.
+    """Withdraw parked requests of earlier applies, if the plan covers the whole manifest.
 
     Returns:
-        Why they could not be looked for.
+        Why they could not be searched.
     """
     plan = planned.plan
     if planned.options.only or plan.skipped or plan.unreadable:

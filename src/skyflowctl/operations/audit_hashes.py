@@ -1,4 +1,4 @@
-"""Asking the server what a text looks like in its audit logs: each device hashes its own way."""
+"""Hashes of a text as they appear in the server's audit logs; each device hashes differently."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -10,7 +10,7 @@ from skyflowctl.vault.namespaces import NAMESPACE_HEADER
 from skyflowctl.vault.transport import Reply, Request
 
 _AT_ROOT = {NAMESPACE_HEADER: ""}
-"""Audit devices belong to the whole server, whatever the namespace."""
+"""Audit devices belong to the whole server, in every namespace."""
 
 
 class Hasher:

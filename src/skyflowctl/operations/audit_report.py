@@ -1,4 +1,4 @@
-"""``audit report``: what to read, what the roles' ctx must look like, what is kept of it."""
+"""``audit report``: reads the logs, checks each role's ctx, and writes the result."""
 
 import os
 import tempfile
@@ -29,17 +29,17 @@ from skyflowctl.vault.live import EngineApi, LiveRevocation, LiveRole
 
 @dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """What a report is asked.
+    """The input of a report.
 
     Args:
         logs: files, globs, ``NODE=PATH``, ``-``.
         mounts: globs of mounts' paths; none: all of them. The same for the next two.
         roles: globs of roles.
-        apps: globs of the logins' own names.
+        apps: globs of the logins' names.
         since: the first moment; None: the log's start.
         until: the first moment after it; None: the log's end.
         plugin_names: types of mounts that are the engine's.
-        known: which roles there should be; None: not known.
+        known: the expected roles; None: not known.
         subject: what the report is about.
     """
 
@@ -54,7 +54,7 @@ class ReportRequest:
     subject: ReportSubject = field(default_factory=ReportSubject)
 
     def query(self) -> dict[str, Any]:
-        """Return everything that the answer depends on besides the logs, for evidence."""
+        """Return all inputs of the report except the logs, for evidence."""
         known = self.known
         return {
             "logs": list(self.logs),
@@ -75,18 +75,18 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True)
 class KnownRoles:
-    """The roles that there should be, by mount and name, and what they ask of ctx."""
+    """The expected roles, by mount and name, and their ctx rules."""
 
     roles: frozenset[tuple[str, str]]
     patterns: Patterns
 
 
 def build_report(question: ReportRequest, sources: Sources) -> Report:
-    """Read the logs once, and return what they add up to.
+    """Read the logs once, and return the report.
 
     Args:
-        question: what is asked.
-        sources: what ``question.logs`` name, digests taken.
+        question: the request.
+        sources: the files of ``question.logs``, with their digests.
 
     Raises:
         InvalidInputError: a log cannot be read.
@@ -114,7 +114,7 @@ def declared_roles(manifest: Manifest, namespace: str = "") -> KnownRoles:
     """Return the roles of a manifest.
 
     Args:
-        manifest: which mounts and roles.
+        manifest: the source of mounts and roles.
         namespace: where it is applied; empty for the root.
     """
     return _known_roles(
@@ -126,13 +126,13 @@ def declared_roles(manifest: Manifest, namespace: str = "") -> KnownRoles:
 
 @dataclass(frozen=True, slots=True)
 class ServerMount:
-    """A mount of ours as the server has it now.
+    """A mount of this engine as the server has it now.
 
     Args:
         path: with its namespace in front, as the report's rows have it.
         roles: by name.
         api: what its engine can do.
-        revoked: how it was cut off; None: it was not.
+        revoked: the record of its cut-off; None: it was not cut off.
     """
 
     path: str
@@ -144,11 +144,11 @@ class ServerMount:
 def server_mounts(
     gateway: Gateway, plugin_name: str, globs: tuple[str, ...] = (), *, parallelism: int = 8
 ) -> tuple[ServerMount, ...]:
-    """Return the server's mounts of ours, by path; 1 + 2N requests for N configured ones.
+    """Return the server's mounts of this engine, by path; 1 + 2N requests for N configured ones.
 
     Args:
         gateway: to the server; its namespace counts.
-        plugin_name: the mount type that is ours.
+        plugin_name: the mount type of this engine.
         globs: of paths with the namespace in front; none: all mounts.
         parallelism: how many mounts are read at once.
 
@@ -200,7 +200,7 @@ def _known_roles(found: Iterable[tuple[str, str, str]]) -> KnownRoles:
         try:
             patterns[mount, role] = Pattern(text, CtxPattern.parse(text).matches)
         except InvalidCtxError:
-            continue  # the engine takes none such; another writer may have
+            continue  # the engine refuses such a name; another writer may have written it
     return KnownRoles(frozenset(roles), patterns)
 
 
@@ -219,8 +219,7 @@ def report_evidence(question: ReportRequest, found: Report, data: Mapping[str, A
 
 
 def write_tables(folder: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write a report's tables as CSV files, all or none; returns their names. Files of
-    these names are replaced.
+    """Write a report's tables as CSV files, all or none, over existing files; return their names.
 
     Raises:
         UsageError: they cannot be written there.
@@ -231,7 +230,7 @@ def write_tables(folder: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def write_file(path: Path, texts: Iterable[str]) -> None:
-    """Write a file as a whole, or not at all; readable by its owner alone.
+    """Write a file completely or not at all; only its owner can read it.
 
     Raises:
         UsageError: it cannot be written there.
@@ -240,7 +239,7 @@ def write_file(path: Path, texts: Iterable[str]) -> None:
 
 
 def write_files(files: Iterable[tuple[Path, Iterable[str]]]) -> None:
-    """Write files, none of which takes its place before all of them are whole.
+    """Write files; move them into place only after all of them are complete.
 
     Raises:
         UsageError: one cannot be written.
@@ -259,7 +258,7 @@ def write_files(files: Iterable[tuple[Path, Iterable[str]]]) -> None:
 
 
 def _make(path: Path, texts: Iterable[str], made: list[tuple[Path, Path]]) -> None:
-    """Write a file beside its place, and add it to what was made."""
+    """Write a temporary file beside the target, and add the pair to ``made``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     made.append((Path(name), path))

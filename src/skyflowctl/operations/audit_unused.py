@@ -1,4 +1,4 @@
-"""Roles, consumers and policies that have given no token for a while."""
+"""Finds roles, consumers and policies that have given no token for some time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from skyflowctl.posture.policies import parse_policy
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveRole
 
-# Logins whose own name is the app's in the log; others are told apart by nothing there.
+# Auth methods whose login name in the log is the app's; other logins are not distinguishable.
 _NAMED = {"approle role": "approle", "userpass user": "userpass", "ldap user": "ldap"}
 
 
@@ -29,9 +29,9 @@ class Thing:
 
     Args:
         kind: ``role``, ``consumer`` or ``policy``.
-        name: a role's path (``skyflow/order/creds/x``), an app, a policy.
+        name: a role's path (``skyflow/order/creds/x``), an app or a policy.
         auth: how a consumer logs in; else empty.
-        last_used: when it last gave a token, in the whole log; None: never in it.
+        last_used: when it last gave a token according to the log; None: never.
     """
 
     kind: str
@@ -42,14 +42,14 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What there is, besides what the log names.
+    """The existing roles, apps and policies, in addition to those in the log.
 
     Args:
-        source: ``server``, ``manifest`` or ``log``: where the names are from.
+        source: ``server``, ``manifest`` or ``log``: the source of the names.
         roles: mount path and role.
-        apps: login name and method, of those that may read tokens.
-        policies: those that open a path of tokens.
-        not_read: what the server did not tell.
+        apps: name and method of the logins that may read tokens.
+        policies: those that grant a path of tokens.
+        not_read: the parts that the server did not return.
     """
 
     source: str = "log"
@@ -61,14 +61,14 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """The answer.
+    """The result.
 
     Args:
         things: not used in the window, by kind and name.
-        counts: by kind, how many there are in all.
-        window: how far back from the log's end was asked.
-        enough: the log covers all of it; else nothing can be called unused.
-        read: what was read; unless all of it could be, nothing can be either.
+        counts: the total by kind.
+        window: the requested time before the log's end.
+        enough: the log covers the whole window; otherwise nothing can be called unused.
+        read: the lines read; if some could not be read, nothing can be called unused either.
     """
 
     things: tuple[Thing, ...]
@@ -81,18 +81,18 @@ class Unused:
 
     @property
     def certain(self) -> bool:
-        """Whether what was not met in the logs was not used."""
+        """Whether absence from the logs proves that something was not used."""
         return self.enough and self.read.certain
 
 
 def unused(answers: Search, usage: LastUse, known: Inventory, window: timedelta) -> Unused:
-    """Return what was not used in the last ``window`` of the logs that were read.
+    """Return what was not used in the last ``window`` of the logs.
 
     Args:
-        answers: of which the usage was made.
-        usage: what they show to have been used.
-        known: what there is besides.
-        window: back from the logs' end.
+        answers: the search result from which ``usage`` was made.
+        usage: the last use of each thing in the logs.
+        known: what exists in addition.
+        window: the time before the logs' end.
     """
     covered = covered_by(answers.covered, usage, answers.nodes)
     enough = covered.seconds >= window.total_seconds() and not usage.too_many
@@ -107,7 +107,7 @@ _KINDS = ("role", "consumer", "policy")
 
 
 def _things(usage: LastUse, known: Inventory) -> list[Thing]:
-    """Return all there is: what is known to exist, else what the log names."""
+    """Return all things: those known to exist, else those in the log."""
     roles = known.roles if known.source != "log" else usage.roles.keys()
     apps = {*usage.apps, *known.apps}
     names = known.policies if known.source == "server" else usage.policies.keys()
@@ -168,7 +168,7 @@ def _listed_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole] | NotRe
 def _opening(
     gateway: Gateway, roles: Iterable[RoleKey], parallelism: int
 ) -> tuple[list[str], list[NotRead]]:
-    """Return the policies with a rule that opens tokens of one of these roles."""
+    """Return the policies with a rule that grants tokens of one of these roles."""
     texts = policies(gateway.transport, parallelism)
     if isinstance(texts, NotRead):
         return [], [texts]

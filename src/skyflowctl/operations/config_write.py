@@ -1,4 +1,4 @@
-"""``config write``: a mount's description and tags by hand, and a first credential."""
+"""``config write``: writes a mount's description and tags, and its first credential."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from skyflowctl.vault.live import LiveConfig
 
 @dataclass(frozen=True, slots=True)
 class ConfigPatch:
-    """What is to be changed; None is kept as it is.
+    """The fields to change; a field that is None stays as it is.
 
     Args:
         description: "" clears it.
         tags: () clears them.
-        credential: asked only once it is known that the mount has none.
+        credential: called only after the mount is known to have none.
         allow_revoked: key ids that may be live again although a cut-off revoked them.
     """
 
@@ -39,15 +39,15 @@ class ConfigWritten:
 
 
 def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritten:
-    """Patch a mount's config, if nobody else changes it meanwhile; three requests.
+    """Patch a mount's config with check-and-set; three requests.
 
-    What is live already is not written again.
+    Fields that already have the value are not written.
 
     Raises:
-        UsageError: nothing is mounted there, or no engine of ours.
-        RefusedError: the mount has a credential, and another was given; or none at all.
+        UsageError: nothing is mounted there, or not this engine.
+        RefusedError: the mount has a credential and another was given, or none was given at all.
         RevokedKeyError: a cut-off of this mount revoked the key, and it is not allowed.
-        ConflictError: somebody else wrote meanwhile.
+        ConflictError: another writer changed the config meanwhile.
     """
     with not_found_is_usage_error(path):
         live = gateway.engine_config(path)
@@ -79,10 +79,10 @@ def _with_permission(
     credential: Credential,
     allowed: frozenset[str],
 ) -> dict[str, Any]:
-    """Return the fields that write a credential, a revoked one only if it is allowed."""
+    """Return the fields that write a credential; a revoked key needs its permission."""
     fields: dict[str, Any] = {"credentials_json": credential.json}
     if credential.key_id in allowed:
-        # An engine with the basic API knows no such field; only the mount's mark is ours.
+        # The basic API has no such field; only the mark on the mount shows the cut-off.
         return fields | (
             {"allow_revoked_key": credential.key_id} if live.api.has("history") else {}
         )

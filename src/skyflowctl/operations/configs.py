@@ -1,4 +1,4 @@
-"""A mount's config: shown without its credential, with its past, and proved by minting."""
+"""A mount's config without its credential, its history, and its verification by minting."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from skyflowctl.vault.responses import VerifyReport
 
 @dataclass(frozen=True, slots=True)
 class PastCredential:
-    """One credential version that a mount has had; ``live``: it is the one that mints."""
+    """One credential version of a mount; ``live``: it is the current one."""
 
     entry: CredentialVersion
     live: bool
@@ -52,9 +52,9 @@ def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
 
 
 def verify_config(gateway: Gateway, path: str) -> VerifyReport:
-    """Have the engine mint once for every role with its live credential.
+    """Let the engine mint once for every role with its live credential.
 
-    The config is read first: another kind of mount could take the request for a write.
+    The config is read first, because another kind of mount could take the request as a write.
 
     Raises:
         UsageError: nothing is mounted there, no engine of ours, or one without verify.

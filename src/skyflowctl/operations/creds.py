@@ -1,4 +1,4 @@
-"""A token through the server: the way that applications take, too."""
+"""Reads a token through the server, as applications do."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
 def read_wrapped_creds(
     gateway: Gateway, path: str, role: str, ctx: Ctx | None, wrap_ttl: str
 ) -> WrapInfo:
-    """Have a token minted and kept by the server; the answer opens it once.
+    """Let the server mint a token and wrap it; the wrapping token opens it once.
 
     Raises:
         UsageError: nothing is mounted there, or the engine refuses the role or the ctx.
@@ -49,9 +49,9 @@ def read_wrapped_creds(
 
 @contextmanager
 def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
-    """Within this block a role or a ctx that the engine refuses is a wrong argument, exit 64.
+    """Turn the engine's refusal of a role or ctx in the block into a usage error, exit 64.
 
-    What would be right is looked up only then; a login that may not read it is told less.
+    The valid values are read only then; a login that may not read them gets a shorter message.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
 
 
 def _asked_ctx(gateway: Gateway, path: str, role: str) -> str:
-    """Return the pattern that a role asks for, which is no secret; empty: it is not known."""
+    """Return the ctx pattern of a role, which is not secret; empty: unknown."""
     try:
         found = gateway.read_role(path, role)
     except VaultError:
@@ -75,11 +75,11 @@ def _asked_ctx(gateway: Gateway, path: str, role: str) -> str:
 
 
 def parse_ctx(text: str | None) -> Ctx | None:
-    """Return the ctx that an argument means: text, or an object when it begins with ``{``.
+    """Return the ctx of an argument: a text, or an object if it begins with ``{``.
 
     Raises:
-        UsageError: it begins with ``{`` and is no JSON object, or breaks the rules of
-            ctx. The message repeats nothing of it.
+        UsageError: it begins with ``{`` and is no JSON object, or breaks the rules of ctx. The
+            message quotes nothing of it.
     """
     if text is None:
         return None
@@ -99,11 +99,11 @@ def _json_object(text: str) -> Mapping[str, Any]:
 
 
 def bad_ctx(reason: str, asked: str = "") -> UsageError:
-    """Return the error for a ctx that the rules of ctx, or the role's own, refuse.
+    """Return the error for a ctx that breaks the general rules or the role's rule.
 
     Args:
-        reason: which rule; it holds nothing of the ctx.
-        asked: the pattern that the role asks for, where it is known.
+        reason: the broken rule, without any part of the ctx.
+        asked: the role's pattern, if known.
     """
     fix = 'give text such as order:ORD-42, or a flat JSON object such as \'{"purpose":"x"}\''
     if asked:

@@ -1,7 +1,7 @@
-"""A token past the server and past our own minter, through the vendor's SDK.
+"""Mints a token without the server and without this package's minter, by the vendor's SDK.
 
-It answers one question: whose fault is a failure? So nothing of our minting is used
-here but the checks that keep the assertion from going where it must not.
+It shows whether a failure is the engine's or the token service's. So it uses none of this package's
+minting code, only the checks that keep the assertion from other hosts.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _MAX_MESSAGE = 300
 
 @dataclass(frozen=True, slots=True)
 class DirectToken:
-    """What the SDK got from the token service."""
+    """The SDK's result from the token service."""
 
     access_token: Secret
     token_type: str
@@ -49,9 +49,9 @@ def mint_direct(
     Args:
         account: the credential, linted.
         role_id: the one Skyflow role to ask for.
-        ctx: checked against ``rule`` here, because no engine does it on this way.
-        rule: of the role.
-        allowed_hosts: ``host:port`` of the token services that may see an assertion.
+        ctx: checked against ``rule`` here, because no engine is involved.
+        rule: the role's ctx rule.
+        allowed_hosts: ``host:port`` of the token services that may get an assertion.
 
     Raises:
         UsageError: the ctx breaks the rule.
@@ -96,7 +96,7 @@ def _check(
 
 
 def _through_sdk(account: ServiceAccount, options: Mapping[str, Any]) -> tuple[str, str]:
-    """Let the SDK mint with a client that follows no redirect, and without a word of log."""
+    """Let the SDK mint with a client that follows no redirect, and without its log output."""
     with warnings.catch_warnings():
         # The SDK calls datetime.utcnow, which warns from Python 3.12 on.
         warnings.simplefilter("ignore")
@@ -112,11 +112,11 @@ def _through_sdk(account: ServiceAccount, options: Mapping[str, Any]) -> tuple[s
 
 @contextlib.contextmanager
 def _no_redirects(sdk: Any) -> Iterator[None]:
-    """Give the SDK an HTTP client of ours while this block runs.
+    """Replace the SDK's HTTP client while this block runs.
 
-    Its own follows a 307 and posts the signed assertion again, wherever that leads. The
-    client is no parameter of the public function, so the class that makes it is replaced;
-    the SDK's version is pinned, and a test with a redirecting server holds this.
+    Its own client follows a 307 and posts the signed assertion again to any host. The public
+    function has no parameter for the client, so the class that creates it is replaced; the SDK's
+    version is pinned, and a test with a redirecting server checks this.
     """
     import httpx
     from skyflow.generated.rest.client import Skyflow
@@ -141,7 +141,7 @@ def _no_redirects(sdk: Any) -> Iterator[None]:
 
 
 def _refused(error: BaseException, ctx: Ctx | None) -> UnhealthyError:
-    """Return what the SDK hides: it replaces the service's own words by its own."""
+    """Return the service's error, which the SDK replaces by a message of its own."""
     cause = error.__context__ or error
     status = getattr(cause, "status_code", None)
     if isinstance(status, int):

@@ -1,4 +1,4 @@
-"""The dev stack brought to work: parts started, engine registered, accounts made."""
+"""Brings the dev stack up: starts parts, registers the engine, creates accounts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -41,9 +41,9 @@ class DevUp:
     Args:
         layout: its folder.
         state: its parts.
-        started: the parts that were started now; empty when all were reused.
-        registered: whether the engine was registered, or registered anew.
-        accounts: the mounts that have an account at the emulator now.
+        started: the parts that were started now; empty: all were running.
+        registered: whether the engine was registered or registered again.
+        accounts: the mounts that now have an account at the emulator.
     """
 
     layout: DevLayout
@@ -101,9 +101,9 @@ def _ensure_engine(
     gateway: "Gateway",
     on_step: Callable[[str], None],
 ) -> bool:
-    """Register this installation's engine, unless the very same one is registered."""
+    """Register this installation's engine, unless exactly this one is registered."""
     name = manifest.plugin.name if manifest else DEFAULT_PLUGIN
-    # Here the installation may be a checkout that somebody works on.
+    # Here the installation may be a checkout under development.
     built = build_launcher(layout.plugins, name, own_environment=False)
     wanted = Registration(
         name=name,
@@ -124,7 +124,7 @@ def _ensure_engine(
 
 
 def _remove_older(built: Path, name: str) -> None:
-    """Remove the launchers that earlier states of this installation have left."""
+    """Remove the launchers of earlier states of this installation."""
     for path in built.parent.glob(f"{name}-v*"):
         if path != built and is_launcher(path):
             path.unlink()
@@ -149,7 +149,7 @@ class PartStatus:
 class DevStatus:
     """The whole stack: ``running`` is True when every part answers.
 
-    ``unrecorded``: parts whose processes run, but which the folder does not know.
+    ``unrecorded``: parts whose processes run, but that the folder does not record.
     """
 
     layout: DevLayout
@@ -165,7 +165,7 @@ class DevStatus:
 
 
 def dev_stack_status(environ: Mapping[str, str]) -> DevStatus:
-    """Return what runs; asks each part, changes nothing."""
+    """Return the state of each part; changes nothing."""
     layout = find_layout(environ)
     layout.check()
     state = load_state(layout)
@@ -194,13 +194,13 @@ def _server_status(layout: DevLayout, part: Part | None) -> PartStatus:
 
 
 def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """End every process of the stack; return the parts that ran. Its files stay.
+    """End every process of the stack; return the parts that ran. Keeps the files.
 
-    The command line of a process tells whose it is. So the processes end even if the folder
-    was removed, or its marker does not match any more.
+    Processes are identified by their command line. So they end even if the folder was removed or
+    its marker no longer matches.
 
     Raises:
-        RefusedError: the folder is a link or another user's.
+        RefusedError: the folder is a link or belongs to another user.
     """
     layout = find_layout(environ)
     layout.check_owner()
@@ -211,7 +211,7 @@ def bring_down(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def reset(environ: Mapping[str, str]) -> bool:
-    """End the stack and delete everything that it generated; False when there was nothing.
+    """End the stack and delete all its generated files; False if there were none.
 
     Raises:
         RefusedError: the folder is not one that the dev stack made.
@@ -237,7 +237,7 @@ def reset(environ: Mapping[str, str]) -> bool:
 
 
 def exports(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which bao, vault clients and Skyflow SDKs reach the stack.
+    """Return the environment variables that bao, vault and Skyflow SDKs need for the stack.
 
     Raises:
         UnhealthyError: it does not run.
@@ -255,7 +255,7 @@ def exports(environ: Mapping[str, str]) -> dict[str, str]:
         named[f"{prefix}_TOKEN"] = token
         named[f"{prefix}_CACERT"] = str(layout.ca)
         named[f"{prefix}_NAMESPACE"] = ""
-    # Public roots and the dev CA: the shell's other programs keep working.
+    # Public roots and the dev CA, so that the shell's other programs keep working.
     named["SSL_CERT_FILE"] = str(layout.bundle)
     named["REQUESTS_CA_BUNDLE"] = str(layout.bundle)
     return named

@@ -1,8 +1,7 @@
-"""``apply --dry-run`` and ``creds --dry-run``: the whole thing, on a stage in this process.
+"""``apply --dry-run`` and ``creds --dry-run``: a full run in a sandbox in this process.
 
-What is run is the real planner, executor and engine; only the server and the token service
-are played. Nothing is written anywhere. The one connection is the reading of a server's
-live state, when a gateway is given.
+It runs the real planner, executor and engine; only the server and the token service are simulated.
+It writes nothing. Its only connection reads a server's live state, if a gateway is given.
 """
 
 import re
@@ -52,23 +51,23 @@ class Minted:
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """A plan, and what its rehearsal proved.
+    """A plan, and the result of its dry run.
 
     Args:
         planned: what a real apply would do.
-        outcome: what became of it on the stage.
-        seeded: it began from a server's live state; False: from an empty server.
-        throw_away: by mount name, why a throw-away key had to play its credential.
-        stand_ins: mounts whose live key was played by a throw-away one, because it is
-            another one than the manifest's.
+        outcome: its outcome in the sandbox.
+        seeded: the dry run began from a server's live state; False: from an empty server.
+        throw_away: by mount name, why a throw-away key replaced its credential.
+        stand_ins: mounts whose live key was replaced by a throw-away one, because it is not the
+            manifest's.
         minted: one entry for every role that was tried.
-        unproved: mounts that nothing was tried on, because the plan leaves them out or
-            they stay without a credential.
-        health: of the mounts that were tried.
-        left: how many actions a second plan had; 0, or something is wrong.
-        engine_hosts: token services that the server's catalog entry allows; None: not known.
-        verified: what the token service itself said of each role; empty: it was not asked.
-        require_verified: a role that the token service said nothing of is an error.
+        unproved: mounts that were not tried, because the plan leaves them out or they stay without
+            a credential.
+        health: the health of the mounts that were tried.
+        left: how many actions a second plan had; not 0 is a fault.
+        engine_hosts: token services that the server's catalog entry allows; None: unknown.
+        verified: the token service's answer for each role; empty: it was not asked.
+        require_verified: a role without an answer of the token service is an error.
     """
 
     planned: PlanResult
@@ -86,27 +85,28 @@ class DryRunResult:
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:
-        """Why mounts were not tried; a throw-away key stands in for what was not resolved."""
+        """Why mounts were not tried; a throw-away key replaces a credential that was not
+        resolved."""
         played = "credential-unresolved"
         return tuple(one for one in self.planned.plan.unreadable if one.code != played)
 
     @property
     def other_engines(self) -> tuple[str, ...]:
-        """The paths on which another engine runs than the one that the rehearsal ran."""
+        """The paths on which another engine runs than the one of the dry run."""
         live = self.planned.live.engines
         return tuple(path for path, engine in live.items() if engine.config.api.missing)
 
     @property
     def unverified(self) -> tuple[Problem, ...]:
-        """Why roles give no token or, where that was asked for, could not be verified."""
+        """Why roles give no token or, if verification is required, could not be verified."""
         told = (one.verified for one in self.verified)
         return unverified(told, require_all=self.require_verified)
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a real apply would end with; 6 if a role gives no token after it.
+        """The exit code of a real apply; 6 if a role gives no token after it.
 
-        Throw-away keys make no difference here: see ``throw_away``.
+        Throw-away keys do not change it: see ``throw_away``.
         """
         plan = self.planned.plan
         if self.planned.refused:
@@ -123,8 +123,8 @@ class DryRunResult:
 
 @dataclass(frozen=True, slots=True)
 class DryCreds:
-    """A token of the in-process token service. ``throw_away`` says why the credential had
-    to be played by a throw-away key; empty: it was the manifest's own."""
+    """A token of the in-process token service. ``throw_away`` says why a throw-away key replaced
+    the credential; empty: the manifest's own was used."""
 
     creds: Creds
     throw_away: str
@@ -139,19 +139,19 @@ def dry_run(
     parallelism: int = 10,
     on_event: ApplyListener | None = None,
 ) -> DryRunResult:
-    """Plan, apply on the stage, mint for every role, probe health, plan again.
+    """Plan, apply in the sandbox, mint for every role, probe health, plan again.
 
     Args:
-        manifest: what should be.
+        manifest: the desired state.
         credentials: the source that a real apply would use.
-        gateway: the server whose live state is the beginning; it is only read. None:
-            an empty server.
+        gateway: the server whose live state is the starting point; only read. None: an empty
+            server.
         options: as for :func:`skyflowctl.operations.plan.plan`.
         parallelism: how many actions run at once.
-        on_event: told of every step of the apply.
+        on_event: called for every step of the apply.
 
     Raises:
-        InvalidInputError: a reference leads to what is no valid credential.
+        InvalidInputError: a reference leads to an invalid credential.
         VaultError: the server as a whole cannot be read.
     """
     planned = _planned(manifest, credentials, gateway, options, parallelism)
@@ -182,10 +182,10 @@ def dry_run(
 
 
 def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:
-    """Return the token services that the engine of the server's catalog allows, if it says so."""
+    """Return the token services that the catalog's engine allows; None: unknown."""
     basic = any(one.config.api.missing for one in planned.live.engines.values())
     if gateway is None or basic:
-        return None  # another engine's arguments are not in our words
+        return None  # another engine has other arguments
     plugin = planned.manifest.plugin
     there = planned.live.mounts.values()
     running = (one.running_plugin_version for one in there if one.type == plugin.name)
@@ -202,7 +202,7 @@ def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str
 
 
 def _newest(gateway: Gateway, name: str) -> str:
-    """Return the version that a server takes where none is named; empty: an unversioned one."""
+    """Return the version that a server chooses if none is named; empty: an unversioned one."""
     versions = [one.version for one in gateway.catalog.list() if one.name == name]
     by_numbers = ([int(part) for part in re.findall("[0-9]+", one)[:3]] for one in versions)
     return max(zip(by_numbers, versions, strict=True), default=([], ""))[1]
@@ -215,14 +215,14 @@ def mint_dry(
     ctx: Ctx | None,
     credentials: CredentialSource,
 ) -> DryCreds:
-    """Mint one token for a role of the manifest, wholly in this process.
+    """Mint one token for a role of the manifest, entirely in this process.
 
     Args:
-        manifest: where mount and role are declared.
+        manifest: declares the mount and the role.
         mount: the mount's name.
         role: the role's name.
         ctx: what a caller would send.
-        credentials: where the mount's credential comes from.
+        credentials: the source of the mount's credential.
 
     Raises:
         UsageError: the manifest has no such mount, it names no credential, or the engine
@@ -253,7 +253,7 @@ def _planned(
     options: PlanOptions | None,
     parallelism: int,
 ) -> PlanResult:
-    """Plan from the server's live state, or from that of an empty stage."""
+    """Plan from the server's live state, or from an empty sandbox."""
     if gateway is not None:
         return plan(manifest, gateway, credentials, options, parallelism=parallelism)
     nobody = SandboxCredentials({}, {}, {}, ())
@@ -262,7 +262,7 @@ def _planned(
 
 
 def _replacer() -> RotatingReplacer:
-    """Return what replaces credentials on the stage, where nobody else is at work."""
+    """Return the replacer for the sandbox, which has no other writers."""
 
     def dependencies(stage: Gateway) -> Dependencies:
         return Dependencies(
@@ -273,8 +273,8 @@ def _replacer() -> RotatingReplacer:
 
 
 def _with_stand_ins(made: Plan, cast: SandboxCredentials) -> Plan:
-    """Let throw-away keys play what the plan could not resolve; the plan shown keeps its
-    warning about them."""
+    """Use throw-away keys for unresolved credentials; the shown plan keeps its warning about
+    them."""
     return replace(made, actions=tuple(_played(action, cast) for action in made.actions))
 
 
@@ -287,7 +287,7 @@ def _played(action: Action, cast: SandboxCredentials) -> Action:
 
 
 def _tried(manifest: Manifest, stage: Gateway) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
-    """Return the mounts that have a credential on the stage, and the names of the others."""
+    """Return the mounts with a credential in the sandbox, and the names of the others."""
     paths = [mount.path for mount in manifest.mounts]
     engines = stage.read_live_state(paths, manifest.plugin.name).engines
     ready = {path for path, engine in engines.items() if engine.config.configured}
@@ -312,8 +312,8 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
 
 
 def _left(planned: PlanResult, stage: Gateway, cast: SandboxCredentials) -> int:
-    """Plan again, and count. The stage's history begins with the rehearsal; which keys
-    were live before that is known from the server."""
+    """Plan again, and count the actions. Earlier live keys come from the server, because the
+    sandbox's history begins with the dry run."""
     manifest = planned.manifest
     live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
     identities = dict(planned.identities)
