@@ -1,8 +1,8 @@
-"""``apply --dry-run --verify``: whether the manifest's credentials mint at the token service.
+"""``apply --dry-run --verify``: checks that the manifest's credentials mint.
 
-The one part of a dry run that speaks to anybody: to the server's ``config/verify`` where the
-mount and its role are there already, else from here to the token service. Nothing is written,
-and every token is thrown away.
+This is the only part of a dry run that sends requests to other services: to the server's
+``config/verify`` if the mount and its role already exist, else from this machine to the token
+service. It writes nothing and discards every token.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _RETRY = "remove the reason and run this again, or apply: the server verifies ev
 
 @dataclass(frozen=True, slots=True)
 class TriedRole:
-    """What became of one role, and who was asked: a path of the server, or ``HOST:PORT``."""
+    """The result for one role, and what was asked: a path of the server, or ``HOST:PORT``."""
 
     verified: VerifiedRole
     asked: str
@@ -47,14 +47,14 @@ def verify_declared(
     new_service: Callable[[], TokenService],
     parallelism: int,
 ) -> tuple[TriedRole, ...]:
-    """Try every role of the plan's mounts with the manifest's credential; raises nothing.
+    """Try every role of the plan's mounts with the manifest's credential; raises no error.
 
     Args:
-        planned: what is to be, and what is.
+        planned: the desired and the live state.
         gateway: the server; None: none is named.
         credentials: the source that a real apply would use.
-        allowed_hosts: token services that may see an assertion from here.
-        new_service: makes the way to them; once a mount, which has an event loop of its own.
+        allowed_hosts: token services that may get an assertion from this machine.
+        new_service: creates their client; called once a mount, which has its own event loop.
         parallelism: how many mounts are tried at once.
     """
 
@@ -67,7 +67,7 @@ def verify_declared(
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """One mount's."""
+    """The verification of one mount."""
 
     planned: PlanResult
     gateway: Gateway | None
@@ -77,7 +77,7 @@ class _Try:
     mount: Mount
 
     def run(self) -> list[TriedRole]:
-        """Ask the server for the roles that it has, and the token service for the others."""
+        """Verify the server's own roles through the server, the others at the token service."""
         path = f"{self.mount.path}/config/verify"
         there = self._on_server()
         asked = ""
@@ -97,7 +97,7 @@ class _Try:
         return done + (self._from_here(text, rest) if rest or not self.mount.roles else [])
 
     def _on_server(self) -> tuple[str, ...]:
-        """Return the roles that the server's engine has just as the manifest says."""
+        """Return the roles that are the same in the server's engine and in the manifest."""
         engine = self.planned.live.engines.get(self.mount.path)
         if self.gateway is None or engine is None or not engine.config.api.has("verify"):
             return ()
@@ -110,7 +110,7 @@ class _Try:
         return live is not None and all(live_role(live)[key] == wanted[key] for key in bearing)
 
     def _credential(self) -> Secret | None:
-        """Return the credential; None for one that only the server has or reads."""
+        """Return the credential; None for one that only the server holds or reads."""
         reference = self.mount.credentials
         if reference is None or self._server_file():
             return None
@@ -126,7 +126,7 @@ class _Try:
             return None
         if text is not None:
             if self.gateway.transport.refuse_guarded("POST", path):
-                return None  # it may be guarded
+                return None  # a control group may guard it
             return self.gateway.verify_config(self.mount.path, {"credentials_json": text})
         file = self._server_file()
         field = {SERVER_FILE: file} if file else None

@@ -1,4 +1,4 @@
-"""``health``: does every mount give tokens, on every node?"""
+"""``health``: checks that every mount gives tokens, on every node."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,29 +39,29 @@ STATES = (
     "removed",
     "unreachable",
 )
-"""Every state, from well to worst."""
+"""Every state, from ok to the worst."""
 
 DEADLINE = "10s"
-"""For one mount; the engine gives a token service that does not answer 8 s of it."""
+"""For one mount; the engine waits up to 8 s of it for a token service's answer."""
 
 ALL_SECONDS = 60.0
 HEALTH_ROUNDS = 6
-"""All mounts together may take a minute, or six times the deadline of one if that is more."""
+"""The total limit is a minute, or six times the deadline of one mount if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountHealth:
-    """One mount as one node sees it.
+    """The health of one mount on one node.
 
     Args:
-        name: the manifest's name; empty: the row is about the server itself.
+        name: the manifest's name; empty: the row describes the server itself.
         path: of the mount.
         state: one of :data:`STATES`.
-        latency_ms: of the last probe of the token service, as the engine measured it;
-            without one, of the request for health; None when nobody answered.
-        detail: the cause in one line; empty when it is well.
-        node: which node was asked; empty: whichever answers at the address.
-        fix: what helps, where the state alone does not say it; no part of the JSON.
+        latency_ms: of the last probe of the token service, as measured by the engine; without a
+            probe, of the request for health; None: no answer.
+        detail: the cause in one line; empty if the state is ok.
+        node: the node that was asked; empty: any node that answers at the address.
+        fix: the fix, if the state alone does not imply it; not part of the JSON.
     """
 
     name: str
@@ -73,7 +73,7 @@ class MountHealth:
     fix: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as it is published."""
+        """Return the row as in the JSON output."""
         shown = asdict(self)
         del shown["fix"]
         return shown
@@ -83,8 +83,8 @@ class MountHealth:
 class HealthResult:
     """All rows, mount by mount and node by node.
 
-    ``unasked`` are nodes of the cluster that were left out, because their address was
-    not named and so must not see a token.
+    ``unasked`` are nodes of the cluster that were not asked: their address was not named, so they
+    must not get a token.
     """
 
     mounts: tuple[MountHealth, ...]
@@ -92,12 +92,12 @@ class HealthResult:
 
     @property
     def healthy(self) -> bool:
-        """True when every mount is well on every node that was asked."""
+        """True if every mount is ok on every node that was asked."""
         return all(row.state == "ok" for row in self.mounts)
 
     @property
     def exit_code(self) -> ExitCode:
-        """6 as soon as anything is not well."""
+        """0 if all is ok, else 6."""
         return ExitCode.OK if self.healthy else ExitCode.UNHEALTHY
 
     def worst(self, path: str) -> str:
@@ -120,23 +120,23 @@ def health(
 ) -> HealthResult:
     """Ask every mount for its health, on every node that may be asked.
 
-    A server that does not answer, or is sealed, is asked once and not per mount.
-    What is unwell is a row, and exit code 6.
+    A server that does not answer or is sealed is asked once, not once a mount.
+    A failure is a row, and exit code 6.
 
     Args:
         gateway: the server.
         mounts: which mounts; None: all of ``plugin_name`` that the server has.
-        plugin_name: the mount type that is ours.
+        plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
-        refresh: have the engine probe now, instead of taking an answer of up to 30 s ago.
-        mint: read a token for every role of a mount whose engine does not prove itself.
+        refresh: probe now, instead of taking a result of up to 30 s ago.
+        mint: read a token for every role of a mount whose engine cannot verify.
         parallelism: how many requests run at once.
-        deadline: seconds for one mount on one node, and for the server to say that it
-            serves; all together have 60, or six of it if that is more. None: no limit.
+        deadline: seconds for one mount on one node, and for the server's own health. The total
+            limit is 60 s, or six times this if that is more. None: no limit.
 
     Raises:
-        NamespaceMissingError: nothing is well or unwell in a namespace that does not exist.
+        NamespaceMissingError: the namespace does not exist.
     """
     try:
         with within(deadline):
@@ -159,7 +159,7 @@ def health(
 
 
 def _close(gateway: Gateway, doors: Sequence[tuple[str, Gateway]]) -> None:
-    """Close the ways to the nodes; the gateway is the caller's."""
+    """Close the connections to the nodes; the gateway is the caller's."""
     for _, door in doors:
         if door is not gateway:
             door.close()
@@ -167,7 +167,7 @@ def _close(gateway: Gateway, doors: Sequence[tuple[str, Gateway]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """How long one mount may take, and until when all may (monotonic); None: no limit."""
+    """The limit of one mount, and the deadline of all (monotonic); None: no limit."""
 
     each: float | None = None
     end: float = 0.0
@@ -186,7 +186,7 @@ def _in_time(
     ask: Callable[[MountRef, str, Gateway], MountHealth],
     one: tuple[MountRef, str, Gateway],
 ) -> MountHealth:
-    """Ask one mount as long as there is time; one that there is none for is named so."""
+    """Ask one mount within the limits; without time left, return a row that says so."""
     if times.each is None:
         return ask(*one)
     left = times.end - time.monotonic()
@@ -211,7 +211,7 @@ def health_now(
 
 
 def _check_server(gateway: Gateway) -> None:
-    """Raise when no mount can answer, because the whole server cannot. Needs no login."""
+    """Raise if the whole server cannot answer. Needs no login."""
     refuse_not_serving(gateway.server_health().state)
 
 
@@ -229,7 +229,7 @@ def _doors(
 
 
 def _nodes(gateway: Gateway) -> Sequence[ClusterNode]:
-    """A login that may not list the nodes, and a server without any, are no failure."""
+    """Return the nodes; none if this login may not list them or the server has none."""
     try:
         return gateway.nodes()
     except VaultError:
@@ -256,9 +256,9 @@ def _ask(
 
 
 def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
-    """Say since when and why a mount without credential is cut off, if it is, and the way out.
+    """Add to a cut-off mount since when and why it is cut off, and the fix.
 
-    A login that may read health alone is not told: the reason is for operators.
+    A login that may read only health does not get it: the reason is for operators.
     """
     try:
         config = gateway.engine_config(row.path)
@@ -270,7 +270,7 @@ def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
 
 
 def _minted(mount: MountRef, node: str, gateway: Gateway) -> MountHealth:
-    """Read a token for every role and drop it: the proof that a basic engine does not give."""
+    """Read and discard a token for every role: the only proof on a basic engine."""
     slowest, roles = 0.0, gateway.list_roles(mount.path)
     for name, token in role_tokens(gateway, mount.path, roles):
         if token.error is not None:

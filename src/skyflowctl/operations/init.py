@@ -1,4 +1,4 @@
-"""``init``: a first manifest to start from, and its credentials kept out of git."""
+"""``init``: writes a starter manifest, and keeps its credentials out of git."""
 
 import os
 import tempfile
@@ -16,13 +16,13 @@ _SAME = {"credentials", "/credentials", "credentials/", "/credentials/"}
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What ``init`` did.
+    """The result of ``init``.
 
     Args:
         manifest: the file that was written.
-        replaced: it was there before, and ``force`` was given.
-        ignore_file: the ``.gitignore`` that now has ``credentials/``; None when there
-            is no git work tree, or it had that line.
+        replaced: the file existed and ``force`` was given.
+        ignore_file: the ``.gitignore`` to which ``credentials/`` was added; None: there is no git
+            work tree, or the line was there.
     """
 
     manifest: Path
@@ -30,7 +30,7 @@ class Started:
     ignore_file: Path | None
 
     def done(self) -> tuple[str, ...]:
-        """Return what was done, one line for each step."""
+        """Return one line for each step that was done."""
         lines = [f"{'replaced' if self.replaced else 'wrote'} {self.manifest}"]
         if self.ignore_file:
             lines.append(f"added {_IGNORED} to {self.ignore_file}")
@@ -41,12 +41,12 @@ def init(path: str = "mounts.yaml", *, force: bool = False) -> Started:
     """Write a starter manifest.
 
     Args:
-        path: where; its folder must exist.
-        force: replace a file that is there.
+        path: the file to write; its folder must exist.
+        force: replace an existing file.
 
     Raises:
-        RefusedError: the file is there, and ``force`` is not given. Nothing was written.
-        UsageError: it cannot be written there, or is no name of a file.
+        RefusedError: the file exists and ``force`` is not given. Nothing was written.
+        UsageError: it cannot be written there, or is not the name of a file.
     """
     _check_name(path)
     manifest = Path(path)

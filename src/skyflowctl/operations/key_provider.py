@@ -1,4 +1,4 @@
-"""Where a mount's next credential comes from, and who manages its keys at Skyflow."""
+"""The source of a mount's next credential, and the operator of its keys at Skyflow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,16 +22,16 @@ RETIRE_MARGIN = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class RotationTarget:
-    """One mount that a command about rotation is at.
+    """One mount of a rotation command.
 
     Args:
         named: its name, path and rule.
-        config: what was live when it was looked at; None: it could not be read.
+        config: the live config when it was read; None: it could not be read.
         problem: why it could not be read.
-        due: why its credential is due; empty: it is not, or nobody asked.
-        old_key: the key that is to be retired; empty: none, or nobody asked.
-        kills: what retiring it now would kill, in one line.
-        known: what becomes of it, where that is known without any work.
+        due: why its credential is due; empty: not due, or not checked.
+        old_key: the key to retire; empty: none, or not checked.
+        kills: what stops working if it is retired now, in one line.
+        known: its outcome, if that is known without any work.
     """
 
     named: MountRef
@@ -45,7 +45,7 @@ class RotationTarget:
 
 @dataclass(frozen=True, slots=True)
 class SkyflowKeys:
-    """The Management API as a rotation's ``KeyService``: what it creates is linted."""
+    """The Management API as a rotation's ``KeyService``; lints the keys that it creates."""
 
     api: ManagementApi
     linter: CredentialLinter
@@ -56,10 +56,10 @@ class SkyflowKeys:
         return tuple(KeyInfo(one.key_id, one.valid_after, one.valid_before) for one in listed)
 
     def create_key(self, client_id: str) -> Credential:
-        """Have a key made.
+        """Create a key.
 
         Raises:
-            InvalidInputError: what Skyflow made is not what a mount may take.
+            InvalidInputError: a mount may not use the created key.
         """
         return self.linter.check(self.api.create_key(client_id), "the key that Skyflow made")
 
@@ -70,17 +70,17 @@ class SkyflowKeys:
 
 @dataclass(frozen=True, slots=True)
 class KeyProvider:
-    """Gives each mount its successor and its operator; called from several threads.
+    """Provides each mount's next credential and operator; called from several threads.
 
     Args:
-        request: what the command line asks for; it wins over the manifest.
-        linter: judges credentials.
-        declared: the successor that the manifest names for a mount; None: none.
-        operators: Skyflow's keys as an operator sees them; None: no operator is named.
-            Raises what makes one unusable.
-        margin: how long an old key outlives its last token, where a mount's rule is silent.
-        dev: a dev stack's: its tokens are short, so that no mount's own margin counts, and
-            its operator is its own.
+        request: the command line's request; it overrides the manifest.
+        linter: checks credentials.
+        declared: the next credential that the manifest names for a mount; None: none.
+        operators: returns the key service of an operator; None: no operator is named. Raises the
+            reason if an operator cannot be used.
+        margin: how long an old key is kept after its last token, if a mount's rule does not say.
+        dev: for a dev stack: it has its own operator, and ignores the mounts' margins because its
+            tokens are short.
     """
 
     request: RotateRequest
@@ -92,21 +92,21 @@ class KeyProvider:
 
     @property
     def token_hosts(self) -> frozenset[str]:
-        """The token services that may be asked from this machine."""
+        """The token services that may be called from this machine."""
         return frozenset(self.linter.allowed_hosts)
 
     def margin_of(self, named: MountRef) -> timedelta:
-        """Return how long a mount's old key outlives its last token."""
+        """Return how long a mount's old key is kept after its last token."""
         own = None if self.dev else named.rotation.retire_margin
         return self.margin if own is None else own
 
     def job_of(self, named: MountRef) -> RotationJob:
-        """Return what the request is for one mount."""
+        """Return the rotation job of one mount."""
         options = replace(self.request.options, retire_margin=self.margin_of(named))
         return RotationJob(named.name, named.path, options, self.previous())
 
     def previous(self) -> ReferencedCredential | None:
-        """Return the way back that the command line names, for an engine that keeps none."""
+        """Return ``--previous``, the live credential, for a rollback on a basic engine."""
         reference = self.request.previous
         if reference is None:
             return None
@@ -120,10 +120,10 @@ class KeyProvider:
         return ReferencedCredential(reference, "the new credential", self.linter)
 
     def successor(self, target: RotationTarget) -> KeySource | None:
-        """Return ``--credentials``, else ``--generate``, else what the manifest says.
+        """Return ``--credentials``, else ``--generate``, else the manifest's source.
 
         Raises:
-            SkyflowctlError: a key is to be made, and the operator cannot be used.
+            SkyflowctlError: a key must be created, and the operator cannot be used.
         """
         if given := self.given():
             return given
@@ -135,7 +135,7 @@ class KeyProvider:
         return Generated(keys)
 
     def coming(self, target: RotationTarget) -> str:
-        """Return what the next credential will be, in a few words for a question."""
+        """Return a few words about the next credential, for a confirmation prompt."""
         if self._generates(target) and self.request.credentials is None:
             return "a new key that Skyflow makes"
         source = self.given() or self.declared(target)
@@ -150,10 +150,10 @@ class KeyProvider:
     def operator_if_usable(
         self, target: RotationTarget
     ) -> tuple[KeyService | None, tuple[Problem, ...]]:
-        """Return the operator, or why there is none, where the work goes on without one.
+        """Return the operator, or why there is none, for work that does not require one.
 
         Raises:
-            SkyflowctlError: the command line names one that cannot be used; it is never
+            SkyflowctlError: the command line names an operator that cannot be used; it is never
                 ignored.
         """
         try:
@@ -170,7 +170,7 @@ class KeyProvider:
 def key_provider(
     request: RotateRequest, manifest: Manifest | None, linter: CredentialLinter
 ) -> KeyProvider:
-    """Return the provider for a real server: references of the command line and the manifest."""
+    """Return the provider for a real server, from the command line and the manifest."""
     mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
 
     def declared(target: RotationTarget) -> KeySource | None:
@@ -198,7 +198,7 @@ def key_provider(
 
 
 def operator_needed(name: str) -> RefusedError:
-    """Return the refusal of what only an operator of the Skyflow account can have done."""
+    """Return the refusal of work that needs an operator of the Skyflow account."""
     return RefusedError(
         f"nobody is named who may manage the keys of {name} at Skyflow",
         why="it takes an operator's bearer token and the account's id",

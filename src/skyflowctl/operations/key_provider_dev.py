@@ -19,7 +19,7 @@ def dev_key_provider(
 ) -> KeyProvider:
     """Return the dev stack's provider: no reference of the manifest is ever resolved.
 
-    An operator that the command line names is used all the same, or fails.
+    An operator that the command line names is used, or fails.
     """
     placeholders = DevCredentials(layout, manifest) if manifest else None
     mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}

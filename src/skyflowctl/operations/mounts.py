@@ -1,4 +1,4 @@
-"""Mounts as a person asks for them: listed against the manifest, or one in full."""
+"""Lists mounts against the manifest, or shows one in full."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +22,11 @@ class MountRow:
     """One line of the list.
 
     Args:
-        name: the manifest's, else the path below the prefix.
-        path: where it is, or would be.
-        state: ``absent``: only the manifest has it; ``undeclared``: only the server
-            has it, next to a manifest; else ``mounted``.
-        version: of the plugin that runs it; empty where it is not mounted.
+        name: the manifest's name, else the path below the prefix.
+        path: its path, also if it is absent.
+        state: ``absent``: only in the manifest; ``undeclared``: only on the server, while there is
+            a manifest; else ``mounted``.
+        version: of the plugin that runs it; empty: not mounted.
     """
 
     name: str
@@ -38,7 +38,7 @@ class MountRow:
 
 @dataclass(frozen=True, slots=True)
 class MountDetail:
-    """A mount as the server and its engine tell it; ``config`` None: it is no engine of ours."""
+    """A mount's data from server and engine; ``config`` None: it is not this engine."""
 
     mount: LiveMount
     config: LiveConfig | None
@@ -48,7 +48,7 @@ class MountDetail:
 def list_mounts(
     gateway: Gateway, manifest: Manifest | None, *, prefix: str
 ) -> tuple[MountRow, ...]:
-    """Return the mounts of our type and those of the manifest, by path; one request."""
+    """Return the mounts of this engine and those of the manifest, by path; one request."""
     kind = manifest.plugin.name if manifest else "skyflow"
     live = {path: one for path, one in gateway.list_mounts().items() if one.type == kind}
     declared = {mount.path: mount for mount in manifest.mounts} if manifest else {}
@@ -68,8 +68,8 @@ def _row(name: str, path: str, live: LiveMount | None, *, declared: bool) -> Mou
 
 
 def show_mount(gateway: Gateway, path: str) -> MountDetail:
-    """Return a mount, its config and its roles; three requests. One of another kind is
-    returned without the two.
+    """Return a mount, its config and its roles; three requests. A mount of another kind has neither
+    config nor roles.
 
     Raises:
         UsageError: nothing is mounted there.
@@ -86,7 +86,7 @@ def show_mount(gateway: Gateway, path: str) -> MountDetail:
 
 @contextmanager
 def not_found_is_usage_error(path: str) -> Iterator[None]:
-    """Within this block a request to a path without an engine is a wrong name, exit 64."""
+    """Turn "no engine at this path" in the block into a usage error, exit 64."""
     try:
         yield
     except NotMountedError as error:
@@ -99,7 +99,7 @@ def not_found_is_usage_error(path: str) -> Iterator[None]:
 
 @contextmanager
 def naming_cut_off(gateway: Gateway, path: str) -> Iterator[None]:
-    """Within this block a mount without a credential is told with why, and the way out."""
+    """Add to an error of a cut-off mount in the block why it is cut off, and the fix."""
     try:
         yield
     except BadRequestError as error:
@@ -111,7 +111,7 @@ def naming_cut_off(gateway: Gateway, path: str) -> Iterator[None]:
 def _no_credential(gateway: Gateway, path: str, error: BadRequestError) -> BadRequestError:
     try:
         config = gateway.engine_config(path)
-    except SkyflowctlError:  # a login that may read creds alone
+    except SkyflowctlError:  # a login that may read only creds
         return error
     cut_off = config.revoked
     return BadRequestError(
@@ -128,7 +128,7 @@ def _no_credential(gateway: Gateway, path: str, error: BadRequestError) -> BadRe
 
 
 def no_such_mount(path: str) -> UsageError:
-    """Return the error for a name on the command line that no mount has."""
+    """Return the error for a name on the command line that is no mount's."""
     return UsageError(
         f"nothing is mounted at {path}",
         why="the server has no mount of that path in this namespace",
@@ -138,14 +138,14 @@ def no_such_mount(path: str) -> UsageError:
 
 
 def resolve_mount_path(name: str, prefix: str) -> str:
-    """Return the path that a MOUNT argument means.
+    """Return the path of a MOUNT argument.
 
     Args:
-        name: with a slash it is a path already, else a name below the prefix.
-        prefix: the manifest's ``path_prefix``, or what stands in for it.
+        name: a path if it contains a slash, else a name below the prefix.
+        prefix: the manifest's ``path_prefix``, or its default.
 
     Raises:
-        UsageError: the name is empty, or no part of a path could look like it.
+        UsageError: the name is empty or cannot be part of a path.
     """
     cleaned = name.strip("/")
     parts: Sequence[str] = cleaned.split("/")

@@ -1,4 +1,4 @@
-"""``plan``: read the server, look at the credentials, compare. Writes nothing."""
+"""``plan``: reads the server and the credentials, and compares. Writes nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,14 +23,14 @@ from skyflowctl.vault.live import LiveState
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """A plan and what it was made from; no credential is in it.
+    """A plan and its inputs, without any credential.
 
     Args:
-        manifest: what should be.
-        live: what was read.
-        plan: the way from one to the other.
-        identities: which credential each mount should have; None: not resolved.
-        options: what the caller asked besides.
+        manifest: the desired state.
+        live: the state of the server.
+        plan: the actions from the live to the desired state.
+        identities: each mount's desired credential; None: not resolved.
+        options: the caller's other options.
     """
 
     manifest: Manifest
@@ -41,20 +41,20 @@ class PlanResult:
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
-        """The mounts that the plan is about."""
+        """The mounts in the plan."""
         return chosen_mounts(self.manifest, self.options)
 
     @property
     def skipped(self) -> tuple[Problem, ...]:
-        """Why an apply leaves whole mounts as they are."""
+        """Why an apply skips whole mounts."""
         return tuple(_skipped(one) for one in self.plan.skipped)
 
     @property
     def refused(self) -> tuple[Problem, ...]:
-        """Why an apply refuses the plan as a whole; empty: it does not.
+        """Why an apply refuses the whole plan; empty: it does not.
 
-        One problem for each object that is not this manifest's to change, or, where every
-        mount would be skipped, for each of those.
+        One problem for each object that this manifest may not change or, if every mount would be
+        skipped, for each of those mounts.
         """
         left = (*self.plan.left_out, *self.plan.unadopted)
         if not left and len(self.plan.skipped) == len(self.mounts):
@@ -73,7 +73,7 @@ def _skipped(drift: Drift) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class _ResolvedIdentities:
-    """What a look at the credentials showed, by mount name."""
+    """The credentials that were resolved, by mount name."""
 
     identities: Mapping[str, CredentialId | None]
     reasons: Mapping[str, str]
@@ -88,22 +88,22 @@ def plan(
     *,
     parallelism: int = 10,
 ) -> PlanResult:
-    """Return what an apply would do, in 2 + 2N requests.
+    """Return the plan of an apply, in 2 + 2N requests.
 
-    Each mount whose live key is not the manifest's, or that was cut off, costs one more,
-    for its history; so do audited headers that are not there yet, for this login's rights.
-    Where a mount is absent, undeclared ones of this manifest are read as well.
+    Each mount whose live key is not the manifest's, or that was cut off, needs one more request,
+    for its history. Missing audited headers need one, for this login's rights. If a mount is
+    absent, undeclared mounts of this manifest are read as well.
 
     Args:
-        manifest: what should be.
+        manifest: the desired state.
         gateway: the server.
-        credentials: tells each mount's credential.
-        options: what the caller asks besides.
+        credentials: identifies each mount's credential.
+        options: the caller's other options.
         parallelism: how many requests run at once.
 
     Raises:
-        InvalidInputError: every mount of the plan has an invalid credential; where another mount
-            is left, it is a warning of the plan.
+        InvalidInputError: every mount of the plan has an invalid credential; if only some have one,
+            the plan holds a warning.
         UsageError: ``options`` names a mount or key that the manifest lacks.
         VaultError: the server as a whole cannot be read.
     """
@@ -130,11 +130,11 @@ def plan(
 
 
 def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
-    """Refuse a version that the server could not start; one request, only where it matters.
+    """Refuse a version that the server could not start; one request, only if needed.
 
     Raises:
-        InvalidInputError: a mount is to be enabled with, or moved to, a version that is not in
-            the catalog. Where this login may not read the catalog, the server decides.
+        InvalidInputError: a mount would be enabled with, or moved to, a version that is not in the
+            catalog. If this login may not read the catalog, the server decides.
     """
     plugin = manifest.plugin
     starts = (ActionType.CREATE, ActionType.PLUGIN_UPGRADE)
@@ -160,8 +160,8 @@ def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
 def _within_rights(made: Plan, gateway: Gateway) -> Plan:
     """Turn audited headers that this login may not write into a warning.
 
-    Everything else works without them, so their lack fails no apply. One request, and
-    only where the plan has such an action.
+    All other features work without them, so their absence fails no apply. One request, only if the
+    plan has such an action.
     """
     headers = [action for action in made.actions if action.kind is ObjectKind.AUDITED_HEADER]
     if not headers:
@@ -177,7 +177,7 @@ def _within_rights(made: Plan, gateway: Gateway) -> Plan:
 
 
 def _may_write(capabilities: Collection[str]) -> bool:
-    """The path is guarded by sudo besides update (measured on OpenBao 2.7.2)."""
+    """Whether these allow the write: the path needs sudo and update (measured on OpenBao 2.7.2)."""
     return "root" in capabilities or {"sudo", "update"} <= set(capabilities)
 
 
@@ -213,7 +213,7 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
 
 
 def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:
-    """A key that was mistyped would leave the cut-off as it is, which looks like a fault."""
+    """Refuse unknown keys: a mistyped key would silently leave the mount cut off."""
     known = {one.key_id for one in looked.identities.values() if one}
     unknown = sorted(options.allow_revoked_key - known)
     if unknown:
@@ -228,10 +228,10 @@ def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:
 def _look(
     mounts: Sequence[Mount], live: LiveState, credentials: CredentialSource
 ) -> _ResolvedIdentities:
-    """Learn each mount's credential; one that is invalid does not stop the others.
+    """Resolve each mount's credential; an invalid one does not stop the others.
 
     Raises:
-        InvalidInputError: every mount's is invalid; with all of their problems.
+        InvalidInputError: all are invalid; holds all of their problems.
     """
     identities: dict[str, CredentialId | None] = {}
     reasons: dict[str, str] = {}
@@ -241,7 +241,7 @@ def _look(
         try:
             identities[mount.name] = credentials.identify(mount.name, _live(live, mount.path))
         except ServerFileReferenceError:
-            # Nobody but the engine reads it; the planner goes by the reference itself.
+            # Only the engine reads it; the planner uses the reference itself.
             identities[mount.name] = None
         except UnresolvedReferenceError as error:
             identities[mount.name] = None

@@ -1,4 +1,7 @@
-"""Arguments and environment of a catalog entry; its environment is noted, as no server tells it."""
+"""Arguments and environment of a catalog entry.
+
+No server returns an entry's environment, so an argument notes its names.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,16 +81,16 @@ def environment_note(names: Iterable[str]) -> str:
 
 
 def noted_environment(args: Sequence[str]) -> frozenset[str] | None:
-    """Return the names that an entry's arguments note of its environment; None: nothing."""
+    """Return the environment's names that an entry's arguments note; None: no note."""
     notes = [arg.removeprefix(ENV_NAMES) for arg in args if arg.startswith(ENV_NAMES)]
     return frozenset(filter(None, notes[-1].split(","))) if notes else None
 
 
 def without_note(args: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments that the plugin itself gets."""
+    """Return the arguments without the note, as the plugin gets them."""
     return tuple(arg for arg in args if not arg.startswith(ENV_NAMES))
 
 
 def takes_note(launcher: Path) -> bool:
-    """Tell whether a file leaves the note of its environment out of the plugin's arguments."""
+    """Return whether a launcher removes the note from the plugin's arguments."""
     return is_launcher(launcher) and f'"{ENV_NAMES}"'.encode() in launcher.read_bytes()

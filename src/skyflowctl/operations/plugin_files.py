@@ -1,4 +1,4 @@
-"""Launchers in a server's plugin directory, held against the catalog and what runs."""
+"""Launchers in a server's plugin directory, compared with the catalog and the mounts."""
 
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ _CHECK_SECONDS = 30
 
 
 class FileState(StrEnum):
-    """What the file of a catalog entry is, in the plugin directory that was looked into."""
+    """The state of a catalog entry's file in the given plugin directory."""
 
     UNCHECKED = "unchecked"
     OK = "ok"
@@ -32,7 +32,7 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CatalogFile:
-    """A catalog entry and its file; ``detail`` is the launcher's own reason, or empty."""
+    """A catalog entry and its file; ``detail`` is the launcher's reason, or empty."""
 
     entry: CatalogEntry
     state: FileState = FileState.UNCHECKED
@@ -41,13 +41,13 @@ class CatalogFile:
 
 @dataclass(frozen=True, slots=True)
 class PluginList:
-    """Catalog entries of a name, the mounts of that type, and what is wrong with them."""
+    """Catalog entries of a name, the mounts of that type, and their problems."""
 
     catalog: tuple[CatalogFile, ...]
     mounts: tuple[RunningMount, ...]
 
     def problems(self, directory: Path | None) -> tuple[Problem, ...]:
-        """Return what would take a mount down at the next restart."""
+        """Return the problems that would stop a mount at its next restart."""
         of_files = [
             file_problem(one, directory)
             for one in self.catalog
@@ -89,7 +89,7 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
 def running_mounts(
     mounts: Iterable[LiveMount], name: str, entries: Sequence[CatalogEntry]
 ) -> tuple[RunningMount, ...]:
-    """Return what the mounts of a type run, by path, held against these entries."""
+    """Return what the mounts of a type run, by path, compared with these entries."""
     ours = sorted((live for live in mounts if live.type == name), key=lambda live: live.path)
     return tuple(compare(live, entries) for live in ours)
 
@@ -144,7 +144,7 @@ def check_launcher(path: Path) -> str:
 
 
 def file_problem(one: CatalogFile, directory: Path | None = None) -> Problem:
-    """Return what is wrong with the file of an entry, looked at in ``directory``, if anywhere."""
+    """Return the problem of an entry's file, which was looked for in ``directory``, if given."""
     entry = one.entry
     place = directory or "the server's plugin directory"
     said, fix = {
@@ -176,7 +176,7 @@ _NEW = (
 
 @dataclass(frozen=True, slots=True)
 class KeptLauncher:
-    """A launcher that is not pruned, and why."""
+    """A launcher that is kept, and the reason."""
 
     file: str
     why: str
@@ -184,20 +184,20 @@ class KeptLauncher:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """The launchers of a folder that nothing names any more, and the others."""
+    """The launchers of a folder that nothing uses any more, and the kept ones."""
 
     unused: tuple[Path, ...]
     kept: tuple[KeptLauncher, ...]
 
 
 def plan_prune(gateway: Gateway, directory: Path) -> PrunePlan:
-    """Return which launchers of a plugin directory no entry and no mount names.
+    """Return the launchers of a plugin directory that no entry and no mount uses.
 
-    Only files that ``plugin build`` wrote are looked at.
+    Considers only files that ``plugin build`` wrote.
 
     Raises:
         UsageError: the directory is none.
-        VaultError: the catalog or the mounts cannot be read; nothing is known to be unused.
+        VaultError: the catalog or the mounts cannot be read, so no file is known to be unused.
     """
     check_plugin_folder(directory, "launchers are removed on this host")
     entries = [completed(gateway.catalog, one) for one in gateway.catalog.list() if not one.builtin]
@@ -234,15 +234,15 @@ class ReloadedMount:
 def reload_mounts(
     gateway: Gateway, wanted: Registration, on_mount: Callable[[ReloadedMount], None]
 ) -> tuple[ReloadedMount, ...]:
-    """Reload the mounts that run a version, one after the other, each verified.
+    """Reload the mounts that run a version, one after the other, and verify each.
 
-    Verified means: the mount runs the registered file, and its health is what it was, or ok.
-    The catalog has the new entry already, so no failure is "nothing was written".
+    A mount is verified if it runs the registered file and its health is as before, or ok. The
+    catalog already has the new entry, so no failure means "nothing was written".
 
     Raises:
-        PartlyDoneError: a mount does not run it, or the server refused its reload; those after it
+        PartlyDoneError: a mount does not run it, or the server refused its reload; later mounts
             were not reloaded.
-        PendingError: the server holds the reload until somebody else approves it.
+        PendingError: the reload waits for another person's approval.
     """
     done: list[ReloadedMount] = []
     path = ""
