@@ -1,4 +1,4 @@
-"""The engine's plugin in a server's catalog: registered after a proof, and listed."""
+"""Registers the engine's plugin in a server's catalog, after a proof that it starts."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.responses import CatalogEntry
 
 PROBE_VERSION = "v0.0.0-skyflowctl.probe"
-"""A version that no plugin reports: a live one is refused under it, a dead one is not."""
+"""A version that no plugin reports: the server refuses it for a live plugin only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class EntryChange:
-    """One field of a catalog entry that a registration replaces by another value."""
+    """One field of a catalog entry that a registration changes."""
 
     field: str
     before: str
@@ -45,13 +45,13 @@ class EntryChange:
 
 @dataclass(frozen=True, slots=True)
 class LostArguments:
-    """Arguments of a version that mounts run, which the one to be registered would not have.
+    """Arguments of a running version that the version to be registered would not have.
 
     Args:
-        version: the one that runs.
+        version: the running version.
         args: all of its arguments.
-        lost: those of them that would be gone.
-        mounts: who runs it, by path.
+        lost: those of them that would be lost.
+        mounts: the paths of the mounts that run it.
     """
 
     version: str
@@ -62,15 +62,15 @@ class LostArguments:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a registration would change for mounts, to be confirmed before anything is written.
+    """What a registration would change for mounts, to be confirmed before any write.
 
     Args:
-        changes: what would be other in the entry of this version, where its arguments or its
-            environment would be, or where its environment is not known.
+        changes: the changed fields of this version's entry, if its arguments or environment would
+            change, or its environment is unknown.
         replaced: mounts that run another engine under this name.
         lost: arguments of another version that mounts run; an upgrade would drop them.
-        unknown: versions with arguments or an environment that could not be read; nobody is
-            asked about them, for nothing is known.
+        unknown: versions whose arguments or environment could not be read; these need no
+            confirmation, because nothing is known to change.
     """
 
     changes: tuple[EntryChange, ...] = ()
@@ -80,7 +80,7 @@ class Question:
 
 
 Confirm = Callable[[Question], None]
-"""Called when there is something to confirm; raises to stop it."""
+"""Called if there is something to confirm; raises to stop the registration."""
 
 
 def register_plugin(
@@ -89,28 +89,28 @@ def register_plugin(
     confirm: Confirm | None = None,
     unproved: Callable[[], None] = lambda: None,
 ) -> tuple[EntryChange, ...]:
-    """Write a catalog entry once the server has shown that the plugin starts.
+    """Write a catalog entry after the server has shown that the plugin starts.
 
-    A server stores an entry without starting it, and starts it to compare versions only
-    when it can: registered under a wrong version, a live plugin is refused with the
-    version that it reports, and a dead one is stored without a word (measured).
+    A server stores an entry without starting it, and starts it to compare versions only if it can:
+    under a wrong version it refuses a live plugin with the version that the plugin reports, and
+    stores a dead one without an error (measured).
 
     Args:
         gateway: the server.
         wanted: the entry.
-        confirm: asked before an entry of this version gets other arguments, or has not all
-            of those that mounts run another version with: what they allow, such as a
-            further token service, would be gone or new at the next start.
-        unproved: called when a control group guards the catalog. The proof would need an
-            approval of its own first, so there is none.
+        confirm: called before an entry of this version gets other arguments, or lacks some of those
+            with which mounts run another version: at the next start the permissions in them, such
+            as a further token service, would be lost or added.
+        unproved: called if a control group guards the catalog. The proof would first need its own
+            approval, so it is skipped.
 
     Returns:
-        What is other than before; empty when the very same entry was there already. A
-        server never tells an entry's environment, so one that is given counts as a change,
-        and so does one that no argument of the entry notes.
+        The changed fields; empty if exactly this entry existed. A server never returns an entry's
+        environment, so a given environment counts as a change, and so does one that no argument of
+        the entry notes.
 
     Raises:
-        RefusedError: ``confirm`` said no; nothing was written.
+        RefusedError: ``confirm`` refused; nothing was written.
         UnhealthyError: the server could not start the plugin.
         InvalidInputError: the plugin reports another version than the one given.
     """
@@ -136,10 +136,10 @@ def _question(
     wanted: Registration,
     changes: tuple[EntryChange, ...],
 ) -> Question:
-    """Return what there is to confirm; empty: nothing."""
+    """Return the changes to confirm; empty: none."""
     lost, unknown = lost_arguments(gateway, wanted)
     if present is None or present.file_missing:
-        own = (wanted.version,) if present else ()  # it starts nothing, and tells no arguments
+        own = (wanted.version,) if present else ()  # without its file, arguments are unknown
         return Question(lost=lost, unknown=(*own, *unknown))
     return Question(
         changes if _takes_away(present, wanted) else (),
@@ -150,7 +150,7 @@ def _question(
 
 
 def _takes_away(present: CatalogEntry, wanted: Registration) -> bool:
-    """Tell whether the entry has other arguments, or an environment that may get lost."""
+    """Return whether arguments differ, or an environment may be lost."""
     before = noted_environment(present.args)
     return (
         before is None
@@ -166,9 +166,9 @@ class ReplacedEngine:
     Args:
         path: of the mount.
         running: the digest of the file that it runs.
-        refused: its roles that ours cannot take over, by their names; they are refused one
-            by one from the reload on.
-        note: what else does not go over by itself, or could not be read; empty: nothing.
+        refused: names of its roles that this engine cannot take over; after the reload each of them
+            is refused.
+        note: other data that is not taken over, or could not be read; empty: none.
     """
 
     path: str
@@ -180,11 +180,10 @@ class ReplacedEngine:
 def lost_arguments(
     gateway: Gateway, wanted: Registration
 ) -> tuple[tuple[LostArguments, ...], tuple[str, ...]]:
-    """Return the arguments that mounts would lose by an upgrade from the version they run.
+    """Return the arguments that mounts would lose by an upgrade from their version.
 
-    One request for the mounts, and one for each other version that they run. Also returned
-    are the versions with arguments or an environment that is not known, where the new one
-    has none.
+    One request for the mounts, and one for each other version that they run. The result includes
+    versions whose arguments or environment are unknown, if the new one has none.
 
     Raises:
         VaultError: the mounts or an entry cannot be read.
@@ -210,10 +209,10 @@ def lost_arguments(
 
 
 def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEngine, ...]:
-    """Return the mounts of this name and version whose engine is another one than ours.
+    """Return the mounts of this name and version that run another engine than this one.
 
-    The catalog's entry decides what they run after their next reload or restart, so a
-    registration under the same name and version replaces it. Two requests a mount.
+    The catalog entry decides what they run after their next reload or restart, so a registration
+    under the same name and version replaces their engine. Two requests a mount.
 
     Raises:
         VaultError: the mounts cannot be listed.
@@ -318,7 +317,7 @@ def _changes(present: CatalogEntry | None, wanted: Registration) -> tuple[EntryC
 
 
 def _environment(wanted: Registration) -> frozenset[str]:
-    """Return the names in the environment that an entry is to have."""
+    """Return the names in the entry's wanted environment."""
     return frozenset(pair.partition("=")[0] for pair in wanted.env)
 
 

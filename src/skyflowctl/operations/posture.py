@@ -1,4 +1,4 @@
-"""``audit posture``: reads what the checks want to know, side by side, and asks them."""
+"""``audit posture``: reads the data for the checks in parallel, and runs the checks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -44,15 +44,15 @@ _HEADERS = "sys/config/auditing/request-headers"
 
 @dataclass(frozen=True, slots=True)
 class PostureRequest:
-    """What is asked, and how the server was named.
+    """The request, and how the server was named.
 
     Args:
-        addresses: that the user named; the server's own is the first.
-        checks_certificates: as the connection does.
-        manifest: what should be there; None: nothing is said about that.
-        plugin_name: the mount type that is ours.
-        exercised: what an audit log shows; None: none was given.
-        max_readers: a role that more logins can read is read by too many.
+        addresses: the addresses that the user named; the server's own is the first.
+        checks_certificates: whether the connection checks certificates.
+        manifest: the desired state; None: not compared.
+        plugin_name: the mount type of this engine.
+        exercised: the roles used according to an audit log; None: none was given.
+        max_readers: the most logins that may read a role without a finding.
         parallelism: how many requests run at once.
     """
 
@@ -68,15 +68,15 @@ class PostureRequest:
 def posture(
     gateway: Gateway, question: PostureRequest, *, connect: GatewayForNode, clock: Clock
 ) -> PostureReport:
-    """Read the server and return what is not in order.
+    """Read the server and return the findings.
 
-    It takes about 11 + 3N requests for N mounts, 1 + N more for each node of a cluster, and
-    one for each live token and, where a policy opens any token at all, for each login. What
-    this login may not read is a finding. A server that is sealed or silent is one as well.
+    It makes about 11 + 3N requests for N mounts, 1 + N more for each node of a cluster, and one for
+    each live token and, if a policy grants any token at all, for each login. Data that this login
+    may not read is a finding, and so is a server that is sealed or does not answer.
 
     Raises:
-        ForbiddenError: the login is none, or may not even ask what it may do.
-        VaultError: the answers are no server's.
+        ForbiddenError: the login is invalid, or may not even read its own capabilities.
+        VaultError: the answers are not those of a server.
     """
     return run_checks(gather(gateway, question, connect=connect, clock=clock))
 
@@ -84,7 +84,7 @@ def posture(
 def gather(
     gateway: Gateway, question: PostureRequest, *, connect: GatewayForNode, clock: Clock
 ) -> Facts:
-    """Return everything that the checks look at; raises as :func:`posture`."""
+    """Return all data for the checks; raises as :func:`posture`."""
     server = Server(question.addresses[0], skip_verify=not question.checks_certificates)
     try:
         health = gateway.server_health()
@@ -106,7 +106,7 @@ def _down_kind(error: SealedError | ServerUnreachableError) -> Down:
 
 @dataclass(frozen=True, slots=True)
 class _Gathering:
-    """One run's reads, those that need no other's answer side by side."""
+    """The reads of one run; independent ones run in parallel."""
 
     gateway: Gateway
     question: PostureRequest
@@ -126,9 +126,9 @@ class _Gathering:
         return self._with_logins(known)
 
     def _own(self) -> Mapping[str, Any] | NotRead:
-        """Return what is known of the own token; a dead one ends the command.
+        """Return the data of this login's token; a dead token ends the command.
 
-        A login that may not look at itself may still look at everything else.
+        A login that may not look itself up may still read everything else.
         """
         own = reads.own_token(self.gateway.transport)
         if isinstance(own, NotRead):
@@ -171,7 +171,7 @@ class _Gathering:
         return NotRead(_HEADERS, ("read", "sudo")) if found is None else found
 
     def _catalog(self) -> dict[str, Any]:
-        """Return what is known of the catalog; an entry that is only listed is kept as such."""
+        """Return the catalog's entries; an entry that is only listed is kept without details."""
         path = "sys/plugins/catalog"
         found = or_not_read(self.gateway.catalog.list, path, "read")
         if isinstance(found, NotRead):
@@ -220,7 +220,7 @@ class _Gathering:
         )
 
     def _with_logins(self, known: Facts) -> Facts:
-        """Read the logins, unless there is no policy that opens any token at all."""
+        """Read the logins, unless no policy grants any token."""
         if isinstance(known.policies, NotRead):
             return known
         reach = reach_of(known)
@@ -232,7 +232,7 @@ class _Gathering:
 
 
 def _part(read: Callable[[], T], path: str, capability: str) -> T | NotRead:
-    """Return a part of a mount; one whose process hangs must not silence the others."""
+    """Return a part of a mount; a hanging process must not stop the other reads."""
     try:
         with within(MOUNT_SECONDS):
             return or_not_read(read, path, capability)
@@ -246,7 +246,7 @@ def _policies(token: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _due(rule: RotationRule, config: LiveConfig, now: datetime) -> str:
-    """Return why it is due; an engine that writes times in a form of its own tells nothing."""
+    """Return why it is due; empty if the engine writes times in another format."""
     try:
         return due_reason(rule, config, now)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which roles an audit log shows to have been used, for ``audit posture``."""
+"""Finds the roles that were used according to an audit log, for ``audit posture``."""
 
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -21,17 +21,17 @@ def exercised(
     namespace: str = "",
     stdin: BinaryIO | None = None,
 ) -> Exercised:
-    """Read logs once, and return the roles whose tokens were handed out.
+    """Read logs once, and return the roles that gave tokens.
 
     Args:
-        patterns: as every reader of logs takes them.
-        plugin_name: the mount type that is ours.
-        namespace: whose mounts are meant; empty: the root's.
-        stdin: what ``-`` reads.
+        patterns: files, globs, ``NODE=PATH`` or ``-``, as for every reader of logs.
+        plugin_name: the mount type of this engine.
+        namespace: the namespace of the mounts; empty: the root.
+        stdin: the input for ``-``.
 
     Raises:
-        UsageError: a pattern names nothing.
-        InvalidInputError: a file cannot be read, or no entry with a time is in any.
+        UsageError: a pattern matches no file.
+        InvalidInputError: a file cannot be read, or no file has an entry with a time.
     """
     sources = open_sources(patterns, stdin=stdin, digest=False)
     used: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""How ``apply`` makes a new credential live in the place of another one: by a rotation."""
+"""Replaces a live credential in ``apply``, by a rotation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,17 +31,17 @@ _KINDS: dict[ExitCode, type[SkyflowctlError]] = {
         UnreachableError,
     )
 }
-# The manifest declares the account, and the plan shows it. An engine without a way back
-# gets here only where the caller insisted with --replace-credential.
+# The manifest declares the account, and the plan shows it. An engine that cannot roll back is
+# accepted only with --replace-credential.
 DECLARED = Options(allow_different_account=True, no_rollback=True)
 
 
 @dataclass(frozen=True, slots=True)
 class RotatingReplacer:
-    """Proves a credential before and after it is written, on every node; a ``Replacer``.
+    """Verifies a credential before and after the write, on every node; a ``Replacer``.
 
     Args:
-        make_dependencies: returns what a rotation needs from outside, around this gateway.
+        make_dependencies: returns the services of a rotation for this gateway.
         options: how to rotate.
     """
 
@@ -64,7 +64,7 @@ class RotatingReplacer:
         said = _said(outcome)
         if outcome.to_key == credential.key_id:
             return said
-        # It finished a rotation to another key, which was open before this one.
+        # It finished an earlier open rotation to another key.
         return (
             *said,
             *_said(rotate_mount(job, lambda: credential, self.make_dependencies(gateway))),
@@ -74,16 +74,16 @@ class RotatingReplacer:
         """Prove the live credential and commit its rotation; see ``Replacer``."""
         rotation = gateway.read_config(path).rotation
         if rotation is None or rotation.state != "open":
-            return ()  # somebody has finished it since the plan was made
+            return ()  # another run has finished it since the plan was made
         job = RotationJob(mount, path, self.options)
         return _said(rotate_mount(job, None, self.make_dependencies(gateway)))
 
 
 def _said(outcome: MountOutcome) -> tuple[Problem, ...]:
-    """Return what the reader should know of a rotation that went well.
+    """Return the warnings of a successful rotation.
 
     Raises:
-        SkyflowctlError: it did not.
+        SkyflowctlError: it failed.
     """
     if outcome.result is not Result.ROTATED:
         raise _KINDS.get(outcome.exit_code, SkyflowctlError).of(outcome.problems)

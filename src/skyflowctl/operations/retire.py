@@ -1,4 +1,4 @@
-"""``rotate --retire``: which old keys there are to retire, before anybody is asked."""
+"""``rotate --retire``: finds the old keys to retire, before the confirmation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,14 +24,14 @@ def with_old_keys(
     *,
     parallelism: int,
 ) -> tuple[RotationTarget, ...]:
-    """Return each mount with its old key, or with its outcome where nothing can be done.
+    """Return each mount with its old key, or with its outcome if there is nothing to do.
 
-    One request a mount. What cannot be told here is left to the retirement itself.
+    One request a mount. Cases that are not clear here are left to the retirement itself.
 
     Args:
         gateway: the server.
         targets: from ``look``.
-        provider: whose request the retirement is.
+        provider: the provider that holds the retirement's request.
         now: the time.
         parallelism: requests at once.
     """

@@ -1,4 +1,4 @@
-"""``config revoke``: the cut-off of one mount, once it is allowed."""
+"""``config revoke``: cuts one mount off, if that is allowed."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from skyflowctl.skyflow.management.api import host_for
 
 
 def refuse_protected(path: str, manifest: Manifest | None, allowed: Collection[str]) -> None:
-    """Stop where the manifest protects a mount and its path was not given as well.
+    """Refuse a mount that the manifest protects, unless its path is given as well.
 
     Raises:
-        RefusedError: with the word that is missing.
+        RefusedError: names the missing flag.
     """
     if _protected(path, manifest) and path not in {one.strip("/") for one in allowed}:
         raise RefusedError(
@@ -46,14 +46,14 @@ def revoke(
     """Cut a mount off and prove it.
 
     Args:
-        target: the mount, looked at.
-        provider: whose operator lists the keys at Skyflow.
-        deps: without an operator.
+        target: the mount, with its live config.
+        provider: provides the operator that lists the keys at Skyflow.
+        deps: the services, without an operator.
         reason: for the incident file.
-        delete_keys: have the operator delete them, too.
+        delete_keys: also delete the keys at Skyflow.
 
     Raises:
-        RefusedError: keys are to be deleted, and no operator is named.
+        RefusedError: ``delete_keys`` is True, and no operator is named.
         SkyflowctlError: the mount could not be cut off.
     """
     operator, warnings = _operator(target, provider, needed=delete_keys)
@@ -69,14 +69,14 @@ def revoke(
 def command_for_keys(
     target: RotationTarget, manifest: Manifest | None, reason: str, host: str | None
 ) -> tuple[str, ...]:
-    """Return the words of the command that deletes at Skyflow what a cut-off has left there.
+    """Return the command, as a list, that deletes the remaining keys at Skyflow.
 
     Args:
         target: the mount as it was before the cut-off.
-        manifest: may protect the mount.
+        manifest: the manifest, which may protect the mount.
         reason: of this cut-off.
-        host: the management host, which a mount does not name once it is cut off; None:
-            the dev stack's own.
+        host: the management host, which the mount no longer implies after a cut-off; None: the dev
+            stack's own.
     """
     words = ["skyflowctl", "config", "revoke", target.named.name, "--reason", reason, "-y"]
     words.append("--delete-keys")
@@ -88,7 +88,7 @@ def command_for_keys(
 def management_host(target: RotationTarget, request: RotateRequest) -> str:
     """Return the host at which an operator's token can delete the mount's keys.
 
-    Empty: no operator is named, or no host, and the live credential leads to none.
+    Empty: no operator is named, or no host, and the live credential implies none.
     """
     rule, config = target.named.rotation, target.config
     if not (request.operator_token or rule.operator_token):
@@ -104,7 +104,7 @@ def management_host(target: RotationTarget, request: RotateRequest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
-    """The keys of an operator who is named, and cannot be asked; a ``KeyService``."""
+    """The key service of a named operator that cannot be used; a ``KeyService``."""
 
     error: SkyflowctlError
 
@@ -124,11 +124,11 @@ class _Unusable:
 def _operator(
     target: RotationTarget, provider: KeyProvider, *, needed: bool
 ) -> tuple[KeyService | None, tuple[Problem, ...]]:
-    """Return who is asked about the keys; nothing that fails here holds the cut-off back.
+    """Return the operator for the keys; a failure here does not delay the cut-off.
 
     Raises:
-        RefusedError: keys are to be deleted, and nobody is named who may.
-        UsageError: the command line itself is wrong.
+        RefusedError: keys must be deleted, and no operator is named.
+        UsageError: the command line is wrong.
     """
     try:
         operator = provider.operators(target)

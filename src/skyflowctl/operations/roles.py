@@ -1,4 +1,4 @@
-"""The roles of a mount, all or one."""
+"""Lists the roles of a mount, or shows one."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ from skyflowctl.vault.live import LiveRole
 def list_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole]:
     """Return a mount's roles by name.
 
-    One request; where the answer could also be another kind of mount's, a second one.
+    One request; a second one if the answer could be that of another kind of mount.
 
     Raises:
-        UsageError: nothing is mounted there, or no engine of ours.
+        UsageError: nothing is mounted there, or not this engine.
     """
     with not_found_is_usage_error(path):
         roles = gateway.list_roles(path)
@@ -28,7 +28,7 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
     """Return one role.
 
     Raises:
-        UsageError: nothing is mounted there, no engine of ours, or it has no such role.
+        UsageError: nothing is mounted there, not this engine, or it has no such role.
     """
     with not_found_is_usage_error(path):
         role = gateway.read_role(path, name)
@@ -40,9 +40,9 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
 
 
 def no_such_role(gateway: Gateway, path: str, name: str) -> UsageError:
-    """Return the error for a name on the command line that no role of a mount has.
+    """Return the error for a name on the command line that is no role of the mount.
 
-    It names the roles that there are, where this login may list them; one request.
+    It names the existing roles, if this login may list them; one request.
     """
     try:
         names = ", ".join(sorted(gateway.list_roles(path)))

@@ -1,4 +1,4 @@
-"""``rotate``: mounts looked at, and rotated, rolled back or retired side by side."""
+"""``rotate``: reads mounts, and rotates, rolls back or retires them in parallel."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from skyflowctl.vault.live import LiveConfig, way_out
 def read_live_mounts(
     gateway: Gateway, mounts: Sequence[MountRef], parallelism: int
 ) -> tuple[RotationTarget, ...]:
-    """Return each mount with what is live on it; one request a mount, failures kept."""
+    """Return each mount with its live config or its failure; one request a mount."""
 
     def one(named: MountRef) -> RotationTarget:
         try:
@@ -36,10 +36,10 @@ def read_live_mounts(
 
 
 def refuse_wrong_names(targets: Sequence[RotationTarget]) -> None:
-    """Stop before anything is done where the command line names what is no mount.
+    """Refuse names on the command line that are no mounts, before any work.
 
     Raises:
-        UsageError: with every such name.
+        UsageError: names all of them.
     """
     wrong = [one.problem for one in targets if isinstance(one.problem, UsageError)]
     problems = [problem for error in wrong for problem in error.problems]
@@ -48,7 +48,7 @@ def refuse_wrong_names(targets: Sequence[RotationTarget]) -> None:
 
 
 def with_due(targets: Sequence[RotationTarget], now: datetime) -> tuple[RotationTarget, ...]:
-    """Return the same with the reason for which each is due."""
+    """Return the mounts with the reason why each is due."""
     return tuple(
         replace(one, due=due_reason(one.named.rotation, one.config, now)) if one.config else one
         for one in targets
@@ -63,14 +63,14 @@ def run_rotations(
     parallelism: int,
     on_done: Callable[[str, Result], None],
 ) -> tuple[MountOutcome, ...]:
-    """Carry the request out for each mount and return what became of it, in order; raises nothing.
+    """Carry out the request for each mount; return the outcomes in order; raises nothing.
 
     Args:
         targets: from :func:`read_live_mounts`.
-        provider: the request, successors and operators.
-        deps: without an operator; each mount gets its own.
+        provider: holds the request, new credentials and operators.
+        deps: the services, without an operator; each mount gets its own.
         parallelism: how many mounts at once.
-        on_done: told of each mount that is finished, and how; from several threads.
+        on_done: called with each finished mount and its result; from several threads.
     """
 
     def work_on(target: RotationTarget) -> Callable[[RotationJob], MountOutcome]:
@@ -79,7 +79,7 @@ def run_rotations(
             try:
                 if target.problem:
                     raise target.problem
-                # Its connections belong to one event loop, and so to one mount's thread.
+                # Its connections belong to one event loop, so to the thread of one mount.
                 own = replace(deps, token_service=TokenServiceOnDemand())
                 outcome = _WORKS[provider.request.verb](job, target, provider, own)
                 word = outcome.result
@@ -97,9 +97,9 @@ def run_rotations(
 
 
 def not_due(target: RotationTarget) -> MountOutcome:
-    """Return the outcome of a mount with which nothing is to be done now.
+    """Return the outcome of a mount that needs no work now.
 
-    One without a credential serves nobody, which is no fine day either.
+    A mount without a credential gives no token, so its outcome is not a success.
     """
     config, named = target.config, target.named
     live = config.key_id if config else ""
@@ -150,10 +150,10 @@ def _rotate(
 
 
 def _know_canaries(job: RotationJob, deps: Dependencies) -> None:
-    """Stop before anything is created where a canary is no role of the mount.
+    """Refuse a canary that is no role of the mount, before anything is created.
 
     Raises:
-        UsageError: it is none.
+        UsageError: a canary is no role of the mount.
     """
     if not job.options.canaries:
         return
@@ -178,7 +178,7 @@ def _then_retired(rotated: MountOutcome, job: RotationJob, deps: Dependencies) -
         steps=(*rotated.steps, *retired.steps),
         problems=retired.problems,
         warnings=(*rotated.warnings, *retired.warnings),
-        # It is rotated and serves; what is left is the old key's end.
+        # It is rotated and serves; only the old key's retirement is left.
         exit_code=ExitCode.PARTIAL if retired.problems else rotated.exit_code,
     )
 
@@ -191,7 +191,7 @@ def _roll_back(
 ) -> MountOutcome:
     from skyflowctl.rotation.rollback import rollback_mount
 
-    # The way back must not hang on an operator token that cannot be read today.
+    # A rollback must not depend on an operator token that cannot be read now.
     operator, warnings = provider.operator_if_usable(target)
     return _with(
         rollback_mount(job, provider.request.to, replace(deps, operator=operator)), warnings

@@ -1,4 +1,4 @@
-"""What a command line asks of a rotation, as one value without heavy imports."""
+"""The request of a rotation command, as one value without heavy imports."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Verb(StrEnum):
-    """What is done with each mount."""
+    """The work on each mount."""
 
     ROTATE = "rotate"
     PREVIEW = "preview"
@@ -21,25 +21,25 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RotateRequest:
-    """What a command is to do with its mounts, from its flags to each mount's write.
+    """The request of a rotation command, from its flags to each mount's write.
 
     Args:
-        verb: what.
-        names: the mounts as they were given; empty with ``--all`` and ``--due``.
-        every: ``--all``: a mount with nothing to do is fine.
-        only_due: leave out the mounts that are not due.
-        options: how; the margin of retirement is each mount's own.
-        credentials: where the new credential is; wins over the manifest.
-        generate: have Skyflow make the new key.
-        previous: where the live credential is, for an engine that keeps no way back.
-        typed: ``credentials`` and ``previous`` as they were typed, for commands to print.
-        operator_token: where an operator's bearer token is.
+        verb: the work on each mount.
+        names: the given mounts; empty with ``--all`` and ``--due``.
+        every: ``--all``: a mount without work is a success.
+        only_due: leave out mounts that are not due.
+        options: the rotation's options; each mount has its own retirement margin.
+        credentials: reference to the new credential; overrides the manifest.
+        generate: let Skyflow create the new key.
+        previous: reference to the live credential, for an engine that keeps none.
+        typed: ``credentials`` and ``previous`` as typed, for printed commands.
+        operator_token: reference to an operator's bearer token.
         account_id: the Skyflow account's id.
-        management_host: who else than Skyflow's own hosts may see that token.
-        to: the credential version to roll back to; None: the one before.
-        now: retire at once, though tokens of the old key live.
-        wait: wait until they have ended.
-        kept_copy_only: retire the engine's kept copy and leave the key at Skyflow.
+        management_host: a host besides Skyflow's own that may get that token.
+        to: the credential version to roll back to; None: the previous one.
+        now: retire at once, although tokens of the old key are valid.
+        wait: wait until those tokens have ended.
+        kept_copy_only: destroy the engine's kept copy and leave the key at Skyflow.
         allow_destroy: paths of mounts whose old key may be destroyed early.
     """
 
@@ -63,5 +63,5 @@ class RotateRequest:
 
     @property
     def names_operator(self) -> bool:
-        """True when the command line names an operator, or a part of what one needs."""
+        """True if the command line names an operator, or a part of one."""
         return bool(self.operator_token or self.account_id or self.management_host)

@@ -1,9 +1,9 @@
-"""A stage for dry runs: a server, the real engine and a token service inside this process.
+"""A sandbox for dry runs: a server, the real engine and a token service in this process.
 
-There are no sockets, so it works without any network. The token service trusts the public
-half of each manifest key with the roles that the mount has. Where a key is not to be had
-(an unresolved reference, or a live key, which nobody can read back) a throw-away one
-stands in, and :class:`SandboxCredentials` says where.
+It opens no sockets, so it works without a network. The token service trusts the public half of each
+manifest key with the roles of the mount. If a key is not available (an unresolved reference, or a
+live key, which cannot be read back), a throw-away key replaces it, and :class:`SandboxCredentials`
+records where.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,20 +26,20 @@ from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_transport import MemoryTransport
 
-# A host of its own: that a throw-away key mints says nothing of the hosts allowed to others.
+# A host of its own: a throw-away key that mints proves nothing about the other hosts.
 _TOKEN_URI = f"https://dry-run.invalid{TOKEN_PATH}"
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxCredentials:
-    """Who plays which credential.
+    """The credentials in the sandbox.
 
     Args:
-        manifest: by mount name, what the manifest's reference leads to, or a stand-in.
-        unresolved: names of mounts whose reference led to no valid credential, with the cause.
-        live: by mount path, what plays the credential that is live on the server.
-        stand_ins: names of mounts whose live key is played by a throw-away one.
-        invalid: by mount name, what is wrong with those that were read; also in ``unresolved``.
+        manifest: by mount name, the credential of the manifest's reference, or a throw-away one.
+        unresolved: the cause by mount name, where the reference gave no valid credential.
+        live: by mount path, the credential that replaces the server's live one.
+        stand_ins: names of mounts whose live key is replaced by a throw-away one.
+        invalid: by mount name, the problems of those that were read; also in ``unresolved``.
     """
 
     manifest: Mapping[str, Credential]
@@ -49,7 +49,7 @@ class SandboxCredentials:
     invalid: Mapping[str, InvalidInputError] = field(default_factory=dict)
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:  # noqa: ARG002
-        """Tell a mount's credential; see ``CredentialSource``."""
+        """Return a mount's credential id; see ``CredentialSource``."""
         return self.manifest[mount].id
 
     def resolve(self, mount: str) -> Credential:
@@ -63,7 +63,7 @@ class SandboxCredentials:
 def sandbox_credentials(
     manifest: Manifest, source: CredentialSource, live: LiveState
 ) -> SandboxCredentials:
-    """Resolve each reference once, and find stand-ins for what cannot be had."""
+    """Resolve each reference once; create throw-away keys for unavailable ones."""
     found: dict[str, Credential] = {}
     unresolved: dict[str, str] = {}
     invalid: dict[str, InvalidInputError] = {}
@@ -77,7 +77,7 @@ def sandbox_credentials(
                     invalid[mount.name] = error
                     unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
                 found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
-    # A live key may be at hand as another mount's: two of one identity would clash.
+    # A live key may be available as another mount's: two of one identity would conflict.
     real = {one.id: one for one in found.values()}
     playing: dict[str, Credential] = {}
     stand_ins: list[str] = []
@@ -101,16 +101,16 @@ def open_sandbox(
     """Open a gateway to a server in this process that holds the live state.
 
     Args:
-        manifest: whose roles the keys are trusted with.
-        cast: who plays which credential.
-        live: what the server begins with; an empty one: nothing.
+        manifest: the manifest with the roles for which the keys are trusted.
+        cast: the sandbox's credentials.
+        live: the server's initial state; may be empty.
         hosts: the token services that the engine allows; None: those of the credentials.
     """
     service = InProcessTokenService()
     accounts = _accounts(manifest, cast, live)
     roles: dict[str, set[str]] = {}
     for account, role_ids in accounts:
-        # Mounts may share a service account, so that what it may do adds up.
+        # Mounts may share a service account, so its role ids are joined.
         roles.setdefault(account.client_id, set()).update(role_ids)
     for account, _ in accounts:
         service.trust(account, sorted(roles[account.client_id]))
@@ -122,7 +122,7 @@ def open_sandbox(
     try:
         transport.seed(live, lambda path, _config: cast.live[path].json)
         if manifest.plugin.version:
-            # Only a server with that version in its catalog would take the manifest.
+            # A server would accept the manifest only with that version in its catalog.
             name = manifest.plugin.name
             gateway.catalog.register(name, sha256="", command=name, version=manifest.plugin.version)
         yield gateway
@@ -131,7 +131,7 @@ def open_sandbox(
 
 
 def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
-    """Return a stand-in for the live credential, beside the one that the manifest declares."""
+    """Return a replacement of the live credential, next to the one that the manifest declares."""
     uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
     return _throw_away(config.client_id or "live-client", config.key_id or "live-key", uri)
 
@@ -139,7 +139,7 @@ def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
 def _accounts(
     manifest: Manifest, cast: SandboxCredentials, live: LiveState
 ) -> list[tuple[ServiceAccount, frozenset[str]]]:
-    """Return every account that plays, with the role ids that its mount's roles name."""
+    """Return every account of the sandbox, with the role ids of its mount's roles."""
     accounts = []
     for mount in manifest.mounts:
         role_ids = _role_ids(mount, live)
@@ -149,7 +149,7 @@ def _accounts(
 
 
 def _role_ids(mount: Mount, live: LiveState) -> frozenset[str]:
-    """Return the manifest's, and those of live roles that it does not name and so stay."""
+    """Return the manifest's role ids, and those of undeclared live roles, which stay."""
     declared = {role.name: role.role_id for role in mount.roles}
     engine = live.engines.get(mount.path)
     others = engine.roles.values() if engine else ()
@@ -158,7 +158,7 @@ def _role_ids(mount: Mount, live: LiveState) -> frozenset[str]:
 
 
 def _hosts(accounts: Iterable[ServiceAccount]) -> frozenset[str]:
-    """Return the hosts that the engine must allow: whoever gave the credentials checked them."""
+    """Return the hosts that the engine must allow; the credentials' source has checked them."""
     return SKYFLOW_HOSTS | {token_host(account.token_uri) for account in accounts}
 
 
@@ -175,5 +175,5 @@ def _throw_away(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Cre
 
 @cache
 def _throw_away_key() -> Secret:
-    """One key plays all stand-ins: making one takes 0.1 s, and none leaves this process."""
+    """Return the one throw-away key, made once: it takes 0.1 s, and never leaves the process."""
     return private_pem(generate_key())

@@ -1,4 +1,4 @@
-"""``status``: what is mounted, on which engine, with which credential, and how it does."""
+"""``status``: each mount's engine, credential and health."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,11 +31,11 @@ class CredentialStatus:
     Args:
         client_id: the service account.
         key_id: its key.
-        version: the engine's credential version; 0 where it counts none.
-        age_seconds: since it was made live; None when the engine does not tell.
+        version: the engine's credential version; 0 if it counts none.
+        age_seconds: since it was made live; None: unknown.
         expires_at: RFC 3339, the end of the key's validity; empty: it has none.
-        due: by the manifest's rotation rule it is time for a new one, counted from when
-            the key itself became valid; False without a rule.
+        due: due by the manifest's rotation rule, counted from when the key itself became valid;
+            False without a rule.
     """
 
     client_id: str
@@ -53,16 +53,16 @@ class MountStatus:
     Args:
         name: the manifest's name, else the path below the prefix.
         path: of the mount.
-        engine_name: the mount type that is there; empty: nothing is mounted.
-        engine_version: of the plugin that runs; empty when the server does not say.
+        engine_name: the mount's type; empty: nothing is mounted.
+        engine_version: of the plugin that runs; empty: the server does not say.
         health: one of :data:`skyflowctl.operations.health.STATES`.
         api: what the engine can do; None: its config could not be read.
         roles: names of the roles it has.
-        credential: None when there is none, or it cannot be read.
-        revoked: the cut-off that no new credential has ended.
-        problem: why its roles and credential could not be read; those then say nothing.
-        catalog: what it runs, held against the catalog: a ``RunningState``, ``file_missing``
-            (of the registered one), ``not_read``; empty: nothing of ours is mounted.
+        credential: its credential; None: it has none, or it cannot be read.
+        revoked: its cut-off, while no new credential has ended it.
+        problem: why its roles and credential could not be read; both are then unknown.
+        catalog: what it runs, compared with the catalog: a ``RunningState``, ``file_missing`` (of
+            the registered one), ``not_read``; empty: this engine is not mounted.
     """
 
     name: str
@@ -83,10 +83,10 @@ class StatusResult:
     """Every mount, and whether all of them could be read.
 
     Args:
-        mounts: every one of them.
+        mounts: all mounts.
         forbidden: this login could read no engine at all.
         warnings: the catalog was not read.
-        faults: mounts that cannot start again as they run: they are down after a restart.
+        faults: mounts that cannot start again as they run: a restart stops them.
     """
 
     mounts: tuple[MountStatus, ...]
@@ -101,12 +101,12 @@ class StatusResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What could not be read, and what would not start again."""
+        """The mounts that could not be read, and those that would not start again."""
         return (*self.unread, *self.faults)
 
     @property
     def exit_code(self) -> ExitCode:
-        """4 when no mount was permitted, 3 when one was not read, 6 on a fault, else 0."""
+        """4 if this login may read no mount, 3 if one was not read, 6 on a fault, else 0."""
         if self.forbidden:
             return ExitCode.NOT_PERMITTED
         if self.unread:
@@ -126,18 +126,18 @@ def status(
 ) -> StatusResult:
     """Return the status of each mount, in 3 + 3N requests and one for each version.
 
-    A mount that does not answer for its health is not asked for more: it is unreachable,
-    and the others are told all the same.
+    A mount that does not answer for its health is not asked again: it is unreachable, and the other
+    mounts are read all the same.
 
     Args:
         gateway: the server.
         mounts: which mounts; None: all of ``plugin_name`` that the server has.
-        clock: for ages and for what is due.
-        plugin_name: the mount type that is ours.
+        clock: the time for ages and due dates.
+        plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts found on the server.
         parallelism: how many requests run at once.
-        deadline: seconds that one mount may take to answer for its health, as there; None:
-            as long as the gateway waits.
+        deadline: seconds that one mount may take to answer for its health, as in ``health``; None:
+            the gateway's own limit.
 
     Raises:
         VaultError: the server as a whole cannot be read.
@@ -161,7 +161,7 @@ def status(
 
 @dataclass(frozen=True, slots=True)
 class _CatalogChecks:
-    """What mounts run, held against the catalog: a state by path, and what is wrong."""
+    """What mounts run, compared with the catalog: a state by path, and the problems."""
 
     states: Mapping[str, str]
     faults: tuple[Problem, ...] = ()
@@ -171,7 +171,7 @@ class _CatalogChecks:
 def _against_catalog(
     gateway: Gateway, plugin_name: str, mounts: Sequence[LiveMount]
 ) -> _CatalogChecks:
-    """Compare in one request, and one for each version that runs."""
+    """Compare, in one request and one for each version that runs."""
     ours = [one for one in mounts if one.type == plugin_name]
     if not ours:
         return _CatalogChecks({})
@@ -195,7 +195,7 @@ def _against_catalog(
 def _with_files(
     gateway: Gateway, entries: Sequence[CatalogEntry]
 ) -> tuple[Sequence[CatalogEntry], tuple[Problem, ...]]:
-    """Return entries that tell whether their file is there, or a warning where none may."""
+    """Return entries with the state of their files, or a warning if none may be read."""
     try:
         return [completed(gateway.catalog, one) for one in entries], ()
     except VaultError as error:

@@ -1,4 +1,4 @@
-"""Which mounts a command is about: those of the manifest, or those that the server has."""
+"""The mounts of a command: those of the manifest, or those of the server."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from skyflowctl.vault.gateway import Gateway
 
 @dataclass(frozen=True, slots=True)
 class MountRef:
-    """A mount by the name that people use; ``rotation`` has no rule without a manifest."""
+    """A mount by its name; without a manifest ``rotation`` has no rule."""
 
     name: str
     path: str
@@ -21,7 +21,7 @@ def declared_mounts(manifest: Manifest) -> tuple[MountRef, ...]:
 
 
 def discover_mounts(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[MountRef, ...]:
-    """Return every mount of our type that the server has, by path; one request."""
+    """Return every mount of this engine on the server, by path; one request."""
     live = gateway.list_mounts()
     ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
     return tuple(MountRef(path.removeprefix(f"{prefix}/"), path) for path in ours)

@@ -1,4 +1,4 @@
-"""Skyflow's token service, reached from this machine only by whoever needs it."""
+"""Connects to Skyflow's token service from this machine, only when needed."""
 
 import functools
 import ssl
@@ -9,14 +9,14 @@ from skyflowctl.skyflow.token_service import Exchange, TokenService
 
 
 class TokenServiceOnDemand:
-    """A ``TokenService`` over HTTP that is made at its first exchange.
+    """A ``TokenService`` over HTTP that is created at its first exchange.
 
-    Its connections belong to one event loop. Most rotations mint on the server and never
-    ask it: they pay for no HTTP library.
+    Its connections belong to one event loop. Most rotations mint on the server and never use it, so
+    they do not import an HTTP library.
 
     Args:
-        dev_ca: the file of a dev stack's own CA, whose token service no proxy stands
-            before; None: the system's trust and proxies count.
+        dev_ca: the CA file of a dev stack, whose token service is reached without a proxy; None:
+            the system's trust and proxies apply.
     """
 
     def __init__(self, dev_ca: Path | None = None) -> None:
@@ -40,7 +40,7 @@ class TokenServiceOnDemand:
         return HttpTokenService(environ={}, context=context)
 
     async def aclose(self) -> None:
-        """Close its connections; the next exchange, in another loop as well, makes new ones."""
+        """Close its connections; the next exchange opens new ones, also in another event loop."""
         service, self._service = self._service, None
         if service is not None:
             await service.aclose()

@@ -1,4 +1,4 @@
-"""``validate``: everything that can be known about a manifest without a server."""
+"""``validate``: checks all parts of a manifest that need no server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,13 +22,13 @@ from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found.
+    """The result of a validation.
 
     Args:
-        manifest: the manifest; None when it cannot be read.
-        resolved: how many references were followed to a secret.
-        problems: errors, in the order of the files and lines; then exit 65.
-        warnings: what should be looked at, in the same order.
+        manifest: the manifest; None: it cannot be read.
+        resolved: how many references were resolved to a secret.
+        problems: errors, in the order of the files and lines; any error means exit 65.
+        warnings: warnings, in the same order.
     """
 
     manifest: Manifest | None
@@ -38,7 +38,7 @@ class Validation:
 
     @property
     def valid(self) -> bool:
-        """True when there is no error."""
+        """True if there is no error."""
         return not self.problems
 
     def counts(self) -> dict[str, int]:
@@ -60,14 +60,14 @@ def validate(
     allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
     resolve: bool = True,
 ) -> Validation:
-    """Check manifest files, and the credentials that ``file`` and ``env`` lead to.
+    """Check manifest files, and the credentials of ``file`` and ``env`` references.
 
     Args:
         files: as for :func:`skyflowctl.manifest.load.load_manifest`.
         environ: for ``${NAME}`` and for ``env`` references.
-        clock: the time against which a key's validity is judged.
+        clock: the time at which a key must be valid.
         allowed_hosts: token services, as ``host:port``, that a credential may name.
-        resolve: False against the dev stack, where no reference is ever followed.
+        resolve: False for the dev stack, where no reference is ever resolved.
     """
     try:
         loaded = load_manifest(files, environ=environ)
@@ -97,7 +97,7 @@ def _order(files: Sequence[str]) -> Callable[[Problem], tuple[int, int, int]]:
 
 
 class _Check:
-    """Follows a manifest's references and collects what there is to say about them."""
+    """Resolves a manifest's references and collects the problems."""
 
     def __init__(self, environ: Mapping[str, str], linter: CredentialLinter) -> None:
         self.problems: list[Problem] = []
@@ -182,7 +182,7 @@ class _Check:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except OSError:  # a name that is too long; that it cannot be read was said
+    except OSError:  # the name is too long; that it cannot be read was reported
         return False
 
 
