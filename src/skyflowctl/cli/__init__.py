@@ -1,1 +1,1 @@
-"""The command line: arguments in, text or JSON out. Only here: typer and rich."""
+"""The command line: parses arguments, prints text or JSON. Only here: typer and rich."""

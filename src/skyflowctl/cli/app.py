@@ -1,7 +1,7 @@
 """The typer application: groups that import a command when it is called.
 
-Both ways in (:func:`run_command_line` for the process, ``typer.testing.CliRunner`` on :data:`app`)
-end in :meth:`LazyGroup.main`, so exit codes and envelopes are the same in both.
+Both entry points (:func:`run_command_line` for the process, ``typer.testing.CliRunner`` on
+:data:`app`) end in :meth:`LazyGroup.main`, so exit codes and envelopes are the same in both.
 """
 
 import sys
@@ -25,7 +25,7 @@ from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import UsageError
 from skyflowctl.version import __version__
 
-# Commands of the design that a person may have read about.
+# Command names of the design that a user may have read about.
 _LATER = frozenset({"exec", "doctor", "consumer", "context", "login", "logout"})
 
 
@@ -33,12 +33,12 @@ _JSON_FLAGS = frozenset({"-ojson", "-o=json", "--output=json", "-format=json", "
 
 
 class LazyGroup(TyperGroup):
-    """The root, or a group such as ``mount``: knows its commands from the table alone."""
+    """The root, or a group such as ``mount``; takes its commands from the table alone."""
 
     prefix = ""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the words that may follow, in the table's order."""
+        """Return the names of the subcommands, in the table's order."""
         return [word for word, _, _ in children(self.prefix)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
@@ -49,7 +49,7 @@ class LazyGroup(TyperGroup):
         return load(row) if row else None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the page that ``main.py`` prints without typer."""
+        """Write the same page that ``main.py`` prints without typer."""
         page = pages.new_page()
         ctx.color = pages.wants_color()
         if self.prefix:
@@ -58,7 +58,7 @@ class LazyGroup(TyperGroup):
             formatter.write(pages.root_page(page))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, or say which one may have been meant."""
+        """Find the command, or suggest a similar one."""
         word = args[0]
         found = self.get_command(ctx, word)
         if found is None and not word.startswith("-"):
@@ -66,7 +66,7 @@ class LazyGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
-        """Parse and run; a wrong command line is said as any other failure (exit 64)."""
+        """Parse and run; report a wrong command line like any other failure (exit 64)."""
         given = list(sys.argv[1:] if args is None else args)
         try:
             given = after_command_name(given)
@@ -77,7 +77,7 @@ class LazyGroup(TyperGroup):
             streams.drop_stdout()
             sys.exit(0)
         except OSError as error:
-            # Commands catch their own: what failed here is a page of help on its way out.
+            # Commands catch their own errors: this one came from printing a help page.
             streams.drop_stdout()
             _fail(given, streams.output_failed(error))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the catch site
@@ -104,7 +104,7 @@ def _usage_error(error: TyperException | UsageError, command: str) -> UsageError
     if isinstance(error, UsageError):
         return error
     ctx = getattr(error, "ctx", None)
-    # An option without its value is told without a context.
+    # The error of an option without its value has no context.
     path = ctx.command_path if ctx else f"skyflowctl {command}".strip()
     summary = error.format_message().strip().rstrip(".")
     return UsageError(
@@ -115,7 +115,7 @@ def _usage_error(error: TyperException | UsageError, command: str) -> UsageError
 
 
 def _fail(args: list[str], error: BaseException) -> NoReturn:
-    """Say a failure that came before or beside a command's own run, and leave."""
+    """Report a failure outside a command's own run, and exit."""
 
     def work(_: CommandRun) -> NoReturn:
         raise error
@@ -129,7 +129,7 @@ def _fail(args: list[str], error: BaseException) -> NoReturn:
 
 
 def json_asked(args: Sequence[str]) -> bool:
-    """Tell whether a command line that could not be parsed asks for JSON."""
+    """Return whether a command line that could not be parsed requests JSON."""
     own = list(args[: args.index("--")] if "--" in args else args)
     if any(word in _JSON_FLAGS for word in own):
         return True
@@ -183,14 +183,14 @@ def _group(name: str) -> LazyGroup:
 
 
 def root_group() -> LazyGroup:
-    """Return the root as one object that can be walked."""
+    """Return the root group, from which all commands can be reached."""
     built = get_command(app)
     assert isinstance(built, LazyGroup)
     return built
 
 
 def run_command_line(args: list[str]) -> NoReturn:
-    """Run a command line and leave with its exit code."""
+    """Run a command line and exit with its code."""
     root_group().main(args)
 
 

@@ -1,4 +1,4 @@
-"""How a function becomes a command: its extra facts, its option groups, its help page."""
+"""Turns a function into a command with metadata, option groups and a help page."""
 
 import inspect
 import os
@@ -24,13 +24,12 @@ _PANEL_ORDER = ("Arguments", COMMON_PANEL)
 
 @dataclass(frozen=True, slots=True)
 class CommandMeta:
-    """What a command's help says beyond its docstring and options.
+    """The parts of a command's help besides its docstring and options.
 
     Args:
         examples: pairs of a command line to copy and what it does.
-        exits: the exit codes it can end with, besides 1, 64, 130 and 143, which every
-            command has.
-        env: rows of ``help.ENVIRONMENT`` that matter besides those shown at options.
+        exits: its exit codes besides 1, 64, 130 and 143, which every command has.
+        env: relevant rows of ``help.ENVIRONMENT`` besides those shown at options.
     """
 
     examples: Sequence[tuple[str, str]]
@@ -44,7 +43,7 @@ def command(
     exits: Sequence[ExitCode] = (),
     env: Sequence[str] = (),
 ) -> Callable[[F], F]:
-    """Mark a function as the command that a row of ``table.py`` names.
+    """Register a function as the command of a row in ``table.py``.
 
     The function's docstring is the help text. Its parameters are typer's, plus
     parameters annotated with an :class:`OptionGroup`.
@@ -108,10 +107,10 @@ def spread_groups(function: Callable[..., None]) -> Callable[..., None]:
 def check_stdin(
     files: Sequence[str] | None, token_file: str | None, environ: Mapping[str, str]
 ) -> None:
-    """Refuse a command line on which two things are read from standard input.
+    """Refuse a command line with two inputs from standard input.
 
     Raises:
-        UsageError: the second would find nothing left, or a part of the first.
+        UsageError: the second would read nothing, or a part of the first.
     """
     named = files or [environ.get("SKYFLOWCTL_FILE", "")]
     readers = ["-f -"] * sum(name == "-" for name in named)
@@ -150,7 +149,7 @@ class Command(TyperCommand):
     row: CommandRow
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words behind the command's name, flags of habit included."""
+        """Parse the arguments after the command's name, including flags of other clients."""
         options = dict.fromkeys(ctx.help_option_names, False)
         for one in self.get_params(ctx):
             if isinstance(one, TyperOption):

@@ -1,4 +1,4 @@
-"""A mount that was cut off: since when, why, and the way out."""
+"""Shows since when and why a mount is cut off, and the fix."""
 
 from collections.abc import Mapping
 
@@ -13,14 +13,14 @@ def cut_off_note(
     basic: bool = False,
     namespace: str = "",
 ) -> None:
-    """Write the cut-off, if there is one, and the way out of it.
+    """Write the cut-off, if any, and the fix.
 
     Args:
         name: of the mount, or its path, with the namespace in front if that is given.
-        revoked: what is kept of the cut-off; empty or None: it is not cut off.
+        revoked: the record of the cut-off; empty or None: it is not cut off.
         terminal: where to.
         basic: its engine is known to have the basic API only.
-        namespace: that the way out has to name; empty: none.
+        namespace: the namespace that the fix must name; empty: none.
     """
     if not revoked:
         return

@@ -103,7 +103,7 @@ def _problem(row: "MountHealth") -> Problem:
 
 
 def _refused_fix(row: "MountHealth") -> str:
-    """Say what helps a mount that is refused: by its engine, or by the token service."""
+    """Return the fix for a refused mount: refused by its engine or by the token service."""
     from skyflowctl.skyflow.token_uri import token_uri_refused
     from skyflowctl.vault.errors import ALLOW_HOST_FIX
 
@@ -116,7 +116,7 @@ def _refused_fix(row: "MountHealth") -> str:
 
 
 def _with_node(row: "MountHealth", address: str) -> "MountHealth":
-    """Name the address of one that does not answer, where no node is named."""
+    """Add the address to a row that does not answer, if no node is named."""
     return row if row.node or row.state != "unreachable" else replace(row, node=address)
 
 

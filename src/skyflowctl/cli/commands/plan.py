@@ -95,7 +95,7 @@ def plan(
 
 
 def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
-    """A plan that an apply would refuse is no empty one: it is not as the manifest says."""
+    """Return the result; a plan that an apply would refuse is not empty."""
     from skyflowctl.cli.commands.plan_view import plan_json
 
     plan = planned.plan

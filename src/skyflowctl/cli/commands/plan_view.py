@@ -1,4 +1,4 @@
-"""A plan as people read it: + creates, ~ changes, - removes, field by field."""
+"""A plan as text: + creates, ~ changes, - removes, field by field."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -51,7 +51,7 @@ def action_json(action: Action) -> dict[str, Any]:
 
 
 def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write a plan's data as data."""
+    """Write a plan to stdout."""
     for action in data["actions"]:
         _show_action(action, terminal)
     show_drift(data, terminal)
@@ -61,7 +61,7 @@ def show_plan(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def show_drift(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write what differs and no action mends, with its cause and remedy."""
+    """Write the drift, with its cause and remedy."""
     for one in data["drift"]:
         title = drift_title(one["kind"], one["path"], one["since"], one["by"])
         terminal.line(Styled(f"! {title}", "yellow"))
@@ -91,7 +91,7 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
 
 
 def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
-    """Return the line of a plan or an apply that found everything as the manifest says."""
+    """Return the line of a plan or an apply without changes."""
     right = counted(data["summary"]["unchanged"], "object is", "objects are")
     doubt = Styled(not_compared_line(data), "bold yellow")
     return (Styled("No changes.", "bold green"), f" {right} right", doubt, ".")

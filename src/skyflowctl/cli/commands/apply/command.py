@@ -144,7 +144,7 @@ def apply(
 
 @dataclass(frozen=True, slots=True)
 class ApplyRequest:
-    """What one apply was asked to do.
+    """The request of one apply.
 
     Args:
         target: the server.
@@ -154,8 +154,8 @@ class ApplyRequest:
         yes: do not ask for a confirmation.
         no_input: never ask.
         allow_hosts: further token services that credentials may name.
-        unverified_nodes: replace a credential although nodes cannot be asked.
-        verify: with a dry run, have each role mint at the token service.
+        unverified_nodes: replace a credential although some nodes cannot be asked.
+        verify: in a dry run, let each role mint at the token service.
         require_verified: a role that could not be tried is an error.
     """
 
@@ -207,21 +207,21 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
 
 
 class _NotConfirmedError(RefusedError):
-    """The question was answered with no, or not at all; the warnings stand before it."""
+    """The confirmation was refused or not answered; the warnings were printed before it."""
 
 
 def _not_shown(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return the warnings that do not stand before the question."""
+    """Return the warnings that were not printed before the question."""
     from skyflowctl.planner.plan import TAKES_OVER
 
     return tuple(one for one in warnings if one.code != TAKES_OVER)
 
 
 def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequest) -> None:
-    """Show the plan on stderr and have it confirmed; an empty one needs no word.
+    """Show the plan on stderr and ask for confirmation; an empty plan needs none.
 
     Raises:
-        RefusedError: it leaves mounts out.
+        RefusedError: the plan leaves mounts out.
         _NotConfirmedError: it was not confirmed.
     """
     from skyflowctl.cli.commands.plan_view import plan_json, show_plan
@@ -249,7 +249,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
 def _refused(
     planned: "PlanResult", error: RefusedError, warnings: tuple[Problem, ...]
 ) -> CommandResult:
-    """Return the plan that was not begun, as data beside the reason."""
+    """Return the plan that was not begun as data, with the reason."""
     from skyflowctl.cli.commands.plan_view import action_json, plan_json
 
     begun_none = {"result": "skipped", "request_id": ""}
@@ -295,13 +295,13 @@ def _carry_out(
         terminated = stop.signal == signal.SIGTERM
         code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
         problems = (*problems, _stopped(done, "SIGTERM" if terminated else "SIGINT"))
-    # A rotation that was rolled back leaves with 3, also where it was the only change.
+    # A rotation that was rolled back exits with 3, even if it was the only change.
     status = "partial" if code == ExitCode.PARTIAL else done.status
     return CommandResult(_data(done), status, code, problems, _not_shown(done.warnings))
 
 
 def _stopped(done: "ApplyResult", cause: str) -> Problem:
-    """Return what a signal left undone."""
+    """Return the problem that names the work that a signal stopped."""
     left = sum(one.result == "skipped" for one in done.outcome.results)
     return Problem(
         "terminated" if cause == "SIGTERM" else "interrupted",

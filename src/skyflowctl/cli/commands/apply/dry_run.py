@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
-    """Carry out the whole apply on a stage, and return what that proved.
+    """Run the whole apply in a sandbox, and return the result.
 
-    A server that is named is read for its live state and nothing else; with none the
-    stage begins empty, and that is said.
+    From a named server only the live state is read; without one the sandbox begins empty, and the
+    output says so.
 
     Raises:
         InvalidInputError: the manifest or a credential is invalid.
@@ -69,7 +69,7 @@ def _verified(
     source: "CredentialSource",
     request: "ApplyRequest",
 ) -> "DryRunResult":
-    """Return the result with what the token service says of each role."""
+    """Return the result with the token service's answer for each role."""
     from skyflowctl.cli.context.dev_stack import dev_layout
     from skyflowctl.cli.context.rotation import dev_token_hosts
     from skyflowctl.credentials.token_hosts import token_hosts
@@ -123,7 +123,7 @@ def _other_engine(path: str) -> Problem:
 
 
 def _said(done: "DryRunResult") -> list[Problem]:
-    """What the engine said about writes, but for those of throw-away keys: nobody's they are."""
+    """Return the engine's warnings about writes, except those about throw-away keys."""
     meant = (one for one in done.outcome.results if one.action.mount not in done.throw_away)
     return [warning for result in meant for warning in result.warnings]
 
@@ -162,7 +162,7 @@ def _proved(done: "DryRunResult") -> dict[str, Any]:
 
 
 def _connections(done: "DryRunResult", address: str) -> list[dict[str, str]]:
-    """Name every connection that was made, and for what."""
+    """Return every connection that was made, and its purpose."""
     asked = dict.fromkeys(one.asked for one in done.verified if one.asked)
     made = [{"to": address, "for": "the live state"}] if address else []
     for place in asked:
@@ -202,7 +202,7 @@ def _show_token_service(proved: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def show_sandbox(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write the plan, then what the rehearsal of it proved."""
+    """Write the plan, then the result of the dry run."""
     show_plan(data, terminal)
     proved = data["dry_run"]
     minted = sum(one["ok"] for one in proved["minted"])

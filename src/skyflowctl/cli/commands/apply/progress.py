@@ -1,4 +1,4 @@
-"""What an apply does while it does it: a bar where a person watches, lines elsewhere."""
+"""Progress of an apply: a bar on a terminal, lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -30,10 +30,10 @@ _PAST = {
 
 @contextmanager
 def progress(total: int, terminal: Terminal) -> Iterator["Shown"]:
-    """Show steps on stderr for as long as the block runs; nothing with ``--quiet``.
+    """Show steps on stderr while the block runs; nothing with ``--quiet``.
 
     Yields:
-        What to call with every event, one call at a time.
+        A function to call with every event, one call at a time.
     """
     if terminal.quiet:
         yield Shown(_silent, terminal.note)
@@ -46,9 +46,9 @@ def progress(total: int, terminal: Terminal) -> Iterator["Shown"]:
 
 @contextmanager
 def _above(terminal: Terminal) -> Iterator[None]:
-    """Have what others write to stderr, such as a wait, stand on lines above the bar."""
+    """Print other messages on stderr, such as a wait, on lines above the bar."""
     before = terminal.err
-    terminal.err = sys.stderr  # while a bar is drawn, rich has its own writer there
+    terminal.err = sys.stderr  # rich replaces it while a bar is drawn
     try:
         yield
     finally:
@@ -56,11 +56,11 @@ def _above(terminal: Terminal) -> Iterator[None]:
 
 
 class Shown:
-    """Told of every event; knows how many requests are on their way.
+    """Receives every event; counts the requests under way.
 
     Args:
         show: shows one event.
-        say: writes one line beside what is shown.
+        say: writes one line next to the progress.
     """
 
     def __init__(self, show: ApplyListener, say: Callable[[str], None]) -> None:
@@ -77,11 +77,11 @@ class Shown:
         self._show(event)
 
     def notice(self, text: str) -> None:
-        """Say why it takes longer, such as what it waits for."""
+        """Show the reason for a delay, such as a wait."""
         self._say(text)
 
     def stopping(self) -> None:
-        """Say that the first signal came, and what a second one does."""
+        """Show that the first signal came, and what a second one does."""
         what = counted(self._under_way, "request")
         self._say(f"finishing {what}; Ctrl-C again stops at once")
 
@@ -98,7 +98,7 @@ def _line(event: ApplyEvent, terminal: Terminal) -> None:
         terminal.note(Styled("  failed ", "red"), path, _took(event))
     elif isinstance(event, ActionPending):
         terminal.note(Styled("  pending ", "yellow"), path)
-    # What was skipped is said once, in the result.
+    # Skipped actions are reported once, in the result.
 
 
 def _took(event: ActionDone | ActionFailed) -> Styled:
@@ -106,7 +106,7 @@ def _took(event: ActionDone | ActionFailed) -> Styled:
 
 
 def event_text(event: ApplyEvent) -> tuple[str, str]:
-    """Return what an event's action does, as a verb in the past, and its path."""
+    """Return an event's action, as a verb in the past tense, and its path."""
     return _PAST[event.action.action.value], event.action.path
 
 
@@ -126,7 +126,7 @@ def _bar(terminal: Terminal) -> "Progress":
 
 
 class _Bar:
-    """Moves a rich bar; the text beside it is the step that began last."""
+    """Moves a rich bar; its text is the step that began last."""
 
     def __init__(self, bar: Any, total: int) -> None:
         self._bar = bar

@@ -1,1 +1,1 @@
-"""``skyflowctl audit``: one module a command, and what they share."""
+"""``skyflowctl audit``: one module a command, and shared code."""

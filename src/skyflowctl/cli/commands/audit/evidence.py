@@ -1,4 +1,4 @@
-"""``--evidence`` of the commands whose answer is rows of token requests."""
+"""``--evidence`` of the commands that return rows of token requests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -30,9 +30,9 @@ EvidenceOption = Annotated[
 
 
 class RowsEvidence:
-    """Takes the requests of an answer as they come; does nothing without a folder.
+    """Writes the requests of a result as they arrive; does nothing without a folder.
 
-    Nothing is left of it unless ``finish`` was called.
+    Removes its files unless ``finish`` was called.
 
     Args:
         folder: of ``--evidence``.
@@ -40,7 +40,7 @@ class RowsEvidence:
 
     Raises:
         RefusedError: there is something else in the folder.
-        UsageError: it cannot be written there; so does every method.
+        UsageError: it cannot be written there; every method raises this too.
     """
 
     def __init__(self, folder: str | None, command: str) -> None:
@@ -71,7 +71,7 @@ class RowsEvidence:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is a folder; then digests have to be taken."""
+        """Whether there is a folder, so that digests are needed."""
         return self._folder is not None
 
     def add(self, request: "TokenRequest") -> None:
@@ -92,7 +92,7 @@ class RowsEvidence:
         asked: Mapping[str, Any],
         results: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put the folder in its place.
+        """Move the folder into place.
 
         Args:
             run: gets the notice.
@@ -113,7 +113,7 @@ class RowsEvidence:
 
 
 def asked_json(patterns: Sequence[str], plugins: Sequence[str], query: "Query") -> dict[str, Any]:
-    """Return a question for evidence: its logs as they were given, times absolute."""
+    """Return a query for evidence: its logs as given, times absolute."""
     values = {field.name: _json(getattr(query, field.name)) for field in fields(query)}
     return {"logs": list(patterns), "plugin_names": list(plugins), **values}
 
@@ -132,7 +132,7 @@ def _json(value: Any) -> Any:
 def warn_of_spans(
     run: CommandRun, folder: str | None, since: str | None, until: str | None
 ) -> None:
-    """Warn that evidence of a span back from now cannot be made again by the same words."""
+    """Warn that a relative time makes the same command give other evidence later."""
     from skyflowctl.audit.when import is_span
 
     flags = [

@@ -1,4 +1,4 @@
-"""Options of the commands that read audit logs, and the logs that they name."""
+"""Options of the commands that read audit logs, and the logs they name."""
 
 import os
 import sys
@@ -142,15 +142,15 @@ DevOption = Annotated[bool, option("--dev", help="Read the dev stack's log.")]
 def log_patterns(
     given: Sequence[str] | None, *, dev: bool = False, address: str | None = None
 ) -> tuple[str, ...]:
-    """Return the logs that arguments or environment name, else the dev stack's.
+    """Return the logs named by arguments or environment, else the dev stack's.
 
     Args:
         given: the arguments.
         dev: ``--dev`` was given.
-        address: of ``--address``; the environment's without it.
+        address: the value of ``--address``; the environment's address if it is not given.
 
     Raises:
-        UsageError: none is named, and the server is not the dev stack.
+        UsageError: no log is named, and the server is not the dev stack.
     """
     from skyflowctl.devstack.layout import find_layout
 
@@ -170,7 +170,7 @@ def log_patterns(
 
 
 def _from_here(path: Path) -> Path:
-    """Return the path from the working folder on, so that evidence names no machine."""
+    """Return the path relative to the working folder, so that evidence names no machine."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -184,10 +184,10 @@ def _is_dev(address: str | None) -> bool:
 
 
 def open_logs(patterns: Sequence[str], *, digest: bool = False) -> "Sources":
-    """Return the files behind these patterns; stdin is this process's own.
+    """Return the files of these patterns; stdin is this process's own.
 
     Raises:
-        UsageError: a pattern names nothing.
+        UsageError: a pattern matches no file.
         InvalidInputError: a file cannot be read.
     """
     from skyflowctl.audit.sources import open_sources
@@ -198,10 +198,10 @@ def open_logs(patterns: Sequence[str], *, digest: bool = False) -> "Sources":
 def check_stdin_once(
     patterns: Sequence[str], *, token: bool = False, target: TargetOptions | None = None
 ) -> None:
-    """Refuse a command line on which two things are read from standard input.
+    """Refuse a command line with two inputs from standard input.
 
     Raises:
-        UsageError: the second would find nothing left.
+        UsageError: the second would read nothing.
     """
     readers = ["-"] * any(one.rpartition("=")[2] == "-" for one in patterns)
     readers += ["--token -"] * token
@@ -221,21 +221,21 @@ def plugin_names(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def named_namespace(target: TargetOptions) -> str:
-    """Return the namespace that a manifest is for where no server is asked; empty: the root."""
+    """Return the manifest's namespace for a command without a server; empty: the root."""
     from skyflowctl.vault.environment import variable
 
     return target.namespace or variable(os.environ, "NAMESPACE") or ""
 
 
 def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the paths that ``--mount`` means: a word without a slash is a name.
+    """Return the paths of ``--mount``; a value without a slash is a name.
 
     Args:
-        given: the words.
-        file: of ``-f``.
+        given: the values.
+        file: the values of ``-f``.
 
     Raises:
-        UsageError: a word is no name, no path and no glob.
+        UsageError: a value is no name, no path and no glob.
     """
     from skyflowctl.audit.globs import is_glob
 
@@ -251,10 +251,10 @@ def mount_globs(given: Sequence[str] | None, file: Sequence[str] | None = None) 
 
 
 def outcomes(given: Sequence[str] | None) -> "tuple[RequestOutcome, ...]":
-    """Return what ``--outcome`` means.
+    """Return the outcomes of ``--outcome``.
 
     Raises:
-        UsageError: a word is none of them.
+        UsageError: a value is not an outcome.
     """
     from skyflowctl.audit.model import RequestOutcome
 
@@ -270,10 +270,10 @@ def outcomes(given: Sequence[str] | None) -> "tuple[RequestOutcome, ...]":
 
 
 def query_of(filters: FilterOptions, now: "datetime") -> "Query":
-    """Return the query that the filters mean, without a ctx.
+    """Return the query of the filters, without a ctx.
 
     Raises:
-        UsageError: a time, an outcome or a mount is none, or the times are in no order.
+        UsageError: a time, an outcome or a mount is invalid, or the times are in the wrong order.
     """
     from skyflowctl.audit import when
     from skyflowctl.audit.query import Query

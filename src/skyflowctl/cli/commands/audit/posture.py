@@ -179,7 +179,7 @@ def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "
 def _problems(
     report: "PostureReport", limit: "Severity", *, allow_unchecked: bool
 ) -> Iterator[Problem]:
-    """Yield why the run is not well: what was found, and what could not be looked at."""
+    """Yield why the check failed: the findings, and what could not be read."""
     counting = report.failing(limit, allow_unchecked=allow_unchecked)
     missed = sum(one.unchecked for one in counting)
     if len(counting) > missed:

@@ -1,4 +1,4 @@
-"""A posture report as people read it: findings, the worst first, then what was in order."""
+"""A posture report as text: findings, the worst first, then the checks that passed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -58,7 +58,7 @@ def _finding_json(one: Finding) -> dict[str, Any]:
 
 
 def show_posture(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write a report's data as data."""
+    """Write a report to stdout."""
     for one in data["findings"]:
         if not one["unchecked"]:
             _show_finding(one, terminal)

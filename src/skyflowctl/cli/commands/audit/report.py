@@ -221,12 +221,12 @@ def _result(
     known: "_Known",
     run: CommandRun,
 ) -> CommandResult:
-    """Write the files that were asked for, and return the report."""
+    """Write the requested files, and return the report."""
     from skyflowctl.audit.report_json import report_json
 
     data = report_json(found)
     shown = found if known.cut_off is None else _with_reasons(found, known.cut_off)
-    # Again: the logs may have taken an hour, and others write here too.
+    # Check again: reading the logs may take an hour, and others write here too.
     _outputs(output).check_places()
     _write_files(output, question, found, shown, run)
     # Not in the evidence, which is the same from the same logs.
@@ -247,7 +247,7 @@ def _outputs(output: ReportOutputOptions) -> "Outputs":
 def _checked_sources(
     output: ReportOutputOptions, patterns: Sequence[str], file: Sequence[str] | None
 ) -> "Sources":
-    """Return the logs, once nothing of them or of the manifest would be written over."""
+    """Return the logs, after checking that no log or manifest would be overwritten."""
     from skyflowctl.audit.outputs import existing_paths
     from skyflowctl.manifest.discover import existing_files
 
@@ -280,7 +280,7 @@ def _csv(result: CommandResult, terminal: Terminal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known besides the logs."""
+    """The data that does not come from the logs."""
 
     plugin_name: str
     roles: "KnownRoles | None" = None
@@ -297,7 +297,7 @@ def _known(
     *,
     server_roles: bool,
 ) -> _Known:
-    """Return the mounts' type, the roles that there should be, where, and what is cut off."""
+    """Return the mounts' type, the expected roles and their source, and the cut-off mounts."""
     from skyflowctl.operations import audit_report as ask
 
     loaded = manifests.optional_manifest(file, run)
@@ -314,7 +314,7 @@ def _known(
 
 
 def _with_reasons(found: "Report", cut_off: Sequence[Mapping[str, str]]) -> "Report":
-    """Return a report whose cut-offs have the reason that the server keeps of them."""
+    """Return the report with the server's recorded reason for each cut-off."""
     reasons = {one["run"]: (one["mount"], one["reason"]) for one in cut_off if one.get("run")}
 
     def told(change: "CredentialChange") -> "CredentialChange":
@@ -331,7 +331,7 @@ def _cut_off(mount: "ServerMount", namespace: str) -> dict[str, str]:
 
 
 def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "ReportSubject":
-    """Return what the title names: what was given, else what is known."""
+    """Return the subject in the title: the given names, else the known ones."""
     from skyflowctl.audit.report_model import ReportSubject
 
     stack = "dev stack" if dev else ""
@@ -357,7 +357,7 @@ def _write_files(
     shown: "Report",
     run: CommandRun,
 ) -> None:
-    """Write what was asked for beside the output; ``shown`` has what the server added."""
+    """Write the requested files; ``shown`` includes the server's data."""
     from skyflowctl.audit.evidence import write_evidence
     from skyflowctl.audit.report_json import report_json
     from skyflowctl.operations.audit_report import report_evidence, write_file, write_tables
@@ -379,7 +379,7 @@ def _write_files(
 
 
 def _warnings(found: "Report") -> list[Problem]:
-    """Tell what makes the report less than whole."""
+    """Return the warnings about what the report lacks."""
     from skyflowctl.audit.search import unread_warnings
 
     warnings = [*unread_warnings(found.counts)]

@@ -1,4 +1,4 @@
-"""``audit report`` as people read it."""
+"""``audit report`` as text."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,7 +110,7 @@ def _show_usage(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _figures(cells: Iterable[tuple[str, Piece]]) -> Iterator[Piece]:
-    """Yield a row's figures with their names; those of nothing are left out."""
+    """Yield a row's figures with their names, without the zeros."""
     for header, cell in cells:
         text = cell.text if isinstance(cell, Styled) else cell
         if text.strip() not in {"", "-"}:
@@ -118,7 +118,7 @@ def _figures(cells: Iterable[tuple[str, Piece]]) -> Iterator[Piece]:
 
 
 def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str], str]:
-    """Return how to write a time: whole, or without what the range's line says."""
+    """Return a function that writes a time in full, or without the part in the range's line."""
     if terminal.width >= _FULL:
         return _time
     one_year = (span["first"] or "")[:4] == (span["last"] or "")[:4]
@@ -128,7 +128,7 @@ def _clock(span: Mapping[str, str | None], terminal: Terminal) -> Callable[[str]
 def _usage_columns(
     rows: Sequence[ReportRow], when: Callable[[str], str], width: int
 ) -> Iterator[Column]:
-    """Yield the columns that this width has room for."""
+    """Yield the columns that fit this width."""
     yield Column("ROLE", lambda row: row["role"], 10)
     yield Column("APP", lambda row: show(row["app"]), 8)
     if width >= _FULL:
@@ -157,7 +157,7 @@ def _usage_columns(
 def _number(
     header: str, rows: Sequence[ReportRow], value: Callable[[ReportRow], object], style: str = ""
 ) -> Column:
-    """Return a column whose figures stand at its right; nothing is a dash."""
+    """Return a right-aligned column of figures; zero is a dash."""
     width = max(len(header), *(len(str(value(row))) for row in rows))
 
     def cell(row: ReportRow) -> Piece:
@@ -189,7 +189,7 @@ def _show_unusual(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _about(found: ReportRow) -> str:
-    """Say whom and what a finding is about."""
+    """Return the app and the object of a finding."""
     who = show(found["app"]) if found["app"] else ""
     where = " ".join(found[name] for name in ("mount", "role") if found[name])
     return " on ".join(part for part in (who, where) if part) or "the server"
@@ -217,7 +217,7 @@ def _wrapped(text: str, terminal: Terminal, style: str = "") -> None:
 
 
 def _because(change: ReportRow, *, asked: bool) -> Iterator[str]:
-    """Say why a mount was cut off, and why a change was not made, as far as it is known."""
+    """Yield why a mount was cut off, and why a change was not made, if known."""
     if change["reason_hashed"]:
         how = "the server has it no more" if asked else "--server-roles reads it from the server"
         yield f"reason: hashed in the log; {how}"
@@ -260,7 +260,7 @@ def _change_columns() -> Iterator[Column]:
 
 
 def _place(change: ReportRow) -> str:
-    """Say what was changed: a mount, a role on it, a policy, a plugin."""
+    """Return what was changed: a mount, a role on it, a policy, a plugin."""
     name = change["name"] if change["name"] != change["mount"] else None
     parts = [part for part in (change["mount"], name) if part]
     return " ".join(dict.fromkeys(parts)) or "-"

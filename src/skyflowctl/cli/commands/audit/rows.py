@@ -1,4 +1,4 @@
-"""Where the rows of an audit question go: one writer for each form of output."""
+"""Writers of audit rows, one for each output format."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ JSON_ROWS_MAX = 40_000
 
 
 class ReaderGoneError(Exception):
-    """Nobody reads the output any more (``| head``): no error, and no reason to go on."""
+    """The reader of the output has closed it (``| head``): not an error, but the end."""
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Tell what writing to stdout meets from what reading a log meets.
+    """Distinguish failures of writing to stdout from failures of reading a log.
 
     Raises:
-        ReaderGoneError: nobody reads it.
-        SkyflowctlError: it takes no more.
+        ReaderGoneError: the reader has closed it.
+        SkyflowctlError: it cannot be written.
     """
     try:
         yield
@@ -44,12 +44,12 @@ def writing() -> Iterator[None]:
 
 
 class RowWriter:
-    """Takes requests and writes each in the form that was asked for, as it comes.
+    """Writes requests in the chosen format as they arrive.
 
     Args:
         run: of the command.
         form: ``table``, ``json``, ``ndjson`` or ``csv``.
-        in_full: a table's place is taken by a block for each request.
+        in_full: write a block for each request instead of a table.
         kept: the rows of ``json``, which are written at the end.
         written: how many requests were added.
     """
@@ -63,18 +63,18 @@ class RowWriter:
 
     def add(self, request: TokenRequest) -> None:
         """Write a request."""
-        # Counted first: a signal that comes once it can be read finds it in the count.
+        # Count first, so that a signal after the row is visible finds it counted.
         self.written += 1
         with writing():
             self._add(request_json(request))
 
     def add_now(self, request: TokenRequest) -> None:
-        """Write a request, and let nothing wait."""
+        """Write a request at once, without buffering."""
         self.add(request)
         self.flush()
 
     def flush(self) -> None:
-        """Write what still waits for its like."""
+        """Write the buffered rows."""
         with writing():
             self._table.flush()
             self._terminal.out.flush()

@@ -70,7 +70,7 @@ def tail(
         except ReaderGoneError:
             pass
         except (KeyboardInterrupt, Terminated) as stop:
-            # How following ends: nothing failed, and the exit code says what it was.
+            # This is how following ends: no failure, and the exit code names the signal.
             terminated = isinstance(stop, Terminated)
             code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
             with suppress(ReaderGoneError):

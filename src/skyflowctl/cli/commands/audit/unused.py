@@ -93,7 +93,7 @@ def _known_json(known: "Inventory") -> dict[str, Any]:
 def _known(
     target: TargetOptions, file: Sequence[str] | None, plugin: Sequence[str] | None, run: CommandRun
 ) -> "tuple[Inventory, tuple[str, ...]]":
-    """Return what there is, and the types of the engine's mounts."""
+    """Return the inventory, and the types of the engine's mounts."""
     from skyflowctl.operations.audit_unused import Inventory, known_from_manifest, known_from_server
 
     loaded = manifests.optional_manifest(file, run)

@@ -1,4 +1,4 @@
-"""Token requests out of an audit log, as JSON, as CSV and as people read them."""
+"""Token requests from an audit log, as JSON, CSV and text."""
 
 import re
 import textwrap
@@ -28,7 +28,7 @@ AuditRow = Mapping[str, Any]
 
 
 def request_json(one: TokenRequest) -> dict[str, Any]:
-    """Return a request as an object for JSON: what is not there is null."""
+    """Return a request as a JSON object; a missing value is null."""
     return {
         "time": rfc3339(one.time),
         "app": one.caller.app or None,
@@ -52,7 +52,7 @@ def request_json(one: TokenRequest) -> dict[str, Any]:
 
 
 def cells(row: AuditRow) -> list[Any]:
-    """Return a request's cells of CSV; names in one cell have a blank between."""
+    """Return a request's CSV cells; names in one cell are separated by a blank."""
     found = (row[name] for name in FIELDS)
     return [" ".join(value) if isinstance(value, list) else value for value in found]
 
@@ -66,7 +66,7 @@ FIELDS = (
 
 
 def scan_counts(counts: Counts) -> dict[str, Any]:
-    """Return what was read as an object for JSON."""
+    """Return the counts of a scan as a JSON object."""
     return {
         "files": counts.files,
         "bytes": counts.bytes,
@@ -80,11 +80,11 @@ def scan_counts(counts: Counts) -> dict[str, Any]:
 
 
 def read_words(read: Mapping[str, Any], *, all_lines: bool = True) -> str:
-    """Say what was read, and what of it could not be used.
+    """Return a text about what was read, and what could not be used.
 
     Args:
         read: of :func:`scan_counts`.
-        all_lines: False where most were not decoded: pairs then mean nothing.
+        all_lines: False if most lines were not decoded, so that pairs mean nothing.
     """
     words = f"{counted(read['lines'], 'line')} of {counted(read['files'], 'file')}"
     notes = [
@@ -104,12 +104,12 @@ def read_words(read: Mapping[str, Any], *, all_lines: bool = True) -> str:
 
 
 def found_words(found: str, *, certain: bool) -> str:
-    """Say what was found; where parts could not be read, that it may not be all."""
+    """Return a text about what was found; if parts could not be read, it may be incomplete."""
     return found if certain else f"{found} in what could be read"
 
 
 def note_wrapped(text: str, terminal: Terminal) -> None:
-    """Write a note to stderr, on a terminal broken between words."""
+    """Write a note to stderr; on a terminal wrap it at blanks."""
     lines = [text]
     if terminal.interactive_err:
         lines = textwrap.wrap(text, terminal.width, break_long_words=False, break_on_hyphens=False)
@@ -123,12 +123,12 @@ def short_hashes(text: str) -> str:
 
 
 def short_time(text: str) -> str:
-    """Return an RFC 3339 time in UTC as people read it, without a fraction."""
+    """Return an RFC 3339 time in UTC, shortened, without a fraction."""
     return text[:19].replace("T", " ")
 
 
 def outcome_piece(row: AuditRow) -> Piece:
-    """Return how a request ended; one that was granted behind a wrapping token says so."""
+    """Return a request's outcome; for a wrapped token it says so."""
     word = row["outcome"]
     if row["wrapped"] and word == RequestOutcome.GRANTED.value:
         return Styled("wrapped", "green")
@@ -171,7 +171,7 @@ class StreamedTable:
         self._widths: Sequence[int] = ()
 
     def add(self, row: AuditRow) -> None:
-        """Take a row; it is written now, or with the first ones."""
+        """Add a row; it is written now, or with the first ones."""
         if self._first is None:
             self._write(row)
             return
@@ -180,7 +180,7 @@ class StreamedTable:
             self.flush()
 
     def flush(self) -> None:
-        """Write the first rows, if they wait."""
+        """Write the first rows, if they are still buffered."""
         first, terminal = self._first, self._terminal
         if not first:
             return
@@ -202,7 +202,7 @@ class StreamedTable:
 
 
 def _show_block(row: AuditRow, terminal: Terminal) -> None:
-    """Write what a table's row shows on lines of their own."""
+    """Write the cells of a table's row, each on its own line."""
     auth = f" ({row['auth']})" if row["auth"] else ""
     head = [short_time(row["time"]), outcome_piece(row), f"{row['app'] or '-'}{auth}"]
     packed(terminal, head)

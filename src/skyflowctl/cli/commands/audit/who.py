@@ -177,7 +177,7 @@ def _found_token(flag: str | None) -> Secret | None:
     """Return the token on stdin.
 
     Raises:
-        UsageError: it stands on the command line, or stdin holds no token.
+        UsageError: it is on the command line, or stdin holds no token.
     """
     if flag is None:
         return None
@@ -205,7 +205,7 @@ def _with_server(
     target: TargetOptions,
     run: CommandRun,
 ) -> "Query":
-    """Return the query with every form of ctx and token that the server tells."""
+    """Return the query with every hash of ctx and token, as read from the server."""
     from skyflowctl.audit.wanted import unhashed, wanted_ctx
 
     texts = [_parsed_ctx(one) for one in ctx or ()]
@@ -229,7 +229,7 @@ def _with_server(
 
 
 def _parsed_ctx(text: str) -> str | Mapping[str, Any]:
-    """Return a text or glob as it is, an object parsed."""
+    """Return a text or glob unchanged, an object parsed."""
     from skyflowctl.operations.creds import parse_ctx
 
     return (parse_ctx(text) or text) if text.startswith("{") else text

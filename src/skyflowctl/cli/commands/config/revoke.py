@@ -54,7 +54,7 @@ AllowDestroyOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the command line says beside the mount."""
+    """The command line's values besides the mount."""
 
     reason: str
     yes: bool
@@ -161,7 +161,7 @@ def _cut_off(
     provider = open_key_provider(gateway, chosen.manifest, request, run, None)
     _ask(run, said, target, gateway.transport.server.name)
     steps = Steps(run.terminal, [named.name])
-    # No signal stops it in order: whatever instant it is killed at, run again it finishes.
+    # No orderly stop on a signal: after a kill at any instant, running it again completes it.
     deps = rotation_dependencies(gateway, run, Stop(), steps, provider.token_hosts)
     outcome = operation.revoke(
         target, provider, deps, reason=said.reason, delete_keys=said.delete_keys
@@ -170,7 +170,7 @@ def _cut_off(
     if host == "":
         return _result(outcome, "")
     words = operation.command_for_keys(target, chosen.manifest, said.reason, host)
-    operator = replace(said.operator, management_host=None)  # it is among the words
+    operator = replace(said.operator, management_host=None)  # the command names it already
     given = [*chosen.file_words, *given_words(operator), *given_words(said.target)]
     return _result(outcome, shlex.join([*words, *given]))
 

@@ -1,4 +1,4 @@
-"""What a cut-off did and could not do, as data and as people read it."""
+"""The result of a cut-off, as JSON and as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, 
 
     Args:
         outcome: of the cut-off.
-        command_for_keys: deletes at Skyflow what is left there, if anything is.
+        command_for_keys: the command that deletes the remaining keys at Skyflow, if any.
     """
     data = asdict(outcome)
     for left_out in ("problems", "exit_code"):
@@ -47,7 +47,7 @@ def revocation_json(outcome: RevokeOutcome, command_for_keys: str) -> dict[str, 
 
 
 def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write it as a page that can be put into an incident file as it is."""
+    """Write it as a page for an incident file."""
     if data["cut_off"] and data["done_before"]:
         title = Styled("was cut off already", "bold green")
         terminal.line(data["path"], " ", title, "; this run proved it again")
@@ -67,7 +67,7 @@ def show_revocation(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _to_delete(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Say how the keys that are left are deleted at Skyflow."""
+    """Write how to delete the remaining keys at Skyflow."""
     left = sum(one["at_skyflow"] not in _GONE for one in data["keys"])
     if not left:
         return

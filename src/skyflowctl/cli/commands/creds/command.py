@@ -1,4 +1,4 @@
-"""``skyflowctl creds``: a token through the server, or past it to find a fault."""
+"""``skyflowctl creds``: a token through the server, or without it to find a fault."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,4 +1,4 @@
-"""``creds`` without a server: a dry run within this process, or past it with the SDK."""
+"""``creds`` without a server: a dry run in this process, or a direct mint with the SDK."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ def creds_dry_run(
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the data of a token that this process minted and checked by itself.
+    """Return the data of a token that this process minted and checked.
 
     Raises:
         UsageError: the manifest has no such mount or role, or the engine refuses the ctx.
@@ -61,7 +61,7 @@ def direct(
     *,
     allow_hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the data of a token that the vendor's SDK got, past the server and our minter.
+    """Return the data of a token that the vendor's SDK minted, without the server.
 
     Raises:
         UsageError: the manifest has no such mount or role, the ctx cannot be used, or
@@ -104,7 +104,7 @@ _NO_AUDIT = Problem(
 
 
 def _declared(manifest: "Manifest", mount: str, role: str) -> "tuple[Mount, Role]":
-    """Return a mount and role of the manifest by the arguments that name them."""
+    """Return the manifest's mount and role with these names."""
     found = next((one for one in manifest.mounts if mount.strip("/") in {one.name, one.path}), None)
     if found is None:
         raise _unknown("mount", mount, [one.name for one in manifest.mounts])
