@@ -1,7 +1,6 @@
-"""Completion scripts: complete, static, and without a call of skyflowctl at every TAB.
+"""Completion scripts: complete, static, and without starting skyflowctl at every TAB.
 
-A script names every command and option as they are when it is printed; print it anew
-after an upgrade.
+A script names every command and option at the time it is printed; print it again after an upgrade.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from skyflowctl.cli.registry import GROUPS, children
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What may follow: words with summaries by command path ("" is the root)."""
+    """The possible next arguments with summaries, by command path ("" is the root)."""
 
     words: Mapping[str, Mapping[str, str]]
     flags: Mapping[str, Mapping[str, str]]

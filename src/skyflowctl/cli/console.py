@@ -1,7 +1,7 @@
-"""The terminal as the views see it: two streams, colour or not, a width.
+"""The terminal for the views: two streams, colour, and width.
 
-Every text that a view hands over is made safe here, so no view can forget it; colour
-is added afterwards. Needs no library, because ``creds`` prints through it too.
+Every text of a view is escaped here, so no view can forget it; colour is added afterwards. Needs no
+library, because ``creds`` prints through it too.
 """
 
 import os
@@ -30,8 +30,8 @@ _CODES = {
     "bold green": "1;32",
     "bold yellow": "1;33",
 }
-# Control characters, line and paragraph separators, and the marks that reorder text:
-# a name that carries them could clear the screen or hide what is really there.
+# Control characters, line and paragraph separators, and characters that reorder text: a name with
+# them could clear the screen or hide other text.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
@@ -41,7 +41,7 @@ _TOKEN_LIKE = re.compile(r"[A-Za-z0-9+/=_.~-]{20,}")
 
 @dataclass(frozen=True, slots=True)
 class Styled:
-    """A text with the style to show it in, where colour is wanted."""
+    """A text and its style, used if colour is on."""
 
     text: str
     style: str
@@ -52,7 +52,7 @@ Piece = str | Styled
 
 @dataclass(slots=True)
 class Terminal:
-    """Where a command's text goes.
+    """The output of a command.
 
     Args:
         quiet: notices are left out; errors never are.
@@ -69,17 +69,17 @@ class Terminal:
 
     @property
     def width(self) -> int:
-        """The columns of the terminal; wide where there is none, so nothing is cut."""
+        """The columns of the terminal; without a terminal a large number, so nothing is cut."""
         return shutil.get_terminal_size((200, 24)).columns if self.interactive_out else 200
 
     @property
     def interactive_out(self) -> bool:
-        """True when a person watches stdout."""
+        """True if stdout is a terminal."""
         return self.out.isatty()
 
     @property
     def interactive_err(self) -> bool:
-        """True when a person watches stderr and the terminal can move its cursor."""
+        """True if stderr is a terminal that can move its cursor."""
         return self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, *pieces: Piece) -> None:
@@ -87,7 +87,7 @@ class Terminal:
         self._write(self.out, pieces)
 
     def wrapped(self, text: str) -> None:
-        """Write a sentence; on a terminal, in lines that break between words."""
+        """Write a sentence; on a terminal wrap it at blanks."""
         width = self.width if self.interactive_out else len(text) or 1
         for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
             self.line(line)
@@ -102,7 +102,7 @@ class Terminal:
         self._write_err(pieces)
 
     def raw(self, text: str) -> None:
-        """Write data of our own making, such as JSON or a script, as it is."""
+        """Write generated data, such as JSON or a script, without escaping."""
         self.out.write(text)
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[Piece]]) -> None:
@@ -133,7 +133,7 @@ class Terminal:
         self._write(self.out, pieces)
 
     def _write_err(self, pieces: Sequence[Piece]) -> None:
-        """Write what is not data; a stderr that takes no more fails no command."""
+        """Write to stderr; a closed or full stderr fails no command."""
         try:
             self._write(self.err, pieces)
         except OSError:
@@ -160,7 +160,7 @@ def _painted(piece: Piece, *, color: bool) -> str:
 
 
 def safe(text: object) -> str:
-    """Return the text with every character escaped that could act on a terminal."""
+    """Return the text with every terminal control character escaped."""
     return _UNSAFE.sub(_escape, str(text))
 
 
@@ -171,21 +171,20 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def clipped(text: str, longest: int = 100) -> str:
-    """Return one safe line of at most so many characters."""
+    """Return one safe line of at most ``longest`` characters."""
     return safe(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
 def mask_tokens(text: str) -> str:
-    """Return one safe line in which every word that could be a secret is masked.
+    """Return one safe line with every possible secret masked.
 
-    For messages of exceptions nobody foresaw: a library may have put a header's value
-    into one.
+    For messages of unexpected exceptions: a library may have put a header's value into one.
     """
     return safe(_TOKEN_LIKE.sub("***", text))
 
 
 def columns(text: str) -> int:
-    """Return how many columns the text takes, without colour, on a terminal."""
+    """Return the width of the text in columns on a terminal, without colour."""
     if text.isascii():
         return len(text)
     return sum(_columns_of(character) for character in text)
@@ -198,7 +197,7 @@ def _columns_of(character: str) -> int:
 
 
 def show(value: object) -> str:
-    """Return a value of JSON as people read it: ``-`` for nothing, lists with commas."""
+    """Return a JSON value as text: ``-`` for nothing, lists with commas."""
     if value is None or value in ("", [], ()):
         return "-"
     if isinstance(value, bool):
@@ -221,10 +220,10 @@ class Column:
     """One column.
 
     Args:
-        header: its head.
-        value: what it shows of a row.
-        least: it is not cut below so many columns.
-        from_start: its end tells more than its start (a path).
+        header: its heading.
+        value: returns its cell of a row.
+        least: the smallest width to which it is cut.
+        from_start: cut the start, because the end is more important (a path).
     """
 
     header: str
@@ -263,8 +262,8 @@ def has_room(terminal: Terminal, shown: Sequence[Column], rows: Iterable[TableRo
 
 
 def packed(terminal: Terminal, pieces: Iterable[Piece], indent: str = "") -> None:
-    """Write pieces side by side on as few lines as they need: none is cut, and only one
-    that is longer than a line is broken, between words."""
+    """Write pieces next to each other on as few lines as possible. Only a piece longer than a line
+    is wrapped, at blanks; none is cut."""
     room = max(_LEAST_LINE, terminal.width - len(indent))
     line: list[Piece] = []
     used = 0
@@ -323,7 +322,7 @@ def _write_row(
 
 
 def truncated(text: str, width: int, *, from_start: bool = False) -> str:
-    """Return the text cut to so many columns, with a mark where something is missing."""
+    """Return the text cut to ``width`` columns, with a mark at the cut."""
     kept = text[::-1] if from_start else text
     while columns(kept) > width - 1:
         kept = kept[:-1]

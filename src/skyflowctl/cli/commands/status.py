@@ -138,13 +138,13 @@ _SOUND = (None, "ok", "not_told", "not_read")
 
 
 def _engine(engine: dict[str, Any]) -> Piece:
-    """Return the version that runs: ``*`` has the basic API, ``!`` would not start again."""
+    """Return the running version: ``*`` has the basic API, ``!`` would not start again."""
     version = engine["version"] + ("*" if engine["missing"] else "")
     return version if engine["catalog"] in _SOUND else Styled(f"{version}!", "bold red")
 
 
 def _contents(one: dict[str, Any]) -> list[Any]:
-    """Return what a mount holds: how many roles, and its key with age and end."""
+    """Return a mount's number of roles, and its key with age and end."""
     if one["credential"] and not one["credential"]["key_id"]:
         # An engine with the basic API has one, but does not report which.
         return [str(len(one["roles"])), "?", "?", "?"]
@@ -154,7 +154,7 @@ def _contents(one: dict[str, Any]) -> list[Any]:
 
 
 def _short(key_id: str) -> str:
-    """Return enough of a key id to tell keys apart on 80 columns; JSON has all of it."""
+    """Return enough of a key id to distinguish keys on 80 columns; JSON has all of it."""
     return key_id if len(key_id) <= 9 else f"{key_id[:8]}…"
 
 

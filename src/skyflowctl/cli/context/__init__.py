@@ -1,5 +1,5 @@
-"""The composition root: options in, working parts out. Everything is imported late.
+"""The composition root: makes working parts from options. All imports are late.
 
-Commands ask here for a gateway, a source of credentials, a manifest, or a rotation's
-dependencies; nothing else in ``cli`` knows how those are made.
+Commands get a gateway, a source of credentials, a manifest or a rotation's dependencies here; no
+other part of ``cli`` knows how to make them.
 """

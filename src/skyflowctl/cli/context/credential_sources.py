@@ -1,4 +1,4 @@
-"""Where credentials come from: the manifest, a reference, or the dev stack's stand-ins."""
+"""Sources of credentials: the manifest, a reference, or the dev stack's generated ones."""
 
 import os
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def credentials_for(
     run: CommandRun,
     allow_hosts: Sequence[str] | None = None,
 ) -> "CredentialSource":
-    """Return where credentials come from: the manifest, or the dev stack's stand-ins.
+    """Return the source of credentials: the manifest, or the dev stack's generated ones.
 
-    The server that answers decides, not the way it was named: against the dev stack no
-    reference is ever resolved. ``allow_hosts`` are the values of ``--allow-host``.
+    The server that answers decides, not the way it was named: for the dev stack no reference is
+    ever resolved. ``allow_hosts`` are the values of ``--allow-host``.
 
     Raises:
         RefusedError: it is a dev stack that is not known here.
@@ -60,12 +60,12 @@ def referenced_credential(
     allow_hosts: Sequence[str] | None = None,
     subject: str = "the new credential",
 ) -> "ReferencedCredential":
-    """Return the credential behind a reference of the command line; not followed yet.
+    """Return the credential of a command line reference, which is not resolved yet.
 
-    ``subject`` is what it is to the reader.
+    ``subject`` is its name in messages.
 
     Raises:
-        UsageError: the text is no reference, or a token service is not ``HOST:PORT``.
+        UsageError: the text is not a reference, or a token service is not ``HOST:PORT``.
     """
     from skyflowctl.credentials.lint import CredentialLinter
     from skyflowctl.credentials.references import parse_reference

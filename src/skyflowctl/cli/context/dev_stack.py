@@ -23,7 +23,7 @@ _EXTRA = frozenset({"psutil", "trustme", "certifi", "grpclib"})
 
 @contextmanager
 def devstack_extra() -> Iterator[None]:
-    """Turn a missing library of the ``devstack`` extra into what to install.
+    """Turn a missing library of the ``devstack`` extra into an error with the install command.
 
     Raises:
         UsageError: a library that only the dev stack needs is not installed.
@@ -52,7 +52,7 @@ def started_dev_target(options: "TargetOptions", run: CommandRun) -> "Target":
     """Return the dev stack as a target, started if it does not run.
 
     Raises:
-        UsageError: ``--dev`` stands beside flags that name another server.
+        UsageError: ``--dev`` is given with flags that name another server.
     """
     for flag, value in (("--address", options.address), ("--token-file", options.token_file)):
         if value is not None:
@@ -71,10 +71,10 @@ def started_dev_target(options: "TargetOptions", run: CommandRun) -> "Target":
 def credential_source(
     gateway: "Gateway", manifest: "Manifest", own: "CredentialSource"
 ) -> "CredentialSource":
-    """Return where the manifest's credentials come from on the server that answers.
+    """Return the source of the manifest's credentials for the server that answers.
 
-    On a dev server these are generated stand-ins, and no reference is resolved; on every
-    other it is ``own``.
+    For a dev server they are generated, and no reference is resolved; for any other server it is
+    ``own``.
 
     Raises:
         RefusedError: it is a dev server whose folder is not known here.
@@ -109,7 +109,7 @@ def dev_layout(gateway: "Gateway") -> "DevLayout | None":
 
 
 def dev_stack_is_named() -> bool:
-    """Tell whether the environment's server is the dev stack, as after ``dev env``."""
+    """Return whether the environment's server is the dev stack, as after ``dev env``."""
     from skyflowctl.devstack.recognise import is_address_of_dev_stack
     from skyflowctl.vault.environment import named_address
 
@@ -117,8 +117,8 @@ def dev_stack_is_named() -> bool:
 
 
 class NoCredentials:
-    """References that are never followed, because the server that is named is the dev
-    stack; a ``CredentialSource`` whose every mount needs a throw-away key."""
+    """References that are never resolved, because the named server is the dev stack; a
+    ``CredentialSource`` that needs a throw-away key for every mount."""
 
     def identify(self, mount: str, live: "CredentialId | None") -> "CredentialId":  # noqa: ARG002 - the port's signature
         """Raise UnresolvedReference."""
@@ -136,11 +136,11 @@ class NoCredentials:
         )
 
     def prepare_apply(self) -> None:
-        """Do nothing: there is nothing that could mint."""
+        """Do nothing: there is no credential to prepare."""
 
 
 def refuse_direct() -> UsageError:
-    """Return the error of ``creds --direct`` where the dev stack is the server."""
+    """Return the error of ``creds --direct`` for the dev stack."""
     return UsageError(
         "--direct is not for the dev stack",
         why="it would use your real credential, and against the dev stack no reference is followed",

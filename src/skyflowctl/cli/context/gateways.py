@@ -1,4 +1,4 @@
-"""From the options of a command to the server: a gateway, its nodes, its approvals."""
+"""Connects to the server of a command's options: gateway, nodes, approvals."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -25,14 +25,14 @@ _LONGEST_TIMEOUT = timedelta(days=1)
 
 @contextmanager
 def open_gateway(options: TargetOptions, run: CommandRun, scope: str = "") -> "Iterator[Gateway]":
-    """Connect to the chosen server for as long as the block runs.
+    """Connect to the chosen server while the block runs.
 
     Nothing is sent before the first request, unless ``--dev`` starts the dev stack.
-    ``scope`` is the manifest of an apply, which its parked requests are stored under.
+    ``scope`` is the manifest of an apply, under which its parked requests are stored.
 
     Raises:
-        UsageError: no server is named, the flags contradict each other, or the span of
-            ``--timeout`` is none.
+        UsageError: no server is named, the flags contradict each other, or ``--timeout`` is
+            invalid.
     """
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.hvac_transport import HvacTransport
@@ -54,8 +54,7 @@ def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
     """Return the server and login that flags or environment name; ``--dev`` starts it.
 
     Raises:
-        UsageError: none is named, what names it is malformed, or ``--dev`` stands beside
-            another server.
+        UsageError: none is named, its name is malformed, or ``--dev`` is given with another server.
     """
     if options.dev:
         return started_dev_target(options, run)
@@ -82,14 +81,14 @@ def choose_target(options: TargetOptions, run: CommandRun) -> "Target":
 
 
 def server_is_named(options: TargetOptions) -> bool:
-    """Tell whether flags or environment name a server at all."""
+    """Return whether flags or environment name a server."""
     from skyflowctl.vault.environment import named_address
 
     return options.dev or options.address is not None or bool(named_address(os.environ))
 
 
 def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]":
-    """Return how to ask one node of the cluster alone; a node that was never named: None."""
+    """Return a function that connects to one node; None for a node that was not named."""
     from skyflowctl.vault.errors import RedirectRefusedError
     from skyflowctl.vault.gateway import Gateway
 
@@ -103,7 +102,7 @@ def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]
 
 
 def _timeout(options: TargetOptions) -> float:
-    """Return the seconds that one request may take: flag, environment, else 60."""
+    """Return the timeout of one request in seconds: flag, environment, else 60."""
     from skyflowctl.vault.client_settings import client_timeout
 
     if options.timeout:
@@ -112,9 +111,9 @@ def _timeout(options: TargetOptions) -> float:
 
 
 def state_folder() -> Path:
-    """Return the folder of what skyflowctl remembers on this machine between commands."""
+    """Return the folder of skyflowctl's state on this machine."""
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    # The XDG rule: a relative path is ignored. It would lead into the working folder.
+    # The XDG rule: ignore a relative path, which would be in the working folder.
     home = named if named.is_absolute() else Path("~/.local/state").expanduser()
     return home / "skyflowctl"
 
@@ -127,7 +126,7 @@ def _approving_transport(
     ``scope`` is the manifest of an apply, else empty.
 
     Raises:
-        UsageError: the span or the file is none.
+        UsageError: the timeout or the file is invalid.
     """
     from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
 

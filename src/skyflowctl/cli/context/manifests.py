@@ -1,4 +1,4 @@
-"""Which manifest a command reads, and which path a MOUNT argument means."""
+"""Finds the manifest of a command, and the path of a MOUNT argument."""
 
 import os
 import re
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from skyflowctl.operations.targets import MountRef
     from skyflowctl.planner.plan import PlanOptions
 
-# Exactly what nearly every manifest says, found without loading a YAML reader; any other
-# way to write it makes :func:`path_prefix` read the whole manifest.
+# The form in nearly every manifest, read without loading a YAML parser; for any other form
+# :func:`path_prefix` reads the whole manifest.
 _DEFAULTS_BLOCK = re.compile(
     r"^defaults:[ \t]*(?:#.*)?\n((?:[ \t].*\n|[ \t]*\n|#.*\n)*)", re.MULTILINE
 )
@@ -29,19 +29,19 @@ _PREFIX_LINE = re.compile(
 
 
 def manifest_files(flag_values: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the manifest's files for a command that cannot do without one."""
+    """Return the manifest's files for a command that requires one."""
     from skyflowctl.manifest.discover import default_files
 
     return default_files(tuple(flag_values or ()), os.environ)
 
 
 def load_named_manifest(flag_values: Sequence[str] | None, run: CommandRun) -> "LoadedManifest":
-    """Return the manifest that ``-f``, the environment or the folder names.
+    """Return the manifest named by ``-f``, the environment or the folder.
 
     Its warnings are shown on stderr.
 
     Raises:
-        InvalidInputError: with every problem in it.
+        InvalidInputError: holds every problem in it.
     """
     from skyflowctl.manifest.load import load_manifest as load
 
@@ -54,17 +54,17 @@ def load_named_manifest(flag_values: Sequence[str] | None, run: CommandRun) -> "
 def optional_manifest(
     flag_values: Sequence[str] | None, run: CommandRun
 ) -> "LoadedManifest | None":
-    """Return the same, or None when none was named and the folder has none."""
+    """Return the same, or None if none was named and the folder has none."""
     files = existing_files(tuple(flag_values or ()), os.environ)
     return load_named_manifest(files, run) if files else None
 
 
 def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
-    """Return the path of a MOUNT argument: itself with a slash, else where the manifest
-    has that mount, else below the manifest's ``path_prefix``, else below ``skyflow``.
+    """Return the path of a MOUNT argument: itself if it has a slash, else the manifest's path of
+    that mount, else below its ``path_prefix``, else below ``skyflow``.
 
     Raises:
-        UsageError: it is no name and no path.
+        UsageError: it is neither a name nor a path.
         InvalidInputError: a manifest was named and cannot be read.
     """
     from skyflowctl.operations.mounts import resolve_mount_path
@@ -83,8 +83,8 @@ def resolve_path(mount: str, flag_values: Sequence[str] | None = None) -> str:
 
 
 def mount_name(mount: str, path: str, flag_values: Sequence[str] | None = None) -> str:
-    """Return a mount's name for the output: the argument that is one, else the part of its
-    path below the prefix, else the path. A manifest is not loaded for it."""
+    """Return a mount's name for the output: the argument if it is a name, else the part of its path
+    below the prefix, else the path. Loads no manifest."""
     if "/" not in mount:
         return mount
     files = existing_files(tuple(flag_values or ()), os.environ)
@@ -104,7 +104,7 @@ def path_prefix(flag_values: Sequence[str] | None = None) -> str:
 
 
 def _scanned_prefix(files: Sequence[str]) -> str | None:
-    """Return the prefix that plain text shows beyond doubt to hold for every mount, or None."""
+    """Return the prefix if a text search proves it for every mount, or None."""
     if "-" in files:
         return None
     try:
@@ -122,7 +122,7 @@ def _scanned_prefix(files: Sequence[str]) -> str | None:
 
 
 def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset[str] | None:
-    """Return the names of the manifest's mounts that MOUNT arguments mean; None: all.
+    """Return the manifest's mount names of MOUNT arguments; None: all.
 
     Raises:
         UsageError: the manifest has no such mount.
@@ -153,7 +153,7 @@ def plan_options(
     adopt: Sequence[str] | None,
     adopt_from: Sequence[str] | None,
 ) -> "PlanOptions":
-    """Return what the arguments and flags of plan and apply permit.
+    """Return the plan's options from the arguments and flags of plan and apply.
 
     Raises:
         UsageError: the manifest has no such mount.
@@ -171,14 +171,14 @@ def plan_options(
 
 @dataclass(frozen=True, slots=True)
 class ChosenMounts:
-    """The mounts that a command is about.
+    """The mounts of a command.
 
     Args:
-        mounts: None: all of our type that the server has.
-        plugin_name: that type.
-        prefix: left out of names that only the server knows.
+        mounts: the mounts; None: all of this engine on the server.
+        plugin_name: the mount type of this engine.
+        prefix: removed from names that only the server knows.
         manifest: the manifest, where there is one.
-        files: where it is, as ``-f`` named it.
+        files: its files, as given with ``-f``.
     """
 
     mounts: "tuple[MountRef, ...] | None"
@@ -189,17 +189,17 @@ class ChosenMounts:
 
     @property
     def file_words(self) -> list[str]:
-        """The words that name the same files on a command line."""
+        """The arguments that name the same files."""
         return [word for file in self.files for word in ("-f", file)]
 
 
 def choose_mounts(
     names: Sequence[str] | None, flag_values: Sequence[str] | None, run: CommandRun
 ) -> ChosenMounts:
-    """Return the mounts that are named, else the manifest's, else the server's.
+    """Return the named mounts, else the manifest's, else the server's.
 
     Raises:
-        UsageError: a name is no name and no path.
+        UsageError: an argument is neither a name nor a path.
         InvalidInputError: the manifest is invalid.
     """
     from skyflowctl.operations.mounts import resolve_mount_path

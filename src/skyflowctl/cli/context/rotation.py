@@ -1,4 +1,4 @@
-"""The rotation's side of the composition root: its dependencies, and who provides new keys."""
+"""The rotation's part of the composition root: its dependencies, and its key provider."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def rotation_dependencies(
     listener: "RotationListener",
     hosts: frozenset[str],
 ) -> "Dependencies":
-    """Return everything outside of a rotation, for the server of this gateway."""
+    """Return the services of a rotation, for the server of this gateway."""
     from skyflowctl.rotation.owner_file import OwnerFile
     from skyflowctl.rotation.ports import Dependencies
 
@@ -49,7 +49,7 @@ def rotation_dependencies(
 
 
 def owner_folder() -> Path:
-    """Return where this machine notes which rotations its processes are at."""
+    """Return the folder of this machine's notes about running rotations."""
     return gateways.state_folder() / "rotations"
 
 
@@ -60,7 +60,7 @@ def open_key_provider(
     run: CommandRun,
     allow_hosts: Sequence[str] | None,
 ) -> "KeyProvider":
-    """Return where new credentials come from; on the dev stack its generated ones.
+    """Return the provider of new credentials; for the dev stack they are generated.
 
     Raises:
         RefusedError: it is a dev stack that is not known here.
@@ -82,7 +82,7 @@ def open_key_provider(
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:
-    """Return the dev stack's own token service, as its folder's state file has it."""
+    """Return the dev stack's own token service, from its folder's state file."""
     from skyflowctl.devstack.state import load_state
 
     part = load_state(layout).emulator
@@ -98,15 +98,15 @@ def replacer_for(
     *,
     unverified_nodes: bool,
 ) -> "RotatingReplacer":
-    """Return the replacer of one apply; what it needs is made when it is used.
+    """Return the replacer of one apply; its parts are made on first use.
 
     Args:
-        gateway: the server, and the way to each of its nodes.
-        source: of the credentials; knows which token services they may name.
-        run: the command's.
-        stop: asked between the steps of a rotation.
-        say: shows one line to a person who waits.
-        unverified_nodes: go on though there are nodes that nobody named.
+        gateway: the server, with connections to its nodes.
+        source: the source of the credentials, with their allowed token services.
+        run: the command's run.
+        stop: called between the steps of a rotation.
+        say: shows a message to the waiting user.
+        unverified_nodes: rotate although some nodes are not named.
     """
 
     from skyflowctl.credentials.sources import ManifestSource

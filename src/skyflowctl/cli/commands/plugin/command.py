@@ -74,7 +74,7 @@ def _view_build(result: CommandResult, terminal: Terminal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions(OptionGroup):
-    """What the plugin's process may do, as arguments in its catalog entry."""
+    """The permissions of the plugin's process, as arguments in its catalog entry."""
 
     shared: Annotated[bool, option("--shared", help="One process for all mounts.")] = False
     allow_host: Annotated[
@@ -188,7 +188,7 @@ def _registered_json(
 ) -> dict[str, Any]:
     return {
         **asdict(wanted),
-        # Values of the environment are not repeated, as the server does not either.
+        # Do not print the environment's values: the server does not either.
         "env": [pair.partition("=")[0] for pair in wanted.env],
         "changed": bool(changes),
         "changes": [asdict(one) for one in changes],
@@ -333,7 +333,7 @@ def _view_plugins(result: CommandResult, terminal: Terminal) -> None:
 
 
 def _hints(catalog: "Sequence[Mapping[str, Any]]") -> "Iterator[str]":
-    """Yield what was not seen, and how it would be."""
+    """Yield what was not checked, and how to check it."""
     if not catalog:
         yield "nothing is registered under this name: skyflowctl plugin register FILE"
     if any(one["command"] is None for one in catalog):

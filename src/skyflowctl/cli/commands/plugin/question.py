@@ -1,4 +1,4 @@
-"""What ``plugin register`` asks before it takes arguments or an engine away from mounts."""
+"""The confirmation of ``plugin register`` before mounts lose arguments or their engine."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ def confirm_registration(
     yes: bool,
     no_input: bool,
 ) -> None:
-    """Show what changes and have it confirmed.
+    """Show the changes and ask for confirmation.
 
     Raises:
-        RefusedError: it was not; where arguments would be lost, with the command that keeps them.
+        RefusedError: not confirmed; if arguments would be lost, with a command that keeps them.
     """
     for version in question.unknown:
         run.warn(_unknown_problem(wanted.name, version))
@@ -44,7 +44,7 @@ def confirm_registration(
 
 
 def _what_changes(run: CommandRun, question: Question) -> str:
-    """Name what a registration replaces, and return the question about it."""
+    """Show what a registration replaces, and return the question about it."""
     for one in question.changes:
         run.notice(f"{one.field}: {one.before or 'none'} -> {one.after or 'none'}")
     for other in question.replaced:
@@ -62,7 +62,7 @@ def _what_changes(run: CommandRun, question: Question) -> str:
 
 
 def _lost_env(question: Question) -> str:
-    """Return the entry's environment before, where it may get lost; empty: nothing may."""
+    """Return the entry's old environment, if it may be lost; empty: it may not."""
     for one in question.changes:
         kept = {*one.after.split(), "(values", "unknown)"}
         if one.field == "env" and not kept.issuperset(one.before.split()):
@@ -110,7 +110,7 @@ def _keeping(launcher: Path, wanted: Registration, lost: Sequence[LostArguments]
 
 
 def _missing_env(lost: Sequence[LostArguments]) -> str:
-    """Return what to add to a command by hand, as no server tells values; or nothing."""
+    """Return what to add to a command by hand, as no server returns the values; or ""."""
     names = sorted({name for one in lost for name in noted_environment(one.lost) or ()})
     flags = " ".join(f"--env {name}=…" for name in names)
     return f"; add {flags}: the server does not tell the values" if names else ""
@@ -119,7 +119,7 @@ def _missing_env(lost: Sequence[LostArguments]) -> str:
 def _with_way(
     error: RefusedError, launcher: Path, wanted: Registration, question: Question
 ) -> RefusedError:
-    """Return the refusal with what keeps the arguments or the environment, where any is lost."""
+    """Return the refusal with a command that keeps the arguments or environment, if any."""
     problem = error.problems[0]
     before = _lost_env(question)
     if not question.lost and before:

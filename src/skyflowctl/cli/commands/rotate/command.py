@@ -1,4 +1,4 @@
-"""``skyflowctl rotate``, and ``config rollback``, which is one of its ways."""
+"""``skyflowctl rotate``, and ``config rollback``, which uses the same work."""
 
 from typing import Annotated
 
@@ -92,7 +92,7 @@ def rotate(
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.cli.commands.rotate.request import read_request
 
-        # A wrong command line is told before anything large is imported.
+        # Report a wrong command line before importing anything large.
         request = read_request(mounts, flags, care, operator)
         from skyflowctl.cli.commands.rotate.work import RotateCommand
 

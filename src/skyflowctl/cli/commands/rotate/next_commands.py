@@ -1,4 +1,4 @@
-"""The commands that a person may run after a rotation; each works as it stands."""
+"""The commands that may follow a rotation; each works as printed."""
 
 import shlex
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
 @dataclass(frozen=True, slots=True)
 class NextCommands:
-    """Makes the commands, with the flags of the command line that they need as well.
+    """Makes the commands, with the necessary flags of the current command line.
 
     Args:
-        request: what the command line asked for.
-        chosen: the mounts that it means, and the manifest.
-        target: the server, as it was named.
+        request: the command line's request.
+        chosen: its mounts, and the manifest.
+        target: the server's options as given.
         allow_hosts: further token services that credentials may name.
         dev: the server is the dev stack, which has an operator of its own.
     """
@@ -29,9 +29,9 @@ class NextCommands:
     dev: bool = False
 
     def retire(self, outcome: MountOutcome) -> str:
-        """Return the command that retires the old key; empty: there is nothing to retire.
+        """Return the command that retires the old key; empty: no key can be retired.
 
-        Without an operator it destroys the engine's copy alone.
+        Without an operator it destroys only the engine's copy.
         """
         made = {step.name for step in outcome.steps if step.ok}
         rotated = outcome.result is Result.ROTATED and outcome.from_key
@@ -41,7 +41,7 @@ class NextCommands:
         return self._line(*words, *([] if self._has_operator(outcome) else ["--kept-copy-only"]))
 
     def back(self, outcome: MountOutcome) -> str:
-        """Return the command that goes back; empty: there is no way back."""
+        """Return the command that rolls back; empty: a rollback is not possible."""
         if outcome.result is not Result.ROTATED or not outcome.from_key:
             return ""
         if is_basic(outcome):
@@ -55,7 +55,7 @@ class NextCommands:
         return self._line(*words) if words else ""
 
     def _basic_back(self, outcome: MountOutcome) -> list[str]:
-        """Return both references, changed over: such an engine keeps no earlier credential."""
+        """Return both references, swapped: a basic engine keeps no earlier credential."""
         credentials, previous = self.request.typed
         mounts = self.chosen.manifest.mounts if self.chosen.manifest else ()
         declared = next((one.credentials for one in mounts if one.path == outcome.path), None)
@@ -81,7 +81,7 @@ class NextCommands:
 
 
 def operator_words(request: RotateRequest) -> list[str]:
-    """Return the words that name the operator as a command line named it."""
+    """Return the arguments that name the operator, as given."""
     named = {
         "--operator-token": as_word(request.operator_token),
         "--account-id": request.account_id,
@@ -91,7 +91,7 @@ def operator_words(request: RotateRequest) -> list[str]:
 
 
 def is_basic(outcome: MountOutcome) -> bool:
-    """Whether the engine has the basic API: it was written, and nothing committed."""
+    """Whether the engine has the basic API: the outcome has a write and no commit."""
     made = {step.name for step in outcome.steps}
     written = StepName.WRITE in made and StepName.COMMIT not in made
     return outcome.result is Result.ROTATED and written

@@ -43,7 +43,7 @@ class OperatorOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True)
 class CareOptions(OptionGroup):
-    """What a rotation and a rollback may leave unproved, and for whom they wait."""
+    """Checks that a rotation or rollback may skip, and how long it waits."""
 
     panel: ClassVar[str] = _CARE
 
@@ -77,7 +77,7 @@ class CareOptions(OptionGroup):
 
 @dataclass(frozen=True, slots=True)
 class RotateOptions(OptionGroup):
-    """Everything that only ``rotate`` has."""
+    """The options of ``rotate`` alone."""
 
     everything: Annotated[bool, option("--all", help="Every mount of the manifest or server.")] = (
         False

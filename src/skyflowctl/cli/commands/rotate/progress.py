@@ -1,4 +1,4 @@
-"""A rotation while it goes on: each step as it ends for one mount, a line each for several."""
+"""Progress of a rotation: a line for each step of one mount, or for each of several mounts."""
 
 import shutil
 import threading
@@ -21,7 +21,7 @@ STYLES = {
     Result.WOULD_ROTATE: "bold green",
 }
 _NAME_COLUMNS = 19
-# What a step did that found nothing worth telling.
+# The text of a step that found nothing to report.
 _PLAIN = {
     StepName.RESUME: "looked for a rotation that was left open",
     StepName.INTENT: "the rotation is open in the engine",
@@ -30,13 +30,13 @@ _PLAIN = {
 
 
 class Steps:
-    """Shows what happens, on stderr; called from several threads.
+    """Shows the progress on stderr; called from several threads.
 
-    With one mount each step is a line, and in a terminal the step that is under way too.
-    With several, a mount is a line when it is finished; ``-v`` shows their steps as well.
+    With one mount each step is a line; a terminal also shows the current step. With several, a
+    finished mount is a line; ``-v`` shows their steps as well.
 
     Args:
-        terminal: where to.
+        terminal: the output.
         names: of the mounts.
     """
 
@@ -66,7 +66,7 @@ class Steps:
                 self._terminal.note(f"  {name:<{self._longest}}  ", result)
 
     def stopping(self) -> None:
-        """Say that the first signal came, and what a second one does."""
+        """Show that the first signal came, and what a second one does."""
         with self._lock:
             self._clear()
             self._terminal.note("stopping in order; a second signal stops at once")
@@ -111,7 +111,7 @@ def step_lines(step: Step, terminal: Terminal, before: str = "") -> Iterator[lis
 
 
 def _wrapped(text: str, terminal: Terminal, left: int) -> list[str]:
-    """Break a text for the columns that a person's terminal has; elsewhere not at all."""
+    """Wrap a text to the width of a terminal; elsewhere do not wrap it."""
     if not terminal.interactive_err:
         return [text]
     room = max(30, shutil.get_terminal_size().columns - left - 2)
@@ -119,7 +119,7 @@ def _wrapped(text: str, terminal: Terminal, left: int) -> list[str]:
 
 
 def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Return steps as JSON has them."""
+    """Return steps as JSON objects."""
     return [
         {"name": one.name.value, "ms": round(one.ms, 1), "ok": one.ok, "detail": one.detail}
         for one in steps
@@ -127,12 +127,12 @@ def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 
 def said(word: str) -> str:
-    """Return a result's word as people read it: ``rolled back``."""
+    """Return a result as text: ``rolled back``."""
     return word.replace("_", " ")
 
 
 def took(milliseconds: float) -> str:
-    """Return a span as people read it: ``312 ms``, ``4.2 s``, ``61 min``."""
+    """Return a duration as text: ``312 ms``, ``4.2 s``, ``61 min``."""
     if milliseconds < 9_999:
         return f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
@@ -140,6 +140,6 @@ def took(milliseconds: float) -> str:
 
 
 def _draws(terminal: Terminal) -> bool:
-    """Tell whether a tick can be drawn: not in a pipe, nor where the letters are not Unicode."""
+    """Return whether a tick can be drawn: not in a pipe, nor without Unicode."""
     encoding = str(getattr(terminal.err, "encoding", "") or "").lower().replace("-", "")
     return terminal.interactive_err and encoding == "utf8"

@@ -1,4 +1,4 @@
-"""What a ``rotate`` command line asks for; flags that contradict each other stop here."""
+"""Reads the request of a ``rotate`` command line, and refuses contradictory flags."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +29,10 @@ def read_request(
     care: CareOptions,
     operator: OperatorOptions,
 ) -> "RotateRequest":
-    """Return what a command line asks for.
+    """Return the request of a command line.
 
     Raises:
-        UsageError: flags contradict each other, no mount is named, or a value is none.
+        UsageError: flags contradict each other, no mount is named, or a value is invalid.
     """
     from skyflowctl.operations.rotate_request import Verb
 
@@ -63,10 +63,10 @@ def read_request(
 
 
 def operator_request(operator: OperatorOptions) -> "RotateRequest":
-    """Return a request that says who manages the keys at Skyflow, and nothing else.
+    """Return a request that only names the operator of the keys at Skyflow.
 
     Raises:
-        UsageError: a reference is none.
+        UsageError: a reference is invalid.
     """
     from skyflowctl.operations.rotate_request import RotateRequest
 

@@ -1,4 +1,4 @@
-"""What a rotation left behind, as data and as people read it."""
+"""The outcome of a rotation, as JSON and as text."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -16,14 +16,14 @@ _UNWELL = {Result.REFUSED.value, Result.FAILED.value, Result.PENDING.value}
 
 
 def outcome_json(outcome: MountOutcome, due: str, margin: timedelta) -> dict[str, Any]:
-    """Return one mount's data for JSON, without the commands that may follow.
+    """Return one mount's data for JSON, without the commands for the next steps.
 
     Args:
-        outcome: what became of it.
-        due: why it was due; empty: it was not, or that was not asked.
-        margin: how long its old key outlives its last token.
+        outcome: its outcome.
+        due: why it was due; empty: not due, or not checked.
+        margin: how long its old key is kept after its last token.
     """
-    # Nobody asked a mount that was left alone whether it serves; what is known is told.
+    # A skipped mount was not asked whether it serves; show what is known.
     untouched = outcome.result is Result.NOT_DUE
     return {
         "name": outcome.name,
@@ -46,13 +46,13 @@ def _retire_after(outcome: MountOutcome, margin: timedelta) -> str:
     until = outcome.old_tokens_valid_until
     if outcome.result is not Result.ROTATED or not until:
         return ""
-    # Whole seconds, rounded up: a time that people type into an at or a calendar.
+    # Whole seconds, rounded up, for use in at or in a calendar.
     moment = parse_rfc3339(until) + margin + timedelta(milliseconds=999)
     return rfc3339(moment.replace(microsecond=0))
 
 
 def show_outcomes(data: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write what became of the mounts: a block for one, a line each for several."""
+    """Write the outcomes: a block for one mount, a line each for several."""
     mounts: Sequence[Mapping[str, Any]] = data["mounts"]
     if all(one["result"] == Result.NOT_DUE and one["serves"] is not False for one in mounts):
         terminal.line(Styled("Nothing is due.", "bold green"), f" {counted(len(mounts), 'mount')}")
@@ -137,5 +137,5 @@ def _whole_seconds(moment: str) -> str:
 
 
 def _short(key_id: str) -> str:
-    """Return enough of a key id to tell keys apart; JSON has all of it."""
+    """Return enough of a key id to distinguish keys; JSON has all of it."""
     return key_id if len(key_id) <= _KEY_COLUMNS else f"{key_id[: _KEY_COLUMNS - 1]}…"

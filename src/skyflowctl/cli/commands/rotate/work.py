@@ -1,4 +1,4 @@
-"""The work of ``rotate``: look, choose, ask, carry out, and say what became of it."""
+"""The work of ``rotate``: read the mounts, select, confirm, carry out, report."""
 
 import os
 import signal
@@ -37,8 +37,8 @@ class RotateCommand:
     """One command's work.
 
     Args:
-        request: what the command line asks for.
-        chosen: the mounts that it means, and the manifest.
+        request: the command line's request.
+        chosen: its mounts, and the manifest.
         target: the server.
         parallelism: how many mounts at once.
         allow_hosts: further token services that credentials may name.
@@ -52,7 +52,7 @@ class RotateCommand:
     allow_hosts: tuple[str, ...]
 
     def work(self, *, yes: bool = False, no_input: bool = False) -> CommandResult:
-        """Do it, and return the result.
+        """Do the work, and return the result.
 
         Raises:
             SkyflowctlError: nothing was begun.
@@ -65,10 +65,10 @@ class RotateCommand:
                 gateway, self.chosen.manifest, self.request, self.run, self.allow_hosts
             )
             if given := provider.given():
-                given()  # a bad credential is refused before a person is asked
+                given()  # refuse a bad credential before asking for confirmation
             if self.request.verb is Verb.RETIRE:
                 targets = self._with_old_keys(targets, provider, gateway)
-            # A mount that was named twice is one mount.
+            # A mount that was named twice counts once.
             once = {one.named.path: one for one in targets}.values()
             at_hand = [one for one in once if not self._left_out(one)]
             if at_hand:
@@ -77,11 +77,11 @@ class RotateCommand:
         return self._result(targets, outcomes, stop, provider)
 
     def _resolve_given(self) -> None:
-        """Resolve what the command line names, before a server or a person is asked.
+        """Resolve the command line's references, before any request or question.
 
         Raises:
             UsageError: a token service is not named as ``HOST:PORT``.
-            UnresolvedReferenceError: a reference leads to nothing.
+            UnresolvedReferenceError: a reference cannot be resolved.
         """
         request = self.request
         if request.previous is not None:
@@ -129,7 +129,7 @@ class RotateCommand:
             operation.refuse_wrong_names(targets)
         if self.request.only_due:
             targets = operation.with_due(targets, self.run.clock.now())
-            # One that cannot be read may be due: it is tried, and its failure told.
+            # A mount that cannot be read may be due: try it, and report its failure.
             return tuple(replace(one, due="?") if one.problem else one for one in targets)
         return targets
 
@@ -142,10 +142,10 @@ class RotateCommand:
         yes: bool,
         no_input: bool,
     ) -> None:
-        """Have it confirmed, where it is something to confirm.
+        """Ask for confirmation, if the work needs it.
 
         Raises:
-            RefusedError: it was not.
+            RefusedError: it was not confirmed.
         """
         verb = self.request.verb
         if verb is Verb.RETIRE and self.request.now:
@@ -240,7 +240,7 @@ class RotateCommand:
 
 
 def _done(outcomes: Sequence[MountOutcome]) -> str:
-    """Return how to see what was changed, for whom the output does not reach; or nothing."""
+    """Return how to see the changes, for a user who does not get the output; or ""."""
     changed = [one for one in outcomes if one.result in _CHANGED]
     if not changed:
         return ""
@@ -252,7 +252,7 @@ def _done(outcomes: Sequence[MountOutcome]) -> str:
 
 
 def _code(outcomes: Sequence[MountOutcome], stop: Stop) -> ExitCode:
-    """Return the exit code; a signal that kept mounts from their end has its own."""
+    """Return the exit code; a signal that stopped mounts has its own."""
     code = exit_code(outcomes)
     if not stop.asked or code in (ExitCode.OK, ExitCode.UNHEALTHY):
         return code
