@@ -1,1 +1,1 @@
-"""The server's side: the gateway, its transports, logging in. Only here: hvac."""
+"""Access to the server: the gateway, its transports, login. Only this package uses hvac."""

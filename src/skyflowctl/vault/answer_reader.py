@@ -1,4 +1,4 @@
-"""What an answer means for the request, and for sending it again."""
+"""Decides what an answer means for the request, and whether it may be sent again."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 
 class AnswerReader:
-    """Tells what answers mean, and remembers that a server of ours has answered.
+    """Interprets answers, and remembers that an OpenBao or Vault server has answered.
 
     Args:
-        target: whose answers they are.
-        local: one node alone is asked.
-        ask_health: asks an address for ``sys/health`` without a token; None: no answer.
+        target: the server that answers.
+        local: whether only one node is asked.
+        ask_health: asks an address for ``sys/health`` without a token; returns None without an
+            answer.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class AnswerReader:
         self.server_was_seen = True
         body = answer.body or {}
         if answer.path == "sys/health" and is_health(body):
-            # Its status says what the node is; that is an answer, whatever the number.
+            # Its status is the state of the node, so every status is a valid answer.
             return Try(Disposition.DONE, reply=make_reply(answer.status, body, answer.headers))
         texts = server_texts(body)
         verdict = classify(answer.status, texts)
@@ -59,7 +60,7 @@ class AnswerReader:
             waits = parked_answer(body, reply, wrap_asked=call.wraps)
             return Try(Disposition.PENDING if waits else verdict, reply=reply)
         error = self._error(answer, texts)
-        # A node asked alone that lags behind says so in 429 without a text.
+        # A single node that lags behind answers 429 without a text.
         if self._local and answer.status == TOO_MANY_REQUESTS and not texts:
             return Try(Disposition.FINAL, error)
         return Try(
@@ -70,7 +71,7 @@ class AnswerReader:
         )
 
     def lost(self, call: OutgoingRequest, address: str, lost: NoResponseError) -> Try:
-        """Say why no answer can be read. A server that has answered before may answer again."""
+        """Return why no answer can be read. A server that has answered before may answer again."""
         verdict = Disposition.FINAL if lost.lasting and call.idempotent else Disposition.UNKNOWN
         if lost.broken and not self.server_was_seen:
             error = broken_answer(call.method, call.path, address, lost)
@@ -78,7 +79,7 @@ class AnswerReader:
         return Try(verdict, no_response_error(call.method, call.path, address, lost.reason))
 
     def ask_who(self, address: str, sleep: Callable[[float], None]) -> ServerAnswer | None:
-        """Return a server's own ``sys/health``, asked again where a proxy answers.
+        """Return the ``sys/health`` of the server; ask again if a proxy answers.
 
         Raises:
             NotAServerError: something else answers.
@@ -103,10 +104,10 @@ class AnswerReader:
         return answer
 
     def is_the_servers(self, answer: ServerAnswer, address: str) -> bool:
-        """Tell whether a server of ours gave this answer.
+        """Return whether an OpenBao or Vault server gave this answer.
 
-        What anybody may have said is settled by ``sys/health``, once, unless a server of
-        ours has answered before; where that has no answer, it is believed.
+        If the answer alone does not show that, ``sys/health`` is asked once, unless such a
+        server has answered before. Without an answer to that, the answer is accepted.
         """
         genuine = is_the_servers(answer)
         if genuine is None and not self.server_was_seen:
@@ -115,7 +116,7 @@ class AnswerReader:
         return genuine is not False
 
     def _foreign(self, call: OutgoingRequest, answer: ServerAnswer, address: str) -> Try:
-        """Say who answered. A proxy may have passed the request on before it failed."""
+        """Return the error for a foreign answer. A proxy may have forwarded the request first."""
         error = not_a_server(answer, address)
         if answer.transient:
             limited = answer.status == TOO_MANY_REQUESTS

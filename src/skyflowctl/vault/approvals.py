@@ -1,4 +1,4 @@
-"""Rules of parked requests: which may wait, and how they are recognised again. Pure."""
+"""Rules of parked requests: which may wait, and how a later run recognises them. Pure."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from skyflowctl.vault.guards import PROBE_CONTENTS
 from skyflowctl.vault.live import CREDENTIAL_FIELDS
 from skyflowctl.vault.transport import READS, Reply
 
-# A path that is written, and the path where its object is read; "": it has none.
+# The path of a write, and the path where its object can be read; "" if there is none.
 _OBJECTS = (
     (re.compile(r"sys/mounts/(.+?)(?:/tune)?"), r"sys/mounts/\1"),
     (re.compile(r"(sys/plugins/catalog/secret/[^/]+)"), r"\1"),
@@ -53,12 +53,12 @@ def may_wait(call: OutgoingRequest) -> bool:
 
 
 def writes(call: OutgoingRequest) -> bool:
-    """Whether a call is a known write; a POST that changes nothing, such as verify, is none."""
+    """Whether a call is a known write; a POST that changes nothing, such as verify, is not."""
     return is_probe(call) or (call.method not in READS and written_object(call.path) is not None)
 
 
 def written_object(path: str) -> str | None:
-    """Return the path where a written object is read; "": nowhere; None: no known write."""
+    """Return the path where a written object can be read; "" if nowhere; None for other calls."""
     for pattern, where in _OBJECTS:
         if match := pattern.fullmatch(path):
             return match.expand(where)
@@ -66,7 +66,7 @@ def written_object(path: str) -> str | None:
 
 
 def catalog_version(call: OutgoingRequest) -> str:
-    """Return the version that a read of the written catalog entry must name; empty: none."""
+    """Return the version that a read of the written catalog entry must name; empty if none."""
     if not call.path.startswith("sys/plugins/catalog/"):
         return ""
     return str((call.params or {}).get("version") or sent_fields(call).get("version") or "")
@@ -95,9 +95,9 @@ def digest_of(call: OutgoingRequest) -> str:
 
 
 def shows(data: Mapping[str, Any] | None, call: OutgoingRequest) -> bool | None:
-    """Whether an object, as it was read, is in the state that a call would have left.
+    """Whether an object, as read, is in the state that a call would leave.
 
-    None: the object does not show it, so whether the call ran is unknown.
+    None if the object does not show that, so that it is unknown whether the call ran.
     """
     if call.method == "DELETE":
         return _shows_deleted(data, call.path)

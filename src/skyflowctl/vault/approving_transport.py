@@ -1,8 +1,8 @@
 """A transport that waits for approvals, or stores a parked request for the next run.
 
 Measured on OpenBao 2.7.2: only unwrapping its own token runs a parked request, and each
-unwrap runs it again. So an approved request is unwrapped once, a lost reply is settled by
-reading the object back, and then the token is revoked.
+unwrap runs it again. So an approved request is unwrapped once, after a lost reply the object is
+read back, and then the token is revoked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from skyflowctl.vault.transport import Reply, Request, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
 from skyflowctl.vault.wrapping import UNWRAP, is_delivered, namespace_header, withdraw
 
-# How a server says with a 400 that an object is not there.
+# The text of a 400 that means that an object does not exist.
 _NOTHING_THERE = ("No secret engine mount", "mount not configured", "Could not find header")
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
@@ -52,7 +52,7 @@ class ApprovalPolicy:
         wait: how long the command itself waits for the approval.
         tell: shows one line to a person.
         scope: the manifest of an apply; empty for any other command.
-        stopping: whether the command was asked to stop.
+        stopping: returns whether the command should stop.
     """
 
     store: Callable[[str], PendingStore]
@@ -66,10 +66,10 @@ class ApprovingTransport(HvacTransport):
     """The transport of commands that may wait for an approval. Safe for threads.
 
     Args:
-        target: where, and as whom.
+        target: the server and the login.
         run_id: this command's id.
-        policy: what is done with parked requests.
-        timeout: seconds that one request may take with all its retries.
+        policy: what to do with parked requests.
+        timeout: the seconds that one request may take with all its retries.
         now: the time, replaceable in tests.
         sleep: waits, replaceable in tests.
     """
@@ -95,7 +95,7 @@ class ApprovingTransport(HvacTransport):
         self._login_known = False
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
-        """End every wait for an approval as soon as this says so."""
+        """End every wait for an approval as soon as this function returns True."""
         self._policy = replace(self._policy, stopping=stopping)
 
     # Before a request is sent -----------------------------------------------------
@@ -116,7 +116,7 @@ class ApprovingTransport(HvacTransport):
     def _stored(self, call: OutgoingRequest) -> StoredRequest | None:
         """Return the stored request with the same digest; withdraw others of earlier runs.
 
-        Reads of creds stand side by side: one for another ctx replaces none.
+        Reads of creds with different ctx may be stored at the same time.
         """
         wanted, same = approvals.digest_of(call), None
         for one in self._pending_store().load():
@@ -137,10 +137,10 @@ class ApprovingTransport(HvacTransport):
         return (one.cluster, one.namespace) == (self._cluster(), here)
 
     def _resume(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
-        """Run a stored request if it is approved; None: it is gone, so a new one is sent.
+        """Run a stored request if it is approved; None if it is gone, so that a new one is sent.
 
         Raises:
-            PendingError: it still waits.
+            PendingError: the request still waits.
             GuardedError: its object has changed, or it ended while this command waited.
         """
         state = self._state(stored)
@@ -158,7 +158,7 @@ class ApprovingTransport(HvacTransport):
         raise parked.pending(stored, self._pending_store().kind)
 
     def _execute(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
-        """Unwrap an approved request once; None: its login has ended, so a new one is sent."""
+        """Unwrap an approved request once; None if its login has ended and a new one is sent."""
         if self._has_changed(stored):
             self._drop(stored)
             raise parked.object_changed(stored)
@@ -171,7 +171,7 @@ class ApprovingTransport(HvacTransport):
             self._policy.tell(f"the login that sent the request of run {stored.run} has ended")
             return None
         except (BadRequestError, ConflictError, NotFoundError):
-            self._drop(stored)  # the engine refused it, and would again
+            self._drop(stored)  # the engine refused it, and would refuse it again
             raise
         self._drop(stored)
         self._policy.tell(f"{call.path}: run {self._run_id} ran the request of run {stored.run}")
@@ -187,10 +187,10 @@ class ApprovingTransport(HvacTransport):
             login.close()
 
     def _read_back(self, call: OutgoingRequest, stored: StoredRequest, lost: VaultError) -> Reply:
-        """Find out whether an unwrap ran whose reply was lost, by reading the object.
+        """Read the object to find out whether an unwrap whose reply was lost has run.
 
         Raises:
-            VaultError: unknown, or it did not run; the request stays stored.
+            VaultError: that is unknown, or it did not run; the request stays stored.
         """
         data = self._look(stored.path, stored.version)
         if not stored.before or approvals.body_digest(data) == stored.before:
@@ -208,7 +208,7 @@ class ApprovingTransport(HvacTransport):
         return approvals.body_digest(self._look(stored.path, stored.version)) != stored.before
 
     def _look(self, path: str, version: str) -> Mapping[str, Any] | None:
-        """Return the object that a write to a path changes, as it is now; None: there is none."""
+        """Return the current object that a write to a path changes; None if it is absent."""
         where = approvals.written_object(path)
         if not where:
             return None
@@ -246,7 +246,7 @@ class ApprovingTransport(HvacTransport):
         return self._waited(call, stored)
 
     def _swallowed(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
-        """Return an empty reply if it is legitimate: the object is as the call left it."""
+        """Return an empty reply if the object has the state that the call should leave."""
         if approvals.may_wait(call) and approvals.shows(
             self._look(call.path, approvals.catalog_version(call)), call
         ):
@@ -288,7 +288,7 @@ class ApprovingTransport(HvacTransport):
         return reply
 
     def _executed_now(self, call: OutgoingRequest, stored: StoredRequest) -> Reply | None:
-        """Run a request that is in memory alone; store it after a lost reply."""
+        """Run a request that is only in memory; store it after a lost reply."""
         try:
             return self._execute(call, stored)
         except ServerUnreachableError:
@@ -296,7 +296,7 @@ class ApprovingTransport(HvacTransport):
             raise
 
     def _wait_for(self, stored: StoredRequest) -> RequestState:
-        """Poll until the request is approved or gone, or the span is over."""
+        """Poll until the request is approved or gone, or the wait has timed out."""
         until = min(self._now() + self._policy.wait, parse_rfc3339(stored.expires_at))
         self._policy.tell(f"waiting for an approval of {stored.path}: accessor {stored.accessor}")
         pause = _FIRST_PAUSE
@@ -309,7 +309,7 @@ class ApprovingTransport(HvacTransport):
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _kept(self, stored: StoredRequest) -> SkyflowctlError:
-        """Store a request and return the error that says so; if it cannot be, withdraw it."""
+        """Store a request and return its error; withdraw the request if it cannot be stored."""
         store = self._pending_store()
         try:
             store.change(lambda entries: [*entries, stored])
@@ -324,8 +324,8 @@ class ApprovingTransport(HvacTransport):
     def _state(self, stored: StoredRequest) -> RequestState:
         """Return the state of a request.
 
-        A login that may not ask by accessor can tell from the token only whether it is
-        approved.
+        A login without permission to ask by accessor learns from the token only whether the
+        request is approved.
         """
         if parse_rfc3339(stored.expires_at) <= self._now():
             return RequestState.GONE
@@ -374,7 +374,7 @@ class ApprovingTransport(HvacTransport):
                 self._policy.tell(f"forgotten: a request of run {one.run} to {one.path}")
 
     def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
-        """Withdraw requests that an earlier apply of this manifest has left; see Transport."""
+        """Withdraw requests that an earlier apply of this manifest left behind; see Transport."""
         for one in self._of_earlier_runs(self._pending_store()) if self._policy.scope else ():
             if one.scope == self._policy.scope and not is_wanted(one.path):
                 done = self._drop(one)

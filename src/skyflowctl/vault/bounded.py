@@ -1,7 +1,7 @@
-"""Answers that end: each has a total time and a size, whatever the server sends.
+"""Limits the total time and the size of each answer.
 
-The timeouts of requests and urllib3 are for one read, so that a server that sends a byte
-now and then is never late for them.
+The timeouts of requests and urllib3 apply to one read, so a server that sends a byte now and
+then never exceeds them.
 """
 
 import http.client
@@ -32,7 +32,7 @@ class AnswerTooLargeError(Exception):
 
 @contextmanager
 def answer_within(seconds: float) -> Iterator[None]:
-    """Limit the time of the request that this thread sends in the block, to its last byte."""
+    """Limit the time until the last byte of the answer, for the request sent in this block."""
     token = _ENDS.set(time.monotonic() + seconds)
     try:
         yield
@@ -60,7 +60,7 @@ class _TimedReader(io.RawIOBase):
         try:
             return self._raw.readinto(buffer)
         finally:
-            # The connection may be used again. A socket that was closed has no timeout.
+            # The connection may be reused. A closed socket has no timeout.
             with suppress(OSError):
                 self._sock.settimeout(usual)
 
@@ -79,7 +79,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 class TimedConnection(HTTPConnection):
-    """A connection whose answers end in time."""
+    """A connection with a limit on the total time of each answer."""
 
     response_class = _TimedResponse
 
@@ -103,8 +103,8 @@ def read_body(raw: BaseHTTPResponse) -> bytes:
     """Return the whole body of an answer, decompressed.
 
     Raises:
-        AnswerTooLargeError: it is larger than :data:`MOST_BYTES`.
-        HTTPError: it is cut short, late or malformed.
+        AnswerTooLargeError: the body is larger than :data:`MOST_BYTES`.
+        HTTPError: the body is truncated, late or malformed.
     """
     if raw.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
         raise DecodeError("it has an encoding that was not requested")

@@ -1,4 +1,4 @@
-"""One request as it is sent, however often, and how one try of it ended."""
+"""One request for all its tries, and how one try ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ from skyflowctl.vault.transport import Reply
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """One request as it is sent, however often.
+    """One request for all its tries.
 
     Args:
         method: GET, LIST, POST, PUT or DELETE.
         path: below ``/v1/``.
         params: query parameters.
         content: the encoded body, secrets revealed.
-        headers: all but the login's.
-        idempotent: whether it may be sent again although it may have been done.
-        fresh: answered by what the leader knows.
-        wraps: the answer is to come wrapped, so ``wrap_info`` alone says nothing.
-        secret: there is a secret in the body that no approver may see.
+        headers: all headers except the token.
+        idempotent: whether it may be sent again although the server may have executed it.
+        fresh: whether the answer must be as new as the leader's state.
+        wraps: whether a wrapped answer was requested, so that ``wrap_info`` is expected.
+        secret: whether the body contains a secret that no approver may see.
     """
 
     method: str
     path: str
-    params: Mapping[str, str] | None = field(repr=False)  # a ctx may be in there
+    params: Mapping[str, str] | None = field(repr=False)  # may contain a ctx
     content: bytes | None = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     idempotent: bool
@@ -47,7 +47,7 @@ class OutgoingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """How one try ended: a reply, or why not. ``hurry``: the next address, at once."""
+    """How one try ended: a reply, or why there is none. ``hurry``: try the next address at once."""
 
     verdict: Disposition
     error: VaultError | None = None
@@ -58,7 +58,7 @@ class Try:
 
 
 def call_outcome(call: OutgoingRequest, done: Try) -> CallOutcome:
-    """Return what one try says about the request."""
+    """Return the outcome of the request after one try."""
     if done.reply is not None:
         if done.verdict is Disposition.PENDING:
             return CallPending(done.reply, done.reply.wrap_info)

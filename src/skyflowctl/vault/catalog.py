@@ -1,4 +1,4 @@
-"""The server's plugin catalog: which secrets plugins it knows, by name and version."""
+"""The server's plugin catalog: the registered secrets plugins, by name and version."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _NO_FILE = re.compile(r"validating the command path: lstat (.+): no such file or
 
 
 class RunningState(StrEnum):
-    """What a mount runs, compared with the catalog."""
+    """How the plugin that a mount runs compares with the catalog."""
 
     OK = "ok"
     DIFFERS = "differs"
@@ -28,7 +28,7 @@ class RunningState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunningMount:
-    """What one mount really runs."""
+    """The plugin that one mount really runs."""
 
     path: str
     version: str
@@ -37,7 +37,7 @@ class RunningMount:
 
     @property
     def fault(self) -> str:
-        """What is wrong, in one line; empty: nothing that is known."""
+        """The fault in one line; empty if none is known."""
         if self.state is RunningState.NOT_REGISTERED:
             return f"{self.path} runs {self.version}, which is not in the catalog"
         if self.state is RunningState.DIFFERS:
@@ -50,11 +50,11 @@ class RunningMount:
 REGISTER_WANTED = (
     "decide which file to run, then: skyflowctl plugin register PLUGIN_DIRECTORY/FILE --reload"
 )
-"""The fix of every fault of a running mount: one registration settles both sides."""
+"""The fix for every fault of a running mount: one registration updates both catalog and mount."""
 
 
 def compare(live: LiveMount, entries: Iterable[CatalogEntry]) -> RunningMount:
-    """Return what a mount runs, compared with the catalog's entries."""
+    """Compare the plugin that a mount runs with the catalog's entries."""
     registered = {entry.version: entry.sha256 for entry in entries if entry.name == live.type}
     version, running = live.running_plugin_version, live.running_sha256
     if not running:
@@ -83,15 +83,15 @@ class Catalog:
         args: Sequence[str] = (),
         env: Sequence[str] = (),
     ) -> None:
-        """Write a catalog entry. The server checks neither digest nor start here.
+        """Write a catalog entry. The server checks neither the digest nor the start of the plugin.
 
         Args:
-            name: the plugin's, which is the mount type.
+            name: the plugin's name, which is the mount type.
             sha256: hex digest of the file.
             command: the file's name in the server's plugin directory.
             version: semantic, with a leading ``v``.
             args: arguments of the process.
-            env: ``NAME=value`` texts; they are never read back, so no secrets.
+            env: ``NAME=value`` texts without secrets; a read of the entry omits them.
         """
         body: dict[str, Any] = {"sha256": sha256, "command": command, "version": version}
         if args:
@@ -133,7 +133,7 @@ class Catalog:
     def delete(self, name: str, version: str) -> bool:
         """Remove an entry and return whether it is gone.
 
-        The server answers well also where it removed nothing, so this reads back.
+        The server reports success even if it removed nothing, so the entry is read back.
         """
         params = {"version": version} if version else None
         self._transport.send(
@@ -142,12 +142,12 @@ class Catalog:
         return all((entry.name, entry.version) != (name, version) for entry in self.list())
 
     def reload(self, name: str, *, every_node: bool = True) -> None:
-        """Restart the plugin's processes, on this node or on all of them."""
+        """Restart the plugin's processes, on this node or on all nodes."""
         body: dict[str, Any] = {"plugin": name}
         self._reload(body, every_node)
 
     def reload_mounts(self, paths: Sequence[str], *, every_node: bool = True) -> None:
-        """Restart the processes of these mounts only."""
+        """Restart only the processes of these mounts."""
         self._reload({"mounts": [f"{path}/" for path in paths]}, every_node)
 
     def _reload(self, body: dict[str, Any], every_node: bool) -> None:
@@ -159,7 +159,7 @@ class Catalog:
 
 
 def completed(catalog: Catalog, entry: CatalogEntry) -> CatalogEntry:
-    """Return a listed entry with what the list leaves out: command, arguments, file."""
+    """Return a listed entry, completed with its command, arguments and file."""
     read = catalog.read(entry.name, entry.version)
     if read is None:
         return entry

@@ -1,4 +1,4 @@
-"""When the certificate of an address ends. Nothing is sent there but the handshake."""
+"""Reads when the certificate of an address expires. Only a TLS handshake is sent."""
 
 import socket
 import ssl
@@ -9,16 +9,16 @@ _SECONDS = 5.0
 
 
 def certificate_end(address: str, server_name: str = "") -> datetime | None:
-    """Return when the certificate at an https address ends; None for another address.
+    """Return when the certificate at an https address expires; None for any other address.
 
-    It is not checked against any CA: who cares for that has asked for it already.
+    It is not verified against a CA, because other requests do that already.
 
     Args:
         address: ``https://host:port``.
-        server_name: to ask for, if not the host.
+        server_name: the name in the handshake, if not the host.
 
     Raises:
-        OSError: there is no connection, or no handshake.
+        OSError: the connection or the handshake failed.
     """
     parts = urlsplit(address)
     if parts.scheme != "https" or not parts.hostname:

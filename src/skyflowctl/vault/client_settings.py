@@ -1,4 +1,4 @@
-"""Settings of the stock client's environment that say how requests are sent."""
+"""The settings of the stock client's environment that control how requests are sent."""
 
 import math
 import threading
@@ -20,7 +20,7 @@ class RateLimit:
 
     Args:
         rate: requests a second.
-        burst: how many may be sent at once after a pause.
+        burst: how many requests may be sent at once after a pause.
         monotonic: the clock, replaceable in tests.
         sleep: waits, replaceable in tests.
     """
@@ -45,8 +45,8 @@ class RateLimit:
         """Return when the next request may be sent.
 
         Args:
-            longest: the seconds that the request has. One that would have to wait longer is
-                sent at once and not counted, as the stock client does.
+            longest: the seconds left for the request. A request that would have to wait longer
+                is sent at once and not counted, as in the stock client.
         """
         with self._lock:
             now = self._monotonic()
@@ -61,10 +61,10 @@ class RateLimit:
 
 
 def client_timeout(environ: Mapping[str, str]) -> float:
-    """Return the seconds that one request may take, a day at most; 60 where nothing, or 0, is set.
+    """Return the seconds that one request may take, a day at most; 60 if unset or 0.
 
     Raises:
-        UsageError: it is neither a number of seconds nor a span such as ``1m30s``.
+        UsageError: the value is neither a number of seconds nor a span such as ``1m30s``.
     """
     seconds = go_seconds(variable(environ, "CLIENT_TIMEOUT") or "0")
     if seconds is None:
@@ -75,10 +75,10 @@ def client_timeout(environ: Mapping[str, str]) -> float:
 
 
 def max_retries(environ: Mapping[str, str]) -> int | None:
-    """Return how often a failed request is sent again; None: not set.
+    """Return how often a failed request is sent again; None if not set.
 
     Raises:
-        UsageError: it is no whole number.
+        UsageError: the value is no whole number.
     """
     text = variable(environ, "MAX_RETRIES")
     if not text:
@@ -91,13 +91,13 @@ def max_retries(environ: Mapping[str, str]) -> int | None:
 
 
 def rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
-    """Return the limit of requests a second; None: there is none.
+    """Return the limit of requests per second; None if there is none.
 
-    The stock client's limiter lets every request pass where its rate is not above 0, or its
-    burst, which is the rate's whole part unless it is named, is below 1.
+    The stock client's limiter allows every request if its rate is not above 0, or if its burst
+    is below 1. The burst defaults to the integer part of the rate.
 
     Raises:
-        UsageError: it is neither ``RATE`` nor ``RATE:BURST``.
+        UsageError: the value is neither ``RATE`` nor ``RATE:BURST``.
     """
     text = variable(environ, "RATE_LIMIT")
     if not text:
@@ -110,10 +110,10 @@ def rate_limit(environ: Mapping[str, str]) -> RateLimit | None:
 
 
 def proxy(environ: Mapping[str, str]) -> Secret | None:
-    """Return the URL of the proxy for every request, which may hold a password; None: not set.
+    """Return the URL of the proxy for every request, which may have a password; None if not set.
 
     Raises:
-        UsageError: it names no proxy that can be used.
+        UsageError: the value is no usable proxy.
     """
     name = "PROXY_ADDR" if variable(environ, "PROXY_ADDR") else "HTTP_PROXY"
     text = (variable(environ, name) or "").strip()
@@ -124,7 +124,7 @@ def checked_proxy(text: str, name: str) -> Secret:
     """Return a proxy's URL in its full form.
 
     Raises:
-        UsageError: it names no proxy that can be used; the text repeats nothing of it.
+        UsageError: the value is no usable proxy; the error text does not repeat it.
     """
     url = text if "://" in text else f"http://{text}"
     try:
@@ -143,7 +143,7 @@ def checked_proxy(text: str, name: str) -> Secret:
 
 
 def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Return a warning for each variable that is set and means nothing here."""
+    """Return a warning for each variable that is set but not used here."""
     found = [(shown_name(environ, one.name), one) for one in set_but_not_used(environ)]
     return _limits_nothing(environ) + tuple(
         Problem(
@@ -157,7 +157,7 @@ def not_used(environ: Mapping[str, str]) -> tuple[Problem, ...]:
 
 
 def _limits_nothing(environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Return a warning for a rate above 0 that limits nothing, as ``0.5`` does."""
+    """Return a warning for a rate above 0 that limits nothing, such as ``0.5``."""
     rate, burst = go_rate(variable(environ, "RATE_LIMIT") or "0") or (0.0, 0)
     if not 0 < rate < math.inf or burst >= 1:
         return ()

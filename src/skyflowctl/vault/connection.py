@@ -1,7 +1,7 @@
-"""hvac's adapter with what it lacks: own TLS settings, unix sockets, failures told apart.
+"""Extends hvac's adapter with own TLS settings, unix sockets and distinct errors.
 
-This module imports hvac and requests (150 ms), so it is imported when a server is first
-asked, and by nothing else.
+This module imports hvac and requests (150 ms), so it is imported only when the first request is
+sent.
 """
 
 import http.client
@@ -52,7 +52,7 @@ _CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One HTTP answer, read to its end."""
+    """One complete HTTP answer."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -60,9 +60,9 @@ class Received:
 
 
 class _TlsAdapter(HTTPAdapter):
-    """Keeps 64 connections, and checks a certificate for another name when told to.
+    """Keeps 64 connections, and can check a certificate against another name.
 
-    Whom to trust is in the context alone; requests would add its own bundle.
+    Only the context decides which CAs are trusted; requests would add its own bundle.
     """
 
     def __init__(self, context: ssl.SSLContext | None, server_name: str) -> None:
@@ -71,7 +71,7 @@ class _TlsAdapter(HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=_POOL)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the certificates to the context."""
+        """Do nothing, because the context verifies certificates."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         if self._context is not None:
@@ -128,7 +128,7 @@ class _UnixAdapter(HTTPAdapter):
 
 
 class Connection:
-    """One pool of connections to the addresses of a target, with and without its token."""
+    """A pool of connections to the addresses of a target, with and without its token."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -153,21 +153,21 @@ class Connection:
         seconds: float,
         with_token: bool = True,
     ) -> Received:
-        """Send one request once and return whatever answer comes, redirects included.
+        """Send one request once and return any answer, redirects included.
 
         Args:
-            address: of the node, one that the target names.
+            address: the address of the node, one of the target's.
             method: the HTTP method.
             path: below ``/v1/``, not yet quoted.
-            headers: besides that of the login.
+            headers: further headers besides the token.
             params: query parameters.
             content: the JSON body.
-            seconds: the longest time for the whole answer.
-            with_token: False for questions that need no login.
+            seconds: the time limit for the whole answer.
+            with_token: False for requests that need no login.
 
         Raises:
-            NotSentError: there was no connection.
-            NoResponseError: there was one, and no answer.
+            NotSentError: no connection could be opened.
+            NoResponseError: the request was sent, but no valid answer arrived.
         """
         adapter = self._adapter(address, with_token)
         try:
@@ -192,7 +192,7 @@ class Connection:
     def _explained(
         self, failed: NotSentError | NoResponseError, address: str
     ) -> NotSentError | NoResponseError:
-        """Return why there is no HTTP answer, where the port speaks TLS and was asked without."""
+        """Return the error for a plain HTTP request to a port that speaks TLS."""
         unread = failed.reason in {CLOSED, NOT_HTTP}
         if not (unread and address.startswith("http:") and self._speaks_tls(address)):
             return failed
@@ -204,7 +204,7 @@ class Connection:
         )
 
     def _speaks_tls(self, address: str) -> bool:
-        """Tell whether an address without TLS has it; asked once, and never past a proxy."""
+        """Return whether an ``http`` address speaks TLS; tested once, and never with a proxy."""
         with self._probing:
             if address not in self._tls_ports:
                 parts = urlsplit(address)
@@ -236,7 +236,7 @@ def _base(address: str) -> str:
 
 
 def _session(target: Target) -> requests.Session:
-    """Return a session that reads nothing from the environment by itself.
+    """Return a session that reads nothing from the environment.
 
     requests would take CA bundles, proxies and passwords (netrc) from there, and
     drops ``verify`` given to hvac in favour of the session's.
@@ -257,11 +257,11 @@ def _session(target: Target) -> requests.Session:
 
 
 def _proxies(target: Target, address: str) -> dict[str, str]:
-    """Return the proxy for an address in the form of requests: the target's, else that of
-    the environment, which the stock client never uses for this very machine.
+    """Return the proxy for an address in the format of requests: the target's, else that of
+    the environment, which the stock client never uses for this machine itself.
 
     Raises:
-        UsageError: the environment names no proxy that can be used.
+        UsageError: the proxy of the environment is not usable.
     """
     parts = urlsplit(address)
     if parts.scheme == UNIX_SCHEME:
@@ -278,10 +278,10 @@ def _proxies(target: Target, address: str) -> dict[str, str]:
 
 
 def _received(answer: requests.Response) -> Received:
-    """Read an answer to its end.
+    """Read an answer completely.
 
     Raises:
-        NoResponseError: it has none in time, is too large, or is malformed.
+        NoResponseError: the answer is late, too large, or malformed.
     """
     try:
         content = read_body(answer.raw)

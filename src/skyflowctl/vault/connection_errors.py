@@ -1,4 +1,4 @@
-"""What a request without an answer failed on: sent or not, passing or lasting, and the fix.
+"""Why a request got no answer: sent or not, transient or lasting, and the fix.
 
 This module imports requests (150 ms), as ``connection`` does.
 """
@@ -20,10 +20,10 @@ from skyflowctl.retry import is_gateway_failure
 
 
 class NotSentError(Exception):
-    """The request never left: no connection. ``lasting``: trying again won't help.
+    """The request was not sent: no connection. ``lasting``: a retry won't help.
 
-    ``fix`` is what helps where it is not the network; else it is empty. ``foreign``: what
-    is there speaks another protocol.
+    ``fix`` is the remedy if the network is not the cause, else empty. ``foreign``: the peer
+    speaks another protocol.
     """
 
     def __init__(
@@ -37,10 +37,9 @@ class NotSentError(Exception):
 
 
 class NoResponseError(Exception):
-    """The request was sent and no answer came back that can be read.
+    """The request was sent, but no valid answer arrived.
 
-    ``broken``: something came, and it is no whole HTTP answer. ``lasting``: trying again
-    won't help.
+    ``broken``: the received data is no complete HTTP answer. ``lasting``: a retry won't help.
     """
 
     def __init__(self, reason: str, *, broken: bool = False, lasting: bool = False) -> None:
@@ -51,7 +50,7 @@ class NoResponseError(Exception):
 
 
 class NoSocketError(NewConnectionError):
-    """There is no unix socket that this user can use; ``reason`` says why."""
+    """This user cannot use the unix socket; ``reason`` says why."""
 
     def __init__(self, connection: HTTPConnection, path: str, number: int | None) -> None:
         super().__init__(connection, "no socket")
@@ -72,7 +71,8 @@ _SOCKET_WORDS = {
 
 
 def told_apart(error: requests.exceptions.RequestException) -> NotSentError | NoResponseError:
-    """Return whether the request was sent. Texts of requests hold the URL with its ctx."""
+    """Return the error that says whether the request was sent. It quotes no text of requests,
+    because these contain the URL with its ctx."""
     if isinstance(error, requests.exceptions.SSLError):
         reason, fix = _tls_reason(error)
         return NotSentError(reason, lasting=True, fix=fix)
@@ -92,7 +92,7 @@ _CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_P
 
 
 def _proxy_failed(error: Exception) -> NotSentError:
-    """Return what a proxy said instead of connecting; only its status is repeated."""
+    """Return the error for a proxy that refused to connect; only its status is quoted."""
     told = _TUNNEL.search(str(error))
     if told is None:
         return NotSentError("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
@@ -142,7 +142,7 @@ _NAME_THE_CA = "name the CA that signed it with --ca-cert or BAO_CACERT"
 
 
 def _tls_reason(error: Exception) -> tuple[str, str]:
-    """Return why there is no TLS connection, and what to do about it."""
+    """Return why the TLS connection failed, and the fix."""
     text = str(error)
     if "has expired" in text:
         return "its certificate has expired", "renew the server's certificate; check the clock"

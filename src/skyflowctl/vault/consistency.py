@@ -1,10 +1,10 @@
 """Consistent reads through a standby: the index headers of OpenBao 2.7.
 
-Standbys serve reads and lag behind by up to a second. Every answer carries the raft index
-it is at least as new as; sent back with ``forward-active-node`` a standby that is not there
-yet forwards the read to the leader. An index far in the future makes it forward always
-(measured: the leader ignores it, another cluster's index has no effect). Servers that do
-not know the headers ignore them.
+Standbys serve reads and lag behind by up to a second. Every answer has a raft index and is at
+least as new as it. If a request sends the index back with ``forward-active-node``, a standby
+that has not reached it forwards the read to the leader. An index far in the future makes a
+standby always forward (measured: the leader ignores it, another cluster's index has no effect).
+Servers that do not know the headers ignore them.
 """
 
 import base64
@@ -20,7 +20,7 @@ _FUTURE = 2**62
 
 
 class ConsistencyIndex:
-    """The newest index seen, of one cluster. Safe to share between threads."""
+    """The newest index seen of one cluster. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,18 +34,18 @@ class ConsistencyIndex:
 
     @property
     def newest(self) -> str:
-        """The newest index seen, as a header's value; empty when no answer has told one."""
+        """The newest index seen, as a header's value; empty if no answer had one."""
         with self._lock:
             return _encode(self._cluster, self._value) if self._value else ""
 
     def learn_cluster(self, cluster: str) -> None:
-        """Note a cluster's id; an index of another cluster means nothing there."""
+        """Record the cluster's id, and drop the index of any other cluster."""
         with self._lock:
             if cluster and cluster != self._cluster:
                 self._cluster, self._value = cluster, 0
 
     def observe(self, header: str | None) -> None:
-        """Note an answer's index header; one that has another form is left out."""
+        """Record an answer's index header; a malformed one is ignored."""
         found = _decode(header) if header else None
         if found is None:
             return
@@ -58,7 +58,7 @@ class ConsistencyIndex:
         """Return the request headers that ask for an answer at least this new.
 
         Args:
-            fresh: ask for what the leader knows now.
+            fresh: ask for the leader's current state.
         """
         with self._lock:
             cluster, value = self._cluster, self._value
@@ -69,18 +69,18 @@ class ConsistencyIndex:
 
 
 def only_if_reached(index: str) -> dict[str, str]:
-    """Return the request headers with which a node that is not there yet answers 429.
+    """Return request headers that make a node answer 429 until it has reached the index.
 
     Measured on OpenBao 2.7.2: status 429, no text, ``Retry-After: 1``. The leader ignores
-    the index, because nobody is ahead of it.
+    the index, because no node is ahead of it.
     """
     return {INDEX_HEADER: index, MODE_HEADER: _FAIL} if index else {}
 
 
 def reaches(answered: str, wanted: str) -> bool:
-    """Tell whether an answer's index is at least as new as the wanted one, both as headers.
+    """Return whether an answer's index is at least as new as the wanted one, both as headers.
 
-    False also for an answer without an index: its server knows nothing of this.
+    False also for an answer without an index, whose server does not support it.
     """
     one, other = _decode(answered), _decode(wanted)
     return one is not None and other is not None and one[0] == other[0] and one[1] >= other[1]

@@ -1,4 +1,4 @@
-"""The server's JSON turned into live-state values, and compared with what was sent."""
+"""Converts the server's JSON to live-state values, and compares it with what was sent."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -25,14 +25,14 @@ _MOUNT_LISTS = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
 )
-# Ours tells it of every mount, configured or not; no engine with the basic API does.
+# Our engine returns it for every mount, configured or not; a basic engine never does.
 _OURS = "credential_version"
 REVOKED_MARK = "revoked_"
 _NEVER_COMPARED = frozenset({"allow_revoked_key", "cas", "force", "validate_credentials"})
 
 
 def mount(path: str, raw: Mapping[str, Any]) -> LiveMount:
-    """Return one entry of ``sys/mounts``; what the server leaves out is empty."""
+    """Return one entry of ``sys/mounts``; fields that the server omits are empty."""
     config = raw.get("config") or {}
     lists = {name: texts(config.get(name)) for name in _MOUNT_LISTS}
     return LiveMount(
@@ -60,8 +60,8 @@ def enable_body(fields: Mapping[str, Any]) -> dict[str, Any]:
 def ignored_fields(live: LiveMount, fields: Mapping[str, Any]) -> list[str]:
     """Return the names of sent fields whose value is not live.
 
-    Only fields of :class:`LiveMount` are known here. Options are merged by a server:
-    those sent must be there, one sent as "" must not.
+    Only fields of :class:`LiveMount` are known here. A server merges options: the sent ones
+    must be present, and one sent as "" must be absent.
     """
     ignored = [name for name in _MOUNT_LISTS if _list_differs(live, name, fields)]
     ignored += [
@@ -82,7 +82,7 @@ def _list_differs(live: LiveMount, name: str, fields: Mapping[str, Any]) -> bool
 
 
 def decode_live_config(raw: Mapping[str, Any]) -> LiveConfig:
-    """Return a config as the engine tells it; an engine without versions has 0."""
+    """Return a config from the engine's answer; an engine without versions has version 0."""
     return LiveConfig(
         configured=bool(raw.get("credentials_configured")),
         client_id=str(raw.get("client_id") or ""),
@@ -105,7 +105,7 @@ def decode_live_config(raw: Mapping[str, Any]) -> LiveConfig:
 
 
 def revocation(raw: Mapping[str, Any] | None) -> LiveRevocation | None:
-    """Return a cut-off as the engine tells it, or None for none."""
+    """Return a cut-off from the engine's answer, or None."""
     if not raw:
         return None
     names = ("at", "by", "reason", "run", "key_id")
@@ -113,7 +113,7 @@ def revocation(raw: Mapping[str, Any] | None) -> LiveRevocation | None:
 
 
 def marked_revocation(options: Mapping[str, str]) -> LiveRevocation | None:
-    """Return the cut-off that a mount's options tell, for an engine that keeps none."""
+    """Return the cut-off recorded in a mount's options, for an engine that does not record it."""
     marks = {
         name.removeprefix(REVOKED_MARK): value
         for name, value in options.items()
@@ -123,7 +123,7 @@ def marked_revocation(options: Mapping[str, str]) -> LiveRevocation | None:
 
 
 def rotation(raw: Mapping[str, Any] | None) -> LiveRotation | None:
-    """Return a rotation as the engine tells it, or None for none."""
+    """Return a rotation from the engine's answer, or None."""
     if not raw:
         return None
     return LiveRotation(
@@ -140,7 +140,7 @@ def rotation(raw: Mapping[str, Any] | None) -> LiveRotation | None:
 
 
 def decode_live_role(name: str, raw: Mapping[str, Any]) -> LiveRole:
-    """Return a role as the engine tells it."""
+    """Return a role from the engine's answer."""
     return LiveRole(
         name=name,
         role_ids=texts(raw.get("role_ids")),
@@ -177,7 +177,7 @@ def _entry(version: int, raw: Mapping[str, Any]) -> CredentialVersion:
 
 
 def decode_audited_headers(data: Mapping[str, Any]) -> dict[str, bool]:
-    """Return header names in lower case to whether the audit log hashes them."""
+    """Return whether the audit log hashes each header, by name in lower case."""
     headers = data.get("headers") or {}
     return {name.lower(): bool((raw or {}).get("hmac")) for name, raw in headers.items()}
 
@@ -207,7 +207,7 @@ def node(raw: Mapping[str, Any]) -> ClusterNode:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; one text stands for a list of one."""
+    """Return a list of texts as a tuple; a single text counts as a list of one."""
     if value is None or value == "":
         return ()
     items: Iterable[Any] = [value] if isinstance(value, str) else value
@@ -217,8 +217,8 @@ def texts(value: Any) -> tuple[str, ...]:
 def config_equals(live: LiveConfig, fields: Mapping[str, Any]) -> bool:
     """Whether every field of a config write is already live.
 
-    A credential is compared by its identity. A path on the server names content that
-    cannot be seen from here, so it never counts as equal.
+    A credential is compared by its identity. The content of a file on the server cannot be
+    read from here, so a path never counts as equal.
     """
     return not config_differences(live, fields)
 
@@ -236,7 +236,7 @@ def _config_field_equals(live: LiveConfig, name: str, value: Any) -> bool:
     if name == "credentials_json":
         return (live.client_id, live.key_id) == _identity(value)
     if name == "rotation_id":
-        # One that is over is not the open one that the write was to leave.
+        # The write should leave an open rotation; an ended one differs.
         known = live.rotation if live.rotation and live.rotation.state == "open" else None
         return known.id == value if known else not value and live.rotation is None
     if name == "rotation_to":

@@ -1,10 +1,10 @@
 """The stock client's environment: every variable that ``bao`` reads, and what it means here.
 
-Each name stands for two variables: ``BAO_<name>`` and, where that is not set, its
-``VAULT_`` form. What is not used is said in a warning where it is set. Names that only the
-server, the agent, a plugin or another command of ``bao`` reads are not in here.
+Each name covers two variables: ``BAO_<name>`` and, if that is not set, its ``VAULT_`` form. A
+variable that is set but not used causes a warning. Variables that only the server, the agent, a
+plugin or another command of ``bao`` reads are not listed.
 
-Imported for help pages too: named tuples only, nothing heavier.
+Help pages import this module, so it uses only named tuples and nothing heavier.
 """
 
 from collections import namedtuple
@@ -58,7 +58,7 @@ _MEANS_NOTHING = {
 
 
 def variable(environ: Mapping[str, str], name: str) -> str | None:
-    """Return ``BAO_<name>``, else ``VAULT_<name>``. A BAO one that is empty still wins."""
+    """Return ``BAO_<name>``, else ``VAULT_<name>``. An empty ``BAO_<name>`` counts as set."""
     for prefix in ("BAO_", "VAULT_"):
         if prefix + name in environ:
             return environ[prefix + name]
@@ -66,12 +66,12 @@ def variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def named_address(environ: Mapping[str, str]) -> str:
-    """Return the address that the environment names; empty for none."""
+    """Return the address that the environment names; empty if there is none."""
     return variable(environ, "AGENT_ADDR") or variable(environ, "ADDR") or ""
 
 
 def set_but_not_used(environ: Mapping[str, str]) -> list[Variable]:
-    """Return the variables that are set, mean something to ``bao`` and nothing here."""
+    """Return the variables that are set and that ``bao`` uses, but skyflowctl does not."""
     found = []
     for one in VARIABLES:
         value = variable(environ, one.name)

@@ -1,7 +1,7 @@
-"""How a request to the server can fail, each with what to say and which exit code.
+"""The errors of requests to the server, each with its texts and its exit code.
 
-A server says little: a status and a list of texts. The texts that matter were measured
-on OpenBao 2.7.2. No error here ever holds a request's body or a response's data.
+A server returns only a status and a list of texts. The relevant texts were measured on
+OpenBao 2.7.2. No error here contains a request's body or a response's data.
 """
 
 import re
@@ -22,11 +22,11 @@ class VaultError(errors.SkyflowctlError):
     """Base of every failed request.
 
     Attributes:
-        status: the HTTP status; 0 when there was no answer.
+        status: the HTTP status; 0 without an answer.
         messages: the server's own texts, in one line each.
-        method: of the request.
-        path: of the request, below ``/v1/``.
-        request_id: the server's id of the request, when it told one.
+        method: the request's method.
+        path: the request's path, below ``/v1/``.
+        request_id: the server's id of the request, if the answer had one.
     """
 
     default_code = "server-error"
@@ -53,7 +53,7 @@ class VaultError(errors.SkyflowctlError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may get another answer a little later."""
+        """Whether the same request may succeed a little later."""
         return self.status != NO_ANSWER and is_transient(self.status)
 
     def says(self, text: str) -> bool:
@@ -68,9 +68,9 @@ class ForbiddenError(VaultError, errors.NotPermittedError):
 
 
 class NotFoundError(VaultError):
-    """404. Without a text the path is served and holds nothing.
+    """404. Without a text, the path is served but empty.
 
-    What a caller does not expect to be absent is a path that the user named wrongly.
+    If the caller does not expect that, the user has named a wrong path.
     """
 
     exit_code: ClassVar[errors.ExitCode] = errors.ExitCode.USAGE
@@ -78,12 +78,12 @@ class NotFoundError(VaultError):
 
     @property
     def empty(self) -> bool:
-        """True when the path exists and simply has nothing in it."""
+        """True if the path exists but is empty."""
         return not self.messages
 
 
 class PluginMissingError(NotFoundError):
-    """404 ``backend is nil``: the mount is known, its plugin does not run on that node."""
+    """404 ``backend is nil``: the mount exists, but its plugin does not run on that node."""
 
     exit_code = errors.ExitCode.UNREACHABLE
     default_code = "plugin-missing"
@@ -102,7 +102,7 @@ class NamespaceMissingError(NotFoundError):
 
 
 class NotAnEngineError(VaultError, errors.UsageError):
-    """Something answers at that path, and it is no engine for Skyflow."""
+    """The mount at that path is no engine for Skyflow."""
 
     default_code = "not-an-engine"
 
@@ -118,19 +118,19 @@ class NotAnEngineError(VaultError, errors.UsageError):
 
 
 class BadRequestError(VaultError, errors.InvalidInputError):
-    """400, 405, 412, 413: what was sent is wrong, by the server's or the engine's rules."""
+    """400, 405, 412, 413: the request is invalid by the server's or the engine's rules."""
 
     default_code = "bad-request"
 
 
 class ConflictError(VaultError, errors.RefusedError):
-    """409: it exists, or a check-and-set was lost. Nothing was written."""
+    """409: the object exists, or a check-and-set failed. Nothing was written."""
 
     default_code = "conflict"
 
 
 class PathInUseError(ConflictError):
-    """400 ``path is already in use``: a mount is there, or above or below it."""
+    """400 ``path is already in use``: a mount exists at, above or below the path."""
 
     default_code = "path-in-use"
 
@@ -149,13 +149,13 @@ class PathInUseError(ConflictError):
 
 
 class RevokedKeyError(ConflictError):
-    """409: a cut-off revoked this key, and the request does not name it. Nothing was written."""
+    """409: a cut-off revoked this key, and the request does not allow it. Nothing was written."""
 
     default_code = "revoked-key"
 
     @classmethod
     def of_key(cls, path: str, key_id: str, why: str = "") -> "RevokedKeyError":
-        """Return the error for a key that is known, with the two ways on."""
+        """Return the error for a known key, with its two fixes."""
         return cls(
             f"key {key_id} is revoked, and is not made live again: {path}",
             why=why or "a cut-off of this mount destroyed it",
@@ -167,13 +167,13 @@ class RevokedKeyError(ConflictError):
 
 
 class TokenServiceFailedError(VaultError, errors.UnhealthyError):
-    """502 or 503 of the engine: Skyflow's token service refused, or did not answer."""
+    """502 or 503 from the engine: Skyflow's token service refused, or did not answer."""
 
     default_code = "token-service-failed"
 
     @property
     def refused(self) -> bool:
-        """True when the token service answered and said no; False when it did not answer."""
+        """True if the token service answered with a refusal; False if it did not answer."""
         return self.status == _REFUSED
 
     @property
@@ -184,25 +184,25 @@ class TokenServiceFailedError(VaultError, errors.UnhealthyError):
 
 
 class TokenUriRefusedError(TokenServiceFailedError):
-    """503 of the engine itself: the credential's tokenURI is not one that it may ask."""
+    """503 from the engine itself: it may not use the credential's tokenURI."""
 
     default_code = "token-uri-refused"
 
     @property
     def refused(self) -> bool:
-        """True: another try gets the same answer."""
+        """True, because a retry gets the same answer."""
         return True
 
 
 class ServerUnreachableError(VaultError, errors.UnreachableError):
-    """No answer in time, and surely nothing was done."""
+    """No answer in time, and certainly nothing was done."""
 
     default_code = "unreachable"
     transient = True
 
 
 class OutcomeUnknownError(ServerUnreachableError):
-    """No answer, or none to rely on: the server may have done it or not."""
+    """No answer, or an unreliable one: the server may or may not have executed the request."""
 
     default_code = "outcome-unknown"
 
@@ -221,7 +221,7 @@ class UninitializedError(SealedError):
 
 
 class DrSecondaryError(ServerUnreachableError):
-    """472: a disaster recovery secondary, which serves nothing until it is promoted."""
+    """472: a disaster recovery secondary, which serves no requests until it is promoted."""
 
     default_code = "dr-secondary"
 
@@ -233,13 +233,13 @@ class StandbyWithoutLeaderError(ServerUnreachableError):
 
 
 class RemovedFromClusterError(ServerUnreachableError):
-    """530: the node is no member of its cluster any more."""
+    """530: the node is no longer a member of its cluster."""
 
     default_code = "removed-from-cluster"
 
 
 class NotAServerError(ServerUnreachableError):
-    """What answered is no OpenBao or Vault: a proxy, a login page, another web server."""
+    """The peer is no OpenBao or Vault server but a proxy, a login page or another web server."""
 
     default_code = "not-a-server"
 
@@ -251,34 +251,34 @@ class BusyError(VaultError, errors.UnreachableError):
 
 
 class RedirectRefusedError(VaultError, errors.RefusedError):
-    """The answer was a redirect to a host that the user never named."""
+    """The answer was a redirect to a host that the user did not name."""
 
     default_code = "redirect-refused"
 
 
 class SilentlyIgnoredError(VaultError):
-    """The server answered well and kept other values than those it was sent."""
+    """The server reported success but stored other values than the request had."""
 
     default_code = "silently-ignored"
 
 
 class BadRoleNameError(VaultError, errors.UsageError):
-    """A role was named by what is no name; in a path it would lead elsewhere. Not sent."""
+    """The role's name is invalid and would change the path. The request was not sent."""
 
     default_code = "bad-role-name"
 
 
 BASIC_MINT_FAILED = "failed to generate token"
-"""How an engine with the basic API begins, with 400, whenever its token service gave none."""
+"""The start of the 400 of an engine with the basic API whenever its token service gave no token."""
 
 
 def says_not_configured(error: VaultError) -> bool:
-    """Whether the engine, ours or one with the basic API, says that it has no credential."""
+    """Whether the engine (full or basic API) reports that it has no credential."""
     return error.says("mount not configured") or error.says("backend not configured")
 
 
 class GuardedError(VaultError, errors.RefusedError):
-    """A control group guards what cannot wait for an approval; nothing was written."""
+    """A control group guards a request that cannot wait for approval; nothing was written."""
 
     default_code = "approval-needed"
 
@@ -316,7 +316,7 @@ def error_for(
     request_id: str = "",
     namespace: str = "",
 ) -> VaultError:
-    """Return the error that a bad answer stands for."""
+    """Return the error for a failed answer."""
     kind = _kind(status, "\n".join(messages))
     about = namespace if kind is NamespaceMissingError and namespace else f"{method} v1/{path}"
     return kind(

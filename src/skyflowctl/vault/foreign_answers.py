@@ -1,9 +1,9 @@
-"""Whether an answer is that of an OpenBao or Vault server, and what it is if not.
+"""Decides whether an OpenBao or Vault server sent an answer, and what else it may be.
 
-A status alone says nothing of who answered: proxies, load balancers, login pages and other
-web servers use the same ones. A server's own answers are JSON objects with fields that this
-module knows; an error has a list ``errors``, which other APIs have as well, so that a short
-one is settled by asking ``sys/health`` once.
+The status alone does not identify the sender: proxies, load balancers, login pages and other web
+servers use the same ones. A server's own answers are JSON objects with fields that this module
+knows. An error has a list ``errors``, which other APIs have as well, so for a short one
+``sys/health`` is asked once.
 """
 
 import re
@@ -32,8 +32,8 @@ _TLS_PORT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
-    """One HTTP answer as it came. ``body`` is its JSON object, {} for a good one without
-    content, else None; ``headers`` have names in lower case; ``content`` is the raw body."""
+    """One HTTP answer. ``body`` is its JSON object, {} for a successful one without content,
+    else None; ``headers`` have names in lower case; ``content`` is the raw body."""
 
     method: str
     path: str
@@ -44,12 +44,12 @@ class ServerAnswer:
 
     @property
     def transient(self) -> bool:
-        """Whether a proxy says by this status that the server may be back soon."""
+        """Whether this is a proxy's status for a server that may be back soon."""
         return self.status == TOO_MANY_REQUESTS or is_gateway_failure(self.status)
 
 
 def is_the_servers(answer: ServerAnswer) -> bool | None:
-    """Tell whether a server of ours gave this answer; None: it may be anybody's."""
+    """Return whether an OpenBao or Vault server sent this answer; None if that is unclear."""
     body = answer.body
     if _OWN_HEADERS & answer.headers.keys():
         return True
@@ -60,7 +60,7 @@ def is_the_servers(answer: ServerAnswer) -> bool | None:
     if _OWN_FIELDS & body.keys() or is_health(body):
         return True
     if answer.status < 300:
-        # A server answers a read with content; to a write 204 is its usual answer.
+        # A server answers a read with content, and a write usually with 204.
         return None if answer.status == 204 and answer.method not in {"GET", "LIST"} else False
     return _is_the_servers_error(answer.status, body)
 
@@ -75,13 +75,13 @@ def _is_the_servers_error(status: int, body: Mapping[str, Any]) -> bool | None:
 
 
 def is_the_servers_redirect(answer: ServerAnswer) -> bool:
-    """Tell whether a redirect is a standby's: 307 to the same path elsewhere."""
+    """Return whether a redirect is a standby's: 307 to the same path on another host."""
     parts = urlsplit(answer.headers.get("location", ""))
     return answer.status == 307 and unquote(parts.path) == f"/v1/{answer.path}"
 
 
 def not_a_server(answer: ServerAnswer, address: str) -> NotAServerError:
-    """Return the error for an answer that is no server's, with its likely cause."""
+    """Return the error for a foreign answer, with its likely cause."""
     cause, fix = _likely_cause(answer, address)
     return NotAServerError(
         f"this is no OpenBao or Vault: {address}",
@@ -101,7 +101,7 @@ _PROXY = (
 
 
 def _likely_cause(answer: ServerAnswer, address: str) -> tuple[str, str]:
-    """Return what the answer looks like, and what to do about it."""
+    """Return the likely sender of the answer, and the fix."""
     status = answer.status
     if 300 <= status < 400:
         return _redirect_cause(answer, address)

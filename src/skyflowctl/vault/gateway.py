@@ -1,6 +1,6 @@
-"""Typed calls to the server, once for every transport.
+"""Typed calls to the server, shared by all transports.
 
-Paths of mounts are written without a trailing slash (``skyflow/order``).
+Mount paths have no trailing slash (``skyflow/order``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,10 @@ from skyflowctl.vault.transport import Reply, Request, Transport, WrapInfo
 
 
 class Gateway:
-    """The server as the rest of skyflowctl sees it.
+    """The interface to the server for the rest of skyflowctl.
 
-    Every method raises :class:`skyflowctl.vault.errors.VaultError`. Writes may be
-    repeated: one whose reply was lost is sent again or compared with what is live.
+    Every method raises :class:`skyflowctl.vault.errors.VaultError`. Writes may be repeated: a
+    write whose reply was lost is sent again, or compared with the live state.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -46,7 +46,7 @@ class Gateway:
 
     @property
     def requests_made(self) -> int:
-        """How many requests were made so far; resent ones count once."""
+        """The number of requests so far; resent ones count once."""
         return self.transport.requests_made
 
     def close(self) -> None:
@@ -60,14 +60,13 @@ class Gateway:
     ) -> LiveState:
         """Read what a plan needs, in exactly 2 + 2N requests.
 
-        N counts the asked paths that are mounted with the plugin's type; an engine
-        without ``key_info`` on its role list costs one more request a role. A mount
-        that cannot be read is in ``problems``; only a failure that concerns the whole
-        server is raised.
+        N counts the given paths that are mounted with the plugin's type; an engine without
+        ``key_info`` in its role list costs one more request per role. A mount that cannot be
+        read is in ``problems``; only a failure of the whole server is raised.
 
         Args:
             paths: the mounts whose engine is read.
-            plugin_name: the mount type that is ours.
+            plugin_name: the engine's mount type.
             parallelism: how many requests run at once.
         """
         return reading.live_state(self.transport, paths, plugin_name, parallelism)
@@ -75,7 +74,7 @@ class Gateway:
     def with_engines(self, state: LiveState, paths: Sequence[str]) -> LiveState:
         """Return the state with the engines of further mounts and their history.
 
-        Three requests each. One that cannot be read is left out.
+        This costs three requests per mount. A mount that cannot be read is omitted.
         """
         further = reading.engines(self.transport, [state.mounts[path] for path in paths])
         state = replace(state, engines={**state.engines, **further})
@@ -87,7 +86,7 @@ class Gateway:
     def with_history(self, state: LiveState, paths: Sequence[str]) -> LiveState:
         """Return the state with the credential history of these mounts, one request each.
 
-        The history stays None on an engine that has none.
+        The history stays None if the engine has none.
         """
         engines = dict(state.engines)
         for path in paths:
@@ -103,9 +102,9 @@ class Gateway:
     def revoked_keys(
         self, path: str, config: LiveConfig, history: Mapping[int, CredentialVersion] | None = None
     ) -> Mapping[str, LiveRevocation]:
-        """Return the keys that cut-offs of a mount revoked, also one that is live by permission.
+        """Return the keys that cut-offs of a mount revoked, including one that was allowed again.
 
-        A history of None is read here.
+        If the history is None, it is read.
         """
         if history is None and config.api.has("history"):
             history = self.read_history(path)
@@ -123,22 +122,22 @@ class Gateway:
         return mounting.read_mount(self.transport, path)
 
     def enable_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
-        """Mount a secrets engine and return what the server made of it.
+        """Mount a secrets engine and return the mount as the server stored it.
 
         Args:
-            path: where.
+            path: of the mount.
             fields: ``type``, ``description``, ``options``, and flat, as for
                 :meth:`tune_mount`, what the API keeps under ``config``.
 
         Raises:
-            SilentlyIgnoredError: the server took the request and not all of its values.
-            BadRequestError: the type is unknown, the plugin is broken.
-            PathInUseError: something else than what was sent is mounted there.
+            SilentlyIgnoredError: the server accepted the request but not all of its values.
+            BadRequestError: the type is unknown, or the plugin is broken.
+            PathInUseError: another mount than the requested one is at the path.
         """
         return mounting.enable(self.transport, path, fields)
 
     def tune_mount(self, path: str, fields: Mapping[str, Any]) -> LiveMount:
-        """Change a mount in place and return its entry as it is afterwards.
+        """Change a mount in place and return its new entry.
 
         Args:
             path: of the mount.
@@ -147,20 +146,20 @@ class Gateway:
                 ``audit_non_hmac_request_keys``, ``audit_non_hmac_response_keys`` …
 
         Raises:
-            SilentlyIgnoredError: the server took the request and not all of its values.
+            SilentlyIgnoredError: the server accepted the request but not all of its values.
         """
         return mounting.tune(self.transport, path, fields)
 
     def disable_mount(self, path: str) -> None:
-        """Remove a mount and all it holds; a missing one is no error."""
+        """Remove a mount and all of its data; a missing one is no error."""
         self._write("DELETE", f"sys/mounts/{path}", None)
 
     def put_audited_header(self, name: str, *, hmac: bool) -> None:
-        """Have a request header written to the audit log, hashed or in plain."""
+        """Make the server log a request header in the audit log, hashed or in plain text."""
         self._write("PUT", f"sys/config/auditing/request-headers/{name}", {"hmac": hmac})
 
     def list_audited_headers(self) -> Mapping[str, bool] | None:
-        """Return header names in lower case to whether they are hashed; None: not permitted."""
+        """Return whether each header is hashed, by name in lower case; None if not permitted."""
         return reading.read_audited_headers(self.transport)
 
     # The engine: config --------------------------------------------------------
@@ -170,10 +169,10 @@ class Gateway:
         return reading.read_config(self.transport, path)
 
     def engine_config(self, path: str) -> LiveConfig:
-        """Return a mount's config where the mount's type is not known to be ours.
+        """Return a mount's config if it is not known whether the mount is ours.
 
         Raises:
-            NotAnEngineError: what answers at that path is something else (measured on kv: 404
+            NotAnEngineError: the mount is not an engine for Skyflow (measured on kv: 404
                 without a text, or other fields).
         """
         try:
@@ -182,7 +181,7 @@ class Gateway:
             if type(error) is NotFoundError:
                 raise NotAnEngineError.at(path, cause=error) from None
             raise
-        # One with the basic API says nothing before its first config; its health does.
+        # A basic engine returns nothing before its first config, but its health answers.
         told = "credentials_configured" in found.raw
         if not told and not reading.tells_health(self.transport, path):
             raise NotAnEngineError.at(path)
@@ -201,9 +200,9 @@ class Gateway:
             cas: the version that must be live; 0: none yet; None: no check.
 
         Raises:
-            ConflictError: the check was lost, and the live config is not what was sent.
+            ConflictError: the check failed, and the live config is not what was sent.
             RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
-            SilentlyIgnoredError: an engine that answers nothing did not keep what was sent.
+            SilentlyIgnoredError: an engine with an empty answer did not store what was sent.
             TokenServiceFailedError: the engine tried the credential, and it does not mint.
         """
         body = _with_cas(fields, cas)
@@ -223,7 +222,7 @@ class Gateway:
 
         Args:
             path: of the mount.
-            candidate: the field that brings it: ``credentials_json`` or
+            candidate: the field with the candidate: ``credentials_json`` or
                 ``credentials_file_path``.
         """
         where, body = f"{path}/config/verify", candidate or {}
@@ -231,10 +230,10 @@ class Gateway:
         return VerifyReport.parse(reply.data or {})
 
     def commit_rotation(self, path: str, rotation_id: str) -> LiveRotation:
-        """Say that a rotation is done, and return it; again it answers the same.
+        """Commit a rotation and return it; a repeated call returns the same.
 
         Raises:
-            ConflictError: the mount's rotation is another one, or it has written nothing.
+            ConflictError: the mount has another rotation, or this one has written nothing.
         """
         return rotating.commit(self.transport, path, rotation_id)
 
@@ -246,13 +245,13 @@ class Gateway:
         credential_version: int | None = None,
         allow_revoked_key: str = "",
     ) -> RolledBack:
-        """Make a kept credential live again, after the engine has tried it out.
+        """Make a kept credential live again, after the engine has verified it.
 
-        ``cas_credential_version`` must be live: without it, a repeated rollback would go
-        forward again. ``credential_version`` None means the one before it.
+        ``cas_credential_version`` must be live; without this check, a repeated rollback would
+        go forward again. ``credential_version`` None means the version before it.
 
         Raises:
-            ConflictError: another one is live, or what is wanted is destroyed.
+            ConflictError: another version is live, or the requested one is destroyed.
             RevokedKeyError: a cut-off revoked the key, and ``allow_revoked_key`` is not its id.
         """
         body: dict[str, Any] = {"cas_credential_version": cas_credential_version}
@@ -263,22 +262,22 @@ class Gateway:
         return rotating.rollback(self.transport, path, body)
 
     def delete_kept_credential(self, path: str, credential_version: int) -> None:
-        """Destroy a kept credential; one that is destroyed already is no error.
+        """Destroy a kept credential; one that is already destroyed is no error.
 
         Raises:
-            ConflictError: it is the live one, or the way back of an open rotation.
+            ConflictError: it is live, or an open rotation needs it for a rollback.
         """
         rotating.destroy(self.transport, path, credential_version)
 
     def cut_off(self, path: str, reason: str = "", run: str = "") -> CutOff:
         """Destroy a mount's live credential and every kept one, whatever their versions.
 
-        Sent again after a lost reply; the words of the history stay.
+        It is sent again after a lost reply; the reason and run in the history stay.
 
         Args:
             path: of the mount.
-            reason: 1 to 200 printable characters; empty: none is given.
-            run: the id of the run that does it.
+            reason: 1 to 200 printable characters; empty if none is given.
+            run: the id of the run that cuts the mount off.
         """
         return rotating.destroy_credentials(self.transport, path, reason, run)
 
@@ -289,7 +288,7 @@ class Gateway:
         return reading.roles(self.transport, path)
 
     def read_role(self, path: str, name: str) -> LiveRole | None:
-        """Return one role, or None when there is none of that name."""
+        """Return one role, or None if it does not exist."""
         role_path(path, "roles", name)
         return reading.read_role(self.transport, path, name)
 
@@ -299,7 +298,7 @@ class Gateway:
         """Patch or create a role and return the engine's answer (``version``).
 
         Raises:
-            ConflictError: the check was lost, and the live role is not what was sent.
+            ConflictError: the check failed, and the live role is not what was sent.
         """
         where = role_path(path, "roles", name)
         try:
@@ -327,7 +326,7 @@ class Gateway:
     def wrapped_creds(
         self, path: str, role: str, ctx: str | Mapping[str, Any] | None, wrap_ttl: str
     ) -> WrapInfo:
-        """Have a token minted and kept by the server behind a single-use wrapping token."""
+        """Mint a token that the server keeps behind a single-use wrapping token."""
         wrapped = self._creds(path, role, ctx, wrap_ttl).wrap_info
         if wrapped is None:
             raise SilentlyIgnoredError(
@@ -349,7 +348,7 @@ class Gateway:
         return self.transport.send(asked)
 
     def health(self, path: str, *, refresh: bool = False) -> EngineHealth:
-        """Return a mount's health as the node that was asked sees it."""
+        """Return a mount's health from the node that answers."""
         params = {"refresh": "true"} if refresh else None
         reply = self.transport.send(Request("GET", f"{path}/health", params=params))
         return EngineHealth.parse(reply.data or {})
@@ -357,17 +356,17 @@ class Gateway:
     # The server ----------------------------------------------------------------
 
     def cluster_id(self) -> str:
-        """Return the cluster's id; a request only when no reply has named it yet."""
+        """Return the cluster's id; this sends a request only if no reply has had it yet."""
         return self.transport.cluster_id or self.server_health().cluster_id
 
     def server_health(self) -> ServerHealth:
-        """Return the asked node's state, also when it is sealed or a standby."""
+        """Return the state of the node that answers, even if it is sealed or a standby."""
         codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
         reply = self.transport.send(Request("GET", "sys/health", params=codes))
         return decode.server_health(reply.status, reply.body)
 
     def nodes(self) -> tuple[ClusterNode, ...]:
-        """Return the cluster's nodes; one without HA answers with none."""
+        """Return the cluster's nodes; empty for a server without HA."""
         reply = self._read("GET", "sys/ha-status")
         return tuple(decode.node(raw) for raw in (reply.data or {}).get("nodes") or ())
 
@@ -381,10 +380,10 @@ class Gateway:
     def _write(
         self, method: str, path: str, body: Mapping[str, Any] | None, idempotent: bool = True
     ) -> Reply:
-        """Write by what the leader knows: a standby checks a write against its own old view.
+        """Write with the leader's state: a standby would check a write against its own old state.
 
-        Measured: a plugin registered through the leader was for a moment ``not found in the
-        catalog`` when a mount was enabled through a standby.
+        Measured: when a mount was enabled through a standby, a plugin that was registered through
+        the leader was for a moment ``not found in the catalog``.
         """
         write = Request(method, path, body=body, idempotent=idempotent, fresh=True)
         return self.transport.send(write)
@@ -395,4 +394,4 @@ def _with_cas(fields: Mapping[str, Any], cas: int | None) -> dict[str, Any]:
 
 
 GatewayForNode = Callable[[ClusterNode], Gateway | None]
-"""Opens a gateway to one node alone; None: the user never named that node's address."""
+"""Opens a gateway to a single node; None if the user did not name that node's address."""

@@ -1,6 +1,6 @@
-"""Numbers, spans of time and truth values as the stock client, a Go program, reads them.
+"""Parses numbers, durations and booleans as the stock client, a Go program, does.
 
-Each function returns None for a text that the client refuses.
+Each function returns None for a text that the client rejects.
 """
 
 import math
@@ -12,7 +12,7 @@ _DECIMAL = r"[+-]?(?:[0-9_]+(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9_]+)?"
 _HEX = r"[+-]?0[xX][0-9a-fA-F]*(?:\.[0-9a-fA-F]*)?[pP][+-]?[0-9]+"
 _NO_NUMBER = r"(?i:[+-]?inf(?:inity)?|nan)"
 _FLOAT = re.compile(rf"\A(?:{_HEX}|{_DECIMAL}|{_NO_NUMBER})")
-# What the client's scanner takes as RATE:BURST; it leaves unread what stands behind it.
+# What the client's scanner accepts as RATE:BURST; it ignores any text after that.
 _RATE = re.compile(
     rf"\A[^\S\n]*(?P<rate>{_HEX}|{_DECIMAL}|(?i:[+-]?inf|nan)):[^\S\n]*(?P<burst>[+-]?[0-9]+)"
 )
@@ -25,19 +25,19 @@ _TRUTH |= dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
 
 
 def go_bool(text: str) -> bool | None:
-    """Read a truth value: ``true``, ``True`` and ``TRUE``, but not ``tRuE``."""
+    """Parse a boolean: ``true``, ``True`` and ``TRUE``, but not ``tRuE``."""
     return _TRUTH.get(text)
 
 
 def go_int(text: str) -> int | None:
-    """Read a whole number of 64 bits."""
+    """Parse a 64-bit integer."""
     found = _INT.fullmatch(text)
     number = int(found[1] + found[2]) if found else None
     return number if number is not None and -_MAX_INT - 1 <= number <= _MAX_INT else None
 
 
 def go_float(text: str) -> float | None:
-    """Read a number, infinity or ``nan``."""
+    """Parse a number, infinity or ``nan``."""
     if not _FLOAT.fullmatch(text):
         return None
     try:
@@ -48,7 +48,7 @@ def go_float(text: str) -> float | None:
 
 
 def go_rate(text: str) -> tuple[float, int] | None:
-    """Read ``RATE`` or ``RATE:BURST``; a burst below 1 stands for a limiter that lets all pass."""
+    """Parse ``RATE`` or ``RATE:BURST``; a burst below 1 means a limiter that allows everything."""
     scanned = _RATE.match(text)
     rate = go_float(scanned["rate"] if scanned else text)
     if rate is None:
@@ -60,7 +60,7 @@ def go_rate(text: str) -> tuple[float, int] | None:
 
 
 def go_seconds(text: str) -> float | None:
-    """Read a span in seconds: ``30``, ``1m30s``, ``.5s`` or ``2d``; it may be below 0."""
+    """Parse a duration to seconds: ``30``, ``1m30s``, ``.5s`` or ``2d``; it may be negative."""
     whole = go_int(text.removesuffix("d"))
     if whole is not None:
         seconds = float(whole * (_DAY if text.endswith("d") else 1))

@@ -1,8 +1,8 @@
-"""Which paths a control group guards, found out before a secret is sent to one.
+"""Detects which paths a control group guards, before a secret is sent to one.
 
-Neither capabilities nor readable policies show a guard. A probe does: the same operation
-with a field that no engine knows. An engine answers 400; a guarded path parks the probe.
-Where a policy names the allowed parameters, the server answers 403 and nothing is known.
+Neither capabilities nor readable policies show a guard. A probe does: the same operation with a
+field that no engine knows. An engine answers 400; a guarded path parks the probe. If a policy
+restricts the allowed parameters, the server answers 403 and the guard stays unknown.
 """
 
 import threading
@@ -17,29 +17,29 @@ from skyflowctl.vault.rights import capabilities
 from skyflowctl.vault.transport import Request, Transport, encode_body
 
 _PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
-# An engine with the basic API drops unknown fields; it answers 400 to an empty credential.
+# An engine with the basic API ignores unknown fields; it answers 400 to an empty credential.
 _CONFIG_PROBE: Mapping[str, Any] = {**_PROBE, "credentials_json": ""}
 PROBE_CONTENTS = frozenset({encode_body(_PROBE), encode_body(_CONFIG_PROBE)})
 
 
 def secret_paths(mount: str, *, verified: bool) -> tuple[str, ...]:
-    """Return the paths of a mount that a key is sent to when it is made live.
+    """Return the paths of a mount that receive a key when it is made live.
 
     Args:
         mount: its path.
-        verified: the key is tried out before it is written.
+        verified: whether the key is verified before it is written.
     """
     config = f"{mount}/config"
     return (config, f"{config}/verify") if verified else (config,)
 
 
 def guard_probe(path: str) -> Mapping[str, Any]:
-    """Return a body that no engine accepts at a path, and that changes nothing there."""
+    """Return a body that every engine rejects at a path, so that it changes nothing."""
     return _CONFIG_PROBE if path.endswith(("/config", "/config/verify")) else _PROBE
 
 
 class Guards:
-    """The guards that one run knows; it probes each path once. Safe for threads.
+    """The guards that one run has found; it probes each path once. Safe for threads.
 
     Args:
         transport: sends the probes.
@@ -58,7 +58,7 @@ class Guards:
         return parked.guard_unknown(method, path) if guarded is None else None
 
     def _probed(self, method: str, path: str) -> Future[bool | None]:
-        """Return the answer of this path's probe; another thread may still wait for it."""
+        """Return the result of this path's probe, which another thread may still be waiting for."""
         with self._lock:
             known = self._probes.get((method, path))
             if known is not None:
@@ -73,7 +73,7 @@ class Guards:
         return probe
 
     def _is_guarded(self, method: str, path: str) -> bool | None:
-        """Send the probe; None: the login may write there, and may not send the probe."""
+        """Send the probe; None if the login may write there but may not send the probe."""
         try:
             self._transport.send(Request(method, path, body=guard_probe(path), idempotent=True))
         except GuardedError as error:
@@ -89,7 +89,7 @@ class Guards:
         return False
 
     def _may_write(self, path: str) -> bool:
-        """Whether this login may write to a path; True also where it may not ask."""
+        """Whether this login may write to a path; True also if it may not ask for that."""
         try:
             held = capabilities(self._transport, [path])[path]
         except ForbiddenError:

@@ -1,4 +1,4 @@
-"""Which health state a failed engine request means."""
+"""Maps failed engine requests to health states."""
 
 from collections.abc import Mapping
 
@@ -39,7 +39,7 @@ def health_state(error: VaultError) -> str:
     if isinstance(error, BadRequestError) and says_not_configured(error):
         return "unconfigured"
     if isinstance(error, BadRequestError) and error.says("was written by a newer engine"):
-        return "plugin_missing"  # the one that this mount needs is not the one that runs
+        return "plugin_missing"  # the plugin version that this mount needs is not the running one
     if isinstance(error, BadRequestError) and error.says(BASIC_MINT_FAILED):
         return "refused"
     for kind, state in HEALTH_STATES.items():

@@ -42,22 +42,22 @@ RUN_HEADER = "X-Skyflowctl-Run"
 SOURCE_HEADER = "Application-Source"
 _HEALTH_SECONDS = 4.0
 _MAX_HOPS = 3
-_WRAPPING = "sys/wrapping/"  # takes wrapping tokens, which the server itself has made
+_WRAPPING = "sys/wrapping/"  # accepts wrapping tokens, which the server itself issued
 
 
 class HvacTransport:
     """A transport to one cluster with the token of its target. Safe for threads.
 
-    Besides the requests it is asked for it makes one: ``sys/health``, without a token,
-    before the first fresh one, to learn the cluster's id.
+    It sends one additional request: ``sys/health``, without a token, before the first fresh
+    one, to learn the cluster's id.
 
     Args:
-        target: where, and as whom.
+        target: the server and the login.
         run_id: this command's id, sent with every request and found in the audit log.
-        application_source: what the caller calls itself in the audit log.
-        timeout: seconds that one request may take with all its retries.
-        local: ask this node alone: no forwarding to the leader for fresher answers.
-        waits: says what is waited for; None: nothing is said.
+        application_source: the caller's name for itself in the audit log.
+        timeout: the seconds that one request may take with all its retries.
+        local: ask only this node, without forwarding to the leader for fresher answers.
+        waits: reports the reason for a wait; None: no report.
         monotonic: the clock, replaceable in tests.
         sleep: waits, replaceable in tests.
     """
@@ -99,39 +99,39 @@ class HvacTransport:
 
     @property
     def requests_made(self) -> int:
-        """How many calls of :meth:`send` there were; a resend is not counted again."""
+        """The number of calls of :meth:`send`; a resend is not counted again."""
         return self._made
 
     @property
     def cluster_id(self) -> str:
-        """The cluster's id as replies named it; empty before the first that does."""
+        """The cluster's id from replies; empty before the first reply with an id."""
         return self._index.cluster
 
     @property
     def newest_index(self) -> str:
-        """The newest raft index of any reply, as its header says it; empty: none told one."""
+        """The newest raft index of any reply, as a header's value; empty if no reply had one."""
         return self._index.newest
 
     @property
     def server(self) -> ServerInfo:
-        """The server, as its target names it."""
+        """The server of the target."""
         return self._server
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened:
             opened.close()
 
     def at_node(self, address: str) -> HvacTransport:
-        """Return a transport that asks one node of the cluster alone.
+        """Return a transport that asks only one node of the cluster.
 
-        A node that cannot be reached, or lags behind, is told at once and not waited for.
+        A node that cannot be reached, or lags behind, fails at once, without a wait.
 
         Raises:
-            RedirectRefusedError: the user never named this address, so it gets no token.
-            UsageError: it is no address.
+            RedirectRefusedError: the user did not name this address, so it gets no token.
+            UsageError: the text is no address.
         """
         address = check_address(address)
         if address not in self._addresses:
@@ -195,7 +195,7 @@ class HvacTransport:
                 assert_never(outcome)
 
     def _parked(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
-        """Withdraw a request that waits for an approval: nobody here waits with it.
+        """Withdraw a request that needs approval, because this transport never waits for one.
 
         Raises:
             VaultError: always.
@@ -203,7 +203,7 @@ class HvacTransport:
         raise given_up(self, call, outcome)
 
     def _wrapped(self, done: CallDone, path: str) -> CallDone | CallPending:
-        """Tell an answer that was wrapped as asked from a request that was parked."""
+        """Distinguish a wrapped answer that was requested from a parked request."""
         info = done.reply.wrap_info
         if info is None or is_delivered(self, info.token, path):
             return done
@@ -233,7 +233,7 @@ class HvacTransport:
         return made
 
     def _persist(self, call: OutgoingRequest) -> CallOutcome:
-        """Send until there is an answer to rely on, or time or patience is over."""
+        """Send until there is a reliable answer, or the time or the retries are used up."""
         now = self._monotonic()
         deadline = now + seconds_left(self._timeout)
         patience = RetryBudget(deadline, now, self._target.max_retries)
@@ -255,7 +255,7 @@ class HvacTransport:
             self._sleep(pause)
 
     def _again(self, call: OutgoingRequest, done: Try, patience: RetryBudget) -> bool:
-        """Whether this outcome may be tried again, by what is known about the request."""
+        """Whether the request may be retried after this outcome."""
         if done.verdict in {Disposition.UNKNOWN, Disposition.REDIRECT} and not call.idempotent:
             return False
         if done.verdict is Disposition.REDIRECT:
@@ -290,7 +290,7 @@ class HvacTransport:
     def _send(
         self, address: str, call: OutgoingRequest, patience: RetryBudget
     ) -> tuple[Try, str | None]:
-        """Send to one address: how it ended, and the origin a redirect names."""
+        """Send to one address; return the outcome, and the origin that a redirect names."""
         if self._target.rate_limit is not None:
             self._target.rate_limit.wait(patience.deadline - self._monotonic())
         raw = self._connection().send(
@@ -315,7 +315,7 @@ class HvacTransport:
         return {} if self._local else self._index.headers(fresh=call.fresh)
 
     def _settled(self, done: Try, number: int) -> Try:
-        """Turn to another node after one that is sealed or has no leader, if there is one."""
+        """Switch to another node, if there is one, after a node that is sealed or has no leader."""
         if done.verdict is not Disposition.NOT_APPLIED or isinstance(done.error, BusyError):
             return done
         self._next_address(number)
@@ -327,7 +327,7 @@ class HvacTransport:
     def _not_sent(
         self, call: OutgoingRequest, number: int, address: str, gone: NotSentError
     ) -> Try:
-        """No connection: try the next address; before the first success only once each."""
+        """Handle a failed connection: try the next address, each once before the first success."""
         error = no_connection(call.method, call.path, address, gone)
         self._next_address(number)
         last = number + 1 >= len(self._addresses)
@@ -336,16 +336,16 @@ class HvacTransport:
         return Try(Disposition.NOT_APPLIED, error, hurry=not last)
 
     def _next_address(self, number: int) -> None:
-        """Turn to the address after this one, unless another thread already has."""
+        """Switch to the address after this one, unless another thread already has."""
         with self._lock:
             if self._current == number:
                 self._current = (number + 1) % len(self._addresses)
 
     def _learn_cluster(self) -> None:
-        """Ask the node which cluster it is of; without an answer reads are as usual.
+        """Ask the node for its cluster's id; without an answer, reads continue as usual.
 
         Raises:
-            NotAServerError: something else answers.
+            NotAServerError: the peer is no OpenBao or Vault server.
         """
         with self._learning:
             if self._index.cluster or self._asked_for_cluster:
@@ -357,7 +357,7 @@ class HvacTransport:
             self._index.learn_cluster(str((answer.body or {}).get("cluster_id") or ""))
 
     def _ask_health(self, address: str) -> ServerAnswer | None:
-        """Ask an address for its health, without the token; None: no answer."""
+        """Ask an address for its health, without the token; None without an answer."""
         from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
 
         try:

@@ -1,4 +1,4 @@
-"""The server's live state as frozen values, as far as a plan needs it."""
+"""The part of the server's live state that a plan needs, as frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from typing import Any, Literal
 from skyflowctl.errors import Problem
 
 SERVER_FILE = "credentials_file_path"
-"""The field of a config's body that has the engine read the credential from the server."""
+"""The field of a config's body that makes the engine read the credential from a server file."""
 
 CREDENTIAL_FIELDS = ("credentials_json", SERVER_FILE)
-"""The fields of a config's body that bring a credential; no read returns them."""
+"""The fields of a config's body that contain a credential; no read returns them."""
 
 _FORBIDDEN = frozenset({"forbidden", "no-token", "read-needs-approval"})
 
 
 @dataclass(frozen=True, slots=True)
 class EngineApi:
-    """What the engine of a mount can do: it decides what a command may claim of it.
+    """The API of a mount's engine, which decides what a command may report about it.
 
-    Ours has the full API. Another one of the same type has the basic one: config, roles,
-    creds, health. It is told by the answer of ``config``, which every plan reads.
+    Our engine has the full API. Another engine of the same type has the basic one: config,
+    roles, creds, health. The answer of ``config``, which every plan reads, shows which it is.
 
     Args:
-        missing: what it lacks of :data:`ENGINE_FEATURES`.
+        missing: the features of :data:`ENGINE_FEATURES` that it lacks.
     """
 
     missing: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class EngineApi:
         return "basic" if self.missing else "full"
 
     def has(self, feature: str) -> bool:
-        """Tell whether it has one of :data:`ENGINE_FEATURES`."""
+        """Return whether it has one of :data:`ENGINE_FEATURES`."""
         return feature not in self.missing
 
 
@@ -46,9 +46,9 @@ BASIC_API = EngineApi(ENGINE_FEATURES)
 
 @dataclass(frozen=True, slots=True)
 class LiveMount:
-    """One entry of ``sys/mounts``. Lists that the server leaves out are empty.
+    """One entry of ``sys/mounts``. Lists that the server omits are empty.
 
-    ``seal_wrap`` is the flag as it is stored, whether or not the server can do it.
+    ``seal_wrap`` is the stored flag, whether or not the server supports it.
     """
 
     path: str
@@ -66,14 +66,14 @@ class LiveMount:
 
 @dataclass(frozen=True, slots=True)
 class LiveRotation:
-    """The rotation that opened last on a mount. Times are RFC 3339, None for not yet.
+    """The latest rotation of a mount. Times are RFC 3339; None if not yet reached.
 
     Args:
-        id: its opener's own id.
-        from_key: the key id that was live when it was opened; empty for none.
-        to_key: the key id that it makes live; empty while none is known.
+        id: the id that its opener chose.
+        from_key: the key id that was live when it was opened; empty if there was none.
+        to_key: the key id that it makes live; empty while it is not known.
         state: ``open``, ``committed`` or ``retired``.
-        keys: the key ids that were listed before it created one; empty where it does not.
+        keys: the key ids that were listed before it created a key; empty if it creates none.
     """
 
     id: str
@@ -89,8 +89,8 @@ class LiveRotation:
 
 @dataclass(frozen=True, slots=True)
 class LiveRevocation:
-    """A cut-off that no new credential has ended. ``at`` is RFC 3339; what nobody told is
-    empty. An engine with the basic API keeps none: then the mount's options have it."""
+    """A cut-off that no new credential has ended. ``at`` is RFC 3339; unknown fields are empty.
+    A basic engine does not record cut-offs, so the mount's options do."""
 
     at: str
     by: str = ""
@@ -99,7 +99,7 @@ class LiveRevocation:
     key_id: str = ""
 
     def sentence(self) -> str:
-        """Say since when, by whom and why, as far as that was told."""
+        """Return since when, by whom and why, as far as known."""
         by = f" by {self.by}" if self.by else ""
         reason = f" because {self.reason}" if self.reason else ", without a reason"
         run = f" (run {self.run})" if self.run else ""
@@ -110,8 +110,8 @@ def way_out(mount: str, api: EngineApi = FULL_API) -> str:
     """Return how to end the cut-off of a mount.
 
     Args:
-        mount: its name or path, as the reader may give it to a command.
-        api: what its engine can do. A basic one keeps no record of a key that is being made.
+        mount: its name or path, as a command accepts it.
+        api: its engine's API. A basic engine has no record of a key that is being created.
     """
     command = f"skyflowctl rotate {mount}"
     named = "the key at the manifest's reference, or at --credentials REF"
@@ -123,9 +123,9 @@ def way_out(mount: str, api: EngineApi = FULL_API) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CredentialVersion:
-    """One credential version that a mount has had; ``kept``: it can be rolled back to.
+    """One credential version of a mount; ``kept``: it can be rolled back to.
 
-    ``revoked`` is the cut-off that destroyed it, and stays."""
+    ``revoked`` is the cut-off that destroyed it; it is never reset."""
 
     credential_version: int
     client_id: str
@@ -139,15 +139,15 @@ class CredentialVersion:
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """A mount's config as the engine tells it.
+    """A mount's config from the engine's answer.
 
     Args:
-        raw: the whole answer; outside this package it is shown by :meth:`to_json` only.
-        rotation: None without one, also on an engine that knows none.
+        raw: the whole answer; outside this package use :meth:`to_json`.
+        rotation: None without one, and for an engine without rotations.
         process: how the engine's process is protected (``core_dumps``, ``dumpable``,
-            ``swappable``); None: not told.
-        last_updated: when the config was written. Each time is None where the engine tells
-            none, or one that is no RFC 3339 time.
+            ``swappable``); None if not returned.
+        last_updated: when the config was written. Each time is None if the engine does not
+            return it, or returns no RFC 3339 time.
         credential_updated: when its credential was written.
         key_valid_after: when the key's validity begins.
         key_valid_before: when it ends.
@@ -173,7 +173,7 @@ class LiveConfig:
     token_uri: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine's whole answer, to be shown."""
+        """Return the engine's whole answer, for output."""
         return dict(self.raw)
 
     @property
@@ -184,8 +184,8 @@ class LiveConfig:
 
 @dataclass(frozen=True, slots=True)
 class LiveRole:
-    """A role as the engine tells it. ``ctx_required`` is effective; ``created`` is RFC 3339,
-    empty where the engine does not say."""
+    """A role from the engine's answer. ``ctx_required`` is the effective value; ``created`` is
+    RFC 3339, empty if the engine does not return it."""
 
     name: str
     role_ids: tuple[str, ...]
@@ -200,11 +200,10 @@ class LiveRole:
 
 @dataclass(frozen=True, slots=True)
 class LiveEngine:
-    """What one mount of ours holds. ``history`` maps a credential version to its
-    key id; None when it was not asked for, or the engine has no history. ``unusable``
-    tells of stored roles that the engine refuses, by name, why. ``revoked`` has the keys that
-    cut-offs destroyed, as far as the history was asked for, and ``kept`` the versions that can
-    be rolled back to."""
+    """The live state of one mount of ours. ``history`` maps a credential version to its key id;
+    None if it was not read, or the engine has no history. ``unusable`` maps stored roles that
+    the engine refuses to the reason. ``revoked`` has the keys that cut-offs destroyed, as far as
+    the history was read, and ``kept`` the versions that can be rolled back to."""
 
     config: LiveConfig
     roles: Mapping[str, LiveRole]
@@ -216,13 +215,13 @@ class LiveEngine:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """What was read from one server, in 2 + 2N requests for N mounts.
+    """The live state of one server, read in 2 + 2N requests for N mounts.
 
     Args:
         mounts: every secrets mount, by path without trailing slash.
-        engines: by path, the mounts that were asked for and exist with our type.
-        audited_headers: header name in lower case to whether it is hashed; None
-            when this login may not read them.
+        engines: by path, the requested mounts that exist with our type.
+        audited_headers: whether each header is hashed, by name in lower case; None if
+            this login may not read them.
         problems: by path, why a mount's engine could not be read.
     """
 
@@ -233,6 +232,6 @@ class LiveState:
 
     @property
     def all_forbidden(self) -> bool:
-        """True when this login could read no engine at all, and each of them said so."""
+        """True if the read of every engine failed because this login is not permitted to."""
         denied = {problem.code in _FORBIDDEN for problem in self.problems.values()}
         return denied == {True} and not self.engines

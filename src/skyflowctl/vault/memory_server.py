@@ -1,7 +1,7 @@
-"""A server without sockets: mounts, audited headers and catalog as OpenBao keeps them.
+"""A server without sockets: mounts, audited headers and catalog as in OpenBao.
 
-It hosts the real engine, so what a dry run does to a mount is what a real apply does.
-It has one namespace and no ACL; whoever calls it is root.
+It hosts the real engine, so a dry run changes a mount exactly as a real apply does. It has one
+namespace and no ACL; every caller is root.
 """
 
 import json
@@ -31,13 +31,13 @@ _CONFIG_NUMBERS = ("default_lease_ttl", "max_lease_ttl")
 
 
 class MountedEngine(Protocol):
-    """What is asked of an engine that is mounted here."""
+    """The methods that an engine needs in order to be mounted here."""
 
     async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request."""
 
     async def exists(self, request: EngineRequest) -> bool | None:
-        """Whether a write would change something that is there; None: no such path."""
+        """Whether a write would change an existing object; None if there is no such path."""
 
 
 class EngineMaker(Protocol):
@@ -48,7 +48,7 @@ class EngineMaker(Protocol):
 
 
 class HttpError(Exception):
-    """A bad answer: status and the server's text."""
+    """A failed answer: status and the server's text."""
 
     def __init__(self, status: int, *texts: str) -> None:
         super().__init__(status)
@@ -58,7 +58,7 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MemoryRequest:
-    """One request as it arrives here."""
+    """One request to this server."""
 
     method: str
     path: str
@@ -68,13 +68,13 @@ class MemoryRequest:
 
     @property
     def writes(self) -> bool:
-        """Whether the method is one of the two that write."""
+        """Whether the method is POST or PUT."""
         return self.method in {"POST", "PUT"}
 
 
 @dataclass(slots=True)
 class Mounted:
-    """One mount: its entry in ``sys/mounts``, and its engine when it is of our type."""
+    """One mount: its entry in ``sys/mounts``, and its engine if it is of our type."""
 
     entry: dict[str, Any]
     engine: MountedEngine | None = None
@@ -82,7 +82,7 @@ class Mounted:
 
 @dataclass(slots=True)
 class MemoryServer:
-    """The server's state. It is used from one event loop only.
+    """The server's state. Only one event loop may use it.
 
     Args:
         plugin_name: the mount type that is hosted here.
@@ -117,7 +117,7 @@ class MemoryServer:
             return refusal.status, {"errors": list(refusal.texts)}
         if data is None:
             return 204, {}
-        # Through JSON, as on a wire: no tuple, date or subclass gets past it.
+        # Through JSON, as over a network, so that no tuple, date or subclass is returned.
         body = {"request_id": request_id, "data": json.loads(json.dumps(data)), "warnings": None}
         if question.path == "sys/health":
             return 200, dict(data)
@@ -162,7 +162,7 @@ class MemoryServer:
         )
 
     def tune(self, path: str, body: Mapping[str, Any]) -> None:
-        """Change a mount's entry in place; unknown fields are taken and ignored.
+        """Change a mount's entry in place; unknown fields are accepted and ignored.
 
         Raises:
             HttpError: nothing is mounted there, or the plugin version is unknown.
@@ -178,7 +178,7 @@ class MemoryServer:
         entry["config"] = _config({**entry["config"], **body})
 
     def reload(self, body: Mapping[str, Any]) -> None:
-        """Start mounts anew, each in the version that it was tuned to."""
+        """Restart mounts, each in the version that it was tuned to."""
         named = {path.strip("/") for path in body.get("mounts") or ()}
         for path, mounted in self.mounts.items():
             if path in named or mounted.entry["type"] == body.get("plugin"):
@@ -204,7 +204,7 @@ def _entry(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stored form: numbers always there, lists only when they hold something."""
+    """Return the stored form: numbers are always present, lists only if not empty."""
     config: dict[str, Any] = {name: int(given.get(name) or 0) for name in _CONFIG_NUMBERS}
     config |= {name: list(given[name]) for name in _CONFIG_LISTS if given.get(name)}
     return config | {"force_no_cache": False}
@@ -213,7 +213,7 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
 async def _dispatch(
     engine: MountedEngine, path: str, question: MemoryRequest, request_id: str
 ) -> Mapping[str, Any] | None:
-    """Ask a mounted engine as a server does: existence check first, statuses after."""
+    """Pass a request to a mounted engine as a server does: existence check first, then statuses."""
     request = EngineRequest(
         operation=_OPERATIONS.get(question.method, Operation.UPDATE),
         path=question.path[len(path) + 1 :],

@@ -1,4 +1,4 @@
-"""The in-process server as a transport: no socket, so it works without any network."""
+"""A transport to the in-process server: without sockets, so it needs no network."""
 
 import asyncio
 import json
@@ -34,14 +34,14 @@ IN_PROCESS = ServerInfo("a server in this process")
 class MemoryTransport:
     """A transport to a server inside this process that hosts the real engine.
 
-    Requests may come from several threads; the server and its engines run on one event
-    loop in a thread of their own.
+    Several threads may send requests; the server and its engines run on one event loop in a
+    separate thread.
 
     Args:
-        token_service: where the engines mint; called on that loop.
-        settings: of every engine.
+        token_service: the service at which the engines mint; called on that loop.
+        settings: the settings of every engine.
         plugin_name: the mount type that is hosted.
-        clock: of every engine.
+        clock: the clock of every engine.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class MemoryTransport:
 
     @property
     def server(self) -> ServerInfo:
-        """This process's own."""
+        """The server in this process."""
         return IN_PROCESS
 
     @property
     def requests_made(self) -> int:
-        """How many requests there were."""
+        """The number of requests so far."""
         return self._made
 
     @property
     def cluster_id(self) -> str:
-        """This server's own id, made anew for each."""
+        """This server's own id; each server has a new one."""
         return self._server.cluster_id
 
     @property
@@ -96,10 +96,10 @@ class MemoryTransport:
         """Take over a real server's mounts, with their versions, before the first request.
 
         Args:
-            state: what was read there.
+            state: the real server's state.
             credential_for: returns, for a mount path and its live config, the normalised
-                credential JSON that stands for the live credential; its client id and
-                key id must be the live ones.
+                credential JSON that replaces the live credential; its client id and key id
+                must be the live ones.
         """
         self._run(self._seed(state, credential_for))
 

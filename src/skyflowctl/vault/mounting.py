@@ -1,6 +1,6 @@
-"""The requests that mount an engine and change its settings; each is read back.
+"""Mounts an engine and changes its settings; each request is read back.
 
-A lost reply is settled by looking: what is mounted there is ours if it is what was sent.
+After a lost reply the mount is read: it is ours if it equals what was sent.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from skyflowctl.vault.transport import Request, Transport
 
 
 def read_mount(transport: Transport, path: str) -> LiveMount | None:
-    """Return one mount's entry, or None when nothing is mounted there."""
+    """Return one mount's entry, or None if nothing is mounted there."""
     try:
         reply = transport.send(Request("GET", f"sys/mounts/{path}", fresh=True))
     except BadRequestError as error:
@@ -55,7 +55,7 @@ def _enable(transport: Transport, path: str, fields: Mapping[str, Any]) -> None:
 def _made_by_another(
     transport: Transport, path: str, fields: Mapping[str, Any], error: BadRequestError
 ) -> LiveMount:
-    """Return what somebody mounted there meanwhile, if it is what was to be mounted."""
+    """Return a mount that another client created meanwhile, if it equals the requested one."""
     if not error.says("path is already in use"):
         raise error
     live = read_mount(transport, path)
@@ -65,7 +65,7 @@ def _made_by_another(
 
 
 def _enable_again(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
-    """Enable after a lost reply: what is mounted there now is ours if it is equal."""
+    """Enable after a lost reply: the mount at the path is ours if it equals what was sent."""
     if read_mount(transport, path) is not None:
         return _confirmed(transport, path, fields)
     try:
@@ -77,7 +77,7 @@ def _enable_again(transport: Transport, path: str, fields: Mapping[str, Any]) ->
 
 
 def _confirmed(transport: Transport, path: str, fields: Mapping[str, Any]) -> LiveMount:
-    """Read a mount back and compare: servers accept what they then ignore."""
+    """Read a mount back and compare it, because servers accept fields that they ignore."""
     live = read_mount(transport, path)
     ignored = ["path"] if live is None else decode.ignored_fields(live, fields)
     if live is None or ignored:

@@ -1,6 +1,6 @@
-"""Which requests are about the whole server, and what a namespace's name may be.
+"""Decides which requests concern the whole server, and which names of namespaces are valid.
 
-A namespace has mounts, policies and tokens of its own. What belongs to the server alone is
+A namespace has its own mounts, policies and tokens. Requests that concern the whole server are
 refused there: on OpenBao 2.7.2 ``sys/health`` ("operation unavailable in namespaces"),
 audited headers ("operation only available in root namespace") and single catalog entries
 ("unsupported path"). Listing the catalog, ``sys/ha-status`` and reloading work in both, and
@@ -16,20 +16,20 @@ _ROOT_ONLY = re.compile(r"sys/(health$|config/auditing/|plugins/catalog/[^/]+/.)
 
 
 def is_root_only(path: str) -> bool:
-    """Tell whether a path below ``/v1/`` exists in the root namespace alone."""
+    """Return whether a path below ``/v1/`` exists only in the root namespace."""
     return _ROOT_ONLY.match(path) is not None
 
 
 def namespace_of(path: str, namespace: str) -> str:
-    """Return the namespace of a request to a path, made within ``namespace``; empty: the root."""
+    """Return the namespace of a request to a path within ``namespace``; empty for the root."""
     return "" if is_root_only(path) else namespace
 
 
 def check_namespace(name: str) -> str:
-    """Return a namespace in its one form, without slashes at its ends; empty: the root.
+    """Return a namespace in canonical form, without slashes at its ends; empty for the root.
 
     Raises:
-        UsageError: no namespace has such a name, and no header may carry it.
+        UsageError: the name is not valid for a namespace, nor in a header.
     """
     cleaned = name.strip("/")
     if cleaned.isascii() and cleaned.isprintable() and " " not in cleaned:

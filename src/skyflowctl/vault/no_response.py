@@ -1,4 +1,4 @@
-"""The errors of requests without an answer to rely on: not sent, lost, or redirected."""
+"""The errors of requests without a reliable answer: not sent, lost, or redirected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def no_connection(
     method: str, path: str, address: str, gone: NotSentError
 ) -> ServerUnreachableError:
-    """Return the error for a request that never left."""
+    """Return the error for a request that was not sent."""
     kind = NotAServerError if gone.foreign else ServerUnreachableError
     summary = "this is no OpenBao or Vault:" if gone.foreign else "cannot reach the server at"
     return kind(
@@ -39,7 +39,7 @@ def no_token(refusal: ForbiddenError, source: TargetSource) -> ForbiddenError:
 
     Args:
         refusal: what the server said.
-        source: where the target's address came from, which decides about the login.
+        source: where the target's address came from, which determines how to log in.
     """
     return ForbiddenError(
         f"no token was sent: {refusal.method} v1/{refusal.path}",
@@ -71,7 +71,7 @@ _FIX_WRITE = "run the same command again: it continues where this one stopped"
 
 
 def no_response_error(method: str, path: str, address: str, reason: str) -> OutcomeUnknownError:
-    """Return the error for a request that was sent and never answered."""
+    """Return the error for a request that was sent but not answered."""
     reads = method in {"GET", "LIST"}
     return OutcomeUnknownError(
         f"no answer from {address}: {method} v1/{path}",
@@ -83,7 +83,7 @@ def no_response_error(method: str, path: str, address: str, reason: str) -> Outc
 
 
 def broken_answer(method: str, path: str, address: str, lost: NoResponseError) -> NotAServerError:
-    """Return the error for what is no whole HTTP answer, where no server answered before."""
+    """Return the error for an incomplete HTTP answer, if no server has answered before."""
     return NotAServerError(
         f"this is no OpenBao or Vault answer: {address}",
         why=f"{method} v1/{path}: {lost.reason}",
@@ -94,7 +94,7 @@ def broken_answer(method: str, path: str, address: str, lost: NoResponseError) -
 
 
 def outcome_unknown(method: str, path: str, cause: VaultError | None) -> OutcomeUnknownError:
-    """Return the error for a request that may have been done, and may not be sent twice."""
+    """Return the error for a request that may have been executed and must not be sent twice."""
     return OutcomeUnknownError(
         f"it is not known whether the server executed the request: {method} v1/{path}",
         why=cause.problems[0].why if cause else "",
@@ -107,7 +107,7 @@ def outcome_unknown(method: str, path: str, cause: VaultError | None) -> Outcome
 
 
 def unnamed_host(method: str, path: str, origin: str, why: str = "") -> RedirectRefusedError:
-    """Return the error for a host that would see the token and that the user never named."""
+    """Return the error for a host that would see the token although the user did not name it."""
     return RedirectRefusedError(
         f"refused to send the token to {origin}",
         why=why or f"{method} v1/{path} was redirected to this host, which you did not name",

@@ -1,8 +1,8 @@
-"""Questions to one node of a cluster alone, and whether that node itself has answered.
+"""Sends requests to a single node of a cluster, and checks that the node itself answered.
 
-``X-Vault-No-Request-Forwarding`` keeps a standby from passing a request on: what it cannot
-answer itself it redirects, and a redirect is never followed from here. Measured on OpenBao
-2.7.2: a standby answers a POST that stores nothing itself, with this header too.
+``X-Vault-No-Request-Forwarding`` keeps a standby from forwarding a request. It redirects requests
+that it cannot answer itself, and this module never follows a redirect. Measured on OpenBao
+2.7.2: with this header, too, a standby itself answers a POST that stores nothing.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ _ID_HEADERS = ("x-vault-raft-node-id", "x-vault-hostname")
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a node is, by its own words.
+    """The identity of a node, from its own answer.
 
     Args:
-        node_id: its raft id or host name, where the server is set up to send one.
-        cluster_id: of its cluster.
-        sealed: a sealed node mints nothing.
+        node_id: its raft id or host name, if the server is configured to send one.
+        cluster_id: the id of its cluster.
+        sealed: whether it is sealed; a sealed node mints nothing.
     """
 
     node_id: str
@@ -39,9 +39,9 @@ class NodeReport:
     """One node's own ``config/verify``.
 
     Args:
-        report: what was proved.
-        node_id: of the node that answered; empty when the server sends none.
-        reached: the answer is as new as the index that was asked for; False: not known.
+        report: the result.
+        node_id: the node that answered; empty if the server sends no id.
+        reached: whether the answer is at least as new as the requested index; False if unknown.
     """
 
     report: VerifyReport
@@ -50,11 +50,11 @@ class NodeReport:
 
 
 def identify_node(transport: Transport) -> NodeIdentity:
-    """Ask a node who it is; ``sys/health`` is always answered at the spot.
+    """Ask a node for its identity; a node always answers ``sys/health`` itself.
 
     Raises:
-        RedirectRefusedError: it answers no request itself.
-        VaultError: it does not answer.
+        RedirectRefusedError: the node answers no request itself.
+        VaultError: the node does not answer.
     """
     codes = {"standbycode": "200", "sealedcode": "200", "uninitcode": "200"}
     health = transport.send(Request("GET", "sys/health", params=codes))
@@ -67,12 +67,12 @@ def identify_node(transport: Transport) -> NodeIdentity:
 
 
 def tells_index(transport: Transport) -> bool:
-    """Whether a node tells how new its answers are (OpenBao 2.7).
+    """Whether a node's answers have a raft index (OpenBao 2.7).
 
-    A login that may not even look at itself cannot know: no.
+    False for a login that may not look up itself, because it cannot find out.
 
     Raises:
-        VaultError: it does not answer.
+        VaultError: the node does not answer.
     """
     path = "auth/token/lookup-self"
     try:
@@ -83,16 +83,16 @@ def tells_index(transport: Transport) -> bool:
 
 
 def verify_at(transport: Transport, path: str, index: str, *, itself: bool = True) -> NodeReport:
-    """Have one node mint once for every role with what it holds to be live.
+    """Make one node mint once for every role with the credential that is live in its view.
 
     Args:
-        transport: to that node alone.
+        transport: a transport to that node only.
         path: of the mount.
-        index: the answer must be at least as new; empty: as it comes.
-        itself: the node may pass the request to no other.
+        index: the answer must be at least as new as this; empty for any answer.
+        itself: whether the node must not forward the request.
 
     Raises:
-        BusyError: the node is not there yet.
+        BusyError: the node has not reached the index yet.
         VaultError: it does not answer, or its engine has nothing to verify.
     """
     headers = _headers(index, itself=itself)
@@ -131,11 +131,11 @@ def try_creds_at(
     *,
     itself: bool = True,
 ) -> None:
-    """Read a role's token at one node, and drop it.
+    """Read a role's token at one node, and discard it.
 
     Raises:
-        BadRequestError: ``mount not configured``, what is hoped for after a cut-off.
-        VaultError: anything else that kept it from giving one.
+        BadRequestError: ``mount not configured``, the expected answer after a cut-off.
+        VaultError: any other reason why there is no token.
     """
     where, headers = f"{path}/creds/{role}", _headers(index, itself=itself)
     if ctx is None or isinstance(ctx, str):

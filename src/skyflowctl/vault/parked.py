@@ -19,7 +19,7 @@ class PendingError(VaultError, AwaitingApprovalError):
 
     Attributes:
         request: the request, with its wrapping token.
-        stored: where it is kept: ``keyring``, ``file``, or ``none``, in memory alone.
+        stored: where it is kept: ``keyring``, ``file``, or ``none`` (only in memory).
     """
 
     default_code = "approval-pending"
@@ -59,10 +59,10 @@ def withdrawn(method: str, path: str, *, writes: bool, gone: bool) -> VaultError
     """Return the error for a parked request that this command does not wait for.
 
     Args:
-        method: of the request.
-        path: of the request.
+        method: the request's method.
+        path: the request's path.
         writes: whether the request is a write.
-        gone: the server no longer holds it; otherwise it stays there until it expires.
+        gone: whether the server no longer holds it; otherwise it stays there until it expires.
     """
     left = "" if gone else "; it could not be withdrawn: do not approve it"
     if not writes:
@@ -102,7 +102,7 @@ def nowhere_to_keep(request: StoredRequest, why: str, *, gone: bool) -> GuardedE
     Args:
         request: the request.
         why: why it cannot be stored.
-        gone: the server no longer holds it.
+        gone: whether the server no longer holds it.
     """
     left = "it was withdrawn" if gone else "it could not be withdrawn: do not approve it"
     return GuardedError(

@@ -31,7 +31,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """A parked request, and what it takes to run it once it is approved.
+    """A parked request, with everything that is needed to run it once it is approved.
 
     Args:
         token: the wrapping token; unwrapping it runs the request.
@@ -66,7 +66,7 @@ class StoredRequest:
         """Return the entry that a JSON object describes.
 
         Raises:
-            ValueError: it describes none.
+            ValueError: the object describes no entry.
         """
         names = cls.__dataclass_fields__
         if not isinstance(raw, dict) or not all(isinstance(raw.get(one), str) for one in names):
@@ -94,14 +94,14 @@ class PendingStore(Protocol):
         """Return the stored requests.
 
         Raises:
-            SkyflowctlError: it cannot be read.
+            SkyflowctlError: the store cannot be read.
         """
 
     def change(self, change: StoreChange) -> None:
-        """Replace the stored requests while no other process can change them.
+        """Replace the stored requests, locked against other processes.
 
         Raises:
-            SkyflowctlError: it cannot be written.
+            SkyflowctlError: the store cannot be written.
         """
 
 
@@ -125,7 +125,7 @@ def decode_entries(text: str) -> list[StoredRequest]:
     """Return the entries of a stored text; an empty text has none.
 
     Raises:
-        ValueError: it has another format.
+        ValueError: the text has another format.
     """
     if not text:
         return []
@@ -141,7 +141,7 @@ def encode_entries(entries: Sequence[StoredRequest]) -> str:
 
 
 class FileStore:
-    """Parked requests in a file that the user named; the file is removed with its last entry."""
+    """Parked requests in a file of the user's choice; it is removed with its last entry."""
 
     kind: Literal["keyring", "file"] = "file"
 
@@ -149,7 +149,7 @@ class FileStore:
         self._path = path
 
     def load(self) -> list[StoredRequest]:
-        """Return the stored requests; none where there is no file."""
+        """Return the stored requests; empty if there is no file."""
         try:
             descriptor = open_private(self._path, os.O_RDONLY, secret=True)
         except FileNotFoundError:
@@ -160,7 +160,7 @@ class FileStore:
             return self._entries(file.read(_MAX_BYTES + 1))
 
     def change(self, change: StoreChange) -> None:
-        """Replace the file; a kill leaves the old one or the new one, whole."""
+        """Replace the file atomically; after a kill, either the old or the new file is complete."""
         with _locked(self._path) as descriptor:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 entries = change(self._entries(file.read(_MAX_BYTES + 1)))
@@ -194,8 +194,8 @@ class KeyringStore:
 
     Args:
         cluster: its id.
-        folder: of the marks; made when it is needed.
-        keyring: where the entries are.
+        folder: the folder of the marks; created when needed.
+        keyring: the keyring with the entries.
     """
 
     kind: Literal["keyring", "file"] = "keyring"
@@ -222,7 +222,7 @@ class KeyringStore:
             ) from None
 
     def change(self, change: StoreChange) -> None:
-        """Replace the cluster's entry; it is not written over where it cannot be read."""
+        """Replace the cluster's entry; an entry that cannot be read is not overwritten."""
         if not self._keyring.is_safe():
             raise RefusedError(
                 "this machine has no OS keyring",
@@ -245,7 +245,7 @@ class KeyringStore:
 
 
 class CachedStore:
-    """A store that is read once, and again only when it is changed. Safe for threads."""
+    """A store that is read once, and again only for a change. Safe for threads."""
 
     def __init__(self, inner: PendingStore) -> None:
         self._inner = inner
@@ -258,14 +258,14 @@ class CachedStore:
         return self._inner.kind
 
     def load(self) -> list[StoredRequest]:
-        """Return what this process knows to be stored."""
+        """Return the stored requests that this process knows."""
         with self._lock:
             if self._entries is None:
                 self._entries = self._inner.load()
             return list(self._entries)
 
     def change(self, change: StoreChange) -> None:
-        """Replace what is stored now, whatever was stored when it was read."""
+        """Replace the currently stored requests, even if they changed since they were read."""
         left: list[StoredRequest] = []
 
         def noted(entries: list[StoredRequest]) -> list[StoredRequest]:
@@ -279,10 +279,10 @@ class CachedStore:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Hold a file that is this user's alone against every other process.
+    """Lock a private file of this user against every other process.
 
     Raises:
-        RefusedError: it is a link, another user's, or open to others.
+        RefusedError: the file is a link, another user's, or open to others.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""What an HTTP answer holds, before anything is made of it."""
+"""Parses an HTTP answer, without interpreting it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def as_answer(method: str, path: str, raw: Received) -> ServerAnswer:
-    """Return an HTTP answer to a request as one value."""
+    """Return an HTTP answer as one value."""
     headers = {name.lower(): value for name, value in raw.headers.items()}
     return ServerAnswer(method, path, raw.status, _parsed(raw), headers, raw.content[:_MOST_SEEN])
 
 
 def _parsed(answer: Received) -> dict[str, Any] | None:
-    """Return an answer's JSON object, {} for a good one without body, else None."""
+    """Return an answer's JSON object, {} for a successful one without body, else None."""
     if not answer.content:
         return {} if answer.status < 300 else None
     try:
@@ -48,7 +48,7 @@ def _finite(text: str) -> float:
 
 
 def _without_surrogates(value: Any) -> Any:
-    """Return JSON whose texts can all be written: half a character becomes U+FFFD."""
+    """Return JSON whose texts can all be encoded: a lone surrogate becomes U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):

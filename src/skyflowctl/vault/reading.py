@@ -1,4 +1,4 @@
-"""Reads of the live state: 2 requests for the server and 2 for each mount of ours."""
+"""Reads the live state: 2 requests for the server and 2 for each mount of ours."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ from skyflowctl.vault.transport import Request, Transport
 from skyflowctl.vault.waits import within
 
 MOUNT_SECONDS = 10.0
-"""How long one mount's config or list of roles may take."""
+"""The time limit for one mount's config or list of roles."""
 
 _T = TypeVar("_T")
 _WHOLE_SERVER = (SealedError, ServerUnreachableError, BusyError, NamespaceMissingError)
@@ -62,12 +62,12 @@ def live_state(
             else:
                 problems[path] = engine
         if problems and not engines:
-            mounts(transport)  # does the server itself still answer?
+            mounts(transport)  # checks whether the server itself still answers
         return LiveState(mounted, engines, headers.result(), problems)
 
 
 def engines(transport: Transport, mounted: Sequence[LiveMount]) -> dict[str, LiveEngine]:
-    """Read the engines of these mounts one by one; those that cannot be read are left out."""
+    """Read the engines of these mounts one by one; those that cannot be read are omitted."""
     read = {
         mount.path: _engine(
             mount,
@@ -84,14 +84,14 @@ def _engine(
     get_config: Callable[[], LiveConfig],
     get_roles: Callable[[], tuple[Mapping[str, LiveRole], Mapping[str, str]]],
 ) -> LiveEngine | Problem:
-    """Return what one mount holds, or why it cannot be read."""
+    """Return the engine of one mount, or why it cannot be read."""
     try:
         found, (usable, unusable) = get_config(), get_roles()
         found = with_mark(found, mount.options)
         known = revoked_keys(found, None, mount.options)
         return LiveEngine(found, usable, unusable=unusable, revoked=known)
     except OutcomeUnknownError as error:
-        return error.problems[0]  # its process hangs, while the server has answered
+        return error.problems[0]  # its process hangs, although the server has answered
     except _WHOLE_SERVER:
         raise
     except VaultError as error:
@@ -101,7 +101,7 @@ def _engine(
 def in_time(read: Callable[[Transport, str], _T], transport: Transport, path: str) -> _T:
     """Read a part of a mount, whose process may hang, within :data:`MOUNT_SECONDS`.
 
-    What concerns the whole server, such as an election, is waited for as long as ever.
+    Waits that concern the whole server, such as an election, are not limited by this.
 
     Raises:
         OutcomeUnknownError: there was no answer in that time.
@@ -119,7 +119,7 @@ def in_time(read: Callable[[Transport, str], _T], transport: Transport, path: st
 def with_past(
     engine: LiveEngine, past: Mapping[int, CredentialVersion] | None, mount: LiveMount
 ) -> LiveEngine:
-    """Return what a mount holds with its history, and with the keys that this says are revoked."""
+    """Return a mount's engine with its history, and with the revoked keys from the history."""
     keys = None if past is None else {number: one.key_id for number, one in past.items()}
     kept = frozenset(number for number, one in (past or {}).items() if one.kept)
     revoked = revoked_keys(engine.config, past, mount.options)
@@ -127,7 +127,7 @@ def with_past(
 
 
 def tells_health(transport: Transport, path: str) -> bool:
-    """Whether an engine is there that has a health, though its config says nothing."""
+    """Whether the mount has an engine with a health path, although its config is empty."""
     try:
         return "healthy" in _get(transport, f"{path}/health")
     except VaultError:
@@ -135,9 +135,9 @@ def tells_health(transport: Transport, path: str) -> bool:
 
 
 def with_mark(found: LiveConfig, options: Mapping[str, str]) -> LiveConfig:
-    """Return a config with the cut-off that only the mount's options tell.
+    """Return a config with the cut-off that is recorded only in the mount's options.
 
-    A basic engine keeps none; ours knows of none that came before it took the mount over.
+    A basic engine records none; ours has no record of one from before it took the mount over.
     """
     if found.configured or found.revoked is not None:
         return found
@@ -151,7 +151,7 @@ def mounts(transport: Transport) -> dict[str, LiveMount]:
 
 
 def read_audited_headers(transport: Transport) -> dict[str, bool] | None:
-    """Return the audited request headers, or None when this token may not read them."""
+    """Return the audited request headers, or None if this token may not read them."""
     try:
         return decode.decode_audited_headers(_get(transport, "sys/config/auditing/request-headers"))
     except ForbiddenError:
@@ -163,9 +163,9 @@ def read_audited_headers(transport: Transport) -> dict[str, bool] | None:
 
 
 def read_config(transport: Transport, path: str) -> LiveConfig:
-    """Return a mount's config, whichever way its engine says that there is none.
+    """Return a mount's config, also for every form in which an engine reports that it has none.
 
-    An answer without content leaves ``raw`` empty: then it may be no engine at all.
+    After an answer without content, ``raw`` is empty, and the mount may be no engine at all.
     """
     try:
         return decode.decode_live_config(_get(transport, f"{path}/config"))
@@ -180,12 +180,12 @@ def read_config(transport: Transport, path: str) -> LiveConfig:
 
 
 def roles(transport: Transport, path: str) -> dict[str, LiveRole]:
-    """Return a mount's roles; one request where the list carries every role's fields."""
+    """Return a mount's roles; one request if the list has every role's fields."""
     return _all_roles(transport, path)[0]
 
 
 def _all_roles(transport: Transport, path: str) -> tuple[dict[str, LiveRole], Mapping[str, str]]:
-    """Return the roles, and why the engine refuses others that are stored."""
+    """Return the roles, and why the engine refuses other stored roles."""
     try:
         reply = transport.send(Request("LIST", f"{path}/roles", fresh=True))
     except NotFoundError as error:
@@ -207,7 +207,7 @@ def _all_roles(transport: Transport, path: str) -> tuple[dict[str, LiveRole], Ma
 
 
 def read_role(transport: Transport, path: str, name: str) -> LiveRole | None:
-    """Return one role, or None when there is none of that name."""
+    """Return one role, or None if it does not exist."""
     try:
         return decode.decode_live_role(name, _get(transport, f"{path}/roles/{name}"))
     except NotFoundError as error:
@@ -219,7 +219,7 @@ def read_role(transport: Transport, path: str, name: str) -> LiveRole | None:
 def check_role_kept(
     transport: Transport, path: str, name: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Read a role back whose write was answered with nothing, as a basic engine does.
+    """Read back a role whose write had an empty answer, as from a basic engine.
 
     Raises:
         SilentlyIgnoredError: a field is not as it was sent.
@@ -234,14 +234,14 @@ def check_role_kept(
 def check_config_kept(
     transport: Transport, path: str, fields: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The same for a config; of a credential only where the engine tells its identity.
+    """Read back a config; a credential is compared only if the engine returns its identity.
 
     Raises:
         SilentlyIgnoredError: a field is not as it was sent.
     """
     live = read_config(transport, path)
     if live.configured:
-        # What a file on the server holds is known to the engine alone.
+        # Only the engine knows the content of a file on the server.
         hidden = (SERVER_FILE,) if live.key_id else CREDENTIAL_FIELDS
         fields = {name: value for name, value in fields.items() if name not in hidden}
     ignored = decode.config_differences(live, fields)

@@ -1,4 +1,4 @@
-"""What typed calls answer besides the live state: frozen values parsed from replies."""
+"""The results of typed calls besides the live state: frozen values parsed from replies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Creds:
     """A bearer token read through the server. ``ttl`` is whole seconds.
 
-    What the engine does not tell is taken from the token itself; empty or 0: neither says.
+    Fields that the engine does not return are read from the token itself; empty or 0 if neither
+    has them.
     """
 
     access_token: Secret
@@ -62,7 +63,7 @@ class RoleProof:
 
     @classmethod
     def of_mint(cls, result: "MintResult") -> "RoleProof":
-        """Return the proof that a mint from this machine gives."""
+        """Return the result of a mint from this machine."""
         if isinstance(result, TokenServiceRefusedError):
             return cls(False, result.status, result.message, result.request_id, 0.0, "")
         if isinstance(result, TokenServiceUnreachableError):
@@ -72,8 +73,8 @@ class RoleProof:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What ``config/verify`` proved, role by role. Without roles one key "" stands
-    for the exchange without scope, where the engine reports one."""
+    """The result of ``config/verify`` for each role. Without roles, the key "" has the result
+    of the exchange without scope, if the engine reports one."""
 
     key_id: str
     credential_version: int
@@ -112,10 +113,10 @@ def _proof(raw: Mapping[str, Any]) -> RoleProof:
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """A mount's own health answer. ``raw`` is all of it; the token service's part is
-    ``reachable`` None when the engine did not ask it: nothing is configured, or the engine
-    has the basic API, which never asks. ``age_seconds`` 0: the probe was made for this request,
-    or the engine does not tell."""
+    """A mount's own health answer. ``raw`` is the whole answer. ``reachable`` of the token service
+    is None if the engine did not ask it, because nothing is configured, or because it has the
+    basic API, which never asks. ``age_seconds`` is 0 if the probe was made for this request, or
+    if the engine does not return its age."""
 
     healthy: bool
     configuration_status: str
@@ -161,7 +162,7 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """One node's ``sys/health``, asked without a token's rights."""
+    """One node's ``sys/health``, which needs no permissions."""
 
     state: ServerState
     initialized: bool
@@ -187,7 +188,7 @@ class ClusterNode:
 class CatalogEntry:
     """One secrets plugin of the catalog. ``version`` is empty for an unversioned one.
 
-    ``file_missing``: the server has no such file, and tells only the file's name.
+    ``file_missing``: the server has no such file, and returns only the file's name.
     """
 
     name: str
@@ -200,5 +201,5 @@ class CatalogEntry:
 
 
 def whole(value: Any) -> int:
-    """Return a JSON number as an int; what is absent is 0."""
+    """Return a JSON number as an int; 0 if it is absent."""
     return int(value) if value is not None and value != "" else 0

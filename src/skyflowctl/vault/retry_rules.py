@@ -1,4 +1,4 @@
-"""What an answer says about the request, and when to send it again: pure rules.
+"""Decides what an answer means for the request, and when to send it again: pure rules.
 
 Measured on a three-node OpenBao 2.7.2 whose leader was killed, stopped, sealed and
 stepped down; a redirect, a closed connection and ``leadership lost`` were each seen for
@@ -20,11 +20,11 @@ class Disposition(Enum):
     """What is known about a request that was sent."""
 
     DONE = "done"
-    PENDING = "pending"  # parked until somebody approves it
-    FINAL = "final"  # the server says no, and would again
-    NOT_APPLIED = "not applied"  # surely not done; sending again is safe
-    UNKNOWN = "unknown"  # maybe done
-    REDIRECT = "redirect"  # another node should be asked; maybe done
+    PENDING = "pending"  # parked until another person approves it
+    FINAL = "final"  # the server refused it, and would refuse it again
+    NOT_APPLIED = "not applied"  # certainly not executed; sending again is safe
+    UNKNOWN = "unknown"  # maybe executed
+    REDIRECT = "redirect"  # another node should be asked; maybe executed
 
 
 _NO_LEADER = (
@@ -34,7 +34,7 @@ _NO_LEADER = (
 
 
 def classify(status: int, texts: tuple[str, ...]) -> Disposition:
-    """Return what an answer's status and texts say about the request."""
+    """Return what an answer's status and texts mean for the request."""
     text = "\n".join(texts)
     if status < 300:
         return Disposition.DONE
@@ -52,13 +52,13 @@ def classify(status: int, texts: tuple[str, ...]) -> Disposition:
 
 
 def _engine_or_namespace(status: int, text: str) -> bool:
-    """The engine's own 502 and 503, and a locked namespace: asking again changes nothing."""
+    """Whether this is the engine's own 502 or 503, or a locked namespace: a retry is useless."""
     engine = (status == 502 and "token service" in text) or "skyflow:" in text
     return engine or "this namespace has been locked" in text
 
 
 def may_be_election(status: int, texts: tuple[str, ...]) -> bool:
-    """Whether a leader's election explains a failure; 502 and 504 are a proxy's words."""
+    """Whether a leader's election explains a failure; 502 and 504 come from a proxy."""
     return status in {502, 504} or any("leadership lost" in text for text in texts)
 
 
@@ -69,9 +69,8 @@ class RetryBudget:
     Args:
         deadline: when to give up, on the clock's monotonic scale.
         started: when the request was first sent.
-        max_retries: how often it is sent again at most, whatever the reason, as
-            BAO_MAX_RETRIES says; None: until the deadline where an election explains the
-            failure, else twice.
+        max_retries: the most retries for any reason, from BAO_MAX_RETRIES. None: until the
+            deadline if an election explains the failure, else twice.
         tries: how often it was sent so far.
     """
 
@@ -81,9 +80,9 @@ class RetryBudget:
     tries: int = 0
 
     def pause(self, asked: float | None) -> float:
-        """Return the seconds to wait: what the server asked for, else growing ones.
+        """Return the seconds to wait: what the server asked for, else a growing backoff.
 
-        Where the number of tries is set, they are a second apart, as the stock client's.
+        If the number of retries is set, they are a second apart, as in the stock client.
         """
         if asked is not None:
             return asked
@@ -96,15 +95,15 @@ class RetryBudget:
         return now + pause < self.deadline
 
     def tries_left(self, *, limited: bool) -> bool:
-        """Whether it may be sent once more; ``limited``: no election explains the failure."""
+        """Whether one more try is allowed; ``limited``: no election explains the failure."""
         if self.max_retries is not None:
             return self.tries <= self.max_retries
         return not limited or self.tries <= _DEFAULT_RETRIES
 
     def redirect_allowed(self, now: float) -> bool:
-        """Whether a redirect to an unnamed host may still be a leader's election.
+        """Whether a redirect to an unnamed host may still be due to a leader's election.
 
-        Standbys forward writes themselves; they redirect only while there is no leader
-        to forward to, which took 8 s at most.
+        Standbys forward writes themselves. They redirect only while there is no leader to
+        forward to, which took 8 s at most (measured).
         """
         return now - self.started < _REDIRECT_PATIENCE

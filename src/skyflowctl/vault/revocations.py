@@ -1,4 +1,4 @@
-"""Which keys a cut-off of a mount revoked, wherever the mark of it stands."""
+"""Finds the keys that cut-offs of a mount revoked, in all places where they are recorded."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ def revoked_keys(
     history: Mapping[int, CredentialVersion] | None,
     options: Mapping[str, str],
 ) -> dict[str, LiveRevocation]:
-    """Return each revoked key with its cut-off; every command goes by this.
+    """Return each revoked key with its cut-off; every command uses this.
 
-    The marks stand in the engine's history and config and, where the mount was cut off on an
-    engine with the basic API, in the mount's options: ours knows nothing of that, if it took
-    the mount over afterwards. A key that is live is none: it is live by permission.
+    Cut-offs are recorded in the engine's history and config. If a basic engine served the mount
+    at that time, they are recorded in the mount's options, and our engine has no record of them
+    after it took the mount over. A live key does not count, because a caller allowed it again.
     """
     found = marked_keys(config, history, options)
     if config.configured:
@@ -31,7 +31,7 @@ def marked_keys(
     history: Mapping[int, CredentialVersion] | None,
     options: Mapping[str, str],
 ) -> dict[str, LiveRevocation]:
-    """Return the same with the key that is live by permission."""
+    """Return the same, including a live key that a caller allowed again."""
     history = history or {}
     found = {one.key_id: one.revoked for one in history.values() if one.revoked}
     for mark in (config.revoked, decode.marked_revocation(options), _untold(config, history)):
@@ -41,7 +41,7 @@ def marked_keys(
 
 
 def _untold(config: LiveConfig, history: Mapping[int, CredentialVersion]) -> LiveRevocation | None:
-    """Return the cut-off that an earlier release of our engine tells by its history alone."""
+    """Return the cut-off that an earlier release of our engine recorded only in its history."""
     if config.configured or config.revoked is not None or not history:
         return None
     last = history[max(history)]
@@ -51,9 +51,9 @@ def _untold(config: LiveConfig, history: Mapping[int, CredentialVersion]) -> Liv
 
 
 def options_of(transport: Transport, path: str) -> Mapping[str, str]:
-    """Return a mount's options, also for a login that may read no mounts but uses this one.
+    """Return a mount's options, also for a login that may use this mount but not list mounts.
 
-    Nothing is told to one that may not read them at all.
+    Empty for a login that may not read them at all.
     """
     mount: LiveMount | None
     try:

@@ -1,4 +1,4 @@
-"""What a login may do, asked before it is tried."""
+"""Asks the server what a login may do, before the login tries it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,9 +14,9 @@ _CHUNK = 500  # a server refuses a request with more than 1,000 JSON strings
 def capabilities(transport: Transport, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return what this token may do at each path (``read``, ``deny``, ``root`` …).
 
-    Paths that exist in the root namespace alone are asked for there: within another the
-    answer would be about a path of the same name that nobody serves. A login that may not
-    even ask there has no rights there.
+    Paths that exist only in the root namespace are asked for there. In another namespace the
+    answer would concern an unused path of the same name. A login that may not even ask in the
+    root namespace has no rights there.
     """
     found: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
     found |= _asked(transport, [path for path in paths if not is_root_only(path)], {})
@@ -49,13 +49,13 @@ def _asked(
 
 
 def display_name(transport: Transport) -> str:
-    """Return who this login is, as the server names it; empty: it does not say."""
+    """Return the server's display name of this login; empty if it returns none."""
     reply = transport.send(Request("GET", "auth/token/lookup-self"))
     return str((reply.data or {}).get("display_name") or "")
 
 
 def login_end(transport: Transport) -> datetime | None:
-    """Return when this login ends; None: never, or it may not look at itself."""
+    """Return when this login ends; None if never, or if it may not look up itself."""
     try:
         reply = transport.send(Request("GET", "auth/token/lookup-self"))
         text = str((reply.data or {}).get("expire_time") or "")

@@ -1,14 +1,14 @@
-"""Where a role lives below its mount, and that nothing else is reached by its name."""
+"""Builds the path of a role below its mount, and refuses names that lead elsewhere."""
 
 from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.vault.errors import BadRoleNameError
 
 
 def role_path(path: str, branch: str, name: str) -> str:
-    """Return the path of one role; a name with a slash or dots would be another path.
+    """Return the path of one role; a name with a slash or dots would change the path.
 
     Raises:
-        BadRoleNameError: it is no name.
+        BadRoleNameError: the name is not valid.
     """
     if not is_name(name):
         raise BadRoleNameError(

@@ -1,4 +1,4 @@
-"""Tokens read through ``creds`` role by role: the one proof that every engine can give."""
+"""Reads tokens through ``creds``, role by role: the only verification that every engine offers."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _ANSWERS = (BadRequestError, ForbiddenError, TokenServiceFailedError)
 
 
 def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:
-    """Read a token of a listed role, also under a name that only another engine takes."""
+    """Read a token of a listed role, even if only other engines accept its name."""
     if is_name(name) or not FOREIGN_NAME.fullmatch(name):
         return gateway.creds(path, name, role.ctx_probe or None)
     reply = gateway.transport.send(Request("GET", f"{path}/creds/{name}"))
@@ -31,13 +31,13 @@ def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:
 
 @dataclass(frozen=True, slots=True)
 class RoleToken:
-    """What ``creds`` gave for a role; the token itself is dropped.
+    """The result of ``creds`` for a role; the token itself is discarded.
 
     Args:
-        error: why it gave none; None when it gave one.
-        key_id: the key that engine or token name; empty: neither does.
-        client_id: the service account that the token names; empty: it does not.
-        expires_at: the token's own end; None: it names none.
+        error: why there is no token; None if there is one.
+        key_id: the key that the engine or the token names; empty if neither does.
+        client_id: the service account that the token names; empty if it names none.
+        expires_at: the token's own end; None if it names none.
         latency_ms: how long the request took.
     """
 
@@ -49,7 +49,7 @@ class RoleToken:
 
     @property
     def why(self) -> str:
-        """Why there is none, in one line; empty when there is one."""
+        """Why there is no token, in one line; empty if there is one."""
         problem = self.error.problems[0] if self.error else None
         return (problem.why or problem.summary) if problem else ""
 
@@ -57,7 +57,7 @@ class RoleToken:
 def role_tokens(
     gateway: Gateway, path: str, roles: Mapping[str, LiveRole]
 ) -> Iterator[tuple[str, RoleToken]]:
-    """Read a token of each role with the role's probe, one by one as they are asked for.
+    """Read a token of each role with the role's probe, lazily, one by one.
 
     Raises:
         VaultError: the server itself does not answer.

@@ -1,6 +1,6 @@
-"""The requests that settle a replaced credential: commit, way back, destruction.
+"""The requests after a credential was replaced: commit, rollback, destroy.
 
-Each may be sent twice, because a reply may be lost, and then says what the first did.
+Each may be sent twice, because a reply may be lost; the second returns the result of the first.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ class RolledBack:
     """What is live after a rollback.
 
     Args:
-        version: the config's.
-        credential_version: the one that became live.
-        warnings: roles that the credential which is live again cannot mint.
-        old_tokens_valid_until: until when tokens of the credential live that was
-            replaced; empty when nobody told.
+        version: the config's version.
+        credential_version: the version that became live.
+        warnings: roles for which the restored credential cannot mint.
+        old_tokens_valid_until: when the last token of the replaced credential ends; empty if
+            not known.
     """
 
     version: int
@@ -43,7 +43,7 @@ class RolledBack:
 
 
 def read_history(transport: Transport, path: str) -> dict[int, CredentialVersion] | None:
-    """Return the credential versions of a mount; None when the engine has no history."""
+    """Return the credential versions of a mount; None if the engine has no history."""
     try:
         reply = transport.send(Request("LIST", f"{path}/config/history", fresh=True))
     except NotFoundError as error:
@@ -54,7 +54,7 @@ def read_history(transport: Transport, path: str) -> dict[int, CredentialVersion
 
 
 def commit(transport: Transport, path: str, rotation_id: str) -> LiveRotation:
-    """Commit a rotation and return it as it stands then."""
+    """Commit a rotation and return its new state."""
     data = _post(transport, f"{path}/config/commit", {"rotation_id": rotation_id})
     done = decode.rotation(data.get("rotation"))
     if done is None:
@@ -63,7 +63,7 @@ def commit(transport: Transport, path: str, rotation_id: str) -> LiveRotation:
 
 
 def rollback(transport: Transport, path: str, body: Mapping[str, Any]) -> RolledBack:
-    """Roll back from the expected credential version; a lost reply is settled by looking."""
+    """Roll back from the expected credential version; after a lost reply, read the live one."""
     try:
         data = _post(transport, f"{path}/config/rollback", body)
     except RevokedKeyError:
@@ -87,7 +87,7 @@ def rollback(transport: Transport, path: str, body: Mapping[str, Any]) -> Rolled
 def _done_already(
     transport: Transport, path: str, wanted: int | None, expected: int
 ) -> RolledBack | None:
-    """Return what is live if it is just what the rollback was to make of it."""
+    """Return the live state if it is the expected result of the rollback."""
     live = reading.read_config(transport, path)
     past = read_history(transport, path) or {}
     earlier = [version for version in past if version < expected]
@@ -104,7 +104,7 @@ def _as_live(live: LiveConfig) -> RolledBack:
 
 
 def destroy(transport: Transport, path: str, version: int) -> None:
-    """Destroy one kept credential; one that is destroyed already is no error."""
+    """Destroy one kept credential; one that is already destroyed is no error."""
     where = f"{path}/config/history/{version}"
     transport.send(Request("DELETE", where, idempotent=True, fresh=True))
 
@@ -112,14 +112,14 @@ def destroy(transport: Transport, path: str, version: int) -> None:
 def confirm_basic_write(
     transport: Transport, path: str, fields: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Read back what a basic engine was to keep; a new credential ends a marked cut-off.
+    """Read back a write to a basic engine; a new credential ends a marked cut-off.
 
     Raises:
         SilentlyIgnoredError: a field is not as it was sent.
     """
     kept = reading.check_config_kept(transport, path, fields)
     if "credentials_json" in fields:
-        # A mark that cannot be removed counts for nothing while a credential is there.
+        # A mark that cannot be removed is ignored while the mount has a credential.
         with suppress(ForbiddenError, BadRequestError):
             _clear_mark(transport, path)
     return kept
@@ -136,12 +136,12 @@ def _clear_mark(transport: Transport, path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """What an engine says to a cut-off.
+    """An engine's answer to a cut-off.
 
     Args:
-        words_kept: False: an earlier release, which stores neither reason nor run.
-        tokens_valid_until: when the last token ends that was minted before, as it was
-            stored at the first cut-off; empty: not told.
+        words_kept: whether reason and run were stored; an earlier release stores neither.
+        tokens_valid_until: when the last token from before ends, as stored at the first
+            cut-off; empty if not returned.
     """
 
     words_kept: bool
@@ -149,7 +149,7 @@ class CutOff:
 
 
 def destroy_credentials(transport: Transport, path: str, reason: str, run: str) -> CutOff:
-    """Destroy every credential of a mount; one that has none is no error."""
+    """Destroy every credential of a mount; a mount without any is no error."""
     # In the query: the server drops the body of a DELETE.
     params = {name: text for name, text in (("reason", reason), ("run", run)) if text}
     try:
@@ -157,7 +157,7 @@ def destroy_credentials(transport: Transport, path: str, reason: str, run: str) 
     except BadRequestError as error:
         if not params or not error.says("unknown field"):
             raise
-        # An earlier release. The cut-off counts, and not its words.
+        # An earlier release. The cut-off is valid, but its reason and run are not stored.
         return CutOff(words_kept=False, tokens_valid_until=_deleted(transport, path, None))
 
 

@@ -1,4 +1,4 @@
-"""A live state written into the in-process server, so that a dry run starts from it."""
+"""Writes a live state to the in-process server, so that a dry run starts from it."""
 
 from datetime import datetime
 
@@ -30,13 +30,13 @@ _SLOT = "seeded"
 async def seed_storage(
     storage: Storage, engine: LiveEngine, credential: Secret | None, now: datetime
 ) -> None:
-    """Store what a mount's engine told, with the versions that it told.
+    """Store the live state of a mount's engine, with its versions.
 
     Args:
-        storage: the mount's own, empty.
+        storage: the mount's own storage, empty.
         engine: the live config and roles.
-        credential: stands for the live credential, when one is configured.
-        now: the time of what the live state does not date.
+        credential: replaces the live credential, if one is configured.
+        now: the time of everything that has no date in the live state.
     """
     if engine.config.version or credential is not None:
         record = _config_record(engine.config, now, configured=credential is not None)
@@ -73,7 +73,7 @@ def _config_record(config: LiveConfig, now: datetime, *, configured: bool) -> Co
 
 
 def _open_rotation(live: LiveRotation | None, now: datetime) -> RotationRecord | None:
-    """Return what whoever comes next goes on with; one that is over matters to nobody."""
+    """Return the open rotation, which the next run continues; an ended one is dropped."""
     if live is None or live.state != "open":
         return None
     return RotationRecord(
@@ -101,7 +101,7 @@ def _role_record(role: LiveRole, now: datetime) -> RoleRecord:
 
 
 def seed_server(server: MemoryServer, state: LiveState) -> None:
-    """Mount what is mounted live; types that are not ours only hold their place."""
+    """Mount every live mount; mounts of other types only occupy their path."""
     server.audited_headers.update(state.audited_headers or {})
     for path, mount in state.mounts.items():
         if path in server.mounts:

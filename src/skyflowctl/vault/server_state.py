@@ -1,8 +1,8 @@
-"""What ``sys/health`` says of a node: each documented status is a state of its own.
+"""The state of a node by ``sys/health``: each documented status is a separate state.
 
-A node says it in the status, unless the question asked for other codes; the body says the
-same in its fields. 429, 472, 473, 474 and 530 are Vault Enterprise's too; OpenBao 2.7.2
-knows 200, 429, 501 and 503.
+The state is in the HTTP status, unless the request asked for other codes, and also in the fields
+of the body. 429, 472, 473, 474 and 530 are Vault Enterprise's too; OpenBao 2.7.2 knows 200, 429,
+501 and 503.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from skyflowctl.vault.errors import (
 
 
 class ServerState(StrEnum):
-    """What a node is; the first three serve requests."""
+    """The state of a node; the first three serve requests."""
 
     ACTIVE = "active"
     STANDBY = "standby"
@@ -81,13 +81,13 @@ _REFUSALS: Mapping[ServerState, tuple[type[VaultError], str, str]] = {
 
 
 def is_health(body: Mapping[str, Any] | None) -> bool:
-    """Tell whether a body is that of ``sys/health``, whatever its status."""
+    """Return whether a body is that of ``sys/health``, for any status."""
     fields = [value for name, value in (body or {}).items() if name in _ALWAYS]
     return bool(fields) and all(isinstance(value, bool) for value in fields)
 
 
 def server_state(status: int, body: Mapping[str, Any]) -> ServerState:
-    """Return what a node is, by the status and the body of its ``sys/health``."""
+    """Return a node's state from the status and the body of its ``sys/health``."""
     if status in _STATUSES:
         return _STATUSES[status]
     told = {"initialized": False, **body}
@@ -96,10 +96,10 @@ def server_state(status: int, body: Mapping[str, Any]) -> ServerState:
 
 
 def refuse_not_serving(state: ServerState) -> None:
-    """Return when a node of this state serves requests.
+    """Raise an error if a node in this state does not serve requests.
 
     Raises:
-        VaultError: it does not; the class is the state's own.
+        VaultError: it does not; each state has its own class.
     """
     if state in _REFUSALS:
         kind, summary, fix = _REFUSALS[state]

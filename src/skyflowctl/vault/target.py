@@ -1,8 +1,8 @@
-"""Which server, as whom: address, namespace and token as one bundle from one source.
+"""Resolves the server and the login: address, namespace and token together from one source.
 
 The order is flags, then the environment (``BAO_*`` before ``VAULT_*``), then the current
-context. A token never travels to an address that came from another source, except when
-both were named by flag in the same call.
+context. A token is never sent to an address from another source, unless both were given as
+flags of the same call.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ UNIX_SCHEME = "unix"
 
 @dataclass(frozen=True, slots=True)
 class TargetFlags:
-    """What the command line says about the server; None: the flag was not given.
+    """The flags about the server; None if a flag was not given.
 
-    ``token_file`` is a path, or ``-`` for standard input; a token itself is no flag.
+    ``token_file`` is a path, or ``-`` for standard input; there is no flag for a token itself.
     ``nodes`` are further addresses of the same cluster that may see the token.
     """
 
@@ -45,7 +45,7 @@ class TargetFlags:
 
 @dataclass(frozen=True, slots=True)
 class ContextEntry:
-    """A named target that the user stored. Its token is None when nobody logged in."""
+    """A named target that the user stored. Its token is None without a login."""
 
     name: str
     address: str
@@ -69,14 +69,14 @@ class Target:
         client_cert: a PEM file for mutual TLS, with ``client_key``.
         client_key: its private key's file.
         tls_server_name: the name that the server's certificate must have, if not the host.
-        skip_verify: the server's certificate is not checked.
+        skip_verify: whether the server's certificate is not verified.
         nodes: further addresses of this cluster that the user named.
-        ca_bytes: CA certificates as PEM text; what is named of the three is trusted together.
-        client_pem: a client certificate and its key as PEM text, where no file is named.
-        max_retries: how often a failed request is sent again; None: not set.
-        rate_limit: how many requests a second are sent; None: as many as there are.
-        proxy: the URL of the proxy for every request; None: as HTTPS_PROXY and NO_PROXY say.
-        warnings: what the user should be told about this choice.
+        ca_bytes: CA certificates as PEM text; trusted together with the other two.
+        client_pem: a client certificate and its key as PEM text, if no file is named.
+        max_retries: how often a failed request is sent again; None if not set.
+        rate_limit: the limit of requests per second; None for no limit.
+        proxy: the URL of the proxy for every request; None: HTTPS_PROXY and NO_PROXY apply.
+        warnings: warnings for the user about this choice.
     """
 
     address: str
@@ -112,10 +112,10 @@ def resolve_target(
     Args:
         flags: from the command line.
         environ: the process environment.
-        context: the user's current context, when one is chosen.
+        context: the user's current context, if one is chosen.
 
     Raises:
-        UsageError: nothing names a server, or what names it is malformed.
+        UsageError: no source names a server, or the value is malformed.
     """
     source, address = _address(flags, environ, context)
     checked = check_address(address)
@@ -145,10 +145,10 @@ _LONGEST_HOST = 300
 
 
 def check_address(address: str) -> str:
-    """Return an address in its one form.
+    """Return an address in canonical form.
 
     Raises:
-        UsageError: it is no http, https or unix URL of a server, or holds a password.
+        UsageError: it is no http, https or unix URL of a server, or contains a password.
     """
     try:
         parts = urlsplit(address.strip())
@@ -259,8 +259,8 @@ def _tls(
 ) -> dict[str, str]:
     """Return the TLS files. A client certificate is a login and stays with its source.
 
-    Whom to trust is no secret: the environment's CA also serves an address that came
-    from elsewhere with no CA of its own.
+    A CA is no secret: the environment's CA also applies to an address from another source
+    that has no CA of its own.
     """
     inherits = source == "environment"
     own_ca = context.ca_cert if source == "context" and context else ""
@@ -281,10 +281,10 @@ def _client_pem(
 ) -> Secret | None:
     """Return the client certificate and key that the environment holds as text.
 
-    As with the stock client, the files of both count before.
+    As in the stock client, files take precedence.
 
     Raises:
-        UsageError: only one of the two is named.
+        UsageError: only one of the two is set.
     """
     files = [settings["client_cert"], settings["client_key"]]
     names = ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES") if source == "environment" else ()
@@ -371,5 +371,5 @@ def _warnings(address: str, skip_verify: bool) -> tuple[Problem, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host's name or address is this machine."""
+    """Return whether a host's name or address is this machine."""
     return host in {"localhost", "::1"} or host.startswith("127.")

@@ -1,8 +1,7 @@
-"""The TLS settings of connections to a server, as the stock client has them.
+"""The TLS settings of connections to a server, equal to those of the stock client.
 
-Differences of OpenSSL from the client's language that would be felt are evened out: a
-folder of certificates needs no hash links, and a named certificate is trusted although it
-is no root.
+Visible differences between OpenSSL and the client's TLS library are removed: a folder of
+certificates needs no hash links, and a named certificate is trusted even if it is no root.
 """
 
 import os
@@ -28,7 +27,7 @@ def tls_context(target: Target) -> ssl.SSLContext:
     """Return the context for connections to a target's addresses.
 
     Raises:
-        UsageError: a file or a text that the user named holds no certificate or key.
+        UsageError: a file or text that the user named contains no certificate or key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -45,7 +44,7 @@ def tls_context(target: Target) -> ssl.SSLContext:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Tell whether a port begins TLS when it is asked to; nothing else is sent."""
+    """Return whether a port answers a TLS handshake; nothing else is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -96,10 +95,10 @@ def _trust_bundle(context: ssl.SSLContext, file: str) -> bool:
 
 
 def _trust_file(context: ssl.SSLContext, file: Path) -> bool:
-    """Trust the certificates in a file; False: it holds none.
+    """Trust the certificates in a file; False if it has none.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         text = file.read_text(encoding="latin-1")
@@ -114,7 +113,7 @@ def _trust_file(context: ssl.SSLContext, file: Path) -> bool:
 
 
 def _trust_text(context: ssl.SSLContext, text: str) -> bool:
-    """Trust the certificates in a text, one by one, so that a broken one stops no other."""
+    """Trust the certificates in a text, one by one, so that a broken one does not affect others."""
     trusted = False
     for block in _CERTIFICATE.findall(text):
         try:
@@ -164,8 +163,8 @@ def _no_password() -> str:
 
 
 def _load_from_memory(context: ssl.SSLContext, pem: Secret) -> None:
-    """Load certificate and key from a text: OpenSSL wants files, and a pipe is one without
-    a place on any disk."""
+    """Load certificate and key from a text. OpenSSL needs files, and a pipe is a file that is not
+    on any disk."""
     with _readable(pem) as certificate, _readable(pem) as key:
         context.load_cert_chain(certificate, key, password=_no_password)
 

@@ -1,8 +1,8 @@
-"""Where a token for an address from the environment is stored by the stock clients.
+"""Finds the token that the stock clients stored, for an address from the environment.
 
-In this order: the token helper that ``~/.bao`` names, the file that BAO_TOKEN_PATH names,
-``~/.vault-token``. The settings file is read as ``bao`` 2.7.2 reads it: HCL or JSON with the
-one key ``token_helper``, of which the last counts. ``~/.vault`` is for the ``vault`` client.
+The order is: the token helper that ``~/.bao`` names, the file that BAO_TOKEN_PATH names,
+``~/.vault-token``. The settings file is read as in ``bao`` 2.7.2: HCL or JSON with the single
+key ``token_helper``, whose last value counts. ``~/.vault`` is for the ``vault`` client.
 """
 
 import stat
@@ -20,10 +20,10 @@ _MAX_TOKEN = 8192
 
 
 def checked_token(text: str, origin: str) -> Secret:
-    """Return a token, or raise when its text cannot be one.
+    """Return a token, or raise if the text cannot be one.
 
     Raises:
-        UsageError: it is empty, too long, or holds characters that no header may hold.
+        UsageError: it is empty, too long, or has characters that a header must not contain.
     """
     token = text.strip()
     if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
@@ -40,7 +40,7 @@ def read_token_file(path: str) -> Secret:
     """Return the token in a file of the user's, or on standard input for ``-``.
 
     Raises:
-        UsageError: it cannot be read, others may read it, or it holds no token.
+        UsageError: the file cannot be read, is readable by others, or contains no token.
     """
     if path == "-":
         return checked_token(sys.stdin.read(_MAX_TOKEN + 2), "standard input")
@@ -66,15 +66,15 @@ def read_token_file(path: str) -> Secret:
 
 
 def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
-    """Return the token that the stock clients stored, or None when there is none.
+    """Return the token that the stock clients stored, or None if there is none.
 
     Args:
         environ: the process environment.
-        address: of the server; a token helper is told it.
+        address: the server's address, which is passed to a token helper.
 
     Raises:
-        UsageError: the client's settings cannot be understood, the user's token helper
-            failed, or a stored token cannot be read or is no token.
+        UsageError: the client's settings are invalid, the user's token helper failed, or a
+            stored token cannot be read or is no token.
     """
     home = Path(environ.get("HOME") or "~").expanduser()
     helper = _helper(environ, home)
@@ -98,16 +98,16 @@ def stored_token(environ: Mapping[str, str], address: str) -> Secret | None:
 
 
 def _helper(environ: Mapping[str, str], home: Path) -> str:
-    """Return the token helper's path as the client's settings name it; empty for none.
+    """Return the token helper's path from the client's settings; empty if there is none.
 
-    They are the file that BAO_CONFIG_PATH names, else ``~/.bao``.
+    The settings are in the file that BAO_CONFIG_PATH names, else in ``~/.bao``.
     """
     named = variable(environ, "CONFIG_PATH") or "~/.bao"
     return _helper_in(home / named[2:] if named.startswith("~/") else Path(named))
 
 
 def unused_settings(environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Return a warning where only the ``vault`` client's settings are there."""
+    """Return a warning if only the ``vault`` client has settings."""
     home = Path(environ.get("HOME") or "~").expanduser()
     named = variable(environ, "TOKEN") or variable(environ, "CONFIG_PATH")
     if named or (home / ".bao").exists() or not (home / ".vault").is_file():
@@ -118,10 +118,10 @@ def unused_settings(environ: Mapping[str, str]) -> tuple[Problem, ...]:
 
 
 def _helper_in(file: Path) -> str:
-    """Return the helper that a settings file names; empty for none, or no such file.
+    """Return the helper that a settings file names; empty if none, or no such file.
 
     Raises:
-        UsageError: it cannot be read, or says what the stock client refuses.
+        UsageError: the file cannot be read, or the stock client would reject it.
     """
     if not file.exists():
         return ""
@@ -153,7 +153,7 @@ def _bad_settings(file: Path, why: str) -> UsageError:
 
 
 def _ask_helper(helper: str, environ: Mapping[str, str]) -> Secret | None:
-    """Run ``<helper> get``: the token alone is on its stdout, nothing when it has none."""
+    """Run ``<helper> get``, which prints only the token, or nothing if it has none."""
     if not Path(helper).is_absolute() or not helper.isprintable():
         raise _helper_failed(helper, "it is not an absolute path of printable characters")
     import subprocess

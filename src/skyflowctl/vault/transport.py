@@ -1,4 +1,4 @@
-"""The port to a server: one request, one reply, and no rule about retries above it.
+"""The port to a server: one request, one reply. Retries happen below this interface.
 
 :class:`skyflowctl.vault.hvac_transport.HvacTransport` talks to a real server,
 :class:`skyflowctl.vault.memory_transport.MemoryTransport` is a server inside this
@@ -29,17 +29,17 @@ class WrapInfo:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A good answer (status below 300). Its repr shows no body: there may be a token in it.
+    """A successful answer (status below 300). Its repr omits the body, which may contain a token.
 
     Args:
         status: the HTTP status.
-        data: the body's ``data``; None when there is none (204, or a wrapped answer).
+        data: the body's ``data``; None if there is none (204, or a wrapped answer).
         body: the whole body; empty for 204.
         headers: response headers, names in lower case.
         request_id: the server's id of the request, as in its audit log; a 204 has none.
-        warnings: the server's own.
-        wrap_info: set when the answer was asked for wrapped.
-        sent_by_run: the earlier run that sent the request, where this one only ran it.
+        warnings: the server's own warnings.
+        wrap_info: set if a wrapped answer was requested.
+        sent_by_run: the earlier run that sent the request, if this run only executed it.
     """
 
     status: int
@@ -57,11 +57,11 @@ class ServerInfo:
     """The server that a transport leads to, as the user named it.
 
     Args:
-        name: its address and namespace, as people read them.
+        name: its address and namespace, for people.
         addresses: every address that the user named, the server's own first; empty for a
             server in this process.
-        namespace: that paths are relative to; empty for the root.
-        checks_certificates: whether whoever answers has to prove that it is the server.
+        namespace: the namespace of relative paths; empty for the root.
+        checks_certificates: whether the server's certificate is verified.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ServerInfo:
 
     @property
     def address(self) -> str:
-        """The server's own address, or its name where it has none."""
+        """The server's own address, or its name if it has none."""
         return self.addresses[0] if self.addresses else self.name
 
 
@@ -85,11 +85,11 @@ class Request:
         body: JSON fields; a :class:`Secret` value is revealed only while encoding.
         params: query parameters (a server drops them on writes).
         headers: further request headers.
-        idempotent: a write that may be sent again although the server may already have
-            done it; a read always may.
-        wrap_ttl: ask for the answer wrapped, for so long (``5m``).
-        fresh: answered by what the leader knows now, not by what a standby knew before;
-            without it only this transport's own writes are sure to be seen.
+        idempotent: whether a write may be sent again although the server may already have
+            executed it; a read always may.
+        wrap_ttl: request a wrapped answer with this ttl (``5m``).
+        fresh: whether the answer must show the leader's current state, not a standby's older
+            one; otherwise only this transport's own writes are certain to be visible.
     """
 
     method: str
