@@ -1,4 +1,4 @@
-"""The one JSON shape of every command's output, good or bad."""
+"""The JSON envelope of every command's output, for success and failure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal, TextIO
 from skyflowctl.errors import ExitCode, Problem
 
 FORMAT_VERSION = "1.0"
-"""Grows in its second number for added keys, in its first for a changed meaning."""
+"""The second number grows with added keys, the first with a changed meaning."""
 
 Status = Literal["ok", "changes", "partial", "pending", "refused", "unhealthy", "error"]
 
@@ -24,14 +24,14 @@ _STATUS_OF_CODE: Mapping[int, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command has to say.
+    """The result of a command.
 
     Args:
         data: the command's own data, ready for JSON; the view reads the same.
-        status: the envelope's word.
-        exit_code: of the process.
-        problems: what went wrong although there is data (an apply's failed steps).
-        warnings: what the reader should know; shown on stderr, not in ``errors``.
+        status: the envelope's status.
+        exit_code: the process's exit code.
+        problems: failures in spite of data (an apply's failed steps).
+        warnings: shown on stderr, and not in ``errors``.
     """
 
     data: Mapping[str, Any]
@@ -53,7 +53,7 @@ def envelope(
     data: Mapping[str, Any],
     problems: Sequence[Problem],
 ) -> dict[str, Any]:
-    """Return the envelope as an object for JSON, keys in their published order."""
+    """Return the envelope as a JSON object, keys in their published order."""
     return {
         "format_version": FORMAT_VERSION,
         "command": command,
@@ -65,7 +65,7 @@ def envelope(
 
 
 def problem_json(problem: Problem) -> dict[str, Any]:
-    """Return a problem as an object for JSON; ``where`` is null when it has no place."""
+    """Return a problem as a JSON object; ``where`` is null if it has no place."""
     where = problem.where and {
         "file": problem.where.file,
         "line": problem.where.line,
@@ -82,10 +82,10 @@ def problem_json(problem: Problem) -> dict[str, Any]:
 
 
 def safe_json(value: Any, *, indent: int | None = 2) -> str:
-    """Return JSON text in which no character can act on a terminal.
+    """Return JSON text without terminal control characters.
 
-    Anything that JSON does not know, a :class:`skyflowctl.secret.Secret` above all,
-    raises TypeError: what is to be shown is taken out on purpose, before.
+    A type unknown to JSON raises TypeError, above all a :class:`skyflowctl.secret.Secret`: callers
+    must reveal a value on purpose.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
     return text.replace("\x7f", "\\u007f")

@@ -1,8 +1,8 @@
-"""Flags that people type out of habit: those of ``bao``, ``vault`` and ``terraform``.
+"""Flags in the style of ``bao``, ``vault`` and ``terraform``, which users type out of habit.
 
-The stock clients write long flags with one dash. Read as a group of short options,
-``-field=x`` would be ``-f`` with the value ``ield=x``. What means the same here is taken;
-the rest is refused with our own way named.
+The stock clients write long flags with one dash. Read as a group of short options, ``-field=x``
+would be ``-f`` with the value ``ield=x``. Flags with the same meaning here are accepted; others are
+refused with the name of this tool's own flag.
 """
 
 import re
@@ -14,7 +14,7 @@ from skyflowctl.cli.registry import children, find_command
 from skyflowctl.errors import UsageError
 
 _LONG = re.compile(r"(--?)([a-z][a-z-]+)(?:=(.*))?", re.DOTALL)
-# The stock client's data field; it reads a value of @file or - from elsewhere.
+# The stock client's data field; there it reads a value from @file or -.
 _CTX = re.compile(r"ctx=[^@-].*", re.DOTALL)
 _SAFE_FIELD = re.compile(r"[a-z][a-z_]{0,40}")
 _MOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62})*")
@@ -28,24 +28,24 @@ _TRUE = frozenset({None, "1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _NEAR = 0.5
 _LISTED = 12
-_OPEN = frozenset({"config show"})  # beside the published fields it shows the engine's
+_OPEN = frozenset({"config show"})  # shows the engine's fields besides the published ones
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,40}")
 _FORMS = frozenset({"table", "json", "env", "raw", "sarif"})
 
 FlagTable = Mapping[str, bool]
-"""Every option's name, such as ``-o`` or ``--output``, to whether a value follows it."""
+"""Maps every option's name, such as ``-o`` or ``--output``, to whether it takes a value."""
 
 
 def translate(command: str, words: Sequence[str], options: FlagTable) -> list[str]:
-    """Return a command's words with the flags of habit in our own form.
+    """Return a command's arguments with foreign flags translated.
 
     Args:
         command: its full name, such as ``config show``.
-        words: what stands behind the command's name.
-        options: those that the command has.
+        words: the arguments after the command's name.
+        options: the command's options.
 
     Raises:
-        UsageError: a flag of habit has no equal here; the error names what does it.
+        UsageError: a foreign flag has no equivalent; the error names the alternative.
     """
     taken: list[str] = []
     left = iter(words)
@@ -64,9 +64,9 @@ def translate(command: str, words: Sequence[str], options: FlagTable) -> list[st
 
 
 def after_command_name(words: Sequence[str]) -> list[str]:
-    """Return a command line with the flags in front of the command's name behind it.
+    """Return a command line with the flags before the command's name moved after it.
 
-    So ``-address=URL status`` is ``status -address=URL``: other clients take flags there.
+    So ``-address=URL status`` becomes ``status -address=URL``: other clients allow flags there.
 
     Raises:
         UsageError: there are flags, and no command.
@@ -95,7 +95,7 @@ def after_command_name(words: Sequence[str]) -> list[str]:
 
 
 def _value_in_front(flag: str, left: list[str], known: Sequence[str]) -> list[str]:
-    """Take the value of a flag off the words behind it, as far as it can be told."""
+    """Remove the flag's value from the following arguments, if it can be recognised."""
     if "=" in flag or not left or left[0].startswith("-"):
         return []
     always = flag.lstrip("-") in _WITH_VALUE
@@ -106,7 +106,7 @@ def _value_in_front(flag: str, left: list[str], known: Sequence[str]) -> list[st
 def _one(
     command: str, match: re.Match[str], options: FlagTable, left: Iterator[str]
 ) -> Sequence[str]:
-    """Return one long flag in our form, with its value."""
+    """Return one long flag in this tool's form, with its value."""
     dashes, name, value = match[1], match[2], match[3]
     ours = f"--{_SAME.get(name, name)}"
     if ours in options:
@@ -123,10 +123,10 @@ def _one(
 
 
 def _check_bundle(command: str, word: str, options: FlagTable) -> None:
-    """Refuse a word with one dash, unless it is short options without values, such as -vy.
+    """Refuse an argument with one dash, unless it is short options without values, such as -vy.
 
-    Read as short options, ``-force`` would be ``-f`` with the value ``orce``. A form of
-    output may be joined to its option: ``-ojson`` can be nothing else.
+    Read as short options, ``-force`` would be ``-f`` with the value ``orce``. An output format may
+    follow its option directly: ``-ojson`` is unambiguous.
 
     Raises:
         UsageError: it is anything else.
@@ -154,7 +154,7 @@ def _check_bundle(command: str, word: str, options: FlagTable) -> None:
 
 
 def _value_behind(word: str, options: FlagTable, left: Iterator[str]) -> list[str]:
-    """Return the word behind an option that takes a value; it is no flag, whatever it is."""
+    """Return the value after an option that takes one, even if it looks like a flag."""
     if not options.get(word, False):
         return []
     return [value for value in [next(left, None)] if value is not None]

@@ -1,7 +1,7 @@
 """Help pages that need no typer: the root page, group pages and topics.
 
-All text is in the static table and in this module, so ``skyflowctl --help`` takes
-little longer than starting Python.
+All text is in the static table and in this module, so ``skyflowctl --help`` takes little longer
+than starting Python.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 from skyflowctl.cli.registry import GROUPS, children
 from skyflowctl.vault.environment import VARIABLES, variable
 
-# A quoted command is one word, and so is a text in brackets.
+# A quoted command is one unit, and so is a text in brackets.
 _WORD = re.compile(r"'(?:skyflowctl|bao) [^']*'\S*|\[[^][]*\]\S*|\S+")
 
 _WIDEST_NAME = 30
@@ -75,10 +75,10 @@ The JSON Schemas are in the package, in schemas/output.
 
 
 def wants_color(stream: object = None) -> bool:
-    """Tell whether help on this stream (default: stdout) may use colour.
+    """Return whether help on this stream (default: stdout) may use colour.
 
-    NO_COLOR and BAO_CLI_NO_COLOR win over FORCE_COLOR, which wins over TERM=dumb
-    and over a stream that is no terminal.
+    NO_COLOR and BAO_CLI_NO_COLOR override FORCE_COLOR, which overrides TERM=dumb and a stream that
+    is not a terminal.
     """
     if os.environ.get("NO_COLOR") or variable(os.environ, "CLI_NO_COLOR"):
         return False
@@ -91,12 +91,12 @@ def wants_color(stream: object = None) -> bool:
 
 
 def help_width() -> int:
-    """Return the columns that help may use: the terminal's, at most 100, at least 40."""
+    """Return the width of help in columns: the terminal's, at most 100, at least 40."""
     return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 class Page:
-    """Collects the lines of a help page; styles them only when colour is wanted."""
+    """Collects the lines of a help page; styles them only if colour is on."""
 
     def __init__(self, *, color: bool, width: int) -> None:
         self._color = color
@@ -107,7 +107,7 @@ class Page:
         return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
 
     def line(self, text: str = "") -> None:
-        """Add one line as it is."""
+        """Add one line unchanged."""
         self._lines.append(text)
 
     def heading(self, text: str) -> None:
@@ -125,7 +125,7 @@ class Page:
         self._lines.append("  " + self._paint(command, "36"))
 
     def rows(self, pairs: "list[tuple[str, str]]", at_least: int = 0) -> None:
-        """Add aligned pairs: a name of at least so many columns, and a text beside it."""
+        """Add aligned pairs: a name of at least ``at_least`` columns, and a text next to it."""
         longest = max((len(name) for name, _ in pairs), default=0)
         left = min(max(longest, at_least), _WIDEST_NAME) + 4
         for name, text in pairs:
@@ -145,9 +145,9 @@ class Page:
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Break text at spaces, but not within brackets or a quoted command, into lines.
+    """Wrap text at spaces, but not within brackets or a quoted command.
 
-    A line has at most ``width`` columns, but for a word that is longer.
+    A line has at most ``width`` columns, except for a longer word.
     """
     lines: list[str] = []
     current = ""

@@ -1,4 +1,4 @@
-"""The entry point. What can be answered from static text is answered before typer loads."""
+"""The entry point. Answers from static text, if possible, before typer is loaded."""
 
 import sys
 
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def quick_page(args: list[str]) -> str | None:
-    """Return the page that these arguments ask for, if it is a static one, else None."""
+    """Return the static page that these arguments request, else None."""
     if args == ["--version"]:
         from skyflowctl.version import __version__
 

@@ -1,7 +1,7 @@
-"""Options that several commands share: single ones, and groups as frozen dataclasses.
+"""Options shared by several commands: single ones, and groups as frozen dataclasses.
 
-A command takes a group by annotating one parameter with it; ``command.py`` spreads the
-group's fields into options and hands the command one value.
+A command takes a group by annotating one parameter with it; ``command.py`` turns the group's fields
+into options and passes one value to the command.
 """
 
 from dataclasses import dataclass, fields
@@ -29,8 +29,8 @@ def option(*names: str, help: str, env: str = "", panel: str = COMMON_PANEL, **m
         names: the flags.
         help: one line.
         more: other arguments of ``typer.Option``.
-        env: shown after the text; read by the code that resolves the value, not by typer,
-            because a target's parts must all come from one source.
+        env: shown after the text; read by the code that resolves the value, not by typer, because
+            all parts of a target must come from one source.
         panel: the heading in the command's help.
     """
     text = f"{help} [env: {env}]" if env else help
@@ -44,12 +44,12 @@ class OptionGroup:
 
 
 def given_words(group: OptionGroup) -> list[str]:
-    """Return the words that give a command line the same values as a group's."""
+    """Return the arguments that give a command line the same values as the group's."""
     hints = get_type_hints(type(group), include_extras=True)
     words: list[str] = []
     for part in fields(group):  # type: ignore[arg-type]  # every group is a dataclass
         value, declared = getattr(group, part.name), hints[part.name].__metadata__[0]
-        # Typer takes the first name of an annotated option for its default.
+        # Typer takes the first name of an annotated option as its default.
         names = (declared.default, *(declared.param_decls or ()))
         flag = next(name for name in names if name.startswith("--"))
         if value is True:
@@ -365,10 +365,10 @@ def span_seconds(text: str, origin: str, *, most: timedelta = _LONGEST_SPAN) -> 
     Args:
         text: the span.
         origin: the flag or variable that it comes from.
-        most: the longest that is taken.
+        most: the longest allowed span.
 
     Raises:
-        UsageError: it is neither, zero, or longer.
+        UsageError: it is neither a span nor a number, zero, or too long.
     """
     try:
         plain = text.isascii() and text.isdecimal()

@@ -1,4 +1,4 @@
-"""The published schemas of the commands' data, read where a field is looked for."""
+"""The published schemas of the commands' data, used to find a field."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from typing import Any
 def field_places(command: str) -> dict[str, str]:
     """Return the fields of a command's data, each with the jq expression that picks it.
 
-    Of fields with one name the outermost counts. Empty where no schema is published.
+    If several fields have one name, the outermost counts. Empty if no schema is published.
     """
     import json
     from pathlib import Path
 
     package = Path(__file__).resolve().parents[1]
     name = f"{command.replace(' ', '-')}.schema.json"
-    # In the wheel beside the code; in an editable install at the repository's top.
+    # In a wheel next to the code; in an editable install at the repository's top.
     for top in (package, package.parents[1]):
         file = top / "schemas" / "output" / name
         if file.is_file():

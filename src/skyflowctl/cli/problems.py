@@ -1,4 +1,4 @@
-"""Problems as people read them: what happened, why, how to fix it."""
+"""Problems as text: what happened, why, how to fix it."""
 
 import shutil
 from collections import Counter
@@ -10,7 +10,7 @@ from skyflowctl.errors import Problem
 
 
 def show_problems(problems: Sequence[Problem], terminal: Terminal) -> None:
-    """Write each problem once, in three lines, and a count when there are several."""
+    """Write each problem once, in three lines, and a count if there are several."""
     for problem, times in Counter(problems).items():
         _show(problem, "error", "bold red", terminal, times)
     if len(problems) > 1:
@@ -36,14 +36,14 @@ def _show(problem: Problem, word: str, style: str, terminal: Terminal, times: in
 
 
 def _lines(label: Styled, text: str, terminal: Terminal, before: str = "") -> None:
-    """Write a text behind its label, broken at spaces where a person's terminal ends."""
+    """Write a text after its label, wrapped to the width of a terminal."""
     head = f"{before}{label.text}"
     if not terminal.interactive_err:
         terminal.alert(before, label, f" {text}")
         return
     width = max(40, shutil.get_terminal_size().columns)
     first, *more = wrap(safe(f"{head} {text}"), width) or [head]
-    if not first.startswith(head):  # a place with blanks in it, on a narrow terminal
+    if not first.startswith(head):  # a place that contains blanks, on a narrow terminal
         terminal.alert(before, label, f" {text}")
         return
     terminal.alert(before, label, first.removeprefix(head))

@@ -149,7 +149,7 @@ def find_command(name: str) -> CommandRow | None:
 
 
 def children(group: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (word, summary, panel) of what is directly below a group, in table order."""
+    """Yield (name, summary, panel) of the direct members of a group, in table order."""
     seen = set()
     for row in COMMANDS:
         first, _, rest = row.name.partition(" ")

@@ -1,8 +1,7 @@
-"""The one place where a command's work becomes output and an exit code.
+"""Turns a command's work into output and an exit code; the only place that does.
 
-A command hands :func:`run_command` its work and its view. Whatever the work raises is
-caught here, once, and said in the form that was asked for: three lines for people, the
-envelope for programs.
+A command passes its work and its view to :func:`run_command`. Any error of the work is caught here,
+once, and reported in the requested format: three lines of text, or the JSON envelope.
 """
 
 import contextlib
@@ -35,20 +34,20 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. A BaseException, as KeyboardInterrupt is, so nothing swallows it."""
+    """SIGTERM arrived. A BaseException, like KeyboardInterrupt, so no handler swallows it."""
 
 
 @dataclass(slots=True)
 class CommandRun:
-    """One command's run, as its work sees it.
+    """One command's run, for its work.
 
     Args:
-        id: sent with every request, and found again in the server's audit log.
+        id: sent with every request, and recorded in the server's audit log.
         command: its full name, such as ``mount list``.
         terminal: for notices and progress; the data itself is returned, not printed.
         json: the output is JSON; ``streaming`` then writes it as events.
-        done: what a person should do who does not get to see the result, where running
-            the command again would do its work a second time.
+        done: the fix if the result cannot be shown and running the command again would repeat its
+            work.
     """
 
     id: str
@@ -60,7 +59,7 @@ class CommandRun:
     done: str = ""
 
     def notice(self, text: str) -> None:
-        """Tell the person something on stderr."""
+        """Write a notice to stderr."""
         self.terminal.note(text)
 
     def warn(self, problem: Problem) -> None:
@@ -68,10 +67,10 @@ class CommandRun:
         show_warnings([problem], self.terminal)
 
     def confirm(self, question: str, *, yes: bool, no_input: bool) -> None:
-        """Ask y/N on stderr; return only when the answer is yes.
+        """Ask y/N on stderr; return only if the answer is yes.
 
         Raises:
-            RefusedError: the answer is no, or nobody can answer (no terminal, or ``--no-input``).
+            RefusedError: the answer is no, or there is no terminal, or ``--no-input`` is given.
         """
         if yes:
             return
@@ -90,7 +89,7 @@ class CommandRun:
         except KeyboardInterrupt:
             sys.stderr.write("\n")
             raise
-        if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
+        if not answer.endswith("\n"):  # Ctrl-D leaves the cursor after the question
             sys.stderr.write("\n")
         if answer.strip().lower() not in {"y", "yes"}:
             raise RefusedError(
@@ -101,9 +100,9 @@ class CommandRun:
             )
 
     def events(self) -> EventStream | None:
-        """Open the stream of NDJSON events, or return None when text was asked for.
+        """Open the stream of NDJSON events; return None for text output.
 
-        The result of the work then becomes the stream's last line.
+        The work's result then becomes the stream's last line.
         """
         if self.json and self.stream is None:
             self.stream = EventStream(self.terminal.out, self.command, self.id)
@@ -117,15 +116,15 @@ View = Callable[[CommandResult, Terminal], None]
 def run_command(
     name: str, output: "OutputOptions", work: CommandWork, view: View, *, for_eval: bool = False
 ) -> NoReturn:
-    """Do a command's work, show its result, and leave with its exit code.
+    """Do a command's work, show its result, and exit with its exit code.
 
     Args:
-        name: as in the output and the audit log.
-        output: how to show it.
-        work: what to do.
-        view: how its result is shown as text.
-        for_eval: the text is made for ``eval "$(…)"``, which drops an exit code: after a
-            failure it is a line of shell that fails with that code.
+        name: the command's name in the output and the audit log.
+        output: the output options.
+        work: the command's work.
+        view: shows the result as text.
+        for_eval: the text is for ``eval "$(…)"``, which loses an exit code: after a failure it is a
+            shell line that fails with that code.
 
     Raises:
         SystemExit: always, with the code of DESIGN's table.
@@ -152,7 +151,7 @@ def _write_out(run: CommandRun, result: CommandResult, view: View | None) -> int
         _show(run, result, view)
         run.terminal.out.flush()
     except BrokenPipeError:
-        # The reader of the data has what it wanted; the work's own code still stands.
+        # The reader has closed the output; the work's own exit code is kept.
         drop_stdout()
     except OSError as error:
         drop_stdout()
@@ -162,7 +161,7 @@ def _write_out(run: CommandRun, result: CommandResult, view: View | None) -> int
 
 
 def _result_of(run: CommandRun, work: CommandWork) -> tuple[CommandResult, bool]:
-    """Return the work's result, or its failure as one, and whether it is a failure."""
+    """Return the work's result, or its failure as a result, and whether it failed."""
     try:
         with _sigterm_raises():
             return work(run), False
@@ -171,17 +170,17 @@ def _result_of(run: CommandRun, work: CommandWork) -> tuple[CommandResult, bool]
 
 
 def _anew(run: CommandRun) -> str:
-    """Return what to do after a stop of a command that only reads; empty for the others."""
+    """Return the fix after a stop of a command that only reads; empty for the others."""
     reads = run.command.startswith("audit ")
     return "run the same command again: it only reads, and begins anew" if reads else ""
 
 
 def describe_failure(error: BaseException, terminal: Terminal, done: str = "") -> CommandResult:
-    """Return what an exception means to the user; ``done`` is the run's.
+    """Return an exception as a result for the user; ``done`` is the run's.
 
     Raises:
-        BaseException: the error itself, when it asks Python to exit or to stop a
-            generator, which is nobody's failure.
+        BaseException: the error itself, if it asks Python to exit or stops a generator: these are
+            not failures.
     """
     if isinstance(error, SkyflowctlError):
         if terminal.verbosity > 1:
@@ -203,9 +202,9 @@ def describe_failure(error: BaseException, terminal: Terminal, done: str = "") -
 
 
 def _bad_input(error: BaseException) -> Problem | None:
-    """Return what is wrong with a name or text that the system refused; None: another error.
+    """Return the problem of a name or text that the system refused; None: another error.
 
-    Whoever opens a file or sends a text says so better; this is for the places that do not.
+    Callers that open a file or send a text report it better; this is for the others.
     """
     if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_A_NAME:
         name = clipped(os.fsdecode(error.filename))
@@ -245,7 +244,7 @@ def _unexpected(error: BaseException, terminal: Terminal) -> CommandResult:
 
 
 def _place(error: BaseException) -> str:
-    """Return where in our own code an exception passed last."""
+    """Return the last place in this package that an exception passed."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         name = str(trace.tb_frame.f_globals.get("__name__", ""))
@@ -256,7 +255,7 @@ def _place(error: BaseException) -> str:
 
 
 def _show_traceback(error: BaseException, terminal: Terminal) -> None:
-    """Write where an error came from: no locals, and no long word of any message."""
+    """Write the place of an error: without locals, and without long words of any message."""
     import traceback
 
     for line in "".join(traceback.format_tb(error.__traceback__)).splitlines():
@@ -276,7 +275,7 @@ def _show(run: CommandRun, result: CommandResult, view: View | None) -> None:
             run.terminal.raw(safe_json(whole) + "\n")
     elif view is not None:
         view(result, run.terminal)
-        # What was found comes before what is wrong with it, also where both share a screen.
+        # Print findings before problems, also where both go to one terminal.
         run.terminal.out.flush()
     told = frozenset(result.problems)
     show_warnings([one for one in result.warnings if one not in told], run.terminal)
@@ -292,7 +291,7 @@ def new_run_id(now_ms: int | None = None) -> str:
 
 @contextlib.contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Within this block SIGTERM raises :class:`Terminated` in the main thread."""
+    """Let SIGTERM raise :class:`Terminated` in the main thread during the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What happens when a standard stream is closed, full, or its reader goes away."""
+"""Handles a standard stream that is closed, full, or without a reader."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def open_standard_streams() -> None:
-    """Point every standard stream that was closed at nowhere.
+    """Open /dev/null for every closed standard stream.
 
-    Python leaves None in its place, and the first file or socket that is opened would get
-    its number: what is written to stdout could then end up in a connection.
+    Python replaces it by None, and the next opened file or socket would get its number: output to
+    stdout could then go into a connection.
     """
     for name, mode in _STREAMS:
         if getattr(sys, name) is None:
@@ -24,28 +24,28 @@ def open_standard_streams() -> None:
 
 
 def drop_stdout() -> None:
-    """Point stdout at nowhere, so that Python's own flush at exit stays quiet."""
+    """Redirect stdout to /dev/null, so that Python's flush at exit does not fail."""
     drop(sys.stdout)
 
 
 def drop(stream: TextIO) -> None:
-    """Point a stream at nowhere; what it still holds is lost."""
+    """Redirect a stream to /dev/null; its buffered text is lost."""
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, stream.fileno())
     except (OSError, ValueError):
-        # Not a real file (a test's buffer): nothing is flushed to a pipe at exit.
+        # Not a real file (a test's buffer): there is no flush to a pipe at exit.
         return
     finally:
         os.close(sink)
 
 
 def output_failed(error: OSError, done: str = "") -> "SkyflowctlError":
-    """Return the error for a stdout that takes no more.
+    """Return the error for a stdout that cannot be written.
 
     Args:
-        error: of the write.
-        done: how to see what was done, where it should not be done again.
+        error: the error of the write.
+        done: how to see the result, if the work should not be repeated.
     """
     from skyflowctl.errors import SkyflowctlError, os_reason
 

@@ -1,1 +1,1 @@
-"""The go-plugin host that a server runs, and the launcher that starts it. Only here: gRPC."""
+"""The go-plugin host that a server runs, and its launcher. Only here: gRPC."""

@@ -1,4 +1,4 @@
-"""``python -m skyflowctl.plugin``: what a server starts, usually through a launcher."""
+"""``python -m skyflowctl.plugin``: the program that a server starts, usually by a launcher."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ _LOG = logging.getLogger("skyflowctl.plugin")
 
 
 def engine_factory(settings: PluginSettings) -> EngineFactory:
-    """Return what makes one mount's engine: each has its own connections and limits."""
+    """Return the factory of engines; each mount has its own connections and limits."""
     from skyflowctl.clock import SystemClock
     from skyflowctl.engine.engine import Engine, EngineSettings
     from skyflowctl.skyflow.http.token_service import HttpTokenService

@@ -38,16 +38,16 @@ _SetupReply = message_type("SetupReply")
 
 
 class HostedEngine(Protocol):
-    """What the host needs of an engine; :class:`skyflowctl.engine.engine.Engine` is one."""
+    """The part of an engine that the host uses; implemented by ``engine.engine.Engine``."""
 
     async def handle(self, request: EngineRequest) -> EngineReply:
         """Answer one request."""
 
     async def exists(self, request: EngineRequest) -> bool | None:
-        """Say whether there is something at the path; None when it has no such notion."""
+        """Return whether the path exists; None if existence has no meaning there."""
 
     def invalidate(self, key: str) -> None:
-        """Forget what was cached of a storage key."""
+        """Drop cached data of a storage key."""
 
     def special_paths(self) -> tuple[str, ...]:
         """Return the storage prefixes that are declared for seal wrapping."""
@@ -64,7 +64,7 @@ class MountStorage(Storage, Protocol):
 
 
 EngineFactory = Callable[[Storage, Mapping[str, str]], HostedEngine]
-"""Makes an engine from its storage and from what the server tells of the mount: its options."""
+"""Makes an engine from its storage and the mount's options as the server sends them."""
 ConnectStorage = Callable[[int], Awaitable[MountStorage]]
 
 
@@ -111,7 +111,7 @@ class Backend:
         return [backend, version]
 
     async def setup(self, message: Any, metadata: Mapping[str, str]) -> Any:
-        """Make the instance of a mount; at registration there is one without storage."""
+        """Make a mount's instance; during registration the server sets up one without storage."""
         await self.clean_up(None, metadata)
         try:
             check_room_for_mount(len(self._instances))
@@ -145,7 +145,7 @@ class Backend:
         return _Empty()
 
     async def handle_request(self, message: Any, metadata: Mapping[str, str]) -> Any:
-        """Answer one operation; whatever goes wrong becomes a reply, never a gRPC error."""
+        """Answer one operation; any error becomes a reply, never a gRPC error."""
         reply = constant_reply(message.request.operation)
         if reply is not None:
             return reply

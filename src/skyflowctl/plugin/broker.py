@@ -1,4 +1,4 @@
-"""go-plugin's broker: where the server listens for each mount's storage."""
+"""go-plugin's broker: the addresses of the server's listeners for the mounts' storage."""
 
 import asyncio
 from typing import Any
@@ -11,9 +11,9 @@ class NoStorageError(Exception):
 
 
 class Broker:
-    """Matches the ids that a mount's set-up names with the addresses that are announced.
+    """Matches the ids in a mount's set-up with the announced addresses.
 
-    Announcement and set-up come over different calls, in either order.
+    Announcement and set-up arrive in different calls, in either order.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Broker:
         return self._addresses.setdefault(broker_id, loop.create_future())
 
     def announce(self, info: Any) -> None:
-        """Take one announcement (a ``ConnInfo`` message) of the server."""
+        """Record one announcement (a ``ConnInfo`` message) of the server."""
         if info.network != "unix":
             return
         slot = self._slot(info.service_id)
@@ -34,7 +34,7 @@ class Broker:
             self.known_sockets.add(info.address)
 
     async def address(self, broker_id: int) -> str:
-        """Return the unix socket behind an id.
+        """Return the unix socket of an id.
 
         Raises:
             NoStorageError: nothing was announced within 5 seconds.

@@ -1,4 +1,4 @@
-"""Builds the launcher: the one file that a server's plugin directory and catalog know."""
+"""Builds the launcher: the file in a server's plugin directory and catalog."""
 
 import argparse
 import hashlib
@@ -19,8 +19,8 @@ from skyflowctl.version import __version__, semver
 
 Module = tuple[str, str]
 
-# Whole packages that the plugin imports; ``google`` is shared by many distributions, and
-# of cffi only the native part is needed. What is not listed here cannot be imported.
+# Whole packages that the plugin imports; ``google`` is shared by many distributions, and of cffi
+# only the native part is needed. A package that is not listed cannot be imported.
 _LIBRARIES = (
     "_cffi_backend",
     "cryptography",
@@ -33,7 +33,7 @@ _LIBRARIES = (
     "hyperframe",
     "multidict",
 )
-# The part of this package that runs in a server; the command line is not in there.
+# The part of this package that runs in a server; without the command line.
 _OWN = (
     "skyflowctl",
     "skyflowctl.clock",
@@ -45,13 +45,13 @@ _OWN = (
     "skyflowctl.version",
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-# What would end a quoted word of the shell, or the Python string around it.
+# Characters that would end a quoted word of the shell, or the Python string around it.
 _UNQUOTABLE = re.compile(r"['\\\n\x00]")
 
 _VERSION = re.compile(rb"^# skyflowctl (\S+): a launcher made by", re.MULTILINE)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 ENVIRONMENT_MARK = "built-launcher.json"
-"""Beside this package's own files: says which launcher was built from them."""
+"""A file next to this package's own, which names the launcher that was built from them."""
 _MARK = "a launcher made by `skyflowctl plugin build`"
 _TEMPLATE = """\
 #!/bin/sh
@@ -78,8 +78,8 @@ class BuiltLauncher:
 
     Args:
         path: the script.
-        sha256: of the script; what the catalog entry needs.
-        digest: over every module that the script lets the plugin import.
+        sha256: of the script, for the catalog entry.
+        digest: over every module that the script allows the plugin to import.
         python: the interpreter that it runs.
     """
 
@@ -98,25 +98,24 @@ def build_launcher(
 ) -> BuiltLauncher:
     """Write a launcher for this installation into a server's plugin directory.
 
-    Its file name is ``NAME-VERSION-`` and 12 hex digits of its sha256, so that a new build
-    never touches the file that a catalog entry names. The script appears at once and
-    whole, mode 0755. All modules are compiled first, so that nobody writes compiled files
-    later.
+    Its file name is ``NAME-VERSION-`` and 12 hex digits of its sha256, so that a new build never
+    changes the file of a catalog entry. The script is written atomically, with mode 0755. All
+    modules are compiled first, so that no process writes compiled files later.
 
     Args:
-        plugin_dir: an existing folder; the server allows no folders below it.
+        plugin_dir: an existing folder; the server allows no subfolders.
         name: the plugin's name, with which the file's name begins.
-        python: the interpreter that runs it, of this interpreter's version; the folders
-            of the libraries are written into the script, so it needs none of its own.
-        own_environment: refuse where another launcher was built from these very folders:
-            it does not start any more once they have changed. An installation is marked by
-            its first build, so the other launcher may be anywhere; of a checkout, which
-            somebody works on, only launchers in the same folder count.
+        python: the interpreter that runs it, of the same version as this one; the script holds the
+            folders of the libraries, so the interpreter needs none of its own.
+        own_environment: refuse if another launcher was built from the same folders: it no longer
+            starts once they have changed. The first build marks an installation, so the other
+            launcher may be anywhere; for a checkout under development only launchers in the same
+            folder count.
 
     Raises:
         UsageError: the folder, the name or the interpreter's path cannot be used.
-        RefusedError: a library is missing, its compiled files cannot be written, another
-            launcher has this environment, or the file is there with other bytes.
+        RefusedError: a library is missing, its compiled files cannot be written, another launcher
+            has this environment, or the file exists with other bytes.
     """
     _check(plugin_dir, name, python)
     modules = find_modules()
@@ -133,10 +132,10 @@ def build_launcher(
 
 
 def is_launcher(path: Path) -> bool:
-    """Return whether a file is a launcher that a build has written, by its head."""
+    """Return whether a file is a launcher of ``plugin build``, by its head."""
     try:
         if not path.is_file():
-            return False  # to open a pipe would wait for its other end
+            return False  # opening a pipe would wait for its other end
         with path.open("rb") as opened:
             return _MARK.encode() in opened.read(512)
     except OSError:
@@ -144,7 +143,7 @@ def is_launcher(path: Path) -> bool:
 
 
 def launcher_version(path: Path) -> str:
-    """Return the version (``v1.0.0``) that a launcher says it was built from; empty: none."""
+    """Return the version (``v1.0.0``) of a launcher; empty: it has none."""
     with path.open("rb") as opened:
         found = _VERSION.search(opened.read(512))
     return semver(found[1].decode()) if found else ""
@@ -154,7 +153,7 @@ def _refuse_shared_environment(folder: Path, modules: tuple[Module, ...], text: 
     """Refuse if another launcher in the folder loads the same installation.
 
     Raises:
-        RefusedError: there is one, built when the installation was another.
+        RefusedError: there is one, built from an earlier state of the installation.
     """
     prune = f"skyflowctl plugin prune {folder}"
     own = repr(next(module for module in modules if module[0] == "skyflowctl.engine"))
@@ -179,10 +178,10 @@ def _in_use(launcher_name: str, way_out: str) -> RefusedError:
 
 
 def _mark_environment(modules: tuple[Module, ...], digest: str, path: Path) -> None:
-    """Note in the installation itself what was built from it; the digest does not cover the note.
+    """Record the built launcher in the installation; the digest does not cover this file.
 
     Raises:
-        RefusedError: another build is noted, or the note cannot be written.
+        RefusedError: another build is recorded, or the file cannot be written.
     """
     package = Path(dict(modules)["skyflowctl"]).parent
     if not _INSTALLED.intersection(package.parts):
@@ -208,7 +207,7 @@ def _noted(mark: Path) -> dict[str, str]:
     try:
         found = json.loads(mark.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # a build that was killed, or is at it right now
+        return {}  # a build was killed, or is running now
     return found if isinstance(found, dict) else {}
 
 
@@ -233,7 +232,7 @@ def _find(name: str) -> Module:
             fix="pip install 'skyflowctl[plugin]'",
             code="plugin-library-missing",
         )
-    # Of skyflowctl itself only parts are covered, so its own file stands for it.
+    # Only parts of skyflowctl are covered, so its own file represents it.
     if spec.submodule_search_locations and name != "skyflowctl":
         return name, str(Path(next(iter(spec.submodule_search_locations))))
     return name, str(spec.origin)
@@ -260,10 +259,10 @@ def _check(plugin_dir: Path, name: str, python: str) -> None:
 def check_plugin_folder(
     folder: Path, why: str, fix: str = "name the server's plugin_directory"
 ) -> None:
-    """Refuse what is not a folder.
+    """Check that the path is a folder.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     if not folder.is_dir():
         summary = f"{folder} is not a folder"
@@ -278,7 +277,7 @@ def _compile(modules: tuple[Module, ...]) -> None:
 
 
 def _is_compiled(source: Path) -> bool:
-    """Tell whether Python would use the compiled file as it is."""
+    """Return whether Python would use the existing compiled file."""
     try:
         head = Path(importlib.util.cache_from_source(str(source))).read_bytes()[:16]
     except OSError:
@@ -317,10 +316,10 @@ def _lines(modules: tuple[Module, ...]) -> Iterator[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a new file at once and whole; leave an equal one as it is.
+    """Write a new file atomically; keep an equal one.
 
     Raises:
-        RefusedError: there is one with other bytes.
+        RefusedError: the file exists with other bytes.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -341,10 +340,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build from the engine's own small environment, which has no command line in it.
+    """Build from the engine's own environment, which has no command line.
 
-    Prints what ``skyflowctl plugin build -o json`` has in its data; errors go to stderr
-    in three lines. Returns the exit code.
+    Prints the data of ``skyflowctl plugin build -o json``; errors go to stderr in three lines.
+    Returns the exit code.
     """
     parser = argparse.ArgumentParser(
         prog="python -m skyflowctl.plugin.build",

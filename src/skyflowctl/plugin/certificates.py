@@ -1,7 +1,7 @@
 """Mutual TLS with the server: the plugin's own certificate and the two TLS contexts.
 
-The server's certificate is ECDSA on P-521, which gRPC's usual TLS library refuses;
-the standard library's ``ssl`` (OpenSSL) takes it, in both directions.
+The server's certificate is ECDSA on P-521, which gRPC's usual TLS library refuses; the standard
+library's ``ssl`` (OpenSSL) accepts it, in both directions.
 """
 
 import os
@@ -23,14 +23,14 @@ from skyflowctl.plugin.der import self_signed
 from skyflowctl.secret import Secret
 
 SERVER_NAME = "localhost"
-# Pinned by the server for this process's life only, which may well be years.
+# The server pins it for this process's life only, which may be years.
 _LIFETIME = timedelta(days=30 * 365)
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnCertificate:
-    """A self-signed certificate and its key, made anew by every process."""
+    """A self-signed certificate and its key, made by every process at its start."""
 
     der: bytes
     pem: Secret
@@ -55,7 +55,7 @@ def server_context(own: OwnCertificate, host_certificate: str) -> ssl.SSLContext
     """Return the context of the plugin's listener, which accepts only this server.
 
     Raises:
-        ssl.SSLError: ``host_certificate`` is no PEM certificate.
+        ssl.SSLError: ``host_certificate`` is not a PEM certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     return _with_peer(context, own, host_certificate)
@@ -79,7 +79,7 @@ def _with_peer(
 
 
 def _load_own(context: ssl.SSLContext, own: OwnCertificate) -> None:
-    # ``load_cert_chain`` reads only files; this one lives in memory, never on a disk.
+    # ``load_cert_chain`` reads only files; this file is in memory, never on a disk.
     descriptor = os.memfd_create("plugin-certificate", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, own.pem.reveal().encode())

@@ -20,12 +20,12 @@ _ConnInfo = message_type("ConnInfo")
 def control_services(
     broker: Broker, *, shared: bool, on_shutdown: Callable[[], None]
 ) -> list[Service]:
-    """Return the services that every go-plugin server has.
+    """Return the services of every go-plugin server.
 
     Args:
         broker: gets the announced addresses.
         shared: whether one process may serve several mounts.
-        on_shutdown: called right after the host's Shutdown has been answered.
+        on_shutdown: called right after the answer to the host's Shutdown.
     """
     return [
         _broker_service(broker),
@@ -49,7 +49,7 @@ def _broker_service(broker: Broker) -> Service:
 
 def _stdio_service() -> Service:
     async def stream_stdio(stream: Stream[Any, Any]) -> None:
-        # Nothing to tell: logs go to standard error. The host keeps the call open.
+        # Sends nothing: logs go to standard error. The host keeps the call open.
         await stream.recv_message()
         await asyncio.get_running_loop().create_future()
 

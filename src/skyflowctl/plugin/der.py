@@ -1,8 +1,8 @@
 """A self-signed certificate in DER (X.690, RFC 5280), for ``localhost`` and ECDSA on P-256.
 
-The plugin makes one at every start, and the library that could do it
-(``cryptography.x509``) takes 20 to 30 ms to import, a sixth of the start; whoever waits
-for a restarted mount waits for that. The tests read the result with that library.
+The plugin makes one at every start. The library for it (``cryptography.x509``) takes 20 to 30 ms to
+import, a sixth of the start, and delays every restarted mount. The tests read the result with that
+library.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def self_signed(
     serial: int,
     valid: tuple[datetime, datetime],
 ) -> bytes:
-    """Return a certificate that names its own issuer, for client and server use.
+    """Return a self-signed certificate for client and server use.
 
     Args:
         name: the common name and the one DNS name.

@@ -1,4 +1,4 @@
-"""How a server starts the plugin: the variables it sets and the one line it reads."""
+"""How a server starts the plugin: the variables that it sets and the line that it reads."""
 
 import secrets
 from base64 import b64encode
@@ -15,22 +15,22 @@ _SOCKET_PATH_LIMIT = 107
 
 
 class HandshakeError(Exception):
-    """The plugin cannot serve whoever started it; the message says why."""
+    """The plugin cannot serve the process that started it; the message says why."""
 
 
 class NotStartedByServerError(HandshakeError):
-    """A person, not a server, started the plugin."""
+    """The plugin was started by a user, not by a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What the server asked for.
+    """The server's request at the start.
 
     Args:
         host_certificate: PEM of the server's own certificate, the only peer accepted.
-        socket_dir: where the plugin makes its socket.
-        socket_group: group that may also connect (name or number); empty for none.
-        tells_multiplexing: the server wants the line's seventh field.
+        socket_dir: the folder of the plugin's socket.
+        socket_group: a group that may also connect (name or number); empty: none.
+        tells_multiplexing: the server expects the line's seventh field.
     """
 
     host_certificate: str
@@ -40,7 +40,7 @@ class Handshake:
 
 
 def read_handshake(environ: Mapping[str, str]) -> Handshake:
-    """Return what the server put into the environment.
+    """Return the handshake from the environment.
 
     Raises:
         NotStartedByServerError: the server's cookie is missing.
@@ -68,7 +68,7 @@ def read_handshake(environ: Mapping[str, str]) -> Handshake:
 
 
 def new_socket_path(directory: Path, pid: int) -> Path:
-    """Return a short, unused socket path whose name tells which process made it.
+    """Return a short, unused socket path with the process id in its name.
 
     Raises:
         HandshakeError: the folder is missing, or its path too long for a socket.

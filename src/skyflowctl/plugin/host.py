@@ -1,4 +1,4 @@
-"""The plugin process: handshake, mutual TLS, one gRPC server, until nobody needs it."""
+"""The plugin process: handshake, mutual TLS, and one gRPC server while it is needed."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ def run(handshake: Handshake, make_engine: EngineFactory, *, shared: bool) -> No
     """Serve until the server is done; never returns.
 
     Args:
-        handshake: what the server asked for.
+        handshake: the server's request.
         make_engine: makes the engine of one mount.
         shared: whether one process may serve several mounts.
 
     Raises:
-        HandshakeError: there is no place for the socket.
+        HandshakeError: the socket cannot be made.
     """
     socket_path = new_socket_path(handshake.socket_dir, os.getpid())
     sweep_sockets(handshake.socket_dir)
@@ -79,7 +79,7 @@ def _group_id(group: str) -> int:
 
 
 def _say(line: str) -> None:
-    """Print the handshake; what anything prints later goes to standard error."""
+    """Print the handshake; later prints go to standard error."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""When this process ends, and what it removes then."""
+"""Decides when this process ends, and removes its sockets."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ _IDLE_SECONDS = 10.0
 
 
 class Life:
-    """Ends the process as soon as nobody needs it, without waiting for anything.
+    """Ends the process as soon as it is not needed, without waiting.
 
-    A server that was killed tells nobody, and one whose mount failed may forget its
-    process. So the process ends when the server's connection is lost, when its
-    parent is gone, when nobody connected for a minute, and when it has served no
-    mount for ten seconds; a server starts it again on demand.
+    A killed server sends no shutdown, and a server whose mount failed may forget its process. So
+    the process ends when the server's connection is lost, when its parent is gone, when there was
+    no connection for a minute, and when it has served no mount for ten seconds; a server starts it
+    again on demand.
 
     Args:
         socket_path: the plugin's own socket.
-        mounts: tells how many mounts are set up.
+        mounts: returns the number of mounts that are set up.
     """
 
     def __init__(self, socket_path: Path, mounts: Callable[[], int]) -> None:
@@ -38,17 +38,17 @@ class Life:
         self._connected = True
 
     def host_lost(self, host_sockets: set[str]) -> NoReturn:
-        """End because the connection is gone, and remove the sockets the server left.
+        """End because the connection is lost, and remove the server's leftover sockets.
 
-        A server that stops in order calls Shutdown first; one that was killed leaves
-        its own listeners' files behind, which nobody else knows.
+        A server that stops normally calls Shutdown first; a killed one leaves the files of its own
+        listeners, which no other process knows.
         """
         for path in host_sockets:
             _unlink_socket(Path(path))
         self.end()
 
     def end(self) -> NoReturn:
-        """End the process at once; other mounts of the server wait for exactly this."""
+        """End the process at once: the server's other mounts wait for it."""
         self._socket_path.unlink(missing_ok=True)
         os._exit(0)
 
@@ -57,7 +57,7 @@ class Life:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.end)
 
     async def watch(self) -> NoReturn:
-        """Look regularly whether anybody still needs this process."""
+        """Check regularly whether this process is still needed."""
         loop = asyncio.get_running_loop()
         needed_at = loop.time()
         while True:
@@ -80,7 +80,7 @@ def _unlink_socket(path: Path) -> None:
 def sweep_sockets(directory: Path) -> None:
     """Remove the sockets of plugin processes that were killed.
 
-    A socket goes only if the process that its name tells is gone and nobody listens.
+    A socket is removed only if the process in its name is gone and no process listens on it.
     """
     for path in directory.glob("sky[0-9]*-*"):
         pid = path.name[3:].partition("-")[0]

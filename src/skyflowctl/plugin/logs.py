@@ -1,7 +1,6 @@
 """The plugin's log: one JSON object per line on standard error, as a server reads it.
 
-An exception is logged as its type and the place it came from; its text is left out,
-because a text may quote what a caller sent.
+An exception is logged by its type and its place, without its text, which may quote a caller's data.
 """
 
 import json
@@ -21,7 +20,7 @@ _LEVELS = {
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as the JSON line that a plugin host logs again at its level."""
+    """Formats a record as a JSON line, which a plugin host logs again at its level."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -48,7 +47,7 @@ def _places(trace: TracebackType | None) -> str:
 
 
 class _OwnWordsOnly(logging.Filter):
-    """Masks the message of other libraries, which may quote what went over the wire."""
+    """Masks the messages of other libraries, which may quote transferred data."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith("skyflowctl"):
@@ -66,5 +65,5 @@ def install_logs(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("skyflowctl").setLevel(level)
-    # grpclib tells of every cancelled call; a cancelled call is normal here.
+    # grpclib logs every cancelled call; a cancelled call is normal here.
     logging.getLogger("grpclib").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What keeps a key in this process: no core dump, no debugger, no swap; and open files."""
+"""Protects keys in this process: no core dump, no debugger, no swap. Also open files."""
 
 import contextlib
 import ctypes
@@ -33,10 +33,10 @@ class ProcessProtection:
 
 
 def protect_process() -> ProcessProtection:
-    """Close what can be closed for this process, and return what was reached.
+    """Close these ways as far as possible for this process, and return the state.
 
-    Memory is locked only where there is no limit on it: with one, an allocation beyond it
-    would fail later and end the process.
+    Memory is locked only if there is no limit on it: with a limit, an allocation beyond it would
+    fail later and end the process.
     """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -69,17 +69,17 @@ def raise_file_limit() -> None:
 
 
 class TooManyFilesError(Exception):
-    """One more mount could run out of open files; the text says what to raise."""
+    """One more mount could run out of open files; the message names the limit to raise."""
 
 
 def check_room_for_mount(mounts: int) -> None:
     """Check that the limit of open files has room for one more mount.
 
     Args:
-        mounts: how many this process serves already.
+        mounts: the number of mounts that this process already serves.
 
     Raises:
-        TooManyFilesError: it has not.
+        TooManyFilesError: there is no room.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""The plugin's own arguments, which come from its entry in the server's catalog."""
+"""The plugin's own arguments, from its entry in the server's catalog."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class ArgumentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PluginSettings:
-    """What an operator allows this plugin.
+    """The permissions that an operator gives this plugin.
 
     Args:
         allow_hosts: ``host:port`` of token services besides Skyflow's own.

@@ -22,8 +22,8 @@ _ErrorReply = message_type("StorageErrorReply")
 class BrokerStorage:
     """The :class:`~skyflowctl.engine.contract.Storage` of one mount.
 
-    The server's own error texts pass through untouched: with
-    ``cannot write to readonly storage`` a standby forwards the request to the leader.
+    The server's own error texts are not changed: on ``cannot write to readonly storage`` a standby
+    forwards the request to the leader.
     """
 
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
@@ -50,7 +50,7 @@ class BrokerStorage:
         await self._channel.__connect__()
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value, or None when there is none."""
+        """Return the value, or None if there is none."""
         reply = await _call(self._get, _GetArgs(key=key))
         return reply.entry.value if reply.HasField("entry") else None
 

@@ -1,4 +1,4 @@
-"""Between the server's protocol and the engine's contract; pure functions.
+"""Translates between the server's protocol and the engine's contract; pure functions.
 
 How the server turns these replies into HTTP was measured on OpenBao 2.7.2: an error in
 the response data is a 400 whose text the audit log hashes, a coded error keeps its
@@ -34,8 +34,8 @@ _OPERATIONS = frozenset(Operation)
 def constant_reply(operation: str) -> Any | None:
     """Return the answer to an operation that the engine never sees, else None.
 
-    ``resolve-path`` comes before every request and before authentication: an empty
-    answer keeps the path. There are no leases: nothing to roll back or revoke.
+    ``resolve-path`` precedes every request and authentication: an empty answer keeps the path.
+    There are no leases, so there is nothing to roll back or revoke.
     """
     if operation in ("resolve-path", "rollback", "revoke"):
         return _HandleReply()
@@ -76,7 +76,7 @@ def _parse_data(text: str) -> dict[str, Any]:
 
 
 def from_reply(reply: EngineReply) -> Any:
-    """Return the message of a good answer; without data and warnings it is empty."""
+    """Return the message of a successful answer; empty without data and warnings."""
     if reply.data is None and not reply.warnings:
         return _HandleReply()
     # ``data`` is always JSON: an empty text would be an error in the server.
@@ -85,7 +85,7 @@ def from_reply(reply: EngineReply) -> Any:
 
 
 def from_error(error: BaseException) -> Any:
-    """Return the message of a bad answer; never an exception's text unless it is meant."""
+    """Return the message of an error; it holds an exception's text only if that is intended."""
     if isinstance(error, EngineError) and error.status == 400:
         data = json.dumps({"error": error.message})
         return _HandleReply(response=_Response(data=data))
@@ -101,7 +101,7 @@ def _proto_error(error: BaseException) -> Any:
 
 
 def _encodable(text: str) -> str:
-    # A lone surrogate, which JSON can carry, has no place in a protobuf string.
+    # A lone surrogate is possible in JSON, but not in a protobuf string.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -113,8 +113,8 @@ def from_existence(exists: bool | None) -> Any:
 def from_existence_error(error: BaseException) -> Any:
     """Return the message of a failed existence check.
 
-    What the engine itself refuses, it refuses again, with its own words, when it gets
-    the request; an error here would be a bare "internal error" to the client.
+    The engine refuses the same request again with its own message when it gets it; an error here
+    would be a bare "internal error" for the client.
     """
     if isinstance(error, EngineError):
         return _ExistenceReply(check_found=False)

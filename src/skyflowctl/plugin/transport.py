@@ -1,4 +1,4 @@
-"""The gRPC server: what of grpclib's classes the plugin extends is only here."""
+"""The gRPC server; the only module that extends grpclib's classes."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ from grpclib.protocol import H2Protocol
 from grpclib.server import Server, Stream
 from h2.settings import SettingCodes
 
-# The library's 100 would let one mount's slow requests block another's in a shared process.
+# With the library's 100, one mount's slow requests would block another's in a shared process.
 _MAX_STREAMS = 10_000
 # The server connects once, right after the process has started.
 _HANDSHAKE_SECONDS = 5.0
@@ -57,10 +57,10 @@ class Service:
 
 
 class _Methods(dict[str, Handler]):
-    """The served methods; a call of another one gets a proper "unimplemented".
+    """The served methods; a call of another one gets a correct "unimplemented".
 
-    The library's own answer to it lacks the content type, which the server takes for
-    a broken connection ("malformed header"), not for a method that is not there.
+    The library's own answer lacks the content type, so the server reports a broken connection
+    ("malformed header"), not a missing method.
     """
 
     def get(self, path: str, default: Any = None) -> Any:
@@ -70,7 +70,7 @@ class _Methods(dict[str, Handler]):
 
 
 class _Anything:
-    """Stands for the messages of a method that nobody serves."""
+    """Represents the messages of a method that is not served."""
 
 
 async def _unimplemented(_stream: Stream[Any, Any]) -> None:
@@ -78,7 +78,7 @@ async def _unimplemented(_stream: Stream[Any, Any]) -> None:
 
 
 class _HostConnection(H2Protocol):
-    """The server's connection; tells when it is made and when it is gone."""
+    """The server's connection; calls back when it is made and when it is lost."""
 
     on_made: Callable[[], None]
     on_lost: Callable[[], None]
@@ -101,9 +101,9 @@ class HostServer(Server):
     """A gRPC server for one client, the host process.
 
     Args:
-        services: what it serves.
+        services: the services.
         on_made: called when the host has connected.
-        on_lost: called when that connection is gone, before its calls are cancelled.
+        on_lost: called when that connection is lost, before its calls are cancelled.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class HostServer(Server):
         self._pending: list[float] = []
 
     async def listen(self, path: str, context: ssl.SSLContext) -> None:
-        """Listen on a unix socket. Who does not finish the handshake is cut off."""
+        """Listen on a unix socket; disconnect clients that do not finish the handshake."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
             self._protocol_factory,
@@ -135,7 +135,8 @@ class HostServer(Server):
         """Return the protocol of a new connection, before its handshake.
 
         Raises:
-            ConnectionRefusedError: too many have not finished theirs; this one is closed.
+            ConnectionRefusedError: too many connections have not finished theirs; this one is
+                closed.
         """
         now = asyncio.get_running_loop().time()
         self._pending = [begun for begun in self._pending if now - begun < _HANDSHAKE_SECONDS]
