@@ -105,7 +105,7 @@ def _check_file(flag: str, path: Path, opening: bytes, what: str) -> None:
     raise RefusedError(
         f"{path} holds something else",
         why=f"{flag} only replaces an empty file, or an earlier {what} that it wrote itself",
-        fix="name a place where there is nothing yet",
+        fix="name a path that does not exist yet",
         code="output-in-the-way",
     )
 

@@ -148,7 +148,7 @@ def _check_bundle(command: str, word: str, options: FlagTable) -> None:
     shown = f"-{name}" if _NAME.fullmatch(name) else word[:2]
     raise _refused(
         f"no such option: {shown}",
-        "a word with one dash and several letters is not an option",
+        "an argument with one dash and several letters is not an option",
         fix,
     )
 
@@ -219,7 +219,7 @@ def _target(command: str, value: str | None, _options: FlagTable) -> Sequence[st
 def _out(_command: str, _value: str | None, _options: FlagTable) -> Sequence[str]:
     raise _refused(
         "plans are not saved here",
-        "apply makes the plan anew, shows it and asks",
+        "apply makes a new plan, shows it and asks",
         "run 'skyflowctl apply'; for a record: skyflowctl plan -o json > plan.json",
     )
 

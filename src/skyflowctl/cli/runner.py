@@ -172,7 +172,7 @@ def _result_of(run: CommandRun, work: CommandWork) -> tuple[CommandResult, bool]
 def _anew(run: CommandRun) -> str:
     """Return the fix after a stop of a command that only reads; empty for the others."""
     reads = run.command.startswith("audit ")
-    return "run the same command again: it only reads, and begins anew" if reads else ""
+    return "run the same command again: it only reads, and starts over" if reads else ""
 
 
 def describe_failure(error: BaseException, terminal: Terminal, done: str = "") -> CommandResult:
@@ -214,7 +214,7 @@ def _bad_input(error: BaseException) -> Problem | None:
     if isinstance(error, UnicodeEncodeError) and _is_surrogate(error):
         summary = "an argument, a variable or a file's name is not UTF-8 text"
         why = "a server and a file take nothing else"
-        return Problem("not-utf-8", summary, why, "type it again, or set it anew")
+        return Problem("not-utf-8", summary, why, "type it again, or set it again")
     return None
 
 
@@ -227,7 +227,7 @@ def _failed(code: int, *problems: Problem) -> CommandResult:
 
 
 def _stopped(code: ExitCode, word: str, cause: str, done: str) -> CommandResult:
-    fix = done or "run the same command again: it goes on where this run stopped"
+    fix = done or "run the same command again: it resumes where this run stopped"
     return _failed(code, Problem(word, f"the command was {word}", f"{cause} arrived", fix))
 
 

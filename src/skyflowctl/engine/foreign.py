@@ -127,7 +127,7 @@ def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
 def _credential(stored: Mapping[str, Any], written: datetime) -> ForeignCredential:
     text = stored.get(_INLINE)
     if not isinstance(text, str) or not text:
-        reason = "its config names a file on the server, which was read anew for every token"
+        reason = "its config names a file on the server, which was read again for every token"
         return ForeignCredential(reason=reason)
     try:
         # Valid when it was written is enough; the token service knows what it is now. Its

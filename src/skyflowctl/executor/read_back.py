@@ -60,5 +60,5 @@ def _unread(name: str, cause: Problem) -> Problem:
         "mount-not-read-back",
         f"{name} may have changed after this run wrote it: its settings could not be read",
         f"{cause.summary}: {cause.why}" if cause.why else cause.summary,
-        "run the same command again: it compares them anew",
+        "run the same command again: it compares them again",
     )

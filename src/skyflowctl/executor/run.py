@@ -194,7 +194,7 @@ class _Run:
                 "interrupted",
                 "skipped: the run was interrupted",
                 "a signal asked it to stop, and what was under way was finished first",
-                "run the same command again: it goes on where this run stopped",
+                "run the same command again: it resumes where this run stopped",
             )
         with self._lock:
             failed = self._failed.get(action.mount)

@@ -337,7 +337,7 @@ def _cannot_mint(manifest: Manifest, mount: str, *, known: bool) -> UsageError:
     if known:
         return UsageError(
             f"{mount} has no credential in the manifest, so nothing can be minted",
-            why="a dry run signs with the manifest's key, or with a throw-away one in its place",
+            why="a dry run signs with the manifest's key, or with an ephemeral one in its place",
             fix=f"add `credentials:` to {mount}",
             code="no-credential",
         )

@@ -200,7 +200,7 @@ def key_provider(
 def operator_needed(name: str) -> RefusedError:
     """Return the refusal of work that needs an operator of the Skyflow account."""
     return RefusedError(
-        f"nobody is named who may manage the keys of {name} at Skyflow",
+        f"no operator is given who may manage the keys of {name} at Skyflow",
         why="it takes an operator's bearer token and the account's id",
         fix="give --operator-token REF and --account-id ID, or `operator_token` and `account_id`"
         " in the mount's `rotation`",

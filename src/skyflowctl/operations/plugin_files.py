@@ -284,7 +284,7 @@ def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
     one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
     if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
         raise PartlyDoneError(
-            f"{path} is not well after its reload; the mounts after it were not reloaded",
+            f"{path} is unhealthy after its reload; the mounts after it were not reloaded",
             why=f"it runs {one.sha256[:12] or 'nothing'}, wanted {wanted.sha256[:12]}; "
             f"its health is {one.health}, before {before}",
             fix=f"see the server's log, then: skyflowctl health, or bao plugin reload "

@@ -119,8 +119,8 @@ def _no_credential(named: MountRef, config: LiveConfig) -> Problem:
     why = f"it was {revoked.sentence()}" if revoked else "it never had one, or was cut off"
     return Problem(
         "not-configured",
-        f"{named.name} has no credential, so it gives nobody a token",
-        f"{why}; there is nothing that could be rotated or retired",
+        f"{named.name} has no credential, so it mints no token",
+        f"{why}; there is nothing to rotate or retire",
         way_out(named.name, config.api)
         if revoked
         else f"'skyflowctl rotate {named.name} --credentials REF' gives it one",

@@ -34,7 +34,7 @@ def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: s
         since=role.created,
         reason="this manifest created the role but no longer declares it"
         if made_here
-        else "it does not carry this manifest's mark: somebody else made it",
+        else "it does not carry this manifest's mark: this manifest did not make it",
         fix=f"add it to {mount.name}, or delete it by hand",
     )
 

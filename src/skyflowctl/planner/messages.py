@@ -80,7 +80,7 @@ def unresolved(mount: Mount, why: str) -> Problem:
         "credential-unresolved",
         f"the credential of {mount.name} ({text}) could not be resolved",
         why or "the reference leads to nothing that can be read here",
-        "provide it: until then nobody can tell whether the live credential is this one",
+        "provide it: until then it is not known whether the live credential is this one",
         mount.credentials.where if mount.credentials else mount.where,
     )
 

@@ -52,7 +52,7 @@ class Move:
             f"this manifest made it, and {self.evidence}",
             fix=f"to keep it there, set `path: {self.path}` on {name}; to have it where the "
             f"manifest says: 'bao secrets move {self.path} {wanted}'; if it is another mount: "
-            f"'bao secrets tune -options=manifest= {self.path}' makes it nobody's",
+            f"'bao secrets tune -options=manifest= {self.path}' removes the mark",
         )
 
 

@@ -59,7 +59,7 @@ def rotate(session: RotationSession, config: LiveConfig, source: KeySource | Non
     live, new, previous = _proved(session, config, source)
     session.check_stop()
     with session.step(StepName.NOTE) as found:
-        way = f"the way back is key {previous.key_id}" if previous else "there is no way back"
+        way = f"the rollback target is key {previous.key_id}" if previous else "no rollback target"
         found.detail = f"live is {_named(config, live)}; {way}"
     try:
         _write(session, new)
@@ -126,7 +126,7 @@ def _checked(
     if isinstance(source, ServerFile):
         raise RefusedError(
             f"a server_file is not rotated to on this engine: {session.path}",
-            why="it has no config/verify, so nobody can tell which key the file holds or if it "
+            why="it has no config/verify, so it is not known which key the file holds or if it "
             "mints",
             fix=f"name the key itself: 'skyflowctl rotate {session.path} --credentials REF'",
             code="cannot-prove-file",
@@ -134,7 +134,7 @@ def _checked(
     # A mount without a credential has none to return to.
     if config.configured and session.job.previous is None and not options.no_rollback:
         raise RefusedError(
-            f"there would be no way back: {session.path}",
+            f"there would be nothing to roll back to: {session.path}",
             why="this engine has no history and no check-and-set, so it keeps no earlier "
             "credential",
             fix="name the live credential with --previous REF, or accept it with --no-rollback",
@@ -214,7 +214,7 @@ def _go_back(
     if previous is None:
         left = Problem(
             "left-live",
-            f"the new credential may be live, and there is no way back: {session.path}",
+            f"the new credential may be live, and there is nothing to roll back to: {session.path}",
             f"key {new.key_id} was written or may have been, and no earlier credential was named",
             f"'skyflowctl health {session.path}' says whether it serves; if not, write a good one "
             f"with 'skyflowctl rotate {session.path} --credentials REF'",
@@ -308,7 +308,7 @@ def _prove_previous(session: RotationSession, live: _LiveTokens, previous: Crede
         for name, proof in _mint_all(session, service, previous, wanted).items():
             if not proof.ok:
                 raise _previous_does_not_mint(session.path, name, proof)
-        found.detail = f"the way back, key {previous.key_id}, mints"
+        found.detail = f"the rollback target, key {previous.key_id}, mints"
 
 
 def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
@@ -316,7 +316,7 @@ def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Cre
     for wanted, given in ids:
         if wanted and given != wanted:
             raise RefusedError(
-                f"the way back is not what is live: {session.path}",
+                f"--previous is not the live credential: {session.path}",
                 why=f"--previous holds key {given}, and key {wanted} is live",
                 fix="name the credential that is live now",
                 code="wrong-previous",
@@ -324,8 +324,7 @@ def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Cre
     if live.roles and not live.minting:
         role, why = next(iter(live.failed.items()))
         raise RefusedError(
-            "the live credential gives no token, so --previous is no proved way back: "
-            f"{session.path}",
+            f"the live credential mints no token, so --previous is not proved: {session.path}",
             why=f"role {role}: {why}",
             fix="fix that, or leave out --previous and accept it with --no-rollback",
             code="live-gives-no-token",
@@ -374,7 +373,7 @@ def _previous_does_not_mint(path: str, role: str, proof: RoleProof) -> RefusedEr
     said = f"{proof.status} {proof.message}".strip() if proof.status else proof.message
     about = f"role {role}" if role else "an exchange without a role"
     return RefusedError(
-        f"the way back does not mint: {path}",
+        f"--previous does not mint: {path}",
         why=f"with the credential of --previous the token service said for {about}: {said}",
         fix="name the credential that is live now with --previous; nothing was written",
         code="previous-does-not-mint",

@@ -84,7 +84,7 @@ def config_changed_meanwhile(path: str, who: str) -> RefusedError:
     return RefusedError(
         f"the config was changed meanwhile: {path}",
         why=f"{who}; this run has made no credential live",
-        fix="run the same command again: it looks anew",
+        fix="run the same command again: it reads the state again",
         code="config-changed",
     )
 
@@ -193,8 +193,8 @@ def unrecorded(path: str, client_id: str, key_ids: Iterable[str]) -> Problem:
         "unrecorded-keys",
         f"service account {client_id} has keys that no rotation recorded: {', '.join(key_ids)}",
         f"a rotation of {path} began before they were created; it may have made one of them, "
-        "or somebody else did",
-        "find out whose they are, then delete what nobody uses in Skyflow Studio",
+        "or another client did",
+        "find out who owns them, then delete the unused ones in Skyflow Studio",
     )
 
 
@@ -203,9 +203,10 @@ def rotation_unfinished(path: str, reason: str, live: str) -> Problem:
     return Problem(
         "rotation-left-open",
         f"the rotation is left open: {path}",
-        f"{reason}; live is {live}, and while nobody answers no key can be proved, neither the "
-        "new one nor the one before",
-        "once they answer, run the same command again: it finishes the rotation or rolls it back",
+        f"{reason}; the live credential is {live}. Until there is an answer, neither the new "
+        "key nor the previous one can be verified",
+        "once there is an answer, run the same command again: it finishes the rotation or rolls "
+        "it back",
     )
 
 
@@ -257,7 +258,7 @@ def one_address(nodes: Sequence[ClusterNode]) -> Problem:
     return Problem(
         "nodes-not-apart",
         f"{len(nodes)} nodes of the cluster cannot be asked one by one: {places}",
-        why="they have one api_addr together, and nobody knows which of them answers there",
+        why="they share one api_addr, so it is not known which of them answers there",
         fix=f"set api_addr to each server's own address, or go on with {_UNVERIFIED}",
     )
 

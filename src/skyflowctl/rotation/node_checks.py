@@ -41,7 +41,7 @@ class NodeState(Enum):
     """What one answer proves."""
 
     PROVED = "proved"
-    UNSURE = "right, but nobody knows how old the answer is"
+    UNSURE = "right, but the age of the answer is not known"
     NOT_YET = "not yet; it may come by itself"
     NO = "the node says no"
     GONE = "there is no node at this address, or a sealed one: it cannot mint"

@@ -109,7 +109,7 @@ def _wait_for_silence(session: RotationSession, config: LiveConfig) -> None:
     known = config.rotation
     session.tell(
         f"rotation {known.id if known else ''} is open; "
-        f"waiting {left:.0f} s to see whether somebody is at it"
+        f"waiting {left:.0f} s to see whether another run is in progress"
     )
     until = clock.monotonic() + left
     while (rest := until - clock.monotonic()) > 0:

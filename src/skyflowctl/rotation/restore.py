@@ -97,7 +97,7 @@ def _not_restored(
     if live is not None:
         problem = Problem(
             "cannot-roll-back",
-            f"the new credential stays live, for there is no way back: {session.path}",
+            f"the new credential stays live: there is nothing to roll back to: {session.path}",
             _words_of(error),
             "fix the cause, then run the same command again: it proves the nodes and commits",
         )
@@ -117,7 +117,7 @@ def end_superseded(
     """Return the abort for a run whose credential another writer has replaced."""
     problem = Problem(
         "lost-check-and-set",
-        f"this run's credential was written, and then replaced by somebody else: {session.path}",
+        f"this run's credential was written and then replaced by another client: {session.path}",
         f"key {written.to_key} was live as credential version {written.credential_version}, and "
         f"now {f'key {live.key_id}' if live.key_id else 'none'} is; this run touches it no more",
         f"find out who wrote it with 'skyflowctl config history {session.path}', then decide",

@@ -255,7 +255,7 @@ def _destroy(session: RotationSession, left: list[Remainder], destroyed: list[st
                 if one.at_skyflow and one.key.key_id not in destroyed:
                     destroyed.append(one.key.key_id)
         ids = ", ".join(one.key.key_id for one in kept)
-        step.detail = f"the way back to {ids} is gone: it cannot be rolled back to"
+        step.detail = f"no rollback to {ids} is possible now"
 
 
 def _delete(session: RotationSession, operator: KeyService, found: Retirement, key: OldKey) -> None:
@@ -270,7 +270,7 @@ def _delete(session: RotationSession, operator: KeyService, found: Retirement, k
         if config.key_id != found.successor:
             name = session.job.name
             raise RefusedError(
-                f"the live key of {name} was changed by somebody else meanwhile",
+                f"the live key of {name} was changed by another client meanwhile",
                 why="a key is deleted at Skyflow only while the rotation that replaced it is live",
                 fix=f"see 'skyflowctl config history {name}' for what is live now",
                 code="changed-meanwhile",

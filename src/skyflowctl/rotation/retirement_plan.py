@@ -61,7 +61,7 @@ def retirement(job: RotationJob, config: LiveConfig, history: _History) -> Retir
     if replaced not in ("", config.key_id) and (not keys or keys[0].key_id != replaced):
         raise RefusedError(
             f"the history of {job.path} does not know the key {replaced}",
-            why="so nobody can tell which service account it is of",
+            why="so its service account is not known",
             fix="delete the key in Skyflow Studio",
             code="key-forgotten",
         )
@@ -95,7 +95,8 @@ def _committed_rotation(job: RotationJob, config: LiveConfig) -> LiveRotation:
     if rotation.state == "open":
         raise RefusedError(
             f"the rotation of {job.path} is not done",
-            why=f"{rotation.id} was begun at {rotation.started} by {rotation.by or 'nobody known'}",
+            why=f"{rotation.id} was started at {rotation.started} "
+            f"by {rotation.by or 'an unknown run'}",
             fix=f"finish it with 'skyflowctl rotate {job.name}'; the old key can go once its last "
             "tokens have ended",
             code="rotation-open",
@@ -196,7 +197,8 @@ def remainders(
         if kept and not means.kept_copy_only:
             name = session.job.name
             raise RefusedError(
-                f"nobody named who may delete {key_names([key.key_id for key in kept])} at Skyflow",
+                "no operator was given who may delete "
+                f"{key_names([key.key_id for key in kept])} at Skyflow",
                 why="without an operator token only the copy in the engine could be destroyed",
                 fix="give --operator-token REF and --account-id ID (or rotation.operator_token "
                 f"and account_id in the manifest), or 'skyflowctl rotate --retire {name} "

@@ -148,7 +148,7 @@ def test_what_only_reads_does_not_go_on_where_it_stopped(error):
     def stopped(_):
         raise error
 
-    for command, words in (("audit who", "begins anew"), ("apply", "goes on where")):
+    for command, words in (("audit who", "starts over"), ("apply", "resumes where")):
         run = CommandRun("x", command, Terminal(), SystemClock(), json=False)
         result, failed = _result_of(run, stopped)
         assert failed

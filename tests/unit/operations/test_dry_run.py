@@ -125,7 +125,7 @@ class TestFromNothing:
         assert len(result.minted) == 3
         assert [w.code for w in result.planned.plan.warnings] == ["credential-unresolved"]
         shown = json.dumps([c.after for a in result.planned.plan.actions for c in a.changes])
-        assert "throw-away" not in shown
+        assert "ephemeral" not in shown
 
     def test_what_is_wrong_with_an_invalid_key_is_said_of_its_throw_away_key(self):
         result = dry_run(WHAT, BrokenCredential())

@@ -349,7 +349,7 @@ def test_reload_goes_mount_by_mount_and_stops_at_the_first_that_is_not_well():
     with pytest.raises(PartlyDoneError) as caught:
         reload_mounts(server, WANTED, seen.append)
     assert server.reloaded == ["a", "b"]
-    assert "b is not well" in caught.value.problems[0].summary
+    assert "b is unhealthy" in caught.value.problems[0].summary
 
 
 @pytest.mark.parametrize("where", ["the list", "the reload", "the look afterwards"])

@@ -82,7 +82,7 @@ def test_a_later_write_is_touched_no_more(broken):
         assert (outcome.result, outcome.exit_code) == (Result.FAILED, code)
         problem = outcome.problems[0]
         assert problem.code == "lost-check-and-set"
-        assert "was written, and then replaced" in problem.summary
+        assert "was written and then replaced" in problem.summary
         assert new.key_id in problem.why
         assert other.key_id in problem.why
         assert "'skyflowctl config history skyflow/order'" in problem.fix

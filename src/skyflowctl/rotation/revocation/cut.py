@@ -41,7 +41,7 @@ def delete_until_gone(session: RotationSession, reason: str, tokens_until: str =
                 if not told.words_kept:
                     session.warn(_reason_not_kept(session.job.name))
                 return cut
-        found.ok, found.detail = False, "somebody writes it again"
+        found.ok, found.detail = False, "another client writes it again"
         return cut
 
 
@@ -102,7 +102,8 @@ def not_read_back(name: str, error: SkyflowctlError) -> Problem:
         "not-read-back",
         f"whether {name} stays cut off could not be read back",
         error.problems[0].summary,
-        "run the same command again: what is destroyed stays destroyed, and all is proved anew",
+        "run the same command again: what is destroyed stays destroyed, "
+        "and everything is checked again",
     )
 
 
@@ -121,7 +122,7 @@ def _key_not_known(name: str) -> Problem:
         "revoked-key-unknown",
         f"{name} is cut off, and which key was live is not known",
         "its engine did not tell, or read it from a file on the server; without a key id that "
-        "key is not refused when somebody writes it again",
+        "key is not refused if it is written again",
         "delete it in Skyflow Studio, and the file that held it",
     )
 

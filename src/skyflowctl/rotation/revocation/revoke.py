@@ -52,7 +52,7 @@ _WRAPPED = (
 )
 _UNKNOWN_KEY = (
     "the key that was live, which neither the engine nor a token named: it is valid at Skyflow "
-    "until somebody deletes it there"
+    "until it is deleted there"
 )
 _SNAPSHOTS = (
     "snapshots of the server that hold the credential: restored, it is live again as long as "
@@ -84,7 +84,7 @@ def revoke_mount(
     if not reason.strip():
         raise UsageError(
             "a cut-off needs a reason",
-            why="it stands in the incident file beside the run id",
+            why="the incident file has it beside the run id",
             fix="give --reason TEXT",
             code="no-reason",
         )

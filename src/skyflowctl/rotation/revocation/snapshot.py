@@ -28,7 +28,7 @@ LAST_LOOK = 10.0
 _HEALTH_SECONDS = 5.0
 """Seconds; short, so that a hanging mount is recognised before the snapshot ends."""
 _TOKEN_LIFE = timedelta(minutes=60)
-_NOT_IN_TIME = "it did not answer before the cut-off, which waits for nobody"
+_NOT_IN_TIME = "it did not answer in time, and the cut-off does not wait"
 
 Roles = Mapping[str, str | Mapping[str, Any] | None]
 """Roles with the ctx of each one's probe."""

@@ -40,7 +40,7 @@ def verify_cut_off(
         session.problems.append(
             Problem(
                 "written-again",
-                f"{name} has a credential again: somebody writes it each time it is destroyed",
+                f"{name} has a credential again: another client rewrites it after each deletion",
                 "another login, or another run, configures this mount at the same time",
                 "stop that writer (the audit log names it), then run the same command again",
             )
@@ -120,7 +120,7 @@ def _ask_nodes(session: RotationSession, ways: NodeGateways, roles: Roles) -> tu
 def _why_unasked(node: str, warnings: Iterable[Problem]) -> str:
     """Return why a node was not asked, according to the warnings of the search for nodes."""
     about = (one.summary for one in warnings if node in f"{one.summary} {one.why}")
-    return next(about, "nobody named this node's address, so it was not asked")
+    return next(about, "this node's address was not given, so it was not asked")
 
 
 def _listed(session: RotationSession) -> tuple[str, ...]:

@@ -307,7 +307,7 @@ def _stopped(done: "ApplyResult", cause: str) -> Problem:
         "terminated" if cause == "SIGTERM" else "interrupted",
         f"the apply was stopped: {counted(left, 'change')} not begun",
         f"{cause} arrived; what had begun was finished",
-        "run the same command again: it goes on where this run stopped",
+        "run the same command again: it resumes where this run stopped",
     )
 
 

@@ -220,7 +220,7 @@ def show_sandbox(data: Mapping[str, Any], terminal: Terminal) -> None:
     for path in proved["other_engines"]:
         terminal.line(Styled("  another engine", "yellow"), f" runs at {path}; this ran ours")
     for mount, reason in proved["throw_away"].items():
-        terminal.line(Styled("  throw-away key", "yellow"), f" for {mount}: {reason}")
+        terminal.line(Styled("  ephemeral key", "yellow"), f" for {mount}: {reason}")
     for mount in proved["stand_ins"]:
         terminal.line(Styled("  stand-in", "yellow"), f" for the live key of {mount}")
     for mount in proved["unproved"]:

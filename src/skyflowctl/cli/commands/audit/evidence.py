@@ -22,7 +22,7 @@ EvidenceOption = Annotated[
     option(
         "--evidence",
         help="Also write question, answer and digests, the same from the same logs; with "
-        "absolute times, as --since 24h is resolved anew by every run.",
+        "absolute times, because every run resolves --since 24h again.",
         panel=OUTPUT_PANEL,
         metavar="DIR",
     ),

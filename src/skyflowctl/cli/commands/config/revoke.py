@@ -136,7 +136,7 @@ def _reason(text: str | None) -> str:
         )
     if len(reason) > 200 or not reason.isprintable():
         raise UsageError(
-            "this is no reason that the engine could keep",
+            "the engine cannot store this reason",
             why="it has more than 200 characters, a line break or another that does not print",
             fix="give one short line, such as --reason 'INC-1042 key in a log'",
             code="bad-reason",
@@ -187,7 +187,7 @@ def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":
 def _ask(run: CommandRun, said: _Said, target: "RotationTarget", server: str) -> None:
     run.notice(f"server: {server}")
     run.notice(f"  {target.named.path}: {_live(target)}")
-    question = f"Cut {target.named.path} off? From then on it gives no token to anybody."
+    question = f"Cut {target.named.path} off? It will mint no token from then on."
     run.confirm(question, yes=said.yes, no_input=said.no_input)
 
 

@@ -26,7 +26,7 @@ MountsArgument = Annotated[
     typer.Argument(metavar="[MOUNT]...", help="Names or paths of mounts.", show_default=False),
 ]
 RotateYesOption = Annotated[
-    bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a word more.")
+    bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a further flag.")
 ]
 MountsAtOnceOption = Annotated[
     int,

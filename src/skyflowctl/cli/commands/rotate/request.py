@@ -149,7 +149,7 @@ def _check_mounts(mounts: Sequence[str], flags: RotateOptions) -> None:
     if not said:
         raise UsageError(
             "no mount is named",
-            why="rotate does nothing to mounts that nobody named",
+            why="rotate changes only mounts that are named",
             fix="name mounts, or give --all or --due",
             code="no-mount",
         )
@@ -175,7 +175,7 @@ def _check_successor(mounts: Sequence[str], flags: RotateOptions) -> None:
     if flags.previous is not None and flags.no_rollback:
         raise _contradiction(
             "--previous and --no-rollback",
-            "one gives the way back, the other goes without",
+            "one gives the credential to roll back to, the other does without it",
             "give one of them",
         )
     for flag, value in (("--credentials", flags.credentials), ("--previous", flags.previous)):
