@@ -16,20 +16,20 @@ from skyflowctl.skyflow.emulator.client import EmulatorControl, EmulatorControlE
 def ensure_account(
     layout: DevLayout, emulator: Part, mount: str, role_ids: Iterable[str], *, replace: bool
 ) -> Secret:
-    """Return the credential of a mount's account, made if there is none.
+    """Return the credential of a mount's account; create the account if there is none.
 
     Args:
         layout: the dev folder.
-        emulator: where accounts are.
-        mount: whose account.
+        emulator: the emulator that holds the accounts.
+        mount: the account's mount.
         role_ids: the roles of a new account.
-        replace: give one that is there already exactly these roles; False: it keeps its
-            own, so that a mere look at another manifest changes nothing.
+        replace: give an existing account exactly these roles; False: it keeps its own, so that
+            reading another manifest changes nothing.
 
-    The credential is generated at the first call and kept in the dev folder; a file
-    that a manifest names is never touched. One whose key was deleted at the emulator is
-    kept too: the mount was rotated past it, and another stand-in would be written over
-    the live credential (see :func:`forget_retired`).
+    The credential is generated at the first call and kept in the dev folder; a file that a manifest
+    names is never changed. A credential whose key was deleted at the emulator is kept too: the
+    mount was rotated past it, and another generated one would overwrite the live credential (see
+    :func:`forget_retired`).
 
     Raises:
         EmulatorControlError: the emulator refused.
@@ -43,22 +43,21 @@ def ensure_account(
         client.put_account(client_id, name=f"{mount} (dev stack)", role_ids=roles)
     path = layout.credential(mount)
     text = read_private(path) if path.exists() else ""
-    # An emulator with a new folder was told of the account just now, and knows no key.
+    # An emulator with a new folder has only just got the account, and knows no key.
     if not _is_of(text, emulator) or is_new:
         write_private(path, client.create_key(client_id).reveal())
     return Secret(read_private(path))
 
 
 def account_id(mount: str) -> str:
-    """Return the client id of a mount's account: the same at each call, in a real one's form."""
+    """Return the client id of a mount's account: constant, in the form of a real one."""
     return hashlib.sha256(f"skyflowctl dev stack {mount}".encode()).hexdigest()[:32]
 
 
 def forget_retired(layout: DevLayout, emulator: Part) -> None:
-    """Drop the stand-ins whose keys the emulator does not know: none of them mints.
+    """Delete generated credentials whose keys the emulator does not know: none of them mints.
 
-    For a server that is about to start, and so has no mount that was rotated past them;
-    its mounts get new ones.
+    Call it before a server starts: its mounts do not exist yet, and get new credentials.
 
     Raises:
         EmulatorControlError: the emulator refused.
@@ -89,7 +88,7 @@ def _account(client: EmulatorControl, client_id: str) -> dict[str, Any] | None:
 
 
 def _is_of(text: str, emulator: Part) -> bool:
-    """A credential is this emulator's while it is where its tokenURI says."""
+    """Whether a credential's tokenURI is that of this emulator."""
     return _field(text, "tokenURI").startswith(f"{emulator.address}/") and bool(_key_id(text))
 
 

@@ -1,4 +1,4 @@
-"""TLS for the dev stack: a CA that signs one certificate and is then forgotten."""
+"""TLS for the dev stack: a CA that signs one certificate, and whose key is not kept."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from skyflowctl.private_files import write_private
 
 
 def ensure_certificates(layout: DevLayout) -> None:
-    """Make CA, server certificate and CA bundle, unless they are already there.
+    """Create CA, server certificate and CA bundle, unless they exist.
 
-    The CA's key is never written: nothing else can be signed with it later.
+    The CA's key is never written, so no other certificate can be signed later.
     """
     if not layout.bundle.exists():
         _issue(layout)

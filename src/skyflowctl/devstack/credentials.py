@@ -1,4 +1,4 @@
-"""The dev stack's stand-ins: against it no reference of a manifest is ever resolved."""
+"""The dev stack's generated credentials: for it no reference of a manifest is resolved."""
 
 import functools
 import json
@@ -18,12 +18,12 @@ from skyflowctl.skyflow.management.api import ManagementApi
 class DevCredentials:
     """Generated credentials instead of the manifest's own; a ``CredentialSource``.
 
-    Asking for one makes an account that is missing and changes no other; only a real
-    apply gives the accounts the manifest's roles.
+    Reading one creates a missing account and changes no other; only a real apply sets the accounts'
+    roles from the manifest.
 
     Args:
         layout: the dev folder of the server that answered.
-        manifest: whose mounts and roles the emulator's accounts follow.
+        manifest: the source of the mounts and roles of the emulator's accounts.
     """
 
     def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
@@ -33,7 +33,7 @@ class DevCredentials:
     def prepare_apply(self) -> None:
         """Give each mount's account exactly the roles that the manifest names.
 
-        A role that was added since ``dev up`` so works at once.
+        So a role that was added since ``dev up`` works at once.
 
         Raises:
             UnhealthyError: the emulator does not run.
@@ -60,9 +60,9 @@ def dev_management(
 ) -> ManagementApi:
     """Return the Management API of the dev stack's emulator, with its own operator's token.
 
-    A token and an account's id that somebody gave stand in the place of its own.
-
-    The host is the one in the dev folder's own state file, never one that a mount tells;
+    A given token and account id replace its own. The host is the one in the dev folder's state
+    file, never one that a mount names; no reference of a manifest is resolved, and no proxy is
+    used.
     no reference of a manifest is resolved, and no proxy is asked.
 
     Raises:
@@ -90,10 +90,10 @@ def sync_accounts(layout: DevLayout, manifest: Manifest) -> tuple[str, ...]:
 def account_credential(
     layout: DevLayout, manifest: Manifest, mount: str, *, replace: bool = False
 ) -> Secret:
-    """Return the generated credential that stands in for a mount's own.
+    """Return the generated credential that replaces a mount's own.
 
-    An account that is missing is made; ``replace`` gives one that is there the roles of
-    the manifest, and takes away all others.
+    A missing account is created; ``replace`` gives an existing one the roles of the manifest, and
+    removes all others.
 
     Raises:
         UnhealthyError: the emulator does not run.

@@ -1,4 +1,4 @@
-"""The stack's Skyflow emulator: starting it, and talking to it."""
+"""Starts the stack's Skyflow emulator, and connects to it."""
 
 import contextlib
 import hashlib
@@ -54,7 +54,7 @@ def start_emulator(
 
 
 def state_option(layout: DevLayout) -> str:
-    """Return the argument by which this stack's emulator is told from others."""
+    """Return the argument that identifies this stack's emulator process."""
     return f"--state-dir={layout.emulator}"
 
 
@@ -62,7 +62,7 @@ def control(layout: DevLayout, part: Part) -> EmulatorControl:
     """Return the client of its control API.
 
     Raises:
-        OSError: the emulator has not made its control token yet.
+        OSError: the emulator has not written its control token yet.
     """
     token = Secret(read_private(layout.emulator / "control-token").strip())
     return EmulatorControl(part.address, token, layout.ca)
@@ -70,7 +70,7 @@ def control(layout: DevLayout, part: Part) -> EmulatorControl:
 
 @contextlib.contextmanager
 def failures_said() -> Iterator[None]:
-    """Turn what goes wrong between us and the emulator into what the reader can do.
+    """Turn a failure to reach the emulator into an error with a fix.
 
     Raises:
         UnhealthyError: the emulator does not answer, or refuses.
@@ -87,9 +87,9 @@ def failures_said() -> Iterator[None]:
 
 
 def is_current(layout: DevLayout, part: Part) -> bool:
-    """Return whether it serves there, with a Management API that takes this folder's token.
+    """Return whether it serves there, and its Management API accepts this folder's token.
 
-    An emulator that was started by an older skyflowctl has none.
+    An emulator of an older skyflowctl has no Management API.
     """
     try:
         demanded = control(layout, part).management()

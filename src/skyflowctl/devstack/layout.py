@@ -1,4 +1,4 @@
-"""The dev stack's folder: where each generated thing lives, and how it is found again."""
+"""The dev stack's folder: the paths of its files, and how to find it."""
 
 import fcntl
 import hashlib
@@ -58,12 +58,12 @@ class DevLayout:
 
     @property
     def skyflow_operator_token(self) -> Path:
-        """The token that opens the emulator's Management API, and nothing else. Secret."""
+        """The token for the emulator's Management API alone. Secret."""
         return self.root / "secrets" / "skyflow-operator.token"
 
     @property
     def skyflow_account_id(self) -> Path:
-        """The id of the emulator's Skyflow account, which such calls name."""
+        """The id of the emulator's Skyflow account, for calls of that API."""
         return self.root / "secrets" / "skyflow-account.id"
 
     @property
@@ -118,16 +118,16 @@ class DevLayout:
 
     @property
     def credentials(self) -> Path:
-        """Where the stand-ins of the mounts' credentials are. Secret."""
+        """The folder of the mounts' generated credentials. Secret."""
         return self.root / "credentials"
 
     def credential(self, mount: str) -> Path:
-        """The generated service-account key that stands in for a mount's own. Secret."""
+        """The generated service-account key that replaces a mount's own. Secret."""
         return self.credentials / f"{mount}.json"
 
     @property
     def sockets(self) -> Path:
-        """Where plugin sockets go: in the folder, or in a short place if its path is long."""
+        """The folder of plugin sockets: in the dev folder, or elsewhere if its path is too long."""
         inside = self.root / "run"
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
             return inside
@@ -136,16 +136,15 @@ class DevLayout:
 
     @property
     def marker(self) -> Path:
-        """Says that this user made the folder here, and that all in it is the dev stack's."""
+        """The proof that this user made the folder here with the dev stack."""
         return self.root / ".skyflowctl-dev"
 
     @property
     def ours(self) -> bool:
-        """Whether this user made the folder with the dev stack, at this very place.
+        """Whether this user made the folder with the dev stack, in this place.
 
-        A folder that came with a clone, an archive or a copy is not ours, whatever is in
-        it: the marker holds inode and change time of a file beside it, which neither of
-        them can choose.
+        A folder from a clone, an archive or a copy does not count, whatever it contains: the marker
+        holds inode and change time of a file next to it, which none of them can choose.
         """
         try:
             return is_private_folder(self.root) and read_private(self.marker) == self._mark()
@@ -156,8 +155,8 @@ class DevLayout:
         """Make the folders, closed to other users, and keep git away from them.
 
         Raises:
-            RefusedError: the folder is there already and another user's or not the dev
-                stack's, or what lies in it is.
+            RefusedError: the folder or its content belongs to another user, or is not the dev
+                stack's.
             UsageError: it cannot be made.
         """
         self._check_name()
@@ -178,7 +177,7 @@ class DevLayout:
             ) from None
 
     def _check_name(self) -> None:
-        # A launcher's first line and a server's configuration must be able to name it.
+        # The path must be valid in a launcher's first line and in a server's configuration.
         if not str(self.root).isprintable():
             raise UsageError(
                 f"the dev stack's folder cannot be made: {self.root}",
@@ -188,7 +187,7 @@ class DevLayout:
             )
 
     def check(self) -> None:
-        """Refuse a folder that may not be used; one that is not there is no fault.
+        """Refuse a folder that may not be used; a missing one is no error.
 
         Raises:
             RefusedError: it is a link, another user's or not the dev stack's.
@@ -198,7 +197,7 @@ class DevLayout:
             raise self.foreign()
 
     def check_owner(self) -> None:
-        """Refuse a folder that another user could have put there.
+        """Refuse a folder that another user could have placed there.
 
         Raises:
             RefusedError: it is a link, no folder, or another user's.
@@ -211,7 +210,8 @@ class DevLayout:
             raise self.planted(folder, "it is a link, not a folder, or another user's")
 
     def _claim(self) -> None:
-        """Make the folder and mark it; of two commands at once the second finds the mark."""
+        """Make the folder and its marker; the second of two concurrent commands finds the
+        marker."""
         for folder in self._own_folders():
             self._check_one(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,7 +225,7 @@ class DevLayout:
             os.close(descriptor)
 
     def _mark_as_ours(self) -> None:
-        # A start that was killed here leaves an anchor and drafts, and can be gone on with.
+        # A start that is killed here leaves an anchor and drafts, and can be continued.
         if any(not _is_mark(entry.name) for entry in self.root.iterdir()):
             raise self.foreign()
         write_private(self._anchor, "")
@@ -240,7 +240,7 @@ class DevLayout:
         return f"{info.st_ino} {info.st_ctime_ns}\n"
 
     def _own_folders(self) -> tuple[Path, ...]:
-        """The folders that a clone could bring: the root, and the ``.skyflowctl`` around it."""
+        """The folders that a clone could contain: the root, and the ``.skyflowctl`` around it."""
         above = self.root.parent
         return (above, self.root) if above.name == ".skyflowctl" else (self.root,)
 
@@ -256,7 +256,7 @@ class DevLayout:
             ) from None
 
     def planted(self, path: Path, reason: str) -> RefusedError:
-        """Return the refusal of a folder that holds what its user did not put there."""
+        """Return the refusal of a folder with content that its user did not create."""
         return RefusedError(
             f"{path} is not the dev stack's own",
             why=f"{reason}; it may have come with a cloned repository",
@@ -292,7 +292,7 @@ def find_layout(environ: Mapping[str, str], cwd: Path | None = None) -> DevLayou
 
 
 def ensure_secret(path: Path, prefix: str = "") -> str:
-    """Return the secret in a file, made up at the first call: the prefix and 64 hex digits."""
+    """Return a file's secret, generated at the first call: the prefix and 64 hex digits."""
     if not path.exists():
         write_private(path, prefix + secrets.token_hex(32))
     return read_private(path).strip()

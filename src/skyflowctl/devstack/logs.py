@@ -18,7 +18,7 @@ def path_of(layout: DevLayout, part: str) -> Path:
     """Return the log file of ``openbao``, ``emulator`` or ``audit``.
 
     Raises:
-        UnhealthyError: there is none, because the stack was never started.
+        UnhealthyError: there is none: the stack was never started.
     """
     paths = {
         "openbao": layout.server_log,
@@ -42,7 +42,7 @@ def tail(path: Path, count: int) -> list[str]:
 
 
 def follow_logs(path: Path) -> Iterator[str]:
-    """Yield lines as they are added, for ever."""
+    """Yield lines as they are added, without end."""
     with _opened(path) as stream:
         stream.seek(0, 2)
         partial = ""

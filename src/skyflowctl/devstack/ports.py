@@ -1,10 +1,10 @@
-"""Free loopback ports, remembered in the dev folder so that addresses stay the same."""
+"""Free loopback ports, saved in the dev folder so that addresses do not change."""
 
 import socket
 
 
 def server_port(preferred: int | None) -> int:
-    """Return a port P, free with P+1, on which the server's cluster listener goes."""
+    """Return a free port P with P+1 free too, for the server's cluster listener."""
     if preferred and _free(preferred) and _free(preferred + 1):
         return preferred
     for _ in range(200):
@@ -15,7 +15,7 @@ def server_port(preferred: int | None) -> int:
 
 
 def any_port(preferred: int | None) -> int:
-    """Return the preferred port when it is free, else any free one."""
+    """Return the preferred port if it is free, else any free one."""
     if preferred and _free(preferred):
         return preferred
     with socket.socket() as probe:
@@ -25,7 +25,7 @@ def any_port(preferred: int | None) -> int:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        # A listener that just ended leaves connections in TIME_WAIT, which do no harm.
+        # A listener that has just ended leaves connections in TIME_WAIT, which are harmless.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them, known by pid and start time.
+"""Processes that outlive the command that started them, identified by pid and start time.
 
-A pid alone can be another process's by now; with its start time it cannot. Nothing
-here ever signals a process that the dev stack did not start.
+A pid alone may be reused by another process; with its start time it is unique. This module never
+signals a process that the dev stack did not start.
 """
 
 import os
@@ -21,7 +21,7 @@ _SAME_START_SECONDS = 0.05
 
 
 def find_process(record: ProcessRecord) -> psutil.Process | None:
-    """Return the running process of a record, or None when it has ended."""
+    """Return the running process of a record, or None if it has ended."""
     try:
         found = psutil.Process(record.pid)
         if abs(found.create_time() - record.started) > _SAME_START_SECONDS:
@@ -32,7 +32,7 @@ def find_process(record: ProcessRecord) -> psutil.Process | None:
 
 
 def alive(record: ProcessRecord) -> bool:
-    """Return whether that very process runs."""
+    """Return whether exactly this process runs."""
     return find_process(record) is not None
 
 
@@ -52,7 +52,7 @@ def start_detached(
             start_new_session=True,
         )
     record = ProcessRecord(child.pid, psutil.Process(child.pid).create_time())
-    # The child is meant to outlive this interpreter, which must not complain about it.
+    # The child must outlive this interpreter, which must not warn about it.
     child.returncode = 0
     return record
 
@@ -68,7 +68,7 @@ def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
 
 
 def running(command_matches: Callable[[Sequence[str]], bool]) -> list[ProcessRecord]:
-    """Return this user's running processes, this one excepted, whose command line matches."""
+    """Return this user's other running processes whose command line matches."""
     own, user = os.getpid(), os.getuid()
     return [
         ProcessRecord(process.pid, process.info["create_time"])
@@ -83,7 +83,7 @@ def running(command_matches: Callable[[Sequence[str]], bool]) -> list[ProcessRec
 def wait_until(
     ready: Callable[[], bool], *, alive: Callable[[], bool], seconds: float, pause: float = 0.02
 ) -> bool:
-    """Poll ``ready`` until it is true; False when the time is up or ``alive`` is not."""
+    """Poll ``ready`` until it is true; False if the time is over or ``alive`` is false."""
     deadline = time.monotonic() + seconds
 
     def on_wait(_tries: int) -> bool:

@@ -1,4 +1,4 @@
-"""Telling a dev server from a real one, however it was reached."""
+"""Distinguishes a dev server from a real one, by any route to it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,15 +8,15 @@ from skyflowctl.devstack.layout import DEV_DIR_VARIABLE, DevLayout, find_layout
 from skyflowctl.devstack.state import load_state
 from skyflowctl.errors import RefusedError
 
-# On every reply of a dev server: its folder, percent-encoded. Whoever reaches the server,
-# by whatever way, can tell it from a real one.
+# In every reply of a dev server: its folder, percent-encoded. So each client, by any route, can
+# distinguish it from a real one.
 DEV_HEADER = "X-Skyflowctl-Dev"
 
 
 def is_address_of_dev_stack(address: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether an address is that of the dev server that is known here.
+    """Return whether an address is that of this machine's dev server.
 
-    Nothing is asked: for commands that make no request to the server that is named.
+    Sends no request: for commands that send none to the named server.
     """
     server = load_state(find_layout(environ)).server
     return server is not None and address.rstrip("/") == server.address
@@ -27,12 +27,12 @@ def recognise(cluster_id: str, announced: str, environ: Mapping[str, str]) -> De
 
     Args:
         cluster_id: the server's own id.
-        announced: the value of its ``X-Skyflowctl-Dev`` header; empty when it sent none.
-        environ: where another dev folder may be named.
+        announced: the value of its ``X-Skyflowctl-Dev`` header; empty: it sent none.
+        environ: may name another dev folder.
 
     Raises:
-        RefusedError: it says that it is a dev server, and its folder does not know it. No
-            credential of yours may go there.
+        RefusedError: it reports to be a dev server, and its folder does not know it. No credential
+            may be sent to it.
     """
     folders = [find_layout(environ)]
     if announced and (named := Path(unquote(announced))).is_absolute():

@@ -1,4 +1,4 @@
-"""The stack's OpenBao: starting it, and knowing when it is ready."""
+"""Starts the stack's OpenBao, and checks when it is ready."""
 
 import http.client
 import json
@@ -52,7 +52,7 @@ def start_server(
 
 
 def cluster_id(layout: DevLayout, part: Part) -> str:
-    """Return the id of the cluster that serves there unsealed; empty when none does."""
+    """Return the id of the unsealed cluster that serves there; empty: none does."""
     status, body = _health(layout, part)
     return str(body.get("cluster_id", "")) if status == 200 else ""
 
@@ -78,17 +78,17 @@ def _health(layout: DevLayout, part: Part) -> tuple[int, dict[str, Any]]:
 
 
 def log_size(log: Path) -> int:
-    """Return where a part that starts now will begin to write in its log, in bytes."""
+    """Return the current size of a log in bytes, where a part that starts now will write."""
     return log.stat().st_size if log.exists() else 0
 
 
 def not_ready(what: str, log: Path, start: int, *, ended: bool) -> SkyflowctlError:
-    """Return the error for a part that did not come up.
+    """Return the error for a part that did not start.
 
     Args:
-        what: the part, for people.
+        what: the part's name in messages.
         log: its log, whose last lines are shown.
-        start: where in the log this start began, in bytes.
+        start: the offset in the log at which this start began, in bytes.
         ended: whether the process has ended.
     """
     written = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
@@ -102,10 +102,10 @@ def not_ready(what: str, log: Path, start: int, *, ended: bool) -> SkyflowctlErr
 
 
 def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's environment: without the caller's settings, with its secrets.
+    """Return the server's environment: its secrets, without the caller's settings.
 
-    The engine inherits it, and it wins over the environment of a catalog entry
-    (measured), so the CA that the engine trusts is named here.
+    The engine inherits it, and it overrides the environment of a catalog entry (measured), so it
+    names the CA that the engine trusts.
     """
     kept = {name: value for name, value in environ.items() if not _callers_own(name)}
     return kept | {
@@ -114,7 +114,7 @@ def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, 
         "HOME": str(layout.root),
         "SSL_CERT_FILE": str(layout.ca),
         "PLUGIN_UNIX_SOCKET_DIR": str(layout.sockets),
-        # Plugins and the server's own listeners put sockets here too; paths must be short.
+        # Plugins and the server's listeners put sockets here too; their paths must be short.
         "TMPDIR": str(layout.sockets),
     }
 

@@ -1,4 +1,4 @@
-"""The server's configuration: one form that serves in memory now and raft later."""
+"""The server's configuration: the same for storage in memory now and raft later."""
 
 from urllib.parse import quote
 
@@ -82,7 +82,7 @@ def _quoted(value: object) -> str:
 
 
 def _escaped(char: str) -> str:
-    """Return a character of a string of HCL 1, in which ${ would begin an interpolation."""
+    """Escape a character for an HCL 1 string, in which ${ would begin an interpolation."""
     if char in '"\\':
         return "\\" + char
     return char if char != "$" and char.isprintable() else f"\\U{ord(char):08x}"

@@ -1,4 +1,4 @@
-"""The stack as a whole: its parts started in order, found again, and ended."""
+"""The whole stack: starts its parts in order, finds them again, and ends them."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class StartedParts:
-    """What runs now, and which parts this call had to start (``openbao``, ``emulator``)."""
+    """The running parts, and those that this call started (``openbao``, ``emulator``)."""
 
     state: DevState
     started: tuple[str, ...]
@@ -28,17 +28,17 @@ class StartedParts:
 def start_parts(
     layout: DevLayout, find_binary: Callable[[], Path], environ: Mapping[str, str], on_step: OnStep
 ) -> StartedParts:
-    """Start what does not run and reuse what does. Call it with the folder locked.
+    """Start the parts that do not run and reuse the others. Call it with the folder locked.
 
     Raises:
-        SkyflowctlError: a part did not come up.
+        SkyflowctlError: a part did not start.
     """
     layout.create()
     ensure_certificates(layout)
     state = load_state(layout)
     started = []
     server_serves = _serves(state.server, lambda part: server.cluster_id(layout, part) != "")
-    # Looked for first: without a server to start, nothing is started at all.
+    # Look for the binary first: without a server to start, start no part.
     binary = None if server_serves else find_binary()
     if not _serves(state.emulator, lambda part: emulator.is_current(layout, part)):
         on_step("starting the Skyflow emulator")
@@ -59,15 +59,15 @@ def start_parts(
 def stop_parts(layout: DevLayout) -> tuple[str, ...]:
     """End every process of the stack and return the names of the parts that ran.
 
-    Plugin processes that outlived a killed server are found by their launcher's path. In a
-    folder that is not ours no file is read or removed.
+    Plugin processes that outlived a killed server are found by their launcher's path. In a folder
+    that the dev stack did not make no file is read or removed.
     """
     state = load_state(layout)
     parts = {"openbao": state.server, "emulator": state.emulator}
     ran = tuple(name for name, part in parts.items() if part and alive(part.process))
     if not ran:
         ran = unrecorded_parts(layout)
-    # The server first: it ends its plugins in order.
+    # The server first: it ends its plugins itself.
     stop([part.process for part in parts.values() if part])
     stop(leftovers(layout))
     if layout.ours and is_private_folder(layout.sockets):
@@ -76,10 +76,10 @@ def stop_parts(layout: DevLayout) -> tuple[str, ...]:
 
 
 def leftovers(layout: DevLayout) -> list[ProcessRecord]:
-    """Return this stack's processes that are still there, recorded or not.
+    """Return this stack's running processes, recorded or not.
 
-    A process counts by the exact words with which the stack starts it, so that an
-    editor or a pager on one of these files is left alone.
+    A process must have exactly the arguments with which the stack starts it, so that an editor or a
+    pager with one of these files does not count.
     """
 
     return running(
@@ -90,7 +90,7 @@ def leftovers(layout: DevLayout) -> list[ProcessRecord]:
 
 
 def unrecorded_parts(layout: DevLayout) -> tuple[str, ...]:
-    """Return the names of parts whose processes run, whatever dev.json knows of them."""
+    """Return the names of parts whose processes run, even if dev.json does not record them."""
     kinds = {"openbao": _is_server, "emulator": _is_emulator, "engine processes": _is_plugin}
     return tuple(name for name, kind in kinds.items() if running(partial(kind, layout)))
 
@@ -106,8 +106,8 @@ def _is_emulator(layout: DevLayout, words: Sequence[str]) -> bool:
 def plugin_processes(layout: DevLayout) -> list[ProcessRecord]:
     """Return the processes of the engine, one for each mount.
 
-    After kill -9 of the server they can outlive it (measured); the launcher's path is
-    what still tells whose they were.
+    They can outlive a kill -9 of the server (measured); then only the launcher's path identifies
+    them.
     """
     return running(lambda words: _is_plugin(layout, words))
 
@@ -125,7 +125,7 @@ def _tell_moved(what: str, before: Part | None, now: Part | None, on_step: OnSte
 
 
 def _forget_retired(layout: DevLayout, part: Part | None) -> None:
-    """A server that starts has no mount yet: each may have a stand-in that mints."""
+    """Delete the unknown credentials before a server starts: it has no mounts yet."""
     if part is not None:
         with emulator.failures_said():
             forget_retired(layout, part)

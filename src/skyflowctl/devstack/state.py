@@ -1,4 +1,4 @@
-"""What the dev stack remembers between commands: ``dev.json``. It holds no secret."""
+"""The dev stack's state between commands: ``dev.json``. It holds no secret."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ from skyflowctl.private_files import open_private, read_private, write_private
 class ProcessRecord:
     """A started process: its pid, and its start in seconds since the epoch.
 
-    A pid alone can be another process's by now; with its start time it cannot.
+    A pid alone may be reused by another process; with its start time it is unique.
     """
 
     pid: int
@@ -61,9 +61,9 @@ class DevState:
 
 
 def load_state(layout: DevLayout) -> DevState:
-    """Return what was saved, or an empty state when nothing (readable) is there.
+    """Return the saved state, or an empty one if there is none that is readable.
 
-    A folder that this user did not make here says nothing, whatever is in it.
+    The state of a folder that this user did not make here is ignored.
     """
     if not layout.ours:
         return DevState()
@@ -79,16 +79,16 @@ def load_state(layout: DevLayout) -> DevState:
 
 
 def save_state(layout: DevLayout, state: DevState) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state atomically."""
     write_private(layout.state, json.dumps(asdict(state), indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def locked(layout: DevLayout) -> Iterator[None]:
-    """Hold the folder's lock: two commands never start or stop parts at once.
+    """Hold the folder's lock, so that two commands never start or stop parts at once.
 
     Raises:
-        RefusedError: what lies there is not the dev stack's.
+        RefusedError: the folder is not the dev stack's.
     """
     try:
         descriptor = open_private(layout.lock, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -1,4 +1,4 @@
-"""Takes a new credential out of a request: from its body, or from a file of the server."""
+"""Reads a new credential from a request: from its body, or from a file on the server."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from skyflowctl.skyflow.token_uri import HOST_NOT_ALLOWED
 
 INLINE = "credentials_json"
 FILE = "credentials_file_path"
-# One text for absent, forbidden and no credential: the field must not explore the disk.
+# One text for absent, forbidden and no credential, so that the field cannot probe the disk.
 NO_CREDENTIAL_FILE = f"{FILE}: no credential of this mount can be read there"
 
 
@@ -67,7 +67,7 @@ async def read_candidate(
 
 
 def same_content(left: MintingCredential, right: MintingCredential) -> bool:
-    """Tell whether two credentials are the same to the last field, as they are stored."""
+    """Return whether two credentials are equal in every stored field."""
     return left.account.to_json() == right.account.to_json()
 
 

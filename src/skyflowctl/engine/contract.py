@@ -1,4 +1,4 @@
-"""What a host and the engine say to each other.
+"""The contract between a host and the engine.
 
 The engine knows neither gRPC nor HTTP. A host (the plugin process, or the in-process
 server of a dry run) turns what it receives into a :class:`EngineRequest`, and a
@@ -27,16 +27,16 @@ class EngineRequest:
     """One request to a mount.
 
     Args:
-        operation: what is asked; a write is ``CREATE`` when the existence check of a
-            host said that nothing is there, else ``UPDATE``.
+        operation: the operation; a write is ``CREATE`` if the host's existence check found nothing,
+            else ``UPDATE``.
         path: relative to the mount, without a leading slash; a list may end in one.
         data: the body's fields; on reads and lists the query parameters, whose
             values are strings, or lists of strings when repeated.
         mount_point: the mount's path as the server sends it, namespace included,
             with a trailing slash (``skyflow/order/``).
         request_id: the server's id of this request, as in its audit log.
-        display_name: who asks, as the server names the login.
-        entity_id: the identity entity of who asks; empty for root.
+        display_name: the caller's login, as the server names it.
+        entity_id: the caller's identity entity; empty for root.
         headers: those that the mount passes through, names in lower case.
     """
 
@@ -52,14 +52,14 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineReply:
-    """A good answer. ``data`` None means nothing: 204 to a write, 404 to a read or list."""
+    """A successful answer. ``data`` None means nothing: 204 to a write, 404 to a read or list."""
 
     data: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
 
 class EngineError(Exception):
-    """A bad answer with its HTTP status; the message holds no field's value and no ctx.
+    """An error answer with its HTTP status; the message holds no field's value and no ctx.
 
     A host sends a 400 as response data ``{"error": message}``, because the server
     hashes response data in its audit log and writes coded errors in plain.
@@ -72,7 +72,7 @@ class EngineError(Exception):
 
 
 class StorageError(Exception):
-    """The server's storage said no. A host passes the text on unchanged.
+    """The server's storage refused. A host passes the text on unchanged.
 
     ``cannot write to readonly storage`` makes a standby forward the request to the
     leader; reworded, it would be a plain 500 (measured on OpenBao 2.7.2).

@@ -1,7 +1,7 @@
 """The secrets engine of one mount: requests in, replies or errors out.
 
-Two hosts run it: the plugin process of a real server, and the in-process server of a dry
-run. It knows neither. What it needs comes in: storage, a token service, a clock.
+Two hosts run it: the plugin process of a real server, and the in-process server of a dry run. It
+depends on neither: it gets its storage, token service and clock from them.
 """
 
 import logging
@@ -49,7 +49,7 @@ class Engine:
         storage: the mount's own.
         token_service: the mount's own; :meth:`aclose` closes it.
         settings: the same for all mounts of a host.
-        clock: where the time comes from.
+        clock: the source of time.
         options: the mount's, as they were when it was set up.
     """
 
@@ -80,8 +80,8 @@ class Engine:
         """Answer one request; a cancellation cancels its exchanges.
 
         Raises:
-            EngineError: a bad answer with its status.
-            StorageError: the storage said no, in its own words.
+            EngineError: an error answer with its status.
+            StorageError: the storage refused, with its own text.
         """
         try:
             if request.operation is Operation.HELP:
@@ -91,7 +91,7 @@ class Engine:
         except (EngineError, StorageError):
             raise
         except Exception as error:  # noqa: BLE001 - an unexpected text may hold anything
-            # The type alone: the text or the traceback could show a value.
+            # Only the type: the text or the traceback could show a value.
             _log.error("unexpected %s while answering a request", _kind(error))  # noqa: TRY400
             raise EngineError(500, "internal error") from None
 
@@ -111,13 +111,13 @@ class Engine:
         except StorageError:
             raise
         except EngineError:
-            return None  # the write itself is refused in the same words
+            return None  # the write itself is refused with the same message
         except Exception as error:  # noqa: BLE001 - the write itself will tell what is wrong
             _log.error("unexpected %s in an existence check", _kind(error))  # noqa: TRY400
             return None
 
     def invalidate(self, key: str) -> None:
-        """Forget what was read from this storage key, because another node wrote it."""
+        """Drop data cached from this storage key, because another node wrote it."""
         self._store.invalidate(key)
 
     def special_paths(self) -> tuple[str, ...]:

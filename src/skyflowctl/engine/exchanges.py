@@ -24,7 +24,7 @@ class Failure:
 
     Args:
         status: the token service's own status; 0 when it did not answer.
-        message: its words, or why there was no answer.
+        message: its message, or why there was no answer.
         request_id: its id of the exchange; empty when it named none.
         not_allowed: the engine asked no token service, because the tokenURI is refused.
     """
@@ -36,11 +36,11 @@ class Failure:
 
     @property
     def refused(self) -> bool:
-        """True when the service answered."""
+        """True if the service answered."""
         return self.status > 0
 
     def text(self) -> str:
-        """Return the one line that says all of it."""
+        """Return all of it in one line."""
         if not self.refused:
             return f"skyflow: {self.message}"
         suffix = f" (request id {self.request_id})" if self.request_id else ""
@@ -97,7 +97,7 @@ class ExchangeSet:
             yield
 
     def close(self) -> None:
-        """Refuse all who wait for a place."""
+        """Refuse all waiting callers."""
         self._limiter.close()
 
     async def exchange(

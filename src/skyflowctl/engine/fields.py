@@ -43,8 +43,8 @@ class Field:
         default: what its absence means; None when absence means "as it was".
         clearable: ``""`` is accepted and means "no value" (parsed as None).
         limit: the most characters of a text, or of each text of a list.
-        distinct: a text that stands twice in a list counts once.
-        pattern: what a text must be as a whole; None: anything printable.
+        distinct: a text that occurs twice in a list counts once.
+        pattern: the pattern of the whole text; None: anything printable.
     """
 
     name: str
@@ -90,7 +90,7 @@ def parse_fields(
 
 
 def _unknown(name: str) -> str:
-    # A name of another form may be a value that went astray: it is not repeated.
+    # A name of another form may be a misplaced value: do not repeat it.
     return f"unknown field: {name}" if _IDENTIFIER.fullmatch(name) else "unknown field"
 
 

@@ -111,7 +111,7 @@ def _foreign_config(stored: Mapping[str, Any]) -> ConfigRecord:
         )
         history = (entry,)
     return ConfigRecord(
-        # At least 1, so that a check-and-set of 0 never takes the mount for an empty one.
+        # At least 1, so that a check-and-set of 0 never matches this mount.
         version=max(1, version if type(version) is int else 0),
         credential_version=len(history),
         configured=bool(history),

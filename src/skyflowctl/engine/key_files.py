@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from skyflowctl.secret import Secret
 
 KEY_FILE_MAX_BYTES = 65_536
-# Non-blocking: opening a named pipe must not wait for somebody to write into it.
+# Non-blocking: opening a named pipe must not wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -67,7 +67,7 @@ def _read_regular(descriptor: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnreadableFileError
-        # A read may be short; one byte too many tells that the file is too large.
+        # A read may be short; one byte too many shows that the file is too large.
         content = b""
         while len(content) <= KEY_FILE_MAX_BYTES:
             chunk = os.read(descriptor, KEY_FILE_MAX_BYTES + 1 - len(content))

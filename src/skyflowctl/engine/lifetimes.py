@@ -1,9 +1,9 @@
-"""How long tokens live, learnt from the tokens themselves."""
+"""The lifetimes of tokens, learnt from the tokens themselves."""
 
 from collections import OrderedDict
 from datetime import timedelta
 
-# Far more than a mount's live and kept credentials; candidates must not pile up.
+# Far more than a mount's live and kept credentials; candidates must not accumulate.
 _REMEMBERED = 64
 
 
@@ -14,7 +14,7 @@ class TokenLifetimes:
         self._longest: OrderedDict[tuple[str, str], timedelta] = OrderedDict()
 
     def note(self, client_id: str, key_id: str, life: timedelta) -> None:
-        """Remember that a token of this credential lives so long from now."""
+        """Record that a token of this credential is valid for ``life`` from now."""
         who = (client_id, key_id)
         self._longest[who] = max(life, self._longest.get(who, life))
         self._longest.move_to_end(who)

@@ -1,4 +1,4 @@
-"""Keeps a ctx, and anything that looks like a token, out of the token service's words.
+"""Masks a ctx, and anything that looks like a token, in the token service's messages.
 
 The service's message goes into errors that are logged, and a ctx may name a person. A
 message that repeats the ctx, in whatever usual spelling, is masked.
@@ -22,10 +22,10 @@ def mask_ctx(message: str, ctx: Ctx | None, *, own_words: bool = False) -> str:
     """Return the message without any spelling of the ctx or of a token.
 
     Args:
-        message: the token service's, or what we say of one that gave no answer.
+        message: the token service's message, or this engine's about a missing answer.
         ctx: what was sent.
-        own_words: the words are ours, so a short ctx in them is chance (``0`` in a
-            port number) and no reason to withhold why the service was not reached.
+        own_words: the message is this engine's own, so a short ctx in it is chance (``0`` in a port
+            number) and no reason to withhold why the service was not reached.
     """
     message = _JWT.sub(MASK, message)
     if ctx is None:
@@ -42,12 +42,12 @@ def mask_ctx(message: str, ctx: Ctx | None, *, own_words: bool = False) -> str:
 
 
 def _loosely(text: str) -> re.Pattern[str]:
-    """Find the text in any case and with other blanks between its words."""
+    """Match the text in any case and with any blanks between its words."""
     return re.compile(r"\s+".join(map(re.escape, text.split())), re.IGNORECASE)
 
 
 def _without_cut_end(message: str, text: str) -> str:
-    """Mask the start of the text where the message was cut off in the middle of it."""
+    """Mask the start of the text at the end of a truncated message."""
     lower, bare = message.rstrip(".\u2026 ").lower(), text.lower()
     for length in range(min(len(bare), len(lower)), _SHORT - 1, -1):
         if lower.endswith(bare[:length]):
@@ -56,7 +56,7 @@ def _without_cut_end(message: str, text: str) -> str:
 
 
 def _spellings(ctx: Ctx) -> Iterator[str]:
-    # Only for a failure: the module brings a table of some thousand entities.
+    # Only for a failure: the module loads a table of some thousand entities.
     from html import escape
 
     for text in _texts(ctx):

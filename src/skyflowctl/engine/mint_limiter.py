@@ -16,11 +16,11 @@ class NoPlaceError(Exception):
 
 
 class MintLimiter:
-    """Gives out places, first come, first served. Belongs to one event loop.
+    """Assigns places in order of arrival. Belongs to one event loop.
 
     Args:
-        places: how many there are.
-        max_waiting: how many callers may wait; one more is refused at once.
+        places: the number of places.
+        max_waiting: how many callers may wait; a further one is refused at once.
         seconds: how long a caller waits at most.
     """
 
@@ -36,7 +36,7 @@ class MintLimiter:
 
     @property
     def taken(self) -> int:
-        """How many places are taken, also those on their way to the next waiter."""
+        """How many places are taken, including those being passed to the next waiter."""
         return self._taken
 
     @property
@@ -59,7 +59,7 @@ class MintLimiter:
             self._leave()
 
     def close(self) -> None:
-        """Refuse all who wait, and all who come later; who holds a place keeps it."""
+        """Refuse all waiting and later callers; current holders keep their places."""
         self._closed = True
         for turn in list(self._queue):
             self._refuse(turn, "this mount is being closed")
@@ -68,7 +68,7 @@ class MintLimiter:
         if self._closed:
             raise NoPlaceError("this mount is being closed")
         if self._taken < self._places:
-            # Nobody waits while a place is free.
+            # There are no waiters while a place is free.
             self._taken += 1
             return
         if len(self._queue) >= self._max_waiting:
@@ -89,7 +89,7 @@ class MintLimiter:
         except asyncio.CancelledError:
             self._queue.pop(turn, None)
             if not turn.cancelled() and turn.exception() is None:
-                # Cancelled in the very moment in which it got its place.
+                # Cancelled at the moment when it got its place.
                 self._leave()
             raise
         finally:

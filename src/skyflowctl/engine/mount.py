@@ -1,4 +1,4 @@
-"""What the paths of one mount work with."""
+"""The parts that the paths of one mount share."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from skyflowctl.engine.verification import Verifier
 
 @dataclass(frozen=True, slots=True)
 class EngineMount:
-    """One mount: its store, its way to the token service, its settings and its clock."""
+    """One mount: its store, token service, settings and clock."""
 
     store: MountStore
     exchanges: ExchangeSet

@@ -1,4 +1,4 @@
-"""What the options of a mount tell its engine when it is set up."""
+"""Reads a mount's options when the engine is set up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _MARK = "revoked_"
 
 @dataclass(frozen=True, slots=True)
 class EarlierCutOff:
-    """A cut-off made on an engine with the basic API, before our engine took over.
+    """A cut-off on an engine with the basic API, before this engine replaced it.
 
     Args:
         record: as the mount's options have it.
@@ -24,7 +24,7 @@ class EarlierCutOff:
 
 
 def earlier_cut_off(options: Mapping[str, str]) -> EarlierCutOff | None:
-    """Return the cut-off that the options tell; None: none, or one without a time."""
+    """Return the cut-off in the options; None: none, or one without a time."""
     moment = time_or_none(options.get(f"{_MARK}at"))
     if moment is None:
         return None

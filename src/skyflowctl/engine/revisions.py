@@ -80,7 +80,7 @@ def with_credential(
 
 
 def revoked_record(record: ConfigRecord, revocation: RevocationRecord) -> ConfigRecord:
-    """Return the record of a mount without any credential; all other words stay.
+    """Return the record of a mount without any credential; all other fields stay.
 
     Each version whose credential this destroys keeps the mark. On a mount that is cut off
     already the first mark stays, but one without a reason takes the reason given now, and a

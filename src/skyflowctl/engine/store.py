@@ -306,7 +306,7 @@ class MountStore:
             kept.add(record.foreign.identity)
         if record.history or not record.configured:
             return kept
-        # The config is damaged: what it named is told by what is stored.
+        # The config is damaged: the stored credentials show what it named.
         for slot in await self._storage.list(CREDENTIAL_PREFIX):
             raw = await self._storage.get(CREDENTIAL_PREFIX + slot)
             with suppress(UnusableRecordError):

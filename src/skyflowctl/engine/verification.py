@@ -15,7 +15,7 @@ from skyflowctl.engine.exchanges import ExchangeSet, Failure, MintFailedError
 from skyflowctl.engine.records import RoleRecord
 from skyflowctl.skyflow.minting import MintingCredential
 
-# The name under which the exchange of a mount without roles is told: no role has it.
+# The name that reports the exchange of a mount without roles: no role has it.
 NO_ROLE = ""
 
 
@@ -124,7 +124,7 @@ class Verifier:
             fatal = list(failed)
         if not fatal and failed and live:
             before = await self.check(live, {name: roles[name] for name in failed})
-            # Where the live one got no answer nobody knows: the safe side is to refuse.
+            # If the live one got no answer, it is unknown what it mints: refuse, to be safe.
             fatal = [
                 name
                 for name, check in before.items()

@@ -21,7 +21,7 @@ _FILES_RESERVED = 64
 
 @dataclass(frozen=True, slots=True)
 class ProcessProtection:
-    """What this process has: each True is a way on which its memory can leave it."""
+    """The state of the process: each True is a way for its memory to leave it."""
 
     core_dumps: bool
     dumpable: bool

@@ -12,7 +12,7 @@ from skyflowctl.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class BearerFacts:
-    """A token's own words; None or empty: it does not say."""
+    """A token's own claims; None or empty: absent."""
 
     expires_at: datetime | None = None
     client_id: str = ""

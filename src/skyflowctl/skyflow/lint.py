@@ -1,4 +1,4 @@
-"""What the lint of a credential says: findings, each with its remedy and no secret."""
+"""The findings of a credential's lint, each with its fix and without secrets."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +8,10 @@ Level = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """One thing that is wrong, or was mended, in a credential.
+    """One fault in a credential, or one that was repaired.
 
     Args:
-        code: stable kebab-case word for programs, such as ``key-expired``.
+        code: a stable kebab-case code for programs, such as ``key-expired``.
         level: an error refuses the credential, a warning does not.
         message: what was found, in one line, with no part of any value but a host's name.
         fix: what the reader can do, in one line.

@@ -1,4 +1,4 @@
-"""Minting: a signed assertion goes out, a bearer token comes back.
+"""Minting: exchanges a signed assertion for a bearer token.
 
 The claims are those that the vendor's SDKs make (``tests/contract`` holds ours to
 them): ``iss``, ``key``, ``aud``, ``sub``, ``exp`` and, when asked, ``ctx``; no ``iat``
@@ -78,7 +78,7 @@ class MintedToken:
 
     Args:
         access_token: the bearer.
-        token_type: the service's word for it, ``Bearer``.
+        token_type: the service's name for it, ``Bearer``.
         expires_at: the token's own ``exp``; nothing can end it earlier.
         key_id: the key that signed the assertion.
         request_id: the token service's id of the exchange; empty when it named none.

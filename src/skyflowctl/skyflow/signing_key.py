@@ -24,7 +24,7 @@ class InvalidKeyError(ValueError):
     """The key cannot sign for Skyflow. The text says why and holds nothing of the key.
 
     Args:
-        code: kebab-case word for programs.
+        code: a kebab-case code for programs.
         reason: what is wrong, in one line.
     """
 

@@ -28,7 +28,7 @@ class TokenServiceRefusedError(Exception):
 
     Args:
         status: its HTTP status.
-        message: its own words, one line, at most 500 characters.
+        message: its own message, one line, at most 500 characters.
         request_id: its ``x-request-id``, empty when it sent none.
     """
 

@@ -20,7 +20,7 @@ class EmulatorControlError(Exception):
 
     Args:
         status: the HTTP status.
-        message: its words.
+        message: its text.
     """
 
     def __init__(self, status: int, message: str) -> None:

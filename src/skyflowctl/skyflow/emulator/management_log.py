@@ -19,7 +19,7 @@ class ManagementRecord:
         key_id: the key in the path, or the one that was created.
         applied: whether it was carried out, whatever was answered.
         status: what was answered; 0: nothing.
-        message: the words of a refusal, or the kind of the fault that it met.
+        message: the text of a refusal, or the type of an internal error.
         request_id: the answer's ``x-request-id``.
     """
 

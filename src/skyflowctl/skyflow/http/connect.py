@@ -41,7 +41,7 @@ async def open_connection(
             return await _direct(host, port, context)
         return await _through(proxy, host, port, context)
     except UnicodeError:
-        # Python refuses some names (labels over 63 characters) before it asks anybody.
+        # Python refuses some names (labels over 63 characters) before any DNS request.
         raise ConnectFailedError(f"{host}:{port}: no valid host name", passing=False) from None
     except OSError as error:
         # A failure of TLS concerns the service, any other the next machine on the way.

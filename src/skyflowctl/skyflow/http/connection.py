@@ -15,7 +15,7 @@ _MAXIMUM_HEAD = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A reply as it came.
+    """A reply.
 
     Args:
         status: the HTTP status.
@@ -41,7 +41,7 @@ class ConnectionBrokenError(Exception):
     """The connection ended before the whole reply was there.
 
     Args:
-        reason: how, in a few words.
+        reason: the cause, in a few words.
         untouched: no byte of a reply had arrived.
     """
 
@@ -97,7 +97,7 @@ class HttpConnection(asyncio.Protocol):
             self._waiter = None
 
     def abort(self) -> None:
-        """Close at once, without waiting for the other side."""
+        """Close at once, without waiting for the peer."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -113,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the other side (asyncio calls this)."""
         if self._waiter is None:
-            # Nothing was asked: whatever this is, the next reply could be mistaken.
+            # No request was sent: these bytes could be mistaken for the next reply.
             self.abort()
             return
         self._untouched = False

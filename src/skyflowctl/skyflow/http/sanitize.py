@@ -1,4 +1,4 @@
-"""A token service's words, made fit to be shown: one printable line, without tokens."""
+"""Makes a token service's message printable: one line, without tokens."""
 
 import re
 from urllib.parse import urljoin, urlsplit

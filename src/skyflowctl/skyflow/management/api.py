@@ -55,13 +55,13 @@ def host_for(token_uri: str, *, named: str = "") -> str:
     """Return ``host:port`` of the Management API that belongs to a credential.
 
     Args:
-        token_uri: the live credential's tokenURI, as the mount tells it; it can only lead
-            to one of Skyflow's own two hosts.
-        named: what the person named with ``--management-host``; it wins.
+        token_uri: the live credential's tokenURI, as read from the mount; it can only imply one of
+            Skyflow's own two hosts.
+        named: the value of ``--management-host``; it overrides the tokenURI.
 
     Raises:
         UsageError: ``named`` is not ``HOST:PORT``.
-        RefusedError: nobody named a host, and the tokenURI leads to none of Skyflow's.
+        RefusedError: no host is named, and the tokenURI implies none of Skyflow's.
     """
     if named:
         try:

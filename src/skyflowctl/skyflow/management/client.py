@@ -63,7 +63,7 @@ class ManagementCall:
 
 @dataclass(frozen=True, slots=True)
 class ManagementClient:
-    """Where requests go, and as whom.
+    """Sends requests to one host with one operator's token.
 
     Args:
         host: ``host:port``.

@@ -1,4 +1,4 @@
-"""What a failed call to Skyflow's Management API means for the person who waits for it."""
+"""Errors of failed calls to Skyflow's Management API, for the user."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class ManagementErrors:
     operator_token: Secret
 
     def refused(self, answer: HttpAnswer) -> SkyflowctlError:
-        """Return the error of an answer that says no."""
+        """Return the error of a refusal."""
         if 300 <= answer.status < 400:
             reason = redirect_reason(answer.status, answer.header(b"location"), self._url)
             return self.unreachable(f"{self.host}: {reason}")
@@ -78,7 +78,7 @@ class ManagementErrors:
         )
 
     def answer_words(self, answer: HttpAnswer) -> str:
-        """Return what an answer says that is none: its status and its own words."""
+        """Return an unusable answer's status and message."""
         return self._why(answer)
 
     def _unauthenticated(self, why: str) -> SkyflowctlError:
