@@ -40,7 +40,7 @@ _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decode_config(raw: bytes) -> ConfigRecord:
-    """Return a stored config, ours or another engine's.
+    """Return a stored config, of this or another engine's.
 
     A foreign credential that cannot be used leaves the mount unconfigured, with the
     reason; description, tags and version are there all the same.
@@ -60,7 +60,7 @@ def decode_config(raw: bytes) -> ConfigRecord:
 
 
 def decode_role(name: str, raw: bytes) -> RoleRecord:
-    """Return a stored role, ours or another engine's.
+    """Return a stored role, of this or another engine's.
 
     Raises:
         UnusableRecordError: it is damaged, of a newer engine, of no known form, or another

@@ -1,7 +1,7 @@
 """What a mount stores, as frozen values with their JSON forms.
 
 A stored record is read leniently (unknown keys are dropped, later ones get defaults),
-so that an older engine can run beside a newer one during an upgrade. Each has a format
+so that an older engine can run next to a newer one during an upgrade. Each has a format
 number. It grows only where an older engine would misread a record: such a one is refused
 by name. Records without a number are those of our own first release, or of an engine
 with the basic API (:mod:`skyflowctl.engine.foreign`).
@@ -41,7 +41,7 @@ class UnusableRecordError(EngineError):
     Args:
         key: the storage key.
         reason: why, without anything of the record's content.
-        foreign: another engine left it, so a write may put a record of ours in its place.
+        foreign: another engine left it, so a write may replace it.
         newer: a newer engine wrote it; it is never written over.
     """
 
@@ -266,7 +266,7 @@ class ConfigRecord:
 
     @classmethod
     def from_stored(cls, raw: Mapping[str, Any]) -> Self:
-        """Return the record in a stored object of ours."""
+        """Return the record in a stored object of this engine."""
         stored = _known(cls, raw)
         stored.pop("foreign", None)
         history = tuple(_history_entry(entry) for entry in stored.pop("history", ()))
@@ -331,7 +331,7 @@ class RoleRecord:
 
     @classmethod
     def from_stored(cls, raw: Mapping[str, Any]) -> Self:
-        """Return the record in a stored object of ours."""
+        """Return the record in a stored object of this engine."""
         stored = _known(cls, raw)
         stored["tags"] = tuple(stored.get("tags", ()))
         stored["role_ids"] = tuple(stored["role_ids"])

@@ -103,7 +103,7 @@ class Router:
     def match(self, path: str, *, deleting: bool = False) -> Match:
         """Return the route of a path, its variable part checked; never folded.
 
-        What another engine left may be deleted under a name that ours does not take.
+        What another engine left may be deleted under a name that this engine does not accept.
 
         Raises:
             EngineError: 404 for a path that no route has, 400 for a bad name.

@@ -21,7 +21,7 @@ class EngineSettings:
         max_waiting: how many may wait; one more is refused.
         max_wait: seconds that one waits at most.
         health_ttl: seconds for which a health probe is believed.
-        process: how the process is protected, as config read shows it; None: it is not told.
+        process: how the process is protected, as config read shows it; None: unknown.
     """
 
     allowed_hosts: frozenset[str] = SKYFLOW_HOSTS

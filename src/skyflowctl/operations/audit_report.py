@@ -258,7 +258,7 @@ def write_files(files: Iterable[tuple[Path, Iterable[str]]]) -> None:
 
 
 def _make(path: Path, texts: Iterable[str], made: list[tuple[Path, Path]]) -> None:
-    """Write a temporary file beside the target, and add the pair to ``made``."""
+    """Write a temporary file next to the target, and add the pair to ``made``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     made.append((Path(name), path))

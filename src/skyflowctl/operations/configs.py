@@ -22,7 +22,7 @@ def show_config(gateway: Gateway, path: str) -> LiveConfig:
     """Return the config of a mount.
 
     Raises:
-        UsageError: nothing is mounted there, or no engine of ours.
+        UsageError: nothing is mounted there, or not this engine.
     """
     with not_found_is_usage_error(path):
         return gateway.engine_config(path)
@@ -32,7 +32,7 @@ def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
     """Return every credential version of a mount, the newest first; two requests.
 
     Raises:
-        UsageError: nothing is mounted there, no engine of ours, or one without a history.
+        UsageError: nothing is mounted there, not this engine, or one without a history.
     """
     with not_found_is_usage_error(path):
         config = gateway.engine_config(path)
@@ -57,7 +57,7 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
     The config is read first, because another kind of mount could take the request as a write.
 
     Raises:
-        UsageError: nothing is mounted there, no engine of ours, or one without verify.
+        UsageError: nothing is mounted there, not this engine, or one without verify.
         InvalidInputError: the mount has no credential yet.
     """
     with not_found_is_usage_error(path), naming_cut_off(gateway, path):

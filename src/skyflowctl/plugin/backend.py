@@ -79,7 +79,7 @@ class Backend:
 
     Args:
         make_engine: makes the engine of one mount.
-        connect: opens the storage behind a broker id.
+        connect: opens the storage of a broker id.
     """
 
     def __init__(self, make_engine: EngineFactory, connect: ConnectStorage) -> None:

@@ -33,7 +33,7 @@ class OldKey:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """What a committed rotation left behind.
+    """The old keys of a committed rotation.
 
     Args:
         keys: the old keys: the replaced one first, then earlier ones, newest first.
@@ -50,7 +50,7 @@ class Retirement:
 
 
 def retirement(job: RotationJob, config: LiveConfig, history: _History) -> Retirement | None:
-    """Return what a mount's finished rotation left behind; None: no key.
+    """Return the old keys of a mount's finished rotation; None: no key.
 
     Raises:
         RefusedError: no key can be retired, or not yet.

@@ -22,7 +22,7 @@ _VAULT_HOST_SUFFIX = ".vault.skyflowapis.com"
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The emulator behind its HTTP server.
+    """The emulator without its HTTP server.
 
     Args:
         state: accounts, keys, settings, log.

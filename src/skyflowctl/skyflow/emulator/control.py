@@ -38,7 +38,7 @@ class ControlApi:
         self._save = save
 
     async def answer(self, method: str, path: list[str], body: bytes) -> dict[str, Any]:
-        """Answer one request; ``path`` holds the segments behind ``/_emu/``.
+        """Answer one request; ``path`` holds the segments after ``/_emu/``.
 
         Raises:
             HttpError: 400 for a bad body, 404 for an unknown path, account or key.

@@ -76,7 +76,7 @@ class ManagementEndpoint:
     async def answer(
         self, request: HttpRequest, path: Sequence[str], query: UrlQuery, request_id: str
     ) -> HttpReply:
-        """Answer one call; ``path``: behind ``/v1/serviceAccounts/``."""
+        """Answer one call; ``path``: the part after ``/v1/serviceAccounts/``."""
         call = _read(request, path, query, request_id)
         self._state.counters.management_requests += 1
         done = await self._carry_out(call)

@@ -1,6 +1,6 @@
 """Opening a TLS connection to a token service, directly or through a proxy.
 
-Every failure becomes one sentence without addresses of ours, passwords or payload.
+Every failure becomes one sentence without own addresses, passwords or payload.
 """
 
 import asyncio

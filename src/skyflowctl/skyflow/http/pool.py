@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from skyflowctl.skyflow.http.connection import HttpConnection
 
-# Load balancers close idle connections after 60 s or later; ours is to be first.
+# Load balancers close idle connections after 60 s or later; this limit is shorter.
 _MAXIMUM_IDLE_SECONDS = 50.0
 
 

@@ -99,7 +99,7 @@ class RowsEvidence:
             sources: what was read, digests taken.
             counts: of it.
             asked: everything that the answer depends on; see :func:`asked_json`.
-            results: of the answer, beside its rows.
+            results: the answer's other data, in addition to its rows.
         """
         if self._writing is None:
             return

@@ -87,7 +87,7 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _wrapped(before: Sequence[Piece], left: int, text: str, terminal: Terminal) -> None:
-    """Write a text behind a label of ``left`` columns, broken at spaces where a terminal ends."""
+    """Write a text after a label of ``left`` columns, wrapped to the width of a terminal."""
     text, room = safe(text), max(30, terminal.width - left)
     fits = not terminal.interactive_out or columns(text) <= room
     first, *more = [text] if fits else wrap(text, room)

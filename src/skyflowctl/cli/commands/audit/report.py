@@ -99,7 +99,7 @@ class ReportFilters(OptionGroup):
 
 @dataclass(frozen=True, slots=True)
 class ReportOutputOptions(OutputOptions):
-    """The same with CSV, and with files beside what is printed."""
+    """The same with CSV, and with files in addition to the output."""
 
     format: Annotated[
         Literal["table", "json", "csv"],
