@@ -1,1 +1,1 @@
-"""Carries a plan out: concurrent, in stages, resumable; reports events."""
+"""Executes a plan: concurrently, in stages, resumable; reports events."""

@@ -1,5 +1,4 @@
-"""What a run tells while it runs, for a progress display. Sent from several threads,
-one at a time."""
+"""The events of a run, for a progress display. Several threads send them, one at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from skyflowctl.planner.plan import Action
 
 @dataclass(frozen=True, slots=True)
 class ActionStarted:
-    """An action is on its way to the server."""
+    """An action was started."""
 
     action: Action
 
@@ -34,7 +33,7 @@ class ActionFailed:
 
 @dataclass(frozen=True, slots=True)
 class ActionPending:
-    """The server holds an action until somebody else approves it."""
+    """The server holds an action until another person approves it."""
 
     action: Action
     problem: Problem
@@ -42,7 +41,7 @@ class ActionPending:
 
 @dataclass(frozen=True, slots=True)
 class ActionSkipped:
-    """An action was not begun."""
+    """An action was not started."""
 
     action: Action
     problem: Problem

@@ -1,4 +1,4 @@
-"""What became of a plan: a result for each action, in the plan's order."""
+"""The outcome of a plan: a result for each action, in the plan's order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ ActionStatus = Literal["done", "failed", "skipped", "pending", "waiting"]
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What became of one action.
+    """The result of one action.
 
     Args:
         action: the action.
-        result: done; failed; pending, because the server holds it until somebody else
+        result: done; failed; pending, because the server holds it until another person
             approves it; waiting, because it depends on a pending one; or skipped, because
             an earlier action on the same mount failed or the run was interrupted.
-        request_id: the server's id of the write; empty when it told none (a 204).
+        request_id: the server's id of the write; empty if the answer had none (a 204).
         milliseconds: how long it took.
         problem: why it failed or was skipped.
-        warnings: what the server or the engine said about a write that it took.
-        exit_code: that of the failure's class.
-        besides: what else the failure had to say.
-        pending: what the server holds.
-        sent_by_run: the earlier run whose request this run only had run.
+        warnings: warnings of the server or the engine about a write that it accepted.
+        exit_code: the exit code of the failure's class.
+        besides: further problems of the failure.
+        pending: the request that the server holds.
+        sent_by_run: the earlier run that sent the request, if this run only executed it.
     """
 
     action: Action
@@ -43,18 +43,18 @@ class ActionResult:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Why it failed or was skipped, the cause first; empty when it was done."""
+        """Why it failed or was skipped, the cause first; empty if it was done."""
         return (self.problem, *self.besides) if self.problem else ()
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyOutcome:
-    """What became of a plan.
+    """The outcome of a plan.
 
     Args:
         results: one for each action, in the plan's order.
-        interrupted: the run was told to stop before the end.
-        overwritten: mounts whose settings somebody else changed meanwhile.
+        interrupted: whether the run was stopped before the end.
+        overwritten: mounts whose settings another client changed meanwhile.
     """
 
     results: tuple[ActionResult, ...]
@@ -63,8 +63,8 @@ class ApplyOutcome:
 
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
-        """``ok`` when everything was done, ``pending`` when nothing is wrong and something
-        waits for an approval, ``error`` when nothing was done, else ``partial``."""
+        """``ok`` if everything was done, ``pending`` if nothing is wrong and something waits for
+        an approval, ``error`` if nothing was done, else ``partial``."""
         done, waits = self._count("done"), self._count("pending")
         held = waits + self._count("waiting")
         if done + held == len(self.results) and not self.overwritten:
@@ -75,29 +75,29 @@ class ApplyOutcome:
         return sum(result.result == word for result in self.results)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many actions are pending, wait for one that is, or failed."""
+        """Return how many actions are pending, wait for a pending one, or failed."""
         words: tuple[ActionStatus, ...] = ("pending", "waiting", "failed")
         return {word: self._count(word) for word in words}
 
     @property
     def pending(self) -> tuple[ActionResult, ...]:
-        """The actions that the server holds until somebody approves them."""
+        """The actions that the server holds until another person approves them."""
         return tuple(result for result in self.results if result.result == "pending")
 
     @property
     def failures(self) -> tuple[ActionResult, ...]:
-        """The actions that failed by themselves; those skipped after them are not here."""
+        """The actions that failed themselves, without those that were skipped after them."""
         return tuple(result for result in self.results if result.result == "failed")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What was said about the writes, action by action."""
+        """The warnings about the writes, action by action."""
         return tuple(warning for result in self.results for warning in result.warnings)
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when all is done, 7 when the rest waits for approvals, 3 when some failed; when
-        nothing is done, that of the first failure."""
+        """0 if all is done, 7 if the rest waits for approvals, 3 if some failed; if nothing is
+        done, the exit code of the first failure."""
         if self.status == "ok":
             return ExitCode.OK
         if self.status == "pending":

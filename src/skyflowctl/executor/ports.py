@@ -1,4 +1,4 @@
-"""How an apply replaces a credential that is live."""
+"""The port through which an apply replaces a live credential."""
 
 from typing import Protocol
 
@@ -10,8 +10,8 @@ from skyflowctl.vault.gateway import Gateway
 class Replacer(Protocol):
     """Replaces live credentials so that no request fails; called from several threads.
 
-    ``skyflowctl.operations.replacing.RotatingReplacer`` does it by a rotation. Both calls
-    may be repeated, also by another process, after a kill at any point.
+    ``skyflowctl.operations.replacing.RotatingReplacer`` does so by a rotation. Both calls
+    may be repeated after a kill at any point, even by another process.
     """
 
     def replace(
@@ -28,17 +28,17 @@ class Replacer(Protocol):
         Args:
             mount: the manifest's name of the mount.
             path: of the mount; it has a live credential.
-            credential: checked in full.
+            credential: the new credential, fully checked.
             gateway: the server.
-            allow_revoked: it may be live again although a cut-off revoked it.
+            allow_revoked: whether it may be live again although a cut-off revoked it.
 
         Raises:
-            SkyflowctlError: it is not live at the end; the one before it is, where the
-                error does not say otherwise.
+            SkyflowctlError: the credential is not live; the previous one still is, unless the
+                error says otherwise.
         """
 
     def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
-        """Finish what an earlier call began, which has made its credential live already.
+        """Finish an earlier call that has already made its credential live.
 
         Raises:
             SkyflowctlError: as for :meth:`replace`.

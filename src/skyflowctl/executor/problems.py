@@ -1,10 +1,10 @@
-"""What stands for an error that nobody foresaw."""
+"""The problem for an unexpected error."""
 
 from skyflowctl.errors import SkyflowctlError
 
 
 def unforeseen(path: str, error: Exception) -> SkyflowctlError:
-    """Return what stands for an error that nobody foresaw; its text may hold anything."""
+    """Return the problem for an unexpected error, without its text, which may contain secrets."""
     return SkyflowctlError(
         f"an error that was not expected: {path}",
         why=f"{type(error).__name__} in skyflowctl itself",

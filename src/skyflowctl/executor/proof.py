@@ -1,4 +1,4 @@
-"""Proof that what was applied gives tokens: one mint per role with the live credential."""
+"""Verifies that the applied roles give tokens: one mint per role with the live credential."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class VerifiedRole:
         mount: the manifest's name of the mount.
         role: its name; empty: a mount without roles, tried without a scope.
         result: ``ok``; ``refused`` by the token service; or ``unproven``: no answer.
-        problem: why not; None when it is ok.
+        problem: why it gives none; None if it is ok.
     """
 
     mount: str
@@ -36,7 +36,7 @@ class VerifiedRole:
 def verify_roles(
     gateway: Gateway, mounts: Sequence[Mount], parallelism: int
 ) -> tuple[tuple[VerifiedRole, ...], tuple[Problem, ...]]:
-    """Have each mount mint once for every role; no failure is raised.
+    """Make each mount mint once for every role; failures are returned, not raised.
 
     Returns:
         The roles that the manifest names, and a warning for each other role that does not mint.
@@ -50,7 +50,7 @@ def verify_roles(
 
 
 def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
-    """Have a mount mint once for each of its roles; the problem is why it could not."""
+    """Make a mount mint once for each of its roles; the problem is the reason if it could not."""
     try:
         return _verify(gateway, path)
     except VaultError as error:
@@ -69,9 +69,9 @@ def _verify(gateway: Gateway, path: str) -> VerifyReport:
 
 
 def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
-    """Read a token of each role: an engine with the basic API has no verification.
+    """Read a token of each role, because an engine with the basic API has no verification.
 
-    It answers with 400 whatever kept it from a token, so that counts as a refusal.
+    It answers 400 for every cause of a missing token, so a 400 counts as a refusal.
     """
     tokens = dict(role_tokens(gateway, path, gateway.list_roles(path)))
     proofs = {
@@ -91,12 +91,12 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
 def verified_roles(
     mount: Mount, report: VerifyReport | Problem, retry: str = "'skyflowctl health {}' asks again"
 ) -> Iterator[VerifiedRole]:
-    """Yield what a report, or the lack of one, says of each role that the manifest names.
+    """Yield the result of each role that the manifest names.
 
     Args:
-        mount: the manifest's.
-        report: of the engine or the token service; a problem: why there is none.
-        retry: how a role that could not be verified is tried again; ``{}`` is the mount.
+        mount: the manifest's mount.
+        report: the report of the engine or the token service, or the problem without one.
+        retry: the command that verifies a role again; ``{}`` is the mount.
     """
     fix = f"{retry.format(mount.name)}; --require-verified makes it an error"
     for role in [one.name for one in mount.roles] or [""]:

@@ -1,7 +1,8 @@
-"""Whether mounts still have the settings that this run's plan is about.
+"""Checks whether mounts still have the settings of this run's plan.
 
-Two applies may meet at one mount. Roles and configs have check-and-set, a mount's settings
-have none: they are compared before and after, and the run that lost says so.
+Two applies may change one mount at the same time. Roles and configs have check-and-set, but a
+mount's settings have none. So they are compared before and after, and the run whose settings
+were overwritten reports it.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,12 +19,12 @@ from skyflowctl.vault.live import LiveMount
 def overwritten_settings(
     plan: Plan, gateway: Gateway, names: Collection[str]
 ) -> dict[str, Problem]:
-    """Return why mounts are not as the plan wants them, by mount name; one request.
+    """Return why mounts do not match the plan, by mount name; one request.
 
     Args:
-        plan: what the mounts should be.
+        plan: the desired settings.
         gateway: the server.
-        names: the mounts to look at; their own settings have been written, or were right.
+        names: the mounts to check; their own settings were written, or already matched.
     """
     wanted = {name: plan.settings[name] for name in names if name in plan.settings}
     if not wanted:

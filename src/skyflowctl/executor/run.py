@@ -1,8 +1,8 @@
-"""Carry out a plan: stage by stage, many mounts at once, each on its own.
+"""Executes a plan: stage by stage, many mounts in parallel and independently.
 
-A stage begins when the one before it has ended everywhere. A mount whose action failed
-takes no part in later stages; the others go on. There is nothing to resume from but
-the server itself: the same command run again plans what is left.
+A stage starts when the previous one has ended on all mounts. If an action fails, the later
+stages skip its mount, and the other mounts continue. A run stores no state to resume from: the
+same command plans the remaining actions from the server.
 """
 
 import threading
@@ -52,17 +52,17 @@ def execute(
     stop: Stop | None = None,
     refused: Mapping[str, SkyflowctlError] = MappingProxyType({}),
 ) -> ApplyOutcome:
-    """Carry out a plan and return what became of each action; no failure is raised.
+    """Execute a plan and return the result of each action; failures are returned, not raised.
 
     Args:
-        plan: what to do.
+        plan: the plan.
         gateway: the server, real or in memory.
-        credentials: where a config's credential comes from, only when it is written.
-        replacer: how a live credential is replaced.
+        credentials: the source of a config's credential, used only when it is written.
+        replacer: replaces a live credential.
         parallelism: how many actions run at once.
-        on_event: told of every step, from worker threads, one call at a time.
-        stop: asked before every action; those that have begun are finished.
-        refused: by mount, why no key may be sent to it; nothing of that mount is changed.
+        on_event: gets every event, from worker threads, one call at a time.
+        stop: checked before every action; started actions are finished.
+        refused: by mount, why no key may be sent to it; such a mount is not changed at all.
     """
     tools = StepContext(gateway, credentials, replacer)
     run = _Run(tools, on_event or _ignore, stop or Stop(), refused)
@@ -80,10 +80,10 @@ def execute(
 
 
 def _wait_for(futures: Sequence[Future[None]]) -> None:
-    """Wait for all, waking now and then: Python may miss a signal just before a wait.
+    """Wait for all futures, with short waits, because Python may miss a signal just before a wait.
 
     Raises:
-        BaseException: what the first of them that failed raised.
+        BaseException: the error of the first future that failed.
     """
     left: set[Future[None]] = set(futures)
     while left:
@@ -114,9 +114,9 @@ class _Run:
         self.overwritten: dict[str, Problem] = {}
 
     def compare_settings(self, plan: Plan) -> None:
-        """Compare the settings of every mount that this run is about with its plan.
+        """Compare the settings of every mount of this run with its plan.
 
-        A mount that somebody else changed takes no further part.
+        A mount that another client changed is skipped from then on.
         """
         names = {action.mount for action in plan.actions}
         unsettled = {*self._failed, *self._pending, *self._refused, *self.overwritten}
@@ -125,7 +125,7 @@ class _Run:
         self._failed |= dict.fromkeys(found, ObjectKind.MOUNT)
 
     def unit(self, actions: Sequence[_Numbered]) -> None:
-        """Do the actions of one unit in order."""
+        """Execute the actions of one unit in order."""
         for index, action in actions:
             result = self._one(action)
             with self._lock:
@@ -172,7 +172,7 @@ class _Run:
         )
 
     def _check_refused(self, action: Action) -> None:
-        """Raise why the key of an action may not be sent, if it may not."""
+        """Raise an error if the key of an action must not be sent."""
         if error := self._refused.get(action.mount):
             raise error
 
@@ -209,7 +209,7 @@ class _Run:
             )
         if refused:
             if action.needs_credential:
-                return None  # this one says why
+                return None  # this one has the reason
             why, *_ = refused.problems
             return Problem(
                 "mount-failed",
@@ -217,7 +217,7 @@ class _Run:
                 why.why or why.summary,
                 why.fix,
             )
-        # Roles do not depend on each other; an upgrade does on the mount's other fields.
+        # Roles do not depend on each other; an upgrade depends on the mount's other fields.
         if failed and (failed is not action.kind or failed is ObjectKind.MOUNT):
             return Problem(
                 "mount-failed",
@@ -242,14 +242,14 @@ class _Run:
 
 
 def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
-    """Yield what may run side by side, then the upgrades, one mount after the other."""
+    """Yield the units that may run in parallel, then the upgrades, one mount after the other."""
     yield _units([pair for pair in actions if not _upgrades(pair[1])])
     if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
         yield [upgrades]
 
 
 def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
-    """Return what may run side by side: roles one by one, a mount's own actions together."""
+    """Return the units that may run in parallel: one per role, one for a mount's own actions."""
     units: dict[str, list[_Numbered]] = defaultdict(list)
     for index, action in actions:
         name = action.mount if action.kind is ObjectKind.MOUNT else str(index)
@@ -270,10 +270,10 @@ def _ignore(_event: ApplyEvent) -> None:
 
 
 class WriteRecorder(TransportWrapper):
-    """Remembers the answers to writes; one is made for each action, so it needs no lock.
+    """Records the answers to writes. Each action has its own recorder, so it needs no lock.
 
-    ``request_id`` is that of the last write, ``warnings`` are those of all of them, and
-    ``sent_by_run`` is the earlier run whose approved request was run.
+    ``request_id`` is that of the last write, ``warnings`` are those of all writes, and
+    ``sent_by_run`` is the earlier run whose approved request was executed.
     """
 
     def __init__(self, inner: Transport) -> None:
@@ -293,9 +293,9 @@ class WriteRecorder(TransportWrapper):
 
 
 def _warnings(reply: Reply) -> tuple[str, ...]:
-    """Return the server's own, and those that the engine has in its data as well.
+    """Return the warnings of the server, and those in the data of the engine's answer.
 
-    Each in one line. Only a real server has both; most are then there twice.
+    Each is one line. Only a real server returns both, and then most occur twice.
     """
     listed = (reply.data or {}).get("warnings")
     texts = (*reply.warnings, *(listed if isinstance(listed, list | tuple) else ()))

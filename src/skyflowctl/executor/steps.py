@@ -1,4 +1,4 @@
-"""How each kind of action is carried out. Every step may be repeated without harm."""
+"""Executes each kind of action. Every step is idempotent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from skyflowctl.vault.live import SERVER_FILE, LiveMount
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What an action is carried out with.
+    """The dependencies of an action.
 
     Args:
         gateway: the server.
-        credentials: where a config's credential comes from.
-        replacer: how one is made live in the place of another.
+        credentials: the source of a config's credential.
+        replacer: replaces a live credential by another one.
     """
 
     gateway: Gateway
@@ -35,16 +35,16 @@ _Step = Callable[[Action, StepContext], tuple[Problem, ...]]
 
 
 def run_step(action: Action, tools: StepContext) -> tuple[Problem, ...]:
-    """Do one action, and return what the reader should know besides the server's own words.
+    """Execute one action, and return warnings besides the server's own.
 
     Raises:
-        SkyflowctlError: it is not done, or nobody can tell.
+        SkyflowctlError: the action was not done, or its outcome is unknown.
     """
     return _STEPS[action.kind](action, tools)
 
 
 def action_mount_path(action: Action) -> str:
-    """Return the path of the mount that an action is about; empty for a server-wide one."""
+    """Return the path of an action's mount; empty for a server-wide action."""
     if action.kind is ObjectKind.AUDITED_HEADER:
         return ""
     if action.kind is ObjectKind.MOUNT:
@@ -55,7 +55,7 @@ def action_mount_path(action: Action) -> str:
 
 
 def told(action: Action, text: str) -> Problem:
-    """Return a warning that came with a write which was taken."""
+    """Return a warning that came with a successful write."""
     path = action_mount_path(action)
     who = "engine" if action.kind in {ObjectKind.ROLE, ObjectKind.CONFIG} else "server"
     return Problem(
@@ -93,15 +93,15 @@ def _mount(action: Action, tools: StepContext) -> tuple[Problem, ...]:
 
 
 def _refuse_if_changed(action: Action, live: LiveMount | None, when: str) -> None:
-    """A mount has no check-and-set: what the plan saw is compared around the write.
+    """Refuse to write a mount that has changed since the plan; a mount has no check-and-set.
 
-    A value that is already the wanted one is that of a run that was killed.
+    A field that already has the desired value was written by a run that was killed.
 
     Raises:
-        RefusedError: a field has neither the value that the plan saw nor the wanted one.
+        RefusedError: a field has neither the value that the plan saw nor the desired one.
     """
     if live is None:
-        return  # the write itself says so
+        return  # the write itself reports this
     now = {**fields.live_mount(live), "options.adopted": live.options.get("adopted")}
     moved = [
         change.field
@@ -141,7 +141,7 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
 
 
 def _minting(gateway: Gateway, path: str) -> frozenset[str]:
-    """Return the names of the roles that mint now; none where that cannot be asked."""
+    """Return the names of the roles that mint now; empty if that cannot be asked."""
     report = live_roles(gateway, path)
     if isinstance(report, Problem):
         return frozenset()
@@ -191,7 +191,7 @@ def _config(action: Action, tools: StepContext) -> tuple[Problem, ...]:
 
 
 def _check_taken(path: str, gateway: Gateway) -> None:
-    """Read back which key the engine found in the server's file."""
+    """Read back which key the engine read from the server's file."""
     live = gateway.read_config(path)
     if not live.configured:
         raise SkyflowctlError(
@@ -205,7 +205,7 @@ def _check_taken(path: str, gateway: Gateway) -> None:
 def _replace(
     action: Action, credential: Credential | None, tools: StepContext
 ) -> tuple[Problem, ...]:
-    """Write the other fields, then the credential: killed between, both are planned anew."""
+    """Write the other fields, then the credential. After a kill, the next run plans the rest."""
     path = action_mount_path(action)
     if action.body:
         tools.gateway.write_config(path, action.body, cas=action.cas)

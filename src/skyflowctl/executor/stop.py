@@ -1,4 +1,4 @@
-"""Stopping in order: the first signal lets what has begun finish, the second does not."""
+"""Stops a run on signals: the first one lets started actions finish, the second does not."""
 
 import signal
 import threading
@@ -11,24 +11,24 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Whether a run should begin nothing new, and which signal said so (0: none did)."""
+    """Whether a run should start nothing new, and which signal asked for it (0 for none)."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self.signal = 0
 
     def ask(self, number: int = 0) -> None:
-        """Ask the run to stop; the first asking signal is remembered."""
+        """Ask the run to stop; the first signal is remembered."""
         self.signal = self.signal or number
         self._event.set()
 
     @property
     def asked(self) -> bool:
-        """True as soon as anybody asked."""
+        """True once the run was asked to stop."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: all of it where somebody asked before, else until somebody asks."""
+        """Wait until the run is asked to stop; if it already was, wait for the whole time."""
         if self.asked:
             time.sleep(seconds)
         else:
@@ -37,14 +37,14 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(on_first: Callable[[], None] | None = None) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request to stop, as long as the block runs.
+    """Turn SIGINT and SIGTERM into a request to stop, within the block.
 
-    A second signal ends the process as if nobody had caught it: an exception would
-    still have to wait for worker threads that a hanging server holds. What they leave is
-    finished by the same command. Works in the main thread only, as Python's signal handling does.
+    A second signal ends the process with the signal's default action, because an exception would
+    have to wait for worker threads that a hanging server blocks. The same command finishes what
+    they leave. This works only in the main thread, like Python's signal handling.
 
     Args:
-        on_first: called once, at the first signal, to tell the person what happens now.
+        on_first: called once, at the first signal, to tell the user what happens next.
     """
     stop = Stop()
 

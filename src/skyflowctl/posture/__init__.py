@@ -1,1 +1,1 @@
-"""Is this place in order? Pure checks: frozen facts about a server in, graded findings out."""
+"""Checks a server's security posture: frozen facts in, graded findings out, without I/O."""

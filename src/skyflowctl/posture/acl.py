@@ -1,10 +1,10 @@
-"""What a set of policies allows at a path, by the server's own order of precedence.
+"""Computes what a set of policies allows at a path, with the server's own order of precedence.
 
 Measured against OpenBao 2.7.2 with random policies (``tests/e2e/test_posture_acl.py``). An
 exact path wins over every other. Else, of the longest prefix and all paths with ``+`` that
 match: the one whose first ``+`` or ``*`` comes last; one without ``*`` at its end; the one
 with fewer ``+``; the longer; the greater text. Rules of the same path are one rule: their
-capabilities add up, and ``deny`` in any of them takes all.
+capabilities add up, and ``deny`` in any of them removes all.
 """
 
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ _Priority = tuple[int, bool, int, int, str]
 
 
 class Acl:
-    """The rules of some policies, together, as a token that carries them has them.
+    """The combined rules of the policies of a token.
 
-    A rule with a template counts nowhere here: what it is about depends on the caller.
+    A rule with a template is ignored here, because its path depends on the caller.
 
     Args:
-        policies: all that the token carries.
-        now: rules that have expired by then do not count.
+        policies: all policies of the token.
+        now: rules that have expired by then are ignored.
     """
 
     def __init__(self, policies: Iterable[Policy], now: datetime) -> None:
@@ -37,7 +37,7 @@ class Acl:
                     self._add(rule)
 
     def capabilities(self, path: str) -> frozenset[str]:
-        """Return what is allowed at a path; empty or ``deny``: nothing."""
+        """Return what is allowed at a path; empty or ``deny`` means nothing."""
         if self.is_root:
             return frozenset({"root"})
         exact = self._exact.get(path)
@@ -69,7 +69,7 @@ class Acl:
 
 
 def matches_segments(pattern: str, path: str) -> bool:
-    """Tell whether a path with ``+`` for segments, and perhaps ``*`` at its end, matches."""
+    """Return whether a path matches a pattern that may have ``+`` segments and a final ``*``."""
     is_prefix = pattern.endswith("*")
     parts, wanted = path.split("/"), pattern.removesuffix("*").split("/")
     if len(parts) < len(wanted) or (not is_prefix and len(parts) != len(wanted)):

@@ -1,4 +1,4 @@
-"""What is known about a server, as frozen values. What may not be read says so itself."""
+"""The facts about a server, as frozen values. A part that could not be read has a value, too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ class NotRead:
 
     Args:
         path: below ``/v1/``.
-        capabilities: what a policy would have to grant there; empty: no policy helps.
-        why: the server's own words.
+        capabilities: what a policy would have to grant there; empty if no policy helps.
+        why: the server's own text.
     """
 
     path: str
@@ -26,7 +26,7 @@ class NotRead:
 
     @property
     def policy_line(self) -> str:
-        """The policy that would permit it; empty when permission is not what is missing."""
+        """The policy that would allow the read; empty if permission is not the cause."""
         if not self.capabilities:
             return ""
         words = ", ".join(f'"{word}"' for word in self.capabilities)
@@ -35,7 +35,7 @@ class NotRead:
 
 @dataclass(frozen=True, slots=True)
 class TcpListener:
-    """A listener of the node that answered; ``tls_min_version`` empty: the default, 1.2."""
+    """A listener of the node that answered; an empty ``tls_min_version`` means the default, 1.2."""
 
     address: str
     tls: bool
@@ -44,14 +44,14 @@ class TcpListener:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The end of an address's server certificate."""
+    """When the server certificate of an address expires."""
 
     address: str
     not_after: datetime
 
 
 class Down(Enum):
-    """Why a server hands out nothing at all; each asks for something else."""
+    """Why a server serves no requests; each reason has its own fix."""
 
     SEALED = auto()
     NEW = auto()
@@ -62,17 +62,17 @@ class Down(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server as it was reached, and as it describes itself.
+    """The server: how it was reached, and how it describes itself.
 
     Args:
-        address: as it was named.
-        skip_verify: its certificate is not checked.
-        version: of the server.
-        seal_type: such as ``shamir``, ``static``, ``awskms``; empty: not told.
-        certificates: of every named address.
-        listeners: of the node that answered.
-        down: it is sealed, or does not answer: why; then nothing else is known.
-        down_kind: which of these it is, where it is down.
+        address: the address as the user named it.
+        skip_verify: whether its certificate is not verified.
+        version: the server's version.
+        seal_type: such as ``shamir``, ``static``, ``awskms``; empty if not returned.
+        certificates: the certificates of every named address.
+        listeners: the listeners of the node that answered.
+        down: why it is sealed or does not answer; nothing else is then known.
+        down_kind: the kind of ``down``.
     """
 
     address: str
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def wraps_seals(self) -> bool:
-        """Whether it has seal wrapping at all: only Vault Enterprise does."""
+        """Whether it supports seal wrapping: only Vault Enterprise does."""
         return "+ent" in self.version
 
 
@@ -105,12 +105,12 @@ class MountFacts:
 
     Args:
         mount: its entry in ``sys/mounts``.
-        config: None when it could not be read.
+        config: None if it could not be read.
         roles: by name.
-        history: by credential version; None: the engine has none, or it was not read.
-        due: why its credential is to be replaced by the rotation rule; empty: it is not.
-        declared: what the manifest says of it; None: nothing, or there is no manifest.
-        not_read: what of it could not be read.
+        history: by credential version; None if the engine has none, or it was not read.
+        due: why the rotation rule requires a new credential; empty if it does not.
+        declared: the manifest's mount; None if it is not declared, or without a manifest.
+        not_read: the parts that could not be read.
     """
 
     mount: LiveMount
@@ -129,16 +129,16 @@ class MountFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node of the cluster, asked alone.
+    """One node of the cluster, asked directly.
 
     Args:
         name: its address.
-        asked: False: its address was not named, so it must not see the token.
+        asked: False if its address was not named, so that it must not see the token.
         missing: paths of mounts whose plugin does not run there.
-        digests: by path, the digest of the plugin that it says it runs.
-        problem: why it could not be asked; empty: it was.
-        processes: by path, how its own process says that it is protected; None: not told.
-        not_read: mounts that it did not answer for, though the plugin may run.
+        digests: by path, the digest of the running plugin, as reported by the node.
+        problem: why it could not be asked; empty if it was.
+        processes: by path, how the node reports its process is protected; None if not returned.
+        not_read: mounts for which it did not answer, although the plugin may run.
     """
 
     name: str
@@ -152,13 +152,13 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A way to get a token, with the policies that the token carries.
+    """A way to get a token, with the policies of the token.
 
     Args:
         kind: such as ``approle role``, ``userpass user``, ``entity``, ``live token``.
-        name: its name; with the auth mount's path where that has one.
-        policies: names, in lower case; ``default`` is among them unless it is left out.
-        any_of: a token may carry any of these policies alone (a token role).
+        name: its name; with the path of the auth mount if it has one.
+        policies: names, in lower case; includes ``default`` unless the login omits it.
+        any_of: a token may have any single one of these policies (a token role).
     """
 
     kind: str
@@ -172,7 +172,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class ServerLogins:
-    """Every login that could be read. ``left_out``: how many were not, past the limit."""
+    """Every login that could be read. ``left_out``: how many were not read because of the limit."""
 
     found: tuple[Login, ...] = ()
     not_read: tuple[NotRead, ...] = ()
@@ -181,7 +181,7 @@ class ServerLogins:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that is alive; ``expires``: RFC 3339, empty: never."""
+    """A live token; ``expires``: RFC 3339, empty if it never expires."""
 
     accessor: str
     display_name: str
@@ -193,7 +193,7 @@ class LiveToken:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Live tokens. ``total``: how many there are; only ``found`` were looked at."""
+    """Live tokens. ``total``: how many there are; only those in ``found`` were read."""
 
     found: tuple[LiveToken, ...]
     total: int
@@ -201,14 +201,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Exercised:
-    """What an audit log shows to have been used, and over which time.
+    """The roles that an audit log shows as used, and the time that it covers.
 
     Args:
-        roles: (mount path, role) of every token that was handed out.
-        since: of its first entry.
-        until: of its last.
-        files: what was read.
-        unread: what of it could not be, in words; empty: nothing.
+        roles: (mount path, role) of every token that was issued.
+        since: the time of the first entry.
+        until: the time of the last entry.
+        files: the files that were read.
+        unread: a description of what could not be read; empty if all was.
     """
 
     roles: frozenset[tuple[str, str]]
@@ -220,24 +220,24 @@ class Exercised:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that the checks look at.
+    """All facts for the checks.
 
     Args:
-        now: when it was read.
-        server: see there.
-        own_policies: of the token that was used; None: not told.
-        audit_devices: of the server.
-        audited_headers: lower-case name to whether it is hashed.
-        mounts: of our type.
-        catalog: entries of our plugin.
-        catalog_unread: entries that are listed, but could not be read one by one.
-        nodes: of the cluster; empty: it has only one.
+        now: when the facts were read.
+        server: the server.
+        own_policies: the policies of the token that was used; None if not returned.
+        audit_devices: the audit devices of the server.
+        audited_headers: whether each header is hashed, by lower-case name.
+        mounts: the mounts of our type.
+        catalog: the catalog entries of our plugin.
+        catalog_unread: entries that are listed but could not be read one by one.
+        nodes: the nodes of the cluster; empty if it has only one.
         policies: texts by name.
-        logins: None: they were not asked for, because no policy reaches creds.
-        tokens: see there.
-        manifest: None: none was given.
-        exercised: None: no audit log was given.
-        max_readers: a role that more logins can read is read by too many.
+        logins: None if they were not read, because no policy allows creds.
+        tokens: the live tokens.
+        manifest: None without a manifest.
+        exercised: None without an audit log.
+        max_readers: the most logins that may read one role.
     """
 
     now: datetime
@@ -258,7 +258,7 @@ class Facts:
 
     @property
     def ours(self) -> tuple[MountFacts, ...]:
-        """The mounts; none when they could not be read."""
+        """The mounts; empty if they could not be read."""
         return () if isinstance(self.mounts, NotRead) else self.mounts
 
     def creds_paths(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Who can read which role's tokens, computed from policies and logins."""
+"""Computes from policies and logins who can read which role's tokens."""
 
 import re
 from bisect import bisect_left
@@ -11,20 +11,20 @@ from skyflowctl.posture.facts import Facts, Login, NotRead
 from skyflowctl.posture.policies import PathRule, Policy, parse_policy
 from skyflowctl.wildcards import with_gaps
 
-# Creds answer a read and a write alike; sudo alone opens nothing.
+# Creds can be read and written alike; sudo alone allows nothing.
 _GIVES_TOKEN = frozenset({"read", "create", "update", "root"})
 _TEMPLATE = re.compile(r"\{\{[^{}]*\}\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What the policies of a server open.
+    """The creds paths that the policies of a server allow.
 
     Args:
-        paths: of every role's tokens, sorted.
+        paths: the paths of every role's tokens, sorted.
         policies: by name.
-        by_policy: policy name to the paths that it opens, if a token carries it alone.
-        templated: policy name to paths that a template in it may open for somebody.
+        by_policy: the paths that each policy allows on its own, by policy name.
+        templated: the paths that a template may allow to some callers, by policy name.
     """
 
     paths: Sequence[str]
@@ -35,18 +35,18 @@ class Reach:
     _cache: dict[frozenset[str], frozenset[str]] = field(default_factory=dict, repr=False)
 
     def of_login(self, login: Login) -> frozenset[str]:
-        """Return the paths that a login's tokens open."""
+        """Return the paths that a login's tokens may read."""
         if login.any_of:
             each = [self._together({name, "default"}) for name in login.policies]
             return frozenset().union(*each)
         return self._together(login.policies)
 
     def _together(self, names: Iterable[str]) -> frozenset[str]:
-        """Return what these policies open together: one may deny what another grants."""
+        """Return what these policies allow together; one may deny what another grants."""
         key = frozenset(names)
         if key not in self._cache:
             held = [self.policies[name] for name in key if name in self.policies]
-            # Together they open nothing that none of them opens alone.
+            # Together they allow nothing that none of them allows alone.
             candidates = {path for one in held for path in self.by_policy[one.name]}
             acl = Acl(held, self.now)
             self._cache[key] = frozenset(
@@ -56,7 +56,7 @@ class Reach:
 
 
 def reach_of(facts: Facts) -> Reach:
-    """Return what the policies on the server open; unreadable ones open nothing here."""
+    """Return what the policies on the server allow; unreadable ones count as allowing nothing."""
     texts = {} if isinstance(facts.policies, NotRead) else facts.policies
     policies = {name: parse_policy(name, text) for name, text in texts.items()}
     policies["root"] = Policy("root", ())
@@ -71,7 +71,7 @@ def reach_of(facts: Facts) -> Reach:
 
 
 def opened_by(rule: PathRule, paths: Sequence[str]) -> list[str]:
-    """Return the sorted paths that a rule is about, whatever it says of them."""
+    """Return the sorted paths that a rule matches, whatever its capabilities."""
     if rule.has_segments:
         return [path for path in paths if matches_segments(rule.path, path)]
     start = bisect_left(paths, rule.path)
@@ -84,7 +84,7 @@ def opened_by(rule: PathRule, paths: Sequence[str]) -> list[str]:
 
 
 def grants(rule: PathRule) -> bool:
-    """Tell whether a rule, taken alone, gives tokens at the paths that it is about."""
+    """Return whether a rule alone allows tokens at its paths."""
     return bool(_GIVES_TOKEN & rule.capabilities)
 
 
@@ -99,13 +99,13 @@ def _opened(policy: Policy, paths: Sequence[str], now: datetime) -> tuple[str, .
 
 
 def _maybe(policy: Policy, paths: Sequence[str]) -> tuple[str, ...]:
-    """Return paths that a rule with a template may open: it stands for part of a segment."""
+    """Return paths that a rule with a template may allow; a template replaces part of a segment."""
     patterns = [_as_pattern(rule) for rule in policy.rules if rule.templated and grants(rule)]
     return tuple(path for path in paths if any(one.fullmatch(path) for one in patterns))
 
 
 def _as_pattern(rule: PathRule) -> re.Pattern[str]:
-    """Return what a rule with templates may open; a template is any text in its segment."""
+    """Return the pattern of a rule with templates; a template matches any text in its segment."""
     segments = rule.path.removesuffix("*").split("/")
     text = "/".join(
         "[^/]*" if each == "+" else with_gaps(map(re.escape, _TEMPLATE.split(each)), "[^/]")

@@ -1,4 +1,4 @@
-"""What a check says, and what it says when it could not look."""
+"""The result of a check, including the case that it could not be made."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Severity(StrEnum):
-    """How bad a finding is, the worst first."""
+    """The severity of a finding, the worst first."""
 
     CRITICAL = "critical"
-    """Secrets or the trail are open now, or tokens cannot be had: act today."""
+    """Secrets or the audit trail are exposed now, or tokens are unavailable: act today."""
     HIGH = "high"
-    """One mistake or one failover away from that, or a core part could not be looked at."""
+    """One mistake or one failover away from that, or a core part could not be checked."""
     MEDIUM = "medium"
     """A safeguard is missing."""
     LOW = "low"
-    """Untidy, or some other part that could not be looked at."""
+    """A minor flaw, or another part that could not be checked."""
     INFO = "info"
-    """True, and nothing to do."""
+    """For information; nothing to do."""
 
     @property
     def rank(self) -> int:
@@ -31,13 +31,13 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
     def at_least(self, other: "Severity") -> bool:
-        """Whether this one is as bad as the other, or worse."""
+        """Whether this severity is at least as bad as the other."""
         return self.rank <= other.rank
 
 
 @dataclass(frozen=True, slots=True)
 class FindingSubject:
-    """What a finding is about.
+    """The subject of a finding.
 
     Args:
         kind: ``server``, ``mount``, ``role``, ``policy``, ``node``, ``token`` or
@@ -51,18 +51,18 @@ class FindingSubject:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be. No field ever holds a secret.
+    """One flaw. No field ever contains a secret.
 
     Args:
         check: id of the check that found it.
-        grade: how bad it is.
-        subject: what it is about.
+        grade: its severity.
+        subject: its subject.
         summary: one line.
         reason: why it matters, in one line.
         evidence: what was seen, one line each.
-        fix: a command, or what to do and below it the lines in HCL.
-        where: its place in the manifest, where it has one.
-        unchecked: nothing is known to be wrong: it could not be looked at.
+        fix: a command, or what to do with the HCL lines below it.
+        where: its position in the manifest, if it has one.
+        unchecked: nothing is known to be wrong, but it could not be checked.
     """
 
     check: str
@@ -76,12 +76,12 @@ class Finding:
     unchecked: bool = False
 
     def counts(self, limit: Severity, *, allow_unchecked: bool = False) -> bool:
-        """Whether a run with this finding is not well.
+        """Whether this finding makes the run fail.
 
         Args:
-            limit: the grade from which on a finding counts.
-            allow_unchecked: what could not be looked at does not count. Without it, one that
-                is high counts whatever the limit: nobody knows what it would have been.
+            limit: the lowest grade that counts.
+            allow_unchecked: ignore what could not be checked. Without it, an unchecked finding
+                of grade high counts whatever the limit, because its real grade is unknown.
         """
         if self.unchecked:
             return not allow_unchecked and (
@@ -92,16 +92,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question, asked of the facts.
+    """One check of the facts.
 
     Args:
-        id: a stable kebab-case word.
-        title: what is asked, in a few words.
-        explains: why it is asked, in one sentence.
-        find: yields what is not in order.
-        wants: what has to be given for it (``-f``, ``--log``); empty: nothing.
-        applies: whether it is asked at all.
-        of_mounts: it says nothing of a mount that could not be read.
+        id: a stable kebab-case name.
+        title: a short description.
+        explains: why it is made, in one sentence.
+        find: yields the findings.
+        wants: the flag that it needs (``-f``, ``--log``); empty if none.
+        applies: whether it applies to these facts.
+        of_mounts: whether it cannot check a mount that could not be read.
     """
 
     id: str
@@ -124,7 +124,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check with its outcome. ``wants`` says what a skipped one would need."""
+    """One check with its outcome. ``wants`` is the flag that a skipped check needs."""
 
     check: Check
     result: CheckStatus
@@ -133,7 +133,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class PostureReport:
-    """Every finding, the worst first, and every check that was made or not."""
+    """Every finding, the worst first, and every check, whether made or not."""
 
     findings: tuple[Finding, ...]
     checks: tuple[CheckResult, ...]

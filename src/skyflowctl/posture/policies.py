@@ -1,4 +1,4 @@
-"""A policy's text as rules, each in the form in which a server compares it with a path."""
+"""Parses a policy's text to rules, in the form in which a server compares them with a path."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class PathRule:
     """One ``path`` block.
 
     Args:
-        text: the path as the policy writes it.
-        path: without a leading slash, and without the ``*`` of a plain prefix.
-        is_prefix: it ends in ``*`` and has no ``+``.
-        has_segments: a whole segment is ``+``; a ``*`` at its end is then still in ``path``.
-        capabilities: what it grants; only ``deny`` when it denies.
-        guarded: the capabilities that a control group holds until somebody approves.
-        allowed: the only fields that a write may have; None: any.
+        text: the path as written in the policy.
+        path: the path without a leading slash, and without the ``*`` of a plain prefix.
+        is_prefix: whether it ends in ``*`` and has no ``+``.
+        has_segments: whether a whole segment is ``+``; ``path`` then keeps a ``*`` at its end.
+        capabilities: what it grants; only ``deny`` if it denies.
+        guarded: the capabilities whose requests a control group holds until they are approved.
+        allowed: the only fields that a write may have; None for any.
         denied: fields that no write may have, or only with values that the policy lists.
-        until: it counts no longer from then on; None: for ever.
+        until: when the rule expires; None if never.
     """
 
     text: str
@@ -54,18 +54,18 @@ class PathRule:
 
     @property
     def templated(self) -> bool:
-        """Whether a part of it is filled in from the caller's identity."""
+        """Whether a part of it is a template that the caller's identity fills in."""
         return "{{" in self.path
 
     @property
     def is_glob(self) -> bool:
-        """Whether it can be about more than one path."""
+        """Whether it can match more than one path."""
         return self.is_prefix or self.has_segments
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy's rules. ``problem`` says why they could not be read; empty: they were."""
+    """A policy's rules. ``problem`` is why they could not be read; empty if they were."""
 
     name: str
     rules: tuple[PathRule, ...]
@@ -73,7 +73,7 @@ class Policy:
 
 
 def parse_policy(name: str, text: str) -> Policy:
-    """Return the rules in a policy's text; a text that is not understood is a problem."""
+    """Return the rules in a policy's text; an invalid text gives a problem."""
     try:
         found = parse_hcl(text)
         rules = [_rule(keys[1], body) for keys, body in found.items if _is_path(keys)]
@@ -83,7 +83,7 @@ def parse_policy(name: str, text: str) -> Policy:
 
 
 def _is_path(keys: tuple[str, ...]) -> bool:
-    # What stands behind the path is ignored by the server as well (measured).
+    # The server, too, ignores text after the path (measured).
     if keys == ("path",):
         raise HclError("a path block has no path")
     return keys[0] == "path"
@@ -106,7 +106,7 @@ def _rule(text: str, body: Any) -> PathRule:
         guarded=_guarded(body),
         allowed=frozenset(allowed) or None,
         denied=frozenset(
-            # The server looks at no values behind the name "*".
+            # The server ignores the values of the name "*".
             [name for name, values in denied.items() if name == "*" or _every_text(values)]
             + [name for name, values in allowed.items() if name != "*" and not _some_texts(values)]
         ),
@@ -142,7 +142,7 @@ def _some_texts(values: list[Any]) -> bool:
 
 
 def _guarded(body: Block) -> frozenset[str]:
-    """Return what the factors of a control group hold; all of it where none is named."""
+    """Return the capabilities that the factors of a control group guard; all if they name none."""
     found: set[str] = set()
     for group in body.values("control_group"):
         named = _controlled(group)
@@ -151,7 +151,7 @@ def _guarded(body: Block) -> frozenset[str]:
 
 
 def _controlled(value: Any) -> set[str]:
-    """Return every ``controlled_capabilities`` in a block, however deep; it is named anywhere."""
+    """Return every ``controlled_capabilities`` in a block, at any depth."""
     if isinstance(value, list):
         return {one for inner in value for one in _controlled(inner)}
     if not isinstance(value, Block):

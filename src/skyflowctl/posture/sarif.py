@@ -1,4 +1,4 @@
-"""A report as SARIF 2.1.0, the format in which code scanners and dashboards take findings."""
+"""Converts a report to SARIF 2.1.0, the format that code scanners and dashboards accept."""
 
 import hashlib
 import re
@@ -34,8 +34,8 @@ def to_sarif(report: PostureReport, *, version: str, server: str) -> dict[str, A
 
     Args:
         report: what was found.
-        version: of skyflowctl.
-        server: the address that was looked at.
+        version: the version of skyflowctl.
+        server: the address of the checked server.
     """
     rules = [one.check for one in report.checks]
     index = {check.id: number for number, check in enumerate(rules)}
@@ -78,7 +78,7 @@ def _rule(check: Check) -> dict[str, Any]:
 
 
 def _result(finding: Finding, index: int, server: str) -> dict[str, Any]:
-    # The standard lets only a result of kind "fail" have a level.
+    # The standard allows a level only for a result of kind "fail".
     level = "none" if finding.unchecked else _LEVELS[finding.grade]
     return {
         "ruleId": finding.check,
@@ -129,8 +129,8 @@ def _physical(where: Where, file: str) -> dict[str, Any]:
 
 
 def _fingerprint(finding: Finding, server: str) -> str:
-    """Return what stays the same for the same finding, run after run."""
-    # Numbers in the words are days and counts, which change from run to run.
+    """Return a fingerprint that is the same for the same finding in every run."""
+    # Numbers in the summary are days and counts, which change from run to run.
     words = re.sub(r"\d+ \w+", "", finding.summary)
     parts = (server, finding.check, finding.subject.kind, finding.subject.name, words)
     return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()

@@ -9,13 +9,13 @@ SERVER = FindingSubject("server", "server")
 def unchecked(
     check: str, missing: NotRead, subject: FindingSubject = SERVER, *, core: bool = False
 ) -> Finding:
-    """Return the finding for what could not be looked at.
+    """Return the finding for something that could not be checked.
 
     Args:
-        check: id of the check that could not look.
+        check: id of the check that could not be made.
         missing: what was not read.
-        subject: what it is about.
-        core: without it hardly anything is known, so a run that lacks it is not well.
+        subject: the finding's subject.
+        core: whether it is so essential that a run without it fails.
     """
     line = missing.policy_line
     return Finding(

@@ -1,1 +1,1 @@
-"""The checks of ``audit posture``, one module for each part of a setup."""
+"""The checks of ``audit posture``, one module for each part of an installation."""

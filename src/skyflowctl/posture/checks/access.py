@@ -1,4 +1,4 @@
-"""Checks of who can read tokens: too many logins, and policies that reach further than meant."""
+"""Checks who can read tokens: too many logins, and policies that allow more than intended."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ _Group = tuple[str, tuple[Login, ...]]
 
 
 def _readers_of_roles(facts: Facts) -> dict[_Group, list[str]]:
-    """Return the roles of each mount that the very same logins can read."""
+    """Return the roles of each mount, grouped by equal sets of logins that can read them."""
     reach = reach_of(facts)
     by_path: dict[str, list[Login]] = {path: [] for path in reach.paths}
     for login in facts.logins.found if facts.logins else ():
@@ -57,20 +57,20 @@ def _too_many(mount: str, roles: Sequence[str], found: Sequence[Login], limit: i
 
 
 def _lines(paths: Sequence[str]) -> str:
-    """Return the policy lines that name these paths, at most three of them."""
+    """Return the policy lines for these paths, at most three."""
     shown = [f'path "{path}" {{ capabilities = ["read"] }}' for path in paths[:3]]
     more = len(paths) - len(shown)
     return "\n".join([*shown, f"# and {more} more"] if more else shown)
 
 
 def _together(logins: Sequence[Login]) -> str:
-    """Return logins by name; those of one name are counted."""
+    """Return logins by name; several logins with one name are counted."""
     counts = Counter(str(login) for login in logins)
     return listed([name if n == 1 else f"{n} x {name}" for name, n in sorted(counts.items())])
 
 
 def _not_readable(check: str, facts: Facts) -> Iterator[Finding]:
-    """Yield what of policies and logins could not be read."""
+    """Yield the parts of policies and logins that could not be read."""
     if isinstance(facts.policies, NotRead):
         yield unchecked(check, facts.policies, core=True)
     if facts.logins is None:
@@ -83,7 +83,7 @@ def _not_readable(check: str, facts: Facts) -> Iterator[Finding]:
 
 
 def wildcards(facts: Facts) -> Iterator[Finding]:
-    """No policy reaches tokens of more roles than it names."""
+    """No policy allows tokens of more roles than it names."""
     if isinstance(facts.policies, NotRead):
         yield unchecked("creds-wildcards", facts.policies, core=True)
         return
@@ -111,7 +111,7 @@ def _policy(policy: Policy, reach: Reach, facts: Facts) -> Finding | None:
 
 
 def _wide(rule: PathRule, opened: Sequence[str]) -> list[str]:
-    """Return what a rule with a wildcard really opens."""
+    """Return the paths that a rule with a wildcard really allows."""
     if not rule.is_glob or rule.templated or not grants(rule):
         return []
     return opened_by(rule, opened)

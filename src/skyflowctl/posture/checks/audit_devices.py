@@ -1,4 +1,4 @@
-"""Checks of the audit trail: is there one, what is in clear in it, are runs found in it."""
+"""Checks the audit trail: whether it exists, what it has in clear text, whether it shows runs."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ def _writes_nowhere(device: AuditDevice) -> bool:
 
 
 def audit_raw(facts: Facts) -> Iterator[Finding]:
-    """No audit device writes secrets in clear."""
+    """No audit device writes secrets in clear text."""
     if isinstance(facts.audit_devices, NotRead):
         yield unchecked("audit-raw", facts.audit_devices, core=True)
         return
@@ -151,7 +151,7 @@ def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
 
 
 def check_audited_headers(facts: Facts) -> Iterator[Finding]:
-    """The headers that name a run and an application are in the audit log, readable."""
+    """The audit log has the headers that name a run and an application, in readable form."""
     headers = facts.audited_headers
     if isinstance(headers, NotRead):
         yield unchecked("audited-headers", headers)

@@ -1,4 +1,4 @@
-"""Checks of the credentials: their ages, old ones that are kept, one account on two mounts."""
+"""Checks the credentials: their age, old ones that are kept, one account on two mounts."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _KEEP_WITHIN = timedelta(days=7)
 
 
 def ages(facts: Facts) -> Iterator[Finding]:
-    """No live key is expired, near its end, or due by the manifest's rotation rule."""
+    """No live key is expired, about to expire, or due by the manifest's rotation rule."""
     for one in facts.ours:
         if one.config is None:
             continue
@@ -65,7 +65,8 @@ def _why_none(one: MountFacts, config: LiveConfig) -> str:
 
 
 def _configured_by(one: MountFacts, config: LiveConfig) -> str:
-    """Return what gives a mount a credential; a plain apply, or a revoked key, ends no cut-off."""
+    """Return the command that gives a mount a credential; a plain apply, or a revoked key, does not
+    end a cut-off."""
     advice = way_out(one.declared.name if one.declared else one.path, config.api)
     unused = "" if one.declared else f"bao secrets disable {one.path}, if unused"
     if one.history or config.revoked:
@@ -109,7 +110,7 @@ def _age(one: MountFacts, config: LiveConfig, now: datetime) -> Finding | None:
 
 
 def kept_keys(facts: Facts) -> Iterator[Finding]:
-    """No rotation is left half done, and no old key is kept long after it was needed."""
+    """No rotation is left unfinished, and no old key is kept long after it was needed."""
     for one in facts.ours:
         if one.config is None:
             continue
@@ -167,7 +168,7 @@ def _kept(one: MountFacts, config: LiveConfig, now: datetime) -> Iterator[Findin
 def _needed_until(
     one: MountFacts, entry: CredentialVersion, rotation: LiveRotation | None
 ) -> datetime:
-    """Return until when an old key may be kept without a word."""
+    """Return until when an old key may be kept without a finding."""
     if rotation is not None and rotation.from_key == entry.key_id:
         until = time_or_none(rotation.old_tokens_valid_until)
         if until is not None:
@@ -183,7 +184,7 @@ def _needed_until(
 
 
 def shared_accounts(facts: Facts) -> Iterator[Finding]:
-    """Every mount has a service account of its own."""
+    """Every mount has its own service account."""
     by_account: dict[str, list[MountFacts]] = defaultdict(list)
     for one in facts.ours:
         if one.config is not None and one.config.client_id:

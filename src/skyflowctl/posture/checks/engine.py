@@ -1,4 +1,4 @@
-"""Checks of what runs: the plugin's digest on every node, and nodes where it is missing."""
+"""Checks the running plugin: its digest on every node, and nodes where it is missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from skyflowctl.vault.responses import CatalogEntry
 
 
 def digests(facts: Facts) -> Iterator[Finding]:
-    """Every mount runs the very file that the catalog has registered, on every node."""
+    """Every mount runs exactly the file that is registered in the catalog, on every node."""
     if isinstance(facts.catalog, NotRead):
         yield unchecked("engine-digest", facts.catalog, core=True)
     else:
@@ -113,10 +113,10 @@ def _not_named(check: str, node: NodeFacts, why: str) -> Finding:
 def processes(facts: Facts) -> Iterator[Finding]:
     """No process of the engine can be dumped, debugged by its own user, or swapped out.
 
-    Each node has processes of its own. What one does not tell is not taken for closed.
+    Each node has its own processes. A state that a node does not return is not assumed to be safe.
     """
     for one in facts.ours:
-        if one.config is not None:  # else the check ``mounts`` says so
+        if one.config is not None:  # else the check ``mounts`` reports it
             yield from _process(one.path, one.config.process, FindingSubject("mount", one.path))
     for node in () if isinstance(facts.nodes, NotRead) else facts.nodes:
         if not node.asked or node.problem:
@@ -130,7 +130,7 @@ def processes(facts: Facts) -> Iterator[Finding]:
 def _process(
     where: str, process: Mapping[str, bool] | None, subject: FindingSubject
 ) -> Iterator[Finding]:
-    """Yield each way on which a key can leave a process, and what it does not tell."""
+    """Yield each way in which a key can leak from a process, and each state that is unknown."""
     told = process or {}
     for name, (grade, summary, why, fix) in _WAYS_OUT.items():
         if told.get(name):

@@ -1,4 +1,4 @@
-"""Check of control groups: approvers see the whole request, a key in it too."""
+"""Checks control groups, because approvers see the whole request, including a key in it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,11 +14,11 @@ _KEY_FIELD = "credentials_json"
 
 
 def guarded_keys(facts: Facts) -> Iterator[Finding]:
-    """No approver of a guarded request can be shown a key."""
+    """No approver of a guarded request can see a key."""
     if isinstance(facts.policies, NotRead):
         yield unchecked("guarded-keys", facts.policies, core=True)
         return
-    # Both take a key in the body: a config write, and the trial of a candidate.
+    # Both have a key in the body: a config write, and the verification of a candidate.
     paths = sorted(f"{one.path}/config{end}" for one in facts.ours for end in ("", "/verify"))
     for name, text in sorted(facts.policies.items()):
         found = _shown(parse_policy(name, text).rules, paths, facts)
@@ -29,7 +29,7 @@ def guarded_keys(facts: Facts) -> Iterator[Finding]:
 def _shown(
     rules: tuple[PathRule, ...], paths: list[str], facts: Facts
 ) -> Mapping[PathRule, list[str]]:
-    """Return the rules that would show a key to an approver, with the paths they are about."""
+    """Return the rules that would show a key to an approver, with their paths."""
     found = {}
     for rule in rules:
         live = rule.until is None or facts.now < rule.until

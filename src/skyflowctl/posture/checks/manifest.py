@@ -1,4 +1,4 @@
-"""Checks against the manifest, and against what an audit log shows to have been used."""
+"""Checks against the manifest, and against the use that an audit log shows."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Every check, in the order in which they are listed, and how they make a report."""
+"""Lists every check in its order of output, and combines their results to a report."""
 
 from skyflowctl.posture.checks import (
     access,
@@ -24,7 +24,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_checks(facts: Facts) -> PostureReport:
-    """Ask every check that applies, and return what they found, the worst first."""
+    """Run every applicable check, and return the findings, the worst first."""
     findings: list[Finding] = []
     results: list[CheckResult] = []
     for check in CHECKS:
@@ -49,5 +49,5 @@ def _ask(check: Check, facts: Facts) -> tuple[CheckResult, list[Finding]]:
 
 
 def _all_read(facts: Facts) -> bool:
-    """Whether every mount was read; what was not is a finding of the check ``mounts``."""
+    """Whether every mount was read; the check ``mounts`` reports those that were not."""
     return not isinstance(facts.mounts, NotRead) and not any(one.not_read for one in facts.ours)

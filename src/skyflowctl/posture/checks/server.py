@@ -1,4 +1,4 @@
-"""Checks of the server itself: does it answer, over what, and how its storage is sealed."""
+"""Checks the server itself: whether it answers, its TLS, and how its storage is sealed."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -35,7 +35,7 @@ def server_up(facts: Facts) -> Iterator[Finding]:
 
 
 def readable(facts: Facts) -> Iterator[Finding]:
-    """Everything that there is to know of every mount can be read."""
+    """All facts of every mount can be read."""
     if isinstance(facts.mounts, NotRead):
         yield unchecked("mounts", facts.mounts, core=True)
     for one in facts.ours:
@@ -44,7 +44,7 @@ def readable(facts: Facts) -> Iterator[Finding]:
 
 
 def tls(facts: Facts) -> Iterator[Finding]:
-    """The connection is encrypted, and the certificate is checked and not about to expire."""
+    """The connection is encrypted, and the certificate is verified and not about to expire."""
     yield from _address(facts)
     if facts.server.skip_verify:
         yield Finding(
@@ -131,7 +131,7 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
 
 
 def seal_wrap(facts: Facts) -> Iterator[Finding]:
-    """Seal wrapping as the server really has it, not as the mount's flag says."""
+    """Seal wrapping is really in effect, whatever the mount's flag says."""
     wrapped = [one.path for one in facts.ours if one.mount.seal_wrap]
     if facts.server.wraps_seals:
         for one in facts.ours:
@@ -169,13 +169,13 @@ def seal_wrap(facts: Facts) -> Iterator[Finding]:
 
 
 def root_tokens(facts: Facts) -> Iterator[Finding]:
-    """No root token is alive; it may do everything, and no policy or deny holds it."""
+    """No root token is alive; it may do everything, and no policy or deny limits it."""
     tokens = facts.tokens
     looked = () if isinstance(tokens, NotRead) else tokens.found
     for token in looked:
         if "root" in token.policies:
             yield _root(token)
-    # A token of another namespace is not in the list of this one.
+    # The list of this namespace does not contain tokens of others.
     if "root" in (facts.own_policies or ()) and not any(token.own for token in looked):
         yield _root(LiveToken("", "this login", ("root",), "", "", own=True))
     if isinstance(tokens, NotRead):

@@ -1,1 +1,1 @@
-"""What a posture check asks the server; every answer becomes a frozen fact."""
+"""Collects the facts of a posture check from the server, as frozen values."""

@@ -1,4 +1,4 @@
-"""Which logins there are, and which policies their tokens carry, as far as it may be read."""
+"""Lists the logins and the policies of their tokens, as far as they may be read."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from skyflowctl.posture.facts import Login, NotRead, ServerLogins, Tokens
 from skyflowctl.vault.transport import Transport
 
 MAX_LOGINS = 2000
-"""How many logins are read; each costs a request."""
+"""The most logins that are read; each costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Where an auth method keeps its logins; ``any_of``: a token may carry one of them."""
+    """Where an auth method stores its logins; ``any_of``: a token may have any single policy."""
 
     name: str
     folder: str
@@ -41,13 +41,13 @@ _IDENTITIES = (
     _Kind("entity", "identity/entity/name", ("policies",)),
     _Kind("group", "identity/group/name", ("policies",)),
 )
-# Listed, and no login of people or applications.
+# Listed as auth methods, but no logins of people or applications.
 _NO_LOGINS = frozenset({"ns_token"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One login that is still to be read."""
+    """One login that has yet to be read."""
 
     kind: _Kind
     folder: str
@@ -61,11 +61,11 @@ class _Entry:
 def logins(
     transport: Transport, tokens: Tokens | NotRead, policies: Iterable[str], parallelism: int
 ) -> ServerLogins:
-    """Return every login, in 1 + 2 requests a kind and one for each login.
+    """Return every login, in 1 + 2 requests per kind and one for each login.
 
     Args:
         transport: to the server.
-        tokens: live tokens: those that nobody logged in for are ways in of their own.
+        tokens: live tokens; those that were created without a login count as logins.
         policies: names of all policies, for token roles that allow them by a pattern.
         parallelism: how many requests run at once.
     """
@@ -93,7 +93,7 @@ def logins(
 
 
 def _folders(transport: Transport) -> tuple[list[tuple[_Kind, str]], list[NotRead]]:
-    """Return the folders to list, and the auth methods whose logins are not understood."""
+    """Return the folders to list, and the auth methods whose logins are not supported."""
     folders = [(kind, kind.folder) for kind in _IDENTITIES]
     mounted = or_not_read(lambda: read_fresh(transport, "sys/auth"), "sys/auth", "read")
     if isinstance(mounted, NotRead):
@@ -149,7 +149,7 @@ def _by_pattern(found: Mapping[str, Any], policies: Sequence[str]) -> set[str]:
 
 
 def _of_tokens(tokens: Tokens | NotRead) -> list[Login]:
-    """Return live tokens that were made, not logged in for."""
+    """Return live tokens that were created without a login."""
     if isinstance(tokens, NotRead):
         return []
     return [

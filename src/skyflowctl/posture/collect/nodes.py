@@ -1,4 +1,4 @@
-"""Asks every node of a cluster alone which plugin it runs, and for which mounts none."""
+"""Asks each node of a cluster which plugin it runs, and for which mounts it runs none."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from skyflowctl.vault.responses import ClusterNode
 def nodes(
     gateway: Gateway, paths: Sequence[str], connect: GatewayForNode, parallelism: int
 ) -> tuple[NodeFacts, ...] | NotRead:
-    """Return what each node says, in 1 + N requests a node for N mounts.
+    """Return the facts of each node, in 1 + N requests per node for N mounts.
 
-    A node is asked for each mount's config: it needs the plugin for that, and no token
-    service. A server with one node answers with none, for it has been asked already.
+    A node is asked for each mount's config, which needs the plugin but no token service. The
+    result is empty for a server with one node, because it has already been asked.
     """
     listed = or_not_read(gateway.nodes, "sys/ha-status", "read")
     if isinstance(listed, NotRead):
@@ -56,7 +56,7 @@ def _node(
 
 
 def _config(door: Gateway, path: str) -> LiveConfig | NotRead | None:
-    """Return a mount's config as this node has it; None: its plugin does not run there."""
+    """Return a mount's config from this node; None if its plugin does not run there."""
     try:
         return in_time(read_config, door.transport, path)
     except PluginMissingError:

@@ -1,4 +1,4 @@
-"""Reads for ``audit posture``: a part that may not be read is a value, not a failure."""
+"""Reads for ``audit posture``: a forbidden read gives a value, not a failure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -28,19 +28,19 @@ from skyflowctl.vault.transport import Request, Transport
 T = TypeVar("T")
 
 MAX_TOKENS = 1000
-"""How many live tokens are looked at; each costs a request."""
+"""The most live tokens that are read; each costs a request."""
 
-# Audit devices and listeners belong to the whole server, whatever the namespace.
+# Audit devices and listeners belong to the whole server, not to a namespace.
 _AT_ROOT = {NAMESPACE_HEADER: ""}
 
 
 def or_not_read(read: Callable[[], T], path: str, *capabilities: str) -> T | NotRead:
-    """Return what a read gives, or why it gives nothing.
+    """Return the result of a read, or why it failed.
 
     Args:
         read: the read.
-        path: what it reads, for the words.
-        capabilities: what a policy has to grant there.
+        path: the path that it reads, for the texts.
+        capabilities: the capabilities that a policy must grant there.
 
     Raises:
         SealedError: the whole server is sealed.
@@ -57,19 +57,19 @@ def or_not_read(read: Callable[[], T], path: str, *capabilities: str) -> T | Not
 
 
 def read_fresh(transport: Transport, path: str, *, at_root: bool = False) -> Mapping[str, Any]:
-    """Return the data of a path as the leader has it now."""
+    """Return the leader's current data of a path."""
     headers = _AT_ROOT if at_root else None
     reply = transport.send(Request("GET", path, headers=headers, fresh=True))
     return reply.data or reply.body
 
 
 def keys(transport: Transport, path: str) -> list[str]:
-    """Return the names that are listed at a path; none where nothing is."""
+    """Return the names that are listed at a path; empty if there are none."""
     return [str(key) for key in listing(transport, path).get("keys") or ()]
 
 
 def listing(transport: Transport, path: str) -> Mapping[str, Any]:
-    """Return the data of a list; empty where there is nothing to list."""
+    """Return the data of a list; empty if there is nothing to list."""
     try:
         return transport.send(Request("LIST", path, fresh=True)).data or {}
     except NotFoundError as error:
@@ -79,7 +79,7 @@ def listing(transport: Transport, path: str) -> Mapping[str, Any]:
 
 
 def read_audit_devices(transport: Transport) -> tuple[AuditDevice, ...] | NotRead:
-    """Return the server's audit devices, which are the whole server's in any namespace."""
+    """Return the audit devices of the whole server, whatever the namespace."""
     found = or_not_read(
         lambda: read_fresh(transport, "sys/audit", at_root=True), "sys/audit", "read", "sudo"
     )
@@ -130,7 +130,7 @@ def seal_type(transport: Transport) -> str:
 
 
 def certificate(address: str) -> Certificate | NotRead | None:
-    """Return the end of an address's certificate; None for one without TLS."""
+    """Return when an address's certificate expires; None without TLS."""
     try:
         end = certificate_end(address)
     except OSError as error:
@@ -142,7 +142,7 @@ def certificate(address: str) -> Certificate | NotRead | None:
 
 
 def policies(transport: Transport, parallelism: int) -> Mapping[str, str] | NotRead:
-    """Return every policy's text by name: one request, or on Vault one for each policy."""
+    """Return every policy's text by name: one request, or on Vault one per policy."""
     detailed = "sys/policies/detailed/acl"
     try:
         found = listing(transport, detailed)
@@ -210,7 +210,7 @@ def live_tokens(transport: Transport, own: str, parallelism: int) -> Tokens | No
 
 
 def _token(transport: Transport, path: str, accessor: str, own: str) -> LiveToken | None:
-    """Return a token; None for one that has ended since it was listed."""
+    """Return a token; None if it has ended since it was listed."""
     try:
         reply = transport.send(Request("POST", path, body={"accessor": accessor}, idempotent=True))
     except (ForbiddenError, BadRequestError) as error:
