@@ -1,4 +1,4 @@
-"""Time: the clock as something that can be replaced, RFC 3339 texts, durations."""
+"""Time: a replaceable clock, RFC 3339 texts, durations."""
 
 import re
 import time
@@ -8,13 +8,13 @@ from typing import Protocol
 _DURATION = re.compile(
     r"(?:(\d{1,15})d)?(?:(\d{1,15})h)?(?:(\d{1,15})m)?(?:(\d{1,15})s)?", re.ASCII
 )
-# Far beyond any use, and small enough to be added to a date or waited for.
+# Far beyond any use, and small enough to be added to a date or to wait for.
 LONGEST_DURATION = timedelta(days=36_500)
 _UNIT_SECONDS = (86_400, 3_600, 60, 1)
 
 
 class Clock(Protocol):
-    """Where the current time comes from."""
+    """The source of the current time."""
 
     def now(self) -> datetime:
         """Return the current time as an aware datetime in UTC."""
@@ -36,14 +36,14 @@ class SystemClock:
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return ``2026-11-22T15:04:05Z``, with milliseconds only when there are any."""
+    """Return ``2026-11-22T15:04:05Z``, with milliseconds only if they are not zero."""
     utc = moment.astimezone(UTC)
     digits = "milliseconds" if utc.microsecond >= 1000 else "seconds"
     return utc.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
 
 
 def rfc3339_or_empty(moment: datetime | None) -> str:
-    """Return a time's RFC 3339 text; empty for none."""
+    """Return a time's RFC 3339 text; empty for None."""
     return rfc3339(moment) if moment else ""
 
 
@@ -60,7 +60,7 @@ def parse_rfc3339(text: str) -> datetime:
 
 
 def time_or_none(text: object) -> datetime | None:
-    """Return a time that somebody else told; None for none, or one in another form."""
+    """Return the time in a text from another program; None if it is empty or not RFC 3339."""
     try:
         return parse_rfc3339(str(text)) if text else None
     except ValueError:

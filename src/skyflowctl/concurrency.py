@@ -1,7 +1,7 @@
-"""Threads for requests side by side. Ctrl-C does not wait for reads.
+"""Threads for parallel requests. Ctrl-C does not wait for reads.
 
-The standard pool joins its threads when a block is left and once more when Python ends, so
-one mount that hangs would delay the whole command by up to a request's timeout.
+The standard pool joins its threads at the end of a block and again when Python exits, so a
+single hanging mount would delay the whole command by up to a request's timeout.
 """
 
 import threading
@@ -17,15 +17,15 @@ _A = TypeVar("_A")
 
 
 class Workers:
-    """At most so many threads; used as a block.
+    """A limited pool of threads; used as a context manager.
 
-    When the block ends, calls that have not begun are dropped, and those that have begun
-    are waited for. An interruption (Ctrl-C, SIGTERM) leaves the block without waiting,
-    which is right for reads only.
+    The end of the block drops calls that have not started, and waits for those that have. An
+    interruption (Ctrl-C, SIGTERM) leaves the block without waiting, which is correct only for
+    reads.
 
     Args:
         number: how many calls run at once; below 1 counts as 1.
-        writes: after an interruption too, wait for the calls that have begun.
+        writes: wait for the started calls even after an interruption.
     """
 
     def __init__(self, number: int, *, writes: bool = False) -> None:
@@ -36,7 +36,7 @@ class Workers:
         self._futures: list[Future[object]] = []
 
     def submit(self, work: Callable[..., _T], *arguments: object) -> Future[_T]:
-        """Have a call done; its result, or what it raised, is in the future."""
+        """Run a call in a thread; the future has its result or its error."""
         future: Future[_T] = Future()
         self._futures.append(future)  # type: ignore[arg-type]  # only ever cancelled there
         self._calls.put(partial(_do, future, work, arguments))
@@ -50,7 +50,7 @@ class Workers:
         """Return the results for all items, in their order.
 
         Raises:
-            Exception: what the first of them that failed raised.
+            Exception: the error of the first call that failed.
         """
         futures = [self.submit(work, item) for item in items]
         return [future.result() for future in futures]

@@ -1,7 +1,7 @@
-"""What can go wrong, as values: every failure a user sees is a list of problems.
+"""The errors that a user sees: every failure is a list of problems.
 
-A problem says what happened, why, and how to fix it. An error class fixes the exit
-code; ``skyflowctl.cli`` is the one place that turns errors into text or JSON.
+A problem says what happened, why, and how to fix it. An error's class determines the exit code;
+only ``skyflowctl.cli`` converts errors to text or JSON.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 
 class ExitCode(IntEnum):
-    """The exit codes of every command: documented, tested, never given a new meaning."""
+    """The exit codes of all commands: documented and tested; their meaning never changes."""
 
     OK = 0
     UNEXPECTED = 1
@@ -32,7 +32,7 @@ class ExitCode(IntEnum):
 class Where:
     """A position in a file; ``pointer`` is the JSON pointer of the value there.
 
-    Lines and columns count from 1; a part that is unknown is None.
+    Lines and columns count from 1; unknown parts are None.
     """
 
     file: str | None = None
@@ -48,14 +48,14 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. No field ever holds a secret.
+    """One problem. No field ever contains a secret.
 
     Args:
-        code: stable kebab-case word for programs, such as ``unknown-key``.
+        code: a stable kebab-case name for programs, such as ``unknown-key``.
         summary: what happened, in one line.
-        why: the cause, in one line; empty when the summary says it all.
+        why: the cause, in one line; empty if the summary is sufficient.
         fix: what the reader can do, in one line.
-        where: the position in the user's file, when there is one.
+        where: the position in the user's file, if there is one.
     """
 
     code: str
@@ -95,7 +95,7 @@ class SkyflowctlError(Exception):
 
 
 def os_reason(error: OSError) -> str:
-    """Return why the system refused, such as ``Permission denied``."""
+    """Return the operating system's reason, such as ``Permission denied``."""
     return error.strerror or type(error).__name__
 
 
@@ -107,28 +107,28 @@ class PartlyDoneError(SkyflowctlError):
 
 
 class NotPermittedError(SkyflowctlError):
-    """Nobody is logged in, or the login may not do this."""
+    """There is no login, or the login may not do this."""
 
     exit_code = ExitCode.NOT_PERMITTED
     default_code = "not-permitted"
 
 
 class RefusedError(SkyflowctlError):
-    """A safety gate, or a lost check-and-set, stopped the command; nothing was written."""
+    """A safety gate or a failed check-and-set stopped the command; nothing was written."""
 
     exit_code = ExitCode.REFUSED
     default_code = "refused"
 
 
 class UnhealthyError(SkyflowctlError):
-    """The command worked, and what it looked at is not well."""
+    """The command worked, but what it checked is unhealthy."""
 
     exit_code = ExitCode.UNHEALTHY
     default_code = "unhealthy"
 
 
 class AwaitingApprovalError(SkyflowctlError):
-    """The server holds the request until somebody else approves it."""
+    """The server holds the request until another person approves it."""
 
     exit_code = ExitCode.PENDING
     default_code = "approval-pending"

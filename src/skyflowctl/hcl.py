@@ -1,7 +1,7 @@
-"""The language of policies and of client settings: HCL (version 1), or its form of JSON.
+"""Parses the language of policies and client settings: HCL (version 1), or its JSON form.
 
-A server refuses a policy that is malformed, so what it hands out is well-formed. What is not
-understood here is an error all the same and never guessed at.
+A server refuses a malformed policy, so the policies that it returns are well-formed. Text that
+this parser does not support is still an error; it never guesses.
 """
 
 import re
@@ -29,17 +29,17 @@ _MAX_DEPTH = 50
 
 
 class HclError(ValueError):
-    """The text is not of this language. Its message quotes nothing of the text."""
+    """The text is not valid HCL. The message quotes nothing of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """An object: its items in their order; a key may come more than once."""
+    """An object: its items in order; a key may occur more than once."""
 
     items: tuple[Item, ...]
 
     def values(self, key: str) -> list[Any]:
-        """Return the value of every item that has this one key."""
+        """Return the value of every item with exactly this key."""
         return [value for keys, value in self.items if keys == (key,)]
 
 
@@ -47,7 +47,7 @@ def parse_hcl(text: str) -> Block:
     """Return the whole text as one object.
 
     Raises:
-        HclError: it is malformed, or nested too deeply.
+        HclError: the text is malformed, or nested too deeply.
     """
     if text.lstrip().startswith("{"):
         return Block(tuple(_flat((), _JsonReader(text).whole())))
@@ -57,7 +57,7 @@ def parse_hcl(text: str) -> Block:
 
 
 def _flat(keys: tuple[str, ...], value: Any) -> list[Item]:
-    """Write ``{"path": {"a": {…}}}`` as ``path "a" {…}`` is read; lists of objects too."""
+    """Convert ``{"path": {"a": {…}}}`` to the form of ``path "a" {…}``; lists of objects too."""
     if isinstance(value, Block) and len(keys) < 2 and (value.items or not keys):
         return [one for inner, held in value.items for one in _flat(keys + inner, held)]
     if (
@@ -78,7 +78,7 @@ class _Reader:
         self._at = 0
 
     def items(self, *, closing: str, depth: int) -> list[Item]:
-        """Read ``key value`` items up to the closing mark, or the end of the text."""
+        """Read ``key value`` items up to the closing bracket, or the end of the text."""
         found: list[Item] = []
         while True:
             mark = self._peek()
@@ -143,7 +143,7 @@ class _Reader:
         return word == "true"
 
     def _string(self) -> str:
-        """Read a text in quotation marks; what stands in ``${…}`` is taken as it is."""
+        """Read a text in quotation marks; the content of ``${…}`` is kept unchanged."""
         self._at += 1
         pieces: list[str] = []
         braces = 0
@@ -184,14 +184,14 @@ class _Reader:
 
 
 class _EndOfTextError(Exception):
-    """The text ends where a key or a value would begin; each object that is open ends there."""
+    """The text ends where a key or a value is expected; this ends each open object."""
 
 
 class _JsonReader:
     """Reads JSON as the server and its client do, token by token.
 
-    An object ends at the first token that continues it no further: a comma before its end,
-    a missing end, and whatever stands behind it are no errors.
+    An object ends at the first token that cannot continue it: a comma before its end, a missing
+    end, and any text after it are no errors.
     """
 
     def __init__(self, text: str) -> None:
@@ -201,7 +201,7 @@ class _JsonReader:
         self._mark = ""
 
     def whole(self) -> Block:
-        """Return the object that the text begins with."""
+        """Return the object at the start of the text."""
         self._next()
         return self._object(1)
 
@@ -239,7 +239,7 @@ class _JsonReader:
         return self._this(depth)
 
     def _this(self, depth: int) -> Any:
-        """Return the value that the token at hand is, or begins."""
+        """Return the value that the current token is, or starts."""
         if self._kind == "text":
             return _unquoted(self._mark)
         if self._kind == "number":
@@ -286,7 +286,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _brace_change(mark: str, text: str, at: int, braces: int) -> int:
-    """Return by how much this character opens or closes ``${…}``."""
+    """Return the change of the nesting depth of ``${…}`` by this character."""
     if mark == "{" and (braces or text[at - 2 : at - 1] == "$"):
         return 1
     return -1 if mark == "}" and braces else 0

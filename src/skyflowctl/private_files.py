@@ -1,8 +1,8 @@
-"""Files and folders that only this user may touch: opened without following a link.
+"""Opens files and folders that only this user may access, without following links.
 
-What lies below a cloned repository or a shared temporary folder may have been planted.
-Every function here raises ``OSError`` with a reason in ``strerror`` for what is a link,
-another user's, or of another type.
+Another user may have planted files in a cloned repository or a shared temporary folder. Every
+function here raises ``OSError``, with the reason in ``strerror``, for a link, for another user's
+file, or for another type of file.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def open_private(path: Path, flags: int, *, secret: bool = False) -> int:
         OSError: it cannot be opened, or it is a link, another user's or no regular file.
     """
     try:
-        # Not blocking: a pipe under this name is refused instead of waited for.
+        # Not blocking: a pipe with this name is refused without a wait.
         descriptor = os.open(path, flags | _NO_FOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise _explained(path, error) from None
@@ -46,10 +46,10 @@ def open_private(path: Path, flags: int, *, secret: bool = False) -> int:
 
 @contextlib.contextmanager
 def locked_private(path: Path, *, secret: bool = False) -> Iterator[int]:
-    """Hold a file of this user, made if there is none, against every other process.
+    """Lock a file of this user against every other process; create it if it does not exist.
 
-    Another process may remove or replace the file while this one waits for it: then the
-    new one is opened.
+    If another process removes or replaces the file while this one waits, the new file is
+    opened.
 
     Raises:
         OSError: as for :func:`open_private`.
@@ -76,7 +76,7 @@ def read_private(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all; a link at ``path`` is replaced.
+    """Write a file of mode 0600 atomically; a link at ``path`` is replaced.
 
     Raises:
         OSError: it cannot be written.
@@ -92,10 +92,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder of mode 0700, or close one of this user to all others.
+    """Create a folder of mode 0700, or set that mode on this user's existing folder.
 
     Raises:
-        OSError: it cannot be made, or it is a link, another user's or no folder.
+        OSError: it cannot be created, or it is a link, another user's or no folder.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -113,7 +113,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def is_private_folder(path: Path) -> bool:
-    """Tell whether a folder is there, no link, and this user's."""
+    """Return whether a folder exists, is no link, and belongs to this user."""
     try:
         return not _unsafe(path.lstat(), stat.S_ISDIR, "it is no folder")
     except (OSError, ValueError):
@@ -121,17 +121,17 @@ def is_private_folder(path: Path) -> bool:
 
 
 def planted_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what lies below a folder and is a link or another user's, with the reason.
+    """Yield every link and every file of another user below a folder, with the reason.
 
     Raises:
-        OSError: a folder below cannot be read.
+        OSError: a folder below it cannot be read.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
                 info = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
-                continue  # a running part has just removed it
+                continue  # a running process has just removed it
             reason = _unsafe(info, lambda _mode: True, "")
             if reason:
                 yield Path(entry.path), reason
@@ -157,7 +157,7 @@ def _unsafe(info: os.stat_result, is_type: Callable[[int], bool], wrong_type: st
 
 
 def _explained(path: Path, error: OSError) -> OSError:
-    """Return the error with "it is a link" where the system says ELOOP or ENOTDIR."""
+    """Return the error, with "it is a link" as its reason for ELOOP or ENOTDIR."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST) and path.is_symlink():
         return _refusal(path, "it is a link")
     return error

@@ -1,6 +1,6 @@
-"""The one place that says which failures are transient and how long to wait before a retry.
+"""Decides which failures are transient, and how long to wait before a retry.
 
-What a server's answer says about a write is in :mod:`skyflowctl.vault.retry_rules`.
+What a server's answer means for a write is in :mod:`skyflowctl.vault.retry_rules`.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ _MAX_DOUBLINGS = 64
 
 
 def is_transient(status: int) -> bool:
-    """Whether the same request may get another answer later: none came, 429, or 5xx."""
+    """Whether the same request may get another answer later: no answer, 429, or 5xx."""
     return status in {NO_ANSWER, TOO_MANY_REQUESTS} or status >= 500
 
 
 def is_gateway_failure(status: int) -> bool:
-    """Whether a proxy or load balancer says that the service behind it does not answer."""
+    """Whether a proxy or load balancer reports that the service behind it does not answer."""
     return status in _GATEWAY_FAILURES
 
 
 def retry_after(header: str) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for; None if it is no number."""
+    """Return the seconds of a ``Retry-After`` header; None if it is no number."""
     text = header.strip()
     return float(text) if text.isascii() and text.isdigit() else None
 
@@ -35,9 +35,9 @@ class Backoff:
     """Growing pauses between tries, in seconds.
 
     Args:
-        first: after the first try.
-        longest: never more.
-        factor: how much longer each pause is than the one before it.
+        first: the pause after the first try.
+        longest: the longest pause.
+        factor: the ratio of each pause to the previous one.
     """
 
     first: float
@@ -53,9 +53,9 @@ def retry(call: Callable[[], T], until: Callable[[T], bool], on_wait: Callable[[
     """Call until a result is final or no more tries are allowed; return the last result.
 
     Args:
-        call: may be done more than once.
-        until: whether a result is final.
-        on_wait: takes the number of tries so far, waits; False: no more tries.
+        call: may be called more than once.
+        until: returns whether a result is final.
+        on_wait: waits; takes the number of tries so far; returns False to stop.
     """
     tries = 1
     while not until(result := call()) and on_wait(tries):

@@ -1,4 +1,4 @@
-"""Text that must not be seen: a wrapper that never prints what it holds."""
+"""A wrapper for secret text that never prints its content."""
 
 import hmac
 from typing import NoReturn, final
@@ -10,10 +10,9 @@ _MASK = "***"
 class Secret:
     """A credential, key or token.
 
-    Every way in which Python turns an object into text (``str``, ``repr``, ``format``,
-    f-strings, ``%s``, tracebacks that show locals) shows a mask; copying it into a
-    pickle is refused. The text comes out through :meth:`reveal` alone, so a search
-    for that word lists every place where a secret is used.
+    Every conversion to text (``str``, ``repr``, ``format``, f-strings, ``%s``, tracebacks that
+    show locals) gives a mask, and pickling is refused. Only :meth:`reveal` returns the text, so a
+    search for that name lists every use of a secret.
     """
 
     __slots__ = ("_text",)

@@ -1,4 +1,4 @@
-"""Figures and lists as people read them."""
+"""Formats numbers and lists for people."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,15 +12,15 @@ def counted(number: int, one: str, many: str = "", *, grouped: bool = False) -> 
     Args:
         number: how many.
         one: the noun in the singular.
-        many: its plural; empty: with an s.
-        grouped: set thousands apart: ``1,234 mounts``.
+        many: its plural; empty: the singular with an s.
+        grouped: use thousands separators: ``1,234 mounts``.
     """
     figure = f"{number:,}" if grouped else str(number)
     return f"{figure} {one if number == 1 else many or one + 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names with commas, at most six of them and how many more there are."""
+    """Return at most six names, separated by commas, and how many more there are."""
     shown = ", ".join(names[:_LISTED])
     more = len(names) - _LISTED
     return f"{shown} and {more} more" if more > 0 else shown

@@ -1,1 +1,1 @@
-"""Credentials: what they are, where they are referenced, and how one is judged."""
+"""Credentials: their model, their references, and their checks."""

@@ -1,15 +1,15 @@
-"""The one error of every scheme: a reference that leads to no secret."""
+"""The error of every scheme: a reference that cannot be resolved."""
 
 from skyflowctl.errors import InvalidInputError
 
 
 class UnresolvedReferenceError(InvalidInputError):
-    """A reference leads nowhere; the problem's code says which way it failed.
+    """A reference cannot be resolved; the problem's code has the reason.
 
     Codes: ``reference-missing`` (no such file or entry), ``reference-unset`` (an
-    environment variable), ``reference-unreadable`` (there, but not to be read or no
+    environment variable), ``reference-unreadable`` (it exists but cannot be read, or is no
     text), ``reference-empty``, ``keyring-unavailable``, ``unsupported-reference``.
-    No message holds a part of what was found. Whoever knows the manifest adds the
+    No message contains a part of the secret. The code that reads the manifest adds the
     position.
     """
 
@@ -17,6 +17,6 @@ class UnresolvedReferenceError(InvalidInputError):
 
 
 class ServerFileReferenceError(UnresolvedReferenceError):
-    """The secret is in a file on the server, which the engine alone reads."""
+    """The secret is in a file on the server, which only the engine reads."""
 
     default_code = "server-file"

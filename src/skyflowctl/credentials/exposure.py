@@ -1,4 +1,4 @@
-"""Who else may see a secret's file: its mode, and version control."""
+"""Checks who else can see a secret's file: its mode, and version control."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ _GIT_SECONDS = 10
 
 
 def wider_than_owner(path: str) -> str:
-    """Return a file's mode, such as ``0644``, if others than its owner have any right.
+    """Return a file's mode, such as ``0644``, if anyone but its owner has permissions.
 
-    Empty when none has, or when the file cannot be looked at.
+    Empty if only the owner has, or if the file cannot be inspected.
     """
     try:
         mode = stat.S_IMODE(Path(path).stat().st_mode)
@@ -25,10 +25,10 @@ def wider_than_owner(path: str) -> str:
 
 
 def in_version_control(paths: Iterable[str]) -> frozenset[str]:
-    """Return those paths that lie in a git work tree and are not ignored there.
+    """Return the paths that are in a git work tree and not ignored there.
 
-    One call of git for each work tree. Without git, or where git refuses the tree,
-    nothing is returned: this is advice, not a gate.
+    This calls git once per work tree. Without git, or if git refuses the tree, the result is
+    empty: this is advice, not a gate.
     """
     trees: defaultdict[Path, list[str]] = defaultdict(list)
     for path in paths:
@@ -41,7 +41,7 @@ def in_version_control(paths: Iterable[str]) -> frozenset[str]:
 
 
 def work_tree(folder: Path) -> Path | None:
-    """Return the git work tree that holds a folder, or None."""
+    """Return the git work tree that contains a folder, or None."""
     for above in (folder, *folder.parents):
         if (above / ".git").exists():
             return above

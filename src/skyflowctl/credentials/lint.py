@@ -1,4 +1,4 @@
-"""Where a credential's text becomes a credential, or the list of what is wrong with it."""
+"""Checks a credential's text, and returns a credential or its errors."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class CredentialLinter:
 
     Args:
         allowed_hosts: ``host:port`` of the token services that a credential may name.
-        clock: against which a key's validity is judged.
+        clock: gives the time for the check of a key's validity.
     """
 
     allowed_hosts: AbstractSet[str]
@@ -40,12 +40,12 @@ class CredentialLinter:
         """Return a credential's text as a service account, with warnings.
 
         Args:
-            text: as Skyflow gave it out.
-            subject: what it is, for messages.
+            text: the credential file as issued by Skyflow.
+            subject: a description of it, for messages.
             where: its position in the user's file.
 
         Raises:
-            InvalidInputError: with every error.
+            InvalidInputError: contains every error.
         """
         account, findings = self.lint(text)
         problems = tuple(finding_problem(one, subject, where) for one in findings)
@@ -54,18 +54,18 @@ class CredentialLinter:
         return account, problems
 
     def check(self, text: Secret, subject: str, where: Where | None = None) -> Credential:
-        """Return a credential's text as one that may be written; see :meth:`account`."""
+        """Return a credential that may be written; see :meth:`account`."""
         account, warnings = self.account(text, subject, where)
         return Credential(credential_id(account), account.to_json(), warnings)
 
 
 def credential_id(account: ServiceAccount) -> CredentialId:
-    """Return which credential a service account's is."""
+    """Return the credential id of a service account."""
     return CredentialId(account.client_id, account.key_id)
 
 
 def unchecked_id(text: Secret) -> CredentialId | None:
-    """Return the id without a look at the key, or None when it is not plain to see."""
+    """Return the id without checking the key, or None if the text does not show it."""
     findings = Findings()
     try:
         fields = read_fields(read_object(text.reveal(), findings), findings)

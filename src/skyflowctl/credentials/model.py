@@ -11,11 +11,11 @@ from skyflowctl.vault.live import SERVER_FILE
 
 @dataclass(frozen=True, slots=True)
 class CredentialId:
-    """Tells one service-account key from another; safe to print.
+    """Identifies a service-account key; safe to print.
 
     Args:
         client_id: the service account.
-        key_id: its key; a token service gives no two keys the same one.
+        key_id: its key; unique for each key of a token service.
     """
 
     client_id: str
@@ -24,13 +24,13 @@ class CredentialId:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One service-account credential, checked in full and ready to be sent.
+    """One service-account credential, fully checked and ready to be sent.
 
     Args:
-        id: which one it is.
-        json: the normalised credential, as the engine's ``credentials_json`` takes it.
-        warnings: what the lint found; none of it refuses the credential.
-        server_file: the path where the engine reads it on the server; ``json`` is empty then.
+        id: its identity.
+        json: the normalised credential, for the engine's ``credentials_json``.
+        warnings: the warnings of the lint; none of them makes the credential invalid.
+        server_file: the path on the server where the engine reads it; ``json`` is then empty.
     """
 
     id: CredentialId
@@ -50,7 +50,7 @@ class Credential:
 
     @property
     def field(self) -> Mapping[str, Any]:
-        """The one field of a config's body that brings it."""
+        """The field of a config's body that contains it."""
         if self.server_file:
             return {SERVER_FILE: self.server_file}
         return {"credentials_json": self.json}
@@ -59,33 +59,33 @@ class Credential:
 class CredentialSource(Protocol):
     """Gives the credentials of a manifest's mounts; called from several threads.
 
-    ``skyflowctl.credentials.sources`` has the manifest's own, ``skyflowctl.devstack`` the
-    dev stack's, which resolves no reference.
+    ``skyflowctl.credentials.sources`` has the source for a manifest, ``skyflowctl.devstack`` that
+    of the dev stack, which resolves no references.
     """
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:
-        """Return which credential a mount should have, and keep nothing of it.
+        """Return the identity of a mount's declared credential, without keeping the secret.
 
         Args:
             mount: the manifest's name of the mount.
-            live: the credential that the mount runs on. The engine has checked that
-                one, so a source need not check the same one in full again.
+            live: the mount's live credential. The engine has already checked it, so a source
+                does not have to check the same one fully again.
 
         Raises:
             UnresolvedReferenceError: there is none, or it cannot be read here.
-            InvalidInputError: it was read, and is no valid credential.
+            InvalidInputError: it was read but is not a valid credential.
         """
 
     def resolve(self, mount: str) -> Credential:
-        """Return a mount's credential, checked in full.
+        """Return a mount's credential, fully checked.
 
         Raises:
             InvalidInputError: as for :meth:`identify`.
         """
 
     def prepare_apply(self) -> None:
-        """Do what these credentials need in order to mint; called before an apply writes.
+        """Prepare these credentials so that they can mint; called before an apply writes.
 
         Raises:
-            SkyflowctlError: it cannot be done; nothing was written to the server.
+            SkyflowctlError: the preparation failed; nothing was written to the server.
         """

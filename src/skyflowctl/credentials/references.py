@@ -1,4 +1,4 @@
-"""References to secrets as a command line writes them: ``file:PATH``, ``env:NAME`` …"""
+"""Parses references to secrets on a command line: ``file:PATH``, ``env:NAME`` …"""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ FORMS = "file:PATH, env:NAME, keyring:SERVICE/USERNAME, or a path with a slash o
 
 
 def parse_reference(text: str, flag: str) -> Reference:
-    """Return the reference that a flag's value is; a relative path is one from here.
+    """Return the reference in a flag's value; a relative path is relative to the current folder.
 
-    A bare word that has a slash or ends in ``.json`` is a file's path.
+    A value without a scheme that has a slash or ends in ``.json`` is a file's path.
 
     Args:
-        text: the value. It is never repeated, because it may be the secret itself, given
-            by mistake.
-        flag: such as ``--credentials``, for messages.
+        text: the value. No message repeats it, because it may be the secret itself, given by
+            mistake.
+        flag: the flag, such as ``--credentials``, for messages.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the value is no reference.
     """
     scheme, colon, rest = text.partition(":")
     if colon and scheme == "file" and rest:
@@ -41,7 +41,7 @@ def parse_reference(text: str, flag: str) -> Reference:
 
 
 def as_word(reference: Reference | None) -> str:
-    """Return what a command line writes for a reference; empty: it has no such form."""
+    """Return a reference as written on a command line; empty if it has no such form."""
     if reference is None or reference.scheme not in ("file", "env", "keyring"):
         return ""
     return f"{reference.scheme}:{'/'.join(reference.target)}"

@@ -1,4 +1,4 @@
-"""From a reference to its secret, for every scheme."""
+"""Resolves references of every scheme to their secrets."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,12 +19,12 @@ def resolve_reference(reference: Reference, subject: str) -> Secret:
     """Return the secret that a reference names.
 
     Args:
-        reference: followed anew at each call; ``server_file`` is never read here.
-        subject: what the secret is, for messages, such as ``the credential of order``.
+        reference: read again at each call; ``server_file`` is never read here.
+        subject: a description of the secret, for messages, such as ``the credential of order``.
 
     Raises:
-        UnresolvedReferenceError: it leads to no secret; the text names the reference, and
-            the code says why.
+        UnresolvedReferenceError: it cannot be resolved; the text names the reference, and the
+            code has the reason.
     """
     try:
         return read_secret(reference.scheme, reference.target)
@@ -40,7 +40,7 @@ def resolve_reference(reference: Reference, subject: str) -> Secret:
 
 
 def position(reference: Reference) -> Where | None:
-    """Return where the reference is written; None for one of the command line."""
+    """Return the position of the reference; None for one from the command line."""
     return reference.where if reference.where.file else None
 
 
@@ -52,7 +52,7 @@ def read_secret(scheme: str, target: Sequence[str]) -> Secret:
         target: the scheme's parts: (absolute path,), (variable,) or (service, username).
 
     Raises:
-        UnresolvedReferenceError: it leads to no secret; its code says why.
+        UnresolvedReferenceError: it cannot be resolved; its code has the reason.
     """
     if scheme == "server_file":
         raise ServerFileReferenceError(

@@ -1,4 +1,4 @@
-"""Credentials behind references: a manifest's, mount by mount, and a single one."""
+"""Sources of referenced credentials: for all mounts of a manifest, and for a single one."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 
 
 class ManifestSource:
-    """Follows the manifest's own references, anew at each call; keeps nothing.
+    """Resolves the manifest's own references, again at each call; keeps no secrets.
 
-    The ``CredentialSource`` of every server but the dev stack's.
+    It is the ``CredentialSource`` of every server except the dev stack's.
 
     Args:
-        manifest: whose references are followed.
+        manifest: the manifest with the references.
         allowed_hosts: ``host:port`` of the token services that a credential may name; kept
             as an attribute of that name.
-        clock: against which a key's validity is judged.
+        clock: gives the time for the check of a key's validity.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class ManifestSource:
         self._linter = CredentialLinter(allowed_hosts, clock or SystemClock())
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:
-        """Return which credential a mount should have; see ``CredentialSource``.
+        """Return the identity of a mount's credential; see ``CredentialSource``.
 
-        The full check costs 40 ms of CPU for the key alone, so the credential that is
-        live already, which the engine checked when it took it, is only read.
+        The full check costs 40 ms of CPU for the key alone. The credential that is already live
+        was checked by the engine when it was written, so it is only read.
         """
         declared = self._mounts[mount]
         text = _text(declared)
@@ -52,19 +52,19 @@ class ManifestSource:
         return credential_id(self._parse(declared, text))
 
     def resolve(self, mount: str) -> Credential:
-        """Return a mount's credential, checked in full and normalised."""
+        """Return a mount's credential, fully checked and normalised."""
         account = self.account(mount)
         return Credential(credential_id(account), account.to_json())
 
     def prepare_apply(self) -> None:
-        """Do nothing: Skyflow has these keys already."""
+        """Do nothing, because Skyflow already has these keys."""
 
     def account(self, mount: str) -> ServiceAccount:
         """Return a mount's credential as a service account.
 
         Raises:
             UnresolvedReferenceError: there is none, or it cannot be read here.
-            InvalidInputError: it was read, and is no valid credential.
+            InvalidInputError: it was read but is not a valid credential.
         """
         declared = self._mounts[mount]
         return self._parse(declared, _text(declared))
@@ -76,11 +76,11 @@ class ManifestSource:
 
 @dataclass(frozen=True, slots=True)
 class ReferencedCredential:
-    """The credential behind a reference, followed at each call.
+    """A referenced credential, which is read at each call.
 
     Args:
-        reference: where it is found.
-        subject: what it is to the reader, such as ``the credential of order``.
+        reference: its location.
+        subject: its description for the user, such as ``the credential of order``.
         linter: checks it.
     """
 
@@ -89,18 +89,18 @@ class ReferencedCredential:
     linter: CredentialLinter
 
     def __call__(self) -> Credential:
-        """Return it, checked in full.
+        """Return the credential, fully checked.
 
         Raises:
-            UnresolvedReferenceError: the reference leads to no secret.
-            InvalidInputError: it was read, and is no valid credential.
+            UnresolvedReferenceError: the reference cannot be resolved.
+            InvalidInputError: it was read but is not a valid credential.
         """
         text = resolve_reference(self.reference, self.subject)
         return self.linter.check(text, self.subject, position(self.reference))
 
 
 def _text(mount: Mount) -> Secret:
-    """Return what a mount's reference leads to."""
+    """Return the text that a mount's reference names."""
     if mount.credentials is None:
         raise UnresolvedReferenceError(
             f"the manifest names no credential for {mount.name}",

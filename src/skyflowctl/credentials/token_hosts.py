@@ -1,4 +1,4 @@
-"""Which token services a credential may name on this machine, besides Skyflow's own."""
+"""Decides which token services a credential may name on this machine, besides Skyflow's own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ HOSTS_VARIABLE = "SKYFLOWCTL_ALLOW_HOSTS"
 def token_hosts(flags: Sequence[str] | None, environ: Mapping[str, str]) -> frozenset[str]:
     """Return ``host:port`` of Skyflow's token services and of those that the user named.
 
-    The engine keeps its own list, in the plugin's catalog entry; this one is for what is
-    checked, or sent, from this machine.
+    The engine has its own list, in the plugin's catalog entry; this one applies to checks and
+    requests from this machine.
 
     Args:
-        flags: the values of ``--allow-host``; without any the variable counts.
-        environ: where SKYFLOWCTL_ALLOW_HOSTS may stand, commas between the hosts.
+        flags: the values of ``--allow-host``; without any, the variable applies.
+        environ: may set SKYFLOWCTL_ALLOW_HOSTS, a comma-separated list.
 
     Raises:
         UsageError: one of them is not ``HOST:PORT``.

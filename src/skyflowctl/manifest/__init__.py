@@ -1,1 +1,1 @@
-"""``mounts.yaml``: reading with positions, checking, frozen values. Only here: yaml, jsonschema."""
+"""Reads and checks ``mounts.yaml``. Only this package uses yaml and jsonschema."""

@@ -1,4 +1,4 @@
-"""From a checked tree to the frozen manifest. Nothing is checked here any more."""
+"""Builds the frozen manifest from a checked tree, without further checks."""
 
 import os
 from datetime import timedelta
@@ -22,7 +22,7 @@ from skyflowctl.manifest.rules import mount_path
 
 
 def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
-    """Return the manifest that a tree without problems says."""
+    """Return the manifest of a tree without problems."""
     return Manifest(
         id=_text(child(root, "manifest")),
         plugin=_plugin(child(root, "plugin")),

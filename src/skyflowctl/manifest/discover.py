@@ -1,4 +1,4 @@
-"""Which manifest files a command reads when the user names none."""
+"""Decides which manifest files a command reads if the user names none."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ DEFAULT = "mounts.yaml"
 def default_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files of ``-f``, else of $SKYFLOWCTL_FILE, else ``mounts.yaml``.
 
-    The last one is returned also when it is missing: reading it says so.
+    ``mounts.yaml`` is returned even if it is missing; reading it then reports that.
     """
     if flag_values:
         return tuple(flag_values)
@@ -21,9 +21,9 @@ def default_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tup
 
 
 def existing_files(flag_values: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the same, but nothing when none was named and there is no ``mounts.yaml``.
+    """Return the same, but nothing if no file was named and there is no ``mounts.yaml``.
 
-    For commands that can do without a manifest.
+    For commands that do not need a manifest.
     """
     files = default_files(flag_values, environ)
     was_named = bool(flag_values or environ.get(FILE_VARIABLE))

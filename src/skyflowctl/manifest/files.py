@@ -1,4 +1,4 @@
-"""From a file's name to its text: size, encoding, characters. Says what is wrong and where."""
+"""Reads a manifest file and checks its size, encoding and characters, with positions."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
 def source_name(name: str) -> str:
-    """Return the name under which positions in a file are told."""
+    """Return the name of a file in positions."""
     return "<stdin>" if name == STDIN else name
 
 
@@ -27,7 +27,7 @@ def read_manifest(name: str) -> tuple[ManifestFile, str]:
     """Return a manifest file's source and text; ``-`` is standard input.
 
     Raises:
-        InvalidInputError: it cannot be read, is larger than 16 MiB, or is no UTF-8 text.
+        InvalidInputError: the file cannot be read, is larger than 16 MiB, or is no UTF-8 text.
     """
     if name == STDIN:
         source = ManifestFile(source_name(name), str(Path.cwd()))
@@ -38,7 +38,7 @@ def read_manifest(name: str) -> tuple[ManifestFile, str]:
 
 def _read_file(name: str) -> bytes:
     try:
-        # Not blocking, so that a pipe under this name is refused instead of waited for.
+        # Not blocking, so that a pipe with this name is refused without a wait.
         with open(name, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - opener
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise _unreadable(name, "it is not a regular file", "pipe it in, with -f -")

@@ -1,4 +1,4 @@
-"""``${NAME}`` and ``${NAME:-default}`` in the manifest's texts, from the environment."""
+"""Replaces ``${NAME}`` and ``${NAME:-default}`` in the manifest's texts from the environment."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _FORMS = "${NAME} or ${NAME:-default}; a literal ${ is written $${"
 
 
 class BadInterpolationError(Exception):
-    """A use that cannot be replaced. No message holds a variable's value."""
+    """A variable that cannot be replaced. No message contains a variable's value."""
 
     def __init__(self, code: str, summary: str, fix: str, why: str) -> None:
         super().__init__(summary)
@@ -24,17 +24,17 @@ class BadInterpolationError(Exception):
 
 
 def looks_secret(name: str) -> bool:
-    """Tell whether a variable of this name would hold a secret."""
+    """Return whether a variable's name suggests that it contains a secret."""
     return _SECRET_NAME.search(name.upper()) is not None
 
 
 def interpolate(text: str, environ: Mapping[str, str]) -> str:
-    """Return the text with every use replaced, and ``$${`` turned into ``${``.
+    """Return the text with every variable replaced, and ``$${`` converted to ``${``.
 
     Raises:
-        BadInterpolationError: a malformed use, an unset variable without default, a value
-            that is no text, or a name that looks like a secret's: secrets enter a
-            manifest as references only.
+        BadInterpolationError: invalid syntax, an unset variable without default, a value that
+            is no text, or a name that looks like a secret's. A manifest may contain secrets
+            only as references.
     """
     return _USE.sub(lambda match: _replacement(match, environ), text)
 

@@ -1,4 +1,4 @@
-"""From manifest files to a checked manifest: every problem at once, each at its place."""
+"""Loads manifest files to a checked manifest; reports all problems, each with its position."""
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +18,23 @@ from skyflowctl.manifest.yaml_tree import read_tree
 
 @dataclass(frozen=True, slots=True)
 class LoadedManifest:
-    """A valid manifest, and what its reader should know besides."""
+    """A valid manifest with its warnings."""
 
     manifest: Manifest
     warnings: tuple[Problem, ...] = ()
 
 
 def load_manifest(files: Sequence[str], *, environ: Mapping[str, str]) -> LoadedManifest:
-    """Read, merge and check manifest files; a later file wins.
+    """Read, merge and check manifest files; a later file takes precedence.
 
-    Nothing is resolved: no reference is followed, no server asked.
+    References are not resolved, and no server is asked.
 
     Args:
         files: their paths, at least one; ``-`` is standard input.
         environ: the variables for ``${NAME}``.
 
     Raises:
-        InvalidInputError: with every problem, in the order of the files and lines.
+        InvalidInputError: contains every problem, in the order of the files and lines.
     """
     with _collector_paused():
         root = _read(files, environ)
@@ -82,7 +82,7 @@ def _in_order(problems: Sequence[Problem], names: Sequence[str]) -> list[Problem
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the growing tree again and again.
+    """Pause the garbage collector, which would traverse the growing tree repeatedly.
 
     For 1,000 mounts it takes two thirds of the time, and there are no cycles to find.
     """

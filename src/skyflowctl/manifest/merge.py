@@ -1,18 +1,18 @@
-"""Several manifest files to one tree: maps by key, everything else replaced whole."""
+"""Merges several manifest files to one tree: maps by key; any other value is replaced."""
 
 from collections.abc import Sequence
 from functools import reduce
 
 from skyflowctl.manifest.nodes import YamlNode
 
-# One value in the form of a map: a later file's replaces it, or two kinds of place
-# (file and env) would meet in one reference.
+# A single value in the form of a map: a later file replaces all of it, because a merge could
+# combine two schemes (file and env) in one reference.
 _WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe"})
 _NAMED_BY_USER = frozenset({"mounts", "roles"})
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:
-    """Return one tree; a later root wins. Each value keeps its own file and position."""
+    """Return one tree; a later root takes precedence. Values keep their own file and position."""
     return reduce(lambda left, right: _merge(left, right, names_are_free=False), roots)
 
 

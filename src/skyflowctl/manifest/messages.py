@@ -1,4 +1,4 @@
-"""What a message may show of a manifest, and words that all messages share."""
+"""Decides what a message may quote from a manifest, and has phrases that messages share."""
 
 import difflib
 import re
@@ -45,8 +45,8 @@ EXPECTED = {
     "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$":
         "1 to 128 letters, digits, _ . and -, starting with a letter or digit",
 }  # fmt: skip
-"""What each pattern of the schema asks for. Kept here and not in the schema: strict
-validators such as Ajv refuse keywords that they do not know."""
+"""A description of each pattern of the schema. It is not in the schema, because strict
+validators such as Ajv reject unknown keywords."""
 
 CREDENTIAL_KEYS = frozenset(
     {
@@ -58,25 +58,25 @@ CREDENTIAL_KEYS = frozenset(
 
 
 def looks_like_credential(text: str) -> bool:
-    """Tell whether a text is, or holds, a key, a token or a credential file."""
+    """Return whether a text is or contains a key, a token or a credential file."""
     return len(text) >= 10 and _CREDENTIAL_SHAPES.search(text) is not None
 
 
 def shown(text: str) -> str:
-    """Return what a message may quote: short, one line, nothing like a key's body."""
+    """Return a text as a message may quote it: short, in one line, without anything like a key."""
     if not text.isprintable() or _KEY_BODY_RUN.search(text) or looks_like_credential(text):
         return VALUE_MASK
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean "tags"?``, or nothing when no known word is near."""
+    """Return ``did you mean "tags"?``, or an empty text if no known name is similar."""
     near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
     return meant(near[0]) if near else ""
 
 
 def meant(name: str) -> str:
-    """Return the question whether this name was meant."""
+    """Return the question that suggests this name."""
     return f'did you mean "{name}"?'
 
 
@@ -87,11 +87,11 @@ def joined_names(words: Iterable[str]) -> str:
 
 
 def how_to_quote(text: str, rule: Mapping[str, Any]) -> str:
-    """Return what to do about a value that YAML readers take for no text.
+    """Return the fix for a value that YAML readers do not read as text.
 
     Args:
-        text: the value as it stands there.
-        rule: what the schema asks of it; empty where that is not known.
+        text: the value as written.
+        rule: the schema's rule for it; empty if not known.
     """
     if rule.get("type") == "boolean":
         return "write true or false, without quotes"

@@ -1,7 +1,7 @@
-"""The manifest as frozen values: what ``mounts.yaml`` says once it has been checked.
+"""The manifest as frozen values: the content of ``mounts.yaml`` after all checks.
 
-Everything here is already valid: names, durations, patterns and paths have passed the
-schema and ``rules.py``. No secret is ever held here, only references to them.
+All values are valid: names, durations, patterns and paths have passed the schema and
+``rules.py``. They never contain secrets, only references to them.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ Scheme = Literal["file", "env", "keyring", "vault", "exec", "stdin", "server_fil
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a secret is found, never the secret.
+    """The location of a secret, never the secret itself.
 
     Args:
-        scheme: the kind of place.
-        target: what the scheme needs, as text parts: ``file`` (absolute path,), ``env``
+        scheme: the kind of location.
+        target: the parts that the scheme needs, as texts: ``file`` (absolute path,), ``env``
             (variable name,), ``keyring`` (service, username),
             ``server_file`` (absolute path on the server,).
-        text: the reference as the manifest writes it, for messages.
+        text: the reference as written in the manifest, for messages.
         where: its position in the manifest.
     """
 
@@ -34,13 +34,13 @@ class Reference:
 
     @property
     def server_file(self) -> str:
-        """The path that the server itself reads; empty: a place that is read from here."""
+        """The path that the server itself reads; empty if the secret is read on this machine."""
         return self.target[0] if self.scheme == "server_file" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredCtx:
-    """What a role asks of ctx. ``required`` is effective: a pattern implies it."""
+    """A role's ctx rule. ``required`` is the effective value: a pattern implies it."""
 
     required: bool = False
     pattern: str = ""
@@ -61,15 +61,15 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class RotationRule:
-    """When a mount's credential is due, and where its successor comes from.
+    """When a mount's credential is due for rotation, and where the new one comes from.
 
     Args:
-        max_age: an older credential is due.
-        renew_before: one that expires within this span is due.
-        source: ``reference``: what ``credentials`` names; ``generate``: Skyflow makes
-            one, asked with ``operator_token`` for ``account_id``.
-        retire_margin: how long the old credential outlives its last token.
-        operator_token: where a Skyflow operator's bearer token is found.
+        max_age: a credential older than this is due.
+        renew_before: a credential that expires within this span is due.
+        source: ``reference``: the credential that ``credentials`` names; ``generate``: Skyflow
+            creates one, requested with ``operator_token`` for ``account_id``.
+        retire_margin: how long the old credential is kept after its last token has ended.
+        operator_token: the reference to a Skyflow operator's bearer token.
         account_id: the Skyflow account; empty without ``generate``.
     """
 
@@ -99,7 +99,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """The mount type, and the version that mounts are to run (None: the newest)."""
+    """The mount type, and the version that mounts should run (None: the newest)."""
 
     name: str = "skyflow"
     version: str | None = None

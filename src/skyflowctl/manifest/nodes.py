@@ -1,7 +1,7 @@
-"""A YAML document as a tree of values that know where they stand.
+"""A YAML document as a tree of values with their positions.
 
-A tree is what reading and merging work on; ``plain`` gives the schema the same data
-without positions, and ``locate`` finds the position of what it complains about.
+Reading and merging work on this tree. ``plain`` returns the same data without positions, for the
+schema, and ``locate`` finds the position of a schema error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class ManifestFile(NamedTuple):
 class YamlNode(NamedTuple):
     """One value. Lines and columns count from 1; ``key_*`` are those of its key, if any.
 
-    ``source`` is the file that holds it: after a merge, one tree has several.
+    ``source`` is its file: after a merge, one tree has values of several files.
     """
 
     value: Scalar | list["YamlNode"] | dict[str, "YamlNode"]
@@ -47,7 +47,7 @@ def plain(node: YamlNode) -> Plain:
 
 
 def pointer(path: Sequence[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) of a path; what may be secret is masked."""
+    """Return the JSON pointer (RFC 6901) of a path; parts that may be secret are masked."""
     parts = (shown(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
     return "".join("/" + part for part in parts)
 
@@ -58,14 +58,14 @@ def at_value(node: YamlNode, path: Sequence[str | int]) -> Where:
 
 
 def at_key(node: YamlNode, path: Sequence[str | int]) -> Where:
-    """Return the position of the value's key; of the value where it has none."""
+    """Return the position of the value's key, or of the value if it has no key."""
     if not node.key_line:
         return at_value(node, path)
     return Where(node.source.name, node.key_line, node.key_column, pointer(path))
 
 
 def descend(root: YamlNode, path: Sequence[str | int]) -> YamlNode | None:
-    """Return the node that a path leads to, or None when it leads nowhere."""
+    """Return the node at a path, or None if there is none."""
     node: YamlNode | None = root
     for part in path:
         node = _step(node, part) if node is not None else None
@@ -83,14 +83,14 @@ def _step(node: YamlNode, part: str | int) -> YamlNode | None:
 
 
 def locate(root: YamlNode, path: Sequence[str | int]) -> Where:
-    """Return where a path leads: a container at its key, a scalar or item at its value."""
+    """Return the position of a path: a container's key, or the value of a scalar or item."""
     node = descend(root, path) or root
     is_block = isinstance(node.value, dict | list) and bool(path) and isinstance(path[-1], str)
     return at_key(node, path) if is_block else at_value(node, path)
 
 
 def entries(node: YamlNode | None) -> Iterator[tuple[str, YamlNode]]:
-    """Yield a map's entries; nothing for what is no map."""
+    """Yield a map's entries; nothing for other nodes."""
     if node is not None and isinstance(node.value, dict):
         yield from node.value.items()
 
@@ -101,5 +101,5 @@ def child(node: YamlNode | None, *keys: str) -> YamlNode | None:
 
 
 def text_of(node: YamlNode | None) -> str | None:
-    """Return a node's text, or None when it is absent or no text."""
+    """Return a node's text, or None if it is absent or no text."""
     return node.value if node is not None and isinstance(node.value, str) else None

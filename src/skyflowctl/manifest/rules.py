@@ -1,7 +1,7 @@
-"""What no schema can say: rules between values. Pure; each adds problems, none raises.
+"""Rules between values, which a schema cannot express. Pure; they add problems and never raise.
 
-A rule looks at a tree that may be half wrong: what the schema refused is skipped, so
-that one run tells everything.
+The tree may be invalid in parts. Rules skip the values that the schema refused, so that one run
+reports all problems.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ from skyflowctl.manifest.nodes import (
 )
 from skyflowctl.manifest.schema_problems import is_below
 
-# The server's own mounts (sys/mounts refuses them) and the tree below which no
-# secrets engine can be.
+# The server's own mounts (sys/mounts refuses them), and the prefix below which no
+# secrets engine can be mounted.
 RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "audit"})
 OWNERSHIP_TAG = "managed-by:"
 
@@ -36,7 +36,7 @@ RuleViolation = tuple[Path, Problem]
 
 
 def check_rules(root: YamlNode, refused: AbstractSet[Path]) -> list[Problem]:
-    """Return every problem between values, except about what was refused before."""
+    """Return every problem between values, except for values that were already refused."""
     found = [finding for rule in _RULES for finding in rule(root)]
     return [problem for path, problem in found if not is_below(path, refused)]
 
@@ -49,7 +49,7 @@ def mount_path(root: YamlNode, name: str) -> str:
 
 
 def _path_source(root: YamlNode, name: str) -> tuple[Path, Where]:
-    """Return what decides about a mount's path, and its position."""
+    """Return the setting that determines a mount's path, and its position."""
     path: Path = ("mounts", name, "path")
     node = child(root, "mounts", name, "path")
     if node is not None:
@@ -262,7 +262,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
 
 
 def check_privacy(root: YamlNode) -> tuple[Problem, ...]:
-    """Return a warning for every place that opens the ctx to readers of the audit log."""
+    """Return a warning for every setting that shows the ctx to readers of the audit log."""
     places: list[tuple[Path, YamlNode | None]] = [(("defaults",), child(root, "defaults"))]
     places += list(_mounts(root))
     warning = Problem(

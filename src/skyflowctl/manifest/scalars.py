@@ -1,7 +1,7 @@
-"""What a plain YAML scalar means, the same for every reader.
+"""Parses plain YAML scalars whose meaning is the same for every reader.
 
-YAML 1.1 tools read ``on``, ``2024-10-21`` or ``20:30`` as a switch, a date or a number;
-YAML 1.2 tools read text. Nothing here guesses: such a scalar has to be quoted.
+YAML 1.1 tools read ``on``, ``2024-10-21`` or ``20:30`` as a boolean, a date or a number;
+YAML 1.2 tools read text. This module does not guess: such a scalar must be quoted.
 """
 
 import re
@@ -30,10 +30,10 @@ class AmbiguousScalarError(Exception):
 
 
 def scalar_value(text: str) -> Scalar:
-    """Return the value of a scalar that stands without quotes.
+    """Return the value of a scalar without quotes.
 
     Raises:
-        Ambiguous: readers differ about it; it has to be quoted.
+        AmbiguousScalarError: readers differ about it, so it must be quoted.
     """
     if text and text[0] not in _FIRST_OF_SPECIAL:
         return text

@@ -1,4 +1,4 @@
-"""The published JSON Schema: where it is, and the validator made from it."""
+"""Finds the published JSON Schema, and builds the validator from it."""
 
 import json
 import re
@@ -9,22 +9,22 @@ from typing import Any, NamedTuple
 
 _NAME = "mounts.schema.json"
 _PACKAGE = Path(__file__).resolve().parents[1]
-# In the wheel beside the code; in an editable install at the repository's top.
+# In a wheel beside the code; in an editable install at the repository's root.
 _PLACES = (_PACKAGE / "schemas" / _NAME, _PACKAGE.parents[1] / "schemas" / _NAME)
 
 
 @cache
 def schema_text() -> str:
-    """Return the schema as it is published."""
+    """Return the schema as published."""
     place = next((place for place in _PLACES if place.is_file()), _PLACES[0])
     return place.read_text(encoding="utf-8")
 
 
 @cache
 def inlined_schema() -> dict[str, Any]:
-    """Return the schema with every reference put in place (it has no recursive one).
+    """Return the schema with every reference inlined (none is recursive).
 
-    Looking references up anew for each value is a third of jsonschema's time.
+    Resolving the references again for each value takes a third of jsonschema's time.
     """
     whole = json.loads(schema_text())
     expanded: dict[str, Any] = _expand(whole, whole["$defs"])
@@ -48,12 +48,12 @@ def _expand(part: Any, definitions: dict[str, Any]) -> Any:
 
 
 def is_unsupported(rule: Mapping[str, Any]) -> bool:
-    """Tell whether the schema knows a property's name, and this version allows no value."""
+    """Return whether the schema has a property's name but this version allows no value."""
     return rule.get("not") == {}
 
 
 def rule_at(path: tuple[str | int, ...]) -> Mapping[str, Any]:
-    """Return the schema's own rule for the value at a path; empty where it has no single one."""
+    """Return the schema's rule for the value at a path; empty if there is no single one."""
     rule: Any = inlined_schema()
     for part in path:
         if isinstance(part, int):
@@ -70,13 +70,13 @@ class Violation(NamedTuple):
     """One place where data breaks the schema.
 
     Args:
-        keyword: the schema keyword that says no.
-        path: to the value.
+        keyword: the schema keyword that is violated.
+        path: the path of the value.
         instance: the value; with ``of_name``, the name of an entry of the value.
-        limit: what the keyword asks for.
-        rule: the schema object that holds the keyword.
-        missing: the key that is missing, with the keyword ``required``.
-        of_name: it is about an entry's name.
+        limit: the value of the keyword.
+        rule: the schema object that contains the keyword.
+        missing: the missing key, for the keyword ``required``.
+        of_name: whether it concerns the name of an entry.
     """
 
     keyword: str
@@ -89,7 +89,7 @@ class Violation(NamedTuple):
 
 
 def violations(data: Any) -> Iterator[Violation]:
-    """Yield everything in the data that breaks the schema."""
+    """Yield every violation of the schema in the data."""
     for error in _validator().iter_errors(data):
         yield Violation(
             keyword=error.validator,
@@ -97,7 +97,7 @@ def violations(data: Any) -> Iterator[Violation]:
             instance=error.instance,
             limit=error.validator_value,
             rule=error.schema,
-            # jsonschema gives each missing key an error of its own, named in its message.
+            # jsonschema reports each missing key as a separate error and names it in the message.
             missing=error.message.split("'")[1] if error.validator == "required" else "",
             of_name="propertyNames" in error.relative_schema_path,
         )
@@ -112,7 +112,7 @@ def _validator() -> Any:
 
 
 def _asserted(part: Any) -> Any:
-    """Drop the examples: validating walks over every keyword, also those that say nothing."""
+    """Drop the examples: validation visits every keyword, even those without effect."""
     if isinstance(part, dict):
         return {key: _asserted(value) for key, value in part.items() if key != "examples"}
     return part
@@ -120,12 +120,12 @@ def _asserted(part: Any) -> Any:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    # JSON Schema's $ is the very end; Python's also matches before a last newline.
+    # JSON Schema's $ matches only at the end; Python's also before a last newline.
     return re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern, re.ASCII)
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether a text is as a pattern of the schema asks."""
+    """Return whether a text matches a pattern of the schema."""
     return _compiled(pattern).search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""What breaks the schema, in words: one problem for each, at its place in the file."""
+"""Describes schema violations: one problem for each, with its position in the file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -35,12 +35,12 @@ _SEE = "compare it with the output of: skyflowctl schema"
 
 
 def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Problem], set[Path]]:
-    """Return the problems and the paths that they are about.
+    """Return the problems and their paths.
 
     Args:
         root: the merged tree.
-        refused: paths about which a problem has been said; nothing is said again
-            about them or what is below.
+        refused: paths that already have a problem; they and the paths below them get no
+            further problem.
     """
     found = [
         finding
@@ -61,13 +61,13 @@ def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Probl
 
 
 def _is_misspelled(path: Path, problem: Problem, misspelled: AbstractSet[tuple[Path, str]]) -> bool:
-    """Tell whether a key is missing only because it is there under a misspelled name."""
+    """Return whether a key is missing only because its name is misspelled."""
     is_missing = problem.code == "missing-key"
     return is_missing and (path[:-1], meant(str(path[-1]))) in misspelled
 
 
 def is_below(path: Path, refused: AbstractSet[Path]) -> bool:
-    """Tell whether a path, or one above it, is among the refused."""
+    """Return whether a path, or one above it, was refused."""
     return any(path[:length] in refused for length in range(len(path) + 1))
 
 
@@ -180,7 +180,7 @@ def _in_quotes(value: object, error: Violation, path: Path) -> str:
 
 
 def _with_unit(number: str) -> str:
-    """Return what a plain number of seconds may be written as; a server shows those."""
+    """Return a plain number of seconds as a duration text; servers show plain seconds."""
     try:
         seconds = parse_duration(f"{number}s")
     except ValueError:
@@ -208,7 +208,7 @@ def _bad_form(error: Violation, path: Path) -> _Words:
         code = "bad-path"
     if path == ("manifest",):
         code = "bad-name"
-    # What stands in a reference may be the secret itself, put there by mistake.
+    # The text of a reference may be the secret itself, entered by mistake.
     value = VALUE_MASK if _REFERENCES & set(path) else shown(str(error.instance))
     told = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
     return code, f"{_name(path)} {told}", _NOT_THAT, f"use {expected}"
@@ -246,7 +246,7 @@ def _size(error: Violation, path: Path) -> _Words:
 
 
 def _any_of(error: Violation, path: Path) -> _Words:
-    """Word the one place with two types: a ctx's probe, text or a flat object."""
+    """Describe the only value with two types: a ctx's probe, text or a flat object."""
     if error.instance is None or error.instance in ("", {}):
         fix = "give it a value, or remove the key"
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix

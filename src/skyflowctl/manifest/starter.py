@@ -49,5 +49,5 @@ mounts:
 
 
 def starter_text(plugin_version: str) -> str:
-    """Return a first manifest, for a plugin of this version (such as ``v1.0.0``)."""
+    """Return the manifest for a plugin of this version (such as ``v1.0.0``)."""
     return _TEXT.format(version=plugin_version)

@@ -1,7 +1,7 @@
-"""The YAML parser: libyaml where it is built in, PyYAML's own otherwise; events only.
+"""The YAML parser: libyaml if it is built in, else PyYAML's own; it yields only events.
 
-Composing a document is left to ``yaml_tree``: libyaml's composer recurses in C and
-crashes the process on 200,000 nested lists (tried with PyYAML 6.0.3).
+``yaml_tree`` composes the document, because libyaml's composer recurses in C and crashes the
+process on 200,000 nested lists (measured with PyYAML 6.0.3).
 """
 
 import re
@@ -12,7 +12,7 @@ import yaml
 
 from skyflowctl.manifest.messages import shown
 
-# PyYAML's stubs give the classes of events, but not what each of them carries.
+# PyYAML's stubs have the classes of events, but not the attributes of each.
 YamlEvent: TypeAlias = Any
 
 _WORDS = {
@@ -60,7 +60,7 @@ def yaml_events(text: str) -> Iterator[YamlEvent]:
     """Yield the document's events, the stream's end last.
 
     Raises:
-        SyntaxProblem: at the first place that is no YAML; nothing of the text is quoted.
+        YamlSyntaxError: at the first position that is no YAML; it quotes nothing of the text.
     """
     try:
         next_event = _parser(text).get_event
@@ -72,7 +72,7 @@ def yaml_events(text: str) -> Iterator[YamlEvent]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if "end of stream" in (error.problem or "") and error.context_mark:
-            mark = error.context_mark  # where the quoted text starts that never ends
+            mark = error.context_mark  # the start of a quoted text without an end
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         words = _unquoted_variable(text, mark) or _explain(error.problem or "")
         raise YamlSyntaxError(line, column, *words) from None
@@ -81,7 +81,7 @@ def yaml_events(text: str) -> Iterator[YamlEvent]:
 
 
 def _unquoted_variable(text: str, mark: Any) -> tuple[str, str] | None:
-    """Return the words for a ``${NAME}`` without quotes in a flow map or list."""
+    """Return the texts for a ``${NAME}`` without quotes in a flow map or list."""
     lines = text.splitlines()
     if mark is None or mark.line >= len(lines) or not mark.column:
         return None
@@ -97,6 +97,6 @@ def _explain(problem: str) -> tuple[str, str]:
     for part, words in _WORDS.items():
         if part in problem:
             return words
-    # The parser's other texts name YAML's own terms; a quoted part could be the user's.
+    # The parser's other texts use YAML's terms; a quoted part could be the user's.
     known = problem.split("'", maxsplit=1)[0].split('"', maxsplit=1)[0].strip()
     return known or "it cannot be read as YAML", "check the line and the one above it"

@@ -1,4 +1,4 @@
-"""From YAML text to a tree with positions, with everything dubious said at its place."""
+"""Builds a tree with positions from YAML text, and reports every doubtful value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _NO_MAP = "this file contains a list or a single value"
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What one file says. ``refused`` are the paths that a problem was said about."""
+    """The content of one file. ``refused`` are the paths that have a problem."""
 
     root: YamlNode | None
     problems: tuple[Problem, ...]
@@ -41,7 +41,7 @@ class Tree:
 
 
 class _StopError(Exception):
-    """Reading on makes no sense; the problem is noted."""
+    """Reading cannot continue; the problem is already recorded."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Frame:
 
 
 def read_tree(text: str, source: ManifestFile, environ: Mapping[str, str]) -> Tree:
-    """Read one document. Never raises for what the text holds: problems are returned."""
+    """Read one document. It never raises for the content of the text, but returns problems."""
     builder = _Builder(source, environ)
     try:
         builder.run(text)
@@ -84,7 +84,7 @@ def read_tree(text: str, source: ManifestFile, environ: Mapping[str, str]) -> Tr
 
 
 class _Builder:
-    """Puts events together to a tree; iterative, so that depth costs no stack."""
+    """Builds a tree from events; iterative, so that depth needs no stack."""
 
     def __init__(self, source: ManifestFile, environ: Mapping[str, str]) -> None:
         self.source = source

@@ -1,1 +1,1 @@
-"""The kinds of references to secrets: one module a scheme, each with ``read``."""
+"""The schemes of references to secrets: one module per scheme, each with ``read``."""

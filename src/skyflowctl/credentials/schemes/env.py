@@ -12,10 +12,10 @@ def read(name: str, environ: Mapping[str, str] | None = None) -> Secret:
 
     Args:
         name: the variable's name.
-        environ: where it is looked up; this process's environment by default.
+        environ: the environment to read; this process's by default.
 
     Raises:
-        UnresolvedReferenceError: it is not set (``reference-unset``), or blank.
+        UnresolvedReferenceError: the variable is not set (``reference-unset``), or blank.
     """
     value = (os.environ if environ is None else environ).get(name)
     if value is None:

@@ -13,10 +13,10 @@ def read(path: str) -> Secret:
     """Return a file's text.
 
     Args:
-        path: absolute; the manifest's loader has put its own folder in front.
+        path: the absolute path; the manifest's loader has resolved relative ones.
 
     Raises:
-        UnresolvedReferenceError: there is no such file, or it is no regular file, not
+        UnresolvedReferenceError: the file does not exist, or it is no regular file, not
             readable, larger than 64 KiB, empty, or no UTF-8 text.
     """
     raw = _content(path)
@@ -29,7 +29,7 @@ def read(path: str) -> Secret:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        # "from None": the cause holds the file's bytes.
+        # "from None": the cause contains the file's bytes.
         raise UnresolvedReferenceError(
             f"{path} is not UTF-8 text",
             why="credentials and tokens are UTF-8 text",
@@ -47,7 +47,7 @@ def read(path: str) -> Secret:
 
 def _content(path: str) -> bytes:
     try:
-        # Not blocking: a pipe under this name is refused instead of waited for.
+        # Not blocking: a pipe with this name is refused without a wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise UnresolvedReferenceError(

@@ -24,7 +24,7 @@ def read(service: str, username: str) -> Secret:
     try:
         password = backend.get_password(service, username)
     except (KeyringError, OSError, RuntimeError):
-        # Every backend words its failures in its own way, and may quote the entry.
+        # Every backend has its own error texts, which may quote the entry.
         raise _unavailable(_name(backend)) from None
     if not password:
         raise UnresolvedReferenceError(
@@ -38,7 +38,7 @@ def read(service: str, username: str) -> Secret:
 
 def _backend() -> "KeyringBackend":
     try:
-        # Imported here: it takes a fifth of a second, and most commands need no keyring.
+        # Imported here because it takes 0.2 s, and most commands need no keyring.
         import keyring
 
         return keyring.get_keyring()
@@ -61,10 +61,10 @@ def _unavailable(backend: str) -> UnresolvedReferenceError:
 
 
 def is_safe() -> bool:
-    """Whether this machine has a keyring that keeps secrets, not only a stand-in for one.
+    """Whether this machine has a real keyring that keeps secrets.
 
-    The package's own measure: its backends for the keyrings of operating systems have a
-    priority of at least 1, those that write files in plain less.
+    This uses the package's own priorities: its backends for the keyrings of operating systems have
+    a priority of at least 1, and those that write plain-text files have a lower one.
     """
     try:
         return float(_backend().priority) >= 1
