@@ -23,7 +23,7 @@ _READS = frozenset({"read", "update", "create"})
 
 
 class AuditTarget(NamedTuple):
-    """What a path on an engine's mount names; ``kind`` is ``creds``, ``role``, ``config``
+    """The target of a path on an engine's mount; ``kind`` is ``creds``, ``role``, ``config``
     or empty."""
 
     kind: str
@@ -35,7 +35,7 @@ NO_TARGET = AuditTarget("", "", "")
 
 
 def target_of(mount_point: str, path: str) -> AuditTarget:
-    """Return what this path names: a role's creds, something of the config, or nothing.
+    """Return the target of this path: a role's creds, a part of the config, or none.
 
     Args:
         mount_point: with a trailing slash, as in the path. Empty if the server does not

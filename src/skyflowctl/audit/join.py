@@ -89,7 +89,7 @@ class JoinedRow(NamedTuple):
 
 
 def _ignore(_: object) -> None:
-    """Take in nothing."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def role_id_changed(change: CredentialChange) -> Unusual | None:
 
 
 def undeclared_detail(*, known_mount: bool) -> str:
-    """Say what is not declared."""
+    """Return what is not declared."""
     if known_mount:
         return "tokens were issued for a role that is not declared on this mount"
     return "tokens were issued on a mount that is not declared"

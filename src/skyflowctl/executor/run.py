@@ -266,7 +266,7 @@ def _since(started: float) -> float:
 
 
 def _ignore(_event: ApplyEvent) -> None:
-    """Listen to nothing."""
+    """Do nothing."""
 
 
 class WriteRecorder(TransportWrapper):

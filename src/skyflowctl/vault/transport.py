@@ -117,48 +117,48 @@ class Transport(Protocol):
 
     @property
     def requests_made(self) -> int:
-        """How many calls of :meth:`send` there were; a resend is not counted again."""
+        """The number of calls of :meth:`send`; a resend is not counted again."""
 
     @property
     def cluster_id(self) -> str:
-        """The cluster's id as replies named it; empty before the first that does."""
+        """The cluster's id from replies; empty before the first reply with an id."""
 
     @property
     def newest_index(self) -> str:
-        """The newest raft index of any reply, as its header has it; empty: none told one."""
+        """The newest raft index of any reply, as a header's value; empty if no reply had one."""
 
     def at_node(self, address: str) -> "Transport":
-        """Return a transport that asks one node of the cluster alone.
+        """Return a transport that asks only one node of the cluster.
 
         Raises:
-            RedirectRefusedError: the user never named this address.
+            RedirectRefusedError: the user did not name this address.
         """
 
     def send(self, request: Request) -> Reply:
-        """Send one request and return its good answer.
+        """Send one request and return its successful answer.
 
         Raises:
-            VaultError: the answer is no good one, or there is none; see ``errors``.
+            VaultError: the request failed, or there is no answer; see ``errors``.
         """
 
     def refuse_guarded(self, method: str, path: str) -> Problem | None:
-        """Refuse to send a secret to a path whose approvers would see it; asked once a run.
+        """Refuse to send a secret to a path whose approvers would see it; probed once per run.
 
         Returns:
-            A warning where this login may not find out whether the path is guarded.
+            A warning if this login may not find out whether the path is guarded.
 
         Raises:
             GuardedError: a control group guards it; nothing was written.
         """
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
-        """End every wait for an approval as soon as this says so."""
+        """End every wait for an approval as soon as this function returns True."""
 
     def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
         """Withdraw parked requests of earlier applies of this manifest.
 
         Args:
-            is_wanted: whether the manifest still asks for a write to a path.
+            is_wanted: whether the manifest still requires a write to a path.
         """
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Transport(Protocol):
 
 
 class TransportWrapper:
-    """A transport that passes everything on; a subclass changes what it sends.
+    """A transport that forwards everything; a subclass changes what it sends.
 
     Args:
         inner: sends the requests.
@@ -196,7 +196,7 @@ class TransportWrapper:
         return self._inner.newest_index
 
     def at_node(self, address: str) -> Transport:
-        """Return the inner transport's way to one node; it is not wrapped."""
+        """Return the inner transport's transport to one node; it is not wrapped."""
         return self._inner.at_node(address)
 
     def send(self, request: Request) -> Reply:
@@ -208,7 +208,7 @@ class TransportWrapper:
         return self._inner.refuse_guarded(method, path)
 
     def stop_waiting_when(self, stopping: Callable[[], bool]) -> None:
-        """End every wait for an approval as soon as this says so."""
+        """End every wait for an approval as soon as this function returns True."""
         self._inner.stop_waiting_when(stopping)
 
     def withdraw_unwanted(self, is_wanted: Callable[[str], bool]) -> None:
@@ -216,11 +216,11 @@ class TransportWrapper:
         self._inner.withdraw_unwanted(is_wanted)
 
     def close(self) -> None:
-        """Do nothing: the connections are the inner transport's."""
+        """Do nothing, because the inner transport owns the connections."""
 
 
 def holds_secret(value: object) -> bool:
-    """Whether there is a :class:`Secret` in a request body, however deep."""
+    """Whether a request body contains a :class:`Secret`, at any depth."""
     if isinstance(value, Mapping):
         return any(holds_secret(one) for one in value.values())
     if isinstance(value, list | tuple):
@@ -242,7 +242,7 @@ def _reveal(value: object) -> Any:
 
 
 def make_reply(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
-    """Return the reply that a server's parsed body and headers stand for."""
+    """Return the reply for a server's parsed body and headers."""
     data = body.get("data")
     wrap = body.get("wrap_info")
     return Reply(

@@ -1,4 +1,4 @@
-"""Long waits: what they are waited for is said, and how long they may be is set."""
+"""Reports the reasons for long waits, and limits their length."""
 
 import threading
 import time
@@ -18,9 +18,9 @@ _DEADLINE: ContextVar[float | None] = ContextVar("skyflowctl_deadline", default=
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Limit all requests that this thread sends in the block, together; None: no limit.
+    """Limit the total time of all requests that this thread sends in the block; None: no limit.
 
-    A limit around it stays, where it ends earlier.
+    An enclosing limit that ends earlier still applies.
     """
     outer = _DEADLINE.get()
     ends = None if seconds is None else time.monotonic() + seconds
@@ -47,9 +47,9 @@ class _Wait:
 
 
 class WaitMonitor:
-    """Says a line for every wait of more than 2 s, again after 10, 20, 40 … s.
+    """Shows a line for every wait of more than 2 s, and again after 10, 20, 40 … s.
 
-    Its thread runs only while something is waited for.
+    Its thread runs only during a wait.
 
     Args:
         tell: shows a line; called from that thread.
@@ -67,7 +67,7 @@ class WaitMonitor:
 
     @contextmanager
     def watching(self, what: str) -> Iterator[None]:
-        """Say what is waited for, should the block take long."""
+        """Show the reason for the wait if the block takes long."""
         wait = _Wait(what, self._monotonic())
         with self._lock:
             self._waits[id(wait)] = wait
@@ -92,7 +92,7 @@ class WaitMonitor:
                 return
 
     def _take_late(self) -> str:
-        """Return the line for the waits that it is time to speak of; empty for none."""
+        """Return the line for the waits that are due for a report; empty if there are none."""
         now = self._monotonic()
         late = [one for one in self._waits.values() if now - one.since >= one.tell_at]
         for one in late:

@@ -1,4 +1,4 @@
-"""What a wrapping token stands for: an answer that waits, or a request that is parked."""
+"""Handles wrapping tokens, each of which holds a stored answer or a parked request."""
 
 from typing import Protocol
 
@@ -26,9 +26,10 @@ def namespace_header(transport: Transport, path: str) -> dict[str, str]:
 
 
 def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
-    """Whether unwrapping returns something now: an answer, or the run of an approved request.
+    """Whether unwrapping returns something now: an answer, or the result of an approved request.
 
-    A parked request that is not approved and a token that is gone look alike: False.
+    False for a parked request that is not approved and for a token that is gone; they cannot be
+    distinguished.
     """
     lookup, headers = "sys/wrapping/lookup", namespace_header(transport, path)
     try:
@@ -41,16 +42,16 @@ def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
 
 
 def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
-    """Withdraw the parked request to a path; False: it may still be approved and run.
+    """Withdraw the parked request to a path; False if it may still be approved and run.
 
-    A wrapping token has one use; revoking itself is the one that this must be.
+    A wrapping token can be used only once, and this use must be to revoke itself.
     """
     login = transport.as_login(token)
     headers = namespace_header(transport, path)
     try:
         login.send(Request("POST", "auth/token/revoke-self", headers=headers, idempotent=True))
     except ForbiddenError:
-        return True  # the token is gone already
+        return True  # the token is already gone
     except VaultError:
         return False
     finally:
