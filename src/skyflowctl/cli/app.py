@@ -90,7 +90,7 @@ def _refuse_unknown(prefix: str, word: str, known: list[str]) -> NoReturn:
         raise UsageError(
             f"'{word}' is not in this version",
             why=f"skyflowctl {__version__} does not have this command yet",
-            fix="'skyflowctl --help' lists what it has",
+            fix="'skyflowctl --help' lists the commands",
             code="not-in-this-version",
         )
     near = get_close_matches(word, known, n=1)

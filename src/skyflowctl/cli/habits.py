@@ -195,7 +195,7 @@ def _auto_approve(command: str, value: str | None, options: FlagTable) -> Sequen
     if "--yes" not in options:
         raise _refused(
             f"{command} asks nothing",
-            "-auto-approve answers a question that it does not have",
+            "it asks no question that -auto-approve could answer",
             "leave it out",
         )
     if value not in _TRUE | _FALSE:

@@ -109,7 +109,7 @@ def _first_credential(path: str, live: LiveConfig, patch: ConfigPatch) -> Creden
     if live.configured and patch.credential:
         raise RefusedError(
             f"{path} has a credential, and this would replace it unproved",
-            why=f"{f'key {live.key_id}' if live.key_id else 'one that its engine does not tell'} "
+            why=f"{f'key {live.key_id}' if live.key_id else 'a key that the engine does not name'} "
             "is live; config write gives a mount only its first one",
             fix=f"'skyflowctl rotate {path} --credentials REF' proves the new one and can go back",
             code="credential-is-live",

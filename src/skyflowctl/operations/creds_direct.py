@@ -168,7 +168,7 @@ def _answered(status: int, cause: BaseException, ctx: Ctx | None) -> UnhealthyEr
     return UnhealthyError(
         f"the token service refused the credential or the role: status {status}",
         why=why + (f" (request id {request_id})" if request_id else ""),
-        fix="the engine and the server had no part in this: look at the key and its roles",
+        fix="the engine and the server are not involved: check the key and its roles",
         code="token-service-refused",
     )
 

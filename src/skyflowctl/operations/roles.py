@@ -50,7 +50,7 @@ def no_such_role(gateway: Gateway, path: str, name: str) -> UsageError:
         names = ""
     return UsageError(
         f"{path} has no role {name}",
-        why="the engine answered that there is none",
+        why="the engine says that it does not exist",
         fix=f"name one of: {names}" if names else f"'skyflowctl role list {path}' names its roles",
         code="no-such-role",
     )

@@ -160,7 +160,7 @@ def _compare(
         raise RefusedError(
             f"nothing to rotate to: {session.path}",
             why=f"the reference holds key {new.key_id}, which is live already",
-            fix="put a new key behind the reference, or name one with "
+            fix="make the reference lead to a new key, or name one with "
             f"'skyflowctl rotate {session.path} --credentials REF --previous REF'",
             code="unchanged-credential",
         )
@@ -228,8 +228,8 @@ def _go_back(
     except Exception as error:
         left = Problem(
             "not-written-back",
-            f"the previous credential could not be written back, or is not proved: {session.path}",
-            f"key {previous.key_id} was to be live again",
+            f"the previous credential is not written back, or not verified: {session.path}",
+            f"key {previous.key_id} should be live again",
             f"see 'skyflowctl health {session.path}'; write a good one with "
             f"'skyflowctl rotate {session.path} --credentials REF'",
         )
@@ -297,7 +297,7 @@ def _prove_previous(session: RotationSession, live: _LiveTokens, previous: Crede
                     f"{session.path}",
                     f"neither the engine nor a token names the live key; key {previous.key_id} "
                     "mints",
-                    "make sure that it is the one that was written last",
+                    "check that it is the key that was written last",
                 )
             )
         service = session.deps.token_service

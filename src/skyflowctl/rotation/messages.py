@@ -26,7 +26,7 @@ _EVERY_NODE = "a credential is proved on every node, and only hosts that you nam
 def three_ways(path: str) -> str:
     """Return the ways to name a new credential."""
     return (
-        "put a new key behind the reference, "
+        "make the reference lead to a new key, "
         f"or name one with 'skyflowctl rotate {path} --credentials REF', "
         f"or have one made with 'skyflowctl rotate {path} --generate'"
     )
@@ -320,7 +320,7 @@ def left_out(result: PollResult) -> Problem:
         "node-left-out",
         f"{result.client.name} was left out",
         why=f"it cannot be asked ({result.finding.why}), and the cluster does not list it now",
-        fix="nothing, if it is down; else see that it can be reached from here and run this again",
+        fix="none if the node is down; otherwise make it reachable from here and run this again",
     )
 
 
@@ -339,6 +339,6 @@ def joined(nodes: Sequence[ClusterNode], path: str) -> Problem:
     return Problem(
         "node-disagrees",
         f"nodes joined the cluster meanwhile and cannot be asked: {', '.join(names(nodes))}",
-        why=f"they were never named, and nothing is known of {path} there",
+        why=f"their addresses were not given, so nothing is known of {path} there",
         fix=f"name them with --node URL or in SKYFLOWCTL_NODES, or go on with {_UNVERIFIED}",
     )

@@ -42,7 +42,7 @@ class NodeState(Enum):
 
     PROVED = "proved"
     UNSURE = "right, but the age of the answer is not known"
-    NOT_YET = "not yet; it may come by itself"
+    NOT_YET = "not yet; it may follow without help"
     NO = "the node says no"
     GONE = "there is no node at this address, or a sealed one: it cannot mint"
 

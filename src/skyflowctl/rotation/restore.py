@@ -197,5 +197,5 @@ def _nodes_lagging(path: str, error: SkyflowctlError) -> Problem:
         "node-not-proved",
         f"not every node was seen on the credential that was rolled back to: {path}",
         first.why or first.summary,
-        f"'skyflowctl config verify {path}' against that node says what it serves",
+        f"'skyflowctl config verify {path}' against that node shows what it serves",
     )

@@ -210,7 +210,7 @@ def _weak_roles(session: RotationSession, found: Retirement) -> frozenset[str]:
             "roles-refused",
             f"{name} gives no token for {', '.join(sorted(weak))}",
             "Skyflow refuses these roles to the service account, whichever of its keys is live",
-            f"assign the roles in Skyflow; 'skyflowctl config verify {name}' shows its own words",
+            f"assign the roles in Skyflow; 'skyflowctl config verify {name}' shows its answers",
         )
     )
     return weak

@@ -142,7 +142,7 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
             raise RefusedError(
                 f"the credential was replaced or destroyed meanwhile: {session.path}",
                 why=error.problems[0].why,
-                fix=f"look at what is live now, then decide; {_history(session.path)}",
+                fix=f"check which key is live now, then decide; {_history(session.path)}",
                 code="lost-check-and-set",
             ) from error
         found.detail = f"key {done.key_id} is live as credential version {done.credential_version}"

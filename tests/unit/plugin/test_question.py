@@ -66,7 +66,7 @@ def test_c2_the_names_of_a_lost_environment_are_told_but_no_values(run):
     assert "v1.0.1 has not --env A --env B, which 1 mount runs v1.0.0 with" in problem.why
     command, _, more = problem.fix.partition("; ")
     assert "--env-names" not in command
-    assert more == "add --env A=… --env B=…: the server does not tell the values"
+    assert more == "add --env A=… --env B=…: the server does not return the values"
 
 
 def test_c2_an_unknown_environment_is_a_warning_and_no_question(run):

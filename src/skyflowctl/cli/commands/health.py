@@ -110,7 +110,7 @@ def _refused_fix(row: "MountHealth") -> str:
     if token_uri_refused(row.detail):
         return ALLOW_HOST_FIX
     return (
-        f"'skyflowctl config verify {row.name or row.path}' tells each role; look at the key "
+        f"'skyflowctl config verify {row.name or row.path}' tests each role; check the key "
         "and its roles in Skyflow"
     )
 

@@ -76,7 +76,7 @@ def open_key_provider(
         return key_provider(request, manifest, CredentialLinter(hosts, run.clock))
     from skyflowctl.operations.key_provider_dev import dev_key_provider
 
-    run.notice("the dev stack: generated credentials and its own operator stand in")
+    run.notice("the dev stack: generated credentials and its own operator are used")
     linter = CredentialLinter(hosts | dev_token_hosts(layout), run.clock)
     return dev_key_provider(request, manifest, linter, layout)
 

@@ -121,7 +121,7 @@ def _key_not_known(name: str) -> Problem:
     return Problem(
         "revoked-key-unknown",
         f"{name} is cut off, and which key was live is not known",
-        "its engine did not tell, or read it from a file on the server; without a key id that "
+        "its engine did not report it, or read it from a file on the server; without a key id that "
         "key is not refused if it is written again",
         "delete it in Skyflow Studio, and the file that held it",
     )

@@ -84,7 +84,7 @@ def revoke_mount(
     if not reason.strip():
         raise UsageError(
             "a cut-off needs a reason",
-            why="the incident file has it beside the run id",
+            why="the server stores it with the run id, for the audit trail",
             fix="give --reason TEXT",
             code="no-reason",
         )
@@ -233,7 +233,7 @@ def _remains(
     """Return what no cut-off ends: tokens, wrapped tokens, keys at Skyflow, snapshots."""
     until = rfc3339(last)
     unproved = [
-        Remains(f"tokens that {node.node} may mint: it is not proved that it is cut off", "")
+        Remains(f"tokens that {node.node} may mint: its cut-off is not proved", "")
         for node in nodes
         if not node.proved
     ]

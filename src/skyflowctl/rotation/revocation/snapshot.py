@@ -155,5 +155,5 @@ def look_failed(error: BaseException | None) -> Problem:
         "look-failed",
         "a part of what there was could not be read; the cut-off did not wait for it",
         text or f"{type(error).__name__} in skyflowctl itself",
-        "'skyflowctl config history MOUNT' and 'skyflowctl health' tell it later",
+        "'skyflowctl config history MOUNT' and 'skyflowctl health' show it later",
     )

@@ -166,7 +166,7 @@ def _paths_beside(session: RotationSession) -> tuple[str, ...]:
         session.problems.append(
             Problem(
                 "others-unknown",
-                f"whether the mounts beside {session.job.name} serve is not known",
+                f"it is not known whether the mounts beside {session.job.name} serve",
                 error.problems[0].summary,
                 "grant read on sys/mounts, or ask them with 'skyflowctl health'",
             )

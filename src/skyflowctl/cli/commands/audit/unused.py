@@ -152,14 +152,14 @@ def _warnings(found: "Unused") -> list[Problem]:
             Problem(
                 "only-the-log",
                 "what was never used cannot be named",
-                "no server and no manifest is named, and the log only tells what was used",
+                "no server and no manifest is named, and the log shows only what was used",
                 "name the server, or a manifest with -f",
             )
         )
     told += [
         Problem(
             "not-read",
-            f"the server did not tell all there is: {one.path}",
+            f"the server did not list everything: {one.path}",
             one.why or "this login may not read it",
             f"a policy that may: {one.policy_line}" if one.policy_line else "",
         )

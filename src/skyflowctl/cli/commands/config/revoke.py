@@ -195,7 +195,7 @@ def _live(target: "RotationTarget") -> str:
     config = target.config
     if config is None or not config.configured:
         return "no key is live"
-    return f"key {config.key_id} is live" if config.key_id else "its engine does not tell its key"
+    return f"key {config.key_id} is live" if config.key_id else "its engine does not report its key"
 
 
 def _result(outcome: "RevokeOutcome", command_for_keys: str) -> CommandResult:

@@ -97,7 +97,7 @@ def direct(
 
 _NO_AUDIT = Problem(
     "no-audit-entry",
-    "no server knows of this token",
+    "no server has a record of this token",
     "--direct goes past it, so no audit log has an entry",
     "use it to find a fault, then ask through the server again",
 )

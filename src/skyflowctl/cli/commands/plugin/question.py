@@ -80,7 +80,7 @@ def _unknown_problem(name: str, version: str) -> Problem:
     return Problem(
         "environment-unknown",
         f"what {name} {version} is registered with is not known in full",
-        "no server tells the --env of an entry, nor its arguments once its file is missing",
+        "servers do not return the --env of an entry, nor its arguments once its file is missing",
         "if it was registered with --env or arguments that are still needed, register this "
         "file with the same",
     )
@@ -113,7 +113,7 @@ def _missing_env(lost: Sequence[LostArguments]) -> str:
     """Return what to add to a command by hand, as no server returns the values; or ""."""
     names = sorted({name for one in lost for name in noted_environment(one.lost) or ()})
     flags = " ".join(f"--env {name}=…" for name in names)
-    return f"; add {flags}: the server does not tell the values" if names else ""
+    return f"; add {flags}: the server does not return the values" if names else ""
 
 
 def _with_way(
@@ -123,8 +123,8 @@ def _with_way(
     problem = error.problems[0]
     before = _lost_env(question)
     if not question.lost and before:
-        why = f"the entry's environment is {before}; with this command it would be other"
-        fix = f"add every --env NAME=VALUE that it needs, as no server tells them; {problem.fix}"
+        why = f"the entry's environment is {before}; with this command it would differ"
+        fix = f"add every --env NAME=VALUE that it needs: servers do not return them; {problem.fix}"
         return RefusedError(problem.summary, why=why, fix=fix, code=problem.code)
     if not question.lost:
         return error

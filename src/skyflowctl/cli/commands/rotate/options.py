@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 from skyflowctl.cli.options import OptionGroup, option
 
 _NEW = "New credential"
-_CARE = "With how much care"
-_BACK = "Way back, and the end of old keys"
+_CARE = "Checks and pace"
+_BACK = "Rollback and retirement"
 _OPERATOR = "Keys at Skyflow"
 
 

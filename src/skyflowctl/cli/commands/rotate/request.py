@@ -130,7 +130,7 @@ def _check_verb(flags: RotateOptions) -> None:
             "give the one that you mean",
         )
     if flags.allow_destroy and not flags.now:
-        raise _needs("--allow-destroy", "--now", "a retirement that waits needs no such word")
+        raise _needs("--allow-destroy", "--now", "a retirement that waits does not need it")
 
 
 def _check_belongs(flags: RotateOptions, verb: str, own: Sequence[str]) -> None:
