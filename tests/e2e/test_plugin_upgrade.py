@@ -96,12 +96,22 @@ class Upgraded(Site):
             "running_plugin_version"
         ]
 
+    def restore(self, snapshot: Path, version: str) -> None:
+        """Go back to a snapshot, and wait until the server has what was in it."""
+        self.server.bao("operator", "raft", "snapshot", "restore", str(snapshot))
+
+        def restored() -> bool:
+            status, body = self.server.api("GET", "sys/mounts/skyflow/order")
+            return status == 200 and body["data"]["plugin_version"] == version
+
+        wait_for(restored)
+
     def health(self, code: int = 0) -> str:
         (one,) = self.cli("health", "order", code=code)["data"]["mounts"]
         return one["state"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def site(tmp_path_factory) -> Iterator[Upgraded]:
     with running_emulator() as emulator, running_bao(raft=True) as server:
         folder = tmp_path_factory.mktemp("site")
@@ -204,3 +214,80 @@ def test_upgrade_roll_back_restart_and_a_snapshot_older_than_the_upgrade(site: U
     removed = site.cli("plugin", "prune", str(site.plugins), "-y")["data"]
     assert removed["removed"] == [second.name]
     assert {one["file"] for one in removed["kept"]} == {first.name, mended.name}
+
+
+def test_a_snapshot_whose_launcher_was_pruned_since_is_told_and_mended(site: Upgraded) -> None:
+    old = site.installed("1.0.0", "v1.0.0")
+    first = site.launcher(old)
+    site.registered(first)
+    site.want("v1.0.0")
+    site.cli("apply", "-y")
+    snapshot = site.folder / "older.snap"
+    site.server.bao("operator", "raft", "snapshot", "save", str(snapshot))
+    second = site.launcher(site.installed("1.0.1", "v1.0.1"))
+    site.want("v1.0.1")
+    _upgraded(site, second)
+    site.server.bao("plugin", "deregister", "-version=v1.0.0", "secret", "skyflow")
+    pruned = site.cli("plugin", "prune", str(site.plugins), "-y")["data"]
+    assert pruned["removed"] == [first.name]
+
+    # Its folder is still there: the printed build writes the same file again.
+    site.restore(snapshot, "v1.0.0")
+    assert not site.serves()
+    command = _mending(site)
+    assert _typed(site, command, old) == first
+
+    # Its folder is gone as well: installed into its place again, then the same commands.
+    first.unlink()
+    shutil.rmtree(old)
+    shutil.rmtree(site.folder / "source-v1.0.0")
+    site.restore(snapshot, "v1.0.0")
+    assert _mending(site) == command
+    site.installed("1.0.0", "v1.0.0")
+    _typed(site, command, old)
+
+    # The new version is not in the catalog of that time.
+    refused = site.cli("plan", code=65)["errors"]
+    assert [one["code"] for one in refused] == ["plugin-not-registered"]
+    _upgraded(site, second)
+
+
+def _upgraded(site: Upgraded, launcher: Path) -> None:
+    site.registered(launcher)
+    site.cli("apply", "-y")
+    assert (site.running(), site.health()) == ("v1.0.1", "ok")
+
+
+def _mending(site: Upgraded) -> tuple[str, str]:
+    """What ``plugin list`` prints to build and to register, where every command says it."""
+    (down,) = site.cli("health", "order", code=6)["errors"]
+    (unread,) = site.cli("status", code=3)["errors"]
+    assert down["code"] == unread["code"] == "plugin-missing"
+    assert down["fix"] == unread["fix"]
+    words = shlex.split(down["fix"].removeprefix("on that node: skyflowctl "))
+    words[words.index("PLUGIN_DIRECTORY")] = str(site.plugins)
+    (missing,) = site.cli(*words, code=6)["errors"]
+    assert missing["code"] == "plugin-file-missing"
+    found = re.fullmatch(
+        r"in the folder where v1\.0\.0 is installed: (.+); then: (.+), with the file that it "
+        r"names and the options that v1\.0\.0 was registered with",
+        missing["fix"],
+    )
+    assert found
+    return found[1], found[2]
+
+
+def _typed(site: Upgraded, command: tuple[str, str], folder: Path) -> Path:
+    """Type the two commands: the mount serves again, from the launcher that is returned."""
+    build, register = map(shlex.split, command)
+    done = subprocess.run(build, cwd=folder, check=True, capture_output=True, timeout=60)
+    launcher = Path(json.loads(done.stdout)["path"])
+    options = ("--allow-host", site.emulator.host, "--env", f"SSL_CERT_FILE={site.emulator.ca}")
+    words = [str(launcher) if word == "FILE" else word for word in register]
+    told = site.cli(*words[1:], *options)["data"]
+    assert [(one["path"], one["health"]) for one in told["reloaded"]] == [("skyflow/order", "ok")]
+    assert site.health() == "ok"
+    assert site.running() == "v1.0.0"
+    listed = site.cli("plugin", "list", "--directory", str(site.plugins))["data"]
+    assert [one["file"]["state"] for one in listed["catalog"]] == ["ok"]
+    return launcher

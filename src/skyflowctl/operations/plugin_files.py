@@ -1,5 +1,6 @@
 """Launchers in a server's plugin directory, compared with the catalog and the mounts."""
 
+import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ def file_problem(one: CatalogFile, directory: Path | None = None) -> Problem:
     """Return the problem of an entry's file, which was looked for in ``directory``, if given."""
     entry = one.entry
     place = directory or "the server's plugin directory"
+    folder = shlex.quote(str(directory.absolute())) if directory else "PLUGIN_DIRECTORY"
+    named = "" if entry.name == "skyflow" else f" --name {entry.name}"
     said, fix = {
         FileState.MISSING: (f"{entry.command} is not in {place}", _SAME),
         FileState.CHANGED: (
@@ -158,20 +161,23 @@ def file_problem(one: CatalogFile, directory: Path | None = None) -> Problem:
     return Problem(
         f"plugin-file-{one.state.replace('_', '-')}",
         f"{entry.name} {entry.version}: {said}",
-        one.detail or "its mounts are down after the next restart or reload",
-        fix.format(directory=directory or "PLUGIN_DIRECTORY", version=entry.version),
+        one.detail or "its mounts are down, or will be after the next restart or reload",
+        fix.format(
+            build=f"bin/python -m skyflowctl.plugin.build {folder}{named}",
+            register=f"skyflowctl plugin register FILE{named} --reload",
+            version=entry.version,
+        ),
     )
 
 
-_SAME = (
-    "in the environment of {version}: skyflowctl plugin build {directory}; then: "
-    "skyflowctl plugin register FILE --reload, with the file that it names"
+# The engine's own environment has no command line, so its Python builds.
+_BUILD = (
+    "{build}; then: {register}, with the file that it names and the options that {version} was "
+    "registered with"
 )
+_SAME = "in the folder where {version} is installed: " + _BUILD
 _AWAY = "find out who changed it, move it away; "
-_NEW = (
-    "install {version} into a new folder of its own, there: skyflowctl plugin build {directory}; "
-    "then: skyflowctl plugin register FILE --reload, with the file that it names"
-)
+_NEW = "install {version} into a new folder of its own, there: " + _BUILD
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,7 +297,8 @@ def test_a_file_that_is_missing_changed_or_does_not_start_is_a_problem(directory
     path.unlink()
     (problem,) = list_plugins(server, "skyflow", directory).problems(directory)
     assert problem.code == "plugin-file-missing"
-    assert f"skyflowctl plugin build {directory}" in problem.fix
+    assert f"bin/python -m skyflowctl.plugin.build {directory};" in problem.fix
+    assert "the options that v1.0.0 was registered with" in problem.fix
 
 
 def test_prune_keeps_what_an_entry_names_or_a_mount_runs_and_what_is_not_ours(directory):
