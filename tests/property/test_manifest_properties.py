@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from skyflowctl.errors import InvalidInputError
 from skyflowctl.manifest.interpolate import BadInterpolationError, interpolate
-from skyflowctl.manifest.load import load_manifest
-from skyflowctl.manifest.merge import merge
+from skyflowctl.manifest.load import load_manifest, merge
 from skyflowctl.manifest.nodes import ManifestFile, plain
 from skyflowctl.manifest.yaml_tree import read_tree
 

@@ -17,11 +17,11 @@ from skyflowctl.engine.contract import (
     EngineError,
     EngineReply,
     EngineRequest,
+    MemoryStorage,
     Operation,
     StorageError,
 )
 from skyflowctl.engine.engine import Engine, EngineSettings
-from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator.state import EmulatorState
 from skyflowctl.skyflow.service_account import load_trusted

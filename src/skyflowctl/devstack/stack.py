@@ -8,11 +8,10 @@ from pathlib import Path
 
 from skyflowctl.devstack import emulator, server
 from skyflowctl.devstack.accounts import forget_retired
-from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.processes import alive, running, stop
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
-from skyflowctl.private_files import is_private_folder
+from skyflowctl.private_files import is_private_folder, write_private
 
 OnStep = Callable[[str], None]
 
@@ -163,3 +162,31 @@ def _start_server(
     state = state.with_server(part, cluster_id)
     save_state(layout, state)
     return state
+
+
+def ensure_certificates(layout: DevLayout) -> None:
+    """Create CA, server certificate and CA bundle, unless they exist.
+
+    The CA's key is never written, so no other certificate can be signed later.
+    """
+    if not layout.bundle.exists():
+        _issue(layout)
+
+
+def _issue(layout: DevLayout) -> None:
+    import trustme
+
+    authority = trustme.CA(organization_name="skyflowctl dev stack")
+    issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    write_private(layout.private_key, issued.private_key_pem.bytes().decode())
+    chain = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
+    write_private(layout.certificate, chain)
+    root = authority.cert_pem.bytes().decode()
+    write_private(layout.ca, root)
+    write_private(layout.bundle, _public_roots() + "\n" + root)
+
+
+def _public_roots() -> str:
+    import certifi
+
+    return Path(certifi.where()).read_text()

@@ -1,13 +1,14 @@
 """Exchanges of one mount with the token service, limited in number."""
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from skyflowctl.clock import Clock
 from skyflowctl.engine.contract import EngineError
 from skyflowctl.engine.ctx import Ctx
-from skyflowctl.engine.lifetimes import TokenLifetimes
 from skyflowctl.engine.masking import mask_ctx
 from skyflowctl.engine.mint_limiter import MintLimiter, NoPlaceError
 from skyflowctl.skyflow.minting import MintedToken, Minter, MintingCredential
@@ -16,6 +17,28 @@ from skyflowctl.skyflow.token_service import (
     TokenServiceRefusedError,
     TokenServiceUnreachableError,
 )
+
+# Far more than a mount's live and kept credentials; candidates must not accumulate.
+_REMEMBERED = 64
+
+
+class TokenLifetimes:
+    """The longest life of a token of each credential that this process minted with."""
+
+    def __init__(self) -> None:
+        self._longest: OrderedDict[tuple[str, str], timedelta] = OrderedDict()
+
+    def note(self, client_id: str, key_id: str, life: timedelta) -> None:
+        """Record that a token of this credential is valid for ``life`` from now."""
+        who = (client_id, key_id)
+        self._longest[who] = max(life, self._longest.get(who, life))
+        self._longest.move_to_end(who)
+        if len(self._longest) > _REMEMBERED:
+            self._longest.popitem(last=False)
+
+    def longest(self, client_id: str, key_id: str) -> timedelta | None:
+        """Return the longest life seen of this credential's tokens; None: none was seen."""
+        return self._longest.get((client_id, key_id))
 
 
 @dataclass(frozen=True, slots=True)

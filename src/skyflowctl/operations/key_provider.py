@@ -8,6 +8,8 @@ from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.model import Credential
 from skyflowctl.credentials.resolve import resolve_reference
 from skyflowctl.credentials.sources import ReferencedCredential
+from skyflowctl.devstack.credentials import DevCredentials, dev_management
+from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.rotate_request import RotateRequest
@@ -215,3 +217,31 @@ def _half_an_operator(name: str, missing: str) -> UsageError:
         fix=f"add {missing or '--operator-token REF'}, or leave out what you gave",
         code="half-an-operator",
     )
+
+
+DEV_RETIRE_MARGIN = timedelta(seconds=2)
+
+
+def dev_key_provider(
+    request: RotateRequest, manifest: Manifest | None, linter: CredentialLinter, layout: DevLayout
+) -> KeyProvider:
+    """Return the dev stack's provider: no reference of the manifest is ever resolved.
+
+    An operator that the command line names is used, or fails.
+    """
+    placeholders = DevCredentials(layout, manifest) if manifest else None
+    mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
+
+    def declared(target: RotationTarget) -> KeySource | None:
+        mount = mounts.get(target.named.path)
+        if mount is None or mount.credentials is None or placeholders is None:
+            return None
+        name = mount.name
+        return lambda: linter.check(placeholders.resolve(name).json, f"the stand-in of {name}")
+
+    def operators(_target: RotationTarget) -> KeyService | None:
+        given = request.operator_token
+        token = resolve_reference(given, "the operator token") if given else None
+        return SkyflowKeys(dev_management(layout, token, request.account_id), linter)
+
+    return KeyProvider(request, linter, declared, operators, DEV_RETIRE_MARGIN, dev=True)

@@ -27,8 +27,8 @@ from skyflowctl.vault.live import (
     LiveRotation,
     LiveState,
 )
+from skyflowctl.vault.reading import role_path
 from skyflowctl.vault.responses import ClusterNode, Creds, EngineHealth, ServerHealth, VerifyReport
-from skyflowctl.vault.role_paths import role_path
 from skyflowctl.vault.rotating import CutOff, RolledBack
 from skyflowctl.vault.transport import Reply, Request, Transport, WrapInfo
 

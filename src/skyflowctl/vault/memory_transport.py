@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from skyflowctl.clock import Clock, SystemClock
+from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.settings import EngineSettings
-from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault import seeding

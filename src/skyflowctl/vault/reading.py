@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from skyflowctl.engine.names import NAME_RULE, is_name
 from skyflowctl.errors import Problem
 from skyflowctl.vault import decode
 from skyflowctl.vault.errors import (
     BadRequestError,
+    BadRoleNameError,
     BusyError,
     ForbiddenError,
     NamespaceMissingError,
@@ -263,3 +265,18 @@ def _ignored(where: str, names: Sequence[str]) -> SilentlyIgnoredError:
 
 def _get(transport: Transport, path: str) -> Mapping[str, Any]:
     return transport.send(Request("GET", path, fresh=True)).data or {}
+
+
+def role_path(path: str, branch: str, name: str) -> str:
+    """Return the path of one role; a name with a slash or dots would change the path.
+
+    Raises:
+        BadRoleNameError: the name is not valid.
+    """
+    if not is_name(name):
+        raise BadRoleNameError(
+            f"{ascii(name)[:80]} is not a valid role name",
+            why=NAME_RULE,
+            fix=f"'skyflowctl role list {path}' lists the roles of this mount",
+        )
+    return f"{path}/{branch}/{name}"

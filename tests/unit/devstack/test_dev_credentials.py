@@ -11,9 +11,9 @@ from support.fake_server import FakeReplacer, FakeServer
 
 from skyflowctl.cli.context.dev_stack import dev_layout
 from skyflowctl.devstack import accounts
-from skyflowctl.devstack.certificates import ensure_certificates
 from skyflowctl.devstack.credentials import DevCredentials, dev_management
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
+from skyflowctl.devstack.stack import ensure_certificates
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, load_state, save_state
 from skyflowctl.errors import ExitCode, UnhealthyError
 from skyflowctl.operations.apply import apply

@@ -8,6 +8,7 @@ from support.engine import START, scenario
 from support.keys import account
 
 from skyflowctl.engine import revisions
+from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.engine.records import (
     HISTORY_LENGTH,
     ConfigRecord,
@@ -15,7 +16,6 @@ from skyflowctl.engine.records import (
     RoleRecord,
     RotationRecord,
 )
-from skyflowctl.engine.storage import MemoryStorage
 
 
 def full_config():

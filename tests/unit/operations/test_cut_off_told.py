@@ -10,7 +10,7 @@ from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
 
 from skyflowctl.cli.context import gateways
-from skyflowctl.engine.storage import MemoryStorage
+from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.planner.credential import is_revoked
 from skyflowctl.rotation import messages
 from skyflowctl.vault.errors import RevokedKeyError, error_for

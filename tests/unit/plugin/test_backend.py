@@ -16,10 +16,10 @@ from skyflowctl.engine.contract import (
     EngineError,
     EngineReply,
     EngineRequest,
+    MemoryStorage,
     Operation,
     StorageError,
 )
-from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.plugin.backend import Backend
 from skyflowctl.plugin.broker import Broker, NoStorageError
 from skyflowctl.plugin.life import Life, sweep_sockets

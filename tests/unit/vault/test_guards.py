@@ -11,9 +11,9 @@ from support.fake_server import FakeCredentials, FakeReplacer, FakeServer
 from support.transports import FakeTransport
 
 from skyflowctl.concurrency import Workers
+from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.fields import FieldType
-from skyflowctl.engine.storage import MemoryStorage
 from skyflowctl.errors import ExitCode, RefusedError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan

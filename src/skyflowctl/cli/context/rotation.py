@@ -68,14 +68,12 @@ def open_key_provider(
     """
     from skyflowctl.credentials.lint import CredentialLinter
     from skyflowctl.credentials.token_hosts import token_hosts
-    from skyflowctl.operations.key_provider import key_provider
+    from skyflowctl.operations.key_provider import dev_key_provider, key_provider
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway)
     if layout is None:
         return key_provider(request, manifest, CredentialLinter(hosts, run.clock))
-    from skyflowctl.operations.key_provider_dev import dev_key_provider
-
     run.notice("the dev stack: generated credentials and its own operator are used")
     linter = CredentialLinter(hosts | dev_token_hosts(layout), run.clock)
     return dev_key_provider(request, manifest, linter, layout)
