@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from support.gateways import ROLE_IDS, Rig, memory_rig
@@ -20,6 +20,10 @@ from skyflowctl.vault.errors import ConflictError, TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_transport import MemoryTransport
+
+# What a dry run has of its own: times, the answer's text, its process and its stand-in's key.
+NOT_SEEDED = {"raw", "process", "last_updated", "credential_updated", "key_valid_after",
+    "key_valid_before"}  # fmt: skip
 
 
 @pytest.fixture
@@ -83,9 +87,8 @@ def test_the_seeded_state_is_the_live_one(live: LiveState, seeded: Gateway):
     for path, engine in live.engines.items():
         assert _undated(again.engines[path].roles) == _undated(engine.roles)
         ours, theirs = again.engines[path].config, engine.config
-        for name in ("configured", "client_id", "key_id", "description", "tags", "version"):
+        for name in {field.name for field in fields(LiveConfig)} - NOT_SEEDED:
             assert getattr(ours, name) == getattr(theirs, name), name
-        assert ours.credential_version == theirs.credential_version
 
 
 def test_it_goes_on_with_the_live_versions(seeded: Gateway):
