@@ -133,7 +133,7 @@ AllowRevokedKeyOption = Annotated[
     list[str] | None,
     option(
         "--allow-revoked-key",
-        help="Allow this key although a cut-off revoked it; repeatable.",
+        help="Allow this key even if a cut-off revoked it; repeatable.",
         metavar="KEY_ID",
     ),
 ]

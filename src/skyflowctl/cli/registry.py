@@ -110,7 +110,7 @@ COMMANDS = (
     ),
     CommandRow(
         "plugin register",
-        "Register it in the catalog",
+        "Register a launcher in the catalog",
         "plugin.command",
         "plugin_register",
         _SERVER,

@@ -40,9 +40,9 @@ Log = Literal["openbao", "emulator", "audit"]
 )
 def dev_up(output: OutputOptions, file: FileOption = None) -> None:
     """Start OpenBao with the engine registered, and a Skyflow emulator. Running parts are
-    reused. The stack keeps its files in .skyflowctl/dev and its ports, keeps running when
-    the terminal closes, and uses only generated credentials: it resolves no reference of a
-    manifest. The server's data is in memory: apply again after a restart."""
+    reused. The stack stores its files in .skyflowctl/dev, keeps its ports, and keeps running
+    when the terminal closes. It uses only generated credentials and resolves no reference of
+    the manifest. The server's data is in memory: apply again after a restart."""
 
     def work(run: CommandRun) -> CommandResult:
         found = manifests.optional_manifest(file, run)
@@ -247,7 +247,7 @@ def dev_logs(
 @command(
     examples=[
         ("skyflowctl dev reset", "asks first"),
-        ("skyflowctl dev reset -y", "without a question"),
+        ("skyflowctl dev reset -y", "does not ask"),
         ("skyflowctl dev reset -y && skyflowctl dev up", "a fresh stack with new keys"),
     ],
     exits=[ExitCode.REFUSED, ExitCode.UNHEALTHY],

@@ -54,13 +54,13 @@ def health(
     mint: MintOption = False,
     deadline: DeadlineOption = None,
 ) -> None:
-    """Check whether every mount can mint, on every named node. A mount that is not ok, a sealed
-    server and a server that does not answer are exit 6. The engine mints for every role;
+    """Check whether every mount can mint, on every named node. Exit 6 means that a mount is not
+    ok, or that a server is sealed or does not answer. The engine mints for every role;
     with --cached, its last answer is accepted and its age shown. An engine with the basic API
     does not report whether it can mint: its state is unproven, unless --mint is given. A
     mount that does not answer within --deadline is unreachable. All mounts together have
     60 s, or six times --deadline if that is longer; a mount that was not reached by then is
-    unreachable with that reason."""
+    unreachable, with that reason."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE

@@ -65,7 +65,7 @@ def plan(
     """Read the server and the manifest's credentials, and show each field that apply would
     change. Nothing is written, and only the key id of a credential is kept. Differences that
     apply does not fix are drift: cut-offs, open rotations, moved mounts, undeclared roles and
-    mounts. A mount that may not be changed is a warning and counts as a pending change; a
+    mounts. A mount that may not be changed causes a warning and counts as a pending change. A
     mount or credential that cannot be read makes the plan partial."""
     from skyflowctl.cli.commands.plan_view import show_plan
 

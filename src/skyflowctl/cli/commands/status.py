@@ -52,10 +52,10 @@ def status(
 ) -> None:
     """Show every mount: the engine and its version, health, roles, the live key, its age, and
     whether it is due by the manifest's rotation rule. The engine mints for every role, as
-    for 'health'. A mount that cannot be read is shown as ?, and one that does not answer within
-    --deadline as unreachable; both are exit 3. If nothing may be read, it is exit 4. A
-    mount that would not start again is exit 6: it runs a file other than the registered one, or
-    that file is missing."""
+    for 'health'. A mount that cannot be read is shown as ?, and a mount that does not answer
+    within --deadline as unreachable; both cause exit 3. Exit 4 means that no mount may be read.
+    Exit 6 means that a mount would not start again: it runs a file other than the registered
+    one, or that file is missing."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.health import DEADLINE

@@ -49,7 +49,7 @@ UnverifiedNodesOption = Annotated[
     bool,
     option(
         "--allow-unverified-nodes",
-        help="Replace a credential although some nodes cannot be verified.",
+        help="Replace a credential even if some nodes cannot be verified.",
     ),
 ]
 VerifyOption = Annotated[
@@ -63,7 +63,7 @@ RequireVerifiedOption = Annotated[
     bool,
     option(
         "--require-verified",
-        help="Exit 3 also if a role could not be verified.",
+        help="Also exit 3 if a role could not be verified.",
     ),
 ]
 _RESULT_STYLE = {
@@ -115,7 +115,7 @@ def apply(
 ) -> None:
     """Show the plan, ask for confirmation, and carry it out stage by stage, with several mounts
     at once. Then mint once for every role of the manifest: a role that the token service
-    refuses is exit 3. If an apply was interrupted or failed in part, run it again."""
+    refuses causes exit 3. If an apply was interrupted or failed in part, run it again."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
         return manifests.plan_options(

@@ -21,8 +21,8 @@ EvidenceOption = Annotated[
     str | None,
     option(
         "--evidence",
-        help="Also write question, answer and digests, the same from the same logs; with "
-        "absolute times, because every run resolves --since 24h again.",
+        help="Also write query, answer and digests to this folder. The same logs and absolute "
+        "times give the same files; --since 24h differs with every run.",
         panel=OUTPUT_PANEL,
         metavar="DIR",
     ),

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 GradeName = Literal["critical", "high", "medium", "low", "info"]
 FailOnOption = Annotated[
     GradeName,
-    option("--fail-on", help="Lowest severity that is exit 6 (default critical).", metavar="GRADE"),
+    option(
+        "--fail-on", help="Lowest severity that causes exit 6 (default critical).", metavar="GRADE"
+    ),
 ]
 AllowUncheckedOption = Annotated[
     bool,

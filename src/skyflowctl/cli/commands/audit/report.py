@@ -174,10 +174,11 @@ def report(
     file: FileOption = None,
     server_roles: ServerRolesOption = False,
 ) -> None:
-    """Summarise the server's audit logs: for each mount, role and app the requests, errors,
-    distinct ctx, first and last use and busiest hour; anomalies; and every change that
-    affects tokens (credentials, roles, mounts, policies, plugins, audit devices, snapshots),
-    with who made it, in which run, and the values before and after if the log has them.
+    """Summarise the server's audit logs. For each mount, role and app, the report has the
+    requests, errors, distinct ctx, first and last use and busiest hour. It also lists anomalies
+    and every change that affects tokens: credentials, roles, mounts, policies, plugins, audit
+    devices, snapshots. Each change has its author, its run, and the values before and after if
+    the log contains them.
 
     Anomalies are a role id changed by hand, a root token, tokens of an undeclared role, a
     jump in failures, an app's first request on a role, requests outside its usual hours, and

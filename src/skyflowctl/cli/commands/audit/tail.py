@@ -22,7 +22,7 @@ from skyflowctl.errors import ExitCode
 @command(
     examples=[
         ("skyflowctl audit tail audit.log", "the newest 20 requests"),
-        ("skyflowctl audit tail -f --dev --outcome denied", "denied ones as they happen"),
+        ("skyflowctl audit tail -f --dev --outcome denied", "denied requests as they happen"),
         ("skyflowctl audit tail -f n1=a/audit.log n2=b/audit.log", "every node of a cluster"),
         (
             "skyflowctl audit tail -f audit.log -o json | jq .app",

@@ -46,9 +46,9 @@ def unused(
     of the log.
 
     Roles, and the logins and policies that can read tokens, come from the server if one is
-    named; else roles come from the manifest; else from the log, which cannot show what was
-    never used. If the logs cover less than the period, nothing is reported as unused: pass
-    the rotated logs of every node too."""
+    named. Otherwise, roles come from the manifest, or else from the log, which cannot show
+    roles that were never used. If the logs cover less than the period, nothing is reported as
+    unused: pass the rotated logs of every node too."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.audit import when

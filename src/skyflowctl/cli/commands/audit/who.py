@@ -92,7 +92,7 @@ def who(
 ) -> None:
     """Show who requested which Skyflow token, from the server's audit logs: one row for each
     request, sorted by time. Requests and responses are joined, the copies of two devices
-    count once, and a standby's forward is not a request.
+    count once, and a standby's forward is not counted.
 
     APP is the login as the server knows it. CLAIMED APP is what the caller says about
     itself. A ctx is hashed unless the mount is tuned to log it in plain text; --ctx then

@@ -40,7 +40,7 @@ ReasonOption = Annotated[
 RevokeYesOption = Annotated[bool, option("-y", "--yes", help="Do not ask for confirmation.")]
 DeleteKeysOption = Annotated[
     bool,
-    option("--delete-keys", help="Also delete every key that the mount has held, at Skyflow."),
+    option("--delete-keys", help="Also delete at Skyflow every key that the mount has held."),
 ]
 AllowDestroyOption = Annotated[
     list[str] | None,
@@ -68,7 +68,7 @@ class _Said:
 @command(
     examples=[
         ('skyflowctl config revoke payment --reason "INC-42 key leaked"', "asks first"),
-        ("skyflowctl config revoke payment --reason INC-42 -y", "without a question"),
+        ("skyflowctl config revoke payment --reason INC-42 -y", "does not ask"),
         (
             "skyflowctl config revoke payment --reason INC-42 -y --delete-keys",
             "also delete its keys at Skyflow; needs an operator token",

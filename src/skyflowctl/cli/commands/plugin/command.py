@@ -284,8 +284,8 @@ def plugin_list(
     ] = None,
 ) -> None:
     """List the registered versions of the plugin with their digests, and the version and digest
-    that every mount of this type runs. A mount that runs a file other than the registered
-    one, or whose file would not start again, is exit 6."""
+    that every mount of this type runs. Exit 6 means that a mount runs a file other than the
+    registered one, or that its file would not start again."""
 
     def work(run: CommandRun) -> CommandResult:
         from skyflowctl.operations.plugin_files import list_plugins
@@ -350,7 +350,7 @@ def _state(state: str) -> Piece:
 @command(
     examples=[
         ("skyflowctl plugin prune /etc/openbao/plugins", "asks first"),
-        ("skyflowctl plugin prune /etc/openbao/plugins -y", "without a question"),
+        ("skyflowctl plugin prune /etc/openbao/plugins -y", "does not ask"),
         ("skyflowctl plugin prune /etc/openbao/plugins -y -o json", "for programs"),
     ],
     exits=[*_EXITS, ExitCode.REFUSED],

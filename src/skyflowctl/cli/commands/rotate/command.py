@@ -26,7 +26,7 @@ MountsArgument = Annotated[
     typer.Argument(metavar="[MOUNT]...", help="Names or paths of mounts.", show_default=False),
 ]
 RotateYesOption = Annotated[
-    bool, option("-y", "--yes", help="Do not ask; what --now ends early needs a further flag.")
+    bool, option("-y", "--yes", help="Do not ask for confirmation; --now may need --allow-destroy.")
 ]
 MountsAtOnceOption = Annotated[
     int,
@@ -34,7 +34,7 @@ MountsAtOnceOption = Annotated[
 ]
 ToOption = Annotated[
     int | None,
-    option("--to", help="This credential version of 'config history'.", metavar="V", min=1),
+    option("--to", help="A credential version in 'config history'.", metavar="V", min=1),
 ]
 _EXITS = [
     ExitCode.PARTIAL,
@@ -59,7 +59,7 @@ _EXITS = [
         ("skyflowctl rotate --due -y -o json", "from cron: the mounts that are due"),
         (
             "skyflowctl rotate --rollback payment",
-            "roll back to the previous key, without a question",
+            "roll back to the previous key; does not ask",
         ),
         ("skyflowctl rotate --retire payment", "delete the old key after its tokens expired"),
     ],

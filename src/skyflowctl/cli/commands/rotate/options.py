@@ -51,7 +51,7 @@ class CareOptions(OptionGroup):
         bool,
         option(
             "--allow-unverified-nodes",
-            help="Continue although some nodes cannot be verified.",
+            help="Continue even if some nodes cannot be verified.",
             panel=_CARE,
         ),
     ] = False
@@ -59,7 +59,7 @@ class CareOptions(OptionGroup):
         list[str] | None,
         option(
             "--allow-revoked-key",
-            help="Allow this key although a cut-off revoked it; repeatable.",
+            help="Allow this key even if a cut-off revoked it; repeatable.",
             panel=_CARE,
             metavar="KEY_ID",
         ),
@@ -68,7 +68,7 @@ class CareOptions(OptionGroup):
         str | None,
         option(
             "--stale-after",
-            help="Take over an open rotation without progress for this long (default 10s).",
+            help="Take over an open rotation that made no progress this long (default 10s).",
             panel=_CARE,
             metavar="SPAN",
         ),
