@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 CREDS = ("creds", "order", "order-producer", "--ctx", "order:ORD-42")
 
 
+@pytest.mark.timeout(300)
 def test_looking_changes_nothing_and_a_sealed_stack_is_said():
     with running_stack(apply=True) as stack:
         text = (stack.folder / "mounts.yaml").read_text()

@@ -16,6 +16,7 @@ PAGES = ("planned-rotation", "rollback", "rotation-from-ci", "compromised-key")
 
 
 @pytest.mark.real_server
+@pytest.mark.timeout(300)
 def test_every_marked_command_does_what_its_page_shows() -> None:
     with running_stack(EXAMPLE, apply=True) as stack:
         shutil.copytree(REPO / "docs", stack.folder / "docs")
