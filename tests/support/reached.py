@@ -25,6 +25,16 @@ mounts:
 """
 
 
+def reach_gateway(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every command of the test use this gateway, whichever server it names."""
+
+    @contextmanager
+    def opened(*_):
+        yield gateway
+
+    monkeypatch.setattr(gateways, "open_gateway", opened)
+
+
 def reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     """Return a server that every command of the test reaches; the manifest is in the folder."""
     server = FakeServer()

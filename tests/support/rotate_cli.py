@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from skyflowctl.cli.context import gateways, rotation
+from skyflowctl.cli.context import rotation
 from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.model import Credential, CredentialId
@@ -17,6 +16,7 @@ from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
 from support.gateways import ROLE_IDS, Rig, identity
 from support.keys import credential_text
+from support.reached import reach_gateway
 
 MANIFEST = """version: 1
 manifest: shop
@@ -65,10 +65,6 @@ def reach(rig: Rig, monkeypatch, folder) -> FakeSkyflow:
     """Have every command reach the server in memory; its operator is the fake."""
     skyflow = FakeSkyflow(rig)
 
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
     def provider(gateway, manifest, request, run, allow_hosts):
         made = key_provider(request, manifest, CredentialLinter(SKYFLOW_HOSTS, SystemClock()))
         made = replace(made, margin=timedelta(seconds=0))
@@ -76,7 +72,7 @@ def reach(rig: Rig, monkeypatch, folder) -> FakeSkyflow:
             return made
         return replace(made, operators=lambda target: skyflow.usable())
 
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
     monkeypatch.setattr(rotation, "open_key_provider", provider)
     monkeypatch.setattr("skyflowctl.cli.commands.rotate.work.open_key_provider", provider)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 from support.audit_logs import Story, approle, written
 from support.cli import checked_data, invoke
 from support.gateways import memory_rig
+from support.reached import reach_gateway
 
 from skyflowctl.cli.context import gateways
 from skyflowctl.operations.audit_report import server_mounts
@@ -23,13 +22,9 @@ def rig(monkeypatch):
     """A server, reached within a namespace, with three mounts of two roles each."""
     made = memory_rig()
 
-    @contextmanager
-    def opened(*_):
-        yield made.gateway
-
     info = ServerInfo("a server, namespace team", namespace=NAMESPACE)
     monkeypatch.setattr(MemoryTransport, "server", property(lambda _: info))
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(made.gateway, monkeypatch)
     monkeypatch.setattr(gateways, "server_is_named", lambda _: True)
     for name in ("one", "other", "cut"):
         path = f"skyflow/{name}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
+from support.reached import reach_gateway
 
-from skyflowctl.cli.context import gateways
 from skyflowctl.credentials.references import parse_reference
 from skyflowctl.errors import UsageError
 
@@ -22,11 +20,7 @@ def rig():
 
 @pytest.fixture(autouse=True)
 def reached(rig, monkeypatch, tmp_path):
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.fake_server import FakeServer
 from support.gateways import identity, memory_rig
+from support.reached import reach_gateway
 
-from skyflowctl.cli.context import gateways
 from skyflowctl.errors import UsageError
 from skyflowctl.operations.configs import config_history
 from skyflowctl.vault.gateway import Gateway
@@ -27,11 +25,7 @@ def rig():
 def reached(rig, monkeypatch):
     """Commands in this process reach the server in memory, whichever they name."""
 
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
 
 
 def rotated(rig):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import contextmanager
 
 import pytest
 from support import planning as p
 from support.cli import checked_envelope, invoke
 from support.gateways import memory_rig
+from support.reached import reach_gateway
 
-from skyflowctl.cli.context import gateways
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.live import LiveState
 
@@ -123,11 +122,7 @@ def test_the_advice_names_both_directions_and_claims_no_hand():
 def rig(monkeypatch, tmp_path):
     rig = memory_rig()
 
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     yield rig

@@ -6,11 +6,10 @@ engine that took the mount over was never told.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
+from support.reached import reach_gateway
 
 from skyflowctl.cli.context import gateways
 
@@ -21,11 +20,7 @@ SINCE = "2026-11-20T08:00:00Z"
 def rig(monkeypatch, tmp_path):
     rig = memory_rig()
 
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
     monkeypatch.setattr(gateways, "connect_node", lambda gateway: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
