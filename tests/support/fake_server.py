@@ -13,7 +13,8 @@ from typing import Any
 
 from skyflowctl.errors import Problem
 from skyflowctl.secret import Secret
-from skyflowctl.vault.errors import VaultError, error_for
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.transport import Reply, Request, make_reply
 from support.transports import FakeTransport
 

@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from skyflowctl.clock import SystemClock
-from skyflowctl.rotation.cluster import Cluster, open_nodes
+from skyflowctl.rotation.cluster import Cluster, NodeDisagreesError, open_nodes
 from skyflowctl.rotation.model import Options, RotationJob
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.vault.connection_errors import NotSentError
-from skyflowctl.vault.errors import VaultError, error_for
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
 from skyflowctl.vault.responses import ClusterNode
@@ -167,3 +170,10 @@ class ScriptedCluster:
         job = RotationJob("order", PATH, Options(**options))
         with open_nodes(world, job) as nodes:
             yield nodes
+
+
+def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
+    """Return the error of a proof that a node refuses."""
+    with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
+        nodes.prove(PATH, NEW, **more)
+    return caught.value

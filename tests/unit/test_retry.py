@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skyflowctl.retry import Backoff, is_gateway_failure, is_transient, retry, retry_after
-from skyflowctl.vault import errors
+from skyflowctl.vault import errors, failed_answers
 
 URI_REFUSED = (
     "skyflow: tokenURI names a host that is not allowed: h:1 (allowed: a:443); nothing was sent"
@@ -85,7 +85,7 @@ def test_retry_returns_the_last_result_when_no_more_tries_are_allowed():
     ],
 )
 def test_an_error_says_whether_the_same_request_may_get_another_answer(status, texts, transient):
-    assert errors.error_for(status, texts, method="PUT", path="p").transient is transient
+    assert failed_answers.error_for(status, texts, method="PUT", path="p").transient is transient
 
 
 def test_an_error_without_an_answer_is_transient_only_if_the_server_was_asked():

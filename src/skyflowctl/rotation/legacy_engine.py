@@ -371,7 +371,7 @@ def _mint_all(
 
 def _previous_does_not_mint(path: str, role: str, proof: RoleProof) -> RefusedError:
     said = f"{proof.status} {proof.message}".strip() if proof.status else proof.message
-    about = f"role {role}" if role else "an exchange without a role"
+    about = messages.role_or_exchange(role)
     return RefusedError(
         f"--previous does not mint: {path}",
         why=f"with the credential of --previous the token service said for {about}: {said}",

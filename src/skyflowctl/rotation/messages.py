@@ -122,7 +122,7 @@ def tried(error: TokenServiceFailedError, what: str) -> tuple[str, str]:
 def role_lost(path: str, role: str, proof: RoleProof) -> RefusedError:
     """The new credential cannot mint a role that the live one can."""
     return RefusedError(
-        f"the new credential does not mint for {_role(role)}: {path}",
+        f"the new credential does not mint for {role_or_exchange(role)}: {path}",
         why=f"the live one does; the token service said {_said(proof)}",
         fix="give its service account the same Skyflow roles; the old credential is still live",
         code="role-lost",
@@ -133,7 +133,7 @@ def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
     """The new credential mints for no role."""
     return RefusedError(
         f"the new credential mints for no role: {path}",
-        why=f"for {_role(role)} the token service said {_said(proof)}",
+        why=f"for {role_or_exchange(role)} the token service said {_said(proof)}",
         fix="check the key and its account's roles in Skyflow; what was live is untouched",
         code="candidate-mints-nothing",
     )
@@ -142,7 +142,7 @@ def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
 def unproven_credential(path: str, role: str, proof: RoleProof) -> RefusedError:
     """It is unknown whether the new credential mints."""
     return RefusedError(
-        f"the new credential could not be tried for {_role(role)}: {path}",
+        f"the new credential could not be tried for {role_or_exchange(role)}: {path}",
         why=f"the token service said {_said(proof)}",
         fix=f"wait until it answers, see 'skyflowctl health {path} --refresh', then run the same "
         "command again",
@@ -154,7 +154,7 @@ def neither(path: str, role: str, proof: RoleProof) -> Problem:
     """A role that neither credential can mint."""
     return Problem(
         "role-mints-with-neither",
-        f"{path}: {_role(role)} mints neither with the old nor with the new credential",
+        f"{path}: {role_or_exchange(role)} mints neither with the old nor with the new credential",
         f"with the new one the token service said {_said(proof)}",
         "assign the role to the service account in Skyflow, or delete it here",
     )
@@ -210,7 +210,8 @@ def rotation_unfinished(path: str, reason: str, live: str) -> Problem:
     )
 
 
-def _role(name: str) -> str:
+def role_or_exchange(name: str) -> str:
+    """Return what was minted for: a role, or a mount without roles."""
     return f"role {name}" if name else "an exchange without a role"
 
 

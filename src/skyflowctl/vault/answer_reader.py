@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from skyflowctl.retry import TOO_MANY_REQUESTS, retry, retry_after
 from skyflowctl.vault.call import OutgoingRequest, Try
-from skyflowctl.vault.errors import ForbiddenError, VaultError, error_for, server_texts
+from skyflowctl.vault.errors import ForbiddenError, VaultError
+from skyflowctl.vault.failed_answers import error_for, server_texts
 from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers, not_a_server
 from skyflowctl.vault.no_response import broken_answer, no_response_error, no_token
 from skyflowctl.vault.outcome import parked_answer

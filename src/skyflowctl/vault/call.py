@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from skyflowctl.vault.errors import VaultError, error_for
+from skyflowctl.vault.errors import VaultError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.no_response import outcome_unknown
 from skyflowctl.vault.outcome import (
     CallDone,

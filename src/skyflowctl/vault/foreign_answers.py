@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from skyflowctl.retry import TOO_MANY_REQUESTS, is_gateway_failure
-from skyflowctl.vault.errors import NotAServerError, server_texts
+from skyflowctl.vault.errors import NotAServerError
+from skyflowctl.vault.failed_answers import server_texts
 from skyflowctl.vault.server_state import is_health
 
 _OWN_HEADERS = frozenset({"x-vault-index", "x-vault-hostname", "x-vault-raft-node-id"})

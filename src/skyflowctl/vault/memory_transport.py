@@ -13,7 +13,7 @@ from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault import seeding
-from skyflowctl.vault.errors import error_for, server_texts
+from skyflowctl.vault.failed_answers import error_for, server_texts
 from skyflowctl.vault.live import LiveConfig, LiveState
 from skyflowctl.vault.memory_server import MemoryRequest, MemoryServer
 from skyflowctl.vault.no_response import unnamed_host

@@ -12,7 +12,7 @@ from support.reached import reached
 from skyflowctl.cli.context import credential_sources
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import PartlyDoneError
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.transport import ServerInfo
 
 

@@ -21,7 +21,7 @@ from skyflowctl.executor.run import execute
 from skyflowctl.executor.stop import Stop, stop_on_signals
 from skyflowctl.planner.diff import make_plan, mounts_to_ask_history
 from skyflowctl.planner.plan import ObjectKind
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 
 

@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_after_its_tune_goes_on(server):
 
 
 def test_settings_that_cannot_be_read_back_are_no_success(server):
-    from skyflowctl.vault.errors import error_for
+    from skyflowctl.vault.failed_answers import error_for
 
     def hook(method, path):
         if path == "sys/mounts" and (*ROLE, None) in [(*one[:2], None) for one in server.log]:

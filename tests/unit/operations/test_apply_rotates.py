@@ -23,7 +23,7 @@ from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.service_account import load_trusted
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.memory_transport import MemoryTransport
 

@@ -6,7 +6,7 @@ import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.reached import reached
 
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 
 @pytest.fixture

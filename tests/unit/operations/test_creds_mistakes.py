@@ -14,7 +14,7 @@ from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import ExitCode, InvalidInputError, UsageError
 from skyflowctl.operations.creds import read_creds, read_wrapped_creds
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 MANIFEST = """version: 1
 manifest: shop

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 
 import pytest
 from support.cli import checked_data, checked_envelope, invoke
 from support.gateways import identity, memory_rig
+from support.reached import reach_gateway
 
 from skyflowctl.cli.context import gateways
 from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.planner.credential import is_revoked
 from skyflowctl.rotation import messages
-from skyflowctl.vault.errors import RevokedKeyError, error_for
+from skyflowctl.vault.errors import RevokedKeyError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.live import way_out
 
 REASON = "INC-1042: key in a log"
@@ -28,11 +29,7 @@ def rig():
 
 @pytest.fixture(autouse=True)
 def reached(rig, monkeypatch, tmp_path):
-    @contextmanager
-    def opened(*_):
-        yield rig.gateway
-
-    monkeypatch.setattr(gateways, "open_gateway", opened)
+    reach_gateway(rig.gateway, monkeypatch)
     monkeypatch.setattr(gateways, "connect_node", lambda gateway: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -17,7 +17,7 @@ from skyflowctl.operations.health import STATES, health
 from skyflowctl.operations.status import status
 from skyflowctl.operations.targets import MountRef, declared_mounts
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.no_response import no_response_error, no_token
 from skyflowctl.vault.responses import ClusterNode

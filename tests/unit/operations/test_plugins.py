@@ -26,7 +26,8 @@ from skyflowctl.operations.plugins import (
 )
 from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
-from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError, error_for
+from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.responses import CatalogEntry
 

@@ -16,7 +16,8 @@ from skyflowctl.operations.posture_log import exercised
 from skyflowctl.posture.collect.reads import MAX_TOKENS
 from skyflowctl.posture.facts import NotRead, ServerLogins
 from skyflowctl.posture.model import CheckStatus
-from skyflowctl.vault.errors import ForbiddenError, OutcomeUnknownError, VaultError, error_for
+from skyflowctl.vault.errors import ForbiddenError, OutcomeUnknownError, VaultError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Reply, Request, make_reply
 

@@ -21,6 +21,7 @@ from support.scripted_nodes import (
     index,
     lagging,
     listed,
+    refused_by,
 )
 
 from skyflowctl.clock import SystemClock
@@ -28,19 +29,13 @@ from skyflowctl.errors import RefusedError
 from skyflowctl.rotation.cluster import NodeDisagreesError, open_nodes
 from skyflowctl.rotation.model import RotationJob
 from skyflowctl.rotation.ports import Dependencies
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 
 
 @pytest.fixture
 def cluster() -> ScriptedCluster:
     return ScriptedCluster()
-
-
-def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
-    with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
-        nodes.prove(PATH, NEW, **more)
-    return caught.value
 
 
 def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(

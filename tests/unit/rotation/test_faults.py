@@ -12,7 +12,8 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.intent import new_attempt, record_intent, undone_on_failure
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.session import RotationSession
-from skyflowctl.vault.errors import ConflictError, OutcomeUnknownError, error_for
+from skyflowctl.vault.errors import ConflictError, OutcomeUnknownError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.transport import Request
 
 pytestmark = pytest.mark.usefixtures("quick_keys")

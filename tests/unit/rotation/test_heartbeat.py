@@ -11,7 +11,8 @@ from support.rotating import PATH, Requests, quick_keys, rig  # noqa: F401 - a f
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.heartbeat import EVERY, Heartbeat
 from skyflowctl.rotation.model import Result
-from skyflowctl.vault.errors import OutcomeUnknownError, error_for
+from skyflowctl.vault.errors import OutcomeUnknownError
+from skyflowctl.vault.failed_answers import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 MINUTE = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Options, Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
 from skyflowctl.rotation.rotate import preview_mount, rotate_mount
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.transport import Reply
 
 pytestmark = pytest.mark.usefixtures("quick_keys")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from support.scripted_nodes import (
@@ -12,21 +11,16 @@ from support.scripted_nodes import (
     PATH,
     SILENT,
     ScriptedCluster,
+    refused_by,
 )
 
 from skyflowctl.rotation.cluster import NodeDisagreesError
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 
 @pytest.fixture
 def cluster() -> ScriptedCluster:
     return ScriptedCluster()
-
-
-def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
-    with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
-        nodes.prove(PATH, NEW, **more)
-    return caught.value
 
 
 def test_servers_without_an_index_are_polled_until_it_stays_so(cluster: ScriptedCluster):

@@ -11,7 +11,7 @@ from support.rotating import PATH, A, B, Requests, quick_keys, rig  # noqa: F401
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 

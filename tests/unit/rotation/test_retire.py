@@ -12,7 +12,7 @@ from skyflowctl.rotation.events import Notice
 from skyflowctl.rotation.model import Result, StepName
 from skyflowctl.rotation.retire import retire_mount
 from skyflowctl.rotation.retirement_plan import killed_by_haste
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 

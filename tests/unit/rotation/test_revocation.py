@@ -15,7 +15,8 @@ from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revocation.model import AtSkyflow
 from skyflowctl.rotation.revocation.revoke import revoke_mount
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError, error_for
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.live import way_out
 from skyflowctl.vault.responses import ClusterNode
 

@@ -10,7 +10,7 @@ from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.messages import not_taken
 from skyflowctl.rotation.model import Result, RotationJob
 from skyflowctl.rotation.rollback import rollback_mount
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 JOB = RotationJob("order", PATH)

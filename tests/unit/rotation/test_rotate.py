@@ -11,7 +11,7 @@ from support.rotating import PATH, A, B, Requests, invalid, new_credential, quic
 from skyflowctl.errors import ExitCode
 from skyflowctl.rotation.model import Result, RotationJob, StepName
 from skyflowctl.rotation.rotate import preview_mount
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.live import BASIC_API, way_out
 
 pytestmark = pytest.mark.usefixtures("quick_keys")

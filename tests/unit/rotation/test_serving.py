@@ -6,7 +6,7 @@ import pytest
 from support.rotating import PATH, Requests, invalid, quick_keys, rig  # noqa: F401 - a fixture
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.vault.errors import error_for
+from skyflowctl.vault.failed_answers import error_for
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 

@@ -19,7 +19,8 @@ from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
 from skyflowctl.operations.token_service import TokenServiceOnDemand
 from skyflowctl.vault import parked
-from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreachableError, error_for
+from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreachableError
+from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import Guards, guard_probe, secret_paths
 from skyflowctl.vault.transport import Reply, Request

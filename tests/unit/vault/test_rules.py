@@ -9,7 +9,7 @@ import pytest
 
 from skyflowctl.errors import ExitCode
 from skyflowctl.secret import Secret
-from skyflowctl.vault import decode, errors
+from skyflowctl.vault import decode, errors, failed_answers
 from skyflowctl.vault.consistency import ConsistencyIndex
 from skyflowctl.vault.health_states import health_state
 from skyflowctl.vault.responses import EngineHealth
@@ -156,7 +156,7 @@ def test_an_index_of_another_form_is_left_out(bad):
 )
 def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, state):
     texts = (text,) if text else ()
-    error = errors.error_for(status, texts, method="PUT", path="skyflow/order/config")
+    error = failed_answers.error_for(status, texts, method="PUT", path="skyflow/order/config")
     assert type(error) is kind
     assert error.exit_code is code
     assert health_state(error) == state
@@ -170,9 +170,9 @@ def test_each_bad_answer_is_an_error_with_three_lines(status, text, kind, code, 
 
 def test_the_servers_texts_are_single_lines_without_their_frame():
     body = {"errors": ["1 error occurred:\n\t* permission denied\n\n", "x" * 900]}
-    assert errors.server_texts(body) == ("permission denied", "x" * 500)
-    assert errors.server_texts({"data": {"error": "broken rule"}}) == ("broken rule",)
-    assert errors.server_texts({"errors": []}) == errors.server_texts(None) == ()
+    assert failed_answers.server_texts(body) == ("permission denied", "x" * 500)
+    assert failed_answers.server_texts({"data": {"error": "broken rule"}}) == ("broken rule",)
+    assert failed_answers.server_texts({"errors": []}) == failed_answers.server_texts(None) == ()
 
 
 def test_secrets_are_revealed_only_in_the_encoded_body():
@@ -254,5 +254,5 @@ def test_an_engines_health_is_a_state(raw, state):
     ],
 )
 def test_what_another_engine_says_with_400_is_a_state(text, state):
-    error = errors.error_for(400, (text,), method="GET", path="x/health")
+    error = failed_answers.error_for(400, (text,), method="GET", path="x/health")
     assert health_state(error) == state
