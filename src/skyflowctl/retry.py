@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 NO_ANSWER = 0
 TOO_MANY_REQUESTS = 429
 _GATEWAY_FAILURES = frozenset({502, 503, 504})
@@ -49,15 +50,35 @@ class Backoff:
         return min(self.first * self.factor ** min(tries - 1, _MAX_DOUBLINGS), self.longest)
 
 
-def retry(call: Callable[[], T], until: Callable[[T], bool], on_wait: Callable[[int], bool]) -> T:
+def retry(
+    call: Callable[[], T], until: Callable[[T], bool], on_wait: Callable[[T, int], bool]
+) -> T:
     """Call until a result is final or no more tries are allowed; return the last result.
 
     Args:
         call: may be called more than once.
         until: returns whether a result is final.
-        on_wait: waits; takes the number of tries so far; returns False to stop.
+        on_wait: waits; takes the last result and the number of tries; returns False to stop.
     """
     tries = 1
-    while not until(result := call()) and on_wait(tries):
+    while not until(result := call()) and on_wait(result, tries):
         tries += 1
     return result
+
+
+def retry_error(call: Callable[[], T], kind: type[E], on_wait: Callable[[E, int], bool]) -> T:
+    """Call until it raises no error of this kind or no more tries are allowed; return the result.
+
+    Args:
+        call: may be called more than once.
+        kind: the errors after which another try may help.
+        on_wait: waits; takes the error and the number of tries; returns False to raise the error.
+    """
+    tries = 1
+    while True:
+        try:
+            return call()
+        except kind as error:
+            if not on_wait(error, tries):
+                raise
+        tries += 1

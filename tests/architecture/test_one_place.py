@@ -73,3 +73,39 @@ def test_a_servers_raw_answer_stays_in_the_package_that_reads_it():
 def test_each_read_of_a_raw_answer_is_seen():
     tree = ast.parse("a.raw['x']\nterminal.raw('x')\nb.config.raw.get('x')\n")
     assert raw_fields(tree) == ["1: a.raw", "3: b.config.raw"]
+
+
+WAITS_OF_OTHERS = {
+    # retry.py has no coroutine: it would block the event loop.
+    "plugin/life.py",
+    "skyflow/management/client.py",
+    # They wait for a time to pass, a file to grow or a process to end, not for a better result.
+    "audit/lines.py",
+    "devstack/logs.py",
+    "devstack/processes.py",
+    "rotation/commit.py",
+    "rotation/heartbeat.py",
+    "rotation/recovery.py",
+    "rotation/retire.py",
+    "vault/waits.py",
+}
+"""Modules with a loop that waits and does not call retry.py."""
+
+
+def loops_that_wait(tree: ast.Module) -> list[int]:
+    """The lines of loops that sleep; a function that a loop defines is not part of it."""
+    return [
+        loop.lineno
+        for loop in ast.walk(tree)
+        if isinstance(loop, ast.While | ast.For)
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr.strip("_") in {"sleep", "wait", "sleep_on"}
+    ]
+
+
+def test_a_loop_that_waits_calls_retry():
+    found = {name for name, tree in TREES.items() if loops_that_wait(tree)}
+    assert {one for one in found if not one.startswith(ANSWERS_WITH_IT)} == WAITS_OF_OTHERS
+    assert loops_that_wait(ast.parse("for _ in x:\n    self._sleep(1)\nwhile y: deps.sleep(2)"))

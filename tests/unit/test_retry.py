@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from skyflowctl.retry import Backoff, is_gateway_failure, is_transient, retry, retry_after
+from skyflowctl.retry import (
+    Backoff,
+    is_gateway_failure,
+    is_transient,
+    retry,
+    retry_after,
+    retry_error,
+)
 from skyflowctl.vault import errors, failed_answers
 
 URI_REFUSED = (
@@ -55,14 +62,43 @@ def test_pauses_grow_by_the_factor_up_to_the_longest():
 
 def test_retry_ends_with_the_first_final_result():
     results, waits = iter([1, 2, 3, 4]), []
-    found = retry(lambda: next(results), lambda one: one == 3, lambda n: waits.append(n) or True)
+    found = retry(
+        lambda: next(results), lambda one: one == 3, lambda *one: waits.append(one) or True
+    )
     assert found == 3
-    assert waits == [1, 2]
+    assert waits == [(1, 1), (2, 2)]
 
 
 def test_retry_returns_the_last_result_when_no_more_tries_are_allowed():
     results = iter([1, 2, 3, 4])
-    assert retry(lambda: next(results), lambda _: False, lambda tries: tries < 2) == 2
+    assert retry(lambda: next(results), lambda _: False, lambda _, tries: tries < 2) == 2
+
+
+def test_retry_error_ends_with_the_first_result_or_with_an_error_that_is_not_retried():
+    waits = []
+
+    def failing(*raised: Exception):
+        left = list(raised)
+
+        def call():
+            if left:
+                raise left.pop(0)
+            return "done"
+
+        return call
+
+    def on_wait(error: LookupError, tries: int) -> bool:
+        waits.append((type(error), tries))
+        return tries < 3
+
+    assert retry_error(failing(KeyError(), IndexError()), LookupError, on_wait) == "done"
+    assert waits == [(KeyError, 1), (IndexError, 2)]
+    with pytest.raises(IndexError, match="last"):
+        retry_error(
+            failing(KeyError(), IndexError("last")), LookupError, lambda _, tries: tries < 2
+        )
+    with pytest.raises(ValueError, match="other"):
+        retry_error(failing(ValueError("other")), LookupError, on_wait)
 
 
 @pytest.mark.parametrize(

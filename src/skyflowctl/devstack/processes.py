@@ -86,7 +86,7 @@ def wait_until(
     """Poll ``ready`` until it is true; False if the time is over or ``alive`` is false."""
     deadline = time.monotonic() + seconds
 
-    def on_wait(_tries: int) -> bool:
+    def on_wait(_ready: bool, _tries: int) -> bool:
         if not alive() or time.monotonic() >= deadline:
             return False
         time.sleep(pause)

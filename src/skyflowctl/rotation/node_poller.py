@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from skyflowctl.concurrency import Workers
-from skyflowctl.retry import Backoff
+from skyflowctl.retry import Backoff, retry
 from skyflowctl.rotation.node_checks import NodeClient, NodeFinding, NodeState
 from skyflowctl.rotation.ports import Dependencies
 
@@ -28,6 +28,7 @@ class PollResult:
         absent: it has left the cluster, so it need not prove anything.
         polled: its answers carry no index, so it was asked repeatedly.
         given_up: its poll was stopped because another node had failed.
+        pending: it must be asked again.
     """
 
     client: NodeClient
@@ -36,6 +37,7 @@ class PollResult:
     absent: bool = False
     polled: bool = False
     given_up: bool = False
+    pending: bool = False
 
     @property
     def well(self) -> bool:
@@ -89,7 +91,8 @@ class NodePoller:
         """
         streak = _Streak()
         started, waited = self.deps.clock.monotonic(), 0.0
-        while True:
+
+        def ask() -> PollResult:
             found = look(client)
             streak.count(found)
             if found.state is NodeState.PROVED or streak.right >= IN_A_ROW:
@@ -101,20 +104,24 @@ class NodePoller:
             # The waited time counts too, so that a frozen clock in a test does not loop forever.
             spent = max(self.deps.clock.monotonic() - started, waited)
             # A series of right answers ends by itself at IN_A_ROW.
-            late = (
-                found.state is not NodeState.UNSURE and spent >= self._limit(found).total_seconds()
-            )
+            late = found.state is not NodeState.UNSURE and spent >= self._limit(found)
             if late or streak.noes >= _NOES:
                 return PollResult(client, found)
-            if given_up is not None and given_up.is_set():
-                return PollResult(client, found, given_up=True)
-            pause = streak.pause(found)
+            stopped = given_up is not None and given_up.is_set()
+            return PollResult(client, found, given_up=stopped, pending=not stopped)
+
+        def wait(result: PollResult, _tries: int) -> bool:
+            nonlocal waited
+            pause = streak.pause(result.finding)
             self.deps.sleep(pause)
             waited += pause
+            return True
 
-    def _limit(self, found: NodeFinding) -> timedelta:
-        """Return the time limit; a node without an index is polled for ``poll``."""
-        return self.poll if found.unaged else self.timeout
+        return retry(ask, lambda result: not result.pending, wait)
+
+    def _limit(self, found: NodeFinding) -> float:
+        """Return the time limit in seconds; a node without an index is polled for ``poll``."""
+        return (self.poll if found.unaged else self.timeout).total_seconds()
 
 
 @dataclass(slots=True)

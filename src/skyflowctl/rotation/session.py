@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.retry import retry_error
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.cluster import Cluster, open_nodes
 from skyflowctl.rotation.events import Notice, StepDone, StepStarted
@@ -156,19 +157,19 @@ class RotationSession:
         Raises:
             VaultError: the last failure.
         """
-        clock, told = self.deps.clock, False
+        clock = self.deps.clock
         until = clock.monotonic() + _RETRY_SECONDS
-        while True:
-            try:
-                return act()
-            except VaultError as error:
-                if not error.transient or clock.monotonic() + RETRY_PAUSE > until:
-                    raise
-                if not told:
-                    summary = error.problems[0].summary
-                    self.tell(f"{what}: {summary}; trying again for {_RETRY_SECONDS:g} s")
-                    told = True
+
+        def wait(error: VaultError, tries: int) -> bool:
+            if not error.transient or clock.monotonic() + RETRY_PAUSE > until:
+                return False
+            if tries == 1:
+                summary = error.problems[0].summary
+                self.tell(f"{what}: {summary}; trying again for {_RETRY_SECONDS:g} s")
             self.heartbeat.sleep_on(RETRY_PAUSE)
+            return True
+
+        return retry_error(act, VaultError, wait)
 
     def check_stop(self) -> None:
         """Refuse to go on after a request to stop.

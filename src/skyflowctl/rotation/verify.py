@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import RefusedError
+from skyflowctl.retry import retry
 from skyflowctl.rotation import messages
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.serving import is_inconclusive, live_report
@@ -107,20 +108,23 @@ def _tried(
     """Try the candidate; retry while Skyflow may not know it everywhere yet."""
     clock = session.deps.clock
     until = clock.monotonic() + patience
-    told = False
-    while True:
-        report = session.gateway.verify_config(session.path, new.field)
-        if not _may_be_unknown(report.roles, live):
-            return report
-        # Another run has taken this rotation over and deleted the key.
+
+    def wait(_report: VerifyReport, tries: int) -> bool:
+        # Another run may have taken this rotation over and deleted the key.
         session.heartbeat.beat()
         if clock.monotonic() + RETRY_PAUSE > until:
-            return report
+            return False
         session.check_stop()
-        if not told:
+        if tries == 1:
             session.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
-            told = True
         session.deps.sleep(RETRY_PAUSE)
+        return True
+
+    return retry(
+        lambda: session.gateway.verify_config(session.path, new.field),
+        lambda report: not _may_be_unknown(report.roles, live),
+        wait,
+    )
 
 
 def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:

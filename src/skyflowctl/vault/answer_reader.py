@@ -90,7 +90,7 @@ class AnswerReader:
         def final(answer: ServerAnswer | None) -> bool:
             return answer is None or bool(is_the_servers(answer)) or not answer.transient
 
-        def on_wait(tries: int) -> bool:
+        def on_wait(_answer: ServerAnswer | None, tries: int) -> bool:
             budget.tries = tries
             allowed = budget.tries_left(limited=True)
             if allowed:

@@ -16,6 +16,7 @@ from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
+from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import approvals, parked, rights
 from skyflowctl.vault.approvals import RequestState
 from skyflowctl.vault.call import OutgoingRequest
@@ -39,8 +40,7 @@ from skyflowctl.vault.wrapping import UNWRAP, is_delivered, namespace_header, wi
 
 # The text of a 400 that means that an object does not exist.
 _NOTHING_THERE = ("No secret engine mount", "mount not configured", "Could not find header")
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 5.0
+_POLL = Backoff(first=0.5, longest=5.0, factor=1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,6 @@ class ApprovingTransport(HvacTransport):
         """End every wait for an approval as soon as this function returns True."""
         self._policy = replace(self._policy, stopping=stopping)
 
-    # Before a request is sent -----------------------------------------------------
-
     def _do(self, call: OutgoingRequest) -> Reply:
         """Resume a stored request with the same digest, or send a new one."""
         if not approvals.may_wait(call):
@@ -110,8 +108,6 @@ class ApprovingTransport(HvacTransport):
             if reply is not None:
                 return reply
         return super()._do(call)
-
-    # A stored request --------------------------------------------------------------
 
     def _stored(self, call: OutgoingRequest) -> StoredRequest | None:
         """Return the stored request with the same digest; withdraw others of earlier runs.
@@ -225,8 +221,6 @@ class ApprovingTransport(HvacTransport):
         # The protection of the process differs between nodes, and no write changes it.
         return {name: value for name, value in (reply.data or {}).items() if name != "process"}
 
-    # A request that was parked just now ----------------------------------------------
-
     def _parked(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
         """Wait for the approval, or store the request for the next run, or withdraw it."""
         if outcome.parked is None:
@@ -299,14 +293,17 @@ class ApprovingTransport(HvacTransport):
         """Poll until the request is approved or gone, or the wait has timed out."""
         until = min(self._now() + self._policy.wait, parse_rfc3339(stored.expires_at))
         self._policy.tell(f"waiting for an approval of {stored.path}: accessor {stored.accessor}")
-        pause = _FIRST_PAUSE
-        while True:
-            state = self._state(stored)
+
+        def wait(_state: RequestState, tries: int) -> bool:
             left = (until - self._now()).total_seconds()
-            if state is not RequestState.WAITING or left <= 0 or self._policy.stopping():
-                return state
-            self._pause(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            if left <= 0 or self._policy.stopping():
+                return False
+            self._pause(min(_POLL.pause(tries), left))
+            return True
+
+        return retry(
+            lambda: self._state(stored), lambda state: state is not RequestState.WAITING, wait
+        )
 
     def _kept(self, stored: StoredRequest) -> SkyflowctlError:
         """Store a request and return its error; withdraw the request if it cannot be stored."""
@@ -318,8 +315,6 @@ class ApprovingTransport(HvacTransport):
             why = f"{error.problems[0].summary} ({error.problems[0].why})"
             return parked.nowhere_to_keep(stored, why, gone=gone)
         return parked.pending(stored, store.kind)
-
-    # What the server and this machine know -------------------------------------------
 
     def _state(self, stored: StoredRequest) -> RequestState:
         """Return the state of a request.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from skyflowctl.errors import Problem
+from skyflowctl.retry import retry
 from skyflowctl.vault.answer_reader import AnswerReader
 from skyflowctl.vault.call import OutgoingRequest, Try, call_outcome
 from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
@@ -235,24 +236,33 @@ class HvacTransport:
     def _persist(self, call: OutgoingRequest) -> CallOutcome:
         """Send until there is a reliable answer, or the time or the retries are used up."""
         now = self._monotonic()
-        deadline = now + seconds_left(self._timeout)
-        patience = RetryBudget(deadline, now, self._target.max_retries)
+        patience = RetryBudget(now + seconds_left(self._timeout), now, self._target.max_retries)
         lost = False
-        while True:
+
+        def send() -> tuple[Try, CallOutcome]:
+            nonlocal lost
             patience.tries += 1
             done = self._try(call, patience)
             outcome = call_outcome(call, done)
             if isinstance(outcome, CallPending):
-                return replace(outcome, resent=lost)
-            if isinstance(outcome, CallDone):
-                return outcome
+                outcome = replace(outcome, resent=lost)
             lost = lost or isinstance(outcome, CallLost)
+            return done, outcome
+
+        def final(sent: tuple[Try, CallOutcome]) -> bool:
+            return isinstance(sent[1], CallPending | CallDone)
+
+        def wait(sent: tuple[Try, CallOutcome], _tries: int) -> bool:
+            done, _ = sent
             if done.verdict is Disposition.FINAL or not self._again(call, done, patience):
-                return outcome
+                return False
             pause = 0.0 if done.hurry else patience.pause(done.asked_pause)
             if not patience.allows(self._monotonic(), pause):
-                return outcome
+                return False
             self._sleep(pause)
+            return True
+
+        return retry(send, final, wait)[1]
 
     def _again(self, call: OutgoingRequest, done: Try, patience: RetryBudget) -> bool:
         """Whether the request may be retried after this outcome."""

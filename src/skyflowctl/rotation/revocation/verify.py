@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from skyflowctl.errors import Problem, SkyflowctlError
+from skyflowctl.retry import retry
 from skyflowctl.rotation.cluster import open_nodes
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.ports import names
@@ -143,13 +144,18 @@ def verify_others(
     ways = ways or {"": session.gateway}
     with session.step(StepName.PROVE_OTHERS) as found:
         paths = before.paths or _paths_beside(session)
-        others = _compare(ways, before, paths)
-        for _ in range(_HEALTH_TRIES - 1):
-            if not any(other.broken for other in others):
-                break
+
+        def wait(_others: tuple[OtherMount, ...], tries: int) -> bool:
             # Another mount's failure may be transient, so report it only after the retries.
-            session.deps.sleep(_PAUSE)
-            others = _compare(ways, before, paths)
+            if tries < _HEALTH_TRIES:
+                session.deps.sleep(_PAUSE)
+            return tries < _HEALTH_TRIES
+
+        others = retry(
+            lambda: _compare(ways, before, paths),
+            lambda found: not any(other.broken for other in found),
+            wait,
+        )
         broken = [other for other in others if other.broken]
         found.ok = not broken
         found.detail = _how_many_serve(others, broken)
