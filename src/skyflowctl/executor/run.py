@@ -39,6 +39,7 @@ from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapp
 
 _Numbered = tuple[int, Action]
 _LOOK_UP_SECONDS = 0.1
+_FAILED = frozenset({"failed", "skipped"})
 
 
 def execute(
@@ -108,6 +109,7 @@ class _Run:
         self._lock = threading.Lock()
         self._failed: dict[str, ObjectKind] = {}
         self._pending: dict[str, ObjectKind] = {}
+        self._undone: dict[str, str] = {}
         self._bad_upgrade = ""
         self.stop = stop
         self.results: dict[int, ActionResult] = {}
@@ -130,6 +132,8 @@ class _Run:
             result = self._one(action)
             with self._lock:
                 self.results[index] = result
+                if result.result != "done":
+                    self._undone[action.path] = result.result
                 if result.result in {"pending", "waiting"} and action.mount:
                     self._pending.setdefault(action.mount, action.kind)
                 elif result.result != "done" and action.mount:
@@ -138,7 +142,7 @@ class _Run:
                         self._bad_upgrade = self._bad_upgrade or action_mount_path(action)
 
     def _one(self, action: Action) -> ActionResult:
-        reason = self._reason_to_skip(action)
+        reason = self._reason_to_skip(action) or self._failed_dependency(action)
         if reason:
             self._tell(ActionSkipped(action, reason))
             return ActionResult(action, "skipped", problem=reason)
@@ -179,6 +183,14 @@ class _Run:
     def _reason_to_wait(self, action: Action) -> Problem | None:
         with self._lock:
             kind = self._pending.get(action.mount)
+            held = [path for path in action.after if path in self._undone]
+        if held:
+            return Problem(
+                "approval-pending",
+                f"skipped: {held[0]} awaits approval",
+                "this change depends on that one",
+                "have that one approved, then run the same command again",
+            )
         if kind is None or (kind is action.kind and kind is not ObjectKind.MOUNT):
             return None
         return Problem(
@@ -226,6 +238,18 @@ class _Run:
                 "fix what the other error names, then run the same command again",
             )
         return None
+
+    def _failed_dependency(self, action: Action) -> Problem | None:
+        with self._lock:
+            undone = [one for one in action.after if self._undone.get(one) in _FAILED]
+        if not undone:
+            return None
+        return Problem(
+            "dependency-failed",
+            f"skipped: {undone[0]} was not written",
+            "this change depends on that one",
+            "fix what the other error names, then run the same command again",
+        )
 
     def _failure(self, action: Action, error: SkyflowctlError, spent: float) -> ActionResult:
         problem, *besides = error.problems

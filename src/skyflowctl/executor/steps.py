@@ -6,10 +6,11 @@ from typing import Any
 
 from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
+from skyflowctl.executor.access_steps import write_access
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.proof import live_roles
 from skyflowctl.planner import fields
-from skyflowctl.planner.plan import Action, ActionType, ObjectKind
+from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, SilentlyIgnoredError
 from skyflowctl.vault.gateway import Gateway
@@ -45,7 +46,7 @@ def run_step(action: Action, tools: StepContext) -> tuple[Problem, ...]:
 
 def action_mount_path(action: Action) -> str:
     """Return the path of an action's mount; empty for a server-wide action."""
-    if action.kind is ObjectKind.AUDITED_HEADER:
+    if action.kind not in MOUNT_KINDS:
         return ""
     if action.kind is ObjectKind.MOUNT:
         return action.path.removeprefix("sys/mounts/").removesuffix("/tune")
@@ -244,9 +245,17 @@ def _moved(action: Action) -> RefusedError:
     )
 
 
+def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    write_access(action, tools.gateway.access)
+    return ()
+
+
 _STEPS: Mapping[ObjectKind, _Step] = {
     ObjectKind.AUDITED_HEADER: _audited_header,
     ObjectKind.MOUNT: _mount,
     ObjectKind.ROLE: _role,
     ObjectKind.CONFIG: _config,
+    ObjectKind.POLICY: _access,
+    ObjectKind.LOGIN_METHOD: _access,
+    ObjectKind.LOGIN_ROLE: _access,
 }

@@ -98,7 +98,8 @@ def _collector_paused() -> Iterator[None]:
 # A single value in the form of a map: a later file replaces all of it, because a merge could
 # combine two schemes (file and env) in one reference.
 _WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe"})
-_NAMED_BY_USER = frozenset({"mounts", "roles"})
+_WHOLE_ENTRIES = frozenset({"policies"})
+_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle"})
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:
@@ -115,7 +116,16 @@ def _merge(left: YamlNode, right: YamlNode, *, names_are_free: bool) -> YamlNode
         is_whole = key in _WHOLE_VALUES and not names_are_free
         if earlier is None or is_whole:
             merged[key] = value
+        elif key in _WHOLE_ENTRIES and not names_are_free:
+            merged[key] = _with_entries(earlier, value)
         else:
             free = key in _NAMED_BY_USER and not names_are_free
             merged[key] = _merge(earlier, value, names_are_free=free)
     return left._replace(value=merged)
+
+
+def _with_entries(left: YamlNode, right: YamlNode) -> YamlNode:
+    """Return both maps' entries; an entry of the right one replaces that of the left one."""
+    if not isinstance(left.value, dict) or not isinstance(right.value, dict):
+        return right
+    return left._replace(value={**left.value, **right.value})

@@ -44,6 +44,12 @@ EXPECTED = {
         "1 to 128 letters, digits, - and _",
     "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$":
         "1 to 128 letters, digits, _ . and -, starting with a letter or digit",
+    "^[a-z0-9][a-z0-9_.-]{0,127}$":
+        "1 to 128 of a-z, 0-9, -, _ and ., starting with a letter or digit",
+    "^[0-9a-fA-F.:]{2,45}/[0-9]{1,3}$":
+        "an address range in CIDR notation, such as 10.0.0.0/8",
+    r'^[^\x00-\x1f\x7f"\\]+$':
+        "a path of a policy, such as secret/data/backend or secret/data/*",
 }  # fmt: skip
 """A description of each pattern of the schema. It is not in the schema, because strict
 validators such as Ajv reject unknown keywords."""

@@ -98,6 +98,44 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Consumer:
+    """An application's login: one login role that may read the tokens of its roles.
+
+    Args:
+        name: of the login role.
+        method: the name of the login method, which is also its path below ``auth/``.
+        settings: every setting of the login role, with the names and units of the server's API.
+        grants: the roles it may read, as pairs of mount name and role name.
+        where: the position of its first entry.
+    """
+
+    name: str
+    method: str
+    settings: Mapping[str, Any]
+    grants: tuple[tuple[str, str], ...]
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class LoginMethod:
+    """A login method of the server, at ``auth/<name>``."""
+
+    name: str
+    type: str
+    description: str
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPolicy:
+    """An access policy; ``text`` is HCL, without skyflowctl's mark."""
+
+    name: str
+    text: str
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """The mount type, and the version that mounts should run (None: the newest)."""
 
@@ -114,3 +152,6 @@ class Manifest:
     path_prefix: str
     mounts: tuple[Mount, ...]
     files: tuple[str, ...] = field(default=())
+    consumers: tuple[Consumer, ...] = ()
+    login_methods: tuple[LoginMethod, ...] = ()
+    policies: tuple[DeclaredPolicy, ...] = ()

@@ -12,6 +12,12 @@ from datetime import timedelta
 from skyflowctl.clock import parse_duration
 from skyflowctl.engine.ctx import CtxRule, InvalidCtxError, check_probe, is_printable
 from skyflowctl.errors import Problem, Where
+from skyflowctl.manifest.access import (
+    check_consumers,
+    check_login_methods,
+    check_policies,
+    role_policy_name,
+)
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.nodes import (
@@ -251,6 +257,22 @@ def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
             yield about, Problem("unused-key", summary, why, fix, where)
 
 
+def _policy_names(root: YamlNode) -> Iterator[RuleViolation]:
+    """Yield roles with consumers whose generated policies would have one name."""
+    owner: dict[str, str] = {}
+    for path, role in _roles(root):
+        if child(role, "consumers") is None:
+            continue
+        mount, name = str(path[1]), str(path[-1])
+        policy, label = role_policy_name(mount_path(root, mount), name), f"{mount}/{name}"
+        earlier = owner.setdefault(policy, label)
+        if earlier != label:
+            summary = f"the roles {shown(earlier)} and {shown(label)} would have the same policy"
+            why = f"its name is made of the mount's path and the role: {shown(policy)}"
+            fix = "give one of the mounts another path"
+            yield path, Problem("same-policy-name", summary, why, fix, at_key(role, path))
+
+
 _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _reserved_paths,
     _overlapping_paths,
@@ -258,6 +280,10 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _descriptions,
     _ctx_rules,
     _rotation,
+    _policy_names,
+    check_consumers,
+    check_login_methods,
+    check_policies,
 )
 
 

@@ -111,11 +111,20 @@ def _unknown_keys(error: Violation, path: Path, root: YamlNode) -> Iterator[tupl
         yield (*path, key), Problem("unknown-key", summary, why, fix, where)
 
 
+_NAMED = {
+    "roles": "a role",
+    "approle": "a consumer",
+    "auth": "a login method",
+    "policies": "a policy",
+    "rules": "a path of a policy",
+}
+
+
 def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Problem]:
     key = str(error.instance)
-    kind = "role" if path and path[-1] == "roles" else "mount"
+    kind = _NAMED.get(str(path[-1]) if path else "", "a mount")
     where = _key_of(root, (*path, key))
-    summary = f'"{shown(key)}" is not a valid name for a {kind}'
+    summary = f'"{shown(key)}" is not a valid name for {kind}'
     fix = f"use {EXPECTED[error.rule['pattern']]}"
     why = "it becomes part of a path on the server"
     return (*path, key), Problem("bad-name", summary, why, fix, where)
@@ -235,6 +244,9 @@ def _size(error: Violation, path: Path) -> _Words:
     if _is_reference(path):
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
         return "bad-reference", summary, why, "keep one of file, env, keyring and server_file"
+    if len(path) == 2 and path[0] == "policies":
+        summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
+        return "bad-policy", summary, why, "keep one of file, text and rules"
     if not error.instance:
         fix = "give it a value, or remove the key"
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
@@ -243,6 +255,12 @@ def _size(error: Violation, path: Path) -> _Words:
     summary = f"{_name(path)} may have {bound} {limit} {unit}"
     fix = "shorten it" if isinstance(error.instance, str) else "remove some"
     return "bad-length", summary, _NOT_THAT, fix if bound == "at most" else "give more"
+
+
+def _range(error: Violation, path: Path) -> _Words:
+    bound = "at least" if error.keyword == "minimum" else "at most"
+    summary = f"{_name(path)} must be {bound} {error.limit}"
+    return "bad-value", summary, _NOT_THAT, f"use a whole number of {bound} {error.limit}"
 
 
 def _any_of(error: Violation, path: Path) -> _Words:
@@ -274,6 +292,7 @@ _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
     "enum": _enum,
     "uniqueItems": _unique,
     "anyOf": _any_of,
+    **dict.fromkeys(("minimum", "maximum"), _range),
     **dict.fromkeys(
         ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), _size
     ),

@@ -7,6 +7,7 @@ from skyflowctl.credentials.errors import ServerFileReferenceError, UnresolvedRe
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.planner.access import access_needed, desired_access
 from skyflowctl.planner.diff import (
     chosen_mounts,
     make_plan,
@@ -88,7 +89,8 @@ def plan(
     *,
     parallelism: int = 10,
 ) -> PlanResult:
-    """Return the plan of an apply, in 2 + 2N requests.
+    """Return the plan of an apply, in 2 + 2N requests; one list of policies, one of login methods
+    and a request for each login role are added if the manifest has consumers or policies.
 
     Each mount whose live key is not the manifest's, or that was cut off, needs one more request,
     for its history. Missing audited headers need one, for this login's rights. If a mount is
@@ -113,6 +115,7 @@ def plan(
     mounts = chosen_mounts(manifest, options)
     paths = [mount.path for mount in mounts]
     live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
+    live = _with_access(live, manifest, gateway, options, parallelism)
     looked = _look(mounts, live, credentials)
     _check_keys(options, looked)
     live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
@@ -127,6 +130,14 @@ def plan(
     )
     _check_registered(made, manifest, gateway)
     return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
+
+
+def _with_access(
+    live: LiveState, manifest: Manifest, gateway: Gateway, options: PlanOptions, parallelism: int
+) -> LiveState:
+    """Return the state with the policies, login methods and login roles of the plan."""
+    needed = access_needed(desired_access(manifest, options))
+    return replace(live, access=gateway.access.read(needed, parallelism))
 
 
 def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
@@ -201,12 +212,12 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
             f"{mount.path}/config",
             *(f"{mount.path}/roles/{role.name}" for role in mount.roles),
         )
-    }
+    } | {one.path for one in desired_access(manifest, PlanOptions())}
     unknown = sorted(options.adopt - known)
     if unknown:
         raise UsageError(
             f"--adopt names nothing that the manifest has: {', '.join(unknown)}",
-            why="a mount, a role or a config is taken over by its own path",
+            why="an object is taken over by its own path",
             fix="take the paths from the messages of 'skyflowctl plan'",
             code="unknown-path",
         )

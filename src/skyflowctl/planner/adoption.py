@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from skyflowctl.credentials.model import CredentialId
-from skyflowctl.errors import Problem
+from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import (
@@ -45,7 +45,7 @@ def taken_over(
         owner = _owner(manifest, mount, live, action)
         if owner is not None and action.action is not ActionType.CREATE:
             details = _details(mount, live, action, identity)
-            found[place(action)] = _problem(mount, place(action), owner, details, options)
+            found[place(action)] = problem(mount.where, place(action), owner, details, options)
     return list(found.values())
 
 
@@ -82,7 +82,7 @@ def _details(mount: Mount, live: LiveState, action: Action, identity: Credential
         changes = (Change("key_id", there.key_id, after),)
     else:
         changes = ()  # the plan shows them; they decide nothing about tokens
-    return "".join(f"; {_detail(change)}" for change in changes)
+    return "".join(f"; {detail(change)}" for change in changes)
 
 
 def _role_changes(mount: Mount, live: LiveRole) -> tuple[Change, ...]:
@@ -94,12 +94,14 @@ def _role_changes(mount: Mount, live: LiveRole) -> tuple[Change, ...]:
     )
 
 
-def _detail(change: Change) -> str:
+def detail(change: Change) -> str:
+    """Return one field as it is and as it will be; only once if it stays."""
     kept = change.before == change.after
     return change_text(Change(change.field, None, change.after) if kept else change)
 
 
-def _problem(mount: Mount, path: str, owner: str, details: str, options: PlanOptions) -> Problem:
+def problem(where: Where, path: str, owner: str, details: str, options: PlanOptions) -> Problem:
+    """Return the warning about one object: ``owner`` made it, empty for none."""
     named = path in options.adopt and (not owner or owner in options.adopt_from)
     whose = f"the manifest {owner!r} made it" if owner else "it carries no manifest's mark"
     flags = f"--adopt={path}" + (f" --adopt-from={owner}" if owner else "")
@@ -108,5 +110,5 @@ def _problem(mount: Mount, path: str, owner: str, details: str, options: PlanOpt
         f"{path} is taken over" if named else f"{path} was not made by this manifest",
         f"{whose}{details}",
         "it is marked as adopted" if named else f"to take it over: {flags}",
-        mount.where,
+        where,
     )

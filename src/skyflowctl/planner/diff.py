@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import adoption, drift, engine, messages, mounts, moves
+from skyflowctl.planner import access, adoption, drift, engine, messages, mounts, moves
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
@@ -58,8 +58,8 @@ def make_plan(
 ) -> Plan:
     """Return the actions that make the server match the manifest, stage by stage.
 
-    The stages are audited headers, mounts, roles, configs; actions inside a stage follow the
-    manifest's order. The same arguments give the same plan.
+    The stages are those of :class:`ObjectKind`; actions inside a stage follow the manifest's
+    order. The same arguments give the same plan.
 
     Args:
         manifest: the desired state.
@@ -92,7 +92,18 @@ def make_plan(
         undeclared = moves.undeclared_mounts(manifest, live.mounts.values())
         gone = set(undeclared) - {one.path for one in moved.values()}
         draft.drift += [drift.undeclared_mount(path) for path in sorted(gone)]
+    _add_access(draft, manifest, live, options)
     return draft.plan()
+
+
+def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: PlanOptions) -> None:
+    desired = access.desired_access(manifest, options)
+    found = access.plan_access(manifest, live.access, desired, options)
+    draft.actions += found.actions
+    draft.warnings += found.warnings
+    draft.objects += found.compared
+    if found.not_compared:
+        draft.not_compared["access"] = found.not_compared
 
 
 def _config_is_known(

@@ -20,7 +20,10 @@ _SETS = _HEADER_LISTS | {
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
     "role_ids",
+    "secret_id_bound_cidrs",
     "tags",
+    "token_bound_cidrs",
+    "token_policies",
 }
 
 

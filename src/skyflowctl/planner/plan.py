@@ -10,9 +10,16 @@ from skyflowctl.errors import Problem
 from skyflowctl.vault.live import SERVER_FILE
 
 LEFT_OUT = frozenset(
-    {"ctx-not-enforced", "owned-by-other", "path-in-use", "revoked-key", "type-differs"}
+    {
+        "ctx-not-enforced",
+        "login-method-missing",
+        "owned-by-other",
+        "path-in-use",
+        "revoked-key",
+        "type-differs",
+    }
 )
-"""Codes of warnings that a mount must not be changed. An apply then refuses the whole plan."""
+"""Codes of warnings that an object must not be changed. An apply then refuses the whole plan."""
 
 NEEDS_ADOPTION = "needs-adoption"
 """The code of warnings about objects that this manifest did not create. An apply then refuses
@@ -21,8 +28,12 @@ the whole plan."""
 TAKES_OVER = "takes-over"
 """The code of the same warning if the caller named the object in ``--adopt``."""
 
-UNREADABLE = frozenset({"credential-invalid", "credential-unresolved", "engine-unreadable"})
-"""Codes of warnings that the needs of a mount are unknown. Other mounts are applied."""
+ACCESS_UNREADABLE = "access-unreadable"
+
+UNREADABLE = frozenset(
+    {ACCESS_UNREADABLE, "credential-invalid", "credential-unresolved", "engine-unreadable"}
+)
+"""Codes of warnings that it is unknown what an object needs. The others are applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,13 @@ class ObjectKind(StrEnum):
     MOUNT = "mount"
     ROLE = "role"
     CONFIG = "config"
+    POLICY = "policy"
+    LOGIN_METHOD = "login_method"
+    LOGIN_ROLE = "login_role"
+
+
+MOUNT_KINDS = frozenset({ObjectKind.MOUNT, ObjectKind.ROLE, ObjectKind.CONFIG})
+"""The kinds of objects that belong to one mount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +113,8 @@ class Action:
         credential: the credential that the plan saw; apply refuses any other. None: it could
             not be resolved at that time.
         allow_revoked: whether it may replace a live one although a cut-off revoked it.
+        after: paths of actions; if one of them is in the plan and is not done, this one is
+            skipped.
     """
 
     action: ActionType
@@ -107,6 +127,7 @@ class Action:
     needs_credential: bool = False
     credential: CredentialId | None = None
     allow_revoked: bool = False
+    after: tuple[str, ...] = ()
 
     @property
     def brings_credential(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from skyflowctl.vault import decode, mounting, reading, revocations, rights, rotating
+from skyflowctl.vault.access_api import AccessApi
 from skyflowctl.vault.catalog import Catalog
 from skyflowctl.vault.errors import (
     ConflictError,
@@ -43,6 +44,7 @@ class Gateway:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.catalog = Catalog(transport)
+        self.access = AccessApi(transport)
 
     @property
     def requests_made(self) -> int:

@@ -214,6 +214,42 @@ class LiveEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class LivePolicy:
+    """A policy's text. ``version`` is for check-and-set; 0 if the server has none."""
+
+    name: str
+    text: str
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLoginMethod:
+    """One entry of ``sys/auth``; ``name`` is its path below ``auth/``."""
+
+    name: str
+    type: str
+    description: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAccess:
+    """The live policies, login methods and login roles that were asked for.
+
+    Args:
+        policies: by name; only those that exist.
+        login_methods: by name.
+        login_roles: the settings of a login role as the server returns them, by API path.
+        unread: API paths that could not be read, each with the reason.
+    """
+
+    policies: Mapping[str, LivePolicy] = field(default_factory=dict)
+    login_methods: Mapping[str, LiveLoginMethod] = field(default_factory=dict)
+    login_roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unread: Mapping[str, Problem] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LiveState:
     """The live state of one server, read in 2 + 2N requests for N mounts.
 
@@ -223,12 +259,14 @@ class LiveState:
         audited_headers: whether each header is hashed, by name in lower case; None if
             this login may not read them.
         problems: by path, why a mount's engine could not be read.
+        access: the policies, login methods and login roles that were asked for.
     """
 
     mounts: Mapping[str, LiveMount]
     engines: Mapping[str, LiveEngine]
     audited_headers: Mapping[str, bool] | None
     problems: Mapping[str, Problem] = field(default_factory=dict)
+    access: LiveAccess = field(default_factory=LiveAccess)
 
     @property
     def all_forbidden(self) -> bool:

@@ -18,6 +18,7 @@ from skyflowctl.engine.contract import (
     Operation,
     StorageError,
 )
+from skyflowctl.vault.memory_access import MemoryAccess, RefusedAccess
 
 _OPERATIONS = {"GET": Operation.READ, "LIST": Operation.LIST, "DELETE": Operation.DELETE}
 _SYSTEM_TYPES = {"sys": "system", "cubbyhole": "cubbyhole", "identity": "identity"}
@@ -98,6 +99,7 @@ class MemoryServer:
     audited_headers: dict[str, bool] = field(default_factory=dict)
     catalog: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     wrapped: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    access: MemoryAccess = field(default_factory=MemoryAccess)
 
     def __post_init__(self) -> None:
         for path, kind in _SYSTEM_TYPES.items():
@@ -132,12 +134,20 @@ class MemoryServer:
         return {"request_id": body["request_id"], "wrap_info": info | {"ttl": seconds}}
 
     async def _route(self, question: MemoryRequest, request_id: str) -> Mapping[str, Any] | None:
+        if question.path.startswith(("sys/policies/", "sys/auth", "auth/")):
+            return self._access(question)
         if question.path.startswith("sys/"):
             return _System(self).answer(question)
         for path, mounted in self.mounts.items():
             if mounted.engine and question.path.startswith(path + "/"):
                 return await _dispatch(mounted.engine, path, question, request_id)
         raise HttpError(404, f'no handler for route "{question.path}". route entry not found.')
+
+    def _access(self, question: MemoryRequest) -> Mapping[str, Any] | None:
+        try:
+            return self.access.answer(question.method, question.path, question.body)
+        except RefusedAccess as error:
+            raise HttpError(error.status, *error.texts) from None
 
     def enable(self, path: str, body: Mapping[str, Any]) -> None:
         """Mount an engine.

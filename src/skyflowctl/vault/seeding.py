@@ -15,6 +15,7 @@ from skyflowctl.engine.records import (
 )
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import (
+    LiveAccess,
     LiveConfig,
     LiveEngine,
     LiveMount,
@@ -109,6 +110,25 @@ def seed_server(server: MemoryServer, state: LiveState) -> None:
         if mount.type == server.plugin_name and mount.plugin_version:
             server.catalog.setdefault((mount.type, mount.plugin_version), {})
         _mount(server, path, mount)
+    _seed_access(server, state.access)
+
+
+def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
+    for policy in live.policies.values():
+        server.access.policies[policy.name] = {
+            "name": policy.name,
+            "policy": policy.text,
+            "version": policy.version,
+        }
+    for one in live.login_methods.values():
+        server.access.methods[one.name] = {
+            "type": one.type,
+            "description": one.description,
+            "options": dict(one.options),
+        }
+    for path, settings in live.login_roles.items():
+        method, _, name = path.removeprefix("auth/").rpartition("/role/")
+        server.access.roles.setdefault(method, {})[name] = dict(settings)
 
 
 def _mount(server: MemoryServer, path: str, mount: LiveMount) -> None:

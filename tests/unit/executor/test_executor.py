@@ -464,6 +464,9 @@ def test_the_order_of_kinds_is_the_order_of_stages():
         ObjectKind.MOUNT,
         ObjectKind.ROLE,
         ObjectKind.CONFIG,
+        ObjectKind.POLICY,
+        ObjectKind.LOGIN_METHOD,
+        ObjectKind.LOGIN_ROLE,
     ]
 
 

@@ -50,6 +50,8 @@ STANDARD = frozenset(
         "anyOf",
         "examples",
         "default",
+        "minimum",
+        "maximum",
     ]
 )
 

@@ -26,6 +26,7 @@ NOT_ON_THE_SERVER = {
     "mount.protect": "a rule for commands",
     "mount.rotation": "a rule for commands",
     "mount.roles": "objects of their own",
+    "role.consumers": "objects of their own: test_access",
 }
 
 MANIFEST = p.manifest(

@@ -1,0 +1,120 @@
+"""Executes the actions for policies, login methods and login roles."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from skyflowctl.errors import RefusedError
+from skyflowctl.planner import access, fields
+from skyflowctl.planner.plan import Action, ActionType, ObjectKind
+from skyflowctl.vault.access_api import AccessApi
+from skyflowctl.vault.errors import BadRequestError, ConflictError, SilentlyIgnoredError
+from skyflowctl.vault.live import LiveAccess
+
+
+def write_access(action: Action, api: AccessApi) -> None:
+    """Create or update one object, and read it back.
+
+    Raises:
+        RefusedError: another client changed it after the plan was made.
+        SilentlyIgnoredError: the server accepted the write but not all of its fields.
+        VaultError: any other failure.
+    """
+    before = _live(action, api)
+    differing = _differing(action, before)
+    if not differing:
+        return  # an earlier run, or a write whose reply was lost, did this
+    _refuse_if_changed(action, before)
+    is_tune = action.kind is ObjectKind.LOGIN_METHOD and action.action is ActionType.UPDATE
+    path = f"{action.path}/tune" if is_tune else action.path
+    try:
+        api.write(path, action.body)
+    except BadRequestError as error:
+        if _differing(action, _live(action, api)):
+            raise _conflict(action, error) from None
+        return
+    ignored = _differing(action, _live(action, api))
+    if ignored:
+        raise SilentlyIgnoredError(
+            f"the server accepted and ignored {', '.join(ignored)}: {action.path}",
+            why="the value that was read back differs: this server does not support it, or "
+            "another client wrote meanwhile",
+            fix="run the command again; if it fails again, remove these fields from the manifest",
+            path=action.path,
+        )
+
+
+def _conflict(action: Action, error: BadRequestError) -> BadRequestError | ConflictError:
+    if not error.says("check-and-set"):
+        return error
+    return ConflictError(
+        f"{action.path} was not written: another client wrote it meanwhile",
+        why="its version is not the one that the plan saw",
+        fix="run the command again and look at the new plan",
+        path=action.path,
+    )
+
+
+def _differing(action: Action, now: Mapping[str, Any] | None) -> list[str]:
+    """Return the fields of the action that do not have the desired value."""
+    if now is None:
+        return [change.field for change in action.changes] or ["the object"]
+    return [
+        change.field
+        for change in action.changes
+        if not fields.same(change.field, now.get(change.field), change.after)
+    ]
+
+
+def _refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
+    """Refuse to write over a change that the plan did not show.
+
+    Raises:
+        RefusedError: a field has neither the value that the plan saw nor the desired one.
+    """
+    if action.action is ActionType.CREATE:
+        moved = ["it exists now"] if now is not None else []
+    elif now is None:
+        moved = ["it is gone"]
+    else:
+        moved = [
+            change.field
+            for change in action.changes
+            if not fields.same(change.field, now.get(change.field), change.before)
+            and not fields.same(change.field, now.get(change.field), change.after)
+        ]
+    if moved:
+        raise RefusedError(
+            f"{action.path} is not as the plan showed it: {', '.join(moved)}",
+            why="another apply or a manual change wrote it after the plan was made",
+            fix="run the command again and look at the new plan",
+            code="object-changed",
+        )
+
+
+def _live(action: Action, api: AccessApi) -> dict[str, Any] | None:
+    """Return the live fields of an action's object; None if it does not exist."""
+    live = _READS[action.kind](action.path, api)
+    found = access.live_object(action.kind, action.path, live)
+    return None if found is None else access.live_fields(found)
+
+
+def _policy(path: str, api: AccessApi) -> LiveAccess:
+    found = api.policy(path.rpartition("/")[2])
+    return LiveAccess(policies={found.name: found} if found else {})
+
+
+def _login_method(_path: str, api: AccessApi) -> LiveAccess:
+    return LiveAccess(login_methods=api.login_methods())
+
+
+def _login_role(path: str, api: AccessApi) -> LiveAccess:
+    method, _, name = path.removeprefix("auth/").rpartition("/role/")
+    found = api.login_role(method, name)
+    return LiveAccess(login_roles={path: found} if found is not None else {})
+
+
+_READS: Mapping[ObjectKind, Callable[[str, AccessApi], LiveAccess]] = {
+    ObjectKind.POLICY: _policy,
+    ObjectKind.LOGIN_METHOD: _login_method,
+    ObjectKind.LOGIN_ROLE: _login_role,
+}

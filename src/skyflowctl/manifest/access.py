@@ -1,0 +1,246 @@
+"""Builds what applications need around the mounts: consumers, login methods and policies.
+
+The rules of these sections are here too; like those of ``rules.py``, they add problems and never
+raise.
+"""
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any
+
+from skyflowctl.clock import parse_duration
+from skyflowctl.errors import Problem
+from skyflowctl.hcl import HclError, parse_hcl
+from skyflowctl.manifest.messages import shown
+from skyflowctl.manifest.model import Consumer, DeclaredPolicy, LoginMethod
+from skyflowctl.manifest.nodes import (
+    Path,
+    YamlNode,
+    at_key,
+    at_value,
+    child,
+    entries,
+    plain,
+    text_of,
+)
+
+_BUILT_IN = frozenset({"root", "default", "response-wrapping", "control-group"})
+_GENERATED = ("skyflow.", "skyflowctl.")
+_POLICY_MAX_BYTES = 64 * 1024
+_SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
+_NUMBERS = ("token_num_uses", "secret_id_num_uses")
+
+
+def role_policy_name(mount_path: str, role: str) -> str:
+    """Return the name of the policy that allows to read one role's tokens.
+
+    The server turns names to lower case.
+    """
+    return f"skyflow.{mount_path.replace('/', '.')}.{role}".lower()
+
+
+def declared_login_methods(root: YamlNode) -> tuple[LoginMethod, ...]:
+    """Return the declared login methods."""
+    return tuple(
+        LoginMethod(
+            name,
+            text_of(child(node, "type")) or name,
+            text_of(child(node, "description")) or "",
+            at_key(node, ("auth", name)),
+        )
+        for name, node in entries(child(root, "auth"))
+    )
+
+
+def declared_policies(root: YamlNode) -> tuple[DeclaredPolicy, ...]:
+    """Return the declared policies; files are read again, after they were checked."""
+    return tuple(
+        DeclaredPolicy(name, _policy_text(node) or "", at_key(node, ("policies", name)))
+        for name, node in entries(child(root, "policies"))
+    )
+
+
+def declared_consumers(root: YamlNode) -> tuple[Consumer, ...]:
+    """Return each consumer once, with all of its roles, in the manifest's order."""
+    found: dict[tuple[str, str], Consumer] = {}
+    for path, mount, role, node in _consumers(root):
+        *_, method, name = (str(part) for part in path)
+        earlier = found.get((method, name))
+        grants = (*(earlier.grants if earlier else ()), (mount, role))
+        where = earlier.where if earlier else at_key(node, path)
+        found[method, name] = Consumer(name, method, _settings(node), grants, where)
+    return tuple(found.values())
+
+
+def _consumers(root: YamlNode) -> Iterator[tuple[Path, str, str, YamlNode]]:
+    """Yield each entry below ``consumers`` with its path, mount and role."""
+    for mount, body in entries(child(root, "mounts")):
+        for role, node in entries(child(body, "roles")):
+            for method, logins in entries(child(node, "consumers")):
+                for name, one in entries(logins):
+                    path: Path = ("mounts", mount, "roles", role, "consumers", method, name)
+                    yield path, mount, role, one
+
+
+def _settings(node: YamlNode) -> dict[str, Any]:
+    """Return every setting as the server stores it: seconds, numbers and lists."""
+    cidrs = child(node, "cidrs")
+    listed = [_network(text_of(one) or "") for one in _items(cidrs)]
+    seconds = {key: _whole_seconds(child(node, key)) for key in _SECONDS}
+    numbers = {key: _number(child(node, key)) for key in _NUMBERS}
+    both = {"secret_id_bound_cidrs": listed, "token_bound_cidrs": list(listed)}
+    return {"bind_secret_id": True, **seconds, **numbers, **both}
+
+
+def _whole_seconds(node: YamlNode | None) -> int:
+    return int(parse_duration(text_of(node) or "").total_seconds()) if node else 0
+
+
+def _number(node: YamlNode | None) -> int:
+    value = node.value if node is not None else 0
+    return value if isinstance(value, int) else 0
+
+
+def _items(node: YamlNode | None) -> list[YamlNode]:
+    return node.value if node is not None and isinstance(node.value, list) else []
+
+
+def _network(text: str) -> str:
+    """Return an address range in the form in which the server returns it."""
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+def _policy_text(node: YamlNode) -> str | None:
+    """Return a policy's text; None if its file cannot be read."""
+    rules = child(node, "rules")
+    if rules is not None:
+        return "".join(_rule_text(path, plain(words)) for path, words in entries(rules))
+    name = text_of(child(node, "file"))
+    if name is None:
+        return text_of(child(node, "text")) or ""
+    try:
+        return _read(node.source.folder, name)
+    except (OSError, ValueError):
+        return None
+
+
+def _read(folder: str, name: str) -> str:
+    with open(FilePath(folder, name), "rb", opener=_without_waiting) as file:  # noqa: PTH123 - opener
+        raw = file.read(_POLICY_MAX_BYTES + 1)
+    if len(raw) > _POLICY_MAX_BYTES:
+        raise ValueError("too large")
+    return raw.decode("utf-8")
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _rule_text(path: str, words: Any) -> str:
+    listed = ", ".join(f'"{word}"' for word in words)
+    return f'path "{path}" {{\n  capabilities = [{listed}]\n}}\n'
+
+
+def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield settings that differ between the roles of one consumer, and bad address ranges."""
+    first: dict[tuple[str | int, ...], tuple[Path, YamlNode]] = {}
+    for path, _, _, node in _consumers(root):
+        yield from _bad_values(path, node)
+        earlier = first.setdefault(path[-2:], (path, node))
+        if earlier[0] == path or plain(earlier[1]) == plain(node):
+            continue
+        where = at_key(node, path)
+        there = at_key(earlier[1], earlier[0])
+        yield (
+            path,
+            Problem(
+                "consumer-differs",
+                f"the consumer {shown(str(path[-1]))} has two different settings",
+                f"it is one login, also declared at {there.file}:{there.line}",
+                "give both entries the same settings, or two names",
+                where,
+            ),
+        )
+
+
+def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    for index, item in enumerate(_items(child(node, "cidrs"))):
+        about: Path = (*path, "cidrs", index)
+        try:
+            _network(text_of(item) or "")
+        except ValueError:
+            summary = f"{shown(text_of(item) or '')} is not an address range"
+            fix = "write CIDR notation, such as 10.0.0.0/8"
+            where = at_value(item, about)
+            yield about, Problem("bad-value", summary, "the server refuses it", fix, where)
+    ttl, longest = child(node, "token_ttl"), child(node, "token_max_ttl")
+    try:
+        spans = [parse_duration(text_of(one) or "") for one in (ttl, longest) if one]
+    except (ValueError, OverflowError):
+        return  # the schema reports the form
+    if len(spans) == 2 and spans[1] and spans[0] > spans[1] and ttl is not None:
+        about = (*path, "token_ttl")
+        summary, why = "token_ttl is longer than token_max_ttl", "the server refuses that"
+        yield (
+            about,
+            Problem("bad-duration", summary, why, "use 20m and 24h", at_value(ttl, about)),
+        )
+
+
+def check_login_methods(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield login methods whose type is neither given nor their name."""
+    for name, node in entries(child(root, "auth")):
+        if name != "approle" and isinstance(node.value, dict) and child(node, "type") is None:
+            path: Path = ("auth", name)
+            summary = f"the login method {shown(name)} has no type"
+            why = "its name is not the name of a type"
+            yield (
+                path,
+                Problem("missing-key", summary, why, "add type: approle", at_key(node, path)),
+            )
+
+
+def check_policies(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield policies with a reserved name, an unreadable file or an invalid text."""
+    for name, node in entries(child(root, "policies")):
+        path: Path = ("policies", name)
+        if name in _BUILT_IN or name.startswith(_GENERATED):
+            whose = "the server" if name in _BUILT_IN else "generated policies"
+            summary = f"the policy name {shown(name)} is reserved"
+            why = f"it belongs to {whose}"
+            fix = "choose another name"
+            yield path, Problem("reserved-name", summary, why, fix, at_key(node, path))
+        yield from _bad_policy(path, node)
+
+
+def _bad_policy(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    if not isinstance(node.value, dict):
+        return
+    key = next(iter(node.value), "")
+    source = child(node, key)
+    if source is None or text_of(source) is None:
+        return  # rules are checked by the schema alone
+    about, text = (*path, key), _policy_text(node)
+    where = at_value(source, about)
+    if text is None:
+        summary = f"cannot read the policy file {shown(text_of(source) or '')}"
+        why = f"it is not a readable UTF-8 file of at most {_POLICY_MAX_BYTES // 1024} KiB"
+        fix = "check its name, relative to the manifest, and its permissions"
+        yield about, Problem("policy-unreadable", summary, why, fix, where)
+        return
+    if text.lstrip().startswith("{"):
+        summary, why = "the policy is JSON", "skyflowctl marks a policy by a comment in its text"
+        yield about, Problem("bad-policy", summary, why, "write it as HCL, or use rules", where)
+        return
+    try:
+        found = parse_hcl(text)
+    except HclError as error:
+        summary, why = "the policy is not valid HCL", str(error)
+        yield about, Problem("bad-policy", summary, why, "correct its text", where)
+        return
+    if not any(keys[:1] == ("path",) for keys, _ in found.items):
+        summary, why = "the policy has no path", "it would allow nothing"
+        fix = 'add a rule, such as path "secret/data/backend" { capabilities = ["read"] }'
+        yield about, Problem("bad-policy", summary, why, fix, where)

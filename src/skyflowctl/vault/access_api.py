@@ -1,0 +1,147 @@
+"""Policies, login methods and login roles of a server."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyflowctl.concurrency import Workers
+from skyflowctl.errors import Problem
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError, VaultError
+from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LivePolicy
+from skyflowctl.vault.transport import Request, Transport
+
+_POLICIES = "sys/policies/acl"
+_DETAILED = "sys/policies/detailed/acl"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessNeeded:
+    """What a plan reads besides its mounts.
+
+    Args:
+        policies: names of policies.
+        login_methods: whether the list of login methods is read.
+        login_roles: names of login roles, by login method.
+    """
+
+    policies: frozenset[str] = frozenset()
+    login_methods: bool = False
+    login_roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def login_role_path(method: str, name: str) -> str:
+    """Return the API path of a login role."""
+    return f"auth/{method}/role/{name}"
+
+
+def policy_path(name: str) -> str:
+    """Return the API path of a policy."""
+    return f"{_POLICIES}/{name}"
+
+
+class AccessApi:
+    """Typed calls for access. Every method raises :class:`skyflowctl.vault.errors.VaultError`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def read(self, needed: AccessNeeded, parallelism: int) -> LiveAccess:
+        """Read what a plan needs: one list of policies, one of login methods, one of each
+        method's login roles, and one request for each login role that exists.
+
+        What this login may not read is in ``unread``.
+        """
+        unread: dict[str, Problem] = {}
+        policies, methods = {}, {}
+        try:
+            policies = self.policies(needed.policies) if needed.policies else {}
+        except ForbiddenError as error:
+            unread[_POLICIES] = error.problems[0]
+        try:
+            methods = self.login_methods() if needed.login_methods else {}
+        except ForbiddenError as error:
+            unread["sys/auth"] = error.problems[0]
+        roles: dict[str, Mapping[str, Any]] = {}
+        with Workers(parallelism) as pool:
+            wanted = [
+                (method, name)
+                for method, names in needed.login_roles.items()
+                if method in methods or "sys/auth" in unread
+                for name in sorted(names)
+            ]
+            found = pool.map(lambda pair: self._login_role_or_error(*pair), wanted)
+            for (method, name), one in zip(wanted, found, strict=True):
+                path = login_role_path(method, name)
+                if isinstance(one, Problem):
+                    unread[path] = one
+                elif one is not None:
+                    roles[path] = one
+        return LiveAccess(policies, methods, roles, unread)
+
+    def _login_role_or_error(self, method: str, name: str) -> Mapping[str, Any] | Problem | None:
+        try:
+            return self.login_role(method, name)
+        except ForbiddenError as error:
+            return error.problems[0]
+
+    def policies(self, names: Iterable[str]) -> dict[str, LivePolicy]:
+        """Return those policies that exist; one request, or one each if the server has no list
+        with texts."""
+        try:
+            reply = self._transport.send(Request("LIST", _DETAILED, fresh=True))
+        except ForbiddenError:
+            raise
+        except VaultError as error:
+            if not isinstance(error, NotFoundError) and "unsupported" not in str(error):
+                raise
+            found = (self.policy(name) for name in sorted(names))
+            return {one.name: one for one in found if one is not None}
+        info = (reply.data or {}).get("key_info") or {}
+        return {name: _policy(name, info[name]) for name in names if name in info}
+
+    def policy(self, name: str) -> LivePolicy | None:
+        """Return one policy, or None if it does not exist."""
+        try:
+            reply = self._transport.send(Request("GET", policy_path(name), fresh=True))
+        except NotFoundError:
+            return None
+        return _policy(name, reply.data or {})
+
+    def login_methods(self) -> dict[str, LiveLoginMethod]:
+        """Return every login method by name."""
+        data = self._transport.send(Request("GET", "sys/auth", fresh=True)).data or {}
+        return {
+            path.strip("/"): _login_method(path.strip("/"), raw)
+            for path, raw in data.items()
+            if isinstance(raw, Mapping)
+        }
+
+    def login_role(self, method: str, name: str) -> Mapping[str, Any] | None:
+        """Return the settings of a login role, or None if it does not exist."""
+        try:
+            path = login_role_path(method, name)
+            return self._transport.send(Request("GET", path, fresh=True)).data or {}
+        except NotFoundError as error:
+            if error.empty:
+                return None
+            raise
+
+    def write(self, path: str, body: Mapping[str, Any]) -> None:
+        """Write an object; sent again after a lost reply."""
+        self._transport.send(Request("POST", path, body=body, idempotent=True, fresh=True))
+
+
+def _policy(name: str, raw: Mapping[str, Any]) -> LivePolicy:
+    text = raw.get("policy") or raw.get("rules") or ""
+    version = raw.get("version")
+    return LivePolicy(name, str(text), version if isinstance(version, int) else 0)
+
+
+def _login_method(name: str, raw: Mapping[str, Any]) -> LiveLoginMethod:
+    options = raw.get("options") or {}
+    return LiveLoginMethod(
+        name,
+        str(raw.get("type", "")),
+        str(raw.get("description") or ""),
+        {key: str(value) for key, value in options.items()},
+    )
