@@ -10,7 +10,7 @@ from skyflowctl.engine.contract import MemoryStorage
 from skyflowctl.engine.engine import Engine
 from skyflowctl.engine.fields import Field, FieldType
 from skyflowctl.engine.routing import Operation, Route
-from skyflowctl.operations.token_service import TokenServiceOnDemand
+from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 from skyflowctl.vault.decode import config_equals, decode_live_config, decode_live_role, role_equals
 
 ROUTES = Engine(MemoryStorage(), TokenServiceOnDemand())._router.routes  # noqa: SLF001

@@ -19,7 +19,7 @@ from support.plugin import (
     write_probe,
 )
 
-from skyflowctl.operations.plugin_files import list_plugins, reload_mounts
+from skyflowctl.operations.list_plugins import list_plugins, reload_mounts
 from skyflowctl.operations.plugins import Registration, file_digest, register_plugin
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.hvac_transport import HvacTransport

@@ -9,7 +9,7 @@ from skyflowctl.cli.context import rotation
 from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.model import Credential, CredentialId
-from skyflowctl.operations.key_provider import key_provider
+from skyflowctl.operations.rotate.key_provider import key_provider
 from skyflowctl.rotation.model import KeyInfo
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.service_account import load_trusted

@@ -10,7 +10,7 @@ from skyflowctl.vault.gateway import Gateway
 class Replacer(Protocol):
     """Replaces live credentials so that no request fails; called from several threads.
 
-    ``skyflowctl.operations.replacing.RotatingReplacer`` does so by a rotation. Both calls
+    ``skyflowctl.operations.replace_credential.RotatingReplacer`` does so by a rotation. Both calls
     may be repeated after a kill at any point, even by another process.
     """
 

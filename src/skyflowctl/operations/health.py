@@ -8,7 +8,7 @@ from typing import Any
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, SkyflowctlError
-from skyflowctl.operations.targets import MountRef, discover_mounts
+from skyflowctl.operations.mounts import MountRef, discover_mounts
 from skyflowctl.vault.errors import (
     NamespaceMissingError,
     NotAServerError,

@@ -1,12 +1,12 @@
-"""Lists mounts against the manifest, or shows one in full."""
+"""The mounts of a command; lists them against the manifest, or shows one in full."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from skyflowctl.errors import SkyflowctlError, UsageError
-from skyflowctl.manifest.model import Manifest
+from skyflowctl.manifest.model import Manifest, RotationRule
 from skyflowctl.vault.errors import (
     BadRequestError,
     NotAnEngineError,
@@ -156,3 +156,24 @@ def resolve_mount_path(name: str, prefix: str) -> str:
             fix="give a name such as order, or a path such as skyflow/order",
         )
     return cleaned if "/" in name else "/".join(filter(None, (prefix.strip("/"), cleaned)))
+
+
+@dataclass(frozen=True, slots=True)
+class MountRef:
+    """A mount by its name; without a manifest ``rotation`` has no rule."""
+
+    name: str
+    path: str
+    rotation: RotationRule = field(default_factory=RotationRule)
+
+
+def declared_mounts(manifest: Manifest) -> tuple[MountRef, ...]:
+    """Return the manifest's mounts in its order."""
+    return tuple(MountRef(mount.name, mount.path, mount.rotation) for mount in manifest.mounts)
+
+
+def discover_mounts(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[MountRef, ...]:
+    """Return every mount of this engine on the server, by path; one request."""
+    live = gateway.list_mounts()
+    ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
+    return tuple(MountRef(path.removeprefix(f"{prefix}/"), path) for path in ours)

@@ -8,7 +8,7 @@ from pathlib import Path
 from skyflowctl.concurrency import Workers
 from skyflowctl.engine.names import role_refusal
 from skyflowctl.errors import InvalidInputError, UnhealthyError, UsageError
-from skyflowctl.operations.plugin_arguments import (
+from skyflowctl.plugin.arguments import (
     environment_note,
     noted_environment,
     without_note,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from skyflowctl.credentials.model import Credential
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Manifest
-from skyflowctl.operations.key_provider import KeyProvider, RotationTarget, operator_needed
-from skyflowctl.operations.rotate_request import RotateRequest
+from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget, operator_needed
+from skyflowctl.operations.rotate.request import RotateRequest
 from skyflowctl.rotation.model import KeyInfo, RotationJob
 from skyflowctl.rotation.ports import Dependencies, KeyService
 from skyflowctl.rotation.revocation.model import RevokeOutcome

@@ -8,14 +8,14 @@ from skyflowctl.clock import Clock, rfc3339_or_empty
 from skyflowctl.errors import ExitCode, Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.health import MountHealth, health_now
-from skyflowctl.operations.plugin_files import (
+from skyflowctl.operations.list_plugins import (
     CatalogFile,
     FileState,
     file_problem,
     running_mounts,
     running_problems,
 )
-from skyflowctl.operations.targets import MountRef, discover_mounts
+from skyflowctl.operations.mounts import MountRef, discover_mounts
 from skyflowctl.rotation.schedule import due_reason
 from skyflowctl.vault.catalog import completed
 from skyflowctl.vault.errors import VaultError

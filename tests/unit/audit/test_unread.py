@@ -14,7 +14,7 @@ from support.cli import checked_data, checked_envelope, invoke
 
 from skyflowctl.audit.scan import scan
 from skyflowctl.audit.sources import open_sources
-from skyflowctl.operations.posture_log import exercised
+from skyflowctl.operations.audit_exercised import exercised
 
 CEE = b"@cee: "
 COMMANDS = {

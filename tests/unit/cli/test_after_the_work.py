@@ -20,9 +20,9 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
-from skyflowctl.operations.key_provider import key_provider
-from skyflowctl.operations.rotate_request import RotateRequest, Verb
-from skyflowctl.operations.targets import MountRef
+from skyflowctl.operations.mounts import MountRef
+from skyflowctl.operations.rotate.key_provider import key_provider
+from skyflowctl.operations.rotate.request import RotateRequest, Verb
 from skyflowctl.rotation.model import MountOutcome, Result
 
 ROTATED = MountOutcome("payment", "skyflow/payment", Result.ROTATED, "k1", "k2", "k2")

@@ -9,7 +9,7 @@ from support.cli import checked_envelope, invoke
 
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.commands.rotate.request import read_request
-from skyflowctl.operations.rotate_request import Verb
+from skyflowctl.operations.rotate.request import Verb
 
 
 @pytest.mark.parametrize(

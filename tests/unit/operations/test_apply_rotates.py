@@ -16,9 +16,9 @@ from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import ExitCode
 from skyflowctl.manifest.model import DeclaredCtx
 from skyflowctl.operations.apply import apply
-from skyflowctl.operations.dry_run import dry_run
+from skyflowctl.operations.dry_run.run import dry_run
 from skyflowctl.operations.plan import plan
-from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
+from skyflowctl.operations.replace_credential import DECLARED, RotatingReplacer
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService

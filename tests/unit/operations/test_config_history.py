@@ -9,7 +9,7 @@ from support.gateways import identity, memory_rig
 from support.reached import reach_gateway
 
 from skyflowctl.errors import UsageError
-from skyflowctl.operations.configs import config_history
+from skyflowctl.operations.config_show import config_history
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Request
 

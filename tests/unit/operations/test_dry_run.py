@@ -21,8 +21,8 @@ from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.credentials.model import Credential, CredentialId
 from skyflowctl.errors import ExitCode, InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.model import DeclaredCtx
-from skyflowctl.operations.dry_run import dry_run, mint_dry
-from skyflowctl.operations.dry_run_verify import verify_declared
+from skyflowctl.operations.dry_run.run import dry_run, mint_dry
+from skyflowctl.operations.dry_run.verify import verify_declared
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
@@ -321,7 +321,7 @@ def test_it_works_in_an_empty_network_namespace():
     """Loopback is down in there, so that even a local socket would fail."""
     script = textwrap.dedent(
         """
-        from skyflowctl.operations.dry_run import dry_run
+        from skyflowctl.operations.dry_run.run import dry_run
         from skyflowctl.credentials.errors import UnresolvedReferenceError
         from support import planning as p
 

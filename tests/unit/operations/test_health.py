@@ -14,8 +14,8 @@ from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations import health as health_module
 from skyflowctl.operations.health import STATES, health
+from skyflowctl.operations.mounts import MountRef, declared_mounts
 from skyflowctl.operations.status import status
-from skyflowctl.operations.targets import MountRef, declared_mounts
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.gateway import Gateway

@@ -15,8 +15,7 @@ from skyflowctl.errors import (
     UnhealthyError,
     UsageError,
 )
-from skyflowctl.operations.plugin_arguments import checked_pairs, plugin_arguments, takes_note
-from skyflowctl.operations.plugin_files import list_plugins, plan_prune, reload_mounts
+from skyflowctl.operations.list_plugins import list_plugins, plan_prune, reload_mounts
 from skyflowctl.operations.plugins import (
     PROBE_VERSION,
     LostArguments,
@@ -24,6 +23,7 @@ from skyflowctl.operations.plugins import (
     file_digest,
     register_plugin,
 )
+from skyflowctl.plugin.arguments import checked_pairs, plugin_arguments, takes_note
 from skyflowctl.plugin.build import _MARK, launcher_version
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments
 from skyflowctl.vault.errors import BadRequestError, OutcomeUnknownError

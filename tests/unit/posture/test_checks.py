@@ -26,7 +26,7 @@ from support.posture import (
     rotation,
 )
 
-from skyflowctl.operations.plugin_files import running_mounts, running_problems
+from skyflowctl.operations.list_plugins import running_mounts, running_problems
 from skyflowctl.posture.checks.registry import CHECKS, run_checks
 from skyflowctl.posture.facts import (
     Certificate,

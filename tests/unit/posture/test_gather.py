@@ -11,8 +11,8 @@ from support.posture import DIGEST, NOW
 from support.transports import FakeTransport
 
 from skyflowctl.errors import InvalidInputError
+from skyflowctl.operations.audit_exercised import exercised
 from skyflowctl.operations.posture import PostureRequest, gather, posture
-from skyflowctl.operations.posture_log import exercised
 from skyflowctl.posture.collect.reads import MAX_TOKENS
 from skyflowctl.posture.facts import NotRead, ServerLogins
 from skyflowctl.posture.model import CheckStatus

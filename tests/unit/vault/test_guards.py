@@ -17,7 +17,7 @@ from skyflowctl.engine.fields import FieldType
 from skyflowctl.errors import ExitCode, RefusedError
 from skyflowctl.operations.apply import apply
 from skyflowctl.operations.plan import plan
-from skyflowctl.operations.token_service import TokenServiceOnDemand
+from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 from skyflowctl.vault import parked
 from skyflowctl.vault.errors import ForbiddenError, GuardedError, ServerUnreachableError
 from skyflowctl.vault.failed_answers import error_for

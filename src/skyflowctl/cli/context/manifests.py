@@ -13,7 +13,7 @@ from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existin
 if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.targets import MountRef
+    from skyflowctl.operations.mounts import MountRef
     from skyflowctl.planner.plan import PlanOptions
 
 # The form in nearly every manifest, read without loading a YAML parser; for any other form
@@ -202,8 +202,7 @@ def choose_mounts(
         UsageError: an argument is neither a name nor a path.
         InvalidInputError: the manifest is invalid.
     """
-    from skyflowctl.operations.mounts import resolve_mount_path
-    from skyflowctl.operations.targets import MountRef, declared_mounts
+    from skyflowctl.operations.mounts import MountRef, declared_mounts, resolve_mount_path
 
     loaded = optional_manifest(flag_values, run)
     manifest = loaded.manifest if loaded else None

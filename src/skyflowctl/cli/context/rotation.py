@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from skyflowctl.devstack.layout import DevLayout
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
-    from skyflowctl.operations.key_provider import KeyProvider
-    from skyflowctl.operations.replacing import RotatingReplacer
-    from skyflowctl.operations.rotate_request import RotateRequest
+    from skyflowctl.operations.replace_credential import RotatingReplacer
+    from skyflowctl.operations.rotate.key_provider import KeyProvider
+    from skyflowctl.operations.rotate.request import RotateRequest
     from skyflowctl.rotation.events import RotationEvent, RotationListener
     from skyflowctl.rotation.ports import Dependencies
     from skyflowctl.vault.gateway import Gateway
@@ -68,7 +68,7 @@ def open_key_provider(
     """
     from skyflowctl.credentials.lint import CredentialLinter
     from skyflowctl.credentials.token_hosts import token_hosts
-    from skyflowctl.operations.key_provider import dev_key_provider, key_provider
+    from skyflowctl.operations.rotate.key_provider import dev_key_provider, key_provider
 
     hosts = token_hosts(allow_hosts, os.environ)
     layout = dev_layout(gateway)
@@ -108,9 +108,9 @@ def replacer_for(
     """
 
     from skyflowctl.credentials.sources import ManifestSource
-    from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
-    from skyflowctl.operations.token_service import TokenServiceOnDemand
+    from skyflowctl.operations.replace_credential import DECLARED, RotatingReplacer
     from skyflowctl.rotation.events import Notice
+    from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 
     def tell(event: "RotationEvent") -> None:
         if isinstance(event, Notice):

@@ -23,7 +23,7 @@ _NOT_PROVABLE = (
 if TYPE_CHECKING:
     from skyflowctl.cli.commands.apply.command import ApplyRequest
     from skyflowctl.credentials.model import CredentialSource
-    from skyflowctl.operations.dry_run import DryRunResult
+    from skyflowctl.operations.dry_run.run import DryRunResult
     from skyflowctl.vault.gateway import Gateway
 
 
@@ -37,7 +37,7 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
         InvalidInputError: the manifest or a credential is invalid.
         VaultError: the named server cannot be read.
     """
-    from skyflowctl.operations.dry_run import dry_run
+    from skyflowctl.operations.dry_run.run import dry_run
 
     manifest = manifests.load_named_manifest(request.file, run).manifest
     named = gateways.server_is_named(request.target)
@@ -73,8 +73,8 @@ def _verified(
     from skyflowctl.cli.context.dev_stack import dev_layout
     from skyflowctl.cli.context.rotation import dev_token_hosts
     from skyflowctl.credentials.token_hosts import token_hosts
-    from skyflowctl.operations.dry_run_verify import verify_declared
-    from skyflowctl.operations.token_service import TokenServiceOnDemand
+    from skyflowctl.operations.dry_run.verify import verify_declared
+    from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 
     hosts = token_hosts(request.allow_hosts, os.environ)
     layout = dev_layout(gateway) if gateway else None

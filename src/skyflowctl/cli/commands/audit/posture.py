@@ -172,7 +172,7 @@ def _ask(
 def _exercised(log: Sequence[str] | None, plugin_name: str, namespace: str) -> "Exercised | None":
     if not log:
         return None
-    from skyflowctl.operations.posture_log import exercised
+    from skyflowctl.operations.audit_exercised import exercised
 
     stdin = sys.stdin.buffer
     return exercised(log, plugin_name=plugin_name, namespace=namespace, stdin=stdin)

@@ -30,7 +30,7 @@ from skyflowctl.text import counted
 
 if TYPE_CHECKING:
     from skyflowctl.audit.query import Query
-    from skyflowctl.operations.audit_hashes import Hasher
+    from skyflowctl.vault.audit_hashes import Hasher
 
 MAX_TOKEN = 64 << 10
 
@@ -211,7 +211,7 @@ def _with_server(
     texts = [_parsed_ctx(one) for one in ctx or ()]
     if not token and not (texts and gateways.server_is_named(target)):
         return replace(query, ctx=tuple(wanted_ctx(one, unhashed) for one in texts))
-    from skyflowctl.operations.audit_hashes import Hasher
+    from skyflowctl.vault.audit_hashes import Hasher
 
     try:
         with gateways.open_gateway(target, run) as gateway:

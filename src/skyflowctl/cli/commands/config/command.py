@@ -48,7 +48,7 @@ def config_show(
     """Show a mount's config. The credential itself never leaves the server."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.configs import show_config
+        from skyflowctl.operations.config_show import show_config
 
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
@@ -89,11 +89,11 @@ def config_history(
     and whether the engine still keeps the credential."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations import configs
+        from skyflowctl.operations import config_show
 
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
-            past = configs.config_history(gateway, path)
+            past = config_show.config_history(gateway, path)
         listed = [{**asdict(one.entry), "live": one.live} for one in past]
         return CommandResult({"mount": mount, "path": path, "history": listed})
 
@@ -265,7 +265,7 @@ def config_verify(
     the tokens. The node that receives the request does this itself."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.configs import verify_config
+        from skyflowctl.operations.config_show import verify_config
 
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:

@@ -24,8 +24,8 @@ from skyflowctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.context.manifests import ChosenMounts
-    from skyflowctl.operations.key_provider import RotationTarget
-    from skyflowctl.operations.targets import MountRef
+    from skyflowctl.operations.mounts import MountRef
+    from skyflowctl.operations.rotate.key_provider import RotationTarget
     from skyflowctl.rotation.revocation.model import RevokeOutcome
     from skyflowctl.vault.gateway import Gateway
 
@@ -176,7 +176,7 @@ def _cut_off(
 
 
 def _look(gateway: "Gateway", named: "MountRef") -> "RotationTarget":
-    from skyflowctl.operations.rotate import read_live_mounts
+    from skyflowctl.operations.rotate.run import read_live_mounts
 
     (target,) = read_live_mounts(gateway, [named], 1)
     if target.problem:

@@ -28,7 +28,7 @@ def creds_dry_run(
         UsageError: the manifest has no such mount or role, or the engine refuses the ctx.
         InvalidInputError: the credential is invalid.
     """
-    from skyflowctl.operations.dry_run import mint_dry
+    from skyflowctl.operations.dry_run.run import mint_dry
 
     manifest = manifests.load_named_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)

@@ -26,7 +26,7 @@ from skyflowctl.text import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from skyflowctl.operations.plugin_files import ReloadedMount
+    from skyflowctl.operations.list_plugins import ReloadedMount
     from skyflowctl.operations.plugins import EntryChange, Question, Registration
     from skyflowctl.vault.gateway import Gateway
 
@@ -199,7 +199,7 @@ def _registered_json(
 
 def _reloaded(gateway: "Gateway", wanted: "Registration", run: CommandRun) -> list[dict[str, Any]]:
     """Reload the mounts of an entry one by one, and return them."""
-    from skyflowctl.operations.plugin_files import reload_mounts
+    from skyflowctl.operations.list_plugins import reload_mounts
 
     def tell(one: "ReloadedMount") -> None:
         run.notice(f"{one.path} runs it: health {one.health}")
@@ -218,20 +218,21 @@ _UNPROVED = Problem(
 def _registration(
     launcher: Path, name: str, version: str | None, engine: EngineOptions
 ) -> "Registration":
-    from skyflowctl.operations import plugin_arguments, plugins
+    from skyflowctl.operations import plugins
+    from skyflowctl.plugin import arguments
     from skyflowctl.plugin.build import launcher_version
     from skyflowctl.version import semver
 
     sha256 = plugins.file_digest(launcher)
-    env = plugin_arguments.checked_pairs(engine.env or ())
-    args = plugin_arguments.plugin_arguments(
+    env = arguments.checked_pairs(engine.env or ())
+    args = arguments.plugin_arguments(
         shared=engine.shared,
         allow_hosts=tuple(engine.allow_host or ()),
         only_hosts=tuple(engine.only_host or ()),
         credentials_directory=engine.credentials_directory,
     )
-    if plugin_arguments.takes_note(launcher):
-        args += (plugin_arguments.environment_note(pair.partition("=")[0] for pair in env),)
+    if arguments.takes_note(launcher):
+        args += (arguments.environment_note(pair.partition("=")[0] for pair in env),)
     return plugins.Registration(
         name=name,
         version=version or launcher_version(launcher) or semver(),
@@ -288,7 +289,7 @@ def plugin_list(
     registered one, or that its file would not start again."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.plugin_files import list_plugins
+        from skyflowctl.operations.list_plugins import list_plugins
 
         with gateways.open_gateway(target, run) as gateway:
             found = list_plugins(gateway, name, directory)
@@ -370,7 +371,7 @@ def plugin_prune(
     named server is checked."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.operations.plugin_files import plan_prune
+        from skyflowctl.operations.list_plugins import plan_prune
 
         with gateways.open_gateway(target, run) as gateway:
             plan = plan_prune(gateway, directory)

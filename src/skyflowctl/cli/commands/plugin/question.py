@@ -6,13 +6,13 @@ from pathlib import Path
 
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.errors import Problem, RefusedError
-from skyflowctl.operations.plugin_arguments import noted_environment, without_note
 from skyflowctl.operations.plugins import (
     LostArguments,
     Question,
     Registration,
     ReplacedEngine,
 )
+from skyflowctl.plugin.arguments import noted_environment, without_note
 from skyflowctl.text import counted
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from skyflowctl.cli.context.manifests import ChosenMounts
 from skyflowctl.cli.options import TargetOptions, given_words
 from skyflowctl.credentials.references import as_word
-from skyflowctl.operations.rotate_request import RotateRequest
+from skyflowctl.operations.rotate.request import RotateRequest
 from skyflowctl.rotation.model import MountOutcome, Result, StepName
 
 

@@ -11,7 +11,7 @@ from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.manifest.model import Reference
-    from skyflowctl.operations.rotate_request import RotateRequest
+    from skyflowctl.operations.rotate.request import RotateRequest
     from skyflowctl.rotation.model import Options
 
 _ROTATE_ONLY = (
@@ -34,7 +34,7 @@ def read_request(
     Raises:
         UsageError: flags contradict each other, no mount is named, or a value is invalid.
     """
-    from skyflowctl.operations.rotate_request import Verb
+    from skyflowctl.operations.rotate.request import Verb
 
     mounts = tuple(names or ())
     _check_verb(flags)
@@ -68,7 +68,7 @@ def operator_request(operator: OperatorOptions) -> "RotateRequest":
     Raises:
         UsageError: a reference is invalid.
     """
-    from skyflowctl.operations.rotate_request import RotateRequest
+    from skyflowctl.operations.rotate.request import RotateRequest
 
     return RotateRequest(
         operator_token=_reference(operator.operator_token, "--operator-token"),

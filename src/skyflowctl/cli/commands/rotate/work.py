@@ -19,10 +19,10 @@ from skyflowctl.credentials.resolve import resolve_reference
 from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
-from skyflowctl.operations import rotate as operation
-from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
-from skyflowctl.operations.rotate_request import RotateRequest, Verb
-from skyflowctl.operations.targets import discover_mounts
+from skyflowctl.operations.mounts import discover_mounts
+from skyflowctl.operations.rotate import run as operation
+from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
+from skyflowctl.operations.rotate.request import RotateRequest, Verb
 from skyflowctl.rotation.batch import exit_code
 from skyflowctl.rotation.model import MountOutcome, Result
 
@@ -100,7 +100,7 @@ class RotateCommand:
     def _with_old_keys(
         self, targets: Sequence[RotationTarget], provider: KeyProvider, gateway: "Gateway"
     ) -> tuple[RotationTarget, ...]:
-        from skyflowctl.operations.retire import with_old_keys
+        from skyflowctl.operations.rotate.retire import with_old_keys
 
         return with_old_keys(
             gateway,

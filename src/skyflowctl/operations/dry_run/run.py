@@ -20,12 +20,16 @@ from skyflowctl.executor.proof import unverified
 from skyflowctl.executor.run import execute
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.creds import read_creds
-from skyflowctl.operations.dry_run_verify import TriedRole
+from skyflowctl.operations.dry_run.sandbox import (
+    SandboxCredentials,
+    open_sandbox,
+    sandbox_credentials,
+)
+from skyflowctl.operations.dry_run.verify import TriedRole
 from skyflowctl.operations.health import HealthResult, health
+from skyflowctl.operations.mounts import declared_mounts
 from skyflowctl.operations.plan import PlanResult, plan
-from skyflowctl.operations.replacing import DECLARED, RotatingReplacer
-from skyflowctl.operations.sandbox import SandboxCredentials, open_sandbox, sandbox_credentials
-from skyflowctl.operations.targets import declared_mounts
+from skyflowctl.operations.replace_credential import DECLARED, RotatingReplacer
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import Action, Plan, PlanOptions
 from skyflowctl.plugin.settings import ArgumentError, parse_arguments

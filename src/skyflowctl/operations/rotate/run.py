@@ -6,15 +6,14 @@ from datetime import datetime
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
-from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
-from skyflowctl.operations.mounts import not_found_is_usage_error
-from skyflowctl.operations.rotate_request import Verb
-from skyflowctl.operations.targets import MountRef
-from skyflowctl.operations.token_service import TokenServiceOnDemand
+from skyflowctl.operations.mounts import MountRef, not_found_is_usage_error
+from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
+from skyflowctl.operations.rotate.request import Verb
 from skyflowctl.rotation.batch import rotate_many
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob
 from skyflowctl.rotation.ports import Dependencies, Generated
 from skyflowctl.rotation.schedule import due_reason
+from skyflowctl.skyflow.http.on_demand import TokenServiceOnDemand
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import ExitCode, RefusedError, SkyflowctlError
-from skyflowctl.operations.key_provider import KeyProvider, RotationTarget
-from skyflowctl.operations.rotate import not_due
+from skyflowctl.operations.rotate.key_provider import KeyProvider, RotationTarget
+from skyflowctl.operations.rotate.run import not_due
 from skyflowctl.rotation.model import MountOutcome, Result
 from skyflowctl.rotation.retirement_plan import Retirement, killed_by_haste, retirement, too_early
 from skyflowctl.vault.gateway import Gateway

@@ -1,0 +1,1 @@
+"""Carries out a plan in a sandbox, and verifies credentials without a write."""

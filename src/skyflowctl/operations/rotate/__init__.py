@@ -1,0 +1,1 @@
+"""Rotates, previews, rolls back and retires credentials of several mounts."""
