@@ -86,6 +86,7 @@ NOT_LIVE = {
     "mount.path",  # which mount it is
     "defaults.path_prefix",
     "mount.protect",  # a gate of deletions
+    "moved",  # where mounts and roles were
     "mount.credentials",  # an identity, never written back: tests/scenarios/plan
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")
       for name in ("max_age", "renew_before", "retire_margin")),

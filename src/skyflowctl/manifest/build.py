@@ -12,14 +12,16 @@ from skyflowctl.manifest.model import (
     DeclaredCtx,
     Manifest,
     Mount,
+    Moved,
     Plugin,
     Reference,
     Role,
     RotationRule,
 )
+from skyflowctl.manifest.moved_rules import read_moves
 from skyflowctl.manifest.nodes import Path as TreePath
 from skyflowctl.manifest.nodes import YamlNode, at_key, at_value, child, entries, plain
-from skyflowctl.manifest.rules import mount_path
+from skyflowctl.manifest.paths import mount_path
 
 
 def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
@@ -33,6 +35,10 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         consumers=access.declared_consumers(root),
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
+        moved=tuple(
+            Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
+            for one in read_moves(root)
+        ),
     )
 
 

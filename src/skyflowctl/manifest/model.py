@@ -136,6 +136,23 @@ class DeclaredPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A mount or a role that has another path now.
+
+    Args:
+        kind: which of the two it is.
+        old: its former path: ``skyflow/payments``, or ``skyflow/order/roles/writer``.
+        new: the path that the manifest declares.
+        where: the position of the entry.
+    """
+
+    kind: Literal["mount", "role"]
+    old: str
+    new: str
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """The mount type, and the version that mounts should run (None: the newest)."""
 
@@ -155,3 +172,4 @@ class Manifest:
     consumers: tuple[Consumer, ...] = ()
     login_methods: tuple[LoginMethod, ...] = ()
     policies: tuple[DeclaredPolicy, ...] = ()
+    moved: tuple[Moved, ...] = ()

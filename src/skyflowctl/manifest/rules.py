@@ -18,8 +18,8 @@ from skyflowctl.manifest.access import (
     check_policies,
     role_policy_name,
 )
-from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import shown
+from skyflowctl.manifest.moved_rules import moved_rules
 from skyflowctl.manifest.nodes import (
     Path,
     YamlNode,
@@ -31,11 +31,9 @@ from skyflowctl.manifest.nodes import (
     plain,
     text_of,
 )
+from skyflowctl.manifest.paths import RESERVED, mount_path, parents
 from skyflowctl.manifest.schema_problems import is_below
 
-# The server's own mounts (sys/mounts refuses them), and the prefix below which no
-# secrets engine can be mounted.
-RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "audit"})
 OWNERSHIP_TAG = "managed-by:"
 
 RuleViolation = tuple[Path, Problem]
@@ -45,13 +43,6 @@ def check_rules(root: YamlNode, refused: AbstractSet[Path]) -> list[Problem]:
     """Return every problem between values, except for values that were already refused."""
     found = [finding for rule in _RULES for finding in rule(root)]
     return [problem for path, problem in found if not is_below(path, refused)]
-
-
-def mount_path(root: YamlNode, name: str) -> str:
-    """Return the path of a mount: its own, or the prefix and its name."""
-    own = text_of(child(root, "mounts", name, "path"))
-    prefix = text_of(child(root, "defaults", "path_prefix"))
-    return own or f"{prefix or DEFAULT_PREFIX}/{name}"
 
 
 def _path_source(root: YamlNode, name: str) -> tuple[Path, Where]:
@@ -90,18 +81,12 @@ def _overlapping_paths(root: YamlNode) -> Iterator[RuleViolation]:
             yield about, Problem("same-path", summary, why, "give one of them another path", where)
         owner.setdefault(path, name)
     for path, name in owner.items():
-        above = next((part for part in _parents(path) if part in owner), None)
+        above = next((part for part in parents(path) if part in owner), None)
         if above is not None:
             about, where = _path_source(root, name)
             summary = f"the path of {shown(name)} lies inside the mount {shown(owner[above])}"
             why = f"{shown(path)} is below {shown(above)}, and the server refuses that"
             yield about, Problem("overlapping-path", summary, why, "move one of them", where)
-
-
-def _parents(path: str) -> Iterator[str]:
-    parts = path.split("/")
-    for length in range(1, len(parts)):
-        yield "/".join(parts[:length])
 
 
 def _ownership_tags(root: YamlNode) -> Iterator[RuleViolation]:
@@ -284,6 +269,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     check_consumers,
     check_login_methods,
     check_policies,
+    moved_rules,
 )
 
 

@@ -109,6 +109,27 @@ def test_an_explicit_path_wins_over_the_prefix(write):
     assert [mount.path for mount in load(write(text)).mounts] == ["c/d", "a/b/two"]
 
 
+def test_a_move_names_paths_of_the_server(write):
+    text = HEAD + (
+        "defaults: {path_prefix: a/b}\n"
+        "mounts:\n"
+        "  one: {path: c/d, roles: {r: {role_ids: [x]}, s: {role_ids: [x]}}}\n"
+        "  two: {roles: {r: {role_ids: [x]}}}\n"
+        "moved:\n"
+        "- {from: a/b/zwei, to: a/b/two}\n"
+        "- {from: one/roles/q, to: one/roles/r}\n"
+        "- {from: gone/roles/q, to: c/d/roles/s}\n"
+        "- {from: e/f/roles/r, to: two/roles/r}\n"
+    )
+    moved = load(write(text)).moved
+    assert [(one.kind, one.old, one.new, one.where.line) for one in moved] == [
+        ("mount", "a/b/zwei", "a/b/two", 8),
+        ("role", "c/d/roles/q", "c/d/roles/r", 9),
+        ("role", "a/b/gone/roles/q", "c/d/roles/s", 10),
+        ("role", "e/f/roles/r", "a/b/two/roles/r", 11),
+    ]
+
+
 def test_the_rotation_block_is_kept_for_later(write):
     rotation = (
         "{source: generate, operator_token: {env: OPERATOR}, account_id: acc, retire_margin: 1h}"
