@@ -28,15 +28,21 @@ mounts:
       order-producer:
         role_ids: [skyflow-role-order-prod]
         ctx: {required: true, pattern: "order:*", probe: "order:probe"}
+        consumers: {approle: {order-service: {token_ttl: 20m}}}
       order-reader: {role_ids: [skyflow-role-order-read]}
   payment:
     credentials: {file: credentials/payment.json}
     roles:
       payment-engine: {role_ids: [skyflow-role-payment]}
+auth:
+  approle: {}
+policies:
+  backend-policy: {rules: {secret/data/backend: [read]}}
 """
-# 2 audited headers, then a mount, its roles and its config, twice; then each mount's roles
-# are tried.
-WRITES = 2 + (1 + 2 + 1) + (1 + 1 + 1) + 2
+POLICIES = ("backend-policy", "skyflow.skyflow.order.order-producer")
+# 2 audited headers, then a mount, its roles and its config, twice; the policies, the login
+# method and the login; then each mount's roles are tried.
+WRITES = 2 + (1 + 2 + 1) + (1 + 1 + 1) + len(POLICIES) + 1 + 1 + 2
 MOUNTS = {"skyflow/order": 2, "skyflow/payment": 1}
 
 
@@ -63,6 +69,9 @@ def killed_apply(stack: Stack, writes: int) -> int:
 def start_over(stack: Stack) -> None:
     for path in MOUNTS:
         stack.bao("secrets", "disable", path)
+    stack.bao("auth", "disable", "approle")
+    for policy in POLICIES:
+        stack.bao("policy", "delete", policy)
     for header in ("X-Skyflowctl-Run", "Application-Source"):
         stack.bao("delete", f"sys/config/auditing/request-headers/{header}")
 

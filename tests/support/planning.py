@@ -21,7 +21,9 @@ from skyflowctl.planner.plan import Action, ActionType, ObjectKind, PlanOptions
 from skyflowctl.vault.live import (
     LiveConfig,
     LiveEngine,
+    LiveLoginMethod,
     LiveMount,
+    LivePolicy,
     LiveRevocation,
     LiveRole,
     LiveRotation,
@@ -173,7 +175,38 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _policy(action: Action, live: LiveState, keys: Any) -> LiveState:
+    name, known = action.path.rpartition("/")[2], live.access.policies
+    version = known[name].version if name in known else 0
+    assert action.body["cas"] == (version or -1), "check-and-set lost"
+    new = LivePolicy(name, action.body["policy"], version + 1)
+    return with_access(live, policies={name: new})
+
+
+def _login_method(action: Action, live: LiveState, keys: Any) -> LiveState:
+    name, known = action.path.removeprefix("sys/auth/"), live.access.login_methods
+    old = known.get(name) or LiveLoginMethod(name, str(action.body.get("type")), "", {})
+    options = {**old.options, **action.body.get("options", {})}
+    description = action.body.get("description", old.description)
+    new = LiveLoginMethod(name, old.type, description, options)
+    return with_access(live, login_methods={name: new})
+
+
+def _login_role(action: Action, live: LiveState, keys: Any) -> LiveState:
+    old = live.access.login_roles.get(action.path, {})
+    return with_access(live, login_roles={action.path: {**old, **action.body}})
+
+
+def with_access(live: LiveState, **parts: Mapping[str, Any]) -> LiveState:
+    """The live state with these policies, login methods or login roles in it."""
+    merged = {name: {**getattr(live.access, name), **new} for name, new in parts.items()}
+    return dataclasses.replace(live, access=dataclasses.replace(live.access, **merged))
+
+
 _STEP = {
+    ObjectKind.POLICY: _policy,
+    ObjectKind.LOGIN_METHOD: _login_method,
+    ObjectKind.LOGIN_ROLE: _login_role,
     ObjectKind.AUDITED_HEADER: _headers,
     ObjectKind.MOUNT: _mounts,
     ObjectKind.ROLE: _roles,

@@ -115,7 +115,7 @@ def plan(
     mounts = chosen_mounts(manifest, options)
     paths = [mount.path for mount in mounts]
     live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
-    live = _with_access(live, manifest, gateway, options, parallelism)
+    live = with_access(live, manifest, gateway, options, parallelism)
     looked = _look(mounts, live, credentials)
     _check_keys(options, looked)
     live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
@@ -132,8 +132,12 @@ def plan(
     return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
 
 
-def _with_access(
-    live: LiveState, manifest: Manifest, gateway: Gateway, options: PlanOptions, parallelism: int
+def with_access(
+    live: LiveState,
+    manifest: Manifest,
+    gateway: Gateway,
+    options: PlanOptions,
+    parallelism: int = 10,
 ) -> LiveState:
     """Return the state with the policies, login methods and login roles of the plan."""
     needed = access_needed(desired_access(manifest, options))

@@ -28,7 +28,7 @@ from skyflowctl.operations.dry_run.sandbox import (
 from skyflowctl.operations.dry_run.verify import TriedRole
 from skyflowctl.operations.health import HealthResult, health
 from skyflowctl.operations.mounts import declared_mounts
-from skyflowctl.operations.plan import PlanResult, plan
+from skyflowctl.operations.plan import PlanResult, plan, with_access
 from skyflowctl.operations.replace_credential import DECLARED, RotatingReplacer
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import Action, Plan, PlanOptions
@@ -236,7 +236,7 @@ def mint_dry(
     wanted = next((one for one in manifest.mounts if one.name == mount), None)
     if wanted is None or wanted.credentials is None:
         raise _cannot_mint(manifest, mount, known=wanted is not None)
-    alone = replace(manifest, mounts=(wanted,))
+    alone = replace(manifest, mounts=(wanted,), consumers=(), login_methods=(), policies=())
     cast = sandbox_credentials(alone, credentials, _NOTHING)
     if mount in cast.invalid:
         raise cast.invalid[mount]
@@ -320,6 +320,7 @@ def _left(planned: PlanResult, stage: Gateway, cast: SandboxCredentials) -> int:
     sandbox's history begins with the dry run."""
     manifest = planned.manifest
     live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
+    live = with_access(live, manifest, stage, planned.options)
     identities = dict(planned.identities)
     for action in _with_stand_ins(planned.plan, cast).actions:
         if action.needs_credential:

@@ -1,0 +1,253 @@
+"""Consumers, login methods and policies on a real server: made, compared, held, logged in."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from support.stack import Stack, running_stack
+
+pytestmark = pytest.mark.real_server
+
+MANIFEST = """\
+version: 1
+manifest: access-test
+mounts:
+  order:
+    credentials: {file: credentials/order.json}
+    roles:
+      producer:
+        role_ids: [skyflow-role-order-prod]
+        ctx: {required: true, pattern: "order:*", probe: "order:probe"}
+        consumers: {approle: {order-service: {token_ttl: 20m, cidrs: [127.0.0.0/8]}}}
+      any:
+        role_ids: [skyflow-role-any]
+        ctx: {required: true, probe: "x"}
+        consumers: {approle: {any-service: {}}}
+      reader:
+        role_ids: [skyflow-role-order-read]
+        consumers:
+          approle:
+            order-service: {token_ttl: 20m, cidrs: [127.0.0.0/8]}
+            backoffice: {secret_id_num_uses: 1}
+  payment:
+    credentials: {file: credentials/payment.json}
+    roles:
+      engine: {role_ids: [skyflow-role-payment]}
+auth:
+  approle: {description: Logins of applications}
+policies:
+  backend-policy: {rules: {secret/data/backend: [read]}}
+"""
+ROLE = "auth/approle/role/order-service"
+POLICY = "sys/policies/acl/skyflow.skyflow.order.producer"
+OBJECTS = {
+    "sys/policies/acl/backend-policy",
+    POLICY,
+    "sys/policies/acl/skyflow.skyflow.order.any",
+    "sys/policies/acl/skyflow.skyflow.order.reader",
+    "sys/auth/approle",
+    ROLE,
+    "auth/approle/role/any-service",
+    "auth/approle/role/backoffice",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    manifest = tmp_path_factory.mktemp("access") / "mounts.yaml"
+    manifest.write_text(MANIFEST)
+    with running_stack(manifest) as running:
+        applied = running.json("apply", "-y")
+        assert {one["path"] for one in applied["data"]["actions"]} >= OBJECTS
+        yield running
+
+
+def login(stack: Stack, consumer: str) -> str:
+    role = f"auth/approle/role/{consumer}"
+    role_id = stack.api("GET", f"{role}/role-id")["data"]["role_id"]
+    secret_id = stack.api("POST", f"{role}/secret-id", {})["data"]["secret_id"]
+    body = {"role_id": role_id, "secret_id": secret_id}
+    return stack.api("POST", "auth/approle/login", body)["auth"]["client_token"]
+
+
+def status(stack: Stack, token: str, path: str, body: object = None) -> int:
+    """The status of one request with an application's own token."""
+    request = urllib.request.Request(
+        f"{stack.exports['BAO_ADDR']}/v1/{path}",
+        method="GET" if body is None else "POST",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"X-Vault-Token": token},
+    )
+    context = ssl.create_default_context(cafile=stack.exports["BAO_CACERT"])
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=30) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def plan(stack: Stack, code: int = 0) -> dict:
+    return stack.json("plan", "--detailed-exitcode", check=code)["data"]
+
+
+def test_the_second_plan_is_empty(stack):
+    made = plan(stack)
+    assert (made["actions"], made["drift"], made["warnings"]) == ([], [], [])
+
+
+def test_a_consumer_reads_its_tokens_and_nothing_else(stack):
+    token, creds = login(stack, "order-service"), "skyflow/order/creds"
+    allowed = [
+        (f"{creds}/producer?ctx=order:1", None),
+        (f"{creds}/producer", {"ctx": "order:2"}),
+        (f"{creds}/reader", None),
+        (f"{creds}/reader?ctx=x", None),
+    ]
+    denied = [
+        (f"{creds}/producer", None),
+        (f"{creds}/producer?ctx=payment:1", None),
+        (f"{creds}/producer?ctx=order:1&ctx=payment:1", None),
+        (f"{creds}/producer?ctx=order:1&other=x", None),
+        (f"{creds}/producer", {"ctx": {"order": "1"}}),
+        (f"{creds}/any?ctx=x", None),
+        ("skyflow/payment/creds/engine", None),
+        ("skyflow/order/config", None),
+        ("skyflow/order/roles/producer", None),
+        ("sys/mounts", None),
+        ("secret/data/backend", None),
+    ]
+    assert [status(stack, token, *one) for one in allowed] == [200] * len(allowed)
+    assert [status(stack, token, *one) for one in denied] == [403] * len(denied)
+
+
+def test_a_required_ctx_without_a_pattern_is_any_text(stack):
+    token, path = login(stack, "any-service"), "skyflow/order/creds/any"
+    assert status(stack, token, f"{path}?ctx=anything") == 200
+    assert status(stack, token, path) == 403
+
+
+DRIFTS = [
+    (ROLE, ROLE, {"token_ttl": "5h"}, "token_ttl"),
+    (ROLE, ROLE, {"secret_id_bound_cidrs": []}, "secret_id_bound_cidrs"),
+    (ROLE, ROLE, {"token_policies": ["root", "skyflowctl.owner.access-test"]}, "token_policies"),
+    ("sys/auth/approle", "sys/auth/approle/tune", {"description": "other"}, "description"),
+    (
+        POLICY,
+        POLICY,
+        {
+            "policy": "# managed-by:skyflowctl/access-test\n"
+            'path "skyflow/order/creds/producer" { capabilities = ["read", "update"] }'
+        },
+        'path "skyflow/order/creds/producer"',
+    ),
+    (
+        "sys/policies/acl/backend-policy",
+        "sys/policies/acl/backend-policy",
+        {
+            "policy": "# managed-by:skyflowctl/access-test\n"
+            'path "secret/data/backend" { capabilities = ["read"] }\n'
+            'path "sys/*" { capabilities = ["sudo"] }'
+        },
+        'path "sys/*"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "written", "body", "field"), DRIFTS)
+def test_one_change_is_named_and_mended(stack, path, written, body, field):
+    stack.api("POST", written, body)
+    (action,) = plan(stack, 2)["actions"]
+    assert (action["action"], action["path"]) == ("update", path)
+    assert [change["field"] for change in action["changes"]] == [field]
+    stack.cli("apply", "-y", exported=True)
+    assert plan(stack)["actions"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(POLICY, "policy"), ("auth/approle/role/backoffice", "login_role")],
+)
+def test_an_object_that_was_deleted_is_made_again(stack, path, kind):
+    stack.api("DELETE", path)
+    (action,) = plan(stack, 2)["actions"]
+    assert (action["action"], action["kind"], action["path"]) == ("create", kind, path)
+    stack.cli("apply", "-y", exported=True)
+    assert plan(stack)["actions"] == []
+
+
+def test_spaces_and_comments_in_a_policy_are_no_change(stack):
+    text = stack.api("GET", POLICY)["data"]["policy"]
+    stack.api("POST", POLICY, {"policy": text.replace("  ", "\t") + "\n# by hand\n"})
+    assert plan(stack)["actions"] == []
+
+
+FOREIGN = [
+    (POLICY, {"policy": 'path "skyflow/order/creds/producer" { capabilities = ["read"] }'}),
+    (ROLE, {"token_policies": ["by-hand"]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), FOREIGN)
+def test_an_object_of_others_is_changed_only_when_it_is_named(stack, path, body):
+    stack.api("POST", path, body)
+    before = stack.api("GET", path)["data"]
+    refused = stack.json("apply", "-y", check=5)
+    assert [error["code"] for error in refused["errors"]] == ["needs-adoption"]
+    assert path in refused["errors"][0]["summary"]
+    assert f"--adopt={path}" in refused["errors"][0]["fix"]
+    assert stack.api("GET", path)["data"] == before
+    stack.cli("apply", "-y", f"--adopt={path}", exported=True)
+    assert plan(stack)["actions"] == []
+    stack.api("DELETE", path)
+    stack.cli("apply", "-y", exported=True)
+
+
+def test_a_policy_of_another_manifest_needs_its_id_too(stack):
+    stack.api("POST", POLICY, {"policy": '# managed-by:skyflowctl/other\npath "a" {}'})
+    refused = stack.json("apply", "-y", f"--adopt={POLICY}", check=5)
+    assert "--adopt-from=other" in refused["errors"][0]["fix"]
+    stack.cli("apply", "-y", f"--adopt={POLICY}", "--adopt-from=other", exported=True)
+    assert plan(stack)["actions"] == []
+    stack.api("DELETE", POLICY)
+    stack.cli("apply", "-y", exported=True)
+
+
+def test_one_mount_plans_only_its_own_consumers(stack):
+    stack.api("DELETE", ROLE)
+    stack.api("DELETE", "sys/policies/acl/backend-policy")
+    only_payment = stack.json("plan", "payment")["data"]
+    only_order = stack.json("plan", "order")["data"]
+    assert only_payment["actions"] == []
+    assert [action["path"] for action in only_order["actions"]] == [ROLE]
+    stack.cli("apply", "-y", exported=True)
+    assert plan(stack)["actions"] == []
+
+
+def test_a_missing_login_method_is_refused_with_the_fix(stack, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "version: 1\nmanifest: other\nmounts:\n  other:\n    roles:\n"
+        "      r: {role_ids: [x], consumers: {approle: {app: {}}}}\n"
+    )
+    stack.api("DELETE", "sys/auth/approle")
+    refused = stack.json("apply", "-y", "-f", str(other), check=5)
+    assert [error["code"] for error in refused["errors"]] == ["login-method-missing"]
+    assert "auth: {approle: {}}" in refused["errors"][0]["fix"]
+    stack.cli("apply", "-y", exported=True)
+    assert plan(stack)["actions"] == []
+
+
+def test_a_dry_run_makes_the_same_objects(stack):
+    done = stack.json("apply", "--dry-run")
+    assert done["status"] in {"ok", "changes"}
+    stack.api("DELETE", ROLE)
+    dry = stack.json("apply", "--dry-run")["data"]
+    assert [action["path"] for action in dry["actions"]] == [ROLE]
+    assert {one["path"] for one in plan(stack, 2)["actions"]} == {ROLE}
+    stack.cli("apply", "-y", exported=True)

@@ -1,0 +1,198 @@
+"""Plans of consumers, login methods and policies."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from support import planning as p
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Consumer, DeclaredCtx, DeclaredPolicy, LoginMethod
+from skyflowctl.planner.access import (
+    access_needed,
+    desired_access,
+    live_object,
+    role_policy,
+)
+from skyflowctl.planner.diff import make_plan
+from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions
+from skyflowctl.planner.policy_text import policy_fields, policy_mark
+from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LivePolicy
+
+SETTINGS = {"bind_secret_id": True, "token_ttl": 1200, "token_bound_cidrs": ["10.0.0.0/8"]}
+GRANTS = (("order", "writer"), ("payment", "writer"))
+MANIFEST = dataclasses.replace(
+    p.manifest(p.mount(), p.mount("payment")),
+    consumers=(
+        Consumer("app", "approle", SETTINGS, GRANTS, p.HERE),
+        Consumer("payer", "approle", SETTINGS, GRANTS[1:], p.HERE),
+    ),
+    login_methods=(LoginMethod("approle", "approle", "apps", p.HERE),),
+    policies=(DeclaredPolicy("backend", 'path "a" { capabilities = ["read"] }', p.HERE),),
+)
+ROLE = "auth/approle/role/app"
+POLICY = "sys/policies/acl/skyflow.skyflow.order.writer"
+
+
+APPLIED = p.converged(MANIFEST)
+
+
+def planned(access: LiveAccess, manifest=MANIFEST, **options):
+    live = dataclasses.replace(APPLIED, access=access)
+    return make_plan(manifest, live, p.identities(manifest), PlanOptions(**options))
+
+
+def changed(**parts) -> LiveAccess:
+    return p.with_access(APPLIED, **parts).access
+
+
+def test_everything_is_made_in_the_order_of_its_needs():
+    actions = planned(LiveAccess()).actions
+    assert [(one.kind, one.path.rpartition("/")[2]) for one in actions] == [
+        (ObjectKind.POLICY, "backend"),
+        (ObjectKind.POLICY, "skyflow.skyflow.order.writer"),
+        (ObjectKind.POLICY, "skyflow.skyflow.payment.writer"),
+        (ObjectKind.LOGIN_METHOD, "approle"),
+        (ObjectKind.LOGIN_ROLE, "app"),
+        (ObjectKind.LOGIN_ROLE, "payer"),
+    ]
+    assert {one.action for one in actions} == {ActionType.CREATE}
+    assert actions[4].after == ("sys/auth/approle", POLICY, actions[2].path)
+    assert [one.body.get("cas") for one in actions[:3]] == [-1, -1, -1]
+
+
+def test_one_login_has_the_policies_of_all_its_roles_and_the_mark():
+    (app, _) = planned(LiveAccess()).actions[-2:]
+    assert app.body["token_policies"] == [
+        "skyflow.skyflow.order.writer",
+        "skyflow.skyflow.payment.writer",
+        "skyflowctl.owner.shop",
+    ]
+
+
+def test_what_was_applied_needs_nothing():
+    plan = planned(APPLIED.access)
+    assert (plan.actions, plan.warnings) == ((), ())
+    assert plan.unchanged == 2 + 2 * 3 + 6
+
+
+def test_a_list_in_another_order_and_an_unmanaged_field_are_no_change():
+    role = APPLIED.access.login_roles[ROLE]
+    other = {**role, "token_policies": role["token_policies"][::-1], "token_type": "service"}
+    assert planned(changed(login_roles={ROLE: other})).actions == ()
+
+
+def test_a_policy_is_updated_with_the_version_that_was_compared():
+    text = '# managed-by:skyflowctl/shop\npath "b" { capabilities = ["read"] }'
+    (action,) = planned(changed(policies={"backend": LivePolicy("backend", text, 7)})).actions
+    assert action.body["cas"] == 7
+    assert {(one.field, one.before, one.after) for one in action.changes} == {
+        ('path "a"', None, "read"),
+        ('path "b"', "read", None),
+    }
+
+
+UNMARKED = [
+    ("sys/policies/acl/backend", {"policies": {"backend": LivePolicy("backend", 'path "a" {}')}}),
+    (ROLE, {"login_roles": {ROLE: {**SETTINGS, "token_policies": []}}}),
+    (
+        "sys/auth/approle",
+        {"login_methods": {"approle": LiveLoginMethod("approle", "approle", "", {})}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "parts"), UNMARKED)
+def test_what_others_made_is_taken_over_only_by_its_path_and_marked(path, parts):
+    refused = planned(changed(**parts))
+    assert [one.code for one in refused.unadopted] == ["needs-adoption"]
+    taken = planned(changed(**parts), adopt=frozenset({path}))
+    assert [one.code for one in taken.warnings] == ["takes-over"]
+    (action,) = taken.actions
+    assert "adopted" in str(action.changes)
+
+
+def test_a_mark_of_another_manifest_needs_its_id():
+    text = '# managed-by:skyflowctl/other\npath "a" { capabilities = ["read"] }'
+    parts = {"policies": {"backend": LivePolicy("backend", text)}}
+    path = frozenset({"sys/policies/acl/backend"})
+    assert planned(changed(**parts), adopt=path).unadopted
+    assert not planned(changed(**parts), adopt=path, adopt_from=frozenset({"other"})).unadopted
+
+
+def test_a_login_method_of_another_type_is_left_alone():
+    other = {"approle": LiveLoginMethod("approle", "userpass", "", {})}
+    plan = planned(changed(login_methods=other))
+    assert {one.code for one in plan.left_out} == {"type-differs"}
+    assert plan.actions == ()
+
+
+def test_a_login_without_its_method_is_refused():
+    manifest = dataclasses.replace(MANIFEST, login_methods=())
+    plan = planned(dataclasses.replace(APPLIED.access, login_methods={}), manifest)
+    assert [one.code for one in plan.left_out] == ["login-method-missing"] * 2
+
+
+@pytest.mark.parametrize("path", ["sys/policies/acl", "sys/auth", ROLE])
+def test_what_cannot_be_read_is_said_and_not_changed(path):
+    unread = {path: Problem("forbidden", "403", "not permitted", "grant it")}
+    plan = planned(dataclasses.replace(LiveAccess(), unread=unread))
+    about = [one for one in plan.unreadable if one.code == "access-unreadable"]
+    assert about
+    assert not [one for one in plan.actions if one.path.startswith(path)]
+    assert plan.summary()["not_compared"] == len(about)
+    assert not plan.clean
+
+
+def test_a_chosen_mount_brings_only_what_its_consumers_need():
+    needed = access_needed(desired_access(MANIFEST, PlanOptions(only=frozenset({"payment"}))))
+    assert needed.policies == {"skyflow.skyflow.payment.writer"}
+    assert needed.login_roles == {"approle": frozenset({"app", "payer"})}
+    assert access_needed(desired_access(MANIFEST, PlanOptions(only=frozenset()))).policies == set()
+
+
+@pytest.mark.parametrize(
+    ("ctx", "lines"),
+    [
+        (DeclaredCtx(), []),
+        (DeclaredCtx(required=True), ['required_parameters = ["ctx"]', '"ctx" = []']),
+        (
+            DeclaredCtx(required=True, pattern='a"b:*'),
+            ['required_parameters = ["ctx"]', r'"ctx" = ["a\"b:*"]'],
+        ),
+        (DeclaredCtx(required=False, pattern="a*"), ['"ctx" = ["a*"]']),
+    ],
+)
+def test_the_policy_of_a_role_holds_its_ctx_rule(ctx, lines):
+    text = role_policy("skyflow/order", p.role(ctx=ctx))
+    assert [one for one in lines if one not in text] == []
+    assert ("required_parameters" in text) == ctx.required
+    assert "not valid" not in str(policy_fields(text))
+
+
+def test_two_texts_of_one_meaning_are_the_same_policy():
+    left = '# managed-by:skyflowctl/a\npath "x" {capabilities=["read","list"]}'
+    right = '#managed-by:skyflowctl/a \n# c\npath "x" {\n capabilities = ["list", "read"]\n}\n'
+    assert policy_fields(left) == policy_fields(right)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("# managed-by:skyflowctl/shop\npath", ("shop", False)),
+        ("# managed-by:skyflowctl/shop adopted\npath", ("shop", True)),
+        ("\n# managed-by:skyflowctl/shop\npath", ("shop", False)),
+        ('path "a" {}\n# managed-by:skyflowctl/shop\n', ("", False)),
+        ("# managed-by:skyflowctl/Shop\n", ("", False)),
+        ("", ("", False)),
+    ],
+)
+def test_only_the_first_line_is_a_mark(text, mark):
+    assert policy_mark(text) == mark
+
+
+def test_an_unparsable_live_policy_is_a_change_and_no_failure():
+    plan = planned(changed(policies={"backend": LivePolicy("backend", 'path "a" {', 1)}))
+    assert [one.path for one in plan.actions] == ["sys/policies/acl/backend"]
+    assert live_object(ObjectKind.POLICY, "sys/policies/acl/none", APPLIED.access) is None
