@@ -28,7 +28,7 @@ LONG_PARAMETER_LISTS = frozenset({
     "operations/apply:apply",
     "operations/health:health",
     "operations/status:status",
-    "skyflow/emulator/data_plane:read_vault",
+    "skyflow/emulator/application:read_vault",
     "vault/connection:send",
     "vault/errors:__init__",
     "vault/hvac_transport:__init__",

@@ -13,27 +13,31 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import __main__ as emulator_main
-from skyflowctl.skyflow.emulator.application import Application
-from skyflowctl.skyflow.emulator.client import EmulatorControl
+from skyflowctl.skyflow.emulator.application import Application, read_exchange
+from skyflowctl.skyflow.emulator.client import EmulatorControl, _validity
 from skyflowctl.skyflow.emulator.control import ControlApi
 from skyflowctl.skyflow.emulator.exchange import log_failure, new_request_id
 from skyflowctl.skyflow.emulator.fields import Fields
-from skyflowctl.skyflow.emulator.folder import StateFolder
 from skyflowctl.skyflow.emulator.http_server import ClientConnection, HttpReply, HttpRequest
 from skyflowctl.skyflow.emulator.in_process import InProcessTokenService
 from skyflowctl.skyflow.emulator.management import ManagementEndpoint, _Call, _Done
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError, error_body
 from skyflowctl.skyflow.emulator.replies import headers, json_reply
 from skyflowctl.skyflow.emulator.rules import claimed_ids
-from skyflowctl.skyflow.emulator.server import ServerSettings, assemble_application, serve
+from skyflowctl.skyflow.emulator.server import (
+    ServerSettings,
+    StateFolder,
+    assemble_application,
+    serve,
+)
 from skyflowctl.skyflow.emulator.state import EmulatorState
-from skyflowctl.skyflow.emulator.token_endpoint import read_exchange
-from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
+from skyflowctl.skyflow.http.answers import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
@@ -313,7 +317,101 @@ def _read_fault(fields: Fields) -> Fault:
 
 
 class FaultyEmulatorControl(EmulatorControl):
-    """The control of an emulator that takes faults."""
+    """The whole control API, for an emulator that takes faults."""
+
+    def delete_account(self, client_id: str) -> None:
+        """Forget an account and its keys."""
+        self._call("DELETE", ("accounts", client_id))
+
+    def register_key(
+        self,
+        client_id: str,
+        key_id: str,
+        public_key: str,
+        *,
+        valid_after: datetime | None = None,
+        valid_before: datetime | None = None,
+    ) -> None:
+        """Register a public key (PEM) under an id; one of the same id is replaced."""
+        body = {
+            "key_id": key_id,
+            "public_key": public_key,
+            **_validity(valid_after, valid_before),
+        }
+        self._call("POST", ("accounts", client_id, "keys"), body)
+
+    def delete_key(self, client_id: str, key_id: str) -> None:
+        """Forget a key: what it signs is refused from now on."""
+        self._call("DELETE", ("accounts", client_id, "keys", key_id))
+
+    def put_vault(
+        self,
+        vault_id: str,
+        role_id: str,
+        *,
+        records: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+        tokens: Mapping[str, str] | None = None,
+    ) -> None:
+        """Guard a vault by a role; see :class:`~.accounts.GuardedVault` for its content."""
+        body = {"role_id": role_id, "records": records or {}, "tokens": tokens or {}}
+        self._call("PUT", ("vaults", vault_id), body)
+
+    def delete_vault(self, vault_id: str) -> None:
+        """Forget a vault; the rule for unknown vaults applies again."""
+        self._call("DELETE", ("vaults", vault_id))
+
+    def set_token_lifetime(self, seconds: int) -> None:
+        """Set how long the tokens live that are issued from now on."""
+        self._call("PUT", ("settings",), {"token_lifetime": seconds})
+
+    def set_clock_offset(self, seconds: float) -> None:
+        """Move the emulator's clock away from the machine's."""
+        self._call("PUT", ("settings",), {"clock_offset": seconds})
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the exchanges since the start or the last reset, oldest first."""
+        exchanges: list[dict[str, Any]] = self._call("GET", ("log",))["exchanges"]
+        return exchanges
+
+    def reset_log(self) -> None:
+        """Empty the log."""
+        self._call("DELETE", ("log",))
+
+    def reset_counters(self) -> None:
+        """Set every counter to zero."""
+        self._call("DELETE", ("counters",))
+
+    def set_management(
+        self,
+        *,
+        operator_token: Secret | None = None,
+        account_id: str | None = None,
+        key_delay: float | None = None,
+    ) -> None:
+        """Change what the Management API demands, and how long its keys take to be known.
+
+        What is None stays as it is; everything is as at the start after a restart.
+        """
+        body = {
+            "operator_token": operator_token.reveal() if operator_token else None,
+            "account_id": account_id,
+            "key_delay": key_delay,
+        }
+        given = {name: value for name, value in body.items() if value is not None}
+        self._call("PUT", ("management",), given)
+
+    def management_log(self) -> list[dict[str, Any]]:
+        """Return the management calls since the start or the last reset, oldest first."""
+        calls: list[dict[str, Any]] = self._call("GET", ("management", "log"))["calls"]
+        return calls
+
+    def reset_management_log(self) -> None:
+        """Empty the log of management calls."""
+        self._call("DELETE", ("management", "log"))
+
+    def state(self) -> dict[str, Any]:
+        """Return accounts, vaults, settings and the tokenURI."""
+        return self._call("GET", ("state",))
 
     def add_fault(self, fault: Fault) -> None:
         """Queue a fault for the exchanges or management calls to come."""

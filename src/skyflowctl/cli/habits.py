@@ -8,8 +8,8 @@ refused with the name of this tool's own flag.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
-from skyflowctl.cli.output_schemas import field_places
 from skyflowctl.cli.registry import children, find_command
 from skyflowctl.errors import UsageError
 
@@ -247,3 +247,46 @@ _WITHOUT_VALUE = frozenset({"auto-approve"})
 
 def _refused(summary: str, why: str, fix: str) -> UsageError:
     return UsageError(summary, why=why, fix=fix, code="flag-of-habit")
+
+
+def field_places(command: str) -> dict[str, str]:
+    """Return the fields of a command's data, each with the jq expression that picks it.
+
+    If several fields have one name, the outermost counts. Empty if no schema is published.
+    """
+    import json
+    from pathlib import Path
+
+    package = Path(__file__).resolve().parents[1]
+    name = f"{command.replace(' ', '-')}.schema.json"
+    # In a wheel next to the code; in an editable install at the repository's top.
+    for top in (package, package.parents[1]):
+        file = top / "schemas" / "output" / name
+        if file.is_file():
+            schema = json.loads(file.read_text(encoding="utf-8"))
+            return _outermost(_fields(schema, ".data"))
+    return {}
+
+
+def _fields(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and places of all fields below a place."""
+    for one in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        for name, below in one.get("properties", {}).items():
+            yield name, f"{place}.{name}"
+            yield from _fields(below, f"{place}.{name}")
+        if isinstance(one.get("items"), dict):
+            yield from _fields(one["items"], f"{place}[]")
+        if one is not schema:
+            yield from _fields({"oneOf": one.get("oneOf", ())}, place)
+
+
+def _outermost(found: Iterator[tuple[str, str]]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for name, place in found:
+        if name not in places or _depth(place) < _depth(places[name]):
+            places[name] = place
+    return places
+
+
+def _depth(place: str) -> int:
+    return place.count(".") + place.count("[")

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
-from skyflowctl.devstack.ports import any_port
-from skyflowctl.devstack.processes import alive, start_detached, wait_until
+from skyflowctl.devstack.processes import alive, any_port, start_detached, wait_until
 from skyflowctl.devstack.server import START_SECONDS, log_size, not_ready
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import UnhealthyError

@@ -6,21 +6,70 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from skyflowctl.devstack.layout import DevLayout, ensure_secret
-from skyflowctl.devstack.ports import server_port
-from skyflowctl.devstack.processes import alive, start_detached, wait_until
-from skyflowctl.devstack.server_config import (
-    BOOT_TOKEN_VARIABLE,
-    UNSEAL_KEY_VARIABLE,
-    server_config,
-)
+from skyflowctl.devstack.processes import alive, server_port, start_detached, wait_until
+from skyflowctl.devstack.recognise import DEV_HEADER
 from skyflowctl.devstack.state import Part
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.private_files import write_private
 
 START_SECONDS = 30.0
 _LOG_TAIL_LINES = 6
+BOOT_TOKEN_VARIABLE = "SKYFLOWCTL_DEV_BOOT_TOKEN"  # noqa: S105 - a name, not a token
+UNSEAL_KEY_VARIABLE = "SKYFLOWCTL_DEV_UNSEAL_KEY"
+_TEMPLATE = """\
+# Written by skyflowctl dev up. Secrets come from its environment, not from here.
+cluster_name = "skyflowctl-dev"
+
+storage "inmem" {{}}
+
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster_port}"
+  tls_cert_file = {certificate}
+  tls_key_file = {private_key}
+  custom_response_headers {{
+    "default" = {{
+      "{dev_header}" = [{root}]
+    }}
+  }}
+}}
+
+api_addr = "https://127.0.0.1:{port}"
+cluster_addr = "https://127.0.0.1:{cluster_port}"
+plugin_directory = {plugins}
+
+seal "static" {{
+  current_key_id = "dev"
+  current_key = "env://{unseal_variable}"
+}}
+
+audit "file" "file" {{
+  options {{
+    file_path = {audit_log}
+  }}
+}}
+
+initialize "operator" {{
+  request "token" {{
+    operation = "update"
+    path = "auth/token/create-orphan"
+    data = {{
+      id = {{
+        eval_type = "string"
+        eval_source = "env"
+        env_var = "{boot_variable}"
+        require_present = true
+      }}
+      display_name = "dev-operator"
+      policies = ["root"]
+      no_default_policy = true
+    }}
+  }}
+}}
+"""
 
 
 def start_server(
@@ -121,3 +170,30 @@ def _server_environ(layout: DevLayout, environ: Mapping[str, str]) -> dict[str, 
 
 def _callers_own(name: str) -> bool:
     return name.startswith(("BAO_", "VAULT_", "SSL_CERT_")) or name.lower().endswith("_proxy")
+
+
+def server_config(layout: DevLayout, port: int) -> str:
+    """Return the HCL for a server on ``port``, with its cluster listener on the next."""
+    return _TEMPLATE.format(
+        port=port,
+        cluster_port=port + 1,
+        certificate=_quoted(layout.certificate),
+        private_key=_quoted(layout.private_key),
+        plugins=_quoted(layout.plugins),
+        audit_log=_quoted(layout.audit_log),
+        root=_quoted(quote(str(layout.root))),
+        dev_header=DEV_HEADER,
+        boot_variable=BOOT_TOKEN_VARIABLE,
+        unseal_variable=UNSEAL_KEY_VARIABLE,
+    )
+
+
+def _quoted(value: object) -> str:
+    return '"' + "".join(map(_escaped, str(value))) + '"'
+
+
+def _escaped(char: str) -> str:
+    """Escape a character for an HCL 1 string, in which ${ would begin an interpolation."""
+    if char in '"\\':
+        return "\\" + char
+    return char if char != "$" and char.isprintable() else f"\\U{ord(char):08x}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import ExitCode, Problem, SkyflowctlError
 from skyflowctl.planner.plan import Action
 from skyflowctl.vault.parked import PendingError
 
@@ -105,3 +105,13 @@ class ApplyOutcome:
         if self.status == "partial" or not self.failures:
             return ExitCode.PARTIAL
         return self.failures[0].exit_code
+
+
+def unforeseen(path: str, error: Exception) -> SkyflowctlError:
+    """Return the problem for an unexpected error, without its text, which may contain secrets."""
+    return SkyflowctlError(
+        f"an error that was not expected: {path}",
+        why=f"{type(error).__name__} in skyflowctl itself",
+        fix="run the same command again; if it comes back, report it",
+        code="unexpected",
+    )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
-from skyflowctl.executor.problems import unforeseen
+from skyflowctl.executor.outcome import unforeseen
 from skyflowctl.manifest.model import Mount
 from skyflowctl.retry import is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused

@@ -25,9 +25,8 @@ from skyflowctl.executor.events import (
     ApplyEvent,
     ApplyListener,
 )
-from skyflowctl.executor.outcome import ActionResult, ApplyOutcome
+from skyflowctl.executor.outcome import ActionResult, ApplyOutcome, unforeseen
 from skyflowctl.executor.ports import Replacer
-from skyflowctl.executor.problems import unforeseen
 from skyflowctl.executor.read_back import overwritten_settings
 from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, told
 from skyflowctl.executor.stop import Stop

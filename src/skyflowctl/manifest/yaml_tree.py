@@ -10,9 +10,14 @@ from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.interpolate import BadInterpolationError, interpolate
 from skyflowctl.manifest.messages import how_to_quote, looks_like_credential, shown
 from skyflowctl.manifest.nodes import ManifestFile, Path, YamlNode, pointer
-from skyflowctl.manifest.scalars import AmbiguousScalarError, scalar_value
 from skyflowctl.manifest.schema import rule_at
-from skyflowctl.manifest.yaml_events import YamlEvent, YamlSyntaxError, yaml_events
+from skyflowctl.manifest.yaml_events import (
+    AmbiguousScalarError,
+    YamlEvent,
+    YamlSyntaxError,
+    scalar_value,
+    yaml_events,
+)
 
 MAX_DEPTH = 40
 MAX_NODES = 1_000_000

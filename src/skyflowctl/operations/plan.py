@@ -14,9 +14,8 @@ from skyflowctl.planner.diff import (
     mounts_to_ask_history,
     mounts_to_search,
 )
-from skyflowctl.planner.messages import audited_headers_unwritable, invalid
+from skyflowctl.planner.messages import audited_headers_unwritable, drift_title, invalid
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
-from skyflowctl.planner.text import drift_title
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState

@@ -6,6 +6,7 @@ from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem, Where
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
+from skyflowctl.planner.messages import change_text, place
 from skyflowctl.planner.plan import (
     NEEDS_ADOPTION,
     TAKES_OVER,
@@ -15,7 +16,6 @@ from skyflowctl.planner.plan import (
     ObjectKind,
     PlanOptions,
 )
-from skyflowctl.planner.text import change_text, place
 from skyflowctl.vault.live import LiveConfig, LiveMount, LiveRole, LiveState
 
 

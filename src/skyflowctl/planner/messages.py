@@ -1,11 +1,21 @@
-"""The warnings of a plan: facts that no action changes."""
+"""The warnings of a plan, and its actions and drift as text."""
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
+from skyflowctl.planner.plan import Action, Change, DriftKind
 from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
+
+_DRIFT_TITLES = {
+    DriftKind.UNDECLARED: "is not in the manifest",
+    DriftKind.REVOKED: "has been cut off",
+    DriftKind.OPEN_ROTATION: "has an open rotation",
+    DriftKind.MOVED: "is a mount that the manifest has at another path",
+}
 
 
 def headers_unreadable() -> Problem:
@@ -211,3 +221,30 @@ def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -
         f"if it is the newer one: --replace-credential {mount.name}",
         mount.where,
     )
+
+
+def place(action: Action) -> str:
+    """Return the object of an action in the reader's terms, which is not always its API path."""
+    path = action.path.removeprefix("sys/mounts/").removesuffix("/tune")
+    return path.removeprefix("sys/config/auditing/request-headers/")
+
+
+def change_text(change: Change) -> str:
+    """Return one change as ``field: before -> after``, or ``field: after`` when new."""
+    if change.before is None:
+        return f"{change.field}: {_value(change.after)}"
+    return f"{change.field}: {_value(change.before)} -> {_value(change.after)}"
+
+
+def drift_title(kind: str, path: str, since: str, by: str) -> str:
+    """Return one drift in one line, without its cause and fix."""
+    if kind == DriftKind.UNDECLARED:
+        created = f", created {since}," if since else ""
+        return f"{path}{created} {_DRIFT_TITLES[DriftKind.UNDECLARED]}"
+    when = f" since {since}" if since else ""
+    who = f" by {by}" if by else ""
+    return f"{path} {_DRIFT_TITLES[DriftKind(kind)]}{when}{who}"
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from skyflowctl.clock import parse_rfc3339, rfc3339
@@ -20,7 +20,6 @@ from skyflowctl.skyflow.pem import normalise
 from skyflowctl.skyflow.signing_key import InvalidKeyError
 from skyflowctl.skyflow.strict_json import read_object
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS, HostNotAllowedError, check_token_uri
-from skyflowctl.skyflow.validity import check_validity
 
 __all__ = [
     "InvalidCredentialError",
@@ -31,6 +30,7 @@ __all__ = [
 ]
 
 _NEW_KEY = "create a new key for the service account in Skyflow Studio"
+EXPIRES_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +166,45 @@ def _check_key(text: str | None, findings: Findings) -> Secret:
         message = "privateKey had other line ends or line lengths than PEM; they were restored"
         findings.warning("key-layout", message, "use the downloaded file as it is")
     return key.pem
+
+
+def check_validity(
+    fields: Mapping[str, str], findings: Findings, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return the start and end of the key's validity; a part that is unknown is None.
+
+    Args:
+        fields: the credential's fields by their camelCase names.
+        findings: takes an error for a key that is past, and warnings.
+        now: the time to judge by.
+    """
+    after = _checked_moment(fields, "keyValidAfterTime", findings)
+    before = _checked_moment(fields, "keyValidBeforeTime", findings)
+    if after and before and before <= after:
+        message = "keyValidBeforeTime is not after keyValidAfterTime"
+        findings.error("dates-order", message, "use the downloaded file as it is")
+    elif before and before <= now:
+        findings.error("key-expired", f"the key expired at {rfc3339(before)}", _NEW_KEY)
+    elif before and before - now < EXPIRES_SOON:
+        message = (
+            f"the key expires in less than {(before - now).days + 1} days, at {rfc3339(before)}"
+        )
+        findings.warning("key-expires-soon", message, _NEW_KEY)
+    if after and after > now:
+        message = f"the key is not valid before {rfc3339(after)}"
+        findings.warning("key-not-yet-valid", message, "check this machine's clock")
+    return after, before
+
+
+def _checked_moment(fields: Mapping[str, str], name: str, findings: Findings) -> datetime | None:
+    text = fields.get(name)
+    fix = "use the downloaded file: it has both times, like 2026-10-21T18:06:26.000Z"
+    if not text:
+        message = f"{name} is missing: no warning is possible before the key expires"
+        findings.warning("dates-missing", message, fix)
+        return None
+    try:
+        return parse_rfc3339(text)
+    except (ValueError, OverflowError):
+        findings.error("dates-form", f"{name} is not an RFC 3339 time", fix)
+        return None

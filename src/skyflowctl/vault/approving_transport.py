@@ -19,7 +19,7 @@ from skyflowctl.errors import SkyflowctlError
 from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import approvals, parked, rights
 from skyflowctl.vault.approvals import RequestState
-from skyflowctl.vault.call import OutgoingRequest
+from skyflowctl.vault.call import CallPending, OutgoingRequest
 from skyflowctl.vault.errors import (
     BadRequestError,
     ConflictError,
@@ -31,7 +31,6 @@ from skyflowctl.vault.errors import (
 )
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.namespaces import namespace_of
-from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, Request, WrapInfo

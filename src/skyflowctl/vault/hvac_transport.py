@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, assert_never
 
 from skyflowctl.errors import Problem
 from skyflowctl.retry import retry
-from skyflowctl.vault.answer_reader import AnswerReader
-from skyflowctl.vault.call import OutgoingRequest, Try, call_outcome
-from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
-from skyflowctl.vault.errors import BusyError
-from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
-from skyflowctl.vault.guards import Guards
-from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
-from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
-from skyflowctl.vault.outcome import (
+from skyflowctl.vault.answer_reader import AnswerReader, as_answer, origin
+from skyflowctl.vault.call import (
     CallDone,
     CallForwarded,
     CallLost,
     CallOutcome,
     CallPending,
     CallRefused,
+    OutgoingRequest,
+    Try,
+    call_outcome,
 )
-from skyflowctl.vault.raw_answers import as_answer, origin
+from skyflowctl.vault.consistency import INDEX_HEADER, ConsistencyIndex
+from skyflowctl.vault.errors import BusyError
+from skyflowctl.vault.foreign_answers import ServerAnswer, is_the_servers_redirect, not_a_server
+from skyflowctl.vault.guards import Guards
+from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
+from skyflowctl.vault.no_response import no_connection, no_response_error, unnamed_host
 from skyflowctl.vault.retry_rules import Disposition, RetryBudget
 from skyflowctl.vault.target import Target, check_address
 from skyflowctl.vault.transport import Reply, Request, ServerInfo, encode_body, holds_secret

@@ -14,9 +14,8 @@ from urllib.parse import quote, urlsplit
 from skyflowctl.errors import Problem, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.vault import client_settings, token_files
-from skyflowctl.vault.client_settings import RateLimit
+from skyflowctl.vault.client_settings import RateLimit, go_bool
 from skyflowctl.vault.environment import named_address, shown_name, variable
-from skyflowctl.vault.go_values import go_bool
 from skyflowctl.vault.namespaces import check_namespace
 
 TargetSource = Literal["flags", "environment", "context"]

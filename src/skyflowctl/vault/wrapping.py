@@ -5,10 +5,9 @@ from typing import Protocol
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parked
 from skyflowctl.vault.approvals import writes
-from skyflowctl.vault.call import OutgoingRequest
+from skyflowctl.vault.call import CallPending, OutgoingRequest
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
 from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
-from skyflowctl.vault.outcome import CallPending
 from skyflowctl.vault.transport import Request, Transport
 
 UNWRAP = "sys/wrapping/unwrap"

@@ -9,7 +9,7 @@ from support.audit_logs import Story, approle, userpass, written
 from support.cli import checked_data, invoke
 
 from skyflowctl.audit import denied as audit_denied
-from skyflowctl.audit.policy_text import CtxWords, missing_policy
+from skyflowctl.audit.denied import CtxWords, missing_policy
 from skyflowctl.posture.policies import parse_policy
 
 MANIFEST = """\

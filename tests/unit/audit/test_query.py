@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.audit_logs import START, Story, approle, hashed, three_apps, userpass, written
 
-from skyflowctl.audit import when
+from skyflowctl.audit import times
 from skyflowctl.audit.escape import csv_cell, csv_line
 from skyflowctl.audit.globs import any_glob
 from skyflowctl.audit.model import RequestOutcome, TokenRequest
@@ -135,11 +135,11 @@ def test_a_wrapped_one_is_told_in_its_turn(tmp_path):
     ],
 )
 def test_since_reads_spans_days_and_times(text, moment):
-    assert when.since(text, NOW) == moment
+    assert times.since(text, NOW) == moment
 
 
 def test_until_includes_a_whole_day():
-    assert when.until("2026-11-20", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
+    assert times.until("2026-11-20", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ def test_until_includes_a_whole_day():
 )
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(UsageError, match=r"--until is (not a time|empty)"):
-        when.until(text, NOW)
+        times.until(text, NOW)
 
 
 @pytest.mark.parametrize("text", ["0", "0d", "", "-1", "x", "999999999"])
 def test_what_is_no_span_is_refused(text):
     with pytest.raises(UsageError, match="--days"):
-        when.parse_days(text, "--days", NOW)
+        times.parse_days(text, "--days", NOW)
 
 
 @given(st.text(max_size=20))

@@ -13,10 +13,10 @@ from support.stack import BIN, clean_environ
 
 from skyflowctl.clock import LONGEST_DURATION, parse_duration
 from skyflowctl.devstack.layout import DevLayout
-from skyflowctl.devstack.server_config import server_config
+from skyflowctl.devstack.server import server_config
 from skyflowctl.errors import UsageError
+from skyflowctl.vault.answer_reader import as_answer
 from skyflowctl.vault.connection import Received
-from skyflowctl.vault.raw_answers import as_answer
 
 LONG = "a" * 300
 BROKEN = b"\xff\xfe"

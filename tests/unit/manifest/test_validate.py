@@ -306,5 +306,5 @@ def test_init_keeps_credentials_out_of_git(tmp_path, before):
 
 
 def test_the_starter_keeps_its_schema_line():
-    text = Path(__file__).parents[3].joinpath("src/skyflowctl/manifest/starter.py").read_text()
+    text = Path(__file__).parents[3].joinpath("src/skyflowctl/operations/init.py").read_text()
     assert "# yaml-language-server: $schema=" in text

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from skyflowctl.errors import ExitCode
-from skyflowctl.vault.call import OutgoingRequest, Try, call_outcome
-from skyflowctl.vault.errors import BadRequestError
-from skyflowctl.vault.outcome import (
+from skyflowctl.vault.call import (
     CallDone,
     CallForwarded,
     CallLost,
     CallPending,
     CallRefused,
+    OutgoingRequest,
+    Try,
+    call_outcome,
     parked_answer,
 )
+from skyflowctl.vault.errors import BadRequestError
 from skyflowctl.vault.parked import never_runs, withdrawn
 from skyflowctl.vault.retry_rules import Disposition
 from skyflowctl.vault.transport import make_reply

@@ -6,8 +6,8 @@ from typing import Any
 
 from skyflowctl.cli.console import Piece, Styled, Terminal, show
 from skyflowctl.cli.envelope import problem_json
+from skyflowctl.planner.messages import drift_title
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
-from skyflowctl.planner.text import drift_title
 from skyflowctl.text import counted, listed
 
 _SIGNS = {

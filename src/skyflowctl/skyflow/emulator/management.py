@@ -16,10 +16,9 @@ from skyflowctl.skyflow.emulator.accounts import Account, AccountKey
 from skyflowctl.skyflow.emulator.fields import Fields
 from skyflowctl.skyflow.emulator.http_server import HttpReply, HttpRequest
 from skyflowctl.skyflow.emulator.issuing import KEY_ALGORITHM, KeyIssuer
-from skyflowctl.skyflow.emulator.management_log import ManagementRecord
 from skyflowctl.skyflow.emulator.refusal import ExchangeRefusedError
 from skyflowctl.skyflow.emulator.replies import json_reply, refusal_reply
-from skyflowctl.skyflow.emulator.state import EmulatorState
+from skyflowctl.skyflow.emulator.state import EmulatorState, ManagementRecord
 
 ACCOUNT_HEADER = "x-skyflow-account-id"
 

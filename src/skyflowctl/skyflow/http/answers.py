@@ -4,10 +4,10 @@ import json
 import re
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.http.connection import MAXIMUM_BODY, HttpAnswer
-from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
 from skyflowctl.skyflow.token_service import (
     NO_TOKEN,
     Exchange,
@@ -20,6 +20,8 @@ _TAG = re.compile(
     r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE
 )
 _BEARER = re.compile(r"[\x21-\x7e]+")
+_MAXIMUM_MESSAGE = 500
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 
 
 def read_answer(answer: HttpAnswer, token_uri: str) -> Exchange:
@@ -97,3 +99,28 @@ def _standard_words(status: int) -> str:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
+
+
+def one_line(text: str) -> str:
+    """Return the text as one printable line of at most 500 characters, without tokens."""
+    shown = "".join(char if char.isprintable() else " " for char in _JWT.sub("***", text))
+    return " ".join(shown.split())[:_MAXIMUM_MESSAGE].rstrip()
+
+
+def redirect_reason(status: int, location: str, token_uri: str) -> str:
+    """Return why a redirect is an error: it is never followed. The text names its host.
+
+    A host that receives the assertion can mint for an hour.
+
+    Args:
+        status: the HTTP status, 300 to 399.
+        location: the header's value; empty when there was none.
+        token_uri: what was asked, for a relative location.
+    """
+    try:
+        target = urlsplit(urljoin(token_uri, location)).netloc if location else ""
+    except ValueError:
+        target = ""
+    # Without a user name: a redirect could carry a password.
+    host = one_line(target.rpartition("@")[2])[:255] or "nowhere"
+    return f"HTTP {status} redirects to {host}; redirects are refused"

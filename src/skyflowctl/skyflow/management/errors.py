@@ -12,9 +12,8 @@ from skyflowctl.errors import (
 )
 from skyflowctl.retry import TOO_MANY_REQUESTS
 from skyflowctl.secret import Secret
-from skyflowctl.skyflow.http.answers import request_id_of, service_words
+from skyflowctl.skyflow.http.answers import one_line, redirect_reason, request_id_of, service_words
 from skyflowctl.skyflow.http.connection import HttpAnswer
-from skyflowctl.skyflow.http.sanitize import one_line, redirect_reason
 
 _NAME_UNRECORDED = (
     "run the same command again: it lists the account's keys and names those that no "

@@ -133,7 +133,7 @@ def warn_of_spans(
     run: CommandRun, folder: str | None, since: str | None, until: str | None
 ) -> None:
     """Warn that a relative time makes the same command give other evidence later."""
-    from skyflowctl.audit.when import is_span
+    from skyflowctl.audit.times import is_span
 
     flags = [
         flag for flag, text in (("--since", since), ("--until", until)) if text and is_span(text)

@@ -275,11 +275,11 @@ def query_of(filters: FilterOptions, now: "datetime") -> "Query":
     Raises:
         UsageError: a time, an outcome or a mount is invalid, or the times are in the wrong order.
     """
-    from skyflowctl.audit import when
+    from skyflowctl.audit import times
     from skyflowctl.audit.query import Query
 
-    since = when.since(filters.since, now) if filters.since is not None else None
-    until = when.until(filters.until, now) if filters.until is not None else None
+    since = times.since(filters.since, now) if filters.since is not None else None
+    until = times.until(filters.until, now) if filters.until is not None else None
     if since and until and until <= since:
         raise UsageError(
             "--until is not after --since",

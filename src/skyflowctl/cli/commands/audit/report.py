@@ -342,12 +342,12 @@ def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "ReportSubje
 
 
 def _times(only: ReportFilters, run: CommandRun) -> "tuple[datetime | None, datetime | None]":
-    from skyflowctl.audit import when
+    from skyflowctl.audit import times
 
     now = run.clock.now()
     return (
-        when.since(only.since, now) if only.since is not None else None,
-        when.until(only.until, now) if only.until is not None else None,
+        times.since(only.since, now) if only.since is not None else None,
+        times.until(only.until, now) if only.until is not None else None,
     )
 
 

@@ -51,14 +51,14 @@ def unused(
     unused: pass the rotated logs of every node too."""
 
     def work(run: CommandRun) -> CommandResult:
-        from skyflowctl.audit import when
+        from skyflowctl.audit import times
         from skyflowctl.audit.query import Query
         from skyflowctl.audit.search import Search, unread_warnings
         from skyflowctl.audit.used import LastUse
         from skyflowctl.cli.commands.audit.view import scan_counts
         from skyflowctl.operations.audit_unused import unused as ask
 
-        window = when.parse_days(days, "--days", run.clock.now())
+        window = times.parse_days(days, "--days", run.clock.now())
         patterns = options.log_patterns(logs, dev=target.dev, address=target.address)
         options.check_stdin_once(patterns, target=target)
         check_evidence(evidence)
