@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
+
 import pytest
 from support.emulator import running_emulator
 from support.gateways import ROLE_IDS, Rig, identity, memory_rig, real_rig
@@ -10,17 +13,22 @@ from support.plugin import copy_source
 
 from skyflowctl.clock import parse_rfc3339
 from skyflowctl.secret import Secret
+from skyflowctl.vault import mounting
 from skyflowctl.vault.errors import (
     BadRequestError,
     ConflictError,
+    ForbiddenError,
+    NotFoundError,
     NotMountedError,
+    OutcomeUnknownError,
     PathInUseError,
     RedirectRefusedError,
     RevokedKeyError,
     TokenServiceFailedError,
+    VaultError,
 )
 from skyflowctl.vault.health_states import health_state
-from skyflowctl.vault.transport import Reply, Request
+from skyflowctl.vault.transport import Reply, Request, TransportWrapper
 
 FIELDS = {
     "description": "Order orchestration",
@@ -116,6 +124,108 @@ def test_a_path_in_use_and_an_unknown_type_are_refused(rig: Rig):
     with pytest.raises(BadRequestError) as caught:
         rig.gateway.enable_mount("contract/other", {"type": "nope"})
     assert caught.value.says("plugin not found in the catalog")
+
+
+def test_a_mount_is_moved_with_all_it_stores(rig: Rig):
+    path, new = rig.configured("reader"), f"contract/moved-{secrets.token_hex(4)}"
+    rig.gateway.tune_mount(path, {"description": "d", "options": {"manifest": "shop"}})
+    mount, config = rig.gateway.read_mount(path), rig.gateway.read_config(path)
+    roles, history = rig.gateway.list_roles(path), rig.gateway.read_history(path)
+    for _ in range(2):  # a second run finds it moved
+        mounting.move(rig.transport, path, new)
+        assert rig.gateway.read_mount(path) is None
+        assert rig.gateway.read_mount(new) == replace(mount, path=new)
+    assert rig.gateway.read_config(new) == config
+    assert rig.gateway.list_roles(new) == roles
+    assert rig.gateway.read_history(new) == history
+    assert rig.gateway.health(new, refresh=True).state == "ok"
+    assert rig.gateway.creds(new, "reader").key_id == config.key_id
+    with pytest.raises(NotMountedError):
+        rig.gateway.creds(path, "reader")
+
+
+def test_a_move_to_a_path_in_use_or_of_nothing_is_refused(rig: Rig):
+    path, other = rig.mount(), rig.mount()
+    for taken in (other, f"{other}/below", f"{path}/below", "contract"):
+        with pytest.raises(PathInUseError) as caught:
+            mounting.move(rig.transport, path, taken)
+        assert caught.value.says("path already in use")
+    with pytest.raises(BadRequestError) as caught:
+        mounting.move(rig.transport, path, "sys/below")
+    assert caught.value.says("cannot remount to destination")
+    with pytest.raises(BadRequestError) as caught:
+        mounting.move(rig.transport, "contract/none", f"contract/{secrets.token_hex(4)}")
+    assert caught.value.says("no matching mount")
+    assert rig.gateway.read_mount(path) is not None
+
+
+class LosesReplies(TransportWrapper):
+    """Sends every move, or drops it, and loses the first replies to moves."""
+
+    def __init__(self, inner, *, arrive: bool, lost: int = 1) -> None:
+        super().__init__(inner)
+        self.arrive, self.lost, self.sent = arrive, lost, 0
+
+    def send(self, request: Request) -> Reply:
+        if request.path != "sys/remount":
+            return super().send(request)
+        self.sent += 1
+        if self.sent > self.lost:
+            return super().send(request)
+        if self.arrive:
+            super().send(request)
+        raise OutcomeUnknownError("lost")
+
+
+@pytest.mark.parametrize("arrive", [True, False])
+def test_a_lost_reply_to_a_move_is_settled_by_reading(rig: Rig, monkeypatch, arrive):
+    monkeypatch.setattr(mounting, "_SETTLED_SECONDS", 0.3)
+    path, new = rig.mount(), f"contract/moved-{secrets.token_hex(4)}"
+    loses = LosesReplies(rig.transport, arrive=arrive)
+    mounting.move(loses, path, new)
+    assert loses.sent == (1 if arrive else 2)
+    assert rig.gateway.read_mount(path) is None
+    assert rig.gateway.read_mount(new) is not None
+
+
+def test_a_move_of_which_nothing_is_known_is_no_success(rig: Rig, monkeypatch):
+    monkeypatch.setattr(mounting, "_SETTLED_SECONDS", 0.1)
+    path, new = rig.mount(), f"contract/moved-{secrets.token_hex(4)}"
+    with pytest.raises(OutcomeUnknownError):
+        mounting.move(LosesReplies(rig.transport, arrive=False, lost=9), path, new)
+    assert rig.gateway.read_mount(path) is not None
+
+
+class Tells(TransportWrapper):
+    """Answers a question for the status of a move: a status, or an error."""
+
+    def __init__(self, inner, answer) -> None:
+        super().__init__(inner)
+        self.answer = answer
+
+    def send(self, request: Request) -> Reply:
+        if not request.path.startswith("sys/remount/status/"):
+            return super().send(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Reply(200, data={"migration_info": {"status": self.answer}})
+
+
+@pytest.mark.parametrize("error", [ForbiddenError("no"), NotFoundError("another node")])
+def test_a_status_that_may_not_be_read_is_found_by_reading_both_paths(rig: Rig, error):
+    path, new = rig.mount(), f"contract/moved-{secrets.token_hex(4)}"
+    mounting.move(Tells(rig.transport, error), path, new)
+    assert rig.gateway.read_mount(new) is not None
+
+
+@pytest.mark.parametrize("status", ["failure", "in-progress"])
+def test_a_move_that_fails_or_does_not_end_is_an_error(rig: Rig, monkeypatch, status):
+    monkeypatch.setattr(mounting, "_MOVED_SECONDS", 0.1)
+    path, new = rig.mount(), f"contract/moved-{secrets.token_hex(4)}"
+    with pytest.raises(VaultError) as caught:
+        mounting.move(Tells(rig.transport, status), path, new)
+    assert caught.value.problems[0].code == "move-unfinished"
+    assert f"status is {status}" in caught.value.problems[0].summary
 
 
 def test_a_new_mount_is_unconfigured_and_empty(rig: Rig):

@@ -118,7 +118,18 @@ def _headers(action: Action, live: LiveState, keys: Any) -> LiveState:
     return dataclasses.replace(live, audited_headers=known)
 
 
+def _moved(action: Action, live: LiveState) -> LiveState:
+    old, new = action.body["from"], action.body["to"]
+    assert new not in live.mounts, "path already in use"
+    there = {name: value for name, value in live.mounts.items() if name != old}
+    engines = {new if path == old else path: one for path, one in live.engines.items()}
+    moved = dataclasses.replace(live.mounts[old], path=new)
+    return dataclasses.replace(live, mounts={**there, new: moved}, engines=engines)
+
+
 def _mounts(action: Action, live: LiveState, keys: Any) -> LiveState:
+    if action.action is ActionType.MOVE:
+        return _moved(action, live)
     path = action.path.removeprefix("sys/mounts/").removesuffix("/tune")
     body = dict(action.body)
     engines = dict(live.engines)

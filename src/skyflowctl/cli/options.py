@@ -121,36 +121,12 @@ CredentialsOption = Annotated[
         metavar="REF",
     ),
 ]
-ReplaceCredentialOption = Annotated[
-    list[str] | None,
-    option(
-        "--replace-credential",
-        help="Write the key of a mount that was cut off or has no history; repeatable.",
-        metavar="MOUNT",
-    ),
-]
 AllowRevokedKeyOption = Annotated[
     list[str] | None,
     option(
         "--allow-revoked-key",
         help="Allow this key even if a cut-off revoked it; repeatable.",
         metavar="KEY_ID",
-    ),
-]
-AdoptOption = Annotated[
-    list[str] | None,
-    option(
-        "--adopt",
-        help="Take over this mount, role or config that others created; repeatable.",
-        metavar="PATH",
-    ),
-]
-AdoptFromOption = Annotated[
-    list[str] | None,
-    option(
-        "--adopt-from",
-        help="Allow --adopt to take over objects of this manifest; repeatable.",
-        metavar="ID",
     ),
 ]
 

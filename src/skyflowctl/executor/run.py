@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
+from itertools import groupby
 from types import MappingProxyType
 
 from skyflowctl.concurrency import Workers
@@ -38,6 +39,7 @@ from skyflowctl.vault.transport import Reply, Request, Transport, TransportWrapp
 
 _Numbered = tuple[int, Action]
 _LOOK_UP_SECONDS = 0.1
+_AFTER_MOUNTS = frozenset({ObjectKind.ROLE, ObjectKind.CONFIG})
 _FAILED = frozenset({"failed", "skipped"})
 
 
@@ -68,10 +70,12 @@ def execute(
     run = _Run(tools, on_event or _ignore, stop or Stop(), refused)
     numbered = list(enumerate(plan.actions))
     with Workers(parallelism, writes=True) as pool:
-        for kind in ObjectKind:
-            if kind is ObjectKind.ROLE:
+        compared = False
+        for kind, stage in groupby(numbered, key=lambda pair: pair[1].kind):
+            if kind in _AFTER_MOUNTS and not compared:
                 run.compare_settings(plan)
-            for units in _stages([pair for pair in numbered if pair[1].kind is kind]):
+                compared = True
+            for units in _stages(list(stage)):
                 _wait_for([pool.submit(run.unit, unit) for unit in units])
     run.compare_settings(plan)
     results = tuple(run.results[index] for index, _ in numbered)
@@ -265,8 +269,11 @@ class _Run:
 
 
 def _stages(actions: Sequence[_Numbered]) -> Iterator[list[list[_Numbered]]]:
-    """Yield the units that may run in parallel, then the upgrades, one mount after the other."""
-    yield _units([pair for pair in actions if not _upgrades(pair[1])])
+    """Yield the moves, then the other units that may run in parallel, then the upgrades, one
+    mount after the other."""
+    if moves := [pair for pair in actions if pair[1].action is ActionType.MOVE]:
+        yield [[pair] for pair in moves]
+    yield _units([pair for pair in actions if pair not in moves and not _upgrades(pair[1])])
     if upgrades := [pair for pair in actions if _upgrades(pair[1])]:
         yield [upgrades]
 

@@ -7,6 +7,7 @@ from typing import Any
 from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.access_steps import write_access
+from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.proof import live_roles
 from skyflowctl.planner import fields
@@ -48,6 +49,8 @@ def action_mount_path(action: Action) -> str:
     """Return the path of an action's mount; empty for a server-wide action."""
     if action.kind not in MOUNT_KINDS:
         return ""
+    if action.action is ActionType.MOVE:
+        return str(action.body["to"])
     if action.kind is ObjectKind.MOUNT:
         return action.path.removeprefix("sys/mounts/").removesuffix("/tune")
     if action.kind is ObjectKind.ROLE:
@@ -83,6 +86,8 @@ def _mount(action: Action, tools: StepContext) -> tuple[Problem, ...]:
         gateway.enable_mount(path, action.body)
     elif action.action is ActionType.PLUGIN_UPGRADE:
         _upgrade(path, str(action.body["plugin_version"]), gateway)
+    elif action.action is ActionType.MOVE:
+        return move_mount(str(action.body["from"]), path, gateway)
     else:
         _refuse_if_changed(action, gateway.read_mount(path), "after the plan was made")
         try:

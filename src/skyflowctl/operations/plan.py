@@ -15,10 +15,12 @@ from skyflowctl.planner.diff import (
     mounts_to_search,
 )
 from skyflowctl.planner.messages import audited_headers_unwritable, drift_title, invalid
+from skyflowctl.planner.moves import as_moved, former_paths
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
+from skyflowctl.vault.reading import read_namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class PlanResult:
 
     Args:
         manifest: the desired state.
-        live: the state of the server.
+        live: the state of the server, with declared moves made; ``LiveMount.path`` of a mount
+            that is still to be moved is where it is.
         plan: the actions from the live to the desired state.
         identities: each mount's desired credential; None: not resolved.
         options: the caller's other options.
@@ -56,7 +59,7 @@ class PlanResult:
         One problem for each object that this manifest may not change or, if every mount would be
         skipped, for each of those mounts.
         """
-        left = (*self.plan.left_out, *self.plan.unadopted)
+        left = (*self.plan.left_out, *self.plan.unadopted, *self.plan.unmoved)
         if not left and len(self.plan.skipped) == len(self.mounts):
             return self.skipped
         return left
@@ -112,10 +115,9 @@ def plan(
     _check_names(manifest, options)
     _check_paths(manifest, options)
     mounts = chosen_mounts(manifest, options)
-    paths = [mount.path for mount in mounts]
-    live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
+    live = _read_state(manifest, mounts, gateway, parallelism)
     live = with_access(live, manifest, gateway, options, parallelism)
-    looked = _look(mounts, live, credentials)
+    looked = _look(mounts, as_moved(manifest, live), credentials)
     _check_keys(options, looked)
     live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
     live = gateway.with_engines(live, mounts_to_search(manifest, live))
@@ -128,7 +130,51 @@ def plan(
         invalid=looked.invalid,
     )
     _check_registered(made, manifest, gateway)
+    live = as_moved(manifest, live)
     return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
+
+
+def _read_state(
+    manifest: Manifest, mounts: Sequence[Mount], gateway: Gateway, parallelism: int
+) -> LiveState:
+    """Return the state of these mounts, wherever they are.
+
+    Raises:
+        InvalidInputError: a mount would be moved to another namespace. One request more, only if
+            a mount is to be moved.
+    """
+    former = former_paths(manifest)
+    paths = [mount.path for mount in mounts]
+    paths += [former[path] for path in paths if path in former]
+    live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
+    if as_moved(manifest, live) is not live:
+        _check_namespaces(manifest, read_namespaces(gateway.transport))
+    return live
+
+
+def _check_namespaces(manifest: Manifest, namespaces: Collection[str]) -> None:
+    """Refuse moves between namespaces: the server makes them and loses the engine's data."""
+    crossing = [
+        one
+        for one in manifest.moved
+        if _namespace(one.old, namespaces) != _namespace(one.new, namespaces)
+    ]
+    if crossing:
+        raise InvalidInputError.of(
+            Problem(
+                "bad-move",
+                f"{one.old} cannot be moved to {one.new}: that is another namespace",
+                "the server would move the mount without its config and roles",
+                "choose a path in the same namespace",
+                one.where,
+            )
+            for one in crossing
+        )
+
+
+def _namespace(path: str, namespaces: Collection[str]) -> str:
+    """Return the namespace that the server takes a path to be in; empty: that of the login."""
+    return max((one for one in namespaces if path.startswith(f"{one}/")), key=len, default="")
 
 
 def with_access(
@@ -222,6 +268,15 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
             f"--adopt names nothing that the manifest has: {', '.join(unknown)}",
             why="an object is taken over by its own path",
             fix="take the paths from the messages of 'skyflowctl plan'",
+            code="unknown-path",
+        )
+    former = former_paths(manifest)
+    unknown = sorted(options.allow_move - {*former, *former.values()})
+    if unknown:
+        raise UsageError(
+            f"--allow-move names no mount that the manifest moves: {', '.join(unknown)}",
+            why="a mount is moved only if `moved` in the manifest has its former path",
+            fix="take the path from the messages of 'skyflowctl plan'",
             code="unknown-path",
         )
 

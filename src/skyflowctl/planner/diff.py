@@ -1,7 +1,7 @@
 """Computes a plan from a manifest and a live state: pure, without any I/O."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
@@ -10,7 +10,16 @@ from skyflowctl.planner import access, adoption, drift, engine, messages, mounts
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
-from skyflowctl.planner.plan import Action, Drift, MountSettings, ObjectKind, Plan, PlanOptions
+from skyflowctl.planner.messages import place
+from skyflowctl.planner.plan import (
+    Action,
+    ActionType,
+    Drift,
+    MountSettings,
+    ObjectKind,
+    Plan,
+    PlanOptions,
+)
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
 _STAGES = tuple(ObjectKind)
@@ -29,8 +38,8 @@ class _Draft:
     not_compared: dict[str, int] = field(default_factory=dict)
 
     def plan(self) -> Plan:
-        ordered = sorted(self.actions, key=lambda action: _STAGES.index(action.kind))
-        touched = {(action.kind, action.mount, action.path) for action in ordered}
+        ordered = _in_order(self.actions)
+        touched = {(action.kind, action.mount, place(action)) for action in ordered}
         unchanged = self.objects - len(touched)
         return Plan(
             tuple(ordered),
@@ -45,6 +54,29 @@ class _Draft:
         """Count a mount's objects as not compared: the mount, its config and its roles."""
         if left := len(mount.roles) + 2 - compared:
             self.not_compared[mount.name] = left
+
+
+def _in_order(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions by stage; a move comes first among those of mounts.
+
+    Before a move come all new policies, so that readers can follow the mount at once.
+    """
+    moving = any(action.action is ActionType.MOVE for action in actions)
+    early = tuple(action.path for action in actions if moving and _is_new_policy(action))
+
+    def stage(action: Action) -> tuple[float, bool]:
+        if action.path in early:
+            return _STAGES.index(ObjectKind.MOUNT) - 0.5, False
+        return _STAGES.index(action.kind), action.action is not ActionType.MOVE
+
+    return [
+        replace(action, after=early) if action.action is ActionType.MOVE else action
+        for action in sorted(actions, key=stage)
+    ]
+
+
+def _is_new_policy(action: Action) -> bool:
+    return action.kind is ObjectKind.POLICY and action.action is ActionType.CREATE
 
 
 def make_plan(
@@ -73,6 +105,7 @@ def make_plan(
         invalid: by mount name, why the referenced text is no valid credential.
     """
     options = options or PlanOptions()
+    live = moves.as_moved(manifest, live)
     draft = _Draft()
     _add_headers(draft, live)
     moved = moves.moved_mounts(manifest, live, identities)
@@ -83,13 +116,13 @@ def make_plan(
             continue
         key = _key(mount, identities, options, reasons or {}, invalid or {})
         before, objects = len(draft.actions), draft.objects
-        _add_mount(draft, manifest, mount, live, key, adopt_from=options.adopt_from)
+        _add_mount(draft, manifest, mount, live, key, options=options)
         draft.add_not_compared(mount, draft.objects - objects)
         draft.warnings += adoption.taken_over(
             manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
         )
     if options.only is None:
-        undeclared = moves.undeclared_mounts(manifest, live.mounts.values())
+        undeclared = moves.undeclared_mounts(manifest, live.mounts)
         gone = set(undeclared) - {one.path for one in moved.values()}
         draft.drift += [drift.undeclared_mount(path) for path in sorted(gone)]
     _add_access(draft, manifest, live, options)
@@ -153,8 +186,9 @@ def mounts_to_ask_history(
     They have another key, or had one and were cut off. A plan needs the engine's history only
     for these mounts, which costs one request each.
     """
+    live = moves.as_moved(manifest, live)
     return tuple(
-        mount.path
+        live.mounts[mount.path].path
         for mount in manifest.mounts
         if (there := live.engines.get(mount.path))
         and _depends_on_history(there.config, identities.get(mount.name))
@@ -174,9 +208,10 @@ def mounts_to_search(manifest: Manifest, live: LiveState) -> tuple[str, ...]:
 
     Their engines must be read to decide that. Empty if no mount is absent.
     """
+    live = moves.as_moved(manifest, live)
     if not moves.absent_mounts(manifest, live.mounts):
         return ()
-    return tuple(moves.undeclared_mounts(manifest, live.mounts.values()))
+    return tuple(moves.undeclared_mounts(manifest, live.mounts))
 
 
 def _add_headers(draft: _Draft, live: LiveState) -> None:
@@ -194,26 +229,33 @@ def _add_mount(
     live: LiveState,
     key: CredentialInput,
     *,
-    adopt_from: frozenset[str],
+    options: PlanOptions,
 ) -> None:
-    reason = mounts.blocked(manifest, mount, live.mounts, adopt_from)
+    reason = mounts.blocked(manifest, mount, live.mounts, options.adopt_from)
     if reason:
         draft.warnings.append(reason)
         return
-    cut_off = engine.cut_off_reason(mount, live.engines.get(mount.path), key)
+    present = live.mounts.get(mount.path)
+    former = present.path if present and present.path != mount.path else ""
+    cut_off = engine.cut_off_reason(mount, live.engines.get(mount.path), key, former)
     if isinstance(cut_off, Drift):
         draft.drift.append(cut_off)
         return
     if cut_off:
         draft.warnings.append(cut_off)
         return
-    present = live.mounts.get(mount.path)
-    draft.objects += 1
-    draft.actions += mounts.mount_actions(manifest, mount, present)
-    draft.settings[mount.name] = MountSettings(mount.path, wanted_mount(manifest, mount))
     problem = live.problems.get(mount.path)
     if problem:
         draft.warnings.append(messages.engine_unreadable(mount, problem))
+    if problem and former:
+        return  # what cannot be read cannot be compared after the move
+    draft.objects += 1
+    draft.actions += mounts.mount_actions(manifest, mount, present)
+    draft.settings[mount.name] = MountSettings(mount.path, wanted_mount(manifest, mount))
+    if former:
+        allowed = not options.allow_move.isdisjoint({former, mount.path})
+        draft.warnings.append(moves.warning(manifest, mount, former, allowed=allowed))
+    if problem:
         return
     _add_engine(draft, manifest, mount, live, key)
 

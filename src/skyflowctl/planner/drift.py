@@ -26,25 +26,32 @@ def undeclared_roles(manifest: Manifest, mount: Mount, live: LiveEngine | None) 
 
 def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: str) -> Drift:
     role = live.roles[name]
-    made_here = fields.managed_tag(manifest.id) in role.tags
-    return Drift(
-        DriftKind.UNDECLARED,
-        mount.name,
-        f"{mount.path}/roles/{name}",
-        since=role.created,
-        reason="this manifest created the role but no longer declares it"
-        if made_here
-        else "it does not carry this manifest's mark: this manifest did not make it",
-        fix=f"add it to {mount.name}, or delete it by hand",
-    )
+    path = f"{mount.path}/roles/{name}"
+    new = next((one.new for one in manifest.moved if one.old == path), "")
+    if new:
+        reason, fix = f"it was moved to {new}", "delete it by hand once nothing reads it"
+    elif fields.managed_tag(manifest.id) in role.tags:
+        reason = "this manifest created the role but no longer declares it"
+        fix = f"add it to {mount.name}, or delete it by hand"
+    else:
+        reason = "it does not carry this manifest's mark: this manifest did not make it"
+        fix = f"add it to {mount.name}, or delete it by hand"
+    return Drift(DriftKind.UNDECLARED, mount.name, path, role.created, reason=reason, fix=fix)
 
 
-def revoked(mount: Mount, live: LiveConfig) -> Drift:
-    """Describe a cut-off; ``live`` is the mount's config, with the record of the cut-off."""
+def revoked(mount: Mount, live: LiveConfig, former: str = "") -> Drift:
+    """Describe a cut-off.
+
+    Args:
+        mount: the mount.
+        live: its config, with the record of the cut-off.
+        former: where the mount still is, if it is to be moved.
+    """
     mark = live.revoked
     since, by, reason = (mark.at, mark.by, mark.reason) if mark else ("", "", "")
-    fix = way_out(mount.name, live.api)
-    return Drift(DriftKind.REVOKED, mount.name, mount.path, since, by, reason, fix)
+    fix = way_out(former or mount.name, live.api)
+    path = former or mount.path
+    return Drift(DriftKind.REVOKED, mount.name, path, since, by, reason, fix)
 
 
 def open_rotation_drift(mount: Mount, rotation: LiveRotation, *, written: bool) -> Drift:

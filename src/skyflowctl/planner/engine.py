@@ -69,9 +69,11 @@ def roles_without_rule(mount: Mount, live: LiveEngine | None) -> list[str]:
 
 
 def cut_off_reason(
-    mount: Mount, live: LiveEngine | None, key: CredentialInput
+    mount: Mount, live: LiveEngine | None, key: CredentialInput, former: str = ""
 ) -> Drift | Problem | None:
     """Return why a plan skips a mount that was cut off; None if it does not skip it.
+
+    ``former`` is where it still is, if it is to be moved.
 
     With ``--replace-credential``, a key that the mount never had ends a cut-off. A revoked key
     ends it only if the caller names that key.
@@ -79,7 +81,7 @@ def cut_off_reason(
     if live is None or not credential.was_cut_off(live) or key.allow_revoked:
         return None
     if key.identity is None or not key.insisted:
-        return drift.revoked(mount, live.config)
+        return drift.revoked(mount, live.config, former)
     known = credential.is_revoked(live, key.identity.key_id)
     return messages.revoked_key_forced(mount, live.config, key.identity) if known else None
 

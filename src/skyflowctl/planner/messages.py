@@ -7,7 +7,7 @@ from typing import Any
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Mount
-from skyflowctl.planner.plan import Action, Change, DriftKind
+from skyflowctl.planner.plan import MOVES, NEEDS_MOVE, Action, ActionType, Change, DriftKind
 from skyflowctl.vault.live import LiveConfig, LiveMount, way_out
 
 _DRIFT_TITLES = {
@@ -56,6 +56,42 @@ def path_in_use(mount: Mount, other: str) -> Problem:
         f"{mount.path} cannot be mounted: {other} is a mount already",
         "a server keeps no mount above or below another one",
         f"give {mount.name} another path_prefix or name",
+        mount.where,
+    )
+
+
+def moved_both_live(mount: Mount, former: str) -> Problem:
+    """Warn that a mount is at both paths of a declared move; only a person knows which is right."""
+    return Problem(
+        "moved-both-live",
+        f"{mount.path} and {former} are both mounted",
+        f"the manifest says that {former} was moved to {mount.path}, so one of them is not "
+        f"{mount.name}",
+        f"if {former} is another mount, remove the entry from `moved`; if {mount.path} was made "
+        f"by mistake, 'bao secrets disable {mount.path}' destroys it",
+        mount.where,
+    )
+
+
+def moves_mount(mount: Mount, former: str, readers: Sequence[str], *, allowed: bool) -> Problem:
+    """Warn that the readers of a mount fail once it is moved.
+
+    Args:
+        mount: the mount, with its new path.
+        former: where it is now.
+        readers: the names of the consumers that read its creds.
+        allowed: whether the caller permits the move.
+    """
+    logins = f"; consumers log in again: {', '.join(readers)}" if readers else ""
+    files = mount.credentials is not None and bool(mount.credentials.server_file)
+    file = f"; the engine then reads files only below DIRECTORY/{mount.path}/" if files else ""
+    guarded = ", although it is protected" if mount.protect else ""
+    return Problem(
+        MOVES if allowed else NEEDS_MOVE,
+        f"{former} is moved to {mount.path}{guarded}",
+        f"from then on {former} answers 404: every reader of {former}/creds/… and every policy "
+        f"for {former}/ fails{logins}{file}",
+        f"have them read {mount.path}" if allowed else f"to move it: --allow-move={former}",
         mount.where,
     )
 
@@ -225,6 +261,8 @@ def replacement_withheld(mount: Mount, live: LiveConfig, wanted: CredentialId) -
 
 def place(action: Action) -> str:
     """Return the object of an action in the reader's terms, which is not always its API path."""
+    if action.action is ActionType.MOVE:
+        return str(action.body["to"])
     path = action.path.removeprefix("sys/mounts/").removesuffix("/tune")
     return path.removeprefix("sys/config/auditing/request-headers/")
 

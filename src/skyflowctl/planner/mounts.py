@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import fields, messages
+from skyflowctl.planner import fields, messages, moves
 from skyflowctl.planner.adoption import mount_owner
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind
 from skyflowctl.vault.live import LiveMount
@@ -29,9 +29,12 @@ def blocked(
 ) -> Problem | None:
     """Return why a mount's path must not be changed, or None."""
     present = live.get(mount.path)
-    if present is None:
+    if former := moves.also_at_former_path(manifest, mount, live):
+        return messages.moved_both_live(mount, former)
+    if present is None or present.path != mount.path:
         other = _neighbour(mount.path, live)
-        return messages.path_in_use(mount, other) if other else None
+        if present is None or other:
+            return messages.path_in_use(mount, other) if other else None
     if present.type != manifest.plugin.name:
         return messages.type_differs(mount, manifest.plugin.name, present)
     owner = mount_owner(manifest, present)
@@ -44,7 +47,7 @@ def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> l
     wanted = fields.wanted_mount(manifest, mount)
     if live is None:
         return [_create(manifest, mount, fields.all_new(wanted))]
-    actions = []
+    actions = [_move(mount, live.path)] if live.path != mount.path else []
     changes = fields.differences(fields.live_mount(live), wanted)
     if mount_owner(manifest, live) is not None:
         changes += (Change("options.adopted", live.options.get("adopted"), "true"),)
@@ -62,6 +65,12 @@ def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Ac
     path = f"sys/mounts/{mount.path}"
     body = fields.as_body(changes)
     return Action(ActionType.CREATE, ObjectKind.MOUNT, mount.name, path, changes, body)
+
+
+def _move(mount: Mount, former: str) -> Action:
+    changes = (Change("path", former, mount.path),)
+    body = {"from": former, "to": mount.path}
+    return Action(ActionType.MOVE, ObjectKind.MOUNT, mount.name, "sys/remount", changes, body)
 
 
 def _upgrade(mount: Mount, wanted: str | None, live: LiveMount) -> list[Action]:

@@ -1,11 +1,13 @@
-"""Finds the new path of a declared mount that is missing at its own path."""
+"""Mounts that are not where the manifest has them: declared moves, and likely ones."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from skyflowctl.credentials.model import CredentialId
+from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import fields
+from skyflowctl.planner import fields, messages
 from skyflowctl.planner.plan import Drift, DriftKind
 from skyflowctl.vault.live import LiveEngine, LiveMount, LiveState
 
@@ -51,17 +53,65 @@ class Move:
             reason=f"nothing is mounted at {wanted}, and {self.path} looks like {name}: "
             f"this manifest made it, and {self.evidence}",
             fix=f"to keep it there, set `path: {self.path}` on {name}; to have it where the "
-            f"manifest says: 'bao secrets move {self.path} {wanted}'; if it is another mount: "
+            f"manifest says, add `moved: [{{from: {self.path}, to: {wanted}}}]`; if it is another "
+            f"mount: "
             f"'bao secrets tune -options=manifest= {self.path}' removes the mark",
         )
 
 
-def undeclared_mounts(manifest: Manifest, live: Iterable[LiveMount]) -> list[str]:
+def former_paths(manifest: Manifest) -> dict[str, str]:
+    """Return the former path of each mount that the manifest says was moved, by path."""
+    return {one.new: one.old for one in manifest.moved if one.kind == "mount"}
+
+
+def as_moved(manifest: Manifest, live: LiveState) -> LiveState:
+    """Return the live state as if every declared move were made already.
+
+    A mount that is still at its former path is under its new one; ``LiveMount.path`` remains
+    where it is. Nothing changes for a mount that is at its new path, at both, or at none.
+    """
+    moving = {
+        old: new
+        for new, old in former_paths(manifest).items()
+        if old in live.mounts and new not in live.mounts
+    }
+    if not moving:
+        return live
+    return replace(
+        live,
+        mounts=_renamed(live.mounts, moving),
+        engines=_renamed(live.engines, moving),
+        problems=_renamed(live.problems, moving),
+    )
+
+
+_Value = TypeVar("_Value")
+
+
+def _renamed(found: Mapping[str, _Value], names: Mapping[str, str]) -> dict[str, _Value]:
+    return {names.get(path, path): value for path, value in found.items()}
+
+
+def also_at_former_path(manifest: Manifest, mount: Mount, live: Mapping[str, LiveMount]) -> str:
+    """Return the former path of a mount if a mount is at both paths; empty if not."""
+    former = former_paths(manifest).get(mount.path, "")
+    return former if former in live and mount.path in live else ""
+
+
+def warning(manifest: Manifest, mount: Mount, former: str, *, allowed: bool) -> Problem:
+    """Return the warning about a mount that is moved: what fails at its former path."""
+    readers = (
+        one.name for one in manifest.consumers if mount.name in {name for name, _ in one.grants}
+    )
+    return messages.moves_mount(mount, former, tuple(readers), allowed=allowed)
+
+
+def undeclared_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[str]:
     """Return the paths that have this manifest's marks and that it no longer declares."""
     known = {mount.path for mount in manifest.mounts}
     ours = (
-        mount.path
-        for mount in live
+        path
+        for path, mount in live.items()
         if mount.options.get("managed_by") == fields.MANAGED_BY
         and mount.options.get("manifest") == manifest.id
     )
@@ -91,7 +141,7 @@ def moved_mounts(
     revoked key on a new mount, cannot. Each side is matched once, by the best evidence.
     """
     absent = absent_mounts(manifest, live.mounts)
-    candidates = undeclared_mounts(manifest, live.mounts.values()) if absent else []
+    candidates = undeclared_mounts(manifest, live.mounts) if absent else []
     matches = [
         match
         for mount in absent

@@ -13,6 +13,7 @@ LEFT_OUT = frozenset(
     {
         "ctx-not-enforced",
         "login-method-missing",
+        "moved-both-live",
         "owned-by-other",
         "path-in-use",
         "revoked-key",
@@ -27,6 +28,13 @@ the whole plan."""
 
 TAKES_OVER = "takes-over"
 """The code of the same warning if the caller named the object in ``--adopt``."""
+
+NEEDS_MOVE = "needs-allow-move"
+"""The code of warnings about mounts to be moved without ``--allow-move``. An apply then refuses
+the whole plan."""
+
+MOVES = "moves-mount"
+"""The code of the same warning if the caller named the mount in ``--allow-move``."""
 
 ACCESS_UNREADABLE = "access-unreadable"
 
@@ -47,6 +55,7 @@ class PlanOptions:
         allow_revoked_key: key ids that may be written although a cut-off revoked them.
         adopt: paths of objects to take over that this manifest did not create.
         adopt_from: ids of manifests whose objects may be taken over.
+        allow_move: former or new paths of the mounts that may be moved.
     """
 
     only: frozenset[str] | None = None
@@ -54,6 +63,7 @@ class PlanOptions:
     allow_revoked_key: frozenset[str] = frozenset()
     adopt: frozenset[str] = frozenset()
     adopt_from: frozenset[str] = frozenset()
+    allow_move: frozenset[str] = frozenset()
 
 
 class ActionType(StrEnum):
@@ -62,6 +72,7 @@ class ActionType(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    MOVE = "move"
     REPLACE_CREDENTIAL = "replace_credential"
     PLUGIN_UPGRADE = "plugin_upgrade"
 
@@ -224,6 +235,11 @@ class Plan:
     def unadopted(self) -> tuple[Problem, ...]:
         """The warnings about objects that would be taken over without ``--adopt``."""
         return tuple(warning for warning in self.warnings if warning.code == NEEDS_ADOPTION)
+
+    @property
+    def unmoved(self) -> tuple[Problem, ...]:
+        """The warnings about mounts that would be moved without ``--allow-move``."""
+        return tuple(warning for warning in self.warnings if warning.code == NEEDS_MOVE)
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:

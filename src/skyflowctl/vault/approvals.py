@@ -18,6 +18,7 @@ _OBJECTS = (
     (re.compile(r"(sys/plugins/catalog/secret/[^/]+)"), r"\1"),
     (re.compile(r"(sys/config/auditing/request-headers/[^/]+)"), r"\1"),
     (re.compile(r"sys/plugins/reload/backend"), ""),
+    (re.compile(r"sys/remount"), ""),
     (re.compile(r"(?!sys/)(.+)/config(?:/rollback|/commit)?"), r"\1/config"),
     (re.compile(r"(?!sys/)(.+)/config/history/\d+"), r"\1/config/history"),
     (re.compile(r"(?!sys/)(.+/roles/[^/]+)"), r"\1"),
@@ -43,6 +44,11 @@ def is_probe(call: OutgoingRequest) -> bool:
 def is_creds(call: OutgoingRequest) -> bool:
     """Whether a call reads a token."""
     return bool(_CREDS.fullmatch(call.path)) and call.method in {"GET", "POST"}
+
+
+def has_siblings(call: OutgoingRequest) -> bool:
+    """Whether several calls with this path may wait at once: reads of creds, moves of mounts."""
+    return is_creds(call) or call.path == "sys/remount"
 
 
 def may_wait(call: OutgoingRequest) -> bool:

@@ -111,7 +111,7 @@ class ApprovingTransport(HvacTransport):
     def _stored(self, call: OutgoingRequest) -> StoredRequest | None:
         """Return the stored request with the same digest; withdraw others of earlier runs.
 
-        Reads of creds with different ctx may be stored at the same time.
+        Reads of creds with different ctx, and several moves, may be stored at the same time.
         """
         wanted, same = approvals.digest_of(call), None
         for one in self._pending_store().load():
@@ -119,7 +119,7 @@ class ApprovingTransport(HvacTransport):
                 continue
             if one.digest == wanted:
                 same = one
-            elif one.run != self._run_id and not approvals.is_creds(call):
+            elif one.run != self._run_id and not approvals.has_siblings(call):
                 done = self._drop(one)
                 self._policy.tell(f"{done}: an older request to {call.path} (run {one.run})")
         return same

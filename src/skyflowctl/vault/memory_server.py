@@ -98,6 +98,7 @@ class MemoryServer:
     mounts: dict[str, Mounted] = field(default_factory=dict)
     audited_headers: dict[str, bool] = field(default_factory=dict)
     catalog: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    moves: dict[str, tuple[str, str]] = field(default_factory=dict)
     wrapped: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     access: MemoryAccess = field(default_factory=MemoryAccess)
 
@@ -170,6 +171,24 @@ class MemoryServer:
         self.mounts[path] = Mounted(
             entry, self.make_engine(path, dict(entry["options"])) if hosted else None
         )
+
+    def move(self, source: str, target: str) -> str:
+        """Move a mount with its engine, and return the id of the move.
+
+        Raises:
+            HttpError: nothing is mounted there, or the new path is in use or reserved.
+        """
+        if target.split("/", maxsplit=1)[0] in {"sys", "auth"}:
+            raise HttpError(400, f"cannot remount to destination {target}/")
+        for used in self.mounts:
+            if (target + "/").startswith(used + "/") or (used + "/").startswith(target + "/"):
+                raise HttpError(400, f'path already in use at "{used}/"')
+        if source not in self.mounts:
+            raise HttpError(400, f'no matching mount at "{source}/"')
+        self.mounts[target] = self.mounts.pop(source)
+        made = str(uuid.uuid4())
+        self.moves[made] = (source, target)
+        return made
 
     def tune(self, path: str, body: Mapping[str, Any]) -> None:
         """Change a mount's entry in place; unknown fields are accepted and ignored.
@@ -263,6 +282,7 @@ class _System:
             ("mounts", self._mounts),
             ("config/auditing/request-headers", self._headers),
             ("plugins/catalog", self._catalog),
+            ("remount", self._remount),
         ):
             if path == prefix or path.startswith(prefix + "/"):
                 return handler(question, path.removeprefix(prefix).strip("/"))
@@ -314,6 +334,17 @@ class _System:
             self._server.tune(name, question.body)
             return None
         return mounts[name].entry
+
+    def _remount(self, question: MemoryRequest, rest: str) -> Mapping[str, Any] | None:
+        if not rest:
+            paths = (str(question.body.get(key, "")).strip("/") for key in ("from", "to"))
+            return {"migration_id": self._server.move(*paths)}
+        known = self._server.moves.get(rest.removeprefix("status/"))
+        if known is None:
+            raise HttpError(404)
+        source, target = known
+        info = {"source_mount": f"{source}/", "target_mount": f"{target}/", "status": "success"}
+        return {"migration_id": rest.removeprefix("status/"), "migration_info": info}
 
     def _headers(self, question: MemoryRequest, name: str) -> Mapping[str, Any] | None:
         headers = self._server.audited_headers

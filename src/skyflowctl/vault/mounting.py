@@ -1,20 +1,29 @@
-"""Mounts an engine and changes its settings; each request is read back.
+"""Mounts an engine, moves it and changes its settings; each request is read back.
 
 After a lost reply the mount is read: it is ours if it equals what was sent.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from skyflowctl.retry import Backoff, retry
 from skyflowctl.vault import decode
 from skyflowctl.vault.errors import (
     BadRequestError,
+    ForbiddenError,
+    NotFoundError,
     OutcomeUnknownError,
     PathInUseError,
     SilentlyIgnoredError,
+    VaultError,
 )
 from skyflowctl.vault.live import LiveMount
 from skyflowctl.vault.transport import Request, Transport
+
+_POLLING = Backoff(first=0.05, longest=1.0)
+_SETTLED_SECONDS = 5.0
+_MOVED_SECONDS = 60.0
 
 
 def read_mount(transport: Transport, path: str) -> LiveMount | None:
@@ -88,3 +97,72 @@ def _confirmed(transport: Transport, path: str, fields: Mapping[str, Any]) -> Li
             path=f"sys/mounts/{path}",
         )
     return live
+
+
+def move(transport: Transport, source: str, target: str) -> None:
+    """Move a mount with all it stores; see :meth:`Gateway.move_mount`."""
+    try:
+        _move(transport, source, target)
+    except OutcomeUnknownError:
+        if not _is_moved_within(_SETTLED_SECONDS, transport, source, target):
+            _move_again(transport, source, target)
+    except BadRequestError as error:
+        if _is_moved(transport, source, target):
+            return  # another run moved it, or this one, and the reply was lost
+        if error.says("path already in use"):
+            raise PathInUseError.at(target, error) from None
+        raise
+
+
+def _move_again(transport: Transport, source: str, target: str) -> None:
+    """Move after a lost reply: a refusal may mean that the first request is being executed."""
+    try:
+        _move(transport, source, target)
+    except BadRequestError:
+        if not _is_moved_within(_SETTLED_SECONDS, transport, source, target):
+            raise
+
+
+def _move(transport: Transport, source: str, target: str) -> None:
+    """Ask for a move and wait until the server has made it: it moves mounts in the background."""
+    body = {"from": source, "to": target}
+    reply = transport.send(Request("POST", "sys/remount", body=body, fresh=True))
+    status = f"sys/remount/status/{(reply.data or {}).get('migration_id', '')}"
+
+    def state() -> str:
+        try:
+            found = transport.send(Request("GET", status, fresh=True)).data or {}
+            return str((found.get("migration_info") or {}).get("status", ""))
+        except (ForbiddenError, NotFoundError):
+            # Only the node that makes the move knows its status, and a login may not read it.
+            return "success" if _is_moved(transport, source, target) else "in-progress"
+
+    ended = retry(state, lambda found: found != "in-progress", _wait_until(_MOVED_SECONDS))
+    if ended == "success":
+        return
+    raise VaultError(
+        f"{source} was not moved to {target}: the server's status is {ended}",
+        why="the server makes moves in the background, and this one did not succeed",
+        fix=f"search the server's log for {status.rpartition('/')[2]}; then run it again",
+        code="move-unfinished",
+        path="sys/remount",
+    )
+
+
+def _is_moved_within(seconds: float, transport: Transport, source: str, target: str) -> bool:
+    return retry(lambda: _is_moved(transport, source, target), bool, _wait_until(seconds))
+
+
+def _is_moved(transport: Transport, source: str, target: str) -> bool:
+    return read_mount(transport, target) is not None and read_mount(transport, source) is None
+
+
+def _wait_until(seconds: float) -> Callable[[object, int], bool]:
+    """Return a function that waits before the next try; False once so many seconds have passed."""
+    ends = time.monotonic() + seconds
+
+    def wait(_last: object, tries: int) -> bool:
+        time.sleep(_POLLING.pause(tries))
+        return time.monotonic() < ends
+
+    return wait

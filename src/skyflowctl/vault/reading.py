@@ -152,6 +152,15 @@ def mounts(transport: Transport) -> dict[str, LiveMount]:
     return {path.strip("/"): decode.mount(path, raw) for path, raw in data.items()}
 
 
+def read_namespaces(transport: Transport) -> frozenset[str]:
+    """Return the paths of the namespaces directly below this one; empty if they are unknown."""
+    try:
+        reply = transport.send(Request("LIST", "sys/namespaces", fresh=True))
+    except (ForbiddenError, NotFoundError):
+        return frozenset()
+    return frozenset(path.strip("/") for path in decode.texts((reply.data or {}).get("keys")))
+
+
 def read_audited_headers(transport: Transport) -> dict[str, bool] | None:
     """Return the audited request headers, or None if this token may not read them."""
     try:

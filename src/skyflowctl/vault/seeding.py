@@ -153,3 +153,5 @@ def _mount(server: MemoryServer, path: str, mount: LiveMount) -> None:
     entry["plugin_version"] = mount.plugin_version
     entry["running_plugin_version"] = mount.running_plugin_version
     entry["running_sha256"] = mount.running_sha256
+    if mount.path != path:  # it is to be moved
+        server.mounts[mount.path] = server.mounts.pop(path)

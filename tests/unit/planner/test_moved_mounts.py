@@ -114,7 +114,7 @@ def test_the_advice_names_both_directions_and_claims_no_hand():
     (one,) = told(elsewhere()).drift
     assert "hand" not in one.reason
     assert f"to keep it there, set `path: {THERE}` on order" in one.fix
-    assert f"'bao secrets move {THERE} {HERE}'" in one.fix
+    assert f"add `moved: [{{from: {THERE}, to: {HERE}}}]`" in one.fix
     assert "back" not in one.fix
 
 

@@ -182,7 +182,7 @@ class TestMountMovedByHand:
         )
         assert "skyflow/a3" in one.reason
         assert "path: skyflow/moved-a3" in one.fix
-        assert "bao secrets move skyflow/moved-a3 skyflow/a3" in one.fix
+        assert "`moved: [{from: skyflow/moved-a3, to: skyflow/a3}]`" in one.fix
 
     def test_two_that_share_a_key_are_told_apart_by_their_description(self):
         live = self.live("a1", "a3")

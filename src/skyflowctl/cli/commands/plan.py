@@ -6,18 +6,15 @@ from skyflowctl.cli.command import command
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
-    AdoptFromOption,
-    AdoptOption,
     AllowHostOption,
-    AllowRevokedKeyOption,
     FileOption,
     MountsArgument,
     OutputOptions,
     ParallelismOption,
-    ReplaceCredentialOption,
     TargetOptions,
     option,
 )
+from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode
 
@@ -50,16 +47,13 @@ DetailedOption = Annotated[
 )
 def plan(
     target: TargetOptions,
+    permits: PermitOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: ParallelismOption = 10,
     detailed_exitcode: DetailedOption = False,
-    replace_credential: ReplaceCredentialOption = None,
-    allow_revoked_key: AllowRevokedKeyOption = None,
-    adopt: AdoptOption = None,
-    adopt_from: AdoptFromOption = None,
     allow_host: AllowHostOption = None,
 ) -> None:
     """Read the server and the manifest's credentials, and show each field that apply would
@@ -79,14 +73,7 @@ def plan(
                 manifest,
                 gateway,
                 credential_sources.credentials_for(manifest, gateway, run, allow_host),
-                manifests.plan_options(
-                    manifest,
-                    mounts,
-                    replace_credential=replace_credential,
-                    allow_revoked_key=allow_revoked_key,
-                    adopt=adopt,
-                    adopt_from=adopt_from,
-                ),
+                manifests.plan_options(manifest, mounts, permits),
                 parallelism=parallelism,
             )
         return _result(planned, detailed=detailed_exitcode)

@@ -14,11 +14,13 @@ _SIGNS = {
     "create": ("+", "green"),
     "update": ("~", "yellow"),
     "delete": ("-", "red"),
+    "move": ("~", "blue"),
     "replace_credential": ("~", "magenta"),
     "plugin_upgrade": ("~", "blue"),
 }
 _NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
+    "move": " (move)",
     "replace_credential": " (new credential)",
     "plugin_upgrade": " (plugin upgrade)",
 }

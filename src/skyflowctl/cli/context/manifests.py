@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
 
@@ -145,13 +146,7 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
 
 
 def plan_options(
-    manifest: "Manifest",
-    mounts: Sequence[str] | None,
-    *,
-    replace_credential: Sequence[str] | None,
-    allow_revoked_key: Sequence[str] | None,
-    adopt: Sequence[str] | None,
-    adopt_from: Sequence[str] | None,
+    manifest: "Manifest", mounts: Sequence[str] | None, permits: PermitOptions
 ) -> "PlanOptions":
     """Return the plan's options from the arguments and flags of plan and apply.
 
@@ -162,10 +157,11 @@ def plan_options(
 
     return PlanOptions(
         only=named_mounts(manifest, mounts),
-        replace_credential=frozenset(replace_credential or ()),
-        allow_revoked_key=frozenset(allow_revoked_key or ()),
-        adopt=frozenset(path.strip("/") for path in adopt or ()),
-        adopt_from=frozenset(adopt_from or ()),
+        replace_credential=frozenset(permits.replace_credential or ()),
+        allow_revoked_key=frozenset(permits.allow_revoked_key or ()),
+        adopt=frozenset(path.strip("/") for path in permits.adopt or ()),
+        adopt_from=frozenset(permits.adopt_from or ()),
+        allow_move=frozenset(path.strip("/") for path in permits.allow_move or ()),
     )
 
 

@@ -1,7 +1,7 @@
 """``skyflowctl apply``."""
 
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,20 +11,17 @@ from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
-    AdoptFromOption,
-    AdoptOption,
     AllowHostOption,
-    AllowRevokedKeyOption,
     ApprovingTargetOptions,
     FileOption,
     MountsArgument,
     NoInputOption,
     OutputOptions,
     ParallelismOption,
-    ReplaceCredentialOption,
     YesOption,
     option,
 )
+from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun, run_command
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.text import counted
@@ -96,6 +93,7 @@ _RESULT_STYLE = {
 )
 def apply(
     target: ApprovingTargetOptions,
+    permits: PermitOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
@@ -105,10 +103,6 @@ def apply(
     no_input: NoInputOption = False,
     dry_run: DryRunOption = False,
     verify: VerifyOption = False,
-    replace_credential: ReplaceCredentialOption = None,
-    allow_revoked_key: AllowRevokedKeyOption = None,
-    adopt: AdoptOption = None,
-    adopt_from: AdoptFromOption = None,
     allow_host: AllowHostOption = None,
     allow_unverified_nodes: UnverifiedNodesOption = False,
     require_verified: RequireVerifiedOption = False,
@@ -118,14 +112,7 @@ def apply(
     refuses causes exit 3. If an apply was interrupted or failed in part, run it again."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
-        return manifests.plan_options(
-            manifest,
-            mounts,
-            replace_credential=replace_credential,
-            allow_revoked_key=allow_revoked_key,
-            adopt=adopt,
-            adopt_from=adopt_from,
-        )
+        return manifests.plan_options(manifest, mounts, permits)
 
     request = ApplyRequest(
         target,
@@ -212,9 +199,9 @@ class _NotConfirmedError(RefusedError):
 
 def _not_shown(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return the warnings that were not printed before the question."""
-    from skyflowctl.planner.plan import TAKES_OVER
+    from skyflowctl.planner.plan import MOVES, TAKES_OVER
 
-    return tuple(one for one in warnings if one.code != TAKES_OVER)
+    return tuple(one for one in warnings if one.code not in {MOVES, TAKES_OVER})
 
 
 def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequest) -> None:
@@ -227,7 +214,7 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     from skyflowctl.cli.commands.plan_view import plan_json, show_plan
     from skyflowctl.cli.problems import show_warnings
     from skyflowctl.operations.apply import refuse_plan
-    from skyflowctl.planner.plan import TAKES_OVER
+    from skyflowctl.planner.plan import MOVES, TAKES_OVER
 
     if planned.plan.empty and not planned.plan.left_out:
         refuse_plan(planned)
@@ -236,14 +223,25 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     if not run.terminal.quiet and not run.json:
         show_plan(plan_json(planned.plan), replace(run.terminal, out=run.terminal.err))
     refuse_plan(planned)
-    adopted = [one for one in planned.plan.warnings if one.code == TAKES_OVER]
-    show_warnings(adopted, run.terminal)
-    taking = f", taking over {counted(len(adopted), 'object')}," if adopted else ""
-    question = f"Apply {counted(len(planned.plan.actions), 'change')}{taking} to {server}?"
+    serious = [one for one in planned.plan.warnings if one.code in {MOVES, TAKES_OVER}]
+    show_warnings(serious, run.terminal)
+    taken = sum(one.code == TAKES_OVER for one in serious)
+    named = [*_moves(planned), *([f"taking over {counted(taken, 'object')}"] if taken else [])]
+    also = f", {', '.join(named)}," if named else ""
+    question = f"Apply {counted(len(planned.plan.actions), 'change')}{also} to {server}?"
     try:
         run.confirm(question, yes=request.yes, no_input=request.no_input)
     except RefusedError as error:
         raise _NotConfirmedError.of(error.problems) from error
+
+
+def _moves(planned: "PlanResult") -> Iterator[str]:
+    """Yield what the question says about each mount that is moved."""
+    protected = {mount.name for mount in planned.mounts if mount.protect}
+    for action in planned.plan.actions:
+        if action.action == "move":
+            which = "the protected " if action.mount in protected else ""
+            yield f"moving {which}{action.body['from']} to {action.body['to']}"
 
 
 def _refused(

@@ -178,7 +178,15 @@ def _problems(done: "DryRunResult") -> list[Problem]:
     refused = [one.problem for one in done.minted if one.problem]
     plan = done.planned.plan
     left = (*done.unreadable, *done.planned.skipped)
-    return [*plan.left_out, *plan.unadopted, *failed, *left, *refused, *done.unverified]
+    return [
+        *plan.left_out,
+        *plan.unadopted,
+        *plan.unmoved,
+        *failed,
+        *left,
+        *refused,
+        *done.unverified,
+    ]
 
 
 def _hosts_text(hosts: Sequence[str] | None) -> str:

@@ -23,6 +23,7 @@ _PAST = {
     "create": "created",
     "update": "updated",
     "delete": "deleted",
+    "move": "moved",
     "replace_credential": "replaced the credential of",
     "plugin_upgrade": "upgraded",
 }
@@ -107,7 +108,10 @@ def _took(event: ActionDone | ActionFailed) -> Styled:
 
 def event_text(event: ApplyEvent) -> tuple[str, str]:
     """Return an event's action, as a verb in the past tense, and its path."""
-    return _PAST[event.action.action.value], event.action.path
+    action = event.action
+    if action.action == "move":
+        return _PAST["move"], f"{action.body['from']} to {action.body['to']}"
+    return _PAST[action.action.value], action.path
 
 
 def _bar(terminal: Terminal) -> "Progress":
