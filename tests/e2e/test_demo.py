@@ -37,7 +37,7 @@ def test_the_demo_twice(tmp_path: Path) -> None:
         Stack(tmp_path, environ).cli("dev", "down")
     assert "Applied 18 of 18 changes." in first
     assert "10 of 10 roles mint." in first
-    assert "No changes. 18 objects are right." in second
+    assert "No changes. 18 objects match the manifest." in second
     for text in (first, second):
         assert text.count("valid 3") == 10
         assert "Try these commands" in text

@@ -65,7 +65,7 @@ def test_a_fresh_stack_has_what_is_true_of_it_and_nothing_else(stack):
 def test_the_exit_code_follows_the_grade_that_is_asked_for(stack):
     assert stack.cli("audit", "posture", exported=True, check=0).stdout.count("HIGH") >= 1
     failed = stack.cli("audit", "posture", "--fail-on", "high", exported=True, check=6)
-    assert "error: this place is not in order" in failed.stderr
+    assert "error: the setup has findings" in failed.stderr
 
 
 def test_sarif_is_data_alone_and_names_the_manifest(own_stack):

@@ -193,11 +193,11 @@ class Reporter:
             counts: the counts of the completed scan.
         """
         for use in self._uses.values():
-            use.settle()
+            use.close_period()
         uses = [self._uses[key] for key in sorted(self._uses) if self._uses[key].requests]
         unusual, failures_judged = self._unusual(uses)
         kinds = _by_key(unusual)
-        usage = tuple(use.told(tuple(sorted(kinds.get(use.key, ())))) for use in uses)
+        usage = tuple(use.to_usage(tuple(sorted(kinds.get(use.key, ())))) for use in uses)
         changes = tuple(sorted(self._changes, key=lambda each: (each.time, each.request_id)))
         series = self._timeline.series()
         return Report(
@@ -234,15 +234,15 @@ class Reporter:
     def _unusual(self, uses: Sequence[UsageCounter]) -> tuple[list[Unusual], bool]:
         """Return the findings, and whether any mount's share of failures could be judged."""
         jumps, judged = failure_jumps(self._timeline.hours, self._since)
-        found = [*self._first_seen(uses), *jumps, *self._root.told(), *self._undeclared(uses)]
+        found = [*self._first_seen(uses), *jumps, *self._root.findings(), *self._undeclared(uses)]
         # Before the first run id in the log, the server may not have logged run ids.
         later = (one for one in self._changes if (_text(one.time) or "") > self._first_run)
         found += [each for change in later if (each := role_id_changed(change))]
         for use in uses:
             if use.pattern is not None and use.outside.count:
                 detail = ctx_detail(use.pattern, use.example)
-                found.append(use.outside.told(UnusualKind.CTX_OUTSIDE_PATTERN, use.key, detail))
-            if (habit := use.habit.told(use.key)) is not None:
+                found.append(use.outside.finding(UnusualKind.CTX_OUTSIDE_PATTERN, use.key, detail))
+            if (habit := use.habit.finding(use.key)) is not None:
                 found.append(habit)
         found.sort(key=lambda each: (_SERIOUS.index(each.kind), each.first, _key(each)))
         return found, judged
@@ -259,7 +259,7 @@ class Reporter:
                 group = Group()
                 group.add(tally.requests, tally.granted, use.first, use.last)
                 detail = undeclared_detail(known_mount=use.key[0] in mounts)
-                yield group.told(UnusualKind.UNDECLARED_ROLE, use.key, detail)
+                yield group.finding(UnusualKind.UNDECLARED_ROLE, use.key, detail)
 
     def _first_seen(self, uses: Sequence[UsageCounter]) -> Iterator[Unusual]:
         """Report the apps whose first request on a role is late in the log."""
@@ -276,7 +276,7 @@ class Reporter:
             tally = use.tally()
             group = Group()
             group.add(tally.requests, tally.granted, use.first, use.last)
-            yield group.told(UnusualKind.FIRST_SEEN_APP, use.key, detail)
+            yield group.finding(UnusualKind.FIRST_SEEN_APP, use.key, detail)
 
     def _range(self, usage: Sequence[Usage], changes: Sequence[CredentialChange]) -> Range:
         times = [each.time for each in changes]

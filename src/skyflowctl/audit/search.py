@@ -118,14 +118,14 @@ def unread_words(counts: Counts) -> str:
     """Return how much could not be read or trusted, and from which time."""
     unread = counts.unread
     lines = unread.lines
-    told = f"{counted(lines, 'line') if lines else 'parts'} could not be read"
+    what = f"{counted(lines, 'line') if lines else 'parts'} could not be read"
     if not lines and unread == UnreadSpan():
         return "entries contradict one another or have no time"
     if unread.first == unread.last and unread.first is not None:
-        return f"{told} (of {_minute(unread.first)})"
+        return f"{what} (of {_minute(unread.first)})"
     first = _minute(unread.first) if unread.first else "the start of a log"
     last = _minute(unread.last) if unread.last else "the end of a log"
-    return f"{told} (between {first} and {last})"
+    return f"{what} (between {first} and {last})"
 
 
 def _minute(time: datetime) -> str:

@@ -50,8 +50,8 @@ class Seen:
     def tell(self, key: int, fingerprint: int, logged: Logged, known: int) -> None:
         """Remember that a device logged a key in this line."""
         marks = (logged.device & _MASK) << _BITS | _line(logged) & _MASK
-        told = known >> _BITS << 2 * _BITS if known else 0
-        self._put(key, (told | marks) << _BITS | fingerprint & _MASK)
+        later = known >> _BITS << 2 * _BITS if known else 0
+        self._put(key, (later | marks) << _BITS | fingerprint & _MASK)
 
     def _put(self, key: int, value: int) -> None:
         if len(self._new) >= self._half:
@@ -66,11 +66,11 @@ class Seen:
     @staticmethod
     def has(known: int, mark: int) -> bool:
         """Return whether what is remembered has this mark."""
-        told = known >> _BITS
-        while told:
-            if told & _MASK == mark & _MASK:
+        later = known >> _BITS
+        while later:
+            if later & _MASK == mark & _MASK:
                 return True
-            told >>= _BITS
+            later >>= _BITS
         return False
 
     def is_again(self, known: int | None, logged: Logged) -> bool:

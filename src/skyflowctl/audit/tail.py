@@ -102,8 +102,8 @@ class Tail:
         damaged = Counter(dict(counts.damaged))
         for one in self._followed:
             damaged.update(one.damaged)
-        told = tuple(sorted(damaged.items()))
-        return replace(counts, files=counts.files or self._files, damaged=told)
+        names = tuple(sorted(damaged.items()))
+        return replace(counts, files=counts.files or self._files, damaged=names)
 
 
 def _is_plain(file: LogFile) -> bool:
@@ -208,15 +208,15 @@ def _lines(
         reader.start()
     try:
         while behind or caught_up is not None:
-            reader, line, told = items.get()
-            if line is None and told:
+            reader, line, text = items.get()
+            if line is None and text:
                 raise InvalidInputError(
                     "a log cannot be read any further",
-                    why=told.lower(),
+                    why=text.lower(),
                     fix="see that the file is there and readable, then follow it again",
                 )
-            if line is not None and told is not None:
-                yield line, told
+            if line is not None and text is not None:
+                yield line, text
             elif reader in behind:
                 behind.discard(reader)
                 if not behind and caught_up is not None:

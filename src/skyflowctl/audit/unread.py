@@ -151,7 +151,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInputError:
         name: the file's name as given.
         head: its first bytes, decompressed.
     """
-    what, fix = known_format(head) or (_told_by_text(head), _FIX)
+    what, fix = known_format(head) or (_format_of_text(head), _FIX)
     return InvalidInputError(
         f"{name} is not an audit log: no line could be read",
         why=what,
@@ -160,7 +160,7 @@ def no_audit_log(name: str, head: bytes) -> InvalidInputError:
     )
 
 
-def _told_by_text(head: bytes) -> str:
+def _format_of_text(head: bytes) -> str:
     """Describe the first line; only a prefix before JSON, and keys, are quoted from it."""
     if not head:
         return "it is compressed, and corrupt from the start"
@@ -169,7 +169,7 @@ def _told_by_text(head: bytes) -> str:
     line = next((line for line in head.split(b"\n") if line.strip()), b"").strip()
     brace = line.find(b'{"')
     if line.startswith(b"{"):
-        return _told_by_json(line)
+        return _format_of_json(line)
     if brace > 0:
         before = line[:brace].decode(errors="replace")
         shown = before[:_SHOWN] + ("..." if len(before) > _SHOWN else "")
@@ -179,7 +179,7 @@ def _told_by_text(head: bytes) -> str:
     return "its first line is not JSON"
 
 
-def _told_by_json(line: bytes) -> str:
+def _format_of_json(line: bytes) -> str:
     try:
         whole = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

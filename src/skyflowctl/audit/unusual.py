@@ -66,7 +66,7 @@ class Group:
         self.first = min(self.first, first) if self.first else first
         self.last = max(self.last, last)
 
-    def told(self, kind: UnusualKind, key: UsageKey, detail: str) -> Unusual:
+    def finding(self, kind: UnusualKind, key: UsageKey, detail: str) -> Unusual:
         """Return the finding."""
         first, last = parse_utc(self.first), parse_utc(self.last)
         return Unusual(kind, *key, detail, self.count, self.granted, first, last)
@@ -118,7 +118,7 @@ class Habit:
         self._hours.add(int(first[11:13]))
         self._requests.add(count, granted, first, last)
 
-    def told(self, key: UsageKey) -> Unusual | None:
+    def finding(self, key: UsageKey) -> Unusual | None:
         """Return the finding, with the hours that were usual when it began; None without one."""
         if not self._hours:
             return None
@@ -128,7 +128,7 @@ class Habit:
             f"requests at {_spans(sorted(self._hours))} UTC; usual until then: {_spans(usual)} "
             f"({total} requests on {days} days)"
         )
-        return self._requests.told(UnusualKind.OUTSIDE_USUAL_HOURS, key, detail)
+        return self._requests.finding(UnusualKind.OUTSIDE_USUAL_HOURS, key, detail)
 
 
 def _around(hours: list[int], hour: int) -> int:
@@ -178,8 +178,8 @@ def failure_jumps(
     by_mount: dict[str, list[tuple[str, int, int]]] = {}
     for (mount, hour), (requests, errors) in sorted(hours.items()):
         by_mount.setdefault(mount, []).append((hour, requests, errors))
-    told = [_failure_jump(mount, each, since) for mount, each in by_mount.items()]
-    return [each for each, _ in told if each is not None], any(judged for _, judged in told)
+    jumps = [_failure_jump(mount, each, since) for mount, each in by_mount.items()]
+    return [each for each, _ in jumps if each is not None], any(judged for _, judged in jumps)
 
 
 def _failure_jump(
@@ -202,7 +202,7 @@ def _failure_jump(
         f"{failed} of {group.count} requests failed ({_percent(failed, group.count)}) in the "
         f"hours of the jump; before them {_percent(then[1], then[0])} of {then[0]} did"
     )
-    return group.told(UnusualKind.FAILURE_JUMP, (mount, "", "", ""), detail), judged
+    return group.finding(UnusualKind.FAILURE_JUMP, (mount, "", "", ""), detail), judged
 
 
 def _jumps(requests: int, errors: int, usual: int, usual_errors: int) -> bool:

@@ -39,12 +39,12 @@ class RootUses:
             use = self._uses.setdefault(key, _Use())
         use.add(row)
 
-    def told(self) -> list[Unusual]:
+    def findings(self) -> list[Unusual]:
         """Return a finding for each name and address."""
-        return [_told(*key, use) for key, use in sorted(self._uses.items())]
+        return [_root_use(*key, use) for key, use in sorted(self._uses.items())]
 
 
-def _told(name: str, address: str, use: _Use) -> Unusual:
+def _root_use(name: str, address: str, use: _Use) -> Unusual:
     others = use.group.count - use.tokens - use.changes
     parts = [
         f"{number} {words}"
@@ -57,7 +57,7 @@ def _told(name: str, address: str, use: _Use) -> Unusual:
     ]
     where = f"from {address or 'an unknown address'}"
     detail = f"a root token, which no policy limits, made requests {where}: {', '.join(parts)}"
-    return use.group.told(UnusualKind.ROOT_TOKEN, ("", "", name, "token"), detail)
+    return use.group.finding(UnusualKind.ROOT_TOKEN, ("", "", name, "token"), detail)
 
 
 def role_id_changed(change: CredentialChange) -> Unusual | None:

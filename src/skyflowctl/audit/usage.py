@@ -88,7 +88,7 @@ class UsageCounter:
         time = row[0]
         minute = time[: self._timeline.apart]
         if minute != self._minute:
-            self.settle()
+            self.close_period()
             self._minute = minute
             self._run_first = self._run_last = time
         elif time > self._run_last:
@@ -135,7 +135,7 @@ class UsageCounter:
         self.example = self.example or ctx
         self.outside.add(1, int(outcome is _GRANTED), time, time)
 
-    def settle(self) -> None:
+    def close_period(self) -> None:
         """Sum up the requests of the minute or hour that has ended."""
         run = self._run
         if not run:
@@ -164,7 +164,7 @@ class UsageCounter:
             pending=bad.get(RequestOutcome.PENDING, 0),
         )
 
-    def told(self, unusual: tuple[UnusualKind, ...]) -> Usage:
+    def to_usage(self, unusual: tuple[UnusualKind, ...]) -> Usage:
         """Return the row. The app must have requests in the range."""
         busiest = max(range(HOURS), key=lambda hour: (self._hours[hour], -hour))
         return Usage(

@@ -277,8 +277,8 @@ def _show(run: CommandRun, result: CommandResult, view: View | None) -> None:
         view(result, run.terminal)
         # Print findings before problems, also where both go to one terminal.
         run.terminal.out.flush()
-    told = frozenset(result.problems)
-    show_warnings([one for one in result.warnings if one not in told], run.terminal)
+    shown = frozenset(result.problems)
+    show_warnings([one for one in result.warnings if one not in shown], run.terminal)
     show_problems(result.problems, run.terminal)
 
 

@@ -63,7 +63,6 @@ def dev_management(
     A given token and account id replace its own. The host is the one in the dev folder's state
     file, never one that a mount names; no reference of a manifest is resolved, and no proxy is
     used.
-    no reference of a manifest is resolved, and no proxy is asked.
 
     Raises:
         UnhealthyError: the emulator was never started in this folder with a Management API.

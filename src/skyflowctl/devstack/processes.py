@@ -58,14 +58,14 @@ def start_detached(
     return record
 
 
-def stop(records: Iterable[ProcessRecord], *, patience: float = 10.0) -> None:
-    """End these processes: SIGTERM, then SIGKILL after ``patience`` seconds."""
+def stop(records: Iterable[ProcessRecord], *, seconds: float = 10.0) -> None:
+    """End these processes: SIGTERM, then SIGKILL after ``seconds`` seconds."""
     ended_later = [found for record in records if (found := find_process(record))]
     for process in ended_later:
         _signal(process.terminate)
-    for process in psutil.wait_procs(ended_later, timeout=patience)[1]:
+    for process in psutil.wait_procs(ended_later, timeout=seconds)[1]:
         _signal(process.kill)
-        process.wait(patience)
+        process.wait(seconds)
 
 
 def running(command_matches: Callable[[Sequence[str]], bool]) -> list[ProcessRecord]:

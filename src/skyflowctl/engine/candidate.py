@@ -71,7 +71,7 @@ def same_content(left: MintingCredential, right: MintingCredential) -> bool:
     return left.account.to_json() == right.account.to_json()
 
 
-def _told(finding: LintFinding) -> str:
+def _finding_text(finding: LintFinding) -> str:
     """Return a finding as the engine says it: without the host, for no error of a request
     repeats what was in it, and with the place where an operator may allow one."""
     if HOST_NOT_ALLOWED not in finding.message:
@@ -86,7 +86,7 @@ def _lint(text: Secret, settings: EngineSettings, now: datetime) -> Candidate:
             text.reveal(), allowed_hosts=settings.allowed_hosts, now=now
         )
     except InvalidCredentialError as error:
-        found = "; ".join(_told(finding) for finding in error.findings)
+        found = "; ".join(_finding_text(finding) for finding in error.findings)
         raise EngineError(400, f"{INLINE}: {found}") from None
     # The lint has checked the key; once is enough.
     key = SigningKey.trusted(account.private_key)

@@ -55,7 +55,7 @@ def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
         return _verify(gateway, path)
     except VaultError as error:
         return error.problems[0]
-    except Exception as error:  # noqa: BLE001 - what was applied must be told of
+    except Exception as error:  # noqa: BLE001 - what was applied must still be reported
         return unforeseen(path, error).problems[0]
 
 

@@ -29,7 +29,7 @@ from skyflowctl.executor.events import (
 from skyflowctl.executor.outcome import ActionResult, ApplyOutcome, unforeseen
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.read_back import overwritten_settings
-from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, told
+from skyflowctl.executor.steps import StepContext, action_mount_path, run_step, server_warning
 from skyflowctl.executor.stop import Stop
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind, Plan
 from skyflowctl.vault.errors import VaultError
@@ -164,11 +164,11 @@ class _Run:
             return ActionResult(action, "pending", "", spent, problem, pending=error)
         except SkyflowctlError as error:
             return self._failure(action, error, _since(started))
-        except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
+        except Exception as error:  # noqa: BLE001 - the other mounts must be reported as well
             return self._failure(action, unforeseen(action.path, error), _since(started))
         spent = _since(started)
         self._tell(ActionDone(action, spent))
-        warnings = (*said, *(told(action, text) for text in recorder.warnings))
+        warnings = (*said, *(server_warning(action, text) for text in recorder.warnings))
         return ActionResult(
             action,
             "done",

@@ -58,7 +58,7 @@ def action_mount_path(action: Action) -> str:
     return action.path.removesuffix("/config")
 
 
-def told(action: Action, text: str) -> Problem:
+def server_warning(action: Action, text: str) -> Problem:
     """Return a warning that came with a successful write."""
     path = action_mount_path(action)
     who = "engine" if action.kind in {ObjectKind.ROLE, ObjectKind.CONFIG} else "server"

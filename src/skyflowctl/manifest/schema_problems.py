@@ -51,13 +51,13 @@ def check_schema(root: YamlNode, refused: AbstractSet[Path]) -> tuple[list[Probl
     ]
     inline = {path for path, problem in found if problem.code == "inline-credential"}
     misspelled = {(path[:-1], one.fix) for path, one in found if one.code == "unknown-key"}
-    told = [
+    listed = [
         problem
         for path, problem in found
         if problem.code == "inline-credential"
         or not (path in inline or _is_misspelled(path, problem, misspelled))
     ]
-    return told, {path for path, _ in found}
+    return listed, {path for path, _ in found}
 
 
 def _is_misspelled(path: Path, problem: Problem, misspelled: AbstractSet[tuple[Path, str]]) -> bool:
@@ -219,8 +219,8 @@ def _bad_form(error: Violation, path: Path) -> _Words:
         code = "bad-name"
     # The text of a reference may be the secret itself, entered by mistake.
     value = VALUE_MASK if _REFERENCES & set(path) else shown(str(error.instance))
-    told = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
-    return code, f"{_name(path)} {told}", _NOT_THAT, f"use {expected}"
+    text = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
+    return code, f"{_name(path)} {text}", _NOT_THAT, f"use {expected}"
 
 
 def _const(error: Violation, path: Path) -> _Words:

@@ -63,7 +63,7 @@ class ApplyResult:
     def _left(self) -> tuple[Problem, ...]:
         """Why mounts do not match the manifest although no action failed."""
         failed = {result.action.mount for result in self.outcome.failures}
-        told = {
+        places = {
             mount.credentials.where
             for mount in self.planned.mounts
             if mount.name in failed and mount.credentials
@@ -72,7 +72,7 @@ class ApplyResult:
         unread = (
             one
             for one in plan.unreadable
-            if one.code != "credential-unresolved" or one.where not in told
+            if one.code != "credential-unresolved" or one.where not in places
         )
         return (*unread, *self.planned.skipped, *self._unverified)
 

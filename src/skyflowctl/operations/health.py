@@ -147,22 +147,22 @@ def health(
         unwell = mounts or (MountRef("", ""),)
         return HealthResult(tuple(_failed(mount, error, "") for mount in unwell))
     with within(deadline):
-        doors, unasked = _doors(gateway, connect)
-    asked = [(mount, node, door) for mount in mounts for node, door in doors]
+        clients, unasked = _doors(gateway, connect)
+    asked = [(mount, node, client) for mount in mounts for node, client in clients]
     ask = partial(_ask, refresh=refresh or mint, mint=mint)
     try:
         with Workers(parallelism) as pool:
             rows = pool.map(partial(_in_time, _Times.begin(deadline), ask), asked)
     finally:
-        _close(gateway, doors)
+        _close(gateway, clients)
     return HealthResult(tuple(rows), unasked)
 
 
-def _close(gateway: Gateway, doors: Sequence[tuple[str, Gateway]]) -> None:
+def _close(gateway: Gateway, clients: Sequence[tuple[str, Gateway]]) -> None:
     """Close the connections to the nodes; the gateway is the caller's."""
-    for _, door in doors:
-        if door is not gateway:
-            door.close()
+    for _, client in clients:
+        if client is not gateway:
+            client.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +223,9 @@ def _doors(
     if connect is None or len(nodes) < 2:
         return [("", gateway)], ()
     opened = [(_node_name(node), connect(node)) for node in nodes]
-    doors = [(name, door) for name, door in opened if door is not None]
-    unasked = tuple(name for name, door in opened if door is None)
-    return doors or [("", gateway)], unasked
+    clients = [(name, client) for name, client in opened if client is not None]
+    unasked = tuple(name for name, client in opened if client is None)
+    return clients or [("", gateway)], unasked
 
 
 def _nodes(gateway: Gateway) -> Sequence[ClusterNode]:

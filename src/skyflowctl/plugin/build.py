@@ -359,8 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = f"error: {problem.summary}\nbecause: {problem.why}\nfix: {problem.fix}\n"
             sys.stderr.write(lines)
         return int(error.exit_code)
-    told = {**asdict(built), "path": str(built.path), "version": semver()}
-    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    report = {**asdict(built), "path": str(built.path), "version": semver()}
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
     return 0
 
 

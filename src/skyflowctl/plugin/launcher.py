@@ -1,4 +1,4 @@
-"""What runs before the plugin: a clean environment, then a check of every file it may import.
+"""Runs before the plugin: cleans the environment, then checks every file that it may import.
 
 This module is also text: ``plugin build`` writes it, with its findings, into a launcher
 script, and the digest is then part of what the catalog's sha256 covers. So it uses the
@@ -10,8 +10,8 @@ that was added to a covered package, removed or changed is found. Each module is
 from its covered file, never by a search, so a file or folder beside one is not looked
 at, and nothing else can be imported. ``site`` does not run, so no ``.pth`` file does.
 Not covered are the interpreter itself, its standard library, the system's libraries, and
-a change made between the check and the import; whoever can change those owns the
-machine. Keep them, and the folders that are covered, writable for root only.
+a change made between the check and the import; a user who can change those controls the
+machine. Let only root write to them and to the covered folders.
 """
 
 # ruff: noqa: PTH113, PTH123
@@ -61,10 +61,10 @@ ALLOWED = frozenset(
 # In the order in which Python prefers them.
 _KINDS = (*EXTENSION_SUFFIXES, ".py", ".pyc")
 CHECK = "--check"
-"""Given alone: say whether the plugin could start, and start nothing."""
+"""Given alone: report whether the plugin could start, and do not start it."""
 ENV_NAMES = "--env-names="
-"""Begins an argument that is a note for whoever reads the catalog entry, which never shows
-its environment: the names in it. The plugin does not get it."""
+"""Begins an argument that lists the names of the environment's variables, because the server
+never returns a catalog entry's environment. The plugin does not get this argument."""
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -210,7 +210,7 @@ def refuse(message: str) -> int:
 def launch(modules: Sequence[Sequence[str]], expected: str) -> int:
     """Start the plugin if its files are those that the launcher was built with."""
     if clean_environment(os.environ) != dict(os.environ):
-        # A process shows the environment of its start for ever, so it starts anew.
+        # A process shows its initial environment until it ends, so it starts again.
         command = [sys.executable, "-I", "-S", "-B", *sys.argv]
         os.execve(sys.executable, command, clean_environment(os.environ))  # noqa: S606
     try:

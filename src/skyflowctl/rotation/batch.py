@@ -64,7 +64,7 @@ def _one(job: RotationJob, work: MountWork) -> MountOutcome:
         return work(job)
     except SkyflowctlError as error:
         return _failed(job, error.problems, ExitCode(error.exit_code))
-    except Exception as error:  # noqa: BLE001 - the other mounts must be told of as well
+    except Exception as error:  # noqa: BLE001 - the other mounts must be reported as well
         return _failed(job, (internal_fault(job.path, error),), ExitCode.UNEXPECTED)
 
 

@@ -106,7 +106,7 @@ class Cluster:
         self._elsewhere: set[str] = set()
         self._listed = 0
         self._shared_count = 0
-        self._told: dict[Problem, None] = {}
+        self._warnings: dict[Problem, None] = {}
         self._gaps: dict[Problem, None] = {}
         self._lock = threading.Lock()
 
@@ -118,7 +118,7 @@ class Cluster:
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """What was not proved and why, each once."""
-        return tuple(self._told)
+        return tuple(self._warnings)
 
     @property
     def gaps(self) -> tuple[Problem, ...]:
@@ -211,7 +211,7 @@ class Cluster:
         unidentified = self._unidentified()
         # A server reports its name only if configured to. Each of these was asked at its own
         # address and may not forward a request: that is proof enough.
-        self._told |= dict.fromkeys(
+        self._warnings |= dict.fromkeys(
             [messages.unidentified_nodes(unidentified)] if unidentified else []
         )
 
@@ -230,7 +230,7 @@ class Cluster:
             if who is None:
                 continue
             if who.cluster_id and who.cluster_id != cluster:
-                self._told[messages.other_cluster(client.name)] = None
+                self._warnings[messages.other_cluster(client.name)] = None
                 foreign.append(client)
             elif who.node_id in seen:
                 foreign.append(client)
@@ -262,11 +262,11 @@ class Cluster:
         """
         if problems and not self._lenient:
             raise RefusedError.of(problems)
-        self._told |= dict.fromkeys(problems)
+        self._warnings |= dict.fromkeys(problems)
         self._gaps |= dict.fromkeys(problems)
 
     def _tell_absent(self, results: Iterable[PollResult]) -> None:
-        self._told |= dict.fromkeys(messages.left_out(one) for one in results if one.absent)
+        self._warnings |= dict.fromkeys(messages.left_out(one) for one in results if one.absent)
 
     # What they prove -------------------------------------------------------------
 
@@ -361,15 +361,13 @@ class Cluster:
 
     def _cut(self, client: NodeClient, path: str, roles: Mapping[str, Any], index: str) -> NodeCut:
         """Ask one node: first ``config/verify``, which gives no token, then each role."""
-        held = self._poller.until_settled(
-            client, partial(node_checks.ask_cut, path=path, index=index)
-        )
+        held = self._poller.poll_node(client, partial(node_checks.ask_cut, path=path, index=index))
         if not held.proved:
             return NodeCut(client.name, problem=held.finding.why)
         cuts = []
         for role, ctx in roles.items():
             question = partial(node_checks.ask_creds, path=path, role=role, ctx=ctx, index=index)
-            found = self._poller.until_settled(client, question)
+            found = self._poller.poll_node(client, question)
             # Only a 403 is a NO here; the other answers are results already.
             forbidden = found.finding.state is NodeState.NO
             answer = _FORBIDDEN if forbidden else found.finding.why

@@ -53,7 +53,7 @@ def _restored(
     """
     if isinstance(error, PendingError):
         raise RotationAborted(
-            Result.PENDING, error.problems, ExitCode.PENDING, settled=False
+            Result.PENDING, error.problems, ExitCode.PENDING, closed=False
         ) from error
     restore_previous(session, nodes, written, keys, error)
 
@@ -110,7 +110,7 @@ def _watch(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
                 raise SkyflowctlError(
                     f"stopped while the new credential was watched: {session.path}",
                     why="the run was interrupted before the commit, so it is rolled back",
-                    fix="nothing is to be mended; how to go on is said with the rollback",
+                    fix="the old credential is restored; the rollback names the next command",
                     code="stopped",
                 )
             session.deps.sleep(min(_WATCH_EVERY, left))
@@ -135,7 +135,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
             live = f"the new key {written.to_key}"
             problem = messages.rotation_unfinished(session.path, reason_of(error), live)
             raise RotationAborted(
-                Result.FAILED, [problem], ExitCode.PARTIAL, settled=False
+                Result.FAILED, [problem], ExitCode.PARTIAL, closed=False
             ) from error
         session.old_tokens_valid_until = done.old_tokens_valid_until or ""
         if done.old_tokens_valid_until:

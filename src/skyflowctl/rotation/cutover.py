@@ -105,7 +105,7 @@ def cut_over(
         except PendingError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at
-            live = _settled(session, attempt, new, error)
+            live = _after_lost_reply(session, attempt, new, error)
             version, credential_version = live.version, live.credential_version
             found.detail = f"the answer was lost; credential version {credential_version} is live"
         else:
@@ -142,7 +142,7 @@ def _take_over_approved(session: RotationSession, attempt: PendingRotation, vers
         session.begin(attempt.id)
 
 
-def _settled(
+def _after_lost_reply(
     session: RotationSession, attempt: PendingRotation, new: Credential, error: Exception
 ) -> LiveConfig:
     """Return the config if the credential was written after all, or raise the reason."""
@@ -164,7 +164,6 @@ def _looked(session: RotationSession, attempt: PendingRotation, sure: bool) -> L
 
     A write without an answer may be pending. The intent is written with the same check-and-set, so
     that write then fails; if the intent fails, that write or another writer's came first.
-    makes it lose; if the intent loses, that write or another writer's was first.
     """
     if not sure:
         try:
@@ -194,4 +193,4 @@ def _unknown(session: RotationSession, error: SkyflowctlError) -> RotationAborte
     )
     code = ExitCode.UNREACHABLE if isinstance(error, VaultError) else ExitCode.PARTIAL
     code = ExitCode.NOT_PERMITTED if isinstance(error, NotPermittedError) else code
-    return RotationAborted(Result.FAILED, [problem, *error.problems], code, settled=False)
+    return RotationAborted(Result.FAILED, [problem, *error.problems], code, closed=False)

@@ -68,7 +68,7 @@ class NodePoller:
         failed = threading.Event()
 
         def one(client: NodeClient) -> PollResult:
-            result = self.until_settled(client, look, failed)
+            result = self.poll_node(client, look, failed)
             if not result.well and not result.given_up:
                 failed.set()
             return result
@@ -76,7 +76,7 @@ class NodePoller:
         with Workers(len(clients)) as pool:
             return pool.map(one, clients)
 
-    def until_settled(
+    def poll_node(
         self,
         client: NodeClient,
         look: Callable[[NodeClient], NodeFinding],

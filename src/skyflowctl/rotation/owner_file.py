@@ -56,7 +56,7 @@ class OwnerFile:
             write_private(self._file(path), text)
 
     def end(self, path: str) -> None:
-        """Delete the note; the rotation is settled."""
+        """Delete the note; the rotation has ended."""
         with contextlib.suppress(OSError):
             if self._is_safe():
                 self._file(path).unlink(missing_ok=True)

@@ -73,7 +73,7 @@ class OwnerRecord(Protocol):
         """Note that this process runs this rotation."""
 
     def end(self, path: str) -> None:
-        """Delete the note; the rotation is settled."""
+        """Delete the note; the rotation has ended."""
 
     def owner_alive(self, path: str, rotation_id: str) -> bool | None:
         """Return whether the process of this machine that began it still runs; None: unknown."""

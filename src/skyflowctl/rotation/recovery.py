@@ -102,8 +102,8 @@ def _take_over(session: RotationSession, config: LiveConfig) -> LiveConfig:
 
 
 def _wait_for_silence(session: RotationSession, config: LiveConfig) -> None:
-    clock, patience = session.deps.clock, session.job.options.stale_after.total_seconds()
-    left = patience - _age(session, config, patience)
+    clock, longest = session.deps.clock, session.job.options.stale_after.total_seconds()
+    left = longest - _age(session, config, longest)
     if left <= 0:
         return
     known = config.rotation

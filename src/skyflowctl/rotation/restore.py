@@ -104,7 +104,7 @@ def _not_restored(
     else:
         new = f"the new key {written.to_key}"
         problem = messages.rotation_unfinished(session.path, reason_of(error), new)
-    return RotationAborted(Result.FAILED, [problem, *problems], ExitCode.PARTIAL, settled=False)
+    return RotationAborted(Result.FAILED, [problem, *problems], ExitCode.PARTIAL, closed=False)
 
 
 def end_superseded(

@@ -48,7 +48,7 @@ class RotationAborted(Exception):  # noqa: N818 - a signal, not an error
         result: the mount's result.
         problems: why; the first one is the cause.
         exit_code: of the mount, as long as it serves.
-        settled: False: the rotation stays open, for the same command to finish it.
+        closed: False: the rotation stays open, for the same command to finish it.
         judged: the exit code already says whether the mount serves.
     """
 
@@ -58,14 +58,14 @@ class RotationAborted(Exception):  # noqa: N818 - a signal, not an error
         problems: Iterable[Problem],
         exit_code: ExitCode,
         *,
-        settled: bool = True,
+        closed: bool = True,
         judged: bool = False,
     ) -> None:
         super().__init__(result.value)
         self.result = result
         self.problems = tuple(problems)
         self.exit_code = exit_code
-        self.settled = settled
+        self.closed = closed
         self.judged = judged
 
 
@@ -262,7 +262,7 @@ def abort_before_write(path: str, error: Exception) -> RotationAborted:
     if code is ExitCode.UNEXPECTED:
         return RotationAborted(Result.FAILED, error.problems, ExitCode.PARTIAL)
     if code is ExitCode.PENDING:
-        return RotationAborted(Result.PENDING, error.problems, code, settled=False)
+        return RotationAborted(Result.PENDING, error.problems, code, closed=False)
     return RotationAborted(
         Result.REFUSED, error.problems, code if code in _OWN_CODES else ExitCode.REFUSED
     )
@@ -284,7 +284,7 @@ def conclude(session: RotationSession, work: Callable[[], Result]) -> MountOutco
 
 
 def _aborted_outcome(session: RotationSession, aborted: RotationAborted) -> MountOutcome:
-    if aborted.settled:
+    if aborted.closed:
         session.end()
     problems, code = aborted.problems, aborted.exit_code
     worse = None if aborted.judged else _not_serving(session, aborted)

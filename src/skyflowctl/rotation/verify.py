@@ -103,11 +103,11 @@ def compare_role_results(
 
 
 def _tried(
-    session: RotationSession, new: Credential, live: Mapping[str, RoleProof], patience: float
+    session: RotationSession, new: Credential, live: Mapping[str, RoleProof], seconds: float
 ) -> VerifyReport:
     """Try the candidate; retry while Skyflow may not know it everywhere yet."""
     clock = session.deps.clock
-    until = clock.monotonic() + patience
+    until = clock.monotonic() + seconds
 
     def wait(_report: VerifyReport, tries: int) -> bool:
         # Another run may have taken this rotation over and deleted the key.
@@ -116,7 +116,7 @@ def _tried(
             return False
         session.check_stop()
         if tries == 1:
-            session.tell(f"the new key is not known to the token service yet; up to {patience:g} s")
+            session.tell(f"the new key is not known to the token service yet; up to {seconds:g} s")
         session.deps.sleep(RETRY_PAUSE)
         return True
 

@@ -141,10 +141,10 @@ def _fields_of(data: Mapping[str, Any], path: str) -> Mapping[str, Any]:
 
 
 def _shows_fields(data: Mapping[str, Any], sent: Mapping[str, Any]) -> bool | None:
-    told = {name for name in sent if name in data and name not in _OF_THE_RUN}
-    if not all(_same(data[name], sent[name]) for name in told):
+    returned = {name for name in sent if name in data and name not in _OF_THE_RUN}
+    if not all(_same(data[name], sent[name]) for name in returned):
         return False
-    return None if not told or sent.keys() & set(CREDENTIAL_FIELDS) else True
+    return None if not returned or sent.keys() & set(CREDENTIAL_FIELDS) else True
 
 
 def _same(live: Any, sent: Any) -> bool:

@@ -107,13 +107,13 @@ class OutgoingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """How one try ended: a reply, or why there is none. ``hurry``: try the next address at once."""
+    """How one try ended: a reply, or an error; ``immediate``: try the next address at once."""
 
     verdict: Disposition
     error: VaultError | None = None
     reply: Reply | None = None
     asked_pause: float | None = None
-    hurry: bool = False
+    immediate: bool = False
     limited: bool = False
 
 
@@ -132,7 +132,7 @@ def call_outcome(call: OutgoingRequest, done: Try) -> CallOutcome:
                 error if call.idempotent else outcome_unknown(call.method, call.path, error)
             )
         case Disposition.REDIRECT:
-            told = error if call.idempotent else outcome_unknown(call.method, call.path, error)
-            return CallForwarded(told)
+            shown = error if call.idempotent else outcome_unknown(call.method, call.path, error)
+            return CallForwarded(shown)
         case _:
             assert_never(done.verdict)

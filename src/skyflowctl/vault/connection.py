@@ -41,7 +41,7 @@ from skyflowctl.vault.connection_errors import (
     NoResponseError,
     NoSocketError,
     NotSentError,
-    told_apart,
+    transport_error,
 )
 from skyflowctl.vault.target import UNIX_SCHEME, Target, is_loopback
 from skyflowctl.vault.tls import speaks_tls, tls_context
@@ -183,7 +183,7 @@ class Connection:
                 )
                 received = _received(answer)
         except requests.exceptions.RequestException as error:
-            raise self._explained(told_apart(error), address) from None
+            raise self._explained(transport_error(error), address) from None
         except (OSError, HTTPError, http.client.HTTPException) as error:
             raise NoResponseError(type(error).__name__) from None
         self._tls_ports[address] = False

@@ -70,7 +70,7 @@ _SOCKET_WORDS = {
 }
 
 
-def told_apart(error: requests.exceptions.RequestException) -> NotSentError | NoResponseError:
+def transport_error(error: requests.exceptions.RequestException) -> NotSentError | NoResponseError:
     """Return the error that says whether the request was sent. It quotes no text of requests,
     because these contain the URL with its ctx."""
     if isinstance(error, requests.exceptions.SSLError):
@@ -81,8 +81,8 @@ def told_apart(error: requests.exceptions.RequestException) -> NotSentError | No
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return NotSentError("no connection in time")
     if isinstance(error, requests.exceptions.ConnectionError):
-        told = error.args[0] if error.args else None
-        return _connection_failed(getattr(told, "reason", told))
+        cause = error.args[0] if error.args else None
+        return _connection_failed(getattr(cause, "reason", cause))
     timed_out = isinstance(error, requests.exceptions.Timeout)
     return NoResponseError("no answer in time" if timed_out else type(error).__name__)
 
@@ -93,10 +93,10 @@ _CHECK_PROXY = "check HTTPS_PROXY and BAO_PROXY_ADDR, or except the host in NO_P
 
 def _proxy_failed(error: Exception) -> NotSentError:
     """Return the error for a proxy that refused to connect; only its status is quoted."""
-    told = _TUNNEL.search(str(error))
-    if told is None:
+    answer = _TUNNEL.search(str(error))
+    if answer is None:
         return NotSentError("the proxy cannot be reached", lasting=True, fix=_CHECK_PROXY)
-    status = int(told[1])
+    status = int(answer[1])
     if status == 407:
         return NotSentError(
             "the proxy answered 407: it requires a login",

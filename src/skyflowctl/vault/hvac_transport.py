@@ -183,7 +183,7 @@ class HvacTransport:
             self._learn_cluster()
         what = f"{call.method} v1/{call.path} at {self._addresses[self._current]}"
         with self._waits.watching(what) if self._waits else nullcontext():
-            outcome = self._persist(call)
+            outcome = self._send_with_retries(call)
         if isinstance(outcome, CallDone) and call.wraps:
             outcome = self._wrapped(outcome, call.path)
         match outcome:
@@ -234,16 +234,16 @@ class HvacTransport:
         made._reader.server_was_seen = self._reader.server_was_seen  # noqa: SLF001 - its own
         return made
 
-    def _persist(self, call: OutgoingRequest) -> CallOutcome:
+    def _send_with_retries(self, call: OutgoingRequest) -> CallOutcome:
         """Send until there is a reliable answer, or the time or the retries are used up."""
         now = self._monotonic()
-        patience = RetryBudget(now + seconds_left(self._timeout), now, self._target.max_retries)
+        budget = RetryBudget(now + seconds_left(self._timeout), now, self._target.max_retries)
         lost = False
 
         def send() -> tuple[Try, CallOutcome]:
             nonlocal lost
-            patience.tries += 1
-            done = self._try(call, patience)
+            budget.tries += 1
+            done = self._try(call, budget)
             outcome = call_outcome(call, done)
             if isinstance(outcome, CallPending):
                 outcome = replace(outcome, resent=lost)
@@ -255,26 +255,26 @@ class HvacTransport:
 
         def wait(sent: tuple[Try, CallOutcome], _tries: int) -> bool:
             done, _ = sent
-            if done.verdict is Disposition.FINAL or not self._again(call, done, patience):
+            if done.verdict is Disposition.FINAL or not self._again(call, done, budget):
                 return False
-            pause = 0.0 if done.hurry else patience.pause(done.asked_pause)
-            if not patience.allows(self._monotonic(), pause):
+            pause = 0.0 if done.immediate else budget.pause(done.asked_pause)
+            if not budget.allows(self._monotonic(), pause):
                 return False
             self._sleep(pause)
             return True
 
         return retry(send, final, wait)[1]
 
-    def _again(self, call: OutgoingRequest, done: Try, patience: RetryBudget) -> bool:
+    def _again(self, call: OutgoingRequest, done: Try, budget: RetryBudget) -> bool:
         """Whether the request may be retried after this outcome."""
         if done.verdict in {Disposition.UNKNOWN, Disposition.REDIRECT} and not call.idempotent:
             return False
         if done.verdict is Disposition.REDIRECT:
-            within = patience.redirect_allowed(self._monotonic())
-            return within and patience.tries_left(limited=False)
-        return done.hurry or patience.tries_left(limited=done.limited)
+            within = budget.redirect_allowed(self._monotonic())
+            return within and budget.tries_left(limited=False)
+        return done.immediate or budget.tries_left(limited=done.limited)
 
-    def _try(self, call: OutgoingRequest, patience: RetryBudget) -> Try:
+    def _try(self, call: OutgoingRequest, budget: RetryBudget) -> Try:
         """Send once, following redirects to named hosts."""
         from skyflowctl.vault.connection_errors import NoResponseError, NotSentError
 
@@ -282,14 +282,14 @@ class HvacTransport:
         address = self._addresses[number]
         for _ in range(_MAX_HOPS):
             try:
-                done, location = self._send(address, call, patience)
+                done, location = self._send(address, call, budget)
             except NotSentError as gone:
                 return self._not_sent(call, number, address, gone)
             except NoResponseError as lost:
                 self._next_address(number)
                 return self._reader.lost(call, address, lost)
             if location is None:
-                return self._settled(done, number)
+                return self._after_answer(done, number)
             if location not in self._addresses:
                 return Try(Disposition.REDIRECT, unnamed_host(call.method, call.path, location))
             address = location
@@ -299,11 +299,11 @@ class HvacTransport:
         )
 
     def _send(
-        self, address: str, call: OutgoingRequest, patience: RetryBudget
+        self, address: str, call: OutgoingRequest, budget: RetryBudget
     ) -> tuple[Try, str | None]:
         """Send to one address; return the outcome, and the origin that a redirect names."""
         if self._target.rate_limit is not None:
-            self._target.rate_limit.wait(patience.deadline - self._monotonic())
+            self._target.rate_limit.wait(budget.deadline - self._monotonic())
         raw = self._connection().send(
             address,
             call.method,
@@ -311,7 +311,7 @@ class HvacTransport:
             headers={**call.headers, **self._consistency(call)},
             params=call.params,
             content=call.content,
-            seconds=max(0.1, patience.deadline - self._monotonic()),
+            seconds=max(0.1, budget.deadline - self._monotonic()),
         )
         self._reached = True
         answer = as_answer(call.method, call.path, raw)
@@ -325,7 +325,7 @@ class HvacTransport:
     def _consistency(self, call: OutgoingRequest) -> dict[str, str]:
         return {} if self._local else self._index.headers(fresh=call.fresh)
 
-    def _settled(self, done: Try, number: int) -> Try:
+    def _after_answer(self, done: Try, number: int) -> Try:
         """Switch to another node, if there is one, after a node that is sealed or has no leader."""
         if done.verdict is not Disposition.NOT_APPLIED or isinstance(done.error, BusyError):
             return done
@@ -344,7 +344,7 @@ class HvacTransport:
         last = number + 1 >= len(self._addresses)
         if gone.lasting or (last and (self._local or not self._reached)):
             return Try(Disposition.FINAL, error)
-        return Try(Disposition.NOT_APPLIED, error, hurry=not last)
+        return Try(Disposition.NOT_APPLIED, error, immediate=not last)
 
     def _next_address(self, number: int) -> None:
         """Switch to the address after this one, unless another thread already has."""

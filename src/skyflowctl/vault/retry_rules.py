@@ -13,7 +13,7 @@ from skyflowctl.retry import TOO_MANY_REQUESTS, Backoff
 _BACKOFF = Backoff(first=0.05, longest=1.0)
 _PRECONDITION_FAILED = 412
 _DEFAULT_RETRIES = 2
-_REDIRECT_PATIENCE = 10.0
+_REDIRECT_SECONDS = 10.0
 
 
 class Disposition(Enum):
@@ -106,4 +106,4 @@ class RetryBudget:
         Standbys forward writes themselves. They redirect only while there is no leader to
         forward to, which took 8 s at most (measured).
         """
-        return now - self.started < _REDIRECT_PATIENCE
+        return now - self.started < _REDIRECT_SECONDS

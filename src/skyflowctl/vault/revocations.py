@@ -34,13 +34,15 @@ def marked_keys(
     """Return the same, including a live key that a caller allowed again."""
     history = history or {}
     found = {one.key_id: one.revoked for one in history.values() if one.revoked}
-    for mark in (config.revoked, decode.marked_revocation(options), _untold(config, history)):
+    for mark in (config.revoked, decode.marked_revocation(options), _from_history(config, history)):
         if mark is not None and mark.key_id:
             found.setdefault(mark.key_id, mark)
     return found
 
 
-def _untold(config: LiveConfig, history: Mapping[int, CredentialVersion]) -> LiveRevocation | None:
+def _from_history(
+    config: LiveConfig, history: Mapping[int, CredentialVersion]
+) -> LiveRevocation | None:
     """Return the cut-off that an earlier release of our engine recorded only in its history."""
     if config.configured or config.revoked is not None or not history:
         return None

@@ -90,8 +90,8 @@ def server_state(status: int, body: Mapping[str, Any]) -> ServerState:
     """Return a node's state from the status and the body of its ``sys/health``."""
     if status in _STATUSES:
         return _STATUSES[status]
-    told = {"initialized": False, **body}
-    said = (state for name, value, state in _FIELDS if told.get(name) == value)
+    fields = {"initialized": False, **body}
+    said = (state for name, value, state in _FIELDS if fields.get(name) == value)
     return next(said, ServerState.ACTIVE)
 
 

@@ -128,7 +128,7 @@ def test_a_plan_shows_signs_fields_and_counts():
 def test_an_empty_plan_says_so():
     one = terminal()
     show_plan(plan_json(Plan((), (), 7)), one)
-    assert one.out.getvalue() == "No changes. 7 objects are right.\n"
+    assert one.out.getvalue() == "No changes. 7 objects match the manifest.\n"
 
 
 def events():

@@ -49,14 +49,14 @@ def test_what_an_answer_says_about_the_request(status, text, verdict):
 
 
 def test_pauses_grow_to_a_second_and_the_server_may_ask_for_another():
-    patience = RetryBudget(deadline=10.0, started=0.0)
+    budget = RetryBudget(deadline=10.0, started=0.0)
     pauses = []
-    for patience.tries in range(1, 9):
-        pauses.append(patience.pause(None))
+    for budget.tries in range(1, 9):
+        pauses.append(budget.pause(None))
     assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-    assert patience.pause(3.0) == 3.0
-    assert patience.allows(8.9, 1.0)
-    assert not patience.allows(9.1, 1.0)
+    assert budget.pause(3.0) == 3.0
+    assert budget.allows(8.9, 1.0)
+    assert not budget.allows(9.1, 1.0)
 
 
 def header(cluster: str, value: object) -> str:

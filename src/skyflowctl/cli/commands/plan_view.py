@@ -94,9 +94,9 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
 
 def no_changes(data: Mapping[str, Any]) -> Sequence[Piece]:
     """Return the line of a plan or an apply without changes."""
-    right = counted(data["summary"]["unchanged"], "object is", "objects are")
+    same = counted(data["summary"]["unchanged"], "object matches", "objects match")
     doubt = Styled(not_compared_line(data), "bold yellow")
-    return (Styled("No changes.", "bold green"), f" {right} right", doubt, ".")
+    return (Styled("No changes.", "bold green"), f" {same} the manifest", doubt, ".")
 
 
 def not_compared_line(data: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``config/commit`` and ``config/rollback``: how a replaced credential is settled."""
+"""``config/commit`` and ``config/rollback``: how a rotation ends."""
 
 from datetime import timedelta
 

@@ -103,8 +103,8 @@ class DryRunResult:
     @property
     def unverified(self) -> tuple[Problem, ...]:
         """Why roles give no token or, if verification is required, could not be verified."""
-        told = (one.verified for one in self.verified)
-        return unverified(told, require_all=self.require_verified)
+        verified = (one.verified for one in self.verified)
+        return unverified(verified, require_all=self.require_verified)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -160,23 +160,23 @@ def dry_run(
     """
     planned = _planned(manifest, credentials, gateway, options, parallelism)
     manifest = replace(manifest, mounts=planned.mounts)
-    cast = sandbox_credentials(manifest, credentials, planned.live)
+    sandboxed = sandbox_credentials(manifest, credentials, planned.live)
     hosts = _engine_hosts(planned, gateway)
-    with open_sandbox(manifest, cast, planned.live, hosts) as stage:
-        played = _with_stand_ins(planned.plan, cast)
+    with open_sandbox(manifest, sandboxed, planned.live, hosts) as stage:
+        played = _with_placeholders(planned.plan, sandboxed)
         outcome = execute(
-            played, stage, cast, _replacer(), parallelism=parallelism, on_event=on_event
+            played, stage, sandboxed, _replacer(), parallelism=parallelism, on_event=on_event
         )
         tried, unproved = _tried(manifest, stage)
         minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
         probed = health(stage, declared_mounts(replace(manifest, mounts=tried)))
-        left = _left(planned, stage, cast)
+        left = _left(planned, stage, sandboxed)
     return DryRunResult(
         planned=planned,
         outcome=outcome,
         seeded=gateway is not None,
-        throw_away=dict(cast.unresolved),
-        stand_ins=cast.stand_ins,
+        throw_away=dict(sandboxed.unresolved),
+        stand_ins=sandboxed.stand_ins,
         minted=minted,
         unproved=unproved,
         health=probed,
@@ -237,17 +237,17 @@ def mint_dry(
     if wanted is None or wanted.credentials is None:
         raise _cannot_mint(manifest, mount, known=wanted is not None)
     alone = replace(manifest, mounts=(wanted,), consumers=(), login_methods=(), policies=())
-    cast = sandbox_credentials(alone, credentials, _NOTHING)
-    if mount in cast.invalid:
-        raise cast.invalid[mount]
-    with open_sandbox(alone, cast, _NOTHING) as stage:
-        made = make_plan(alone, _NOTHING, {mount: cast.manifest[mount].id})
-        outcome = execute(made, stage, cast, _replacer())
+    sandboxed = sandbox_credentials(alone, credentials, _NOTHING)
+    if mount in sandboxed.invalid:
+        raise sandboxed.invalid[mount]
+    with open_sandbox(alone, sandboxed, _NOTHING) as stage:
+        made = make_plan(alone, _NOTHING, {mount: sandboxed.manifest[mount].id})
+        outcome = execute(made, stage, sandboxed, _replacer())
         if outcome.failures:
             problems = (result.problem for result in outcome.failures)
             raise SkyflowctlError.of(problem for problem in problems if problem)
         creds = read_creds(stage, wanted.path, role, ctx)
-    return DryCreds(creds, cast.unresolved.get(mount, ""))
+    return DryCreds(creds, sandboxed.unresolved.get(mount, ""))
 
 
 def _planned(
@@ -260,8 +260,8 @@ def _planned(
     """Plan from the server's live state, or from an empty sandbox."""
     if gateway is not None:
         return plan(manifest, gateway, credentials, options, parallelism=parallelism)
-    nobody = SandboxCredentials({}, {}, {}, ())
-    with open_sandbox(manifest, nobody, _NOTHING) as stage:
+    no_credentials = SandboxCredentials({}, {}, {}, ())
+    with open_sandbox(manifest, no_credentials, _NOTHING) as stage:
         return plan(manifest, stage, credentials, options)
 
 
@@ -276,17 +276,19 @@ def _replacer() -> RotatingReplacer:
     return RotatingReplacer(dependencies, replace(DECLARED, stale_after=timedelta()))
 
 
-def _with_stand_ins(made: Plan, cast: SandboxCredentials) -> Plan:
+def _with_placeholders(made: Plan, sandboxed: SandboxCredentials) -> Plan:
     """Use throw-away keys for unresolved credentials; the shown plan keeps its warning about
     them."""
-    return replace(made, actions=tuple(_played(action, cast) for action in made.actions))
+    return replace(
+        made, actions=tuple(_with_placeholder(action, sandboxed) for action in made.actions)
+    )
 
 
-def _played(action: Action, cast: SandboxCredentials) -> Action:
+def _with_placeholder(action: Action, sandboxed: SandboxCredentials) -> Action:
     if not action.brings_credential or action.credential is not None:
         return action
     body = {name: value for name, value in action.body.items() if name != SERVER_FILE}
-    identity = cast.manifest[action.mount].id
+    identity = sandboxed.manifest[action.mount].id
     return replace(action, body=body, needs_credential=True, credential=identity)
 
 
@@ -315,14 +317,14 @@ def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
     return Minted(mount.name, role, creds.expires_at)
 
 
-def _left(planned: PlanResult, stage: Gateway, cast: SandboxCredentials) -> int:
+def _left(planned: PlanResult, stage: Gateway, sandboxed: SandboxCredentials) -> int:
     """Plan again, and count the actions. Earlier live keys come from the server, because the
     sandbox's history begins with the dry run."""
     manifest = planned.manifest
     live = stage.read_live_state([mount.path for mount in manifest.mounts], manifest.plugin.name)
     live = with_access(live, manifest, stage, planned.options)
     identities = dict(planned.identities)
-    for action in _with_stand_ins(planned.plan, cast).actions:
+    for action in _with_placeholders(planned.plan, sandboxed).actions:
         if action.needs_credential:
             identities[action.mount] = action.credential
     live = replace(

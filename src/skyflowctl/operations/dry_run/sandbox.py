@@ -76,25 +76,25 @@ def sandbox_credentials(
                 if not isinstance(error, UnresolvedReferenceError):
                     invalid[mount.name] = error
                     unresolved[mount.name] = "; ".join(one.summary for one in error.problems)
-                found[mount.name] = _throw_away(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
+                found[mount.name] = _ephemeral(f"dry-run-{mount.name}", f"throw-away-{mount.name}")
     # A live key may be available as another mount's: two of one identity would conflict.
     real = {one.id: one for one in found.values()}
-    playing: dict[str, Credential] = {}
+    live_keys: dict[str, Credential] = {}
     stand_ins: list[str] = []
     for mount in manifest.mounts:
         engine = live.engines.get(mount.path)
         if engine and engine.config.configured:
             known = real.get(CredentialId(engine.config.client_id, engine.config.key_id))
-            playing[mount.path] = known or _play_live(engine.config, found.get(mount.name))
+            live_keys[mount.path] = known or _live_placeholder(engine.config, found.get(mount.name))
             if known is None:
                 stand_ins.append(mount.name)
-    return SandboxCredentials(found, unresolved, playing, tuple(stand_ins), invalid)
+    return SandboxCredentials(found, unresolved, live_keys, tuple(stand_ins), invalid)
 
 
 @contextmanager
 def open_sandbox(
     manifest: Manifest,
-    cast: SandboxCredentials,
+    sandboxed: SandboxCredentials,
     live: LiveState,
     hosts: AbstractSet[str] | None = None,
 ) -> Iterator[Gateway]:
@@ -102,12 +102,12 @@ def open_sandbox(
 
     Args:
         manifest: the manifest with the roles for which the keys are trusted.
-        cast: the sandbox's credentials.
+        sandboxed: the sandbox's credentials.
         live: the server's initial state; may be empty.
         hosts: the token services that the engine allows; None: those of the credentials.
     """
     service = InProcessTokenService()
-    accounts = _accounts(manifest, cast, live)
+    accounts = _accounts(manifest, sandboxed, live)
     roles: dict[str, set[str]] = {}
     for account, role_ids in accounts:
         # Mounts may share a service account, so its role ids are joined.
@@ -120,7 +120,7 @@ def open_sandbox(
     transport = MemoryTransport(service, settings, plugin_name=manifest.plugin.name)
     gateway = Gateway(transport)
     try:
-        transport.seed(live, lambda path, _config: cast.live[path].json)
+        transport.seed(live, lambda path, _config: sandboxed.live[path].json)
         if manifest.plugin.version:
             # A server would accept the manifest only with that version in its catalog.
             name = manifest.plugin.name
@@ -130,21 +130,21 @@ def open_sandbox(
         gateway.close()
 
 
-def _play_live(config: LiveConfig, declared: Credential | None) -> Credential:
+def _live_placeholder(config: LiveConfig, declared: Credential | None) -> Credential:
     """Return a replacement of the live credential, next to the one that the manifest declares."""
     uri = load_trusted(declared.json.reveal()).token_uri if declared else _TOKEN_URI
-    return _throw_away(config.client_id or "live-client", config.key_id or "live-key", uri)
+    return _ephemeral(config.client_id or "live-client", config.key_id or "live-key", uri)
 
 
 def _accounts(
-    manifest: Manifest, cast: SandboxCredentials, live: LiveState
+    manifest: Manifest, sandboxed: SandboxCredentials, live: LiveState
 ) -> list[tuple[ServiceAccount, frozenset[str]]]:
     """Return every account of the sandbox, with the role ids of its mount's roles."""
     accounts = []
     for mount in manifest.mounts:
         role_ids = _role_ids(mount, live)
-        players = {cast.manifest.get(mount.name), cast.live.get(mount.path)}
-        accounts += [(load_trusted(one.json.reveal()), role_ids) for one in players if one]
+        held = {sandboxed.manifest.get(mount.name), sandboxed.live.get(mount.path)}
+        accounts += [(load_trusted(one.json.reveal()), role_ids) for one in held if one]
     return accounts
 
 
@@ -162,18 +162,18 @@ def _hosts(accounts: Iterable[ServiceAccount]) -> frozenset[str]:
     return SKYFLOW_HOSTS | {token_host(account.token_uri) for account in accounts}
 
 
-def _throw_away(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
+def _ephemeral(client_id: str, key_id: str, token_uri: str = _TOKEN_URI) -> Credential:
     account = ServiceAccount(
         client_id=client_id,
         client_name="stand-in of a dry run",
         key_id=key_id,
         token_uri=token_uri,
-        private_key=_throw_away_key(),
+        private_key=_ephemeral_key(),
     )
     return Credential(CredentialId(client_id, key_id), account.to_json())
 
 
 @cache
-def _throw_away_key() -> Secret:
+def _ephemeral_key() -> Secret:
     """Return the one throw-away key, made once: it takes 0.1 s, and never leaves the process."""
     return private_pem(generate_key())

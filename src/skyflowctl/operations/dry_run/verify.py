@@ -90,8 +90,8 @@ class _Try:
         except SkyflowctlError as error:
             failed = verified_roles(self.mount, error.problems[0], _RETRY)
             return [TriedRole(one, asked) for one in failed]
-        told = verified_roles(self.mount, report, _RETRY) if report else ()
-        done = [TriedRole(one, path) for one in told if one.role in there]
+        verified = verified_roles(self.mount, report, _RETRY) if report else ()
+        done = [TriedRole(one, path) for one in verified if one.role in there]
         answered = {one.verified.role for one in done}
         rest = [role for role in self.mount.roles if role.name not in answered]
         return done + (self._from_here(text, rest) if rest or not self.mount.roles else [])
@@ -141,7 +141,7 @@ class _Try:
                 fix="apply it: the server tries it then",
                 code="no-credential",
             )
-            told = verified_roles(mount, error.problems[0], _RETRY)
+            verified = verified_roles(mount, error.problems[0], _RETRY)
             asked = ""
         else:
             account = load_trusted(text.reveal())
@@ -151,6 +151,6 @@ class _Try:
                 account, scopes, self.new_service(), SystemClock(), self.allowed_hosts
             )
             proofs = {name: RoleProof.of_mint(result) for name, result in minted.items()}
-            told = verified_roles(mount, VerifyReport(account.key_id, 0, 0, proofs), _RETRY)
+            verified = verified_roles(mount, VerifyReport(account.key_id, 0, 0, proofs), _RETRY)
         names = {role.name for role in roles} or {""}
-        return [TriedRole(one, asked) for one in told if one.role in names]
+        return [TriedRole(one, asked) for one in verified if one.role in names]

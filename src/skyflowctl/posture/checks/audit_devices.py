@@ -132,11 +132,11 @@ def _ctx(one: MountFacts) -> Finding | None:
 
 
 def _secrets_in_clear(one: MountFacts) -> Iterator[Finding]:
-    told = (
+    sides = (
         ("request", _SECRET_REQUESTS.intersection(one.mount.audit_non_hmac_request_keys)),
         ("response", _SECRET_RESPONSES.intersection(one.mount.audit_non_hmac_response_keys)),
     )
-    for side, names in told:
+    for side, names in sides:
         for name in sorted(names):
             yield Finding(
                 "audit-ctx",

@@ -26,14 +26,14 @@ def ages(facts: Facts) -> Iterator[Finding]:
             yield _unconfigured(one, one.config)
             continue
         if one.config.api.missing:
-            yield _untold(one)
+            yield _not_reported(one)
             continue
         finding = _age(one, one.config, facts.now)
         if finding:
             yield finding
 
 
-def _untold(one: MountFacts) -> Finding:
+def _not_reported(one: MountFacts) -> Finding:
     return Finding(
         "credential-age",
         Severity.LOW,

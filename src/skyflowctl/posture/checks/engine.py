@@ -131,11 +131,11 @@ def _process(
     where: str, process: Mapping[str, bool] | None, subject: FindingSubject
 ) -> Iterator[Finding]:
     """Yield each way in which a key can leak from a process, and each state that is unknown."""
-    told = process or {}
+    reported = process or {}
     for name, (grade, summary, why, fix) in _WAYS_OUT.items():
-        if told.get(name):
+        if reported.get(name):
             yield Finding("engine-process", grade, subject, f"{summary}: {where}", why, fix=fix)
-    if unknown := [name for name in _WAYS_OUT if name not in told]:
+    if unknown := [name for name in _WAYS_OUT if name not in reported]:
         yield Finding(
             "engine-process",
             Severity.LOW,

@@ -33,16 +33,16 @@ def _node(
     node: ClusterNode, paths: Sequence[str], connect: GatewayForNode, pool: Workers
 ) -> NodeFacts:
     name = node.api_address or node.hostname
-    door = connect(node)
-    if door is None:
+    client = connect(node)
+    if client is None:
         return NodeFacts(name, asked=False)
     try:
-        mounts = door.list_mounts()
-        read = dict(zip(paths, pool.map(lambda path: _config(door, path), paths), strict=True))
+        mounts = client.list_mounts()
+        read = dict(zip(paths, pool.map(lambda path: _config(client, path), paths), strict=True))
     except VaultError as error:
         return NodeFacts(name, asked=True, problem=error.problems[0].why)
     finally:
-        door.close()
+        client.close()
     return NodeFacts(
         name,
         asked=True,
@@ -55,10 +55,10 @@ def _node(
     )
 
 
-def _config(door: Gateway, path: str) -> LiveConfig | NotRead | None:
+def _config(client: Gateway, path: str) -> LiveConfig | NotRead | None:
     """Return a mount's config from this node; None if its plugin does not run there."""
     try:
-        return in_time(read_config, door.transport, path)
+        return in_time(read_config, client.transport, path)
     except PluginMissingError:
         return None
     except OutcomeUnknownError as error:

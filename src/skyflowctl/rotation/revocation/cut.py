@@ -31,14 +31,14 @@ def delete_until_gone(session: RotationSession, reason: str, tokens_until: str =
     """
     with session.step(StepName.CUT_OFF) as found:
         for _ in range(CUT_ROUNDS):
-            told = session.gateway.cut_off(session.path, reason, session.deps.run_id)
-            tokens_until = told.tokens_valid_until or tokens_until
+            answer = session.gateway.cut_off(session.path, reason, session.deps.run_id)
+            tokens_until = answer.tokens_valid_until or tokens_until
             at = rfc3339(session.deps.clock.now())
             done, kept = _read_back(session)
             cut = CutOffState(kept.at if kept else at, done, kept, tokens_until)
             if done:
                 found.detail = "no credential is live and none is kept"
-                if not told.words_kept:
+                if not answer.words_kept:
                     session.warn(_reason_not_kept(session.job.name))
                 return cut
         found.ok, found.detail = False, "another client writes it again"
@@ -59,7 +59,7 @@ def mark_cut_off(
     if config.configured and not config.key_id:
         session.warn(_key_not_known(session.job.name))
     end = rfc3339(parse_rfc3339(cut.at) + before.token_life + NODES_LEARN)
-    told = {
+    mark = {
         "at": cut.at,
         "by": _display_name(session),
         "reason": reason,
@@ -68,7 +68,7 @@ def mark_cut_off(
         "client_id": config.client_id,
         "tokens_until": end,
     }
-    options = {f"{REVOKED_MARK}{name}": text for name, text in told.items()}
+    options = {f"{REVOKED_MARK}{name}": text for name, text in mark.items()}
     try:
         session.gateway.tune_mount(session.path, {"options": options})
     except VaultError as error:

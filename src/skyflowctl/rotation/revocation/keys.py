@@ -81,7 +81,7 @@ class KeySweep:
     valid_before: dict[str, str] = field(default_factory=dict)
     _listed: dict[str, frozenset[str] | SkyflowctlError] = field(default_factory=dict)
 
-    def settle(self, key: RevokedKey) -> RevokedKey:
+    def check(self, key: RevokedKey) -> RevokedKey:
         """Return the key with its state at Skyflow; raises nothing."""
         if self.operator is None:
             return replace(key, detail="Skyflow was not asked: this run had no operator token")

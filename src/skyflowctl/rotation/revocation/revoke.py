@@ -104,7 +104,7 @@ def _revoke(
     kept = _kept(session, config, cut, reason)
     if config.revoked is not None and not config.configured:
         session.warn(_cut_off_before(session, config, kept, reason))
-    keys, ends = _settle_keys(session, before, delete_keys=delete_keys)
+    keys, ends = _check_keys(session, before, delete_keys=delete_keys)
     nodes, cut = verify_cut_off(session, before, ways, cut, reason)
     verified_at = session.deps.clock.now()
     others = verify_others(session, before, ways, {node.node for node in nodes if node.proved})
@@ -175,10 +175,10 @@ def _last_token(before: Snapshot, cut: CutOffState, verified_at: datetime) -> da
 
 def _since(config: LiveConfig, cut: CutOffState) -> str:
     """Return when the mount lost its credential; if before this run, the config's last change."""
-    told = "" if config.configured else rfc3339_or_empty(config.last_updated)
+    since = "" if config.configured else rfc3339_or_empty(config.last_updated)
     if config.revoked is not None and not config.configured:
-        told = config.revoked.at or told
-    return told or cut.at
+        since = config.revoked.at or since
+    return since or cut.at
 
 
 def _exit_code(session: RotationSession, others: tuple[OtherMount, ...]) -> ExitCode:
@@ -187,14 +187,14 @@ def _exit_code(session: RotationSession, others: tuple[OtherMount, ...]) -> Exit
     return ExitCode.PARTIAL if session.problems else ExitCode.OK
 
 
-def _settle_keys(
+def _check_keys(
     session: RotationSession, before: Snapshot, *, delete_keys: bool
 ) -> tuple[tuple[RevokedKey, ...], Mapping[str, str]]:
     """Return the keys with their state at Skyflow, and when each ends."""
     with session.step(StepName.KEYS_AT_SKYFLOW) as found:
         keys = keys_of(before.config, before.history, _later_history(session))
         sweep = KeySweep(session.deps.operator, _siblings(session, before), delete_keys)
-        keys = tuple(sweep.settle(key) for key in keys)
+        keys = tuple(sweep.check(key) for key in keys)
         session.problems += sweep.problems
         ends = {before.config.key_id: rfc3339_or_empty(before.config.key_valid_before)}
         may_mint = [key for key in keys if key.at_skyflow in (AtSkyflow.LEFT, AtSkyflow.UNKNOWN)]

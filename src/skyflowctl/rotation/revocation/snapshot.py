@@ -69,7 +69,7 @@ def take_revocation_snapshot(
         session.warn(*(look_failed(_error_of(look)) for look in failed))
         found.detail = f"live is {before.config.key_id or 'nothing'}"
         if missing:
-            found.detail += f"; not all was told within {LAST_LOOK:g} s"
+            found.detail += f"; not everything answered within {LAST_LOOK:g} s"
         # A late answer describes the time after the cut-off, so it goes to the old value.
         return replace(before, states=dict(before.states))
 

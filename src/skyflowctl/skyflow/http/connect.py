@@ -19,13 +19,13 @@ class ConnectFailedError(Exception):
 
     Args:
         reason: why, in one line.
-        passing: another try may succeed.
+        transient: another try may succeed.
     """
 
-    def __init__(self, reason: str, *, passing: bool) -> None:
+    def __init__(self, reason: str, *, transient: bool) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.passing = passing
+        self.transient = transient
 
 
 async def open_connection(
@@ -42,13 +42,13 @@ async def open_connection(
         return await _through(proxy, host, port, context)
     except UnicodeError:
         # Python refuses some names (labels over 63 characters) before any DNS request.
-        raise ConnectFailedError(f"{host}:{port}: no valid host name", passing=False) from None
+        raise ConnectFailedError(f"{host}:{port}: no valid host name", transient=False) from None
     except OSError as error:
         # A failure of TLS concerns the service, any other the next machine on the way.
         near = proxy if proxy and not isinstance(error, ssl.SSLError) else None
         name = f"proxy {near.host}:{near.port}" if near else f"{host}:{port}"
-        reason, passing = _explain(error)
-        raise ConnectFailedError(f"{name}: {reason}", passing=passing) from None
+        reason, transient = _explain(error)
+        raise ConnectFailedError(f"{name}: {reason}", transient=transient) from None
 
 
 async def _direct(host: str, port: int, context: ssl.SSLContext) -> HttpConnection:
@@ -69,7 +69,7 @@ async def _through(proxy: Proxy, host: str, port: int, context: ssl.SSLContext) 
         if status != b"200":
             answer = status.decode("ascii", "replace") or "nothing that is HTTP"
             name = f"proxy {proxy.host}:{proxy.port}"
-            raise ConnectFailedError(f"{name} answered {answer} to CONNECT", passing=False)
+            raise ConnectFailedError(f"{name} answered {answer} to CONNECT", transient=False)
         tls = await loop.start_tls(raw, connection, context, server_hostname=host)
     except BaseException:
         raw.abort()

@@ -182,7 +182,7 @@ class HttpTokenService:
         try:
             return await _attempt(pool, request, body, fresh=False)
         except ConnectFailedError as error:
-            if not error.passing:
+            if not error.transient:
                 raise TokenServiceUnreachableError(error.reason) from None
             await asyncio.sleep(_PAUSE_SECONDS)
         except _StaleConnectionError:
@@ -205,7 +205,7 @@ class HttpTokenService:
         try:
             proxy = proxy_for(host, port, self._environ)
         except ValueError as error:
-            raise ConnectFailedError(str(error), passing=False) from None
+            raise ConnectFailedError(str(error), transient=False) from None
         return await open_connection(host, port, self._context, proxy)
 
 

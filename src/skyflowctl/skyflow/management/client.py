@@ -29,13 +29,13 @@ class RequestNotSentError(Exception):
 
     Args:
         reason: why, in one line.
-        passing: another try may succeed.
+        transient: another try may succeed.
     """
 
-    def __init__(self, reason: str, *, passing: bool = True) -> None:
+    def __init__(self, reason: str, *, transient: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.passing = passing
+        self.transient = transient
 
 
 class RequestLostError(Exception):
@@ -99,7 +99,7 @@ class ManagementClient:
                 if last or not _worth_another_try(call, answer) or loop.time() + pause >= end:
                     return answer
             except RequestNotSentError as error:
-                if last or not error.passing or loop.time() + pause >= end:
+                if last or not error.transient or loop.time() + pause >= end:
                     raise
             except RequestLostError:
                 if last or not call.repeatable or loop.time() + pause >= end:
@@ -125,9 +125,9 @@ class ManagementClient:
                 finally:
                     connection.abort()
         except ConnectFailedError as error:
-            raise RequestNotSentError(error.reason, passing=error.passing) from None
+            raise RequestNotSentError(error.reason, transient=error.transient) from None
         except ValueError as error:
-            raise RequestNotSentError(str(error), passing=False) from None
+            raise RequestNotSentError(str(error), transient=False) from None
         except ConnectionBrokenError as error:
             raise RequestLostError(f"{self.host}: {error.reason}") from None
         except TimeoutError:

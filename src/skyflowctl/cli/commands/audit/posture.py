@@ -187,7 +187,7 @@ def _problems(
     if len(counting) > missed:
         yield Problem(
             "posture",
-            f"this place is not in order: {counted(len(counting) - missed, 'finding')}",
+            f"the setup has findings: {counted(len(counting) - missed, 'finding')}",
             f"of the grade {limit.value}" + ("" if limit.rank == 0 else " or worse"),
             "each finding names its own fix; run the command again afterwards",
         )

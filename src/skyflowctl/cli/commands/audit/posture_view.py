@@ -74,8 +74,8 @@ def _show_finding(one: Mapping[str, Any], terminal: Terminal) -> None:
     terminal.line(
         Styled(grade.upper().ljust(_LEFT), _STYLES[grade]), Styled(one["summary"], "bold")
     )
-    told = [("why", [one["reason"]]), ("seen", one["evidence"]), ("fix", one["fix"].split("\n"))]
-    for name, lines in told:
+    parts = [("why", [one["reason"]]), ("seen", one["evidence"]), ("fix", one["fix"].split("\n"))]
+    for name, lines in parts:
         for number, line in enumerate(line for line in lines if line):
             label = (name if not number else "").ljust(_NAME)
             _wrapped((" " * _LEFT, Styled(label, "dim")), _LEFT + _NAME, line, terminal)
@@ -127,11 +127,11 @@ def _show_checks(checks: Sequence[Mapping[str, Any]], terminal: Terminal) -> Non
 
 def _summary(data: Mapping[str, Any]) -> Sequence[Piece]:
     counts = data["summary"]
-    told = [(grade.value, counts[grade.value]) for grade in Severity]
+    parts = [(grade.value, counts[grade.value]) for grade in Severity]
     asked = sum(one["result"] != CheckStatus.SKIPPED.value for one in data["checks"])
-    bad = any(number for grade, number in told if grade in {"critical", "high", "medium"})
+    bad = any(number for grade, number in parts if grade in {"critical", "high", "medium"})
     pieces: list[Piece] = [Styled("Posture:", "bold"), " "]
-    for number, (grade, many) in enumerate(told):
+    for number, (grade, many) in enumerate(parts):
         style = _STYLES[grade] if many else "dim"
         pieces += [", " if number else "", Styled(f"{many} {grade}", style)]
     missed = counts["not_checked"]

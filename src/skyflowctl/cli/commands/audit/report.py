@@ -318,17 +318,17 @@ def _with_reasons(found: "Report", cut_off: Sequence[Mapping[str, str]]) -> "Rep
     """Return the report with the server's recorded reason for each cut-off."""
     reasons = {one["run"]: (one["mount"], one["reason"]) for one in cut_off if one.get("run")}
 
-    def told(change: "CredentialChange") -> "CredentialChange":
+    def known(change: "CredentialChange") -> "CredentialChange":
         mount, reason = reasons.get(change.run_id, ("", ""))
         same = change.reason and reason and f"/{change.mount}".endswith(f"/{mount}")
         return replace(change, reason=reason) if same else change
 
-    return replace(found, changes=tuple(told(change) for change in found.changes))
+    return replace(found, changes=tuple(known(change) for change in found.changes))
 
 
 def _cut_off(mount: "ServerMount", namespace: str) -> dict[str, str]:
-    told = asdict(mount.revoked) if mount.revoked else {}
-    return {"mount": mount.path, "namespace": namespace, "api": mount.api.name, **told}
+    mark = asdict(mount.revoked) if mount.revoked else {}
+    return {"mount": mount.path, "namespace": namespace, "api": mount.api.name, **mark}
 
 
 def _subject(about: SubjectOptions, known: _Known, *, dev: bool) -> "ReportSubject":

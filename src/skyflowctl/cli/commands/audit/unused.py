@@ -136,9 +136,9 @@ def _to_json(found: "Unused") -> dict[str, Any]:
 
 
 def _warnings(found: "Unused") -> list[Problem]:
-    told = []
+    lines = []
     if not found.enough:
-        told.append(
+        lines.append(
             Problem(
                 "log-too-short",
                 f"the logs cover {_span(found.covered.seconds)}, not the "
@@ -148,7 +148,7 @@ def _warnings(found: "Unused") -> list[Problem]:
             )
         )
     if found.known.source == "log":
-        told.append(
+        lines.append(
             Problem(
                 "only-the-log",
                 "what was never used cannot be named",
@@ -156,7 +156,7 @@ def _warnings(found: "Unused") -> list[Problem]:
                 "name the server, or a manifest with -f",
             )
         )
-    told += [
+    lines += [
         Problem(
             "not-read",
             f"the server did not list everything: {one.path}",
@@ -165,7 +165,7 @@ def _warnings(found: "Unused") -> list[Problem]:
         )
         for one in found.known.not_read
     ]
-    return told
+    return lines
 
 
 def _span(seconds: float) -> str:

@@ -53,10 +53,10 @@ def config_show(
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
             config = show_config(gateway, path)
-        told = config.to_json()
+        fields = config.to_json()
         if config.revoked:
-            told = {**told, "revoked": asdict(config.revoked)}
-        return CommandResult({"mount": mount, "path": path, **told})
+            fields = {**fields, "revoked": asdict(config.revoked)}
+        return CommandResult({"mount": mount, "path": path, **fields})
 
     run_command("config show", output, work, _view_show)
 
@@ -199,9 +199,9 @@ def config_write(
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
             done = write.write_config(gateway, path, patch)
-        told = {"mount": mount, "path": path, "changed": list(done.changed)}
+        where = {"mount": mount, "path": path, "changed": list(done.changed)}
         warnings = [problem_json(one) for one in done.warnings]
-        data = {**told, "config": done.config.to_json(), "warnings": warnings}
+        data = {**where, "config": done.config.to_json(), "warnings": warnings}
         return CommandResult(data, warnings=done.warnings)
 
     run_command("config write", output, work, _view_write)
@@ -239,7 +239,9 @@ def _something_to_write(patch: "ConfigPatch") -> None:
 def _view_write(result: CommandResult, terminal: Terminal) -> None:
     data = result.data
     if not data["changed"]:
-        terminal.line(Styled("No changes.", "bold green"), f" {data['path']} is so already.")
+        terminal.line(
+            Styled("No changes.", "bold green"), f" {data['path']} has these values already."
+        )
         return
     what = " and ".join(data["changed"])
     terminal.line(Styled(f"Wrote {what}", "bold green"), f" of {data['path']}")
