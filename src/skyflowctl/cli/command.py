@@ -21,6 +21,21 @@ F = TypeVar("F", bound=Callable[..., None])
 _FACTS = "__skyflowctl_command__"
 _PANEL_ORDER = ("Arguments", COMMON_PANEL)
 
+READ_EXITS = (ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE)
+"""The exit codes of a command that reads a server."""
+WRITE_EXITS = (
+    ExitCode.PARTIAL,
+    ExitCode.NOT_PERMITTED,
+    ExitCode.REFUSED,
+    ExitCode.UNHEALTHY,
+    ExitCode.PENDING,
+    ExitCode.INVALID,
+    ExitCode.UNREACHABLE,
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+)
+"""The exit codes of a command that changes several objects of a server."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandMeta:
@@ -28,7 +43,7 @@ class CommandMeta:
 
     Args:
         examples: pairs of a command line to copy and what it does.
-        exits: its exit codes besides 1, 64, 130 and 143, which every command has.
+        exits: its exit codes besides 1 and 64, which every command has.
         env: relevant rows of ``help.ENVIRONMENT`` besides those shown at options.
     """
 

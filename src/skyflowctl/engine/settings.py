@@ -15,12 +15,12 @@ class EngineSettings:
         credentials_directory: below it, in a folder of the mount's own, files may be
             named by ``credentials_file_path``; None switches that field off.
         mint_deadline: seconds that one exchange may take.
-        health_seconds: seconds that one health probe may take; less than the 10 s that
+        health_seconds: seconds that one health check may take; less than the 10 s that
             ``skyflowctl health`` waits, so that a slow token service has a name.
         max_in_flight: exchanges of one mount at a time; later ones wait in order.
         max_waiting: how many may wait; one more is refused.
         max_wait: seconds that one waits at most.
-        health_ttl: seconds for which a health probe is believed.
+        health_ttl: seconds for which a health result is cached.
         process: how the process is protected, as config read shows it; None: unknown.
     """
 

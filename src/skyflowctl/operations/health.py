@@ -57,8 +57,8 @@ class MountHealth:
         name: the manifest's name; empty: the row describes the server itself.
         path: of the mount.
         state: one of :data:`STATES`.
-        latency_ms: of the last probe of the token service, as measured by the engine; without a
-            probe, of the request for health; None: no answer.
+        latency_ms: of the last check with the token service, as measured by the engine; without a
+            check, of the request for health; None: no answer.
         detail: the cause in one line; empty if the state is ok.
         node: the node that was asked; empty: any node that answers at the address.
         fix: the fix, if the state alone does not imply it; not part of the JSON.
@@ -129,7 +129,7 @@ def health(
         plugin_name: the mount type of this engine.
         prefix: left out of the names of mounts found on the server.
         connect: opens a gateway to one node; None: only the given gateway is asked.
-        refresh: probe now, instead of taking a result of up to 30 s ago.
+        refresh: check now, instead of taking a result of up to 30 s ago.
         mint: read a token for every role of a mount whose engine cannot verify.
         parallelism: how many requests run at once.
         deadline: seconds for one mount on one node, and for the server's own health. The total

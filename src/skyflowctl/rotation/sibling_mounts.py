@@ -17,7 +17,7 @@ _AT_ONCE = 8
 CONFIG_SECONDS = 4.0
 """Seconds for reading another mount's config; a hanging process must not delay this mount."""
 HEALTH_SECONDS = 10.0
-"""Seconds for another mount to probe its credential."""
+"""Seconds for another mount to check its credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +126,13 @@ def health_states(
     known: OnSibling = lambda *_: None,
     seconds: float = HEALTH_SECONDS,
 ) -> SiblingStates:
-    """Let every mount probe its credential now, on every node; raises nothing.
+    """Let every mount check its credential now, on every node; raises nothing.
 
     Args:
         ways: the nodes.
         paths: the mounts.
-        wanted: called before each probe; if it returns False, the probe is skipped and is "".
-        known: called with path, node and state after each probe, from other threads, for a caller
+        wanted: called before each check; if it returns False, the check is skipped and is "".
+        known: called with path, node and state after each check, from other threads, for a caller
             that cannot wait for all.
         seconds: the time limit of each; after it the mount is unreachable.
     """

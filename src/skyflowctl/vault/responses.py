@@ -115,7 +115,7 @@ def _proof(raw: Mapping[str, Any]) -> RoleProof:
 class EngineHealth:
     """A mount's own health answer. ``raw`` is the whole answer. ``reachable`` of the token service
     is None if the engine did not ask it, because nothing is configured, or because it has the
-    basic API, which never asks. ``age_seconds`` is 0 if the probe was made for this request, or
+    basic API, which never asks. ``age_seconds`` is 0 if the result was made for this request, or
     if the engine does not return its age."""
 
     healthy: bool

@@ -2,17 +2,16 @@
 
 from dataclasses import asdict
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import Problem
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 
-_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
 
 
@@ -22,7 +21,7 @@ _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
         ("skyflowctl mount list --dev", "on the dev stack"),
         ("skyflowctl mount list -o json | jq -r '.data.mounts[].path'", "only the paths"),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def mount_list(target: TargetOptions, output: OutputOptions, file: FileOption = None) -> None:
     """List the Skyflow mounts of the server and, if there is a manifest, its mounts: mounted,
@@ -64,7 +63,7 @@ def _view_list(result: CommandResult, terminal: Terminal) -> None:
         ("skyflowctl mount show skyflow/order", "by its path"),
         ("skyflowctl mount show order -o json", "for programs, with every field"),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def mount_show(
     mount: MountArgument,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.console import Column, Terminal, fitted
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
@@ -15,9 +15,6 @@ from skyflowctl.cli.options import (
     TargetOptions,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode
-
-_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 
 
 @command(
@@ -26,7 +23,7 @@ _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
         ("skyflowctl role list skyflow/order --dev", "on the dev stack, by path"),
         ("skyflowctl role list order -o json | jq -r '.data.roles[].name'", "only names"),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def role_list(
     mount: MountArgument,
@@ -76,7 +73,7 @@ _ROLES = (
         ("skyflowctl role show skyflow/order order-producer", "by path"),
         ("skyflowctl role show order order-producer -o json", "for programs"),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def role_show(
     mount: MountArgument,

@@ -17,7 +17,7 @@ from skyflowctl.engine.store import Config
 from skyflowctl.engine.verification import RoleCheck
 
 _FIELDS = (
-    Field("refresh", FieldType.BOOLEAN, "Probe now and ignore the cache.", default=False),
+    Field("refresh", FieldType.BOOLEAN, "Mint now and ignore the cache.", default=False),
     Field("fail", FieldType.BOOLEAN, "Return 503 if the mount is unhealthy.", default=False),
 )
 _DESCRIPTION = """\
@@ -27,8 +27,8 @@ the result; 0 means that it was made for this request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """The result of one probe, cached for a while and only for its store generation."""
+class HealthResult:
+    """The result of one check, cached for a while and only for its store generation."""
 
     generation: int
     monotonic: float
@@ -54,12 +54,12 @@ class Probe:
 
 
 class HealthPath:
-    """Answers ``health``; remembers the last probe."""
+    """Answers ``health``; remembers the last result."""
 
     def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
-        self._last: Probe | None = None
-        self._flight: SingleFlight[Probe] = SingleFlight()
+        self._last: HealthResult | None = None
+        self._flight: SingleFlight[HealthResult] = SingleFlight()
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
@@ -72,27 +72,27 @@ class HealthPath:
         Raises:
             EngineError: 503 with ``fail=true``, what is wrong.
         """
-        believed = None if call.values["refresh"] else self._believed()
+        cached = None if call.values["refresh"] else self._cached()
         # The key keeps a run apart that began before the last change.
-        probe = believed or await self._flight.run(self._mount.store.generation, self._probe)
-        if call.values["fail"] and probe.state() != "ok":
-            raise EngineError(503, f"skyflow: {probe.state()}{_detail(probe, ': ')}")
-        return EngineReply(_public(probe, math.ceil(self._age(believed)) if believed else 0))
+        result = cached or await self._flight.run(self._mount.store.generation, self._check)
+        if call.values["fail"] and result.state() != "ok":
+            raise EngineError(503, f"skyflow: {result.state()}{_detail(result, ': ')}")
+        return EngineReply(_public(result, math.ceil(self._age(cached)) if cached else 0))
 
     async def aclose(self) -> None:
-        """End a probe that is under way."""
+        """End a check that is in progress."""
         await self._flight.aclose()
 
-    def _believed(self) -> Probe | None:
+    def _cached(self) -> HealthResult | None:
         last, mount = self._last, self._mount
         if last is None or last.generation != mount.store.generation:
             return None
         return last if self._age(last) < mount.settings.health_ttl else None
 
-    def _age(self, probe: Probe) -> float:
-        return self._mount.clock.monotonic() - probe.monotonic
+    def _age(self, result: HealthResult) -> float:
+        return self._mount.clock.monotonic() - result.monotonic
 
-    async def _probe(self) -> Probe:
+    async def _check(self) -> HealthResult:
         mount = self._mount
         generation = mount.store.generation
         config = await mount.store.config()
@@ -101,30 +101,30 @@ class HealthPath:
             checks = await mount.verifier.check(
                 config.credential, await mount.store.roles(), mount.settings.health_seconds
             )
-        probe = Probe(
+        result = HealthResult(
             generation,
             mount.clock.monotonic(),
             mount.clock.now(),
             config,
             tuple(checks.items()),
         )
-        self._last = probe
-        return probe
+        self._last = result
+        return result
 
 
-def _detail(probe: Probe, before: str = "") -> str:
-    failed = probe.first_failure()
+def _detail(result: HealthResult, before: str = "") -> str:
+    failed = result.first_failure()
     if failed is None:
-        unusable = probe.config.unusable()
+        unusable = result.config.unusable()
         return f"{before}{unusable}" if unusable else ""
     name, failure = failed
     role = f" [role {name}]" if name else ""
     return f"{before}{failure.text()}{role}"
 
 
-def _public(probe: Probe, age_seconds: int) -> dict[str, Any]:
-    """Return the answer; an age of 0 means that this request made the probe."""
-    config, state = probe.config, probe.state()
+def _public(result: HealthResult, age_seconds: int) -> dict[str, Any]:
+    """Return the answer; an age of 0 means that it was made for this request."""
+    config, state = result.config, result.state()
     credential = config.credential
     return {
         "healthy": state == "ok",
@@ -133,21 +133,21 @@ def _public(probe: Probe, age_seconds: int) -> dict[str, Any]:
         "key_id": credential.account.key_id if credential else "",
         "credential_version": config.record.credential_version,
         "version": config.record.version,
-        "timestamp": rfc3339(probe.time),
+        "timestamp": rfc3339(result.time),
         "age_seconds": age_seconds,
-        "token_service": _token_service(probe),
+        "token_service": _token_service(result),
     }
 
 
-def _token_service(probe: Probe) -> dict[str, Any]:
+def _token_service(result: HealthResult) -> dict[str, Any]:
     """Tell how the service answered; ``reachable`` None means that it was not asked."""
-    failed = probe.first_failure()
-    answered = [check for _, check in probe.checks if not check.failure or check.failure.refused]
+    failed = result.first_failure()
+    answered = [check for _, check in result.checks if not check.failure or check.failure.refused]
     latencies = [check.latency_ms for check in answered if check.latency_ms is not None]
     status = failed[1].status if failed else 200
     return {
-        "reachable": bool(answered) if probe.checks else None,
+        "reachable": bool(answered) if result.checks else None,
         "latency_ms": max(latencies, default=None),
-        "status": status if probe.checks else 0,
-        "error": _detail(probe),
+        "status": status if result.checks else 0,
+        "error": _detail(result),
     }

@@ -143,7 +143,7 @@ def dry_run(
     parallelism: int = 10,
     on_event: ApplyListener | None = None,
 ) -> DryRunResult:
-    """Plan, apply in the sandbox, mint for every role, probe health, plan again.
+    """Plan, apply in the sandbox, mint for every role, check health, plan again.
 
     Args:
         manifest: the desired state.
@@ -169,7 +169,7 @@ def dry_run(
         )
         tried, unproved = _tried(manifest, stage)
         minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
-        probed = health(stage, declared_mounts(replace(manifest, mounts=tried)))
+        checked = health(stage, declared_mounts(replace(manifest, mounts=tried)))
         left = _left(planned, stage, sandboxed)
     return DryRunResult(
         planned=planned,
@@ -179,7 +179,7 @@ def dry_run(
         stand_ins=sandboxed.stand_ins,
         minted=minted,
         unproved=unproved,
-        health=probed,
+        health=checked,
         left=left,
         engine_hosts=hosts,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, problem_json
@@ -79,17 +79,7 @@ _RESULT_STYLE = {
         ("skyflowctl apply order --dev -y", "one mount, on the dev stack"),
         ("skyflowctl apply --dry-run", "simulate the apply on a server in this process"),
     ],
-    exits=[
-        ExitCode.PARTIAL,
-        ExitCode.NOT_PERMITTED,
-        ExitCode.REFUSED,
-        ExitCode.UNHEALTHY,
-        ExitCode.PENDING,
-        ExitCode.INVALID,
-        ExitCode.UNREACHABLE,
-        ExitCode.INTERRUPTED,
-        ExitCode.TERMINATED,
-    ],
+    exits=WRITE_EXITS,
 )
 def apply(
     target: ApprovingTargetOptions,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import EvidenceOption, check_evidence, keep_answer
 from skyflowctl.cli.commands.audit.options import LogsArgument, PluginOption
@@ -12,7 +12,7 @@ from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import FileOption, OutputOptions, TargetOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.errors import Problem
 
 if TYPE_CHECKING:
     from skyflowctl.operations.audit_unused import Inventory, Unused
@@ -27,7 +27,7 @@ DAY = 86_400
         ("skyflowctl audit unused --dev --days 1h", "on the dev stack, for the last hour"),
         ("skyflowctl audit unused audit.log -o json", "for programs"),
     ],
-    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    exits=READ_EXITS,
     env=["SKYFLOWCTL_AUDIT_LOG"],
 )
 def unused(

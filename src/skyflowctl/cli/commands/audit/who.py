@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.audit import options
 from skyflowctl.cli.commands.audit.evidence import (
     EvidenceOption,
@@ -24,7 +24,7 @@ from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import TargetOptions, option
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
+from skyflowctl.errors import Problem, SkyflowctlError, UsageError
 from skyflowctl.secret import Secret
 from skyflowctl.text import counted
 
@@ -75,7 +75,7 @@ TokenOption = Annotated[
         ("skyflowctl audit who audit.log --token - < found.txt", "who got this token"),
         ("skyflowctl audit who audit.log -o csv > who.csv", "for a spreadsheet"),
     ],
-    exits=[ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE],
+    exits=READ_EXITS,
     env=["SKYFLOWCTL_AUDIT_LOG"],
 )
 def who(

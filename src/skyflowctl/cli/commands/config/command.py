@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Column, Piece, Styled, Terminal, fitted
 from skyflowctl.cli.context import credential_sources, gateways, manifests
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from skyflowctl.credentials.model import Credential
     from skyflowctl.operations.config_write import ConfigPatch
 
-_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
-
 
 @command(
     examples=[
@@ -37,7 +35,7 @@ _EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
         ("skyflowctl config show skyflow/order -o json", "for programs"),
         ("skyflowctl config show order -o json | jq -r .data.key_id", "only the key's id"),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def config_show(
     mount: MountArgument,
@@ -77,7 +75,7 @@ def _view_show(result: CommandResult, terminal: Terminal) -> None:
             "the versions that a rollback can restore",
         ),
     ],
-    exits=_EXITS,
+    exits=READ_EXITS,
 )
 def config_history(
     mount: MountArgument,
@@ -169,7 +167,7 @@ ClearTagsOption = Annotated[bool, option("--clear-tags", help="Remove every tag.
             "the first credential of a mount that has none",
         ),
     ],
-    exits=[*_EXITS, ExitCode.REFUSED, ExitCode.PENDING],
+    exits=[*READ_EXITS, ExitCode.REFUSED, ExitCode.PENDING],
 )
 def config_write(
     mount: MountArgument,
@@ -255,7 +253,7 @@ def _view_write(result: CommandResult, terminal: Terminal) -> None:
         ("skyflowctl config verify order -o json", "for programs, with request ids"),
         ("skyflowctl config verify skyflow/order || echo broken", "in a script"),
     ],
-    exits=[*_EXITS, ExitCode.UNHEALTHY],
+    exits=[*READ_EXITS, ExitCode.UNHEALTHY],
 )
 def config_verify(
     mount: MountArgument,

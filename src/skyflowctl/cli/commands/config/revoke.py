@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.commands.rotate.options import OperatorOptions
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import gateways, manifests
@@ -20,7 +20,7 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode, UsageError
+from skyflowctl.errors import UsageError
 
 if TYPE_CHECKING:
     from skyflowctl.cli.context.manifests import ChosenMounts
@@ -78,17 +78,7 @@ class _Said:
             "a mount that the manifest protects",
         ),
     ],
-    exits=[
-        ExitCode.PARTIAL,
-        ExitCode.NOT_PERMITTED,
-        ExitCode.REFUSED,
-        ExitCode.UNHEALTHY,
-        ExitCode.PENDING,
-        ExitCode.INVALID,
-        ExitCode.UNREACHABLE,
-        ExitCode.INTERRUPTED,
-        ExitCode.TERMINATED,
-    ],
+    exits=WRITE_EXITS,
 )
 def config_revoke(
     mount: MountArgument,

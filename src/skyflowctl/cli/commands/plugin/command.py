@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import READ_EXITS, command
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways
 from skyflowctl.cli.envelope import CommandResult
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from skyflowctl.operations.plugins import EntryChange, Question, Registration
     from skyflowctl.vault.gateway import Gateway
 
-_EXITS = [ExitCode.NOT_PERMITTED, ExitCode.INVALID, ExitCode.UNREACHABLE]
 NameOption = Annotated[
     str, option("--name", help="The plugin's name, which is also the mount type.", metavar="NAME")
 ]
@@ -130,7 +129,7 @@ class EngineOptions(OptionGroup):
             "and reload its mounts, one after the other",
         ),
     ],
-    exits=[*_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
+    exits=[*READ_EXITS, ExitCode.PARTIAL, ExitCode.REFUSED, ExitCode.UNHEALTHY, ExitCode.PENDING],
 )
 def plugin_register(
     launcher: Annotated[
@@ -269,7 +268,7 @@ def _view_register(result: CommandResult, terminal: Terminal) -> None:
         ("skyflowctl plugin list --name skyflow-next", "a plugin with another name"),
         ("skyflowctl plugin list -o json", "for programs"),
     ],
-    exits=[*_EXITS, ExitCode.UNHEALTHY],
+    exits=[*READ_EXITS, ExitCode.UNHEALTHY],
 )
 def plugin_list(
     target: TargetOptions,
@@ -354,7 +353,7 @@ def _state(state: str) -> Piece:
         ("skyflowctl plugin prune /etc/openbao/plugins -y", "does not ask"),
         ("skyflowctl plugin prune /etc/openbao/plugins -y -o json", "for programs"),
     ],
-    exits=[*_EXITS, ExitCode.REFUSED],
+    exits=[*READ_EXITS, ExitCode.REFUSED],
 )
 def plugin_prune(
     directory: Annotated[

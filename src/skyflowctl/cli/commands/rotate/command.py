@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from skyflowctl.cli.command import command
+from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.console import Terminal
 from skyflowctl.cli.context import manifests
@@ -19,7 +19,6 @@ from skyflowctl.cli.options import (
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import ExitCode
 
 MountsArgument = Annotated[
     list[str] | None,
@@ -35,17 +34,6 @@ MountsAtOnceOption = Annotated[
 ToOption = Annotated[
     int | None,
     option("--to", help="A credential version in 'config history'.", metavar="V", min=1),
-]
-_EXITS = [
-    ExitCode.PARTIAL,
-    ExitCode.NOT_PERMITTED,
-    ExitCode.REFUSED,
-    ExitCode.UNHEALTHY,
-    ExitCode.PENDING,
-    ExitCode.INVALID,
-    ExitCode.UNREACHABLE,
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
 ]
 
 
@@ -63,7 +51,7 @@ _EXITS = [
         ),
         ("skyflowctl rotate --retire payment", "delete the old key after its tokens expired"),
     ],
-    exits=_EXITS,
+    exits=WRITE_EXITS,
     env=["XDG_STATE_HOME"],
 )
 def rotate(
@@ -109,7 +97,7 @@ def rotate(
         ("skyflowctl config rollback payment --to 1", "to a version in 'config history payment'"),
         ("skyflowctl config rollback payment -o json", "for programs"),
     ],
-    exits=_EXITS,
+    exits=WRITE_EXITS,
 )
 def config_rollback(
     mount: MountArgument,
