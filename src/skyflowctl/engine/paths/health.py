@@ -27,7 +27,7 @@ the result; 0 means that it was made for this request."""
 
 
 @dataclass(frozen=True, slots=True)
-class HealthResult:
+class CachedHealth:
     """The result of one check, cached for a while and only for its store generation."""
 
     generation: int
@@ -58,8 +58,8 @@ class HealthPath:
 
     def __init__(self, mount: EngineMount) -> None:
         self._mount = mount
-        self._last: HealthResult | None = None
-        self._flight: SingleFlight[HealthResult] = SingleFlight()
+        self._last: CachedHealth | None = None
+        self._flight: SingleFlight[CachedHealth] = SingleFlight()
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of this module."""
@@ -83,16 +83,16 @@ class HealthPath:
         """End a check that is in progress."""
         await self._flight.aclose()
 
-    def _cached(self) -> HealthResult | None:
+    def _cached(self) -> CachedHealth | None:
         last, mount = self._last, self._mount
         if last is None or last.generation != mount.store.generation:
             return None
         return last if self._age(last) < mount.settings.health_ttl else None
 
-    def _age(self, result: HealthResult) -> float:
+    def _age(self, result: CachedHealth) -> float:
         return self._mount.clock.monotonic() - result.monotonic
 
-    async def _check(self) -> HealthResult:
+    async def _check(self) -> CachedHealth:
         mount = self._mount
         generation = mount.store.generation
         config = await mount.store.config()
@@ -101,7 +101,7 @@ class HealthPath:
             checks = await mount.verifier.check(
                 config.credential, await mount.store.roles(), mount.settings.health_seconds
             )
-        result = HealthResult(
+        result = CachedHealth(
             generation,
             mount.clock.monotonic(),
             mount.clock.now(),
@@ -112,7 +112,7 @@ class HealthPath:
         return result
 
 
-def _detail(result: HealthResult, before: str = "") -> str:
+def _detail(result: CachedHealth, before: str = "") -> str:
     failed = result.first_failure()
     if failed is None:
         unusable = result.config.unusable()
@@ -122,7 +122,7 @@ def _detail(result: HealthResult, before: str = "") -> str:
     return f"{before}{failure.text()}{role}"
 
 
-def _public(result: HealthResult, age_seconds: int) -> dict[str, Any]:
+def _public(result: CachedHealth, age_seconds: int) -> dict[str, Any]:
     """Return the answer; an age of 0 means that it was made for this request."""
     config, state = result.config, result.state()
     credential = config.credential
@@ -139,7 +139,7 @@ def _public(result: HealthResult, age_seconds: int) -> dict[str, Any]:
     }
 
 
-def _token_service(result: HealthResult) -> dict[str, Any]:
+def _token_service(result: CachedHealth) -> dict[str, Any]:
     """Tell how the service answered; ``reachable`` None means that it was not asked."""
     failed = result.first_failure()
     answered = [check for _, check in result.checks if not check.failure or check.failure.refused]
