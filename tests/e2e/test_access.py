@@ -251,3 +251,56 @@ def test_a_dry_run_makes_the_same_objects(stack):
     assert [action["path"] for action in dry["actions"]] == [ROLE]
     assert {one["path"] for one in plan(stack, 2)["actions"]} == {ROLE}
     stack.cli("apply", "-y", exported=True)
+
+
+def test_an_export_is_valid_and_its_plan_is_empty(stack, tmp_path):
+    file = tmp_path / "exported.yaml"
+    exported = stack.json("export", "--out", str(file))
+    assert exported["errors"] == []
+    assert exported["data"]["mounts"] == ["skyflow/order", "skyflow/payment"]
+    assert file.read_text() == exported["data"]["text"] == stack.json("export")["data"]["text"]
+    assert stack.cli("export", exported=True).stdout == file.read_text()
+    stack.cli("validate", "-f", str(file))
+    planned = stack.json("plan", "-f", str(file), "--detailed-exitcode")["data"]
+    assert (planned["actions"], planned["warnings"]) == ([], [])
+    again = stack.json("export", "--out", str(file), check=5)
+    assert [error["code"] for error in again["errors"]] == ["file-exists"]
+
+
+def test_a_part_is_exported_and_what_it_lacks_is_said(stack):
+    exported = stack.cli("export", "payment", "-o", "json", exported=True)
+    data = json.loads(exported.stdout)["data"]
+    assert data["mounts"] == ["skyflow/payment"]
+    assert "consumers" not in data["text"]
+    assert f"{ROLE}: was left out" in exported.stderr
+
+
+def test_mounts_without_a_mark_are_exported_under_a_chosen_id(stack, tmp_path):
+    stack.api("POST", "sys/mounts/hand/made", {"type": "skyflow", "description": "${by} hand"})
+    try:
+        refused = stack.json("export", check=64)
+        assert [error["code"] for error in refused["errors"]] == ["several-manifests"]
+        file = tmp_path / "hand.yaml"
+        stack.cli("export", "hand/made", "--manifest", "mine", "--out", str(file), exported=True)
+        stack.cli("validate", "-f", str(file))
+        refused = stack.json("apply", "-y", "-f", str(file), check=5)
+        assert [error["code"] for error in refused["errors"]] == ["needs-adoption"]
+        stack.cli("apply", "-y", "-f", str(file), "--adopt=hand/made", exported=True)
+        assert stack.json("plan", "-f", str(file))["data"]["actions"] == []
+        assert stack.api("GET", "sys/mounts/hand/made")["data"]["description"] == "${by} hand"
+    finally:
+        stack.api("DELETE", "sys/mounts/hand/made")
+
+
+def test_a_mount_without_a_credential_has_none_to_keep(stack, tmp_path):
+    file = tmp_path / "bare.yaml"
+    file.write_text("version: 1\nmanifest: bare\nmounts:\n  bare:\n    credentials: {live: true}\n")
+    refused = stack.json("plan", "-f", str(file), check=65)
+    assert [error["code"] for error in refused["errors"]] == ["no-live-credential"]
+    assert refused["errors"][0]["where"]["line"] == 4
+
+
+@pytest.mark.parametrize("name", ["nowhere/else", "sys"])
+def test_an_unknown_mount_is_not_exported(stack, name):
+    refused = stack.json("export", name, check=64)
+    assert refused["errors"][0]["code"] in {"unknown-mount", "bad-mount"}

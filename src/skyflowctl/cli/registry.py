@@ -50,6 +50,7 @@ COMMANDS = (
         "rotate",
         _MANIFEST,
     ),
+    CommandRow("export", "Write the manifest of what is live", "export", "export", _MANIFEST),
     CommandRow("status", "Show every mount: engine, health, roles, key", "status", "status", _READ),
     CommandRow("health", "Check whether every mount can mint", "health", "health", _READ),
     CommandRow("creds", "Mint a bearer token for one role", "creds.command", "creds", _READ),

@@ -66,6 +66,7 @@ def _mount(root: YamlNode, name: str, node: YamlNode) -> Mount:
             for role_name, role in entries(child(node, "roles"))
         ),
         where=at_key(node, path),
+        keeps_credential=_flag(child(node, "credentials", "live")),
     )
 
 
@@ -109,6 +110,8 @@ def _ctx(node: YamlNode | None) -> DeclaredCtx:
 
 def _reference(node: YamlNode | None, path: TreePath) -> Reference | None:
     for scheme, target in entries(node):
+        if scheme == "live":
+            return None
         where = at_value(target, (*path, scheme))
         if scheme == "file":
             name = _text(target)

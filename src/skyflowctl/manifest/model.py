@@ -83,7 +83,10 @@ class RotationRule:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One product line's mount. ``tags`` are the defaults' tags, then its own."""
+    """One product line's mount. ``tags`` are the defaults' tags, then its own.
+
+    ``keeps_credential`` means that the mount must have a credential, which is kept.
+    """
 
     name: str
     path: str
@@ -95,6 +98,7 @@ class Mount:
     rotation: RotationRule
     roles: tuple[Role, ...]
     where: Where
+    keeps_credential: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,14 +217,19 @@ def _span(node: YamlNode | None) -> timedelta | None:
         return None
 
 
+_NO_TOKEN = {
+    "server_file": "skyflowctl itself sends it to Skyflow, but that file is on the server",
+    "live": "the server stores no operator's token",
+}
+
+
 def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
-    on_server = child(rotation, "operator_token", "server_file")
-    if on_server is not None:
-        about = (*path, "operator_token", "server_file")
-        summary = "operator_token cannot be a server_file"
-        why = "skyflowctl itself sends it to Skyflow, but that file is on the server"
-        fix = "use file, env or keyring"
-        yield about, Problem("bad-reference", summary, why, fix, at_key(on_server, about))
+    for scheme, why in _NO_TOKEN.items():
+        node = child(rotation, "operator_token", scheme)
+        if node is not None:
+            about = (*path, "operator_token", scheme)
+            summary, fix = f"operator_token cannot be {scheme}", "use file, env or keyring"
+            yield about, Problem("bad-reference", summary, why, fix, at_key(node, about))
     generates = text_of(child(rotation, "source")) == "generate"
     for key in ("operator_token", "account_id"):
         node = child(rotation, key)

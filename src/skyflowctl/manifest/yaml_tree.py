@@ -226,7 +226,7 @@ class _Builder:
     def _check_key_text(self, event: YamlEvent) -> None:
         if looks_like_credential(event.value):
             self._refuse_credential(event)
-        elif event.style in _PLAIN_STYLES and not _is_text(event.value):
+        elif event.style in _PLAIN_STYLES and not reads_as_text(event.value):
             summary = f'the key "{shown(event.value)}" is not text for every YAML parser'
             rule = rule_at(self._path()[:-1]).get("propertyNames", {})
             fix = how_to_quote(event.value, {"type": "string", **rule})
@@ -322,7 +322,8 @@ class _Builder:
         return self._nodes
 
 
-def _is_text(text: str) -> bool:
+def reads_as_text(text: str) -> bool:
+    """Return whether every YAML reader takes a text without quotes for a text."""
     try:
         return isinstance(scalar_value(text), str)
     except AmbiguousScalarError:

@@ -189,6 +189,29 @@ def with_access(
     return replace(live, access=gateway.access.read(needed, parallelism))
 
 
+def _check_kept(mounts: Sequence[Mount], live: LiveState) -> None:
+    """Refuse ``credentials: {live: true}`` on a mount without a credential.
+
+    Raises:
+        InvalidInputError: with each such mount. A mount that could not be read is not refused.
+    """
+    bare = [
+        Problem(
+            "no-live-credential",
+            f"{mount.path} has no credential to keep",
+            "credentials: {live: true} keeps the live credential, and there is none",
+            "name one, such as credentials: {file: credentials/NAME.json}",
+            mount.where,
+        )
+        for mount in mounts
+        if mount.keeps_credential
+        and mount.path not in live.problems
+        and not _live(live, mount.path)
+    ]
+    if bare:
+        raise InvalidInputError.of(bare)
+
+
 def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
     """Refuse a version that the server could not start; one request, only if needed.
 
@@ -300,8 +323,10 @@ def _look(
     """Resolve each mount's credential; an invalid one does not stop the others.
 
     Raises:
-        InvalidInputError: all are invalid; holds all of their problems.
+        InvalidInputError: all are invalid, or a mount has no credential to keep; holds all of
+            their problems.
     """
+    _check_kept(mounts, live)
     identities: dict[str, CredentialId | None] = {}
     reasons: dict[str, str] = {}
     errors: dict[str, InvalidInputError] = {}

@@ -1,6 +1,6 @@
 """Policies, login methods and login roles of a server."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,49 @@ class AccessApi:
                     roles[path] = one
         return LiveAccess(policies, methods, roles, unread)
 
+    def read_marked(
+        self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
+    ) -> LiveAccess:
+        """Read all policies that are ours, every login method, and the AppRole login roles whose
+        policies include the mark; one request for each login role of the server.
+
+        What this login may not read is in ``unread``.
+        """
+        unread: dict[str, Problem] = {}
+        policies: dict[str, LivePolicy] = {}
+        methods: dict[str, LiveLoginMethod] = {}
+        roles: dict[str, Mapping[str, Any]] = {}
+        try:
+            policies = {one.name: one for one in self._all_policies() if is_ours(one)}
+            methods = self.login_methods()
+        except ForbiddenError as error:
+            unread[error.path] = error.problems[0]
+        listed = [
+            (name, role)
+            for name, method in methods.items()
+            if method.type == "approle"
+            for role in self.login_role_names(name)
+        ]
+        with Workers(parallelism) as pool:
+            found = pool.map(lambda pair: self._login_role_or_error(*pair), listed)
+        for (method, name), one in zip(listed, found, strict=True):
+            path = login_role_path(method, name)
+            if isinstance(one, Problem):
+                unread[path] = one
+            elif one is not None and mark in (one.get("token_policies") or ()):
+                roles[path] = one
+        return LiveAccess(policies, methods, roles, unread)
+
+    def login_role_names(self, method: str) -> list[str]:
+        """Return the names of all login roles of a method."""
+        try:
+            reply = self._transport.send(Request("LIST", f"auth/{method}/role", fresh=True))
+        except NotFoundError as error:
+            if error.empty:
+                return []
+            raise
+        return [str(one) for one in (reply.data or {}).get("keys") or ()]
+
     def _login_role_or_error(self, method: str, name: str) -> Mapping[str, Any] | Problem | None:
         try:
             return self.login_role(method, name)
@@ -87,17 +130,32 @@ class AccessApi:
     def policies(self, names: Iterable[str]) -> dict[str, LivePolicy]:
         """Return those policies that exist; one request, or one each if the server has no list
         with texts."""
+        wanted = set(names)
+        found = self._detailed()
+        if found is None:
+            found = [one for name in sorted(wanted) if (one := self.policy(name))]
+        return {one.name: one for one in found if one.name in wanted}
+
+    def _all_policies(self) -> list[LivePolicy]:
+        found = self._detailed()
+        if found is not None:
+            return found
+        reply = self._transport.send(Request("LIST", _POLICIES, fresh=True))
+        names = (str(one) for one in (reply.data or {}).get("keys") or ())
+        return [one for name in names if (one := self.policy(name))]
+
+    def _detailed(self) -> list[LivePolicy] | None:
+        """Return every policy with its text, or None if the server has no such list."""
         try:
             reply = self._transport.send(Request("LIST", _DETAILED, fresh=True))
         except ForbiddenError:
             raise
         except VaultError as error:
-            if not isinstance(error, NotFoundError) and "unsupported" not in str(error):
-                raise
-            found = (self.policy(name) for name in sorted(names))
-            return {one.name: one for one in found if one is not None}
+            if isinstance(error, NotFoundError) or "unsupported" in str(error):
+                return None
+            raise
         info = (reply.data or {}).get("key_info") or {}
-        return {name: _policy(name, info[name]) for name in names if name in info}
+        return [_policy(name, raw) for name, raw in info.items()]
 
     def policy(self, name: str) -> LivePolicy | None:
         """Return one policy, or None if it does not exist."""

@@ -1,0 +1,87 @@
+"""``skyflowctl export``."""
+
+from typing import Annotated
+
+from skyflowctl.cli.command import command
+from skyflowctl.cli.console import Terminal
+from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.cli.options import (
+    FileOption,
+    MountsArgument,
+    OutputOptions,
+    ParallelismOption,
+    TargetOptions,
+    option,
+)
+from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.errors import ExitCode
+
+OutOption = Annotated[
+    str, option("--out", help="Write to this new file instead of stdout.", metavar="PATH")
+]
+ManifestOption = Annotated[
+    str,
+    option("--manifest", help="The id, if the mounts do not record a single one.", metavar="ID"),
+]
+PluginOption = Annotated[
+    str, option("--plugin", help="The mount type (default skyflow).", metavar="NAME")
+]
+
+
+@command(
+    examples=[
+        ("skyflowctl export", "every mount of the engine, as YAML on stdout"),
+        ("skyflowctl export order payment --out shop.yaml", "two mounts, to a new file"),
+        ("skyflowctl export --manifest shop --out shop.yaml", "mounts that were made by hand"),
+        ("skyflowctl export -o json | jq -r .data.text", "for programs"),
+    ],
+    exits=[
+        ExitCode.NOT_PERMITTED,
+        ExitCode.REFUSED,
+        ExitCode.INVALID,
+        ExitCode.UNREACHABLE,
+    ],
+)
+def export(
+    target: TargetOptions,
+    output: OutputOptions,
+    *,
+    mounts: MountsArgument = None,
+    file: FileOption = None,
+    out: OutOption = "",
+    manifest: ManifestOption = "",
+    plugin: PluginOption = "skyflow",
+    parallelism: ParallelismOption = 10,
+) -> None:
+    """Write the manifest of live mounts, with their roles, and of the consumers, login methods
+    and policies that their manifest made. It contains no secret: each mount keeps its
+    credential. A plan of it is empty. What a manifest cannot express is a warning. An existing
+    file is not overwritten."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from dataclasses import asdict
+
+        from skyflowctl.operations.export import export as make
+        from skyflowctl.operations.export import save
+
+        paths = [manifests.resolve_path(one, file) for one in mounts or ()]
+        with gateways.open_gateway(target, run) as gateway:
+            made = make(
+                gateway, paths, plugin=plugin, manifest_id=manifest, parallelism=parallelism
+            )
+        if out:
+            save(made.text, out)
+        data = {**asdict(made), "mounts": list(made.mounts), "file": out or None}
+        del data["warnings"]
+        return CommandResult(data, warnings=made.warnings)
+
+    run_command("export", output, work, _view)
+
+
+def _view(result: CommandResult, terminal: Terminal) -> None:
+    if result.data["file"]:
+        terminal.note(f"wrote {result.data['file']}")
+        terminal.note(f"next: skyflowctl plan -f {result.data['file']}")
+    else:
+        terminal.raw(result.data["text"])

@@ -1,0 +1,378 @@
+"""``export``: the manifest of what is live, without any secret."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skyflowctl.engine.names import is_name
+from skyflowctl.errors import Problem, RefusedError, UsageError
+from skyflowctl.manifest.access import role_policy_name
+from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.manifest.messages import looks_like_credential
+from skyflowctl.manifest.write import manifest_text
+from skyflowctl.planner.access import ADOPTED_POLICY, OWNER_POLICY, owner_of
+from skyflowctl.planner.fields import adopted_tag, managed_tag
+from skyflowctl.planner.policy_text import policy_mark
+from skyflowctl.text import listed
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveAccess, LiveEngine, LiveMount, LiveRole, LiveState
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
+_NUMBERS = ("token_num_uses", "secret_id_num_uses")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A manifest of live objects.
+
+    Args:
+        manifest: its id.
+        text: the YAML.
+        mounts: the paths of its mounts, sorted.
+        warnings: what the manifest cannot express; it differs from the server there.
+    """
+
+    manifest: str
+    text: str
+    mounts: tuple[str, ...]
+    warnings: tuple[Problem, ...]
+
+
+def export(
+    gateway: Gateway,
+    paths: Collection[str] = (),
+    *,
+    plugin: str = "skyflow",
+    manifest_id: str = "",
+    parallelism: int = 10,
+) -> Exported:
+    """Return the manifest of live mounts, and of the logins and policies that it made.
+
+    Args:
+        gateway: the server.
+        paths: the mounts; empty: every mount of the plugin.
+        plugin: the mount type.
+        manifest_id: the manifest's id; empty: the one that the mounts record.
+        parallelism: how many requests run at once.
+
+    Raises:
+        UsageError: there is no such mount, or the mounts do not record one id.
+        RefusedError: a mount, or what belongs to the manifest, cannot be read.
+    """
+    everything = gateway.list_mounts()
+    chosen = [one for one in everything.values() if one.type == plugin]
+    if paths:
+        chosen = [one for one in chosen if one.path in paths]
+        _refuse_unknown(set(paths) - {one.path for one in chosen}, plugin)
+    if not chosen:
+        raise UsageError(
+            f"the server has no mount of type {plugin}",
+            why="export writes the manifest of live mounts",
+            fix="name another type with --plugin; 'skyflowctl mount list' shows the mounts",
+            code="no-mounts",
+        )
+    chosen.sort(key=lambda one: one.path)
+    owner = manifest_id or _recorded_id(chosen)
+    live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
+    _refuse_unread(live.problems.values())
+    access = gateway.access.read_marked(
+        lambda policy: policy_mark(policy.text)[0] == owner,
+        f"{OWNER_POLICY}{owner}",
+        parallelism,
+    )
+    _refuse_unread(access.unread.values())
+    return _Export(owner, plugin, chosen, live, access).exported()
+
+
+def _refuse_unknown(unknown: set[str], plugin: str) -> None:
+    if unknown:
+        raise UsageError(
+            f"the server has no mount of type {plugin} at {listed(sorted(unknown))}",
+            why="export reads live mounts only",
+            fix="'skyflowctl mount list' shows the mounts",
+            code="unknown-mount",
+        )
+
+
+def _refuse_unread(problems: Iterable[Problem]) -> None:
+    """Refuse to export a part: an apply of it would not know the rest."""
+    found = list(problems)
+    if found:
+        raise RefusedError.of(found)
+
+
+def _recorded_id(mounts: Sequence[LiveMount]) -> str:
+    ids = sorted({one.options.get("manifest", "") for one in mounts})
+    if len(ids) == 1 and is_name(ids[0]):
+        return ids[0]
+    named = listed([one or "none" for one in ids])
+    raise UsageError(
+        f"the mounts do not belong to one manifest: {named}",
+        why="each mount records the id of its manifest, and a manifest has one id",
+        fix="export the mounts of one manifest, or choose an id: --manifest ID",
+        code="several-manifests",
+    )
+
+
+class _Export:
+    """Collects one manifest's data and its warnings."""
+
+    def __init__(
+        self,
+        owner: str,
+        plugin: str,
+        mounts: Sequence[LiveMount],
+        live: LiveState,
+        access: LiveAccess,
+    ) -> None:
+        self._owner = owner
+        self._plugin = plugin
+        self._live = live
+        self._access = access
+        self._warnings: list[Problem] = []
+        self._prefix = _common_prefix(mounts)
+        self._names = _names(mounts)
+        self._mounts = mounts
+
+    def exported(self) -> Exported:
+        consumers = self._consumers()
+        mounts = {
+            self._names[one.path]: self._mount(one, self._live.engines[one.path], consumers)
+            for one in self._mounts
+        }
+        data: dict[str, Any] = {"version": 1, "manifest": self._owner}
+        data["plugin"] = {"name": self._plugin, **self._version()}
+        if self._prefix != DEFAULT_PREFIX:
+            data["defaults"] = {"path_prefix": self._prefix}
+        data["mounts"] = mounts
+        data |= self._methods() | self._policies()
+        comments = ("Exported from the server. Rotation rules are not stored there.",)
+        paths = tuple(one.path for one in self._mounts)
+        return Exported(self._owner, manifest_text(data, comments), paths, tuple(self._warnings))
+
+    def _warn(self, path: str, summary: str, why: str, fix: str) -> None:
+        self._warnings.append(Problem("not-exported", f"{path}: {summary}", why, fix))
+
+    def _description(self, path: str, text: str) -> str:
+        if text.isprintable() and not looks_like_credential(text):
+            return text
+        self._warn(
+            path,
+            "its description was left out",
+            "it looks like a credential, or contains an unprintable character",
+            "the next apply removes it; write another one",
+        )
+        return ""
+
+    def _version(self) -> dict[str, str]:
+        versions = sorted({one.plugin_version for one in self._mounts})
+        if len(versions) > 1:
+            self._warn(
+                self._plugin,
+                f"the mounts run different versions: {listed([one or 'none' for one in versions])}",
+                "a manifest has one version, so it has none here",
+                "add plugin.version; the next apply then upgrades the other mounts",
+            )
+            return {}
+        return {"version": versions[0]} if versions[0] else {}
+
+    def _mount(
+        self, mount: LiveMount, engine: LiveEngine, consumers: Mapping[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        name, config = self._names[mount.path], engine.config
+        data: dict[str, Any] = {}
+        if mount.path != f"{self._prefix}/{name}":
+            data["path"] = mount.path
+        if config.configured and config.description != mount.description:
+            self._warn(
+                mount.path,
+                "mount and config have different descriptions",
+                "a manifest has one for both, and takes the mount's",
+                "the next apply writes it to the config",
+            )
+        data |= _filled(
+            {
+                "description": self._description(mount.path, mount.description),
+                "tags": self._tags(config.tags),
+            }
+        )
+        if config.configured:
+            data["credentials"] = {"live": True}
+        if "ctx" in mount.audit_non_hmac_request_keys:
+            data["audit"] = {"plain_ctx": True}
+        for role, why in engine.unusable.items():
+            self._warn(f"{mount.path}/roles/{role}", "was left out", why, "declare it by hand")
+        roles = {
+            role: self._role(mount, one, consumers)
+            for role, one in sorted(engine.roles.items())
+            if self._is_expressible(mount, one)
+        }
+        return data | _filled({"roles": roles})
+
+    def _is_expressible(self, mount: LiveMount, role: LiveRole) -> bool:
+        if len(role.role_ids) == 1 and is_name(role.name):
+            return True
+        self._warn(
+            f"{mount.path}/roles/{role.name}",
+            "was left out",
+            "a manifest's role has a plain name and exactly one Skyflow role id",
+            "declare it by hand",
+        )
+        return False
+
+    def _role(
+        self, mount: LiveMount, role: LiveRole, consumers: Mapping[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        ctx: dict[str, Any] = {}
+        if role.ctx_required != bool(role.ctx_pattern):
+            ctx["required"] = role.ctx_required
+        ctx |= _filled({"pattern": role.ctx_pattern, "probe": _plain(role.ctx_probe)})
+        logins = consumers.get(role_policy_name(mount.path, role.name), {})
+        return {"role_ids": list(role.role_ids)} | _filled(
+            {
+                "description": self._description(
+                    f"{mount.path}/roles/{role.name}", role.description
+                ),
+                "tags": self._tags(role.tags),
+                "ctx": ctx,
+                "consumers": logins,
+            }
+        )
+
+    def _tags(self, tags: Iterable[str]) -> list[str]:
+        marks = {managed_tag(self._owner), adopted_tag(self._owner)}
+        return [tag for tag in tags if tag not in marks]
+
+    def _consumers(self) -> dict[str, dict[str, Any]]:
+        """Return, by policy name, the consumers that hold it: method, name, settings."""
+        known = {
+            role_policy_name(mount.path, role)
+            for mount in self._mounts
+            for role in self._live.engines[mount.path].roles
+        }
+        found: dict[str, dict[str, Any]] = {}
+        marks = {f"{OWNER_POLICY}{self._owner}", f"{ADOPTED_POLICY}{self._owner}"}
+        for path, settings in sorted(self._access.login_roles.items()):
+            method, _, name = path.removeprefix("auth/").rpartition("/role/")
+            policies = [one for one in settings.get("token_policies") or () if one not in marks]
+            if not policies or set(policies) - known:
+                self._warn(
+                    path,
+                    "was left out",
+                    "its policies are not those of exported roles",
+                    "export all mounts of the manifest, or declare it by hand",
+                )
+                continue
+            for policy in policies:
+                logins = found.setdefault(policy, {}).setdefault(method, {})
+                logins[name] = _settings(settings)
+        return found
+
+    def _methods(self) -> dict[str, Any]:
+        ours = {
+            one.name: _filled({"description": one.description})
+            for one in self._access.login_methods.values()
+            if owner_of(self._owner, one) is None
+        }
+        return _filled({"auth": ours})
+
+    def _policies(self) -> dict[str, Any]:
+        generated = {
+            role_policy_name(mount.path, role)
+            for mount in self._mounts
+            for role in self._live.engines[mount.path].roles
+        }
+        texts = {
+            name: {"text": one.text.lstrip().partition("\n")[2]}
+            for name, one in sorted(self._access.policies.items())
+            if name not in generated and not name.startswith("skyflow.")
+        }
+        return _filled({"policies": texts})
+
+
+def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value not in ("", [], {}, None)}
+
+
+def _plain(probe: str | Mapping[str, Any]) -> str | dict[str, Any]:
+    return probe if isinstance(probe, str) else dict(probe)
+
+
+def _settings(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a login role's settings as a manifest writes them, without defaults."""
+    spans = {key: _span(int(live.get(key) or 0)) for key in _SECONDS}
+    numbers = {key: int(live.get(key) or 0) or None for key in _NUMBERS}
+    return _filled({**spans, **numbers, "cidrs": list(live.get("token_bound_cidrs") or ())})
+
+
+def _span(seconds: int) -> str:
+    """Return seconds as a manifest's duration, such as 1h30m; empty for 0."""
+    text = ""
+    for unit, length in _UNITS:
+        number, seconds = divmod(seconds, length)
+        text += f"{number}{unit}" if number else ""
+    return text
+
+
+def _common_prefix(mounts: Sequence[LiveMount]) -> str:
+    """Return the folder of most mounts, as path_prefix."""
+    folders = Counter(one.path.rpartition("/")[0] for one in mounts if is_name(_last(one.path)))
+    folders.pop("", None)
+    return max(
+        folders, key=lambda one: (folders[one], one == DEFAULT_PREFIX), default=DEFAULT_PREFIX
+    )
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _names(mounts: Sequence[LiveMount]) -> dict[str, str]:
+    """Return a name for each mount by path: its last segment, if that is a unique name."""
+    counts = Counter(_last(one.path) for one in mounts)
+    names: dict[str, str] = {}
+    for one in mounts:
+        last = _last(one.path)
+        if counts[last] == 1 and is_name(last):
+            names[one.path] = last
+    for one in mounts:
+        if one.path not in names:
+            names[one.path] = _free_name(one.path, set(names.values()))
+    return names
+
+
+def _free_name(path: str, used: set[str]) -> str:
+    slug = re.sub(r"[^a-z0-9_-]+", "-", path.lower()).strip("-_")[:50] or "mount"
+    name, number = slug, 2
+    while name in used:
+        name, number = f"{slug}-{number}", number + 1
+    return name
+
+
+def save(text: str, path: str) -> None:
+    """Write a manifest to a new file.
+
+    Raises:
+        RefusedError: the file exists; it is not overwritten.
+        UsageError: it cannot be written there.
+    """
+    try:
+        with open(path, "x", encoding="utf-8") as file:  # noqa: PTH123 - "x" refuses links too
+            file.write(text)
+    except FileExistsError:
+        raise RefusedError(
+            f"{path} exists already",
+            why="export never overwrites a file",
+            fix="name another file with --out",
+            code="file-exists",
+        ) from None
+    except OSError as error:
+        raise UsageError.of_file(
+            f"cannot write {path}",
+            error,
+            fix="check the folder and its permissions",
+            code="not-writable",
+        ) from None
