@@ -149,6 +149,42 @@ def test_what_depends_on_a_pending_action_waits_and_the_rest_is_done(place, keep
     assert set(results(place.run(token, "apply", "-y", *flags, *keep)).values()) == {"done"}
 
 
+MOVES = {"skyflow/order": "skyflow/order-2", "skyflow/payment": "skyflow/payment-2"}
+
+
+@pytest.fixture
+def moved(place, manifest) -> Iterator[tuple[str, ...]]:
+    """The flags of a manifest with two mounts at other paths; they are moved back afterwards."""
+    entries = ", ".join(f"{{from: {old}, to: {new}}}" for old, new in MOVES.items())
+    pairs = ["mounts:\n", f"moved: [{entries}]\nmounts:\n"]
+    for old, new in MOVES.items():
+        name = f"\n  {old.rpartition('/')[2]}:\n"
+        pairs += [name, f"{name}    path: {new}\n"]
+    yield manifest(*pairs)
+    for old, new in MOVES.items():
+        place.api("POST", "sys/remount", {"from": new, "to": old})
+
+
+def test_two_moves_wait_side_by_side_and_each_is_made_once_approved(place, keep, moved):
+    """This login may not read the status of a move, so that is found at the two paths."""
+    token = place.operator(guarded("sys/remount", sudo=True))
+    apply = ("apply", "-y", *moved, *keep, *(f"--allow-move={old}" for old in MOVES))
+    for _ in range(3):
+        one = place.run(token, *apply, check=7)
+        assert [each["result"] for each in one["data"]["actions"]] == ["pending", "pending"]
+        assert codes(one) == ["approval-pending"] * 2
+    first, second = place.waiting()
+    place.approve(first)
+    one = place.run(token, *apply, check=7)
+    assert sorted(each["result"] for each in one["data"]["actions"]) == ["done", "pending"]
+    assert set(place.waiting()) == {second}
+    place.approve(second)
+    (action,) = place.run(token, *apply)["data"]["actions"]
+    assert (action["action"], action["result"]) == ("move", "done")
+    assert place.run(token, *apply)["data"]["actions"] == []
+    assert place.waiting() == {}
+
+
 def test_a_failed_action_beside_a_pending_one_is_partly_done(place, keep, manifest):
     deny = 'path "skyflow/purchase/config" { capabilities = ["read"] }'
     token = place.operator(guarded("skyflow/payment/config"), deny)

@@ -275,8 +275,10 @@ def test_a_mount_that_was_moved_by_hand_is_said_and_moved_back(applied: Stack) -
     done = applied.json("apply", "-y", check=3)
     assert [one["code"] for one in done["errors"]] == ["moved-mount"]
     assert done["data"]["drift"] == [drift]
-    command = re.findall(r"'bao (secrets move [^']+)'", drift["fix"])[0]
-    applied.bao(*command.split())
+    (declared,) = re.findall(r"add `(moved: [^`]+)`", drift["fix"])
+    (applied.folder / "moved.yaml").write_text(f"{declared}\n")
+    files = ("-f", "mounts.yaml", "-f", "moved.yaml")
+    applied.json("apply", "-y", *files, "--allow-move=skyflow/moved")
     assert difference(before, snapshot(applied)) == {}
     assert applied.json("plan", "--detailed-exitcode", check=0)["data"]["drift"] == []
 

@@ -56,6 +56,9 @@ mounts:
           required: true       # no token without a ctx
           pattern: "order:*"   # of this form;
           probe: "order:probe" # health checks use this one
+
+# moved:                  # a mount or role that has another path now; see apply --allow-move
+#   - {{from: skyflow/orders, to: skyflow/order}}
 """
 
 
