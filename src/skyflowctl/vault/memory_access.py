@@ -94,13 +94,21 @@ class MemoryAccess:
         }
         return None
 
+    def _names(self, mounted: str) -> Mapping[str, Any]:
+        if not self.roles.get(mounted):
+            raise RefusedAccess(404)
+        return {"keys": sorted(self.roles[mounted])}
+
     def _role(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if method == "LIST":
+            return self._names(path.removesuffix("/role"))
         mounted, _, name = path.rpartition("/role/")
         if mounted not in self.methods:
             raise RefusedAccess(404, f'no handler for route "auth/{path}". route entry not found.')
         roles = self.roles.setdefault(mounted, {})
         if method in {"POST", "PUT"}:
-            roles[name] = {**_ROLE_DEFAULTS, **roles.get(name, {}), **body}
+            known = {key: value for key, value in body.items() if key in _ROLE_DEFAULTS}
+            roles[name] = {**_ROLE_DEFAULTS, **roles.get(name, {}), **known}
             return None
         if method == "DELETE":
             roles.pop(name, None)
