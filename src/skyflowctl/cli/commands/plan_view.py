@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from skyflowctl.cli.console import Piece, Styled, Terminal, show
+from skyflowctl.cli.console import Piece, Styled, Terminal, packed, show
 from skyflowctl.cli.envelope import problem_json
 from skyflowctl.planner.messages import drift_title
 from skyflowctl.planner.plan import LEFT_OUT, UNREADABLE, Action, Plan
@@ -18,6 +18,9 @@ _SIGNS = {
     "replace_credential": ("~", "magenta"),
     "plugin_upgrade": ("~", "blue"),
 }
+_INDENT = "    "
+_WIDEST = 32
+"""A longer field name has no column of its own."""
 _NOT_BEGUN = {"pending": 0, "waiting": 0, "failed": 0}
 _WORDS = {
     "move": " (move)",
@@ -111,12 +114,27 @@ def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
     title = f"{sign} {action['kind']} {action['path']}"
     terminal.line(Styled(title, style), Styled(_WORDS.get(action["action"], ""), "dim"))
     changes = action["changes"]
-    left = max((len(change["field"]) for change in changes), default=0)
+    left = max((len(one["field"]) for one in changes if len(one["field"]) <= _WIDEST), default=0)
     for change in changes:
-        name = Styled(change["field"].ljust(left), "dim")
         before, after = change["before"], change["after"]
         if action["action"] == "create" and before is None:
-            terminal.line("    ", name, "  ", show(after))
+            values: list[Piece] = [show(after)]
         else:
-            old, new = Styled(show(before), "red"), Styled(show(after), "green")
-            terminal.line("    ", name, "  ", old, " → ", new)
+            values = [Styled(show(before), "red"), "→", Styled(show(after), "green")]
+        _show_change(change["field"], values, left, terminal)
+
+
+def _show_change(name: str, values: Sequence[Piece], left: int, terminal: Terminal) -> None:
+    """Write one field; a long one has its values on the lines below its name."""
+    used = (
+        len(_INDENT)
+        + left
+        + 2
+        + sum(len(one if isinstance(one, str) else one.text) + 1 for one in values)
+    )
+    if len(name) <= left and used <= terminal.width:
+        spaced = [piece for one in values for piece in (one, " ")][:-1]
+        terminal.line(_INDENT, Styled(name.ljust(left), "dim"), "  ", *spaced)
+        return
+    terminal.line(_INDENT, Styled(name, "dim"))
+    packed(terminal, values, _INDENT * 2)
