@@ -100,7 +100,16 @@ def _confirmed(transport: Transport, path: str, fields: Mapping[str, Any]) -> Li
 
 
 def move(transport: Transport, source: str, target: str) -> None:
-    """Move a mount with all it stores; see :meth:`Gateway.move_mount`."""
+    """Move a mount with all that it stores, and wait until the server has done so.
+
+    A mount that is only at its new path counts as moved, so a call may be repeated.
+
+    Raises:
+        PathInUseError: a mount is at, above or below the new path.
+        BadRequestError: the server refuses the move for another reason.
+        OutcomeUnknownError: two replies were lost, and the mount is not at its new path.
+        VaultError: the move failed or has not ended.
+    """
     try:
         _move(transport, source, target)
     except OutcomeUnknownError:

@@ -1,0 +1,171 @@
+"""A move is proved: what is not the same at the new path, or cannot be read there, is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.gateways import Rig, memory_rig
+
+from skyflowctl.errors import ExitCode, PartlyDoneError
+from skyflowctl.executor.moving import move_mount
+from skyflowctl.executor.run import execute
+from skyflowctl.operations.dry_run.sandbox import SandboxCredentials
+from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind, Plan
+from skyflowctl.vault.errors import ForbiddenError, PathInUseError, SealedError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Reply, Request, TransportWrapper
+
+NEW = "skyflow/new"
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = memory_rig()
+    yield made
+    made.gateway.close()
+
+
+class Meddles(TransportWrapper):
+    """Calls a function with each request before it is sent; its reply is the answer."""
+
+    def __init__(self, inner, meddle: Callable[[Request], Reply | None]) -> None:
+        super().__init__(inner)
+        self.meddle = meddle
+
+    def send(self, request: Request) -> Reply:
+        return self.meddle(request) or super().send(request)
+
+
+def meddled(rig: Rig, meddle: Callable[[Request], Reply | None]) -> Gateway:
+    return Gateway(Meddles(rig.transport, meddle))
+
+
+def test_a_mount_that_is_the_same_afterwards_needs_no_word(rig):
+    path = rig.configured("reader")
+    assert move_mount(path, NEW, rig.gateway) == ()
+    assert rig.gateway.creds(NEW, "reader").access_token
+    assert move_mount(path, NEW, rig.gateway) == ()
+
+
+def test_an_unconfigured_mount_has_no_health_to_ask_for(rig):
+    assert move_mount(rig.mount(), NEW, rig.gateway) == ()
+
+
+def test_what_cannot_be_read_at_the_new_path_is_moved_but_not_done(rig):
+    path = rig.configured("reader")
+
+    def meddle(request: Request) -> None:
+        if request.path == f"{NEW}/config":
+            raise ForbiddenError("403", why="no policy allows it")
+
+    with pytest.raises(PartlyDoneError) as caught:
+        move_mount(path, NEW, meddled(rig, meddle))
+    (problem,) = caught.value.problems
+    assert (problem.code, caught.value.exit_code) == ("moved-unread", ExitCode.PARTIAL)
+    assert "no policy allows it" in problem.why
+    assert rig.gateway.read_config(NEW).configured
+
+
+def test_what_is_not_the_same_is_named(rig):
+    path = rig.configured("reader")
+
+    def meddle(request: Request) -> None:
+        if request.path == f"sys/mounts/{NEW}":
+            rig.gateway.tune_mount(NEW, {"description": "another"})
+        if request.path == f"{NEW}/roles":
+            rig.gateway.delete_role(NEW, "reader")
+
+    with pytest.raises(PartlyDoneError) as caught:
+        move_mount(path, NEW, meddled(rig, meddle))
+    (problem,) = caught.value.problems
+    assert problem.code == "moved-changed"
+    assert problem.summary.endswith("is not the same there: description, roles")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_mount_that_is_not_healthy_is_a_warning(rig, fails):
+    path = rig.configured("reader")
+
+    def meddle(request: Request) -> Reply | None:
+        if request.path != f"{NEW}/health":
+            return None
+        if fails:
+            raise SealedError("the server is sealed")
+        service = {"reachable": True, "status": 401, "error": "disabled"}
+        return Reply(200, data={"healthy": False, "token_service": service})
+
+    (warning,) = move_mount(path, NEW, meddled(rig, meddle))
+    assert warning.code == "moved-unhealthy"
+    assert warning.summary.endswith("the server is sealed" if fails else "refused")
+
+
+def test_a_path_that_is_taken_meanwhile_moves_nothing(rig):
+    path = rig.configured("reader")
+    rig.gateway.enable_mount(NEW, {"type": rig.plugin})
+    with pytest.raises(PathInUseError) as caught:
+        move_mount(path, NEW, rig.gateway)
+    assert caught.value.exit_code is ExitCode.REFUSED
+    assert rig.gateway.read_config(path).configured
+
+
+POLICY = "sys/policies/acl/skyflow.skyflow.new.reader"
+
+
+def actions(path: str) -> tuple[Action, ...]:
+    """The policy for the new path, the move, and a change of a role there."""
+    text = f'path "{NEW}/creds/reader" {{\n  capabilities = ["read"]\n}}\n'
+    return (
+        Action(ActionType.CREATE, ObjectKind.POLICY, "", POLICY, (), {"policy": text}),
+        Action(
+            ActionType.MOVE,
+            ObjectKind.MOUNT,
+            "new",
+            "sys/remount",
+            (Change("path", path, NEW),),
+            {"from": path, "to": NEW},
+            after=(POLICY,),
+        ),
+        Action(
+            ActionType.UPDATE,
+            ObjectKind.ROLE,
+            "new",
+            f"{NEW}/roles/reader",
+            (Change("description", "", "d"),),
+            {"description": "d"},
+        ),
+    )
+
+
+def run(path: str, gateway: Gateway) -> dict[str, str]:
+    """The result of each action, by path."""
+    nothing = SandboxCredentials({}, {}, {}, ())
+    outcome = execute(Plan(actions(path), (), 0), gateway, nothing, None)
+    return {one.action.path: one.result for one in outcome.results}
+
+
+def test_the_policy_is_written_before_the_move_and_the_role_after_it(rig):
+    path, writes = rig.configured("reader"), []
+
+    def meddle(request: Request) -> None:
+        if not request.reads:
+            writes.append(request.path)
+
+    assert set(run(path, meddled(rig, meddle)).values()) == {"done"}
+    assert writes == [POLICY, "sys/remount", f"{NEW}/roles/reader"]
+    assert rig.gateway.list_roles(NEW)["reader"].description == "d"
+
+
+@pytest.mark.parametrize("failing", [POLICY, "sys/remount"])
+def test_where_one_step_fails_the_later_ones_are_not_begun(rig, failing):
+    path = rig.configured("reader")
+
+    def meddle(request: Request) -> None:
+        if request.path == failing and not request.reads:
+            raise ForbiddenError("403")
+
+    results = run(path, meddled(rig, meddle))
+    expected = dict.fromkeys(results, "skipped") | {failing: "failed"}
+    assert results == expected | ({POLICY: "done"} if failing != POLICY else {})
+    assert rig.gateway.read_mount(path) is not None
+    assert rig.gateway.read_mount(NEW) is None
