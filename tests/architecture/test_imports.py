@@ -52,7 +52,7 @@ def test_every_third_party_library_has_one_contract_over_the_whole_package():
     assert third_parties() <= set(held)
 
 
-@pytest.mark.parametrize("library", ["hvac", "typer", "yaml", "grpclib"])
+@pytest.mark.parametrize("library", ["hvac", "typer", "yaml", "grpclib", "jinja2"])
 def test_a_contract_finds_an_import_elsewhere(tmp_path, library):
     package = tmp_path / "skyflowctl"
     (package / "rotation").mkdir(parents=True)

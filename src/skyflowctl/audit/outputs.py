@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skyflowctl.audit.escape import csv_line
 from skyflowctl.audit.evidence import check_folder
-from skyflowctl.audit.html.page import OPENING
+from skyflowctl.audit.html import OPENING
 from skyflowctl.audit.report_json import report_tables
 from skyflowctl.errors import RefusedError, UsageError, os_reason
 

@@ -8,18 +8,25 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 from support import audit_reports
 
 from skyflowctl.audit.html import page
-from skyflowctl.audit.html.heat import level
-from skyflowctl.audit.html.svg import nice_steps
-from skyflowctl.audit.html.text import name, percent, short_number, text
+from skyflowctl.audit.html.charts import level
+from skyflowctl.audit.html.filters import percent, printable, short_number
+from skyflowctl.audit.html.timeline import nice_steps
 from skyflowctl.audit.report_model import Range, Report, Series, SeriesLine
 
 STATES = ("empty", "small", "usual", "huge", "hostile")
 VOID = {"meta", "input", "wbr", "br", "img", "link", "hr"}
+
+
+def name(value: str) -> str:
+    """A name as every part of the page prints it."""
+    return str(page.environment().get_template("parts.html.j2").module.name(value))
 
 
 def report(state: str) -> Report:
@@ -119,9 +126,38 @@ def test_hostile_texts_stay_texts() -> None:
     assert "nul\\u0000and\\u001b[31mred\\u2028line" in shown
 
 
+@pytest.mark.parametrize("hostile", audit_reports.HOSTILE)
+@pytest.mark.parametrize("source", ["{{ it }}", "{{ it|isolated }}", '<i title="{{ it }}"></i>'])
+def test_a_template_escapes_whatever_it_prints(hostile: str, source: str) -> None:
+    printed = page.environment().from_string(source).render(it=hostile)
+    plain = page.environment().from_string(source).render(it="")
+    reader = Reader(printed)
+    assert [tag for tag, _ in reader.elements if tag != "wbr"] == [
+        tag for tag, _ in Reader(plain).elements
+    ]
+    found = "".join(data for _, data in reader.texts) or reader.elements[0][1]["title"]
+    assert found == printable(hostile)
+    printed.encode()
+
+
+def test_only_texts_of_our_own_are_printed_as_html() -> None:
+    folder = Path(page.__file__).parent / "templates"
+    sources = [file.read_text() for file in sorted(folder.glob("*.j2"))]
+    assert len(sources) == 4
+    whole = "".join(sources)
+    trusted = re.findall(r'([\w."<>]+)\s*\|\s*safe', whole)
+    assert sorted(trusted) == ['"<br>"', "opening", "policy", "script", "style"]
+    assert not re.search(r"autoescape|Markup|\bsafe\b(?<!\|safe)", whole)
+
+
+def test_a_name_that_a_template_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        page.environment().from_string("{{ rol }}").render(role="r")
+
+
 def test_a_pile_of_marks_is_written_out_but_an_accent_is_not() -> None:
-    assert text("e" + "\u0301" * 3) == "e" + "\u0301" * 3
-    assert text("e" + "\u0301" * 5) == "e" + "\u0301" * 3 + "\\u0301" * 2
+    assert printable("e" + "\u0301" * 3) == "e" + "\u0301" * 3
+    assert printable("e" + "\u0301" * 5) == "e" + "\u0301" * 3 + "\\u0301" * 2
 
 
 def test_a_long_name_is_folded_and_whole() -> None:

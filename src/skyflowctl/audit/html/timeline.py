@@ -1,21 +1,19 @@
 """Requests over time: stacked columns, with mounts distinguished by order, name and colour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
-from skyflowctl.audit.html.svg import drawing, figures, nice_steps, tag, words
-from skyflowctl.audit.html.text import (
+from skyflowctl.audit.html.charts import Box, Drawing, Label, Line, ShapeGroup
+from skyflowctl.audit.html.filters import (
     amount,
     day,
-    name,
     number,
     percent,
     short_day,
     short_number,
     shortened,
-    text,
-    time_cell,
 )
 from skyflowctl.audit.report_model import Series, SeriesLine
 from skyflowctl.text import duration
@@ -53,7 +51,7 @@ _NARROW = _Frame("time-narrow", "chart narrow", 340, 34, 6, 170, 4, labelled=Fal
 
 
 @dataclass(frozen=True, slots=True)
-class _Band:
+class Band:
     """A mount, or the mounts that share the last place, drawn in one colour."""
 
     label: str
@@ -63,23 +61,49 @@ class _Band:
 
     @property
     def total(self) -> int:
+        """All requests."""
         return sum(self.requests)
 
 
-def timeline(series: Series) -> str:
-    """Return the chart for wide and for narrow pages, with its legend and figures."""
-    if not series.starts or not series.lines:
-        return '<p class="empty">No requests were made in this period.</p>'
-    bands = _bands(series.lines)
-    drawn = "".join(_draw(series, bands, frame) for frame in (_WIDE, _NARROW))
-    return f'<figure class="time">{drawn}{_key(bands)}</figure>{_figures(series, bands)}'
+@dataclass(frozen=True, slots=True)
+class TimelineChart:
+    """The chart with its legend and figures: for each bucket its start and its counts."""
+
+    drawings: Sequence[Drawing]
+    bands: Sequence[Band]
+    total: int
+    bucket: str
+    rows: Sequence[tuple[datetime, Sequence[int]]]
 
 
-def _bands(lines: tuple[SeriesLine, ...]) -> list[_Band]:
+def timeline(series: Series) -> TimelineChart:
+    """Return the chart, drawn for wide and for narrow pages; without bands if it is empty."""
+    bands = _bands(series.lines) if series.starts else []
+    rows = [
+        (
+            start,
+            [
+                *(band.requests[at] for band in bands),
+                sum(band.requests[at] for band in bands),
+                sum(band.errors[at] for band in bands),
+            ],
+        )
+        for at, start in enumerate(series.starts)
+    ]
+    return TimelineChart(
+        [_draw(series, bands, frame) for frame in (_WIDE, _NARROW)] if bands else [],
+        bands,
+        sum(band.total for band in bands),
+        duration(timedelta(seconds=series.bucket_seconds)),
+        rows,
+    )
+
+
+def _bands(lines: tuple[SeriesLine, ...]) -> list[Band]:
     # The last place is shared only if necessary: a single further mount gets it alone.
     apart = len(lines) if len(lines) <= NAMED_MOUNTS + 1 else NAMED_MOUNTS
     bands = [
-        _Band(line.mount, f"s{at}", line.requests, line.errors)
+        Band(line.mount, f"s{at}", line.requests, line.errors)
         for at, line in enumerate(lines[:apart])
     ]
     rest = lines[apart:]
@@ -87,27 +111,40 @@ def _bands(lines: tuple[SeriesLine, ...]) -> list[_Band]:
         requests = tuple(map(sum, zip(*(line.requests for line in rest), strict=True)))
         errors = tuple(map(sum, zip(*(line.errors for line in rest), strict=True)))
         label = amount(len(rest), "other mount")
-        bands.append(_Band(label, f"s{NAMED_MOUNTS}", requests, errors))
+        bands.append(Band(label, f"s{NAMED_MOUNTS}", requests, errors))
     return bands
 
 
-def _draw(series: Series, bands: list[_Band], frame: _Frame) -> str:
+def _draw(series: Series, bands: list[Band], frame: _Frame) -> Drawing:
     errors = [sum(each) for each in zip(*(band.errors for band in bands), strict=True)]
     strip = _STRIP if any(errors) else 0
-    parts = [_grid(bands, frame), _columns(series, bands, frame)]
-    if strip:
-        parts.append(_error_strip(errors, frame))
-    parts.append(_time_axis(series, frame, _TOP + frame.plot + strip))
-    if frame.labelled:
-        parts.append(_labels(bands, frame))
-    height = _TOP + frame.plot + strip + _AXIS
-    content = "".join(parts)
-    title = "Requests over time, by mount"
-    told = _description(series, bands)
-    return drawing(frame.ident, (frame.width, height), title, told, content, class_=frame.class_)
+    grid = [*_grid(bands, frame), *(_strip_grid(max(errors), frame) if strip else ())]
+    axis = _time_axis(series, frame, _TOP + frame.plot + strip)
+    whole = _labels(bands, frame) if frame.labelled else []
+    return Drawing(
+        ident=frame.ident,
+        class_=frame.class_,
+        width=frame.width,
+        height=_TOP + frame.plot + strip + _AXIS,
+        title="Requests over time, by mount",
+        description=_description(series, bands),
+        lines=[line for line, _ in (*grid, *axis)],
+        groups=_columns(series, bands, frame),
+        boxes=[*(_error_strip(errors, frame) if strip else ()), *(box for box, _, _ in whole)],
+        leaders=[leader for _, leader, _ in whole],
+        labels=[
+            *(label for _, label in (*grid, *axis)),
+            *(
+                [Label("without a token", frame.left, _strip_top(frame) - 8, "tick")]
+                if strip
+                else ()
+            ),
+            *(label for _, _, labels in whole for label in labels),
+        ],
+    )
 
 
-def _description(series: Series, bands: list[_Band]) -> str:
+def _description(series: Series, bands: list[Band]) -> str:
     totals = [sum(each) for each in zip(*(band.requests for band in bands), strict=True)]
     peak = max(range(len(totals)), key=totals.__getitem__)
     mounts = "; ".join(f"{shortened(band.label, 60)} {number(band.total)}" for band in bands)
@@ -123,47 +160,52 @@ def _at(series: Series, index: int) -> str:
     return day(start) if series.bucket_seconds >= _DAY else f"{day(start)} {start:%H:%M}"
 
 
-def _scale(bands: list[_Band]) -> list[int]:
+def _scale(bands: list[Band]) -> list[int]:
     return nice_steps(max(map(sum, zip(*(band.requests for band in bands), strict=True))), 5)
 
 
-def _grid(bands: list[_Band], frame: _Frame) -> str:
+def _grid(bands: list[Band], frame: _Frame) -> list[tuple[Line, Label]]:
     ticks = _scale(bands)
-    base = _TOP + frame.plot
-    parts = []
-    for tick in ticks:
-        y = base - frame.plot * tick / ticks[-1]
-        rule = "base" if tick == 0 else "rule"
-        parts.append(
-            tag("line", x1=frame.left, x2=frame.left + frame.inner, y1=y, y2=y, class_=rule)
-        )
-        parts.append(words(short_number(tick), frame.left - 8, y + 4, "tick end"))
-    return "".join(parts)
+    heights = [_TOP + frame.plot * (1 - tick / ticks[-1]) for tick in ticks]
+    return [
+        _rule(tick, y, "rule" if tick else "base", y + 4, frame)
+        for tick, y in zip(ticks, heights, strict=True)
+    ]
 
 
-def _columns(series: Series, bands: list[_Band], frame: _Frame) -> str:
+def _rule(tick: int, y: float, class_: str, text_y: float, frame: _Frame) -> tuple[Line, Label]:
+    label = Label(short_number(tick), frame.left - 8, text_y, "tick end")
+    return Line(frame.left, frame.left + frame.inner, y, y, class_), label
+
+
+def _columns(series: Series, bands: list[Band], frame: _Frame) -> list[ShapeGroup]:
     most = _scale(bands)[-1]
-    slot = frame.inner / len(series.starts)
-    wide = min(_COLUMN_MAX, slot * 0.82 if slot > 4 else slot * 0.9)
-    parts = []
+    slot, wide = _slot(frame, len(series.starts))
+    groups = []
     for at in range(len(series.starts)):
         counts = [band.requests[at] for band in bands]
         if not any(counts):
             continue
         x = frame.left + slot * at + (slot - wide) / 2
-        column = tag("title", text(_tip(series, bands, at)))
+        boxes = []
         for band, count, top in zip(bands, counts, accumulate(counts), strict=True):
             tall = frame.plot * count / most
             y = _TOP + frame.plot * (1 - top / most)
             # A thin gap between two colours separates them in greyscale too.
             seen = tall - 1 if tall > frame.gap_from and top > count else tall
             if count:
-                column += tag("rect", x=x, y=y, width=wide, height=seen, class_=band.colour)
-        parts.append(tag("g", column, class_="column"))
-    return "".join(parts)
+                boxes.append(Box(x, y, wide, seen, band.colour))
+        groups.append(ShapeGroup("column", _tip(series, bands, at), boxes))
+    return groups
 
 
-def _tip(series: Series, bands: list[_Band], at: int) -> str:
+def _slot(frame: _Frame, buckets: int) -> tuple[float, float]:
+    """Return the width of a bucket and of its column."""
+    slot = frame.inner / buckets
+    return slot, min(_COLUMN_MAX, slot * 0.82 if slot > 4 else slot * 0.9)
+
+
+def _tip(series: Series, bands: list[Band], at: int) -> str:
     errors = sum(band.errors[at] for band in bands)
     shares = "; ".join(
         f"{shortened(band.label, 60)} {number(band.requests[at])}"
@@ -174,37 +216,40 @@ def _tip(series: Series, bands: list[_Band], at: int) -> str:
     return f"{_at(series, at)}: {shares}{failed}"
 
 
-def _error_strip(errors: list[int], frame: _Frame) -> str:
+def _strip_top(frame: _Frame) -> int:
+    return _TOP + frame.plot + 26
+
+
+def _strip_grid(most: int, frame: _Frame) -> list[tuple[Line, Label]]:
+    return [_rule(most, _TOP + frame.plot + _STRIP, "base", _strip_top(frame) + 8, frame)]
+
+
+def _error_strip(errors: list[int], frame: _Frame) -> list[Box]:
     base = _TOP + frame.plot + _STRIP
-    tall = _STRIP - 26
-    slot = frame.inner / len(errors)
-    wide = min(_COLUMN_MAX, slot * 0.82 if slot > 4 else slot * 0.9)
-    most = max(errors)
-    parts = [
-        words("without a token", frame.left, base - tall - 8, "tick"),
-        words(short_number(most), frame.left - 8, base - tall + 8, "tick end"),
-        tag("line", x1=frame.left, x2=frame.left + frame.inner, y1=base, y2=base, class_="base"),
+    slot, wide = _slot(frame, len(errors))
+    sizes = [max(1.5, (_STRIP - 26) * count / max(errors)) for count in errors]
+    return [
+        Box(
+            frame.left + slot * at + (slot - wide) / 2,
+            base - size,
+            wide,
+            size,
+            "bad",
+            f"{number(count)} without a token",
+        )
+        for at, (count, size) in enumerate(zip(errors, sizes, strict=True))
+        if count
     ]
-    for at, count in enumerate(errors):
-        if count:
-            size = max(1.5, tall * count / most)
-            x = frame.left + slot * at + (slot - wide) / 2
-            tip = tag("title", text(f"{number(count)} without a token"))
-            parts.append(
-                tag("rect", tip, x=x, y=base - size, width=wide, height=size, class_="bad")
-            )
-    return "".join(parts)
 
 
-def _time_axis(series: Series, frame: _Frame, y: int) -> str:
+def _time_axis(series: Series, frame: _Frame, y: int) -> list[tuple[Line, Label]]:
     slot = frame.inner / len(series.starts)
     parts = []
     for at, label in _ticks(series, frame.ticks):
         x = frame.left + slot * (at + 0.5)
         edge = "start" if x < frame.left + 20 else "end" if x > frame.width - 24 else "mid"
-        parts.append(tag("line", x1=x, x2=x, y1=y, y2=y + 5, class_="base"))
-        parts.append(words(label, x, y + 19, f"tick {edge}"))
-    return "".join(parts)
+        parts.append((Line(x, x, y, y + 5, "base"), Label(label, x, y + 19, f"tick {edge}")))
+    return parts
 
 
 def _ticks(series: Series, most: int) -> list[tuple[int, str]]:
@@ -230,7 +275,7 @@ def _tick(series: Series, start: datetime, *, years: bool) -> str:
     return day(start) if years else short_day(start)
 
 
-def _labels(bands: list[_Band], frame: _Frame) -> str:
+def _labels(bands: list[Band], frame: _Frame) -> list[tuple[Box, str, list[Label]]]:
     """Return one column for the whole range, each part with its name beside it."""
     total = sum(band.total for band in bands)
     x = frame.left + frame.inner + 22
@@ -245,12 +290,18 @@ def _labels(bands: list[_Band], frame: _Frame) -> str:
         tall = frame.plot * band.total / total
         top = _TOP + frame.plot * (1 - end / total)
         seen = tall - 1 if tall > 3 and end > band.total else tall
-        parts.append(tag("rect", x=x, y=top, width=12, height=seen, class_=band.colour))
-        parts.append(tag("path", d=f"M{x + 13} {middle:.1f}L{x + 24} {y:.1f}h4", class_="leader"))
-        parts.append(words(shortened(band.label, 22), x + 33, y - 2, "label"))
         share = f"{number(band.total)} · {percent(band.total, total)}"
-        parts.append(words(share, x + 33, y + 13, "tick"))
-    return "".join(parts)
+        parts.append(
+            (
+                Box(x, top, 12, seen, band.colour),
+                f"M{x + 13} {middle:.1f}L{x + 24} {y:.1f}h4",
+                [
+                    Label(shortened(band.label, 22), x + 33, y - 2, "label"),
+                    Label(share, x + 33, y + 13, "tick"),
+                ],
+            )
+        )
+    return parts
 
 
 def _spread(wanted: list[float], apart: float, bottom: float) -> list[float]:
@@ -269,35 +320,13 @@ def _spread(wanted: list[float], apart: float, bottom: float) -> list[float]:
     return placed
 
 
-def _key(bands: list[_Band]) -> str:
-    total = sum(band.total for band in bands)
-    rows = "".join(
-        f'<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true">'
-        f'<rect width="12" height="12" class="{band.colour}"/></svg>'
-        f"<span>{name(band.label)}</span> "
-        f'<span class="note">{number(band.total)} · {percent(band.total, total)}</span></li>'
-        for band in bands
-    )
-    return (
-        '<figcaption><ul class="key" aria-label="Mounts, most requests first">'
-        f"{rows}</ul></figcaption>"
-    )
-
-
-def _figures(series: Series, bands: list[_Band]) -> str:
-    head = [
-        f"From (UTC), {duration(timedelta(seconds=series.bucket_seconds))} each",
-        *(name(band.label) for band in bands),
-        "All",
-        "No token issued",
-    ]
-    rows = [
-        [
-            time_cell(start),
-            *(number(band.requests[at]) for band in bands),
-            number(sum(band.requests[at] for band in bands)),
-            number(sum(band.errors[at] for band in bands)),
-        ]
-        for at, start in enumerate(series.starts)
-    ]
-    return figures("Requests over time", head, rows)
+def nice_steps(most: int, steps: int) -> list[int]:
+    """Return the ticks of an axis from 0 to at least ``most``, as round whole numbers."""
+    most = max(most, 1)
+    size = 1
+    while True:
+        for factor in (1, 2, 5):
+            if size * factor * steps >= most:
+                step = size * factor
+                return [step * at for at in range(-(-most // step) + 1)]
+        size *= 10
