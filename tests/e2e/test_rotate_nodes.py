@@ -129,7 +129,7 @@ def test_every_node_proves_a_new_key_itself(cluster: ServerCluster, tenant: Tena
         assert set(nodes.names) == all_of(cluster)
         for _ in range(10):
             key = write_new_key(gateway, tenant)
-            proof = nodes.prove(tenant.path, key)
+            proof = nodes.verify(tenant.path, key)
             assert (set(proof.nodes), proof.left_out, proof.polled) == (all_of(cluster), (), False)
             # Whoever proved it mints with it: at once, and on each node.
             assert {tenant.creds_key(node, "reader") for node in cluster.nodes} == {key}
@@ -145,7 +145,7 @@ def test_another_key_than_the_live_one_is_proved_by_nobody(cluster: ServerCluste
     with opened(make_transport(cluster, *cluster.nodes), tenant, 1) as (gateway, nodes):
         gateway.read_config(tenant.path)
         with pytest.raises(NodeDisagreesError) as caught:
-            nodes.prove(tenant.path, "some-other-key")
+            nodes.verify(tenant.path, "some-other-key")
     first = caught.value.problems[0]
     assert tenant.key_id in first.why
     assert any(address in first.summary for address in all_of(cluster))
@@ -159,9 +159,9 @@ def test_a_role_that_does_not_mint_is_no_proof_unless_it_may_fail(
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
         gateway.read_config(tenant.path)
         with pytest.raises(NodeDisagreesError) as caught:
-            nodes.prove(tenant.path, tenant.key_id)
+            nodes.verify(tenant.path, tenant.key_id)
         assert "role broken: " in caught.value.problems[0].why
-        proof = nodes.prove(tenant.path, tenant.key_id, roles_may_fail={"broken"})
+        proof = nodes.verify(tenant.path, tenant.key_id, roles_may_fail={"broken"})
     assert set(proof.nodes) == all_of(cluster)
 
 
@@ -180,12 +180,12 @@ def test_a_standby_that_lags_behind_is_proved_only_by_the_version_it_holds(
         gateway.read_config(tenant.path)
         future = ahead(transport.newest_index)
         with pytest.raises(NodeDisagreesError) as caught:
-            nodes.prove(tenant.path, tenant.key_id, index=future)
+            nodes.verify(tenant.path, tenant.key_id, index=future)
     named = {one.summary.split(" ")[0] for one in caught.value.problems}
     assert named <= {node.address for node in cluster.standbys()}
     assert {one.why for one in caught.value.problems} == {"it lags behind the cluster"}
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
-        proof = nodes.prove(tenant.path, tenant.key_id, index=future)
+        proof = nodes.verify(tenant.path, tenant.key_id, index=future)
     assert (set(proof.nodes), proof.polled) == (all_of(cluster), True)
 
 
@@ -198,7 +198,7 @@ def test_a_standby_that_stands_still_is_not_proved_until_it_has_caught_up(
         with held(slow):
             key = write_new_key(gateway, tenant)
             with pytest.raises(NodeDisagreesError) as caught:
-                nodes.prove(tenant.path, key)
+                nodes.verify(tenant.path, key)
         (problem,) = caught.value.problems
         assert problem.summary.startswith(slow.address)
         assert "does not answer" in problem.why
@@ -209,7 +209,7 @@ def test_a_standby_that_stands_still_is_not_proved_until_it_has_caught_up(
 
 def _proves(nodes: Cluster, tenant: Tenant, key: str) -> bool:
     try:
-        return len(nodes.prove(tenant.path, key).nodes) == 3
+        return len(nodes.verify(tenant.path, key).nodes) == 3
     except NodeDisagreesError:
         return False
 
@@ -221,7 +221,7 @@ def test_the_leader_dies_between_the_write_and_the_proof(cluster: ServerCluster,
         leader.kill()
         try:
             started = time.monotonic()
-            proof = nodes.prove(tenant.path, key)
+            proof = nodes.verify(tenant.path, key)
             assert time.monotonic() - started < 40
             assert set(proof.nodes) == {node.address for node in standbys}
             assert proof.left_out == (leader.address,)
@@ -243,7 +243,7 @@ def test_a_dead_standby_is_waited_for_until_the_cluster_has_given_it_up(
     try:
         with opened(make_transport(cluster, *order), tenant) as (gateway, nodes):
             assert [one.code for one in nodes.warnings] == ["node-left-out"]
-            proof = nodes.prove(tenant.path, write_new_key(gateway, tenant))
+            proof = nodes.verify(tenant.path, write_new_key(gateway, tenant))
             assert set(proof.nodes) == all_of(cluster) - {dead.address}
     finally:
         cluster.start(dead)
@@ -261,7 +261,7 @@ def test_nodes_that_nobody_named_are_refused_or_warned_about(
     assert "SKYFLOWCTL_NODES" in problem.fix
     transport = make_transport(cluster, leader)
     with opened(transport, tenant, unverified_nodes=True) as (gateway, nodes):
-        proof = nodes.prove(tenant.path, write_new_key(gateway, tenant))
+        proof = nodes.verify(tenant.path, write_new_key(gateway, tenant))
         assert proof.nodes == (leader.address,)
         assert [one.code for one in nodes.warnings] == ["unnamed-nodes"]
 
@@ -300,7 +300,7 @@ def test_a_login_that_may_not_list_the_nodes_is_told_the_line_it_lacks(
     token = new_login(cluster, policy + line)
     transport = make_transport(cluster, *cluster.nodes, token=token)
     with opened(transport, tenant) as (gateway, nodes):
-        proof = nodes.prove(tenant.path, write_new_key(gateway, tenant))
+        proof = nodes.verify(tenant.path, write_new_key(gateway, tenant))
     assert set(proof.nodes) == all_of(cluster)
 
 
@@ -311,7 +311,7 @@ def test_a_server_that_tells_no_index_is_polled(
     monkeypatch.setattr(HvacTransport, "newest_index", property(lambda _: ""))
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
         key = write_new_key(gateway, tenant)
-        proof = nodes.prove(tenant.path, key)
+        proof = nodes.verify(tenant.path, key)
         assert proof.polled
         assert set(proof.nodes) == all_of(cluster)
         assert {tenant.creds_key(node, "writer") for node in cluster.nodes} == {key}
@@ -333,7 +333,7 @@ def test_the_nodes_are_watched_while_clients_read(cluster: ServerCluster, tenant
         key = write_new_key(gateway, tenant)
         reader.start()
         try:
-            proofs = [len(nodes.prove(tenant.path, key).nodes) for _ in range(10)]
+            proofs = [len(nodes.verify(tenant.path, key).nodes) for _ in range(10)]
         finally:
             stop.set()
             reader.join()
@@ -345,13 +345,13 @@ def test_a_cut_off_is_proved_by_every_node(cluster: ServerCluster, tenant: Tenan
     probes = dict.fromkeys(ROLES)
     with opened(make_transport(cluster, *cluster.nodes, timeout=3), tenant, 2) as (gateway, nodes):
         gateway.read_config(tenant.path)
-        before = nodes.prove_cut_off(tenant.path, probes)
+        before = nodes.verify_cut_off(tenant.path, probes)
         assert not any(one.proved for one in before)
         assert {one.problem for one in before} == {"it still holds a credential"}
         gateway.transport.send(
             Request("DELETE", f"{tenant.path}/config", idempotent=True, fresh=True)
         )
-        after = nodes.prove_cut_off(tenant.path, probes)
+        after = nodes.verify_cut_off(tenant.path, probes)
     assert {one.node for one in after} == all_of(cluster)
     assert all(one.proved for one in after)
     answers = {(role.role, role.answer) for one in after for role in one.roles}
@@ -367,7 +367,7 @@ def test_a_login_that_reads_no_tokens_proves_a_cut_off_by_what_the_nodes_hold(
     transport = make_transport(cluster, *cluster.nodes, token=token)
     with opened(transport, tenant) as (gateway, nodes):
         gateway.read_config(tenant.path)
-        cuts = nodes.prove_cut_off(tenant.path, dict.fromkeys(ROLES))
+        cuts = nodes.verify_cut_off(tenant.path, dict.fromkeys(ROLES))
     assert all(one.proved for one in cuts)
     said = {role.answer for one in cuts for role in one.roles}
     assert said == {"this login may not read it; config/verify says: mount not configured"}

@@ -175,5 +175,5 @@ class ScriptedCluster:
 def refused_by(cluster: ScriptedCluster, **more: Any) -> NodeDisagreesError:
     """Return the error of a proof that a node refuses."""
     with cluster.opened() as nodes, pytest.raises(NodeDisagreesError) as caught:
-        nodes.prove(PATH, NEW, **more)
+        nodes.verify(PATH, NEW, **more)
     return caught.value

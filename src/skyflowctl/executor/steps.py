@@ -9,7 +9,7 @@ from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, Skyflowctl
 from skyflowctl.executor.access_steps import write_access
 from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.ports import Replacer
-from skyflowctl.executor.proof import live_roles
+from skyflowctl.executor.verify import live_roles
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
 from skyflowctl.skyflow.token_uri import token_uri_refused

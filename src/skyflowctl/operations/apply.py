@@ -10,10 +10,10 @@ from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.ports import Replacer
-from skyflowctl.executor.proof import VerifiedRole, unverified, verify_roles
 from skyflowctl.executor.run import execute
 from skyflowctl.executor.steps import action_mount_path
 from skyflowctl.executor.stop import Stop
+from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType

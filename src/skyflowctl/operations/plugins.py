@@ -125,7 +125,7 @@ def register_plugin(
     except GuardedError:
         unproved()
     else:
-        _prove_start(gateway, wanted)
+        _check_start(gateway, wanted)
     _write(gateway, wanted, wanted.version)
     return changes
 
@@ -247,7 +247,7 @@ def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
 _AT_ONCE = 8
 
 
-def _prove_start(gateway: Gateway, wanted: Registration) -> None:
+def _check_start(gateway: Gateway, wanted: Registration) -> None:
     try:
         _write(gateway, wanted, PROBE_VERSION)
     except BadRequestError as error:

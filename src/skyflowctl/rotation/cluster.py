@@ -36,18 +36,18 @@ _OLD_ECHO = timedelta(seconds=15)
 
 
 class NodeDisagreesError(SkyflowctlError):
-    """A node does not prove the expected credential; holds one problem for each such node."""
+    """A node does not show the expected credential; holds one problem for each such node."""
 
     exit_code = ExitCode.PARTIAL
     default_code = "node-disagrees"
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """What was proved.
+class NodesVerified:
+    """The nodes on which a credential was verified.
 
     Args:
-        nodes: those that proved it, each by its own answer.
+        nodes: those that showed it, each by its own answer.
         left_out: unreachable nodes that the cluster no longer lists.
         polled: a node cannot say how new its answers are, and was asked repeatedly.
         listed: how many nodes the cluster lists; 0: unknown.
@@ -117,7 +117,7 @@ class Cluster:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What was not proved and why, each once."""
+        """What was not verified and why, each once."""
         return tuple(self._warnings)
 
     @property
@@ -196,7 +196,7 @@ class Cluster:
         return tuple(unnamed)
 
     def _identify(self, listed: Collection[str]) -> None:
-        """Ask every node for its identity; one that gives none could not be proved later."""
+        """Ask every node for its identity; one that gives none could not be verified later."""
         results = self._poller.everyone(list(self._clients), node_checks.identify)
         silent = [one for one in results if not one.well]
         self._refuse_or_warn([messages.unheard(one) for one in silent])
@@ -268,16 +268,16 @@ class Cluster:
     def _tell_absent(self, results: Iterable[PollResult]) -> None:
         self._warnings |= dict.fromkeys(messages.left_out(one) for one in results if one.absent)
 
-    # What they prove -------------------------------------------------------------
+    # Verification -------------------------------------------------------------
 
-    def prove(
+    def verify(
         self,
         path: str,
         key_id: str,
         *,
         roles_may_fail: Collection[str] = frozenset(),
         index: str = "",
-    ) -> Proof:
+    ) -> NodesVerified:
         """Prove that this key is live on every node and mints for every role.
 
         May be called repeatedly, to watch.
@@ -304,8 +304,8 @@ class Cluster:
                 for one in bad or results
             )
         self._tell_absent(results)
-        return Proof(
-            nodes=tuple(one.client.name for one in results if one.proved),
+        return NodesVerified(
+            nodes=tuple(one.client.name for one in results if one.verified),
             left_out=tuple(one.client.name for one in results if one.absent),
             polled=any(one.polled for one in results),
             listed=self._listed,
@@ -341,7 +341,7 @@ class Cluster:
             raise NodeDisagreesError.of([messages.joined(unnamed, path)])
         return newcomers
 
-    def prove_cut_off(
+    def verify_cut_off(
         self, path: str, roles: Mapping[str, str | Mapping[str, Any] | None], *, index: str = ""
     ) -> tuple[NodeCut, ...]:
         """Prove on every node that no role gives a token, because there is no credential.
@@ -352,7 +352,7 @@ class Cluster:
         Args:
             path: of the mount.
             roles: with the ctx of each role's probe.
-            index: see :meth:`prove`.
+            index: see :meth:`verify`.
         """
         index = index or self._deps.gateway.transport.newest_index
         clients = list(self._clients)
@@ -362,7 +362,7 @@ class Cluster:
     def _cut(self, client: NodeClient, path: str, roles: Mapping[str, Any], index: str) -> NodeCut:
         """Ask one node: first ``config/verify``, which gives no token, then each role."""
         held = self._poller.poll_node(client, partial(node_checks.ask_cut, path=path, index=index))
-        if not held.proved:
+        if not held.verified:
             return NodeCut(client.name, problem=held.finding.why)
         cuts = []
         for role, ctx in roles.items():
@@ -371,7 +371,7 @@ class Cluster:
             # Only a 403 is a NO here; the other answers are results already.
             forbidden = found.finding.state is NodeState.NO
             answer = _FORBIDDEN if forbidden else found.finding.why
-            cuts.append(RoleCut(role, found.proved or forbidden, answer))
+            cuts.append(RoleCut(role, found.verified or forbidden, answer))
         return NodeCut(client.name, tuple(cuts))
 
 

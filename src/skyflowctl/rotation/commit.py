@@ -1,4 +1,4 @@
-"""After the write: prove the new credential on every node, watch it, commit it."""
+"""After the write: verify the new credential on every node, watch it, commit it."""
 
 from typing import NoReturn
 
@@ -32,7 +32,7 @@ def verify_and_commit(
         )
     )
     with on_failure(lambda error: _restored(session, nodes, written, keys, error)):
-        _prove_nodes(session, nodes, written)
+        _verify_nodes(session, nodes, written)
         _try_canaries(session, written)
         _watch(session, nodes, written)
         _commit(session, written)
@@ -73,9 +73,11 @@ def _taken(session: RotationSession, written: CutOver, live: LiveConfig) -> Rota
     return RotationAborted(Result.REFUSED, [problem], ExitCode.REFUSED)
 
 
-def _prove_nodes(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
+def _verify_nodes(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
     with session.step(StepName.VERIFY_NODES) as found:
-        found.detail = str(nodes.prove(session.path, written.to_key, roles_may_fail=written.broken))
+        found.detail = str(
+            nodes.verify(session.path, written.to_key, roles_may_fail=written.broken)
+        )
 
 
 def _try_canaries(session: RotationSession, written: CutOver) -> None:
@@ -114,13 +116,13 @@ def _watch(session: RotationSession, nodes: Cluster, written: CutOver) -> None:
                     code="stopped",
                 )
             session.deps.sleep(min(_WATCH_EVERY, left))
-            nodes.prove(session.path, written.to_key, roles_may_fail=written.broken)
+            nodes.verify(session.path, written.to_key, roles_may_fail=written.broken)
             times += 1
         found.detail = f"proved {times} times in {seconds:g} s"
 
 
 def _commit(session: RotationSession, written: CutOver) -> None:
-    """Commit; without an answer the proved credential stays live and the rotation open."""
+    """Commit; without an answer the verified credential stays live and the rotation open."""
     with session.step(StepName.COMMIT) as found:
         try:
             done = session.retry(

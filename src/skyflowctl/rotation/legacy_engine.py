@@ -20,7 +20,7 @@ from skyflowctl.skyflow.service_account import load_trusted
 from skyflowctl.skyflow.token_service import TokenService
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, TokenServiceFailedError
 from skyflowctl.vault.live import LiveConfig, LiveRole
-from skyflowctl.vault.responses import RoleProof
+from skyflowctl.vault.responses import RoleResult
 from skyflowctl.vault.role_tokens import role_tokens
 
 # With these errors the engine refuses a write.
@@ -104,8 +104,8 @@ def _proved(
         found.detail += " roles give tokens"
         _compare(session, config, live, new)
     if previous is not None:
-        _prove_previous(session, live, previous)
-    _prove_new(session, live, new)
+        _verify_previous(session, live, previous)
+    _verify_new(session, live, new)
     return live, new, previous
 
 
@@ -263,7 +263,7 @@ def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
     return _LiveTokens(roles, failed, key_id, client_id)
 
 
-def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> None:
+def _verify_new(session: RotationSession, live: _LiveTokens, new: Credential) -> None:
     """Mint with the candidate for every role, from this machine; discard the tokens."""
     service = session.deps.token_service
     if service is None:
@@ -273,7 +273,7 @@ def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> 
         proofs = _mint_all(session, service, new, live.roles)
         for name, proof in proofs.items():
             if is_inconclusive(proof):
-                raise messages.unproven_credential(session.path, name, proof)
+                raise messages.unverified_credential(session.path, name, proof)
             if proof.ok:
                 continue
             if name in live.minting:
@@ -285,7 +285,7 @@ def _prove_new(session: RotationSession, live: _LiveTokens, new: Credential) -> 
         found.detail = f"{minted} of {len(proofs)} roles mint with the new credential"
 
 
-def _prove_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
+def _verify_previous(session: RotationSession, live: _LiveTokens, previous: Credential) -> None:
     """Compare the previous credential with the live one, and mint with it for its roles."""
     with session.step(StepName.PROVE) as found:
         _compare_previous(session, live, previous)
@@ -324,7 +324,7 @@ def _compare_previous(session: RotationSession, live: _LiveTokens, previous: Cre
     if live.roles and not live.minting:
         role, why = next(iter(live.failed.items()))
         raise RefusedError(
-            f"the live credential mints no token, so --previous is not proved: {session.path}",
+            f"the live credential mints no token, so --previous is not verified: {session.path}",
             why=f"role {role}: {why}",
             fix="fix that, or leave out --previous and accept it with --no-rollback",
             code="live-gives-no-token",
@@ -359,17 +359,17 @@ def _mint_all(
     service: TokenService,
     new: Credential,
     roles: Mapping[str, LiveRole],
-) -> dict[str, RoleProof]:
+) -> dict[str, RoleResult]:
     account = load_trusted(new.json.reveal())
     scopes = {
         name: (role.role_ids[0] if role.role_ids else None, role.ctx_probe or None)
         for name, role in roles.items()
     }
     minted = mint_each(account, scopes, service, session.deps.clock, session.deps.token_hosts)
-    return {name: RoleProof.of_mint(result) for name, result in minted.items()}
+    return {name: RoleResult.of_mint(result) for name, result in minted.items()}
 
 
-def _previous_does_not_mint(path: str, role: str, proof: RoleProof) -> RefusedError:
+def _previous_does_not_mint(path: str, role: str, proof: RoleResult) -> RefusedError:
     said = f"{proof.status} {proof.message}".strip() if proof.status else proof.message
     about = messages.role_or_exchange(role)
     return RefusedError(

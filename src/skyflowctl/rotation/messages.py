@@ -11,7 +11,7 @@ from skyflowctl.vault.live import (
     LiveRevocation,
     LiveRotation,
 )
-from skyflowctl.vault.responses import ClusterNode, RoleProof
+from skyflowctl.vault.responses import ClusterNode, RoleResult
 
 UNCHANGED = "unchanged-credential"
 
@@ -20,7 +20,7 @@ EARLIER = "earlier-credential"
 OTHER_ACCOUNT = "different-account"
 _UNVERIFIED = "--allow-unverified-nodes"
 _POLICY = 'path "sys/ha-status" { capabilities = ["read"] }'
-_EVERY_NODE = "a credential is proved on every node, and only hosts that you named see the token"
+_EVERY_NODE = "a credential is verified on every node, and only hosts that you named see the token"
 
 
 def three_ways(path: str) -> str:
@@ -119,7 +119,7 @@ def tried(error: TokenServiceFailedError, what: str) -> tuple[str, str]:
     )
 
 
-def role_lost(path: str, role: str, proof: RoleProof) -> RefusedError:
+def role_lost(path: str, role: str, proof: RoleResult) -> RefusedError:
     """The new credential cannot mint a role that the live one can."""
     return RefusedError(
         f"the new credential does not mint for {role_or_exchange(role)}: {path}",
@@ -129,7 +129,7 @@ def role_lost(path: str, role: str, proof: RoleProof) -> RefusedError:
     )
 
 
-def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
+def mints_nothing(path: str, role: str, proof: RoleResult) -> RefusedError:
     """The new credential mints for no role."""
     return RefusedError(
         f"the new credential mints for no role: {path}",
@@ -139,7 +139,7 @@ def mints_nothing(path: str, role: str, proof: RoleProof) -> RefusedError:
     )
 
 
-def unproven_credential(path: str, role: str, proof: RoleProof) -> RefusedError:
+def unverified_credential(path: str, role: str, proof: RoleResult) -> RefusedError:
     """It is unknown whether the new credential mints."""
     return RefusedError(
         f"the new credential could not be tried for {role_or_exchange(role)}: {path}",
@@ -150,7 +150,7 @@ def unproven_credential(path: str, role: str, proof: RoleProof) -> RefusedError:
     )
 
 
-def neither(path: str, role: str, proof: RoleProof) -> Problem:
+def neither(path: str, role: str, proof: RoleResult) -> Problem:
     """A role that neither credential can mint."""
     return Problem(
         "role-mints-with-neither",
@@ -215,7 +215,7 @@ def role_or_exchange(name: str) -> str:
     return f"role {name}" if name else "an exchange without a role"
 
 
-def _said(proof: RoleProof) -> str:
+def _said(proof: RoleResult) -> str:
     if not proof.status:
         return f"nothing ({proof.message})" if proof.message else "nothing"
     return f"{proof.status}: {proof.message}" if proof.message else str(proof.status)
@@ -316,7 +316,7 @@ def other_cluster(name: str) -> Problem:
 
 
 def left_out(result: PollResult) -> Problem:
-    """A node that has left the cluster: it cannot mint, and was not proved."""
+    """A node that has left the cluster: it cannot mint, and was not verified."""
     return Problem(
         "node-left-out",
         f"{result.client.name} was left out",
@@ -326,7 +326,7 @@ def left_out(result: PollResult) -> Problem:
 
 
 def disagrees(name: str, finding: NodeFinding, path: str, key_id: str) -> Problem:
-    """A node that does not prove the expected credential."""
+    """A node that does not show the expected credential."""
     return Problem(
         "node-disagrees",
         f"{name} does not prove that it mints with key {key_id}: {path}",

@@ -20,7 +20,7 @@ from skyflowctl.vault.errors import (
     says_not_configured,
 )
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.responses import RoleProof, VerifyReport
+from skyflowctl.vault.responses import RoleResult, VerifyReport
 
 _MEND = "fix what it says"
 _BRING_BACK = "bring this node back, or take it out of the cluster"
@@ -40,7 +40,7 @@ newest index for minutes, in a cluster without writes.
 class NodeState(Enum):
     """What one answer proves."""
 
-    PROVED = "proved"
+    VERIFIED = "verified"
     UNSURE = "right, but the age of the answer is not known"
     NOT_YET = "not yet; it may follow without help"
     NO = "the node says no"
@@ -116,7 +116,7 @@ NodeProbe = Callable[[NodeClient], NodeFinding]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a node must prove: that this key is live there, and mints.
+    """What a node must show: that this key is live there, and mints.
 
     Args:
         path: of the mount.
@@ -140,7 +140,7 @@ def identify(client: NodeClient) -> NodeFinding:
         sealed = client.known().sealed
     except VaultError as error:
         return of_error(error)
-    return _SEALED if sealed else NodeFinding(NodeState.PROVED)
+    return _SEALED if sealed else NodeFinding(NodeState.VERIFIED)
 
 
 def ask(client: NodeClient, expected: Expectation) -> NodeFinding:
@@ -179,10 +179,10 @@ def _judged(report: VerifyReport, expected: Expectation, *, certain: bool) -> No
         return _of_roles(failed)
     if not report.roles:
         return NodeFinding(NodeState.NO, "it has minted nothing")
-    return NodeFinding(NodeState.PROVED if certain else NodeState.UNSURE)
+    return NodeFinding(NodeState.VERIFIED if certain else NodeState.UNSURE)
 
 
-def _of_roles(failed: Mapping[str, RoleProof]) -> NodeFinding:
+def _of_roles(failed: Mapping[str, RoleResult]) -> NodeFinding:
     """Judge failed roles: a refusal is final, a transient failure is asked again."""
     unwell = all(is_transient(proof.status) for proof in failed.values())
     name, proof = next(iter(failed.items()))
@@ -262,7 +262,7 @@ def _is_gone(client: NodeClient, index: str) -> NodeFinding:
     # An error has no index; a node that knows the header has honoured it.
     aware = bool(index) and (not client.own or client.indexed())
     return NodeFinding(
-        NodeState.PROVED if aware or client.only else NodeState.UNSURE, NOT_CONFIGURED
+        NodeState.VERIFIED if aware or client.only else NodeState.UNSURE, NOT_CONFIGURED
     )
 
 

@@ -1,4 +1,4 @@
-"""Asks one node until it proves the expected state, or the timeout ends."""
+"""Asks one node until it shows the expected state, or the timeout ends."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class PollResult:
     Args:
         client: its connection.
         finding: its last answer.
-        proved: it has proved the expected state.
+        verified: it has shown the expected state.
         absent: it has left the cluster, so it need not prove anything.
         polled: its answers carry no index, so it was asked repeatedly.
         given_up: its poll was stopped because another node had failed.
@@ -33,7 +33,7 @@ class PollResult:
 
     client: NodeClient
     finding: NodeFinding
-    proved: bool = False
+    verified: bool = False
     absent: bool = False
     polled: bool = False
     given_up: bool = False
@@ -42,7 +42,7 @@ class PollResult:
     @property
     def well(self) -> bool:
         """Whether this node needs no further action."""
-        return self.proved or self.absent
+        return self.verified or self.absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class NodePoller:
         look: Callable[[NodeClient], NodeFinding],
         given_up: threading.Event | None = None,
     ) -> PollResult:
-        """Ask one node until it has proved the state, has failed, or is gone.
+        """Ask one node until it has shown the state, has failed, or is gone.
 
         Args:
             client: its connection.
@@ -95,9 +95,9 @@ class NodePoller:
         def ask() -> PollResult:
             found = look(client)
             streak.count(found)
-            if found.state is NodeState.PROVED or streak.right >= IN_A_ROW:
+            if found.state is NodeState.VERIFIED or streak.right >= IN_A_ROW:
                 return PollResult(
-                    client, found, proved=True, polled=found.state is NodeState.UNSURE
+                    client, found, verified=True, polled=found.state is NodeState.UNSURE
                 )
             if found.state is NodeState.GONE and self.is_gone(client):
                 return PollResult(client, found, absent=True)

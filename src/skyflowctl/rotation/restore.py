@@ -54,7 +54,7 @@ def _what_now(session: RotationSession, written: CutOver) -> Problem:
         "rolled-back",
         f"the credential of before is live again: {session.path}",
         f"key {written.to_key}, credential version {version}, was live and did not hold",
-        f"fix the cause, then {messages.live_again(session.job.name, version)} (it is proved "
+        f"fix the cause, then {messages.live_again(session.job.name, version)} (it is verified "
         "first), or rotate to a new key",
     )
 
@@ -99,7 +99,7 @@ def _not_restored(
             "cannot-roll-back",
             f"the new credential stays live: there is nothing to roll back to: {session.path}",
             _words_of(error),
-            "fix the cause, then run the same command again: it proves the nodes and commits",
+            "fix the cause, then run the same command again: it verifies the nodes and commits",
         )
     else:
         new = f"the new key {written.to_key}"
@@ -137,13 +137,13 @@ def clean_up(
     written: CutOver | None,
     keys: KeyService | None,
 ) -> Problem | None:
-    """After a rollback: prove the nodes, then delete a created key and close the rotation.
+    """After a rollback: verify the nodes, then delete a created key and close the rotation.
 
-    The key is deleted only after every node is proved on the other one: a node that lags still
+    The key is deleted only after every node is verified on the other one: a node that lags still
     mints with it.
 
     Returns:
-        The problem of a node that is not proved; None: all are. Other failures are warnings.
+        The problem of a node that is not verified; None: all are. Other failures are warnings.
     """
     behind = _behind(session, nodes, live_key)
     if written is not None and written.created:
@@ -162,7 +162,7 @@ def _behind(session: RotationSession, nodes: Cluster, live_key: str) -> Problem 
     try:
         with session.step(StepName.VERIFY_NODES) as found:
             broken = broken_roles(session.gateway, session.path)
-            found.detail = str(nodes.prove(session.path, live_key, roles_may_fail=broken))
+            found.detail = str(nodes.verify(session.path, live_key, roles_may_fail=broken))
     except SkyflowctlError as error:
         return _nodes_lagging(session.path, error)
     return None

@@ -31,7 +31,7 @@ from skyflowctl.rotation.session import RotationAborted, RotationSession, conclu
 from skyflowctl.vault.parked import PendingError
 
 _PAUSE = 1.0
-_NOT_PROVEN = "cut-over-not-proven"
+_NOT_VERIFIED = "cut-over-not-proven"
 
 
 def retire_mount(
@@ -105,7 +105,7 @@ def _abort(session: RotationSession, error: Exception) -> None:
         raise RotationAborted(Result.PENDING, problems, ExitCode.PENDING, judged=True) from error
     result = Result.REFUSED if code is ExitCode.REFUSED else Result.FAILED
     if code is not ExitCode.UNREACHABLE and session.live_key_id:
-        check = serving if problems[0].code == _NOT_PROVEN else serving_per_health
+        check = serving if problems[0].code == _NOT_VERIFIED else serving_per_health
         serves = check(session.gateway, session.path) is Serving.YES
         code = code if serves else ExitCode.UNHEALTHY
     raise RotationAborted(result, problems, code, judged=True) from error
@@ -159,7 +159,7 @@ def _verify(session: RotationSession, found: Retirement, *, deleting: bool) -> N
     """Verify on every node, now, that tokens are minted with the new key.
 
     Raises:
-        RefusedError: a node does not prove it, or cannot be asked.
+        RefusedError: a node does not show it, or cannot be asked.
     """
     name = session.job.name
     with session.step(StepName.VERIFY_NODES) as step:
@@ -168,18 +168,18 @@ def _verify(session: RotationSession, found: Retirement, *, deleting: bool) -> N
             with open_nodes(session.deps, session.job) as nodes:
                 if nodes.gaps and deleting:
                     raise _not_every_node(name, nodes.gaps[0])
-                proof = nodes.prove(session.path, found.successor, roles_may_fail=weak)
+                proof = nodes.verify(session.path, found.successor, roles_may_fail=weak)
                 session.warn(*nodes.warnings)
         except RefusedError:
             raise
         except SkyflowctlError as error:
             first = error.problems[0]
             raise RefusedError(
-                f"the old key of {name} stays: the new one is not proven on every node",
+                f"the old key of {name} stays: the new one is not verified on every node",
                 why=f"{first.summary}: {first.why}" if first.why else first.summary,
                 fix=f"run 'skyflowctl rotate --retire {name}' again once every node answers; "
                 f"'skyflowctl health {name} --refresh' asks them",
-                code=_NOT_PROVEN,
+                code=_NOT_VERIFIED,
             ) from None
         step.detail = f"the new key is live on all nodes that were asked, and mints there ({proof})"
 
@@ -190,7 +190,7 @@ def _not_every_node(name: str, gap: Problem) -> RefusedError:
         why=f"{gap.summary}: {gap.why}",
         fix=f"'skyflowctl rotate --retire {name}' without --allow-unverified-nodes says how each "
         "can; or give --kept-copy-only, and delete the key by hand",
-        code=_NOT_PROVEN,
+        code=_NOT_VERIFIED,
     )
 
 

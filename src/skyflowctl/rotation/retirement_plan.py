@@ -215,7 +215,7 @@ def remainders(
 def _listed(
     session: RotationSession, operator: KeyService, found: Retirement
 ) -> dict[str, set[str]]:
-    """Return the keys at Skyflow by account, which also proves the operator token.
+    """Return the keys at Skyflow by account, which also verifies the operator token.
 
     An earlier account of the mount that this operator may not see does not block the others.
     """

@@ -159,7 +159,7 @@ def _finish(
     The live key decides what is deleted: a left-over key may be the one just rolled back to.
 
     Raises:
-        RotationAborted: a node is not proved. The rollback remains in effect.
+        RotationAborted: a node is not verified. The rollback remains in effect.
     """
     operator = session.deps.operator
     behind = clean_up(session, nodes, target.key_id, seen.written, operator)

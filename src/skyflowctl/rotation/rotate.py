@@ -265,7 +265,7 @@ def _preview(session: RotationSession, source: KeySource | None) -> Result:
         session.tell(f"rotation {seen.written.id} is open: a rotation would finish it, and no more")
         with opened_nodes(session) as nodes, session.step(StepName.VERIFY_NODES) as found:
             broken = broken_roles(session.gateway, session.path)
-            found.detail = str(nodes.prove(session.path, session.to_key, roles_may_fail=broken))
+            found.detail = str(nodes.verify(session.path, session.to_key, roles_may_fail=broken))
         return Result.WOULD_ROTATE
     if source is None:
         raise messages.no_source(session.path)
@@ -297,7 +297,7 @@ def _as_far_as_it_goes(
 
 def _was_live_before(path: str, name: str, entry: CredentialVersion) -> RefusedError:
     """The reference holds an earlier key of this mount."""
-    way = f"{messages.live_again(name, entry.credential_version)} (it is proved first); else"
+    way = f"{messages.live_again(name, entry.credential_version)} (it is verified first); else"
     return RefusedError(
         f"this would go back, not forward: {path}",
         why=f"key {entry.key_id} was this mount's credential version {entry.credential_version}"

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from skyflowctl.retry import is_transient
 from skyflowctl.vault.errors import BadRequestError, NotFoundError, TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.responses import RoleProof, VerifyReport
+from skyflowctl.vault.responses import RoleResult, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
 
 
@@ -88,7 +88,7 @@ def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
         return None
 
 
-def is_inconclusive(proof: RoleProof) -> bool:
+def is_inconclusive(proof: RoleResult) -> bool:
     """Whether a failed mint says nothing about the credential: the failure is transient."""
     return not proof.ok and is_transient(proof.status)
 

@@ -11,7 +11,7 @@ from skyflowctl.rotation.serving import is_inconclusive, live_report
 from skyflowctl.rotation.session import RETRY_PAUSE, RotationSession
 from skyflowctl.vault.errors import RevokedKeyError
 from skyflowctl.vault.live import CredentialVersion, LiveConfig
-from skyflowctl.vault.responses import RoleProof, VerifyReport
+from skyflowctl.vault.responses import RoleResult, VerifyReport
 
 # How long a key that was created a moment ago may be unknown to Skyflow's token service.
 FRESH_SECONDS = 30.0
@@ -76,7 +76,7 @@ def verify_candidate(
 
 
 def compare_role_results(
-    session: RotationSession, live: Mapping[str, RoleProof], new: Mapping[str, RoleProof]
+    session: RotationSession, live: Mapping[str, RoleResult], new: Mapping[str, RoleResult]
 ) -> frozenset[str]:
     """Accept a candidate that mints all roles of the live credential; return those neither can.
 
@@ -94,7 +94,7 @@ def compare_role_results(
     for name, proof in failed.items():
         before = live.get(name)
         if is_inconclusive(proof) or (before is not None and is_inconclusive(before)):
-            raise messages.unproven_credential(session.path, name, proof)
+            raise messages.unverified_credential(session.path, name, proof)
     if failed and len(failed) == len(new):
         name, proof = next(iter(failed.items()))
         raise messages.mints_nothing(session.path, name, proof)
@@ -103,7 +103,7 @@ def compare_role_results(
 
 
 def _tried(
-    session: RotationSession, new: Credential, live: Mapping[str, RoleProof], seconds: float
+    session: RotationSession, new: Credential, live: Mapping[str, RoleResult], seconds: float
 ) -> VerifyReport:
     """Try the candidate; retry while Skyflow may not know it everywhere yet."""
     clock = session.deps.clock
@@ -127,7 +127,7 @@ def _tried(
     )
 
 
-def _may_be_unknown(new: Mapping[str, RoleProof], live: Mapping[str, RoleProof]) -> bool:
+def _may_be_unknown(new: Mapping[str, RoleResult], live: Mapping[str, RoleResult]) -> bool:
     """Whether a role got a 401 that may concern the key; a role that no key mints does not."""
     none = not any(proof.ok for proof in new.values())
     return any(

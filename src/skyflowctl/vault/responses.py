@@ -51,7 +51,7 @@ class Creds:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleProof:
+class RoleResult:
     """Whether one role minted with a credential; ``status`` 0: no answer."""
 
     ok: bool
@@ -62,7 +62,7 @@ class RoleProof:
     expires_at: str
 
     @classmethod
-    def of_mint(cls, result: "MintResult") -> "RoleProof":
+    def of_mint(cls, result: "MintResult") -> "RoleResult":
         """Return the result of a mint from this machine."""
         if isinstance(result, TokenServiceRefusedError):
             return cls(False, result.status, result.message, result.request_id, 0.0, "")
@@ -79,7 +79,7 @@ class VerifyReport:
     key_id: str
     credential_version: int
     version: int
-    roles: Mapping[str, RoleProof]
+    roles: Mapping[str, RoleResult]
     client_id: str = ""
 
     @property
@@ -100,8 +100,8 @@ class VerifyReport:
         )
 
 
-def _proof(raw: Mapping[str, Any]) -> RoleProof:
-    return RoleProof(
+def _proof(raw: Mapping[str, Any]) -> RoleResult:
+    return RoleResult(
         ok=bool(raw.get("ok")),
         status=whole(raw.get("status")),
         message=str(raw.get("message") or ""),

@@ -43,7 +43,7 @@ def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(
 ):
     with cluster.opened() as nodes:
         assert nodes.names == ("a", "b", "c")
-        proof = nodes.prove(PATH, NEW)
+        proof = nodes.verify(PATH, NEW)
     assert (proof.nodes, proof.left_out, proof.polled) == (("a", "b", "c"), (), False)
     for node in cluster.nodes.values():
         asked = [headers for path, headers in node.seen if path == f"{PATH}/config/verify"]
@@ -62,7 +62,7 @@ def test_every_node_is_asked_for_itself_and_for_nothing_older_than_the_write(
 def test_a_polite_not_yet_is_asked_again(cluster: ScriptedCluster):
     cluster.nodes["b"].plan = [lagging(), lagging()]
     with cluster.opened() as nodes:
-        assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c")
+        assert nodes.verify(PATH, NEW).nodes == ("a", "b", "c")
     assert 0 < cluster.slept < 1
 
 
@@ -71,7 +71,7 @@ def test_an_old_answer_that_comes_with_an_index_is_waited_out(cluster: ScriptedC
     slow.key = OLD
     slow.plan = [lambda: None, lambda: None, lambda: setattr(slow, "key", NEW)]
     with cluster.opened() as nodes:
-        assert "b" in nodes.prove(PATH, NEW).nodes
+        assert "b" in nodes.verify(PATH, NEW).nodes
 
 
 def test_a_node_that_keeps_the_old_key_is_named_with_what_it_said(cluster: ScriptedCluster):
@@ -102,7 +102,7 @@ def test_every_role_must_mint(cluster: ScriptedCluster, answer: Mapping[str, Any
     (problem,) = refused_by(cluster).problems
     assert problem.why == f"role writer: {answer['message']}"
     with cluster.opened() as nodes:
-        proof = nodes.prove(PATH, NEW, roles_may_fail=frozenset({"writer"}))
+        proof = nodes.verify(PATH, NEW, roles_may_fail=frozenset({"writer"}))
     assert proof.nodes == ("a", "b", "c")
 
 
@@ -114,7 +114,7 @@ def test_a_refusal_is_final_soon_and_a_blip_is_waited_out(cluster: ScriptedClust
     blip.roles = {"reader": UNWELL}
     blip.plan = [*[lambda: None] * 6, lambda: setattr(blip, "roles", {"reader": MINTS})]
     with cluster.opened() as nodes:
-        assert "b" in nodes.prove(PATH, NEW).nodes
+        assert "b" in nodes.verify(PATH, NEW).nodes
 
 
 def test_nothing_minted_is_no_proof(cluster: ScriptedCluster):
@@ -132,19 +132,19 @@ def test_a_dead_node_counts_once_the_cluster_has_given_it_up(cluster: ScriptedCl
                 cluster.leader.listing = listed("b", "c", active="b")
 
         cluster.on_sleep = elect
-        proof = nodes.prove(PATH, NEW)
+        proof = nodes.verify(PATH, NEW)
         assert (proof.nodes, proof.left_out) == (("b", "c"), ("a",))
         assert next(waits) > 5
         assert [one.code for one in nodes.warnings] == ["node-left-out"]
         cluster.nodes["a"].down = None
-        assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c")
+        assert nodes.verify(PATH, NEW).nodes == ("a", "b", "c")
 
 
 def test_a_dead_node_that_is_listed_still_is_no_proof(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.nodes["b"].down = GONE
         with pytest.raises(NodeDisagreesError, match="b does not prove"):
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
     assert cluster.slept >= 29
 
 
@@ -153,7 +153,7 @@ def test_a_dead_node_with_an_old_echo_is_given_up(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.nodes["b"].down = GONE
         cluster.leader.listing = listed("a", "b", "c", b=old, c=new)
-        assert nodes.prove(PATH, NEW).left_out == ("b",)
+        assert nodes.verify(PATH, NEW).left_out == ("b",)
 
 
 def test_a_silent_node_may_come_back_and_is_never_given_up(cluster: ScriptedCluster):
@@ -161,7 +161,7 @@ def test_a_silent_node_may_come_back_and_is_never_given_up(cluster: ScriptedClus
         cluster.nodes["b"].down = SILENT
         cluster.leader.listing = listed("a", "c")
         with pytest.raises(NodeDisagreesError) as caught:
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
     assert "does not answer" in caught.value.problems[0].why
 
 
@@ -171,7 +171,7 @@ def test_when_no_node_can_be_reached_nothing_is_proved(cluster: ScriptedCluster)
             node.down = GONE
         cluster.leader.listing = []
         with pytest.raises(NodeDisagreesError) as caught:
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
     assert len(caught.value.problems) == 3
 
 
@@ -179,7 +179,7 @@ def test_a_node_that_joins_meanwhile_is_proved_too(cluster: ScriptedCluster):
     cluster.nodes["d"] = FakeNode("d", "id-d")
     with cluster.opened() as nodes:
         cluster.leader.listing = listed("a", "b", "c", "d")
-        assert nodes.prove(PATH, NEW).nodes == ("a", "b", "c", "d")
+        assert nodes.verify(PATH, NEW).nodes == ("a", "b", "c", "d")
 
 
 def test_a_node_that_joins_unnamed_is_no_proof(cluster: ScriptedCluster):
@@ -187,7 +187,7 @@ def test_a_node_that_joins_unnamed_is_no_proof(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.leader.listing = listed("a", "b", "c", "d")
         with pytest.raises(NodeDisagreesError, match=r"joined the cluster meanwhile.*: d"):
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
 
 
 def test_a_named_node_that_the_leader_does_not_list_is_proved_too(cluster: ScriptedCluster):
@@ -198,7 +198,7 @@ def test_a_named_node_that_the_leader_does_not_list_is_proved_too(cluster: Scrip
     with cluster.opened() as nodes:
         assert nodes.names == ("a", "b", "c")
         with pytest.raises(NodeDisagreesError, match="c does not prove"):
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
 
 
 def test_a_named_address_of_a_node_that_is_listed_or_of_another_cluster_is_left_out(
@@ -222,7 +222,7 @@ def test_unnamed_nodes_are_refused_with_the_fix(cluster: ScriptedCluster):
     assert problem.summary.endswith(": b, c")
     assert all(word in problem.fix for word in ("--node", "SKYFLOWCTL_NODES", "unverified"))
     with cluster.opened(unverified_nodes=True) as nodes:
-        assert nodes.prove(PATH, NEW).nodes == ("a",)
+        assert nodes.verify(PATH, NEW).nodes == ("a",)
         assert [one.code for one in nodes.warnings] == ["unnamed-nodes"]
 
 
@@ -232,7 +232,7 @@ def test_a_login_that_may_not_list_the_nodes(cluster: ScriptedCluster):
         pass
     assert 'path "sys/ha-status" { capabilities = ["read"] }' in caught.value.problems[0].fix
     with cluster.opened(unverified_nodes=True) as nodes:
-        assert nodes.prove(PATH, NEW).nodes == ("the server",)
+        assert nodes.verify(PATH, NEW).nodes == ("the server",)
         assert [one.code for one in nodes.warnings] == ["nodes-unknown"]
 
 
@@ -244,7 +244,7 @@ def test_a_server_without_other_nodes_is_asked_at_its_own_address(
     cluster.leader.tells_index = False
     cluster.unnamed = {"a"}
     with cluster.opened() as nodes:
-        assert nodes.prove(PATH, NEW).nodes == ("the server",)
+        assert nodes.verify(PATH, NEW).nodes == ("the server",)
     assert cluster.slept == 0
 
 
@@ -252,4 +252,4 @@ def test_a_server_in_this_process_is_never_asked_for_nodes(cluster: ScriptedClus
     cluster.leader.listing = error_for(404, (), method="GET", path="sys/ha-status")
     world = Dependencies(Gateway(cluster.leader), None, SystemClock(), "run", cluster.sleep)
     with open_nodes(world, RotationJob("order", PATH)) as nodes:
-        assert str(nodes.prove(PATH, NEW)) == "by the server"
+        assert str(nodes.verify(PATH, NEW)) == "by the server"

@@ -27,7 +27,7 @@ def test_nodes_behind_one_address_are_refused_before_anything_is_written(cluster
         pass
     assert "api_addr" in caught.value.problems[0].fix
     with cluster.opened(unverified_nodes=True) as nodes:
-        assert str(nodes.prove(PATH, NEW)).startswith("by 1 of 3 nodes")
+        assert str(nodes.verify(PATH, NEW)).startswith("by 1 of 3 nodes")
         assert [one.code for one in nodes.warnings] == ["nodes-not-apart"]
         assert nodes.gaps == nodes.warnings
 
@@ -38,7 +38,7 @@ def test_nodes_without_a_name_are_asked_each_at_its_address_and_that_is_said(
     for node in (*cluster.nodes.values(), cluster.leader):
         node.node_id = ""
     with cluster.opened() as nodes:
-        assert str(nodes.prove(PATH, NEW)).startswith("at 3 addresses, each for itself")
+        assert str(nodes.verify(PATH, NEW)).startswith("at 3 addresses, each for itself")
         (warning,) = nodes.warnings
         assert warning.code == "nodes-nameless"
         assert "enable_response_header_raft_node_id = true" in warning.fix
@@ -50,17 +50,17 @@ def test_two_listed_addresses_of_one_process(cluster: ScriptedCluster):
     with pytest.raises(RefusedError, match="cannot be asked themselves: c"), cluster.opened():
         pass
     with cluster.opened(unverified_nodes=True) as nodes:
-        assert str(nodes.prove(PATH, NEW)) == "by 2 of 3 nodes"
+        assert str(nodes.verify(PATH, NEW)) == "by 2 of 3 nodes"
 
 
 def test_nodes_that_join_behind_one_address_are_no_proof(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
         cluster.leader.listing = [*listed(*"abc"), *listed("d", "d")]
         with pytest.raises(NodeDisagreesError, match="joined the cluster meanwhile"):
-            nodes.prove(PATH, NEW)
+            nodes.verify(PATH, NEW)
 
 
 def test_a_whole_cluster_has_no_gap(cluster: ScriptedCluster):
     with cluster.opened() as nodes:
-        assert str(nodes.prove(PATH, NEW)) == "by 3 nodes, each for itself"
+        assert str(nodes.verify(PATH, NEW)) == "by 3 nodes, each for itself"
         assert nodes.gaps == ()

@@ -115,7 +115,7 @@ def node_disagrees(made):
 
     new = made.successor()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit, "_prove_nodes", bad)
+        patch.setattr(commit, "_verify_nodes", bad)
         return made.rotate(lambda: new)
 
 
@@ -132,7 +132,7 @@ def rollback_silent(made):
     new = made.successor()
     transport = failing(made, lambda path, _: path.endswith("/rollback"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit, "_prove_nodes", bad)
+        patch.setattr(commit, "_verify_nodes", bad)
         return made.rotate(lambda: new, made.dependencies(transport))
 
 

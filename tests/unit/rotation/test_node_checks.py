@@ -31,7 +31,7 @@ def test_servers_without_an_index_are_polled_until_it_stays_so(cluster: Scripted
     keys = iter([NEW, NEW, NEW, OLD])
     fickle.plan = [lambda: setattr(fickle, "key", next(keys, NEW)) for _ in range(5)]
     with cluster.opened() as nodes:
-        proof = nodes.prove(PATH, NEW)
+        proof = nodes.verify(PATH, NEW)
     assert (proof.nodes, proof.polled) == (("a", "b", "c"), True)
     asked = [path for path, _ in fickle.seen if path == f"{PATH}/config/verify"]
     assert len(asked) == 9, "five in a row, after three and the old one"
@@ -44,7 +44,7 @@ def test_a_poll_ends_at_the_time_that_was_stated(cluster: ScriptedCluster):
         cluster.opened(poll=timedelta(seconds=1)) as nodes,
         pytest.raises(NodeDisagreesError) as caught,
     ):
-        nodes.prove(PATH, NEW)
+        nodes.verify(PATH, NEW)
     # The others were not asked to the end, and are not accused.
     assert [one.summary[0] for one in caught.value.problems] == ["b"]
     assert cluster.slept < 10
@@ -53,7 +53,7 @@ def test_a_poll_ends_at_the_time_that_was_stated(cluster: ScriptedCluster):
 def test_a_node_that_goes_on_lagging_is_proved_by_the_version_it_holds(cluster: ScriptedCluster):
     cluster.nodes["b"].applied = 99
     with cluster.opened() as nodes:
-        proof = nodes.prove(PATH, NEW)
+        proof = nodes.verify(PATH, NEW)
         assert (proof.nodes, proof.polled) == (("a", "b", "c"), True)
     cluster.nodes["b"].version = 1
     assert refused_by(cluster).problems[0].why == "it lags behind the cluster"
@@ -63,7 +63,7 @@ def test_a_cut_off_is_proved_role_by_role(cluster: ScriptedCluster):
     for node in cluster.nodes.values():
         node.configured = False
     with cluster.opened() as nodes:
-        cuts = nodes.prove_cut_off(PATH, {"reader": None, "writer": {"order": "1"}})
+        cuts = nodes.verify_cut_off(PATH, {"reader": None, "writer": {"order": "1"}})
     assert [one.node for one in cuts] == ["a", "b", "c"]
     assert all(one.proved for one in cuts)
     assert {(r.role, r.answer) for one in cuts for r in one.roles} == {
@@ -81,7 +81,7 @@ def test_a_403_proves_no_cut_off_by_itself(cluster: ScriptedCluster):
         node.creds, node.configured = forbidden, False
     cluster.nodes["b"].configured = True
     with cluster.opened() as nodes:
-        a, b, _ = nodes.prove_cut_off(PATH, {"reader": None})
+        a, b, _ = nodes.verify_cut_off(PATH, {"reader": None})
     assert (a.proved, "config/verify says" in a.roles[0].answer) == (True, True)
     assert (b.proved, b.problem) == (False, "it still holds a credential")
 
@@ -91,6 +91,6 @@ def test_a_node_that_cannot_be_asked_proves_no_cut_off(cluster: ScriptedCluster)
         for node in cluster.nodes.values():
             node.configured = False
         cluster.nodes["c"].down = SILENT
-        cuts = nodes.prove_cut_off(PATH, {"reader": None})
+        cuts = nodes.verify_cut_off(PATH, {"reader": None})
     assert [one.proved for one in cuts] == [True, True, False]
     assert "does not answer" in cuts[2].problem

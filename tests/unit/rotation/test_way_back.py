@@ -28,7 +28,7 @@ def test_a_failed_rotation_goes_back_to_a_key_with_fewer_roles(monkeypatch):
     def bad(*_):
         raise NodeDisagreesError("a standby does not prove it", why="its network", fix="mend it")
 
-    monkeypatch.setattr(commit, "_prove_nodes", bad)
+    monkeypatch.setattr(commit, "_verify_nodes", bad)
     with rig(A) as made:
         made.gateway.write_role(PATH, "extra", {"role_ids": [B]})
         new = made.successor(A, B, clientID="b" * 32)

@@ -16,8 +16,8 @@ from skyflowctl.engine.ctx import Ctx
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
-from skyflowctl.executor.proof import unverified
 from skyflowctl.executor.run import execute
+from skyflowctl.executor.verify import unverified
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.operations.creds import read_creds
 from skyflowctl.operations.dry_run.sandbox import (

@@ -13,7 +13,7 @@ from skyflowctl.clock import SystemClock
 from skyflowctl.concurrency import Workers
 from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import InvalidInputError, SkyflowctlError
-from skyflowctl.executor.proof import VerifiedRole, verified_roles
+from skyflowctl.executor.verify import VerifiedRole, verified_roles
 from skyflowctl.manifest.model import Mount, Role
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.fields import live_role, wanted_role
@@ -25,7 +25,7 @@ from skyflowctl.skyflow.token_uri import token_host
 from skyflowctl.vault.errors import GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import SERVER_FILE, LiveEngine
-from skyflowctl.vault.responses import RoleProof, VerifyReport
+from skyflowctl.vault.responses import RoleResult, VerifyReport
 
 _RETRY = "remove the reason and run this again, or apply: the server verifies every role then"
 
@@ -150,7 +150,7 @@ class _Try:
             minted = mint_each(
                 account, scopes, self.new_service(), SystemClock(), self.allowed_hosts
             )
-            proofs = {name: RoleProof.of_mint(result) for name, result in minted.items()}
+            proofs = {name: RoleResult.of_mint(result) for name, result in minted.items()}
             verified = verified_roles(mount, VerifyReport(account.key_id, 0, 0, proofs), _RETRY)
         names = {role.name for role in roles} or {""}
         return [TriedRole(one, asked) for one in verified if one.role in names]

@@ -54,7 +54,7 @@ class RoleCut:
 
 @dataclass(frozen=True, slots=True)
 class NodeCut:
-    """One node's proof. ``problem`` says why a node is not proved; empty if it is."""
+    """One node's proof. ``problem`` says why a node is not verified; empty if it is."""
 
     node: str
     roles: tuple[RoleCut, ...] = ()
@@ -117,7 +117,7 @@ class RevokeOutcome:
         steps: what was done, in order.
         problems: why the exit code is not 0; the first one is the cause.
         warnings: findings that do not change the exit code.
-        exit_code: 0: proved everywhere; 3: the same command again proves the rest;
+        exit_code: 0: verified everywhere; 3: the same command again verifies the rest;
             6: another mount that served before does not now.
     """
 

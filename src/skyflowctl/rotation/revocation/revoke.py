@@ -139,7 +139,7 @@ def _cut_off_before(
     return Problem(
         "cut-off-before",
         f"{name} was cut off already: it is {first.sentence()}",
-        f"the first reason, run and time stay; this run only proved the cut-off again{dropped}",
+        f"the first reason, run and time stay; this run only verified the cut-off again{dropped}",
         way_out(name, config.api),
     )
 
@@ -233,7 +233,7 @@ def _remains(
     """Return what no cut-off ends: tokens, wrapped tokens, keys at Skyflow, snapshots."""
     until = rfc3339(last)
     unproved = [
-        Remains(f"tokens that {node.node} may mint: its cut-off is not proved", "")
+        Remains(f"tokens that {node.node} may mint: its cut-off is not verified", "")
         for node in nodes
         if not node.proved
     ]

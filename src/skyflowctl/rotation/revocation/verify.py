@@ -50,12 +50,12 @@ def verify_cut_off(
 
 
 def _which_nodes(nodes: Sequence[NodeCut]) -> str:
-    """Return which nodes give no token, and why the others are not proved."""
-    proved = [node.node for node in nodes if node.proved]
-    text = f"{len(proved)} of {len(nodes)} nodes give no token"
-    text += f": {', '.join(proved)}" if proved else ""
+    """Return which nodes give no token, and why the others are not verified."""
+    verified = [node.node for node in nodes if node.proved]
+    text = f"{len(verified)} of {len(nodes)} nodes give no token"
+    text += f": {', '.join(verified)}" if verified else ""
     left = "; ".join(f"{node.node} ({_unproved(node)})" for node in nodes if not node.proved)
-    return f"{text}; not proved: {left}" if left else text
+    return f"{text}; not verified: {left}" if left else text
 
 
 def _unproved(node: NodeCut) -> str:
@@ -66,7 +66,7 @@ def _unproved(node: NodeCut) -> str:
 def _not_proved(name: str, node: NodeCut) -> Problem:
     return Problem(
         "not-proved",
-        f"it is not proved that {node.node} gives no token of {name}",
+        f"it is not verified that {node.node} gives no token of {name}",
         _unproved(node),
         "name every node (--node URL or SKYFLOWCTL_NODES), bring it up or shut it down, then run "
         "the same command again",
@@ -106,7 +106,7 @@ def _ask_nodes(session: RotationSession, ways: NodeGateways, roles: Roles) -> tu
     options = replace(session.job.options, unverified_nodes=True)
     try:
         with open_nodes(session.deps, replace(session.job, options=options)) as nodes:
-            cuts = nodes.prove_cut_off(session.path, roles)
+            cuts = nodes.verify_cut_off(session.path, roles)
             there = dict.fromkeys((*ways, *_listed(session)))
             unasked = [name for name in there if name and name not in nodes.names]
             warnings = nodes.warnings
@@ -134,13 +134,13 @@ def _listed(session: RotationSession) -> tuple[str, ...]:
 
 
 def verify_others(
-    session: RotationSession, before: Snapshot, ways: NodeGateways, proved: set[str]
+    session: RotationSession, before: Snapshot, ways: NodeGateways, verified: set[str]
 ) -> tuple[OtherMount, ...]:
     """Check that the other mounts serve; a mount that did not serve before is not reported.
 
-    A node that is not proved is reported already, and may not answer at all.
+    A node that is not verified is reported already, and may not answer at all.
     """
-    ways = {name: way for name, way in ways.items() if name in proved}
+    ways = {name: way for name, way in ways.items() if name in verified}
     ways = ways or {"": session.gateway}
     with session.step(StepName.PROVE_OTHERS) as found:
         paths = before.paths or _paths_beside(session)

@@ -12,7 +12,7 @@ from skyflowctl.retry import is_transient
 from skyflowctl.skyflow.token_uri import token_uri_refused
 from skyflowctl.vault.errors import ALLOW_HOST_FIX, BadRequestError, NotFoundError, VaultError
 from skyflowctl.vault.gateway import Gateway
-from skyflowctl.vault.responses import RoleProof, VerifyReport
+from skyflowctl.vault.responses import RoleResult, VerifyReport
 from skyflowctl.vault.role_tokens import role_tokens
 
 
@@ -75,7 +75,7 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
     """
     tokens = dict(role_tokens(gateway, path, gateway.list_roles(path)))
     proofs = {
-        name: RoleProof(
+        name: RoleResult(
             ok=token.error is None,
             status=token.error.status if isinstance(token.error, BadRequestError) else 0,
             message=token.why,
@@ -146,7 +146,7 @@ def _unproven(mount: Mount, role: str, why: str, fix: str) -> VerifiedRole:
     return VerifiedRole(mount.name, role, "unproven", Problem("unproven", summary, why, fix))
 
 
-def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
+def _refused(mount: Mount, role: str, proof: RoleResult) -> Problem:
     exchange = f" (request id {proof.request_id})" if proof.request_id else ""
     return Problem(
         "role-refused",
@@ -158,7 +158,7 @@ def _refused(mount: Mount, role: str, proof: RoleProof) -> Problem:
     )
 
 
-def _not_asked(mount: Mount, role: str, proof: RoleProof) -> Problem:
+def _not_asked(mount: Mount, role: str, proof: RoleResult) -> Problem:
     return Problem(
         "token-uri-refused",
         f"{_place(mount, role)} does not mint",
