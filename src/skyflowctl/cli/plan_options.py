@@ -5,6 +5,8 @@ from typing import Annotated
 
 from skyflowctl.cli.options import AllowRevokedKeyOption, OptionGroup, option
 
+PRUNE_PANEL = "Deletions"
+
 
 @dataclass(frozen=True, slots=True)
 class PermitOptions(OptionGroup):
@@ -43,3 +45,36 @@ class PermitOptions(OptionGroup):
             metavar="PATH",
         ),
     ] = None
+    prune: Annotated[
+        bool,
+        option(
+            "--prune",
+            help="Delete what this manifest made and no longer declares.",
+            panel=PRUNE_PANEL,
+        ),
+    ] = False
+    allow_destroy: Annotated[
+        list[str] | None,
+        option(
+            "--allow-destroy",
+            help="Let --prune delete this mount, or this adopted object; repeatable.",
+            panel=PRUNE_PANEL,
+            metavar="PATH",
+        ),
+    ] = None
+    allow_large_prune: Annotated[
+        bool,
+        option(
+            "--allow-large-prune",
+            help="Let --prune delete more than 30 % of a kind, or all of it.",
+            panel=PRUNE_PANEL,
+        ),
+    ] = False
+    allow_other_files: Annotated[
+        bool,
+        option(
+            "--allow-other-files",
+            help="Let --prune run with other manifest files than those that made the mounts.",
+            panel=PRUNE_PANEL,
+        ),
+    ] = False

@@ -7,6 +7,7 @@ from typing import Any
 from skyflowctl.credentials.model import Credential, CredentialSource
 from skyflowctl.errors import PartlyDoneError, Problem, RefusedError, SkyflowctlError
 from skyflowctl.executor.access_steps import write_access
+from skyflowctl.executor.deletes import delete_object
 from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.ports import Replacer
 from skyflowctl.executor.verify import live_roles
@@ -42,6 +43,9 @@ def run_step(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     Raises:
         SkyflowctlError: the action was not done, or its outcome is unknown.
     """
+    if action.action is ActionType.DELETE:
+        delete_object(action, tools.gateway)
+        return ()
     return _STEPS[action.kind](action, tools)
 
 

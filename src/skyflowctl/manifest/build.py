@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest import access
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.manifest.files import file_set
 from skyflowctl.manifest.model import (
     DeclaredCtx,
     Manifest,
@@ -32,6 +33,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         path_prefix=_text(child(root, "defaults", "path_prefix")) or DEFAULT_PREFIX,
         mounts=tuple(_mount(root, name, node) for name, node in entries(child(root, "mounts"))),
         files=files,
+        file_set=file_set(files),
         consumers=access.declared_consumers(root),
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from skyflowctl.errors import InvalidInputError, Where
@@ -115,3 +116,15 @@ def _not_utf8(name: str, line: int, column: int, why: str) -> InvalidInputError:
 def _position(before: str) -> tuple[int, int]:
     lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return len(lines), len(lines[-1]) + 1
+
+
+def file_set(names: Sequence[str]) -> str:
+    """Return one text for a set of files: their paths below the folder that they share.
+
+    The folder itself is not part of it, so that two checkouts have the same text.
+    """
+    # Not Path.resolve: a link's own name is the one that was given.
+    paths = [Path(os.path.abspath(name)) for name in names if name != STDIN]  # noqa: PTH100
+    shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    found = [path.relative_to(shared).as_posix() for path in paths]
+    return ",".join(sorted((*found, *(STDIN for name in names if name == STDIN))))

@@ -166,13 +166,15 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A whole manifest. ``files`` are the paths it was read from, in merge order."""
+    """A whole manifest. ``files`` are the paths it was read from, in merge order; ``file_set``
+    is the same for every checkout and is recorded on the mounts that they make."""
 
     id: str
     plugin: Plugin
     path_prefix: str
     mounts: tuple[Mount, ...]
     files: tuple[str, ...] = field(default=())
+    file_set: str = ""
     consumers: tuple[Consumer, ...] = ()
     login_methods: tuple[LoginMethod, ...] = ()
     policies: tuple[DeclaredPolicy, ...] = ()

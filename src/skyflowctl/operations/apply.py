@@ -1,12 +1,14 @@
 """``apply``: carry out a confirmed plan."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError
+from skyflowctl.executor.deletes import carry_out_deletes, without_deletes
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.ports import Replacer
@@ -16,7 +18,7 @@ from skyflowctl.executor.stop import Stop
 from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
-from skyflowctl.planner.plan import Action, ActionType
+from skyflowctl.planner.plan import Action, ActionType, Plan
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
@@ -47,7 +49,7 @@ class ApplyResult:
     @property
     def status(self) -> Literal["ok", "partial", "pending", "error"]:
         """``ok`` only if every requested mount matches the manifest."""
-        if self.outcome.status in {"ok", "pending"} and self._left:
+        if self.outcome.status in {"ok", "pending"} and self.left:
             return "error" if self._nothing_permitted else "partial"
         return self.outcome.status
 
@@ -55,12 +57,12 @@ class ApplyResult:
     def exit_code(self) -> ExitCode:
         """0 if all is done, 7 if the rest is pending, 3 if some is done, else that of the first
         failure."""
-        if self.outcome.status in {"ok", "pending"} and self._left:
+        if self.outcome.status in {"ok", "pending"} and self.left:
             return ExitCode.NOT_PERMITTED if self._nothing_permitted else ExitCode.PARTIAL
         return self.outcome.exit_code
 
     @property
-    def _left(self) -> tuple[Problem, ...]:
+    def left(self) -> tuple[Problem, ...]:
         """Why mounts do not match the manifest although no action failed."""
         failed = {result.action.mount for result in self.outcome.failures}
         places = {
@@ -99,7 +101,7 @@ class ApplyResult:
         """Why not all is done: failures, skipped mounts, then pending actions."""
         failed = (one for result in self.outcome.failures for one in result.problems)
         waits = (one for result in self.outcome.pending for one in result.problems)
-        return (*failed, *self.outcome.overwritten, *self._left, *waits)
+        return (*failed, *self.outcome.overwritten, *self.left, *waits)
 
 
 def refuse_plan(planned: PlanResult) -> None:
@@ -187,21 +189,55 @@ def apply(
     refuse_plan(planned)
     refused, unknown = _probe_guards(planned, gateway, parallelism)
     credentials.prepare_apply()
-    outcome = execute(
-        planned.plan,
-        gateway,
-        credentials,
-        replacer,
+    execute_part = partial(
+        execute,
+        gateway=gateway,
+        credentials=credentials,
+        replacer=replacer,
         parallelism=parallelism,
         on_event=on_event,
         stop=stop,
         refused=refused,
     )
+    outcome = execute_part(without_deletes(planned.plan))
     unsettled = () if outcome.interrupted else _withdraw_unwanted(planned, gateway)
     mounts = () if outcome.interrupted else _to_verify(planned, outcome)
     verified, undeclared = verify_roles(gateway, mounts, parallelism)
     besides = (*unknown, *unsettled, *undeclared)
-    return ApplyResult(planned, outcome, verified, require_verified, besides)
+    done = ApplyResult(planned, outcome, verified, require_verified, besides)
+    return _with_deletes(done, execute_part, on_event)
+
+
+def _with_deletes(
+    done: ApplyResult,
+    execute_part: Callable[[Plan], ApplyOutcome],
+    on_event: ApplyListener | None,
+) -> ApplyResult:
+    """Carry out the deletions, if everything else is done and verified."""
+    plan = done.planned.plan
+    if not plan.deletes:
+        return done
+    outcome = carry_out_deletes(plan, done.outcome, execute_part, on_event, reason=_keeps_all(done))
+    return replace(done, outcome=outcome, besides=(*done.besides, *_kept(outcome)))
+
+
+def _keeps_all(done: ApplyResult) -> Problem | None:
+    """Return why no deletion may begin although no action failed, or None."""
+    left = (*done.outcome.overwritten, *done.left)
+    if not left:
+        return None
+    return Problem(
+        "deletes-not-begun",
+        f"nothing is deleted: {left[0].summary}",
+        "deletions begin only after everything else is done and verified",
+        left[0].fix,
+    )
+
+
+def _kept(outcome: ApplyOutcome) -> tuple[Problem, ...]:
+    """Return why deletions were not begun."""
+    found = (one.problem for one in outcome.results if one.action.action is ActionType.DELETE)
+    return tuple(dict.fromkeys(one for one in found if one and one.code == "deletes-not-begun"))
 
 
 def _withdraw_unwanted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, ...]:

@@ -17,6 +17,7 @@ from skyflowctl.planner.diff import (
 from skyflowctl.planner.messages import audited_headers_unwritable, drift_title, invalid
 from skyflowctl.planner.moves import as_moved, former_paths
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
+from skyflowctl.planner.prune import mounts_to_destroy
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
@@ -59,7 +60,8 @@ class PlanResult:
         One problem for each object that this manifest may not change or, if every mount would be
         skipped, for each of those mounts.
         """
-        left = (*self.plan.left_out, *self.plan.unadopted, *self.plan.unmoved)
+        plan = self.plan
+        left = (*plan.left_out, *plan.unadopted, *plan.unmoved, *plan.prune_refused)
         if not left and len(self.plan.skipped) == len(self.mounts):
             return self.skipped
         return left
@@ -120,7 +122,8 @@ def plan(
     looked = _look(mounts, as_moved(manifest, live), credentials)
     _check_keys(options, looked)
     live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
-    live = gateway.with_engines(live, mounts_to_search(manifest, live))
+    further = (*mounts_to_search(manifest, live), *mounts_to_destroy(manifest, live, options))
+    live = gateway.with_engines(live, tuple(dict.fromkeys(further)))
     made = make_plan(
         manifest,
         live,
@@ -276,15 +279,7 @@ def _check_names(manifest: Manifest, options: PlanOptions) -> None:
 
 
 def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
-    known = {
-        path
-        for mount in manifest.mounts
-        for path in (
-            mount.path,
-            f"{mount.path}/config",
-            *(f"{mount.path}/roles/{role.name}" for role in mount.roles),
-        )
-    } | {one.path for one in desired_access(manifest, PlanOptions())}
+    known = _declared_paths(manifest)
     unknown = sorted(options.adopt - known)
     if unknown:
         raise UsageError(
@@ -302,6 +297,26 @@ def _check_paths(manifest: Manifest, options: PlanOptions) -> None:
             fix="take the path from the messages of 'skyflowctl plan'",
             code="unknown-path",
         )
+    kept = sorted(options.prune.allow_destroy & known) if options.prune else []
+    if kept:
+        raise UsageError(
+            f"--allow-destroy names what the manifest declares: {', '.join(kept)}",
+            why="a prune deletes only what the manifest no longer declares",
+            fix="take it out of the manifest, or leave the flag out",
+            code="declared-path",
+        )
+
+
+def _declared_paths(manifest: Manifest) -> set[str]:
+    return {
+        path
+        for mount in manifest.mounts
+        for path in (
+            mount.path,
+            f"{mount.path}/config",
+            *(f"{mount.path}/roles/{role.name}" for role in mount.roles),
+        )
+    } | {one.path for one in desired_access(manifest, PlanOptions())}
 
 
 def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import access, adoption, drift, engine, messages, mounts, moves
+from skyflowctl.planner import access, adoption, drift, engine, messages, mounts, moves, prune
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
@@ -30,6 +30,7 @@ class _Draft:
     """The results so far; ``objects`` counts the objects that were compared, ``not_compared``
     those that were not, by mount name."""
 
+    options: PlanOptions
     actions: list[Action] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
@@ -39,7 +40,11 @@ class _Draft:
 
     def plan(self) -> Plan:
         ordered = _in_order(self.actions)
-        touched = {(action.kind, action.mount, place(action)) for action in ordered}
+        touched = {
+            (action.kind, action.mount, place(action))
+            for action in ordered
+            if action.action is not ActionType.DELETE
+        }
         unchanged = self.objects - len(touched)
         return Plan(
             tuple(ordered),
@@ -57,17 +62,20 @@ class _Draft:
 
 
 def _in_order(actions: Sequence[Action]) -> list[Action]:
-    """Return the actions by stage; a move comes first among those of mounts.
+    """Return the actions by stage, then the deletions by stage in reverse order.
 
+    A move comes first among the actions of mounts.
     Before a move come all new policies, so that readers can follow the mount at once.
     """
     moving = any(action.action is ActionType.MOVE for action in actions)
     early = tuple(action.path for action in actions if moving and _is_new_policy(action))
 
-    def stage(action: Action) -> tuple[float, bool]:
+    def stage(action: Action) -> tuple[bool, float, bool]:
+        if action.action is ActionType.DELETE:
+            return True, -_STAGES.index(action.kind), False
         if action.path in early:
-            return _STAGES.index(ObjectKind.MOUNT) - 0.5, False
-        return _STAGES.index(action.kind), action.action is not ActionType.MOVE
+            return False, _STAGES.index(ObjectKind.MOUNT) - 0.5, False
+        return False, _STAGES.index(action.kind), action.action is not ActionType.MOVE
 
     return [
         replace(action, after=early) if action.action is ActionType.MOVE else action
@@ -106,7 +114,7 @@ def make_plan(
     """
     options = options or PlanOptions()
     live = moves.as_moved(manifest, live)
-    draft = _Draft()
+    draft = _Draft(options)
     _add_headers(draft, live)
     moved = moves.moved_mounts(manifest, live, identities)
     for mount in chosen_mounts(manifest, options):
@@ -116,17 +124,33 @@ def make_plan(
             continue
         key = _key(mount, identities, options, reasons or {}, invalid or {})
         before, objects = len(draft.actions), draft.objects
-        _add_mount(draft, manifest, mount, live, key, options=options)
+        _add_mount(draft, manifest, mount, live, key)
         draft.add_not_compared(mount, draft.objects - objects)
         draft.warnings += adoption.taken_over(
             manifest, mount, live, draft.actions[before:], options=options, identity=key.identity
         )
-    if options.only is None:
-        undeclared = moves.undeclared_mounts(manifest, live.mounts)
-        gone = set(undeclared) - {one.path for one in moved.values()}
-        draft.drift += [drift.undeclared_mount(path) for path in sorted(gone)]
+    undeclared = moves.undeclared_mounts(manifest, live.mounts)
+    gone = set(undeclared) - {one.path for one in moved.values()}
+    draft.drift += [
+        drift.undeclared_mount(live.mounts[path]) for path in sorted(gone) if _covers(options, path)
+    ]
     _add_access(draft, manifest, live, options)
+    _add_deletions(draft, manifest, live, options)
     return draft.plan()
+
+
+def _covers(options: PlanOptions, path: str) -> bool:
+    """Whether a plan shows an undeclared mount; a plan of chosen mounts only if it is named."""
+    return options.only is None or (options.prune is not None and options.prune.covers(path))
+
+
+def _add_deletions(
+    draft: _Draft, manifest: Manifest, live: LiveState, options: PlanOptions
+) -> None:
+    found = prune.plan_deletions(manifest, live, options, draft.drift)
+    draft.actions += found.actions
+    draft.warnings += found.refused
+    draft.drift = [one for one in draft.drift if one.path not in found.paths]
 
 
 def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: PlanOptions) -> None:
@@ -228,9 +252,8 @@ def _add_mount(
     mount: Mount,
     live: LiveState,
     key: CredentialInput,
-    *,
-    options: PlanOptions,
 ) -> None:
+    options = draft.options
     reason = mounts.blocked(manifest, mount, live.mounts, options.adopt_from)
     if reason:
         draft.warnings.append(reason)
@@ -250,7 +273,8 @@ def _add_mount(
     if problem and former:
         return  # what cannot be read cannot be compared after the move
     draft.objects += 1
-    draft.actions += mounts.mount_actions(manifest, mount, present)
+    other_files = options.prune is not None and options.prune.allow_other_files
+    draft.actions += mounts.mount_actions(manifest, mount, present, other_files=other_files)
     draft.settings[mount.name] = MountSettings(mount.path, wanted_mount(manifest, mount))
     if former:
         allowed = not options.allow_move.isdisjoint({former, mount.path})

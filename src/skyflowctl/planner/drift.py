@@ -3,17 +3,21 @@
 from skyflowctl.manifest.model import Manifest, Mount
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Drift, DriftKind
-from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveRotation, way_out
+from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveRotation, way_out
 
 
-def undeclared_mount(path: str) -> Drift:
+def undeclared_mount(live: LiveMount) -> Drift:
     """Describe a mount that this manifest created and no longer declares."""
+    path = live.path
+    remove = f"or 'skyflowctl apply --prune --allow-destroy={path}' removes it"
+    if fields.mount_is_protected(live):
+        remove = "it is protected: apply it with `protect: false` before it can be removed"
     return Drift(
         DriftKind.UNDECLARED,
         "",
         path,
         reason="this manifest created the mount but no longer declares it",
-        fix="put it back into the manifest, or disable the mount by hand",
+        fix=f"put it back into the manifest; {remove}",
     )
 
 
@@ -27,16 +31,25 @@ def undeclared_roles(manifest: Manifest, mount: Mount, live: LiveEngine | None) 
 def _undeclared_role(manifest: Manifest, mount: Mount, live: LiveEngine, name: str) -> Drift:
     role = live.roles[name]
     path = f"{mount.path}/roles/{name}"
+    removal = _role_removal(manifest, path, role)
+    fix = f"add it to {mount.name}, or {removal}"
     new = next((one.new for one in manifest.moved if one.old == path), "")
     if new:
-        reason, fix = f"it was moved to {new}", "delete it by hand once nothing reads it"
+        reason, fix = f"it was moved to {new}", f"once nothing reads it: {removal}"
     elif fields.managed_tag(manifest.id) in role.tags:
         reason = "this manifest created the role but no longer declares it"
-        fix = f"add it to {mount.name}, or delete it by hand"
     else:
         reason = "it does not carry this manifest's mark: this manifest did not make it"
-        fix = f"add it to {mount.name}, or delete it by hand"
     return Drift(DriftKind.UNDECLARED, mount.name, path, role.created, reason=reason, fix=fix)
+
+
+def _role_removal(manifest: Manifest, path: str, role: LiveRole) -> str:
+    if fields.managed_tag(manifest.id) not in role.tags:
+        mount, _, name = path.partition("/roles/")
+        return f"'skyflowctl role delete {mount} {name} --allow-destroy={path}' deletes it"
+    adopted = fields.adopted_tag(manifest.id) in role.tags
+    flag = f" --allow-destroy={path}" if adopted else ""
+    return f"'skyflowctl apply --prune{flag}' deletes it"
 
 
 def revoked(mount: Mount, live: LiveConfig, former: str = "") -> Drift:

@@ -45,12 +45,23 @@ def tags_owner(manifest_id: str, tags: Sequence[str]) -> str | None:
     return next((tag.removeprefix(mark) for tag in tags if tag.startswith(mark)), "")
 
 
+def mount_is_adopted(mount: LiveMount) -> bool:
+    """Whether a manifest took the mount over instead of creating it."""
+    return mount.options.get("adopted") == "true"
+
+
+def mount_is_protected(mount: LiveMount) -> bool:
+    """Whether its manifest protected the mount when it was last applied."""
+    return mount.options.get("protect") == "true"
+
+
 def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
     """Return a mount's desired fields; those of ``options`` have dotted names."""
     return {
         "description": mount.description,
         "options.managed_by": MANAGED_BY,
         "options.manifest": manifest.id,
+        "options.protect": "true" if mount.protect else "",
         "passthrough_request_headers": list(AUDITED_HEADERS),
         "audit_non_hmac_request_keys": ["ctx"] if mount.plain_ctx else [],
         "audit_non_hmac_response_keys": list(PLAIN_RESPONSE_KEYS),
@@ -58,11 +69,13 @@ def wanted_mount(manifest: Manifest, mount: Mount) -> dict[str, Any]:
 
 
 def live_mount(mount: LiveMount) -> dict[str, Any]:
-    """Return the same fields as they are on the server."""
+    """Return the same fields as they are on the server, and the files that made the mount."""
     return {
         "description": mount.description,
         "options.managed_by": mount.options.get("managed_by"),
         "options.manifest": mount.options.get("manifest"),
+        "options.protect": mount.options.get("protect"),
+        "options.files": mount.options.get("files"),
         "passthrough_request_headers": list(mount.passthrough_request_headers),
         "audit_non_hmac_request_keys": list(mount.audit_non_hmac_request_keys),
         "audit_non_hmac_response_keys": list(mount.audit_non_hmac_response_keys),

@@ -41,15 +41,26 @@ def blocked(
     return messages.owned_by_other(mount, owner) if owner and owner not in adopt_from else None
 
 
-def mount_actions(manifest: Manifest, mount: Mount, live: LiveMount | None) -> list[Action]:
+def mount_actions(
+    manifest: Manifest, mount: Mount, live: LiveMount | None, *, other_files: bool = False
+) -> list[Action]:
     """Return the actions that make the mount itself match the manifest: one, or two with an
-    upgrade, which is a separate action because it restarts the mount's engine."""
+    upgrade, which is a separate action because it restarts the mount's engine.
+
+    The manifest's files are recorded when the mount is created or adopted and, with
+    ``other_files``, instead of the recorded ones: see :mod:`skyflowctl.planner.prune`.
+    """
     wanted = fields.wanted_mount(manifest, mount)
     if live is None:
         return [_create(manifest, mount, fields.all_new(wanted))]
     actions = [_move(mount, live.path)] if live.path != mount.path else []
     changes = fields.differences(fields.live_mount(live), wanted)
-    if mount_owner(manifest, live) is not None:
+    adopts = mount_owner(manifest, live) is not None
+    if adopts or other_files:
+        changes += fields.differences(
+            {"options.files": live.options.get("files")}, {"options.files": manifest.file_set}
+        )
+    if adopts:
         changes += (Change("options.adopted", live.options.get("adopted"), "true"),)
     if changes:
         path = f"sys/mounts/{mount.path}/tune"
@@ -62,6 +73,8 @@ def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Ac
     changes = (Change("type", None, manifest.plugin.name), *changes)
     if manifest.plugin.version:
         changes += (Change("plugin_version", None, manifest.plugin.version),)
+    if manifest.file_set:
+        changes += (Change("options.files", None, manifest.file_set),)
     path = f"sys/mounts/{mount.path}"
     body = fields.as_body(changes)
     return Action(ActionType.CREATE, ObjectKind.MOUNT, mount.name, path, changes, body)

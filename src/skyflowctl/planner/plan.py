@@ -36,12 +36,45 @@ the whole plan."""
 MOVES = "moves-mount"
 """The code of the same warning if the caller named the mount in ``--allow-move``."""
 
+PRUNE_REFUSED = frozenset(
+    {
+        "prune-contents-unknown",
+        "prune-empty-manifest",
+        "prune-not-made-here",
+        "prune-other-files",
+        "prune-protected",
+        "prune-too-many",
+    }
+)
+"""Codes of warnings that a prune is unsafe. Plan and apply then refuse the whole plan."""
+
 ACCESS_UNREADABLE = "access-unreadable"
 
 UNREADABLE = frozenset(
     {ACCESS_UNREADABLE, "credential-invalid", "credential-unresolved", "engine-unreadable"}
 )
 """Codes of warnings that it is unknown what an object needs. The others are applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """What a prune may delete.
+
+    Args:
+        below: paths of mounts; only these and their roles are deleted. None: no restriction.
+        allow_destroy: paths of mounts and of adopted objects that may be deleted.
+        allow_large: whether it may delete a large part of a kind.
+        allow_other_files: whether mounts may be from another set of manifest files.
+    """
+
+    below: frozenset[str] | None = None
+    allow_destroy: frozenset[str] = frozenset()
+    allow_large: bool = False
+    allow_other_files: bool = False
+
+    def covers(self, mount_path: str) -> bool:
+        """Whether the prune looks at a mount."""
+        return self.below is None or mount_path in self.below
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,7 @@ class PlanOptions:
         adopt: paths of objects to take over that this manifest did not create.
         adopt_from: ids of manifests whose objects may be taken over.
         allow_move: former or new paths of the mounts that may be moved.
+        prune: what may be deleted; None: nothing.
     """
 
     only: frozenset[str] | None = None
@@ -64,6 +98,7 @@ class PlanOptions:
     adopt: frozenset[str] = frozenset()
     adopt_from: frozenset[str] = frozenset()
     allow_move: frozenset[str] = frozenset()
+    prune: PruneOptions | None = None
 
 
 class ActionType(StrEnum):
@@ -119,6 +154,7 @@ class Action:
         changes: field by field, for people and for JSON.
         body: the fields to send (a patch), without any secret.
         cas: the version that must still be live; 0: it must not exist; None: no check.
+            A DELETE has no check-and-set, so the version is read right before it.
         needs_credential: whether the mount's credential is written. A ``replace_credential``
             without it finishes the rotation that made the credential live.
         credential: the credential that the plan saw; apply refuses any other. None: it could
@@ -195,7 +231,7 @@ class Plan:
     """Ordered actions, with warnings and drift.
 
     Args:
-        actions: in the order of the stages.
+        actions: in the order of the stages, then the deletions in reverse order.
         warnings: facts that no action changes.
         unchanged: the number of managed objects that already match the manifest.
         drift: differences that a person must resolve.
@@ -240,6 +276,16 @@ class Plan:
     def unmoved(self) -> tuple[Problem, ...]:
         """The warnings about mounts that would be moved without ``--allow-move``."""
         return tuple(warning for warning in self.warnings if warning.code == NEEDS_MOVE)
+
+    @property
+    def prune_refused(self) -> tuple[Problem, ...]:
+        """The warnings for which a prune is refused."""
+        return tuple(warning for warning in self.warnings if warning.code in PRUNE_REFUSED)
+
+    @property
+    def deletes(self) -> tuple[Action, ...]:
+        """The deletions, in reverse order of the stages."""
+        return tuple(one for one in self.actions if one.action is ActionType.DELETE)
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.context import credential_sources, gateways, manifests
+from skyflowctl.cli.context.plan_options import plan_options
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -34,6 +35,7 @@ DetailedOption = Annotated[
             "skyflowctl plan --detailed-exitcode || { [ $? = 2 ] && echo drift; }",
             "in a nightly job: 2 is drift or pending changes, anything else an error",
         ),
+        ("skyflowctl plan --prune", "also what apply --prune would delete"),
         ("skyflowctl plan -o json | jq '.data.summary'", "for programs"),
     ],
     exits=[
@@ -73,7 +75,7 @@ def plan(
                 manifest,
                 gateway,
                 credential_sources.credentials_for(manifest, gateway, run, allow_host),
-                manifests.plan_options(manifest, mounts, permits),
+                plan_options(manifest, mounts, permits),
                 parallelism=parallelism,
             )
         return _result(planned, detailed=detailed_exitcode)
@@ -87,6 +89,8 @@ def _result(planned: "PlanResult", *, detailed: bool) -> CommandResult:
 
     plan = planned.plan
     data = plan_json(plan)
+    if refused := plan.prune_refused:
+        return CommandResult(data, "refused", ExitCode.REFUSED, refused, plan.warnings)
     if planned.live.all_forbidden:
         return CommandResult(data, "error", ExitCode.NOT_PERMITTED, plan.unreadable, plan.warnings)
     if plan.unreadable:

@@ -119,6 +119,8 @@ def _show_action(action: Mapping[str, Any], terminal: Terminal) -> None:
         before, after = change["before"], change["after"]
         if action["action"] == "create" and before is None:
             values: list[Piece] = [show(after)]
+        elif action["action"] == "delete":
+            values = [show(before)]
         else:
             values = [Styled(show(before), "red"), "→", Styled(show(after), "green")]
         _show_change(change["field"], values, left, terminal)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyflowctl.cli.plan_options import PermitOptions
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX, existing_files
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from skyflowctl.manifest.load import LoadedManifest
     from skyflowctl.manifest.model import Manifest
     from skyflowctl.operations.mounts import MountRef
-    from skyflowctl.planner.plan import PlanOptions
 
 # The form in nearly every manifest, read without loading a YAML parser; for any other form
 # :func:`path_prefix` reads the whole manifest.
@@ -132,8 +130,7 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
 
     if not names:
         return None
-    by_path = {mount.path: mount.name for mount in manifest.mounts}
-    known = {mount.name: mount.name for mount in manifest.mounts} | by_path
+    known = _known_mounts(manifest)
     unknown = [name for name in names if name.strip("/") not in known]
     if unknown:
         raise UsageError(
@@ -145,24 +142,10 @@ def named_mounts(manifest: "Manifest", names: Sequence[str] | None) -> frozenset
     return frozenset(known[name.strip("/")] for name in names)
 
 
-def plan_options(
-    manifest: "Manifest", mounts: Sequence[str] | None, permits: PermitOptions
-) -> "PlanOptions":
-    """Return the plan's options from the arguments and flags of plan and apply.
-
-    Raises:
-        UsageError: the manifest has no such mount.
-    """
-    from skyflowctl.planner.plan import PlanOptions
-
-    return PlanOptions(
-        only=named_mounts(manifest, mounts),
-        replace_credential=frozenset(permits.replace_credential or ()),
-        allow_revoked_key=frozenset(permits.allow_revoked_key or ()),
-        adopt=frozenset(path.strip("/") for path in permits.adopt or ()),
-        adopt_from=frozenset(permits.adopt_from or ()),
-        allow_move=frozenset(path.strip("/") for path in permits.allow_move or ()),
-    )
+def _known_mounts(manifest: "Manifest") -> dict[str, str]:
+    """Return the manifest's mount names by name and by path."""
+    by_path = {mount.path: mount.name for mount in manifest.mounts}
+    return {mount.name: mount.name for mount in manifest.mounts} | by_path
 
 
 @dataclass(frozen=True, slots=True)

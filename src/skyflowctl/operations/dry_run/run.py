@@ -9,11 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.model import CredentialSource
 from skyflowctl.engine.ctx import Ctx
 from skyflowctl.errors import ExitCode, Problem, SkyflowctlError, UsageError
+from skyflowctl.executor.deletes import carry_out_deletes, without_deletes
 from skyflowctl.executor.events import ApplyListener
 from skyflowctl.executor.outcome import ApplyOutcome
 from skyflowctl.executor.run import execute
@@ -164,9 +166,7 @@ def dry_run(
     hosts = _engine_hosts(planned, gateway)
     with open_sandbox(manifest, sandboxed, planned.live, hosts) as stage:
         played = _with_placeholders(planned.plan, sandboxed)
-        outcome = execute(
-            played, stage, sandboxed, _replacer(), parallelism=parallelism, on_event=on_event
-        )
+        outcome = _executed(played, stage, sandboxed, parallelism, on_event)
         tried, unproved = _tried(manifest, stage)
         minted = tuple(_mint(stage, mount, role) for mount, role in _roles(tried))
         checked = health(stage, declared_mounts(replace(manifest, mounts=tried)))
@@ -183,6 +183,25 @@ def dry_run(
         left=left,
         engine_hosts=hosts,
     )
+
+
+def _executed(
+    plan: Plan,
+    stage: Gateway,
+    sandboxed: SandboxCredentials,
+    parallelism: int,
+    on_event: ApplyListener | None,
+) -> ApplyOutcome:
+    execute_part = partial(
+        execute,
+        gateway=stage,
+        credentials=sandboxed,
+        replacer=_replacer(),
+        parallelism=parallelism,
+        on_event=on_event,
+    )
+    outcome = execute_part(without_deletes(plan))
+    return carry_out_deletes(plan, outcome, execute_part, on_event)
 
 
 def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str] | None:

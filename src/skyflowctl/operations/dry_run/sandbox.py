@@ -88,6 +88,9 @@ def sandbox_credentials(
             live_keys[mount.path] = known or _live_placeholder(engine.config, found.get(mount.name))
             if known is None:
                 stand_ins.append(mount.name)
+    for path, engine in live.engines.items():
+        if path not in live_keys and engine.config.configured:
+            live_keys[path] = _live_placeholder(engine.config, None)  # a mount to be deleted
     return SandboxCredentials(found, unresolved, live_keys, tuple(stand_ins), invalid)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.console import Styled, Terminal
 from skyflowctl.cli.context import credential_sources, gateways, manifests
+from skyflowctl.cli.context.plan_options import plan_options
 from skyflowctl.cli.envelope import CommandResult, problem_json
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -77,6 +78,7 @@ _RESULT_STYLE = {
         ("skyflowctl apply", "show the plan, ask, then apply it"),
         ("skyflowctl apply -y -o json", "in a pipeline"),
         ("skyflowctl apply order --dev -y", "one mount, on the dev stack"),
+        ("skyflowctl apply --prune", "also delete what left the manifest"),
         ("skyflowctl apply --dry-run", "simulate the apply on a server in this process"),
     ],
     exits=WRITE_EXITS,
@@ -102,7 +104,7 @@ def apply(
     refuses causes exit 3. If an apply was interrupted or failed in part, run it again."""
 
     def options(manifest: "Manifest") -> "PlanOptions":
-        return manifests.plan_options(manifest, mounts, permits)
+        return plan_options(manifest, mounts, permits)
 
     request = ApplyRequest(
         target,
@@ -205,8 +207,9 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     from skyflowctl.cli.problems import show_warnings
     from skyflowctl.operations.apply import refuse_plan
     from skyflowctl.planner.plan import MOVES, TAKES_OVER
+    from skyflowctl.planner.prune import object_path
 
-    if planned.plan.empty and not planned.plan.left_out:
+    if planned.plan.empty and not (planned.plan.left_out or planned.plan.prune_refused):
         refuse_plan(planned)
         return
     run.notice(f"server: {server}")
@@ -217,6 +220,10 @@ def _ask(planned: "PlanResult", server: str, run: CommandRun, request: ApplyRequ
     show_warnings(serious, run.terminal)
     taken = sum(one.code == TAKES_OVER for one in serious)
     named = [*_moves(planned), *([f"taking over {counted(taken, 'object')}"] if taken else [])]
+    deleted = [object_path(action) for action in planned.plan.deletes]
+    for path in deleted:
+        run.notice(f"deletes {path}")
+    named += [f"deleting {counted(len(deleted), 'object')}"] if deleted else []
     also = f", {', '.join(named)}," if named else ""
     question = f"Apply {counted(len(planned.plan.actions), 'change')}{also} to {server}?"
     try:

@@ -1,0 +1,311 @@
+"""Plans deletions: only what this manifest made and no longer declares. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.planner import fields
+from skyflowctl.planner.moves import undeclared_mounts
+from skyflowctl.planner.plan import (
+    Action,
+    ActionType,
+    Change,
+    Drift,
+    DriftKind,
+    ObjectKind,
+    PlanOptions,
+    PruneOptions,
+)
+from skyflowctl.text import counted
+from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
+
+LARGEST_SHARE = 0.3
+"""A prune may delete this share of a kind, and always :data:`SMALL_NUMBER` objects, but never
+all of a kind."""
+
+SMALL_NUMBER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """The deletions, and the reasons to refuse the whole plan."""
+
+    actions: tuple[Action, ...] = ()
+    refused: tuple[Problem, ...] = ()
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The deleted objects; these are no drift."""
+        return frozenset(object_path(action) for action in self.actions)
+
+
+@dataclass(slots=True)
+class _Pruning:
+    """The inputs of one prune, and how many objects of each kind this manifest made."""
+
+    manifest: Manifest
+    live: LiveState
+    options: PruneOptions
+    made: Counter[ObjectKind] = field(default_factory=Counter)
+
+    def may_destroy(self, path: str) -> bool:
+        """Whether the caller named the object in ``--allow-destroy``."""
+        return path in self.options.allow_destroy
+
+
+def object_path(action: Action) -> str:
+    """Return the path by which a person names the object of an action."""
+    return action.path.removeprefix("sys/mounts/")
+
+
+def mounts_to_destroy(manifest: Manifest, live: LiveState, options: PlanOptions) -> tuple[str, ...]:
+    """Return the undeclared mounts that a prune may delete; a plan shows what is in them."""
+    if options.prune is None:
+        return ()
+    undeclared = undeclared_mounts(manifest, live.mounts)
+    return tuple(path for path in undeclared if path in options.prune.allow_destroy)
+
+
+def plan_deletions(
+    manifest: Manifest, live: LiveState, options: PlanOptions, drift: Iterable[Drift]
+) -> Deletions:
+    """Return the deletions of a plan.
+
+    Args:
+        manifest: its marks identify its own objects.
+        live: the live state, with the engines of :func:`mounts_to_destroy`.
+        options: what may be deleted; without ``prune``, nothing.
+        drift: the drift of the plan; only undeclared objects are deleted.
+    """
+    if options.prune is None:
+        return Deletions()
+    if not manifest.mounts:
+        return Deletions(refused=(_empty_manifest(manifest),))
+    pruning = _Pruning(manifest, live, options.prune)
+    undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
+    actions = (*_roles(pruning, undeclared), *_mounts(pruning, undeclared))
+    refused = (
+        *_not_made_here(pruning),
+        *_kept_mounts(pruning, undeclared),
+        *_other_files(pruning),
+        *too_many(actions, pruning.made, options.prune),
+    )
+    return Deletions(actions, refused)
+
+
+def _roles(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Action]:
+    manifest, live = pruning.manifest, pruning.live
+    for mount in manifest.mounts:
+        engine = live.engines.get(mount.path)
+        if engine is None or not pruning.options.covers(mount.path):
+            continue
+        gone = {one.path for one in undeclared if one.mount == mount.name}
+        for name, role in engine.roles.items():
+            path = f"{mount.path}/roles/{name}"
+            adopted = fields.adopted_tag(manifest.id) in role.tags
+            if fields.managed_tag(manifest.id) not in role.tags:
+                continue
+            if adopted and not pruning.may_destroy(path):
+                continue
+            pruning.made[ObjectKind.ROLE] += 1
+            if path in gone:
+                yield role_deletion(mount.name, mount.path, role)
+
+
+def role_deletion(mount: str, mount_path: str, role: LiveRole) -> Action:
+    """Return the action that deletes a role as it is now."""
+    live = fields.live_role(role)
+    return Action(
+        ActionType.DELETE,
+        ObjectKind.ROLE,
+        mount,
+        f"{mount_path}/roles/{role.name}",
+        tuple(Change(name, value, None) for name, value in live.items() if value),
+        cas=role.version or None,
+    )
+
+
+def _mounts(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Action]:
+    gone = {one.path for one in undeclared if not one.mount}
+    former = {one.old for one in pruning.manifest.moved if one.kind == "mount"}
+    for path, mount in pruning.live.mounts.items():
+        if not _made_here(pruning.manifest, mount):
+            continue
+        if fields.mount_is_adopted(mount) and not pruning.may_destroy(path):
+            continue
+        pruning.made[ObjectKind.MOUNT] += 1
+        engine = pruning.live.engines.get(path)
+        if engine and path in gone - former and _may_delete_mount(pruning, path, mount):
+            yield mount_deletion(mount, engine.roles, engine.config)
+
+
+def _may_delete_mount(pruning: _Pruning, path: str, mount: LiveMount) -> bool:
+    named = pruning.options.covers(path) and pruning.may_destroy(path)
+    return named and not fields.mount_is_protected(mount) and not _unnamed_roles(pruning, path)
+
+
+def mount_deletion(mount: LiveMount, roles: Iterable[str], config: LiveConfig) -> Action:
+    """Return the action that deletes a mount as it is now, with everything in it."""
+    live = {"type": mount.type, **fields.live_mount(mount)}
+    live["options.adopted"] = mount.options.get("adopted")
+    live |= {"roles": sorted(roles), "key_id": config.key_id}
+    return Action(
+        ActionType.DELETE,
+        ObjectKind.MOUNT,
+        "",
+        f"sys/mounts/{mount.path}",
+        tuple(Change(name, value, None) for name, value in live.items() if value),
+    )
+
+
+def _unnamed_roles(pruning: _Pruning, path: str) -> list[str]:
+    """Return a mount's foreign roles that the caller did not name."""
+    engine = pruning.live.engines.get(path)
+    found = foreign_roles(pruning.manifest, path, engine) if engine else []
+    return [one for one in found if not pruning.may_destroy(one)]
+
+
+def foreign_roles(manifest: Manifest, path: str, engine: LiveEngine) -> list[str]:
+    """Return the paths of a mount's roles that this manifest did not make."""
+    mark, adopted = fields.managed_tag(manifest.id), fields.adopted_tag(manifest.id)
+    usable = (
+        name for name, role in engine.roles.items() if mark not in role.tags or adopted in role.tags
+    )
+    return sorted(f"{path}/roles/{name}" for name in (*usable, *engine.unusable))
+
+
+def _made_here(manifest: Manifest, mount: LiveMount) -> bool:
+    marks = (mount.options.get("managed_by"), mount.options.get("manifest"))
+    return marks == (fields.MANAGED_BY, manifest.id) and mount.type == manifest.plugin.name
+
+
+def too_many(
+    actions: Iterable[Action], made: Counter[ObjectKind], options: PruneOptions
+) -> list[Problem]:
+    """Return a problem for each kind of which a prune would delete too many.
+
+    That is more than 30 % and more than 2 objects, or all of them.
+    """
+    deleted = Counter(action.kind for action in actions)
+    return [
+        _too_many(kind, number, made[kind])
+        for kind, number in deleted.items()
+        if not options.allow_large and _is_large(number, made[kind])
+    ]
+
+
+def _is_large(number: int, made: int) -> bool:
+    return number >= made or (number > SMALL_NUMBER and number > LARGEST_SHARE * made)
+
+
+def _too_many(kind: ObjectKind, number: int, made: int) -> Problem:
+    what = counted(made, f"object of the kind {kind}", f"objects of the kind {kind}")
+    return Problem(
+        "prune-too-many",
+        f"this would delete {number} of {what}",
+        f"one prune deletes at most {SMALL_NUMBER} objects or {LARGEST_SHARE:.0%} of a kind, "
+        "and never all of it: a file may be missing",
+        "if all of these are to go: --allow-large-prune",
+    )
+
+
+def _empty_manifest(manifest: Manifest) -> Problem:
+    return Problem(
+        "prune-empty-manifest",
+        f"the manifest {manifest.id!r} declares no mounts, so nothing is deleted",
+        "an empty file looks the same as a lost one",
+        "delete single objects: 'skyflowctl role delete', 'skyflowctl mount disable'",
+    )
+
+
+def _other_files(pruning: _Pruning) -> list[Problem]:
+    """Refuse mounts that another set of manifest files made: it may declare what is absent here."""
+    now = pruning.manifest.file_set
+    others: dict[str, list[str]] = {}
+    for path, mount in pruning.live.mounts.items():
+        if _made_here(pruning.manifest, mount) and pruning.options.covers(path):
+            made_from = mount.options.get("files", "")
+            if made_from != now:
+                others.setdefault(made_from, []).append(path)
+    if pruning.options.allow_other_files:
+        return []
+    return [_made_from_others(paths, files, now) for files, paths in sorted(others.items())]
+
+
+def _made_from_others(paths: Sequence[str], files: str, now: str) -> Problem:
+    made = f"made from {files}" if files else "not marked with the files that made them"
+    return Problem(
+        "prune-other-files",
+        f"mounts are {made}: {', '.join(paths)}",
+        f"this run has {now or 'no files'}; another file may declare what looks undeclared here",
+        "give the same -f files; if these are all of them now: --allow-other-files",
+    )
+
+
+def _not_made_here(pruning: _Pruning) -> list[Problem]:
+    """Refuse objects that the caller wants to delete and this manifest did not make."""
+    manifest, live = pruning.manifest, pruning.live
+    found = []
+    for path in sorted(pruning.options.allow_destroy):
+        mount = live.mounts.get(path)
+        owner, _, name = path.partition("/roles/")
+        engine = live.engines.get(owner)
+        role = engine.roles.get(name) if engine else None
+        declared = {one.path for one in manifest.mounts}
+        other_mount = mount is not None and not _made_here(manifest, mount)
+        other_role = role is not None and fields.managed_tag(manifest.id) not in role.tags
+        if other_mount or (other_role and owner in declared):
+            found.append(_made_by_others(path))
+    return found
+
+
+def _made_by_others(path: str) -> Problem:
+    return Problem(
+        "prune-not-made-here",
+        f"{path} is not deleted: this manifest did not make it",
+        "it does not carry this manifest's mark, and a prune deletes nothing of others",
+        f"leave out --allow-destroy={path}",
+    )
+
+
+def _kept_mounts(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Problem]:
+    """Yield why mounts that the caller wants to delete cannot be deleted."""
+    for path in (one.path for one in undeclared if not one.mount):
+        if not pruning.may_destroy(path):
+            continue
+        if fields.mount_is_protected(pruning.live.mounts[path]):
+            yield protected(path)
+        elif path not in pruning.live.engines:
+            yield _contents_unknown(path)
+        elif roles := _unnamed_roles(pruning, path):
+            yield _holds_foreign_roles(path, roles)
+
+
+def _contents_unknown(path: str) -> Problem:
+    return Problem(
+        "prune-contents-unknown",
+        f"{path} is not deleted: its roles cannot be read",
+        "others may have made roles in it",
+        f"let this login read {path}, or delete it: 'skyflowctl mount disable {path}'",
+    )
+
+
+def _holds_foreign_roles(path: str, roles: Sequence[str]) -> Problem:
+    return Problem(
+        "prune-not-made-here",
+        f"{path} is not deleted: it has roles that this manifest did not make",
+        f"they would be deleted too: {', '.join(roles)}",
+        f"to delete them: {' '.join(f'--allow-destroy={one}' for one in roles)}",
+    )
+
+
+def protected(path: str) -> Problem:
+    """Return the problem of a mount that the manifest protected when it was last applied."""
+    return Problem(
+        "prune-protected",
+        f"{path} is protected and is not deleted",
+        "its manifest said `protect: true` when it was last applied",
+        "declare it with `protect: false`, apply, and then remove it",
+    )
