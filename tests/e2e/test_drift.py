@@ -60,6 +60,7 @@ DRIFTS = [
           {"passthrough_request_headers": ["X-Other"]}),
     Drift("", "mount", "options.managed_by", TUNE, {"options": {"managed_by": ""}}),
     Drift("manifest", "mount", "options.manifest", TUNE, {"options": {"manifest": ""}}),
+    Drift("mount.protect", "mount", "options.protect", TUNE, {"options": {"protect": ""}}),
     Drift("mount.description", "config", "description", f"{MOUNT}/config",
           {"description": "other"}),
     Drift("mount.tags", "config", "tags", f"{MOUNT}/config", {"tags": ["env:prod", MARK]}),
@@ -85,7 +86,6 @@ NOT_LIVE = {
     "plugin.name",  # another type is another engine: a mount is left out, never changed
     "mount.path",  # which mount it is
     "defaults.path_prefix",
-    "mount.protect",  # a gate of deletions
     "moved",  # where mounts and roles were
     "mount.credentials",  # an identity, never written back: tests/scenarios/plan
     *(f"{at}.rotation.{name}" for at in ("mount", "defaults")

@@ -108,8 +108,22 @@ def simulate(
 ) -> LiveState:
     """What a server that honours every write holds after these actions."""
     for action in actions:
-        live = _STEP[action.kind](action, live, keys)
+        deletes = action.action is ActionType.DELETE
+        live = _delete(action, live) if deletes else _STEP[action.kind](action, live, keys)
     return live
+
+
+def _delete(action: Action, live: LiveState) -> LiveState:
+    path, _, role_name = action.path.removeprefix("sys/mounts/").partition("/roles/")
+    if action.kind is ObjectKind.MOUNT:
+        mounts = {name: one for name, one in live.mounts.items() if name != path}
+        engines = {name: one for name, one in live.engines.items() if name != path}
+        return dataclasses.replace(live, mounts=mounts, engines=engines)
+    engine = live.engines[path]
+    assert engine.roles[role_name].version == action.cas
+    left = {name: one for name, one in engine.roles.items() if name != role_name}
+    engine = dataclasses.replace(engine, roles=left)
+    return dataclasses.replace(live, engines={**live.engines, path: engine})
 
 
 def _headers(action: Action, live: LiveState, keys: Any) -> LiveState:

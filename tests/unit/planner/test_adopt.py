@@ -80,6 +80,7 @@ def test_the_fixes_together_are_the_command_that_works(server):
     assert server.mounts[PATH]["options"] == {
         "managed_by": "skyflowctl",
         "manifest": "shop",
+        "files": "mounts.yaml",
         "adopted": "true",
     }
     mark = "adopted-by:skyflowctl/shop"
