@@ -121,12 +121,12 @@ def test_two_manifests_never_touch_each_other(stack: Stack) -> None:
 
 @pytest.mark.timeout(180)
 def test_killed_after_every_delete_the_same_command_finishes(stack: Stack) -> None:
+    command = ("apply", "-y", "-p", "1", *PRUNE)
     for writes in range(1, 4):
         start_over(stack)
         declare(stack, manifest("keeper", "reader", "writer", "old-one", mounts=("order", "kept")))
         killed = subprocess.run(
-            [sys.executable, "-m", "support.killed", str(writes), "--"]
-            + ["apply", "-y", "-p", "1", *PRUNE],
+            [sys.executable, "-m", "support.killed", str(writes), "--", *command],
             env={**stack.environ, **stack.exports, "PYTHONPATH": str(REPO / "tests")},
             cwd=stack.folder,
             capture_output=True,
@@ -137,4 +137,3 @@ def test_killed_after_every_delete_the_same_command_finishes(stack: Stack) -> No
         stack.json("apply", "-y", *PRUNE)
         left = stack.json("plan", *PRUNE, "--detailed-exitcode")["data"]
         assert (left["actions"], left["drift"]) == ([], [])
-
