@@ -63,13 +63,13 @@ def test_what_left_the_manifest_is_deleted_and_the_second_plan_is_empty(stack: S
     drift = stack.json("plan", "--detailed-exitcode", check=2)["data"]
     assert drift["actions"] == []
     plan = stack.json("plan", *PRUNE, "--detailed-exitcode", check=2)["data"]
-    assert sorted(paths(plan["actions"])) == [
+    assert set(paths(plan["actions"])) == {
         f"{MINE}/old-one",
         f"{MINE}/old-two",
         "skyflow/kept/roles/old-one",
         "skyflow/kept/roles/old-two",
         "sys/mounts/skyflow/gone",
-    ]
+    }
     assert paths(plan["actions"])[-1] == "sys/mounts/skyflow/gone"
     shown = stack.cli("apply", *PRUNE, "-y", exported=True)
     assert "- mount sys/mounts/skyflow/gone" in shown.stderr
