@@ -153,6 +153,11 @@ CALLS: dict[str, list[Call]] = {
         bare("mount", "show", "ledger"),
         bad(dev("mount", "show", "nobody")),
     ],
+    "mount disable": [
+        bad(dev("mount", "disable", "order")),
+        dev("mount", "disable", "nobody"),
+        bad(bare("mount", "disable", "ledger", "-o", "json")),
+    ],
     "config show": [
         dev("config", "show", "order"),
         bare("config", "show", "ledger", "-o", "json"),
@@ -197,6 +202,11 @@ CALLS: dict[str, list[Call]] = {
         dev("role", "show", "order", "order-producer", "-o", "json"),
         bare("role", "show", "ledger", "reader"),
         bad(dev("role", "show", "order", "nobody")),
+    ],
+    "role delete": [
+        dev("role", "delete", "order", "nobody", "-y"),
+        bad(bare("role", "delete", "ledger", "reader", "-o", "json")),
+        bad(dev("role", "delete", "nobody", "reader", "-y")),
     ],
     "audit who": [
         dev("audit", "who", "--ctx", "order:1", "-v", "-v"),

@@ -101,6 +101,14 @@ ParallelismOption = Annotated[
 YesOption = Annotated[
     bool, option("-y", "--yes", help="Do not ask for confirmation; never permits a deletion.")
 ]
+AllowDestroyOption = Annotated[
+    list[str] | None,
+    option(
+        "--allow-destroy",
+        help="The path of the object to be deleted, for what --yes does not permit.",
+        metavar="PATH",
+    ),
+]
 NoInputOption = Annotated[bool, option("--no-input", help="Refuse instead of asking (exit 5).")]
 
 

@@ -25,9 +25,9 @@ _SERVER = "Server and machine"
 _SELF = "About skyflowctl"
 
 GROUPS = {
-    "mount": "List and show the mounts of product lines",
+    "mount": "List, show and disable the mounts of product lines",
     "config": "Show, verify, write, roll back and revoke a mount's credential",
-    "role": "List and show the roles of a mount",
+    "role": "List, show and delete the roles of a mount",
     "audit": "Query the server's audit log, and check the setup",
     "plugin": "Build, register and list the engine's plugin",
     "dev": "Run OpenBao, the engine and an emulator on this machine",
@@ -58,6 +58,7 @@ COMMANDS = (
         "mount list", "List the mounts of the manifest or server", "mount", "mount_list", _READ
     ),
     CommandRow("mount show", "Show one mount on the server", "mount", "mount_show", _READ),
+    CommandRow("mount disable", "Delete one mount", "mount", "mount_disable", _READ),
     CommandRow(
         "config show",
         "Show a mount's config, without its key",
@@ -98,6 +99,7 @@ COMMANDS = (
     ),
     CommandRow("role list", "List the roles of a mount", "role", "role_list", _READ),
     CommandRow("role show", "Show one role of a mount", "role", "role_show", _READ),
+    CommandRow("role delete", "Delete one role of a mount", "role", "role_delete", _READ),
     CommandRow("audit who", "Show who requested which token", "audit.who", "who", _READ),
     CommandRow("audit tail", "Show the newest requests", "audit.tail", "tail", _READ),
     CommandRow("audit denied", "Show who was denied, and why", "audit.denied", "denied", _READ),

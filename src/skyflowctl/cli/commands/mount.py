@@ -7,10 +7,18 @@ from skyflowctl.cli.commands.cut_off_view import cut_off_note
 from skyflowctl.cli.console import Piece, Styled, Terminal
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
-from skyflowctl.cli.options import FileOption, MountArgument, OutputOptions, TargetOptions
+from skyflowctl.cli.options import (
+    AllowDestroyOption,
+    ApprovingTargetOptions,
+    FileOption,
+    MountArgument,
+    OutputOptions,
+    TargetOptions,
+)
 from skyflowctl.cli.runner import CommandRun, run_command
-from skyflowctl.errors import Problem
-from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.errors import ExitCode, Problem
+from skyflowctl.manifest.discover import DEFAULT_PLUGIN, DEFAULT_PREFIX
+from skyflowctl.text import counted
 
 _STATE_STYLE = {"mounted": "green", "absent": "yellow", "undeclared": "dim"}
 
@@ -109,3 +117,63 @@ def _view_show(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(((name, value) for name, value in config.items() if name != "revoked"), "  ")
     basic = "credential_version" not in config
     cut_off_note(result.data["name"], config.get("revoked"), terminal, basic=basic)
+
+
+@command(
+    examples=[
+        (
+            "skyflowctl mount disable payment --allow-destroy=skyflow/payment",
+            "the path confirms it",
+        ),
+        (
+            "skyflowctl mount disable skyflow/old --allow-destroy=skyflow/old --dev",
+            "on the dev stack, by path",
+        ),
+        (
+            "skyflowctl mount disable payment --allow-destroy=skyflow/payment -o json",
+            "for programs",
+        ),
+    ],
+    exits=[*READ_EXITS, ExitCode.REFUSED, ExitCode.PENDING],
+)
+def mount_disable(
+    mount: MountArgument,
+    target: ApprovingTargetOptions,
+    output: OutputOptions,
+    *,
+    allow_destroy: AllowDestroyOption = None,
+    file: FileOption = None,
+) -> None:
+    """Delete one mount with its config, kept credentials and roles. They cannot be restored.
+    Its keys stay valid at Skyflow: to end that, run 'skyflowctl config revoke --delete-keys'
+    first. A protected mount is never deleted. A mount that does not exist is reported, and is
+    no error."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.delete import carry_out_deletion, plan_mount_deletion
+
+        path = manifests.resolve_path(mount, file)
+        loaded = manifests.optional_manifest(file, run)
+        manifest = loaded.manifest if loaded else None
+        kind = manifest.plugin.name if manifest else DEFAULT_PLUGIN
+        allowed = [one.strip("/") for one in allow_destroy or ()]
+        with gateways.open_gateway(target, run) as gateway:
+            action = plan_mount_deletion(gateway, path, manifest, allowed, kind)
+            if action:
+                carry_out_deletion(action, gateway)
+        lost = {one.field: one.before for one in action.changes} if action else {}
+        data = {"roles": lost.get("roles", []), "key_id": lost.get("key_id", "")}
+        result = "disabled" if action else "absent"
+        return CommandResult({"name": mount, "path": path, "result": result, **data})
+
+    run_command("mount disable", output, work, _view_disabled)
+
+
+def _view_disabled(result: CommandResult, terminal: Terminal) -> None:
+    path, key_id = result.data["path"], result.data["key_id"]
+    if result.data["result"] == "absent":
+        terminal.line(f"{path} does not exist.")
+        return
+    terminal.line(f"{path} is deleted, with {counted(len(result.data['roles']), 'role')}.")
+    if key_id:
+        terminal.note(f"its key {key_id} is still valid at Skyflow")

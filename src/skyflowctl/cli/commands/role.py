@@ -8,13 +8,18 @@ from skyflowctl.cli.console import Column, Terminal, fitted
 from skyflowctl.cli.context import gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
+    AllowDestroyOption,
+    ApprovingTargetOptions,
     FileOption,
     MountArgument,
+    NoInputOption,
     OutputOptions,
     RoleArgument,
     TargetOptions,
+    YesOption,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
+from skyflowctl.errors import ExitCode
 
 
 @command(
@@ -97,3 +102,56 @@ def role_show(
 
 def _view_show(result: CommandResult, terminal: Terminal) -> None:
     terminal.fields(result.data["role"].items())
+
+
+@command(
+    examples=[
+        ("skyflowctl role delete order order-old", "asks first"),
+        ("skyflowctl role delete order order-old -y", "does not ask"),
+        (
+            "skyflowctl role delete order r -y --allow-destroy=skyflow/order/roles/r",
+            "a role that the manifest did not make",
+        ),
+    ],
+    exits=[*READ_EXITS, ExitCode.REFUSED, ExitCode.PENDING],
+)
+def role_delete(
+    mount: MountArgument,
+    role: RoleArgument,
+    target: ApprovingTargetOptions,
+    output: OutputOptions,
+    *,
+    yes: YesOption = False,
+    no_input: NoInputOption = False,
+    allow_destroy: AllowDestroyOption = None,
+    file: FileOption = None,
+) -> None:
+    """Delete one role: nobody can then read its tokens. Tokens that were already issued stay
+    valid until they expire. A role that the manifest did not make, or adopted, is deleted only
+    with --allow-destroy. A role that does not exist is reported, and is no error."""
+
+    def work(run: CommandRun) -> CommandResult:
+        from skyflowctl.operations.delete import carry_out_deletion, plan_role_deletion
+
+        path = manifests.resolve_path(mount, file)
+        loaded = manifests.optional_manifest(file, run)
+        allowed = [one.strip("/") for one in allow_destroy or ()]
+        data = {"mount": mount, "path": path, "role": role}
+        with gateways.open_gateway(target, run) as gateway:
+            manifest = loaded.manifest if loaded else None
+            action = plan_role_deletion(gateway, path, role, manifest, allowed)
+            if action is None:
+                return CommandResult({**data, "result": "absent"})
+            server = gateway.transport.server.name
+            question = f"Delete {action.path} on {server}?"
+            run.confirm(question, yes=yes, no_input=no_input)
+            carry_out_deletion(action, gateway)
+        return CommandResult({**data, "result": "deleted"})
+
+    run_command("role delete", output, work, _view_deleted)
+
+
+def _view_deleted(result: CommandResult, terminal: Terminal) -> None:
+    path = f"{result.data['path']}/roles/{result.data['role']}"
+    deleted = result.data["result"] == "deleted"
+    terminal.line(f"{path} is deleted." if deleted else f"{path} does not exist.")
