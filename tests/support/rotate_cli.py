@@ -65,8 +65,9 @@ def reach(rig: Rig, monkeypatch, folder) -> FakeSkyflow:
     """Have every command reach the server in memory; its operator is the fake."""
     skyflow = FakeSkyflow(rig)
 
-    def provider(gateway, manifest, request, run, allow_hosts):
-        made = key_provider(request, manifest, CredentialLinter(SKYFLOW_HOSTS, SystemClock()))
+    def provider(gateway, manifest, request, run, allow_hosts, *, resolver):
+        linter = CredentialLinter(SKYFLOW_HOSTS, SystemClock())
+        made = key_provider(request, manifest, linter, resolver)
         made = replace(made, margin=timedelta(seconds=0))
         if request.operator_token is None:
             return made

@@ -12,6 +12,7 @@ from typing import Any
 
 from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.sources import ReferencedCredential
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import Where
@@ -124,7 +125,10 @@ class Bench:
             listener=listener,
         )
         source = ReferencedCredential(
-            reference, "the new credential", CredentialLinter(SKYFLOW_HOSTS, SystemClock())
+            reference,
+            "the new credential",
+            CredentialLinter(SKYFLOW_HOSTS, SystemClock()),
+            ReferenceResolver(),
         )
         return rotate_mount(RotationJob("pay", PATH, Options(**options)), source, world)
 

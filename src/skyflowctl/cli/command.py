@@ -110,7 +110,7 @@ def spread_groups(function: Callable[..., None]) -> Callable[..., None]:
     def checked(**values: Any) -> None:
         files = values.get("file")
         if not isinstance(files, str):  # init's, which is written
-            check_stdin(files, values.get("token_file"), os.environ)
+            check_stdin(files, values, os.environ)
         gathered(**values)
 
     checked.__name__ = function.__name__
@@ -119,8 +119,16 @@ def spread_groups(function: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+_READERS = {
+    "token_file": "--token-file",
+    "credentials": "--credentials",
+    "previous": "--previous",
+    "operator_token": "--operator-token",
+}
+
+
 def check_stdin(
-    files: Sequence[str] | None, token_file: str | None, environ: Mapping[str, str]
+    files: Sequence[str] | None, values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> None:
     """Refuse a command line with two inputs from standard input.
 
@@ -129,7 +137,7 @@ def check_stdin(
     """
     named = files or [environ.get("SKYFLOWCTL_FILE", "")]
     readers = ["-f -"] * sum(name == "-" for name in named)
-    readers += ["--token-file -"] * [token_file].count("-")
+    readers += [f"{flag} -" for name, flag in _READERS.items() if values.get(name) == "-"]
     if len(readers) > 1:
         raise UsageError(
             f"{' and '.join(readers)} both read standard input",

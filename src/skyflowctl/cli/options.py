@@ -125,7 +125,8 @@ CredentialsOption = Annotated[
     str | None,
     option(
         "--credentials",
-        help="The credential: file:PATH, env:NAME or keyring:SERVICE/USERNAME.",
+        help="The credential: file:PATH, env:NAME, keyring:SERVICE/USERNAME, vault:PATH#FIELD, "
+        "or - for stdin.",
         metavar="REF",
     ),
 ]
@@ -137,6 +138,28 @@ AllowRevokedKeyOption = Annotated[
         metavar="KEY_ID",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceOptions(OptionGroup):
+    """What a manifest's references may do that needs the caller's word in the same call."""
+
+    allow_exec: Annotated[
+        list[str] | None,
+        option(
+            "--allow-exec",
+            help="A program that exec references may run, as an absolute path; repeatable.",
+            metavar="PROGRAM",
+        ),
+    ] = None
+    allow_ref: Annotated[
+        list[str] | None,
+        option(
+            "--allow-ref",
+            help="Secrets that vault references may read without a terminal; repeatable.",
+            metavar="GLOB",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ class UnresolvedReferenceError(InvalidInputError):
 
     Codes: ``reference-missing`` (no such file or entry), ``reference-unset`` (an
     environment variable), ``reference-unreadable`` (it exists but cannot be read, or is no
-    text), ``reference-empty``, ``keyring-unavailable``, ``unsupported-reference``.
+    text), ``reference-empty``, ``reference-forbidden`` (by the server),
+    ``reference-not-allowed`` (by the command line), ``reference-without-server``,
+    ``keyring-unavailable``.
     No message contains a part of the secret. The code that reads the manifest adds the
     position.
     """

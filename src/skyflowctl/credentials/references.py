@@ -1,11 +1,16 @@
 """Parses references to secrets on a command line: ``file:PATH``, ``env:NAME`` …"""
 
+import re
 from pathlib import Path
 
 from skyflowctl.errors import UsageError, Where
 from skyflowctl.manifest.model import Reference
 
-FORMS = "file:PATH, env:NAME, keyring:SERVICE/USERNAME, or a path with a slash or .json"
+FORMS = (
+    "file:PATH, env:NAME, keyring:SERVICE/USERNAME, vault:PATH#FIELD, - for standard input,"
+    " or a path with a slash or .json"
+)
+_SECRET_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)+", re.ASCII)
 
 
 def parse_reference(text: str, flag: str) -> Reference:
@@ -30,7 +35,13 @@ def parse_reference(text: str, flag: str) -> Reference:
         service, _, username = rest.rpartition("/")
         if service and username:
             return Reference("keyring", (service, username), f"{flag} keyring:{rest}", Where())
-    if _is_path(text):
+    if colon and scheme == "vault":
+        path, _, name = rest.partition("#")
+        if _SECRET_PATH.fullmatch(path) and name and name.isprintable():
+            return Reference("vault", (path, name), f"{flag} vault:{path}#{name}", Where())
+    elif text == "-":
+        return Reference("stdin", (), f"{flag} -", Where())
+    elif _is_path(text):
         return _file(text, flag)
     raise UsageError(
         f"{flag} is no reference",
@@ -42,6 +53,10 @@ def parse_reference(text: str, flag: str) -> Reference:
 
 def as_word(reference: Reference | None) -> str:
     """Return a reference as written on a command line; empty if it has no such form."""
+    if reference is not None and reference.scheme == "stdin":
+        return "-"
+    if reference is not None and reference.scheme == "vault":
+        return f"vault:{'#'.join(reference.target)}"
     if reference is None or reference.scheme not in ("file", "env", "keyring"):
         return ""
     return f"{reference.scheme}:{'/'.join(reference.target)}"

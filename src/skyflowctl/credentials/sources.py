@@ -7,7 +7,7 @@ from skyflowctl.clock import Clock, SystemClock
 from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.credentials.lint import CredentialLinter, credential_id, unchecked_id
 from skyflowctl.credentials.model import Credential, CredentialId
-from skyflowctl.credentials.resolve import position, resolve_reference
+from skyflowctl.credentials.resolve import ReferenceResolver, position
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Manifest, Mount, Reference
 from skyflowctl.secret import Secret
@@ -25,6 +25,7 @@ class ManifestSource:
         allowed_hosts: ``host:port`` of the token services that a credential may name; kept
             as an attribute of that name.
         clock: gives the time for the check of a key's validity.
+        resolver: resolves the references.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class ManifestSource:
         *,
         allowed_hosts: AbstractSet[str] = SKYFLOW_HOSTS,
         clock: Clock | None = None,
+        resolver: ReferenceResolver | None = None,
     ) -> None:
         self._mounts = {mount.name: mount for mount in manifest.mounts}
         self.allowed_hosts = allowed_hosts
         self._linter = CredentialLinter(allowed_hosts, clock or SystemClock())
+        self._resolver = resolver or ReferenceResolver()
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:
         """Return the identity of a mount's credential; see ``CredentialSource``.
@@ -45,7 +48,7 @@ class ManifestSource:
         was checked by the engine when it was written, so it is only read.
         """
         declared = self._mounts[mount]
-        text = _text(declared)
+        text = self._text(declared)
         found = unchecked_id(text)
         if found is not None and found == live:
             return found
@@ -67,7 +70,18 @@ class ManifestSource:
             InvalidInputError: it was read but is not a valid credential.
         """
         declared = self._mounts[mount]
-        return self._parse(declared, _text(declared))
+        return self._parse(declared, self._text(declared))
+
+    def _text(self, mount: Mount) -> Secret:
+        if mount.credentials is None:
+            raise UnresolvedReferenceError(
+                f"the manifest names no credential for {mount.name}",
+                why="what needs one cannot be done for this mount",
+                fix=f"add `credentials:` to {mount.name}",
+                code="no-credential",
+                where=mount.where,
+            )
+        return self._resolver.resolve(mount.credentials, _subject(mount))
 
     def _parse(self, mount: Mount, text: Secret) -> ServiceAccount:
         account, _ = self._linter.account(text, _subject(mount), _place(mount))
@@ -82,11 +96,13 @@ class ReferencedCredential:
         reference: its location.
         subject: its description for the user, such as ``the credential of order``.
         linter: checks it.
+        resolver: resolves it.
     """
 
     reference: Reference
     subject: str
     linter: CredentialLinter
+    resolver: ReferenceResolver
 
     def __call__(self) -> Credential:
         """Return the credential, fully checked.
@@ -95,21 +111,8 @@ class ReferencedCredential:
             UnresolvedReferenceError: the reference cannot be resolved.
             InvalidInputError: it was read but is not a valid credential.
         """
-        text = resolve_reference(self.reference, self.subject)
+        text = self.resolver.resolve(self.reference, self.subject)
         return self.linter.check(text, self.subject, position(self.reference))
-
-
-def _text(mount: Mount) -> Secret:
-    """Return the text that a mount's reference names."""
-    if mount.credentials is None:
-        raise UnresolvedReferenceError(
-            f"the manifest names no credential for {mount.name}",
-            why="what needs one cannot be done for this mount",
-            fix=f"add `credentials:` to {mount.name}",
-            code="no-credential",
-            where=mount.where,
-        )
-    return resolve_reference(mount.credentials, _subject(mount))
 
 
 def _subject(mount: Mount) -> str:

@@ -1,6 +1,7 @@
 """Builds the frozen manifest from a checked tree, without further checks."""
 
 import os
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,11 +19,13 @@ from skyflowctl.manifest.model import (
     Reference,
     Role,
     RotationRule,
+    Scheme,
 )
 from skyflowctl.manifest.moved_rules import read_moves
 from skyflowctl.manifest.nodes import Path as TreePath
 from skyflowctl.manifest.nodes import YamlNode, at_key, at_value, child, entries, plain
 from skyflowctl.manifest.paths import mount_path
+from skyflowctl.text import counted
 
 
 def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
@@ -111,24 +114,53 @@ def _ctx(node: YamlNode | None) -> DeclaredCtx:
 
 
 def _reference(node: YamlNode | None, path: TreePath) -> Reference | None:
-    for scheme, target in entries(node):
+    for scheme, node_of_scheme in entries(node):
         if scheme == "live":
             return None
-        where = at_value(target, (*path, scheme))
-        if scheme == "file":
-            name = _text(target)
-            absolute = _absolute(target.source.folder, name)
-            return Reference("file", (absolute,), f"file: {name}", where)
-        if scheme == "keyring":
-            service, username = _text(child(target, "service")), _text(child(target, "username"))
-            text = f"keyring: {service}, {username}"
-            return Reference("keyring", (service, username), text, at_key(target, (*path, scheme)))
-        if scheme == "server_file":
-            return Reference(
-                "server_file", (_text(target),), f"server_file: {_text(target)}", where
-            )
-        return Reference("env", (_text(target),), f"env: {_text(target)}", where)
+        about = (*path, scheme)
+        target, text = _TARGETS[scheme](node_of_scheme)
+        is_text = isinstance(node_of_scheme.value, str | bool)
+        where = at_value(node_of_scheme, about) if is_text else at_key(node_of_scheme, about)
+        return Reference(cast("Scheme", scheme), target, text, where)
     return None
+
+
+_Target = tuple[tuple[str, ...], str]
+
+
+def _file(node: YamlNode) -> _Target:
+    return (_absolute(node.source.folder, _text(node)),), f"file: {_text(node)}"
+
+
+def _named(scheme: str) -> Callable[[YamlNode], _Target]:
+    return lambda node: ((_text(node),), f"{scheme}: {_text(node)}")
+
+
+def _pair(scheme: str, first: str, second: str) -> Callable[[YamlNode], _Target]:
+    def target(node: YamlNode) -> _Target:
+        parts = _text(child(node, first)), _text(child(node, second))
+        return parts, f"{scheme}: {', '.join(parts)}"
+
+    return target
+
+
+def _program(node: YamlNode) -> _Target:
+    argv = _texts(node)
+    # An argument may be secret, so only their number is shown.
+    more = f" and {counted(len(argv) - 1, 'argument')}" if argv[1:] else ""
+    folder = os.path.abspath(node.source.folder)  # noqa: PTH100 - links are followed later
+    return (folder, *argv), f"exec: {argv[0]}{more}"
+
+
+_TARGETS: Mapping[str, Callable[[YamlNode], _Target]] = {
+    "file": _file,
+    "env": _named("env"),
+    "keyring": _pair("keyring", "service", "username"),
+    "vault": _pair("vault", "path", "field"),
+    "exec": _program,
+    "stdin": lambda _: ((), "stdin"),
+    "server_file": _named("server_file"),
+}
 
 
 def _absolute(folder: str, name: str) -> str:

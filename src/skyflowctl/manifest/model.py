@@ -21,7 +21,8 @@ class Reference:
     Args:
         scheme: the kind of location.
         target: the parts that the scheme needs, as texts: ``file`` (absolute path,), ``env``
-            (variable name,), ``keyring`` (service, username),
+            (variable name,), ``keyring`` (service, username), ``vault`` (path, field), ``exec``
+            (the manifest's folder, program, arguments…), ``stdin`` (),
             ``server_file`` (absolute path on the server,).
         text: the reference as written in the manifest, for messages.
         where: its position in the manifest.

@@ -32,6 +32,7 @@ from skyflowctl.manifest.nodes import (
     text_of,
 )
 from skyflowctl.manifest.paths import RESERVED, mount_path, parents
+from skyflowctl.manifest.reference_rules import reference_rules
 from skyflowctl.manifest.schema_problems import is_below
 
 OWNERSHIP_TAG = "managed-by:"
@@ -228,7 +229,8 @@ def _source(path: Path, rotation: YamlNode) -> Iterator[RuleViolation]:
         node = child(rotation, "operator_token", scheme)
         if node is not None:
             about = (*path, "operator_token", scheme)
-            summary, fix = f"operator_token cannot be {scheme}", "use file, env or keyring"
+            summary = f"operator_token cannot be {scheme}"
+            fix = "use a reference of another kind, such as file or env"
             yield about, Problem("bad-reference", summary, why, fix, at_key(node, about))
     generates = text_of(child(rotation, "source")) == "generate"
     for key in ("operator_token", "account_id"):
@@ -270,6 +272,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     _descriptions,
     _ctx_rules,
     _rotation,
+    reference_rules,
     _policy_names,
     check_consumers,
     check_login_methods,

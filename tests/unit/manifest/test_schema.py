@@ -81,7 +81,7 @@ def test_sections_of_later_versions_are_known_names():
     assert unsupported == LATER
     references = PUBLISHED["$defs"]["reference"]["properties"]
     supported = {key for key, rule in references.items() if not is_unsupported(rule)}
-    assert supported == {"file", "env", "keyring", "server_file", "live"}
+    assert supported == set(references)
     assert set(references) == supported | {"vault", "exec", "stdin"}
 
 

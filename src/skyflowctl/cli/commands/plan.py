@@ -12,6 +12,7 @@ from skyflowctl.cli.options import (
     MountsArgument,
     OutputOptions,
     ParallelismOption,
+    ReferenceOptions,
     TargetOptions,
     option,
 )
@@ -50,6 +51,7 @@ DetailedOption = Annotated[
 def plan(
     target: TargetOptions,
     permits: PermitOptions,
+    references: ReferenceOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
@@ -71,10 +73,11 @@ def plan(
         manifest = manifests.load_named_manifest(file, run).manifest
         with gateways.open_gateway(target, run) as gateway:
             run.notice(f"server: {gateway.transport.server.name}")
+            resolver = credential_sources.reference_resolver(run, references, gateway)
             planned = make(
                 manifest,
                 gateway,
-                credential_sources.credentials_for(manifest, gateway, run, allow_host),
+                credential_sources.credentials_for(manifest, gateway, run, allow_host, resolver),
                 plan_options(manifest, mounts, permits),
                 parallelism=parallelism,
             )

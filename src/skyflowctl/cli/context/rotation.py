@@ -12,6 +12,7 @@ from skyflowctl.cli.runner import CommandRun
 
 if TYPE_CHECKING:
     from skyflowctl.credentials.model import CredentialSource
+    from skyflowctl.credentials.resolve import ReferenceResolver
     from skyflowctl.devstack.layout import DevLayout
     from skyflowctl.executor.stop import Stop
     from skyflowctl.manifest.model import Manifest
@@ -59,6 +60,8 @@ def open_key_provider(
     request: "RotateRequest",
     run: CommandRun,
     allow_hosts: Sequence[str] | None,
+    *,
+    resolver: "ReferenceResolver",
 ) -> "KeyProvider":
     """Return the provider of new credentials; for the dev stack they are generated.
 
@@ -71,12 +74,13 @@ def open_key_provider(
     from skyflowctl.operations.rotate.key_provider import dev_key_provider, key_provider
 
     hosts = token_hosts(allow_hosts, os.environ)
+    resolver.transport = gateway.transport
     layout = dev_layout(gateway)
     if layout is None:
-        return key_provider(request, manifest, CredentialLinter(hosts, run.clock))
+        return key_provider(request, manifest, CredentialLinter(hosts, run.clock), resolver)
     run.notice("the dev stack: generated credentials and its own operator are used")
     linter = CredentialLinter(hosts | dev_token_hosts(layout), run.clock)
-    return dev_key_provider(request, manifest, linter, layout)
+    return dev_key_provider(request, manifest, linter, layout, resolver)
 
 
 def dev_token_hosts(layout: "DevLayout") -> frozenset[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from skyflowctl.credentials.lint import CredentialLinter
 from skyflowctl.credentials.model import Credential
-from skyflowctl.credentials.resolve import resolve_reference
+from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.sources import ReferencedCredential
 from skyflowctl.devstack.credentials import DevCredentials, dev_management
 from skyflowctl.devstack.layout import DevLayout
@@ -80,6 +80,7 @@ class KeyProvider:
         declared: the next credential that the manifest names for a mount; None: none.
         operators: returns the key service of an operator; None: no operator is named. Raises the
             reason if an operator cannot be used.
+        resolver: resolves the command line's references.
         margin: how long an old key is kept after its last token, if a mount's rule does not say.
         dev: for a dev stack: it has its own operator, and ignores the mounts' margins because its
             tokens are short.
@@ -89,6 +90,7 @@ class KeyProvider:
     linter: CredentialLinter
     declared: Callable[[RotationTarget], KeySource | None]
     operators: Callable[[RotationTarget], KeyService | None]
+    resolver: ReferenceResolver
     margin: timedelta = RETIRE_MARGIN
     dev: bool = False
 
@@ -112,14 +114,16 @@ class KeyProvider:
         reference = self.request.previous
         if reference is None:
             return None
-        return ReferencedCredential(reference, "the credential that is live now", self.linter)
+        return ReferencedCredential(
+            reference, "the credential that is live now", self.linter, self.resolver
+        )
 
     def given(self) -> ReferencedCredential | None:
         """Return the new credential that the command line names."""
         reference = self.request.credentials
         if reference is None:
             return None
-        return ReferencedCredential(reference, "the new credential", self.linter)
+        return ReferencedCredential(reference, "the new credential", self.linter, self.resolver)
 
     def successor(self, target: RotationTarget) -> KeySource | None:
         """Return ``--credentials``, else ``--generate``, else the manifest's source.
@@ -170,7 +174,10 @@ class KeyProvider:
 
 
 def key_provider(
-    request: RotateRequest, manifest: Manifest | None, linter: CredentialLinter
+    request: RotateRequest,
+    manifest: Manifest | None,
+    linter: CredentialLinter,
+    resolver: ReferenceResolver,
 ) -> KeyProvider:
     """Return the provider for a real server, from the command line and the manifest."""
     mounts = {mount.path: mount for mount in manifest.mounts} if manifest else {}
@@ -181,7 +188,8 @@ def key_provider(
             return None
         if path := mount.credentials.server_file:
             return ServerFile(path)
-        return ReferencedCredential(mount.credentials, f"the credential of {mount.name}", linter)
+        subject = f"the credential of {mount.name}"
+        return ReferencedCredential(mount.credentials, subject, linter, resolver)
 
     def operators(target: RotationTarget) -> KeyService | None:
         rule = target.named.rotation
@@ -193,10 +201,10 @@ def key_provider(
             return None
         uri = target.config.token_uri if target.config else ""
         host = host_for(uri, named=request.management_host)
-        token = resolve_reference(reference, "the operator token")
+        token = resolver.resolve(reference, "the operator token")
         return SkyflowKeys(ManagementApi(host, token, account_id), linter)
 
-    return KeyProvider(request, linter, declared, operators)
+    return KeyProvider(request, linter, declared, operators, resolver)
 
 
 def operator_needed(name: str) -> RefusedError:
@@ -223,7 +231,11 @@ DEV_RETIRE_MARGIN = timedelta(seconds=2)
 
 
 def dev_key_provider(
-    request: RotateRequest, manifest: Manifest | None, linter: CredentialLinter, layout: DevLayout
+    request: RotateRequest,
+    manifest: Manifest | None,
+    linter: CredentialLinter,
+    layout: DevLayout,
+    resolver: ReferenceResolver,
 ) -> KeyProvider:
     """Return the dev stack's provider: no reference of the manifest is ever resolved.
 
@@ -241,7 +253,7 @@ def dev_key_provider(
 
     def operators(_target: RotationTarget) -> KeyService | None:
         given = request.operator_token
-        token = resolve_reference(given, "the operator token") if given else None
+        token = resolver.resolve(given, "the operator token") if given else None
         return SkyflowKeys(dev_management(layout, token, request.account_id), linter)
 
-    return KeyProvider(request, linter, declared, operators, DEV_RETIRE_MARGIN, dev=True)
+    return KeyProvider(request, linter, declared, operators, resolver, DEV_RETIRE_MARGIN, dev=True)

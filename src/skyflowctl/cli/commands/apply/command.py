@@ -19,6 +19,7 @@ from skyflowctl.cli.options import (
     NoInputOption,
     OutputOptions,
     ParallelismOption,
+    ReferenceOptions,
     YesOption,
     option,
 )
@@ -86,6 +87,7 @@ _RESULT_STYLE = {
 def apply(
     target: ApprovingTargetOptions,
     permits: PermitOptions,
+    references: ReferenceOptions,
     output: OutputOptions,
     *,
     mounts: MountsArgument = None,
@@ -110,6 +112,7 @@ def apply(
         target,
         file,
         options,
+        references,
         parallelism=parallelism,
         yes=yes,
         no_input=no_input,
@@ -129,6 +132,7 @@ class ApplyRequest:
         target: the server.
         file: the manifest's files.
         options: returns what the plan permits, given the manifest.
+        references: what the manifest's references may do.
         parallelism: how many requests run at once.
         yes: do not ask for a confirmation.
         no_input: never ask.
@@ -141,6 +145,7 @@ class ApplyRequest:
     target: ApprovingTargetOptions
     file: Sequence[str] | None
     options: "Callable[[Manifest], PlanOptions]"
+    references: ReferenceOptions
     parallelism: int
     yes: bool
     no_input: bool
@@ -168,7 +173,10 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
 
     manifest = manifests.load_named_manifest(request.file, run).manifest
     with gateways.open_gateway(request.target, run, manifest.id) as gateway:
-        source = credential_sources.credentials_for(manifest, gateway, run, request.allow_hosts)
+        resolver = credential_sources.reference_resolver(run, request.references, gateway)
+        source = credential_sources.credentials_for(
+            manifest, gateway, run, request.allow_hosts, resolver
+        )
         planned = plan(
             manifest,
             gateway,

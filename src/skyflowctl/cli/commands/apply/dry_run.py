@@ -44,10 +44,12 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
     if not named:
         run.notice("no server is named: the dry run begins with an empty one")
     with gateways.open_gateway(request.target, run) if named else nullcontext() as gateway:
+        resolver = credential_sources.reference_resolver(run, request.references, gateway)
+        hosts = request.allow_hosts
         source = (
-            credential_sources.manifest_credentials(manifest, run, request.allow_hosts)
+            credential_sources.manifest_credentials(manifest, run, hosts, resolver)
             if gateway is None
-            else credential_sources.credentials_for(manifest, gateway, run, request.allow_hosts)
+            else credential_sources.credentials_for(manifest, gateway, run, hosts, resolver)
         )
         done = dry_run(
             manifest,
@@ -60,7 +62,7 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
             verified = _verified(done, gateway, source, request)
             done = replace(verified, require_verified=request.require_verified)
         address = gateway.transport.server.name if gateway else ""
-    return _result(done, address)
+    return _result(done, address, resolver.connections)
 
 
 def _verified(
@@ -86,7 +88,9 @@ def _verified(
     return replace(done, verified=verified)
 
 
-def _result(done: "DryRunResult", address: str) -> CommandResult:
+def _result(
+    done: "DryRunResult", address: str, references: Sequence[tuple[str, str]]
+) -> CommandResult:
     plan = done.planned.plan
     actions = [
         {**action_json(one.action), "result": one.result, "request_id": one.request_id}
@@ -99,11 +103,15 @@ def _result(done: "DryRunResult", address: str) -> CommandResult:
         *map(_other_engine, done.other_engines),
         *(one for one in doubts if one),
     )
+    connections = [
+        *_connections(done, address),
+        *({"to": place, "for": text} for place, text in references),
+    ]
     data = {
         **plan_json(plan),
         "actions": actions,
         "warnings": [problem_json(warning) for warning in warnings],
-        "dry_run": {**_proved(done), "connections": _connections(done, address)},
+        "dry_run": {**_proved(done), "connections": connections},
     }
     problems = _problems(done)
     code = done.exit_code

@@ -16,6 +16,7 @@ from skyflowctl.cli.options import (
     FileOption,
     MountArgument,
     OutputOptions,
+    ReferenceOptions,
     TargetOptions,
     option,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from skyflowctl.credentials.model import Credential
+    from skyflowctl.credentials.resolve import ReferenceResolver
     from skyflowctl.operations.config_write import ConfigPatch
 
 
@@ -190,12 +192,14 @@ def config_write(
         from skyflowctl.operations import config_write as write
 
         tags = _tags(tag, clear=clear_tags)
-        new = _first_credential(credentials, allow_host, run)
+        resolver = credential_sources.reference_resolver(run, ReferenceOptions())
+        new = _first_credential(credentials, allow_host, run, resolver)
         allowed = frozenset(allow_revoked_key or ())
         patch = write.ConfigPatch(description, tags, new, allowed)
         _something_to_write(patch)
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
+            resolver.transport = gateway.transport
             done = write.write_config(gateway, path, patch)
         where = {"mount": mount, "path": path, "changed": list(done.changed)}
         warnings = [problem_json(one) for one in done.warnings]
@@ -217,11 +221,16 @@ def _tags(given: "Sequence[str] | None", *, clear: bool) -> tuple[str, ...] | No
 
 
 def _first_credential(
-    text: str | None, allow_hosts: "Sequence[str] | None", run: CommandRun
+    text: str | None,
+    allow_hosts: "Sequence[str] | None",
+    run: CommandRun,
+    resolver: "ReferenceResolver",
 ) -> "Callable[[], Credential] | None":
     if text is None:
         return None
-    return credential_sources.referenced_credential(text, "--credentials", run, allow_hosts)
+    return credential_sources.referenced_credential(
+        text, "--credentials", run, allow_hosts, resolver
+    )
 
 
 def _something_to_write(patch: "ConfigPatch") -> None:

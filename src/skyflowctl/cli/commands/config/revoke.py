@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.commands.rotate.options import OperatorOptions
 from skyflowctl.cli.console import Terminal
-from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult, status_of
 from skyflowctl.cli.options import (
     ApprovingTargetOptions,
@@ -16,6 +16,7 @@ from skyflowctl.cli.options import (
     MountArgument,
     NoInputOption,
     OutputOptions,
+    ReferenceOptions,
     given_words,
     option,
 )
@@ -62,6 +63,7 @@ class _Said:
     allow_destroy: Sequence[str]
     delete_keys: bool
     operator: OperatorOptions
+    references: ReferenceOptions
     target: ApprovingTargetOptions
 
 
@@ -83,6 +85,7 @@ class _Said:
 def config_revoke(
     mount: MountArgument,
     operator: OperatorOptions,
+    references: ReferenceOptions,
     target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
@@ -106,6 +109,7 @@ def config_revoke(
             tuple(allow_destroy or ()),
             delete_keys,
             operator,
+            references,
             target,
         )
         chosen = manifests.choose_mounts([mount], file, run)
@@ -148,7 +152,8 @@ def _cut_off(
     operation.refuse_protected(named.path, chosen.manifest, said.allow_destroy)
     target = _look(gateway, named)
     request = operator_request(said.operator)
-    provider = open_key_provider(gateway, chosen.manifest, request, run, None)
+    resolver = credential_sources.reference_resolver(run, said.references, gateway)
+    provider = open_key_provider(gateway, chosen.manifest, request, run, None, resolver=resolver)
     _ask(run, said, target, gateway.transport.server.name)
     steps = Steps(run.terminal, [named.name])
     # No orderly stop on a signal: after a kill at any instant, running it again completes it.
@@ -161,7 +166,12 @@ def _cut_off(
         return _result(outcome, "")
     words = operation.command_for_keys(target, chosen.manifest, said.reason, host)
     operator = replace(said.operator, management_host=None)  # the command names it already
-    given = [*chosen.file_words, *given_words(operator), *given_words(said.target)]
+    given = [
+        *chosen.file_words,
+        *given_words(operator),
+        *given_words(said.references),
+        *given_words(said.target),
+    ]
     return _result(outcome, shlex.join([*words, *given]))
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skyflowctl.cli.command import command
 from skyflowctl.cli.console import Terminal
-from skyflowctl.cli.context import gateways, manifests
+from skyflowctl.cli.context import credential_sources, gateways, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -12,6 +12,7 @@ from skyflowctl.cli.options import (
     CredsOutputOptions,
     FileOption,
     MountArgument,
+    ReferenceOptions,
     RoleArgument,
     TargetOptions,
     option,
@@ -22,6 +23,8 @@ from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.operations.creds import parse_ctx, read_creds, read_wrapped_creds
 
 if TYPE_CHECKING:
+    from skyflowctl.credentials.sources import ManifestSource
+    from skyflowctl.manifest.model import Manifest
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.responses import Creds
 
@@ -77,6 +80,7 @@ def creds(
     mount: MountArgument,
     role: RoleArgument,
     target: ApprovingTargetOptions,
+    references: ReferenceOptions,
     output: CredsOutputOptions,
     *,
     file: FileOption = None,
@@ -96,7 +100,12 @@ def creds(
             from skyflowctl.cli.commands.creds import offline
 
             past = offline.direct if direct else offline.creds_dry_run
-            return CommandResult(past(mount, role, checked, file, run, allow_hosts=allow_host))
+            resolver = credential_sources.reference_resolver(run, references)
+
+            def source_of(manifest: "Manifest") -> "ManifestSource":
+                return credential_sources.manifest_credentials(manifest, run, allow_host, resolver)
+
+            return CommandResult(past(mount, role, checked, file, run, source_of=source_of))
         path = manifests.resolve_path(mount, file)
         with gateways.open_gateway(target, run) as gateway:
             if wrap_ttl is not None:

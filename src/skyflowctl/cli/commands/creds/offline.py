@@ -1,14 +1,15 @@
 """``creds`` without a server: a dry run in this process, or a direct mint with the SDK."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli.context import credential_sources, dev_stack, manifests
+from skyflowctl.cli.context import dev_stack, manifests
 from skyflowctl.cli.runner import CommandRun
 from skyflowctl.clock import rfc3339
 from skyflowctl.errors import Problem, UsageError
 
 if TYPE_CHECKING:
+    from skyflowctl.credentials.sources import ManifestSource
     from skyflowctl.engine.ctx import Ctx
     from skyflowctl.manifest.model import Manifest, Mount, Role
 
@@ -20,7 +21,7 @@ def creds_dry_run(
     file: Sequence[str] | None,
     run: CommandRun,
     *,
-    allow_hosts: Sequence[str] | None = None,
+    source_of: "Callable[[Manifest], ManifestSource]",
 ) -> dict[str, Any]:
     """Return the data of a token that this process minted and checked.
 
@@ -33,7 +34,7 @@ def creds_dry_run(
     manifest = manifests.load_named_manifest(file, run).manifest
     found, _ = _declared(manifest, mount, role)
     dev = dev_stack.dev_stack_is_named()
-    own = credential_sources.manifest_credentials(manifest, run, allow_hosts)
+    own = source_of(manifest)
     source = dev_stack.NoCredentials() if dev else own
     made = mint_dry(manifest, found.name, role, ctx, source)
     if made.throw_away:
@@ -59,7 +60,7 @@ def direct(
     file: Sequence[str] | None,
     run: CommandRun,
     *,
-    allow_hosts: Sequence[str] | None = None,
+    source_of: "Callable[[Manifest], ManifestSource]",
 ) -> dict[str, Any]:
     """Return the data of a token that the vendor's SDK minted, without the server.
 
@@ -76,7 +77,7 @@ def direct(
         raise dev_stack.refuse_direct()
     manifest = manifests.load_named_manifest(file, run).manifest
     found, wanted = _declared(manifest, mount, role)
-    source = credential_sources.manifest_credentials(manifest, run, allow_hosts)
+    source = source_of(manifest)
     account = source.account(found.name)
     rule = CtxRule.of(wanted.ctx.required, wanted.ctx.pattern)
     run.warn(_NO_AUDIT)

@@ -7,7 +7,7 @@ import typer
 from skyflowctl.cli.command import WRITE_EXITS, command
 from skyflowctl.cli.commands.rotate.options import CareOptions, OperatorOptions, RotateOptions
 from skyflowctl.cli.console import Terminal
-from skyflowctl.cli.context import manifests
+from skyflowctl.cli.context import credential_sources, manifests
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.cli.options import (
     AllowHostOption,
@@ -16,6 +16,7 @@ from skyflowctl.cli.options import (
     MountArgument,
     NoInputOption,
     OutputOptions,
+    ReferenceOptions,
     option,
 )
 from skyflowctl.cli.runner import CommandRun, run_command
@@ -61,6 +62,7 @@ def rotate(
     target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
+    references: ReferenceOptions,
     mounts: MountsArgument = None,
     file: FileOption = None,
     parallelism: MountsAtOnceOption = 10,
@@ -85,7 +87,9 @@ def rotate(
         from skyflowctl.cli.commands.rotate.work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
-        rotation = RotateCommand(run, request, chosen, target, parallelism, tuple(allow_host or ()))
+        resolver = credential_sources.reference_resolver(run, references)
+        hosts = tuple(allow_host or ())
+        rotation = RotateCommand(run, request, chosen, target, parallelism, hosts, resolver)
         return rotation.work(yes=yes, no_input=no_input)
 
     run_command("rotate", output, work, _view)
@@ -106,6 +110,7 @@ def config_rollback(
     target: ApprovingTargetOptions,
     output: OutputOptions,
     *,
+    references: ReferenceOptions,
     to: ToOption = None,
     file: FileOption = None,
     allow_host: AllowHostOption = None,
@@ -121,7 +126,9 @@ def config_rollback(
         from skyflowctl.cli.commands.rotate.work import RotateCommand
 
         chosen = manifests.choose_mounts(request.names, file, run)
-        return RotateCommand(run, request, chosen, target, 1, tuple(allow_host or ())).work()
+        resolver = credential_sources.reference_resolver(run, references)
+        hosts = tuple(allow_host or ())
+        return RotateCommand(run, request, chosen, target, 1, hosts, resolver).work()
 
     run_command("config rollback", output, work, _view)
 

@@ -15,7 +15,7 @@ from skyflowctl.cli.context.rotation import open_key_provider, rotation_dependen
 from skyflowctl.cli.envelope import CommandResult, problem_json, status_of
 from skyflowctl.cli.options import ApprovingTargetOptions
 from skyflowctl.cli.runner import CommandRun
-from skyflowctl.credentials.resolve import resolve_reference
+from skyflowctl.credentials.resolve import ReferenceResolver
 from skyflowctl.credentials.token_hosts import token_hosts
 from skyflowctl.errors import ExitCode, Problem, RefusedError, UsageError
 from skyflowctl.executor.stop import Stop, stop_on_signals
@@ -42,6 +42,7 @@ class RotateCommand:
         target: the server.
         parallelism: how many mounts at once.
         allow_hosts: further token services that credentials may name.
+        resolver: resolves the references.
     """
 
     run: CommandRun
@@ -50,6 +51,7 @@ class RotateCommand:
     target: ApprovingTargetOptions
     parallelism: int
     allow_hosts: tuple[str, ...]
+    resolver: ReferenceResolver
 
     def work(self, *, yes: bool = False, no_input: bool = False) -> CommandResult:
         """Do the work, and return the result.
@@ -62,7 +64,12 @@ class RotateCommand:
         with gateways.open_gateway(self.target, self.run) as gateway:
             targets = self._targets(gateway)
             provider = open_key_provider(
-                gateway, self.chosen.manifest, self.request, self.run, self.allow_hosts
+                gateway,
+                self.chosen.manifest,
+                self.request,
+                self.run,
+                self.allow_hosts,
+                resolver=self.resolver,
             )
             if given := provider.given():
                 given()  # refuse a bad credential before asking for confirmation
@@ -91,8 +98,9 @@ class RotateCommand:
             (request.previous, "the credential of --previous"),
             (request.operator_token, "the operator token"),
         ):
-            if reference is not None:
-                resolve_reference(reference, name)
+            # A vault reference needs the server, which is not open yet.
+            if reference is not None and reference.scheme != "vault":
+                self.resolver.resolve(reference, name)
 
     def _left_out(self, target: RotationTarget) -> bool:
         return target.known is not None or (self.request.only_due and not target.due)

@@ -1,0 +1,51 @@
+"""Rules of the references ``exec`` and ``stdin``, which a schema cannot express. Pure."""
+
+from collections.abc import Iterator
+
+from skyflowctl.errors import Problem
+from skyflowctl.manifest.nodes import Path, YamlNode, at_key, at_value, child, entries, text_of
+
+
+def reference_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield programs without an absolute path, and every ``stdin`` that cannot be read."""
+    first: Path = ()
+    for path, reference in _references(root):
+        program, stdin = child(reference, "exec"), child(reference, "stdin")
+        argv = program.value if program is not None and isinstance(program.value, list) else []
+        if argv and not (text_of(argv[0]) or "/").startswith("/"):
+            yield _relative(argv[0], (*path, "exec", 0))
+        if stdin is not None:
+            about = (*path, "stdin")
+            if stdin.value is False:
+                yield _problem(stdin, about, "stdin must be true", _NOT_TRUE, "write stdin: true")
+            elif first:
+                summary = "the manifest has two references to stdin"
+                why = f"standard input can be read only once, and {first[1]} reads it"
+                fix = "use another reference, such as file or env"
+                yield about, Problem("bad-reference", summary, why, fix, at_key(stdin, about))
+            first = first or path
+
+
+_NOT_TRUE = "only its presence says anything"
+
+
+def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
+    for name, mount in entries(child(root, "mounts")):
+        for keys in (("credentials",), ("rotation", "operator_token")):
+            found = child(mount, *keys)
+            if found is not None:
+                yield ("mounts", name, *keys), found
+
+
+def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:
+    return _problem(
+        program,
+        about,
+        "the program of exec is not an absolute path",
+        "a relative one could be another program in another folder",
+        "write it whole, such as /usr/bin/pass",
+    )
+
+
+def _problem(node: YamlNode, about: Path, summary: str, why: str, fix: str) -> tuple[Path, Problem]:
+    return about, Problem("bad-reference", summary, why, fix, at_value(node, about))
