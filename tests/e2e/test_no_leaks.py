@@ -106,6 +106,13 @@ def write_manifests(folder: Path, credential: str) -> None:
     folder.mkdir()
     (folder / "mounts.yaml").write_text(_MANIFEST % "file: ledger.json")
     (folder / "broken.yaml").write_text(_MANIFEST % "file: broken.json")
+    exec_reference = f"exec: [/bin/cat, {folder / 'ledger.json'}]"
+    (folder / "exec.yaml").write_text(_MANIFEST % exec_reference)
+    tells = f"exec: [/bin/sh, -c, 'cat {folder / 'ledger.json'} >&2; cat {folder / 'broken.json'}']"
+    (folder / "tells.yaml").write_text(_MANIFEST % tells)
+    (folder / "vault.yaml").write_text(
+        _MANIFEST % "vault: {path: leak-kv/ledger, field: credential}"
+    )
     key = json.loads(credential)["privateKey"]
     (folder / "bad.yaml").write_text(_MANIFEST % f"file: {json.dumps(key)}")
     # Another key id, and its text is cut in the middle: no parser may quote what is left.
@@ -129,6 +136,10 @@ def bench(emulator: RunningEmulator) -> Iterator[Bench]:
             args=["--allow-host", emulator.host],
             env=[f"SSL_CERT_FILE={emulator.ca}"],
         )
+        mounted = server.api("POST", "sys/mounts/leak-kv", {"type": "kv"})
+        assert mounted[0] == 204
+        kept = server.api("POST", "leak-kv/ledger", {"credential": credential})
+        assert kept[0] == 204
         yield Bench(stack, server, emulator.host, credential)
 
 

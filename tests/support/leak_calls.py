@@ -56,6 +56,9 @@ def bad(call: Call) -> Call:
 _ORDER = ("creds", "order", "order-producer", "--ctx", "order:1")
 _OWN = ("creds", "ledger", "reader")
 _WRONG = ("--token-file", "own/wrong-token", "-v", "-v")
+_EXEC = ("-f", "own/exec.yaml", "--allow-exec=/bin/cat", "--allow-host", "{host}")
+_TELLS = ("-f", "own/tells.yaml", "--allow-exec=/bin/sh", "--allow-host", "{host}")
+_VAULT = ("-f", "own/vault.yaml", "--allow-ref=leak-kv/*", "--allow-host", "{host}")
 _DIRECT = ("--direct", "--allow-host", "{host}")
 
 # A new command without a row fails the test.
@@ -75,6 +78,7 @@ CALLS: dict[str, list[Call]] = {
         last("apply", "-y", "-v", "-v"),
         dev("apply", "--dry-run", "-o", "json"),
         dev("apply", "--dry-run", "-f", "own/mounts.yaml", "-v", "-v"),
+        bare("apply", "--dry-run", *_VAULT, "-v", "-v"),
         bad(own("apply", "--no-input", "--allow-host", "{host}")),
         own("apply", "-y", "--allow-host", "{host}", "-v", "-v"),
         own("apply", "-y", "--allow-host", "{host}", "-o", "json"),
@@ -88,6 +92,10 @@ CALLS: dict[str, list[Call]] = {
         own("plan", "--allow-host", "{host}", "-v", "-v"),
         own("plan", "--allow-host", "{host}", "-o", "json"),
         bad(bare("plan", "-f", "own/broken.yaml", "-o", "json")),
+        *(bare("plan", *way, "-v", "-v") for way in (_EXEC, _VAULT)),
+        *(bare("plan", *way, "-o", "json") for way in (_EXEC, _VAULT)),
+        bad(bare("plan", *_TELLS, "-v", "-v")),
+        bad(bare("plan", *_TELLS, "-o", "json")),
         bad(dev("plan", "-v", "-v", "-f", "own/bad.yaml")),
         bad(dev("plan", "-o", "json", "-f", "own/bad.yaml")),
         bad(dev("plan", *_WRONG)),

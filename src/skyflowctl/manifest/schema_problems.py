@@ -240,7 +240,7 @@ def _size(error: Violation, path: Path) -> _Words:
         return "one-role-id", f"{_name(path)} must have exactly one role id", why, fix
     if _is_reference(path):
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
-        fix = "keep one of file, env, keyring, vault, exec, stdin and server_file"
+        fix = "keep one of file, env, keyring, vault, exec, stdin, server_file and live"
         return "bad-reference", summary, why, fix
     if len(path) == 2 and path[0] == "policies":
         summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
