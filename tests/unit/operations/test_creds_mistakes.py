@@ -121,7 +121,7 @@ def dev_stack(folder):
 
 @pytest.mark.parametrize("address", ["BAO_ADDR", "VAULT_ADDR"])
 def test_direct_is_refused_where_the_dev_stack_is_the_server(dev_stack, address, monkeypatch):
-    monkeypatch.setitem(resolve._READERS, "file", forbidden)
+    monkeypatch.setattr(resolve.ReferenceResolver, "resolve", forbidden)
     named = {**dev_stack, "BAO_ADDR": None, address: dev_stack["BAO_ADDR"]}
     done = invoke("creds", "order", "writer", "--ctx=order:x", "--direct", "-o", "json", env=named)
     error = checked_envelope(done.stdout)["errors"][0]
@@ -129,7 +129,7 @@ def test_direct_is_refused_where_the_dev_stack_is_the_server(dev_stack, address,
 
 
 def test_a_dry_run_follows_no_reference_where_the_dev_stack_is_the_server(dev_stack, monkeypatch):
-    monkeypatch.setitem(resolve._READERS, "file", forbidden)
+    monkeypatch.setattr(resolve.ReferenceResolver, "resolve", forbidden)
     words = ("creds", "order", "writer", "--ctx=order:x", "--dry-run", "-o", "json")
     done = invoke(*words, env=dev_stack)
     assert checked_data(done.stdout)["key_id"] == "throw-away-order"

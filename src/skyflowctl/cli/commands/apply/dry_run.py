@@ -89,7 +89,7 @@ def _verified(
 
 
 def _result(
-    done: "DryRunResult", address: str, references: Sequence[tuple[str, str]]
+    done: "DryRunResult", address: str, references: Sequence[tuple[str, str]] = ()
 ) -> CommandResult:
     plan = done.planned.plan
     actions = [
