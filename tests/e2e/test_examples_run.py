@@ -12,7 +12,14 @@ import subprocess
 
 import pytest
 from support.rotation_load import emulator_of
-from support.stack import BIN, EXAMPLE, REPO, Stack, running_stack
+from support.stack import (
+    BIN,
+    EXAMPLE,
+    REPO,
+    Stack,
+    example_with_consumer,
+    running_stack,
+)
 
 from skyflowctl.cli.app import every_command
 from skyflowctl.cli.command import load
@@ -33,6 +40,7 @@ _EXPECTED = {
     "skyflowctl audit posture --fail-on high -q": (6, "the setup has findings"),
     "skyflowctl config rollback payment": (5, ""),
     "skyflowctl rotate --rollback payment": (5, ""),
+    "skyflowctl consumer rotate order-service --retire -y": (5, "is not shown"),
 }  # fmt: skip
 
 
@@ -68,8 +76,10 @@ def prepare(stack: Stack) -> None:
     port = json.loads((stack.dev / "dev.json").read_text())["emulator"]["port"]
     (folder / "token-service").write_text(f"127.0.0.1:{port}")
     (folder / "examples").mkdir(exist_ok=True)
-    for name in ("mounts.yaml", "examples/mounts.yaml", "base.yaml", "prod.yaml"):
+    for name in ("examples/mounts.yaml", "base.yaml", "prod.yaml"):
         (folder / name).write_text(EXAMPLE.read_text())
+    (folder / "mounts.yaml").write_text(example_with_consumer("order-service"))
+    stack.cli("apply", "-y", exported=True)
     token = stack.cli(
         "creds", "order", "order-producer", "--ctx", "order:ORD-42", "-o", "raw", exported=True
     ).stdout

@@ -17,7 +17,7 @@ from support.emulator import RunningEmulator
 from support.leak_calls import CALLS, WRONG_CTX, Call, calls, dev
 from support.leaks import Needle, find_leaks, needle
 from support.plugin import register_skyflow
-from support.stack import EXAMPLE, Stack, running_stack
+from support.stack import EXAMPLE, Stack, example_with_consumer, running_stack
 
 from skyflowctl.cli.registry import COMMANDS
 
@@ -113,6 +113,7 @@ def write_manifests(folder: Path, credential: str) -> None:
     (folder / "vault.yaml").write_text(
         _MANIFEST % "vault: {path: leak-kv/ledger, field: credential}"
     )
+    (folder / "consumers.yaml").write_text(example_with_consumer("leak-app"))
     key = json.loads(credential)["privateKey"]
     (folder / "bad.yaml").write_text(_MANIFEST % f"file: {json.dumps(key)}")
     # Another key id, and its text is cut in the middle: no parser may quote what is left.
@@ -129,6 +130,7 @@ def bench(emulator: RunningEmulator) -> Iterator[Bench]:
     credential = emulator.new_account("role-1")
     with running_stack(EXAMPLE, apply=True) as stack, running_bao() as server:
         write_manifests(stack.folder / "own", credential)
+        stack.cli("apply", "-y", "-f", "own/consumers.yaml", exported=True)
         both = server.ca.read_bytes() + emulator.ca.read_bytes()
         (server.folder / "both.pem").write_bytes(both)
         register_skyflow(

@@ -39,6 +39,12 @@ def bare(*words: str) -> Call:
     return Call(words, where="own")
 
 
+def consumer(verb: str, *words: str) -> Call:
+    """With a manifest of its own, whose consumer was applied to the dev stack."""
+    named = () if verb == "list" else ("leak-app",)
+    return Call(("consumer", verb, *named, *words, "-f", "own/consumers.yaml"))
+
+
 def last(*words: str, shown: str = "") -> Call:
     return Call(words, where="last", shown=shown)
 
@@ -215,6 +221,27 @@ CALLS: dict[str, list[Call]] = {
         dev("role", "delete", "order", "nobody", "-y"),
         bad(bare("role", "delete", "ledger", "reader", "-o", "json")),
         bad(dev("role", "delete", "nobody", "reader", "-y")),
+    ],
+    "consumer issue": [
+        token(consumer("issue", "-v", "-v")),
+        token(consumer("issue", "--num-uses", "3", "-o", "json")),
+        bad(consumer("issue", "--cidr", "here", "-v", "-v")),
+        bad(consumer("issue", *_WRONG)),
+    ],
+    "consumer list": [consumer("list", "-v", "-v"), bad(consumer("list", *_WRONG))],
+    "consumer check": [
+        consumer("check", "-v", "-v"),
+        consumer("check", "-o", "json"),
+        bad(consumer("check", *_WRONG)),
+    ],
+    "consumer rotate": [
+        token(consumer("rotate", "-v", "-v")),
+        token(consumer("rotate", "-o", "json")),
+        bad(consumer("rotate", "--retire", "-y", "-v", "-v")),
+    ],
+    "consumer revoke": [
+        bad(consumer("revoke", "--all", "-o", "json")),
+        consumer("revoke", "--all", "-y", "-v", "-v"),
     ],
     "audit who": [
         dev("audit", "who", "--ctx", "order:1", "-v", "-v"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -114,6 +115,15 @@ class Stack:
         )
         pairs = (item.split("=", 1) for item in plain.stdout.decode().split("\0") if "=" in item)
         self.exports = {k: v for k, v in pairs if self.environ.get(k) != v}
+
+
+def example_with_consumer(name: str) -> str:
+    """The example's text with an AppRole consumer of one of its roles."""
+    text = EXAMPLE.read_text()
+    role = re.search(r"^ +order-producer:\n( +)", text, re.MULTILINE)
+    assert role is not None
+    login = f"consumers: {{approle: {{{name}: {{}}}}}}\n{role[1]}"
+    return f"{text[: role.end()]}{login}{text[role.end() :]}\nauth: {{approle: {{}}}}\n"
 
 
 @contextlib.contextmanager

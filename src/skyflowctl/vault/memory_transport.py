@@ -22,6 +22,7 @@ from skyflowctl.vault.transport import (
     Request,
     ServerInfo,
     Transport,
+    TransportWrapper,
     encode_body,
     make_reply,
 )
@@ -126,6 +127,10 @@ class MemoryTransport:
         if status >= 300:
             raise error_for(status, server_texts(answer), method=method, path=path)
         return make_reply(status, answer, {})
+
+    def as_login(self, token: Secret) -> Transport:  # noqa: ARG002 - this server has no logins
+        """Return a transport to the same server; every token may do everything there."""
+        return TransportWrapper(self)
 
     def refuse_guarded(self, method: str, path: str) -> None:
         """Accept any path: this server has no control groups."""

@@ -134,6 +134,9 @@ class Transport(Protocol):
             RedirectRefusedError: the user did not name this address.
         """
 
+    def as_login(self, token: Secret) -> "Transport":
+        """Return a transport to the same server with another token; close it after use."""
+
     def send(self, request: Request) -> Reply:
         """Send one request and return its successful answer.
 
@@ -198,6 +201,10 @@ class TransportWrapper:
     def at_node(self, address: str) -> Transport:
         """Return the inner transport's transport to one node; it is not wrapped."""
         return self._inner.at_node(address)
+
+    def as_login(self, token: Secret) -> Transport:
+        """Return the inner transport's transport with another token; it is not wrapped."""
+        return self._inner.as_login(token)
 
     def send(self, request: Request) -> Reply:
         """Send one request; see :class:`Transport`."""

@@ -1,7 +1,5 @@
 """Handles wrapping tokens, each of which holds a stored answer or a parked request."""
 
-from typing import Protocol
-
 from skyflowctl.secret import Secret
 from skyflowctl.vault import parked
 from skyflowctl.vault.approvals import writes
@@ -11,11 +9,6 @@ from skyflowctl.vault.namespaces import NAMESPACE_HEADER, namespace_of
 from skyflowctl.vault.transport import Request, Transport
 
 UNWRAP = "sys/wrapping/unwrap"
-
-
-class _HasLogins(Transport, Protocol):
-    def as_login(self, token: Secret) -> Transport:
-        """Return a transport to the same server with another token."""
 
 
 def namespace_header(transport: Transport, path: str) -> dict[str, str]:
@@ -40,7 +33,7 @@ def is_delivered(transport: Transport, token: Secret, path: str) -> bool:
     return True
 
 
-def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
+def withdraw(transport: Transport, token: Secret, path: str) -> bool:
     """Withdraw the parked request to a path; False if it may still be approved and run.
 
     A wrapping token can be used only once, and this use must be to revoke itself.
@@ -58,7 +51,7 @@ def withdraw(transport: _HasLogins, token: Secret, path: str) -> bool:
     return True
 
 
-def given_up(transport: _HasLogins, call: OutgoingRequest, outcome: CallPending) -> VaultError:
+def given_up(transport: Transport, call: OutgoingRequest, outcome: CallPending) -> VaultError:
     """Withdraw a request that this command does not wait for, and return its error."""
     if outcome.parked is None:
         return parked.never_runs(call.method, call.path, outcome.reply)

@@ -1,0 +1,1 @@
+"""``skyflowctl consumer``."""

@@ -1,0 +1,134 @@
+"""Shows consumers, their secret ids and their checks, as JSON and as text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from skyflowctl.cli.console import Column, Styled, Terminal, fitted
+from skyflowctl.cli.envelope import CommandResult
+from skyflowctl.clock import rfc3339
+
+if TYPE_CHECKING:
+    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.operations.consumers import ConsumerState
+    from skyflowctl.vault.approle import SecretIdInfo
+
+
+def states_json(states: "Iterable[ConsumerState]", manifest: "Manifest") -> dict[str, Any]:
+    """Return the data of ``consumer list``."""
+    paths = {one.name: one.path for one in manifest.mounts}
+    return {
+        "consumers": [
+            {
+                "consumer": one.consumer.name,
+                "method": one.consumer.method,
+                "roles": [
+                    {"mount": mount, "role": role, "path": f"{paths[mount]}/creds/{role}"}
+                    for mount, role in one.consumer.grants
+                ],
+                "state": "unread" if one.problems else "live" if one.exists else "absent",
+                "secret_ids": [_secret_id_json(found) for found in one.secret_ids],
+            }
+            for one in states
+        ]
+    }
+
+
+def _secret_id_json(one: "SecretIdInfo") -> dict[str, Any]:
+    return {
+        "accessor": one.accessor,
+        "created": rfc3339(one.created) if one.created else None,
+        "uses_left": one.uses_left,
+        "used": one.used,
+        "cidrs": list(one.cidrs),
+        "expires_at": rfc3339(one.expires) if one.expires else None,
+    }
+
+
+def show_issued(result: CommandResult, terminal: Terminal) -> None:
+    """Write a wrapped secret id and what to do with it."""
+    _issued(result.data, terminal)
+
+
+def _issued(data: Mapping[str, Any], terminal: Terminal) -> None:
+    terminal.fields(data.items())
+    terminal.line()
+    span = f"{data['wrap_ttl']} s"
+    terminal.line(f"On the application's host, within {span}, paste wrap_token at the prompt:")
+    terminal.line("  read -rs BAO_TOKEN; export BAO_TOKEN; bao unwrap -field=secret_id")
+    terminal.line(f"The application logs in at auth/{data['method']}/login with role_id and that.")
+
+
+def show_states(result: CommandResult, terminal: Terminal) -> None:
+    """Write one line for each secret id, and one for a consumer without any."""
+    consumers = result.data["consumers"]
+    if not consumers:
+        terminal.note("the manifest declares no consumers")
+        return
+    fitted(terminal, _COLUMNS, [row for one in consumers for row in _rows(one)])
+
+
+def _rows(consumer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    roles = ", ".join(f"{one['mount']}/{one['role']}" for one in consumer["roles"])
+    fixed = {"name": consumer["consumer"], "method": consumer["method"], "roles": roles}
+    states = {"unread": "not read", "absent": "no login role", "live": "none"}
+    nothing = {"accessor": states[consumer["state"]]}
+    return [{**fixed, **one} for one in consumer["secret_ids"] or [nothing]]
+
+
+def _uses(row: Mapping[str, Any]) -> str:
+    if "uses_left" not in row:
+        return ""
+    return "unlimited" if row["uses_left"] is None else str(row["uses_left"])
+
+
+def _used(row: Mapping[str, Any]) -> str:
+    return {True: "yes", False: "no", None: "not shown"}[row["used"]] if "used" in row else ""
+
+
+_COLUMNS = (
+    Column("CONSUMER", lambda one: str(one["name"]), least=16),
+    Column("METHOD", lambda one: str(one["method"])),
+    Column("ROLES", lambda one: str(one["roles"]), least=16),
+    Column("SECRET ID (ACCESSOR)", lambda one: str(one["accessor"]), least=36),
+    Column("CREATED", lambda one: str(one.get("created") or ""), least=20),
+    Column("USES LEFT", _uses),
+    Column("USED", _used),
+    Column("CIDRS", lambda one: ", ".join(one.get("cidrs") or ())),
+    Column("EXPIRES", lambda one: str(one.get("expires_at") or "")),
+)
+
+
+def show_rotated(result: CommandResult, terminal: Terminal) -> None:
+    """Write the new secret id, or the destroyed ones."""
+    data = result.data
+    if data["issued"] is None:
+        show_destroyed(result, terminal)
+        return
+    _issued(data["issued"], terminal)
+    terminal.line("The earlier secret ids stay valid. After a login with the new one:")
+    terminal.line(f"  skyflowctl consumer rotate {data['consumer']} --retire")
+
+
+def show_destroyed(result: CommandResult, terminal: Terminal) -> None:
+    """Write what became of each secret id."""
+    rows: Sequence[Mapping[str, str]] = result.data["destroyed"]
+    if rows:
+        terminal.table(["SECRET ID (ACCESSOR)", "RESULT"], [list(one.values()) for one in rows])
+    else:
+        terminal.note("no secret id to destroy")
+
+
+def show_checks(result: CommandResult, terminal: Terminal) -> None:
+    """Write every check that failed, and how many there were."""
+    checks = result.data["checks"]
+    shown = [one for one in checks if one["expected"] == "allow" or not one["ok"]]
+    shown += [one for one in checks if one not in shown and one["request"] != "any"]
+    terminal.table(["PATH", "REQUEST", "EXPECTED", "GOT"], [_check_row(one) for one in shown])
+    failed = sum(not one["ok"] for one in checks)
+    denied = sum(one["ok"] and one["expected"] == "deny" for one in checks)
+    terminal.line(f"{len(checks)} checks: {failed} not ok, {denied} denied as expected")
+
+
+def _check_row(one: Mapping[str, Any]) -> list[Any]:
+    got = one["got"] if one["ok"] else Styled(one["got"], "red")
+    return [one["path"], one["request"], one["expected"], got]

@@ -1,0 +1,229 @@
+"""Proves what a consumer's login may do: logs in as it, asks the server, and logs out.
+
+Every question is one about capabilities or rules, so no token is minted and no read is denied.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skyflowctl.errors import Problem, RefusedError
+from skyflowctl.manifest.model import Consumer, Manifest, Role
+from skyflowctl.operations.consumers import checked_api
+from skyflowctl.posture.acl import matches_segments
+from skyflowctl.posture.policies import PathRule, parse_policy
+from skyflowctl.secret import Secret
+from skyflowctl.vault.approle import AppRoleApi
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, VaultError
+from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.transport import Request
+
+Answer = Literal["allow", "deny"]
+_LOGIN_SECONDS = 60
+_NOWHERE = "skyflowctl-check"  # a name that no one uses
+_NOTHING = frozenset({"deny"})
+
+
+@dataclass(frozen=True, slots=True)
+class AccessCheck:
+    """One question and the server's answer.
+
+    Args:
+        path: below ``/v1/``.
+        request: ``any``, or which ctx the request has: ``without ctx``, ``other ctx``.
+    """
+
+    path: str
+    request: Literal["any", "without ctx", "other ctx"]
+    expected: Answer
+    got: Answer
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is the expected one."""
+        return self.expected == self.got
+
+
+@dataclass(slots=True)
+class ConsumerReport:
+    """The checks of one consumer; ``warnings`` name what could not be asked."""
+
+    checks: list[AccessCheck] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def check_consumer(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> ConsumerReport:
+    """Log in as a consumer with a secret id for one login, and ask what the login may do.
+
+    Raises:
+        RefusedError: the consumer cannot log in from this machine.
+    """
+    report = ConsumerReport()
+    api = checked_api(gateway, manifest, consumer)
+    denied = _denied_paths(gateway, manifest, consumer, report)
+    by_default = _default_rules(gateway, report)
+    with _logged_in(gateway, api, consumer, report) as login:
+        report.checks += _asked(login, manifest, consumer, denied, by_default)
+    return report
+
+
+@contextmanager
+def _logged_in(
+    gateway: Gateway, api: AppRoleApi, consumer: Consumer, report: ConsumerReport
+) -> Iterator[Gateway]:
+    """Log in as the consumer; at the end, destroy the secret id and revoke the token."""
+    role_id = api.role_id()
+    issued = api.issue_for_one_login(_LOGIN_SECONDS)
+    login = None
+    try:
+        token = _log_in(api, consumer, role_id, issued.secret)
+        login = Gateway(gateway.transport.as_login(token))
+        yield login
+    finally:
+        _log_out(api, issued.accessor, login, report)
+
+
+def _log_in(api: AppRoleApi, consumer: Consumer, role_id: str, secret_id: Secret) -> Secret:
+    try:
+        return api.log_in(role_id, secret_id)
+    except (BadRequestError, ForbiddenError) as error:
+        raise RefusedError(
+            f"cannot log in as {consumer.name}",
+            why=error.problems[0].why or error.problems[0].summary,
+            fix="run it on a machine whose address the consumer's cidrs include",
+            code="cannot-log-in",
+        ) from error
+
+
+def _log_out(api: AppRoleApi, accessor: str, login: Gateway | None, report: ConsumerReport) -> None:
+    try:
+        api.destroy(accessor)
+    except VaultError as error:
+        what = f"the secret id {accessor} still exists for {_LOGIN_SECONDS} s"
+        report.warnings.append(_left_over(what, error))
+    if login is None:
+        return
+    try:
+        login.transport.send(Request("POST", "auth/token/revoke-self", idempotent=True))
+    except VaultError as error:
+        report.warnings.append(_left_over("the token of this check was not revoked", error))
+    finally:
+        login.close()
+
+
+def _left_over(what: str, error: VaultError) -> Problem:
+    return Problem("left-over", what, error.problems[0].summary, "run the same command again")
+
+
+def _asked(
+    login: Gateway,
+    manifest: Manifest,
+    consumer: Consumer,
+    denied: Sequence[str],
+    by_default: Sequence[PathRule] | None,
+) -> Iterator[AccessCheck]:
+    granted = dict(_granted(manifest, consumer))
+    found = login.capabilities([*granted, *denied])
+    data = login.transport.send(Request("GET", "sys/internal/ui/resultant-acl")).data or {}
+    exact: Mapping[str, Any] = data.get("exact_paths") or {}
+    for path, role in granted.items():
+        yields = {"read", "update"} <= set(found[path]) or "root" in found[path]
+        yield AccessCheck(path, "any", "allow", "allow" if yields else "deny")
+        yield from _ctx_checks(path, role, exact.get(path) or {})
+    for path in denied:
+        allowed = set(found[path]) - _NOTHING
+        yield AccessCheck(path, "any", "deny", "allow" if allowed else "deny")
+    asked = {*granted, *denied}
+    rules = {**exact, **{f"{path}*": one for path, one in (data.get("glob_paths") or {}).items()}}
+    for path, rule in sorted(rules.items()):
+        allowed = set(rule.get("capabilities") or ()) - _NOTHING
+        if path not in asked and allowed and not _of_default(path, by_default):
+            yield AccessCheck(path, "any", "deny", "allow")
+
+
+def _ctx_checks(path: str, role: Role, rule: Mapping[str, Any]) -> Iterator[AccessCheck]:
+    """Yield what the server's rule for the path says about requests that break the ctx rule."""
+    allowed = rule.get("allowed_parameters") or {}
+    if role.ctx.required:
+        asks = "ctx" in (rule.get("required_parameters") or ())
+        yield AccessCheck(path, "without ctx", "deny", "deny" if asks else "allow")
+    if role.ctx.pattern:
+        only = list(allowed) == ["ctx"] and list(allowed["ctx"] or ()) == [role.ctx.pattern]
+        yield AccessCheck(path, "other ctx", "deny", "deny" if only else "allow")
+
+
+def _granted(manifest: Manifest, consumer: Consumer) -> Iterator[tuple[str, Role]]:
+    for mount in manifest.mounts:
+        for role in mount.roles:
+            if (mount.name, role.name) in consumer.grants:
+                yield f"{mount.path}/creds/{role.name}", role
+
+
+def _denied_paths(
+    gateway: Gateway, manifest: Manifest, consumer: Consumer, report: ConsumerReport
+) -> list[str]:
+    """Return paths that the consumer must not use: every other role, each mount, the server's."""
+    declared = {one.path: [role.name for role in one.roles] for one in manifest.mounts}
+    kinds = dict.fromkeys(declared, manifest.plugin.name)
+    try:
+        kinds |= {path: one.type for path, one in gateway.list_mounts().items()}
+    except ForbiddenError as error:
+        report.warnings.append(_not_asked("mounts that the manifest does not declare", error))
+    login_role = f"auth/{consumer.method}/role/{consumer.name}"
+    paths = ["sys/mounts", "sys/auth", "sys/policies/acl", "auth/token/create"]
+    paths += [login_role, f"{login_role}/secret-id"]
+    for path, kind in sorted(kinds.items()):
+        if kind == manifest.plugin.name:
+            roles = {*declared.get(path, ()), *_live_roles(gateway, path, report)}
+            paths += [f"{path}/{one}" for one in ("config", "config/verify", "config/rollback")]
+            paths += [f"{path}/{one}/{role}" for role in sorted(roles) for one in _OF_A_ROLE]
+            paths.append(f"{path}/creds/{_NOWHERE}")
+        elif kind not in {"system", "identity", "cubbyhole", "ns_cubbyhole", "ns_identity"}:
+            paths += [f"{path}/{one}" for one in ("", _NOWHERE, f"data/{_NOWHERE}")]
+    granted = dict(_granted(manifest, consumer))
+    return [path for path in paths if path not in granted]
+
+
+_OF_A_ROLE = ("creds", "roles")
+
+
+def _live_roles(gateway: Gateway, path: str, report: ConsumerReport) -> Sequence[str]:
+    try:
+        return tuple(gateway.list_roles(path))
+    except VaultError as error:
+        if not error.status:
+            raise
+        report.warnings.append(_not_asked(f"roles of {path} that only the server knows", error))
+        return ()
+
+
+def _default_rules(gateway: Gateway, report: ConsumerReport) -> tuple[PathRule, ...] | None:
+    """Return the rules of the policy ``default``, which most logins have; None: unreadable."""
+    try:
+        policy = gateway.access.policy("default")
+    except ForbiddenError as error:
+        report.warnings.append(_not_asked("rules for sys, auth and identity", error))
+        return None
+    return parse_policy("default", policy.text).rules if policy else ()
+
+
+def _of_default(path: str, rules: Sequence[PathRule] | None) -> bool:
+    """Whether a rule of a login is one of the policy ``default``."""
+    if rules is None:
+        return path.startswith(("sys/", "auth/", "identity/", "cubbyhole/"))
+    return any(_same(path, rule) for rule in rules)
+
+
+def _same(path: str, rule: PathRule) -> bool:
+    before, template, _ = rule.text.removeprefix("/").partition("{{")
+    if template:
+        return path.startswith(before)
+    return path == rule.text.removeprefix("/") or (
+        rule.has_segments and matches_segments(rule.path, path)
+    )
+
+
+def _not_asked(what: str, error: VaultError) -> Problem:
+    first = error.problems[0]
+    return Problem("not-asked", f"not asked about {what}", first.summary, first.fix)
