@@ -171,7 +171,7 @@ def live_accessors(gateway: Gateway, consumer: Consumer) -> tuple[str, ...]:
         return _api(gateway, consumer).accessors()
 
 
-def destroy(
+def destroy_secret_ids(
     gateway: Gateway, manifest: Manifest, consumer: Consumer, accessors: Sequence[str]
 ) -> tuple[DestroyedSecretId, ...]:
     """Destroy secret ids one by one; a failed one does not stop the others.

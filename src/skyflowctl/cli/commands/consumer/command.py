@@ -189,12 +189,12 @@ def consumer_rotate(
                         "destroyed": [],
                     }
                 )
-            from skyflowctl.operations.consumers import destroy, superseded
+            from skyflowctl.operations.consumers import destroy_secret_ids, superseded
 
             old = [one.accessor for one in superseded(gateway, consumer)]
             if old:
                 _confirm(run, gateway, consumer, old, yes=yes, no_input=no_input)
-            done = destroy(gateway, manifest, consumer, old)
+            done = destroy_secret_ids(gateway, manifest, consumer, old)
         return _after_destroy({"consumer": consumer.name, "issued": None}, done, consumer)
 
     run_command("consumer rotate", output, work, view.show_rotated)
@@ -236,13 +236,13 @@ def consumer_revoke(
     def work(run: CommandRun) -> CommandResult:
         _check_choice(accessor, everything)
         manifest, consumer = _named(name, file, run)
-        from skyflowctl.operations.consumers import destroy, live_accessors
+        from skyflowctl.operations.consumers import destroy_secret_ids, live_accessors
 
         with gateways.open_gateway(target, run) as gateway:
             chosen = accessor or live_accessors(gateway, consumer)
             if chosen:
                 _confirm(run, gateway, consumer, chosen, yes=yes, no_input=no_input)
-            done = destroy(gateway, manifest, consumer, chosen)
+            done = destroy_secret_ids(gateway, manifest, consumer, chosen)
         return _after_destroy({"consumer": consumer.name}, done, consumer)
 
     run_command("consumer revoke", output, work, view.show_destroyed)
