@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.model import Reference
 from skyflowctl.secret import Secret
 from skyflowctl.vault.live import SERVER_FILE
 
@@ -81,6 +82,17 @@ class CredentialSource(Protocol):
 
         Raises:
             InvalidInputError: as for :meth:`identify`.
+        """
+
+    def secret(self, reference: Reference, subject: str) -> Secret:
+        """Return the secret at a reference of the manifest that is no credential.
+
+        Args:
+            reference: its location.
+            subject: its description, for messages.
+
+        Raises:
+            UnresolvedReferenceError: it cannot be resolved.
         """
 
     def prepare_apply(self) -> None:

@@ -59,6 +59,10 @@ class ManifestSource:
         account = self.account(mount)
         return Credential(credential_id(account), account.to_json())
 
+    def secret(self, reference: Reference, subject: str) -> Secret:
+        """Return the secret at a reference; see ``CredentialSource``."""
+        return self._resolver.resolve(reference, subject)
+
     def prepare_apply(self) -> None:
         """Do nothing, because Skyflow already has these keys."""
 

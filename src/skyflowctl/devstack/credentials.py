@@ -2,6 +2,7 @@
 
 import functools
 import json
+import secrets
 import ssl
 
 from skyflowctl.credentials.model import Credential, CredentialId
@@ -9,7 +10,7 @@ from skyflowctl.devstack import emulator
 from skyflowctl.devstack.accounts import ensure_account
 from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import load_state, not_running
-from skyflowctl.manifest.model import Manifest
+from skyflowctl.manifest.model import Manifest, Reference
 from skyflowctl.private_files import read_private
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.management.api import ManagementApi
@@ -29,6 +30,10 @@ class DevCredentials:
     def __init__(self, layout: DevLayout, manifest: Manifest) -> None:
         self._layout = layout
         self._manifest = manifest
+
+    def secret(self, reference: Reference, subject: str) -> Secret:  # noqa: ARG002 - the port's signature
+        """Return a generated text."""
+        return Secret(secrets.token_urlsafe(24))
 
     def prepare_apply(self) -> None:
         """Give each mount's account exactly the roles that the manifest names.

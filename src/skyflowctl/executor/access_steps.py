@@ -1,4 +1,4 @@
-"""Executes the actions for policies, login methods and login roles."""
+"""Executes the actions for engines, policies, login methods and login roles."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def write_access(action: Action, api: AccessApi) -> None:
     if not differing:
         return  # an earlier run, or a write whose reply was lost, did this
     _refuse_if_changed(action, before)
-    is_tune = action.kind is ObjectKind.LOGIN_METHOD and action.action is ActionType.UPDATE
+    is_tune = action.kind in _TUNED and action.action is ActionType.UPDATE
     path = f"{action.path}/tune" if is_tune else action.path
     try:
         api.write(path, action.body)
@@ -98,6 +98,15 @@ def _live(action: Action, api: AccessApi) -> dict[str, Any] | None:
     return None if found is None else access.live_fields(found)
 
 
+_TUNED = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE})
+
+
+def _engine(path: str, api: AccessApi) -> LiveAccess:
+    name = path.removeprefix("sys/mounts/")
+    found = api.engine(name)
+    return LiveAccess(engines={name: found} if found else {})
+
+
 def _policy(path: str, api: AccessApi) -> LiveAccess:
     found = api.policy(path.rpartition("/")[2])
     return LiveAccess(policies={found.name: found} if found else {})
@@ -114,6 +123,7 @@ def _login_role(path: str, api: AccessApi) -> LiveAccess:
 
 
 _READS: Mapping[ObjectKind, Callable[[str, AccessApi], LiveAccess]] = {
+    ObjectKind.ENGINE: _engine,
     ObjectKind.POLICY: _policy,
     ObjectKind.LOGIN_METHOD: _login_method,
     ObjectKind.LOGIN_ROLE: _login_role,

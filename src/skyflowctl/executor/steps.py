@@ -10,6 +10,7 @@ from skyflowctl.executor.access_steps import write_access
 from skyflowctl.executor.deletes import delete_object
 from skyflowctl.executor.moving import move_mount
 from skyflowctl.executor.ports import Replacer
+from skyflowctl.executor.secret_steps import write_secret
 from skyflowctl.executor.verify import live_roles
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import MOUNT_KINDS, Action, ActionType, ObjectKind
@@ -259,11 +260,18 @@ def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     return ()
 
 
+def _secret(action: Action, tools: StepContext) -> tuple[Problem, ...]:
+    write_secret(action, tools.gateway.access.kv, tools.credentials)
+    return ()
+
+
 _STEPS: Mapping[ObjectKind, _Step] = {
     ObjectKind.AUDITED_HEADER: _audited_header,
     ObjectKind.MOUNT: _mount,
     ObjectKind.ROLE: _role,
     ObjectKind.CONFIG: _config,
+    ObjectKind.ENGINE: _access,
+    ObjectKind.SECRET: _secret,
     ObjectKind.POLICY: _access,
     ObjectKind.LOGIN_METHOD: _access,
     ObjectKind.LOGIN_ROLE: _access,

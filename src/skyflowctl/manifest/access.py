@@ -71,7 +71,21 @@ def declared_consumers(root: YamlNode) -> tuple[Consumer, ...]:
         grants = (*(earlier.grants if earlier else ()), (mount, role))
         where = earlier.where if earlier else at_key(node, path)
         found[method, name] = Consumer(name, method, _settings(node), grants, where)
-    return tuple(found.values())
+    return (*found.values(), *_declared_roles(root))
+
+
+def _declared_roles(root: YamlNode) -> Iterator[Consumer]:
+    """Yield the logins that are declared below their login method."""
+    for path, node in _method_roles(root):
+        policies = tuple(text_of(one) or "" for one in _items(child(node, "policies")))
+        where = at_key(node, path)
+        yield Consumer(str(path[-1]), str(path[1]), _settings(node), (), where, policies)
+
+
+def _method_roles(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
+    for method, body in entries(child(root, "auth")):
+        for name, node in entries(child(body, "roles")):
+            yield ("auth", method, "roles", name), node
 
 
 def _consumers(root: YamlNode) -> Iterator[tuple[Path, str, str, YamlNode]]:
@@ -145,6 +159,7 @@ def _rule_text(path: str, words: Any) -> str:
 
 def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
     """Yield settings that differ between the roles of one consumer, and bad address ranges."""
+    yield from _check_roles(root)
     first: dict[tuple[str | int, ...], tuple[Path, YamlNode]] = {}
     for path, _, _, node in _consumers(root):
         yield from _bad_values(path, node)
@@ -163,6 +178,25 @@ def check_consumers(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
                 where,
             ),
         )
+
+
+def _check_roles(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
+    """Yield logins of ``auth`` with a consumer's name, a policy of the server's or bad values."""
+    consumers = {path[-2:] for path, *_ in _consumers(root)}
+    for path, node in _method_roles(root):
+        yield from _bad_values(path, node)
+        if (path[1], path[-1]) in consumers:
+            summary = f"the login {shown(str(path[-1]))} is also a consumer of a role"
+            why, fix = "both would be one login role on the server", "give one of them another name"
+            yield path, Problem("same-login", summary, why, fix, at_key(node, path))
+        for index, item in enumerate(_items(child(node, "policies"))):
+            name = text_of(item) or ""
+            if name == "root" or name.startswith(_GENERATED):
+                about = (*path, "policies", index)
+                summary = f"a login cannot have the policy {shown(name)}"
+                why = "it permits everything" if name == "root" else "skyflowctl generates it"
+                fix = "name a policy of the manifest or of the server"
+                yield about, Problem("reserved-name", summary, why, fix, at_value(item, about))
 
 
 def _bad_values(path: Path, node: YamlNode) -> Iterator[tuple[Path, Problem]]:

@@ -1,6 +1,7 @@
 """Builds the frozen manifest from a checked tree, without further checks."""
 
 import os
+import string
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any, Literal, cast
 from skyflowctl.clock import parse_duration
 from skyflowctl.manifest import access
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
+from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.files import file_set
 from skyflowctl.manifest.model import (
     DeclaredCtx,
+    DeclaredEngine,
+    DeclaredSecret,
+    FieldSource,
+    GeneratedText,
     Manifest,
     Mount,
     Moved,
@@ -40,6 +46,7 @@ def build(root: YamlNode, files: tuple[str, ...]) -> Manifest:
         consumers=access.declared_consumers(root),
         login_methods=access.declared_login_methods(root),
         policies=access.declared_policies(root),
+        engines=tuple(_engine(path, node) for path, node in entries(child(root, "engines"))),
         moved=tuple(
             Moved(one.old.kind, one.old.path, one.new.path, one.old.where)
             for one in read_moves(root)
@@ -163,6 +170,46 @@ _TARGETS: Mapping[str, Callable[[YamlNode], _Target]] = {
 }
 
 
+def _engine(path: str, node: YamlNode) -> DeclaredEngine:
+    place: TreePath = ("engines", path)
+    return DeclaredEngine(
+        path=path,
+        type=_text(child(node, "type")),
+        description=_text(child(node, "description")),
+        secrets=tuple(
+            _secret(name, secret, (*place, "secrets", name))
+            for name, secret in entries(child(node, "secrets"))
+        ),
+        where=at_key(node, place),
+    )
+
+
+def _secret(path: str, node: YamlNode, place: TreePath) -> DeclaredSecret:
+    return DeclaredSecret(
+        path=path,
+        fields={
+            name: _source(field, (*place, name))
+            for name, field in entries(node)
+            if name != ROTATE_VERSION
+        },
+        rotate_version=_number(child(node, ROTATE_VERSION)),
+        where=at_key(node, place),
+    )
+
+
+def _source(node: YamlNode, place: TreePath) -> FieldSource:
+    value, made = child(node, "value"), child(node, "generate")
+    if value is None and made is None:
+        return _reference(node, place) or ""
+    if made is None:
+        return _text(value)
+    return GeneratedText(
+        length=_number(child(made, "length")),
+        alphabet=_text(child(made, "alphabet")) or string.ascii_letters + string.digits,
+        bytes=_number(child(made, "bytes")),
+    )
+
+
 def _absolute(folder: str, name: str) -> str:
     # Not Path.expanduser: it raises for an unknown user; a file of that name may exist.
     expanded = os.path.expanduser(name)  # noqa: PTH111
@@ -171,6 +218,10 @@ def _absolute(folder: str, name: str) -> str:
 
 def _text(node: YamlNode | None) -> str:
     return node.value if node is not None and isinstance(node.value, str) else ""
+
+
+def _number(node: YamlNode | None) -> int:
+    return node.value if node is not None and isinstance(node.value, int) else 0
 
 
 def _texts(node: YamlNode | None) -> tuple[str, ...]:

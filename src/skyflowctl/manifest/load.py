@@ -99,7 +99,7 @@ def _collector_paused() -> Iterator[None]:
 # combine two schemes (file and env) in one reference.
 _WHOLE_VALUES = frozenset({"credentials", "operator_token", "probe"})
 _WHOLE_ENTRIES = frozenset({"policies"})
-_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle"})
+_NAMED_BY_USER = frozenset({"mounts", "roles", "auth", "approle", "engines"})
 
 
 def merge(roots: Sequence[YamlNode]) -> YamlNode:
@@ -118,10 +118,21 @@ def _merge(left: YamlNode, right: YamlNode, *, names_are_free: bool) -> YamlNode
             merged[key] = value
         elif key in _WHOLE_ENTRIES and not names_are_free:
             merged[key] = _with_entries(earlier, value)
+        elif key == "secrets" and not names_are_free:
+            merged[key] = _with_fields(earlier, value)
         else:
             free = key in _NAMED_BY_USER and not names_are_free
             merged[key] = _merge(earlier, value, names_are_free=free)
     return left._replace(value=merged)
+
+
+def _with_fields(left: YamlNode, right: YamlNode) -> YamlNode:
+    """Return the secrets of both maps; a field of the right one replaces that of the left one."""
+    if not isinstance(left.value, dict) or not isinstance(right.value, dict):
+        return right
+    both = left.value.keys() & right.value.keys()
+    joined = {path: _with_entries(left.value[path], right.value[path]) for path in both}
+    return left._replace(value={**left.value, **right.value, **joined})
 
 
 def _with_entries(left: YamlNode, right: YamlNode) -> YamlNode:

@@ -48,6 +48,8 @@ EXPECTED = {
         "1 to 128 of a-z, 0-9, -, _ and ., starting with a letter or digit",
     "^[0-9a-fA-F.:]{2,45}/[0-9]{1,3}$":
         "an address range in CIDR notation, such as 10.0.0.0/8",
+    "^[!-~]+$":
+        "printable ASCII characters without spaces",
     r'^[^\x00-\x1f\x7f"\\]+$':
         "a path of a policy, such as secret/data/backend or secret/data/*",
 }  # fmt: skip

@@ -112,6 +112,7 @@ class Consumer:
         settings: every setting of the login role, with the names and units of the server's API.
         grants: the roles it may read, as pairs of mount name and role name.
         where: the position of its first entry.
+        policies: further policies of its tokens; only for a login of ``auth``.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Consumer:
     settings: Mapping[str, Any]
     grants: tuple[tuple[str, str], ...]
     where: Where
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,48 @@ class DeclaredPolicy:
 
     name: str
     text: str
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedText:
+    """A random value: ``length`` characters of ``alphabet`` or, with ``bytes``, that many bytes
+    as URL-safe base64."""
+
+    length: int = 0
+    alphabet: str = ""
+    bytes: int = 0
+
+
+FieldSource = str | GeneratedText | Reference
+"""Where a secret's field comes from; a text is the value itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSecret:
+    """A secret of a kv engine.
+
+    Args:
+        path: below the engine.
+        fields: the source of each field.
+        rotate_version: every field is written anew when this number rises; 0 without one.
+        where: its position in the manifest.
+    """
+
+    path: str
+    fields: Mapping[str, FieldSource]
+    rotate_version: int
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredEngine:
+    """A secrets engine besides the mounts: kv version 2."""
+
+    path: str
+    type: str
+    description: str
+    secrets: tuple[DeclaredSecret, ...]
     where: Where
 
 
@@ -180,3 +224,4 @@ class Manifest:
     login_methods: tuple[LoginMethod, ...] = ()
     policies: tuple[DeclaredPolicy, ...] = ()
     moved: tuple[Moved, ...] = ()
+    engines: tuple[DeclaredEngine, ...] = ()

@@ -18,6 +18,7 @@ from skyflowctl.manifest.access import (
     check_policies,
     role_policy_name,
 )
+from skyflowctl.manifest.engine_rules import engine_rules
 from skyflowctl.manifest.messages import shown
 from skyflowctl.manifest.moved_rules import moved_rules
 from skyflowctl.manifest.nodes import (
@@ -277,6 +278,7 @@ _RULES: tuple[Callable[[YamlNode], Iterator[RuleViolation]], ...] = (
     check_consumers,
     check_login_methods,
     check_policies,
+    engine_rules,
     moved_rules,
 )
 

@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ def _expand(part: Any, definitions: dict[str, Any]) -> Any:
         if key not in ("$ref", "$defs")
     }
     if "$ref" in part:
-        target = definitions[part["$ref"].removeprefix("#/$defs/")]
+        target = reduce(getitem, part["$ref"].removeprefix("#/$defs/").split("/"), definitions)
         return {**_expand(target, definitions), **own}
     return own
 

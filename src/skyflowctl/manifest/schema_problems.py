@@ -28,6 +28,7 @@ _TYPE_NAMES = {
 }
 _INLINE = "reference it, as in credentials: {file: PATH}; if this was a real credential, replace it"
 
+_SOURCES = "give one of value, generate, file, env and keyring"
 _NOT_THAT = "the schema of the manifest allows no others here"
 _NO_VALUE = "a key without a value has no effect"
 _NO_SECRETS = "a manifest references secrets and never contains them"
@@ -116,6 +117,8 @@ _NAMED = {
     "approle": "a consumer",
     "auth": "a login method",
     "policies": "a policy",
+    "engines": "an engine",
+    "secrets": "a secret",
     "rules": "a path of a policy",
 }
 
@@ -123,6 +126,8 @@ _NAMED = {
 def _bad_name(error: Violation, path: Path, root: YamlNode) -> tuple[Path, Problem]:
     key = str(error.instance)
     kind = _NAMED.get(str(path[-1]) if path else "", "a mount")
+    if len(path) == 4 and path[2] == "secrets":
+        kind = "a field of a secret"
     where = _key_of(root, (*path, key))
     summary = f'"{shown(key)}" is not a valid name for {kind}'
     fix = f"use {EXPECTED[error.rule['pattern']]}"
@@ -167,10 +172,14 @@ def _type(error: Violation, path: Path) -> _Words:
         return "empty-value", f"{_name(path)} is empty", _NO_VALUE, fix
     if _is_reference(path):
         return "bad-reference", f"{_name(path)} must be a reference", _NO_SECRETS, _INLINE
+    if _is_secret_field(path) and len(path) == 5 and options == ["object"]:
+        summary = f"{_name(path)} must be a map that says where the value comes from"
+        return "bad-reference", summary, _NO_SECRETS, _SOURCES
     summary = f"{_name(path)} must be {expected}, not {_kind(value)}"
     if options[0] == "string" and isinstance(value, bool | int | float):
         why = "without quotes, YAML reads it as another type"
-        return "quote-it", summary, why, _in_quotes(value, error, path)
+        fix = "write it in quotes" if _is_secret_field(path) else _in_quotes(value, error, path)
+        return "quote-it", summary, why, fix
     if options == ["boolean"]:
         return "bad-type", summary, _NOT_THAT, "write true or false, without quotes"
     example = f": [{shown(value)}]" if options == ["array"] and isinstance(value, str) else ""
@@ -215,7 +224,8 @@ def _bad_form(error: Violation, path: Path) -> _Words:
     if path == ("manifest",):
         code = "bad-name"
     # The text of a reference may be the secret itself, entered by mistake.
-    value = VALUE_MASK if _REFERENCES & set(path) else shown(str(error.instance))
+    hidden = _REFERENCES & set(path) or _is_secret_field(path)
+    value = VALUE_MASK if hidden else shown(str(error.instance))
     text = f'cannot be "{value}"' if value != VALUE_MASK else "has a form that is not allowed"
     return code, f"{_name(path)} {text}", _NOT_THAT, f"use {expected}"
 
@@ -242,6 +252,9 @@ def _size(error: Violation, path: Path) -> _Words:
         summary, why = f"{_name(path)} must name exactly one place", "a secret has one source"
         fix = "keep one of file, env, keyring, vault, exec, stdin, server_file and live"
         return "bad-reference", summary, why, fix
+    if _is_secret_field(path) and len(path) == 5:
+        summary, why = f"{_name(path)} must have exactly one source", "a field has one value"
+        return "bad-reference", summary, why, _SOURCES
     if len(path) == 2 and path[0] == "policies":
         summary, why = f"{_name(path)} must have exactly one source", "a policy has one text"
         return "bad-policy", summary, why, "keep one of file, text and rules"
@@ -299,6 +312,11 @@ _WRITERS: dict[str, Callable[[Violation, Path], _Words]] = {
 
 def _is_reference(path: Path) -> bool:
     return bool(path) and path[-1] in _REFERENCES
+
+
+def _is_secret_field(path: Path) -> bool:
+    """Return whether a path is, or is below, a field of a secret: its value may be the secret."""
+    return len(path) > 4 and path[0] == "engines" and path[2] == "secrets"
 
 
 def _name(path: Path) -> str:

@@ -12,7 +12,8 @@ from skyflowctl.manifest.access import role_policy_name
 from skyflowctl.manifest.discover import DEFAULT_PREFIX
 from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.write import manifest_text
-from skyflowctl.planner.access import ADOPTED_POLICY, OWNER_POLICY, owner_of
+from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
+from skyflowctl.planner.desired import OWNER_POLICY
 from skyflowctl.planner.fields import adopted_tag, managed_tag
 from skyflowctl.planner.policy_text import policy_mark
 from skyflowctl.text import listed

@@ -7,13 +7,14 @@ from skyflowctl.credentials.errors import ServerFileReferenceError, UnresolvedRe
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner.access import access_needed, desired_access
+from skyflowctl.planner.desired import access_needed, desired_access
 from skyflowctl.planner.diff import (
     chosen_mounts,
     make_plan,
     mounts_to_ask_history,
     mounts_to_search,
 )
+from skyflowctl.planner.kv import with_unresolved
 from skyflowctl.planner.messages import audited_headers_unwritable, drift_title, invalid
 from skyflowctl.planner.moves import as_moved, former_paths
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
@@ -50,7 +51,7 @@ class PlanResult:
 
     @property
     def skipped(self) -> tuple[Problem, ...]:
-        """Why an apply skips whole mounts."""
+        """Why an apply skips whole mounts and secrets."""
         return tuple(_skipped(one) for one in self.plan.skipped)
 
     @property
@@ -62,15 +63,19 @@ class PlanResult:
         """
         plan = self.plan
         left = (*plan.left_out, *plan.unadopted, *plan.unmoved, *plan.prune_refused)
-        if not left and len(self.plan.skipped) == len(self.mounts):
-            return self.skipped
+        mounts = [one for one in plan.skipped if one.mount]
+        if not left and len(mounts) == len(self.mounts):
+            return tuple(_skipped(one) for one in mounts)
         return left
 
 
 def _skipped(drift: Drift) -> Problem:
+    title = drift_title(drift.kind, drift.path, drift.since, drift.by)
+    if drift.kind is DriftKind.DELETED:
+        return Problem("deleted-secret", f"skipped: {title}", drift.reason, drift.fix)
     return Problem(
         "cut-off-credential" if drift.kind is DriftKind.REVOKED else "moved-mount",
-        f"{drift.mount} is skipped: {drift_title(drift.kind, drift.path, drift.since, drift.by)}",
+        f"{drift.mount} is skipped: {title}",
         drift.reason or "no apply ends a cut-off unasked",
         drift.fix,
     )
@@ -93,12 +98,12 @@ def plan(
     *,
     parallelism: int = 10,
 ) -> PlanResult:
-    """Return the plan of an apply, in 2 + 2N requests; one list of policies, one of login methods
-    and a request for each login role are added if the manifest has consumers or policies.
+    """Return the plan of an apply, in 2 + 2N requests; a list of policies, one of login methods,
+    one request for each login role and two for each secret are added if the manifest has them.
 
-    Each mount whose live key is not the manifest's, or that was cut off, needs one more request,
-    for its history. Missing audited headers need one, for this login's rights. If a mount is
-    absent, undeclared mounts of this manifest are read as well.
+    A mount whose live key is not the manifest's, or that was cut off, needs one more, for its
+    history; missing audited headers need one, for this login's rights. If a mount is absent,
+    undeclared mounts are read as well.
 
     Args:
         manifest: the desired state.
@@ -133,8 +138,8 @@ def plan(
         invalid=looked.invalid,
     )
     _check_registered(made, manifest, gateway)
-    live = as_moved(manifest, live)
-    return PlanResult(manifest, live, _within_rights(made, gateway), looked.identities, options)
+    made = with_unresolved(_within_rights(made, gateway), credentials)
+    return PlanResult(manifest, as_moved(manifest, live), made, looked.identities, options)
 
 
 def _read_state(
@@ -189,7 +194,7 @@ def with_access(
 ) -> LiveState:
     """Return the state with the policies, login methods and login roles of the plan."""
     needed = access_needed(desired_access(manifest, options))
-    return replace(live, access=gateway.access.read(needed, parallelism))
+    return replace(live, access=gateway.access.read(needed, parallelism, live.mounts))
 
 
 def _check_kept(mounts: Sequence[Mount], live: LiveState) -> None:
@@ -316,7 +321,7 @@ def _declared_paths(manifest: Manifest) -> set[str]:
             f"{mount.path}/config",
             *(f"{mount.path}/roles/{role.name}" for role in mount.roles),
         )
-    } | {one.path for one in desired_access(manifest, PlanOptions())}
+    } | {one.name for one in desired_access(manifest, PlanOptions())}
 
 
 def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:

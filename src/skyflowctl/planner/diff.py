@@ -6,7 +6,18 @@ from dataclasses import dataclass, field, replace
 from skyflowctl.credentials.model import CredentialId
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Manifest, Mount
-from skyflowctl.planner import access, adoption, drift, engine, messages, mounts, moves, prune
+from skyflowctl.planner import (
+    access,
+    adoption,
+    desired,
+    drift,
+    engine,
+    kv,
+    messages,
+    mounts,
+    moves,
+    prune,
+)
 from skyflowctl.planner.credential import is_live
 from skyflowctl.planner.engine import CredentialInput, ObjectPlan
 from skyflowctl.planner.fields import AUDITED_HEADERS, wanted_mount
@@ -154,13 +165,18 @@ def _add_deletions(
 
 
 def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: PlanOptions) -> None:
-    desired = access.desired_access(manifest, options)
-    found = access.plan_access(manifest, live.access, desired, options)
-    draft.actions += found.actions
-    draft.warnings += found.warnings
-    draft.objects += found.compared
-    if found.not_compared:
-        draft.not_compared["access"] = found.not_compared
+    wanted = desired.desired_access(manifest, options)
+    secrets = [one for one in wanted if one.kind is ObjectKind.SECRET]
+    others = [one for one in wanted if one.kind is not ObjectKind.SECRET]
+    found = access.plan_access(manifest, live.access, others, options)
+    stored = kv.plan_secrets(manifest, live.access, secrets, options)
+    for part in (found, stored):
+        draft.actions += part.actions
+        draft.warnings += part.warnings
+        draft.drift += part.drift
+        draft.objects += part.compared
+    if left := found.not_compared + stored.not_compared:
+        draft.not_compared["access"] = left
 
 
 def _config_is_known(

@@ -15,6 +15,7 @@ _DRIFT_TITLES = {
     DriftKind.REVOKED: "has been cut off",
     DriftKind.OPEN_ROTATION: "has an open rotation",
     DriftKind.MOVED: "is a mount that the manifest has at another path",
+    DriftKind.DELETED: "has been deleted",
 }
 
 

@@ -109,6 +109,7 @@ def warning(manifest: Manifest, mount: Mount, former: str, *, allowed: bool) -> 
 def undeclared_mounts(manifest: Manifest, live: Mapping[str, LiveMount]) -> list[str]:
     """Return the paths that have this manifest's marks and that it no longer declares."""
     known = {mount.path for mount in manifest.mounts}
+    known |= {engine.path for engine in manifest.engines}
     ours = (
         path
         for path, mount in live.items()

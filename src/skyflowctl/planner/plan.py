@@ -123,6 +123,8 @@ class ObjectKind(StrEnum):
     MOUNT = "mount"
     ROLE = "role"
     CONFIG = "config"
+    ENGINE = "engine"
+    SECRET = "secret"  # noqa: S105 - a kind
     POLICY = "policy"
     LOGIN_METHOD = "login_method"
     LOGIN_ROLE = "login_role"
@@ -189,10 +191,11 @@ class DriftKind(StrEnum):
     REVOKED = "revoked"
     OPEN_ROTATION = "open_rotation"
     MOVED = "moved"
+    DELETED = "deleted"
 
 
-SKIPPED = frozenset({DriftKind.REVOKED, DriftKind.MOVED})
-"""Kinds of drift for which an apply skips the whole mount."""
+SKIPPED = frozenset({DriftKind.REVOKED, DriftKind.MOVED, DriftKind.DELETED})
+"""Kinds of drift for which an apply skips a whole mount or secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ class Plan:
 
     @property
     def skipped(self) -> tuple[Drift, ...]:
-        """The drift for which an apply skips a mount of the manifest."""
+        """The drift for which an apply skips a mount or a secret of the manifest."""
         return tuple(one for one in self.drift if one.kind in SKIPPED)
 
     @property

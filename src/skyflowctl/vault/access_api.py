@@ -1,15 +1,18 @@
-"""Policies, login methods and login roles of a server."""
+"""Policies, login methods, login roles, and secrets engines besides our mounts."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
+from skyflowctl.vault import mounting
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError, VaultError
-from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LivePolicy
+from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
+from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy, LiveSecret
 from skyflowctl.vault.transport import Request, Transport
 
+_T = TypeVar("_T")
 _POLICIES = "sys/policies/acl"
 _DETAILED = "sys/policies/detailed/acl"
 
@@ -22,11 +25,13 @@ class AccessNeeded:
         policies: names of policies.
         login_methods: whether the list of login methods is read.
         login_roles: names of login roles, by login method.
+        secrets: pairs of an engine's path and a secret's path below it.
     """
 
     policies: frozenset[str] = frozenset()
     login_methods: bool = False
     login_roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    secrets: frozenset[tuple[str, str]] = frozenset()
 
 
 def login_role_path(method: str, name: str) -> str:
@@ -44,12 +49,15 @@ class AccessApi:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.kv = KvApi(transport)
 
-    def read(self, needed: AccessNeeded, parallelism: int) -> LiveAccess:
-        """Read what a plan needs: one list of policies, one of login methods, one of each
-        method's login roles, and one request for each login role that exists.
+    def read(
+        self, needed: AccessNeeded, parallelism: int, mounts: Mapping[str, LiveMount]
+    ) -> LiveAccess:
+        """Read what a plan needs: one list of policies, one of login methods, one request for each
+        login role, and two for each secret that exists.
 
-        What this login may not read is in ``unread``.
+        What this login may not read is in ``unread``. ``mounts`` are those of the server.
         """
         unread: dict[str, Problem] = {}
         policies, methods = {}, {}
@@ -62,6 +70,7 @@ class AccessApi:
         except ForbiddenError as error:
             unread["sys/auth"] = error.problems[0]
         roles: dict[str, Mapping[str, Any]] = {}
+        secrets: dict[str, LiveSecret] = {}
         with Workers(parallelism) as pool:
             wanted = [
                 (method, name)
@@ -69,14 +78,14 @@ class AccessApi:
                 if method in methods or "sys/auth" in unread
                 for name in sorted(names)
             ]
-            found = pool.map(lambda pair: self._login_role_or_error(*pair), wanted)
-            for (method, name), one in zip(wanted, found, strict=True):
-                path = login_role_path(method, name)
-                if isinstance(one, Problem):
-                    unread[path] = one
-                elif one is not None:
-                    roles[path] = one
-        return LiveAccess(policies, methods, roles, unread)
+            found = pool.map(lambda pair: self._or_error(self.login_role, *pair), wanted)
+            for pair, one in zip(wanted, found, strict=True):
+                _sort_in(login_role_path(*pair), one, roles, unread)
+            kept = sorted(pair for pair in needed.secrets if is_kv2(mounts.get(pair[0])))
+            read = pool.map(lambda pair: self._or_error(self.kv.secret, *pair), kept)
+            for pair, secret in zip(kept, read, strict=True):
+                _sort_in(secret_path(*pair), secret, secrets, unread)
+        return LiveAccess(policies, methods, roles, unread, mounts, secrets)
 
     def read_marked(
         self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
@@ -102,13 +111,10 @@ class AccessApi:
             for role in self.login_role_names(name)
         ]
         with Workers(parallelism) as pool:
-            found = pool.map(lambda pair: self._login_role_or_error(*pair), listed)
+            found = pool.map(lambda pair: self._or_error(self.login_role, *pair), listed)
         for (method, name), one in zip(listed, found, strict=True):
-            path = login_role_path(method, name)
-            if isinstance(one, Problem):
-                unread[path] = one
-            elif one is not None and mark in (one.get("token_policies") or ()):
-                roles[path] = one
+            if isinstance(one, Problem) or (one and mark in (one.get("token_policies") or ())):
+                _sort_in(login_role_path(method, name), one, roles, unread)
         return LiveAccess(policies, methods, roles, unread)
 
     def login_role_names(self, method: str) -> list[str]:
@@ -121,11 +127,15 @@ class AccessApi:
             raise
         return [str(one) for one in (reply.data or {}).get("keys") or ()]
 
-    def _login_role_or_error(self, method: str, name: str) -> Mapping[str, Any] | Problem | None:
+    def _or_error(self, read: Callable[[str, str], _T | None], *pair: str) -> _T | Problem | None:
         try:
-            return self.login_role(method, name)
+            return read(*pair)
         except ForbiddenError as error:
             return error.problems[0]
+
+    def engine(self, path: str) -> LiveMount | None:
+        """Return one secrets mount, or None if there is none."""
+        return mounting.read_mount(self._transport, path)
 
     def policies(self, names: Iterable[str]) -> dict[str, LivePolicy]:
         """Return those policies that exist; one request, or one each if the server has no list
@@ -187,6 +197,15 @@ class AccessApi:
     def write(self, path: str, body: Mapping[str, Any]) -> None:
         """Write an object; sent again after a lost reply."""
         self._transport.send(Request("POST", path, body=body, idempotent=True, fresh=True))
+
+
+def _sort_in(
+    path: str, found: _T | Problem | None, kept: dict[str, _T], unread: dict[str, Problem]
+) -> None:
+    if isinstance(found, Problem):
+        unread[path] = found
+    elif found is not None:
+        kept[path] = found
 
 
 def _policy(name: str, raw: Mapping[str, Any]) -> LivePolicy:

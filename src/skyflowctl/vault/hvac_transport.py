@@ -215,9 +215,9 @@ class HvacTransport:
         headers = dict(self._always)
         if within := namespace_of(request.path, self._target.namespace):
             headers[NAMESPACE_HEADER] = within
-        headers |= request.headers or {}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        headers |= request.headers or {}
         if request.wrap_ttl:
             headers["X-Vault-Wrap-TTL"] = request.wrap_ttl
         return headers

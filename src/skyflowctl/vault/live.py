@@ -233,20 +233,43 @@ class LiveLoginMethod:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveSecret:
+    """A secret of a kv engine, without any value.
+
+    Args:
+        version: its newest version; 0 if none was ever written.
+        custom_metadata: its marks.
+        fields: the names of its fields.
+        deleted: whether the newest version is deleted or destroyed.
+        deleted_at: RFC 3339; empty if it was destroyed.
+    """
+
+    version: int
+    custom_metadata: Mapping[str, str] = field(default_factory=dict)
+    fields: frozenset[str] = frozenset()
+    deleted: bool = False
+    deleted_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LiveAccess:
-    """The live policies, login methods and login roles that were asked for.
+    """The live objects besides our mounts that were asked for.
 
     Args:
         policies: by name; only those that exist.
         login_methods: by name.
         login_roles: the settings of a login role as the server returns them, by API path.
         unread: API paths that could not be read, each with the reason.
+        engines: every secrets mount, by path.
+        secrets: by API path; only those that exist.
     """
 
     policies: Mapping[str, LivePolicy] = field(default_factory=dict)
     login_methods: Mapping[str, LiveLoginMethod] = field(default_factory=dict)
     login_roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unread: Mapping[str, Problem] = field(default_factory=dict)
+    engines: Mapping[str, LiveMount] = field(default_factory=dict)
+    secrets: Mapping[str, LiveSecret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +282,7 @@ class LiveState:
         audited_headers: whether each header is hashed, by name in lower case; None if
             this login may not read them.
         problems: by path, why a mount's engine could not be read.
-        access: the policies, login methods and login roles that were asked for.
+        access: the other objects that were asked for.
     """
 
     mounts: Mapping[str, LiveMount]

@@ -19,6 +19,7 @@ from skyflowctl.engine.contract import (
     StorageError,
 )
 from skyflowctl.vault.memory_access import MemoryAccess, RefusedAccess
+from skyflowctl.vault.memory_kv import MemoryKv
 
 _OPERATIONS = {"GET": Operation.READ, "LIST": Operation.LIST, "DELETE": Operation.DELETE}
 _SYSTEM_TYPES = {"sys": "system", "cubbyhole": "cubbyhole", "identity": "identity"}
@@ -101,6 +102,7 @@ class MemoryServer:
     moves: dict[str, tuple[str, str]] = field(default_factory=dict)
     wrapped: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     access: MemoryAccess = field(default_factory=MemoryAccess)
+    kv: MemoryKv = field(default_factory=MemoryKv)
 
     def __post_init__(self) -> None:
         for path, kind in _SYSTEM_TYPES.items():
@@ -140,9 +142,20 @@ class MemoryServer:
         if question.path.startswith("sys/"):
             return _System(self).answer(question)
         for path, mounted in self.mounts.items():
-            if mounted.engine and question.path.startswith(path + "/"):
+            if not question.path.startswith(path + "/"):
+                continue
+            if mounted.entry["type"] == "kv":
+                return self._kv(path, question)
+            if mounted.engine:
                 return await _dispatch(mounted.engine, path, question, request_id)
         raise HttpError(404, f'no handler for route "{question.path}". route entry not found.')
+
+    def _kv(self, engine: str, question: MemoryRequest) -> Mapping[str, Any] | None:
+        path = question.path[len(engine) + 1 :]
+        try:
+            return self.kv.answer(question.method, engine, path, question.body)
+        except RefusedAccess as error:
+            raise HttpError(error.status, *error.texts) from None
 
     def _access(self, question: MemoryRequest) -> Mapping[str, Any] | None:
         try:

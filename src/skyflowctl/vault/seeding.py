@@ -129,6 +129,7 @@ def _seed_access(server: MemoryServer, live: LiveAccess) -> None:
     for path, settings in live.login_roles.items():
         method, _, name = path.removeprefix("auth/").rpartition("/role/")
         server.access.roles.setdefault(method, {})[name] = dict(settings)
+    server.kv.secrets.update(live.secrets)
 
 
 def _mount(server: MemoryServer, path: str, mount: LiveMount) -> None:

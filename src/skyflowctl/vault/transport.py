@@ -80,7 +80,7 @@ class Request:
     """One request to a server.
 
     Args:
-        method: GET, LIST, POST, PUT or DELETE.
+        method: GET, LIST, POST, PUT, PATCH or DELETE.
         path: below ``/v1/``.
         body: JSON fields; a :class:`Secret` value is revealed only while encoding.
         params: query parameters (a server drops them on writes).

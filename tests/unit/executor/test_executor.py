@@ -464,6 +464,8 @@ def test_the_order_of_kinds_is_the_order_of_stages():
         ObjectKind.MOUNT,
         ObjectKind.ROLE,
         ObjectKind.CONFIG,
+        ObjectKind.ENGINE,
+        ObjectKind.SECRET,
         ObjectKind.POLICY,
         ObjectKind.LOGIN_METHOD,
         ObjectKind.LOGIN_ROLE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import time
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from skyflowctl.manifest.schema import is_unsupported, schema_text
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "schemas" / "mounts.schema.json").read_text())
-LATER = {"engines", "audit_devices", "quotas", "namespaces"}
+LATER = {"audit_devices", "quotas", "namespaces"}
 
 
 def objects(part, place="#"):
@@ -39,7 +41,10 @@ def properties():
 
 
 def resolved(rule):
-    return {**PUBLISHED["$defs"].get(rule.get("$ref", "").removeprefix("#/$defs/"), {}), **rule}
+    if "$ref" not in rule:
+        return rule
+    target = reduce(getitem, rule["$ref"].removeprefix("#/").split("/"), PUBLISHED)
+    return {**target, **rule}
 
 
 def test_it_is_a_schema_and_the_command_prints_it_as_published():
@@ -104,11 +109,15 @@ def test_every_field_is_read_by_the_code_that_builds_the_manifest():
     folder = ROOT / "src" / "skyflowctl" / "manifest"
     words = {
         node.value
-        for name in ("build.py", "rules.py", "access.py", "moved_rules.py")
+        for name in ("build.py", "rules.py", "access.py", "engine_rules.py", "moved_rules.py")
         for node in ast.walk(ast.parse((folder / name).read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    fields = {place.rsplit("/", 1)[1] for place, rule in properties() if not is_unsupported(rule)}
+    fields = {
+        place.rsplit("/", 1)[1]
+        for place, rule in properties()
+        if not is_unsupported(resolved(rule))
+    }
     assert len(fields) > 20
     assert fields <= words
 

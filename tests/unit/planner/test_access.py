@@ -9,12 +9,8 @@ from support import planning as p
 
 from skyflowctl.errors import Problem
 from skyflowctl.manifest.model import Consumer, DeclaredCtx, DeclaredPolicy, LoginMethod
-from skyflowctl.planner.access import (
-    access_needed,
-    desired_access,
-    live_object,
-    role_policy,
-)
+from skyflowctl.planner.access import live_object
+from skyflowctl.planner.desired import access_needed, desired_access, role_policy
 from skyflowctl.planner.diff import make_plan
 from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions
 from skyflowctl.planner.policy_text import policy_fields, policy_mark

@@ -11,10 +11,12 @@ from skyflowctl.vault.transport import Request
 
 if TYPE_CHECKING:
     from skyflowctl.cli.options import TargetOptions
+    from skyflowctl.credentials.errors import UnresolvedReferenceError
     from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
     from skyflowctl.devstack.layout import DevLayout
-    from skyflowctl.manifest.model import Manifest
+    from skyflowctl.manifest.model import Manifest, Reference
     from skyflowctl.operations.dev_stack import DevUp
+    from skyflowctl.secret import Secret
     from skyflowctl.vault.gateway import Gateway
     from skyflowctl.vault.target import Target
 
@@ -126,17 +128,25 @@ class NoCredentials:
 
     def resolve(self, mount: str) -> "Credential":
         """Raise UnresolvedReference."""
-        from skyflowctl.credentials.errors import UnresolvedReferenceError
+        raise _not_resolved(f"the credential of {mount}")
 
-        raise UnresolvedReferenceError(
-            f"the credential of {mount} is not resolved",
-            why="the dev stack is the server, and against it no reference is followed",
-            fix="unset BAO_ADDR and VAULT_ADDR to try your own credential",
-            code="dev-stack-named",
-        )
+    def secret(self, reference: "Reference", subject: str) -> "Secret":  # noqa: ARG002 - the port's signature
+        """Raise UnresolvedReference."""
+        raise _not_resolved(subject)
 
     def prepare_apply(self) -> None:
         """Do nothing: there is no credential to prepare."""
+
+
+def _not_resolved(subject: str) -> "UnresolvedReferenceError":
+    from skyflowctl.credentials.errors import UnresolvedReferenceError
+
+    return UnresolvedReferenceError(
+        f"{subject} is not resolved",
+        why="the dev stack is the server, and against it no reference is followed",
+        fix="unset BAO_ADDR and VAULT_ADDR to try your own credential",
+        code="dev-stack-named",
+    )
 
 
 def refuse_direct() -> UsageError:

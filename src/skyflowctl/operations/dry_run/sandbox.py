@@ -16,7 +16,7 @@ from skyflowctl.credentials.errors import UnresolvedReferenceError
 from skyflowctl.credentials.model import Credential, CredentialId, CredentialSource
 from skyflowctl.engine.settings import EngineSettings
 from skyflowctl.errors import InvalidInputError
-from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.manifest.model import Manifest, Mount, Reference
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.emulator import InProcessTokenService
 from skyflowctl.skyflow.emulator.keys import generate_key, private_pem
@@ -40,6 +40,7 @@ class SandboxCredentials:
         live: by mount path, the credential that replaces the server's live one.
         stand_ins: names of mounts whose live key is replaced by a throw-away one.
         invalid: by mount name, the problems of those that were read; also in ``unresolved``.
+        source: resolves the references of secrets.
     """
 
     manifest: Mapping[str, Credential]
@@ -47,6 +48,7 @@ class SandboxCredentials:
     live: Mapping[str, Credential]
     stand_ins: tuple[str, ...]
     invalid: Mapping[str, InvalidInputError] = field(default_factory=dict)
+    source: CredentialSource | None = None
 
     def identify(self, mount: str, live: CredentialId | None) -> CredentialId:  # noqa: ARG002
         """Return a mount's credential id; see ``CredentialSource``."""
@@ -55,6 +57,10 @@ class SandboxCredentials:
     def resolve(self, mount: str) -> Credential:
         """Return a mount's credential; see ``CredentialSource``."""
         return self.manifest[mount]
+
+    def secret(self, reference: Reference, subject: str) -> Secret:
+        """Return the secret that a real apply would write; see ``CredentialSource``."""
+        return self.source.secret(reference, subject) if self.source else Secret("")
 
     def prepare_apply(self) -> None:
         """Do nothing: the sandbox's token service trusts these keys from the start."""
@@ -91,7 +97,7 @@ def sandbox_credentials(
     for path, engine in live.engines.items():
         if path not in live_keys and engine.config.configured:
             live_keys[path] = _live_placeholder(engine.config, None)  # a mount to be deleted
-    return SandboxCredentials(found, unresolved, live_keys, tuple(stand_ins), invalid)
+    return SandboxCredentials(found, unresolved, live_keys, tuple(stand_ins), invalid, source)
 
 
 @contextmanager

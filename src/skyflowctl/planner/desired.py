@@ -1,0 +1,191 @@
+"""Builds the desired objects of a manifest besides its mounts, from engines to login roles."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skyflowctl.errors import Where
+from skyflowctl.manifest.access import role_policy_name
+from skyflowctl.manifest.model import (
+    Consumer,
+    DeclaredEngine,
+    DeclaredSecret,
+    LoginMethod,
+    Manifest,
+    Role,
+)
+from skyflowctl.planner import fields
+from skyflowctl.planner.plan import ObjectKind, PlanOptions
+from skyflowctl.planner.policy_text import mark_line, policy_fields
+from skyflowctl.vault.access_api import AccessNeeded, login_role_path, policy_path
+from skyflowctl.vault.kv import secret_path
+
+OWNER_POLICY = "skyflowctl.owner."
+"""A login role with this policy name (which no policy has) belongs to that manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredObject:
+    """One object of the manifest besides the mounts.
+
+    Args:
+        kind: its kind.
+        path: the API path that creates it.
+        fields: the desired fields, as they are compared and shown.
+        body: the fields to send to create it.
+        where: its position in the manifest.
+        after: the paths of actions that must be done before it is written.
+    """
+
+    kind: ObjectKind
+    path: str
+    fields: Mapping[str, Any]
+    body: Mapping[str, Any]
+    where: Where
+    after: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The path as messages and ``--adopt`` have it: an engine's own."""
+        return self.path.removeprefix("sys/mounts/")
+
+
+def role_policy(mount_path: str, role: Role) -> str:
+    """Return the text of the policy that allows to read one role's tokens and nothing else.
+
+    Update is for callers that send the ctx in a body. The server checks the ctx rule too
+    (measured on OpenBao 2.7.2: two ctx, another parameter and an object are denied).
+    """
+    lines = [f'path "{mount_path}/creds/{role.name}" {{', '  capabilities = ["read", "update"]']
+    if role.ctx.required:
+        lines.append('  required_parameters = ["ctx"]')
+    if role.ctx.required or role.ctx.pattern:
+        values = f'"{_escaped(role.ctx.pattern)}"' if role.ctx.pattern else ""
+        lines.append(f'  allowed_parameters = {{\n    "ctx" = [{values}]\n  }}')
+    return "\n".join((*lines, "}", ""))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObject, ...]:
+    """Return the objects of a plan: engines, secrets, policies, login methods, login roles.
+
+    With chosen mounts, only what their consumers need.
+    """
+    only = options.only
+    consumers = [
+        one
+        for one in manifest.consumers
+        if only is None or any(mount in only for mount, _ in one.grants)
+    ]
+    used = {one.method for one in consumers}
+    return (
+        *(_engine(manifest, one) for one in manifest.engines if only is None),
+        *(_secret(manifest, *pair) for pair in _secrets(manifest) if only is None),
+        *_declared_policies(manifest, only),
+        *_role_policies(manifest, consumers, only),
+        *_login_methods(manifest, None if only is None else used),
+        *(_login_role(manifest, one) for one in consumers),
+    )
+
+
+def access_needed(desired: Iterable[DesiredObject]) -> AccessNeeded:
+    """Return what must be read for these objects."""
+    names: dict[ObjectKind, set[str]] = {}
+    roles: dict[str, set[str]] = {}
+    secrets = set()
+    for one in desired:
+        names.setdefault(one.kind, set()).add(one.path.rpartition("/")[2])
+        if one.kind is ObjectKind.SECRET:
+            secrets.add((one.body["engine"], one.body["path"]))
+        if one.kind is ObjectKind.LOGIN_ROLE:
+            method, _, name = one.path.removeprefix("auth/").rpartition("/role/")
+            roles.setdefault(method, set()).add(name)
+    return AccessNeeded(
+        policies=frozenset(names.get(ObjectKind.POLICY, ())),
+        login_methods=bool(names.keys() & {ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE}),
+        login_roles={method: frozenset(found) for method, found in roles.items()},
+        secrets=frozenset(secrets),
+    )
+
+
+def _engine(manifest: Manifest, one: DeclaredEngine) -> DesiredObject:
+    options = {"version": "2", "managed_by": fields.MANAGED_BY, "manifest": manifest.id}
+    return _mounted(ObjectKind.ENGINE, f"sys/mounts/{one.path}", one, options)
+
+
+def _secrets(manifest: Manifest) -> Iterator[tuple[DeclaredEngine, DeclaredSecret]]:
+    for engine in manifest.engines:
+        for secret in engine.secrets:
+            yield engine, secret
+
+
+def _secret(manifest: Manifest, engine: DeclaredEngine, one: DeclaredSecret) -> DesiredObject:
+    marks = {"managed_by": fields.MANAGED_BY, "manifest": manifest.id}
+    body = {"engine": engine.path, "path": one.path, "secret": one}
+    after = (f"sys/mounts/{engine.path}",)
+    path = secret_path(engine.path, one.path)
+    return DesiredObject(ObjectKind.SECRET, path, marks, body, one.where, after)
+
+
+def _declared_policies(manifest: Manifest, only: frozenset[str] | None) -> Iterator[DesiredObject]:
+    if only is None:
+        for one in manifest.policies:
+            yield _policy(manifest, one.name, one.text, one.where)
+
+
+def _role_policies(
+    manifest: Manifest, consumers: Iterable[Consumer], only: frozenset[str] | None
+) -> Iterator[DesiredObject]:
+    """Yield the policy of each role that has a consumer, in the manifest's order."""
+    granted = {grant for one in consumers for grant in one.grants}
+    for mount in manifest.mounts:
+        for role in mount.roles:
+            if (mount.name, role.name) in granted and (only is None or mount.name in only):
+                name, text = role_policy_name(mount.path, role.name), role_policy(mount.path, role)
+                after = (f"sys/mounts/{mount.path}",)
+                yield _policy(manifest, name, text, role.where, after)
+
+
+def _policy(
+    manifest: Manifest, name: str, text: str, where: Where, after: tuple[str, ...] = ()
+) -> DesiredObject:
+    marked = f"{mark_line(manifest.id)}\n{text}"
+    wanted = policy_fields(marked)
+    return DesiredObject(
+        ObjectKind.POLICY, policy_path(name), wanted, {"policy": marked}, where, after
+    )
+
+
+def _login_methods(manifest: Manifest, used: set[str] | None) -> Iterator[DesiredObject]:
+    for one in manifest.login_methods:
+        if used is None or one.name in used:
+            options = {"managed_by": fields.MANAGED_BY, "manifest": manifest.id}
+            yield _mounted(ObjectKind.LOGIN_METHOD, f"sys/auth/{one.name}", one, options)
+
+
+def _mounted(
+    kind: ObjectKind, path: str, one: LoginMethod | DeclaredEngine, options: Mapping[str, str]
+) -> DesiredObject:
+    wanted = {
+        "type": one.type,
+        "description": one.description,
+        **{f"options.{key}": value for key, value in options.items()},
+    }
+    body = {"type": one.type, "description": one.description, "options": options}
+    return DesiredObject(kind, path, wanted, body, one.where)
+
+
+def _login_role(manifest: Manifest, consumer: Consumer) -> DesiredObject:
+    paths = {mount.name: mount.path for mount in manifest.mounts}
+    policies = [role_policy_name(paths[mount], role) for mount, role in consumer.grants]
+    policies += consumer.policies
+    wanted = {
+        **consumer.settings,
+        "token_policies": [*dict.fromkeys(policies), f"{OWNER_POLICY}{manifest.id}"],
+    }
+    after = (f"sys/auth/{consumer.method}", *(policy_path(name) for name in policies))
+    path = login_role_path(consumer.method, consumer.name)
+    return DesiredObject(ObjectKind.LOGIN_ROLE, path, wanted, wanted, consumer.where, after)
