@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.bao import running_bao
 from support.stack import BIN, REPO, Stack, running_stack
 
 pytestmark = pytest.mark.real_server
@@ -258,3 +259,35 @@ def check(stack: Stack, folder: Path, *services: str) -> subprocess.CompletedPro
         timeout=60,
         check=False,
     )
+
+
+REFERENCED = """\
+version: 1
+manifest: referenced
+mounts: {}
+engines:
+  kv:
+    type: kv
+    secrets:
+      backend: {api_key: {env: BACKEND_API_KEY}}
+      other: {user: {value: app}}
+"""
+
+
+def test_a_reference_that_cannot_be_resolved_fails_its_secret_alone(tmp_path):
+    (tmp_path / "mounts.yaml").write_text(REFERENCED)
+    with running_bao() as server:
+        environ = {**server.env(), "HOME": str(tmp_path)}
+        stack = Stack(tmp_path, environ, {})
+        warned = stack.json("plan")["data"]["warnings"]
+        assert [one["code"] for one in warned] == ["secret-unresolved"]
+        failed = stack.json("apply", "-y", check=3)
+        assert [one["code"] for one in failed["errors"]] == ["reference-unset"]
+        assert server.api("GET", "kv/metadata/backend")[0] == 404
+        assert server.api("GET", "kv/data/other")[1]["data"]["data"] == {"user": "app"}
+        done = stack.cli("apply", "-y", env={"BACKEND_API_KEY": "a-real-value-1"})
+        assert "a-real-value-1" not in done.stdout + done.stderr
+        assert server.api("GET", "kv/data/backend")[1]["data"]["data"] == {
+            "api_key": "a-real-value-1"
+        }
+        assert plan(stack)["warnings"] == []
