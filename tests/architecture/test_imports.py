@@ -29,7 +29,6 @@ LATE = {
     "plugin/__main__.py": "a plugin process starts within the server's time limit",
     "plugin/launcher.py": "the launcher checks the installation first",
     "vault/hvac_transport.py": "hvac is loaded with the first request",
-    "vault/reading.py": "threads are loaded with the first plan",
 }
 """Where else an import within a function is kept, and why; the list may only shrink."""
 

@@ -38,7 +38,7 @@ def name() -> str:
 
 @pytest.fixture
 def method(gateway: Gateway, name: str) -> str:
-    gateway.access.write(
+    gateway.sys.access.write(
         f"sys/auth/{name}", {"type": "approle", "description": "d", "options": {"manifest": "a"}}
     )
     return name
@@ -57,28 +57,28 @@ def policy(name: str, **changes: object) -> Action:
 
 
 def test_a_policy_comes_back_byte_for_byte_with_its_version(gateway, name):
-    assert gateway.access.policy(name) is None
-    write_access(policy(name), gateway.access)
-    assert gateway.access.policy(name) == LivePolicy(name, TEXT, 1)
-    assert gateway.access.policies([name, "none"]) == {name: LivePolicy(name, TEXT, 1)}
+    assert gateway.sys.access.policy(name) is None
+    write_access(policy(name), gateway.sys.access)
+    assert gateway.sys.access.policy(name) == LivePolicy(name, TEXT, 1)
+    assert gateway.sys.access.policies([name, "none"]) == {name: LivePolicy(name, TEXT, 1)}
 
 
 def test_a_write_that_is_repeated_is_done_once(gateway, name):
-    write_access(policy(name), gateway.access)
-    write_access(policy(name), gateway.access)
-    assert gateway.access.policy(name).version == 1
+    write_access(policy(name), gateway.sys.access)
+    write_access(policy(name), gateway.sys.access)
+    assert gateway.sys.access.policy(name).version == 1
 
 
 def test_an_object_that_appeared_meanwhile_is_not_written_over(gateway, name):
-    gateway.access.write(policy_path(name), {"policy": 'path "other" {}'})
+    gateway.sys.access.write(policy_path(name), {"policy": 'path "other" {}'})
     with pytest.raises(RefusedError) as caught:
-        write_access(policy(name), gateway.access)
+        write_access(policy(name), gateway.sys.access)
     assert caught.value.problems[0].code == "object-changed"
-    assert gateway.access.policy(name).text == 'path "other" {}'
+    assert gateway.sys.access.policy(name).text == 'path "other" {}'
 
 
 def test_another_version_than_the_compared_one_is_a_conflict(gateway, name):
-    gateway.access.write(policy_path(name), {"policy": TEXT.replace('"x"', '"y"')})
+    gateway.sys.access.write(policy_path(name), {"policy": TEXT.replace('"x"', '"y"')})
     update = policy(
         name,
         action=ActionType.UPDATE,
@@ -86,7 +86,7 @@ def test_another_version_than_the_compared_one_is_a_conflict(gateway, name):
         body={"policy": TEXT, "cas": 7},
     )
     with pytest.raises(ConflictError):
-        write_access(update, gateway.access)
+        write_access(update, gateway.sys.access)
 
 
 def test_a_login_method_keeps_its_options_when_it_is_tuned(gateway, method):
@@ -94,17 +94,18 @@ def test_a_login_method_keeps_its_options_when_it_is_tuned(gateway, method):
     body = {"description": "e", "options": {"adopted": "true"}}
     path = f"sys/auth/{method}"
     write_access(
-        Action(ActionType.UPDATE, ObjectKind.LOGIN_METHOD, "", path, changes, body), gateway.access
+        Action(ActionType.UPDATE, ObjectKind.LOGIN_METHOD, "", path, changes, body),
+        gateway.sys.access,
     )
-    live = gateway.access.login_methods()[method]
+    live = gateway.sys.access.login_methods()[method]
     assert (live.type, live.description) == ("approle", "e")
     assert live.options == {"manifest": "a", "adopted": "true"}
 
 
 def test_a_login_role_has_every_managed_setting(gateway, method):
     path = login_role_path(method, "app")
-    assert gateway.access.login_role(method, "app") is None
-    assert gateway.access.login_role_names(method) == []
+    assert gateway.sys.access.login_role(method, "app") is None
+    assert gateway.sys.access.login_role_names(method) == []
     settings = {
         "bind_secret_id": True,
         "token_ttl": 1200,
@@ -119,11 +120,11 @@ def test_a_login_role_has_every_managed_setting(gateway, method):
     changes = tuple(Change(key, None, value) for key, value in settings.items())
     write_access(
         Action(ActionType.CREATE, ObjectKind.LOGIN_ROLE, "", path, changes, settings),
-        gateway.access,
+        gateway.sys.access,
     )
-    live = gateway.access.login_role(method, "app")
+    live = gateway.sys.access.login_role(method, "app")
     assert {key: live[key] for key in settings} == settings
-    assert gateway.access.login_role_names(method) == ["app"]
+    assert gateway.sys.access.login_role_names(method) == ["app"]
 
 
 def test_an_ignored_setting_is_no_success(gateway, method):
@@ -137,27 +138,27 @@ def test_an_ignored_setting_is_no_success(gateway, method):
         {"no_such_setting": 5},
     )
     with pytest.raises(SilentlyIgnoredError) as caught:
-        write_access(action, gateway.access)
+        write_access(action, gateway.sys.access)
     assert "no_such_setting" in caught.value.problems[0].summary
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_reading_costs_two_lists_and_a_request_for_each_login(gateway, method, count):
     for number in range(count):
-        gateway.access.write(login_role_path(method, f"app{number}"), {"token_ttl": 60})
-        gateway.access.write(policy_path(f"{method}-{number}"), {"policy": TEXT})
+        gateway.sys.access.write(login_role_path(method, f"app{number}"), {"token_ttl": 60})
+        gateway.sys.access.write(policy_path(f"{method}-{number}"), {"policy": TEXT})
     needed = AccessNeeded(
         policies=frozenset(f"{method}-{number}" for number in range(count)),
         login_methods=True,
         login_roles={method: frozenset(f"app{number}" for number in range(count))},
     )
     before = gateway.requests_made
-    found = gateway.access.read(needed, 4)
+    found = gateway.sys.access.read(needed, 4)
     assert gateway.requests_made - before == 2 + count
     assert (len(found.policies), len(found.login_roles), found.unread) == (count, count, {})
 
 
 def test_nothing_is_asked_if_nothing_is_needed(gateway):
     before = gateway.requests_made
-    gateway.access.read(AccessNeeded(), 4)
+    gateway.sys.access.read(AccessNeeded(), 4)
     assert gateway.requests_made == before

@@ -44,17 +44,17 @@ def stand_in(config: LiveConfig) -> Secret:
 def live(rig: Rig) -> LiveState:
     """A state with a configured mount at version 3, an empty one and a foreign one."""
     path = "skyflow/order"
-    rig.gateway.enable_mount(path, {"type": rig.plugin, "options": {"manifest": "shop"}})
-    rig.gateway.write_role(path, "reader", {"role_ids": [ROLE_IDS[0]], "tags": ["a:b"]})
-    rig.gateway.write_role(
-        path, "writer", {"role_ids": [ROLE_IDS[1]], "ctx_pattern": "o:*", "ctx_probe": "o:p"}
+    rig.gateway.sys.enable_mount(path, {"type": rig.plugin, "options": {"manifest": "shop"}})
+    rig.gateway.engine(path).write_role("reader", {"role_ids": [ROLE_IDS[0]], "tags": ["a:b"]})
+    rig.gateway.engine(path).write_role(
+        "writer", {"role_ids": [ROLE_IDS[1]], "ctx_pattern": "o:*", "ctx_probe": "o:p"}
     )
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
-    rig.gateway.write_config(path, {"description": "orders"}, cas=1)
-    rig.gateway.write_config(path, {"tags": ["t"]}, cas=2)
-    rig.gateway.enable_mount("skyflow/new", {"type": rig.plugin})
-    rig.gateway.enable_mount("kv", {"type": "kv", "description": "theirs"})
-    rig.gateway.put_audited_header("X-Skyflowctl-Run", hmac=False)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()})
+    rig.gateway.engine(path).write_config({"description": "orders"}, cas=1)
+    rig.gateway.engine(path).write_config({"tags": ["t"]}, cas=2)
+    rig.gateway.sys.enable_mount("skyflow/new", {"type": rig.plugin})
+    rig.gateway.sys.enable_mount("kv", {"type": "kv", "description": "theirs"})
+    rig.gateway.sys.put_audited_header("X-Skyflowctl-Run", hmac=False)
     return rig.gateway.read_live_state(["skyflow/order", "skyflow/new"], rig.plugin)
 
 
@@ -93,24 +93,27 @@ def test_the_seeded_state_is_the_live_one(live: LiveState, seeded: Gateway):
 
 def test_it_goes_on_with_the_live_versions(seeded: Gateway):
     with pytest.raises(ConflictError):
-        seeded.write_config("skyflow/order", {"description": "x"}, cas=1)
-    assert seeded.write_config("skyflow/order", {"description": "x"}, cas=3)["version"] == 4
-    assert seeded.write_role("skyflow/order", "reader", {"description": "y"}, cas=1)["version"] == 2
-    assert seeded.read_config("skyflow/new").version == 0
+        seeded.engine("skyflow/order").write_config({"description": "x"}, cas=1)
+    assert seeded.engine("skyflow/order").write_config({"description": "x"}, cas=3)["version"] == 4
+    assert (
+        seeded.engine("skyflow/order").write_role("reader", {"description": "y"}, cas=1)["version"]
+        == 2
+    )
+    assert seeded.engine("skyflow/new").config().version == 0
 
 
 def test_it_mints_with_the_stand_in(seeded: Gateway):
-    assert seeded.verify_config("skyflow/order").ok
-    assert seeded.creds("skyflow/order", "writer", "o:1").access_token
-    assert seeded.health("skyflow/order").state == "ok"
+    assert seeded.engine("skyflow/order").verify().ok
+    assert seeded.engine("skyflow/order").creds("writer", "o:1").access_token
+    assert seeded.engine("skyflow/order").health().state == "ok"
 
 
 def test_an_untrusted_credential_is_refused_as_by_the_real_service(seeded: Gateway):
     untrusted = load_trusted(json.dumps(credential())).to_json()
     with pytest.raises(TokenServiceFailedError) as caught:
-        seeded.write_config("skyflow/order", {"credentials_json": untrusted}, cas=3)
+        seeded.engine("skyflow/order").write_config({"credentials_json": untrusted}, cas=3)
     assert caught.value.refused
-    assert seeded.read_config("skyflow/order").version == 3
+    assert seeded.engine("skyflow/order").config().version == 3
 
 
 def test_it_opens_no_network_socket(rig: Rig, monkeypatch):
@@ -120,13 +123,13 @@ def test_it_opens_no_network_socket(rig: Rig, monkeypatch):
     for name in ("connect", "connect_ex", "bind", "listen"):
         monkeypatch.setattr(socket.socket, name, refuse)
     path = rig.configured("reader")
-    assert rig.gateway.creds(path, "reader").access_token
+    assert rig.gateway.engine(path).creds("reader").access_token
 
 
 def test_many_threads_may_ask(rig: Rig):
     path = rig.configured("reader")
     with ThreadPoolExecutor(16) as pool:
-        creds = list(pool.map(lambda _: rig.gateway.creds(path, "reader"), range(64)))
+        creds = list(pool.map(lambda _: rig.gateway.engine(path).creds("reader"), range(64)))
     assert len({one.request_id for one in creds}) == 64
 
 
@@ -135,6 +138,6 @@ def test_nothing_shows_a_secret(rig: Rig):
     key = json.loads(secret.reveal())["privateKey"][40:80]
     path = rig.mount()
     with pytest.raises(ConflictError) as caught:
-        rig.gateway.write_config(path, {"credentials_json": secret}, cas=7)
+        rig.gateway.engine(path).write_config({"credentials_json": secret}, cas=7)
     assert key not in f"{caught.value.problems}{caught.value.__dict__}"
     assert key not in repr(rig.transport)

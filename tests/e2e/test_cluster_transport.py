@@ -53,7 +53,7 @@ def plugin(cluster: ServerCluster, emulator: RunningEmulator, tmp_path_factory) 
     source = copy_source(tmp_path_factory.mktemp("src"))
     digests = {build_from(source, node.plugin_dir, "skyflow") for node in cluster.nodes}
     assert len(digests) == 1, "the launcher must not depend on where it lies"
-    gateway_to(cluster, cluster.leader()).catalog.register(
+    gateway_to(cluster, cluster.leader()).sys.catalog.register(
         "skyflow",
         sha256=digests.pop(),
         command="skyflow",
@@ -96,32 +96,32 @@ def test_reads_after_writes_through_a_standby_are_consistent(cluster: ServerClus
         anomalies += stored.data != body
     assert anomalies == 0
     for number in range(50):
-        gateway.disable_mount(f"raw/{number}")
+        gateway.sys.disable_mount(f"raw/{number}")
 
 
 def test_another_processes_writes_are_seen_by_fresh_reads(cluster: ServerCluster):
     """Right after an apply another process plans, through a standby that lags behind."""
     leader, standby = cluster.leader(), cluster.standbys()[0]
     writer = gateway_to(cluster, leader)
-    writer.enable_mount("fresh", {"type": "kv"})
+    writer.sys.enable_mount("fresh", {"type": "kv"})
     missed = 0
     for number in range(50):
-        writer.tune_mount("fresh", {"description": str(number)})
+        writer.sys.tune_mount("fresh", {"description": str(number)})
         state = gateway_to(cluster, standby).read_live_state(["fresh"], "kv")
         missed += state.mounts["fresh"].description != str(number)
     assert missed == 0
-    writer.disable_mount("fresh")
+    writer.sys.disable_mount("fresh")
 
 
 def test_typed_writes_through_a_standby_work(cluster: ServerCluster):
     gateway = gateway_to(cluster, cluster.standbys()[0])
-    live = gateway.enable_mount("through", {"type": "kv", "description": "a"})
+    live = gateway.sys.enable_mount("through", {"type": "kv", "description": "a"})
     assert live.description == "a"
-    assert gateway.tune_mount("through", {"description": "b"}).description == "b"
-    gateway.put_audited_header("X-Through", hmac=False)
-    assert gateway.list_audited_headers()["x-through"] is False
-    gateway.disable_mount("through")
-    assert gateway.read_mount("through") is None
+    assert gateway.sys.tune_mount("through", {"description": "b"}).description == "b"
+    gateway.sys.put_audited_header("X-Through", hmac=False)
+    assert gateway.sys.audited_headers()["x-through"] is False
+    gateway.sys.disable_mount("through")
+    assert gateway.sys.mount("through") is None
 
 
 def test_the_cluster_lists_its_nodes(cluster: ServerCluster):
@@ -129,9 +129,10 @@ def test_the_cluster_lists_its_nodes(cluster: ServerCluster):
     addresses = {node.address for node in cluster.nodes}
     # A node that was started again is listed with its first echo to the leader.
     wait_until(
-        lambda: {node.api_address for node in gateway.nodes()} == addresses, "a node is not listed"
+        lambda: {node.api_address for node in gateway.sys.nodes()} == addresses,
+        "a node is not listed",
     )
-    active = [node.api_address for node in gateway.nodes() if node.active]
+    active = [node.api_address for node in gateway.sys.nodes() if node.active]
     assert active == [cluster.leader().address]
 
 
@@ -158,14 +159,14 @@ def test_a_redirect_goes_only_to_named_nodes(cluster: ServerCluster):
         enable(alone, "once")
     named = transport_to(cluster, standby, leader)
     enable(named, "once")
-    assert "once" in Gateway(named).list_mounts()
-    Gateway(named).disable_mount("once")
+    assert "once" in Gateway(named).sys.mounts()
+    Gateway(named).sys.disable_mount("once")
 
 
 def test_idempotent_writes_outlive_the_leader(cluster: ServerCluster):
     leader, standby = cluster.leader(), cluster.standbys()[0]
     gateway = gateway_to(cluster, standby, timeout=60)
-    gateway.enable_mount("outlive", {"type": "kv"})
+    gateway.sys.enable_mount("outlive", {"type": "kv"})
     killer = threading.Timer(0.3, leader.kill)
     killer.start()
     started, count = time.monotonic(), 0
@@ -178,7 +179,7 @@ def test_idempotent_writes_outlive_the_leader(cluster: ServerCluster):
     for number in range(count):
         stored = gateway.transport.send(Request("GET", f"outlive/{number}"))
         assert stored.data == {"value": str(number)}
-    gateway.disable_mount("outlive")
+    gateway.sys.disable_mount("outlive")
     cluster.start(leader)
     cluster.wait_ready()
 
@@ -191,11 +192,13 @@ def test_mounts_outlive_the_leader_without_loss_or_double(cluster: ServerCluster
     killer.start()
     paths = [f"enabled/{number}" for number in range(60)]
     for path in paths:
-        assert gateway.enable_mount(path, {"type": "kv", "description": path}).description == path
+        assert (
+            gateway.sys.enable_mount(path, {"type": "kv", "description": path}).description == path
+        )
     killer.join()
-    assert set(paths) <= set(gateway.list_mounts())
+    assert set(paths) <= set(gateway.sys.mounts())
     for path in paths:
-        gateway.disable_mount(path)
+        gateway.sys.disable_mount(path)
     cluster.start(leader)
     cluster.wait_ready()
 
@@ -203,13 +206,15 @@ def test_mounts_outlive_the_leader_without_loss_or_double(cluster: ServerCluster
 def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: str, emulator):
     standby = cluster.standbys()[0]
     gateway = gateway_to(cluster, standby)
-    gateway.enable_mount("engine", {"type": plugin})
+    gateway.sys.enable_mount("engine", {"type": plugin})
     before = emulator.control.counters()["exchanges"]
-    gateway.write_role("engine", "reader", {"role_ids": ["r-read"]}, cas=0)
-    gateway.write_config("engine", {"credentials_json": Secret(emulator.new_account("r-read"))})
+    gateway.engine("engine").write_role("reader", {"role_ids": ["r-read"]}, cas=0)
+    gateway.engine("engine").write_config(
+        {"credentials_json": Secret(emulator.new_account("r-read"))}
+    )
     assert emulator.control.counters()["exchanges"] == before + 1, "it minted exactly once"
-    assert gateway.read_config("engine").version == 1
-    assert set(gateway.list_roles("engine")) == {"reader"}
+    assert gateway.engine("engine").config().version == 1
+    assert set(gateway.engine("engine").roles()) == {"reader"}
     for node in cluster.nodes:
         local = transport_to(cluster, node, local=True)
         wait_until(lambda local=local: ready(local), f"no token through {node.name}", 20)
@@ -220,9 +225,9 @@ def test_the_engine_is_the_same_on_every_node(cluster: ServerCluster, plugin: st
     reply = local.send(Request("POST", "engine/roles/reader", body=body))
     assert (reply.data["version"], reply.headers[SERVED_BY]) == (2, cluster.leader().name)
     before = emulator.control.counters()["exchanges"]
-    assert gateway.verify_config("engine").ok
+    assert gateway.engine("engine").verify().ok
     assert emulator.control.counters()["exchanges"] == before + 1
-    gateway.disable_mount("engine")
+    gateway.sys.disable_mount("engine")
 
 
 def ready(local: HvacTransport) -> bool:
@@ -239,12 +244,12 @@ def test_a_node_without_the_plugin_file_is_found(cluster: ServerCluster, plugin:
     launcher = standby.plugin_dir / plugin
     hidden = launcher.rename(standby.folder / "elsewhere")
     try:
-        gateway_to(cluster, cluster.leader()).enable_mount("half", {"type": plugin})
+        gateway_to(cluster, cluster.leader()).sys.enable_mount("half", {"type": plugin})
         local = Gateway(transport_to(cluster, standby, local=True))
 
         def missing() -> bool:
             try:
-                local.health("half")
+                local.engine("half").health()
             except NotFoundError as error:
                 return isinstance(error, PluginMissingError)
             return False
@@ -252,4 +257,4 @@ def test_a_node_without_the_plugin_file_is_found(cluster: ServerCluster, plugin:
         wait_until(missing, "the node's lack was not told", 20)
     finally:
         hidden.rename(launcher)
-    gateway_to(cluster, cluster.leader()).disable_mount("half")
+    gateway_to(cluster, cluster.leader()).sys.disable_mount("half")

@@ -367,10 +367,10 @@ def test_a_lost_enable_is_compared_with_what_is_mounted(server, clock):
     server.script = [HEALTH, Answer(drop=True), Answer(200, {"data": entry, "request_id": "id-2"})]
     gateway = Gateway(transport_to(server, clock=clock))
     wanted = {"type": "skyflow", "description": "d"}
-    assert gateway.enable_mount("a", wanted).description == "d"
+    assert gateway.sys.enable_mount("a", wanted).description == "d"
     server.script = [Answer(drop=True), Answer(200, {"data": entry, "request_id": "id-2"})]
     with pytest.raises(SilentlyIgnoredError) as caught:
-        gateway.enable_mount("a", wanted | {"description": "other"})
+        gateway.sys.enable_mount("a", wanted | {"description": "other"})
     assert "description" in caught.value.problems[0].summary
 
 
@@ -378,7 +378,7 @@ def test_a_lost_enable_that_was_not_done_is_done(server, clock):
     missing = Answer(400, {"errors": ["No secret engine mount at a/"]})
     entry = Answer(200, {"data": {"type": "skyflow"}, "request_id": "id-2"})
     server.script = [HEALTH, Answer(drop=True), missing, Answer(204), entry]
-    assert Gateway(transport_to(server, clock=clock)).enable_mount("a", {"type": "skyflow"})
+    assert Gateway(transport_to(server, clock=clock)).sys.enable_mount("a", {"type": "skyflow"})
     assert [seen.method for seen in server.seen[1:]] == ["POST", "GET", "POST", "GET"]
 
 
@@ -397,8 +397,8 @@ def test_importing_the_transport_imports_neither_hvac_nor_requests():
 @pytest.mark.real_server
 def test_the_run_is_in_the_audit_log(bao: BaoServer):
     gateway = Gateway(HvacTransport(target_of(bao), run_id="run-audited-1"))
-    gateway.put_audited_header("X-Skyflowctl-Run", hmac=False)
-    gateway.list_mounts()
+    gateway.sys.put_audited_header("X-Skyflowctl-Run", hmac=False)
+    gateway.sys.mounts()
     entries = [json.loads(line) for line in bao.audit_log.read_text().splitlines()]
     runs = [entry["request"].get("headers", {}).get("x-skyflowctl-run") for entry in entries]
     assert ["run-audited-1"] in runs
@@ -407,17 +407,17 @@ def test_the_run_is_in_the_audit_log(bao: BaoServer):
 @pytest.mark.real_server
 def test_the_audit_log_counts_the_reads_of_a_live_state(bao: BaoServer):
     gateway = Gateway(HvacTransport(target_of(bao), run_id="run-setup"))
-    gateway.put_audited_header("X-Skyflowctl-Run", hmac=False)
+    gateway.sys.put_audited_header("X-Skyflowctl-Run", hmac=False)
     paths = [f"counted/{number}" for number in range(5)]
     for path in paths:
-        gateway.enable_mount(path, {"type": "kv"})
+        gateway.sys.enable_mount(path, {"type": "kv"})
     run = f"run-counted-{time.monotonic_ns()}"
     state = Gateway(HvacTransport(target_of(bao), run_id=run)).read_live_state(paths, "kv")
     assert set(state.engines) == set(paths)
     entries = [json.loads(line) for line in bao.audit_log.read_text().splitlines() if run in line]
     assert sum(entry["type"] == "request" for entry in entries) == 2 + 2 * len(paths)
     for path in paths:
-        gateway.disable_mount(path)
+        gateway.sys.disable_mount(path)
 
 
 @pytest.mark.real_server
@@ -425,15 +425,15 @@ def test_the_certificate_is_checked_whatever_the_environment_says(bao: BaoServer
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bao.ca))
     monkeypatch.setenv("VAULT_CACERT", str(bao.ca))
     with pytest.raises(ServerUnreachableError) as caught:
-        Gateway(HvacTransport(target_of(bao, ca_cert=""), run_id="r")).server_health()
+        Gateway(HvacTransport(target_of(bao, ca_cert=""), run_id="r")).sys.health()
     assert "certificate" in caught.value.problems[0].why
-    assert Gateway(HvacTransport(target_of(bao), run_id="r")).server_health().initialized
+    assert Gateway(HvacTransport(target_of(bao), run_id="r")).sys.health().initialized
 
 
 @pytest.mark.real_server
 def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
     def health(**changes: object):
-        return Gateway(HvacTransport(target_of(bao, **changes), run_id="r")).server_health()
+        return Gateway(HvacTransport(target_of(bao, **changes), run_id="r")).sys.health()
 
     assert health(tls_server_name="localhost").initialized
     with pytest.raises(ServerUnreachableError):
@@ -445,7 +445,7 @@ def test_server_name_and_skip_verify_are_honoured(bao: BaoServer):
 def test_a_dead_token_is_not_permitted(bao: BaoServer):
     transport = HvacTransport(target_of(bao, token=Secret("dead-token")), run_id="r")
     with pytest.raises(ForbiddenError) as caught:
-        Gateway(transport).list_mounts()
+        Gateway(transport).sys.mounts()
     assert "dead-token" not in str(caught.value.problems)
 
 

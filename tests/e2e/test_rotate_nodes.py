@@ -102,7 +102,7 @@ def opened(
 def write_new_key(gateway: Gateway, tenant: Tenant) -> str:
     """A new credential through the gateway, so that it knows the write's index."""
     old = tenant.key_id
-    gateway.write_config(tenant.path, {"credentials_json": Secret(tenant.new_key())})
+    gateway.engine(tenant.path).write_config({"credentials_json": Secret(tenant.new_key())})
     assert tenant.key_id != old
     return tenant.key_id
 
@@ -143,7 +143,7 @@ def test_every_node_proves_a_new_key_itself(cluster: ServerCluster, tenant: Tena
 
 def test_another_key_than_the_live_one_is_proved_by_nobody(cluster: ServerCluster, tenant: Tenant):
     with opened(make_transport(cluster, *cluster.nodes), tenant, 1) as (gateway, nodes):
-        gateway.read_config(tenant.path)
+        gateway.engine(tenant.path).config()
         with pytest.raises(NodeDisagreesError) as caught:
             nodes.verify(tenant.path, "some-other-key")
     first = caught.value.problems[0]
@@ -157,7 +157,7 @@ def test_a_role_that_does_not_mint_is_no_proof_unless_it_may_fail(
     body = {"role_ids": ["r-unknown"], "cas": 0}
     assert tenant.call(cluster.leader(), "POST", "roles/broken", body)[0] == 200
     with opened(make_transport(cluster, *cluster.nodes), tenant) as (gateway, nodes):
-        gateway.read_config(tenant.path)
+        gateway.engine(tenant.path).config()
         with pytest.raises(NodeDisagreesError) as caught:
             nodes.verify(tenant.path, tenant.key_id)
         assert "role broken: " in caught.value.problems[0].why
@@ -177,7 +177,7 @@ def test_a_standby_that_lags_behind_is_proved_only_by_the_version_it_holds(
 ):
     transport = make_transport(cluster, *cluster.nodes)
     with opened(transport, tenant, 2) as (gateway, nodes):
-        gateway.read_config(tenant.path)
+        gateway.engine(tenant.path).config()
         future = ahead(transport.newest_index)
         with pytest.raises(NodeDisagreesError) as caught:
             nodes.verify(tenant.path, tenant.key_id, index=future)
@@ -344,7 +344,7 @@ def test_the_nodes_are_watched_while_clients_read(cluster: ServerCluster, tenant
 def test_a_cut_off_is_proved_by_every_node(cluster: ServerCluster, tenant: Tenant):
     probes = dict.fromkeys(ROLES)
     with opened(make_transport(cluster, *cluster.nodes, timeout=3), tenant, 2) as (gateway, nodes):
-        gateway.read_config(tenant.path)
+        gateway.engine(tenant.path).config()
         before = nodes.verify_cut_off(tenant.path, probes)
         assert not any(one.proved for one in before)
         assert {one.problem for one in before} == {"it still holds a credential"}
@@ -366,7 +366,7 @@ def test_a_login_that_reads_no_tokens_proves_a_cut_off_by_what_the_nodes_hold(
     tenant.call(cluster.leader(), "DELETE", "config")
     transport = make_transport(cluster, *cluster.nodes, token=token)
     with opened(transport, tenant) as (gateway, nodes):
-        gateway.read_config(tenant.path)
+        gateway.engine(tenant.path).config()
         cuts = nodes.verify_cut_off(tenant.path, dict.fromkeys(ROLES))
     assert all(one.proved for one in cuts)
     said = {role.answer for one in cuts for role in one.roles}

@@ -119,14 +119,14 @@ def test_an_old_key_is_retired_and_no_node_misses_it(cluster, emulator):
     old = tenant.key_id
     with world_of(cluster, emulator) as world:
         fields = {"credentials_json": Secret(tenant.new_key()), "rotation_id": "rot"}
-        world.gateway.write_config(tenant.path, fields)
-        world.gateway.commit_rotation(tenant.path, "rot")
+        world.gateway.engine(tenant.path).write_config(fields)
+        world.gateway.engine(tenant.path).commit("rot")
         job = RotationJob("retire", tenant.path, Options(retire_margin=timedelta()))
         assert retire_mount(job, world).problems[0].code == "old-tokens-live"
         done = retire_mount(job, world, now=True)
         assert (done.result, done.problems) == (Result.RETIRED, ())
         assert {tenant.creds_key(node, "reader") for node in cluster.nodes} == {tenant.key_id}
-        account = world.gateway.read_config(tenant.path).client_id
+        account = world.gateway.engine(tenant.path).config().client_id
         assert old not in {key.key_id for key in Keys(emulator).list_keys(account)}
         assert retire_mount(job, world).steps == ()
 

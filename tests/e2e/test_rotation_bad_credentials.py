@@ -81,7 +81,7 @@ def test_an_account_that_lacks_one_role_is_refused_and_the_role_named(
 
 
 def test_a_role_that_neither_can_mint_is_named_and_does_not_block(bench: Bench) -> None:
-    bench.gateway.write_role("skyflow/pay", "orphan", {"role_ids": ["r-nobody"]})
+    bench.gateway.engine("skyflow/pay").write_role("orphan", {"role_ids": ["r-nobody"]})
     new = bench.new_credential()
     outcome = bench.rotate(new)
     assert (outcome.result, outcome.exit_code) == (Result.ROTATED, ExitCode.OK), said(outcome)

@@ -367,7 +367,7 @@ def test_e1_an_intermediate_that_is_named_is_trusted(tmp_path: Path):
     with https(served, None) as address:
         pem = middle.cert_pem.bytes().decode()
         target = Target(address, "", None, "flags", ca_bytes=pem)
-        assert Gateway(HvacTransport(target, run_id="r")).server_health().initialized
+        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
 
 
 def https(served: trustme.LeafCert, clients: trustme.CA | None):
@@ -419,10 +419,10 @@ def test_e1_a_client_certificate_in_the_environment_itself(tmp_path: Path):
         }
         bare = resolve_target(TargetFlags(), environ)
         with pytest.raises(Exception, match=r"cannot reach|no answer|not known"):
-            Gateway(HvacTransport(bare, run_id="r", timeout=2)).server_health()
+            Gateway(HvacTransport(bare, run_id="r", timeout=2)).sys.health()
         environ |= {"VAULT_CLIENT_CERT_BYTES": certificate, "VAULT_CLIENT_KEY_BYTES": key}
         target = resolve_target(TargetFlags(), environ)
-        assert Gateway(HvacTransport(target, run_id="r")).server_health().initialized
+        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
     assert "PRIVATE" not in repr(target)
 
 
@@ -442,7 +442,7 @@ def test_e1_the_named_proxy_is_asked_for_every_request(tmp_path: Path):
             "VAULT_PROXY_ADDR": proxy.address,
         }
         target = resolve_target(TargetFlags(), environ)
-        assert Gateway(HvacTransport(target, run_id="r")).server_health().initialized
+        assert Gateway(HvacTransport(target, run_id="r")).sys.health().initialized
     assert proxy.seen[0].path.startswith("http://bao.invalid:8200/v1/sys/health")
 
 

@@ -246,7 +246,7 @@ class FakeReplacer:
     def replace(self, mount, path, credential, gateway, *, allow_revoked=False):
         """Write the credential, without any proof."""
         self.calls.append(("replace", mount, path, credential.id.key_id))
-        gateway.write_config(path, {"credentials_json": credential.json})
+        gateway.engine(path).write_config({"credentials_json": credential.json})
         return self.says
 
     def finish(self, mount, path, gateway):

@@ -54,15 +54,15 @@ class Rig:
     def mount(self, **fields: object) -> str:
         """A mount of our type at a path of its own."""
         path = f"contract/{secrets.token_hex(4)}{next(self._numbers)}"
-        self.gateway.enable_mount(path, {"type": self.plugin, **fields})
+        self.gateway.sys.enable_mount(path, {"type": self.plugin, **fields})
         return path
 
     def configured(self, *roles: str) -> str:
         """A mount with a credential and these roles."""
         path = self.mount()
         for role in roles:
-            self.gateway.write_role(path, role, {"role_ids": [ROLE_IDS[0]]})
-        self.gateway.write_config(path, {"credentials_json": self.new_credential()})
+            self.gateway.engine(path).write_role(role, {"role_ids": [ROLE_IDS[0]]})
+        self.gateway.engine(path).write_config({"credentials_json": self.new_credential()})
         return path
 
 

@@ -168,14 +168,14 @@ class Rig:
             self._mount_first()
 
     def _mount_first(self) -> None:
-        self.gateway.enable_mount(PATH, {"type": "skyflow"})
+        self.gateway.sys.enable_mount(PATH, {"type": "skyflow"})
         for number, role_id in enumerate(self.roles, 1):
-            self.gateway.write_role(PATH, f"r{number}", {"role_ids": [role_id]})
+            self.gateway.engine(PATH).write_role(f"r{number}", {"role_ids": [role_id]})
         if self.configured:
             text = self.key(*self.roles)
             fields = json.loads(text)
             self.client, self.old = fields["clientID"], fields["keyID"]
-            self.gateway.write_config(PATH, {"credentials_json": Secret(text)})
+            self.gateway.engine(PATH).write_config({"credentials_json": Secret(text)})
             # Long ago, so that nobody is thought to be at it.
             self.clock.pass_seconds(600)
 
@@ -207,28 +207,28 @@ class Rig:
     def mount(self, *roles: str, credential: Secret | None = None) -> str:
         """A mount with these roles; all but ``writer`` ask for a ctx."""
         path = f"skyflow/{secrets.token_hex(4)}"
-        self.gateway.enable_mount(path, {"type": "skyflow"})
+        self.gateway.sys.enable_mount(path, {"type": "skyflow"})
         for role in roles or ("reader", "writer"):
             ctx = {} if role == "writer" else {"ctx_required": True, "ctx_probe": "a:1"}
-            self.gateway.write_role(path, role, {"role_ids": [ROLE_IDS[0]], **ctx})
+            self.gateway.engine(path).write_role(role, {"role_ids": [ROLE_IDS[0]], **ctx})
         first = credential or self.new_secret()
-        self.gateway.write_config(path, {"credentials_json": first})
+        self.gateway.engine(path).write_config({"credentials_json": first})
         return path
 
     def write(self, path: str, rotation_id: str = "rot", **changes: Any) -> None:
         """Write another key of the same account, as a rotation does; it stays open."""
-        live = self.gateway.read_config(path)
+        live = self.gateway.engine(path).config()
         given = {"clientID": live.client_id, **changes}
         fields = {"credentials_json": self.new_secret(**given), "rotation_id": rotation_id}
-        self.gateway.write_config(path, fields)
+        self.gateway.engine(path).write_config(fields)
 
     def rotated(self) -> tuple[str, str, str]:
         """A mount with a committed rotation, the old key and the new one."""
         path = self.mount()
-        old = self.gateway.read_config(path).key_id
+        old = self.gateway.engine(path).config().key_id
         self.write(path)
-        self.gateway.commit_rotation(path, "rot")
-        return path, old, self.gateway.read_config(path).key_id
+        self.gateway.engine(path).commit("rot")
+        return path, old, self.gateway.engine(path).config().key_id
 
     def past_the_old_tokens(self) -> None:
         self.clock.pass_seconds(3600 + MARGIN.total_seconds() + 5)
@@ -260,12 +260,12 @@ class Rig:
     # What is true afterwards -----------------------------------------------------
 
     def config(self) -> Any:
-        return self.gateway.read_config(PATH)
+        return self.gateway.engine(PATH).config()
 
     def serves(self) -> str:
         """Read a token of each role as an application does; return the key that minted."""
         minted = {
-            self.gateway.creds(PATH, f"r{number}").key_id
+            self.gateway.engine(PATH).creds(f"r{number}").key_id
             for number in range(1, len(self.roles) + 1)
         }
         (key_id,) = minted

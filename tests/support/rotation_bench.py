@@ -73,11 +73,11 @@ class Bench:
         self.service = FaultyTokenService(EmulatorState(signing_key=rsa_key("emulator")))
         settings = EngineSettings(mint_deadline=self.deadline)
         self.gateway = Gateway(MemoryTransport(self.service, settings))
-        self.gateway.enable_mount(PATH, {"type": "skyflow"})
+        self.gateway.sys.enable_mount(PATH, {"type": "skyflow"})
         for name, role_id in ROLES.items():
-            self.gateway.write_role(PATH, name, {"role_ids": [role_id]})
+            self.gateway.engine(PATH).write_role(name, {"role_ids": [role_id]})
         first = self.new_credential(client_id=secrets.token_hex(16))
-        self.gateway.write_config(PATH, {"credentials_json": Secret(json.dumps(first))})
+        self.gateway.engine(PATH).write_config({"credentials_json": Secret(json.dumps(first))})
         self.account = first["clientID"]
 
     def close(self) -> None:
@@ -134,11 +134,11 @@ class Bench:
 
     def state(self) -> tuple[LiveConfig, Any]:
         """What is live, and every credential version that there ever was."""
-        return self.gateway.read_config(PATH), self.gateway.read_history(PATH)
+        return self.gateway.engine(PATH).config(), self.gateway.engine(PATH).history()
 
     def mints(self) -> set[str]:
         """The keys that mint for the mount's roles now; a role that gives no token is an error."""
-        return {self.gateway.creds(PATH, role).key_id for role in ROLES}
+        return {self.gateway.engine(PATH).creds(role).key_id for role in ROLES}
 
     def faults_at(self, step: StepName, *faults: Fault) -> Callable[[RotationEvent], None]:
         """A listener that injects faults as a step begins, once."""

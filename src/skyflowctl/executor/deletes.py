@@ -123,25 +123,25 @@ def _live(action: Action, gateway: Gateway) -> Action | None:
 
 def _role(action: Action, gateway: Gateway) -> Action | None:
     path, _, name = action.path.partition("/roles/")
-    found = gateway.read_role(path, name)
+    found = gateway.engine(path).role(name)
     return role_deletion(action.mount, path, found) if found else None
 
 
 def _mount(action: Action, gateway: Gateway) -> Action | None:
     path = object_path(action)
-    found = gateway.read_mount(path)
+    found = gateway.sys.mount(path)
     if found is None:
         return None
-    return mount_deletion(found, gateway.list_roles(path), gateway.read_config(path))
+    return mount_deletion(found, gateway.engine(path).roles(), gateway.engine(path).config())
 
 
 def _delete_role(action: Action, gateway: Gateway) -> None:
     path, _, name = action.path.partition("/roles/")
-    gateway.delete_role(path, name)
+    gateway.engine(path).delete_role(name)
 
 
 def _delete_mount(action: Action, gateway: Gateway) -> None:
-    gateway.disable_mount(object_path(action))
+    gateway.sys.disable_mount(object_path(action))
 
 
 _READS: Mapping[ObjectKind, Callable[[Action, Gateway], Action | None]] = {

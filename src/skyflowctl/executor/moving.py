@@ -5,7 +5,6 @@ from typing import Any
 
 from skyflowctl.errors import PartlyDoneError, Problem
 from skyflowctl.planner import fields
-from skyflowctl.vault import mounting
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.gateway import Gateway
 
@@ -23,7 +22,7 @@ def move_mount(former: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
         VaultError: it was not moved.
     """
     before = _content(gateway, former)
-    mounting.move(gateway.transport, former, path)
+    gateway.sys.move_mount(former, path)
     try:
         after = _content(gateway, path)
     except VaultError as error:
@@ -47,10 +46,10 @@ def move_mount(former: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
 
 def _content(gateway: Gateway, path: str) -> Mapping[str, Any]:
     """Return what must not change with the path; empty if nothing is mounted there."""
-    mount = gateway.read_mount(path)
+    mount = gateway.sys.mount(path)
     if mount is None:
         return {}
-    config = gateway.read_config(path)
+    config = gateway.engine(path).config()
     return {
         **fields.live_mount(mount),
         "type": mount.type,
@@ -58,14 +57,14 @@ def _content(gateway: Gateway, path: str) -> Mapping[str, Any]:
         "key_id": config.key_id,
         "config version": config.version,
         "credential version": config.credential_version,
-        "roles": gateway.list_roles(path),
+        "roles": gateway.engine(path).roles(),
     }
 
 
 def _unhealthy(path: str, gateway: Gateway) -> tuple[Problem, ...]:
     """Return a warning if the mount's health is not good right after the move."""
     try:
-        state = gateway.health(path, refresh=True).state
+        state = gateway.engine(path).health(refresh=True).state
     except VaultError as error:
         state = error.problems[0].summary
     if state in {"ok", "unproven"}:

@@ -30,7 +30,7 @@ def overwritten_settings(
     if not wanted:
         return {}
     try:
-        live = gateway.list_mounts()
+        live = gateway.sys.mounts()
     except VaultError as error:
         return {name: _unread(name, error.problems[0]) for name in wanted}
     found = {}

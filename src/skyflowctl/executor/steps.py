@@ -81,24 +81,24 @@ _SEE_LOG = "see the server's log and its manual for this path"
 
 
 def _audited_header(action: Action, tools: StepContext) -> tuple[Problem, ...]:
-    tools.gateway.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
+    tools.gateway.sys.put_audited_header(action.path.rpartition("/")[2], hmac=action.body["hmac"])
     return ()
 
 
 def _mount(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     path, gateway = action_mount_path(action), tools.gateway
     if action.action is ActionType.CREATE:
-        gateway.enable_mount(path, action.body)
+        gateway.sys.enable_mount(path, action.body)
     elif action.action is ActionType.PLUGIN_UPGRADE:
         _upgrade(path, str(action.body["plugin_version"]), gateway)
     elif action.action is ActionType.MOVE:
         return move_mount(str(action.body["from"]), path, gateway)
     else:
-        _refuse_if_changed(action, gateway.read_mount(path), "after the plan was made")
+        _refuse_if_changed(action, gateway.sys.mount(path), "after the plan was made")
         try:
-            gateway.tune_mount(path, action.body)
+            gateway.sys.tune_mount(path, action.body)
         except SilentlyIgnoredError:
-            _refuse_if_changed(action, gateway.read_mount(path), "right after this run's write")
+            _refuse_if_changed(action, gateway.sys.mount(path), "right after this run's write")
             raise
     return ()
 
@@ -136,9 +136,9 @@ def _upgrade(path: str, version: str, gateway: Gateway) -> None:
         PartlyDoneError: a role that minted before does not mint any more.
     """
     before = _minting(gateway, path)
-    gateway.tune_mount(path, {"plugin_version": version})
-    gateway.catalog.reload_mounts([path])
-    live = gateway.read_mount(path)
+    gateway.sys.tune_mount(path, {"plugin_version": version})
+    gateway.sys.catalog.reload_mounts([path])
+    live = gateway.sys.mount(path)
     running = live.running_plugin_version if live else ""
     if running != version:
         raise SkyflowctlError(
@@ -184,7 +184,7 @@ def _refuse_lost_roles(gateway: Gateway, path: str, before: frozenset[str]) -> N
 
 def _role(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     name = action.path.rpartition("/")[2]
-    tools.gateway.write_role(action_mount_path(action), name, action.body, cas=action.cas)
+    tools.gateway.engine(action_mount_path(action)).write_role(name, action.body, cas=action.cas)
     return ()
 
 
@@ -195,7 +195,7 @@ def _config(action: Action, tools: StepContext) -> tuple[Problem, ...]:
     body: Mapping[str, Any] = action.body
     if credential is not None:
         body = {**body, "credentials_json": credential.json}
-    tools.gateway.write_config(action_mount_path(action), body, cas=action.cas)
+    tools.gateway.engine(action_mount_path(action)).write_config(body, cas=action.cas)
     if SERVER_FILE in body:
         _check_taken(action_mount_path(action), tools.gateway)
     return ()
@@ -203,7 +203,7 @@ def _config(action: Action, tools: StepContext) -> tuple[Problem, ...]:
 
 def _check_taken(path: str, gateway: Gateway) -> None:
     """Read back which key the engine read from the server's file."""
-    live = gateway.read_config(path)
+    live = gateway.engine(path).config()
     if not live.configured:
         raise SkyflowctlError(
             f"{path} has no credential after its server_file was written",
@@ -219,8 +219,8 @@ def _replace(
     """Write the other fields, then the credential. After a kill, the next run plans the rest."""
     path = action_mount_path(action)
     if action.body:
-        tools.gateway.write_config(path, action.body, cas=action.cas)
-    elif action.cas is not None and tools.gateway.read_config(path).version != action.cas:
+        tools.gateway.engine(path).write_config(action.body, cas=action.cas)
+    elif action.cas is not None and tools.gateway.engine(path).config().version != action.cas:
         raise _written_meanwhile(path)
     if credential is None:
         return tools.replacer.finish(action.mount, path, tools.gateway)
@@ -256,7 +256,7 @@ def _moved(action: Action) -> RefusedError:
 
 
 def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
-    write_access(action, tools.gateway.access)
+    write_access(action, tools.gateway.sys.access)
     return ()
 
 

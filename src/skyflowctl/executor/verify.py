@@ -61,7 +61,7 @@ def live_roles(gateway: Gateway, path: str) -> VerifyReport | Problem:
 
 def _verify(gateway: Gateway, path: str) -> VerifyReport:
     try:
-        return gateway.verify_config(path)
+        return gateway.engine(path).verify()
     except NotFoundError as error:
         if type(error) is not NotFoundError:
             raise
@@ -73,7 +73,7 @@ def _through_creds(gateway: Gateway, path: str) -> VerifyReport:
 
     It answers 400 for every cause of a missing token, so a 400 counts as a refusal.
     """
-    tokens = dict(role_tokens(gateway, path, gateway.list_roles(path)))
+    tokens = dict(role_tokens(gateway, path, gateway.engine(path).roles()))
     proofs = {
         name: RoleResult(
             ok=token.error is None,

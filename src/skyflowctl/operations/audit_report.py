@@ -158,12 +158,12 @@ def server_mounts(
     namespace, fits = gateway.transport.server.namespace, _fits(globs)
 
     def read(path: str) -> ServerMount:
-        roles, config = gateway.list_roles(path), gateway.engine_config(path)
+        roles, config = gateway.engine(path).roles(), gateway.engine(path).checked_config()
         return ServerMount(in_namespace(path, namespace), roles, config.api, config.revoked)
 
     ours = sorted(
         path
-        for path, mount in gateway.list_mounts().items()
+        for path, mount in gateway.sys.mounts().items()
         if mount.type == plugin_name and fits(in_namespace(path, namespace))
     )
     with Workers(parallelism) as workers:

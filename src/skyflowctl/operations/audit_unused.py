@@ -140,7 +140,7 @@ def known_from_server(
         VaultError: the server does not list its mounts.
     """
     kinds = frozenset(plugin_names)
-    mounts = [path for path, one in gateway.list_mounts().items() if one.type in kinds]
+    mounts = [path for path, one in gateway.sys.mounts().items() if one.type in kinds]
     not_read: list[NotRead] = []
     roles: set[RoleKey] = set()
     with Workers(parallelism) as workers:
@@ -162,7 +162,7 @@ def known_from_server(
 
 
 def _listed_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole] | NotRead:
-    return or_not_read(lambda: gateway.list_roles(path), f"{path}/roles", "list")
+    return or_not_read(lambda: gateway.engine(path).roles(), f"{path}/roles", "list")
 
 
 def _opening(

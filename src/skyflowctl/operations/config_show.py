@@ -25,7 +25,7 @@ def show_config(gateway: Gateway, path: str) -> LiveConfig:
         UsageError: nothing is mounted there, or not this engine.
     """
     with not_found_is_usage_error(path):
-        return gateway.engine_config(path)
+        return gateway.engine(path).checked_config()
 
 
 def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
@@ -35,8 +35,8 @@ def config_history(gateway: Gateway, path: str) -> tuple[PastCredential, ...]:
         UsageError: nothing is mounted there, not this engine, or one without a history.
     """
     with not_found_is_usage_error(path):
-        config = gateway.engine_config(path)
-        past = gateway.read_history(path)
+        config = gateway.engine(path).checked_config()
+        past = gateway.engine(path).history()
     if past is None:
         raise UsageError(
             f"the engine at {path} keeps no history",
@@ -61,9 +61,9 @@ def verify_config(gateway: Gateway, path: str) -> VerifyReport:
         InvalidInputError: the mount has no credential yet.
     """
     with not_found_is_usage_error(path), naming_cut_off(gateway, path):
-        gateway.engine_config(path)
+        gateway.engine(path).checked_config()
         try:
-            return gateway.verify_config(path)
+            return gateway.engine(path).verify()
         except NotFoundError as error:
             if type(error) is not NotFoundError:
                 raise

@@ -50,7 +50,7 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
         ConflictError: another writer changed the config meanwhile.
     """
     with not_found_is_usage_error(path):
-        live = gateway.engine_config(path)
+        live = gateway.engine(path).checked_config()
     credential = _first_credential(path, live, patch)
     fields = _fields(live, patch)
     warnings = credential.warnings if credential else ()
@@ -64,11 +64,11 @@ def write_config(gateway: Gateway, path: str, patch: ConfigPatch) -> ConfigWritt
         cas = live.version or (None if live.configured else 0)
         cas = cas if live.api.has("cas") else None
         try:
-            gateway.write_config(path, fields, cas=cas)
+            gateway.engine(path).write_config(fields, cas=cas)
         except RevokedKeyError as error:
             key_id = credential.key_id if credential else ""
             raise RevokedKeyError.of_key(path, key_id, error.problems[0].why) from error
-        live = gateway.engine_config(path)
+        live = gateway.engine(path).checked_config()
     return ConfigWritten(live, changed, warnings)
 
 
@@ -86,7 +86,7 @@ def _with_permission(
         return fields | (
             {"allow_revoked_key": credential.key_id} if live.api.has("history") else {}
         )
-    mark = gateway.revoked_keys(path, live).get(credential.key_id)
+    mark = gateway.engine(path).revoked_keys(live).get(credential.key_id)
     if mark is not None:
         raise RevokedKeyError.of_key(path, credential.key_id, f"it was {mark.sentence()}")
     return fields

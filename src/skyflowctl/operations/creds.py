@@ -28,7 +28,7 @@ def read_creds(gateway: Gateway, path: str, role: str, ctx: Ctx | None) -> Creds
         naming_cut_off(gateway, path),
         _naming_arguments(gateway, path, role),
     ):
-        return gateway.creds(path, role, ctx)
+        return gateway.engine(path).creds(role, ctx)
 
 
 def read_wrapped_creds(
@@ -44,7 +44,7 @@ def read_wrapped_creds(
         naming_cut_off(gateway, path),
         _naming_arguments(gateway, path, role),
     ):
-        return gateway.wrapped_creds(path, role, ctx, wrap_ttl)
+        return gateway.engine(path).wrapped_creds(role, ctx, wrap_ttl)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _naming_arguments(gateway: Gateway, path: str, role: str) -> Iterator[None]:
 def _asked_ctx(gateway: Gateway, path: str, role: str) -> str:
     """Return the ctx pattern of a role, which is not secret; empty: unknown."""
     try:
-        found = gateway.read_role(path, role)
+        found = gateway.engine(path).role(role)
     except VaultError:
         return ""
     return found.ctx_pattern if found else ""

@@ -23,9 +23,9 @@ def plan_role_deletion(
         RefusedError: the manifest did not make the role, and ``allowed`` does not name it.
     """
     with not_found_is_usage_error(path):
-        role = gateway.read_role(path, name)
+        role = gateway.engine(path).role(name)
         if role is None:
-            gateway.engine_config(path)
+            gateway.engine(path).checked_config()
             return None
     full = f"{path}/roles/{name}"
     if manifest and not _made_role(manifest, role) and full not in allowed:
@@ -51,7 +51,7 @@ def plan_mount_deletion(
     Raises:
         RefusedError: it is protected or of another type, or ``allowed`` does not name it.
     """
-    mount = gateway.read_mount(path)
+    mount = gateway.sys.mount(path)
     if mount is None:
         return None
     if mount.type != kind:
@@ -70,7 +70,7 @@ def plan_mount_deletion(
             fix=f"add --allow-destroy={path}",
             code="needs-allow-destroy",
         )
-    return mount_deletion(mount, gateway.list_roles(path), gateway.read_config(path))
+    return mount_deletion(mount, gateway.engine(path).roles(), gateway.engine(path).config())
 
 
 def _is_protected(mount: LiveMount, path: str, manifest: Manifest | None) -> bool:

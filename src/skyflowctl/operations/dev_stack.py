@@ -112,13 +112,13 @@ def _ensure_engine(
         sha256=built.sha256,
         args=_engine_arguments(state),
     )
-    present = gateway.catalog.read(name, wanted.version)
+    present = gateway.sys.catalog.read(name, wanted.version)
     if present and (present.sha256, present.args) == (wanted.sha256, wanted.args):
         return False
     on_step(f"registering the engine as {name} {wanted.version}")
     register_plugin(gateway, wanted)
     if present:
-        gateway.catalog.reload(name)
+        gateway.sys.catalog.reload(name)
     _remove_older(built.path, name)
     return True
 

@@ -63,7 +63,7 @@ def export(
         UsageError: there is no such mount, or the mounts do not record one id.
         RefusedError: a mount, or what belongs to the manifest, cannot be read.
     """
-    everything = gateway.list_mounts()
+    everything = gateway.sys.mounts()
     chosen = [one for one in everything.values() if one.type == plugin]
     if paths:
         chosen = [one for one in chosen if one.path in paths]
@@ -79,7 +79,7 @@ def export(
     owner = manifest_id or _recorded_id(chosen)
     live = gateway.read_live_state([one.path for one in chosen], plugin, parallelism=parallelism)
     _refuse_unread(live.problems.values())
-    access = gateway.access.read_marked(
+    access = gateway.sys.access.read_marked(
         lambda policy: policy_mark(policy.text)[0] == owner,
         f"{OWNER_POLICY}{owner}",
         parallelism,

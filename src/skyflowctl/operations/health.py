@@ -212,7 +212,7 @@ def health_now(
 
 def _check_server(gateway: Gateway) -> None:
     """Raise if the whole server cannot answer. Needs no login."""
-    refuse_not_serving(gateway.server_health().state)
+    refuse_not_serving(gateway.sys.health().state)
 
 
 def _doors(
@@ -231,7 +231,7 @@ def _doors(
 def _nodes(gateway: Gateway) -> Sequence[ClusterNode]:
     """Return the nodes; none if this login may not list them or the server has none."""
     try:
-        return gateway.nodes()
+        return gateway.sys.nodes()
     except VaultError:
         return ()
 
@@ -245,7 +245,7 @@ def _ask(
 ) -> MountHealth:
     started = time.monotonic()
     try:
-        answer = gateway.health(mount.path, refresh=refresh)
+        answer = gateway.engine(mount.path).health(refresh=refresh)
         if answer.state == "unproven" and mint:
             return _minted(mount, node, gateway)
     except VaultError as error:
@@ -261,7 +261,7 @@ def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
     A login that may read only health does not get it: the reason is for operators.
     """
     try:
-        config = gateway.engine_config(row.path)
+        config = gateway.engine(row.path).checked_config()
     except SkyflowctlError:
         return row
     if config.revoked is None:
@@ -271,7 +271,7 @@ def _with_cut_off(gateway: Gateway, row: MountHealth) -> MountHealth:
 
 def _minted(mount: MountRef, node: str, gateway: Gateway) -> MountHealth:
     """Read and discard a token for every role: the only proof on a basic engine."""
-    slowest, roles = 0.0, gateway.list_roles(mount.path)
+    slowest, roles = 0.0, gateway.engine(mount.path).roles()
     for name, token in role_tokens(gateway, mount.path, roles):
         if token.error is not None:
             state, detail = health_state(token.error), f"role {name}: {token.why}"

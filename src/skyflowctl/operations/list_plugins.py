@@ -75,15 +75,15 @@ def list_plugins(gateway: Gateway, name: str, directory: Path | None = None) -> 
     if directory is not None:
         fix = "name the server's plugin_directory, or leave --directory out"
         check_plugin_folder(directory, "the plugin directory is looked into on this host", fix)
-    listed = [entry for entry in gateway.catalog.list() if entry.name == name]
+    listed = [entry for entry in gateway.sys.catalog.list() if entry.name == name]
     try:
-        entries = [completed(gateway.catalog, entry) for entry in listed]
+        entries = [completed(gateway.sys.catalog, entry) for entry in listed]
     except ForbiddenError:
         if directory is not None:
             raise
         entries = listed  # its files and arguments are shown as unknown
     files = tuple(_checked(entry, directory) for entry in entries)
-    mounts = running_mounts(gateway.list_mounts().values(), name, entries)
+    mounts = running_mounts(gateway.sys.mounts().values(), name, entries)
     return PluginList(files, mounts)
 
 
@@ -206,8 +206,10 @@ def plan_prune(gateway: Gateway, directory: Path) -> PrunePlan:
         VaultError: the catalog or the mounts cannot be read, so no file is known to be unused.
     """
     check_plugin_folder(directory, "launchers are removed on this host")
-    entries = [completed(gateway.catalog, one) for one in gateway.catalog.list() if not one.builtin]
-    running = {live.running_sha256 for live in gateway.list_mounts().values()}
+    entries = [
+        completed(gateway.sys.catalog, one) for one in gateway.sys.catalog.list() if not one.builtin
+    ]
+    running = {live.running_sha256 for live in gateway.sys.mounts().values()}
     unused, kept = [], []
     for path in sorted(directory.iterdir()):
         if path.is_symlink() or not is_launcher(path):
@@ -278,7 +280,7 @@ def _reload_failed(path: str, done: Sequence[ReloadedMount], cause: Problem) -> 
 def _mounts_to_reload(gateway: Gateway, wanted: Registration) -> list[str]:
     return [
         path
-        for path, live in sorted(gateway.list_mounts().items())
+        for path, live in sorted(gateway.sys.mounts().items())
         if live.type == wanted.name
         and (live.plugin_version or live.running_plugin_version) == wanted.version
     ]
@@ -286,7 +288,7 @@ def _mounts_to_reload(gateway: Gateway, wanted: Registration) -> list[str]:
 
 def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
     before = _health(gateway, path)
-    gateway.catalog.reload_mounts([path])
+    gateway.sys.catalog.reload_mounts([path])
     one = ReloadedMount(path, _running(gateway, path), _health(gateway, path))
     if one.sha256 != wanted.sha256 or one.health not in (before, "ok"):
         raise PartlyDoneError(
@@ -301,12 +303,12 @@ def _reload(gateway: Gateway, path: str, wanted: Registration) -> ReloadedMount:
 
 
 def _running(gateway: Gateway, path: str) -> str:
-    live = gateway.read_mount(path)
+    live = gateway.sys.mount(path)
     return live.running_sha256 if live else ""
 
 
 def _health(gateway: Gateway, path: str) -> str:
     try:
-        return gateway.health(path, refresh=True).state
+        return gateway.engine(path).health(refresh=True).state
     except VaultError as error:
         return error.problems[0].code

@@ -50,7 +50,7 @@ def list_mounts(
 ) -> tuple[MountRow, ...]:
     """Return the mounts of this engine and those of the manifest, by path; one request."""
     kind = manifest.plugin.name if manifest else "skyflow"
-    live = {path: one for path, one in gateway.list_mounts().items() if one.type == kind}
+    live = {path: one for path, one in gateway.sys.mounts().items() if one.type == kind}
     declared = {mount.path: mount for mount in manifest.mounts} if manifest else {}
     rows = []
     for path in sorted({*live, *declared}):
@@ -75,11 +75,13 @@ def show_mount(gateway: Gateway, path: str) -> MountDetail:
         UsageError: nothing is mounted there.
     """
     with not_found_is_usage_error(path):
-        live = gateway.read_mount(path)
+        live = gateway.sys.mount(path)
         if live is None:
             raise no_such_mount(path)
         try:
-            return MountDetail(live, gateway.engine_config(path), gateway.list_roles(path))
+            return MountDetail(
+                live, gateway.engine(path).checked_config(), gateway.engine(path).roles()
+            )
         except NotAnEngineError:
             return MountDetail(live, None, {})
 
@@ -110,7 +112,7 @@ def naming_cut_off(gateway: Gateway, path: str) -> Iterator[None]:
 
 def _no_credential(gateway: Gateway, path: str, error: BadRequestError) -> BadRequestError:
     try:
-        config = gateway.engine_config(path)
+        config = gateway.engine(path).checked_config()
     except SkyflowctlError:  # a login that may read only creds
         return error
     cut_off = config.revoked
@@ -174,6 +176,6 @@ def declared_mounts(manifest: Manifest) -> tuple[MountRef, ...]:
 
 def discover_mounts(gateway: Gateway, *, plugin_name: str, prefix: str) -> tuple[MountRef, ...]:
     """Return every mount of this engine on the server, by path; one request."""
-    live = gateway.list_mounts()
+    live = gateway.sys.mounts()
     ours = sorted(path for path, mount in live.items() if mount.type == plugin_name)
     return tuple(MountRef(path.removeprefix(f"{prefix}/"), path) for path in ours)

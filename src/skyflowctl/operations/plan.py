@@ -22,7 +22,6 @@ from skyflowctl.planner.prune import mounts_to_destroy
 from skyflowctl.vault.errors import ForbiddenError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveState
-from skyflowctl.vault.reading import read_namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def _read_state(
     paths += [former[path] for path in paths if path in former]
     live = gateway.read_live_state(paths, manifest.plugin.name, parallelism=parallelism)
     if as_moved(manifest, live) is not live:
-        _check_namespaces(manifest, read_namespaces(gateway.transport))
+        _check_namespaces(manifest, gateway.sys.namespaces())
     return live
 
 
@@ -194,7 +193,7 @@ def with_access(
 ) -> LiveState:
     """Return the state with the policies, login methods and login roles of the plan."""
     needed = access_needed(desired_access(manifest, options))
-    return replace(live, access=gateway.access.read(needed, parallelism, live.mounts))
+    return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
 
 
 def _check_kept(mounts: Sequence[Mount], live: LiveState) -> None:
@@ -233,7 +232,7 @@ def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
     if plugin.version is None or not new:
         return
     try:
-        entry = gateway.catalog.read(plugin.name, plugin.version)
+        entry = gateway.sys.catalog.read(plugin.name, plugin.version)
         if entry is not None and not entry.file_missing:
             return
     except ForbiddenError:
@@ -257,7 +256,7 @@ def _within_rights(made: Plan, gateway: Gateway) -> Plan:
     headers = [action for action in made.actions if action.kind is ObjectKind.AUDITED_HEADER]
     if not headers:
         return made
-    rights = gateway.capabilities([action.path for action in headers])
+    rights = gateway.sys.capabilities([action.path for action in headers])
     if all(_may_write(rights[action.path]) for action in headers):
         return made
     return replace(

@@ -114,7 +114,7 @@ def register_plugin(
         UnhealthyError: the server could not start the plugin.
         InvalidInputError: the plugin reports another version than the one given.
     """
-    present = gateway.catalog.read(wanted.name, wanted.version)
+    present = gateway.sys.catalog.read(wanted.name, wanted.version)
     changes = _changes(present, wanted)
     if confirm is not None:
         question = _question(gateway, present, wanted, changes)
@@ -189,13 +189,13 @@ def lost_arguments(
         VaultError: the mounts or an entry cannot be read.
     """
     running: dict[str, list[str]] = {}
-    for path, live in sorted(gateway.list_mounts().items()):
+    for path, live in sorted(gateway.sys.mounts().items()):
         version = live.running_plugin_version
         if live.type == wanted.name and version not in ("", wanted.version):
             running.setdefault(version, []).append(path)
     found, unknown = [], []
     for version, paths in sorted(running.items()):
-        entry = gateway.catalog.read(wanted.name, version)
+        entry = gateway.sys.catalog.read(wanted.name, version)
         args = entry.args if entry else ()
         before = noted_environment(args)
         lost = [arg for arg in without_note(args) if arg not in wanted.args]
@@ -219,7 +219,7 @@ def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEn
     """
     mounts = [
         live
-        for _, live in sorted(gateway.list_mounts().items())
+        for _, live in sorted(gateway.sys.mounts().items())
         if live.type == wanted.name
         and live.running_sha256 != wanted.sha256
         and wanted.version in (live.running_plugin_version, live.plugin_version or wanted.version)
@@ -231,10 +231,10 @@ def replaced_engines(gateway: Gateway, wanted: Registration) -> tuple[ReplacedEn
 
 def _replaced(gateway: Gateway, live: LiveMount) -> ReplacedEngine | None:
     try:
-        config = gateway.read_config(live.path)
+        config = gateway.engine(live.path).config()
         if not config.api.missing:
             return None
-        roles = gateway.list_roles(live.path)
+        roles = gateway.engine(live.path).roles()
     except VaultError as error:
         note = f"it could not be read: {error.problems[0].summary}"
         return ReplacedEngine(live.path, live.running_sha256, note=note)
@@ -261,7 +261,7 @@ def _check_start(gateway: Gateway, wanted: Registration) -> None:
                 code="wrong-version",
             ) from None
         return
-    gateway.catalog.delete(wanted.name, PROBE_VERSION)
+    gateway.sys.catalog.delete(wanted.name, PROBE_VERSION)
     raise UnhealthyError(
         f"the server cannot start the plugin {wanted.command}",
         why="it accepted a wrong version, which a running plugin would have denied",
@@ -272,7 +272,7 @@ def _check_start(gateway: Gateway, wanted: Registration) -> None:
 
 def _write(gateway: Gateway, wanted: Registration, version: str) -> None:
     try:
-        gateway.catalog.register(
+        gateway.sys.catalog.register(
             wanted.name,
             sha256=wanted.sha256,
             command=wanted.command,

@@ -32,9 +32,8 @@ from skyflowctl.vault.errors import (
     ServerUnreachableError,
     UninitializedError,
 )
-from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.gateway import MOUNT_SECONDS, Gateway, GatewayForNode
 from skyflowctl.vault.live import LiveConfig, LiveMount
-from skyflowctl.vault.reading import MOUNT_SECONDS
 from skyflowctl.vault.responses import CatalogEntry
 from skyflowctl.vault.server_state import refuse_not_serving
 from skyflowctl.vault.waits import within
@@ -87,7 +86,7 @@ def gather(
     """Return all data for the checks; raises as :func:`posture`."""
     server = Server(question.addresses[0], skip_verify=not question.checks_certificates)
     try:
-        health = gateway.server_health()
+        health = gateway.sys.health()
         refuse_not_serving(health.state)
         known = replace(server, version=health.version)
         return _Gathering(gateway, question, connect, clock).facts(known)
@@ -132,7 +131,7 @@ class _Gathering:
         """
         own = reads.own_token(self.gateway.transport)
         if isinstance(own, NotRead):
-            self.gateway.capabilities(["sys/mounts"])
+            self.gateway.sys.capabilities(["sys/mounts"])
         return own
 
     def _server_wide(self, server: Server, own: Mapping[str, Any] | NotRead) -> Facts:
@@ -167,13 +166,13 @@ class _Gathering:
             )
 
     def _headers(self) -> Mapping[str, bool] | NotRead:
-        found = or_not_read(self.gateway.list_audited_headers, _HEADERS, "read", "sudo")
+        found = or_not_read(self.gateway.sys.audited_headers, _HEADERS, "read", "sudo")
         return NotRead(_HEADERS, ("read", "sudo")) if found is None else found
 
     def _catalog(self) -> dict[str, Any]:
         """Return the catalog's entries; an entry that is only listed is kept without details."""
         path = "sys/plugins/catalog"
-        found = or_not_read(self.gateway.catalog.list, path, "read")
+        found = or_not_read(self.gateway.sys.catalog.list, path, "read")
         if isinstance(found, NotRead):
             return {"catalog": found}
         ours = [entry for entry in found if entry.name == self.question.plugin_name]
@@ -185,10 +184,10 @@ class _Gathering:
 
     def _completed(self, entry: CatalogEntry) -> CatalogEntry | NotRead:
         path = f"sys/plugins/catalog/secret/{entry.name}"
-        return or_not_read(lambda: completed(self.gateway.catalog, entry), path, "read", "sudo")
+        return or_not_read(lambda: completed(self.gateway.sys.catalog, entry), path, "read", "sudo")
 
     def _mounts(self) -> tuple[MountFacts, ...] | NotRead:
-        mounted = or_not_read(self.gateway.list_mounts, "sys/mounts", "read")
+        mounted = or_not_read(self.gateway.sys.mounts, "sys/mounts", "read")
         if isinstance(mounted, NotRead):
             return mounted
         ours = [one for _, one in sorted(mounted.items()) if one.type == self.question.plugin_name]
@@ -197,9 +196,9 @@ class _Gathering:
 
     def _mount(self, mount: LiveMount) -> MountFacts:
         path, gateway = mount.path, self.gateway
-        config = _part(lambda: gateway.read_config(path), f"{path}/config", "read")
-        roles = _part(lambda: gateway.list_roles(path), f"{path}/roles", "list")
-        history = _part(lambda: gateway.read_history(path), f"{path}/config/history", "list")
+        config = _part(lambda: gateway.engine(path).config(), f"{path}/config", "read")
+        roles = _part(lambda: gateway.engine(path).roles(), f"{path}/roles", "list")
+        history = _part(lambda: gateway.engine(path).history(), f"{path}/config/history", "list")
         declared = self._declared(path)
         live = None if isinstance(config, NotRead) else config
         rule = declared.rotation if declared else RotationRule()

@@ -72,7 +72,7 @@ class RotatingReplacer:
 
     def finish(self, mount: str, path: str, gateway: Gateway) -> tuple[Problem, ...]:
         """Prove the live credential and commit its rotation; see ``Replacer``."""
-        rotation = gateway.read_config(path).rotation
+        rotation = gateway.engine(path).config().rotation
         if rotation is None or rotation.state != "open":
             return ()  # another run has finished it since the plan was made
         job = RotationJob(mount, path, self.options)

@@ -18,9 +18,9 @@ def list_roles(gateway: Gateway, path: str) -> Mapping[str, LiveRole]:
         UsageError: nothing is mounted there, or not this engine.
     """
     with not_found_is_usage_error(path):
-        roles = gateway.list_roles(path)
+        roles = gateway.engine(path).roles()
         if not roles or not all(role.role_ids for role in roles.values()):
-            gateway.engine_config(path)
+            gateway.engine(path).checked_config()
     return roles
 
 
@@ -31,9 +31,9 @@ def show_role(gateway: Gateway, path: str, name: str) -> LiveRole:
         UsageError: nothing is mounted there, not this engine, or it has no such role.
     """
     with not_found_is_usage_error(path):
-        role = gateway.read_role(path, name)
+        role = gateway.engine(path).role(name)
         if role is None or not role.role_ids:
-            gateway.engine_config(path)
+            gateway.engine(path).checked_config()
     if role is None:
         raise no_such_role(gateway, path, name)
     return role
@@ -45,7 +45,7 @@ def no_such_role(gateway: Gateway, path: str, name: str) -> UsageError:
     It names the existing roles, if this login may list them; one request.
     """
     try:
-        names = ", ".join(sorted(gateway.list_roles(path)))
+        names = ", ".join(sorted(gateway.engine(path).roles()))
     except VaultError:
         names = ""
     return UsageError(

@@ -177,7 +177,7 @@ def _against_catalog(
         return _CatalogChecks({})
     versions = {one.running_plugin_version for one in ours}
     try:
-        entries = gateway.catalog.list()
+        entries = gateway.sys.catalog.list()
         used = [one for one in entries if one.name == plugin_name and one.version in versions]
     except VaultError as error:
         return _CatalogChecks({one.path: "not_read" for one in ours}, (), (_not_read(error),))
@@ -197,7 +197,7 @@ def _with_files(
 ) -> tuple[Sequence[CatalogEntry], tuple[Problem, ...]]:
     """Return entries with the state of their files, or a warning if none may be read."""
     try:
-        return [completed(gateway.catalog, one) for one in entries], ()
+        return [completed(gateway.sys.catalog, one) for one in entries], ()
     except VaultError as error:
         summary = "whether the registered files are there could not be read"
         fix = "give this login read and sudo on sys/plugins/catalog/secret/*"

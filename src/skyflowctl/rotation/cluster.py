@@ -161,7 +161,7 @@ class Cluster:
     def _list(self) -> tuple[ClusterNode, ...]:
         """Return the nodes that the leader lists; none if it does not list them."""
         try:
-            listed = self._deps.gateway.nodes()
+            listed = self._deps.gateway.sys.nodes()
         except ForbiddenError as error:
             self._refuse_or_warn([messages.unlisted(error)])
             return ()
@@ -222,7 +222,7 @@ class Cluster:
 
     def _foreign(self) -> list[NodeClient]:
         """Return connections to a node that has one already, or to another cluster."""
-        cluster = self._deps.gateway.cluster_id()
+        cluster = self._deps.gateway.sys.cluster_id()
         seen: set[str] = set()
         foreign = []
         for client in self._clients:
@@ -248,7 +248,7 @@ class Cluster:
         if not self._listable:
             return self._lenient
         try:
-            listed = self._deps.gateway.nodes()
+            listed = self._deps.gateway.sys.nodes()
         except VaultError:
             return False
         mine = [node for node in listed if names([node])[0] == client.name]
@@ -294,7 +294,7 @@ class Cluster:
             VaultError: the nodes can no longer be listed.
         """
         index = index or self._deps.gateway.transport.newest_index
-        newest = cache(lambda: self._deps.gateway.read_config(path).version)
+        newest = cache(lambda: self._deps.gateway.engine(path).config().version)
         expected = Expectation(path, key_id, frozenset(roles_may_fail), index, newest)
         results = self._everywhere(partial(node_checks.ask, expected=expected), path)
         bad = [one for one in results if not one.well and not one.given_up]
@@ -328,7 +328,7 @@ class Cluster:
         Raises:
             NodeDisagreesError: one of them was never named.
         """
-        listed = self._deps.gateway.nodes()
+        listed = self._deps.gateway.sys.nodes()
         if any(client.only for client in self._clients) and len(listed) < 2:
             return []
         with self._lock:

@@ -86,10 +86,8 @@ def _try_canaries(session: RotationSession, written: CutOver) -> None:
         return
     with session.step(StepName.CANARY) as found:
         for name in session.job.options.canaries:
-            role = session.gateway.read_role(session.path, name)
-            creds = session.gateway.creds(
-                session.path, name, (role.ctx_probe if role else "") or None
-            )
+            role = session.engine.role(name)
+            creds = session.engine.creds(name, (role.ctx_probe if role else "") or None)
             if creds.key_id != written.to_key:
                 raise SkyflowctlError(
                     f"the canary {name} got a token of another key: {session.path}",
@@ -126,7 +124,7 @@ def _commit(session: RotationSession, written: CutOver) -> None:
     with session.step(StepName.COMMIT) as found:
         try:
             done = session.retry(
-                lambda: session.gateway.commit_rotation(session.path, written.id),
+                lambda: session.engine.commit(written.id),
                 "the commit",
             )
         except (ConflictError, GuardedError) as error:

@@ -101,7 +101,7 @@ def cut_over(
         if new.key_id in session.job.options.allow_revoked:
             body["allow_revoked_key"] = new.key_id
         try:
-            answer = session.gateway.write_config(session.path, body, cas=attempt.version)
+            answer = session.engine.write_config(body, cas=attempt.version)
         except PendingError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be looked at

@@ -57,7 +57,7 @@ def record_intent(
     """Record the next change of the rotation in the engine before it is made."""
     attempt.opened = True
     body = {"rotation_id": attempt.id, **fields}
-    answer = session.gateway.write_config(session.path, body, cas=attempt.version)
+    answer = session.engine.write_config(body, cas=attempt.version)
     attempt.version = whole(answer.get("version"))
     session.heartbeat.keep(
         lambda: renew(
@@ -96,9 +96,7 @@ def renew(
     """
     cause = None
     try:
-        answer = session.gateway.write_config(
-            session.path, {"rotation_id": held.id}, cas=held.version
-        )
+        answer = session.engine.write_config({"rotation_id": held.id}, cas=held.version)
         if answer.get("key_id") == key_id:
             held.version = whole(answer.get("version"))
             return
@@ -141,7 +139,7 @@ def _writer(session: RotationSession, live: LiveConfig | None) -> str:
     if live.key_id == session.from_key:
         return f"it is of version {live.version} now, with the same credential"
     try:
-        entry = (session.gateway.read_history(session.path) or {}).get(live.credential_version)
+        entry = (session.engine.history() or {}).get(live.credential_version)
     except VaultError:
         entry = None
     by = f", written by {entry.written_by}," if entry and entry.written_by else ""
@@ -199,7 +197,7 @@ def delete_created(session: RotationSession, attempt: PendingRotation) -> None:
 def close(session: RotationSession, live: LiveConfig) -> LiveConfig:
     """Close the rotation recorded in the config, and return the config after it."""
     session.heartbeat.stop()
-    session.gateway.write_config(session.path, {"rotation_id": ""}, cas=live.version)
+    session.engine.write_config({"rotation_id": ""}, cas=live.version)
     return session.look()
 
 

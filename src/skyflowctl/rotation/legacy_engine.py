@@ -174,17 +174,17 @@ def _write(session: RotationSession, new: Credential) -> None:
     with session.step(StepName.WRITE):
         fields = {"credentials_json": new.json, "validate_credentials": True}
         try:
-            session.gateway.write_config(session.path, fields)
+            session.engine.write_config(fields)
         except BadRequestError as error:
             if not error.says("validate_credentials"):
                 raise
-            session.gateway.write_config(session.path, {"credentials_json": new.json})
+            session.engine.write_config({"credentials_json": new.json})
 
 
 def _verify(session: RotationSession, credential: Credential, live: _LiveTokens) -> None:
     """Have the engine verify it: its health says only that a config exists."""
     with session.step(StepName.VERIFY_NODES) as found:
-        health = session.gateway.health(session.path, refresh=True)
+        health = session.engine.health(refresh=True)
         if health.state == "unconfigured":
             raise SkyflowctlError(
                 f"the engine is not healthy with the new credential: {session.path}",
@@ -223,7 +223,7 @@ def _go_back(
     try:
         with session.step(StepName.ROLLBACK) as found:
             found.detail = f"key {previous.key_id}"
-            session.gateway.write_config(session.path, {"credentials_json": previous.json})
+            session.engine.write_config({"credentials_json": previous.json})
         _verify(session, previous, live)
     except Exception as error:
         left = Problem(
@@ -252,7 +252,7 @@ def _read_live(session: RotationSession, config: LiveConfig) -> _LiveTokens:
     Raises:
         VaultError: the server itself does not answer.
     """
-    roles = session.gateway.list_roles(session.path)
+    roles = session.engine.roles()
     failed: dict[str, str] = {}
     key_id, client_id = config.key_id, config.client_id
     asked = roles if config.configured else {}

@@ -69,12 +69,10 @@ def take_snapshot(session: RotationSession, *, claim: bool = True) -> LiveSnapsh
         VaultError: it cannot be read, or it is not this engine's mount.
     """
     with session.step(StepName.RESUME) as found:
-        config = session.gateway.engine_config(session.path)
+        config = session.engine.checked_config()
         session.live_key_id = session.from_key = config.key_id
         has_history = config.api.has("history")
-        seen = LiveSnapshot(
-            config, session.gateway.read_history(session.path) if has_history else None
-        )
+        seen = LiveSnapshot(config, session.engine.history() if has_history else None)
         if not seen.basic and is_open(config.rotation) and claim:
             seen = replace(seen, config=_take_over(session, config))
         found.detail = _summary(seen)

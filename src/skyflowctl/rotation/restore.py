@@ -64,8 +64,7 @@ def _roll_back(session: RotationSession, written: CutOver, problems: tuple[Probl
     with session.step(StepName.ROLLBACK) as found:
         try:
             done = session.retry(
-                lambda: session.gateway.rollback_config(
-                    session.path,
+                lambda: session.engine.rollback(
                     cas_credential_version=written.credential_version,
                     # It was live a moment ago, so if it was ever revoked, it has been allowed
                     # since.

@@ -112,9 +112,9 @@ def _abort(session: RotationSession, error: Exception) -> None:
 
 
 def _look(session: RotationSession) -> Retirement | None:
-    config = session.gateway.engine_config(session.path)
+    config = session.engine.checked_config()
     session.live_key_id = config.key_id
-    found = retirement(session.job, config, session.gateway.read_history(session.path))
+    found = retirement(session.job, config, session.engine.history())
     session.from_key = found.keys[0].key_id if found else ""
     session.to_key = found.successor if found else ""
     session.old_tokens_valid_until = found.tokens_until if found else ""
@@ -200,7 +200,7 @@ def _weak_roles(session: RotationSession, found: Retirement) -> frozenset[str]:
     They would block the retirement forever. Roles belong to the account, so if the old key is of
     another account, it might be the only one that can mint for them.
     """
-    report = session.gateway.verify_config(session.path)
+    report = session.engine.verify()
     weak = frozenset(name for name, proof in report.roles.items() if 400 <= proof.status < 500)
     if found.moved_account or not weak or len(weak) == len(report.roles):
         return frozenset()
@@ -251,7 +251,7 @@ def _destroy(session: RotationSession, left: list[Remainder], destroyed: list[st
     with session.step(StepName.DESTROY_KEPT) as step:
         for one in kept:
             for version in one.key.kept:
-                session.gateway.delete_kept_credential(session.path, version)
+                session.engine.delete_kept_credential(version)
                 if one.at_skyflow and one.key.key_id not in destroyed:
                     destroyed.append(one.key.key_id)
         ids = ", ".join(one.key.key_id for one in kept)
@@ -265,7 +265,7 @@ def _delete(session: RotationSession, operator: KeyService, found: Retirement, k
         RefusedError: the rotation or the live key has changed.
     """
     with session.step(StepName.DELETE_OLD_KEY) as step:
-        config = session.gateway.engine_config(session.path)
+        config = session.engine.checked_config()
         session.live_key_id = config.key_id
         if config.key_id != found.successor:
             name = session.job.name

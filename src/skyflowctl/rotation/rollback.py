@@ -119,8 +119,7 @@ def _restore(session: RotationSession, seen: LiveSnapshot, target: CredentialVer
     revoked_and_allowed(session, seen.config, target.key_id, seen.history)
     with session.step(StepName.ROLLBACK) as found:
         try:
-            done = session.gateway.rollback_config(
-                session.path,
+            done = session.engine.rollback(
                 cas_credential_version=seen.config.credential_version,
                 credential_version=target.credential_version,
                 allow_revoked_key=target.key_id

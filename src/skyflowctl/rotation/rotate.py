@@ -87,7 +87,7 @@ def _rotate(session: RotationSession, source: KeySource | None) -> Result:
 def _is_revoked(session: RotationSession, seen: LiveSnapshot, key_id: str) -> bool:
     """Whether a cut-off revoked the key to be replaced; also False if unknown."""
     try:
-        return key_id in session.gateway.revoked_keys(session.path, seen.config, seen.history)
+        return key_id in session.engine.revoked_keys(seen.config, seen.history)
     except VaultError:
         return False
 
@@ -249,7 +249,7 @@ def lint(
 
 def _on_server(session: RotationSession, source: ServerFile) -> Credential:
     """Let the engine read the file and try it; return whose key it is."""
-    report = session.gateway.verify_config(session.path, {SERVER_FILE: source.path})
+    report = session.engine.verify({SERVER_FILE: source.path})
     return Credential(
         CredentialId(report.client_id, report.key_id), Secret(""), server_file=source.path
     )
@@ -286,7 +286,7 @@ def _as_far_as_it_goes(
         listed = keys.list_keys(client_id)
         live = "no key is live"
         if config.configured:
-            roles = session.gateway.verify_config(session.path).roles.values()
+            roles = session.engine.verify().roles.values()
             minted = sum(proof.ok for proof in roles)
             live = f"{minted} of {len(roles)} roles mint with the live one"
         found.detail = (

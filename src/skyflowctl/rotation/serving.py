@@ -32,7 +32,7 @@ _BY_STATE = {
 def serving(gateway: Gateway, path: str) -> Serving:
     """Return whether the mount mints, as far as can be determined now."""
     try:
-        proofs = gateway.verify_config(path).roles.values()
+        proofs = gateway.engine(path).verify().roles.values()
     except TokenServiceFailedError as error:
         return _of_failure(error)
     except (BadRequestError, NotFoundError) as error:
@@ -56,7 +56,7 @@ def serving_per_health(gateway: Gateway, path: str) -> Serving:
 def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> Serving:
     """Read an engine's health; an engine without verification offers nothing else."""
     try:
-        state = gateway.health(path).state
+        state = gateway.engine(path).health().state
         if state == "unproven":
             return _of_creds(gateway, path)
         return _BY_STATE.get(state, Serving.NO)
@@ -69,7 +69,7 @@ def _of_health(gateway: Gateway, path: str, unknown: Serving = Serving.YES) -> S
 def _of_creds(gateway: Gateway, path: str) -> Serving:
     """Read tokens until a role gives one: the only proof on a basic engine."""
     refused = False
-    for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
+    for _, token in role_tokens(gateway, path, gateway.engine(path).roles()):
         if token.error is None:
             return Serving.YES
         refused = refused or isinstance(token.error, BadRequestError)
@@ -83,7 +83,7 @@ def _of_failure(error: TokenServiceFailedError) -> Serving:
 def live_report(gateway: Gateway, path: str) -> VerifyReport | None:
     """Return what the live credential mints; None when it cannot be used at all."""
     try:
-        return gateway.verify_config(path)
+        return gateway.engine(path).verify()
     except TokenServiceFailedError:
         return None
 

@@ -18,6 +18,7 @@ from skyflowctl.rotation.heartbeat import Heartbeat
 from skyflowctl.rotation.model import MountOutcome, Result, RotationJob, Step, StepName
 from skyflowctl.rotation.ports import Dependencies
 from skyflowctl.rotation.serving import Serving, serving, serving_per_health
+from skyflowctl.vault.engine_api import EngineClient
 from skyflowctl.vault.errors import OutcomeUnknownError, ServerUnreachableError, VaultError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveConfig, way_out
@@ -106,6 +107,11 @@ class RotationSession:
         return self.deps.gateway
 
     @property
+    def engine(self) -> EngineClient:
+        """The mount's engine."""
+        return self.gateway.engine(self.path)
+
+    @property
     def path(self) -> str:
         """Of the mount."""
         return self.job.path
@@ -143,7 +149,7 @@ class RotationSession:
 
     def look(self) -> LiveConfig:
         """Return the leader's current config."""
-        config = self.gateway.read_config(self.path)
+        config = self.engine.config()
         self.live_key_id = config.key_id
         return config
 
@@ -300,7 +306,7 @@ def _not_serving(session: RotationSession, aborted: RotationAborted) -> Problem 
         live: LiveConfig | None = session.look()
         if live and not live.configured:
             # A basic engine does not record its cut-off; the mount's options do.
-            live = session.gateway.engine_config(session.path)
+            live = session.engine.checked_config()
     except (ServerUnreachableError, OutcomeUnknownError):
         return None  # the server does not answer, and each question may last a minute
     except Exception:  # noqa: BLE001 - then the check itself tells more, or nothing

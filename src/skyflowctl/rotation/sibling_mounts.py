@@ -50,7 +50,7 @@ def paths_beside(gateway: Gateway, path: str) -> tuple[str, ...]:
     Raises:
         VaultError: this login may not list the mounts, or there is no answer.
     """
-    mounts = gateway.list_mounts()
+    mounts = gateway.sys.mounts()
     mine = mounts.get(path)
     kind = mine.type if mine else ""
     return tuple(sorted(one for one, live in mounts.items() if live.type == kind and one != path))
@@ -66,7 +66,7 @@ def sibling_mounts(gateway: Gateway, path: str) -> SiblingMounts:
     def read(one: str) -> LiveConfig | VaultError:
         try:
             with within(CONFIG_SECONDS):
-                return gateway.read_config(one)
+                return gateway.engine(one).config()
         except VaultError as error:
             return error
 
@@ -107,7 +107,7 @@ def _node_gateways(deps: Dependencies) -> Iterator[tuple[str, Gateway]]:
     if deps.connect is None:
         return
     try:
-        nodes = deps.gateway.nodes()
+        nodes = deps.gateway.sys.nodes()
     except VaultError:
         return
     for node in nodes if len(nodes) > 1 else ():
@@ -143,7 +143,7 @@ def health_states(
             return ""
         try:
             with within(seconds):
-                state = ways[node].health(path, refresh=True).state
+                state = ways[node].engine(path).health(refresh=True).state
         except VaultError as error:
             state = health_state(error)
         known(path, node, state)

@@ -28,7 +28,7 @@ def revoked_and_allowed(
     Raises:
         RevokedKeyError: the key was revoked, and the caller does not allow it.
     """
-    marks = session.gateway.revoked_keys(session.path, config, history)
+    marks = session.engine.revoked_keys(config, history)
     session.from_revoked = session.from_key in marks
     mark = marks.get(key_id)
     if mark is None:
@@ -121,7 +121,7 @@ def _tried(
         return True
 
     return retry(
-        lambda: session.gateway.verify_config(session.path, new.field),
+        lambda: session.engine.verify(new.field),
         lambda report: not _may_be_unknown(report.roles, live),
         wait,
     )

@@ -17,7 +17,7 @@ from typing import Any
 from skyflowctl.clock import parse_rfc3339, rfc3339
 from skyflowctl.errors import SkyflowctlError
 from skyflowctl.retry import Backoff, retry
-from skyflowctl.vault import approvals, parked, rights
+from skyflowctl.vault import approvals, parked
 from skyflowctl.vault.approvals import RequestState
 from skyflowctl.vault.call import CallPending, OutgoingRequest
 from skyflowctl.vault.errors import (
@@ -32,6 +32,7 @@ from skyflowctl.vault.errors import (
 from skyflowctl.vault.hvac_transport import HvacTransport
 from skyflowctl.vault.namespaces import namespace_of
 from skyflowctl.vault.pending_store import CachedStore, PendingStore, StoredRequest
+from skyflowctl.vault.system_api import SystemApi
 from skyflowctl.vault.target import Target
 from skyflowctl.vault.transport import Reply, Request, WrapInfo
 from skyflowctl.vault.waits import WaitMonitor
@@ -390,5 +391,5 @@ class ApprovingTransport(HvacTransport):
 
     def _end_of_login(self) -> datetime | None:
         if not self._login_known:
-            self._login_ends, self._login_known = rights.login_end(self), True
+            self._login_ends, self._login_known = SystemApi(self).login_end(), True
         return self._login_ends

@@ -16,7 +16,7 @@ from skyflowctl.vault.live import (
     LiveRole,
     LiveRotation,
 )
-from skyflowctl.vault.responses import ClusterNode, ServerHealth, whole
+from skyflowctl.vault.responses import ClusterNode, CutOff, RolledBack, ServerHealth, whole
 from skyflowctl.vault.server_state import server_state
 
 _MOUNT_ONLY = frozenset({"type", "description", "options", "config", "local", "seal_wrap"})
@@ -204,6 +204,23 @@ def node(raw: Mapping[str, Any]) -> ClusterNode:
         version=str(raw.get("version") or ""),
         last_echo=str(raw.get("last_echo") or ""),
     )
+
+
+def rollback_reply(data: Mapping[str, Any]) -> RolledBack:
+    """Return the reply to a rollback."""
+    return RolledBack(
+        version=whole(data.get("version")),
+        credential_version=whole(data.get("credential_version")),
+        client_id=str(data.get("client_id") or ""),
+        key_id=str(data.get("key_id") or ""),
+        warnings=texts(data.get("warnings")),
+        old_tokens_valid_until=str(data.get("old_tokens_valid_until") or ""),
+    )
+
+
+def cut_off(data: Mapping[str, Any], *, words_kept: bool) -> CutOff:
+    """Return the reply to a cut-off."""
+    return CutOff(words_kept, str(data.get("old_tokens_valid_until") or ""))
 
 
 def texts(value: Any) -> tuple[str, ...]:

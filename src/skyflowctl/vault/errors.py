@@ -5,6 +5,7 @@ a request's body or a response's data.
 """
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 from skyflowctl import errors
@@ -257,6 +258,18 @@ class SilentlyIgnoredError(VaultError):
     """The server reported success but stored other values than the request had."""
 
     default_code = "silently-ignored"
+
+    @classmethod
+    def by_engine(cls, path: str, names: Sequence[str]) -> "SilentlyIgnoredError":
+        """Return the error for fields that were read back with other values."""
+        return cls(
+            f"the engine accepted and ignored {', '.join(names)}: {path}",
+            why="the value that was read back differs: this engine does not support it, or "
+            "another client wrote meanwhile",
+            fix="'skyflowctl status' shows what the engine lacks; remove these fields from the "
+            "manifest, or register skyflowctl's engine",
+            path=path,
+        )
 
 
 class BadRoleNameError(VaultError, errors.UsageError):

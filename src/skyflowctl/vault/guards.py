@@ -13,7 +13,7 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, GuardedError, NotFoundError
-from skyflowctl.vault.rights import capabilities
+from skyflowctl.vault.system_api import SystemApi
 from skyflowctl.vault.transport import Request, Transport, encode_body
 
 _PROBE: Mapping[str, Any] = {"skyflowctl_guard_probe": True}
@@ -91,7 +91,7 @@ class Guards:
     def _may_write(self, path: str) -> bool:
         """Whether this login may write to a path; True also if it may not ask for that."""
         try:
-            held = capabilities(self._transport, [path])[path]
+            held = SystemApi(self._transport).capabilities([path])[path]
         except ForbiddenError:
             return True
         return bool({"create", "update"} & set(held))

@@ -200,6 +200,40 @@ class CatalogEntry:
     file_missing: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What is live after a rollback.
+
+    Args:
+        version: the config's version.
+        credential_version: the version that became live.
+        warnings: roles for which the restored credential cannot mint.
+        old_tokens_valid_until: when the last token of the replaced credential ends; empty if
+            not known.
+    """
+
+    version: int
+    credential_version: int
+    client_id: str
+    key_id: str
+    warnings: tuple[str, ...] = ()
+    old_tokens_valid_until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """An engine's answer to a cut-off.
+
+    Args:
+        words_kept: whether reason and run were stored; an earlier release stores neither.
+        tokens_valid_until: when the last token from before ends, as stored at the first
+            cut-off; empty if not returned.
+    """
+
+    words_kept: bool
+    tokens_valid_until: str = ""
+
+
 def whole(value: Any) -> int:
     """Return a JSON number as an int; 0 if it is absent."""
     return int(value) if value is not None and value != "" else 0

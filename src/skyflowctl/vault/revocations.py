@@ -1,12 +1,11 @@
 """Finds the keys that cut-offs of a mount revoked, in all places where they are recorded."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from skyflowctl.clock import rfc3339
-from skyflowctl.vault import decode, mounting
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError
-from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveMount, LiveRevocation
-from skyflowctl.vault.transport import Request, Transport
+from skyflowctl.vault import decode
+from skyflowctl.vault.live import CredentialVersion, LiveConfig, LiveRevocation
 
 
 def revoked_keys(
@@ -52,22 +51,11 @@ def _from_history(
     return LiveRevocation(since, key_id=last.key_id)
 
 
-def options_of(transport: Transport, path: str) -> Mapping[str, str]:
-    """Return a mount's options, also for a login that may use this mount but not list mounts.
+def with_mark(found: LiveConfig, options: Mapping[str, str]) -> LiveConfig:
+    """Return a config with the cut-off that is recorded only in the mount's options.
 
-    Empty for a login that may not read them at all.
+    A basic engine records none; ours has no record of one from before it took the mount over.
     """
-    mount: LiveMount | None
-    try:
-        mount = mounting.read_mount(transport, path)
-    except ForbiddenError:
-        mount = _of_its_users(transport, path)
-    return mount.options if mount else {}
-
-
-def _of_its_users(transport: Transport, path: str) -> LiveMount | None:
-    try:
-        reply = transport.send(Request("GET", f"sys/internal/ui/mounts/{path}"))
-    except (ForbiddenError, NotFoundError):
-        return None
-    return decode.mount(path, reply.data or {})
+    if found.configured or found.revoked is not None:
+        return found
+    return replace(found, revoked=decode.marked_revocation(options))

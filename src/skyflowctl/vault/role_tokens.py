@@ -24,7 +24,7 @@ _ANSWERS = (BadRequestError, ForbiddenError, TokenServiceFailedError)
 def _read(gateway: Gateway, path: str, name: str, role: LiveRole) -> Creds:
     """Read a token of a listed role, even if only other engines accept its name."""
     if is_name(name) or not FOREIGN_NAME.fullmatch(name):
-        return gateway.creds(path, name, role.ctx_probe or None)
+        return gateway.engine(path).creds(name, role.ctx_probe or None)
     reply = gateway.transport.send(Request("GET", f"{path}/creds/{name}"))
     return Creds.parse(reply.data or {}, reply.request_id)
 

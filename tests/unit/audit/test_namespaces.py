@@ -28,11 +28,11 @@ def rig(monkeypatch):
     monkeypatch.setattr(gateways, "server_is_named", lambda _: True)
     for name in ("one", "other", "cut"):
         path = f"skyflow/{name}"
-        made.gateway.enable_mount(path, {"type": made.plugin})
+        made.gateway.sys.enable_mount(path, {"type": made.plugin})
         for role in ROLES:
-            made.gateway.write_role(path, role, {"role_ids": ["r-read"]})
-        made.gateway.write_config(path, {"credentials_json": made.new_credential()}, cas=0)
-    made.gateway.cut_off("skyflow/cut", "INC-1", "run-7")
+            made.gateway.engine(path).write_role(role, {"role_ids": ["r-read"]})
+        made.gateway.engine(path).write_config({"credentials_json": made.new_credential()}, cas=0)
+    made.gateway.engine("skyflow/cut").cut_off("INC-1", "run-7")
     yield made
     made.gateway.close()
 

@@ -30,26 +30,26 @@ def code_of(done) -> tuple[int, str]:
 
 def test_what_is_not_named_stays(rig):
     path = rig.configured("reader")
-    rig.gateway.write_config(path, {"tags": ["a:b"]})
+    rig.gateway.engine(path).write_config({"tags": ["a:b"]})
     data = checked_data(
         invoke("config", "write", path, "--description", "one", "-o", "json").stdout
     )
     assert data["changed"] == ["description"]
-    live = rig.gateway.read_config(path)
+    live = rig.gateway.engine(path).config()
     assert (live.description, live.tags) == ("one", ("a:b",))
     assert invoke("config", "write", path, "--clear-tags").exit_code == 0
     assert invoke("config", "write", path, "--tag", "x:y", "--tag", "z").exit_code == 0
-    live = rig.gateway.read_config(path)
+    live = rig.gateway.engine(path).config()
     assert (live.description, set(live.tags)) == ("one", {"x:y", "z"})
 
 
 def test_what_is_so_already_is_not_written(rig):
     path = rig.configured("reader")
     invoke("config", "write", path, "--description", "one")
-    version = rig.gateway.read_config(path).version
+    version = rig.gateway.engine(path).config().version
     done = invoke("config", "write", path, "--description", "one")
     assert (done.exit_code, done.stdout.startswith("No changes.")) == (0, True)
-    assert rig.gateway.read_config(path).version == version
+    assert rig.gateway.engine(path).config().version == version
 
 
 def test_a_first_credential_is_written_and_a_live_one_is_not_replaced(rig, tmp_path):
@@ -58,7 +58,7 @@ def test_a_first_credential_is_written_and_a_live_one_is_not_replaced(rig, tmp_p
     (tmp_path / "key.json").write_text(credential.reveal())
     words = ("config", "write", path, "--credentials", "key.json", "-o", "json")
     assert checked_data(invoke(*words).stdout)["changed"] == ["credential"]
-    assert rig.gateway.read_config(path).key_id == identity(credential)[1]
+    assert rig.gateway.engine(path).config().key_id == identity(credential)[1]
     done = invoke(*words)
     assert code_of(done) == (5, "credential-is-live")
     assert "rotate" in checked_envelope(done.stdout)["errors"][0]["fix"]

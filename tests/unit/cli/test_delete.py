@@ -54,14 +54,14 @@ class TestRoleDelete:
     def test_it_is_deleted_and_then_it_is_absent(self, rig):
         path = rig.configured("reader", "writer")
         assert outcome("role", "delete", path, "reader", "-y") == (0, "deleted")
-        assert list(rig.gateway.list_roles(path)) == ["writer"]
+        assert list(rig.gateway.engine(path).roles()) == ["writer"]
         assert outcome("role", "delete", path, "reader", "-y") == (0, "absent")
         assert "does not exist" in invoke("role", "delete", path, "reader", "-y").stdout
 
     def test_it_needs_a_confirmation(self, rig):
         path = rig.configured("reader")
         assert outcome("role", "delete", path, "reader") == (5, "needs-confirmation")
-        assert list(rig.gateway.list_roles(path)) == ["reader"]
+        assert list(rig.gateway.engine(path).roles()) == ["reader"]
 
     def test_a_missing_mount_is_a_mistake(self):
         assert outcome("role", "delete", "no/mount", "reader", "-y") == (64, "not-mounted")
@@ -71,7 +71,7 @@ class TestRoleDelete:
     )
     def test_one_that_the_manifest_did_not_make_needs_its_path(self, rig, folder, tags):
         path = rig.configured("reader")
-        rig.gateway.write_role(path, "reader", {"tags": tags})
+        rig.gateway.engine(path).write_role("reader", {"tags": tags})
         declare(folder, path)
         words = ("role", "delete", path, "reader", "-y")
         assert outcome(*words) == (5, "needs-allow-destroy")
@@ -80,7 +80,7 @@ class TestRoleDelete:
 
     def test_one_that_the_manifest_made_needs_only_yes(self, rig, folder):
         path = rig.configured("reader")
-        rig.gateway.write_role(path, "reader", {"tags": [MARK]})
+        rig.gateway.engine(path).write_role("reader", {"tags": [MARK]})
         declare(folder, path)
         assert outcome("role", "delete", path, "reader", "-y") == (0, "deleted")
 
@@ -94,12 +94,12 @@ class TestMountDisable:
         data = checked_data(done.stdout)
         assert (data["result"], data["roles"]) == ("disabled", ["reader"])
         assert data["key_id"]
-        assert rig.gateway.read_mount(path) is None
+        assert rig.gateway.sys.mount(path) is None
         assert outcome("mount", "disable", path) == (0, "absent")
 
     def test_a_mount_of_another_type_is_refused(self, rig):
         flag = "--allow-destroy=cubbyhole"
-        rig.gateway.enable_mount("contract/kv", {"type": "kv"})
+        rig.gateway.sys.enable_mount("contract/kv", {"type": "kv"})
         assert outcome("mount", "disable", "contract/kv", flag) == (5, "type-differs")
 
     def test_a_protected_one_is_refused(self, rig, folder):
@@ -108,7 +108,7 @@ class TestMountDisable:
         flag = f"--allow-destroy={path}"
         assert outcome("mount", "disable", path, flag) == (5, "prune-protected")
         (folder / "mounts.yaml").unlink()
-        rig.gateway.tune_mount(path, {"options": {"protect": "true"}})
+        rig.gateway.sys.tune_mount(path, {"options": {"protect": "true"}})
         assert outcome("mount", "disable", path, flag) == (5, "prune-protected")
 
 
@@ -117,24 +117,24 @@ class TestTheCheckBeforeADelete:
 
     def test_a_role_that_changed_after_the_plan_stays(self, rig):
         path = rig.configured("reader")
-        action = role_deletion("order", path, rig.gateway.read_role(path, "reader"))
+        action = role_deletion("order", path, rig.gateway.engine(path).role("reader"))
         for text in ("changed", ""):  # and back
-            rig.gateway.write_role(path, "reader", {"description": text})
+            rig.gateway.engine(path).write_role("reader", {"description": text})
         with pytest.raises(RefusedError, match="version"):
             delete_object(action, rig.gateway)
-        assert "reader" in rig.gateway.list_roles(path)
+        assert "reader" in rig.gateway.engine(path).roles()
 
     def test_a_mount_that_got_another_role_after_the_plan_stays(self, rig):
         path, gateway = rig.configured("reader"), rig.gateway
-        live = gateway.read_mount(path)
-        action = mount_deletion(live, gateway.list_roles(path), gateway.read_config(path))
-        gateway.write_role(path, "new", {"role_ids": ["r-read"]})
+        live = gateway.sys.mount(path)
+        action = mount_deletion(live, gateway.engine(path).roles(), gateway.engine(path).config())
+        gateway.engine(path).write_role("new", {"role_ids": ["r-read"]})
         with pytest.raises(RefusedError, match="roles"):
             delete_object(action, gateway)
-        assert gateway.read_mount(path)
+        assert gateway.sys.mount(path)
 
     def test_one_that_is_gone_is_done(self, rig):
         path = rig.configured("reader")
-        action = role_deletion("order", path, rig.gateway.read_role(path, "reader"))
+        action = role_deletion("order", path, rig.gateway.engine(path).role("reader"))
         delete_object(action, rig.gateway)
         delete_object(action, rig.gateway)

@@ -29,7 +29,7 @@ def reached(rig, monkeypatch, tmp_path):
 def successor(rig, tmp_path):
     """A credential of the same account that mints, in key.json; and its mount."""
     path = rig.configured("reader")
-    client_id = rig.gateway.read_config(path).client_id
+    client_id = rig.gateway.engine(path).config().client_id
     return path, lambda: _successor(rig, client_id, tmp_path)
 
 
@@ -47,7 +47,7 @@ def rotate(*words, code=0):
 
 def test_a_mount_is_rotated_and_rolled_back(rig, successor):
     path, renew = successor
-    before, new = rig.gateway.read_config(path).key_id, renew()
+    before, new = rig.gateway.engine(path).config().key_id, renew()
     (one,) = rotate(path, "--credentials", "key.json", "-y")
     assert (one["result"], one["from"], one["to"], one["live_key_id"]) == (
         "rotated", before, new, new,
@@ -74,7 +74,7 @@ def test_people_see_each_step_and_what_comes_next(rig, successor):
 
 def test_config_rollback_is_the_same(rig, successor):
     path, renew = successor
-    before, _ = rig.gateway.read_config(path).key_id, renew()
+    before, _ = rig.gateway.engine(path).config().key_id, renew()
     rotate(path, "--credentials", "key.json", "-y")
     done = invoke("config", "rollback", path, "-o", "json")
     assert done.exit_code == 0, done.stdout
@@ -84,21 +84,21 @@ def test_config_rollback_is_the_same(rig, successor):
 def test_without_a_terminal_nothing_is_written_unasked(rig, successor):
     path, renew = successor
     renew()
-    version = rig.gateway.read_config(path).version
+    version = rig.gateway.engine(path).config().version
     done = invoke("rotate", path, "--credentials", "key.json", "-o", "json")
     whole = checked_envelope(done.stdout)
     assert (done.exit_code, whole["errors"][0]["code"]) == (5, "needs-confirmation")
-    assert rig.gateway.read_config(path).version == version
+    assert rig.gateway.engine(path).config().version == version
     (one,) = rotate(path, "--credentials", "key.json", "--dry-run")
     assert one["result"] == "would_rotate"
-    assert rig.gateway.read_config(path).version == version
+    assert rig.gateway.engine(path).config().version == version
 
 
 def test_the_question_names_server_mount_and_what_comes(rig, successor):
     path, renew = successor
     renew()
     done = invoke("rotate", path, "--credentials", "key.json")
-    live = rig.gateway.read_config(path).key_id
+    live = rig.gateway.engine(path).config().key_id
     assert "server: a server in this process" in done.stderr
     assert f"{path}: {live} -> the key behind --credentials key.json" in done.stderr
 
@@ -106,8 +106,8 @@ def test_the_question_names_server_mount_and_what_comes(rig, successor):
 def test_an_unchanged_reference_is_refused_with_the_ways_out(rig, tmp_path):
     credential = rig.new_credential()
     path = rig.mount()
-    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
-    rig.gateway.write_config(path, {"credentials_json": credential})
+    rig.gateway.engine(path).write_role("reader", {"role_ids": ["r-read"]})
+    rig.gateway.engine(path).write_config({"credentials_json": credential})
     (tmp_path / "key.json").write_text(credential.reveal())
     name = path.rpartition("/")[2]
     (tmp_path / "mounts.yaml").write_text(MANIFEST % (f"m{name}", path))
@@ -160,15 +160,15 @@ def test_due_without_a_manifest_is_wrong_usage():
 def test_a_wrong_name_stops_everything_before_a_write(rig, successor):
     path, renew = successor
     renew()
-    version = rig.gateway.read_config(path).version
+    version = rig.gateway.engine(path).config().version
     done = invoke("rotate", path, "contract/nowhere", "-y", "-o", "json")
-    assert (done.exit_code, rig.gateway.read_config(path).version) == (64, version)
+    assert (done.exit_code, rig.gateway.engine(path).config().version) == (64, version)
     assert "contract/nowhere" in checked_envelope(done.stdout)["errors"][0]["summary"]
 
 
 def test_retire_now_names_what_it_kills_and_needs_the_path(rig, successor):
     path, renew = successor
-    before, _ = rig.gateway.read_config(path).key_id, renew()
+    before, _ = rig.gateway.engine(path).config().key_id, renew()
     rotate(path, "--credentials", "key.json", "-y")
     done = invoke("rotate", "--retire", path, "--now", "-y", "--kept-copy-only", "-o", "json")
     problem = checked_envelope(done.stdout)["errors"][0]
@@ -176,7 +176,7 @@ def test_retire_now_names_what_it_kills_and_needs_the_path(rig, successor):
     assert before in problem["why"]
     (one,) = rotate("--retire", path, "--now", f"--allow-destroy={path}", "--kept-copy-only")
     assert one["result"] == "retired"
-    assert not rig.gateway.read_history(path)[1].kept
+    assert not rig.gateway.engine(path).history()[1].kept
     assert invoke("rotate", "--rollback", path).exit_code == 5
 
 
@@ -185,13 +185,13 @@ def test_retire_before_its_time_is_refused(rig, successor):
     renew()
     rotate(path, "--credentials", "key.json", "-y")
     (one,) = rotate("--retire", path, "-y", "--kept-copy-only", code=5)
-    assert (one["result"], rig.gateway.read_history(path)[1].kept) == ("refused", True)
+    assert (one["result"], rig.gateway.engine(path).history()[1].kept) == ("refused", True)
 
 
 def rotated(rig, successor):
     """Return a mount that has an old key to retire, and that key."""
     path, renew = successor
-    before, _ = rig.gateway.read_config(path).key_id, renew()
+    before, _ = rig.gateway.engine(path).config().key_id, renew()
     rotate(path, "--credentials", "key.json", "-y")
     return path, before
 
@@ -208,7 +208,7 @@ def test_too_early_is_told_before_anybody_is_asked(rig, successor):
     whole = checked_envelope(done.stdout)
     assert (done.exit_code, whole["errors"][0]["code"]) == (5, "old-tokens-live")
     (one,) = whole["data"]["mounts"]
-    assert (one["from"], one["live_key_id"]) == (before, rig.gateway.read_config(path).key_id)
+    assert (one["from"], one["live_key_id"]) == (before, rig.gateway.engine(path).config().key_id)
 
 
 def test_retire_all_leaves_alone_what_has_nothing_to_retire_or_not_yet(rig, successor, tmp_path):
@@ -216,7 +216,7 @@ def test_retire_all_leaves_alone_what_has_nothing_to_retire_or_not_yet(rig, succ
     manifest_of(tmp_path, rotated=path, plain=rig.configured("reader"))
     mounts = rotate("--retire", "--all", "--kept-copy-only")
     assert [(one["result"], one["serves"]) for one in mounts] == [("not_due", None)] * 2
-    assert rig.gateway.read_history(path)[1].kept
+    assert rig.gateway.engine(path).history()[1].kept
     done = invoke("rotate", "--retire", "--all")
     assert (done.exit_code, done.stdout) == (0, "Nothing is due. 2 mounts\n")
 
@@ -230,13 +230,13 @@ def test_retire_all_retires_what_there_is(rig, successor, tmp_path):
         "rotated": "retired", "plain": "not_due",
     }  # fmt: skip
     assert mounts[0]["from"] == before
-    assert not rig.gateway.read_history(path)[1].kept
+    assert not rig.gateway.engine(path).history()[1].kept
 
 
 def test_a_mount_without_a_credential_is_no_fine_day(rig, tmp_path):
     path = rig.configured("reader")
     manifest_of(tmp_path, cut=path)
-    rig.gateway.cut_off(path)
+    rig.gateway.engine(path).cut_off()
     for way in (["--due"], ["--retire", "--all"]):
         done = invoke("rotate", *way, "-o", "json")
         whole = checked_envelope(done.stdout)
@@ -266,7 +266,7 @@ def test_a_reference_that_leads_nowhere_stops_before_anybody_is_asked(
     path, renew = successor
     renew()
     if cut:
-        rig.gateway.cut_off(path)
+        rig.gateway.engine(path).cut_off()
 
     def unreached(*_):
         pytest.fail("the server was asked")
@@ -284,7 +284,7 @@ def test_a_file_that_holds_no_credential_stops_before_a_person_is_asked(
 ):
     path, _ = successor
     if cut:
-        rig.gateway.cut_off(path)
+        rig.gateway.engine(path).cut_off()
     (tmp_path / "key.json").write_text("shopping list")
     # Without -y it would be refused (5) where nobody can answer.
     done = invoke("rotate", path, "--credentials", "key.json", "-o", "json")
@@ -310,7 +310,7 @@ def test_half_an_operator_is_never_ignored(rig, successor):
     words = ("rotate", path, "--credentials", "key.json", "-y", "--account-id", "a1", "-o", "json")
     done = invoke(*words)
     assert checked_envelope(done.stdout)["errors"][0]["code"] == "half-an-operator"
-    assert rig.gateway.read_config(path).rotation is None
+    assert rig.gateway.engine(path).config().rotation is None
 
 
 def test_a_second_rollback_says_that_nothing_was_changed(rig, successor):
@@ -336,14 +336,14 @@ class TestRevoke:
 
     def test_it_cuts_off_and_tells_what_is_left(self, rig):
         path = rig.configured("reader")
-        key = rig.gateway.read_config(path).key_id
+        key = rig.gateway.engine(path).config().key_id
         done = invoke(*self.words(path, "--reason", "INC-42", "-y"))
         assert done.exit_code == 0, done.stdout
         data = checked_data(done.stdout)
         assert (data["cut_off"], data["reason"], data["live_key_id"]) == (True, "INC-42", key)
         assert data["run_id"] == checked_envelope(done.stdout)["run_id"]
         assert data["cannot_revoke"]
-        assert not rig.gateway.read_config(path).configured
+        assert not rig.gateway.engine(path).config().configured
 
     def test_people_get_a_page_for_the_incident_file(self, rig):
         path = rig.configured("reader")
@@ -366,7 +366,7 @@ class TestRevoke:
         done = invoke(*self.words(path, *more))
         problem = checked_envelope(done.stdout)["errors"][0]
         assert (done.exit_code, problem["code"]) == expected
-        assert rig.gateway.read_config(path).configured
+        assert rig.gateway.engine(path).config().configured
 
     def test_an_operator_token_that_cannot_be_read_does_not_hold_it_back(self, rig, reached):
         reached.error = UnresolvedReferenceError("there is no such token", code="reference-missing")
@@ -377,7 +377,7 @@ class TestRevoke:
         whole = checked_envelope(done.stdout)
         assert (done.exit_code, whole["data"]["cut_off"]) == (3, True)
         assert "reference-missing" in [one["code"] for one in whole["errors"]]
-        assert not rig.gateway.read_config(path).configured
+        assert not rig.gateway.engine(path).config().configured
         # Once it is cut off, nobody can tell the management host: the line to copy has it.
         again = shlex.split(whole["data"]["next"])
         assert again[:4] == ["skyflowctl", "config", "revoke", path]
@@ -397,9 +397,9 @@ class TestRevoke:
             5, "needs-allow-destroy",
         )  # fmt: skip
         assert invoke(*words, "--allow-destroy=skyflow/other").exit_code == 5
-        assert rig.gateway.read_config(path).configured
+        assert rig.gateway.engine(path).config().configured
         operator = ("--operator-token", "env:X", "--account-id", "a1")
-        reached.created.append(rig.gateway.read_config(path).key_id)
+        reached.created.append(rig.gateway.engine(path).config().key_id)
         done = invoke(*words, f"--allow-destroy={path}", *operator)
         assert done.exit_code == 0
         again = checked_data(done.stdout)["next"]

@@ -44,7 +44,7 @@ def mount(rig):
 @pytest.fixture
 def key(rig, mount, tmp_path):
     """``key(name)`` writes a further key of the mount's account to a file; its id."""
-    client_id = rig.gateway.read_config(mount).client_id
+    client_id = rig.gateway.engine(mount).config().client_id
 
     def made(name="key.json"):
         text = further_key(rig, client_id)
@@ -87,7 +87,7 @@ def later(monkeypatch):
 def test_back_after_a_revoked_key_was_allowed_names_that_key(rig, mount, key):
     first = key("first.json")
     printed(mount, "--credentials", "first.json")
-    rig.gateway.cut_off(mount)
+    rig.gateway.engine(mount).cut_off()
     printed(mount, "--credentials", "first.json", f"--allow-revoked-key={first}")
     key("second.json")
     back = printed(mount, "--credentials", "second.json")["back"]
@@ -98,7 +98,7 @@ def test_back_after_a_revoked_key_was_allowed_names_that_key(rig, mount, key):
 def test_back_after_a_key_was_made_for_an_allowed_one_names_that_key(rig, mount, key):
     first = key("first.json")
     printed(mount, "--credentials", "first.json")
-    rig.gateway.cut_off(mount)
+    rig.gateway.engine(mount).cut_off()
     printed(mount, "--credentials", "first.json", f"--allow-revoked-key={first}")
     back = printed(mount, "--generate", *OPERATOR)["back"]
     assert run(back)["live_key_id"] == first
@@ -121,7 +121,7 @@ def test_next_retires_the_old_key_with_an_operator_and_without(mount, key, later
 
 
 def test_without_an_operator_it_says_what_is_left_to_do(rig, mount, key):
-    old = rig.gateway.read_config(mount).key_id
+    old = rig.gateway.engine(mount).config().key_id
     key()
     done = invoke("rotate", mount, "--credentials", "key.json", "-y")
     assert f"delete key {old} in Skyflow Studio" in done.stdout

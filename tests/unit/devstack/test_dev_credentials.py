@@ -118,7 +118,7 @@ def rotated_and_retired(emulator, layout):
     assert apply(plan(BOTH, gateway, source), gateway, source, FakeReplacer()).exit_code == 0
     emulator.keys[ORDER] = ["made-by-skyflow"]
     fields = {"clientID": ORDER, "keyID": "made-by-skyflow", "tokenURI": "https://x"}
-    gateway.write_config("skyflow/order", {"credentials_json": Secret(json.dumps(fields))})
+    gateway.engine("skyflow/order").write_config({"credentials_json": Secret(json.dumps(fields))})
     return server, gateway
 
 

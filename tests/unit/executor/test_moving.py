@@ -44,7 +44,7 @@ def meddled(rig: Rig, meddle: Callable[[Request], Reply | None]) -> Gateway:
 def test_a_mount_that_is_the_same_afterwards_needs_no_word(rig):
     path = rig.configured("reader")
     assert move_mount(path, NEW, rig.gateway) == ()
-    assert rig.gateway.creds(NEW, "reader").access_token
+    assert rig.gateway.engine(NEW).creds("reader").access_token
     assert move_mount(path, NEW, rig.gateway) == ()
 
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_read_at_the_new_path_is_moved_but_not_done(rig):
     (problem,) = caught.value.problems
     assert (problem.code, caught.value.exit_code) == ("moved-unread", ExitCode.PARTIAL)
     assert "no policy allows it" in problem.why
-    assert rig.gateway.read_config(NEW).configured
+    assert rig.gateway.engine(NEW).config().configured
 
 
 def test_what_is_not_the_same_is_named(rig):
@@ -72,9 +72,9 @@ def test_what_is_not_the_same_is_named(rig):
 
     def meddle(request: Request) -> None:
         if request.path == f"sys/mounts/{NEW}":
-            rig.gateway.tune_mount(NEW, {"description": "another"})
+            rig.gateway.sys.tune_mount(NEW, {"description": "another"})
         if request.path == f"{NEW}/roles":
-            rig.gateway.delete_role(NEW, "reader")
+            rig.gateway.engine(NEW).delete_role("reader")
 
     with pytest.raises(PartlyDoneError) as caught:
         move_mount(path, NEW, meddled(rig, meddle))
@@ -102,11 +102,11 @@ def test_a_mount_that_is_not_healthy_is_a_warning(rig, fails):
 
 def test_a_path_that_is_taken_meanwhile_moves_nothing(rig):
     path = rig.configured("reader")
-    rig.gateway.enable_mount(NEW, {"type": rig.plugin})
+    rig.gateway.sys.enable_mount(NEW, {"type": rig.plugin})
     with pytest.raises(PathInUseError) as caught:
         move_mount(path, NEW, rig.gateway)
     assert caught.value.exit_code is ExitCode.REFUSED
-    assert rig.gateway.read_config(path).configured
+    assert rig.gateway.engine(path).config().configured
 
 
 POLICY = "sys/policies/acl/skyflow.skyflow.new.reader"
@@ -153,7 +153,7 @@ def test_the_policy_is_written_before_the_move_and_the_role_after_it(rig):
 
     assert set(run(path, meddled(rig, meddle)).values()) == {"done"}
     assert writes == [POLICY, "sys/remount", f"{NEW}/roles/reader"]
-    assert rig.gateway.list_roles(NEW)["reader"].description == "d"
+    assert rig.gateway.engine(NEW).roles()["reader"].description == "d"
 
 
 @pytest.mark.parametrize("failing", [POLICY, "sys/remount"])
@@ -167,5 +167,5 @@ def test_where_one_step_fails_the_later_ones_are_not_begun(rig, failing):
     results = run(path, meddled(rig, meddle))
     expected = dict.fromkeys(results, "skipped") | {failing: "failed"}
     assert results == expected | ({POLICY: "done"} if failing != POLICY else {})
-    assert rig.gateway.read_mount(path) is not None
-    assert rig.gateway.read_mount(NEW) is None
+    assert rig.gateway.sys.mount(path) is not None
+    assert rig.gateway.sys.mount(NEW) is None

@@ -127,7 +127,7 @@ def test_the_roles_of_the_other_are_not_overwritten(server):
 def test_a_run_that_was_killed_after_its_tune_goes_on(server):
     gateway, source = Gateway(server), FakeCredentials()
     planned = plan(manifest("ours"), gateway, source)
-    gateway.tune_mount(PATH, {"description": "ours"})
+    gateway.sys.tune_mount(PATH, {"description": "ours"})
     assert apply(planned, gateway, source, FakeReplacer()).exit_code is ExitCode.OK
 
 
@@ -166,7 +166,10 @@ def test_at_once_on_the_real_engine_every_mixture_is_said(round_):
         assert go("first").exit_code is ExitCode.OK
         with ThreadPoolExecutor(2) as pool:
             ours, theirs = pool.map(go, ("ours", "theirs"))
-        live = gateway.read_mount(PATH).description, gateway.list_roles(PATH)["writer"].description
+        live = (
+            gateway.sys.mount(PATH).description,
+            gateway.engine(PATH).roles()["writer"].description,
+        )
         mixed = live[0] != live[1]
         both_ok = {ours.exit_code, theirs.exit_code} == {ExitCode.OK}
         assert not (mixed and both_ok), live

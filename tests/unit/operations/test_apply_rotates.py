@@ -120,13 +120,13 @@ class Site:
 
     @property
     def live(self):
-        return self.gateway.read_config(PATH)
+        return self.gateway.engine(PATH).config()
 
     def history(self):
-        return [one.key_id for one in self.gateway.read_history(PATH).values()]
+        return [one.key_id for one in self.gateway.engine(PATH).history().values()]
 
     def mints_with(self):
-        return {self.gateway.creds(PATH, role).key_id for role in ("writer", "reader")}
+        return {self.gateway.engine(PATH).creds(role).key_id for role in ("writer", "reader")}
 
 
 @pytest.fixture
@@ -241,7 +241,9 @@ def killed_at(site, new, number, edge):
 
 def test_a_rotation_to_another_key_is_ended_first(site):
     theirs, ours = site.credential(), site.credential()
-    site.gateway.write_config(PATH, {"credentials_json": theirs.text, "rotation_id": "theirs"})
+    site.gateway.engine(PATH).write_config(
+        {"credentials_json": theirs.text, "rotation_id": "theirs"}
+    )
     done = site.apply(ours)
     assert done.exit_code is ExitCode.OK
     assert "resumed-rotation" in {one.code for one in done.warnings}
@@ -251,10 +253,10 @@ def test_a_rotation_to_another_key_is_ended_first(site):
 
 def test_a_rotation_that_somebody_finished_meanwhile_is_no_failure(site):
     new = site.credential()
-    site.gateway.write_config(PATH, {"credentials_json": new.text, "rotation_id": "half"})
+    site.gateway.engine(PATH).write_config({"credentials_json": new.text, "rotation_id": "half"})
     made = plan(WHAT, site.gateway, new)
     assert [one.action.value for one in made.plan.actions] == ["replace_credential"]
-    site.gateway.commit_rotation(PATH, "half")
+    site.gateway.engine(PATH).commit("half")
 
     def world(gateway):
         raise AssertionError("nothing is left to do")
@@ -268,7 +270,7 @@ def test_a_dry_run_rehearses_the_rotation_and_finishes_an_open_one(site):
     rehearsed = dry_run(WHAT, new, site.gateway)
     assert (rehearsed.exit_code, rehearsed.left) == (ExitCode.OK, 0)
     assert site.live.key_id == site.first.identity.key_id
-    site.gateway.write_config(PATH, {"credentials_json": new.text, "rotation_id": "half"})
+    site.gateway.engine(PATH).write_config({"credentials_json": new.text, "rotation_id": "half"})
     rehearsed = dry_run(WHAT, new, site.gateway)
     assert [one.action.action.value for one in rehearsed.outcome.results] == ["replace_credential"]
     assert (rehearsed.exit_code, rehearsed.left) == (ExitCode.OK, 0)

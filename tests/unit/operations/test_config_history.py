@@ -32,12 +32,12 @@ def rotated(rig):
     """A mount with a destroyed, a kept and a live credential; its keys in that order."""
     path = rig.configured("reader")
     credentials = [rig.new_credential() for _ in range(2)]
-    keys = [rig.gateway.read_config(path).key_id]
+    keys = [rig.gateway.engine(path).config().key_id]
     for credential in credentials:
         fields = {"credentials_json": credential, "description": f"key {len(keys) + 1}"}
-        rig.gateway.write_config(path, fields)
+        rig.gateway.engine(path).write_config(fields)
         keys.append(identity(credential)[1])
-    rig.gateway.delete_kept_credential(path, 1)
+    rig.gateway.engine(path).delete_kept_credential(1)
     return path, keys
 
 
@@ -91,7 +91,7 @@ def test_an_engine_without_a_history_is_told(rig):
     server = FakeServer()
     server.has_history = False
     gateway = Gateway(server)
-    gateway.enable_mount("skyflow/order", {"type": "skyflow"})
+    gateway.sys.enable_mount("skyflow/order", {"type": "skyflow"})
     server.configs["skyflow/order"] = {"credentials_configured": True, "version": 1}
     with pytest.raises(UsageError) as refused:
         config_history(gateway, "skyflow/order")

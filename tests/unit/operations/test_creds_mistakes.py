@@ -14,6 +14,7 @@ from skyflowctl.devstack.layout import DevLayout
 from skyflowctl.devstack.state import DevState, Part, ProcessRecord, save_state
 from skyflowctl.errors import ExitCode, InvalidInputError, UsageError
 from skyflowctl.operations.creds import read_creds, read_wrapped_creds
+from skyflowctl.vault.engine_api import EngineClient
 from skyflowctl.vault.failed_answers import error_for
 
 MANIFEST = """version: 1
@@ -40,7 +41,7 @@ def rig():
 def path(rig: Rig):
     path = rig.configured()
     fields = {"role_ids": ["r-read"], "ctx_pattern": "order:*", "ctx_probe": "order:probe"}
-    rig.gateway.write_role(path, "writer", fields)
+    rig.gateway.engine(path).write_role("writer", fields)
     return path
 
 
@@ -71,8 +72,8 @@ def test_a_login_that_may_not_read_roles_is_told_less(rig, path, read, monkeypat
     def forbidden(*_):
         raise error_for(403, ("permission denied",), method="GET", path="x")
 
-    monkeypatch.setattr(rig.gateway, "list_roles", forbidden)
-    monkeypatch.setattr(rig.gateway, "read_role", forbidden)
+    monkeypatch.setattr(EngineClient, "roles", forbidden)
+    monkeypatch.setattr(EngineClient, "role", forbidden)
     for role, ctx, code in (("nobody", None, "no-such-role"), ("writer", None, "bad-ctx")):
         with pytest.raises(UsageError) as refused:
             read(rig, path, role, ctx)

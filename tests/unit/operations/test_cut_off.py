@@ -52,17 +52,17 @@ def test_apply_leaves_it_so_until_it_is_told_to(rig):
         assert (made.plan.empty, made.plan.clean) == (True, False)
         with pytest.raises(RefusedError):
             apply(made, gateway, source, FakeReplacer())
-        assert not gateway.read_config("skyflow/order").configured
+        assert not gateway.engine("skyflow/order").config().configured
 
     key = source.resolve("order").id.key_id
     told = plan(WHAT, gateway, source, p.replacing(allow=(key,)))
     assert apply(told, gateway, source, FakeReplacer()).exit_code == 0
-    assert gateway.read_config("skyflow/order").key_id == source.resolve("order").id.key_id
+    assert gateway.engine("skyflow/order").config().key_id == source.resolve("order").id.key_id
 
     gateway.transport.send(Request("DELETE", "skyflow/order/config", idempotent=True))
     newer = Source(rig.new_credential())
     assert plan(WHAT, gateway, newer).plan.empty
     told = plan(WHAT, gateway, newer, p.replacing("order"))
     assert apply(told, gateway, newer, FakeReplacer()).exit_code == 0
-    assert gateway.read_config("skyflow/order").credential_version == 3
+    assert gateway.engine("skyflow/order").config().credential_version == 3
     assert plan(WHAT, gateway, newer).plan.empty

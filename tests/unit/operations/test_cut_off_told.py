@@ -39,9 +39,9 @@ def reached(rig, monkeypatch, tmp_path):
 def cut(rig, tmp_path):
     """A mount that was cut off, and the file that holds the revoked key."""
     path, credential = rig.mount(), rig.new_credential()
-    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
-    rig.gateway.write_config(path, {"credentials_json": credential}, cas=0)
-    rig.gateway.cut_off(path, REASON, "run-7")
+    rig.gateway.engine(path).write_role("reader", {"role_ids": ["r-read"]})
+    rig.gateway.engine(path).write_config({"credentials_json": credential}, cas=0)
+    rig.gateway.engine(path).cut_off(REASON, "run-7")
     file = tmp_path / "old.json"
     file.write_text(credential.reveal())
     file.chmod(0o600)
@@ -49,12 +49,12 @@ def cut(rig, tmp_path):
 
 
 def revoked_of(rig, path):
-    found = rig.gateway.read_config(path).revoked
+    found = rig.gateway.engine(path).config().revoked
     return {name: getattr(found, name) for name in ("at", "by", "reason", "run", "key_id")}
 
 
 def sentence(rig, path):
-    found = rig.gateway.read_config(path).revoked
+    found = rig.gateway.engine(path).config().revoked
     return f"cut off since {found.at} by root because {REASON} (run run-7)"
 
 
@@ -115,16 +115,16 @@ def test_config_write_refuses_a_revoked_key_until_it_is_named(rig, cut):
     path, key_id, file = cut
     write = ("config", "write", path, "--credentials", f"file:{file}", "-o", "json")
     flag = refusal(invoke(*write), key_id)
-    assert not rig.gateway.read_config(path).configured
+    assert not rig.gateway.engine(path).config().configured
     done = invoke(*write, flag)
     assert checked_data(done.stdout)["changed"] == ["credential"]
-    assert rig.gateway.read_config(path).key_id == key_id
+    assert rig.gateway.engine(path).config().key_id == key_id
 
 
 def test_config_write_refuses_one_that_is_revoked_and_was_replaced_since(rig, cut):
     path, key_id, file = cut
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
-    rig.gateway.cut_off(path, "INC-2", "run-8")
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()}, cas=0)
+    rig.gateway.engine(path).cut_off("INC-2", "run-8")
     write = ("config", "write", path, "--credentials", f"file:{file}", "-o", "json")
     flag = refusal(invoke(*write), key_id)
     assert invoke(*write, flag).exit_code == 0
@@ -132,13 +132,13 @@ def test_config_write_refuses_one_that_is_revoked_and_was_replaced_since(rig, cu
 
 def test_rotate_refuses_a_revoked_key_until_it_is_named(rig, cut):
     path, key_id, file = cut
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()}, cas=0)
     other = "--allow-different-account"
     rotate = ("rotate", path, "--credentials", f"file:{file}", other, "-y", "-o", "json")
     flag = refusal(invoke(*rotate), key_id)
     done = invoke(*rotate, flag)
     assert done.exit_code == 0, done.output
-    assert rig.gateway.read_config(path).key_id == key_id
+    assert rig.gateway.engine(path).config().key_id == key_id
 
 
 def test_rotate_ends_a_cut_off_with_a_new_key(rig, cut, tmp_path):
@@ -148,19 +148,19 @@ def test_rotate_ends_a_cut_off_with_a_new_key(rig, cut, tmp_path):
     file.chmod(0o600)
     done = invoke("rotate", path, "--credentials", f"file:{file}", "-y", "-o", "json")
     assert done.exit_code == 0, done.output
-    assert rig.gateway.read_config(path).revoked is None
+    assert rig.gateway.engine(path).config().revoked is None
 
 
 def test_rollback_refuses_a_revoked_key_until_it_is_named(rig, cut):
     path, key_id, file = cut
     fields = {"credentials_json": _secret(file), "allow_revoked_key": key_id}
-    rig.gateway.write_config(path, fields)
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+    rig.gateway.engine(path).write_config(fields)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()})
     back = ("config", "rollback", path, "-o", "json")
     flag = refusal(invoke(*back), key_id)
     done = invoke(*back, flag)
     assert done.exit_code == 0, done.output
-    assert rig.gateway.read_config(path).key_id == key_id
+    assert rig.gateway.engine(path).config().key_id == key_id
 
 
 def _secret(file):
@@ -173,13 +173,13 @@ def test_revoke_stores_its_reason_and_run(rig):
     path = rig.configured("reader")
     done = invoke("config", "revoke", path, "--reason", f"  {REASON} ", "-y", "-o", "json")
     told = checked_envelope(done.stdout)
-    found = rig.gateway.read_config(path).revoked
+    found = rig.gateway.engine(path).config().revoked
     assert (found.reason, found.run) == (REASON, told["run_id"])
     # Again: the first words stay, and that is said.
     again = checked_envelope(
         invoke("config", "revoke", path, "--reason", "another", "-y", "-o", "json").stdout
     )
-    assert rig.gateway.read_config(path).revoked == found
+    assert rig.gateway.engine(path).config().revoked == found
     warned = [one for one in again["data"]["warnings"] if one["code"] == "cut-off-before"]
     assert REASON in warned[0]["summary"]
 
@@ -189,12 +189,12 @@ def test_a_bad_reason_is_a_usage_error(rig, reason):
     path = rig.configured("reader")
     done = invoke("config", "revoke", path, "--reason", reason, "-y", "-o", "json")
     assert done.exit_code == 64
-    assert rig.gateway.read_config(path).configured
+    assert rig.gateway.engine(path).config().configured
 
 
 def test_rotate_says_why_no_key_can_be_made(rig, cut):
     path, _, _ = cut
-    revoked = rig.gateway.read_config(path).revoked
+    revoked = rig.gateway.engine(path).config().revoked
     (problem,) = messages.nothing_live(path, "order", revoked).problems
     assert problem.why.endswith(f"not known: it was {sentence(rig, path)}")
     (without,) = messages.nothing_live(path, "order", None).problems
@@ -220,7 +220,7 @@ def test_an_earlier_release_is_cut_off_without_the_words(rig, monkeypatch):
     assert (done.exit_code, told["data"]["cut_off"]) == (0, True)
     assert [bool(params) for params in asked] == [True, False]
     assert "reason-not-kept" in [one["code"] for one in told["data"]["warnings"]]
-    assert not rig.gateway.read_config(path).configured
+    assert not rig.gateway.engine(path).config().configured
 
 
 def test_a_key_that_nobody_names_cannot_be_refused_and_that_is_said(rig):
@@ -229,7 +229,7 @@ def test_a_key_that_nobody_names_cannot_be_refused_and_that_is_said(rig):
     record = {"version": 2, "credentials_file_path": "/etc/key.json", "last_updated": "x"}
     rig.transport._run(storage.put("config", json.dumps(record).encode()))
     rig.transport._storages[path] = storage  # what its engine finds when it is mounted
-    rig.gateway.enable_mount(path, {"type": rig.plugin})
+    rig.gateway.sys.enable_mount(path, {"type": rig.plugin})
     done = invoke("config", "revoke", path, "--reason", "INC-9", "-y", "-o", "json")
     whole = checked_envelope(done.stdout)
     codes = [one["code"] for one in whole["data"]["warnings"]]
@@ -245,13 +245,13 @@ def test_creds_and_verify_tell_the_cut_off_and_the_way_out(rig, command):
     (error,) = checked_envelope(done.stdout)["errors"]
     assert (done.exit_code, error["code"]) == (65, "cut-off")
     assert error["summary"] == f"{path} is cut off"
-    assert error["why"] == rig.gateway.read_config(path).revoked.sentence()
+    assert error["why"] == rig.gateway.engine(path).config().revoked.sentence()
     assert error["fix"] == way_out(path)
 
 
 def test_creds_of_a_mount_that_never_had_a_credential_names_apply(rig):
     path = rig.mount()
-    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
+    rig.gateway.engine(path).write_role("reader", {"role_ids": ["r-read"]})
     done = invoke("creds", path, "reader", "-o", "json")
     (error,) = checked_envelope(done.stdout)["errors"]
     assert (done.exit_code, error["code"]) == (65, "unconfigured")
@@ -261,15 +261,15 @@ def test_creds_of_a_mount_that_never_had_a_credential_names_apply(rig):
 def test_a_plan_calls_the_keys_revoked_that_the_engine_refuses_and_no_others(rig):
     retired, live = rig.new_credential(), rig.new_credential()
     path = rig.mount()
-    rig.gateway.write_config(path, {"credentials_json": retired}, cas=0)
-    rig.gateway.write_config(path, {"credentials_json": live})
-    rig.gateway.delete_kept_credential(path, 1)
-    rig.gateway.cut_off(path, REASON, "run-7")
-    state = rig.gateway.read_live_state([path], rig.gateway.list_mounts()[path].type)
+    rig.gateway.engine(path).write_config({"credentials_json": retired}, cas=0)
+    rig.gateway.engine(path).write_config({"credentials_json": live})
+    rig.gateway.engine(path).delete_kept_credential(1)
+    rig.gateway.engine(path).cut_off(REASON, "run-7")
+    state = rig.gateway.read_live_state([path], rig.gateway.sys.mounts()[path].type)
     engine = rig.gateway.with_history(state, [path]).engines[path]
     assert is_revoked(engine, identity(live)[1])
     assert not is_revoked(engine, identity(retired)[1])
     with pytest.raises(RevokedKeyError):
-        rig.gateway.write_config(path, {"credentials_json": live})
-    rig.gateway.write_config(path, {"credentials_json": retired})
-    assert rig.gateway.read_config(path).key_id == identity(retired)[1]
+        rig.gateway.engine(path).write_config({"credentials_json": live})
+    rig.gateway.engine(path).write_config({"credentials_json": retired})
+    assert rig.gateway.engine(path).config().key_id == identity(retired)[1]

@@ -26,6 +26,7 @@ from skyflowctl.operations.dry_run.verify import verify_declared
 from skyflowctl.secret import Secret
 from skyflowctl.skyflow.token_service import TokenServiceUnreachableError
 from skyflowctl.skyflow.token_uri import SKYFLOW_HOSTS
+from skyflowctl.vault.engine_api import EngineClient
 from skyflowctl.vault.errors import TokenServiceFailedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.transport import Request
@@ -228,7 +229,7 @@ class TestFromALiveServer:
         def refuse(*args):
             raise error
 
-        monkeypatch.setattr(Gateway, "creds", refuse)
+        monkeypatch.setattr(EngineClient, "creds", refuse)
         result = dry_run(WHAT, RealCredentials(), Gateway(applied()))
         assert result.exit_code is ExitCode.UNHEALTHY
         summaries = {one.problem.summary for one in result.minted}

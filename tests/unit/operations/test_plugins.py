@@ -62,16 +62,15 @@ class Catalog:
 
 
 def gateway(reports="v1.0.0", mounts=None):
-    return SimpleNamespace(
-        catalog=Catalog(reports), list_mounts=lambda: mounts or {}, transport=FakeTransport()
-    )
+    sys = SimpleNamespace(catalog=Catalog(reports), mounts=lambda: mounts or {})
+    return SimpleNamespace(sys=sys, transport=FakeTransport())
 
 
 def test_a_plugin_that_runs_is_registered_once():
     server = gateway()
     assert {one.field for one in register_plugin(server, BARE)} == {"sha256", "command", "args"}
     assert register_plugin(server, BARE) == ()
-    assert list(server.catalog.entries) == ["v1.0.0"]
+    assert list(server.sys.catalog.entries) == ["v1.0.0"]
 
 
 def test_another_digest_under_the_same_version_is_a_change():
@@ -81,7 +80,7 @@ def test_another_digest_under_the_same_version_is_a_change():
     changes = {one.field: (one.before, one.after) for one in register_plugin(server, other)}
     env = ("A (values unknown)", "")
     assert changes == {"sha256": ("ab" * 32, "cd" * 32), "args": ("--shared", ""), "env": env}
-    assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
+    assert server.sys.catalog.entries["v1.0.0"].sha256 == "cd" * 32
 
 
 def test_an_environment_is_never_the_same():
@@ -108,7 +107,7 @@ def test_c2_an_environment_that_may_get_lost_is_asked_about(registered, given, b
     wanted = replace(BARE, args=("--shared", NONE + ("A" if given else "")), env=given)
     with pytest.raises(RefusedError):
         register_plugin(server, wanted, refuse)
-    assert server.catalog.entries["v1.0.0"].args == registered
+    assert server.sys.catalog.entries["v1.0.0"].args == registered
     asked = []
     made = register_plugin(server, wanted, asked.append)
     assert made == asked[0].changes
@@ -119,7 +118,7 @@ def test_c2_an_environment_that_may_get_lost_is_asked_about(registered, given, b
 def test_c2_a_mount_that_would_lose_its_environment_by_an_upgrade_is_named():
     old, args = "v0.9.0", ("--shared", f"{NONE}A,B")
     server = gateway(mounts={"m/b": live("m/b", version=old)})
-    server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
+    server.sys.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
     asked = []
     register_plugin(server, WANTED, asked.append)
     assert asked[0].lost == (LostArguments(old, args, (f"{NONE}B",), ("m/b",)),)
@@ -129,7 +128,7 @@ def test_c2_a_mount_that_would_lose_its_environment_by_an_upgrade_is_named():
 def test_c2_what_an_entry_was_registered_with_and_nobody_can_read_is_said():
     server = gateway(mounts={"m/b": live("m/b", version="v0.9.0")})
     for version in ("v0.9.0", "v1.0.0"):
-        server.catalog.entries[version] = CatalogEntry(
+        server.sys.catalog.entries[version] = CatalogEntry(
             "skyflow", version, False, "", "f", file_missing=version == "v1.0.0"
         )
     asked = []
@@ -156,10 +155,10 @@ def refuse(question):
 def test_other_arguments_are_asked_about_before_anything_is_written(args):
     server = gateway()
     register_plugin(server, BARE, refuse)
-    before = dict(server.catalog.entries)
+    before = dict(server.sys.catalog.entries)
     with pytest.raises(RefusedError):
         register_plugin(server, replace(BARE, args=args), refuse)
-    assert server.catalog.entries == before
+    assert server.sys.catalog.entries == before
     asked = []
     register_plugin(
         server, replace(BARE, args=args), lambda question: asked.append(question.changes)
@@ -167,16 +166,16 @@ def test_other_arguments_are_asked_about_before_anything_is_written(args):
     assert [(one.field, one.before, one.after) for one in asked[0]] == [
         ("args", "--shared", " ".join(args))
     ]
-    assert server.catalog.entries["v1.0.0"].args == args
+    assert server.sys.catalog.entries["v1.0.0"].args == args
 
 
 def test_arguments_of_the_version_that_mounts_run_are_not_lost_without_a_question():
     old, args = "v0.9.0", ("--only-host=h:1", "--shared", NONE)
     server = gateway(mounts={one.path: one for one in (live("m/b", version=old), live("kv", "kv"))})
-    server.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
+    server.sys.catalog.entries[old] = CatalogEntry("skyflow", old, False, "cd" * 32, "f", args)
     with pytest.raises(RefusedError):
         register_plugin(server, BARE, refuse)
-    assert list(server.catalog.entries) == [old]
+    assert list(server.sys.catalog.entries) == [old]
     asked = []
     register_plugin(server, BARE, asked.append)
     (lost,) = asked[0].lost
@@ -192,7 +191,7 @@ def test_a_new_digest_alone_is_no_question():
     server = gateway()
     register_plugin(server, BARE)
     register_plugin(server, replace(BARE, sha256="cd" * 32), refuse)
-    assert server.catalog.entries["v1.0.0"].sha256 == "cd" * 32
+    assert server.sys.catalog.entries["v1.0.0"].sha256 == "cd" * 32
 
 
 def test_a_plugin_that_does_not_start_leaves_no_entry():
@@ -200,7 +199,7 @@ def test_a_plugin_that_does_not_start_leaves_no_entry():
     with pytest.raises(UnhealthyError) as refused:
         register_plugin(server, WANTED)
     assert refused.value.problems[0].code == "plugin-does-not-start"
-    assert server.catalog.entries == {}
+    assert server.sys.catalog.entries == {}
 
 
 def test_a_plugin_of_another_version_is_refused_with_its_own():
@@ -208,7 +207,7 @@ def test_a_plugin_of_another_version_is_refused_with_its_own():
     with pytest.raises(InvalidInputError) as refused:
         register_plugin(server, WANTED)
     assert "v2.0.0" in refused.value.problems[0].why
-    assert server.catalog.entries == {}
+    assert server.sys.catalog.entries == {}
 
 
 def test_another_refusal_is_passed_on():
@@ -217,7 +216,7 @@ def test_another_refusal_is_passed_on():
     def refuse(*_, **__):
         raise BadRequestError("no", messages=("missing SHA-256 value",))
 
-    server.catalog.register = refuse
+    server.sys.catalog.register = refuse
     with pytest.raises(BadRequestError):
         register_plugin(server, WANTED)
 
@@ -234,7 +233,7 @@ def live(path, kind="skyflow", version="v1.0.0", sha256="ab" * 32):
 
 def with_mounts(*mounts):
     server = gateway(mounts={one.path: one for one in mounts})
-    server.read_mount = lambda path: server.list_mounts()[path]
+    server.sys.mount = lambda path: server.sys.mounts()[path]
     register_plugin(server, WANTED)
     return server
 
@@ -309,7 +308,7 @@ def test_prune_keeps_what_an_entry_names_or_a_mount_runs_and_what_is_not_ours(di
     (directory / "other-plugin").write_text("binary")
     (directory / "link").symlink_to(directory / "unused")
     server = of_file(directory)
-    server.list_mounts = lambda: {"m": live("m", sha256=file_digest(directory / "running"))}
+    server.sys.mounts = lambda: {"m": live("m", sha256=file_digest(directory / "running"))}
     plan = plan_prune(server, directory)
     assert [path.name for path in plan.unused] == ["unused"]
     assert {one.file: one.why for one in plan.kept} == {
@@ -325,7 +324,11 @@ class Reloading:
         self.mounts = {path: live(path, sha256="old") for path in paths}
         self.broken = broken
         self.reloaded = []
-        self.catalog = SimpleNamespace(reload_mounts=self._reload)
+        self.sys = SimpleNamespace(
+            catalog=SimpleNamespace(reload_mounts=self._reload),
+            mounts=lambda: dict(self.mounts),
+            mount=lambda path: self.mounts[path],
+        )
 
     def _reload(self, paths):
         (path,) = paths
@@ -333,14 +336,8 @@ class Reloading:
         if path != self.broken:
             self.mounts[path].running_sha256 = WANTED.sha256
 
-    def list_mounts(self):
-        return dict(self.mounts)
-
-    def read_mount(self, path):
-        return self.mounts[path]
-
-    def health(self, path, *, refresh):
-        return SimpleNamespace(state="ok")
+    def engine(self, path):
+        return SimpleNamespace(health=lambda *, refresh: SimpleNamespace(state="ok"))
 
 
 def test_reload_goes_mount_by_mount_and_stops_at_the_first_that_is_not_well():
@@ -367,11 +364,11 @@ def test_a_refusal_after_the_catalog_was_written_is_partly_done_and_names_what_i
         Reloading._reload(server, paths)
 
     if where == "the list":
-        server.list_mounts = refuse
+        server.sys.mounts = refuse
     elif where == "the reload":
-        server.catalog.reload_mounts = reload
+        server.sys.catalog.reload_mounts = reload
     else:
-        server.read_mount = lambda path: refuse() if path == "b" else server.mounts[path]
+        server.sys.mount = lambda path: refuse() if path == "b" else server.mounts[path]
     with pytest.raises(PartlyDoneError) as caught:
         reload_mounts(server, WANTED, lambda one: None)
     (problem,) = caught.value.problems
@@ -390,7 +387,7 @@ def test_a_reload_that_waits_for_an_approval_stays_pending():
     def wait(paths):
         raise pending
 
-    server.catalog.reload_mounts = wait
+    server.sys.catalog.reload_mounts = wait
     with pytest.raises(PendingError):
         reload_mounts(server, WANTED, lambda one: None)
 
@@ -487,7 +484,7 @@ def test_a_file_elsewhere_and_a_plugin_that_hangs_are_told_apart(
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(server.catalog, "register", refuse)
+    monkeypatch.setattr(server.sys.catalog, "register", refuse)
     with pytest.raises(kind) as caught:
         register_plugin(server, BARE)
     (problem,) = caught.value.problems

@@ -157,13 +157,13 @@ def move(rig) -> None:
 
 def test_apply_makes_no_second_mount_with_the_revoked_key_of_one_that_was_moved(rig, tmp_path):
     path = applied(rig, tmp_path)
-    rig.gateway.cut_off(path, "INC-1", "run-1")
+    rig.gateway.engine(path).cut_off("INC-1", "run-1")
     move(rig)
     done = invoke("apply", "-y", "-o", "json")
     whole = checked_envelope(done.stdout)
     assert (done.exit_code, [one["code"] for one in whole["errors"]]) == (5, ["moved-mount"])
-    assert set(rig.gateway.list_mounts()) & {HERE, THERE} == {THERE}
-    assert not rig.gateway.read_config(THERE).configured
+    assert set(rig.gateway.sys.mounts()) & {HERE, THERE} == {THERE}
+    assert not rig.gateway.engine(THERE).config().configured
 
 
 def test_a_mount_without_this_manifests_mark_is_free_again(rig, tmp_path):
@@ -171,6 +171,6 @@ def test_a_mount_without_this_manifests_mark_is_free_again(rig, tmp_path):
     applied(rig, tmp_path)
     move(rig)
     assert invoke("apply", "-y").exit_code == 5
-    rig.gateway.tune_mount(THERE, {"options": {"manifest": ""}})
+    rig.gateway.sys.tune_mount(THERE, {"options": {"manifest": ""}})
     assert invoke("apply", "-y").exit_code == 0
-    assert set(rig.gateway.list_mounts()) >= {HERE, THERE}
+    assert set(rig.gateway.sys.mounts()) >= {HERE, THERE}

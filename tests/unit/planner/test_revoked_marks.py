@@ -49,7 +49,7 @@ def taken_over(rig, tmp_path):
         "revoked_client_id": client_id,
     }
     path = rig.mount(options=marks)
-    rig.gateway.write_role(path, "reader", {"role_ids": ["r-read"]})
+    rig.gateway.engine(path).write_role("reader", {"role_ids": ["r-read"]})
     return path, key_id, write(tmp_path, credential)
 
 
@@ -63,7 +63,7 @@ def refusal(done, key_id, code=5):
 
 
 def live_key(rig, path):
-    return rig.gateway.read_config(path).key_id
+    return rig.gateway.engine(path).config().key_id
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_it_is_refused_after_a_take_over_until_it_is_named(rig, taken_over, comm
     path, key_id, reference = taken_over
     words = [path if word == "PATH" else word for word in command]
     flag = refusal(invoke(*words, reference, "-o", "json"), key_id, code)
-    assert not rig.gateway.read_config(path).configured
+    assert not rig.gateway.engine(path).config().configured
     done = invoke(*words, reference, flag, "-o", "json")
     assert done.exit_code == 0, done.output
     assert live_key(rig, path) == key_id
@@ -87,7 +87,7 @@ def test_it_is_refused_after_a_take_over_until_it_is_named(rig, taken_over, comm
 
 def test_it_is_refused_also_where_a_new_key_is_live_by_now(rig, taken_over, tmp_path):
     path, key_id, reference = taken_over
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()}, cas=0)
     rotate = ("rotate", path, "--credentials", reference, "--allow-different-account", "-y")
     flag = refusal(invoke(*rotate, "-o", "json"), key_id)
     assert live_key(rig, path) != key_id
@@ -98,8 +98,8 @@ def test_it_is_refused_also_where_a_new_key_is_live_by_now(rig, taken_over, tmp_
 def test_rollback_refuses_it_until_it_is_named(rig, taken_over, tmp_path):
     path, key_id, _ = taken_over
     fields = {"credentials_json": (tmp_path / "old.json").read_text()}
-    rig.gateway.write_config(path, {**fields, "allow_revoked_key": key_id}, cas=0)
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()})
+    rig.gateway.engine(path).write_config({**fields, "allow_revoked_key": key_id}, cas=0)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()})
     back = ("rotate", "--rollback", path, "--to", "1", "-y")
     flag = refusal(invoke(*back, "-o", "json"), key_id)
     assert live_key(rig, path) != key_id
@@ -118,7 +118,7 @@ def test_apply_refuses_it_until_it_is_named(rig, taken_over, tmp_path):
     done = invoke(*insisted, "-o", "json")
     problem = checked_envelope(done.stdout)["errors"][0]
     assert (done.exit_code, problem["code"]) == (5, "revoked-key")
-    assert not rig.gateway.read_config(path).configured
+    assert not rig.gateway.engine(path).config().configured
     done = invoke(*insisted, f"--allow-revoked-key={key_id}")
     assert done.exit_code == 0, done.output
     assert live_key(rig, path) == key_id
@@ -126,7 +126,7 @@ def test_apply_refuses_it_until_it_is_named(rig, taken_over, tmp_path):
 
 def test_apply_refuses_it_after_another_key_ended_the_cut_off(rig, taken_over, tmp_path):
     path, key_id, _ = taken_over
-    rig.gateway.write_config(path, {"credentials_json": rig.new_credential()}, cas=0)
+    rig.gateway.engine(path).write_config({"credentials_json": rig.new_credential()}, cas=0)
     (tmp_path / "mounts.yaml").write_text(MANIFEST.format(path=path))
     adopt = tuple(f"--adopt={path}{rest}" for rest in ("", "/roles/reader", "/config"))
     assert invoke("apply", "-y", *adopt).exit_code == 0

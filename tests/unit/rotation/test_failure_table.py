@@ -88,7 +88,7 @@ def changed_first(made):
     def before(_number, _method, path):
         if is_write(path, transport.seen[-1][2]):
             transport.before = lambda *_: None
-            made.gateway.write_config(PATH, {"credentials_json": other.json})
+            made.gateway.engine(PATH).write_config({"credentials_json": other.json})
 
     transport.before = before
     return made.rotate(lambda: new, made.dependencies(transport))

@@ -205,7 +205,7 @@ def test_the_key_of_a_silent_run_is_deleted_only_once_that_run_can_write_no_more
     with rig() as made:
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "silent", "rotation_keys": [made.old]}
-        made.gateway.write_config(PATH, {**record, "rotation_to": new.key_id})
+        made.gateway.engine(PATH).write_config({**record, "rotation_to": new.key_id})
         version, refused = made.config().version, []
         made.clock.pass_seconds(60)
 
@@ -213,7 +213,7 @@ def test_the_key_of_a_silent_run_is_deleted_only_once_that_run_can_write_no_more
             if what == "delete":
                 body = {"rotation_id": "silent", "credentials_json": new.json}
                 with pytest.raises(ConflictError):
-                    made.gateway.write_config(PATH, body, cas=version)
+                    made.gateway.engine(PATH).write_config(body, cas=version)
                 refused.append(what)
 
         made.keys.before = wake_up
@@ -260,7 +260,7 @@ def test_what_is_live_is_never_deleted_nor_its_record_closed():
 
         def written_and_failed():
             with undone_on_failure(run, attempt):
-                made.gateway.write_config(PATH, body)
+                made.gateway.engine(PATH).write_config(body)
                 raise ValueError("after the write")
 
         with pytest.raises(ValueError, match="after the write"):
@@ -327,5 +327,5 @@ def test_two_rotations_interleaved(generate, first_goes):
             assert one.exit_code in {ExitCode.OK, ExitCode.REFUSED}, outcomes
         config = made.config()
         assert (config.rotation.state, config.rotation.to_key) == ("committed", live)
-        kept = [one for one in made.gateway.read_history(PATH).values() if one.kept]
+        kept = [one for one in made.gateway.engine(PATH).history().values() if one.kept]
         assert [one.key_id for one in kept if one.key_id == live] == [live]

@@ -123,7 +123,9 @@ def test_the_config_never_grows_old_while_it_is_watched():
 def test_an_edit_of_another_field_is_no_loss():
     with rig() as made:
         edit = {"description": "edited"}
-        new, outcome, state = watched(made, 20, lambda: made.gateway.write_config(PATH, edit))
+        new, outcome, state = watched(
+            made, 20, lambda: made.gateway.engine(PATH).write_config(edit)
+        )
         assert (outcome.result, outcome.live_key_id) == (Result.ROTATED, new.key_id)
         assert made.config().description == "edited"
         assert max(state["ages"][-5:]) <= EVERY
@@ -131,7 +133,7 @@ def test_an_edit_of_another_field_is_no_loss():
 
 def test_one_that_was_finished_by_another_is_left_as_it_is():
     with rig() as made:
-        new, outcome, state = watched(made, 20, lambda: made.gateway.commit_rotation(PATH, "mine"))
+        new, outcome, state = watched(made, 20, lambda: made.gateway.engine(PATH).commit("mine"))
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == "another-rotation"
         assert state["passed"] <= 20 + 2 * EVERY
@@ -143,7 +145,7 @@ def test_one_that_was_rolled_back_by_another_is_left_as_it_is():
     with rig() as made:
 
         def back():
-            made.gateway.rollback_config(PATH, cas_credential_version=2)
+            made.gateway.engine(PATH).rollback(cas_credential_version=2)
 
         _, outcome, state = watched(made, 20, back)
         assert outcome.exit_code is ExitCode.REFUSED
@@ -179,7 +181,7 @@ def test_a_key_that_was_deleted_by_whoever_took_over_is_not_waited_for():
             if path.endswith("/config/verify") and "credentials_json" in body and not started:
                 started.append(made.clock.now())
                 live = made.config()
-                made.gateway.write_config(PATH, {"rotation_id": "theirs"}, cas=live.version)
+                made.gateway.engine(PATH).write_config({"rotation_id": "theirs"}, cas=live.version)
                 made.state.delete_key(made.client, live.rotation.to_key)
 
         transport.before = before
@@ -215,7 +217,7 @@ def test_a_no_after_a_lost_write_settles_nothing():
         assert outcome.problems[0].code == "rotation-left-open"
         assert made.keys.deleted == []
         # The write that was lost arrives late: what it makes live must still be a key.
-        made.gateway.write_config(PATH, held[0])
+        made.gateway.engine(PATH).write_config(held[0])
         assert made.serves() == made.config().rotation.to_key
 
 

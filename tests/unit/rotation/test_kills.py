@@ -57,7 +57,7 @@ class Case:
     def begin(self, made: Rig) -> None:
         """Cut the mount off, where the rotation is to end that."""
         if self.cut_off:
-            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            made.gateway.engine(PATH).cut_off("INC-1", "run-0")
             made.clock.pass_seconds(600)
 
     def source(self, made: Rig):

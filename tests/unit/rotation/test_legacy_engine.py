@@ -152,7 +152,7 @@ def test_a_live_credential_that_gives_no_token_is_no_proved_way_back():
 
 def test_a_role_that_the_live_credential_does_not_mint_either_is_a_warning():
     with rig(A) as made:
-        made.gateway.write_role(PATH, "r2", {"role_ids": ["never-granted"]})
+        made.gateway.engine(PATH).write_role("r2", {"role_ids": ["never-granted"]})
         transport, new = BasicEngine(made.server, untold()), made.successor()
         outcome = rotate_mount(job(made), lambda: new, world(made, transport))
         assert outcome.result is Result.ROTATED

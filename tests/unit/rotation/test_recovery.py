@@ -17,7 +17,7 @@ def test_an_open_intent_of_a_living_process_is_left_alone():
             return (path, rotation_id) == (PATH, "other")
 
     with rig() as made:
-        made.gateway.write_config(PATH, {"rotation_id": "other"})
+        made.gateway.engine(PATH).write_config({"rotation_id": "other"})
         before = made.config()
         outcome = made.rotate(made.generated(), made.dependencies(owners=Alive()))
         assert outcome.problems[0].code == "another-rotation"
@@ -39,7 +39,7 @@ def test_that_of_a_dead_or_silent_one_is_taken_over(alive):
             pass
 
     with rig() as made:
-        made.gateway.write_config(PATH, {"rotation_id": "other"})
+        made.gateway.engine(PATH).write_config({"rotation_id": "other"})
         started = made.clock.monotonic()
         outcome = made.rotate(made.generated(), made.dependencies(owners=Journal()))
         assert outcome.result is Result.ROTATED
@@ -49,14 +49,14 @@ def test_that_of_a_dead_or_silent_one_is_taken_over(alive):
 
 def test_one_that_goes_on_meanwhile_is_left_alone():
     with rig() as made:
-        made.gateway.write_config(PATH, {"rotation_id": "other"})
+        made.gateway.engine(PATH).write_config({"rotation_id": "other"})
         sleeps = []
 
         def sleep(seconds):
             made.clock.pass_seconds(seconds)
             sleeps.append(seconds)
             if len(sleeps) == 3:
-                made.gateway.write_config(PATH, {"rotation_id": "other", "rotation_to": "k"})
+                made.gateway.engine(PATH).write_config({"rotation_id": "other", "rotation_to": "k"})
 
         outcome = made.rotate(made.generated(), made.dependencies(sleep=sleep))
         assert outcome.problems[0].code == "another-rotation"
@@ -72,7 +72,7 @@ def test_a_later_write_is_touched_no_more(broken):
 
         def before(number, method, path):
             if path.endswith("/commit"):
-                made.gateway.write_config(PATH, {"credentials_json": other.json})
+                made.gateway.engine(PATH).write_config({"credentials_json": other.json})
                 if broken:
                     raise ValueError("broken")
 
@@ -127,7 +127,7 @@ class TestALostCheckAndSet:
 
             def open_another():
                 version = made.config().version
-                made.gateway.write_config(PATH, {"rotation_id": "other"}, cas=version)
+                made.gateway.engine(PATH).write_config({"rotation_id": "other"}, cas=version)
 
             problem = lost(made, source, open_another, "another-rotation")
             assert "rotation other" in problem.why
@@ -138,7 +138,7 @@ class TestALostCheckAndSet:
             source = self.source(made, generate)
 
             def describe():
-                made.gateway.write_config(PATH, {"description": "edited"})
+                made.gateway.engine(PATH).write_config({"description": "edited"})
 
             problem = lost(made, source, describe, "config-changed")
             assert "with the same credential" in problem.why
@@ -151,10 +151,10 @@ class TestALostCheckAndSet:
             source, other = self.source(made, generate), made.successor()
 
             def replace():
-                made.gateway.write_config(PATH, {"credentials_json": other.json})
+                made.gateway.engine(PATH).write_config({"credentials_json": other.json})
 
             problem = lost(made, source, replace, "config-changed")
-            by = made.gateway.read_history(PATH)[2].written_by
+            by = made.gateway.engine(PATH).history()[2].written_by
             assert f"key {other.key_id}" in problem.why
             assert by in problem.why
 
@@ -162,7 +162,7 @@ class TestALostCheckAndSet:
 def test_an_intent_that_comes_too_late_is_told_so():
     with rig() as made:
         made.keys.before = lambda what: (
-            what == "create" and made.gateway.write_config(PATH, {"description": "edited"})
+            what == "create" and made.gateway.engine(PATH).write_config({"description": "edited"})
         )
         outcome = made.rotate(made.generated())
         assert outcome.problems[0].code == "config-changed"
@@ -172,11 +172,11 @@ def test_an_intent_that_comes_too_late_is_told_so():
 
 def test_a_rotation_that_ends_while_it_is_watched_is_not_at_work():
     with rig() as made:
-        made.gateway.write_config(PATH, {"rotation_id": "other"})
+        made.gateway.engine(PATH).write_config({"rotation_id": "other"})
 
         def sleep(seconds):
             made.clock.pass_seconds(seconds)
-            made.gateway.write_config(PATH, {"rotation_id": ""})
+            made.gateway.engine(PATH).write_config({"rotation_id": ""})
 
         outcome = made.rotate(made.generated(), made.dependencies(sleep=sleep))
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)

@@ -173,7 +173,7 @@ def test_a_node_that_is_behind_after_a_rollback_on_request_is_the_cause():
         assert made.rotate(made.generated()).result is Result.ROTATED
         new, transport = made.keys.create_key(made.client), Requests(made.server)
         fields = {"rotation_id": "left", "rotation_keys": [made.old]}
-        made.gateway.write_config(PATH, {**fields, "credentials_json": new.json})
+        made.gateway.engine(PATH).write_config({**fields, "credentials_json": new.json})
         made.clock.pass_seconds(60)
 
         def before(number, method, path):

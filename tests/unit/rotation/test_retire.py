@@ -35,7 +35,7 @@ def refusal(outcome, code=ExitCode.REFUSED):
 
 def kept(rig, path, key):
     return [
-        one for one in rig.gateway.read_history(path).values() if one.key_id == key and one.kept
+        one for one in rig.gateway.engine(path).history().values() if one.key_id == key and one.kept
     ]
 
 
@@ -52,8 +52,8 @@ def test_the_old_key_goes_everywhere_and_the_mount_serves(rig):
     assert (done.from_key, done.to_key, done.live_key_id) == (old, new, new)
     assert rig.keys.deleted == [old]
     assert kept(rig, path, old) == []
-    assert rig.gateway.read_config(path).rotation.state == "retired"
-    assert rig.gateway.verify_config(path).ok
+    assert rig.gateway.engine(path).config().rotation.state == "retired"
+    assert rig.gateway.engine(path).verify().ok
     assert [step.name for step in done.steps] == [
         StepName.VERIFY_NODES,
         StepName.DESTROY_KEPT,
@@ -79,7 +79,7 @@ class TestNotYetOrNotAtAll:
 
     def test_a_mount_that_was_cut_off(self, rig):
         path, _, _ = rig.rotated()
-        rig.gateway.cut_off(path)
+        rig.gateway.engine(path).cut_off()
         problem = refusal(retire_mount(job(path), rig.dependencies()))
         assert problem.code == "no-rotation"
         assert "no credential" in problem.why
@@ -93,8 +93,8 @@ class TestNotYetOrNotAtAll:
 
     def test_rolled_back_since(self, rig):
         path, old, _ = rig.rotated()
-        rig.gateway.rollback_config(path, cas_credential_version=2)
-        assert rig.gateway.read_config(path).key_id == old
+        rig.gateway.engine(path).rollback(cas_credential_version=2)
+        assert rig.gateway.engine(path).config().key_id == old
         assert refusal(retire_mount(job(path), rig.dependencies(), now=True)).code == "no-rotation"
         assert rig.keys.deleted == []
 
@@ -104,7 +104,7 @@ class TestNotYetOrNotAtAll:
         problem = refusal(outcome)
         assert problem.code == "old-tokens-live"
         assert "--retire-old" not in problem.fix
-        until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
+        until = rig.gateway.engine(path).config().rotation.old_tokens_valid_until
         assert outcome.old_tokens_valid_until == until
         assert until in problem.why
         assert untouched(rig, path, old)
@@ -127,7 +127,7 @@ class TestNotYetOrNotAtAll:
     def test_the_new_key_does_not_mint(self, rig):
         path, old, new = rig.rotated()
         rig.past_the_old_tokens()
-        rig.tokens.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        rig.tokens.state.delete_key(rig.gateway.engine(path).config().client_id, new)
         problem = refusal(retire_mount(job(path), rig.dependencies()), ExitCode.UNHEALTHY)
         assert problem.code == "cut-over-not-proven"
         assert untouched(rig, path, old)
@@ -135,16 +135,16 @@ class TestNotYetOrNotAtAll:
     def test_another_mount_lives_by_the_old_key(self, rig):
         shared = rig.new_secret()
         path, other = rig.mount(credential=shared), rig.mount(credential=shared)
-        old = rig.gateway.read_config(path).key_id
+        old = rig.gateway.engine(path).config().key_id
         rig.write(path)
-        rig.gateway.commit_rotation(path, "rot")
+        rig.gateway.engine(path).commit("rot")
         rig.past_the_old_tokens()
         problem = refusal(retire_mount(job(path), rig.dependencies()))
         assert (problem.code, other in problem.summary) == ("key-in-use", True)
         assert untouched(rig, path, old)
         rig.write(other)
         assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
-        assert rig.gateway.verify_config(other).ok
+        assert rig.gateway.engine(other).verify().ok
 
     def test_a_login_that_may_not(self, rig):
         path, old, _ = rig.rotated()
@@ -161,28 +161,28 @@ class TestNotYetOrNotAtAll:
 
     def test_a_first_credential_has_replaced_none(self, rig):
         path = rig.mount()
-        rig.gateway.cut_off(path)
+        rig.gateway.engine(path).cut_off()
         fields = {"credentials_json": rig.new_secret(), "rotation_id": "first"}
-        rig.gateway.write_config(path, fields)
-        rig.gateway.commit_rotation(path, "first")
+        rig.gateway.engine(path).write_config(fields)
+        rig.gateway.engine(path).commit("first")
         outcome = retire_mount(job(path), rig.dependencies())
         assert (outcome.result, outcome.steps) == (Result.RETIRED, ())
-        assert outcome.live_key_id == rig.gateway.read_config(path).key_id
+        assert outcome.live_key_id == rig.gateway.engine(path).config().key_id
 
 
 class TestInHaste:
     def test_it_is_named_what_that_kills(self, rig):
         path, old, _ = rig.rotated()
-        config = rig.gateway.read_config(path)
+        config = rig.gateway.engine(path).config()
         text = killed_by_haste(config)
         assert old in text
         assert config.rotation.old_tokens_valid_until in text
         assert retire_mount(job(path), rig.dependencies(), now=True).result is Result.RETIRED
-        assert killed_by_haste(rig.gateway.read_config(rig.mount())) == ""
+        assert killed_by_haste(rig.gateway.engine(rig.mount()).config()) == ""
 
     def test_nodes_are_proved_all_the_same(self, rig):
         path, _, new = rig.rotated()
-        rig.tokens.state.delete_key(rig.gateway.read_config(path).client_id, new)
+        rig.tokens.state.delete_key(rig.gateway.engine(path).config().client_id, new)
         outcome = retire_mount(job(path), rig.dependencies(), now=True)
         assert refusal(outcome, ExitCode.UNHEALTHY).code == "cut-over-not-proven"
 
@@ -190,7 +190,7 @@ class TestInHaste:
 class TestWaiting:
     def test_it_waits_until_the_tokens_and_the_margin_are_over(self, rig):
         path, old, _ = rig.rotated()
-        until = parse_rfc3339(rig.gateway.read_config(path).rotation.old_tokens_valid_until)
+        until = parse_rfc3339(rig.gateway.engine(path).config().rotation.old_tokens_valid_until)
         done = retire_mount(job(path), rig.dependencies(), wait=True)
         assert done.result is Result.RETIRED
         assert done.steps[0].name is StepName.WAIT_FOR_OLD_TOKENS
@@ -204,12 +204,12 @@ class TestWaiting:
 
         def sleep(seconds):
             rig.clock.pass_seconds(seconds)
-            if rig.gateway.read_config(path).credential_version == 2:
-                rig.gateway.rollback_config(path, cas_credential_version=2)
+            if rig.gateway.engine(path).config().credential_version == 2:
+                rig.gateway.engine(path).rollback(cas_credential_version=2)
 
         outcome = retire_mount(job(path), rig.dependencies(sleep=sleep), wait=True)
         assert refusal(outcome).code == "no-rotation"
-        assert rig.gateway.read_config(path).key_id == old
+        assert rig.gateway.engine(path).config().key_id == old
         assert rig.keys.deleted == []
 
     def test_it_can_be_interrupted(self, rig):
@@ -241,9 +241,9 @@ class TestTheKeptCopyAlone:
 
     def test_a_key_that_was_rolled_back_to_and_replaced_again_goes(self, rig):
         path, old, new = rig.rotated()
-        rig.gateway.rollback_config(path, cas_credential_version=2)
+        rig.gateway.engine(path).rollback(cas_credential_version=2)
         rig.write(path, "again")
-        rig.gateway.commit_rotation(path, "again")
+        rig.gateway.engine(path).commit("again")
         assert [one.credential_version for one in kept(rig, path, old)] == [3]
         rig.past_the_old_tokens()
         assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
@@ -280,11 +280,11 @@ class TestHalfWay:
         with pytest.raises(Killed):
             retire_mount(job(path), rig.dependencies())
         rig.line.after = lambda *_: None
-        assert rig.gateway.verify_config(path).ok
+        assert rig.gateway.engine(path).verify().ok
         assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
         assert rig.keys.deleted == [old]
         assert kept(rig, path, old) == []
-        assert rig.gateway.verify_config(path).ok
+        assert rig.gateway.engine(path).verify().ok
 
     def test_a_key_that_is_made_live_again_at_the_last_moment_is_not_deleted(self, rig):
         path, old, _ = rig.rotated()
@@ -293,19 +293,19 @@ class TestHalfWay:
         def roll_back_first(_number, method, where):
             if method == "DELETE":
                 rig.line.before = lambda *_: None
-                rig.gateway.rollback_config(path, cas_credential_version=2)
+                rig.gateway.engine(path).rollback(cas_credential_version=2)
 
         rig.line.before = roll_back_first
         outcome = retire_mount(job(path), rig.dependencies())
         assert outcome.result is Result.FAILED
         assert rig.keys.deleted == []
-        assert rig.gateway.read_config(path).key_id == outcome.live_key_id == old
-        assert rig.gateway.verify_config(path).ok
+        assert rig.gateway.engine(path).config().key_id == outcome.live_key_id == old
+        assert rig.gateway.engine(path).verify().ok
 
 
 class TestRolesThatSkyflowRefuses:
     def broken_role(self, rig, path):
-        rig.gateway.write_role(path, "broken", {"role_ids": ["r-nobody-has"]})
+        rig.gateway.engine(path).write_role("broken", {"role_ids": ["r-nobody-has"]})
 
     def test_they_are_named_and_hold_nothing_back(self, rig):
         path, old, _ = rig.rotated()
@@ -319,9 +319,9 @@ class TestRolesThatSkyflowRefuses:
 
     def test_the_key_of_another_account_may_be_the_one_that_can(self, rig):
         path = rig.mount()
-        old = rig.gateway.read_config(path).key_id
+        old = rig.gateway.engine(path).config().key_id
         rig.write(path, clientID="another-account")
-        rig.gateway.commit_rotation(path, "rot")
+        rig.gateway.engine(path).commit("rot")
         self.broken_role(rig, path)
         rig.past_the_old_tokens()
         outcome = retire_mount(job(path), rig.dependencies())

@@ -22,24 +22,24 @@ def rig():
 def rotate(rig, path, name, **changes):
     """Rotate and commit; return the key that is live then."""
     rig.write(path, name, **changes)
-    rig.gateway.commit_rotation(path, name)
-    return rig.gateway.read_config(path).key_id
+    rig.gateway.engine(path).commit(name)
+    return rig.gateway.engine(path).config().key_id
 
 
 @pytest.fixture
 def three(rig):
     """A mount after three rotations, and its keys in order."""
     path = rig.mount()
-    first = rig.gateway.read_config(path).key_id
+    first = rig.gateway.engine(path).config().key_id
     return path, [first, *(rotate(rig, path, f"rot-{number}") for number in range(3))]
 
 
 def kept(rig, path):
-    return {one.key_id for one in rig.gateway.read_history(path).values() if one.kept}
+    return {one.key_id for one in rig.gateway.engine(path).history().values() if one.kept}
 
 
 def left(rig, path):
-    config, history = rig.gateway.read_config(path), rig.gateway.read_history(path)
+    config, history = rig.gateway.engine(path).config(), rig.gateway.engine(path).history()
     return [key.key_id for key in retirable_keys(config, history)]
 
 
@@ -54,16 +54,16 @@ def test_every_replaced_key_goes_and_each_is_named(rig, three):
     assert kept(rig, path) == {live}
     steps = [step.detail for step in done.steps if step.name is StepName.DELETE_OLD_KEY]
     assert steps == [f"Skyflow has deleted {key}" for key in (third, second, first)]
-    assert rig.gateway.verify_config(path).ok
+    assert rig.gateway.engine(path).verify().ok
     again = retire_mount(job(path), rig.dependencies())
     assert (again.result, again.steps) == (Result.RETIRED, ())
 
 
 def test_a_rollback_in_between_leaves_no_key_behind(rig):
     path = rig.mount()
-    first = rig.gateway.read_config(path).key_id
+    first = rig.gateway.engine(path).config().key_id
     second = rotate(rig, path, "one")
-    rig.gateway.rollback_config(path, cas_credential_version=2)
+    rig.gateway.engine(path).rollback(cas_credential_version=2)
     assert left(rig, path) == []
     third = rotate(rig, path, "two")
     live = rotate(rig, path, "three")
@@ -71,31 +71,31 @@ def test_a_rollback_in_between_leaves_no_key_behind(rig):
     assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
     assert sorted(rig.keys.deleted) == sorted([first, second, third])
     assert kept(rig, path) == {live}
-    assert rig.gateway.verify_config(path).ok
+    assert rig.gateway.engine(path).verify().ok
 
 
 def test_a_key_that_became_live_again_is_not_an_old_one(rig):
     path = rig.mount()
-    first = rig.gateway.read_config(path)
+    first = rig.gateway.engine(path).config()
     text = rig.new_secret(clientID=first.client_id)
-    rig.gateway.write_config(path, {"credentials_json": text, "rotation_id": "a"})
-    rig.gateway.commit_rotation(path, "a")
-    second = rig.gateway.read_config(path).key_id
+    rig.gateway.engine(path).write_config({"credentials_json": text, "rotation_id": "a"})
+    rig.gateway.engine(path).commit("a")
+    second = rig.gateway.engine(path).config().key_id
     third = rotate(rig, path, "b")
     # The second key is made live once more, by a rotation.
-    rig.gateway.write_config(path, {"credentials_json": text, "rotation_id": "c"})
-    rig.gateway.commit_rotation(path, "c")
+    rig.gateway.engine(path).write_config({"credentials_json": text, "rotation_id": "c"})
+    rig.gateway.engine(path).commit("c")
     rig.past_the_old_tokens()
     assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
     assert rig.keys.deleted == [third, first.key_id]
-    assert rig.gateway.read_config(path).key_id == second
-    assert rig.gateway.verify_config(path).ok
+    assert rig.gateway.engine(path).config().key_id == second
+    assert rig.gateway.engine(path).verify().ok
 
 
 def test_one_that_is_live_on_another_mount_is_left_and_named(rig):
     shared = rig.new_secret()
     path, other = rig.mount(credential=shared), rig.mount(credential=shared)
-    first = rig.gateway.read_config(path).key_id
+    first = rig.gateway.engine(path).config().key_id
     second = rotate(rig, path, "one")
     rotate(rig, path, "two")
     rig.past_the_old_tokens()
@@ -104,12 +104,12 @@ def test_one_that_is_live_on_another_mount_is_left_and_named(rig):
     assert rig.keys.deleted == [second]
     assert [(one.code, first in one.summary) for one in done.warnings] == [("key-in-use", True)]
     assert first in kept(rig, path)
-    assert rig.gateway.verify_config(other).ok
+    assert rig.gateway.engine(other).verify().ok
 
 
 def test_an_account_that_cannot_be_asked_any_more_holds_nothing_back(rig):
     path = rig.mount()
-    first = rig.gateway.read_config(path)
+    first = rig.gateway.engine(path).config()
     second = rotate(rig, path, "one", clientID="another-account")
     rotate(rig, path, "two", clientID="another-account")
     rig.past_the_old_tokens()
@@ -145,7 +145,7 @@ def test_skyflow_fails_in_between_and_the_next_run_finishes(rig, three):
     rig.keys.before, rig.keys.broken = lambda _: None, None
     assert retire_mount(job(path), rig.dependencies()).result is Result.RETIRED
     assert rig.keys.deleted == [third, second, first]
-    assert rig.gateway.read_config(path).key_id == live
+    assert rig.gateway.engine(path).config().key_id == live
 
 
 def test_without_an_operator_all_are_named(rig, three):
@@ -165,8 +165,10 @@ def test_without_an_operator_all_are_named(rig, three):
 
 def test_haste_names_every_key_that_it_kills(rig, three):
     path, (first, second, third, _) = three
-    config, history = rig.gateway.read_config(path), rig.gateway.read_history(path)
+    config, history = rig.gateway.engine(path).config(), rig.gateway.engine(path).history()
     text = killed_by_haste(config, history)
     assert all(key in text for key in (first, second, third))
-    rig.gateway.cut_off(path)
-    assert retirable_keys(rig.gateway.read_config(path), rig.gateway.read_history(path)) == ()
+    rig.gateway.engine(path).cut_off()
+    assert (
+        retirable_keys(rig.gateway.engine(path).config(), rig.gateway.engine(path).history()) == ()
+    )

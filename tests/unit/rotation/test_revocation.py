@@ -58,7 +58,7 @@ def silence(rig):
 
 def creds_fail(rig, path):
     with pytest.raises(BadRequestError, match="refused") as caught:
-        rig.gateway.creds(path, "reader", "a:1")
+        rig.gateway.engine(path).creds("reader", "a:1")
     return caught.value.says("mount not configured")
 
 
@@ -69,7 +69,7 @@ def test_everything_goes_and_it_is_proved(rig):
     assert (done.exit_code, done.problems) == (ExitCode.OK, ())
     assert (done.cut_off, done.done_before, done.live_key_id) == (True, False, new)
     assert creds_fail(rig, path)
-    assert not any(entry.kept for entry in rig.gateway.read_history(path).values())
+    assert not any(entry.kept for entry in rig.gateway.engine(path).history().values())
     assert [(key.key_id, key.was, key.versions) for key in done.keys] == [
         (new, "live", (2,)),
         (old, "kept", (1,)),
@@ -104,11 +104,11 @@ class TestWhatCannotBeRevoked:
     def test_tokens_of_a_key_that_was_replaced_count_too(self, rig):
         path = rig.mount()
         rig.tokens.state.token_lifetime = 7_200
-        rig.gateway.creds(path, "writer")
+        rig.gateway.engine(path).creds("writer")
         rig.tokens.state.token_lifetime = 60
         rig.write(path)
-        rig.gateway.commit_rotation(path, "rot")
-        until = rig.gateway.read_config(path).rotation.old_tokens_valid_until
+        rig.gateway.engine(path).commit("rot")
+        until = rig.gateway.engine(path).config().rotation.old_tokens_valid_until
         assert revoke(rig, path).cannot_revoke[0].until == until
 
     def test_a_token_service_that_is_down_holds_back_nothing(self, rig):
@@ -122,7 +122,7 @@ class TestWhatCannotBeRevoked:
 
     def test_keys_that_are_valid_at_skyflow_and_snapshots(self, rig):
         path, old, new = rig.rotated()
-        end = rig.gateway.read_config(path).key_valid_before
+        end = rig.gateway.engine(path).config().key_valid_before
         done = revoke(rig, path)
         whats = [one.what for one in done.cannot_revoke]
         assert [new in whats[2], old in whats[3], "snapshots" in whats[4]] == [True] * 3
@@ -169,8 +169,8 @@ def test_run_again_it_keeps_the_first_reason_run_time_and_end_of_the_tokens(rig,
 
 def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
     path = rig.mount()
-    rig.gateway.cut_off(path)
-    first = rig.gateway.read_config(path).revoked
+    rig.gateway.engine(path).cut_off()
+    first = rig.gateway.engine(path).config().revoked
     done = revoke(rig, path)
     assert (done.reason, done.run_id, done.cut_off_at) == ("key leaked", "run-1", first.at)
 
@@ -181,11 +181,11 @@ def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
         assert rig.keys.deleted == []
         assert (codes(done), done.exit_code) == (["key-left"], ExitCode.PARTIAL)
         assert other in done.problems[0].why
-        assert rig.gateway.verify_config(other).ok
+        assert rig.gateway.engine(other).verify().ok
 
     def test_a_failure_is_told_and_the_next_run_finishes(self, rig):
         path = rig.mount()
-        key = rig.gateway.read_config(path).key_id
+        key = rig.gateway.engine(path).config().key_id
         rig.keys.broken = unreachable()
         done = revoke(rig, path, delete_keys=True)
         assert (done.cut_off, done.exit_code) == (True, ExitCode.PARTIAL)
@@ -196,9 +196,9 @@ def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
 
     def test_one_that_a_rotation_created_and_did_not_write_is_not_forgotten(self, rig):
         path = rig.mount()
-        live = rig.gateway.read_config(path)
+        live = rig.gateway.engine(path).config()
         fields = {"rotation_id": "r", "rotation_to": "new-key", "rotation_keys": [live.key_id]}
-        rig.gateway.write_config(path, fields, cas=live.version)
+        rig.gateway.engine(path).write_config(fields, cas=live.version)
         done = revoke(rig, path, operator=None)
         assert [(key.key_id, key.was) for key in done.keys] == [
             (live.key_id, "live"),
@@ -209,7 +209,7 @@ def test_a_first_cut_off_without_a_reason_takes_the_next_ones(rig):
 class TestOtherMounts:
     def test_one_that_was_ill_before_is_not_blamed(self, rig):
         path, ill = rig.mount(), rig.mount()
-        config = rig.gateway.read_config(ill)
+        config = rig.gateway.engine(ill).config()
         rig.tokens.state.delete_key(config.client_id, config.key_id)
         done = revoke(rig, path)
         assert [(one.before, one.after) for one in done.others] == [("refused", "refused")]
@@ -217,7 +217,7 @@ class TestOtherMounts:
 
     def test_one_that_has_no_credential_is_not_said_to_serve(self, rig):
         path, ill, _ = rig.mount(), rig.mount(), rig.mount()
-        rig.gateway.cut_off(ill)
+        rig.gateway.engine(ill).cut_off()
         done = revoke_mount(job(path), rig.dependencies(), reason="a test")
         (step,) = (one for one in done.steps if one.name is StepName.PROVE_OTHERS)
         assert (step.ok, step.detail) == (True, "1 of 2 serve")
@@ -230,7 +230,7 @@ class TestOtherMounts:
 
     def test_one_that_breaks_meanwhile_is_exit_6(self, rig):
         path, other = rig.mount(), rig.mount()
-        config = rig.gateway.read_config(other)
+        config = rig.gateway.engine(other).config()
 
         def break_other(_number, method, where):
             if method == "DELETE" and where == f"{path}/config":
@@ -273,7 +273,7 @@ class TestWriters:
         def write(_number, method, where):
             if method == "DELETE" and where == f"{path}/config" and left[0]:
                 left[0] -= 1
-                rig.gateway.write_config(path, {"credentials_json": rig.new_secret()})
+                rig.gateway.engine(path).write_config({"credentials_json": rig.new_secret()})
 
         rig.line.after = write
 
@@ -304,7 +304,7 @@ class TestWriters:
             # The last role that is asked: what is proved by then is proved no more.
             if where == f"{path}/creds/writer" and not written:
                 written.append(where)
-                rig.gateway.write_config(path, {"credentials_json": rig.new_secret()})
+                rig.gateway.engine(path).write_config({"credentials_json": rig.new_secret()})
 
         def count(_number, method, _where):
             cuts.extend([method] if method == "DELETE" else [])
@@ -319,7 +319,7 @@ class TestNodes:
     def test_unnamed_nodes_do_not_hold_back_the_cut_off(self, rig, monkeypatch):
         addresses = ["https://a:8200", "https://b:8200"]
         nodes = tuple(ClusterNode("", one, one == addresses[0], "", "") for one in addresses)
-        monkeypatch.setattr(rig.gateway, "nodes", lambda: nodes)
+        monkeypatch.setattr(rig.gateway.sys, "nodes", lambda: nodes)
         path = rig.mount()
         done = revoke(rig, path, connect=lambda _node: None)
         assert (done.cut_off, done.exit_code) == (True, ExitCode.PARTIAL)
@@ -332,7 +332,7 @@ class TestNodes:
         def forbidden():
             raise error_for(403, ("permission denied",), method="GET", path="sys/ha-status")
 
-        monkeypatch.setattr(rig.gateway, "nodes", forbidden)
+        monkeypatch.setattr(rig.gateway.sys, "nodes", forbidden)
         path = rig.mount()
         done = revoke(rig, path, connect=lambda _node: None)
         assert (done.cut_off, done.exit_code) == (True, ExitCode.PARTIAL)
@@ -346,10 +346,10 @@ class TestRefused:
         path = rig.mount()
         with pytest.raises(UsageError, match="reason"):
             revoke_mount(job(path), rig.dependencies(), reason=reason)
-        assert rig.gateway.read_config(path).configured
+        assert rig.gateway.engine(path).config().configured
 
     def test_what_is_no_engine(self, rig):
-        rig.gateway.enable_mount("secret/kv", {"type": "kv"})
+        rig.gateway.sys.enable_mount("secret/kv", {"type": "kv"})
         with pytest.raises(NotMountedError):
             revoke(rig, "secret/kv")
         assert "DELETE secret/kv/config" not in rig.line.sent
@@ -368,7 +368,7 @@ class TestRefused:
 
 class TestAgain:
     def test_a_mount_that_never_had_a_credential(self, rig):
-        rig.gateway.enable_mount("skyflow/new", {"type": "skyflow"})
+        rig.gateway.sys.enable_mount("skyflow/new", {"type": "skyflow"})
         done = revoke(rig, "skyflow/new")
         assert (done.keys, done.cannot_revoke, done.exit_code) == ((), (), ExitCode.OK)
 

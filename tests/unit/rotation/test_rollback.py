@@ -67,7 +67,7 @@ def test_to_a_named_version():
 def test_what_is_not_kept_is_refused_with_the_reason(wanted, code):
     with rig() as made:
         keys = rotated(made)
-        made.gateway.delete_kept_credential(PATH, 1)
+        made.gateway.engine(PATH).delete_kept_credential(1)
         outcome = back(made, wanted)
         assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.REFUSED)
         assert outcome.problems[0].code == code
@@ -124,7 +124,7 @@ def test_a_write_in_between_is_not_undone():
 
         def before(number, method, path):
             if path.endswith("/rollback"):
-                made.gateway.write_config(PATH, {"credentials_json": other.json})
+                made.gateway.engine(PATH).write_config({"credentials_json": other.json})
 
         transport.before = before
         outcome = back(made, transport=transport)
@@ -137,7 +137,7 @@ def test_the_key_of_an_open_rotation_is_deleted_or_named(operator):
     with rig() as made:
         new = made.keys.create_key(made.client)
         fields = {"rotation_id": "other", "rotation_keys": [made.old]}
-        made.gateway.write_config(PATH, {**fields, "credentials_json": new.json})
+        made.gateway.engine(PATH).write_config({**fields, "credentials_json": new.json})
         outcome = back(made, operator=made.keys if operator else None)
         assert outcome.result is Result.ROLLED_BACK
         assert made.serves() == made.old
@@ -151,13 +151,13 @@ def test_the_key_of_an_open_rotation_is_deleted_or_named(operator):
 
 def test_a_role_that_no_key_mints_is_in_nobodys_way():
     with rig(A) as made:
-        made.gateway.write_role(PATH, "broken", {"role_ids": [B]})
+        made.gateway.engine(PATH).write_role("broken", {"role_ids": [B]})
         old, new = rotated(made)
         assert back(made).live_key_id == old
         # A rotation that was left open goes on as well.
         other = made.successor()
         body = {"rotation_id": "left", "credentials_json": other.json}
-        made.gateway.write_config(PATH, body)
+        made.gateway.engine(PATH).write_config(body)
         made.clock.pass_seconds(60)
         outcome = made.rotate(None)
         assert (outcome.result, outcome.to_key) == (Result.ROTATED, other.key_id), outcome
@@ -167,7 +167,7 @@ def test_a_role_that_no_key_mints_is_in_nobodys_way():
 def test_the_live_version_of_an_open_rotation_is_named():
     with rig() as made:
         new = made.successor()
-        made.gateway.write_config(PATH, {"rotation_id": "x", "credentials_json": new.json})
+        made.gateway.engine(PATH).write_config({"rotation_id": "x", "credentials_json": new.json})
         made.clock.pass_seconds(60)
         assert back(made, 2).problems[0].code == "open-rotation"
         assert made.serves() == new.key_id

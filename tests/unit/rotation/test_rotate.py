@@ -96,7 +96,7 @@ class TestItRotates:
 
     def test_a_role_that_neither_mints_is_named(self):
         with rig(A) as made:
-            made.gateway.write_role(PATH, "broken", {"role_ids": [B]})
+            made.gateway.engine(PATH).write_role("broken", {"role_ids": [B]})
             new = made.successor(A)
             outcome = made.rotate(lambda: new)
             assert outcome.result is Result.ROTATED
@@ -192,7 +192,7 @@ class TestItRefuses:
 
     def test_a_mount_that_is_not_there(self):
         with rig() as made:
-            made.gateway.disable_mount(PATH)
+            made.gateway.sys.disable_mount(PATH)
             outcome = made.rotate(made.generated())
             assert (outcome.result, outcome.exit_code) == (Result.REFUSED, ExitCode.USAGE)
 
@@ -232,7 +232,7 @@ class TestItRefuses:
 
     def test_a_mount_that_was_cut_off_is_told_how_to_get_a_credential(self):
         with rig() as made:
-            made.gateway.cut_off(PATH)
+            made.gateway.engine(PATH).cut_off()
             outcome = made.rotate(None)
             assert (outcome.serves, outcome.exit_code) == (False, ExitCode.UNHEALTHY)
             problem = outcome.problems[1]
@@ -373,7 +373,9 @@ class TestPreview:
     def test_of_an_open_rotation(self):
         with rig() as made:
             new = made.successor()
-            made.gateway.write_config(PATH, {"rotation_id": "x", "credentials_json": new.json})
+            made.gateway.engine(PATH).write_config(
+                {"rotation_id": "x", "credentials_json": new.json}
+            )
             before = made.config()
             outcome = preview_mount(RotationJob("order", PATH), None, made.dependencies())
             assert (outcome.result, outcome.to_key) == (Result.WOULD_ROTATE, new.key_id)
@@ -405,7 +407,7 @@ class TestTheWayOutOfACutOff:
     @pytest.mark.parametrize("left", [True, False], ids=["old key left", "old key deleted"])
     def test_a_new_key_is_made(self, left):
         with rig(A, B) as made:
-            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            made.gateway.engine(PATH).cut_off("INC-1", "run-0")
             if not left:
                 made.state.delete_key(made.client, made.old)
             outcome = made.rotate(made.generated())
@@ -419,7 +421,7 @@ class TestTheWayOutOfACutOff:
 
     def test_a_dry_run_makes_none(self):
         with rig(A) as made:
-            made.gateway.cut_off(PATH)
+            made.gateway.engine(PATH).cut_off()
             before = made.config()
             outcome = preview_mount(
                 RotationJob("order", PATH), made.generated(), made.dependencies()
@@ -431,7 +433,7 @@ class TestTheWayOutOfACutOff:
 
     def test_a_key_that_mints_nothing_is_deleted_and_the_cut_off_stays(self):
         with rig(A) as made:
-            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            made.gateway.engine(PATH).cut_off("INC-1", "run-0")
             revoked = made.config().revoked
             made.keys.after = lambda what: [
                 made.state.delete_key(made.client, key)
@@ -451,12 +453,12 @@ class TestTheWayOutOfACutOff:
     def test_a_second_cut_off_wins_over_it(self):
         """The key is made and proved, and the mount is cut off again before it is written."""
         with rig(A) as made:
-            made.gateway.cut_off(PATH, "INC-1", "run-0")
+            made.gateway.engine(PATH).cut_off("INC-1", "run-0")
             transport = Requests(made.server)
 
             def before(_number, _method, path):
                 if "credentials_json" in transport.seen[-1][2] and path == f"{PATH}/config":
-                    made.gateway.cut_off(PATH, "INC-2", "run-9")
+                    made.gateway.engine(PATH).cut_off("INC-2", "run-9")
 
             transport.before = before
             outcome = made.rotate(made.generated(), made.dependencies(transport))
@@ -474,7 +476,7 @@ class TestTheWayOutOfACutOff:
 
     def test_an_earlier_release_of_the_engine_records_nothing_so_no_key_is_made(self):
         with rig(A) as made:
-            made.gateway.cut_off(PATH)
+            made.gateway.engine(PATH).cut_off()
             transport = Requests(made.server)
 
             def before(_number, method, path):

@@ -64,7 +64,7 @@ def test_nothing_is_due_where_nothing_is_live():
 def test_what_the_engine_tells_is_understood():
     rig = memory_rig()
     try:
-        live = rig.gateway.read_config(rig.configured())
+        live = rig.gateway.engine(rig.configured()).config()
     finally:
         rig.gateway.close()
     rule = RotationRule(max_age=timedelta(days=31))

@@ -35,7 +35,7 @@ def test_a_credential_that_is_no_good(dead):
 
 def test_a_mount_that_is_well_is_not_made_to_mint_again():
     with rig() as made:
-        made.gateway.health(PATH)
+        made.gateway.engine(PATH).health()
         asked = made.state.counters.exchanges
         assert made.rotate(invalid).exit_code is ExitCode.INVALID
         assert made.state.counters.exchanges == asked

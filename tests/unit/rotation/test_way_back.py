@@ -30,7 +30,7 @@ def test_a_failed_rotation_goes_back_to_a_key_with_fewer_roles(monkeypatch):
 
     monkeypatch.setattr(commit, "_verify_nodes", bad)
     with rig(A) as made:
-        made.gateway.write_role(PATH, "extra", {"role_ids": [B]})
+        made.gateway.engine(PATH).write_role("extra", {"role_ids": [B]})
         new = made.successor(A, B, clientID="b" * 32)
         outcome = made.rotate(lambda: new, allow_different_account=True)
         assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.PARTIAL)
@@ -44,7 +44,7 @@ def test_a_person_goes_back_to_a_key_with_fewer_roles():
     with rig(A) as made:
         new = made.successor(A, B, clientID="b" * 32)
         assert made.rotate(lambda: new, allow_different_account=True).result is Result.ROTATED
-        made.gateway.write_role(PATH, "extra", {"role_ids": [B]})
+        made.gateway.engine(PATH).write_role("extra", {"role_ids": [B]})
         outcome = back(made)
         assert (outcome.result, outcome.exit_code) == (Result.ROLLED_BACK, ExitCode.OK)
         assert codes(outcome.warnings) == ["role-left-behind"]
@@ -55,8 +55,8 @@ def left_over(made):
     """A rotation that created a key, made it live, and was rolled back by hand."""
     new = made.keys.create_key(made.client)
     fields = {"rotation_id": "dead", "rotation_keys": [made.old]}
-    made.gateway.write_config(PATH, {**fields, "credentials_json": new.json})
-    made.gateway.rollback_config(PATH, cas_credential_version=2)
+    made.gateway.engine(PATH).write_config({**fields, "credentials_json": new.json})
+    made.gateway.engine(PATH).rollback(cas_credential_version=2)
     assert made.config().rotation.to_key == new.key_id
     made.clock.pass_seconds(60)
     return new
@@ -81,7 +81,7 @@ def test_nothing_is_deleted_when_the_way_back_is_refused():
         made.state.delete_key(made.client, old)
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "dead", "rotation_keys": [made.old], "rotation_to": new.key_id}
-        made.gateway.write_config(PATH, record)
+        made.gateway.engine(PATH).write_config(record)
         made.clock.pass_seconds(60)
         assert codes(back(made, operator=made.keys).problems) == ["does-not-mint"]
         assert made.keys.deleted == []
@@ -93,7 +93,7 @@ def test_a_left_over_key_is_deleted_after_the_way_back(gone):
         made.rotate(made.generated(), made.dependencies(run_id="one"))
         new = made.keys.create_key(made.client)
         record = {"rotation_id": "dead", "rotation_keys": [made.old], "rotation_to": new.key_id}
-        made.gateway.write_config(PATH, record)
+        made.gateway.engine(PATH).write_config(record)
         if gone:
             made.state.delete_key(made.client, new.key_id)
         made.clock.pass_seconds(60)

@@ -40,7 +40,7 @@ def test_rights_on_the_servers_own_paths_are_asked_of_the_root() -> None:
     header = "sys/config/auditing/request-headers/X-Y"
     granted = {"skyflow/order/config": ["read"], header: ["root"]}
     with scripted(Answer(200, {"request_id": "r", "data": granted})) as s:
-        rights = _within_team(s).capabilities(["skyflow/order/config", header])
+        rights = _within_team(s).sys.capabilities(["skyflow/order/config", header])
     asked = {one.headers.get("x-vault-namespace") or "": one.body for one in s.seen}
     assert b"skyflow/order" in asked["team"]
     assert header.encode() in asked[""]
@@ -51,4 +51,4 @@ def test_rights_on_the_servers_own_paths_are_asked_of_the_root() -> None:
 def test_a_login_that_may_not_ask_the_root_has_no_rights_there() -> None:
     header = "sys/config/auditing/request-headers/X-Y"
     with scripted(Answer(403, {"errors": ["permission denied"]})) as s:
-        assert _within_team(s).capabilities([header]) == {header: ()}
+        assert _within_team(s).sys.capabilities([header]) == {header: ()}

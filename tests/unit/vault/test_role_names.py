@@ -27,12 +27,18 @@ NO_NAMES = (
     "a" * 64,
 )
 CALLS = {
-    "creds": lambda gateway, name: gateway.creds("skyflow/order", name, "order:x"),
-    "creds with an object": lambda gateway, name: gateway.creds("skyflow/order", name, {"a": "b"}),
-    "wrapped creds": lambda gateway, name: gateway.wrapped_creds("skyflow/order", name, None, "5m"),
-    "read": lambda gateway, name: gateway.read_role("skyflow/order", name),
-    "write": lambda gateway, name: gateway.write_role("skyflow/order", name, {"role_ids": ["r"]}),
-    "delete": lambda gateway, name: gateway.delete_role("skyflow/order", name),
+    "creds": lambda gateway, name: gateway.engine("skyflow/order").creds(name, "order:x"),
+    "creds with an object": lambda gateway, name: gateway.engine("skyflow/order").creds(
+        name, {"a": "b"}
+    ),
+    "wrapped creds": lambda gateway, name: gateway.engine("skyflow/order").wrapped_creds(
+        name, None, "5m"
+    ),
+    "read": lambda gateway, name: gateway.engine("skyflow/order").role(name),
+    "write": lambda gateway, name: gateway.engine("skyflow/order").write_role(
+        name, {"role_ids": ["r"]}
+    ),
+    "delete": lambda gateway, name: gateway.engine("skyflow/order").delete_role(name),
 }
 
 
@@ -53,7 +59,7 @@ def test_no_request_is_made_for_what_is_no_name(call):
 def test_a_name_is_asked_for(name):
     server = FakeServer()
     server.mounts["skyflow/order"], server.roles["skyflow/order"] = {}, {}
-    assert Gateway(server).read_role("skyflow/order", name) is None
+    assert Gateway(server).engine("skyflow/order").role(name) is None
     assert server.log[-1][:2] == ("GET", f"skyflow/order/roles/{name}")
 
 

@@ -90,11 +90,10 @@ def server_is_named(options: TargetOptions) -> bool:
 def connect_node(gateway: "Gateway") -> "Callable[[ClusterNode], Gateway | None]":
     """Return a function that connects to one node; None for a node that was not named."""
     from skyflowctl.vault.errors import RedirectRefusedError
-    from skyflowctl.vault.gateway import Gateway
 
     def connect(node: "ClusterNode") -> "Gateway | None":
         try:
-            return Gateway(gateway.transport.at_node(node.api_address))
+            return gateway.node(node.api_address)
         except RedirectRefusedError:
             return None
 

@@ -42,7 +42,7 @@ def rotation_dependencies(
         clock=run.clock,
         run_id=run.id,
         sleep=stop.wait,
-        owners=OwnerFile(owner_folder(), f"{gateway.cluster_id()} {server.namespace}"),
+        owners=OwnerFile(owner_folder(), f"{gateway.sys.cluster_id()} {server.namespace}"),
         listener=listener,
         stopping=lambda: stop.asked,
         token_hosts=hosts,

@@ -215,7 +215,7 @@ def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str
     version = plugin.version or next((one for one in running if one), "")
     try:
         version = version or _newest(gateway, plugin.name)
-        entry = gateway.catalog.read(plugin.name, version)
+        entry = gateway.sys.catalog.read(plugin.name, version)
         settings = parse_arguments(entry.args) if entry else None
     except (SkyflowctlError, ArgumentError):
         return None
@@ -226,7 +226,7 @@ def _engine_hosts(planned: PlanResult, gateway: Gateway | None) -> frozenset[str
 
 def _newest(gateway: Gateway, name: str) -> str:
     """Return the version that a server chooses if none is named; empty: an unversioned one."""
-    versions = [one.version for one in gateway.catalog.list() if one.name == name]
+    versions = [one.version for one in gateway.sys.catalog.list() if one.name == name]
     by_numbers = ([int(part) for part in re.findall("[0-9]+", one)[:3]] for one in versions)
     return max(zip(by_numbers, versions, strict=True), default=([], ""))[1]
 
@@ -327,7 +327,7 @@ def _roles(mounts: Sequence[Mount]) -> list[tuple[Mount, str]]:
 def _mint(stage: Gateway, mount: Mount, role: str) -> Minted:
     probe = next(one.ctx.probe for one in mount.roles if one.name == role)
     try:
-        creds = stage.creds(mount.path, role, probe or None)
+        creds = stage.engine(mount.path).creds(role, probe or None)
     except TokenServiceFailedError as error:
         summary = f"the dry run's own token service gave no token: {mount.path}/creds/{role}"
         return Minted(mount.name, role, problem=replace(error.problems[0], summary=summary))

@@ -133,7 +133,9 @@ def open_sandbox(
         if manifest.plugin.version:
             # A server would accept the manifest only with that version in its catalog.
             name = manifest.plugin.name
-            gateway.catalog.register(name, sha256="", command=name, version=manifest.plugin.version)
+            gateway.sys.catalog.register(
+                name, sha256="", command=name, version=manifest.plugin.version
+            )
         yield gateway
     finally:
         gateway.close()

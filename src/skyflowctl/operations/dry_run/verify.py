@@ -127,10 +127,10 @@ class _Try:
         if text is not None:
             if self.gateway.transport.refuse_guarded("POST", path):
                 return None  # a control group may guard it
-            return self.gateway.verify_config(self.mount.path, {"credentials_json": text})
+            return self.gateway.engine(self.mount.path).verify({"credentials_json": text})
         file = self._server_file()
         field = {SERVER_FILE: file} if file else None
-        return self.gateway.verify_config(self.mount.path, field)
+        return self.gateway.engine(self.mount.path).verify(field)
 
     def _from_here(self, text: Secret | None, roles: Sequence[Role]) -> list[TriedRole]:
         mount = self.mount

@@ -53,7 +53,7 @@ def _with_old_key(
     request, every = provider.request, provider.request.every
     if target.config is None:
         return target
-    history = gateway.read_history(target.named.path)
+    history = gateway.engine(target.named.path).history()
     try:
         old = retirement(provider.job_of(target.named), target.config, history)
     except RefusedError as error:

@@ -26,7 +26,7 @@ def read_live_mounts(
     def one(named: MountRef) -> RotationTarget:
         try:
             with not_found_is_usage_error(named.path):
-                return RotationTarget(named, gateway.engine_config(named.path))
+                return RotationTarget(named, gateway.engine(named.path).checked_config())
         except SkyflowctlError as error:
             return RotationTarget(named, None, error)
 
@@ -156,7 +156,7 @@ def _know_canaries(job: RotationJob, deps: Dependencies) -> None:
     """
     if not job.options.canaries:
         return
-    roles = deps.gateway.list_roles(job.path)
+    roles = deps.gateway.engine(job.path).roles()
     unknown = [name for name in job.options.canaries if name not in roles]
     if unknown:
         raise UsageError(

@@ -6,9 +6,8 @@ from skyflowctl.concurrency import Workers
 from skyflowctl.posture.collect.reads import or_not_read
 from skyflowctl.posture.facts import NodeFacts, NotRead
 from skyflowctl.vault.errors import OutcomeUnknownError, PluginMissingError, VaultError
-from skyflowctl.vault.gateway import Gateway, GatewayForNode
+from skyflowctl.vault.gateway import Gateway, GatewayForNode, in_time
 from skyflowctl.vault.live import LiveConfig
-from skyflowctl.vault.reading import in_time, read_config
 from skyflowctl.vault.responses import ClusterNode
 
 
@@ -20,7 +19,7 @@ def nodes(
     A node is asked for each mount's config, which needs the plugin but no token service. The
     result is empty for a server with one node, because it has already been asked.
     """
-    listed = or_not_read(gateway.nodes, "sys/ha-status", "read")
+    listed = or_not_read(gateway.sys.nodes, "sys/ha-status", "read")
     if isinstance(listed, NotRead):
         return listed
     if len(listed) < 2:
@@ -37,7 +36,7 @@ def _node(
     if client is None:
         return NodeFacts(name, asked=False)
     try:
-        mounts = client.list_mounts()
+        mounts = client.sys.mounts()
         read = dict(zip(paths, pool.map(lambda path: _config(client, path), paths), strict=True))
     except VaultError as error:
         return NodeFacts(name, asked=True, problem=error.problems[0].why)
@@ -58,7 +57,7 @@ def _node(
 def _config(client: Gateway, path: str) -> LiveConfig | NotRead | None:
     """Return a mount's config from this node; None if its plugin does not run there."""
     try:
-        return in_time(read_config, client.transport, path)
+        return in_time(client.engine(path).config)
     except PluginMissingError:
         return None
     except OutcomeUnknownError as error:

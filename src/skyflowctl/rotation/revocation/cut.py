@@ -7,7 +7,6 @@ from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revocation.model import CutOffState
 from skyflowctl.rotation.revocation.snapshot import Snapshot
 from skyflowctl.rotation.session import RotationSession
-from skyflowctl.vault import rights
 from skyflowctl.vault.decode import REVOKED_MARK
 from skyflowctl.vault.errors import VaultError
 from skyflowctl.vault.live import LiveRevocation
@@ -31,7 +30,7 @@ def delete_until_gone(session: RotationSession, reason: str, tokens_until: str =
     """
     with session.step(StepName.CUT_OFF) as found:
         for _ in range(CUT_ROUNDS):
-            answer = session.gateway.cut_off(session.path, reason, session.deps.run_id)
+            answer = session.engine.cut_off(reason, session.deps.run_id)
             tokens_until = answer.tokens_valid_until or tokens_until
             at = rfc3339(session.deps.clock.now())
             done, kept = _read_back(session)
@@ -70,7 +69,7 @@ def mark_cut_off(
     }
     options = {f"{REVOKED_MARK}{name}": text for name, text in mark.items()}
     try:
-        session.gateway.tune_mount(session.path, {"options": options})
+        session.gateway.sys.tune_mount(session.path, {"options": options})
     except VaultError as error:
         session.problems.append(_not_marked(session.job.name, error))
     return CutOffState(cut.at, cut.done, cut.kept, end)
@@ -78,7 +77,7 @@ def mark_cut_off(
 
 def _display_name(session: RotationSession) -> str:
     try:
-        return rights.display_name(session.gateway.transport)
+        return session.gateway.sys.display_name()
     except VaultError:
         return ""
 
@@ -86,7 +85,7 @@ def _display_name(session: RotationSession) -> str:
 def _read_back(session: RotationSession) -> tuple[bool, LiveRevocation | None]:
     """Return whether the mount has no credential, and the engine's record of the cut-off."""
     try:
-        config = session.gateway.read_config(session.path)
+        config = session.engine.config()
     except VaultError as error:
         # The server has confirmed the deletion; the nodes are asked in a moment.
         session.problems.append(not_read_back(session.job.name, error))

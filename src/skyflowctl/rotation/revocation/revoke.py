@@ -217,7 +217,7 @@ def _siblings(session: RotationSession, before: Snapshot) -> SiblingMounts:
 
 def _later_history(session: RotationSession) -> Mapping[int, CredentialVersion]:
     try:
-        return session.gateway.read_history(session.path) or {}
+        return session.engine.history() or {}
     except VaultError as error:
         session.warn(look_failed(error))
         return {}

@@ -76,10 +76,10 @@ def take_revocation_snapshot(
 
 def _known_config(session: RotationSession) -> Snapshot:
     """Return the config; for a basic engine that was cut off, with the data of its mark."""
-    config = session.gateway.engine_config(session.path)
+    config = session.engine.checked_config()
     if config.revoked is None or config.api.has("history"):
         return Snapshot(config)
-    mount = session.gateway.read_mount(session.path)
+    mount = session.gateway.sys.mount(session.path)
     options = mount.options if mount else {}
     account = options.get(f"{REVOKED_MARK}client_id", "")
     config = replace(config, client_id=account, key_id=config.revoked.key_id)
@@ -101,12 +101,12 @@ def _looks(
 
 
 def _look_at_history(session: RotationSession, before: Snapshot) -> None:
-    before.history = session.gateway.read_history(session.path) or {}
+    before.history = session.engine.history() or {}
 
 
 def look_at_roles(session: RotationSession, before: Snapshot) -> None:
     """List the roles, each with the ctx of its probe."""
-    roles = session.gateway.list_roles(session.path)
+    roles = session.engine.roles()
     before.roles = {name: role.ctx_probe or None for name, role in roles.items()}
 
 
@@ -126,7 +126,7 @@ def _look_at_siblings(
 def _last_verify(session: RotationSession, before: Snapshot) -> None:
     """Read how long a token minted so far is valid."""
     started = session.deps.clock.now()
-    report = session.gateway.verify_config(session.path)
+    report = session.engine.verify()
     ends = [proof.expires_at for proof in report.roles.values() if proof.expires_at]
     if ends:
         before.token_life = max(parse_rfc3339(end) for end in ends) - started
@@ -135,7 +135,7 @@ def _last_verify(session: RotationSession, before: Snapshot) -> None:
 def _last_token(session: RotationSession, before: Snapshot) -> None:
     """Read the live key and the validity of its tokens from a basic engine's token."""
     gateway, path, started = session.gateway, session.path, session.deps.clock.now()
-    for _, token in role_tokens(gateway, path, gateway.list_roles(path)):
+    for _, token in role_tokens(gateway, path, gateway.engine(path).roles()):
         if token.error is not None:
             continue  # another role may mint
         before.config = replace(before.config, client_id=token.client_id, key_id=token.key_id)

@@ -93,7 +93,7 @@ def _roles_now(session: RotationSession) -> Roles:
 def _cut_again(session: RotationSession, cut: CutOffState, reason: str) -> tuple[CutOffState, bool]:
     """Return the cut-off, and whether the mount had a config again and was cut off once more."""
     try:
-        if not session.gateway.read_config(session.path).configured:
+        if not session.engine.config().configured:
             return replace(cut, done=True), False
         cut = replace(cut, done=False)
         return delete_until_gone(session, reason, cut.tokens_until), True
@@ -127,7 +127,7 @@ def _why_unasked(node: str, warnings: Iterable[Problem]) -> str:
 def _listed(session: RotationSession) -> tuple[str, ...]:
     """Return the cluster's nodes; a login that may not list them was warned already."""
     try:
-        listed = session.gateway.nodes() if session.deps.connect else ()
+        listed = session.gateway.sys.nodes() if session.deps.connect else ()
     except VaultError:
         return ()
     return names(listed) if len(listed) > 1 else ()
