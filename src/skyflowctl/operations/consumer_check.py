@@ -124,7 +124,7 @@ def _asked(
     by_default: Sequence[PathRule] | None,
 ) -> Iterator[AccessCheck]:
     granted = dict(_granted(manifest, consumer))
-    found = login.capabilities([*granted, *denied])
+    found = login.sys.capabilities([*granted, *denied])
     data = login.transport.send(Request("GET", "sys/internal/ui/resultant-acl")).data or {}
     exact: Mapping[str, Any] = data.get("exact_paths") or {}
     for path, role in granted.items():
@@ -167,7 +167,7 @@ def _denied_paths(
     declared = {one.path: [role.name for role in one.roles] for one in manifest.mounts}
     kinds = dict.fromkeys(declared, manifest.plugin.name)
     try:
-        kinds |= {path: one.type for path, one in gateway.list_mounts().items()}
+        kinds |= {path: one.type for path, one in gateway.sys.mounts().items()}
     except ForbiddenError as error:
         report.warnings.append(_not_asked("mounts that the manifest does not declare", error))
     login_role = f"auth/{consumer.method}/role/{consumer.name}"
@@ -190,7 +190,7 @@ _OF_A_ROLE = ("creds", "roles")
 
 def _live_roles(gateway: Gateway, path: str, report: ConsumerReport) -> Sequence[str]:
     try:
-        return tuple(gateway.list_roles(path))
+        return tuple(gateway.engine(path).roles())
     except VaultError as error:
         if not error.status:
             raise
@@ -201,7 +201,7 @@ def _live_roles(gateway: Gateway, path: str, report: ConsumerReport) -> Sequence
 def _default_rules(gateway: Gateway, report: ConsumerReport) -> tuple[PathRule, ...] | None:
     """Return the rules of the policy ``default``, which most logins have; None: unreadable."""
     try:
-        policy = gateway.access.policy("default")
+        policy = gateway.sys.access.policy("default")
     except ForbiddenError as error:
         report.warnings.append(_not_asked("rules for sys, auth and identity", error))
         return None

@@ -112,7 +112,7 @@ def list_consumers(gateway: Gateway, manifest: Manifest) -> tuple[ConsumerState,
 def _state(gateway: Gateway, consumer: Consumer) -> ConsumerState:
     api = _api(gateway, consumer)
     try:
-        if gateway.access.login_role(consumer.method, consumer.name) is None:
+        if gateway.sys.access.login_role(consumer.method, consumer.name) is None:
             return ConsumerState(consumer, exists=False)
     except NotFoundError:
         return ConsumerState(consumer, exists=False)
@@ -203,7 +203,7 @@ def checked_api(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> App
         RefusedError: another manifest or person made it.
     """
     with _naming_consumer(consumer):
-        found = gateway.access.login_role(consumer.method, consumer.name)
+        found = gateway.sys.access.login_role(consumer.method, consumer.name)
     if found is None:
         raise _missing(consumer)
     owner = owner_of(manifest.id, found)
