@@ -58,21 +58,21 @@ def policy(name: str, **changes: object) -> Action:
 
 def test_a_policy_comes_back_byte_for_byte_with_its_version(gateway, name):
     assert gateway.sys.access.policy(name) is None
-    write_access(policy(name), gateway.sys.access)
+    write_access(policy(name), gateway.sys)
     assert gateway.sys.access.policy(name) == LivePolicy(name, TEXT, 1)
     assert gateway.sys.access.policies([name, "none"]) == {name: LivePolicy(name, TEXT, 1)}
 
 
 def test_a_write_that_is_repeated_is_done_once(gateway, name):
-    write_access(policy(name), gateway.sys.access)
-    write_access(policy(name), gateway.sys.access)
+    write_access(policy(name), gateway.sys)
+    write_access(policy(name), gateway.sys)
     assert gateway.sys.access.policy(name).version == 1
 
 
 def test_an_object_that_appeared_meanwhile_is_not_written_over(gateway, name):
     gateway.sys.access.write(policy_path(name), {"policy": 'path "other" {}'})
     with pytest.raises(RefusedError) as caught:
-        write_access(policy(name), gateway.sys.access)
+        write_access(policy(name), gateway.sys)
     assert caught.value.problems[0].code == "object-changed"
     assert gateway.sys.access.policy(name).text == 'path "other" {}'
 
@@ -86,7 +86,7 @@ def test_another_version_than_the_compared_one_is_a_conflict(gateway, name):
         body={"policy": TEXT, "cas": 7},
     )
     with pytest.raises(ConflictError):
-        write_access(update, gateway.sys.access)
+        write_access(update, gateway.sys)
 
 
 def test_a_login_method_keeps_its_options_when_it_is_tuned(gateway, method):
@@ -94,8 +94,7 @@ def test_a_login_method_keeps_its_options_when_it_is_tuned(gateway, method):
     body = {"description": "e", "options": {"adopted": "true"}}
     path = f"sys/auth/{method}"
     write_access(
-        Action(ActionType.UPDATE, ObjectKind.LOGIN_METHOD, "", path, changes, body),
-        gateway.sys.access,
+        Action(ActionType.UPDATE, ObjectKind.LOGIN_METHOD, "", path, changes, body), gateway.sys
     )
     live = gateway.sys.access.login_methods()[method]
     assert (live.type, live.description) == ("approle", "e")
@@ -119,8 +118,7 @@ def test_a_login_role_has_every_managed_setting(gateway, method):
     }
     changes = tuple(Change(key, None, value) for key, value in settings.items())
     write_access(
-        Action(ActionType.CREATE, ObjectKind.LOGIN_ROLE, "", path, changes, settings),
-        gateway.sys.access,
+        Action(ActionType.CREATE, ObjectKind.LOGIN_ROLE, "", path, changes, settings), gateway.sys
     )
     live = gateway.sys.access.login_role(method, "app")
     assert {key: live[key] for key in settings} == settings
@@ -138,7 +136,7 @@ def test_an_ignored_setting_is_no_success(gateway, method):
         {"no_such_setting": 5},
     )
     with pytest.raises(SilentlyIgnoredError) as caught:
-        write_access(action, gateway.sys.access)
+        write_access(action, gateway.sys)
     assert "no_such_setting" in caught.value.problems[0].summary
 
 

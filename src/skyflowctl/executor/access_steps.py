@@ -6,12 +6,12 @@ from typing import Any
 from skyflowctl.errors import RefusedError
 from skyflowctl.planner import access, fields
 from skyflowctl.planner.plan import Action, ActionType, ObjectKind
-from skyflowctl.vault.access_api import AccessApi
 from skyflowctl.vault.errors import BadRequestError, ConflictError, SilentlyIgnoredError
 from skyflowctl.vault.live import LiveAccess
+from skyflowctl.vault.system_api import SystemApi
 
 
-def write_access(action: Action, api: AccessApi) -> None:
+def write_access(action: Action, server: SystemApi) -> None:
     """Create or update one object, and read it back.
 
     Raises:
@@ -19,7 +19,7 @@ def write_access(action: Action, api: AccessApi) -> None:
         SilentlyIgnoredError: the server accepted the write but not all of its fields.
         VaultError: any other failure.
     """
-    before = _live(action, api)
+    before = _live(action, server)
     differing = _differing(action, before)
     if not differing:
         return  # an earlier run, or a write whose reply was lost, did this
@@ -27,12 +27,12 @@ def write_access(action: Action, api: AccessApi) -> None:
     is_tune = action.kind in _TUNED and action.action is ActionType.UPDATE
     path = f"{action.path}/tune" if is_tune else action.path
     try:
-        api.write(path, action.body)
+        server.access.write(path, action.body)
     except BadRequestError as error:
-        if _differing(action, _live(action, api)):
+        if _differing(action, _live(action, server)):
             raise _conflict(action, error) from None
         return
-    ignored = _differing(action, _live(action, api))
+    ignored = _differing(action, _live(action, server))
     if ignored:
         raise SilentlyIgnoredError(
             f"the server accepted and ignored {', '.join(ignored)}: {action.path}",
@@ -91,9 +91,9 @@ def _refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
         )
 
 
-def _live(action: Action, api: AccessApi) -> dict[str, Any] | None:
+def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
     """Return the live fields of an action's object; None if it does not exist."""
-    live = _READS[action.kind](action.path, api)
+    live = _READS[action.kind](action.path, server)
     found = access.live_object(action.kind, action.path, live)
     return None if found is None else access.live_fields(found)
 
@@ -101,28 +101,28 @@ def _live(action: Action, api: AccessApi) -> dict[str, Any] | None:
 _TUNED = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE})
 
 
-def _engine(path: str, api: AccessApi) -> LiveAccess:
+def _engine(path: str, server: SystemApi) -> LiveAccess:
     name = path.removeprefix("sys/mounts/")
-    found = api.engine(name)
+    found = server.mount(name)
     return LiveAccess(engines={name: found} if found else {})
 
 
-def _policy(path: str, api: AccessApi) -> LiveAccess:
-    found = api.policy(path.rpartition("/")[2])
+def _policy(path: str, server: SystemApi) -> LiveAccess:
+    found = server.access.policy(path.rpartition("/")[2])
     return LiveAccess(policies={found.name: found} if found else {})
 
 
-def _login_method(_path: str, api: AccessApi) -> LiveAccess:
-    return LiveAccess(login_methods=api.login_methods())
+def _login_method(_path: str, server: SystemApi) -> LiveAccess:
+    return LiveAccess(login_methods=server.access.login_methods())
 
 
-def _login_role(path: str, api: AccessApi) -> LiveAccess:
+def _login_role(path: str, server: SystemApi) -> LiveAccess:
     method, _, name = path.removeprefix("auth/").rpartition("/role/")
-    found = api.login_role(method, name)
+    found = server.access.login_role(method, name)
     return LiveAccess(login_roles={path: found} if found is not None else {})
 
 
-_READS: Mapping[ObjectKind, Callable[[str, AccessApi], LiveAccess]] = {
+_READS: Mapping[ObjectKind, Callable[[str, SystemApi], LiveAccess]] = {
     ObjectKind.ENGINE: _engine,
     ObjectKind.POLICY: _policy,
     ObjectKind.LOGIN_METHOD: _login_method,

@@ -256,12 +256,12 @@ def _moved(action: Action) -> RefusedError:
 
 
 def _access(action: Action, tools: StepContext) -> tuple[Problem, ...]:
-    write_access(action, tools.gateway.sys.access)
+    write_access(action, tools.gateway.sys)
     return ()
 
 
 def _secret(action: Action, tools: StepContext) -> tuple[Problem, ...]:
-    write_secret(action, tools.gateway.access.kv, tools.credentials)
+    write_secret(action, tools.gateway.sys.access.kv, tools.credentials)
     return ()
 
 

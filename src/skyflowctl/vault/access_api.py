@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
-from skyflowctl.vault import mounting
 from skyflowctl.vault.errors import ForbiddenError, NotFoundError, VaultError
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy, LiveSecret
@@ -132,10 +131,6 @@ class AccessApi:
             return read(*pair)
         except ForbiddenError as error:
             return error.problems[0]
-
-    def engine(self, path: str) -> LiveMount | None:
-        """Return one secrets mount, or None if there is none."""
-        return mounting.read_mount(self._transport, path)
 
     def policies(self, names: Iterable[str]) -> dict[str, LivePolicy]:
         """Return those policies that exist; one request, or one each if the server has no list
