@@ -304,3 +304,33 @@ def test_a_mount_without_a_credential_has_none_to_keep(stack, tmp_path):
 def test_an_unknown_mount_is_not_exported(stack, name):
     refused = stack.json("export", name, check=64)
     assert refused["errors"][0]["code"] in {"unknown-mount", "bad-mount"}
+
+
+def test_a_prune_deletes_the_login_and_the_policies_that_were_taken_out(stack, tmp_path):
+    smaller = MANIFEST.replace("            backoffice: {secret_id_num_uses: 1}\n", "").replace(
+        "        consumers: {approle: {any-service: {}}}\n", ""
+    )
+    manifest = stack.folder / "mounts.yaml"
+    manifest.write_text(smaller)
+    gone = {
+        "auth/approle/role/any-service",
+        "auth/approle/role/backoffice",
+        "sys/policies/acl/skyflow.skyflow.order.any",
+    }
+    stack.api("POST", "auth/approle/role/by-hand", {"token_ttl": 60})
+    try:
+        without = plan(stack, 2)
+        assert without["actions"] == []
+        assert [one["path"] for one in without["drift"]] == [
+            "sys/policies/acl/skyflow.skyflow.order.any"
+        ]
+        pruned = stack.json("apply", "--prune", "-y")["data"]["actions"]
+        assert {(one["action"], one["path"]) for one in pruned} == {("delete", one) for one in gone}
+        assert [one["kind"] for one in pruned] == ["login_role", "login_role", "policy"]
+        again = stack.json("plan", "--prune", "--detailed-exitcode")["data"]
+        assert (again["actions"], again["drift"]) == ([], [])
+        assert stack.api("GET", "auth/approle/role/by-hand")["data"]["token_ttl"] == 60
+    finally:
+        manifest.write_text(MANIFEST)
+        stack.api("DELETE", "auth/approle/role/by-hand")
+        stack.cli("apply", "-y", exported=True)

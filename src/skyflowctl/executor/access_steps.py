@@ -91,14 +91,19 @@ def _refuse_if_changed(action: Action, now: Mapping[str, Any] | None) -> None:
         )
 
 
+_TUNED = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE})
+
+
 def _live(action: Action, server: SystemApi) -> dict[str, Any] | None:
     """Return the live fields of an action's object; None if it does not exist."""
-    live = _READS[action.kind](action.path, server)
-    found = access.live_object(action.kind, action.path, live)
+    found = access_object(action, server)
     return None if found is None else access.live_fields(found)
 
 
-_TUNED = frozenset({ObjectKind.LOGIN_METHOD, ObjectKind.ENGINE})
+def access_object(action: Action, server: SystemApi) -> access.LiveObject | None:
+    """Read the object of an action; None if it does not exist."""
+    live = _READS[action.kind](action.path, server)
+    return access.live_object(action.kind, action.path, live)
 
 
 def _engine(path: str, server: SystemApi) -> LiveAccess:

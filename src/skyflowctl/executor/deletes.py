@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from skyflowctl.errors import Problem, RefusedError, SkyflowctlError
+from skyflowctl.executor.access_steps import access_object
 from skyflowctl.executor.events import ActionSkipped, ApplyListener
 from skyflowctl.executor.outcome import ActionResult, ActionStatus, ApplyOutcome
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action, ObjectKind, Plan
 from skyflowctl.planner.prune import mount_deletion, object_path, role_deletion
+from skyflowctl.planner.prune_access import access_deletion
 from skyflowctl.vault.gateway import Gateway
 
 
@@ -144,11 +146,23 @@ def _delete_mount(action: Action, gateway: Gateway) -> None:
     gateway.sys.disable_mount(object_path(action))
 
 
+def _access(action: Action, gateway: Gateway) -> Action | None:
+    found = access_object(action, gateway.sys)
+    return access_deletion(action.kind, action.path, found) if found is not None else None
+
+
+def _delete_access(action: Action, gateway: Gateway) -> None:
+    gateway.sys.access.delete(action.path)
+
+
+_ACCESS = (ObjectKind.POLICY, ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE)
 _READS: Mapping[ObjectKind, Callable[[Action, Gateway], Action | None]] = {
     ObjectKind.ROLE: _role,
     ObjectKind.MOUNT: _mount,
+    **dict.fromkeys(_ACCESS, _access),
 }
 _DELETES: Mapping[ObjectKind, Callable[[Action, Gateway], Any]] = {
     ObjectKind.ROLE: _delete_role,
     ObjectKind.MOUNT: _delete_mount,
+    **dict.fromkeys(_ACCESS, _delete_access),
 }

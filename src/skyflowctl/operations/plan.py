@@ -192,7 +192,8 @@ def with_access(
     parallelism: int = 10,
 ) -> LiveState:
     """Return the state with the policies, login methods and login roles of the plan."""
-    needed = access_needed(desired_access(manifest, options))
+    everything = options.prune is not None and options.only is None
+    needed = access_needed(desired_access(manifest, options), everything=everything)
     return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyflowctl.errors import Problem
-from skyflowctl.manifest.model import (
-    Manifest,
-)
+from skyflowctl.manifest.model import Manifest
 from skyflowctl.planner import adoption, fields
 from skyflowctl.planner.desired import OWNER_POLICY, DesiredObject
 from skyflowctl.planner.plan import (
@@ -194,7 +192,8 @@ def _marked_adopted(manifest_id: str, one: DesiredObject) -> DesiredObject:
 
 def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:
     """Return why an object could not be read, or None."""
-    path = next((path for path in live.unread if one.path.startswith(path)), "")
+    unread_paths = (path for path in live.unread if f"{one.path}/".startswith(f"{path}/"))
+    path = next(unread_paths, "")
     if not path:
         return None
     cause = live.unread[path]

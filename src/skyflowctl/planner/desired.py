@@ -91,8 +91,8 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
     )
 
 
-def access_needed(desired: Iterable[DesiredObject]) -> AccessNeeded:
-    """Return what must be read for these objects."""
+def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False) -> AccessNeeded:
+    """Return what must be read for these objects; ``everything``: also what a prune deletes."""
     names: dict[ObjectKind, set[str]] = {}
     roles: dict[str, set[str]] = {}
     secrets = set()
@@ -108,6 +108,7 @@ def access_needed(desired: Iterable[DesiredObject]) -> AccessNeeded:
         login_methods=bool(names.keys() & {ObjectKind.LOGIN_METHOD, ObjectKind.LOGIN_ROLE}),
         login_roles={method: frozenset(found) for method, found in roles.items()},
         secrets=frozenset(secrets),
+        everything=everything,
     )
 
 

@@ -31,6 +31,7 @@ from skyflowctl.planner.plan import (
     Plan,
     PlanOptions,
 )
+from skyflowctl.planner.prune_access import access_drift
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveState
 
 _STAGES = tuple(ObjectKind)
@@ -177,6 +178,8 @@ def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: Pla
         draft.objects += part.compared
     if left := found.not_compared + stored.not_compared:
         draft.not_compared["access"] = left
+    if options.only is None:
+        draft.drift += access_drift(manifest, live.access)
 
 
 def _config_is_known(

@@ -18,6 +18,7 @@ from skyflowctl.planner.plan import (
     PlanOptions,
     PruneOptions,
 )
+from skyflowctl.planner.prune_access import plan_access_deletions
 from skyflowctl.text import counted
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
 
@@ -85,7 +86,10 @@ def plan_deletions(
         return Deletions(refused=(_empty_manifest(manifest),))
     pruning = _Pruning(manifest, live, options.prune)
     undeclared = [one for one in drift if one.kind is DriftKind.UNDECLARED]
-    actions = (*_roles(pruning, undeclared), *_mounts(pruning, undeclared))
+    access = plan_access_deletions(manifest, live.access, options.prune)
+    pruning.made += access.made
+    roles, mounts = _roles(pruning, undeclared), _mounts(pruning, undeclared)
+    actions = (*roles, *mounts, *access.actions)
     refused = (
         *_not_made_here(pruning),
         *_kept_mounts(pruning, undeclared),
@@ -272,7 +276,7 @@ def _made_by_others(path: str) -> Problem:
 
 def _kept_mounts(pruning: _Pruning, undeclared: Sequence[Drift]) -> Iterator[Problem]:
     """Yield why mounts that the caller wants to delete cannot be deleted."""
-    for path in (one.path for one in undeclared if not one.mount):
+    for path in (one.path for one in undeclared if one.path in pruning.live.mounts):
         if not pruning.may_destroy(path):
             continue
         if fields.mount_is_protected(pruning.live.mounts[path]):

@@ -24,12 +24,14 @@ class AccessNeeded:
         policies: names of policies.
         login_methods: whether the list of login methods is read.
         login_roles: names of login roles, by login method.
+        everything: whether all policies and all AppRole login roles are read, for a prune.
         secrets: pairs of an engine's path and a secret's path below it.
     """
 
     policies: frozenset[str] = frozenset()
     login_methods: bool = False
     login_roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    everything: bool = False
     secrets: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -59,24 +61,22 @@ class AccessApi:
         What this login may not read is in ``unread``. ``mounts`` are those of the server.
         """
         unread: dict[str, Problem] = {}
-        policies, methods = {}, {}
+        policies: dict[str, LivePolicy] = {}
+        methods: dict[str, LiveLoginMethod] = {}
         try:
-            policies = self.policies(needed.policies) if needed.policies else {}
+            if needed.policies or needed.everything:
+                policies = self._known_policies(needed)
         except ForbiddenError as error:
             unread[_POLICIES] = error.problems[0]
         try:
-            methods = self.login_methods() if needed.login_methods else {}
+            if needed.login_methods or needed.everything:
+                methods = self.login_methods()
         except ForbiddenError as error:
             unread["sys/auth"] = error.problems[0]
         roles: dict[str, Mapping[str, Any]] = {}
         secrets: dict[str, LiveSecret] = {}
         with Workers(parallelism) as pool:
-            wanted = [
-                (method, name)
-                for method, names in needed.login_roles.items()
-                if method in methods or "sys/auth" in unread
-                for name in sorted(names)
-            ]
+            wanted = self._login_roles_to_read(needed, methods, known="sys/auth" not in unread)
             found = pool.map(lambda pair: self._or_error(self.login_role, *pair), wanted)
             for pair, one in zip(wanted, found, strict=True):
                 _sort_in(login_role_path(*pair), one, roles, unread)
@@ -85,6 +85,35 @@ class AccessApi:
             for pair, secret in zip(kept, read, strict=True):
                 _sort_in(secret_path(*pair), secret, secrets, unread)
         return LiveAccess(policies, methods, roles, unread, mounts, secrets)
+
+    def _known_policies(self, needed: AccessNeeded) -> dict[str, LivePolicy]:
+        """Return all policies, or those that are needed if the server has no list with texts."""
+        found = self._all_policies() if needed.everything else self._detailed()
+        if found is None:
+            return self.policies(needed.policies)
+        return {one.name: one for one in found}
+
+    def _login_roles_to_read(
+        self, needed: AccessNeeded, methods: Mapping[str, LiveLoginMethod], *, known: bool
+    ) -> list[tuple[str, str]]:
+        """Return method and name of each login role to read."""
+        wanted = {
+            (method, name)
+            for method, names in needed.login_roles.items()
+            if method in methods or not known
+            for name in names
+        }
+        if needed.everything:
+            wanted |= set(self._listed_login_roles(methods))
+        return sorted(wanted)
+
+    def _listed_login_roles(self, methods: Mapping[str, LiveLoginMethod]) -> list[tuple[str, str]]:
+        return [
+            (name, role)
+            for name, method in methods.items()
+            if method.type == "approle"
+            for role in self.login_role_names(name)
+        ]
 
     def read_marked(
         self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
@@ -103,12 +132,7 @@ class AccessApi:
             methods = self.login_methods()
         except ForbiddenError as error:
             unread[error.path] = error.problems[0]
-        listed = [
-            (name, role)
-            for name, method in methods.items()
-            if method.type == "approle"
-            for role in self.login_role_names(name)
-        ]
+        listed = self._listed_login_roles(methods)
         with Workers(parallelism) as pool:
             found = pool.map(lambda pair: self._or_error(self.login_role, *pair), listed)
         for (method, name), one in zip(listed, found, strict=True):
@@ -131,6 +155,10 @@ class AccessApi:
             return read(*pair)
         except ForbiddenError as error:
             return error.problems[0]
+
+    def delete(self, path: str) -> None:
+        """Delete an object; a missing one is no error."""
+        self._transport.send(Request("DELETE", path, idempotent=True, fresh=True))
 
     def policies(self, names: Iterable[str]) -> dict[str, LivePolicy]:
         """Return those policies that exist; one request, or one each if the server has no list

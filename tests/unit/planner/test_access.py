@@ -12,7 +12,7 @@ from skyflowctl.manifest.model import Consumer, DeclaredCtx, DeclaredPolicy, Log
 from skyflowctl.planner.access import live_object
 from skyflowctl.planner.desired import access_needed, desired_access, role_policy
 from skyflowctl.planner.diff import make_plan
-from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions
+from skyflowctl.planner.plan import ActionType, ObjectKind, PlanOptions, PruneOptions
 from skyflowctl.planner.policy_text import policy_fields, policy_mark
 from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LivePolicy
 
@@ -192,3 +192,78 @@ def test_an_unparsable_live_policy_is_a_change_and_no_failure():
     plan = planned(changed(policies={"backend": LivePolicy("backend", 'path "a" {', 1)}))
     assert [one.path for one in plan.actions] == ["sys/policies/acl/backend"]
     assert live_object(ObjectKind.POLICY, "sys/policies/acl/none", APPLIED.access) is None
+
+
+def without_consumers():
+    return dataclasses.replace(MANIFEST, consumers=MANIFEST.consumers[1:], policies=())
+
+
+GONE = {ROLE, POLICY, "sys/policies/acl/backend"}
+
+
+def test_what_was_taken_out_is_drift_that_names_the_prune():
+    plan = planned(APPLIED.access, without_consumers())
+    assert {one.path for one in plan.drift} == GONE
+    assert all("--prune'" in one.fix for one in plan.drift)
+    assert plan.actions == ()
+
+
+def test_a_prune_deletes_it_and_nothing_else():
+    plan = planned(APPLIED.access, without_consumers(), prune=PruneOptions())
+    assert {one.path for one in plan.deletes} == GONE
+    assert [one for one in plan.drift if one.path in GONE] == []
+    assert plan.prune_refused == ()
+
+
+def test_a_login_method_goes_only_if_it_is_named():
+    manifest = dataclasses.replace(MANIFEST, consumers=(), login_methods=(), policies=())
+    large = PruneOptions(allow_large=True)
+    left = planned(APPLIED.access, manifest, prune=large)
+    assert "sys/auth/approle" not in {one.path for one in left.deletes}
+    assert [one.path for one in left.drift] == ["sys/auth/approle"]
+    named = dataclasses.replace(large, allow_destroy=frozenset({"sys/auth/approle"}))
+    assert "sys/auth/approle" in {
+        one.path for one in planned(APPLIED.access, manifest, prune=named).deletes
+    }
+
+
+def test_all_of_a_kind_is_too_many():
+    manifest = dataclasses.replace(MANIFEST, consumers=(), policies=())
+    refused = planned(APPLIED.access, manifest, prune=PruneOptions()).prune_refused
+    assert {one.code for one in refused} == {"prune-too-many"}
+
+
+OTHERS = {
+    "policies": {"theirs": LivePolicy("theirs", '# managed-by:skyflowctl/other\npath "a" {}')},
+    "login_roles": {"auth/approle/role/theirs": {"token_policies": ["skyflowctl.owner.other"]}},
+    "login_methods": {"userpass": LiveLoginMethod("userpass", "userpass", "", {})},
+}
+
+
+def test_what_others_made_is_neither_drift_nor_deleted():
+    plan = planned(changed(**OTHERS), prune=PruneOptions())
+    assert (plan.deletes, plan.drift) == ((), ())
+
+
+def test_what_was_adopted_is_deleted_only_by_its_path():
+    text = '# managed-by:skyflowctl/shop adopted\npath "a" {}'
+    access = changed(policies={"old": LivePolicy("old", text)})
+    path = "sys/policies/acl/old"
+    assert planned(access, prune=PruneOptions()).deletes == ()
+    named = PruneOptions(allow_destroy=frozenset({path}))
+    assert [one.path for one in planned(access, prune=named).deletes] == [path]
+
+
+def test_a_prune_of_chosen_mounts_leaves_access_alone():
+    plan = planned(
+        APPLIED.access, without_consumers(), prune=PruneOptions(below=frozenset({"skyflow/order"}))
+    )
+    assert plan.deletes == ()
+
+
+def test_one_name_that_begins_like_another_is_not_unread():
+    unread = {ROLE: Problem("forbidden", "403", "not permitted", "grant it")}
+    longer = dataclasses.replace(MANIFEST.consumers[0], name="app2")
+    manifest = dataclasses.replace(MANIFEST, consumers=(longer,))
+    plan = planned(dataclasses.replace(APPLIED.access, unread=unread), manifest)
+    assert [one.path for one in plan.actions] == [f"{ROLE}2"]

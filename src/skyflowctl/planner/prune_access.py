@@ -1,0 +1,95 @@
+"""Finds policies, login methods and login roles that this manifest made and no longer declares."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from skyflowctl.manifest.model import Manifest
+from skyflowctl.planner.access import LiveObject, is_adopted, live_fields, owner_of
+from skyflowctl.planner.desired import desired_access
+from skyflowctl.planner.plan import (
+    Action,
+    ActionType,
+    Change,
+    Drift,
+    DriftKind,
+    ObjectKind,
+    PlanOptions,
+    PruneOptions,
+)
+from skyflowctl.vault.access_api import policy_path
+from skyflowctl.vault.live import LiveAccess
+
+_NEEDS_PERMISSION = frozenset({ObjectKind.LOGIN_METHOD})
+"""Kinds of which each object is deleted only if the caller names it: others log in by it too."""
+
+
+@dataclass(slots=True)
+class AccessDeletions:
+    """The deletions, and how many objects of each kind this manifest made."""
+
+    actions: list[Action] = field(default_factory=list)
+    made: Counter[ObjectKind] = field(default_factory=Counter)
+
+
+def access_drift(manifest: Manifest, live: LiveAccess) -> list[Drift]:
+    """Return every object of this manifest that it no longer declares, as far as it was read."""
+    return [_undeclared(manifest, kind, path, found) for kind, path, found in _gone(manifest, live)]
+
+
+def plan_access_deletions(
+    manifest: Manifest, live: LiveAccess, options: PruneOptions
+) -> AccessDeletions:
+    """Return the deletions of a prune of the whole manifest."""
+    plan = AccessDeletions()
+    if options.below is not None:
+        return plan
+    gone = {path for _, path, _ in _gone(manifest, live)}
+    for kind, path, found in _made_here(manifest, live):
+        named = path in options.allow_destroy
+        if is_adopted(manifest.id, found) and not named:
+            continue
+        plan.made[kind] += 1
+        if path in gone and (named or kind not in _NEEDS_PERMISSION):
+            plan.actions.append(access_deletion(kind, path, found))
+    return plan
+
+
+def access_deletion(kind: ObjectKind, path: str, found: LiveObject) -> Action:
+    """Return the action that deletes an object as it is now."""
+    changes = tuple(
+        Change(name, value, None) for name, value in live_fields(found).items() if value
+    )
+    return Action(ActionType.DELETE, kind, "", path, changes)
+
+
+def _made_here(
+    manifest: Manifest, live: LiveAccess
+) -> Iterator[tuple[ObjectKind, str, LiveObject]]:
+    """Yield kind, path and object of everything that carries this manifest's mark."""
+    everything: list[tuple[ObjectKind, str, LiveObject]] = [
+        *((ObjectKind.POLICY, policy_path(name), one) for name, one in live.policies.items()),
+        *(
+            (ObjectKind.LOGIN_METHOD, f"sys/auth/{name}", one)
+            for name, one in live.login_methods.items()
+        ),
+        *((ObjectKind.LOGIN_ROLE, path, one) for path, one in live.login_roles.items()),
+    ]
+    return (one for one in everything if owner_of(manifest.id, one[2]) is None)
+
+
+def _gone(manifest: Manifest, live: LiveAccess) -> Iterator[tuple[ObjectKind, str, LiveObject]]:
+    declared = {one.path for one in desired_access(manifest, PlanOptions())}
+    return (one for one in _made_here(manifest, live) if one[1] not in declared)
+
+
+def _undeclared(manifest: Manifest, kind: ObjectKind, path: str, found: LiveObject) -> Drift:
+    named = kind in _NEEDS_PERMISSION or is_adopted(manifest.id, found)
+    flag = f" --allow-destroy={path}" if named else ""
+    return Drift(
+        DriftKind.UNDECLARED,
+        "",
+        path,
+        reason=f"this manifest made this {kind.value.replace('_', ' ')} and no longer declares it",
+        fix=f"put it back into the manifest, or 'skyflowctl apply --prune{flag}' deletes it",
+    )
