@@ -23,7 +23,7 @@ mounts:
       producer:
         role_ids: [skyflow-role-order-prod]
         ctx: {required: true, pattern: "order:*", probe: "order:probe"}
-        consumers: {approle: {order-service: {token_ttl: 20m, cidrs: [127.0.0.0/8]}}}
+        consumers: {approle: {order-service: {token_ttl: 20m, cidrs: [10.0.0.0/8]}}}
       any:
         role_ids: [skyflow-role-any]
         ctx: {required: true, probe: "x"}
@@ -32,7 +32,7 @@ mounts:
         role_ids: [skyflow-role-order-read]
         consumers:
           approle:
-            order-service: {token_ttl: 20m, cidrs: [127.0.0.0/8]}
+            order-service: {token_ttl: 20m, cidrs: [10.0.0.0/8]}
             backoffice: {secret_id_num_uses: 1}
   payment:
     credentials: {file: credentials/payment.json}
@@ -94,6 +94,14 @@ def status(stack: Stack, token: str, path: str, body: object = None) -> int:
 
 def plan(stack: Stack, code: int = 0) -> dict:
     return stack.json("plan", "--detailed-exitcode", check=code)["data"]
+
+
+def test_the_dev_stack_lets_consumers_log_in_from_this_machine_and_says_so(stack):
+    said = stack.cli("plan", exported=True).stderr
+    assert "the dev stack: 127.0.0.0/8 replaces the cidrs of consumers" in said
+    live = stack.api("GET", ROLE)["data"]
+    assert live["token_bound_cidrs"] == live["secret_id_bound_cidrs"] == ["127.0.0.0/8"]
+    assert stack.api("GET", "auth/approle/role/backoffice")["data"]["token_bound_cidrs"] == []
 
 
 def test_the_second_plan_is_empty(stack):

@@ -7,6 +7,7 @@ raise.
 import ipaddress
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -30,6 +31,7 @@ _BUILT_IN = frozenset({"root", "default", "response-wrapping", "control-group"})
 _GENERATED = ("skyflow.", "skyflowctl.")
 _POLICY_MAX_BYTES = 64 * 1024
 _SECONDS = ("token_ttl", "token_max_ttl", "secret_id_ttl")
+_CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
 _NUMBERS = ("token_num_uses", "secret_id_num_uses")
 
 
@@ -88,6 +90,12 @@ def _method_roles(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
             yield ("auth", method, "roles", name), node
 
 
+def with_cidrs(consumer: Consumer, cidr: str) -> Consumer:
+    """Return a consumer with another address range, if it is restricted to some."""
+    restricted = {name: [cidr] for name in _CIDRS if consumer.settings.get(name)}
+    return replace(consumer, settings={**consumer.settings, **restricted})
+
+
 def _consumers(root: YamlNode) -> Iterator[tuple[Path, str, str, YamlNode]]:
     """Yield each entry below ``consumers`` with its path, mount and role."""
     for mount, body in entries(child(root, "mounts")):
@@ -104,7 +112,7 @@ def _settings(node: YamlNode) -> dict[str, Any]:
     listed = [_network(text_of(one) or "") for one in _items(cidrs)]
     seconds = {key: _whole_seconds(child(node, key)) for key in _SECONDS}
     numbers = {key: _number(child(node, key)) for key in _NUMBERS}
-    both = {"secret_id_bound_cidrs": listed, "token_bound_cidrs": list(listed)}
+    both = {name: list(listed) for name in _CIDRS}
     return {"bind_secret_id": True, **seconds, **numbers, **both}
 
 

@@ -74,10 +74,13 @@ def plan(
         with gateways.open_gateway(target, run) as gateway:
             run.notice(f"server: {gateway.transport.server.name}")
             resolver = credential_sources.reference_resolver(run, references, gateway)
+            source = credential_sources.credentials_for(
+                manifest, gateway, run, allow_host, resolver
+            )
             planned = make(
-                manifest,
+                credential_sources.manifest_for(manifest, source, run),
                 gateway,
-                credential_sources.credentials_for(manifest, gateway, run, allow_host, resolver),
+                source,
                 plan_options(manifest, mounts, permits),
                 parallelism=parallelism,
             )

@@ -50,6 +50,9 @@ def reference_resolver(
     )
 
 
+_LOOPBACK = "127.0.0.0/8"
+
+
 def credentials_for(
     manifest: "Manifest",
     gateway: "Gateway",
@@ -73,6 +76,25 @@ def credentials_for(
     if not isinstance(source, ManifestSource):
         run.notice("the dev stack: generated credentials replace the manifest's")
     return source
+
+
+def manifest_for(manifest: "Manifest", source: "CredentialSource", run: CommandRun) -> "Manifest":
+    """Return the manifest as it is planned on the server of a source of credentials.
+
+    On the dev stack, consumers log in from this machine only: their address ranges would exclude
+    it.
+    """
+    from dataclasses import replace
+
+    from skyflowctl.credentials.sources import ManifestSource
+    from skyflowctl.manifest.access import with_cidrs
+
+    if isinstance(source, ManifestSource):
+        return manifest
+    consumers = tuple(with_cidrs(one, _LOOPBACK) for one in manifest.consumers)
+    if consumers != manifest.consumers:
+        run.notice(f"the dev stack: {_LOOPBACK} replaces the cidrs of consumers")
+    return replace(manifest, consumers=consumers)
 
 
 def manifest_credentials(

@@ -178,7 +178,7 @@ def _work(request: ApplyRequest, run: CommandRun) -> CommandResult:
             manifest, gateway, run, request.allow_hosts, resolver
         )
         planned = plan(
-            manifest,
+            credential_sources.manifest_for(manifest, source, run),
             gateway,
             source,
             request.options(manifest),

@@ -52,7 +52,7 @@ def rehearse(request: "ApplyRequest", run: CommandRun) -> CommandResult:
             else credential_sources.credentials_for(manifest, gateway, run, hosts, resolver)
         )
         done = dry_run(
-            manifest,
+            manifest if gateway is None else credential_sources.manifest_for(manifest, source, run),
             source,
             gateway,
             request.options(manifest),
