@@ -151,12 +151,12 @@ def test_reading_costs_two_lists_and_a_request_for_each_login(gateway, method, c
         login_roles={method: frozenset(f"app{number}" for number in range(count))},
     )
     before = gateway.requests_made
-    found = gateway.sys.access.read(needed, 4)
+    found = gateway.sys.access.read(needed, 4, {})
     assert gateway.requests_made - before == 2 + count
     assert (len(found.policies), len(found.login_roles), found.unread) == (count, count, {})
 
 
 def test_nothing_is_asked_if_nothing_is_needed(gateway):
     before = gateway.requests_made
-    gateway.sys.access.read(AccessNeeded(), 4)
+    gateway.sys.access.read(AccessNeeded(), 4, {})
     assert gateway.requests_made == before

@@ -15,7 +15,7 @@ from skyflowctl.errors import ExitCode, UsageError
 from skyflowctl.rotation.model import StepName
 from skyflowctl.rotation.revocation.model import AtSkyflow
 from skyflowctl.rotation.revocation.revoke import revoke_mount
-from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotMountedError
+from skyflowctl.vault.errors import BadRequestError, ForbiddenError, NotAnEngineError
 from skyflowctl.vault.failed_answers import error_for
 from skyflowctl.vault.live import way_out
 from skyflowctl.vault.responses import ClusterNode
@@ -350,7 +350,7 @@ class TestRefused:
 
     def test_what_is_no_engine(self, rig):
         rig.gateway.sys.enable_mount("secret/kv", {"type": "kv"})
-        with pytest.raises(NotMountedError):
+        with pytest.raises(NotAnEngineError):
             revoke(rig, "secret/kv")
         assert "DELETE secret/kv/config" not in rig.line.sent
 
