@@ -170,8 +170,8 @@ def test_a_plan_with_a_secret_of_the_server(kv, folder):
     assert kv.api("POST", "refs-two/data/credential", body)[0] == 200
     reference = "{vault: {path: refs-two/credential, field: credential}}"
     refused, _ = folder.plan(reference)
-    assert folder.planned_key(refused) == ""
-    assert "add --allow-ref" in json.dumps(refused) or "no --allow-ref" in json.dumps(refused)
+    assert [one["code"] for one in refused["errors"]] == ["reference-not-allowed"]
+    assert "add --allow-ref" in refused["errors"][0]["fix"]
     planned, said = folder.plan(reference, "--allow-ref=refs-two/*")
     assert folder.planned_key(planned) == folder.key["keyID"]
     assert f"reading a secret: vault: refs-two/credential, credential ({kv.address}" in said
@@ -186,7 +186,8 @@ def test_a_plan_with_a_program(folder, tmp_path):
     tool.chmod(0o700)
     reference = f"{{exec: [{tool}, {tmp_path}/key.json]}}"
     refused, _ = folder.plan(reference)
-    assert folder.planned_key(refused) == ""
+    assert [one["code"] for one in refused["errors"]] == ["reference-not-allowed"]
+    assert refused["status"] == "refused"
     assert not (tmp_path / "runs").exists()
     planned, said = folder.plan(reference, f"--allow-exec={tool}")
     assert folder.planned_key(planned) == folder.key["keyID"]

@@ -1,6 +1,6 @@
 """The error of every scheme: a reference that cannot be resolved."""
 
-from skyflowctl.errors import InvalidInputError
+from skyflowctl.errors import InvalidInputError, RefusedError
 
 
 class UnresolvedReferenceError(InvalidInputError):
@@ -9,13 +9,18 @@ class UnresolvedReferenceError(InvalidInputError):
     Codes: ``reference-missing`` (no such file or entry), ``reference-unset`` (an
     environment variable), ``reference-unreadable`` (it exists but cannot be read, or is no
     text), ``reference-empty``, ``reference-forbidden`` (by the server),
-    ``reference-not-allowed`` (by the command line), ``reference-without-server``,
-    ``keyring-unavailable``.
+    ``reference-without-server``, ``keyring-unavailable``.
     No message contains a part of the secret. The code that reads the manifest adds the
     position.
     """
 
     default_code = "reference-unreadable"
+
+
+class ReferenceNotAllowedError(RefusedError):
+    """The command line does not allow a reference of the manifest; nothing was run or read."""
+
+    default_code = "reference-not-allowed"
 
 
 class ServerFileReferenceError(UnresolvedReferenceError):

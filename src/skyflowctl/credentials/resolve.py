@@ -5,7 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from skyflowctl.credentials.errors import ServerFileReferenceError, UnresolvedReferenceError
+from skyflowctl.credentials.errors import (
+    ReferenceNotAllowedError,
+    ServerFileReferenceError,
+    UnresolvedReferenceError,
+)
 from skyflowctl.credentials.schemes import env, file, keyring, program, stdin, vault
 from skyflowctl.errors import Where
 from skyflowctl.manifest.model import Reference
@@ -34,8 +38,8 @@ class ReferenceResolver:
     watched: bool = False
     notice: Callable[[str], None] = lambda _text: None
     _said: dict[str, str] = field(default_factory=dict)
-    _once: dict[tuple[str, ...], Secret | UnresolvedReferenceError] = field(
-        default_factory=dict, repr=False
+    _once: dict[tuple[str, ...], Secret | UnresolvedReferenceError | ReferenceNotAllowedError] = (
+        field(default_factory=dict, repr=False)
     )
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -59,7 +63,7 @@ class ReferenceResolver:
         """
         try:
             return self._read(reference)
-        except UnresolvedReferenceError as error:
+        except (UnresolvedReferenceError, ReferenceNotAllowedError) as error:
             cause = error.problems[0]
             raise type(error)(
                 f"{subject} ({reference.text}) could not be resolved",
@@ -105,11 +109,10 @@ class ReferenceResolver:
         if not (
             typed or self.watched or any(fnmatchcase(path, glob) for glob in self.allowed_paths)
         ):
-            raise UnresolvedReferenceError(
+            raise ReferenceNotAllowedError(
                 f"reading {path} from the server is not allowed",
                 why="no terminal shows what is read, and no --allow-ref covers it",
                 fix=f"if you trust the manifest, add --allow-ref={path}",
-                code="reference-not-allowed",
             )
         self._say(self.transport.server.name, f"vault: {path}, {name}")
         return vault.read(self.transport, path, name)
@@ -135,7 +138,7 @@ class ReferenceResolver:
             if key not in self._once:
                 try:
                     self._once[key] = read()
-                except UnresolvedReferenceError as error:
+                except (UnresolvedReferenceError, ReferenceNotAllowedError) as error:
                     self._once[key] = error
             found = self._once[key]
         if isinstance(found, Secret):

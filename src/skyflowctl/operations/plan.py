@@ -3,10 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from skyflowctl.credentials.errors import ServerFileReferenceError, UnresolvedReferenceError
 from skyflowctl.credentials.model import CredentialId, CredentialSource
 from skyflowctl.errors import InvalidInputError, Problem, UsageError
 from skyflowctl.manifest.model import Manifest, Mount
+from skyflowctl.operations.resolve_credentials import (
+    ResolvedIdentities,
+    resolve_identities,
+    with_unresolved_secrets,
+)
 from skyflowctl.planner.desired import access_needed, desired_access
 from skyflowctl.planner.diff import (
     chosen_mounts,
@@ -14,8 +18,7 @@ from skyflowctl.planner.diff import (
     mounts_to_ask_history,
     mounts_to_search,
 )
-from skyflowctl.planner.kv import with_unresolved
-from skyflowctl.planner.messages import audited_headers_unwritable, drift_title, invalid
+from skyflowctl.planner.messages import audited_headers_unwritable, drift_title
 from skyflowctl.planner.moves import as_moved, former_paths
 from skyflowctl.planner.plan import ActionType, Drift, DriftKind, ObjectKind, Plan, PlanOptions
 from skyflowctl.planner.prune import mounts_to_destroy
@@ -80,15 +83,6 @@ def _skipped(drift: Drift) -> Problem:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _ResolvedIdentities:
-    """The credentials that were resolved, by mount name."""
-
-    identities: Mapping[str, CredentialId | None]
-    reasons: Mapping[str, str]
-    invalid: Mapping[str, Problem]
-
-
 def plan(
     manifest: Manifest,
     gateway: Gateway,
@@ -123,7 +117,7 @@ def plan(
     mounts = chosen_mounts(manifest, options)
     live = _read_state(manifest, mounts, gateway, parallelism)
     live = with_access(live, manifest, gateway, options, parallelism)
-    looked = _look(mounts, as_moved(manifest, live), credentials)
+    looked = resolve_identities(mounts, as_moved(manifest, live), credentials)
     _check_keys(options, looked)
     live = gateway.with_history(live, mounts_to_ask_history(manifest, live, looked.identities))
     further = (*mounts_to_search(manifest, live), *mounts_to_destroy(manifest, live, options))
@@ -137,7 +131,7 @@ def plan(
         invalid=looked.invalid,
     )
     _check_registered(made, manifest, gateway)
-    made = with_unresolved(_within_rights(made, gateway), credentials)
+    made = with_unresolved_secrets(_within_rights(made, gateway), credentials)
     return PlanResult(manifest, as_moved(manifest, live), made, looked.identities, options)
 
 
@@ -195,29 +189,6 @@ def with_access(
     everything = options.prune is not None and options.only is None
     needed = access_needed(desired_access(manifest, options), everything=everything)
     return replace(live, access=gateway.sys.access.read(needed, parallelism, live.mounts))
-
-
-def _check_kept(mounts: Sequence[Mount], live: LiveState) -> None:
-    """Refuse ``credentials: {live: true}`` on a mount without a credential.
-
-    Raises:
-        InvalidInputError: with each such mount. A mount that could not be read is not refused.
-    """
-    bare = [
-        Problem(
-            "no-live-credential",
-            f"{mount.path} has no credential to keep",
-            "credentials: {live: true} keeps the live credential, and there is none",
-            "name one, such as credentials: {file: credentials/NAME.json}",
-            mount.where,
-        )
-        for mount in mounts
-        if mount.keeps_credential
-        and mount.path not in live.problems
-        and not _live(live, mount.path)
-    ]
-    if bare:
-        raise InvalidInputError.of(bare)
 
 
 def _check_registered(made: Plan, manifest: Manifest, gateway: Gateway) -> None:
@@ -324,7 +295,7 @@ def _declared_paths(manifest: Manifest) -> set[str]:
     } | {one.name for one in desired_access(manifest, PlanOptions())}
 
 
-def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:
+def _check_keys(options: PlanOptions, looked: ResolvedIdentities) -> None:
     """Refuse unknown keys: a mistyped key would silently leave the mount cut off."""
     known = {one.key_id for one in looked.identities.values() if one}
     unknown = sorted(options.allow_revoked_key - known)
@@ -335,49 +306,3 @@ def _check_keys(options: PlanOptions, looked: _ResolvedIdentities) -> None:
             fix="take the key id from: skyflowctl status -o json | jq .data.mounts[].revoked",
             code="unknown-key-id",
         )
-
-
-def _look(
-    mounts: Sequence[Mount], live: LiveState, credentials: CredentialSource
-) -> _ResolvedIdentities:
-    """Resolve each mount's credential; an invalid one does not stop the others.
-
-    Raises:
-        InvalidInputError: all are invalid, or a mount has no credential to keep; holds all of
-            their problems.
-    """
-    _check_kept(mounts, live)
-    identities: dict[str, CredentialId | None] = {}
-    reasons: dict[str, str] = {}
-    errors: dict[str, InvalidInputError] = {}
-    declared = [mount for mount in mounts if mount.credentials is not None]
-    for mount in declared:
-        try:
-            identities[mount.name] = credentials.identify(mount.name, _live(live, mount.path))
-        except ServerFileReferenceError:
-            # Only the engine reads it; the planner uses the reference itself.
-            identities[mount.name] = None
-        except UnresolvedReferenceError as error:
-            identities[mount.name] = None
-            reasons[mount.name] = error.problems[0].why
-        except InvalidInputError as error:
-            identities[mount.name] = None
-            errors[mount.name] = error
-    # A mount that names no credential may have changes too.
-    if errors and len(errors) == len(mounts):
-        raise InvalidInputError.of(
-            problem for error in errors.values() for problem in error.problems
-        )
-    broken = {
-        mount.name: invalid(mount, errors[mount.name].problems)
-        for mount in declared
-        if mount.name in errors
-    }
-    return _ResolvedIdentities(identities, reasons, broken)
-
-
-def _live(live: LiveState, path: str) -> CredentialId | None:
-    there = live.engines.get(path)
-    if there is None or not there.config.configured:
-        return None
-    return CredentialId(there.config.client_id, there.config.key_id)

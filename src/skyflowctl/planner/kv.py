@@ -1,11 +1,7 @@
 """Plans the secrets of kv engines, whose values it never sees."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
-from skyflowctl.credentials.errors import UnresolvedReferenceError
-from skyflowctl.credentials.model import CredentialSource
-from skyflowctl.errors import Problem
 from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.model import (
     DeclaredSecret,
@@ -23,8 +19,6 @@ from skyflowctl.planner.plan import (
     Change,
     Drift,
     DriftKind,
-    ObjectKind,
-    Plan,
     PlanOptions,
 )
 from skyflowctl.vault.live import LiveAccess, LiveSecret
@@ -144,28 +138,3 @@ def source_text(source: FieldSource) -> str:
         size = f"{source.length} characters" if source.length else f"{source.bytes} bytes"
         return f"generated, {size}"
     return "from the manifest"
-
-
-def with_unresolved(made: Plan, credentials: CredentialSource) -> Plan:
-    """Warn about references of secrets that must be written and cannot be resolved here.
-
-    A reference of a field that exists is not followed.
-    """
-    found = [
-        _unresolved(action.path, name, source, credentials)
-        for action in made.actions
-        if action.kind is ObjectKind.SECRET
-        for name, source in action.body["data"].items()
-        if isinstance(source, Reference)
-    ]
-    return replace(made, warnings=(*made.warnings, *(one for one in found if one)))
-
-
-def _unresolved(
-    path: str, name: str, source: Reference, credentials: CredentialSource
-) -> Problem | None:
-    try:
-        credentials.secret(source, f"{name} of {path}")
-    except UnresolvedReferenceError as error:
-        return replace(error.problems[0], code="secret-unresolved")
-    return None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from skyflowctl.credentials.errors import UnresolvedReferenceError
+from skyflowctl.credentials.errors import ReferenceNotAllowedError, UnresolvedReferenceError
 from skyflowctl.credentials.schemes.output import MAX_BYTES, as_secret
 from skyflowctl.errors import os_reason
 from skyflowctl.secret import Secret
@@ -67,18 +67,16 @@ def _refuse(program: str, allowed: Collection[str], folder: str) -> None:
     places = {os.path.normpath(program), os.path.realpath(program)}
     folders = {os.path.normpath(folder), os.path.realpath(folder)}
     if any(Path(place).is_relative_to(one) for place in places for one in folders):
-        raise UnresolvedReferenceError(
+        raise ReferenceNotAllowedError(
             f"{program} is below the manifest's folder, or leads there",
             why="who can change the manifest could change the program with it",
             fix="install the program elsewhere, such as in /usr/local/bin",
-            code="reference-not-allowed",
         )
     if program not in allowed:
-        raise UnresolvedReferenceError(
+        raise ReferenceNotAllowedError(
             f"the program {program} is not allowed",
             why="a manifest runs a program only if the command line names it",
             fix=f"if you trust the manifest, add --allow-exec={program}",
-            code="reference-not-allowed",
         )
 
 
