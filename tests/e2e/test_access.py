@@ -275,6 +275,20 @@ def test_an_export_is_valid_and_its_plan_is_empty(stack, tmp_path):
     assert [error["code"] for error in again["errors"]] == ["file-exists"]
 
 
+def test_protection_and_marks_of_others_are_exported_as_they_are(stack, tmp_path):
+    tune = "sys/mounts/skyflow/payment/tune"
+    stack.api("POST", tune, {"options": {"protect": "true"}})
+    try:
+        text = stack.json("export", "payment", "--manifest", "mine")["data"]["text"]
+        assert "protect: true" in text
+        assert "managed-by" not in text
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        stack.cli("validate", "-f", str(file))
+    finally:
+        stack.api("POST", tune, {"options": {"protect": ""}})
+
+
 def test_a_part_is_exported_and_what_it_lacks_is_said(stack):
     exported = stack.cli("export", "payment", "-o", "json", exported=True)
     data = json.loads(exported.stdout)["data"]

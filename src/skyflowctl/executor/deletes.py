@@ -12,7 +12,9 @@ from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action, ObjectKind, Plan
 from skyflowctl.planner.prune import mount_deletion, object_path, role_deletion
 from skyflowctl.planner.prune_access import access_deletion
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.live import LiveMount
 
 
 def without_deletes(plan: Plan) -> Plan:
@@ -134,7 +136,16 @@ def _mount(action: Action, gateway: Gateway) -> Action | None:
     found = gateway.sys.mount(path)
     if found is None:
         return None
-    return mount_deletion(found, gateway.engine(path).roles(), gateway.engine(path).config())
+    return readable_mount_deletion(found, gateway)
+
+
+def readable_mount_deletion(mount: LiveMount, gateway: Gateway) -> Action:
+    """Return the deletion of a mount, without its contents if they cannot be read."""
+    engine = gateway.engine(mount.path)
+    try:
+        return mount_deletion(mount, engine.roles(), engine.config())
+    except (ForbiddenError, NotFoundError):
+        return mount_deletion(mount, (), None)
 
 
 def _delete_role(action: Action, gateway: Gateway) -> None:

@@ -168,7 +168,9 @@ class _Run:
             return self._failure(action, unforeseen(action.path, error), _since(started))
         spent = _since(started)
         self._tell(ActionDone(action, spent))
-        warnings = (*said, *(server_warning(action, text) for text in recorder.warnings))
+        # The server warns that a move is queued; the step has waited for it.
+        texts = () if action.action is ActionType.MOVE else recorder.warnings
+        warnings = (*said, *(server_warning(action, text) for text in texts))
         return ActionResult(
             action,
             "done",

@@ -19,6 +19,7 @@ from skyflowctl.executor.verify import VerifiedRole, unverified, verify_roles
 from skyflowctl.manifest.model import Mount
 from skyflowctl.operations.plan import PlanResult
 from skyflowctl.planner.plan import Action, ActionType, Plan
+from skyflowctl.planner.prune import object_path
 from skyflowctl.vault.errors import ForbiddenError, GuardedError
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.guards import secret_paths
@@ -218,7 +219,13 @@ def _with_deletes(
     if not plan.deletes:
         return done
     outcome = carry_out_deletes(plan, done.outcome, execute_part, on_event, reason=_keeps_all(done))
-    return replace(done, outcome=outcome, besides=(*done.besides, *_kept(outcome)))
+    deleted = tuple(
+        f"{object_path(one.action)} "
+        for one in outcome.results
+        if one.action.action is ActionType.DELETE and one.result == "done"
+    )
+    besides = tuple(one for one in done.besides if not one.summary.startswith(deleted))
+    return replace(done, outcome=outcome, besides=(*besides, *_kept(outcome)))
 
 
 def _keeps_all(done: ApplyResult) -> Problem | None:
@@ -247,7 +254,7 @@ def _withdraw_unwanted(planned: PlanResult, gateway: Gateway) -> tuple[Problem, 
         Why they could not be searched.
     """
     plan = planned.plan
-    if planned.options.only or plan.skipped or plan.unreadable:
+    if planned.options.only is not None or plan.skipped or plan.unreadable:
         return ()
     wanted = tuple(action.path.removesuffix("/tune") for action in plan.actions)
     reloads = any(action.action is ActionType.PLUGIN_UPGRADE for action in plan.actions)

@@ -61,10 +61,20 @@ def check_consumer(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> 
     """
     report = ConsumerReport()
     api = checked_api(gateway, manifest, consumer)
-    denied = _denied_paths(gateway, manifest, consumer, report)
+    own = _own_rules(gateway, manifest, consumer)
+    denied = [
+        path
+        for path in _denied_paths(gateway, manifest, consumer, report)
+        if not any(_covers(rule, path) for rule in own)
+    ]
     by_default = _default_rules(gateway, report)
     with _logged_in(gateway, api, consumer, report) as login:
-        report.checks += _asked(login, manifest, consumer, denied, by_default)
+        report.checks += _own_checks(login, own)
+        report.checks += [
+            one
+            for one in _asked(login, manifest, consumer, denied, by_default)
+            if not any(_same(one.path, rule) for rule in own)
+        ]
     return report
 
 
@@ -140,6 +150,30 @@ def _asked(
         allowed = set(rule.get("capabilities") or ()) - _NOTHING
         if path not in asked and allowed and not _of_default(path, by_default):
             yield AccessCheck(path, "any", "deny", "allow")
+
+
+def _own_rules(gateway: Gateway, manifest: Manifest, consumer: Consumer) -> tuple[PathRule, ...]:
+    """Return the rules of the policies that the manifest gives to a login without roles."""
+    texts = {one.name: one.text for one in manifest.policies if one.name in consumer.policies}
+    others = set(consumer.policies) - texts.keys()
+    live = gateway.sys.access.policies(others) if others else {}
+    texts |= {name: one.text for name, one in live.items()}
+    return tuple(rule for name, text in texts.items() for rule in parse_policy(name, text).rules)
+
+
+def _own_checks(login: Gateway, rules: Sequence[PathRule]) -> Iterator[AccessCheck]:
+    """Yield whether the login may do what these rules grant; only rules of one path are asked."""
+    exact = {one.path: one for one in rules if not (one.is_glob or one.templated)}
+    found = login.sys.capabilities(list(exact)) if exact else {}
+    for path, rule in exact.items():
+        yields = rule.capabilities <= set(found[path]) or "root" in found[path]
+        yield AccessCheck(path, "any", "allow", "allow" if yields else "deny")
+
+
+def _covers(rule: PathRule, path: str) -> bool:
+    if rule.has_segments:
+        return matches_segments(rule.path, path)
+    return path.startswith(rule.path) if rule.is_prefix else path == rule.path
 
 
 def _ctx_checks(path: str, role: Role, rule: Mapping[str, Any]) -> Iterator[AccessCheck]:

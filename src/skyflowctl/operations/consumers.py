@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from skyflowctl.errors import Problem, RefusedError, SkyflowctlError, UsageError
+from skyflowctl.errors import ExitCode, Problem, RefusedError, SkyflowctlError, UsageError
 from skyflowctl.manifest.model import Consumer, Manifest
 from skyflowctl.planner.access import owner_of
 from skyflowctl.vault.access_api import login_role_path
@@ -57,6 +57,7 @@ class DestroyedSecretId:
     accessor: str
     result: Literal["destroyed", "absent", "failed"]
     problem: Problem | None = None
+    exit_code: ExitCode = ExitCode.OK
 
 
 def find_consumer(manifest: Manifest, name: str) -> Consumer:
@@ -65,7 +66,20 @@ def find_consumer(manifest: Manifest, name: str) -> Consumer:
     Raises:
         UsageError: it has none.
     """
-    found = next((one for one in manifest.consumers if one.name == name), None)
+    method, _, own = name.rpartition("/")
+    matches = [
+        one
+        for one in manifest.consumers
+        if one.name == own and (not method or one.method == method)
+    ]
+    if len(matches) > 1:
+        raise UsageError(
+            f"{len(matches)} consumers are called {name}",
+            why="each belongs to another login method",
+            fix=f"name one of {', '.join(f'{one.method}/{one.name}' for one in matches)}",
+            code="ambiguous-consumer",
+        )
+    found = next(iter(matches), None)
     if found is None:
         names = ", ".join(sorted({one.name for one in manifest.consumers}))
         raise UsageError(
@@ -187,7 +201,8 @@ def _destroyed(api: AppRoleApi, accessor: str) -> DestroyedSecretId:
     try:
         existed = api.destroy(accessor)
     except VaultError as error:
-        return DestroyedSecretId(accessor, "failed", error.problems[0])
+        code = ExitCode(error.exit_code)
+        return DestroyedSecretId(accessor, "failed", error.problems[0], code)
     return DestroyedSecretId(accessor, "destroyed" if existed else "absent")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Collection
 
 from skyflowctl.errors import RefusedError
-from skyflowctl.executor.deletes import delete_object
+from skyflowctl.executor.deletes import delete_object, readable_mount_deletion
 from skyflowctl.manifest.model import Manifest
 from skyflowctl.operations.mounts import not_found_is_usage_error
 from skyflowctl.planner import fields
 from skyflowctl.planner.plan import Action
-from skyflowctl.planner.prune import mount_deletion, protected, role_deletion
+from skyflowctl.planner.prune import protected, role_deletion
 from skyflowctl.vault.gateway import Gateway
 from skyflowctl.vault.live import LiveMount, LiveRole
 
@@ -70,7 +70,7 @@ def plan_mount_deletion(
             fix=f"add --allow-destroy={path}",
             code="needs-allow-destroy",
         )
-    return mount_deletion(mount, gateway.engine(path).roles(), gateway.engine(path).config())
+    return readable_mount_deletion(mount, gateway)
 
 
 def _is_protected(mount: LiveMount, path: str, manifest: Manifest | None) -> bool:

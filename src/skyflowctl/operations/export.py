@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skyflowctl.engine.names import is_name
@@ -14,7 +14,7 @@ from skyflowctl.manifest.messages import looks_like_credential
 from skyflowctl.manifest.write import manifest_text
 from skyflowctl.planner.access import ADOPTED_POLICY, owner_of
 from skyflowctl.planner.desired import OWNER_POLICY
-from skyflowctl.planner.fields import adopted_tag, managed_tag
+from skyflowctl.planner.fields import MANAGED_BY, mount_is_protected
 from skyflowctl.planner.policy_text import policy_mark
 from skyflowctl.text import listed
 from skyflowctl.vault.gateway import Gateway
@@ -85,7 +85,22 @@ def export(
         parallelism,
     )
     _refuse_unread(access.unread.values())
-    return _Export(owner, plugin, chosen, live, access).exported()
+    made = _Export(owner, plugin, chosen, live, access).exported()
+    engines = [
+        one.path
+        for one in everything.values()
+        if one.type != plugin and one.options.get("manifest") == owner
+    ]
+    return replace(made, warnings=(*made.warnings, *map(_engine_left_out, sorted(engines))))
+
+
+def _engine_left_out(path: str) -> Problem:
+    return Problem(
+        "not-exported",
+        f"{path}: was left out",
+        "export writes no engines of other types and no secrets",
+        "copy its section from the manifest that made it",
+    )
 
 
 def _refuse_unknown(unknown: set[str], plugin: str) -> None:
@@ -202,6 +217,8 @@ class _Export:
         )
         if config.configured:
             data["credentials"] = {"live": True}
+        if mount_is_protected(mount):
+            data["protect"] = True
         if "ctx" in mount.audit_non_hmac_request_keys:
             data["audit"] = {"plain_ctx": True}
         for role, why in engine.unusable.items():
@@ -244,8 +261,8 @@ class _Export:
         )
 
     def _tags(self, tags: Iterable[str]) -> list[str]:
-        marks = {managed_tag(self._owner), adopted_tag(self._owner)}
-        return [tag for tag in tags if tag not in marks]
+        marks = (f"managed-by:{MANAGED_BY}/", f"adopted-by:{MANAGED_BY}/")
+        return [tag for tag in tags if not tag.startswith(marks)]
 
     def _consumers(self) -> dict[str, dict[str, Any]]:
         """Return, by policy name, the consumers that hold it: method, name, settings."""

@@ -91,6 +91,20 @@ def desired_access(manifest: Manifest, options: PlanOptions) -> tuple[DesiredObj
     )
 
 
+def paths_of_mounts(manifest: Manifest, names: frozenset[str]) -> frozenset[str]:
+    """Return the paths of the policies of these mounts' roles, and of the mounts themselves."""
+    paths = [
+        path
+        for mount in manifest.mounts
+        if mount.name in names
+        for path in (
+            f"sys/mounts/{mount.path}",
+            *(policy_path(role_policy_name(mount.path, role.name)) for role in mount.roles),
+        )
+    ]
+    return frozenset(paths)
+
+
 def access_needed(desired: Iterable[DesiredObject], *, everything: bool = False) -> AccessNeeded:
     """Return what must be read for these objects; ``everything``: also what a prune deletes."""
     names: dict[ObjectKind, set[str]] = {}

@@ -146,7 +146,10 @@ def make_plan(
     draft.drift += [
         drift.undeclared_mount(live.mounts[path]) for path in sorted(gone) if _covers(options, path)
     ]
-    _add_access(draft, manifest, live, options)
+    if options.only is None:
+        engines = moves.undeclared_engines(manifest, live.mounts)
+        draft.drift += [drift.undeclared_engine(live.mounts[path]) for path in engines]
+    _add_access(draft, manifest, live, options, frozenset(moved))
     _add_deletions(draft, manifest, live, options)
     return draft.plan()
 
@@ -165,8 +168,17 @@ def _add_deletions(
     draft.drift = [one for one in draft.drift if one.path not in found.paths]
 
 
-def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: PlanOptions) -> None:
-    wanted = desired.desired_access(manifest, options)
+def _add_access(
+    draft: _Draft,
+    manifest: Manifest,
+    live: LiveState,
+    options: PlanOptions,
+    skipped: frozenset[str],
+) -> None:
+    """Plan everything besides the mounts; what needs a skipped mount is left as it is."""
+    everything = desired.desired_access(manifest, options)
+    waits = desired.paths_of_mounts(manifest, skipped)
+    wanted = [one for one in everything if not waits & {one.path, *one.after}]
     secrets = [one for one in wanted if one.kind is ObjectKind.SECRET]
     others = [one for one in wanted if one.kind is not ObjectKind.SECRET]
     found = access.plan_access(manifest, live.access, others, options)
@@ -176,7 +188,7 @@ def _add_access(draft: _Draft, manifest: Manifest, live: LiveState, options: Pla
         draft.warnings += part.warnings
         draft.drift += part.drift
         draft.objects += part.compared
-    if left := found.not_compared + stored.not_compared:
+    if left := found.not_compared + stored.not_compared + len(everything) - len(wanted):
         draft.not_compared["access"] = left
     if options.only is None:
         draft.drift += access_drift(manifest, live.access)

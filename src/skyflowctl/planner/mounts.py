@@ -48,7 +48,9 @@ def mount_actions(
     upgrade, which is a separate action because it restarts the mount's engine.
 
     The manifest's files are recorded when the mount is created or adopted and, with
-    ``other_files``, instead of the recorded ones: see :mod:`skyflowctl.planner.prune`.
+    ``other_files``, instead of the recorded ones. Otherwise further files are added to a record,
+    because a prune without them would delete what they declare: see
+    :mod:`skyflowctl.planner.prune`.
     """
     wanted = fields.wanted_mount(manifest, mount)
     if live is None:
@@ -56,10 +58,9 @@ def mount_actions(
     actions = [_move(mount, live.path)] if live.path != mount.path else []
     changes = fields.differences(fields.live_mount(live), wanted)
     adopts = mount_owner(manifest, live) is not None
-    if adopts or other_files:
-        changes += fields.differences(
-            {"options.files": live.options.get("files")}, {"options.files": manifest.file_set}
-        )
+    recorded = live.options.get("files", "")
+    replaced = manifest.file_set if adopts or other_files else _joined(recorded, manifest.file_set)
+    changes += fields.differences({"options.files": recorded}, {"options.files": replaced})
     if adopts:
         changes += (Change("options.adopted", live.options.get("adopted"), "true"),)
     if changes:
@@ -67,6 +68,13 @@ def mount_actions(
         body = fields.as_body(changes)
         actions.append(Action(ActionType.UPDATE, ObjectKind.MOUNT, mount.name, path, changes, body))
     return actions + _upgrade(mount, manifest.plugin.version, live)
+
+
+def _joined(recorded: str, now: str) -> str:
+    """Return a record of files with those of this run; a mount without a record gets none."""
+    if not recorded:
+        return ""
+    return ",".join(sorted({*recorded.split(","), *filter(None, now.split(","))}))
 
 
 def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Action:

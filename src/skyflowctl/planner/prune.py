@@ -18,7 +18,7 @@ from skyflowctl.planner.plan import (
     PlanOptions,
     PruneOptions,
 )
-from skyflowctl.planner.prune_access import plan_access_deletions
+from skyflowctl.planner.prune_access import kept_methods, plan_access_deletions
 from skyflowctl.text import counted
 from skyflowctl.vault.live import LiveConfig, LiveEngine, LiveMount, LiveRole, LiveState
 
@@ -93,6 +93,10 @@ def plan_deletions(
     refused = (
         *_not_made_here(pruning),
         *_kept_mounts(pruning, undeclared),
+        *(
+            _holds_foreign_logins(*one)
+            for one in kept_methods(manifest, live.access, options.prune)
+        ),
         *_other_files(pruning),
         *too_many(actions, pruning.made, options.prune),
     )
@@ -150,11 +154,12 @@ def _may_delete_mount(pruning: _Pruning, path: str, mount: LiveMount) -> bool:
     return named and not fields.mount_is_protected(mount) and not _unnamed_roles(pruning, path)
 
 
-def mount_deletion(mount: LiveMount, roles: Iterable[str], config: LiveConfig) -> Action:
-    """Return the action that deletes a mount as it is now, with everything in it."""
+def mount_deletion(mount: LiveMount, roles: Iterable[str], config: LiveConfig | None) -> Action:
+    """Return the action that deletes a mount as it is now, with everything in it; without a
+    config if it could not be read."""
     live = {"type": mount.type, **fields.live_mount(mount)}
     live["options.adopted"] = mount.options.get("adopted")
-    live |= {"roles": sorted(roles), "key_id": config.key_id}
+    live |= {"roles": sorted(roles), "key_id": config.key_id if config else "unknown"}
     return Action(
         ActionType.DELETE,
         ObjectKind.MOUNT,
@@ -302,6 +307,15 @@ def _holds_foreign_roles(path: str, roles: Sequence[str]) -> Problem:
         f"{path} is not deleted: it has roles that this manifest did not make",
         f"they would be deleted too: {', '.join(roles)}",
         f"to delete them: {' '.join(f'--allow-destroy={one}' for one in roles)}",
+    )
+
+
+def _holds_foreign_logins(path: str, logins: Sequence[str]) -> Problem:
+    return Problem(
+        "prune-not-made-here",
+        f"{path} is not deleted: it has logins that this manifest did not make",
+        f"they would be deleted too: {', '.join(logins)}",
+        f"delete them first, or leave out --allow-destroy={path}",
     )
 
 

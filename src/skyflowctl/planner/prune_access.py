@@ -50,9 +50,31 @@ def plan_access_deletions(
         if is_adopted(manifest.id, found) and not named:
             continue
         plan.made[kind] += 1
+        if kind is ObjectKind.LOGIN_METHOD and _foreign_logins(manifest, path, live):
+            continue
         if path in gone and (named or kind not in _NEEDS_PERMISSION):
             plan.actions.append(access_deletion(kind, path, found))
     return plan
+
+
+def kept_methods(
+    manifest: Manifest, live: LiveAccess, options: PruneOptions
+) -> list[tuple[str, list[str]]]:
+    """Return the login methods that the caller wants to delete although others log in by them,
+    each with the paths of these logins; "*" stands for those that could not be read."""
+    gone = {path for kind, path, _ in _gone(manifest, live) if kind is ObjectKind.LOGIN_METHOD}
+    found = ((path, _foreign_logins(manifest, path, live)) for path in sorted(gone))
+    return [(path, others) for path, others in found if others and path in options.allow_destroy]
+
+
+def _foreign_logins(manifest: Manifest, path: str, live: LiveAccess) -> list[str]:
+    prefix = f"auth/{path.removeprefix('sys/auth/')}/role"
+    unread = [f"{prefix}/*"] if any(one.startswith(prefix) for one in live.unread) else []
+    return unread + sorted(
+        one
+        for one, role in live.login_roles.items()
+        if one.startswith(f"{prefix}/") and owner_of(manifest.id, role) is not None
+    )
 
 
 def access_deletion(kind: ObjectKind, path: str, found: LiveObject) -> Action:

@@ -58,7 +58,7 @@ class TestMountsThatMayNotBeTouched:
         shown = invoke("plan", "--detailed-exitcode")
         assert shown.exit_code == 2
         assert "No changes" not in shown.stdout
-        assert "1 mount is left out" in shown.stdout
+        assert "1 object is left out" in shown.stdout
         assert shown.stderr.count("warning:") >= 1
         whole = checked_envelope(invoke("plan", "-o", "json").stdout)
         assert (whole["status"], whole["errors"]) == ("changes", [])

@@ -267,3 +267,63 @@ def test_one_name_that_begins_like_another_is_not_unread():
     manifest = dataclasses.replace(MANIFEST, consumers=(longer,))
     plan = planned(dataclasses.replace(APPLIED.access, unread=unread), manifest)
     assert [one.path for one in plan.actions] == [f"{ROLE}2"]
+
+
+def test_a_login_method_with_logins_of_others_is_kept():
+    manifest = dataclasses.replace(MANIFEST, consumers=(), login_methods=(), policies=())
+    named = PruneOptions(allow_large=True, allow_destroy=frozenset({"sys/auth/approle"}))
+    theirs = {"auth/approle/role/theirs": {"token_policies": ["by-hand"]}}
+    plan = planned(changed(login_roles=theirs), manifest, prune=named)
+    assert "sys/auth/approle" not in {one.path for one in plan.deletes}
+    assert ["auth/approle/role/theirs" in one.why for one in plan.prune_refused] == [True]
+
+
+def test_what_a_skipped_mount_needs_is_left_as_it_is():
+    """A mount that was moved by hand is drift; its consumers keep what they have."""
+    renamed = dataclasses.replace(MANIFEST.mounts[1], name="pay", path="skyflow/pay")
+    grants = (("order", "writer"), ("pay", "writer"))
+    consumers = tuple(
+        dataclasses.replace(one, grants=tuple(grants[-len(one.grants) :]))
+        for one in MANIFEST.consumers
+    )
+    manifest = dataclasses.replace(
+        MANIFEST, mounts=(MANIFEST.mounts[0], renamed), consumers=consumers
+    )
+    keys = {**p.identities(MANIFEST), "pay": p.identities(MANIFEST)["payment"]}
+    plan = make_plan(manifest, APPLIED, keys, PlanOptions())
+    assert [one.kind.value for one in plan.drift if one.mount == "pay"] == ["moved"]
+    assert plan.actions == ()
+    assert plan.not_compared["access"] == 3
+
+
+def test_an_engine_that_was_taken_out_is_no_mount_of_ours():
+    engine = dataclasses.replace(
+        APPLIED.mounts["skyflow/order"],
+        path="secret",
+        type="kv",
+        options={"managed_by": "skyflowctl", "manifest": "shop", "version": "2"},
+    )
+    live = dataclasses.replace(APPLIED, mounts={**APPLIED.mounts, "secret": engine})
+    plan = make_plan(MANIFEST, live, p.identities(MANIFEST), PlanOptions())
+    assert [(one.path, "bao secrets disable secret" in one.fix) for one in plan.drift] == [
+        ("secret", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "written"),
+    [
+        ("mounts.yaml", "mounts.yaml", None),
+        ("a.yaml,mounts.yaml", "mounts.yaml", None),
+        ("mounts.yaml", "a.yaml,mounts.yaml", "a.yaml,mounts.yaml"),
+        ("", "mounts.yaml", None),
+    ],
+)
+def test_an_apply_of_further_files_is_recorded(recorded, now, written):
+    manifest = dataclasses.replace(p.manifest(), file_set=now)
+    live = p.converged(manifest)
+    options = {**live.mounts["skyflow/order"].options, "files": recorded}
+    live = p.with_mount(live, "skyflow/order", options=options)
+    actions = make_plan(manifest, live, p.identities(manifest), PlanOptions()).actions
+    changes = [(one.field, one.after) for action in actions for one in action.changes]
+    assert changes == ([("options.files", written)] if written else [])

@@ -84,7 +84,7 @@ def summary_pieces(data: Mapping[str, Any]) -> Sequence[Piece]:
     unread = any(code in UNREADABLE for code in codes)
     if not (data["actions"] or left_out or unread or drift):
         return no_changes(data)
-    left = f" {counted(left_out, 'mount is', 'mounts are')} left out: see the messages."
+    left = f" {counted(left_out, 'object is', 'objects are')} left out: see the messages."
     return (
         Styled("Plan:", "bold"),
         f" {counts['create']} to create, {counts['update']} to update,",

@@ -255,7 +255,7 @@ def mint_dry(
     wanted = next((one for one in manifest.mounts if one.name == mount), None)
     if wanted is None or wanted.credentials is None:
         raise _cannot_mint(manifest, mount, known=wanted is not None)
-    alone = replace(manifest, mounts=(wanted,), consumers=(), login_methods=(), policies=())
+    alone = Manifest(manifest.id, manifest.plugin, manifest.path_prefix, (wanted,))
     sandboxed = sandbox_credentials(alone, credentials, _NOTHING)
     if mount in sandboxed.invalid:
         raise sandboxed.invalid[mount]

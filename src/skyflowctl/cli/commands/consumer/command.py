@@ -351,7 +351,9 @@ def _after_destroy(
     data: dict[str, Any], done: "Sequence[DestroyedSecretId]", consumer: "Consumer"
 ) -> CommandResult:
     failed = tuple(one.problem for one in done if one.problem)
-    code = ExitCode.PARTIAL if failed else ExitCode.OK
+    none = all(one.result == "failed" for one in done)
+    first = next((one.exit_code for one in done if one.problem), ExitCode.OK)
+    code = first if none else ExitCode.PARTIAL if failed else ExitCode.OK
     rows = [{"accessor": one.accessor, "result": one.result} for one in done]
     destroyed = any(one.result == "destroyed" for one in done)
     warnings = (_tokens_stay(consumer),) if destroyed else ()
