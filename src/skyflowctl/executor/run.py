@@ -136,7 +136,7 @@ class _Run:
             with self._lock:
                 self.results[index] = result
                 if result.result != "done":
-                    self._undone[action.path] = result.result
+                    self._undone[_awaited_path(action)] = result.result
                 if result.result in {"pending", "waiting"} and action.mount:
                     self._pending.setdefault(action.mount, action.kind)
                 elif result.result != "done" and action.mount:
@@ -287,6 +287,12 @@ def _units(actions: Sequence[_Numbered]) -> list[list[_Numbered]]:
         name = action.mount if action.kind is ObjectKind.MOUNT else str(index)
         units[name].append((index, action))
     return list(units.values())
+
+
+def _awaited_path(action: Action) -> str:
+    """Return the path by which other actions wait for this one; for a move, that of the mount."""
+    moves = action.action is ActionType.MOVE
+    return f"sys/mounts/{action.body['to']}" if moves else action.path
 
 
 def _upgrades(action: Action) -> bool:

@@ -160,7 +160,7 @@ def _role_policies(
         for role in mount.roles:
             if (mount.name, role.name) in granted and (only is None or mount.name in only):
                 name, text = role_policy_name(mount.path, role.name), role_policy(mount.path, role)
-                after = (f"sys/mounts/{mount.path}",)
+                after = _grant_paths(mount.path, role.name)
                 yield _policy(manifest, name, text, role.where, after)
 
 
@@ -193,6 +193,11 @@ def _mounted(
     return DesiredObject(kind, path, wanted, body, one.where)
 
 
+def _grant_paths(mount_path: str, role: str) -> tuple[str, str]:
+    """Return the paths of the actions without which there is no such role."""
+    return f"sys/mounts/{mount_path}", f"{mount_path}/roles/{role}"
+
+
 def _login_role(manifest: Manifest, consumer: Consumer) -> DesiredObject:
     paths = {mount.name: mount.path for mount in manifest.mounts}
     policies = [role_policy_name(paths[mount], role) for mount, role in consumer.grants]
@@ -201,6 +206,10 @@ def _login_role(manifest: Manifest, consumer: Consumer) -> DesiredObject:
         **consumer.settings,
         "token_policies": [*dict.fromkeys(policies), f"{OWNER_POLICY}{manifest.id}"],
     }
-    after = (f"sys/auth/{consumer.method}", *(policy_path(name) for name in policies))
+    after = (
+        f"sys/auth/{consumer.method}",
+        *(policy_path(name) for name in policies),
+        *(path for mount, role in consumer.grants for path in _grant_paths(paths[mount], role)),
+    )
     path = login_role_path(consumer.method, consumer.name)
     return DesiredObject(ObjectKind.LOGIN_ROLE, path, wanted, wanted, consumer.where, after)

@@ -5,6 +5,7 @@ unmodified: a plan's ``body`` is a subset of these fields.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from skyflowctl.manifest.model import Manifest, Mount, Role
@@ -16,15 +17,18 @@ AUDITED_HEADERS = ("X-Skyflowctl-Run", "Application-Source")
 PLAIN_RESPONSE_KEYS = ("credential_version", "expires_at", "key_id")
 
 _HEADER_LISTS = frozenset({"passthrough_request_headers"})
-_SETS = _HEADER_LISTS | {
-    "audit_non_hmac_request_keys",
-    "audit_non_hmac_response_keys",
-    "role_ids",
-    "secret_id_bound_cidrs",
-    "tags",
-    "token_bound_cidrs",
-    "token_policies",
-}
+_CIDRS = frozenset({"secret_id_bound_cidrs", "token_bound_cidrs"})
+_SETS = (
+    _HEADER_LISTS
+    | _CIDRS
+    | {
+        "audit_non_hmac_request_keys",
+        "audit_non_hmac_response_keys",
+        "role_ids",
+        "tags",
+        "token_policies",
+    }
+)
 
 
 def managed_tag(manifest_id: str) -> str:
@@ -143,8 +147,9 @@ def all_new(after: Mapping[str, Any]) -> tuple[Change, ...]:
 def same(name: str, left: Any, right: Any) -> bool:
     """Return whether two values of a field are equal in meaning.
 
-    Lists compare as sets, header names compare without case, and a field that the server
-    omits counts as empty.
+    Lists compare as sets, header names compare without case, CIDRs compare as networks (the
+    server returns a single address without its mask), and a field that the server omits counts
+    as empty.
     """
     if name in _SETS:
         return _as_set(name, left) == _as_set(name, right)
@@ -164,8 +169,20 @@ def as_body(changes: Iterable[Change]) -> dict[str, Any]:
 
 
 def _as_set(name: str, values: Sequence[str] | None) -> frozenset[str]:
-    listed = values or ()
-    return frozenset(value.lower() if name in _HEADER_LISTS else value for value in listed)
+    return frozenset(_element(name, value) for value in values or ())
+
+
+def _element(name: str, value: str) -> str:
+    if name in _HEADER_LISTS:
+        return value.lower()
+    return _network(value) if name in _CIDRS else value
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return text
 
 
 def _comparable(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from support.gateways import Rig, memory_rig
@@ -14,6 +15,7 @@ from skyflowctl.operations.dry_run.sandbox import SandboxCredentials
 from skyflowctl.planner.plan import Action, ActionType, Change, ObjectKind, Plan
 from skyflowctl.vault.errors import ForbiddenError, PathInUseError, SealedError
 from skyflowctl.vault.gateway import Gateway
+from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.transport import Reply, Request, TransportWrapper
 
 NEW = "skyflow/new"
@@ -110,10 +112,12 @@ def test_a_path_that_is_taken_meanwhile_moves_nothing(rig):
 
 
 POLICY = "sys/policies/acl/skyflow.skyflow.new.reader"
+ROLE = f"{NEW}/roles/reader"
+LOGIN_ROLE = "auth/approle/role/app"
 
 
 def actions(path: str) -> tuple[Action, ...]:
-    """The policy for the new path, the move, and a change of a role there."""
+    """The policy for the new path, the move, a change of a role there, and its login role."""
     text = f'path "{NEW}/creds/reader" {{\n  capabilities = ["read"]\n}}\n'
     return (
         Action(ActionType.CREATE, ObjectKind.POLICY, "", POLICY, (), {"policy": text}),
@@ -130,33 +134,44 @@ def actions(path: str) -> tuple[Action, ...]:
             ActionType.UPDATE,
             ObjectKind.ROLE,
             "new",
-            f"{NEW}/roles/reader",
+            ROLE,
             (Change("description", "", "d"),),
             {"description": "d"},
+        ),
+        Action(
+            ActionType.CREATE,
+            ObjectKind.LOGIN_ROLE,
+            "",
+            LOGIN_ROLE,
+            (Change("token_ttl", None, 60),),
+            {"token_ttl": 60},
+            after=(POLICY, f"sys/mounts/{NEW}", ROLE),
         ),
     )
 
 
-def run(path: str, gateway: Gateway) -> dict[str, str]:
+def run(path: str, gateway: Gateway, *, without: str = "") -> dict[str, str]:
     """The result of each action, by path."""
     nothing = SandboxCredentials({}, {}, {}, ())
-    outcome = execute(Plan(actions(path), (), 0), gateway, nothing, None)
+    steps = tuple(one for one in actions(path) if one.path != without)
+    outcome = execute(Plan(steps, (), 0), gateway, nothing, None)
     return {one.action.path: one.result for one in outcome.results}
 
 
 def test_the_policy_is_written_before_the_move_and_the_role_after_it(rig):
     path, writes = rig.configured("reader"), []
+    rig.gateway.sys.access.write("sys/auth/approle", {"type": "approle"})
 
     def meddle(request: Request) -> None:
         if not request.reads:
             writes.append(request.path)
 
     assert set(run(path, meddled(rig, meddle)).values()) == {"done"}
-    assert writes == [POLICY, "sys/remount", f"{NEW}/roles/reader"]
+    assert writes == [POLICY, "sys/remount", ROLE, LOGIN_ROLE]
     assert rig.gateway.engine(NEW).roles()["reader"].description == "d"
 
 
-@pytest.mark.parametrize("failing", [POLICY, "sys/remount"])
+@pytest.mark.parametrize("failing", [POLICY, "sys/remount", ROLE])
 def test_where_one_step_fails_the_later_ones_are_not_begun(rig, failing):
     path = rig.configured("reader")
 
@@ -165,7 +180,28 @@ def test_where_one_step_fails_the_later_ones_are_not_begun(rig, failing):
             raise ForbiddenError("403")
 
     results = run(path, meddled(rig, meddle))
-    expected = dict.fromkeys(results, "skipped") | {failing: "failed"}
-    assert results == expected | ({POLICY: "done"} if failing != POLICY else {})
-    assert rig.gateway.sys.mount(path) is not None
-    assert rig.gateway.sys.mount(NEW) is None
+    steps = list(results)
+    number = steps.index(failing)
+    done, later = steps[:number], steps[number + 1 :]
+    expected = {**dict.fromkeys(done, "done"), failing: "failed", **dict.fromkeys(later, "skipped")}
+    assert results == expected
+    moved = "sys/remount" in done
+    assert (rig.gateway.sys.mount(path) is None) == moved
+    assert (rig.gateway.sys.mount(NEW) is not None) == moved
+
+
+@pytest.mark.parametrize("result", ["failed", "pending"])
+def test_a_login_role_waits_for_the_move_alone(rig, result):
+    path = rig.configured("reader")
+
+    def meddle(request: Request) -> None:
+        if request.path == "sys/remount" and not request.reads:
+            if result == "failed":
+                raise ForbiddenError("403")
+            parked = SimpleNamespace(method=request.method, path=request.path)
+            words = {"why": "a control group", "fix": "have it approved"}
+            raise PendingError("the move waits", **words, request=parked, stored="none")
+
+    results = run(path, meddled(rig, meddle), without=ROLE)
+    held = "skipped" if result == "failed" else "waiting"
+    assert results == {POLICY: "done", "sys/remount": result, LOGIN_ROLE: held}

@@ -54,7 +54,12 @@ def test_everything_is_made_in_the_order_of_its_needs():
         (ObjectKind.LOGIN_ROLE, "payer"),
     ]
     assert {one.action for one in actions} == {ActionType.CREATE}
-    assert actions[4].after == ("sys/auth/approle", POLICY, actions[2].path)
+    order, payment = (
+        (f"sys/mounts/skyflow/{one}", f"skyflow/{one}/roles/writer") for one in ("order", "payment")
+    )
+    assert (actions[1].after, actions[2].after) == (order, payment)
+    assert actions[4].after == ("sys/auth/approle", POLICY, actions[2].path, *order, *payment)
+    assert actions[5].after == ("sys/auth/approle", actions[2].path, *payment)
     assert [one.body.get("cas") for one in actions[:3]] == [-1, -1, -1]
 
 
@@ -77,6 +82,25 @@ def test_a_list_in_another_order_and_an_unmanaged_field_are_no_change():
     role = APPLIED.access.login_roles[ROLE]
     other = {**role, "token_policies": role["token_policies"][::-1], "token_type": "service"}
     assert planned(changed(login_roles={ROLE: other})).actions == ()
+
+
+@pytest.mark.parametrize("field", ["token_bound_cidrs", "secret_id_bound_cidrs"])
+@pytest.mark.parametrize(
+    ("wanted", "live", "same"),
+    [
+        (["10.0.0.5/32", "fd00::5/128"], ["fd00::5", "10.0.0.5"], True),
+        (["10.0.0.0/8"], ["10.0.0.0"], False),
+        (["10.0.0.5/32"], [], False),
+        (["no network"], ["no network"], True),
+        (["no network"], ["other"], False),
+    ],
+)
+def test_an_address_and_its_network_of_one_are_the_same(field, wanted, live, same):
+    consumer = dataclasses.replace(MANIFEST.consumers[0], settings={field: wanted})
+    manifest = dataclasses.replace(MANIFEST, consumers=(consumer, *MANIFEST.consumers[1:]))
+    role = {**APPLIED.access.login_roles[ROLE], field: live}
+    actions = planned(changed(login_roles={ROLE: role}), manifest).actions
+    assert [one.path for one in actions] == ([] if same else [ROLE])
 
 
 def test_a_policy_is_updated_with_the_version_that_was_compared():
