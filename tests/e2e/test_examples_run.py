@@ -28,7 +28,13 @@ from skyflowctl.cli.registry import find_command
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # What ends the stack, or a mount of it, comes last, in this order.
-_LAST = ("config revoke", "config write order --credentials", "dev down", "dev reset")
+_LAST = (
+    "config revoke",
+    "mount disable payment",
+    "config write order --credentials",
+    "dev down",
+    "dev reset",
+)
 # Commands that go on until they are stopped.
 _ENDLESS = re.compile(r"audit tail|dev logs.* -f$|--watch|dev logs -f")
 # What is not 0 on this stack, and why.

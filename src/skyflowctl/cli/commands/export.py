@@ -32,8 +32,8 @@ PluginOption = Annotated[
 @command(
     examples=[
         ("skyflowctl export", "every mount of the engine, as YAML on stdout"),
-        ("skyflowctl export order payment --out shop.yaml", "two mounts, to a new file"),
-        ("skyflowctl export --manifest shop --out shop.yaml", "mounts that were made by hand"),
+        ("skyflowctl export order payment --out two.yaml", "two mounts, to a new file"),
+        ("skyflowctl export --manifest shop --out by-hand.yaml", "mounts that were made by hand"),
         ("skyflowctl export -o json | jq -r .data.text", "for programs"),
     ],
     exits=[
