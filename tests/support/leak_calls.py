@@ -106,6 +106,13 @@ CALLS: dict[str, list[Call]] = {
         bad(dev("plan", "-o", "json", "-f", "own/bad.yaml")),
         bad(dev("plan", *_WRONG)),
     ],
+    "export": [
+        dev("export", "-v", "-v"),
+        dev("export", "-o", "json"),
+        bare("export", "-o", "json", "-v", "-v"),
+        bad(dev("export", "--out", "own/mounts.yaml", "-v", "-v")),
+        bad(dev("export", *_WRONG)),
+    ],
     "rotate": [
         dev("rotate", "purchase", "--generate", "-y", "-v", "-v"),
         dev("rotate", "purchase", "--generate", "--dry-run", "-o", "json"),
