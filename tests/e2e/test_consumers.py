@@ -174,10 +174,8 @@ MISTAKES = [
     (("issue", "nobody"), 64, "unknown-consumer"),
     (("issue", "spare", "--wrap-ttl", "soon"), 64, "usage"),
     (("issue", "spare", "--cidr", "here"), 64, "usage"),
-    (("issue", "remote", "--cidr", "127.0.0.0/8"), 64, "cidr-outside"),
     (("revoke", "spare"), 64, "which-secret-ids"),
     (("revoke", "spare", "--all", "--accessor", "x"), 64, "which-secret-ids"),
-    (("check", "remote"), 5, "cannot-log-in"),
 ]
 
 
@@ -185,6 +183,23 @@ MISTAKES = [
 @pytest.mark.parametrize(("words", "code", "name"), MISTAKES)
 def test_a_mistake_is_named(stack, words, code, name):
     assert problem(stack, *words, check=code)["code"] == name
+
+
+@pytest.mark.slow
+def test_addresses_are_those_of_the_servers_login_role(stack):
+    role = "auth/approle/role/remote"
+    outside = problem(stack, "issue", "remote", "--cidr", "10.1.0.0/16", check=64)
+    assert outside["code"] == "cidr-outside"
+    assert outside["fix"] == "give a range within 127.0.0.0/8"  # as applied to the dev stack
+    consumer(stack, "issue", "remote", "--cidr", outside["fix"].split()[-1])
+    assert all(one["ok"] for one in consumer(stack, "check", "remote")["checks"])
+    before = stack.api("GET", role)["data"]
+    names = ("secret_id_bound_cidrs", "token_bound_cidrs")
+    stack.api("POST", role, {name: ["10.1.0.0/16"] for name in names})
+    try:
+        assert problem(stack, "check", "remote", check=5)["code"] == "cannot-log-in"
+    finally:
+        stack.api("POST", role, {name: before[name] for name in names})
 
 
 def test_check_proves_what_a_consumer_may_do_and_leaves_nothing(stack):

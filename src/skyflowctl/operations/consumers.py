@@ -107,7 +107,8 @@ def issue(
     except VaultError as error:
         if not error.says("subset relationship"):  # answered as a 500 (measured)
             raise
-        allowed = ", ".join(consumer.settings["secret_id_bound_cidrs"])
+        live = gateway.sys.access.login_role(consumer.method, consumer.name) or {}
+        allowed = ", ".join(live.get("secret_id_bound_cidrs") or ())
         raise UsageError(
             f"--cidr is not within the addresses of {consumer.name}",
             why="the login role has narrower cidrs",
