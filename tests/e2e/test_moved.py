@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.real_server, pytest.mark.slow]
 
 OLD, NEW = "skyflow/orders", "skyflow/order"
 POLICY = "sys/policies/acl/skyflow.skyflow.order"
+FORMER_POLICY = "sys/policies/acl/skyflow.skyflow.orders.producer"
 MANIFEST = """\
 version: 1
 manifest: moved-test
@@ -103,9 +104,11 @@ def login_reads(stack: Stack, path: str) -> bool:
 
 
 def check_moved(stack: Stack, before: dict) -> None:
-    """The mount is at its new path with its key and history, serves, and nothing is left to do."""
-    again = stack.json("plan", "--detailed-exitcode", check=0)["data"]
-    assert (again["actions"], again["drift"], again["warnings"]) == ([], [], [])
+    """The mount is at its new path with its key and history, and serves; what is left is the
+    policy of its former path."""
+    again = stack.json("plan", "--detailed-exitcode", check=2)["data"]
+    assert (again["actions"], again["warnings"]) == ([], [])
+    assert [(one["kind"], one["path"]) for one in again["drift"]] == [("undeclared", FORMER_POLICY)]
     assert not is_there(stack, f"sys/mounts/{OLD}")
     after = stack.api("GET", f"{NEW}/config")["data"]
     assert (after["key_id"], after["credential_version"]) == (before["key_id"], 1)
@@ -153,6 +156,10 @@ def test_it_is_moved_once_with_all_it_has(stack):
     assert "3 of 3 roles mint." in done.stdout
     check_moved(stack, before)
     assert stack.json("apply", "-y")["data"]["actions"] == []
+    pruned = stack.json("apply", "-y", "--prune")["data"]
+    assert steps(pruned) == [("delete", "policy", FORMER_POLICY)]
+    assert stack.json("plan", "--detailed-exitcode", check=0)["data"]["drift"] == []
+    assert login_reads(stack, NEW)
 
 
 def killed_apply(stack: Stack, writes: int) -> int:
@@ -229,6 +236,9 @@ def test_a_moved_role_is_made_and_the_former_one_is_drift(stack):
         "skyflow/payment/roles/driver",
         {"role_ids": ["skyflow-role-payment"], "tags": json.loads(mark)},
     )
-    (drift,) = stack.json("plan", "--detailed-exitcode", check=2)["data"]["drift"]
-    assert (drift["kind"], drift["path"]) == ("undeclared", "skyflow/payment/roles/driver")
-    assert drift["reason"] == "it was moved to skyflow/payment/roles/engine"
+    found = stack.json("plan", "--detailed-exitcode", check=2)["data"]["drift"]
+    drift = {one["path"]: one for one in found}
+    assert set(drift) == {"skyflow/payment/roles/driver", FORMER_POLICY}
+    assert {one["kind"] for one in found} == {"undeclared"}
+    moved = drift["skyflow/payment/roles/driver"]
+    assert moved["reason"] == "it was moved to skyflow/payment/roles/engine"
