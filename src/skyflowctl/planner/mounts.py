@@ -48,8 +48,8 @@ def mount_actions(
     upgrade, which is a separate action because it restarts the mount's engine.
 
     The manifest's files are recorded when the mount is created or adopted and, with
-    ``other_files``, instead of the recorded ones. Otherwise further files are added to a record,
-    because a prune without them would delete what they declare: see
+    ``other_files``, instead of the recorded ones. Otherwise a run with further files is
+    recorded, because a prune without them would delete what they declare: see
     :mod:`skyflowctl.planner.prune`.
     """
     wanted = fields.wanted_mount(manifest, mount)
@@ -71,10 +71,9 @@ def mount_actions(
 
 
 def _joined(recorded: str, now: str) -> str:
-    """Return a record of files with those of this run; a mount without a record gets none."""
-    if not recorded:
-        return ""
-    return ",".join(sorted({*recorded.split(","), *filter(None, now.split(","))}))
+    """Return the files of this run if they include all of a record, else the record."""
+    known = set(filter(None, recorded.split(",")))
+    return now if known and known <= set(now.split(",")) else recorded
 
 
 def _create(manifest: Manifest, mount: Mount, changes: tuple[Change, ...]) -> Action:

@@ -13,6 +13,7 @@ from typing import Any
 from skyflowctl.errors import Problem
 from skyflowctl.vault import parked
 from skyflowctl.vault.errors import BadRequestError, ForbiddenError, GuardedError, NotFoundError
+from skyflowctl.vault.kv import MERGE_PATCH
 from skyflowctl.vault.system_api import SystemApi
 from skyflowctl.vault.transport import Request, Transport, encode_body
 
@@ -75,7 +76,10 @@ class Guards:
     def _is_guarded(self, method: str, path: str) -> bool | None:
         """Send the probe; None if the login may write there but may not send the probe."""
         try:
-            self._transport.send(Request(method, path, body=guard_probe(path), idempotent=True))
+            # A PATCH of another content type is refused before any rule is looked at.
+            headers = MERGE_PATCH if method == "PATCH" else None
+            body = guard_probe(path)
+            self._transport.send(Request(method, path, body=body, headers=headers, idempotent=True))
         except GuardedError as error:
             if error.problems[0].code == "control_group_without_ttl":
                 raise

@@ -8,7 +8,7 @@ from skyflowctl.vault.errors import NotFoundError
 from skyflowctl.vault.live import LiveMount, LiveSecret
 from skyflowctl.vault.transport import Request, Transport
 
-_MERGE = {"Content-Type": "application/merge-patch+json"}
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
 def secret_path(engine: str, path: str) -> str:
@@ -63,7 +63,7 @@ class KvApi:
     def _send(
         self, method: str, path: str, body: Mapping[str, object], *, again: bool = True
     ) -> None:
-        headers = _MERGE if method == "PATCH" else None
+        headers = MERGE_PATCH if method == "PATCH" else None
         self._transport.send(
             Request(method, path, body=body, headers=headers, idempotent=again, fresh=True)
         )

@@ -340,6 +340,7 @@ def test_an_engine_that_was_taken_out_is_no_mount_of_ours():
         ("mounts.yaml", "mounts.yaml", None),
         ("a.yaml,mounts.yaml", "mounts.yaml", None),
         ("mounts.yaml", "a.yaml,mounts.yaml", "a.yaml,mounts.yaml"),
+        ("mounts.yaml", "exported.yaml", None),
         ("", "mounts.yaml", None),
     ],
 )
