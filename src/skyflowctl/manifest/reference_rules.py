@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from skyflowctl.errors import Problem
+from skyflowctl.manifest.engine_rules import ROTATE_VERSION
 from skyflowctl.manifest.nodes import Path, YamlNode, at_key, at_value, child, entries, text_of
 
 
@@ -20,7 +21,7 @@ def reference_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
                 yield _problem(stdin, about, "stdin must be true", _NOT_TRUE, "write stdin: true")
             elif first:
                 summary = "the manifest has two references to stdin"
-                why = f"standard input can be read only once, and {first[1]} reads it"
+                why = f"standard input can be read only once, and {_owner(first)} reads it"
                 fix = "use another reference, such as file or env"
                 yield about, Problem("bad-reference", summary, why, fix, at_key(stdin, about))
             first = first or path
@@ -29,12 +30,22 @@ def reference_rules(root: YamlNode) -> Iterator[tuple[Path, Problem]]:
 _NOT_TRUE = "only its presence says anything"
 
 
+def _owner(path: Path) -> str:
+    """Return the name of a reference's mount, or the path and the field of its secret."""
+    return str(path[1]) if path[0] == "mounts" else "/".join(map(str, (path[1], *path[3:])))
+
+
 def _references(root: YamlNode) -> Iterator[tuple[Path, YamlNode]]:
     for name, mount in entries(child(root, "mounts")):
         for keys in (("credentials",), ("rotation", "operator_token")):
             found = child(mount, *keys)
             if found is not None:
                 yield ("mounts", name, *keys), found
+    for engine, node in entries(child(root, "engines")):
+        for name, secret in entries(child(node, "secrets")):
+            for field, found in entries(secret):
+                if field != ROTATE_VERSION:
+                    yield ("engines", engine, "secrets", name, field), found
 
 
 def _relative(program: YamlNode, about: Path) -> tuple[Path, Problem]:

@@ -190,10 +190,28 @@ def _marked_adopted(manifest_id: str, one: DesiredObject) -> DesiredObject:
     return DesiredObject(one.kind, one.path, wanted, wanted, one.where, one.after)
 
 
+def not_searched(live: LiveAccess, desired: Sequence[DesiredObject]) -> list[Problem]:
+    """Return a warning for each unread path at which a prune may have left something."""
+    compared = {_unread_path(one, live) for one in desired}
+    return [
+        Problem(
+            ACCESS_UNREADABLE,
+            f"a prune could not look for objects at {path}: {cause.summary}",
+            cause.why,
+            cause.fix,
+        )
+        for path, cause in sorted(live.unread.items())
+        if path not in compared
+    ]
+
+
+def _unread_path(one: DesiredObject, live: LiveAccess) -> str:
+    return next((path for path in live.unread if f"{one.path}/".startswith(f"{path}/")), "")
+
+
 def unread(one: DesiredObject, live: LiveAccess) -> Problem | None:
     """Return why an object could not be read, or None."""
-    unread_paths = (path for path in live.unread if f"{one.path}/".startswith(f"{path}/"))
-    path = next(unread_paths, "")
+    path = _unread_path(one, live)
     if not path:
         return None
     cause = live.unread[path]

@@ -190,6 +190,8 @@ def _add_access(
         draft.objects += part.compared
     if left := found.not_compared + stored.not_compared + len(everything) - len(wanted):
         draft.not_compared["access"] = left
+    if options.prune is not None:
+        draft.warnings += access.not_searched(live.access, wanted)
     if options.only is None:
         draft.drift += access_drift(manifest, live.access)
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from skyflowctl.concurrency import Workers
 from skyflowctl.errors import Problem
-from skyflowctl.vault.errors import ForbiddenError, NotFoundError, VaultError
+from skyflowctl.vault.errors import ForbiddenError, NotFoundError, NotMountedError, VaultError
 from skyflowctl.vault.kv import KvApi, is_kv2, secret_path
 from skyflowctl.vault.live import LiveAccess, LiveLoginMethod, LiveMount, LivePolicy, LiveSecret
 from skyflowctl.vault.transport import Request, Transport
@@ -76,7 +76,7 @@ class AccessApi:
         roles: dict[str, Mapping[str, Any]] = {}
         secrets: dict[str, LiveSecret] = {}
         with Workers(parallelism) as pool:
-            wanted = self._login_roles_to_read(needed, methods, known="sys/auth" not in unread)
+            wanted = self._login_roles_to_read(needed, methods, unread)
             found = pool.map(lambda pair: self._or_error(self.login_role, *pair), wanted)
             for pair, one in zip(wanted, found, strict=True):
                 _sort_in(login_role_path(*pair), one, roles, unread)
@@ -94,26 +94,36 @@ class AccessApi:
         return {one.name: one for one in found}
 
     def _login_roles_to_read(
-        self, needed: AccessNeeded, methods: Mapping[str, LiveLoginMethod], *, known: bool
+        self,
+        needed: AccessNeeded,
+        methods: Mapping[str, LiveLoginMethod],
+        unread: dict[str, Problem],
     ) -> list[tuple[str, str]]:
         """Return method and name of each login role to read."""
         wanted = {
             (method, name)
             for method, names in needed.login_roles.items()
-            if method in methods or not known
+            if method in methods or "sys/auth" in unread
             for name in names
         }
         if needed.everything:
-            wanted |= set(self._listed_login_roles(methods))
+            wanted |= set(self._listed_login_roles(methods, unread))
         return sorted(wanted)
 
-    def _listed_login_roles(self, methods: Mapping[str, LiveLoginMethod]) -> list[tuple[str, str]]:
-        return [
-            (name, role)
-            for name, method in methods.items()
-            if method.type == "approle"
-            for role in self.login_role_names(name)
-        ]
+    def _listed_login_roles(
+        self, methods: Mapping[str, LiveLoginMethod], unread: dict[str, Problem]
+    ) -> list[tuple[str, str]]:
+        """Return method and name of each AppRole login role; add the unlisted to ``unread``.
+
+        The path of a list ends with a slash: a role that was read by its name is not unread.
+        """
+        found = []
+        for name in (name for name, method in methods.items() if method.type == "approle"):
+            try:
+                found += [(name, role) for role in self.login_role_names(name)]
+            except ForbiddenError as error:
+                unread[login_role_path(name, "")] = error.problems[0]
+        return found
 
     def read_marked(
         self, is_ours: Callable[[LivePolicy], bool], mark: str, parallelism: int
@@ -132,7 +142,7 @@ class AccessApi:
             methods = self.login_methods()
         except ForbiddenError as error:
             unread[error.path] = error.problems[0]
-        listed = self._listed_login_roles(methods)
+        listed = self._listed_login_roles(methods, unread)
         with Workers(parallelism) as pool:
             found = pool.map(lambda pair: self._or_error(self.login_role, *pair), listed)
         for (method, name), one in zip(listed, found, strict=True):
@@ -208,12 +218,12 @@ class AccessApi:
         }
 
     def login_role(self, method: str, name: str) -> Mapping[str, Any] | None:
-        """Return the settings of a login role, or None if it does not exist."""
+        """Return the settings of a login role, or None if it or its method does not exist."""
         try:
             path = login_role_path(method, name)
             return self._transport.send(Request("GET", path, fresh=True)).data or {}
         except NotFoundError as error:
-            if error.empty:
+            if error.empty or isinstance(error, NotMountedError):
                 return None
             raise
 

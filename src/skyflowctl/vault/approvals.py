@@ -17,11 +17,15 @@ _OBJECTS = (
     (re.compile(r"sys/mounts/(.+?)(?:/tune)?"), r"sys/mounts/\1"),
     (re.compile(r"(sys/plugins/catalog/secret/[^/]+)"), r"\1"),
     (re.compile(r"(sys/config/auditing/request-headers/[^/]+)"), r"\1"),
+    (re.compile(r"(sys/policies/acl/.+)"), r"\1"),
+    (re.compile(r"sys/auth/.+"), r"sys/auth"),
+    (re.compile(r"(auth/.+/role/[^/]+)"), r"\1"),
     (re.compile(r"sys/plugins/reload/backend"), ""),
     (re.compile(r"sys/remount"), ""),
     (re.compile(r"(?!sys/)(.+)/config(?:/rollback|/commit)?"), r"\1/config"),
     (re.compile(r"(?!sys/)(.+)/config/history/\d+"), r"\1/config/history"),
     (re.compile(r"(?!sys/)(.+/roles/[^/]+)"), r"\1"),
+    (re.compile(r"(?!sys/|auth/)(.+/metadata/.+)"), r"\1"),
 )
 _CREDS = re.compile(r"(?!sys/).+/creds/[^/]+")
 # Fields that differ between two runs of the same command.
@@ -69,6 +73,14 @@ def written_object(path: str) -> str | None:
         if match := pattern.fullmatch(path):
             return match.expand(where)
     return None
+
+
+def written_part(path: str, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the part of a read that is the written object: one login method of the list."""
+    if not path.startswith("sys/auth/"):
+        return data
+    name = path.removeprefix("sys/auth/").removesuffix("/tune")
+    return data.get(f"{name}/")
 
 
 def catalog_version(call: OutgoingRequest) -> str:

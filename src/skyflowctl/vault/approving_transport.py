@@ -219,7 +219,8 @@ class ApprovingTransport(HvacTransport):
                 return None
             raise
         # The protection of the process differs between nodes, and no write changes it.
-        return {name: value for name, value in (reply.data or {}).items() if name != "process"}
+        data = {name: value for name, value in (reply.data or {}).items() if name != "process"}
+        return approvals.written_part(path, data)
 
     def _parked(self, call: OutgoingRequest, outcome: CallPending) -> Reply:
         """Wait for the approval, or store the request for the next run, or withdraw it."""

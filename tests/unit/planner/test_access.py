@@ -285,6 +285,24 @@ def test_a_prune_of_chosen_mounts_leaves_access_alone():
     assert plan.deletes == ()
 
 
+@pytest.mark.parametrize("path", ["sys/auth", "auth/theirs/role/", "auth/approle/role/other"])
+def test_a_prune_says_where_it_could_not_look(path):
+    unread = {path: Problem("forbidden", "403", "not permitted", "grant it")}
+    access = dataclasses.replace(APPLIED.access, unread=unread)
+    manifest = dataclasses.replace(MANIFEST, login_methods=())
+    assert planned(access, manifest).unreadable == ()
+    plan = planned(access, manifest, prune=PruneOptions())
+    (warning,) = plan.unreadable
+    assert f"could not look for objects at {path}: 403" in warning.summary
+    assert not plan.clean
+
+
+def test_what_was_not_compared_is_said_once():
+    unread = {ROLE: Problem("forbidden", "403", "not permitted", "grant it")}
+    plan = planned(dataclasses.replace(APPLIED.access, unread=unread), prune=PruneOptions())
+    assert [one.summary for one in plan.unreadable] == [f"{ROLE} was not compared: 403"]
+
+
 def test_one_name_that_begins_like_another_is_not_unread():
     unread = {ROLE: Problem("forbidden", "403", "not permitted", "grant it")}
     longer = dataclasses.replace(MANIFEST.consumers[0], name="app2")

@@ -10,6 +10,7 @@ from support.scripted import Answer, ScriptedServer, scripted
 
 from skyflowctl.secret import Secret
 from skyflowctl.vault.approving_transport import ApprovalPolicy, ApprovingTransport
+from skyflowctl.vault.errors import GuardedError
 from skyflowctl.vault.parked import PendingError
 from skyflowctl.vault.pending_store import StoredRequest
 from skyflowctl.vault.target import Target
@@ -17,6 +18,13 @@ from skyflowctl.vault.transport import Request
 
 HEADER = "sys/config/auditing/request-headers/X-Skyflowctl-Run"
 WRITES = ("m/config", "n/config", "m/roles/a")
+ACCESS = (
+    "sys/policies/acl/a.b",
+    "sys/auth/approle",
+    "sys/auth/team/approle/tune",
+    "auth/team/approle/role/app",
+    "kv/metadata/team/app",
+)
 
 
 class Store:
@@ -73,6 +81,32 @@ def test_the_store_is_read_once_a_command_and_changed_for_each_parked_request(se
             write(again, path)
     again.close()
     assert (store.loads, store.changes, len(store.entries)) == (2, 3, 3)
+
+
+@pytest.mark.parametrize("path", ACCESS)
+def test_writes_of_access_and_of_metadata_may_wait(server, path):
+    store = Store()
+    with pytest.raises(PendingError):
+        write(transport(server, store), path)
+    assert [one.path for one in store.entries] == [path]
+
+
+@pytest.mark.parametrize(("name", "stays"), [("approle", False), ("userpass", True)])
+def test_only_a_change_of_the_same_login_method_withdraws_its_request(server, parking, name, stays):
+    """The server lists all login methods; another one is not about the request."""
+    store = Store()
+    listed = {"approle/": {"description": "a"}, "userpass/": {"description": "u"}}
+    parking.objects["sys/auth"] = listed
+    with pytest.raises(PendingError):
+        write(transport(server, store), "sys/auth/approle/tune")
+    parking.objects["sys/auth"] = {**listed, f"{name}/": {"description": "changed"}}
+    parking.approve_all()
+    if stays:
+        write(transport(server, store), "sys/auth/approle/tune")
+    else:
+        with pytest.raises(GuardedError):
+            write(transport(server, store), "sys/auth/approle/tune")
+    assert store.entries == []
 
 
 def test_an_approved_request_is_run_once_and_its_entry_is_removed(server, parking):
