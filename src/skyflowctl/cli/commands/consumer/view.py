@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skyflowctl.cli.console import Column, Styled, Terminal, fitted
+from skyflowctl.cli.console import Column, Styled, Terminal, fitted, packed
 from skyflowctl.cli.envelope import CommandResult
 from skyflowctl.clock import rfc3339
 
@@ -59,42 +59,52 @@ def _issued(data: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def show_states(result: CommandResult, terminal: Terminal) -> None:
-    """Write one line for each secret id, and one for a consumer without any."""
+    """Write a block for each consumer: what it may read, then its secret ids."""
     consumers = result.data["consumers"]
     if not consumers:
         terminal.note("the manifest declares no consumers")
-        return
-    fitted(terminal, _COLUMNS, [row for one in consumers for row in _rows(one)])
+    for number, one in enumerate(consumers):
+        if number:
+            terminal.line()
+        terminal.line(Styled(one["consumer"], "bold"), f"  {one['method']}")
+        roles = [f"{role['mount']}/{role['role']}" for role in one["roles"]]
+        packed(terminal, roles or ["no Skyflow roles"], _INDENT)
+        if one["secret_ids"]:
+            fitted(terminal, _COLUMNS, one["secret_ids"])
+            _show_limits(one["secret_ids"], terminal)
+        else:
+            terminal.line(_INDENT, _WITHOUT[one["state"]])
 
 
-def _rows(consumer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    roles = ", ".join(f"{one['mount']}/{one['role']}" for one in consumer["roles"])
-    fixed = {"name": consumer["consumer"], "method": consumer["method"], "roles": roles}
-    states = {"unread": "not read", "absent": "no login role", "live": "none"}
-    nothing = {"accessor": states[consumer["state"]]}
-    return [{**fixed, **one} for one in consumer["secret_ids"] or [nothing]]
+_INDENT = "  "
+_WITHOUT = {
+    "unread": "its secret ids could not be read",
+    "absent": "the server has no login role for it",
+    "live": "no secret ids",
+}
+
+
+def _show_limits(secret_ids: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    for one in secret_ids:
+        parts = [f"expires {one['expires_at']}"] if one.get("expires_at") else []
+        parts += [f"only from {', '.join(one['cidrs'])}"] if one.get("cidrs") else []
+        if parts:
+            packed(terminal, [f"{one['accessor']}: {', '.join(parts)}"], _INDENT)
 
 
 def _uses(row: Mapping[str, Any]) -> str:
-    if "uses_left" not in row:
-        return ""
-    return "unlimited" if row["uses_left"] is None else str(row["uses_left"])
+    return "any" if row["uses_left"] is None else str(row["uses_left"])
 
 
 def _used(row: Mapping[str, Any]) -> str:
-    return {True: "yes", False: "no", None: "not shown"}[row["used"]] if "used" in row else ""
+    return {True: "yes", False: "no", None: "not shown"}[row["used"]]
 
 
 _COLUMNS = (
-    Column("CONSUMER", lambda one: str(one["name"]), least=16),
-    Column("METHOD", lambda one: str(one["method"])),
-    Column("ROLES", lambda one: str(one["roles"]), least=16),
     Column("SECRET ID (ACCESSOR)", lambda one: str(one["accessor"]), least=36),
     Column("CREATED", lambda one: str(one.get("created") or ""), least=20),
-    Column("USES LEFT", _uses),
+    Column("USES", _uses),
     Column("USED", _used),
-    Column("CIDRS", lambda one: ", ".join(one.get("cidrs") or ())),
-    Column("EXPIRES", lambda one: str(one.get("expires_at") or "")),
 )
 
 
